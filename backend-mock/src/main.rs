@@ -1,0 +1,3 @@
+//! The program `backend-mock`.
+
+fn main() {}

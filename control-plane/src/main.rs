@@ -1,0 +1,3 @@
+//! The program `control-plane`.
+
+fn main() {}

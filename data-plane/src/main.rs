@@ -1,0 +1,3 @@
+//! The program `data-plane`.
+
+fn main() {}

@@ -1,0 +1,226 @@
+//! From the declarative [`Config`] to the checked [`Snapshot`], with every mistake reported at once.
+
+use std::{collections::HashMap, sync::Arc, time::Duration};
+
+use crate::{
+    config::{self, Config, HealthCheckKind},
+    problem::Problems,
+    snapshot::{
+        Backend, BackendId, BackendUrl, Expectation, HealthCheck, HealthProbe, Pool, Route, Snapshot, Timeouts, Weight,
+    },
+    units::HumanDuration,
+};
+
+/// The longest duration that is accepted anywhere.
+const LONGEST: Duration = Duration::from_secs(365 * 86_400);
+
+/// Checks the whole configuration: values, uniqueness, and references.
+///
+/// # Errors
+/// All the mistakes, each with its path.
+pub fn check(config: &Config) -> Result<Snapshot, Problems> {
+    let mut problems = Problems::default();
+    downstream(&config.settings.downstream, &mut problems);
+
+    let mut pool_by_name = HashMap::new();
+    let mut pools = Vec::with_capacity(config.pools.len());
+    for (i, pool) in config.pools.iter().enumerate() {
+        let path = format!("pools[{i}]");
+        name(&pool.name, &format!("{path}.name"), &mut problems);
+        if pool_by_name.insert(pool.name.as_str(), i).is_some() {
+            problems.add(format!("{path}.name"), format!("pool {:?} is there twice", pool.name));
+        }
+        if let Some(pool) = check_pool(pool, &path, &mut problems) {
+            pools.push(pool);
+        }
+    }
+
+    let mut routes = Vec::with_capacity(config.routes.len());
+    let mut route_names = HashMap::new();
+    for (i, route) in config.routes.iter().enumerate() {
+        let path = format!("routes[{i}]");
+        name(&route.name, &format!("{path}.name"), &mut problems);
+        if route_names.insert(route.name.as_str(), i).is_some() {
+            problems.add(format!("{path}.name"), format!("route {:?} is there twice", route.name));
+        }
+        match pool_by_name.get(route.pool.as_str()) {
+            Some(&pool) => routes.push(Route { name: route.name.as_str().into(), pool }),
+            None => problems
+                .add(format!("{path}.pool"), format!("route {:?}: unknown pool {:?}", route.name, route.pool)),
+        }
+        if i > 0 {
+            problems.add(path, format!("route {:?} can never match: route {:?} takes everything", route.name, config.routes[0].name));
+        }
+    }
+
+    let mut ids = HashMap::new();
+    for (i, pool) in config.pools.iter().enumerate() {
+        for (j, backend) in pool.backends.iter().enumerate() {
+            if !backend.id.is_empty() && ids.insert(backend.id.as_str(), ()).is_some() {
+                problems.add(format!("pools[{i}].backends[{j}].id"), format!("id {:?} is there twice", backend.id));
+            }
+        }
+    }
+
+    let default_route = (!routes.is_empty()).then_some(0);
+    let snapshot = Snapshot { settings: config.settings.clone(), pools, routes, default_route };
+    problems.into_result(snapshot)
+}
+
+/// Names go into URLs, logs and metrics: letters, digits, `-`, `_` and `.`, at most 100.
+fn name(name: &str, path: &str, problems: &mut Problems) {
+    let fine = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_' | b'.');
+    if name.is_empty() || name.len() > 100 || !name.bytes().all(fine) || !name.as_bytes()[0].is_ascii_alphanumeric() {
+        problems.add(
+            path,
+            format!("{name:?} is not a name: 1 to 100 letters, digits, '-', '_' and '.', beginning with a letter or digit"),
+        );
+    }
+}
+
+fn duration(value: HumanDuration, least: Duration, path: String, problems: &mut Problems) -> Duration {
+    if value.0 < least || value.0 > LONGEST {
+        let least = HumanDuration(least);
+        problems.add(path, format!("{value} is out of bounds ({least} to 365d)"));
+    }
+    value.0
+}
+
+fn downstream(settings: &config::Downstream, problems: &mut Problems) {
+    let path = |field: &str| format!("settings.downstream.{field}");
+    let least = Duration::from_millis(100);
+    duration(settings.header_timeout, least, path("header_timeout"), problems);
+    duration(settings.idle_timeout, least, path("idle_timeout"), problems);
+    duration(settings.tls_handshake_timeout, least, path("tls_handshake_timeout"), problems);
+    duration(settings.body_timeout, Duration::ZERO, path("body_timeout"), problems);
+    if !(1 << 10..=1 << 20).contains(&settings.max_head.0) {
+        problems.add(path("max_head"), format!("{} is out of bounds (1KiB to 1MiB)", settings.max_head));
+    }
+    if !(1..=1024).contains(&settings.max_headers) {
+        problems.add(path("max_headers"), format!("{} is out of bounds (1 to 1024)", settings.max_headers));
+    }
+}
+
+fn check_pool(pool: &config::Pool, path: &str, problems: &mut Problems) -> Option<Pool> {
+    let health_check = check_health(&pool.health_check, &format!("{path}.health_check"), problems);
+    let least = Duration::from_millis(1);
+    let timeouts = Timeouts {
+        connect: duration(pool.timeouts.connect, least, format!("{path}.timeouts.connect"), problems),
+        response: duration(pool.timeouts.response, least, format!("{path}.timeouts.response"), problems),
+        idle: duration(pool.timeouts.idle, least, format!("{path}.timeouts.idle"), problems),
+    };
+
+    let mut seen = HashMap::new();
+    let mut backends = Vec::with_capacity(pool.backends.len());
+    for (j, backend) in pool.backends.iter().enumerate() {
+        let path = format!("{path}.backends[{j}]");
+        let weight = Weight::new(backend.weight);
+        if weight.is_none() {
+            problems.add(
+                format!("{path}.weight"),
+                format!("weight {} is out of bounds (1 to {}); to take a backend out, disable it", backend.weight, Weight::MAX),
+            );
+        }
+        let url = backend.url.parse::<BackendUrl>().map_err(|error| problems.add(format!("{path}.url"), error)).ok();
+        if let Some(url) = &url
+            && seen.insert(url.clone(), j).is_some()
+        {
+            problems.add(format!("{path}.url"), format!("backend {url} is already in pool {:?}", pool.name));
+        }
+        if let (Some(weight), Some(url)) = (weight, url) {
+            let id = BackendId(Arc::from(backend.id.as_str()));
+            backends.push(Backend { id, url, weight, state: backend.state });
+        }
+    }
+    let name = Arc::from(pool.name.as_str());
+    Some(Pool { name, strategy: pool.strategy, health_check: health_check?, timeouts, backends })
+}
+
+fn check_health(check: &config::HealthCheck, path: &str, problems: &mut Problems) -> Option<HealthCheck> {
+    let interval = duration(check.interval, Duration::from_millis(100), format!("{path}.interval"), problems);
+    let timeout = duration(check.timeout, Duration::from_millis(1), format!("{path}.timeout"), problems);
+    for (field, value) in [("rise", check.rise), ("fall", check.fall)] {
+        if !(1..=1000).contains(&value) {
+            problems.add(format!("{path}.{field}"), format!("{field} {value} is out of bounds (1 to 1000)"));
+        }
+    }
+    let expect = check
+        .expect_status
+        .parse::<Expectation>()
+        .map_err(|error| problems.add(format!("{path}.expect_status"), error))
+        .ok();
+    let probe = match check.kind {
+        HealthCheckKind::None => None,
+        HealthCheckKind::Tcp => Some(HealthProbe::Tcp),
+        HealthCheckKind::Http => {
+            let path_is_fine =
+                check.path.starts_with('/') && check.path.bytes().all(|b| b.is_ascii_graphic() && b != b'#');
+            if !path_is_fine {
+                problems.add(
+                    format!("{path}.path"),
+                    format!("{:?} is not a path: it begins with / and has only visible ASCII, and no fragment", check.path),
+                );
+            }
+            Some(HealthProbe::Http { path: check.path.clone(), expect: expect? })
+        }
+    };
+    Some(HealthCheck { probe, interval, timeout, rise: check.rise, fall: check.fall })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::{Backend, Pool, Route};
+
+    fn backend(url: &str, weight: u32) -> Backend {
+        Backend { id: String::new(), url: url.into(), weight, state: Default::default() }
+    }
+
+    #[test]
+    fn the_default_is_sound() {
+        let snapshot = check(&Config::default()).unwrap();
+        assert_eq!(&*snapshot.pools[snapshot.routes[0].pool].name, "default");
+        assert_eq!(snapshot.default_route, Some(0));
+    }
+
+    #[test]
+    fn every_mistake_is_reported_at_once() {
+        let config = Config {
+            settings: Default::default(),
+            pools: vec![
+                Pool {
+                    name: "a b".into(),
+                    backends: vec![backend("127.0.0.1:1", 0), backend("http://x:1", 1), backend("http://X:1/", 1001)],
+                    ..Default::default()
+                },
+                Pool {
+                    name: "a b".into(),
+                    health_check: config::HealthCheck {
+                        interval: "50ms".parse().unwrap(),
+                        rise: 0,
+                        expect_status: "ok".into(),
+                        ..Default::default()
+                    },
+                    ..Default::default()
+                },
+            ],
+            routes: vec![Route { name: "r".into(), pool: "nowhere".into() }],
+        };
+        let problems = check(&config).unwrap_err();
+        let paths: Vec<&str> = problems.0.iter().map(|problem| problem.path.as_str()).collect();
+        for path in [
+            "pools[0].name",
+            "pools[0].backends[0].weight",
+            "pools[0].backends[0].url",
+            "pools[0].backends[2].url",
+            "pools[0].backends[2].weight",
+            "pools[1].name",
+            "pools[1].health_check.interval",
+            "pools[1].health_check.rise",
+            "pools[1].health_check.expect_status",
+            "routes[0].pool",
+        ] {
+            assert!(paths.contains(&path), "{path} is missing from {problems}");
+        }
+    }
+}

@@ -1,0 +1,285 @@
+//! The declarative configuration: what the file and the API say, not yet checked.
+//!
+//! Field names are the contract. A value that is absent takes the default written here, and serializing leaves
+//! defaults out, so that an exported file is as short as the one that was written.
+
+use std::{fmt, str::FromStr};
+
+use serde::{Deserialize, Serialize};
+
+use crate::units::{ByteSize, HumanDuration};
+
+/// A whole configuration. [`Default`] is what a fresh database holds: a pool `default` with no backend and a route
+/// `default` to it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Config {
+    /// What holds for the whole fleet.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub settings: Settings,
+    /// Named backends that share a strategy, a health check and a resilience policy.
+    #[serde(default)]
+    pub pools: Vec<Pool>,
+    /// What matches, and what happens then.
+    #[serde(default)]
+    pub routes: Vec<Route>,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            settings: Settings::default(),
+            pools: vec![Pool { name: "default".into(), ..Pool::default() }],
+            routes: vec![Route { name: "default".into(), pool: "default".into() }],
+        }
+    }
+}
+
+fn is_default<T: Default + PartialEq>(value: &T) -> bool {
+    *value == T::default()
+}
+
+/// What holds for the whole fleet.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Settings {
+    /// Deadlines and bounds towards clients.
+    #[serde(skip_serializing_if = "is_default")]
+    pub downstream: Downstream,
+}
+
+/// Deadlines and bounds towards clients.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Downstream {
+    /// From the first byte of a request's head, or the acceptance of the connection, to the head's end.
+    pub header_timeout: HumanDuration,
+    /// A body, either way, may stand still this long.
+    pub body_timeout: HumanDuration,
+    /// A connection may wait this long for its next request.
+    pub idle_timeout: HumanDuration,
+    /// From the acceptance of a connection to the end of its TLS handshake.
+    pub tls_handshake_timeout: HumanDuration,
+    /// The size of a request's head.
+    pub max_head: ByteSize,
+    /// The number of fields in a request's head.
+    pub max_headers: u32,
+    /// Open connections per client address and node; 0: no limit.
+    pub max_connections_per_ip: u32,
+}
+
+impl Default for Downstream {
+    fn default() -> Self {
+        Self {
+            header_timeout: seconds(10),
+            body_timeout: seconds(30),
+            idle_timeout: seconds(60),
+            tls_handshake_timeout: seconds(10),
+            max_head: ByteSize(64 << 10),
+            max_headers: 128,
+            max_connections_per_ip: 0,
+        }
+    }
+}
+
+fn seconds(seconds: u64) -> HumanDuration {
+    HumanDuration(std::time::Duration::from_secs(seconds))
+}
+
+/// Named backends that share a strategy, a health check and a resilience policy.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct Pool {
+    /// Its name, unique among the pools.
+    pub name: String,
+    /// How a backend is picked.
+    #[serde(default)]
+    pub strategy: Strategy,
+    /// How the control plane finds out whether a backend works.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub health_check: HealthCheck,
+    /// Deadlines towards the backends.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub timeouts: Timeouts,
+    /// Who answers.
+    #[serde(default)]
+    pub backends: Vec<Backend>,
+}
+
+/// How a backend is picked.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Strategy {
+    /// In turn, in proportion to the weights, evenly interleaved.
+    #[default]
+    RoundRobin,
+    /// By chance, in proportion to the weights.
+    Random,
+    /// The fewest requests in flight per weight.
+    LeastConnections,
+}
+
+impl Strategy {
+    /// Every strategy, with its name in the configuration.
+    pub const ALL: [(Strategy, &str); 3] = [
+        (Strategy::RoundRobin, "round_robin"),
+        (Strategy::Random, "random"),
+        (Strategy::LeastConnections, "least_connections"),
+    ];
+}
+
+impl fmt::Display for Strategy {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(Self::ALL.iter().find(|(strategy, _)| strategy == self).map_or("", |(_, name)| name))
+    }
+}
+
+/// The name is not a strategy's.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("unknown strategy {0:?} (known: {known})", known = Strategy::ALL.map(|(_, name)| name).join(", "))]
+pub struct UnknownStrategy(pub String);
+
+impl FromStr for Strategy {
+    type Err = UnknownStrategy;
+
+    fn from_str(text: &str) -> Result<Self, UnknownStrategy> {
+        Self::ALL
+            .iter()
+            .find(|(_, name)| *name == text)
+            .map(|(strategy, _)| *strategy)
+            .ok_or_else(|| UnknownStrategy(text.to_owned()))
+    }
+}
+
+/// How the control plane finds out whether a backend works.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct HealthCheck {
+    /// What a probe is.
+    #[serde(rename = "type")]
+    pub kind: HealthCheckKind,
+    /// What an HTTP probe asks for.
+    pub path: String,
+    /// From one probe to the next.
+    pub interval: HumanDuration,
+    /// A probe that takes longer has failed.
+    pub timeout: HumanDuration,
+    /// So many good probes in a row bring a backend up.
+    pub rise: u32,
+    /// So many failed probes in a row take it down.
+    pub fall: u32,
+    /// The statuses that count as good: `200`, `200-399`, or several with commas.
+    pub expect_status: String,
+}
+
+impl Default for HealthCheck {
+    fn default() -> Self {
+        Self {
+            kind: HealthCheckKind::Tcp,
+            path: "/".into(),
+            interval: seconds(10),
+            timeout: seconds(2),
+            rise: 2,
+            fall: 3,
+            expect_status: "200-399".into(),
+        }
+    }
+}
+
+/// What a probe is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum HealthCheckKind {
+    /// A GET that is answered with an expected status.
+    Http,
+    /// A connection that is accepted.
+    #[default]
+    Tcp,
+    /// No probe: the backend counts as up.
+    None,
+}
+
+/// Deadlines towards the backends of a pool.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Timeouts {
+    /// To open a connection.
+    pub connect: HumanDuration,
+    /// From the end of the request's head to the head of the answer, and between two pieces of the answer's body.
+    pub response: HumanDuration,
+    /// A connection kept for reuse is closed after this.
+    pub idle: HumanDuration,
+}
+
+impl Default for Timeouts {
+    fn default() -> Self {
+        Self { connect: seconds(1), response: seconds(30), idle: seconds(60) }
+    }
+}
+
+/// One address that answers.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Backend {
+    /// Given by the control plane, never reused; not in the file. Empty until it is given.
+    #[serde(skip)]
+    pub id: String,
+    /// `http://host:port`.
+    pub url: String,
+    /// Its share of the traffic, 1 to 1000.
+    #[serde(default = "one", skip_serializing_if = "is_one")]
+    pub weight: u32,
+    /// Whether it takes traffic.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub state: BackendState,
+}
+
+fn one() -> u32 {
+    1
+}
+
+fn is_one(weight: &u32) -> bool {
+    *weight == 1
+}
+
+/// Whether a backend takes traffic.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum BackendState {
+    /// It does.
+    #[default]
+    Active,
+    /// It finishes what runs and takes nothing new.
+    Draining,
+    /// It takes nothing and is not probed.
+    Disabled,
+}
+
+impl fmt::Display for BackendState {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Active => "active",
+            Self::Draining => "draining",
+            Self::Disabled => "disabled",
+        })
+    }
+}
+
+impl FromStr for BackendState {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        match text {
+            "active" => Ok(Self::Active),
+            "draining" => Ok(Self::Draining),
+            "disabled" => Ok(Self::Disabled),
+            _ => Err(format!("unknown state {text:?} (known: active, draining, disabled)")),
+        }
+    }
+}
+
+/// What matches, and what happens then.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct Route {
+    /// Its name, unique among the routes.
+    pub name: String,
+    /// Where the request goes.
+    pub pool: String,
+}

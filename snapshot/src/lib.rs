@@ -1,0 +1,28 @@
+//! The configuration of a fleet: the declarative [`Config`] that people write, and the checked, immutable
+//! [`Snapshot`] that nodes run.
+//!
+//! One schema serves the file, the REST API and the node's stream: [`Config`] is read from YAML or JSON
+//! ([`file`]), cut into [`Resource`]s for storage and for the wire ([`resource`]), and turned into a
+//! [`Snapshot`] by [`check`](check::check), which reports every mistake at once with its path. A checked type cannot hold
+//! a wrong value, so nothing behind this crate validates again.
+//!
+//! This crate does no I/O, knows no protobuf and no runtime: the control plane that builds a snapshot, the node
+//! that runs it, `weir check` and `weir explain` all use this code.
+
+pub mod check;
+pub mod config;
+pub mod diff;
+pub mod file;
+mod problem;
+pub mod resource;
+mod snapshot;
+pub mod units;
+
+pub use check::check;
+pub use config::Config;
+pub use problem::{Problem, Problems};
+pub use resource::{Kind, Resource};
+pub use snapshot::{
+    Backend, BackendId, BackendUrl, Expectation, HealthCheck, HealthProbe, Host, Pool, Route, Scheme, Snapshot,
+    Timeouts, Weight,
+};

@@ -1,0 +1,276 @@
+//! A configuration cut into named pieces, for storage, differences and the wire.
+//!
+//! A pool's backends are resources of their own, so that a change of one weight is a small message however large
+//! the pool. The piece's content is JSON in the schema of the file: one schema for file, API, database and stream.
+//! The content hash over all pieces does not depend on their order and can be kept up to date piece by piece.
+
+use std::{collections::BTreeMap, fmt, str::FromStr};
+
+use serde::{Deserialize, Serialize, de::DeserializeOwned};
+use sha2::{Digest, Sha256};
+
+use crate::{
+    config::{Backend, BackendState, Config, Pool, Route, Settings},
+    problem::Problems,
+};
+
+/// What a resource is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Kind {
+    /// The fleet's settings; there is one, without a name.
+    Settings,
+    /// A pool without its backends.
+    Pool,
+    /// A backend, named by its id.
+    Backend,
+    /// A route.
+    Route,
+}
+
+impl fmt::Display for Kind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Settings => "settings",
+            Self::Pool => "pool",
+            Self::Backend => "backend",
+            Self::Route => "route",
+        })
+    }
+}
+
+impl FromStr for Kind {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        [Self::Settings, Self::Pool, Self::Backend, Self::Route]
+            .into_iter()
+            .find(|kind| kind.to_string() == text)
+            .ok_or_else(|| format!("unknown kind of resource {text:?}"))
+    }
+}
+
+/// What a resource is and its name: a backend's id, else the name in the configuration.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub struct Key {
+    /// What it is.
+    pub kind: Kind,
+    /// Its name.
+    pub name: String,
+}
+
+impl fmt::Display for Key {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.kind {
+            Kind::Settings => f.write_str("settings"),
+            kind => write!(f, "{kind} {:?}", self.name),
+        }
+    }
+}
+
+/// A named piece of a configuration.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Resource {
+    /// What it is called.
+    pub key: Key,
+    /// Its content, JSON.
+    pub spec: String,
+}
+
+/// A configuration as pieces.
+pub type Resources = BTreeMap<Key, String>;
+
+/// A pool or route with its place, because the order in the file is kept.
+#[derive(Serialize, Deserialize)]
+struct Placed<T> {
+    place: usize,
+    spec: T,
+}
+
+/// A backend as a resource: it names its pool.
+#[derive(Serialize, Deserialize)]
+struct PlacedBackend {
+    pool: String,
+    place: usize,
+    url: String,
+    weight: u32,
+    state: BackendState,
+}
+
+/// Cuts the configuration into pieces. Every backend must have its id.
+pub fn to_resources(config: &Config) -> Resources {
+    let mut resources = Resources::new();
+    let mut add = |kind, name: &str, spec: String| resources.insert(Key { kind, name: name.to_owned() }, spec);
+    add(Kind::Settings, "", json(&config.settings));
+    for (place, pool) in config.pools.iter().enumerate() {
+        for (place, backend) in pool.backends.iter().enumerate() {
+            let Backend { id, url, weight, state } = backend.clone();
+            add(Kind::Backend, &id, json(&PlacedBackend { pool: pool.name.clone(), place, url, weight, state }));
+        }
+        let bare = Pool { backends: Vec::new(), ..pool.clone() };
+        add(Kind::Pool, &pool.name, json(&Placed { place, spec: bare }));
+    }
+    for (place, route) in config.routes.iter().enumerate() {
+        add(Kind::Route, &route.name, json(&Placed { place, spec: route }));
+    }
+    resources
+}
+
+fn json<T: Serialize>(value: &T) -> String {
+    // Serializing plain structs with text keys to a string has no way to fail.
+    serde_json::to_string(value).unwrap_or_default()
+}
+
+/// Puts the pieces together again. The result still has to be [checked](crate::check()).
+///
+/// # Errors
+/// Every piece that is not what its kind must be: broken JSON, an unknown field, a wrong type, a backend of a pool
+/// that is not there.
+pub fn from_resources(resources: &Resources) -> Result<Config, Problems> {
+    let mut problems = Problems::default();
+    let mut settings = Settings::default();
+    let mut pools: Vec<Placed<Pool>> = Vec::new();
+    let mut routes: Vec<Placed<Route>> = Vec::new();
+    let mut backends: Vec<(&str, PlacedBackend)> = Vec::new();
+    for (key, spec) in resources {
+        match key.kind {
+            Kind::Settings => settings = read(key, spec, &mut problems).unwrap_or_default(),
+            Kind::Pool => pools.extend(read(key, spec, &mut problems)),
+            Kind::Route => routes.extend(read(key, spec, &mut problems)),
+            Kind::Backend => {
+                backends.extend(read(key, spec, &mut problems).map(|backend| (key.name.as_str(), backend)));
+            }
+        }
+    }
+    pools.sort_by_key(|pool| pool.place);
+    routes.sort_by_key(|route| route.place);
+    backends.sort_by_key(|(_, backend)| backend.place);
+
+    let mut pools: Vec<Pool> = pools.into_iter().map(|pool| pool.spec).collect();
+    let places: std::collections::HashMap<String, usize> =
+        pools.iter().enumerate().map(|(place, pool)| (pool.name.clone(), place)).collect();
+    for (id, backend) in backends {
+        let PlacedBackend { pool, url, weight, state, .. } = backend;
+        match places.get(&pool) {
+            Some(&place) => pools[place].backends.push(Backend { id: id.to_owned(), url, weight, state }),
+            None => problems.add(format!("backend {id:?}.pool"), format!("unknown pool {pool:?}")),
+        }
+    }
+    let routes = routes.into_iter().map(|route| route.spec).collect();
+    problems.into_result(Config { settings, pools, routes })
+}
+
+/// Reads one piece; unknown fields are mistakes, so that a node never runs half of what a newer control plane says.
+fn read<T: DeserializeOwned>(key: &Key, spec: &str, problems: &mut Problems) -> Option<T> {
+    let mut deserializer = serde_json::Deserializer::from_str(spec);
+    let mut unknown = Vec::new();
+    let value = serde_ignored::deserialize(&mut deserializer, |path| unknown.push(path.to_string()));
+    for path in unknown {
+        problems.add(format!("{key}.{path}"), "unknown field");
+    }
+    value.map_err(|error| problems.add(key.to_string(), error.to_string())).ok()
+}
+
+/// A hash over a configuration's pieces, the same on both sides of the stream when their contents are the same.
+///
+/// It is the sum of each piece's SHA-256 (its first 16 bytes), so it can be kept up to date by adding and removing
+/// pieces. It finds mistakes, not forgers: the channel protects against those.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct ContentHash(u128);
+
+impl ContentHash {
+    /// The hash of a whole configuration.
+    pub fn of(resources: &Resources) -> Self {
+        let mut hash = Self::default();
+        resources.iter().for_each(|(key, spec)| hash.add(key, spec));
+        hash
+    }
+
+    /// A piece came.
+    pub fn add(&mut self, key: &Key, spec: &str) {
+        self.0 = self.0.wrapping_add(piece(key, spec));
+    }
+
+    /// A piece went.
+    pub fn remove(&mut self, key: &Key, spec: &str) {
+        self.0 = self.0.wrapping_sub(piece(key, spec));
+    }
+}
+
+fn piece(key: &Key, spec: &str) -> u128 {
+    let mut sha = Sha256::new();
+    for part in [key.kind.to_string().as_str(), key.name.as_str(), spec] {
+        sha.update((part.len() as u64).to_be_bytes());
+        sha.update(part);
+    }
+    let digest = sha.finalize();
+    digest.iter().take(16).fold(0, |number, byte| number << 8 | u128::from(*byte))
+}
+
+impl fmt::Display for ContentHash {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:032x}", self.0)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn config() -> impl Strategy<Value = Config> {
+        let backends = prop::collection::vec(("[a-z]{1,5}", 1..=1000u32), 0..5);
+        prop::collection::vec(backends, 0..5).prop_map(|pools| {
+            let mut next = 0;
+            let pools: Vec<Pool> = pools
+                .into_iter()
+                .enumerate()
+                .map(|(i, backends)| Pool {
+                    name: format!("pool-{i}"),
+                    backends: backends
+                        .into_iter()
+                        .map(|(host, weight)| {
+                            next += 1;
+                            Backend { id: format!("b{next}"), url: format!("http://{host}:1"), weight, state: Default::default() }
+                        })
+                        .collect(),
+                    ..Pool::default()
+                })
+                .collect();
+            let routes = pools.first().map(|pool| Route { name: "r".into(), pool: pool.name.clone() });
+            Config { settings: Settings::default(), pools, routes: routes.into_iter().collect() }
+        })
+    }
+
+    proptest! {
+        #[test]
+        fn pieces_make_the_same_configuration_again(config in config()) {
+            prop_assert_eq!(from_resources(&to_resources(&config)), Ok(config));
+        }
+
+        #[test]
+        fn the_hash_can_be_kept_piece_by_piece(before in config(), after in config()) {
+            let (before, after) = (to_resources(&before), to_resources(&after));
+            let mut hash = ContentHash::of(&before);
+            before.iter().for_each(|(key, spec)| hash.remove(key, spec));
+            prop_assert_eq!(hash, ContentHash::default());
+            after.iter().rev().for_each(|(key, spec)| hash.add(key, spec));
+            prop_assert_eq!(hash, ContentHash::of(&after));
+        }
+    }
+
+    #[test]
+    fn broken_pieces_are_all_named() {
+        let key = |kind, name: &str| Key { kind, name: name.into() };
+        let resources = Resources::from([
+            (key(Kind::Settings, ""), r#"{"colour":1}"#.to_owned()),
+            (key(Kind::Pool, "p"), "{".to_owned()),
+            (key(Kind::Backend, "b1"), r#"{"pool":"q","place":0,"url":"http://x","weight":1,"state":"active"}"#.to_owned()),
+        ]);
+        let problems = from_resources(&resources).unwrap_err().to_string();
+        for part in ["settings.colour: unknown field", "pool \"p\"", "unknown pool \"q\""] {
+            assert!(problems.contains(part), "{part}: {problems}");
+        }
+    }
+}
