@@ -1,0 +1,441 @@
+//! One HTTP/1 client connection: reads a head, has it answered, writes the answer, and again.
+//!
+//! A connection that waits for its next request for more than a moment is parked: all that a request needs is in a
+//! box that is dropped, and only the socket stays.
+
+use std::{
+    cell::{Cell, RefCell},
+    future::poll_fn,
+    io::Write as _,
+    net::IpAddr,
+    rc::Rc,
+    task::{Context, Poll},
+    time::{Duration, Instant},
+};
+
+use tokio::net::TcpStream;
+
+use super::RequestBody;
+use crate::{
+    answer::{self, Local},
+    http::{
+        framing::{BodyDecoder, BodyFraming, ResponseFraming},
+        request::{Limits, Parsed, RequestError, RequestHead, Version, parse_request},
+        response::write_response,
+    },
+    proxy::{self, Answer, Exchange},
+    stream::Stream,
+    timer::Timer,
+    tunnel,
+    upstream::http1::{Progress, Response},
+    worker::Worker,
+};
+
+/// How long a connection keeps its request state while it waits for the next request.
+const PARK_AFTER: Duration = Duration::from_secs(1);
+
+/// A body that nobody asked for is read up to this size, so that the connection can go on.
+const MAX_DISCARD: u64 = 256 << 10;
+
+/// A client connection.
+pub(crate) struct Client {
+    pub(crate) worker: Rc<Worker>,
+    pub(crate) stream: Stream,
+    pub(crate) timer: Timer,
+    /// The client's address as text.
+    pub(crate) address: String,
+    /// What was read beyond the current head, or the part of a head that has come so far.
+    pub(crate) input: RefCell<Vec<u8>>,
+    /// Whether the current request's body has been read to its end.
+    pub(crate) body_done: Cell<bool>,
+    /// The client has said that it sends no more.
+    pub(crate) half_closed: Cell<bool>,
+}
+
+impl Client {
+    /// Writes something small between answers without waiting: what the socket does not take now is lost, as an
+    /// interim answer may be.
+    pub(crate) fn write_now(&self, bytes: &[u8]) {
+        let mut cx = Context::from_waker(std::task::Waker::noop());
+        let _ = self.stream.poll_write(&mut cx, bytes);
+    }
+}
+
+enum Next {
+    /// Nothing to do until the client sends something.
+    Park,
+    /// Over.
+    Close,
+}
+
+/// Serves the connection until it ends.
+pub(crate) async fn serve(worker: Rc<Worker>, tcp: TcpStream, address: IpAddr) {
+    let client = Rc::new(Client {
+        stream: Stream::new(tcp),
+        timer: worker.timers.timer(),
+        address: address.to_string(),
+        input: RefCell::default(),
+        body_done: Cell::new(true),
+        half_closed: Cell::new(false),
+        worker,
+    });
+    let mut first = true;
+    loop {
+        let Some(view) = client.worker.view() else { return };
+        let settings = &view.active.snapshot.settings.downstream;
+        // From acceptance a client has the time for a head; later it may rest between requests.
+        let wait = if first { settings.header_timeout.0 } else { settings.idle_timeout.0 };
+        client.timer.arm_idle(wait);
+        drop(view);
+        first = false;
+        let readable = poll_fn(|cx| match client.stream.poll_readable(cx) {
+            Poll::Ready(result) => Poll::Ready(result.is_ok()),
+            Poll::Pending if client.timer.expired(cx) => Poll::Ready(false),
+            Poll::Pending => Poll::Pending,
+        });
+        if !readable.await {
+            return;
+        }
+        match Box::pin(serve_requests(&client)).await {
+            Next::Park => {}
+            Next::Close => return,
+        }
+    }
+}
+
+async fn serve_requests(client: &Rc<Client>) -> Next {
+    let mut head = RequestHead::new();
+    let mut out = Vec::new();
+    loop {
+        match read_head(client, &mut head).await {
+            Read::Head => {}
+            Read::Idle => return Next::Park,
+            Read::Closed => return Next::Close,
+            Read::Refused(error) => return refuse(client, error, &mut out).await,
+        }
+        if !exchange(client, &head, &mut out).await {
+            return Next::Close;
+        }
+        if client.worker.draining.get() {
+            return Next::Close;
+        }
+        out.clear();
+        if client.input.borrow().is_empty() {
+            client.timer.arm_idle(PARK_AFTER);
+        }
+    }
+}
+
+enum Read {
+    /// The head is there.
+    Head,
+    /// Nothing came for a while.
+    Idle,
+    /// The client left, or took too long.
+    Closed,
+    /// What came is no request.
+    Refused(RequestError),
+}
+
+/// Reads one head. The timer is armed for the wait before its first byte.
+async fn read_head(client: &Client, head: &mut RequestHead) -> Read {
+    let worker = &client.worker;
+    let Some(view) = worker.view() else { return Read::Closed };
+    let settings = &view.active.snapshot.settings.downstream;
+    let limits = Limits::from(settings);
+    let mut begun = false;
+    let mut parse = true;
+    poll_fn(|cx| {
+        loop {
+            let mut input = client.input.borrow_mut();
+            if !input.is_empty() {
+                if !begun {
+                    begun = true;
+                    client.timer.arm(settings.header_timeout.0);
+                }
+                if parse {
+                    match parse_request(&input, &limits, head) {
+                        Ok(Parsed::Complete { consumed }) => {
+                            input.drain(..consumed);
+                            return Poll::Ready(Read::Head);
+                        }
+                        Ok(Parsed::Partial) => parse = false,
+                        Err(error) => return Poll::Ready(Read::Refused(error)),
+                    }
+                }
+            }
+            match client.stream.poll_readable(cx) {
+                Poll::Ready(Ok(())) => {}
+                Poll::Ready(Err(_)) => return Poll::Ready(Read::Closed),
+                Poll::Pending if client.timer.expired(cx) => {
+                    return Poll::Ready(if begun { Read::Refused(RequestError::Timeout) } else { Read::Idle });
+                }
+                Poll::Pending => return Poll::Pending,
+            }
+            let mut buffer = worker.buffers.take();
+            let read = match client.stream.poll_read(cx, &mut buffer) {
+                Poll::Ready(Ok(0) | Err(_)) => return Poll::Ready(Read::Closed),
+                Poll::Ready(Ok(read)) => read,
+                // Readiness was stale.
+                Poll::Pending => continue,
+            };
+            if !input.is_empty() {
+                // Without a line's end a head that was incomplete still is; that keeps single bytes cheap.
+                parse = memchr::memchr(b'\n', &buffer[..read]).is_some() || input.len() + read > limits.max_head;
+                input.extend_from_slice(&buffer[..read]);
+                continue;
+            }
+            // The usual case: the whole head in one read, parsed where it was read to.
+            match parse_request(&buffer[..read], &limits, head) {
+                Ok(Parsed::Complete { consumed }) => {
+                    input.extend_from_slice(&buffer[consumed..read]);
+                    return Poll::Ready(Read::Head);
+                }
+                Ok(Parsed::Partial) => {
+                    input.extend_from_slice(&buffer[..read]);
+                    begun = true;
+                    parse = false;
+                    client.timer.arm(settings.header_timeout.0);
+                }
+                Err(error) => return Poll::Ready(Read::Refused(error)),
+            }
+        }
+    })
+    .await
+}
+
+/// Answers a head that is refused, and closes: where the next request would begin is unknown.
+async fn refuse(client: &Rc<Client>, error: RequestError, out: &mut Vec<u8>) -> Next {
+    let Some(view) = client.worker.view() else { return Next::Close };
+    let mut exchange = Exchange::begin(Rc::clone(&client.worker), view, Instant::now());
+    let local = Local::refused(&error);
+    exchange.status = local.status;
+    local.write(out, &client.worker.date.borrow().text, false, false, answer::Media::Problem, &exchange.request_id());
+    client.timer.arm(Duration::from_secs(5));
+    if write_all(client, out, &mut None).await.is_ok() {
+        client.stream.linger(&client.timer).await;
+    }
+    Next::Close
+}
+
+/// One request from its head to the end of its answer; `true` if the connection can carry another.
+async fn exchange(client: &Rc<Client>, head: &RequestHead, out: &mut Vec<u8>) -> bool {
+    let worker = &client.worker;
+    let Some(view) = worker.view() else { return false };
+    let mut exchange = Exchange::begin(Rc::clone(worker), view, Instant::now());
+    let body = match head.framing {
+        BodyFraming::None | BodyFraming::Length(0) => RequestBody::Empty,
+        framing => RequestBody::Http1 { client: Rc::clone(client), decoder: BodyDecoder::from(framing) },
+    };
+    client.body_done.set(matches!(body, RequestBody::Empty));
+    let answer = proxy::handle(&mut exchange, client, head, body).await;
+
+    let mut keep_alive = head.keep_alive && !worker.draining.get() && !client.half_closed.get();
+    match answer {
+        Answer::Gone => return false,
+        Answer::Local(local) => {
+            keep_alive &= !(head.expect_continue && !client.body_done.get());
+            exchange.status = local.status;
+            let media = answer::Media::accepted(head);
+            let (request_id, date) = (exchange.request_id(), worker.date.borrow());
+            exchange.bytes_out +=
+                local.write(out, &date.text, keep_alive, head.is_head(), media, &request_id) as u64;
+            drop(date);
+            client.timer.arm(write_timeout(&exchange));
+            if write_all(client, out, &mut None).await.is_err() {
+                return false;
+            }
+        }
+        Answer::Upstream(response) => {
+            let mut response = *response;
+            if response.head.status == 101 {
+                return upgrade(client, exchange, response, out).await;
+            }
+            keep_alive &= !(head.expect_continue && !client.body_done.get());
+            if !respond(client, &mut exchange, head, &mut response, out, &mut keep_alive).await {
+                return false;
+            }
+        }
+    }
+    drop(exchange);
+    if !client.body_done.get() {
+        keep_alive &= discard_body(client, head).await;
+    }
+    if !keep_alive {
+        client.stream.linger(&client.timer).await;
+    }
+    keep_alive
+}
+
+fn write_timeout(exchange: &Exchange) -> Duration {
+    exchange.view.active.snapshot.settings.downstream.body_timeout.0
+}
+
+/// Writes the answer while it comes; `false` if the connection must be closed as it is.
+async fn respond(
+    client: &Rc<Client>,
+    exchange: &mut Exchange,
+    request: &RequestHead,
+    response: &mut Response,
+    out: &mut Vec<u8>,
+    keep_alive: &mut bool,
+) -> bool {
+    // A client of HTTP/1.0 knows no chunks: for it a body of unknown length ends with the connection.
+    let how = match response.head.framing {
+        ResponseFraming::Chunked | ResponseFraming::UntilClose if request.version == Version::Http10 => {
+            ResponseFraming::UntilClose
+        }
+        ResponseFraming::UntilClose => ResponseFraming::Chunked,
+        framing => framing,
+    };
+    *keep_alive &= how != ResponseFraming::UntilClose;
+    exchange.status = response.head.status;
+    let date = client.worker.date.borrow();
+    write_response(out, &response.head, how, *keep_alive, request.version, Some(date.text.as_bytes()), false);
+    drop(date);
+
+    let chunked = how == ResponseFraming::Chunked;
+    let body_timeout = write_timeout(exchange);
+    loop {
+        // What is ready goes out now: a head or an event never waits for the next piece.
+        let progress = poll_fn(|cx| match response.body.poll_data(cx, &client.timer) {
+            Poll::Pending if !out.is_empty() => Poll::Ready(Ok(Progress::Waiting)),
+            poll => poll,
+        });
+        match progress.await {
+            Ok(Progress::Data(range)) => {
+                exchange.bytes_out += range.len() as u64;
+                client.timer.arm(body_timeout);
+                let written = if chunked {
+                    let data = response.body.data(range);
+                    // Writing to a Vec cannot fail.
+                    let _ = write!(out, "{:x}\r\n", data.len());
+                    out.extend_from_slice(data);
+                    out.extend_from_slice(b"\r\n");
+                    if response.body.has_buffered() && out.len() < crate::buffer::SIZE {
+                        continue;
+                    }
+                    write_all(client, out, &mut Some(response)).await
+                } else {
+                    write_both(client, out, response, range).await
+                };
+                if written.is_err() {
+                    return false;
+                }
+            }
+            Ok(Progress::Waiting) => {
+                client.timer.arm(body_timeout);
+                if write_all(client, out, &mut Some(response)).await.is_err() {
+                    return false;
+                }
+                response.body.arm(&client.timer);
+            }
+            Ok(Progress::End) => {
+                if chunked {
+                    out.extend_from_slice(b"0\r\n");
+                    out.extend_from_slice(response.body.trailers());
+                    out.extend_from_slice(b"\r\n");
+                }
+                client.timer.arm(body_timeout);
+                return out.is_empty() || write_all(client, out, &mut None).await.is_ok();
+            }
+            Err(failure) => {
+                tracing::debug!(?failure, "answer broke off");
+                exchange.broken = true;
+                return false;
+            }
+        }
+    }
+}
+
+/// Writes all of `out` and empties it. Meanwhile the rest of the request's body goes on upstream: a backend that
+/// echoes and a client that sends before it reads would else wait for each other.
+async fn write_all(client: &Client, out: &mut Vec<u8>, response: &mut Option<&mut Response>) -> Result<(), ()> {
+    let mut written = 0;
+    poll_fn(|cx| {
+        while written < out.len() {
+            match client.stream.poll_write(cx, &out[written..]) {
+                Poll::Ready(Ok(n)) => written += n,
+                Poll::Ready(Err(_)) => return Poll::Ready(Err(())),
+                Poll::Pending => return stalled(client, response.as_deref_mut(), cx),
+            }
+        }
+        Poll::Ready(Ok(()))
+    })
+    .await?;
+    out.clear();
+    Ok(())
+}
+
+/// Writes `out` and then a piece of the answer's body, in one call where possible.
+async fn write_both(
+    client: &Client,
+    out: &mut Vec<u8>,
+    response: &mut Response,
+    range: std::ops::Range<usize>,
+) -> Result<(), ()> {
+    let mut written = 0;
+    let total = out.len() + range.len();
+    poll_fn(|cx| {
+        while written < total {
+            let head = out.get(written..).unwrap_or_default();
+            let skip = written.saturating_sub(out.len());
+            let body = &response.body.data(range.clone())[skip..];
+            match client.stream.poll_write_both(cx, head, body) {
+                Poll::Ready(Ok(n)) => written += n,
+                Poll::Ready(Err(_)) => return Poll::Ready(Err(())),
+                Poll::Pending => return stalled(client, Some(response), cx),
+            }
+        }
+        Poll::Ready(Ok(()))
+    })
+    .await?;
+    out.clear();
+    Ok(())
+}
+
+/// The client takes nothing now.
+fn stalled(client: &Client, response: Option<&mut Response>, cx: &mut Context<'_>) -> Poll<Result<(), ()>> {
+    if let Some(response) = response {
+        response.body.poll_upload(cx);
+    }
+    if client.timer.expired(cx) { Poll::Ready(Err(())) } else { Poll::Pending }
+}
+
+/// Reads what is left of a body that the answer did not need; `false` if it is too much or does not come.
+async fn discard_body(client: &Rc<Client>, head: &RequestHead) -> bool {
+    let small = match head.framing {
+        BodyFraming::Length(length) => length <= MAX_DISCARD,
+        _ => false,
+    };
+    // Only a body of which nothing was taken is still at its start.
+    small && client.input.borrow().len() as u64 == body_length(head) && {
+        client.input.borrow_mut().clear();
+        client.body_done.set(true);
+        true
+    }
+}
+
+fn body_length(head: &RequestHead) -> u64 {
+    match head.framing {
+        BodyFraming::Length(length) => length,
+        _ => u64::MAX,
+    }
+}
+
+/// The backend agreed to another protocol: from here on bytes go both ways untouched.
+async fn upgrade(client: &Rc<Client>, mut exchange: Exchange, response: Response, out: &mut Vec<u8>) -> bool {
+    exchange.status = 101;
+    let date = client.worker.date.borrow();
+    write_response(out, &response.head, ResponseFraming::None, true, Version::Http11, Some(date.text.as_bytes()), true);
+    drop(date);
+    client.timer.arm(write_timeout(&exchange));
+    if write_all(client, out, &mut None).await.is_err() {
+        return false;
+    }
+    let (Some(stream), early) = response.body.into_stream() else { return false };
+    let (bytes_in, bytes_out) = tunnel::run(client, stream, early, tunnel::IDLE).await;
+    exchange.bytes_in += bytes_in;
+    exchange.bytes_out += bytes_out;
+    false
+}

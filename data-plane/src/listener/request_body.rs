@@ -1,0 +1,90 @@
+//! A request's body as the upstream side draws it, whichever protocol it came by.
+
+use std::{
+    rc::Rc,
+    task::{Context, Poll, ready},
+};
+
+use super::http1::Client;
+use crate::http::{chunked::Step, framing::BodyDecoder};
+
+/// Why a request's body did not come to its end.
+#[derive(Debug)]
+pub(crate) enum BodyFailure {
+    /// The client closed or reset its connection.
+    Gone,
+    /// What it sent is no body; said to the client as 400.
+    Malformed(&'static str),
+}
+
+/// Where a request's body comes from.
+pub(crate) enum RequestBody {
+    /// There is none.
+    Empty,
+    /// From an HTTP/1 connection.
+    Http1 {
+        /// The connection that it is read from.
+        client: Rc<Client>,
+        /// Where the body ends.
+        decoder: BodyDecoder,
+    },
+}
+
+impl RequestBody {
+    /// Appends what is there to `out`, in pieces handed to `frame`; `true` once the body has ended.
+    pub(crate) fn poll_into(
+        &mut self,
+        cx: &mut Context<'_>,
+        mut frame: impl FnMut(&[u8]),
+    ) -> Poll<Result<bool, BodyFailure>> {
+        let Self::Http1 { client, decoder } = self else { return Poll::Ready(Ok(true)) };
+        let worker = Rc::clone(&client.worker);
+        let mut input = client.input.borrow_mut();
+        if !input.is_empty() {
+            let (consumed, done) = decode(decoder, &input, &mut frame)?;
+            input.drain(..consumed);
+            if done {
+                client.body_done.set(true);
+                return Poll::Ready(Ok(true));
+            }
+            if consumed > 0 {
+                return Poll::Ready(Ok(false));
+            }
+        }
+        ready!(client.stream.poll_readable(cx)).map_err(|_| BodyFailure::Gone)?;
+        let mut buffer = worker.buffers.take();
+        let read = match ready!(client.stream.poll_read(cx, &mut buffer)) {
+            Ok(0) | Err(_) => return Poll::Ready(Err(BodyFailure::Gone)),
+            Ok(read) => read,
+        };
+        if input.is_empty() {
+            let (consumed, done) = decode(decoder, &buffer[..read], &mut frame)?;
+            input.extend_from_slice(&buffer[consumed..read]);
+            client.body_done.set(done);
+            Poll::Ready(Ok(done))
+        } else {
+            input.extend_from_slice(&buffer[..read]);
+            Poll::Ready(Ok(false))
+        }
+    }
+}
+
+/// Decodes as much as there is: how many bytes were used, and whether the body has ended.
+fn decode(
+    decoder: &mut BodyDecoder,
+    input: &[u8],
+    frame: &mut impl FnMut(&[u8]),
+) -> Result<(usize, bool), BodyFailure> {
+    let mut used = 0;
+    loop {
+        let rest = &input[used..];
+        match decoder.decode(rest).map_err(|_| BodyFailure::Malformed("bad chunk in the request's body"))? {
+            Step::Data { start, end, consumed } => {
+                frame(&rest[start..end]);
+                used += consumed;
+            }
+            Step::Done { consumed } => return Ok((used + consumed, true)),
+            Step::NeedMore { consumed } => return Ok((used + consumed, false)),
+        }
+    }
+}

@@ -1,0 +1,139 @@
+//! A connection's byte stream, read and written from one task through a shared reference.
+//!
+//! An exchange reads a request's body while it writes the answer, from the same future; a stream that needs no
+//! `&mut` lets both sides hold it without a lock.
+
+use std::{
+    io::{self, IoSlice},
+    net::SocketAddr,
+    task::{Context, Poll, ready},
+    time::Duration,
+};
+
+use tokio::net::TcpStream;
+
+use crate::timer::Timer;
+
+/// A connected stream.
+#[derive(Debug)]
+pub(crate) struct Stream {
+    tcp: TcpStream,
+}
+
+impl Stream {
+    /// Takes over a connected socket; small writes leave at once.
+    pub(crate) fn new(tcp: TcpStream) -> Self {
+        // A socket that is already gone refuses the option; its first read will say so.
+        let _ = tcp.set_nodelay(true);
+        Self { tcp }
+    }
+
+    /// Waits until a read would find something (bytes, the end, or an error).
+    pub(crate) fn poll_readable(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.tcp.poll_read_ready(cx)
+    }
+
+    /// Reads what is there; 0 is the end.
+    pub(crate) fn poll_read(&self, cx: &mut Context<'_>, buf: &mut [u8]) -> Poll<io::Result<usize>> {
+        loop {
+            ready!(self.tcp.poll_read_ready(cx))?;
+            match self.tcp.try_read(buf) {
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+                result => return Poll::Ready(result),
+            }
+        }
+    }
+
+    /// Writes what fits.
+    pub(crate) fn poll_write(&self, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        loop {
+            ready!(self.tcp.poll_write_ready(cx))?;
+            match self.tcp.try_write(bytes) {
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+                Ok(0) if !bytes.is_empty() => return Poll::Ready(Err(io::ErrorKind::WriteZero.into())),
+                result => return Poll::Ready(result),
+            }
+        }
+    }
+
+    /// Writes what fits of two pieces in one call.
+    pub(crate) fn poll_write_both(&self, cx: &mut Context<'_>, first: &[u8], second: &[u8]) -> Poll<io::Result<usize>> {
+        if first.is_empty() {
+            return self.poll_write(cx, second);
+        }
+        if second.is_empty() {
+            return self.poll_write(cx, first);
+        }
+        loop {
+            ready!(self.tcp.poll_write_ready(cx))?;
+            match self.tcp.try_write_vectored(&[IoSlice::new(first), IoSlice::new(second)]) {
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+                Ok(0) => return Poll::Ready(Err(io::ErrorKind::WriteZero.into())),
+                result => return Poll::Ready(result),
+            }
+        }
+    }
+
+    /// Says that nothing more will be written.
+    pub(crate) fn shutdown_write(&self) {
+        // The peer may have gone already, which is just as well.
+        let _ = socket2::SockRef::from(&self.tcp).shutdown(std::net::Shutdown::Write);
+    }
+
+    /// Whether an unused connection is still open and silent; costs no system call unless something happened on it.
+    pub(crate) fn is_quiet(&self) -> bool {
+        let mut cx = Context::from_waker(std::task::Waker::noop());
+        match self.tcp.poll_read_ready(&mut cx) {
+            Poll::Pending => true,
+            Poll::Ready(Err(_)) => false,
+            Poll::Ready(Ok(())) => {
+                let would_block = |error: io::Error| error.kind() == io::ErrorKind::WouldBlock;
+                self.tcp.try_read(&mut [0; 1]).is_err_and(would_block)
+            }
+        }
+    }
+
+    /// Whether the peer has reset the connection.
+    pub(crate) fn is_broken(&self) -> bool {
+        !matches!(self.tcp.take_error(), Ok(None))
+    }
+
+    /// Makes the closing visible as a reset, so that what was cut off is not taken for a whole.
+    pub(crate) fn reset(self) {
+        // Where the option is refused the connection is broken anyway.
+        let _ = socket2::SockRef::from(&self.tcp).set_linger(Some(Duration::ZERO));
+    }
+
+    /// Closes so that what was written last still arrives: a socket closed with unread input is reset by the
+    /// kernel, and a reset overtakes data. Reads what comes for a moment, then closes (RFC 9112, 9.6).
+    pub(crate) async fn linger(&self, timer: &Timer) {
+        self.shutdown_write();
+        timer.arm(Duration::from_millis(500));
+        let mut scratch = [0; 4096];
+        let mut left: usize = 1 << 20;
+        std::future::poll_fn(|cx| {
+            while left > 0 {
+                match self.poll_read(cx, &mut scratch) {
+                    Poll::Ready(Ok(1..)) => left = left.saturating_sub(scratch.len()),
+                    Poll::Ready(_) => return Poll::Ready(()),
+                    Poll::Pending if timer.expired(cx) => return Poll::Ready(()),
+                    Poll::Pending => return Poll::Pending,
+                }
+            }
+            Poll::Ready(())
+        })
+        .await;
+    }
+
+    /// Opens a connection.
+    pub(crate) async fn connect(address: SocketAddr, timer: &Timer, within: Duration) -> io::Result<Self> {
+        timer.arm(within);
+        let mut connecting = std::pin::pin!(TcpStream::connect(address));
+        let tcp = std::future::poll_fn(|cx| match connecting.as_mut().poll(cx) {
+            Poll::Pending if timer.expired(cx) => Poll::Ready(Err(io::ErrorKind::TimedOut.into())),
+            result => result,
+        })
+        .await?;
+        Ok(Self::new(tcp))
+    }
+}

@@ -1,0 +1,337 @@
+//! Worker threads: each has its own runtime, its own listening socket, its own idle upstream connections and its
+//! own counters. Nothing here is shared with another worker but what [`Active`] holds.
+
+use std::{
+    cell::{Cell, RefCell},
+    collections::HashMap,
+    io,
+    net::{IpAddr, SocketAddr},
+    rc::Rc,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering::Relaxed},
+    },
+    thread,
+    time::{Duration, SystemTime, UNIX_EPOCH},
+};
+
+use tokio::sync::{Notify, mpsc, oneshot};
+
+use crate::{
+    backend::Active,
+    buffer::Buffers,
+    listener,
+    stats::{Recorder, Row},
+    timer::{GRAIN, Timers},
+    upstream::Idle,
+};
+
+/// What one worker has.
+pub(crate) struct Worker {
+    view: RefCell<Option<Rc<View>>>,
+    pub(crate) recorder: Recorder,
+    pub(crate) timers: Rc<Timers>,
+    pub(crate) buffers: Rc<Buffers>,
+    pub(crate) date: RefCell<DateCache>,
+    pub(crate) load: Arc<Load>,
+    pub(crate) draining: Cell<bool>,
+    /// Tells the accepting task that the worker drains.
+    pub(crate) drain: Notify,
+    /// Open client connections of this worker.
+    pub(crate) connections: Cell<usize>,
+    /// Connections per client address, kept only while there is a limit.
+    pub(crate) per_address: RefCell<HashMap<IpAddr, u32>>,
+}
+
+/// The active configuration with this worker's idle upstream connections.
+pub(crate) struct View {
+    pub(crate) active: Arc<Active>,
+    /// By pool and member.
+    pub(crate) idle: Vec<Vec<Rc<Idle>>>,
+}
+
+/// What a worker tells the rest of the node, written by it alone.
+#[derive(Default)]
+pub(crate) struct Load {
+    connections: AtomicU64,
+    requests: AtomicU64,
+}
+
+/// The value of a `Date` field, made anew each second (RFC 9110, 6.6.1).
+pub(crate) struct DateCache {
+    second: u64,
+    pub(crate) text: String,
+}
+
+impl Worker {
+    /// The configuration in use; `None` before the first snapshot.
+    pub(crate) fn view(&self) -> Option<Rc<View>> {
+        self.view.borrow().clone()
+    }
+
+    /// Counts a connection until the guard is dropped; `None` when its address has `limit` of them already (0: any
+    /// number). The limit is per worker's share: the kernel spreads an address's connections over the workers.
+    pub(crate) fn connection(self: &Rc<Self>, address: IpAddr, limit: u32) -> Option<OpenConnection> {
+        if limit > 0 {
+            let mut per_address = self.per_address.borrow_mut();
+            let open = per_address.entry(address).or_default();
+            if *open >= limit {
+                return None;
+            }
+            *open += 1;
+        }
+        self.connections.set(self.connections.get() + 1);
+        self.load.connections.fetch_add(1, Relaxed);
+        Some(OpenConnection { worker: Rc::clone(self), limited: (limit > 0).then_some(address) })
+    }
+
+    /// Counts an answered request.
+    pub(crate) fn count_request(&self) {
+        // Only this worker writes, so a plain load and store would do; the addition is as cheap.
+        self.load.requests.fetch_add(1, Relaxed);
+    }
+
+    fn activate(&self, active: Arc<Active>) {
+        let before = self.view();
+        let mut kept: HashMap<*const crate::backend::BackendState, Rc<Idle>> = HashMap::new();
+        if let Some(before) = &before {
+            for (pool, idle) in before.active.pools.iter().zip(&before.idle) {
+                for (member, idle) in pool.members.iter().zip(idle) {
+                    kept.insert(Arc::as_ptr(&member.state), Rc::clone(idle));
+                }
+            }
+        }
+        let idle = |member: &crate::backend::Member| kept.get(&Arc::as_ptr(&member.state)).cloned().unwrap_or_default();
+        let idle = active.pools.iter().map(|pool| pool.members.iter().map(idle).collect()).collect();
+        self.view.replace(Some(Rc::new(View { active, idle })));
+    }
+
+    /// Closes upstream connections that were unused for too long.
+    fn close_stale(&self) {
+        let Some(view) = self.view() else { return };
+        for (pool, idle) in view.active.pools.iter().zip(&view.idle) {
+            let limit = u64::try_from(pool.timeouts.idle.as_millis()).unwrap_or(u64::MAX);
+            let oldest = self.timers.now().saturating_sub(limit);
+            idle.iter().for_each(|idle| idle.close_older_than(oldest));
+        }
+    }
+
+    fn update_date(&self) {
+        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
+        self.recorder.set_minute(now / 60);
+        let mut date = self.date.borrow_mut();
+        if date.second != now {
+            date.second = now;
+            date.text = httpdate::fmt_http_date(SystemTime::now());
+        }
+    }
+}
+
+/// One open client connection.
+pub(crate) struct OpenConnection {
+    worker: Rc<Worker>,
+    limited: Option<IpAddr>,
+}
+
+impl Drop for OpenConnection {
+    fn drop(&mut self) {
+        self.worker.connections.set(self.worker.connections.get() - 1);
+        self.worker.load.connections.fetch_sub(1, Relaxed);
+        if let Some(address) = self.limited {
+            let mut per_address = self.worker.per_address.borrow_mut();
+            if let Some(open) = per_address.get_mut(&address) {
+                *open -= 1;
+                if *open == 0 {
+                    per_address.remove(&address);
+                }
+            }
+        }
+    }
+}
+
+/// What the control thread asks of a worker.
+enum Order {
+    Activate(Arc<Active>, oneshot::Sender<()>),
+    Drain(oneshot::Sender<()>),
+}
+
+struct Handle {
+    orders: mpsc::UnboundedSender<Order>,
+    load: Arc<Load>,
+    thread: Option<thread::JoinHandle<()>>,
+}
+
+/// All workers of the node, as the control thread sees them.
+pub(crate) struct Workers {
+    handles: Vec<Handle>,
+    /// The address that they accept on.
+    pub(crate) http: SocketAddr,
+}
+
+impl Workers {
+    /// Starts `count` workers that accept on `http` (port 0: one free port for all of them).
+    ///
+    /// # Errors
+    /// The address cannot be bound, or a thread cannot be started.
+    pub(crate) fn start(
+        count: usize,
+        http: SocketAddr,
+        recorder: impl Fn() -> Recorder + Send + Clone + 'static,
+    ) -> io::Result<Self> {
+        let mut address = http;
+        let mut handles = Vec::with_capacity(count);
+        for i in 0..count {
+            let listener = listener::bind(address)?;
+            address = listener.local_addr()?;
+            let (orders, inbox) = mpsc::unbounded_channel();
+            let load = Arc::new(Load::default());
+            let worker_load = Arc::clone(&load);
+            let recorder = recorder.clone();
+            let run = move || {
+                if let Err(error) = run(listener, inbox, worker_load, recorder()) {
+                    tracing::error!(worker = i, %error, "worker ended");
+                }
+            };
+            let thread = thread::Builder::new().name(format!("worker-{i}")).spawn(run)?;
+            handles.push(Handle { orders, load, thread: Some(thread) });
+        }
+        Ok(Self { handles, http: address })
+    }
+
+    /// Makes every worker use the configuration, and returns when all of them do.
+    pub(crate) async fn activate(&self, active: Arc<Active>) {
+        let mut done = Vec::with_capacity(self.handles.len());
+        for handle in &self.handles {
+            let (tell, told) = oneshot::channel();
+            if handle.orders.send(Order::Activate(Arc::clone(&active), tell)).is_ok() {
+                done.push(told);
+            }
+        }
+        for told in done {
+            // A worker that ended has nothing to activate.
+            let _ = told.await;
+        }
+    }
+
+    /// Open client connections.
+    pub(crate) fn connections(&self) -> u64 {
+        self.handles.iter().map(|handle| handle.load.connections.load(Relaxed)).sum()
+    }
+
+    /// Requests answered since the start.
+    pub(crate) fn requests(&self) -> u64 {
+        self.handles.iter().map(|handle| handle.load.requests.load(Relaxed)).sum()
+    }
+
+    /// How many there are.
+    pub(crate) fn count(&self) -> usize {
+        self.handles.len()
+    }
+
+    /// Stops accepting, lets running requests finish within the deadline, then ends the threads. Their last counts
+    /// have been handed over when this returns.
+    pub(crate) async fn drain(&self, within: Duration) {
+        let mut done = Vec::with_capacity(self.handles.len());
+        for handle in &self.handles {
+            let (tell, told) = oneshot::channel();
+            if handle.orders.send(Order::Drain(tell)).is_ok() {
+                done.push(told);
+            }
+        }
+        let all = async {
+            for told in done {
+                let _ = told.await;
+            }
+        };
+        if tokio::time::timeout(within, all).await.is_err() {
+            tracing::warn!(connections = self.connections(), "drain deadline passed, connections are cut");
+        }
+    }
+}
+
+impl Drop for Workers {
+    fn drop(&mut self) {
+        for handle in &mut self.handles {
+            // Without its sender a worker's inbox ends, and with it the worker.
+            handle.orders = mpsc::unbounded_channel().0;
+        }
+        for thread in self.handles.iter_mut().filter_map(|handle| handle.thread.take()) {
+            // A worker that panicked has said so on its own.
+            let _ = thread.join();
+        }
+    }
+}
+
+fn run(
+    listener: std::net::TcpListener,
+    mut inbox: mpsc::UnboundedReceiver<Order>,
+    load: Arc<Load>,
+    recorder: Recorder,
+) -> io::Result<()> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build_local(Default::default())?;
+    runtime.block_on(async move {
+        let worker = Rc::new(Worker {
+            view: RefCell::new(None),
+            recorder,
+            timers: Timers::new(),
+            buffers: Rc::default(),
+            date: RefCell::new(DateCache { second: 0, text: String::new() }),
+            load,
+            draining: Cell::new(false),
+            drain: Notify::new(),
+            connections: Cell::new(0),
+            per_address: RefCell::default(),
+        });
+        worker.update_date();
+        let mut waiting = Some(listener);
+        let mut drained: Option<oneshot::Sender<()>> = None;
+        let mut sweeps = tokio::time::interval(GRAIN);
+        sweeps.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        let mut count = 0u64;
+        loop {
+            tokio::select! {
+                biased;
+                order = inbox.recv() => match order {
+                    Some(Order::Activate(active, done)) => {
+                        worker.activate(active);
+                        // The kernel queues connections from the start; they are taken once there is an answer for them.
+                        if let Some(listener) = waiting.take() {
+                            tokio::task::spawn_local(listener::accept(listener, Rc::clone(&worker)));
+                        }
+                        let _ = done.send(());
+                    }
+                    Some(Order::Drain(done)) => {
+                        waiting = None;
+                        worker.draining.set(true);
+                        worker.drain.notify_one();
+                        drained = Some(done);
+                    }
+                    None => break,
+                },
+                _ = sweeps.tick() => {
+                    if worker.draining.get() {
+                        worker.timers.expire_idle();
+                    }
+                    worker.timers.sweep();
+                    worker.update_date();
+                    count += 1;
+                    if count.is_multiple_of(20) {
+                        worker.recorder.flush();
+                        worker.close_stale();
+                    }
+                    if drained.is_some() && worker.connections.get() == 0 {
+                        worker.recorder.flush();
+                        if let Some(done) = drained.take() {
+                            let _ = done.send(());
+                        }
+                    }
+                }
+            }
+        }
+        worker.recorder.flush();
+    });
+    Ok(())
+}
+
+/// Rows on their way from a worker to the reporter.
+pub(crate) type Rows = mpsc::Sender<Vec<Row>>;
