@@ -1,0 +1,203 @@
+//! What issue after issue promises of the whole system, through the real programs.
+
+use std::{collections::BTreeSet, time::Duration};
+
+use e2e::{Fleet, Load, Program, eventually, get, mock, send};
+
+/// Small enough that a debug build on a busy machine keeps up.
+const PAUSE: Duration = Duration::from_millis(2);
+
+async fn served_by(address: &str) -> anyhow::Result<String> {
+    let answer = get(address, "/books").await?;
+    anyhow::ensure!(answer.status == 200, "{answer:?}");
+    Ok(answer.backend().to_owned())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn requests_go_to_all_backends_in_turn() -> anyhow::Result<()> {
+    let fleet = Fleet::start(1, 3).await?;
+    let http = fleet.http(0)?;
+    let mut served = Vec::new();
+    for _ in 0..6 {
+        served.push(served_by(&http).await?);
+    }
+    assert_eq!(served[..3].iter().collect::<BTreeSet<_>>().len(), 3, "{served:?}");
+    assert_eq!(served[..3], served[3..], "{served:?}");
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_backend_comes_and_goes_under_load_without_a_failed_request() -> anyhow::Result<()> {
+    let fleet = Fleet::start(1, 2).await?;
+    let http = fleet.http(0)?;
+    let load = Load::start(&http, "/books", 8, PAUSE);
+    let extra = mock("127.0.0.1:0")?;
+    let address = extra.address("listening")?;
+    let body = format!("{{\"url\":\"http://{address}\"}}");
+    let created = send("POST", fleet.admin(), "/backends", &body).await?;
+    assert_eq!(created.status, 201, "{created:?}");
+    let name = get(&address, "/health").await?.backend().to_owned();
+    eventually("traffic to the new backend", Duration::from_secs(5), async || {
+        (served_by(&http).await.ok()? == name).then_some(())
+    })
+    .await?;
+    let removed = send("DELETE", fleet.admin(), "/backends", &body).await?;
+    assert!(removed.status < 300, "{removed:?}");
+    eventually("no traffic to the removed backend", Duration::from_secs(5), async || {
+        for _ in 0..6 {
+            if served_by(&http).await.ok()? == name {
+                return None;
+            }
+        }
+        Some(())
+    })
+    .await?;
+    let totals = load.stop().await;
+    assert!(totals.errors.is_empty(), "{totals:?}");
+    assert_eq!(totals.count(200), totals.sent, "{totals:?}");
+    assert!(totals.backends[&name] > 0);
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_killed_backend_costs_no_request_and_comes_back() -> anyhow::Result<()> {
+    let mut fleet = Fleet::start(1, 3).await?;
+    let http = fleet.http(0)?;
+    let load = Load::start(&http, "/books", 8, PAUSE);
+    let victim = fleet.mocks[0].address("listening")?;
+    let name = get(&victim, "/health").await?.backend().to_owned();
+    fleet.mocks[0].kill();
+    fleet.wait_alive(&victim, false).await?;
+    let table = fleet.weir(&["status"])?;
+    assert!(table.contains("down"), "{table}");
+    fleet.mocks[0] = mock(&victim)?;
+    fleet.wait_alive(&victim, true).await?;
+    eventually("traffic to the restarted backend", Duration::from_secs(5), async || {
+        (served_by(&http).await.ok()? == name).then_some(())
+    })
+    .await?;
+    let totals = load.stop().await;
+    assert!(totals.errors.is_empty(), "{totals:?}");
+    assert_eq!(totals.count(200), totals.sent, "{totals:?}");
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn all_backends_down_is_a_quick_503_and_service_returns_by_itself() -> anyhow::Result<()> {
+    let mut fleet = Fleet::start(1, 2).await?;
+    let http = fleet.http(0)?;
+    let addresses: Vec<String> = fleet.mocks.iter().map(|mock| mock.address("listening")).collect::<Result<_, _>>()?;
+    fleet.mocks.iter_mut().for_each(Program::kill);
+    for address in &addresses {
+        fleet.wait_alive(address, false).await?;
+    }
+    let answer = get(&http, "/books").await?;
+    assert_eq!(answer.status, 503);
+    assert_eq!(answer.json()?["status"], 503);
+    for (mock, address) in fleet.mocks.iter_mut().zip(&addresses) {
+        *mock = e2e::mock(address)?;
+    }
+    eventually("service", Duration::from_secs(5), async || served_by(&http).await.ok()).await?;
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_control_plane_killed_under_load_costs_no_request_and_no_count() -> anyhow::Result<()> {
+    let mut fleet = Fleet::start(2, 2).await?;
+    let loads = [Load::start(&fleet.http(0)?, "/books", 4, PAUSE), Load::start(&fleet.http(1)?, "/status/404", 4, PAUSE)];
+    eventually("a first report", Duration::from_secs(10), async || {
+        let report = get(fleet.admin(), "/reports/summary").await.ok()?.json().ok()?;
+        (report["requests"].as_u64()? > 0).then_some(())
+    })
+    .await?;
+    for _ in 0..2 {
+        if let Some(mut control_plane) = fleet.control_plane.take() {
+            control_plane.kill();
+        }
+        assert_eq!(get(&fleet.http(0)?, "/books").await?.status, 200);
+        fleet.start_control_plane()?;
+        eventually("both nodes at the same revision", Duration::from_secs(20), async || {
+            let nodes = fleet.status().await.ok()?["nodes"].as_array()?.clone();
+            let connected = |node: &&serde_json::Value| node["connected"] == true && node["active_revision"] == 2;
+            (nodes.iter().filter(connected).count() == 2).then_some(())
+        })
+        .await?;
+    }
+    // The two requests above were sent beside the loads.
+    let (mut sent, mut ok) = (2, 2);
+    for load in loads {
+        let totals = load.stop().await;
+        assert!(totals.errors.is_empty(), "{totals:?}");
+        assert_eq!(totals.count(200) + totals.count(404), totals.sent, "{totals:?}");
+        sent += totals.sent;
+        ok += totals.count(200);
+    }
+    let report = eventually("the whole count", Duration::from_secs(20), async || {
+        let report = get(fleet.admin(), "/reports/summary").await.ok()?.json().ok()?;
+        (report["requests"].as_u64()? >= sent).then_some(report)
+    })
+    .await?;
+    assert_eq!(report["requests"], sent);
+    assert_eq!(report["status"]["200"], ok);
+    assert_eq!(report["status"]["404"], sent - ok);
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_drained_node_finishes_what_runs_and_delivers_its_counts() -> anyhow::Result<()> {
+    let mut fleet = Fleet::start(1, 1).await?;
+    let http = fleet.http(0)?;
+    let slow = tokio::spawn(async move { get(&http, "/slow?ms=1500").await });
+    eventually("the request in flight", Duration::from_secs(5), async || {
+        let status = fleet.status().await.ok()?;
+        (status["backends"][0]["active_connections"] == 1).then_some(())
+    })
+    .await?;
+    assert!(fleet.nodes[0].terminate(Duration::from_secs(20)).await?, "{}", fleet.nodes[0].log());
+    assert_eq!(slow.await??.status, 200);
+    let report = get(fleet.admin(), "/reports/summary").await?.json()?;
+    assert_eq!(report["requests"], 1);
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_node_started_first_waits_says_so_once_and_comes_up() -> anyhow::Result<()> {
+    let mut fleet = Fleet::start(0, 1).await?;
+    if let Some(mut control_plane) = fleet.control_plane.take() {
+        control_plane.kill();
+    }
+    fleet.add_node(&[])?;
+    let status = fleet.nodes[0].address("status")?;
+    assert_eq!(get(&status, "/healthz").await?.status, 200);
+    assert_eq!(get(&status, "/readyz").await?.status, 503);
+    eventually("a word about the wait", Duration::from_secs(10), async || {
+        fleet.nodes[0].log().contains("control plane").then_some(())
+    })
+    .await?;
+    fleet.start_control_plane()?;
+    fleet.ready(0).await?;
+    let warnings = fleet.nodes[0].log().lines().filter(|line| line.contains("WARN")).count();
+    assert_eq!(warnings, 1, "{}", fleet.nodes[0].log());
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn wrong_flags_are_refused_by_name() -> anyhow::Result<()> {
+    for (program, arguments, says) in [
+        ("control-plane", vec!["--admin", "nowhere"], "--admin"),
+        ("data-plane", vec!["--workers", "many"], "--workers"),
+        ("backend-mock", vec!["--listen", "80"], "--listen"),
+    ] {
+        let mut process = Program::start(program, &arguments)?;
+        assert!(!process.ended(Duration::from_secs(10)).await?, "{program} {arguments:?}");
+        eventually("a message", Duration::from_secs(5), async || process.log().contains(says).then_some(())).await?;
+    }
+    let taken = tokio::net::TcpListener::bind("127.0.0.1:0").await?;
+    let address = taken.local_addr()?.to_string();
+    let folder = tempfile::tempdir()?;
+    let database = format!("sqlite:{}", folder.path().join("weir.db").display());
+    let mut process = Program::start("control-plane", &["--admin", &address, "--nodes", "127.0.0.1:0", "--database", &database])?;
+    assert!(!process.ended(Duration::from_secs(10)).await?);
+    eventually("a message", Duration::from_secs(5), async || process.log().contains(&address).then_some(())).await?;
+    Ok(())
+}
