@@ -1,0 +1,3 @@
+//! The gRPC services of the admin port.
+
+pub mod reports;

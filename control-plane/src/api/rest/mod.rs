@@ -1,0 +1,3 @@
+//! REST: JSON over HTTP.
+
+pub mod reports;

@@ -1,0 +1,139 @@
+//! The door for batches: what a node sent is checked here as a whole, and nothing of a batch that fails is kept.
+//!
+//! A batch is refused for what it can never become by repeating it, so the node may drop and count it. The limits
+//! on labels, rows and numbers keep one broken node from filling the store or overflowing a sum.
+
+use prost::Message as _;
+use weir_proto::{FORMAT, v1};
+
+use super::histogram;
+use crate::store::stats::NewBatch;
+
+/// Rows that one batch may have.
+pub(crate) const MAX_ROWS: usize = 50_000;
+/// Bytes that a node or boot id, a route, a pool or a backend may have.
+pub(crate) const MAX_LABEL: usize = 256;
+/// How far back a minute may lie: a node keeps a day of batches while the control plane is away.
+pub(crate) const MAX_AGE_MS: i64 = 25 * 60 * MINUTE_MS;
+/// How far a node's clock may run ahead.
+pub(crate) const MAX_AHEAD_MS: i64 = 5 * MINUTE_MS;
+/// No counter of one row is greater: sums of rows stay far from overflow, and exact in JSON.
+const MAX_COUNT: u64 = 1 << 53;
+
+/// A minute in milliseconds.
+pub(crate) const MINUTE_MS: i64 = 60_000;
+
+/// Why a batch is refused.
+#[derive(Debug, PartialEq, Eq, thiserror::Error)]
+pub(crate) enum Refused {
+    #[error("format: version {0} is unknown, this control plane speaks {FORMAT}")]
+    Format(u32),
+    #[error("{field}: empty")]
+    Empty { field: &'static str },
+    #[error("{field}: {length} bytes, the limit is {MAX_LABEL}")]
+    Long { field: String, length: usize },
+    #[error("{field}: has a control character")]
+    Control { field: String },
+    #[error("sequence: {0} is not within 1 to 2^53")]
+    Sequence(u64),
+    #[error("sent_at_ms: {0} is not within the last 25 hours or the next 5 minutes")]
+    SentAt(u64),
+    #[error("rows: {0} rows, the limit is {MAX_ROWS}")]
+    Rows(usize),
+    #[error("rows[{row}].minute: {minute} is not within the last 25 hours or the next 5 minutes")]
+    Minute { row: usize, minute: u64 },
+    #[error("rows[{row}].status: {status} is not within 100 to 599")]
+    Status { row: usize, status: u32 },
+    #[error("rows[{row}].requests: 0")]
+    NoRequests { row: usize },
+    #[error("rows[{row}].{field}: {value} is greater than 2^53")]
+    Count { row: usize, field: &'static str, value: u64 },
+    #[error("rows[{row}].latency: {source}")]
+    Latency { row: usize, source: histogram::Malformed },
+    #[error("rows[{row}].latency: counts {samples} samples, requests is {requests}")]
+    Samples { row: usize, samples: u64, requests: u64 },
+}
+
+/// Checks a batch and encodes it for the log.
+pub(crate) fn check(batch: &v1::ReportRequest, now_ms: i64) -> Result<NewBatch, Refused> {
+    if batch.format != FORMAT {
+        return Err(Refused::Format(batch.format));
+    }
+    for (field, value) in [("node_id", &batch.node_id), ("boot_id", &batch.boot_id)] {
+        if value.is_empty() {
+            return Err(Refused::Empty { field });
+        }
+        check_label(value, || field.to_owned())?;
+    }
+    if batch.sequence == 0 || batch.sequence > MAX_COUNT {
+        return Err(Refused::Sequence(batch.sequence));
+    }
+    let acceptable = now_ms - MAX_AGE_MS..=now_ms + MAX_AHEAD_MS;
+    let sent_ms = match i64::try_from(batch.sent_at_ms) {
+        Ok(0) => now_ms,
+        Ok(sent) if acceptable.contains(&sent) => sent,
+        _ => return Err(Refused::SentAt(batch.sent_at_ms)),
+    };
+    if batch.rows.len() > MAX_ROWS {
+        return Err(Refused::Rows(batch.rows.len()));
+    }
+    let mut from_ms = sent_ms;
+    for (row, counts) in batch.rows.iter().enumerate() {
+        let started_ms = i64::try_from(counts.minute)
+            .ok()
+            .and_then(|minute| minute.checked_mul(MINUTE_MS))
+            .filter(|started| (now_ms - MAX_AGE_MS..=now_ms + MAX_AHEAD_MS).contains(started))
+            .ok_or(Refused::Minute { row, minute: counts.minute })?;
+        from_ms = from_ms.min(started_ms);
+        check_row(row, counts)?;
+    }
+    Ok(NewBatch {
+        node: batch.node_id.clone(),
+        boot: batch.boot_id.clone(),
+        sequence: batch.sequence.cast_signed(),
+        // Only a boot's first batch accounts for time before it was made; what is before a later one belongs to
+        // the batch that precedes it.
+        from_ms: if batch.sequence == 1 { from_ms } else { sent_ms },
+        through_ms: sent_ms,
+        lost: batch.dropped_rows > 0,
+        batch: batch.encode_to_vec(),
+    })
+}
+
+fn check_row(row: usize, counts: &v1::TrafficRow) -> Result<(), Refused> {
+    for (name, value) in [("route", &counts.route), ("pool", &counts.pool), ("backend", &counts.backend)] {
+        check_label(value, || format!("rows[{row}].{name}"))?;
+    }
+    if !(100..=599).contains(&counts.status) {
+        return Err(Refused::Status { row, status: counts.status });
+    }
+    if counts.requests == 0 {
+        return Err(Refused::NoRequests { row });
+    }
+    for (field, value) in [
+        ("requests", counts.requests),
+        ("bytes_in", counts.bytes_in),
+        ("bytes_out", counts.bytes_out),
+        ("retries", counts.retries),
+        ("latency_max_us", counts.latency_max_us),
+    ] {
+        if value > MAX_COUNT {
+            return Err(Refused::Count { row, field, value });
+        }
+    }
+    let latency = histogram::decode(&counts.latency).map_err(|source| Refused::Latency { row, source })?;
+    if latency.len() != counts.requests {
+        return Err(Refused::Samples { row, samples: latency.len(), requests: counts.requests });
+    }
+    Ok(())
+}
+
+fn check_label(value: &str, field: impl Fn() -> String) -> Result<(), Refused> {
+    if value.len() > MAX_LABEL {
+        return Err(Refused::Long { field: field(), length: value.len() });
+    }
+    if value.chars().any(char::is_control) {
+        return Err(Refused::Control { field: field() });
+    }
+    Ok(())
+}

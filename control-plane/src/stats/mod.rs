@@ -1,0 +1,5 @@
+//! Statistics.
+
+/// The statistics. Cheap to clone.
+#[derive(Debug, Clone)]
+pub struct Stats {}
