@@ -1,0 +1,507 @@
+//! Header fields as ranges in their head's buffer, and what each one is to a proxy, found once while parsing.
+//!
+//! Order and case are kept. The rules that requests and answers share live here: how lines end, what Connection
+//! nominates, and that a message says at most once how long it is.
+
+use super::{Range, list, slice};
+
+/// The most options that Connection may list; each of them is compared with each field.
+const MAX_OPTIONS: usize = 32;
+
+/// One field line.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Field {
+    pub name: Range,
+    pub value: Range,
+    pub known: Known,
+    /// It belongs to this hop: its own meaning, or Connection's nomination. Never forwarded as it stands.
+    pub hop: bool,
+    /// Its bytes are exactly `Name: value\r\n`, so that it can be copied with its neighbours.
+    pub plain: bool,
+}
+
+/// The fields that a proxy must know.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Known {
+    Other,
+    Authorization,
+    Connection,
+    ContentLength,
+    Cookie,
+    Date,
+    Expect,
+    Forwarded,
+    Host,
+    Http2Settings,
+    KeepAlive,
+    MaxForwards,
+    ProxyAuthenticate,
+    ProxyAuthorization,
+    ProxyConnection,
+    Server,
+    SetCookie,
+    Te,
+    Trailer,
+    TransferEncoding,
+    Upgrade,
+    Via,
+    XForwardedFor,
+    XForwardedHost,
+    XForwardedProto,
+    XRealIp,
+    XRequestId,
+}
+
+/// What a field's name means; by length first, so that most names cost one comparison or none.
+pub(crate) fn classify(name: &[u8]) -> Known {
+    let candidates: &[(&[u8], Known)] = match name.len() {
+        2 => &[(b"te", Known::Te)],
+        3 => &[(b"via", Known::Via)],
+        4 => &[(b"host", Known::Host), (b"date", Known::Date)],
+        6 => &[
+            (b"cookie", Known::Cookie),
+            (b"server", Known::Server),
+            (b"expect", Known::Expect),
+        ],
+        7 => &[(b"upgrade", Known::Upgrade), (b"trailer", Known::Trailer)],
+        9 => &[(b"x-real-ip", Known::XRealIp), (b"forwarded", Known::Forwarded)],
+        10 => &[
+            (b"connection", Known::Connection),
+            (b"set-cookie", Known::SetCookie),
+            (b"keep-alive", Known::KeepAlive),
+        ],
+        12 => &[
+            (b"x-request-id", Known::XRequestId),
+            (b"max-forwards", Known::MaxForwards),
+        ],
+        13 => &[(b"authorization", Known::Authorization)],
+        14 => &[
+            (b"content-length", Known::ContentLength),
+            (b"http2-settings", Known::Http2Settings),
+        ],
+        15 => &[(b"x-forwarded-for", Known::XForwardedFor)],
+        16 => &[
+            (b"x-forwarded-host", Known::XForwardedHost),
+            (b"proxy-connection", Known::ProxyConnection),
+        ],
+        17 => &[
+            (b"transfer-encoding", Known::TransferEncoding),
+            (b"x-forwarded-proto", Known::XForwardedProto),
+        ],
+        18 => &[(b"proxy-authenticate", Known::ProxyAuthenticate)],
+        19 => &[(b"proxy-authorization", Known::ProxyAuthorization)],
+        _ => &[],
+    };
+    candidates
+        .iter()
+        .find(|(text, _)| name.eq_ignore_ascii_case(text))
+        .map_or(Known::Other, |(_, known)| *known)
+}
+
+impl Known {
+    /// Whether the field speaks about this connection, its framing or its proxy (RFC 9110 section 7.6.1).
+    const fn is_hop(self) -> bool {
+        matches!(
+            self,
+            Self::Connection
+                | Self::ContentLength
+                | Self::Http2Settings
+                | Self::KeepAlive
+                | Self::ProxyAuthenticate
+                | Self::ProxyAuthorization
+                | Self::ProxyConnection
+                | Self::Te
+                | Self::TransferEncoding
+                | Self::Upgrade
+        )
+    }
+
+    /// Whether Connection can take the field away. What says for whom and from whom the message is cannot be: that
+    /// would let a client strip what proxies vouch for.
+    const fn can_be_nominated(self) -> bool {
+        !matches!(
+            self,
+            Self::Host
+                | Self::Forwarded
+                | Self::Via
+                | Self::XForwardedFor
+                | Self::XForwardedHost
+                | Self::XForwardedProto
+                | Self::XRealIp
+                | Self::XRequestId
+        )
+    }
+}
+
+/// Why the fields of a head cannot be accepted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Fault {
+    Malformed(&'static str),
+    /// A transfer coding that exists and is not implemented here.
+    Coding,
+}
+
+/// What all the fields of a head say together.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Summary {
+    pub(super) host: Option<Range>,
+    pub(super) hosts: u32,
+    pub(super) content_length: Option<u64>,
+    pub(super) chunked: bool,
+    pub(super) close: bool,
+    pub(super) keep_alive: bool,
+    pub(super) upgrade: bool,
+    pub(super) upgrade_option: bool,
+    pub(super) te_trailers: bool,
+    pub(super) date: bool,
+    pub(super) expects: u32,
+}
+
+/// Fills `fields` from what httparse found in `head`, the whole head, and checks what httparse does not.
+pub(super) fn scan(
+    head: &[u8],
+    found: &[httparse::Header<'_>],
+    fields: &mut Vec<Field>,
+) -> Result<Summary, Fault> {
+    // httparse takes a bare LF for a line end. No line can hold another LF than its last byte, so looking before the
+    // start of each name and at the end of the head covers them all.
+    const BARE_LF: Fault = Fault::Malformed("line ends without CR");
+    if !head.ends_with(b"\r\n\r\n") {
+        return Err(BARE_LF);
+    }
+    fields.clear();
+    fields.reserve(found.len());
+    let mut summary = Summary::default();
+    let mut encodings = 0_u32;
+    let mut options = false;
+    for header in found {
+        let name = super::range_in(head, header.name.as_bytes());
+        let start = name.0 as usize;
+        if start < 2 || &head[start - 2..start] != b"\r\n" {
+            return Err(BARE_LF);
+        }
+        if head.get(name.1 as usize) != Some(&b':') {
+            return Err(Fault::Malformed("field name is not followed by a colon"));
+        }
+        if let Some(previous) = fields.last_mut() {
+            close_line(previous, head, start - 2);
+        }
+        let value = if header.value.is_empty() {
+            (name.1 + 1, name.1 + 1)
+        } else {
+            super::range_in(head, header.value)
+        };
+        let known = classify(header.name.as_bytes());
+        match known {
+            Known::Other => {}
+            Known::Host => {
+                summary.hosts += 1;
+                summary.host = Some(value);
+            }
+            Known::ContentLength => {
+                if summary.content_length.is_some() {
+                    return Err(Fault::Malformed("several Content-Length fields"));
+                }
+                summary.content_length = Some(length(header.value)?);
+            }
+            Known::TransferEncoding => {
+                encodings += 1;
+                if encodings > 1 {
+                    return Err(Fault::Malformed("several Transfer-Encoding fields"));
+                }
+                coding(header.value)?;
+                summary.chunked = true;
+            }
+            Known::Connection => options |= summary.connection(header.value),
+            Known::Upgrade => summary.upgrade = true,
+            Known::Te => {
+                summary.te_trailers |= list(header.value).any(|code| code.eq_ignore_ascii_case(b"trailers"));
+            }
+            Known::Date => summary.date = true,
+            Known::Expect => summary.expects += 1,
+            _ => {}
+        }
+        fields.push(Field {
+            name,
+            value,
+            known,
+            hop: known.is_hop(),
+            plain: false,
+        });
+    }
+    if let Some(last) = fields.last_mut() {
+        close_line(last, head, head.len() - 4);
+    }
+    if summary.chunked && summary.content_length.is_some() {
+        return Err(Fault::Malformed("Content-Length together with Transfer-Encoding"));
+    }
+    if encodings > 0 || summary.content_length.is_some() {
+        no_tabs(head, fields)?;
+    }
+    if options {
+        nominate(head, fields)?;
+    }
+    Ok(summary)
+}
+
+/// Settles what depends on where the field's line ends.
+fn close_line(field: &mut Field, head: &[u8], line_end: usize) {
+    if field.value.0 == field.value.1 {
+        // An empty value stands nowhere in particular: put it where the line ends.
+        let from = (field.name.1 + 2).min(line_end as u32);
+        field.value = (from, from);
+    }
+    field.plain = field.value.0 == field.name.1 + 2
+        && head.get(field.name.1 as usize + 1) == Some(&b' ')
+        && field.value.1 as usize == line_end;
+}
+
+/// A tab beside a framing field's value is allowed by the grammar and read in two ways by what is deployed.
+fn no_tabs(head: &[u8], fields: &[Field]) -> Result<(), Fault> {
+    for (at, field) in fields.iter().enumerate() {
+        if matches!(field.known, Known::TransferEncoding | Known::ContentLength) {
+            let end = fields
+                .get(at + 1)
+                .map_or(head.len() - 4, |next| next.name.0 as usize - 2);
+            if memchr::memchr(b'\t', &head[field.name.1 as usize..end]).is_some() {
+                return Err(Fault::Malformed("tab beside the value of a framing field"));
+            }
+        }
+    }
+    Ok(())
+}
+
+impl Summary {
+    /// Takes the usual options of a Connection field; answers whether it has others, which nominate fields.
+    fn connection(&mut self, value: &[u8]) -> bool {
+        let mut others = false;
+        for option in list(value) {
+            if option.eq_ignore_ascii_case(b"keep-alive") {
+                self.keep_alive = true;
+            } else if option.eq_ignore_ascii_case(b"close") {
+                self.close = true;
+            } else if option.eq_ignore_ascii_case(b"upgrade") {
+                self.upgrade_option = true;
+            } else if !option.eq_ignore_ascii_case(b"te") {
+                others = true;
+            }
+        }
+        others
+    }
+}
+
+/// Marks the fields that Connection names.
+fn nominate(head: &[u8], fields: &mut [Field]) -> Result<(), Fault> {
+    let mut seen = 0;
+    for at in 0..fields.len() {
+        if fields[at].known != Known::Connection {
+            continue;
+        }
+        for option in list(slice(head, fields[at].value)) {
+            seen += 1;
+            if seen > MAX_OPTIONS {
+                return Err(Fault::Malformed("too many connection options"));
+            }
+            for field in fields.iter_mut() {
+                if field.known.can_be_nominated() && slice(head, field.name).eq_ignore_ascii_case(option) {
+                    field.hop = true;
+                }
+            }
+        }
+    }
+    Ok(())
+}
+
+/// A Content-Length: digits, and as many as every peer can count (RFC 9110 section 8.6). A list of equal lengths, which
+/// the RFC would let pass, is refused.
+fn length(value: &[u8]) -> Result<u64, Fault> {
+    const INVALID: Fault = Fault::Malformed("invalid Content-Length");
+    if value.is_empty() || value.len() > 19 || !value.iter().all(u8::is_ascii_digit) {
+        return Err(INVALID);
+    }
+    let number = value
+        .iter()
+        .fold(0_u64, |n, digit| n * 10 + u64::from(digit - b'0'));
+    if number > i64::MAX as u64 {
+        Err(INVALID)
+    } else {
+        Ok(number)
+    }
+}
+
+/// A Transfer-Encoding: `chunked`, alone. Other registered codings under chunked are understood and not implemented.
+fn coding(value: &[u8]) -> Result<(), Fault> {
+    const CODINGS: [&[u8]; 5] = [b"gzip", b"x-gzip", b"deflate", b"compress", b"x-compress"];
+    if value.eq_ignore_ascii_case(b"chunked") {
+        return Ok(());
+    }
+    let mut members = list(value);
+    let others_are_known = {
+        let mut seen = false;
+        let mut last: &[u8] = b"";
+        let mut all = true;
+        for member in members.by_ref() {
+            if !last.is_empty() {
+                seen = true;
+                all &= CODINGS.iter().any(|coding| last.eq_ignore_ascii_case(coding));
+            }
+            last = member;
+        }
+        seen && all && last.eq_ignore_ascii_case(b"chunked")
+    };
+    Err(if others_are_known {
+        Fault::Coding
+    } else {
+        Fault::Malformed("invalid Transfer-Encoding")
+    })
+}
+
+/// Appends `name: value` and its line end to a head's buffer, and answers the field. Behind the head's own bytes, it
+/// is as good as any that was parsed.
+pub(super) fn append(buf: &mut Vec<u8>, name: &[u8], value: &[u8]) -> Field {
+    let start = buf.len() as u32;
+    buf.extend_from_slice(name);
+    buf.extend_from_slice(b": ");
+    let middle = buf.len() as u32;
+    buf.extend_from_slice(value);
+    let end = buf.len() as u32;
+    buf.extend_from_slice(b"\r\n");
+    let known = classify(name);
+    Field {
+        name: (start, middle - 2),
+        value: (middle, end),
+        known,
+        hop: known.is_hop(),
+        plain: true,
+    }
+}
+
+/// Whether `name` and `value` may stand in a field line.
+pub(crate) fn is_valid(name: &[u8], value: &[u8]) -> bool {
+    !name.is_empty()
+        && name.iter().copied().all(super::is_tchar)
+        && value.iter().copied().all(super::is_value_byte)
+        && super::trim_ows(value).len() == value.len()
+}
+
+/// Writes the fields that `keep` lets through, neighbours in one copy.
+pub(super) fn write(out: &mut Vec<u8>, buf: &[u8], fields: &[Field], mut keep: impl FnMut(&Field) -> bool) {
+    let mut run: Range = (0, 0);
+    for field in fields {
+        if !keep(field) {
+            continue;
+        }
+        if field.plain {
+            if run.1 != field.name.0 {
+                out.extend_from_slice(slice(buf, run));
+                run.0 = field.name.0;
+            }
+            run.1 = field.value.1 + 2;
+        } else {
+            out.extend_from_slice(slice(buf, run));
+            run = (0, 0);
+            push(out, slice(buf, field.name), slice(buf, field.value));
+        }
+    }
+    out.extend_from_slice(slice(buf, run));
+}
+
+/// Writes one field line.
+pub(super) fn push(out: &mut Vec<u8>, name: &[u8], value: &[u8]) {
+    out.extend_from_slice(name);
+    out.extend_from_slice(b": ");
+    out.extend_from_slice(value);
+    out.extend_from_slice(b"\r\n");
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_known_field_is_found_whatever_its_case() {
+        for (name, known) in [
+            ("authorization", Known::Authorization),
+            ("connection", Known::Connection),
+            ("content-length", Known::ContentLength),
+            ("cookie", Known::Cookie),
+            ("date", Known::Date),
+            ("expect", Known::Expect),
+            ("forwarded", Known::Forwarded),
+            ("host", Known::Host),
+            ("http2-settings", Known::Http2Settings),
+            ("keep-alive", Known::KeepAlive),
+            ("max-forwards", Known::MaxForwards),
+            ("proxy-authenticate", Known::ProxyAuthenticate),
+            ("proxy-authorization", Known::ProxyAuthorization),
+            ("proxy-connection", Known::ProxyConnection),
+            ("server", Known::Server),
+            ("set-cookie", Known::SetCookie),
+            ("te", Known::Te),
+            ("trailer", Known::Trailer),
+            ("transfer-encoding", Known::TransferEncoding),
+            ("upgrade", Known::Upgrade),
+            ("via", Known::Via),
+            ("x-forwarded-for", Known::XForwardedFor),
+            ("x-forwarded-host", Known::XForwardedHost),
+            ("x-forwarded-proto", Known::XForwardedProto),
+            ("x-real-ip", Known::XRealIp),
+            ("x-request-id", Known::XRequestId),
+        ] {
+            assert_eq!(classify(name.as_bytes()), known, "{name}");
+            assert_eq!(classify(name.to_uppercase().as_bytes()), known, "{name}");
+            assert_eq!(classify(format!("{name}s").as_bytes()), Known::Other, "{name}s");
+        }
+    }
+
+    #[test]
+    fn a_length_is_digits_that_everyone_can_count() {
+        assert_eq!(length(b"0"), Ok(0));
+        assert_eq!(length(b"007"), Ok(7));
+        assert_eq!(length(b"9223372036854775807"), Ok(i64::MAX as u64));
+        for bad in [
+            "",
+            "+5",
+            "-5",
+            "5 5",
+            "5, 5",
+            "5,5",
+            "0x5",
+            "5.0",
+            "1e3",
+            "9223372036854775808",
+            "18446744073709551617",
+            "\u{663}",
+        ] {
+            assert!(length(bad.as_bytes()).is_err(), "{bad:?}");
+        }
+    }
+
+    #[test]
+    fn a_transfer_coding_is_chunked_and_nothing_else() {
+        assert_eq!(coding(b"Chunked"), Ok(()));
+        assert_eq!(coding(b"gzip, chunked"), Err(Fault::Coding));
+        for bad in [
+            "",
+            "gzip",
+            "identity",
+            "chunked, chunked",
+            "chunked,",
+            ",chunked",
+            "chunked, gzip",
+            "xchunked",
+            "chunkedx",
+            "chunked;a=b",
+            "\"chunked\"",
+            "chunked chunked",
+            "identity, chunked",
+            "gzip, xchunked",
+            "x, chunked",
+        ] {
+            assert!(
+                matches!(coding(bad.as_bytes()), Err(Fault::Malformed(_))),
+                "{bad:?}"
+            );
+        }
+    }
+}

@@ -1,0 +1,204 @@
+//! What leaves a proxy: a head written again from one that was parsed, without what belonged to the former hop and
+//! with what belongs to the next (RFC 9110 section 7.6).
+
+use super::{
+    BodyFraming, Known, RequestHead, ResponseFraming, ResponseHead, Version,
+    fields::{push, write},
+    push_number,
+    request::Form,
+};
+
+/// What a backend is told about where a request came from.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Forwarded<'a> {
+    /// The peer's address, as text.
+    pub client_ip: &'a [u8],
+    /// `http` or `https`.
+    pub proto: &'static [u8],
+    /// The host that the client asked for.
+    pub host: &'a [u8],
+    /// Takes the place of the client's; empty: the client's is kept.
+    pub request_id: &'a [u8],
+    /// The peer is a trusted proxy: its word is kept, and its address is added. Otherwise all is replaced.
+    pub trust: bool,
+}
+
+/// Appends the request as it goes to a backend.
+pub(crate) fn write_request(
+    out: &mut Vec<u8>,
+    head: &RequestHead,
+    forwarded: &Forwarded<'_>,
+    framing: BodyFraming,
+    upgrade: bool,
+) {
+    out.reserve(head.buf.len() + 320);
+    out.extend_from_slice(head.method());
+    out.push(b' ');
+    if head.form == Form::Absolute && head.origin.0 == head.origin.1 && head.is_options() {
+        // RFC 9112 section 3.2.4: the last proxy turns an empty path back into the asterisk.
+        out.push(b'*');
+    } else {
+        let origin = head.path_and_query();
+        if origin.first() == Some(&b'?') {
+            out.push(b'/');
+        }
+        out.extend_from_slice(origin);
+    }
+    out.extend_from_slice(b" HTTP/1.1\r\n");
+    if head.own_host || head.host.is_none() {
+        push(out, b"Host", head.host().unwrap_or(forwarded.host));
+    }
+
+    let forward_max = head.is_options() || head.is_trace();
+    let mut seen = Seen::default();
+    write(out, &head.buf, &head.fields, |field| match field.known {
+        Known::Other => !field.hop,
+        Known::Host => !head.own_host,
+        Known::Trailer => framing == BodyFraming::Chunked && !field.hop,
+        Known::Upgrade => upgrade,
+        Known::XForwardedFor => {
+            seen.chain = true;
+            false
+        }
+        Known::XForwardedProto => forwarded.trust && mark(&mut seen.proto),
+        Known::XForwardedHost => forwarded.trust && mark(&mut seen.host),
+        Known::XRealIp => forwarded.trust && mark(&mut seen.real_ip),
+        Known::Forwarded => forwarded.trust,
+        Known::XRequestId => forwarded.request_id.is_empty(),
+        Known::MaxForwards => !forward_max && !field.hop,
+        _ => !field.hop,
+    });
+
+    match framing {
+        BodyFraming::None => {}
+        BodyFraming::Length(length) => content_length(out, length),
+        BodyFraming::Chunked => out.extend_from_slice(b"Transfer-Encoding: chunked\r\n"),
+    }
+    match (upgrade, head.te_trailers) {
+        (true, true) => out.extend_from_slice(b"Connection: upgrade, te\r\nTE: trailers\r\n"),
+        (true, false) => out.extend_from_slice(b"Connection: upgrade\r\n"),
+        (false, true) => out.extend_from_slice(b"Connection: te\r\nTE: trailers\r\n"),
+        (false, false) => {}
+    }
+    if forward_max && let Some(left) = max_forwards(head) {
+        out.extend_from_slice(b"Max-Forwards: ");
+        push_number(out, left.saturating_sub(1));
+        out.extend_from_slice(b"\r\n");
+    }
+    out.extend_from_slice(b"X-Forwarded-For: ");
+    if seen.chain && forwarded.trust {
+        for value in head.all(Known::XForwardedFor).filter(|value| !value.is_empty()) {
+            out.extend_from_slice(value);
+            out.extend_from_slice(b", ");
+        }
+    }
+    out.extend_from_slice(forwarded.client_ip);
+    out.extend_from_slice(b"\r\n");
+    if !seen.proto {
+        push(out, b"X-Forwarded-Proto", forwarded.proto);
+    }
+    if !seen.host {
+        push(out, b"X-Forwarded-Host", forwarded.host);
+    }
+    if !seen.real_ip {
+        push(out, b"X-Real-IP", forwarded.client_ip);
+    }
+    if !forwarded.request_id.is_empty() {
+        push(out, b"X-Request-Id", forwarded.request_id);
+    }
+    via(out, head.version);
+    out.extend_from_slice(b"\r\n");
+}
+
+/// The forwarded fields that a trusted proxy has set.
+#[derive(Default)]
+struct Seen {
+    chain: bool,
+    proto: bool,
+    host: bool,
+    real_ip: bool,
+}
+
+/// Lets the first through and no other: of two values a backend could take either.
+fn mark(seen: &mut bool) -> bool {
+    !std::mem::replace(seen, true)
+}
+
+/// How many more proxies an OPTIONS or TRACE may pass (RFC 9110 section 7.6.2); at 0 it must be answered here. What is
+/// no number is as good as absent.
+pub(crate) fn max_forwards(head: &RequestHead) -> Option<u64> {
+    std::str::from_utf8(head.get(Known::MaxForwards)?)
+        .ok()?
+        .parse()
+        .ok()
+}
+
+/// Appends the answer's head as it goes to the client. `how` is how the body is framed there: `None` where none
+/// follows, and then Content-Length is passed on for what it says (HEAD, 304).
+pub(crate) fn write_response(
+    out: &mut Vec<u8>,
+    head: &ResponseHead,
+    how: ResponseFraming,
+    keep_alive: bool,
+    client_version: Version,
+    date: Option<&[u8]>,
+    upgrade: bool,
+) {
+    debug_assert!(
+        how != ResponseFraming::Chunked || client_version == Version::Http11,
+        "an HTTP/1.0 client cannot read chunks"
+    );
+    out.reserve(head.buf.len() + 160);
+    out.extend_from_slice(b"HTTP/1.1 ");
+    push_number(out, u64::from(head.status));
+    out.push(b' ');
+    out.extend_from_slice(head.reason());
+    out.extend_from_slice(b"\r\n");
+    write(out, &head.buf, &head.fields, |field| match field.known {
+        Known::Other => !field.hop,
+        Known::Trailer => how == ResponseFraming::Chunked && !field.hop,
+        Known::Upgrade => upgrade,
+        _ => !field.hop,
+    });
+    let interim = head.status < 200;
+    match how {
+        ResponseFraming::None if !interim && head.status != 204 => {
+            if let Some(length) = head.content_length {
+                content_length(out, length);
+            }
+        }
+        ResponseFraming::Length(length) => content_length(out, length),
+        ResponseFraming::Chunked => out.extend_from_slice(b"Transfer-Encoding: chunked\r\n"),
+        ResponseFraming::None | ResponseFraming::UntilClose => {}
+    }
+    if upgrade {
+        out.extend_from_slice(b"Connection: upgrade\r\n");
+    } else if !interim {
+        if !keep_alive {
+            out.extend_from_slice(b"Connection: close\r\n");
+        } else if client_version == Version::Http10 {
+            out.extend_from_slice(b"Connection: keep-alive\r\n");
+        }
+        if let Some(date) = date
+            && !head.date
+        {
+            push(out, b"Date", date);
+        }
+    }
+    via(out, head.version);
+    out.extend_from_slice(b"\r\n");
+}
+
+fn content_length(out: &mut Vec<u8>, length: u64) {
+    out.extend_from_slice(b"Content-Length: ");
+    push_number(out, length);
+    out.extend_from_slice(b"\r\n");
+}
+
+/// The version is that in which the message came (RFC 9110 section 7.6.3).
+fn via(out: &mut Vec<u8>, version: Version) {
+    out.extend_from_slice(match version {
+        Version::Http10 => b"Via: 1.0 weir\r\n",
+        Version::Http11 => b"Via: 1.1 weir\r\n",
+    });
+}
