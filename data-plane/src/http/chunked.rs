@@ -314,8 +314,10 @@ mod tests {
 
     use super::*;
 
+    type Decoded = (Vec<u8>, Vec<u8>, usize);
+
     /// Body, trailers and bytes used, with the input arriving in pieces cut at `cuts`.
-    fn decode(input: &[u8], cuts: &[usize]) -> Result<Option<(Vec<u8>, Vec<u8>, usize)>, ChunkError> {
+    fn decode(input: &[u8], cuts: &[usize]) -> Result<Option<Decoded>, ChunkError> {
         let mut decoder = Decoder::new();
         let (mut body, mut used) = (Vec::new(), 0);
         for end in cuts.iter().copied().chain([input.len()]) {

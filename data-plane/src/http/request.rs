@@ -435,8 +435,8 @@ fn target_form(head: &mut RequestHead) -> Result<(), RequestError> {
         }
         _ => {
             let (scheme, port): (u32, &[u8]) = match target {
-                [scheme @ ..] if starts_with_ignoring_case(scheme, b"http://") => (7, b"80"),
-                [scheme @ ..] if starts_with_ignoring_case(scheme, b"https://") => (8, b"443"),
+                _ if starts_with_ignoring_case(target, b"http://") => (7, b"80"),
+                _ if starts_with_ignoring_case(target, b"https://") => (8, b"443"),
                 _ => return Err(INVALID),
             };
             let rest = &target[scheme as usize..];
