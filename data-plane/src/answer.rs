@@ -2,7 +2,7 @@
 
 use std::io::Write as _;
 
-use crate::http::request::{RequestError, RequestHead};
+use crate::http::{RequestError, RequestHead};
 
 /// An answer that no backend gave.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -54,10 +54,9 @@ impl Local {
             RequestError::VersionNotSupported => {
                 Self::new(505, "HTTP Version Not Supported", "this port speaks HTTP/1.0, HTTP/1.1 and HTTP/2")
             }
-            RequestError::NotImplemented => {
+            RequestError::NotImplemented(_) => {
                 Self::new(501, "Not Implemented", "the request's transfer coding is not supported")
             }
-            RequestError::Timeout => Self::REQUEST_TIMEOUT,
         }
     }
 

@@ -1,1 +1,80 @@
-//! data-plane
+//! The data plane: a stateless node that carries traffic.
+//!
+//! A control thread talks to the control plane, activates snapshots and reports counts; worker threads carry the
+//! requests. Where to look: a request's life is `listener/http1.rs` (the connection), `proxy.rs` (the decision) and
+//! `upstream/http1.rs` (the backend's side); `backend.rs` holds what outlives a snapshot.
+
+mod answer;
+mod backend;
+mod balance;
+mod buffer;
+mod config;
+mod control;
+mod http;
+mod listener;
+mod proxy;
+mod resolve;
+mod stats;
+mod status;
+mod stream;
+mod timer;
+mod tunnel;
+mod upstream;
+mod worker;
+
+#[cfg(test)]
+mod wire_tests;
+
+use std::{net::SocketAddr, sync::Arc};
+
+use anyhow::Context as _;
+
+pub use self::config::Config;
+use self::{backend::Fleet, stats::Reporter, worker::Workers};
+
+/// A node that runs.
+pub struct Running {
+    /// Where it takes traffic.
+    pub http: SocketAddr,
+    /// Where it says how it is.
+    pub status: SocketAddr,
+    state: Arc<control::State>,
+    tasks: tokio::task::JoinSet<()>,
+    reporter: Reporter,
+    drain_timeout: std::time::Duration,
+}
+
+/// Starts a node: it accepts traffic once the control plane has sent a snapshot.
+///
+/// # Errors
+/// An address cannot be bound, or the configuration is wrong.
+pub async fn start(config: Config) -> anyhow::Result<Running> {
+    config.check()?;
+    let identity = control::Identity::new(&config);
+    let channel = control::channel(&config)?;
+    let reporter = Reporter::start(channel.clone(), &identity);
+    let rows = reporter.rows();
+    let workers = Workers::start(config.worker_count(), config.http, move || stats::recorder(rows.clone()))
+        .with_context(|| format!("cannot listen on {} (--http)", config.http))?;
+    let status_listener = tokio::net::TcpListener::bind(config.status)
+        .await
+        .with_context(|| format!("cannot listen on {} (--status)", config.status))?;
+    let http = workers.http;
+    let status = status_listener.local_addr()?;
+    let state = Arc::new(control::State::new(Fleet::default(), workers, reporter.clone(), identity));
+    let mut tasks = tokio::task::JoinSet::new();
+    tasks.spawn(control::run(Arc::clone(&state), channel));
+    tasks.spawn(resolve::run(Arc::clone(&state)));
+    tasks.spawn(status::serve(status_listener, Arc::clone(&state)));
+    Ok(Running { http, status, state, tasks, reporter, drain_timeout: config.drain_timeout() })
+}
+
+impl Running {
+    /// Accepts nothing new, lets running requests finish within the drain deadline, delivers the last counts, ends.
+    pub async fn shutdown(mut self) {
+        self.state.set_draining();
+        self.state.workers().drain(self.drain_timeout).await;
+        self.reporter.finish().await;
+        self.tasks.shutdown().await;
+    }
+}

@@ -11,13 +11,14 @@ use crate::{
     answer::Local,
     backend::{Active, PoolState},
     balance::Tried,
-    http::{
-        request::{Forwarded, RequestHead, Version, write_request},
-        response::write_interim,
+    http::{Forwarded, Known, RequestHead, ResponseFraming, ResponseHead, Version, write_request, write_response},
+    listener::{
+        BodyFailure, RequestBody,
+        http1::{Client, Presence},
     },
-    listener::{BodyFailure, RequestBody, http1::Client},
     stats::Sample,
     stream::Stream,
+    timer::Timer,
     upstream::{
         Connection,
         http1::{self, Attempt, Failure, Response, Upload},
@@ -30,6 +31,9 @@ const MAX_REPEATS: u32 = 2;
 
 /// A client that said it sends no more may have left: after this long it is asked.
 const PROBE_AFTER: Duration = Duration::from_secs(1);
+
+/// How soon after it was asked a client that left has answered with a reset.
+const PROBE_EVERY: Duration = Duration::from_millis(100);
 
 /// What is known of a request while it runs. Dropping it records the request, however it ended.
 pub(crate) struct Exchange {
@@ -174,12 +178,13 @@ pub(crate) async fn handle(
                 client_ip: client.address.as_bytes(),
                 proto: b"http",
                 host: head.host().unwrap_or_default(),
-                request_id: &request_id,
+                // A client's own id is passed on.
+                request_id: if head.get(Known::XRequestId).is_some() { b"" } else { &request_id },
                 trust: false,
             };
             write_request(out, head, &forwarded, head.framing, head.upgrade);
         };
-        let mut watch = Watch { client, since: None, probed: false };
+        let mut watch = Watch { client, timer: None, probed: false };
         let interim = |interim: &_| send_interim(client, head, interim);
         let sent =
             http1::send(attempt, connection, in_flight, &mut upload, write_head, |cx| watch.poll(cx), interim).await;
@@ -233,12 +238,12 @@ fn write_hex(number: u64, into: &mut [u8; 16]) {
 }
 
 /// Passes a 1xx answer on at once. A client of HTTP/1.0 does not know them (RFC 9110, 15.2).
-fn send_interim(client: &Client, request: &RequestHead, interim: &crate::http::response::ResponseHead) {
+fn send_interim(client: &Client, request: &RequestHead, interim: &ResponseHead) {
     if request.version == Version::Http10 {
         return;
     }
     let mut out = Vec::new();
-    write_interim(&mut out, interim);
+    write_response(&mut out, interim, ResponseFraming::None, true, Version::Http11, None, false);
     client.write_now(&out);
 }
 
@@ -249,48 +254,36 @@ fn send_interim(client: &Client, request: &RequestHead, interim: &crate::http::r
 /// HTTP/1.1 client must accept and ignore (RFC 9110, 15.2), and who has left answers with a reset.
 struct Watch<'a> {
     client: &'a Client,
-    since: Option<Instant>,
+    timer: Option<Timer>,
     probed: bool,
 }
 
 impl Watch<'_> {
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<()> {
-        let client = self.client;
-        if !client.body_done.get() {
-            return Poll::Pending;
+        match self.client.poll_presence(cx) {
+            Presence::There => Poll::Pending,
+            Presence::Gone => Poll::Ready(()),
+            Presence::Silent => self.probe(cx),
         }
-        if client.half_closed.get() {
-            return self.probe();
-        }
-        // What comes meanwhile is the next request; a bounded part of it is read, to see the end behind it.
-        while client.input.borrow().len() < crate::buffer::SIZE {
-            if client.stream.poll_readable(cx).is_pending() {
-                return Poll::Pending;
-            }
-            let mut buffer = client.worker.buffers.take();
-            match client.stream.poll_read(cx, &mut buffer) {
-                Poll::Ready(Ok(0)) => {
-                    client.half_closed.set(true);
-                    self.since = Some(Instant::now());
-                    return Poll::Pending;
-                }
-                Poll::Ready(Ok(read)) => client.input.borrow_mut().extend_from_slice(&buffer[..read]),
-                Poll::Ready(Err(_)) => return Poll::Ready(()),
-                Poll::Pending => return Poll::Pending,
-            }
-        }
-        Poll::Pending
     }
 
-    fn probe(&mut self) -> Poll<()> {
-        if self.client.stream.is_broken() {
-            return Poll::Ready(());
+    fn probe(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        let timer = self.timer.get_or_insert_with(|| {
+            let timer = self.client.worker.timers.timer();
+            timer.arm(PROBE_AFTER);
+            timer
+        });
+        if !timer.expired(cx) {
+            return Poll::Pending;
         }
-        let since = *self.since.get_or_insert_with(Instant::now);
-        if !self.probed && since.elapsed() >= PROBE_AFTER {
+        if !self.probed {
             self.probed = true;
             self.client.write_now(b"HTTP/1.1 100 Continue\r\n\r\n");
+        } else if self.client.stream.is_broken() {
+            return Poll::Ready(());
         }
-        Poll::Pending
+        timer.arm(PROBE_EVERY);
+        // Registers the waker for the new deadline.
+        if timer.expired(cx) { Poll::Ready(()) } else { Poll::Pending }
     }
 }

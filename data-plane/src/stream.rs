@@ -98,6 +98,14 @@ impl Stream {
         !matches!(self.tcp.take_error(), Ok(None))
     }
 
+    /// Has the kernel ask the peer whether it is still there: who left without a reset is found out in about a minute.
+    pub(crate) fn keep_alive(&self) {
+        let every = Duration::from_secs(10);
+        let keep_alive = socket2::TcpKeepalive::new().with_time(every).with_interval(every);
+        // Where the option is refused the client is found out at the next write.
+        let _ = socket2::SockRef::from(&self.tcp).set_tcp_keepalive(&keep_alive);
+    }
+
     /// Makes the closing visible as a reset, so that what was cut off is not taken for a whole.
     pub(crate) fn reset(self) {
         // Where the option is refused the connection is broken anyway.

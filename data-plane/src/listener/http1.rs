@@ -6,7 +6,6 @@
 use std::{
     cell::{Cell, RefCell},
     future::poll_fn,
-    io::Write as _,
     net::IpAddr,
     rc::Rc,
     task::{Context, Poll},
@@ -19,15 +18,14 @@ use super::RequestBody;
 use crate::{
     answer::{self, Local},
     http::{
-        framing::{BodyDecoder, BodyFraming, ResponseFraming},
-        request::{Limits, Parsed, RequestError, RequestHead, Version, parse_request},
-        response::write_response,
+        BodyDecoder, BodyFraming, Limits, Parsed, RequestHead, ResponseFraming, Version, parse_request,
+        push_chunk_head, push_last_chunk, write_response,
     },
     proxy::{self, Answer, Exchange},
     stream::Stream,
     timer::Timer,
     tunnel,
-    upstream::http1::{Progress, Response},
+    upstream::http1::{Failure, Progress, Response},
     worker::Worker,
 };
 
@@ -58,6 +56,45 @@ impl Client {
     pub(crate) fn write_now(&self, bytes: &[u8]) {
         let mut cx = Context::from_waker(std::task::Waker::noop());
         let _ = self.stream.poll_write(&mut cx, bytes);
+    }
+}
+
+/// Whether a client is still there while it waits for its answer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Presence {
+    /// It is, as far as can be told.
+    There,
+    /// It has said that it sends no more.
+    Silent,
+    /// Its connection is broken.
+    Gone,
+}
+
+impl Client {
+    /// Looks for the end of what the client sends. What comes before that is the next request, of which a bounded
+    /// part is read.
+    pub(crate) fn poll_presence(&self, cx: &mut Context<'_>) -> Presence {
+        if self.half_closed.get() {
+            return Presence::Silent;
+        }
+        // A body that is still on its way is read by the upload.
+        while self.body_done.get() && self.input.borrow().len() < crate::buffer::SIZE {
+            if self.stream.poll_readable(cx).is_pending() {
+                break;
+            }
+            let mut buffer = self.worker.buffers.take();
+            match self.stream.poll_read(cx, &mut buffer) {
+                Poll::Ready(Ok(0)) => {
+                    self.half_closed.set(true);
+                    self.stream.keep_alive();
+                    return Presence::Silent;
+                }
+                Poll::Ready(Ok(read)) => self.input.borrow_mut().extend_from_slice(&buffer[..read]),
+                Poll::Ready(Err(_)) => return Presence::Gone,
+                Poll::Pending => break,
+            }
+        }
+        Presence::There
     }
 }
 
@@ -111,7 +148,7 @@ async fn serve_requests(client: &Rc<Client>) -> Next {
             Read::Head => {}
             Read::Idle => return Next::Park,
             Read::Closed => return Next::Close,
-            Read::Refused(error) => return refuse(client, error, &mut out).await,
+            Read::Refused(local) => return refuse(client, local, &mut out).await,
         }
         if !exchange(client, &head, &mut out).await {
             return Next::Close;
@@ -134,7 +171,7 @@ enum Read {
     /// The client left, or took too long.
     Closed,
     /// What came is no request.
-    Refused(RequestError),
+    Refused(Local),
 }
 
 /// Reads one head. The timer is armed for the wait before its first byte.
@@ -142,7 +179,11 @@ async fn read_head(client: &Client, head: &mut RequestHead) -> Read {
     let worker = &client.worker;
     let Some(view) = worker.view() else { return Read::Closed };
     let settings = &view.active.snapshot.settings.downstream;
-    let limits = Limits::from(settings);
+    let limits = Limits {
+        max_head: usize::try_from(settings.max_head.0).unwrap_or(usize::MAX),
+        max_fields: settings.max_headers as usize,
+        ..Limits::default()
+    };
     let mut begun = false;
     let mut parse = true;
     poll_fn(|cx| {
@@ -160,7 +201,7 @@ async fn read_head(client: &Client, head: &mut RequestHead) -> Read {
                             return Poll::Ready(Read::Head);
                         }
                         Ok(Parsed::Partial) => parse = false,
-                        Err(error) => return Poll::Ready(Read::Refused(error)),
+                        Err(error) => return Poll::Ready(Read::Refused(Local::refused(&error))),
                     }
                 }
             }
@@ -168,7 +209,7 @@ async fn read_head(client: &Client, head: &mut RequestHead) -> Read {
                 Poll::Ready(Ok(())) => {}
                 Poll::Ready(Err(_)) => return Poll::Ready(Read::Closed),
                 Poll::Pending if client.timer.expired(cx) => {
-                    return Poll::Ready(if begun { Read::Refused(RequestError::Timeout) } else { Read::Idle });
+                    return Poll::Ready(if begun { Read::Refused(Local::REQUEST_TIMEOUT) } else { Read::Idle });
                 }
                 Poll::Pending => return Poll::Pending,
             }
@@ -197,7 +238,7 @@ async fn read_head(client: &Client, head: &mut RequestHead) -> Read {
                     parse = false;
                     client.timer.arm(settings.header_timeout.0);
                 }
-                Err(error) => return Poll::Ready(Read::Refused(error)),
+                Err(error) => return Poll::Ready(Read::Refused(Local::refused(&error))),
             }
         }
     })
@@ -205,10 +246,9 @@ async fn read_head(client: &Client, head: &mut RequestHead) -> Read {
 }
 
 /// Answers a head that is refused, and closes: where the next request would begin is unknown.
-async fn refuse(client: &Rc<Client>, error: RequestError, out: &mut Vec<u8>) -> Next {
+async fn refuse(client: &Rc<Client>, local: Local, out: &mut Vec<u8>) -> Next {
     let Some(view) = client.worker.view() else { return Next::Close };
     let mut exchange = Exchange::begin(Rc::clone(&client.worker), view, Instant::now());
-    let local = Local::refused(&error);
     exchange.status = local.status;
     local.write(out, &client.worker.date.borrow().text, false, false, answer::Media::Problem, &exchange.request_id());
     client.timer.arm(Duration::from_secs(5));
@@ -300,6 +340,7 @@ async fn respond(
         // What is ready goes out now: a head or an event never waits for the next piece.
         let progress = poll_fn(|cx| match response.body.poll_data(cx, &client.timer) {
             Poll::Pending if !out.is_empty() => Poll::Ready(Ok(Progress::Waiting)),
+            Poll::Pending if client.poll_presence(cx) == Presence::Gone => Poll::Ready(Err(Failure::ClientGone)),
             poll => poll,
         });
         match progress.await {
@@ -308,8 +349,7 @@ async fn respond(
                 client.timer.arm(body_timeout);
                 let written = if chunked {
                     let data = response.body.data(range);
-                    // Writing to a Vec cannot fail.
-                    let _ = write!(out, "{:x}\r\n", data.len());
+                    push_chunk_head(out, data.len());
                     out.extend_from_slice(data);
                     out.extend_from_slice(b"\r\n");
                     if response.body.has_buffered() && out.len() < crate::buffer::SIZE {
@@ -332,9 +372,7 @@ async fn respond(
             }
             Ok(Progress::End) => {
                 if chunked {
-                    out.extend_from_slice(b"0\r\n");
-                    out.extend_from_slice(response.body.trailers());
-                    out.extend_from_slice(b"\r\n");
+                    push_last_chunk(out, response.body.trailers());
                 }
                 client.timer.arm(body_timeout);
                 return out.is_empty() || write_all(client, out, &mut None).await.is_ok();

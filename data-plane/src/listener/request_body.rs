@@ -6,7 +6,7 @@ use std::{
 };
 
 use super::http1::Client;
-use crate::http::{chunked::Step, framing::BodyDecoder};
+use crate::http::{BodyDecoder, Step};
 
 /// Why a request's body did not come to its end.
 #[derive(Debug)]
@@ -31,6 +31,14 @@ pub(crate) enum RequestBody {
 }
 
 impl RequestBody {
+    /// Trailer fields of a body that has ended, as lines.
+    pub(crate) fn trailers(&self) -> &[u8] {
+        match self {
+            Self::Empty => &[],
+            Self::Http1 { decoder, .. } => decoder.trailers(),
+        }
+    }
+
     /// Appends what is there to `out`, in pieces handed to `frame`; `true` once the body has ended.
     pub(crate) fn poll_into(
         &mut self,

@@ -16,10 +16,8 @@ use crate::{
     backend::InFlight,
     buffer::Buffer,
     http::{
-        chunked::Step,
-        framing::{BodyDecoder, BodyFraming, ResponseFraming},
-        request::Parsed,
-        response::{self, ResponseHead, parse_response},
+        BodyDecoder, BodyFraming, Limits, Parsed, ResponseError, ResponseFraming, ResponseHead, Step, parse_response, push_chunk_head,
+        push_last_chunk,
     },
     listener::{BodyFailure, RequestBody},
     stream::Stream,
@@ -87,9 +85,7 @@ impl Upload {
                 let frame = |data: &[u8]| {
                     *bytes += data.len() as u64;
                     if chunked {
-                        use std::io::Write as _;
-                        // Writing to a Vec cannot fail.
-                        let _ = write!(out, "{:x}\r\n", data.len());
+                        push_chunk_head(out, data.len());
                         out.extend_from_slice(data);
                         out.extend_from_slice(b"\r\n");
                     } else {
@@ -102,7 +98,7 @@ impl Upload {
                         self.complete = complete;
                         timer.arm(self.stall);
                         if complete && self.chunked {
-                            self.out.extend_from_slice(b"0\r\n\r\n");
+                            push_last_chunk(&mut self.out, self.body.trailers());
                         }
                         if self.out.len() < WINDOW {
                             continue;
@@ -181,7 +177,7 @@ pub(crate) async fn send(
     let Connection { stream, address, .. } = connection;
     upload.start(write_head);
     timer.arm(if upload.complete { response_timeout } else { upload.stall });
-    let limits = response::limits();
+    let limits = Limits::default();
     let mut head = ResponseHead::new();
     let mut buffer: Option<Buffer> = None;
     let (mut start, mut end) = (0, 0);
@@ -239,7 +235,11 @@ pub(crate) async fn send(
                         start = 0;
                         break;
                     }
-                    Err(error) => return Poll::Ready(Err(Failure::Invalid(error.reason()))),
+                    Err(error) => return Poll::Ready(Err(Failure::Invalid(match error {
+                        ResponseError::Malformed(why) => why,
+                        ResponseError::HeadTooLarge => "its head is too large",
+                        ResponseError::Coding => "an unknown transfer coding",
+                    }))),
                 }
             }
         }
