@@ -1,0 +1,97 @@
+//! CPU time of a process and all its descendants, from /proc.
+
+use std::{fs, time::Duration};
+
+use anyhow::Context as _;
+
+/// The unit of the times in /proc/PID/stat, which Linux fixes for programs, whatever its own timer does.
+const TICKS_PER_SECOND: u64 = 100;
+
+/// User and system time that a process and its descendants have used so far, over all their threads.
+///
+/// # Errors
+/// The process is gone, or there is no /proc.
+pub fn cpu_time(pid: u32) -> anyhow::Result<Duration> {
+    let root =
+        fs::read_to_string(format!("/proc/{pid}/stat")).with_context(|| format!("process {pid} is gone"))?;
+    let root = Stat::parse(&root).with_context(|| format!("/proc/{pid}/stat is not as expected"))?;
+    let others: Vec<(u32, Stat)> = fs::read_dir("/proc")?
+        .filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok())
+        .filter_map(|pid: u32| {
+            Some((
+                pid,
+                Stat::parse(&fs::read_to_string(format!("/proc/{pid}/stat")).ok()?)?,
+            ))
+        })
+        .collect();
+    let mut ticks = root.ticks;
+    let mut parents = vec![pid];
+    while let Some(parent) = parents.pop() {
+        for (pid, stat) in others.iter().filter(|(_, stat)| stat.parent == parent) {
+            ticks += stat.ticks;
+            parents.push(*pid);
+        }
+    }
+    Ok(Duration::from_millis(ticks * 1000 / TICKS_PER_SECOND))
+}
+
+#[derive(Debug, PartialEq, Eq)]
+struct Stat {
+    parent: u32,
+    ticks: u64,
+}
+
+impl Stat {
+    /// The program's name, in parentheses, may hold anything; what follows are numbers, from field 3 on.
+    fn parse(text: &str) -> Option<Self> {
+        let (_, fields) = text.rsplit_once(") ")?;
+        let fields: Vec<&str> = fields.split(' ').collect();
+        let field = |number: usize| fields.get(number - 3)?.parse::<u64>().ok();
+        Some(Self {
+            parent: u32::try_from(field(4)?).ok()?,
+            ticks: field(14)? + field(15)?,
+        })
+    }
+}
+
+/// The middle value; of an even number, the mean of the two in the middle. 0 of none.
+#[must_use]
+pub fn median(values: impl IntoIterator<Item = f64>) -> f64 {
+    let mut values: Vec<f64> = values.into_iter().collect();
+    values.sort_by(f64::total_cmp);
+    match (values.len(), values.len() / 2) {
+        (0, _) => 0.0,
+        (count, middle) if count % 2 == 1 => values[middle],
+        (_, middle) => f64::midpoint(values[middle - 1], values[middle]),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_stat_line_is_read_behind_any_program_name() {
+        let line = "77 (a) b (c) S 5 77 77 0 -1 4194560 1 2 3 4 120 30 0 0 20 0 1 0 1 2 3";
+        assert_eq!(
+            Stat::parse(line),
+            Some(Stat {
+                parent: 5,
+                ticks: 150
+            })
+        );
+    }
+
+    #[test]
+    fn this_process_has_a_cpu_time() {
+        assert!(cpu_time(std::process::id()).is_ok());
+        assert!(cpu_time(u32::MAX).is_err());
+    }
+
+    #[test]
+    fn the_median_is_the_middle() {
+        assert!((median([3.0, 1.0, 2.0]) - 2.0).abs() < f64::EPSILON);
+        assert!((median([4.0, 1.0, 2.0, 3.0]) - 2.5).abs() < f64::EPSILON);
+        assert!(median([]).abs() < f64::EPSILON);
+    }
+}

@@ -1,0 +1,119 @@
+//! Child processes that are pinned to a core and never outlive the bench.
+
+use std::{
+    fs::File,
+    net::{SocketAddr, TcpListener, TcpStream},
+    path::Path,
+    process::{Child, Command, Stdio},
+    time::{Duration, Instant},
+};
+
+use anyhow::Context as _;
+
+const START_DEADLINE: Duration = Duration::from_secs(20);
+const STOP_DEADLINE: Duration = Duration::from_secs(10);
+
+/// A running program; asked to end, and killed if it does not, when dropped.
+#[derive(Debug)]
+pub struct Process {
+    child: Child,
+    name: String,
+}
+
+impl Process {
+    /// Starts a program on one core. What it prints and logs goes to `<name>.out` and `<name>.log` in `folder`.
+    ///
+    /// # Errors
+    /// It cannot be started.
+    pub fn start(
+        folder: &Path,
+        name: &str,
+        core: &str,
+        program: &Path,
+        arguments: &[&str],
+    ) -> anyhow::Result<Self> {
+        let child = Command::new("taskset")
+            .args(["--cpu-list", core])
+            .arg(program)
+            .args(arguments)
+            .current_dir(folder)
+            .stdin(Stdio::null())
+            .stdout(File::create(folder.join(format!("{name}.out")))?)
+            .stderr(File::create(folder.join(format!("{name}.log")))?)
+            .spawn()
+            .with_context(|| format!("cannot start {name} through taskset"))?;
+        Ok(Self {
+            child,
+            name: name.to_owned(),
+        })
+    }
+
+    /// Its process id; taskset replaces itself by the program.
+    #[must_use]
+    pub fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// Waits until the condition holds.
+    ///
+    /// # Errors
+    /// The program ended, or the deadline passed.
+    pub fn wait_until(&mut self, what: &str, mut holds: impl FnMut() -> bool) -> anyhow::Result<()> {
+        let begun = Instant::now();
+        while !holds() {
+            if let Some(status) = self.child.try_wait()? {
+                anyhow::bail!("{} ended with {status} before {what}", self.name);
+            }
+            anyhow::ensure!(
+                begun.elapsed() < START_DEADLINE,
+                "{}: {what} took too long",
+                self.name
+            );
+            std::thread::park_timeout(Duration::from_millis(20));
+        }
+        Ok(())
+    }
+
+    /// Waits until it accepts connections.
+    ///
+    /// # Errors
+    /// As [`Process::wait_until`].
+    pub fn wait_for_port(&mut self, address: SocketAddr) -> anyhow::Result<()> {
+        self.wait_until("it accepts connections", || TcpStream::connect(address).is_ok())
+    }
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        // It may have ended already; then neither signal finds it.
+        let _ = Command::new("kill")
+            .args(["-TERM", &self.child.id().to_string()])
+            .stderr(Stdio::null())
+            .status();
+        let begun = Instant::now();
+        while matches!(self.child.try_wait(), Ok(None)) {
+            if begun.elapsed() > STOP_DEADLINE {
+                let _ = self.child.kill();
+                let _ = self.child.wait();
+                return;
+            }
+            std::thread::park_timeout(Duration::from_millis(20));
+        }
+    }
+}
+
+/// Addresses on loopback that nobody listens on: taken together, so that they differ, and given back for programs
+/// that cannot choose a port themselves.
+///
+/// # Errors
+/// No port is free.
+pub fn free_addresses<const N: usize>() -> anyhow::Result<[SocketAddr; N]> {
+    let listeners = (0..N)
+        .map(|_| TcpListener::bind("127.0.0.1:0"))
+        .collect::<Result<Vec<_>, _>>()?;
+    let mut addresses = [SocketAddr::from(([127, 0, 0, 1], 0)); N];
+    for (address, listener) in addresses.iter_mut().zip(&listeners) {
+        *address = listener.local_addr()?;
+    }
+    Ok(addresses)
+}
