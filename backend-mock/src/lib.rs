@@ -1,1 +1,119 @@
-//! backend-mock
+//! A backend to try Weir with: a bookstore API, health that can be told to fail, faults on demand, streams.
+//!
+//! A request passes `server` (sockets, the mock's name in each answer), `faults` (simulated capacity) and then the
+//! routes below, one file for each kind of answer. Everything lives in memory and starts afresh.
+
+mod books;
+mod echo;
+mod faults;
+mod health;
+mod live;
+mod server;
+mod streams;
+
+use std::{
+    net::SocketAddr,
+    sync::{Arc, atomic::AtomicBool},
+};
+
+use axum::{
+    Json, Router,
+    http::StatusCode,
+    response::{IntoResponse, Response},
+    routing::{any, get, post},
+};
+use serde_json::json;
+
+pub use self::{
+    faults::Faults,
+    server::{Running, start, start_with_faults},
+};
+
+/// Where a mock listens and what it is called.
+#[derive(Debug, Clone, clap::Args)]
+pub struct Config {
+    /// Where to listen; port 0 takes a free one.
+    #[arg(long, env = "WEIR_LISTEN", default_value = "127.0.0.1:8082")]
+    pub listen: SocketAddr,
+    /// Its name in the header `x-backend` of each answer [default: mock-<port>].
+    #[arg(long, env = "WEIR_NAME")]
+    pub name: Option<String>,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            listen: SocketAddr::from(([127, 0, 0, 1], 8082)),
+            name: None,
+        }
+    }
+}
+
+/// What the requests of one mock share.
+struct Shop {
+    name: String,
+    books: books::Books,
+    healthy: AtomicBool,
+    faults: faults::Gate,
+    /// Turns true when the mock stops, so that WebSockets and event streams end.
+    stopping: server::Stopping,
+}
+
+fn routes(shop: Arc<Shop>) -> Router {
+    Router::new()
+        .route("/", get(index))
+        .route("/books", get(books::list).post(books::create))
+        .route(
+            "/books/{id}",
+            get(books::read)
+                .put(books::replace)
+                .patch(books::update)
+                .delete(books::delete),
+        )
+        .route("/health", get(health::read).put(health::write))
+        .route("/health/fail", post(health::fail))
+        .route("/health/heal", post(health::heal))
+        .route("/faults", get(faults::read).put(faults::write))
+        .route("/echo", any(echo::echo))
+        .route("/echo/{*rest}", any(echo::echo))
+        .route("/slow", any(streams::slow))
+        .route("/status/{code}", any(streams::status))
+        .route("/bytes/{n}", get(streams::bytes))
+        .route("/ws", any(live::websocket))
+        .route("/events", get(live::events))
+        .fallback(unknown_path)
+        .method_not_allowed_fallback(unknown_method)
+        .with_state(shop)
+}
+
+async fn index(axum::extract::State(shop): axum::extract::State<Arc<Shop>>) -> Response {
+    let paths = [
+        "/books",
+        "/books/{id}",
+        "/health",
+        "/faults",
+        "/echo",
+        "/slow?ms=",
+        "/status/{code}",
+        "/bytes/{n}",
+        "/ws",
+        "/events?n=&ms=",
+    ];
+    Json(json!({"backend": shop.name, "paths": paths})).into_response()
+}
+
+async fn unknown_path() -> Response {
+    problem(StatusCode::NOT_FOUND, "no such path")
+}
+
+async fn unknown_method() -> Response {
+    problem(
+        StatusCode::METHOD_NOT_ALLOWED,
+        "this path does not take this method",
+    )
+}
+
+/// An answer that says what was wrong with the request.
+fn problem(status: StatusCode, error: &str) -> Response {
+    (status, Json(json!({"error": error}))).into_response()
+}
