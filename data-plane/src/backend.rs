@@ -168,27 +168,46 @@ impl Fleet {
                     .iter()
                     .map(|backend| {
                         let id = &backend.id.0;
-                        let kept = known.get(id).and_then(Weak::upgrade).filter(|state| state.url == backend.url);
+                        let kept = known
+                            .get(id)
+                            .and_then(Weak::upgrade)
+                            .filter(|state| state.url == backend.url);
                         let state = kept.unwrap_or_else(|| {
                             let state = Arc::new(BackendState::new(Arc::clone(id), backend.url.clone()));
                             known.insert(Arc::clone(id), Arc::downgrade(&state));
                             state
                         });
-                        Member { state, weight: backend.weight.get(), wanted: backend.state }
+                        Member {
+                            state,
+                            weight: backend.weight.get(),
+                            wanted: backend.state,
+                        }
                     })
                     .collect();
-                let cursor = cursors.get(&pool.name).and_then(Weak::upgrade).unwrap_or_else(|| {
-                    let cursor = Arc::new(Padded::default());
-                    cursors.insert(Arc::clone(&pool.name), Arc::downgrade(&cursor));
-                    cursor
-                });
+                let cursor = cursors
+                    .get(&pool.name)
+                    .and_then(Weak::upgrade)
+                    .unwrap_or_else(|| {
+                        let cursor = Arc::new(Padded::default());
+                        cursors.insert(Arc::clone(&pool.name), Arc::downgrade(&cursor));
+                        cursor
+                    });
                 let balancer = Balancer::new(pool.strategy, &members, cursor);
-                PoolState { name: Arc::clone(&pool.name), timeouts: pool.timeouts, members, balancer }
+                PoolState {
+                    name: Arc::clone(&pool.name),
+                    timeouts: pool.timeouts,
+                    members,
+                    balancer,
+                }
             })
             .collect();
         known.retain(|_, state| state.strong_count() > 0);
         cursors.retain(|_, cursor| cursor.strong_count() > 0);
-        Arc::new(Active { revision, snapshot, pools })
+        Arc::new(Active {
+            revision,
+            snapshot,
+            pools,
+        })
     }
 
     /// Every backend that is still in use, by id.
@@ -199,6 +218,10 @@ impl Fleet {
 
     /// One backend.
     pub(crate) fn backend(&self, id: &str) -> Option<Arc<BackendState>> {
-        self.backends.lock().unwrap_or_else(PoisonError::into_inner).get(id).and_then(Weak::upgrade)
+        self.backends
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .get(id)
+            .and_then(Weak::upgrade)
     }
 }

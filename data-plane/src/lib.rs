@@ -25,7 +25,7 @@ mod worker;
 #[cfg(test)]
 mod wire_tests;
 
-use std::{net::SocketAddr, sync::Arc};
+use std::{net::SocketAddr, sync::Arc, time::Duration};
 
 use anyhow::Context as _;
 
@@ -40,41 +40,47 @@ pub struct Running {
     pub status: SocketAddr,
     state: Arc<control::State>,
     tasks: tokio::task::JoinSet<()>,
-    reporter: Reporter,
-    drain_timeout: std::time::Duration,
+    drain_timeout: Duration,
 }
 
 /// Starts a node: it accepts traffic once the control plane has sent a snapshot.
 ///
 /// # Errors
-/// An address cannot be bound, or the configuration is wrong.
+/// An address cannot be bound, or a flag's value is wrong.
 pub async fn start(config: Config) -> anyhow::Result<Running> {
     config.check()?;
-    let identity = control::Identity::new(&config);
     let channel = control::channel(&config)?;
-    let reporter = Reporter::start(channel.clone(), &identity);
-    let rows = reporter.rows();
-    let workers = Workers::start(config.worker_count(), config.http, move || stats::recorder(rows.clone()))
-        .with_context(|| format!("cannot listen on {} (--http)", config.http))?;
+    let (rows, inbox) = stats::channel();
+    let workers = Workers::start(config.worker_count(), config.http, move || {
+        stats::recorder(rows.clone())
+    })
+    .with_context(|| format!("cannot listen on {} (--http)", config.http))?;
     let status_listener = tokio::net::TcpListener::bind(config.status)
         .await
         .with_context(|| format!("cannot listen on {} (--status)", config.status))?;
-    let http = workers.http;
-    let status = status_listener.local_addr()?;
-    let state = Arc::new(control::State::new(Fleet::default(), workers, reporter.clone(), identity));
+    let (http, status) = (workers.http, status_listener.local_addr()?);
+    let identity = control::Identity::new(&config, http);
+    let reporter = Reporter::start(channel.clone(), &identity, inbox);
+    let state = Arc::new(control::State::new(Fleet::default(), workers, reporter, identity));
     let mut tasks = tokio::task::JoinSet::new();
     tasks.spawn(control::run(Arc::clone(&state), channel));
     tasks.spawn(resolve::run(Arc::clone(&state)));
     tasks.spawn(status::serve(status_listener, Arc::clone(&state)));
-    Ok(Running { http, status, state, tasks, reporter, drain_timeout: config.drain_timeout() })
+    Ok(Running {
+        http,
+        status,
+        state,
+        tasks,
+        drain_timeout: config.drain_timeout.0,
+    })
 }
 
 impl Running {
     /// Accepts nothing new, lets running requests finish within the drain deadline, delivers the last counts, ends.
     pub async fn shutdown(mut self) {
         self.state.set_draining();
-        self.state.workers().drain(self.drain_timeout).await;
-        self.reporter.finish().await;
+        self.state.workers.drain(self.drain_timeout).await;
+        self.state.reporter.finish().await;
         self.tasks.shutdown().await;
     }
 }

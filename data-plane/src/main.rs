@@ -1,3 +1,48 @@
-//! The program `data-plane`.
+//! The program `data-plane`: one node of the fleet.
 
-fn main() {}
+use clap::Parser;
+use data_plane::Config;
+use tokio::signal::unix::{SignalKind, signal};
+
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
+/// Carries the fleet's traffic as the control plane says.
+#[derive(Parser)]
+#[command(version)]
+struct Arguments {
+    #[command(flatten)]
+    config: Config,
+    /// Log lines for people or for machines.
+    #[arg(long, env = "WEIR_LOG_FORMAT", default_value = "text", value_parser = ["text", "json"])]
+    log_format: String,
+}
+
+#[tokio::main(flavor = "current_thread")]
+async fn main() -> anyhow::Result<()> {
+    let arguments = Arguments::parse();
+    init_log(&arguments.log_format);
+    let running = data_plane::start(arguments.config).await?;
+    println!("http http://{}", running.http);
+    println!("status http://{}", running.status);
+    let (mut terminate, mut interrupt) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
+    tokio::select! {
+        _ = terminate.recv() => {}
+        _ = interrupt.recv() => {}
+    }
+    tracing::info!("draining");
+    running.shutdown().await;
+    Ok(())
+}
+
+fn init_log(format: &str) {
+    let filter = tracing_subscriber::EnvFilter::try_from_env("WEIR_LOG").unwrap_or_else(|_| "info".into());
+    let log = tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr);
+    if format == "json" {
+        log.json().init()
+    } else {
+        log.init()
+    }
+}

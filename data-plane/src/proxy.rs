@@ -11,7 +11,9 @@ use crate::{
     answer::Local,
     backend::{Active, PoolState},
     balance::Tried,
-    http::{Forwarded, Known, RequestHead, ResponseFraming, ResponseHead, Version, write_request, write_response},
+    http::{
+        Forwarded, Known, RequestHead, ResponseFraming, ResponseHead, Version, write_request, write_response,
+    },
     listener::{
         BodyFailure, RequestBody,
         http1::{Client, Presence},
@@ -89,9 +91,15 @@ impl Drop for Exchange {
         let active = self.active();
         let pool = self.pool.and_then(|pool| active.pools.get(pool));
         self.worker.recorder.record(&Sample {
-            route: self.route.and_then(|route| active.snapshot.routes.get(route)).map(|route| &route.name),
+            route: self
+                .route
+                .and_then(|route| active.snapshot.routes.get(route))
+                .map(|route| &route.name),
             pool: pool.map(|pool| &pool.name),
-            backend: self.member.and_then(|member| pool?.members.get(member)).map(|member| &member.state.id),
+            backend: self
+                .member
+                .and_then(|member| pool?.members.get(member))
+                .map(|member| &member.state.id),
             status: self.status,
             bytes_in: self.bytes_in,
             bytes_out: self.bytes_out,
@@ -136,6 +144,8 @@ pub(crate) async fn handle(
     let mut tried = Tried::default();
     let mut repeats = 0;
     let mut timed_out = false;
+    // An upgrade takes the connection over at once: it has no room for a body.
+    let upgrade = head.upgrade && head.framing.is_empty();
     let mut request_id = [0; 16];
     write_hex(exchange.id, &mut request_id);
     loop {
@@ -171,7 +181,7 @@ pub(crate) async fn handle(
             idle,
             response_timeout: pool.timeouts.response,
             is_head: head.is_head(),
-            offers_upgrade: head.upgrade,
+            offers_upgrade: upgrade,
         };
         let write_head = |out: &mut Vec<u8>| {
             let forwarded = Forwarded {
@@ -179,15 +189,31 @@ pub(crate) async fn handle(
                 proto: b"http",
                 host: head.host().unwrap_or_default(),
                 // A client's own id is passed on.
-                request_id: if head.get(Known::XRequestId).is_some() { b"" } else { &request_id },
+                request_id: if head.get(Known::XRequestId).is_some() {
+                    b""
+                } else {
+                    &request_id
+                },
                 trust: false,
             };
-            write_request(out, head, &forwarded, head.framing, head.upgrade);
+            write_request(out, head, &forwarded, head.framing, upgrade);
         };
-        let mut watch = Watch { client, timer: None, probed: false };
+        let mut watch = Watch {
+            client,
+            timer: None,
+            probed: false,
+        };
         let interim = |interim: &_| send_interim(client, head, interim);
-        let sent =
-            http1::send(attempt, connection, in_flight, &mut upload, write_head, |cx| watch.poll(cx), interim).await;
+        let sent = http1::send(
+            attempt,
+            connection,
+            in_flight,
+            &mut upload,
+            write_head,
+            |cx| watch.poll(cx),
+            interim,
+        )
+        .await;
         exchange.bytes_in = upload.bytes;
         let failure = match sent {
             Ok(response) => return Answer::Upstream(response),
@@ -225,7 +251,9 @@ fn failed(failure: &Failure) -> Local {
 
 async fn connect(pool: &PoolState, member: usize, client: &Client) -> std::io::Result<Connection> {
     let state = &pool.members[member].state;
-    let address = state.address().ok_or_else(|| std::io::Error::other("its name has no address"))?;
+    let address = state
+        .address()
+        .ok_or_else(|| std::io::Error::other("its name has no address"))?;
     let stream = Stream::connect(address, &client.timer, pool.timeouts.connect).await?;
     Ok(Connection::new(stream, address))
 }
@@ -243,7 +271,15 @@ fn send_interim(client: &Client, request: &RequestHead, interim: &ResponseHead) 
         return;
     }
     let mut out = Vec::new();
-    write_response(&mut out, interim, ResponseFraming::None, true, Version::Http11, None, false);
+    write_response(
+        &mut out,
+        interim,
+        ResponseFraming::None,
+        true,
+        Version::Http11,
+        None,
+        false,
+    );
     client.write_now(&out);
 }
 
@@ -284,6 +320,10 @@ impl Watch<'_> {
         }
         timer.arm(PROBE_EVERY);
         // Registers the waker for the new deadline.
-        if timer.expired(cx) { Poll::Ready(()) } else { Poll::Pending }
+        if timer.expired(cx) {
+            Poll::Ready(())
+        } else {
+            Poll::Pending
+        }
     }
 }

@@ -57,7 +57,12 @@ impl Stream {
     }
 
     /// Writes what fits of two pieces in one call.
-    pub(crate) fn poll_write_both(&self, cx: &mut Context<'_>, first: &[u8], second: &[u8]) -> Poll<io::Result<usize>> {
+    pub(crate) fn poll_write_both(
+        &self,
+        cx: &mut Context<'_>,
+        first: &[u8],
+        second: &[u8],
+    ) -> Poll<io::Result<usize>> {
         if first.is_empty() {
             return self.poll_write(cx, second);
         }
@@ -66,7 +71,10 @@ impl Stream {
         }
         loop {
             ready!(self.tcp.poll_write_ready(cx))?;
-            match self.tcp.try_write_vectored(&[IoSlice::new(first), IoSlice::new(second)]) {
+            match self
+                .tcp
+                .try_write_vectored(&[IoSlice::new(first), IoSlice::new(second)])
+            {
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
                 Ok(0) => return Poll::Ready(Err(io::ErrorKind::WriteZero.into())),
                 result => return Poll::Ready(result),

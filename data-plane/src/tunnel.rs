@@ -22,7 +22,13 @@ struct Flow {
 
 impl Flow {
     /// Moves what it can; `true` when something moved. Half-close is passed on.
-    fn turn(&mut self, cx: &mut Context<'_>, from: &Stream, to: &Stream, buffer: &mut Buffer) -> Result<bool, ()> {
+    fn turn(
+        &mut self,
+        cx: &mut Context<'_>,
+        from: &Stream,
+        to: &Stream,
+        buffer: &mut Buffer,
+    ) -> Result<bool, ()> {
         let mut moved = false;
         loop {
             while self.written < self.pending.len() {
@@ -60,8 +66,14 @@ impl Flow {
 
 /// Runs until both sides have ended or one broke; the bytes from and to the client.
 pub(crate) async fn run(client: &Client, upstream: Stream, early: Vec<u8>, idle: Duration) -> (u64, u64) {
-    let mut up = Flow { pending: std::mem::take(&mut *client.input.borrow_mut()), ..Flow::default() };
-    let mut down = Flow { pending: early, ..Flow::default() };
+    let mut up = Flow {
+        pending: std::mem::take(&mut *client.input.borrow_mut()),
+        ..Flow::default()
+    };
+    let mut down = Flow {
+        pending: early,
+        ..Flow::default()
+    };
     client.timer.arm(idle);
     poll_fn(|cx| {
         let mut buffer = client.worker.buffers.take();
@@ -78,7 +90,11 @@ pub(crate) async fn run(client: &Client, upstream: Stream, early: Vec<u8>, idle:
         if moved {
             client.timer.arm(idle);
         }
-        if client.timer.expired(cx) { Poll::Ready(()) } else { Poll::Pending }
+        if client.timer.expired(cx) {
+            Poll::Ready(())
+        } else {
+            Poll::Pending
+        }
     })
     .await;
     (up.bytes, down.bytes)

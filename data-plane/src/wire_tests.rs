@@ -38,13 +38,19 @@ impl Proxy {
         change(&mut config);
         let snapshot = Arc::new(weir_snapshot::check(&config).unwrap());
         let (send, rows) = tokio::sync::mpsc::channel(1000);
-        let workers =
-            Workers::start(1, "127.0.0.1:0".parse().unwrap(), move || stats::recorder(send.clone())).unwrap();
+        let workers = Workers::start(1, "127.0.0.1:0".parse().unwrap(), move || {
+            stats::recorder(send.clone())
+        })
+        .unwrap();
         let fleet = Fleet::default();
         let active = fleet.build(1, snapshot);
         let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
         runtime.block_on(workers.activate(active));
-        Self { workers, fleet, _rows: rows }
+        Self {
+            workers,
+            fleet,
+            _rows: rows,
+        }
     }
 
     fn client(&self) -> Peer {
@@ -52,7 +58,11 @@ impl Proxy {
     }
 
     fn in_flight(&self) -> u32 {
-        self.fleet.backends().iter().map(|backend| backend.in_flight()).sum()
+        self.fleet
+            .backends()
+            .iter()
+            .map(|backend| backend.in_flight())
+            .sum()
     }
 }
 
@@ -141,16 +151,29 @@ fn a_request_keeps_its_bytes_and_gains_the_forwarded_fields() {
     client.send("GET /a%2Fb//c?x=%20 HTTP/1.1\r\nHost: Example.com\r\nX-One: 1\r\nConnection: keep-alive, X-Hop\r\nX-Hop: gone\r\nx-one: 2\r\nX-Forwarded-For: 6.6.6.6\r\n\r\n");
     let mut upstream = backend.accept();
     let head = upstream.read_head();
-    assert!(head.starts_with("GET /a%2Fb//c?x=%20 HTTP/1.1\r\nHost: Example.com\r\n"), "{head}");
+    assert!(
+        head.starts_with("GET /a%2Fb//c?x=%20 HTTP/1.1\r\nHost: Example.com\r\n"),
+        "{head}"
+    );
     assert!(head.find("X-One: 1\r\n") < head.find("x-one: 2\r\n"), "{head}");
     assert!(!head.contains("X-Hop") && !head.contains("6.6.6.6"), "{head}");
-    for field in ["X-Forwarded-For: 127.0.0.1", "X-Real-IP: 127.0.0.1", "X-Forwarded-Proto: http", "X-Forwarded-Host: Example.com", "Via: 1.1 weir", "X-Request-Id: "] {
+    for field in [
+        "X-Forwarded-For: 127.0.0.1",
+        "X-Real-IP: 127.0.0.1",
+        "X-Forwarded-Proto: http",
+        "X-Forwarded-Host: Example.com",
+        "Via: 1.1 weir",
+        "X-Request-Id: ",
+    ] {
         assert!(head.contains(field), "{field}: {head}");
     }
     upstream.send("HTTP/1.1 200 Fine\r\nContent-Length: 2\r\nSet-Cookie: a=1\r\nSet-Cookie: b=2\r\nKeep-Alive: timeout=5\r\n\r\nok");
     let head = client.read_head();
     assert!(head.starts_with("HTTP/1.1 200 Fine\r\n"), "{head}");
-    assert!(head.contains("Set-Cookie: a=1\r\nSet-Cookie: b=2\r\n") && !head.contains("Keep-Alive"), "{head}");
+    assert!(
+        head.contains("Set-Cookie: a=1\r\nSet-Cookie: b=2\r\n") && !head.contains("Keep-Alive"),
+        "{head}"
+    );
     assert!(head.contains("Date: "), "{head}");
     client.read_until("ok");
 }
@@ -184,7 +207,11 @@ fn pipelined_requests_are_answered_in_order() {
             upstream.read_until("xyz");
         }
         upstream.send(&format!("HTTP/1.1 200 OK\r\nContent-Length: 1\r\n\r\n{n}"));
-        assert!(client.read_until(&format!("\r\n\r\n{n}")).starts_with("HTTP/1.1 200"));
+        assert!(
+            client
+                .read_until(&format!("\r\n\r\n{n}"))
+                .starts_with("HTTP/1.1 200")
+        );
     }
 }
 
@@ -211,11 +238,36 @@ fn bodies_and_trailers_stream_both_ways() {
 #[test]
 fn answers_are_framed_as_the_client_can_read_them() {
     for (request, answer, close, expected) in [
-        ("HEAD / HTTP/1.1\r\nHost: a\r\n\r\n", "HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\n", false, "Content-Length: 100"),
-        ("GET / HTTP/1.1\r\nHost: a\r\n\r\n", "HTTP/1.1 304 Not Modified\r\nContent-Length: 100\r\n\r\n", false, "304"),
-        ("GET / HTTP/1.1\r\nHost: a\r\n\r\n", "HTTP/1.1 204 No Content\r\n\r\n", false, "204"),
-        ("GET / HTTP/1.1\r\nHost: a\r\n\r\n", "HTTP/1.0 200 OK\r\n\r\nabc", true, "3\r\nabc\r\n0\r\n\r\n"),
-        ("GET / HTTP/1.0\r\nHost: a\r\n\r\n", "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n0\r\n\r\n", false, "\r\n\r\nabc"),
+        (
+            "HEAD / HTTP/1.1\r\nHost: a\r\n\r\n",
+            "HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\n",
+            false,
+            "Content-Length: 100",
+        ),
+        (
+            "GET / HTTP/1.1\r\nHost: a\r\n\r\n",
+            "HTTP/1.1 304 Not Modified\r\nContent-Length: 100\r\n\r\n",
+            false,
+            "304",
+        ),
+        (
+            "GET / HTTP/1.1\r\nHost: a\r\n\r\n",
+            "HTTP/1.1 204 No Content\r\n\r\n",
+            false,
+            "204",
+        ),
+        (
+            "GET / HTTP/1.1\r\nHost: a\r\n\r\n",
+            "HTTP/1.0 200 OK\r\n\r\nabc",
+            true,
+            "3\r\nabc\r\n0\r\n\r\n",
+        ),
+        (
+            "GET / HTTP/1.0\r\nHost: a\r\n\r\n",
+            "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n0\r\n\r\n",
+            false,
+            "\r\n\r\nabc",
+        ),
     ] {
         let backend = Script::new();
         let proxy = Proxy::new(&[backend.address()]);
@@ -335,7 +387,11 @@ fn failures_say_what_they_are() {
     assert!(client.read_head().starts_with("HTTP/1.1 504"));
     assert!(upstream.is_closed());
 
-    for lie in ["HTTP/1.1 200 OK\r\nContent-Length: 5\r\nTransfer-Encoding: chunked\r\n\r\n", "hello\r\n\r\n", "HTTP/1.1 200 OK\nX: y\n\n"] {
+    for lie in [
+        "HTTP/1.1 200 OK\r\nContent-Length: 5\r\nTransfer-Encoding: chunked\r\n\r\n",
+        "hello\r\n\r\n",
+        "HTTP/1.1 200 OK\nX: y\n\n",
+    ] {
         let mut client = slow.client();
         client.send("POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 1\r\n\r\nx");
         let mut upstream = backend.accept();
@@ -350,7 +406,10 @@ fn failures_say_what_they_are() {
 fn a_broken_body_never_ends_cleanly() {
     let backend = Script::new();
     let proxy = Proxy::new(&[backend.address()]);
-    for answer in ["HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\nabc", "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n"] {
+    for answer in [
+        "HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\nabc",
+        "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n",
+    ] {
         let mut client = proxy.client();
         client.send(GET);
         let mut upstream = backend.accept();
@@ -436,7 +495,10 @@ fn an_upgrade_carries_bytes_both_ways() {
     client.send("GET /chat HTTP/1.1\r\nHost: a\r\nConnection: Upgrade\r\nUpgrade: echo\r\n\r\n");
     let mut upstream = backend.accept();
     let head = upstream.read_head();
-    assert!(head.contains("Upgrade: echo\r\n") && head.to_lowercase().contains("connection: upgrade"), "{head}");
+    assert!(
+        head.contains("Upgrade: echo\r\n") && head.to_lowercase().contains("connection: upgrade"),
+        "{head}"
+    );
     upstream.send("HTTP/1.1 101 Switching Protocols\r\nConnection: upgrade\r\nUpgrade: echo\r\n\r\nhello");
     assert!(client.read_head().contains("Upgrade: echo\r\n"));
     client.read_until("hello");

@@ -21,7 +21,7 @@ use crate::{
     backend::Active,
     buffer::Buffers,
     listener,
-    stats::{Recorder, Row},
+    stats::Recorder,
     timer::{GRAIN, Timers},
     upstream::Idle,
 };
@@ -82,7 +82,10 @@ impl Worker {
         }
         self.connections.set(self.connections.get() + 1);
         self.load.connections.fetch_add(1, Relaxed);
-        Some(OpenConnection { worker: Rc::clone(self), limited: (limit > 0).then_some(address) })
+        Some(OpenConnection {
+            worker: Rc::clone(self),
+            limited: (limit > 0).then_some(address),
+        })
     }
 
     /// Counts an answered request.
@@ -101,8 +104,14 @@ impl Worker {
                 }
             }
         }
-        let idle = |member: &crate::backend::Member| kept.get(&Arc::as_ptr(&member.state)).cloned().unwrap_or_default();
-        let idle = active.pools.iter().map(|pool| pool.members.iter().map(idle).collect()).collect();
+        let idle = |member: &crate::backend::Member| {
+            kept.get(&Arc::as_ptr(&member.state)).cloned().unwrap_or_default()
+        };
+        let idle = active
+            .pools
+            .iter()
+            .map(|pool| pool.members.iter().map(idle).collect())
+            .collect();
         self.view.replace(Some(Rc::new(View { active, idle })));
     }
 
@@ -117,7 +126,10 @@ impl Worker {
     }
 
     fn update_date(&self) {
-        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
+        let now = SystemTime::now()
+            .duration_since(UNIX_EPOCH)
+            .unwrap_or_default()
+            .as_secs();
         self.recorder.set_minute(now / 60);
         let mut date = self.date.borrow_mut();
         if date.second != now {
@@ -193,9 +205,16 @@ impl Workers {
                 }
             };
             let thread = thread::Builder::new().name(format!("worker-{i}")).spawn(run)?;
-            handles.push(Handle { orders, load, thread: Some(thread) });
+            handles.push(Handle {
+                orders,
+                load,
+                thread: Some(thread),
+            });
         }
-        Ok(Self { handles, http: address })
+        Ok(Self {
+            handles,
+            http: address,
+        })
     }
 
     /// Makes every worker use the configuration, and returns when all of them do.
@@ -203,7 +222,11 @@ impl Workers {
         let mut done = Vec::with_capacity(self.handles.len());
         for handle in &self.handles {
             let (tell, told) = oneshot::channel();
-            if handle.orders.send(Order::Activate(Arc::clone(&active), tell)).is_ok() {
+            if handle
+                .orders
+                .send(Order::Activate(Arc::clone(&active), tell))
+                .is_ok()
+            {
                 done.push(told);
             }
         }
@@ -215,12 +238,18 @@ impl Workers {
 
     /// Open client connections.
     pub(crate) fn connections(&self) -> u64 {
-        self.handles.iter().map(|handle| handle.load.connections.load(Relaxed)).sum()
+        self.handles
+            .iter()
+            .map(|handle| handle.load.connections.load(Relaxed))
+            .sum()
     }
 
     /// Requests answered since the start.
     pub(crate) fn requests(&self) -> u64 {
-        self.handles.iter().map(|handle| handle.load.requests.load(Relaxed)).sum()
+        self.handles
+            .iter()
+            .map(|handle| handle.load.requests.load(Relaxed))
+            .sum()
     }
 
     /// How many there are.
@@ -244,7 +273,10 @@ impl Workers {
             }
         };
         if tokio::time::timeout(within, all).await.is_err() {
-            tracing::warn!(connections = self.connections(), "drain deadline passed, connections are cut");
+            tracing::warn!(
+                connections = self.connections(),
+                "drain deadline passed, connections are cut"
+            );
         }
     }
 }
@@ -268,14 +300,19 @@ fn run(
     load: Arc<Load>,
     recorder: Recorder,
 ) -> io::Result<()> {
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build_local(Default::default())?;
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build_local(Default::default())?;
     runtime.block_on(async move {
         let worker = Rc::new(Worker {
             view: RefCell::new(None),
             recorder,
             timers: Timers::new(),
             buffers: Rc::default(),
-            date: RefCell::new(DateCache { second: 0, text: String::new() }),
+            date: RefCell::new(DateCache {
+                second: 0,
+                text: String::new(),
+            }),
             load,
             draining: Cell::new(false),
             drain: Notify::new(),
@@ -332,6 +369,3 @@ fn run(
     });
     Ok(())
 }
-
-/// Rows on their way from a worker to the reporter.
-pub(crate) type Rows = mpsc::Sender<Vec<Row>>;

@@ -121,7 +121,11 @@ pub(crate) async fn serve(worker: Rc<Worker>, tcp: TcpStream, address: IpAddr) {
         let Some(view) = client.worker.view() else { return };
         let settings = &view.active.snapshot.settings.downstream;
         // From acceptance a client has the time for a head; later it may rest between requests.
-        let wait = if first { settings.header_timeout.0 } else { settings.idle_timeout.0 };
+        let wait = if first {
+            settings.header_timeout.0
+        } else {
+            settings.idle_timeout.0
+        };
         client.timer.arm_idle(wait);
         drop(view);
         first = false;
@@ -177,7 +181,9 @@ enum Read {
 /// Reads one head. The timer is armed for the wait before its first byte.
 async fn read_head(client: &Client, head: &mut RequestHead) -> Read {
     let worker = &client.worker;
-    let Some(view) = worker.view() else { return Read::Closed };
+    let Some(view) = worker.view() else {
+        return Read::Closed;
+    };
     let settings = &view.active.snapshot.settings.downstream;
     let limits = Limits {
         max_head: usize::try_from(settings.max_head.0).unwrap_or(usize::MAX),
@@ -209,7 +215,11 @@ async fn read_head(client: &Client, head: &mut RequestHead) -> Read {
                 Poll::Ready(Ok(())) => {}
                 Poll::Ready(Err(_)) => return Poll::Ready(Read::Closed),
                 Poll::Pending if client.timer.expired(cx) => {
-                    return Poll::Ready(if begun { Read::Refused(Local::REQUEST_TIMEOUT) } else { Read::Idle });
+                    return Poll::Ready(if begun {
+                        Read::Refused(Local::REQUEST_TIMEOUT)
+                    } else {
+                        Read::Idle
+                    });
                 }
                 Poll::Pending => return Poll::Pending,
             }
@@ -222,7 +232,8 @@ async fn read_head(client: &Client, head: &mut RequestHead) -> Read {
             };
             if !input.is_empty() {
                 // Without a line's end a head that was incomplete still is; that keeps single bytes cheap.
-                parse = memchr::memchr(b'\n', &buffer[..read]).is_some() || input.len() + read > limits.max_head;
+                parse =
+                    memchr::memchr(b'\n', &buffer[..read]).is_some() || input.len() + read > limits.max_head;
                 input.extend_from_slice(&buffer[..read]);
                 continue;
             }
@@ -247,10 +258,19 @@ async fn read_head(client: &Client, head: &mut RequestHead) -> Read {
 
 /// Answers a head that is refused, and closes: where the next request would begin is unknown.
 async fn refuse(client: &Rc<Client>, local: Local, out: &mut Vec<u8>) -> Next {
-    let Some(view) = client.worker.view() else { return Next::Close };
+    let Some(view) = client.worker.view() else {
+        return Next::Close;
+    };
     let mut exchange = Exchange::begin(Rc::clone(&client.worker), view, Instant::now());
     exchange.status = local.status;
-    local.write(out, &client.worker.date.borrow().text, false, false, answer::Media::Problem, &exchange.request_id());
+    local.write(
+        out,
+        &client.worker.date.borrow().text,
+        false,
+        false,
+        answer::Media::Problem,
+        &exchange.request_id(),
+    );
     client.timer.arm(Duration::from_secs(5));
     if write_all(client, out, &mut None).await.is_ok() {
         client.stream.linger(&client.timer).await;
@@ -265,7 +285,10 @@ async fn exchange(client: &Rc<Client>, head: &RequestHead, out: &mut Vec<u8>) ->
     let mut exchange = Exchange::begin(Rc::clone(worker), view, Instant::now());
     let body = match head.framing {
         BodyFraming::None | BodyFraming::Length(0) => RequestBody::Empty,
-        framing => RequestBody::Http1 { client: Rc::clone(client), decoder: BodyDecoder::from(framing) },
+        framing => RequestBody::Http1 {
+            client: Rc::clone(client),
+            decoder: BodyDecoder::from(framing),
+        },
     };
     client.body_done.set(matches!(body, RequestBody::Empty));
     let answer = proxy::handle(&mut exchange, client, head, body).await;
@@ -331,7 +354,15 @@ async fn respond(
     *keep_alive &= how != ResponseFraming::UntilClose;
     exchange.status = response.head.status;
     let date = client.worker.date.borrow();
-    write_response(out, &response.head, how, *keep_alive, request.version, Some(date.text.as_bytes()), false);
+    write_response(
+        out,
+        &response.head,
+        how,
+        *keep_alive,
+        request.version,
+        Some(date.text.as_bytes()),
+        false,
+    );
     drop(date);
 
     let chunked = how == ResponseFraming::Chunked;
@@ -340,7 +371,9 @@ async fn respond(
         // What is ready goes out now: a head or an event never waits for the next piece.
         let progress = poll_fn(|cx| match response.body.poll_data(cx, &client.timer) {
             Poll::Pending if !out.is_empty() => Poll::Ready(Ok(Progress::Waiting)),
-            Poll::Pending if client.poll_presence(cx) == Presence::Gone => Poll::Ready(Err(Failure::ClientGone)),
+            Poll::Pending if client.poll_presence(cx) == Presence::Gone => {
+                Poll::Ready(Err(Failure::ClientGone))
+            }
             poll => poll,
         });
         match progress.await {
@@ -388,7 +421,11 @@ async fn respond(
 
 /// Writes all of `out` and empties it. Meanwhile the rest of the request's body goes on upstream: a backend that
 /// echoes and a client that sends before it reads would else wait for each other.
-async fn write_all(client: &Client, out: &mut Vec<u8>, response: &mut Option<&mut Response>) -> Result<(), ()> {
+async fn write_all(
+    client: &Client,
+    out: &mut Vec<u8>,
+    response: &mut Option<&mut Response>,
+) -> Result<(), ()> {
     let mut written = 0;
     poll_fn(|cx| {
         while written < out.len() {
@@ -437,7 +474,11 @@ fn stalled(client: &Client, response: Option<&mut Response>, cx: &mut Context<'_
     if let Some(response) = response {
         response.body.poll_upload(cx);
     }
-    if client.timer.expired(cx) { Poll::Ready(Err(())) } else { Poll::Pending }
+    if client.timer.expired(cx) {
+        Poll::Ready(Err(()))
+    } else {
+        Poll::Pending
+    }
 }
 
 /// Reads what is left of a body that the answer did not need; `false` if it is too much or does not come.
@@ -465,13 +506,23 @@ fn body_length(head: &RequestHead) -> u64 {
 async fn upgrade(client: &Rc<Client>, mut exchange: Exchange, response: Response, out: &mut Vec<u8>) -> bool {
     exchange.status = 101;
     let date = client.worker.date.borrow();
-    write_response(out, &response.head, ResponseFraming::None, true, Version::Http11, Some(date.text.as_bytes()), true);
+    write_response(
+        out,
+        &response.head,
+        ResponseFraming::None,
+        true,
+        Version::Http11,
+        Some(date.text.as_bytes()),
+        true,
+    );
     drop(date);
     client.timer.arm(write_timeout(&exchange));
     if write_all(client, out, &mut None).await.is_err() {
         return false;
     }
-    let (Some(stream), early) = response.body.into_stream() else { return false };
+    let (Some(stream), early) = response.body.into_stream() else {
+        return false;
+    };
     let (bytes_in, bytes_out) = tunnel::run(client, stream, early, tunnel::IDLE).await;
     exchange.bytes_in += bytes_in;
     exchange.bytes_out += bytes_out;

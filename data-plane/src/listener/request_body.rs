@@ -45,7 +45,9 @@ impl RequestBody {
         cx: &mut Context<'_>,
         mut frame: impl FnMut(&[u8]),
     ) -> Poll<Result<bool, BodyFailure>> {
-        let Self::Http1 { client, decoder } = self else { return Poll::Ready(Ok(true)) };
+        let Self::Http1 { client, decoder } = self else {
+            return Poll::Ready(Ok(true));
+        };
         let worker = Rc::clone(&client.worker);
         let mut input = client.input.borrow_mut();
         if !input.is_empty() {
@@ -86,7 +88,10 @@ fn decode(
     let mut used = 0;
     loop {
         let rest = &input[used..];
-        match decoder.decode(rest).map_err(|_| BodyFailure::Malformed("bad chunk in the request's body"))? {
+        match decoder
+            .decode(rest)
+            .map_err(|_| BodyFailure::Malformed("bad chunk in the request's body"))?
+        {
             Step::Data { start, end, consumed } => {
                 frame(&rest[start..end]);
                 used += consumed;

@@ -16,8 +16,8 @@ use crate::{
     backend::InFlight,
     buffer::Buffer,
     http::{
-        BodyDecoder, BodyFraming, Limits, Parsed, ResponseError, ResponseFraming, ResponseHead, Step, parse_response, push_chunk_head,
-        push_last_chunk,
+        BodyDecoder, BodyFraming, Limits, Parsed, ResponseError, ResponseFraming, ResponseHead, Step,
+        parse_response, push_chunk_head, push_last_chunk,
     },
     listener::{BodyFailure, RequestBody},
     stream::Stream,
@@ -112,7 +112,11 @@ impl Upload {
                 return Poll::Ready(Err(Failure::RequestBody(failure)));
             }
             if self.sent == self.out.len() {
-                return if self.complete { Poll::Ready(Ok(())) } else { Poll::Pending };
+                return if self.complete {
+                    Poll::Ready(Ok(()))
+                } else {
+                    Poll::Pending
+                };
             }
             match stream.poll_write(cx, &self.out[self.sent..]) {
                 Poll::Ready(Ok(n)) => {
@@ -173,10 +177,21 @@ pub(crate) async fn send(
     mut watch: impl FnMut(&mut Context<'_>) -> Poll<()>,
     mut interim: impl FnMut(&ResponseHead),
 ) -> Result<Box<Response>, Failure> {
-    let Attempt { worker, timer, idle, response_timeout, is_head, offers_upgrade } = attempt;
+    let Attempt {
+        worker,
+        timer,
+        idle,
+        response_timeout,
+        is_head,
+        offers_upgrade,
+    } = attempt;
     let Connection { stream, address, .. } = connection;
     upload.start(write_head);
-    timer.arm(if upload.complete { response_timeout } else { upload.stall });
+    timer.arm(if upload.complete {
+        response_timeout
+    } else {
+        upload.stall
+    });
     let limits = Limits::default();
     let mut head = ResponseHead::new();
     let mut buffer: Option<Buffer> = None;
@@ -215,7 +230,9 @@ pub(crate) async fn send(
                         start += consumed;
                         match head.status {
                             101 if offers_upgrade => return Poll::Ready(Ok(())),
-                            101 => return Poll::Ready(Err(Failure::Invalid("an upgrade that nobody asked for"))),
+                            101 => {
+                                return Poll::Ready(Err(Failure::Invalid("an upgrade that nobody asked for")));
+                            }
                             100..=199 => {
                                 interim_heads += 1;
                                 if interim_heads > 100 {
@@ -226,7 +243,9 @@ pub(crate) async fn send(
                             _ => return Poll::Ready(Ok(())),
                         }
                     }
-                    Ok(Parsed::Partial) if end - start >= limits.max_head || end == into.len() && start == 0 => {
+                    Ok(Parsed::Partial)
+                        if end - start >= limits.max_head || end == into.len() && start == 0 =>
+                    {
                         return Poll::Ready(Err(Failure::Invalid("its head is too large")));
                     }
                     Ok(Parsed::Partial) => {
@@ -235,11 +254,13 @@ pub(crate) async fn send(
                         start = 0;
                         break;
                     }
-                    Err(error) => return Poll::Ready(Err(Failure::Invalid(match error {
-                        ResponseError::Malformed(why) => why,
-                        ResponseError::HeadTooLarge => "its head is too large",
-                        ResponseError::Coding => "an unknown transfer coding",
-                    }))),
+                    Err(error) => {
+                        return Poll::Ready(Err(Failure::Invalid(match error {
+                            ResponseError::Malformed(why) => why,
+                            ResponseError::HeadTooLarge => "its head is too large",
+                            ResponseError::Coding => "an unknown transfer coding",
+                        })));
+                    }
                 }
             }
         }
@@ -247,7 +268,11 @@ pub(crate) async fn send(
             return Poll::Ready(Err(Failure::ClientGone));
         }
         if timer.expired(cx) {
-            return Poll::Ready(Err(if uploaded { Failure::Timeout } else { Failure::ClientStalled }));
+            return Poll::Ready(Err(if uploaded {
+                Failure::Timeout
+            } else {
+                Failure::ClientStalled
+            }));
         }
         Poll::Pending
     })
@@ -264,7 +289,10 @@ pub(crate) async fn send(
         start,
         end,
         // What is left of the request goes up while the answer comes down.
-        upload: std::mem::replace(upload, Upload::new(RequestBody::Empty, BodyFraming::None, Duration::ZERO)),
+        upload: std::mem::replace(
+            upload,
+            Upload::new(RequestBody::Empty, BodyFraming::None, Duration::ZERO),
+        ),
         stall: response_timeout,
         ended: false,
         _in_flight: in_flight,
@@ -305,14 +333,25 @@ pub(crate) struct ResponseBody {
 
 impl ResponseBody {
     /// The next piece.
-    pub(crate) fn poll_data(&mut self, cx: &mut Context<'_>, timer: &Timer) -> Poll<Result<Progress, Failure>> {
+    pub(crate) fn poll_data(
+        &mut self,
+        cx: &mut Context<'_>,
+        timer: &Timer,
+    ) -> Poll<Result<Progress, Failure>> {
         if self.ended {
             return Poll::Ready(Ok(Progress::End));
         }
         self.poll_upload(cx);
         loop {
-            let buffered = self.buffer.as_ref().map_or(&[][..], |buffer| &buffer[self.start..self.end]);
-            match self.decoder.decode(buffered).map_err(|_| Failure::Invalid("a bad chunk"))? {
+            let buffered = self
+                .buffer
+                .as_ref()
+                .map_or(&[][..], |buffer| &buffer[self.start..self.end]);
+            match self
+                .decoder
+                .decode(buffered)
+                .map_err(|_| Failure::Invalid("a bad chunk"))?
+            {
                 Step::Data { start, end, consumed } => {
                     let range = self.start + start..self.start + end;
                     self.start += consumed;
@@ -325,7 +364,9 @@ impl ResponseBody {
                 }
                 Step::NeedMore { consumed } => self.start += consumed,
             }
-            let Some(stream) = &self.stream else { return Poll::Ready(Err(Failure::Broken)) };
+            let Some(stream) = &self.stream else {
+                return Poll::Ready(Err(Failure::Broken));
+            };
             if self.start == self.end {
                 (self.start, self.end) = (0, 0);
             } else if let Some(buffer) = &mut self.buffer {
@@ -340,7 +381,11 @@ impl ResponseBody {
                     if self.end == 0 {
                         self.buffer = None;
                     }
-                    return if timer.expired(cx) { Poll::Ready(Err(Failure::Timeout)) } else { Poll::Pending };
+                    return if timer.expired(cx) {
+                        Poll::Ready(Err(Failure::Timeout))
+                    } else {
+                        Poll::Pending
+                    };
                 }
             }
             let buffer = self.buffer.get_or_insert_with(|| self.worker.buffers.take());
@@ -368,7 +413,10 @@ impl ResponseBody {
 
     /// The bytes of a piece.
     pub(crate) fn data(&self, range: Range<usize>) -> &[u8] {
-        self.buffer.as_ref().and_then(|buffer| buffer.get(range)).unwrap_or_default()
+        self.buffer
+            .as_ref()
+            .and_then(|buffer| buffer.get(range))
+            .unwrap_or_default()
     }
 
     /// Whether more has been read than was handed out.
@@ -404,7 +452,10 @@ impl ResponseBody {
 
     /// Takes the connection for another protocol, with what the backend has already said in it.
     pub(crate) fn into_stream(mut self) -> (Option<Stream>, Vec<u8>) {
-        let early = self.buffer.as_ref().map_or_else(Vec::new, |buffer| buffer[self.start..self.end].to_vec());
+        let early = self
+            .buffer
+            .as_ref()
+            .map_or_else(Vec::new, |buffer| buffer[self.start..self.end].to_vec());
         (self.stream.take(), early)
     }
 

@@ -1,0 +1,460 @@
+//! The node's side of the control stream: says hello, takes snapshots, deltas and health, answers each.
+//!
+//! This is the door through which protobuf comes in: behind it there are only checked snapshots. Whatever is wrong
+//! is answered with a rejection that names it, and the node keeps what it has; the stream goes on.
+
+use std::{
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicBool, AtomicU64, Ordering::Relaxed},
+    },
+    time::Duration,
+};
+
+use anyhow::Context as _;
+use tokio::sync::mpsc;
+use tonic::transport::{Channel, Endpoint};
+use weir_proto::{
+    FORMAT,
+    v1::{
+        self, SubscribeRequest, nodes_client::NodesClient, subscribe_request::Message as Say,
+        subscribe_response::Message as Told,
+    },
+};
+use weir_snapshot::{
+    Problem, Problems,
+    resource::{ContentHash, Key, Kind, Resources, from_resources},
+};
+
+use crate::{
+    Config,
+    backend::{Active, Fleet, Health},
+    resolve,
+    stats::Reporter,
+    worker::Workers,
+};
+
+/// The shortest and longest wait before the control plane is tried again.
+const WAIT: (Duration, Duration) = (Duration::from_millis(200), Duration::from_secs(5));
+
+/// Load is told when it changes, this often at most.
+const LOAD_EVERY: Duration = Duration::from_secs(1);
+
+/// Load is told at least this often, in seconds.
+const LOAD_AT_LEAST: u64 = 10;
+
+/// Who this node is.
+#[derive(Debug, Clone)]
+pub(crate) struct Identity {
+    pub(crate) node_id: String,
+    /// New at each start.
+    pub(crate) boot_id: String,
+    address: String,
+}
+
+impl Identity {
+    pub(crate) fn new(config: &Config, http: std::net::SocketAddr) -> Self {
+        let boot_id = uuid::Uuid::new_v4().to_string();
+        Self {
+            node_id: config.node_id(http),
+            boot_id,
+            address: http.to_string(),
+        }
+    }
+}
+
+/// A channel that connects when it is first used, and again whenever it has to.
+///
+/// # Errors
+/// The URL is none.
+pub(crate) fn channel(config: &Config) -> anyhow::Result<Channel> {
+    let url = &config.control_plane;
+    let endpoint = Endpoint::from_shared(url.clone())
+        .ok()
+        .filter(|endpoint| endpoint.uri().scheme_str() == Some("http") && endpoint.uri().port().is_some())
+        .with_context(|| format!("--control-plane {url:?} is not http://HOST:PORT"))?;
+    Ok(endpoint
+        .connect_timeout(Duration::from_secs(3))
+        .http2_keep_alive_interval(Duration::from_secs(5))
+        .keep_alive_timeout(Duration::from_secs(5))
+        .keep_alive_while_idle(true)
+        .tcp_nodelay(true)
+        .connect_lazy())
+}
+
+/// What the control thread's tasks share.
+pub(crate) struct State {
+    pub(crate) fleet: Fleet,
+    pub(crate) workers: Workers,
+    pub(crate) reporter: Reporter,
+    identity: Identity,
+    active: Mutex<Option<Running>>,
+    revision: AtomicU64,
+    draining: AtomicBool,
+    connected: AtomicBool,
+    rejections: AtomicU64,
+}
+
+/// The configuration that is in use, in the form in which deltas change it.
+#[derive(Clone)]
+struct Running {
+    revision: u64,
+    resources: Resources,
+    hash: ContentHash,
+    active: Arc<Active>,
+}
+
+impl State {
+    pub(crate) fn new(fleet: Fleet, workers: Workers, reporter: Reporter, identity: Identity) -> Self {
+        Self {
+            fleet,
+            workers,
+            reporter,
+            identity,
+            active: Mutex::new(None),
+            revision: AtomicU64::new(0),
+            draining: AtomicBool::new(false),
+            connected: AtomicBool::new(false),
+            rejections: AtomicU64::new(0),
+        }
+    }
+
+    /// The revision in use; 0 before the first.
+    pub(crate) fn revision(&self) -> u64 {
+        self.revision.load(Relaxed)
+    }
+
+    /// Whether the node has been asked to stop.
+    pub(crate) fn is_draining(&self) -> bool {
+        self.draining.load(Relaxed)
+    }
+
+    /// The node has been asked to stop.
+    pub(crate) fn set_draining(&self) {
+        self.draining.store(true, Relaxed);
+    }
+
+    /// Whether the control stream is open.
+    pub(crate) fn is_connected(&self) -> bool {
+        self.connected.load(Relaxed)
+    }
+
+    /// Snapshots that were refused since the start.
+    pub(crate) fn rejections(&self) -> u64 {
+        self.rejections.load(Relaxed)
+    }
+
+    /// The configuration in use.
+    pub(crate) fn active(&self) -> Option<Arc<Active>> {
+        self.running().map(|running| running.active)
+    }
+
+    fn running(&self) -> Option<Running> {
+        self.active.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    fn load(&self) -> v1::Load {
+        let mut backends: Vec<v1::BackendLoad> = self
+            .fleet
+            .backends()
+            .iter()
+            .filter(|backend| backend.in_flight() > 0)
+            .map(|backend| v1::BackendLoad {
+                backend_id: backend.id.to_string(),
+                active_requests: backend.in_flight(),
+            })
+            .collect();
+        backends.sort_by(|a, b| a.backend_id.cmp(&b.backend_id));
+        v1::Load {
+            connections: self.workers.connections(),
+            backends,
+            requests: self.workers.requests(),
+            dropped_rows: self.reporter.dropped(),
+        }
+    }
+}
+
+/// Keeps the control stream open for ever.
+pub(crate) async fn run(state: Arc<State>, channel: Channel) {
+    let mut wait = WAIT.0;
+    let mut told = false;
+    loop {
+        let result = subscribe(&state, channel.clone(), &mut told).await;
+        if state.connected.swap(false, Relaxed) {
+            wait = WAIT.0;
+        }
+        // Once, not each try: the log of a lonely node stays readable.
+        if !told {
+            told = true;
+            let reason = result
+                .err()
+                .map_or_else(|| "stream ended".to_owned(), |error| error.to_string());
+            tracing::warn!(reason, "control plane not reachable, trying again");
+        }
+        tokio::time::sleep(wait.mul_f64(0.5 + fastrand::f64())).await;
+        wait = (wait * 2).min(WAIT.1);
+    }
+}
+
+async fn subscribe(state: &Arc<State>, channel: Channel, told: &mut bool) -> anyhow::Result<()> {
+    let (say, requests) = mpsc::channel(64);
+    let running = state.running();
+    say.send(request(Say::Hello(v1::Hello {
+        node_id: state.identity.node_id.clone(),
+        boot_id: state.identity.boot_id.clone(),
+        version: env!("CARGO_PKG_VERSION").to_owned(),
+        address: state.identity.address.clone(),
+        workers: u32::try_from(state.workers.count()).unwrap_or(u32::MAX),
+        labels: Default::default(),
+        format: FORMAT,
+        active_revision: running.as_ref().map_or(0, |running| running.revision),
+        active_hash: running
+            .as_ref()
+            .map_or_else(String::new, |running| running.hash.to_string()),
+    })))
+    .await?;
+    let requests = tokio_stream::wrappers::ReceiverStream::new(requests);
+    let mut client = NodesClient::new(channel).max_decoding_message_size(256 << 20);
+    let mut stream = client
+        .subscribe(requests)
+        .await
+        .map_err(|status| anyhow::anyhow!(reason(&status)))?
+        .into_inner();
+    state.connected.store(true, Relaxed);
+    *told = false;
+    tracing::info!(node = state.identity.node_id, "control plane connected");
+
+    let mut last = v1::Load::default();
+    let mut ticks = tokio::time::interval(LOAD_EVERY);
+    let mut quiet = LOAD_AT_LEAST;
+    loop {
+        tokio::select! {
+            message = stream.message() => {
+                let Some(message) = message.map_err(|status| anyhow::anyhow!(reason(&status)))? else { return Ok(()) };
+                if let Some(answer) = take(state, message.message).await {
+                    say.send(request(answer)).await?;
+                }
+            }
+            _ = ticks.tick() => {
+                let load = state.load();
+                quiet += 1;
+                if load != last || quiet >= LOAD_AT_LEAST {
+                    say.send(request(Say::Load(load.clone()))).await?;
+                    last = load;
+                    quiet = 0;
+                }
+            }
+        }
+    }
+}
+
+/// tonic hides what went wrong below it in the error's source.
+fn reason(status: &tonic::Status) -> String {
+    use std::error::Error as _;
+    let mut reason = status.message().to_owned();
+    let mut source = status.source();
+    while let Some(error) = source {
+        reason = format!("{reason}: {error}");
+        source = error.source();
+    }
+    reason
+}
+
+fn request(message: Say) -> SubscribeRequest {
+    SubscribeRequest {
+        message: Some(message),
+    }
+}
+
+/// Acts on one message; what has to be answered.
+async fn take(state: &Arc<State>, message: Option<Told>) -> Option<Say> {
+    let (revision, result) = match message {
+        Some(Told::Health(update)) => {
+            take_health(state, &update);
+            return None;
+        }
+        Some(Told::Snapshot(snapshot)) => (snapshot.revision, activate(state, whole(&snapshot)).await),
+        Some(Told::Delta(delta)) => (delta.revision, activate(state, changed(state, &delta)).await),
+        None => {
+            tracing::error!("message of an unknown kind ignored");
+            return None;
+        }
+    };
+    Some(match result {
+        Ok(hash) => Say::Ack(v1::Ack {
+            revision,
+            hash: hash.to_string(),
+        }),
+        Err(problems) => {
+            state.rejections.fetch_add(1, Relaxed);
+            tracing::error!(revision, %problems, "snapshot rejected, the one before stays");
+            let problem = |problem: &Problem| v1::Problem {
+                path: problem.path.clone(),
+                message: problem.message.clone(),
+            };
+            Say::Rejection(v1::Rejection {
+                revision,
+                problems: problems.0.iter().map(problem).collect(),
+            })
+        }
+    })
+}
+
+/// What a message says the configuration is from now on.
+struct Next {
+    revision: u64,
+    resources: Resources,
+    hash: ContentHash,
+}
+
+fn whole(snapshot: &v1::Snapshot) -> Result<Next, Problems> {
+    check_format(snapshot.format)?;
+    let mut resources = Resources::new();
+    for resource in &snapshot.resources {
+        let (key, spec) = read(resource)?;
+        if resources.insert(key.clone(), spec).is_some() {
+            return Err(Problem::new(key.to_string(), "is there twice").into());
+        }
+    }
+    let hash = ContentHash::of(&resources);
+    check_hash(hash, &snapshot.hash)?;
+    Ok(Next {
+        revision: snapshot.revision,
+        resources,
+        hash,
+    })
+}
+
+fn changed(state: &State, delta: &v1::Delta) -> Result<Next, Problems> {
+    check_format(delta.format)?;
+    let Some(Running {
+        revision,
+        mut resources,
+        mut hash,
+        ..
+    }) = state
+        .running()
+        .filter(|running| running.revision == delta.from_revision)
+    else {
+        let message = format!(
+            "the delta is from revision {}, this node runs {}",
+            delta.from_revision,
+            state.revision()
+        );
+        return Err(Problem::new("from_revision", message).into());
+    };
+    let _ = revision;
+    for key in &delta.removed {
+        let key = read_key(Some(key))?;
+        let spec = resources
+            .remove(&key)
+            .ok_or_else(|| Problem::new(key.to_string(), "is not there to be removed"))?;
+        hash.remove(&key, &spec);
+    }
+    for resource in &delta.changed {
+        let (key, spec) = read(resource)?;
+        hash.add(&key, &spec);
+        if let Some(before) = resources.insert(key.clone(), spec) {
+            hash.remove(&key, &before);
+        }
+    }
+    check_hash(hash, &delta.hash)?;
+    Ok(Next {
+        revision: delta.revision,
+        resources,
+        hash,
+    })
+}
+
+fn check_format(format: u32) -> Result<(), Problem> {
+    if format == FORMAT {
+        return Ok(());
+    }
+    Err(Problem::new(
+        "format",
+        format!("format {format} is not known to this node (it knows {FORMAT})"),
+    ))
+}
+
+fn check_hash(ours: ContentHash, theirs: &str) -> Result<(), Problem> {
+    if ours.to_string() == theirs {
+        return Ok(());
+    }
+    Err(Problem::new(
+        "hash",
+        format!("the content is {ours}, the control plane says {theirs:?}"),
+    ))
+}
+
+fn read(resource: &v1::Resource) -> Result<(Key, String), Problem> {
+    let key = read_key(resource.key.as_ref())?;
+    let spec = String::from_utf8(resource.spec.clone())
+        .map_err(|_| Problem::new(key.to_string(), "is not UTF-8"))?;
+    Ok((key, spec))
+}
+
+fn read_key(key: Option<&v1::ResourceKey>) -> Result<Key, Problem> {
+    let key = key.ok_or_else(|| Problem::new("key", "is missing"))?;
+    let kind = match key.kind() {
+        v1::ResourceKind::Settings => Kind::Settings,
+        v1::ResourceKind::Pool => Kind::Pool,
+        v1::ResourceKind::Backend => Kind::Backend,
+        v1::ResourceKind::Route => Kind::Route,
+        v1::ResourceKind::Certificate | v1::ResourceKind::Unspecified => {
+            return Err(Problem::new(
+                "key.kind",
+                format!("kind {} is not known to this node", key.kind),
+            ));
+        }
+    };
+    Ok(Key {
+        kind,
+        name: key.name.clone(),
+    })
+}
+
+/// Checks it again, warms it, and has every worker use it.
+async fn activate(state: &Arc<State>, next: Result<Next, Problems>) -> Result<ContentHash, Problems> {
+    let Next {
+        revision,
+        resources,
+        hash,
+    } = next?;
+    let config = from_resources(&resources)?;
+    let snapshot = weir_snapshot::check(&config)?;
+    let active = state.fleet.build(revision, Arc::new(snapshot));
+    resolve::warm(&active).await;
+    state.workers.activate(Arc::clone(&active)).await;
+    *state.active.lock().unwrap_or_else(PoisonError::into_inner) = Some(Running {
+        revision,
+        resources,
+        hash,
+        active,
+    });
+    state.revision.store(revision, Relaxed);
+    tracing::info!(revision, "revision active");
+    Ok(hash)
+}
+
+fn take_health(state: &State, update: &v1::HealthUpdate) {
+    if update.complete {
+        for backend in state.fleet.backends() {
+            if !update.backends.iter().any(|told| told.backend_id == *backend.id) {
+                backend.set_health(Health::Unknown);
+            }
+        }
+    }
+    for told in &update.backends {
+        let health = match told.health() {
+            v1::Health::Up => Health::Up,
+            v1::Health::Down => Health::Down,
+            v1::Health::Unknown | v1::Health::Unspecified => Health::Unknown,
+        };
+        if let Some(backend) = state.fleet.backend(&told.backend_id)
+            && backend.health() != health
+        {
+            backend.set_health(health);
+            tracing::info!(backend = %backend.id, url = %backend.url, ?health, "backend health");
+        }
+    }
+}

@@ -1,0 +1,10 @@
+//! Exact traffic counts: recorded by each worker, merged by the node, delivered in batches that are kept until
+//! they are acknowledged.
+
+mod recorder;
+mod reporter;
+
+pub(crate) use self::{
+    recorder::{Recorder, Row, Sample, recorder},
+    reporter::{Reporter, channel},
+};

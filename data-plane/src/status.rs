@@ -1,0 +1,158 @@
+//! The status port: liveness, readiness and metrics of the node.
+
+use std::{convert::Infallible, sync::Arc, time::Duration};
+
+use http_body_util::Full;
+use hyper::{
+    Method, Request, Response, StatusCode, body::Bytes, body::Incoming, header, service::service_fn,
+};
+use hyper_util::rt::{TokioIo, TokioTimer};
+use prometheus_client::{
+    encoding::{EncodeLabelSet, text::encode},
+    metrics::{counter::ConstCounter, family::Family, gauge::Gauge},
+    registry::Registry,
+};
+use tokio::net::TcpListener;
+
+use crate::control::State;
+
+/// The most connections at once; who comes later waits in the kernel's queue.
+const MAX_CONNECTIONS: usize = 256;
+
+/// Answers until the node ends.
+pub(crate) async fn serve(listener: TcpListener, state: Arc<State>) {
+    let mut connections = tokio::task::JoinSet::new();
+    loop {
+        while connections.len() >= MAX_CONNECTIONS {
+            connections.join_next().await;
+        }
+        while connections.try_join_next().is_some() {}
+        let Ok((stream, _)) = listener.accept().await else {
+            tokio::time::sleep(Duration::from_millis(100)).await;
+            continue;
+        };
+        let state = Arc::clone(&state);
+        connections.spawn(async move {
+            let service = service_fn(|request| {
+                let answer = answer(&request, &state);
+                async move { Ok::<_, Infallible>(answer) }
+            });
+            // A client that breaks off is no concern of the node's.
+            let _ = hyper::server::conn::http1::Builder::new()
+                .timer(TokioTimer::new())
+                .header_read_timeout(Duration::from_secs(10))
+                .serve_connection(TokioIo::new(stream), service)
+                .await;
+        });
+    }
+}
+
+fn answer(request: &Request<Incoming>, state: &State) -> Response<Full<Bytes>> {
+    if !matches!(*request.method(), Method::GET | Method::HEAD) {
+        return text(StatusCode::METHOD_NOT_ALLOWED, "only GET\n");
+    }
+    match request.uri().path() {
+        "/healthz" => text(StatusCode::OK, "ok\n"),
+        "/readyz" if state.is_draining() => text(StatusCode::SERVICE_UNAVAILABLE, "draining\n"),
+        "/readyz" if state.revision() == 0 => text(StatusCode::SERVICE_UNAVAILABLE, "no snapshot yet\n"),
+        "/readyz" => text(StatusCode::OK, "ready\n"),
+        "/metrics" => metrics(state),
+        _ => text(
+            StatusCode::NOT_FOUND,
+            "there are /healthz, /readyz and /metrics\n",
+        ),
+    }
+}
+
+fn text(status: StatusCode, body: impl Into<Bytes>) -> Response<Full<Bytes>> {
+    let mut response = Response::new(Full::new(body.into()));
+    *response.status_mut() = status;
+    response.headers_mut().insert(
+        header::CONTENT_TYPE,
+        header::HeaderValue::from_static("text/plain; charset=utf-8"),
+    );
+    response
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct BackendLabels {
+    backend: String,
+    url: String,
+}
+
+/// Made anew for each scrape from what the node counts anyway: nothing is kept twice.
+fn metrics(state: &State) -> Response<Full<Bytes>> {
+    let mut registry = Registry::with_prefix("weir_node");
+    let counters: [(&str, &str, u64); 5] = [
+        ("requests", "Requests answered", state.workers.requests()),
+        (
+            "batches_acknowledged",
+            "Batches of counts that the control plane has stored",
+            state.reporter.acknowledged(),
+        ),
+        (
+            "batches_refused",
+            "Batches of counts that the control plane would not have",
+            state.reporter.refused(),
+        ),
+        (
+            "dropped_rows",
+            "Rows of counts lost to the bound",
+            state.reporter.dropped(),
+        ),
+        (
+            "snapshots_rejected",
+            "Snapshots that this node refused",
+            state.rejections(),
+        ),
+    ];
+    for (name, help, value) in counters {
+        registry.register(name, help, ConstCounter::new(value));
+    }
+    let gauges: [(&str, &str, u64); 4] = [
+        (
+            "connections",
+            "Open client connections",
+            state.workers.connections(),
+        ),
+        ("revision", "The revision in use", state.revision()),
+        (
+            "control_plane_connected",
+            "Whether the control stream is open",
+            u64::from(state.is_connected()),
+        ),
+        ("workers", "Worker threads", state.workers.count() as u64),
+    ];
+    for (name, help, value) in gauges {
+        let gauge = Gauge::<i64>::default();
+        gauge.set(i64::try_from(value).unwrap_or(i64::MAX));
+        registry.register(name, help, gauge);
+    }
+    let in_flight = Family::<BackendLabels, Gauge>::default();
+    let usable = Family::<BackendLabels, Gauge>::default();
+    for backend in state.fleet.backends() {
+        let labels = BackendLabels {
+            backend: backend.id.to_string(),
+            url: backend.url.to_string(),
+        };
+        in_flight
+            .get_or_create(&labels)
+            .set(i64::from(backend.in_flight()));
+        usable.get_or_create(&labels).set(i64::from(backend.is_usable()));
+    }
+    registry.register("backend_active_requests", "Requests in flight", in_flight);
+    registry.register(
+        "backend_usable",
+        "Whether the health checker has nothing against it",
+        usable,
+    );
+    let mut body = String::new();
+    if encode(&mut body, &registry).is_err() {
+        return text(StatusCode::INTERNAL_SERVER_ERROR, "metrics cannot be written\n");
+    }
+    let mut response = text(StatusCode::OK, body);
+    let openmetrics =
+        header::HeaderValue::from_static("application/openmetrics-text; version=1.0.0; charset=utf-8");
+    response.headers_mut().insert(header::CONTENT_TYPE, openmetrics);
+    response
+}
