@@ -23,20 +23,14 @@ impl Local {
     pub(crate) const NO_CONNECTION: Self =
         Self::new(503, "Service Unavailable", "no backend accepts connections");
     /// No backend accepted a connection in time.
-    pub(crate) const CONNECT_TIMEOUT: Self = Self::new(
-        504,
-        "Gateway Timeout",
-        "no backend accepted the connection in time",
-    );
+    pub(crate) const CONNECT_TIMEOUT: Self =
+        Self::new(504, "Gateway Timeout", "no backend accepted the connection in time");
     /// The backend did not answer in time.
     pub(crate) const RESPONSE_TIMEOUT: Self =
         Self::new(504, "Gateway Timeout", "the backend did not answer in time");
     /// The backend closed without an answer.
-    pub(crate) const BROKEN: Self = Self::new(
-        502,
-        "Bad Gateway",
-        "the backend closed the connection without an answer",
-    );
+    pub(crate) const BROKEN: Self =
+        Self::new(502, "Bad Gateway", "the backend closed the connection without an answer");
     /// The backend's answer is no HTTP.
     pub(crate) const INVALID_ANSWER: Self =
         Self::new(502, "Bad Gateway", "the backend's answer is not valid HTTP");
@@ -45,11 +39,7 @@ impl Local {
         Self::new(408, "Request Timeout", "the request did not arrive in time");
 
     const fn new(status: u16, title: &'static str, detail: &'static str) -> Self {
-        Self {
-            status,
-            title,
-            detail,
-        }
+        Self { status, title, detail }
     }
 
     /// The client's mistake.
@@ -61,36 +51,42 @@ impl Local {
     pub(crate) fn refused(error: &RequestError) -> Self {
         match error {
             RequestError::BadRequest(why) => Self::bad_request(why),
-            RequestError::HeadTooLarge => Self::new(
-                431,
-                "Request Header Fields Too Large",
-                "the request's head is too large",
-            ),
+            RequestError::HeadTooLarge => {
+                Self::new(431, "Request Header Fields Too Large", "the request's head is too large")
+            }
             RequestError::UriTooLong => Self::new(414, "URI Too Long", "the request's target is too long"),
-            RequestError::VersionNotSupported => Self::new(
-                505,
-                "HTTP Version Not Supported",
-                "this port speaks HTTP/1.0, HTTP/1.1 and HTTP/2",
-            ),
-            RequestError::NotImplemented(_) => Self::new(
-                501,
-                "Not Implemented",
-                "the request's transfer coding is not supported",
-            ),
+            RequestError::VersionNotSupported => {
+                Self::new(505, "HTTP Version Not Supported", "this port speaks HTTP/1.0, HTTP/1.1 and HTTP/2")
+            }
+            RequestError::NotImplemented(_) => {
+                Self::new(501, "Not Implemented", "the request's transfer coding is not supported")
+            }
         }
     }
 
     /// Methods that are not forwarded.
     pub(crate) fn for_method(head: &RequestHead) -> Option<Self> {
         match head.method() {
-            b"CONNECT" => Some(Self::new(
-                405,
-                "Method Not Allowed",
-                "this is not a forward proxy",
-            )),
+            b"CONNECT" => Some(Self::new(405, "Method Not Allowed", "this is not a forward proxy")),
             // RFC 9110, 9.3.8: it would show a client what proxies add to its request.
             b"TRACE" => Some(Self::new(405, "Method Not Allowed", "TRACE is not forwarded")),
             _ => None,
+        }
+    }
+
+    /// Content type and body.
+    pub(crate) fn page(&self, media: Media, request_id: &str) -> (&'static str, String) {
+        let Self { status, title, detail } = self;
+        match media {
+            Media::Problem => (
+                "application/problem+json",
+                format!(
+                    "{{\"type\":\"about:blank\",\"title\":\"{title}\",\"status\":{status},\"detail\":\"{detail}\",\"request_id\":\"{request_id}\"}}\n"
+                ),
+            ),
+            Media::Text => {
+                ("text/plain; charset=utf-8", format!("{status} {title}: {detail}\nrequest {request_id}\n"))
+            }
         }
     }
 
@@ -104,23 +100,8 @@ impl Local {
         media: Media,
         request_id: &str,
     ) -> usize {
-        let Self {
-            status,
-            title,
-            detail,
-        } = self;
-        let (content_type, body) = match media {
-            Media::Problem => (
-                "application/problem+json",
-                format!(
-                    "{{\"type\":\"about:blank\",\"title\":\"{title}\",\"status\":{status},\"detail\":\"{detail}\",\"request_id\":\"{request_id}\"}}\n"
-                ),
-            ),
-            Media::Text => (
-                "text/plain; charset=utf-8",
-                format!("{status} {title}: {detail}\nrequest {request_id}\n"),
-            ),
-        };
+        let Self { status, title, .. } = self;
+        let (content_type, body) = self.page(media, request_id);
         let length = body.len();
         // Writing to a Vec cannot fail.
         let _ = write!(
@@ -162,10 +143,6 @@ impl Media {
                 .filter(|field| head.name(field).eq_ignore_ascii_case(b"accept"))
                 .any(|field| memchr::memmem::find(head.value(field), what).is_some())
         };
-        if accepts(b"text/") && !accepts(b"json") {
-            Self::Text
-        } else {
-            Self::Problem
-        }
+        if accepts(b"text/") && !accepts(b"json") { Self::Text } else { Self::Problem }
     }
 }

@@ -39,7 +39,6 @@ pub(crate) struct BackendState {
     pub(crate) id: Arc<str>,
     /// Where it is.
     pub(crate) url: BackendUrl,
-    /// `host:port`, as a `Host` field would name it.
     in_flight: Padded<AtomicU32>,
     health: AtomicU8,
     addresses: ArcSwap<Vec<SocketAddr>>,
@@ -139,8 +138,6 @@ pub(crate) struct PoolState {
 
 /// The configuration that is in use, with its live state.
 pub(crate) struct Active {
-    /// Its number.
-    pub(crate) revision: u64,
     /// What was checked.
     pub(crate) snapshot: Arc<Snapshot>,
     /// In the order of [`Snapshot::pools`].
@@ -156,7 +153,7 @@ pub(crate) struct Fleet {
 
 impl Fleet {
     /// Joins a checked snapshot with the live state of the backends and pools that it keeps.
-    pub(crate) fn build(&self, revision: u64, snapshot: Arc<Snapshot>) -> Arc<Active> {
+    pub(crate) fn build(&self, snapshot: Arc<Snapshot>) -> Arc<Active> {
         let mut known = self.backends.lock().unwrap_or_else(PoisonError::into_inner);
         let mut cursors = self.cursors.lock().unwrap_or_else(PoisonError::into_inner);
         let pools = snapshot
@@ -168,46 +165,28 @@ impl Fleet {
                     .iter()
                     .map(|backend| {
                         let id = &backend.id.0;
-                        let kept = known
-                            .get(id)
-                            .and_then(Weak::upgrade)
-                            .filter(|state| state.url == backend.url);
+                        let kept =
+                            known.get(id).and_then(Weak::upgrade).filter(|state| state.url == backend.url);
                         let state = kept.unwrap_or_else(|| {
                             let state = Arc::new(BackendState::new(Arc::clone(id), backend.url.clone()));
                             known.insert(Arc::clone(id), Arc::downgrade(&state));
                             state
                         });
-                        Member {
-                            state,
-                            weight: backend.weight.get(),
-                            wanted: backend.state,
-                        }
+                        Member { state, weight: backend.weight.get(), wanted: backend.state }
                     })
                     .collect();
-                let cursor = cursors
-                    .get(&pool.name)
-                    .and_then(Weak::upgrade)
-                    .unwrap_or_else(|| {
-                        let cursor = Arc::new(Padded::default());
-                        cursors.insert(Arc::clone(&pool.name), Arc::downgrade(&cursor));
-                        cursor
-                    });
+                let cursor = cursors.get(&pool.name).and_then(Weak::upgrade).unwrap_or_else(|| {
+                    let cursor = Arc::new(Padded::default());
+                    cursors.insert(Arc::clone(&pool.name), Arc::downgrade(&cursor));
+                    cursor
+                });
                 let balancer = Balancer::new(pool.strategy, &members, cursor);
-                PoolState {
-                    name: Arc::clone(&pool.name),
-                    timeouts: pool.timeouts,
-                    members,
-                    balancer,
-                }
+                PoolState { name: Arc::clone(&pool.name), timeouts: pool.timeouts, members, balancer }
             })
             .collect();
         known.retain(|_, state| state.strong_count() > 0);
         cursors.retain(|_, cursor| cursor.strong_count() > 0);
-        Arc::new(Active {
-            revision,
-            snapshot,
-            pools,
-        })
+        Arc::new(Active { snapshot, pools })
     }
 
     /// Every backend that is still in use, by id.
@@ -218,10 +197,6 @@ impl Fleet {
 
     /// One backend.
     pub(crate) fn backend(&self, id: &str) -> Option<Arc<BackendState>> {
-        self.backends
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .get(id)
-            .and_then(Weak::upgrade)
+        self.backends.lock().unwrap_or_else(PoisonError::into_inner).get(id).and_then(Weak::upgrade)
     }
 }

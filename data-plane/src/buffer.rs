@@ -21,15 +21,8 @@ pub(crate) struct Buffers {
 impl Buffers {
     /// A buffer of [`SIZE`] bytes with old content.
     pub(crate) fn take(self: &Rc<Self>) -> Buffer {
-        let bytes = self
-            .unused
-            .borrow_mut()
-            .pop()
-            .unwrap_or_else(|| vec![0; SIZE].into_boxed_slice());
-        Buffer {
-            bytes,
-            owner: Rc::clone(self),
-        }
+        let bytes = self.unused.borrow_mut().pop().unwrap_or_else(|| vec![0; SIZE].into_boxed_slice());
+        Buffer { bytes, owner: Rc::clone(self) }
     }
 }
 

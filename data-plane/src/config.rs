@@ -8,23 +8,13 @@ use weir_snapshot::units::HumanDuration;
 #[derive(Debug, Clone, clap::Args)]
 pub struct Config {
     /// Where the control plane takes its nodes, as http://HOST:PORT.
-    #[arg(
-        long,
-        env = "WEIR_CONTROL_PLANE",
-        default_value = "http://127.0.0.1:8090",
-        value_name = "URL"
-    )]
+    #[arg(long, env = "WEIR_CONTROL_PLANE", default_value = "http://127.0.0.1:8090", value_name = "URL")]
     pub control_plane: String,
     /// Where clients' HTTP requests are taken; port 0: a free one.
     #[arg(long, env = "WEIR_HTTP", default_value = "0.0.0.0:8080", value_name = "ADDR")]
     pub http: SocketAddr,
     /// Where the node says how it is (/healthz, /readyz, /metrics).
-    #[arg(
-        long,
-        env = "WEIR_STATUS",
-        default_value = "127.0.0.1:8091",
-        value_name = "ADDR"
-    )]
+    #[arg(long, env = "WEIR_STATUS", default_value = "127.0.0.1:8091", value_name = "ADDR")]
     pub status: SocketAddr,
     /// Worker threads; one for each core when not given.
     #[arg(long, env = "WEIR_WORKERS", value_name = "N", value_parser = clap::value_parser!(u16).range(1..=1024))]
@@ -33,12 +23,7 @@ pub struct Config {
     #[arg(long, env = "WEIR_NODE_ID", value_name = "ID")]
     pub node_id: Option<String>,
     /// How long running requests may take once the node was asked to stop.
-    #[arg(
-        long,
-        env = "WEIR_DRAIN_TIMEOUT",
-        default_value = "30s",
-        value_name = "DURATION"
-    )]
+    #[arg(long, env = "WEIR_DRAIN_TIMEOUT", default_value = "30s", value_name = "DURATION")]
     pub drain_timeout: HumanDuration,
     /// Allows the status port beyond loopback.
     #[arg(long, env = "WEIR_INSECURE")]
@@ -72,17 +57,12 @@ impl Config {
     }
 
     pub(crate) fn worker_count(&self) -> usize {
-        self.workers.map_or_else(
-            || std::thread::available_parallelism().map_or(1, usize::from),
-            usize::from,
-        )
+        self.workers.map_or_else(|| std::thread::available_parallelism().map_or(1, usize::from), usize::from)
     }
 
     /// The name in the fleet, once the port is known.
     pub(crate) fn node_id(&self, http: SocketAddr) -> String {
-        self.node_id
-            .clone()
-            .unwrap_or_else(|| format!("{}-{}", host_name(), http.port()))
+        self.node_id.clone().unwrap_or_else(|| format!("{}-{}", host_name(), http.port()))
     }
 }
 

@@ -28,7 +28,7 @@ use weir_snapshot::{
 
 use crate::{
     Config,
-    backend::{Active, Fleet, Health},
+    backend::{Fleet, Health},
     resolve,
     stats::Reporter,
     worker::Workers,
@@ -55,11 +55,7 @@ pub(crate) struct Identity {
 impl Identity {
     pub(crate) fn new(config: &Config, http: std::net::SocketAddr) -> Self {
         let boot_id = uuid::Uuid::new_v4().to_string();
-        Self {
-            node_id: config.node_id(http),
-            boot_id,
-            address: http.to_string(),
-        }
+        Self { node_id: config.node_id(http), boot_id, address: http.to_string() }
     }
 }
 
@@ -101,7 +97,6 @@ struct Running {
     revision: u64,
     resources: Resources,
     hash: ContentHash,
-    active: Arc<Active>,
 }
 
 impl State {
@@ -144,11 +139,6 @@ impl State {
         self.rejections.load(Relaxed)
     }
 
-    /// The configuration in use.
-    pub(crate) fn active(&self) -> Option<Arc<Active>> {
-        self.running().map(|running| running.active)
-    }
-
     fn running(&self) -> Option<Running> {
         self.active.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
@@ -186,9 +176,7 @@ pub(crate) async fn run(state: Arc<State>, channel: Channel) {
         // Once, not each try: the log of a lonely node stays readable.
         if !told {
             told = true;
-            let reason = result
-                .err()
-                .map_or_else(|| "stream ended".to_owned(), |error| error.to_string());
+            let reason = result.err().map_or_else(|| "stream ended".to_owned(), |error| error.to_string());
             tracing::warn!(reason, "control plane not reachable, trying again");
         }
         tokio::time::sleep(wait.mul_f64(0.5 + fastrand::f64())).await;
@@ -208,18 +196,13 @@ async fn subscribe(state: &Arc<State>, channel: Channel, told: &mut bool) -> any
         labels: Default::default(),
         format: FORMAT,
         active_revision: running.as_ref().map_or(0, |running| running.revision),
-        active_hash: running
-            .as_ref()
-            .map_or_else(String::new, |running| running.hash.to_string()),
+        active_hash: running.as_ref().map_or_else(String::new, |running| running.hash.to_string()),
     })))
     .await?;
     let requests = tokio_stream::wrappers::ReceiverStream::new(requests);
     let mut client = NodesClient::new(channel).max_decoding_message_size(256 << 20);
-    let mut stream = client
-        .subscribe(requests)
-        .await
-        .map_err(|status| anyhow::anyhow!(reason(&status)))?
-        .into_inner();
+    let mut stream =
+        client.subscribe(requests).await.map_err(|status| anyhow::anyhow!(reason(&status)))?.into_inner();
     state.connected.store(true, Relaxed);
     *told = false;
     tracing::info!(node = state.identity.node_id, "control plane connected");
@@ -261,9 +244,7 @@ fn reason(status: &tonic::Status) -> String {
 }
 
 fn request(message: Say) -> SubscribeRequest {
-    SubscribeRequest {
-        message: Some(message),
-    }
+    SubscribeRequest { message: Some(message) }
 }
 
 /// Acts on one message; what has to be answered.
@@ -281,10 +262,7 @@ async fn take(state: &Arc<State>, message: Option<Told>) -> Option<Say> {
         }
     };
     Some(match result {
-        Ok(hash) => Say::Ack(v1::Ack {
-            revision,
-            hash: hash.to_string(),
-        }),
+        Ok(hash) => Say::Ack(v1::Ack { revision, hash: hash.to_string() }),
         Err(problems) => {
             state.rejections.fetch_add(1, Relaxed);
             tracing::error!(revision, %problems, "snapshot rejected, the one before stays");
@@ -292,10 +270,7 @@ async fn take(state: &Arc<State>, message: Option<Told>) -> Option<Say> {
                 path: problem.path.clone(),
                 message: problem.message.clone(),
             };
-            Say::Rejection(v1::Rejection {
-                revision,
-                problems: problems.0.iter().map(problem).collect(),
-            })
+            Say::Rejection(v1::Rejection { revision, problems: problems.0.iter().map(problem).collect() })
         }
     })
 }
@@ -318,23 +293,13 @@ fn whole(snapshot: &v1::Snapshot) -> Result<Next, Problems> {
     }
     let hash = ContentHash::of(&resources);
     check_hash(hash, &snapshot.hash)?;
-    Ok(Next {
-        revision: snapshot.revision,
-        resources,
-        hash,
-    })
+    Ok(Next { revision: snapshot.revision, resources, hash })
 }
 
 fn changed(state: &State, delta: &v1::Delta) -> Result<Next, Problems> {
     check_format(delta.format)?;
-    let Some(Running {
-        revision,
-        mut resources,
-        mut hash,
-        ..
-    }) = state
-        .running()
-        .filter(|running| running.revision == delta.from_revision)
+    let Some(Running { mut resources, mut hash, .. }) =
+        state.running().filter(|running| running.revision == delta.from_revision)
     else {
         let message = format!(
             "the delta is from revision {}, this node runs {}",
@@ -343,7 +308,6 @@ fn changed(state: &State, delta: &v1::Delta) -> Result<Next, Problems> {
         );
         return Err(Problem::new("from_revision", message).into());
     };
-    let _ = revision;
     for key in &delta.removed {
         let key = read_key(Some(key))?;
         let spec = resources
@@ -359,31 +323,21 @@ fn changed(state: &State, delta: &v1::Delta) -> Result<Next, Problems> {
         }
     }
     check_hash(hash, &delta.hash)?;
-    Ok(Next {
-        revision: delta.revision,
-        resources,
-        hash,
-    })
+    Ok(Next { revision: delta.revision, resources, hash })
 }
 
 fn check_format(format: u32) -> Result<(), Problem> {
     if format == FORMAT {
         return Ok(());
     }
-    Err(Problem::new(
-        "format",
-        format!("format {format} is not known to this node (it knows {FORMAT})"),
-    ))
+    Err(Problem::new("format", format!("format {format} is not known to this node (it knows {FORMAT})")))
 }
 
 fn check_hash(ours: ContentHash, theirs: &str) -> Result<(), Problem> {
     if ours.to_string() == theirs {
         return Ok(());
     }
-    Err(Problem::new(
-        "hash",
-        format!("the content is {ours}, the control plane says {theirs:?}"),
-    ))
+    Err(Problem::new("hash", format!("the content is {ours}, the control plane says {theirs:?}")))
 }
 
 fn read(resource: &v1::Resource) -> Result<(Key, String), Problem> {
@@ -401,36 +355,22 @@ fn read_key(key: Option<&v1::ResourceKey>) -> Result<Key, Problem> {
         v1::ResourceKind::Backend => Kind::Backend,
         v1::ResourceKind::Route => Kind::Route,
         v1::ResourceKind::Certificate | v1::ResourceKind::Unspecified => {
-            return Err(Problem::new(
-                "key.kind",
-                format!("kind {} is not known to this node", key.kind),
-            ));
+            return Err(Problem::new("key.kind", format!("kind {} is not known to this node", key.kind)));
         }
     };
-    Ok(Key {
-        kind,
-        name: key.name.clone(),
-    })
+    Ok(Key { kind, name: key.name.clone() })
 }
 
 /// Checks it again, warms it, and has every worker use it.
 async fn activate(state: &Arc<State>, next: Result<Next, Problems>) -> Result<ContentHash, Problems> {
-    let Next {
-        revision,
-        resources,
-        hash,
-    } = next?;
+    let Next { revision, resources, hash } = next?;
     let config = from_resources(&resources)?;
     let snapshot = weir_snapshot::check(&config)?;
-    let active = state.fleet.build(revision, Arc::new(snapshot));
+    let active = state.fleet.build(Arc::new(snapshot));
     resolve::warm(&active).await;
-    state.workers.activate(Arc::clone(&active)).await;
-    *state.active.lock().unwrap_or_else(PoisonError::into_inner) = Some(Running {
-        revision,
-        resources,
-        hash,
-        active,
-    });
+    state.workers.activate(active).await;
+    *state.active.lock().unwrap_or_else(PoisonError::into_inner) =
+        Some(Running { revision, resources, hash });
     state.revision.store(revision, Relaxed);
     tracing::info!(revision, "revision active");
     Ok(hash)

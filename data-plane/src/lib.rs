@@ -51,10 +51,8 @@ pub async fn start(config: Config) -> anyhow::Result<Running> {
     config.check()?;
     let channel = control::channel(&config)?;
     let (rows, inbox) = stats::channel();
-    let workers = Workers::start(config.worker_count(), config.http, move || {
-        stats::recorder(rows.clone())
-    })
-    .with_context(|| format!("cannot listen on {} (--http)", config.http))?;
+    let workers = Workers::start(config.worker_count(), config.http, move || stats::recorder(rows.clone()))
+        .with_context(|| format!("cannot listen on {} (--http)", config.http))?;
     let status_listener = tokio::net::TcpListener::bind(config.status)
         .await
         .with_context(|| format!("cannot listen on {} (--status)", config.status))?;
@@ -66,13 +64,7 @@ pub async fn start(config: Config) -> anyhow::Result<Running> {
     tasks.spawn(control::run(Arc::clone(&state), channel));
     tasks.spawn(resolve::run(Arc::clone(&state)));
     tasks.spawn(status::serve(status_listener, Arc::clone(&state)));
-    Ok(Running {
-        http,
-        status,
-        state,
-        tasks,
-        drain_timeout: config.drain_timeout.0,
-    })
+    Ok(Running { http, status, state, tasks, drain_timeout: config.drain_timeout.0 })
 }
 
 impl Running {

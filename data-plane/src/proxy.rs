@@ -91,15 +91,9 @@ impl Drop for Exchange {
         let active = self.active();
         let pool = self.pool.and_then(|pool| active.pools.get(pool));
         self.worker.recorder.record(&Sample {
-            route: self
-                .route
-                .and_then(|route| active.snapshot.routes.get(route))
-                .map(|route| &route.name),
+            route: self.route.and_then(|route| active.snapshot.routes.get(route)).map(|route| &route.name),
             pool: pool.map(|pool| &pool.name),
-            backend: self
-                .member
-                .and_then(|member| pool?.members.get(member))
-                .map(|member| &member.state.id),
+            backend: self.member.and_then(|member| pool?.members.get(member)).map(|member| &member.state.id),
             status: self.status,
             bytes_in: self.bytes_in,
             bytes_out: self.bytes_out,
@@ -119,10 +113,21 @@ pub(crate) enum Answer {
     Gone,
 }
 
+/// Who asks, whatever the protocol.
+pub(crate) struct Downstream<'a> {
+    pub(crate) worker: &'a Rc<Worker>,
+    /// The request's deadlines.
+    pub(crate) timer: &'a Timer,
+    /// The client's address as text.
+    pub(crate) address: &'a str,
+    /// The connection, if it is HTTP/1: it is watched for the client's leaving, and takes interim answers.
+    pub(crate) http1: Option<&'a Client>,
+}
+
 /// Finds the request's answer. Returns when its head is there.
 pub(crate) async fn handle(
     exchange: &mut Exchange,
-    client: &Rc<Client>,
+    client: &Downstream<'_>,
     head: &RequestHead,
     body: RequestBody,
 ) -> Answer {
@@ -162,7 +167,7 @@ pub(crate) async fn handle(
         let idle = &view.idle[pool_index][member];
         let (connection, reused) = match idle.take(|address| state.addresses().contains(&address)) {
             Some(connection) => (connection, true),
-            None => match connect(pool, member, client).await {
+            None => match connect(pool, member, client.timer).await {
                 Ok(connection) => (connection, false),
                 Err(error) => {
                     // Nothing was sent: any other backend may have the request.
@@ -176,8 +181,8 @@ pub(crate) async fn handle(
         };
 
         let attempt = Attempt {
-            worker: &exchange.worker,
-            timer: &client.timer,
+            worker: client.worker,
+            timer: client.timer,
             idle,
             response_timeout: pool.timeouts.response,
             is_head: head.is_head(),
@@ -189,37 +194,25 @@ pub(crate) async fn handle(
                 proto: b"http",
                 host: head.host().unwrap_or_default(),
                 // A client's own id is passed on.
-                request_id: if head.get(Known::XRequestId).is_some() {
-                    b""
-                } else {
-                    &request_id
-                },
+                request_id: if head.get(Known::XRequestId).is_some() { b"" } else { &request_id },
                 trust: false,
             };
             write_request(out, head, &forwarded, head.framing, upgrade);
         };
-        let mut watch = Watch {
-            client,
-            timer: None,
-            probed: false,
+        let mut watch = client.http1.map(|client| Watch { client, timer: None, probed: false });
+        let watch = |cx: &mut Context<'_>| watch.as_mut().map_or(Poll::Pending, |watch| watch.poll(cx));
+        let interim = |interim: &_| {
+            if let Some(client) = client.http1 {
+                send_interim(client, head, interim);
+            }
         };
-        let interim = |interim: &_| send_interim(client, head, interim);
-        let sent = http1::send(
-            attempt,
-            connection,
-            in_flight,
-            &mut upload,
-            write_head,
-            |cx| watch.poll(cx),
-            interim,
-        )
-        .await;
+        let sent = http1::send(attempt, connection, in_flight, &mut upload, write_head, watch, interim).await;
         exchange.bytes_in = upload.bytes;
         let failure = match sent {
             Ok(response) => return Answer::Upstream(response),
             Err(failure) => failure,
         };
-        tracing::debug!(backend = %state.id, ?failure, reused, "attempt failed");
+        tracing::debug!(backend = %state.id, %failure, reused, "attempt failed");
         let repeatable = !upload.begun && head.is_idempotent();
         match failure {
             // Closed while it was unused, as the request went out: the same backend may have it again, on the next
@@ -249,12 +242,10 @@ fn failed(failure: &Failure) -> Local {
     }
 }
 
-async fn connect(pool: &PoolState, member: usize, client: &Client) -> std::io::Result<Connection> {
+async fn connect(pool: &PoolState, member: usize, timer: &Timer) -> std::io::Result<Connection> {
     let state = &pool.members[member].state;
-    let address = state
-        .address()
-        .ok_or_else(|| std::io::Error::other("its name has no address"))?;
-    let stream = Stream::connect(address, &client.timer, pool.timeouts.connect).await?;
+    let address = state.address().ok_or_else(|| std::io::Error::other("its name has no address"))?;
+    let stream = Stream::connect(address, timer, pool.timeouts.connect).await?;
     Ok(Connection::new(stream, address))
 }
 
@@ -271,15 +262,7 @@ fn send_interim(client: &Client, request: &RequestHead, interim: &ResponseHead) 
         return;
     }
     let mut out = Vec::new();
-    write_response(
-        &mut out,
-        interim,
-        ResponseFraming::None,
-        true,
-        Version::Http11,
-        None,
-        false,
-    );
+    write_response(&mut out, interim, ResponseFraming::None, true, Version::Http11, None, false);
     client.write_now(&out);
 }
 
@@ -320,10 +303,6 @@ impl Watch<'_> {
         }
         timer.arm(PROBE_EVERY);
         // Registers the waker for the new deadline.
-        if timer.expired(cx) {
-            Poll::Ready(())
-        } else {
-            Poll::Pending
-        }
+        if timer.expired(cx) { Poll::Ready(()) } else { Poll::Pending }
     }
 }

@@ -20,15 +20,9 @@ const AT_ONCE: usize = 64;
 
 /// Looks up the names that have no address yet, so that the first request need not wait.
 pub(crate) async fn warm(active: &Active) {
-    let unknown = active
-        .pools
-        .iter()
-        .flat_map(|pool| &pool.members)
-        .map(|member| &member.state);
-    let unknown: Vec<Arc<BackendState>> = unknown
-        .filter(|state| state.address().is_none())
-        .cloned()
-        .collect();
+    let unknown = active.pools.iter().flat_map(|pool| &pool.members).map(|member| &member.state);
+    let unknown: Vec<Arc<BackendState>> =
+        unknown.filter(|state| state.address().is_none()).cloned().collect();
     let looked_up = tokio::time::timeout(TIMEOUT, look_up_all(unknown)).await;
     if looked_up.is_err() {
         tracing::warn!("some backends' names were not looked up in time");
@@ -63,11 +57,8 @@ async fn look_up(backend: &BackendState) {
         return;
     };
     let before = backend.addresses();
-    let found = tokio::time::timeout(
-        TIMEOUT,
-        tokio::net::lookup_host((name.as_str(), backend.url.port)),
-    )
-    .await;
+    let found =
+        tokio::time::timeout(TIMEOUT, tokio::net::lookup_host((name.as_str(), backend.url.port))).await;
     let mut found: Vec<SocketAddr> = match found {
         Ok(Ok(found)) => found.collect(),
         Ok(Err(error)) if before.is_empty() => {

@@ -57,20 +57,16 @@ fn answer(request: &Request<Incoming>, state: &State) -> Response<Full<Bytes>> {
         "/readyz" if state.revision() == 0 => text(StatusCode::SERVICE_UNAVAILABLE, "no snapshot yet\n"),
         "/readyz" => text(StatusCode::OK, "ready\n"),
         "/metrics" => metrics(state),
-        _ => text(
-            StatusCode::NOT_FOUND,
-            "there are /healthz, /readyz and /metrics\n",
-        ),
+        _ => text(StatusCode::NOT_FOUND, "there are /healthz, /readyz and /metrics\n"),
     }
 }
 
 fn text(status: StatusCode, body: impl Into<Bytes>) -> Response<Full<Bytes>> {
     let mut response = Response::new(Full::new(body.into()));
     *response.status_mut() = status;
-    response.headers_mut().insert(
-        header::CONTENT_TYPE,
-        header::HeaderValue::from_static("text/plain; charset=utf-8"),
-    );
+    response
+        .headers_mut()
+        .insert(header::CONTENT_TYPE, header::HeaderValue::from_static("text/plain; charset=utf-8"));
     response
 }
 
@@ -95,32 +91,16 @@ fn metrics(state: &State) -> Response<Full<Bytes>> {
             "Batches of counts that the control plane would not have",
             state.reporter.refused(),
         ),
-        (
-            "dropped_rows",
-            "Rows of counts lost to the bound",
-            state.reporter.dropped(),
-        ),
-        (
-            "snapshots_rejected",
-            "Snapshots that this node refused",
-            state.rejections(),
-        ),
+        ("dropped_rows", "Rows of counts lost to the bound", state.reporter.dropped()),
+        ("snapshots_rejected", "Snapshots that this node refused", state.rejections()),
     ];
     for (name, help, value) in counters {
         registry.register(name, help, ConstCounter::new(value));
     }
     let gauges: [(&str, &str, u64); 4] = [
-        (
-            "connections",
-            "Open client connections",
-            state.workers.connections(),
-        ),
+        ("connections", "Open client connections", state.workers.connections()),
         ("revision", "The revision in use", state.revision()),
-        (
-            "control_plane_connected",
-            "Whether the control stream is open",
-            u64::from(state.is_connected()),
-        ),
+        ("control_plane_connected", "Whether the control stream is open", u64::from(state.is_connected())),
         ("workers", "Worker threads", state.workers.count() as u64),
     ];
     for (name, help, value) in gauges {
@@ -131,21 +111,12 @@ fn metrics(state: &State) -> Response<Full<Bytes>> {
     let in_flight = Family::<BackendLabels, Gauge>::default();
     let usable = Family::<BackendLabels, Gauge>::default();
     for backend in state.fleet.backends() {
-        let labels = BackendLabels {
-            backend: backend.id.to_string(),
-            url: backend.url.to_string(),
-        };
-        in_flight
-            .get_or_create(&labels)
-            .set(i64::from(backend.in_flight()));
+        let labels = BackendLabels { backend: backend.id.to_string(), url: backend.url.to_string() };
+        in_flight.get_or_create(&labels).set(i64::from(backend.in_flight()));
         usable.get_or_create(&labels).set(i64::from(backend.is_usable()));
     }
     registry.register("backend_active_requests", "Requests in flight", in_flight);
-    registry.register(
-        "backend_usable",
-        "Whether the health checker has nothing against it",
-        usable,
-    );
+    registry.register("backend_usable", "Whether the health checker has nothing against it", usable);
     let mut body = String::new();
     if encode(&mut body, &registry).is_err() {
         return text(StatusCode::INTERNAL_SERVER_ERROR, "metrics cannot be written\n");

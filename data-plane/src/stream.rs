@@ -71,10 +71,7 @@ impl Stream {
         }
         loop {
             ready!(self.tcp.poll_write_ready(cx))?;
-            match self
-                .tcp
-                .try_write_vectored(&[IoSlice::new(first), IoSlice::new(second)])
-            {
+            match self.tcp.try_write_vectored(&[IoSlice::new(first), IoSlice::new(second)]) {
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
                 Ok(0) => return Poll::Ready(Err(io::ErrorKind::WriteZero.into())),
                 result => return Poll::Ready(result),
@@ -115,7 +112,7 @@ impl Stream {
     }
 
     /// Makes the closing visible as a reset, so that what was cut off is not taken for a whole.
-    pub(crate) fn reset(self) {
+    pub(crate) fn reset(&self) {
         // Where the option is refused the connection is broken anyway.
         let _ = socket2::SockRef::from(&self.tcp).set_linger(Some(Duration::ZERO));
     }

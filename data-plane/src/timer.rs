@@ -49,12 +49,7 @@ impl Timers {
     pub(crate) fn sweep(&self) {
         let now = u64::try_from(self.start.elapsed().as_millis()).unwrap_or(NEVER - 1);
         self.now.set(now);
-        for slot in self
-            .slots
-            .borrow_mut()
-            .iter_mut()
-            .filter(|slot| slot.deadline <= now)
-        {
+        for slot in self.slots.borrow_mut().iter_mut().filter(|slot| slot.deadline <= now) {
             if let Some(waker) = slot.waker.take() {
                 waker.wake();
             }
@@ -69,11 +64,7 @@ impl Timers {
     }
 
     pub(crate) fn timer(self: &Rc<Self>) -> Timer {
-        let slot = Slot {
-            deadline: NEVER,
-            idle: false,
-            waker: None,
-        };
+        let slot = Slot { deadline: NEVER, idle: false, waker: None };
         let index = match self.free.borrow_mut().pop() {
             Some(index) => {
                 self.slots.borrow_mut()[index] = slot;
@@ -85,10 +76,7 @@ impl Timers {
                 slots.len() - 1
             }
         };
-        Timer {
-            timers: Rc::clone(self),
-            index,
-        }
+        Timer { timers: Rc::clone(self), index }
     }
 }
 
@@ -113,12 +101,7 @@ impl Timer {
         let deadline = match u64::try_from(after.as_millis()) {
             Ok(0) | Err(_) => NEVER,
             // The clock may be one sweep behind: a deadline is never early.
-            Ok(ms) => self
-                .timers
-                .now
-                .get()
-                .saturating_add(ms)
-                .saturating_add(GRAIN.as_millis() as u64),
+            Ok(ms) => self.timers.now.get().saturating_add(ms).saturating_add(GRAIN.as_millis() as u64),
         };
         let slot = &mut self.timers.slots.borrow_mut()[self.index];
         slot.deadline = deadline;
@@ -142,11 +125,7 @@ impl Timer {
 impl Drop for Timer {
     fn drop(&mut self) {
         let mut slots = self.timers.slots.borrow_mut();
-        slots[self.index] = Slot {
-            deadline: NEVER,
-            idle: false,
-            waker: None,
-        };
+        slots[self.index] = Slot { deadline: NEVER, idle: false, waker: None };
         self.timers.free.borrow_mut().push(self.index);
     }
 }
@@ -163,13 +142,8 @@ mod tests {
         let timer = timers.timer();
         let begun = Instant::now();
         timer.arm(Duration::from_millis(120));
-        let expiry = std::future::poll_fn(|cx| {
-            if timer.expired(cx) {
-                Poll::Ready(())
-            } else {
-                Poll::Pending
-            }
-        });
+        let expiry =
+            std::future::poll_fn(|cx| if timer.expired(cx) { Poll::Ready(()) } else { Poll::Pending });
         let mut expiry = pin!(expiry);
         let mut sweeps = tokio::time::interval(Duration::from_millis(5));
         loop {

@@ -66,14 +66,8 @@ impl Flow {
 
 /// Runs until both sides have ended or one broke; the bytes from and to the client.
 pub(crate) async fn run(client: &Client, upstream: Stream, early: Vec<u8>, idle: Duration) -> (u64, u64) {
-    let mut up = Flow {
-        pending: std::mem::take(&mut *client.input.borrow_mut()),
-        ..Flow::default()
-    };
-    let mut down = Flow {
-        pending: early,
-        ..Flow::default()
-    };
+    let mut up = Flow { pending: std::mem::take(&mut *client.input.borrow_mut()), ..Flow::default() };
+    let mut down = Flow { pending: early, ..Flow::default() };
     client.timer.arm(idle);
     poll_fn(|cx| {
         let mut buffer = client.worker.buffers.take();
@@ -90,11 +84,7 @@ pub(crate) async fn run(client: &Client, upstream: Stream, early: Vec<u8>, idle:
         if moved {
             client.timer.arm(idle);
         }
-        if client.timer.expired(cx) {
-            Poll::Ready(())
-        } else {
-            Poll::Pending
-        }
+        if client.timer.expired(cx) { Poll::Ready(()) } else { Poll::Pending }
     })
     .await;
     (up.bytes, down.bytes)

@@ -15,7 +15,7 @@ use crate::{backend::Fleet, stats, worker::Workers};
 struct Proxy {
     workers: Workers,
     fleet: Fleet,
-    _rows: tokio::sync::mpsc::Receiver<Vec<stats::Row>>,
+    _keep: Box<dyn std::any::Any>,
 }
 
 impl Proxy {
@@ -37,20 +37,14 @@ impl Proxy {
             .collect();
         change(&mut config);
         let snapshot = Arc::new(weir_snapshot::check(&config).unwrap());
-        let (send, rows) = tokio::sync::mpsc::channel(1000);
-        let workers = Workers::start(1, "127.0.0.1:0".parse().unwrap(), move || {
-            stats::recorder(send.clone())
-        })
-        .unwrap();
+        let (send, rows) = stats::channel();
+        let workers =
+            Workers::start(1, "127.0.0.1:0".parse().unwrap(), move || stats::recorder(send.clone())).unwrap();
         let fleet = Fleet::default();
-        let active = fleet.build(1, snapshot);
+        let active = fleet.build(snapshot);
         let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
         runtime.block_on(workers.activate(active));
-        Self {
-            workers,
-            fleet,
-            _rows: rows,
-        }
+        Self { workers, fleet, _keep: Box::new(rows) }
     }
 
     fn client(&self) -> Peer {
@@ -58,11 +52,7 @@ impl Proxy {
     }
 
     fn in_flight(&self) -> u32 {
-        self.fleet
-            .backends()
-            .iter()
-            .map(|backend| backend.in_flight())
-            .sum()
+        self.fleet.backends().iter().map(|backend| backend.in_flight()).sum()
     }
 }
 
@@ -151,10 +141,7 @@ fn a_request_keeps_its_bytes_and_gains_the_forwarded_fields() {
     client.send("GET /a%2Fb//c?x=%20 HTTP/1.1\r\nHost: Example.com\r\nX-One: 1\r\nConnection: keep-alive, X-Hop\r\nX-Hop: gone\r\nx-one: 2\r\nX-Forwarded-For: 6.6.6.6\r\n\r\n");
     let mut upstream = backend.accept();
     let head = upstream.read_head();
-    assert!(
-        head.starts_with("GET /a%2Fb//c?x=%20 HTTP/1.1\r\nHost: Example.com\r\n"),
-        "{head}"
-    );
+    assert!(head.starts_with("GET /a%2Fb//c?x=%20 HTTP/1.1\r\nHost: Example.com\r\n"), "{head}");
     assert!(head.find("X-One: 1\r\n") < head.find("x-one: 2\r\n"), "{head}");
     assert!(!head.contains("X-Hop") && !head.contains("6.6.6.6"), "{head}");
     for field in [
@@ -207,11 +194,7 @@ fn pipelined_requests_are_answered_in_order() {
             upstream.read_until("xyz");
         }
         upstream.send(&format!("HTTP/1.1 200 OK\r\nContent-Length: 1\r\n\r\n{n}"));
-        assert!(
-            client
-                .read_until(&format!("\r\n\r\n{n}"))
-                .starts_with("HTTP/1.1 200")
-        );
+        assert!(client.read_until(&format!("\r\n\r\n{n}")).starts_with("HTTP/1.1 200"));
     }
 }
 
@@ -250,18 +233,8 @@ fn answers_are_framed_as_the_client_can_read_them() {
             false,
             "304",
         ),
-        (
-            "GET / HTTP/1.1\r\nHost: a\r\n\r\n",
-            "HTTP/1.1 204 No Content\r\n\r\n",
-            false,
-            "204",
-        ),
-        (
-            "GET / HTTP/1.1\r\nHost: a\r\n\r\n",
-            "HTTP/1.0 200 OK\r\n\r\nabc",
-            true,
-            "3\r\nabc\r\n0\r\n\r\n",
-        ),
+        ("GET / HTTP/1.1\r\nHost: a\r\n\r\n", "HTTP/1.1 204 No Content\r\n\r\n", false, "204"),
+        ("GET / HTTP/1.1\r\nHost: a\r\n\r\n", "HTTP/1.0 200 OK\r\n\r\nabc", true, "3\r\nabc\r\n0\r\n\r\n"),
         (
             "GET / HTTP/1.0\r\nHost: a\r\n\r\n",
             "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n0\r\n\r\n",

@@ -32,7 +32,7 @@ pub(crate) struct Worker {
     pub(crate) recorder: Recorder,
     pub(crate) timers: Rc<Timers>,
     pub(crate) buffers: Rc<Buffers>,
-    pub(crate) date: RefCell<DateCache>,
+    date: RefCell<DateCache>,
     pub(crate) load: Arc<Load>,
     pub(crate) draining: Cell<bool>,
     /// Tells the accepting task that the worker drains.
@@ -58,9 +58,9 @@ pub(crate) struct Load {
 }
 
 /// The value of a `Date` field, made anew each second (RFC 9110, 6.6.1).
-pub(crate) struct DateCache {
+struct DateCache {
     second: u64,
-    pub(crate) text: String,
+    text: Rc<str>,
 }
 
 impl Worker {
@@ -82,10 +82,12 @@ impl Worker {
         }
         self.connections.set(self.connections.get() + 1);
         self.load.connections.fetch_add(1, Relaxed);
-        Some(OpenConnection {
-            worker: Rc::clone(self),
-            limited: (limit > 0).then_some(address),
-        })
+        Some(OpenConnection { worker: Rc::clone(self), limited: (limit > 0).then_some(address) })
+    }
+
+    /// The value of a `Date` field now.
+    pub(crate) fn date(&self) -> Rc<str> {
+        Rc::clone(&self.date.borrow().text)
     }
 
     /// Counts an answered request.
@@ -107,11 +109,7 @@ impl Worker {
         let idle = |member: &crate::backend::Member| {
             kept.get(&Arc::as_ptr(&member.state)).cloned().unwrap_or_default()
         };
-        let idle = active
-            .pools
-            .iter()
-            .map(|pool| pool.members.iter().map(idle).collect())
-            .collect();
+        let idle = active.pools.iter().map(|pool| pool.members.iter().map(idle).collect()).collect();
         self.view.replace(Some(Rc::new(View { active, idle })));
     }
 
@@ -126,15 +124,12 @@ impl Worker {
     }
 
     fn update_date(&self) {
-        let now = SystemTime::now()
-            .duration_since(UNIX_EPOCH)
-            .unwrap_or_default()
-            .as_secs();
+        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
         self.recorder.set_minute(now / 60);
         let mut date = self.date.borrow_mut();
         if date.second != now {
             date.second = now;
-            date.text = httpdate::fmt_http_date(SystemTime::now());
+            date.text = httpdate::fmt_http_date(SystemTime::now()).into();
         }
     }
 }
@@ -205,16 +200,9 @@ impl Workers {
                 }
             };
             let thread = thread::Builder::new().name(format!("worker-{i}")).spawn(run)?;
-            handles.push(Handle {
-                orders,
-                load,
-                thread: Some(thread),
-            });
+            handles.push(Handle { orders, load, thread: Some(thread) });
         }
-        Ok(Self {
-            handles,
-            http: address,
-        })
+        Ok(Self { handles, http: address })
     }
 
     /// Makes every worker use the configuration, and returns when all of them do.
@@ -222,11 +210,7 @@ impl Workers {
         let mut done = Vec::with_capacity(self.handles.len());
         for handle in &self.handles {
             let (tell, told) = oneshot::channel();
-            if handle
-                .orders
-                .send(Order::Activate(Arc::clone(&active), tell))
-                .is_ok()
-            {
+            if handle.orders.send(Order::Activate(Arc::clone(&active), tell)).is_ok() {
                 done.push(told);
             }
         }
@@ -238,18 +222,12 @@ impl Workers {
 
     /// Open client connections.
     pub(crate) fn connections(&self) -> u64 {
-        self.handles
-            .iter()
-            .map(|handle| handle.load.connections.load(Relaxed))
-            .sum()
+        self.handles.iter().map(|handle| handle.load.connections.load(Relaxed)).sum()
     }
 
     /// Requests answered since the start.
     pub(crate) fn requests(&self) -> u64 {
-        self.handles
-            .iter()
-            .map(|handle| handle.load.requests.load(Relaxed))
-            .sum()
+        self.handles.iter().map(|handle| handle.load.requests.load(Relaxed)).sum()
     }
 
     /// How many there are.
@@ -273,10 +251,7 @@ impl Workers {
             }
         };
         if tokio::time::timeout(within, all).await.is_err() {
-            tracing::warn!(
-                connections = self.connections(),
-                "drain deadline passed, connections are cut"
-            );
+            tracing::warn!(connections = self.connections(), "drain deadline passed, connections are cut");
         }
     }
 }
@@ -300,19 +275,15 @@ fn run(
     load: Arc<Load>,
     recorder: Recorder,
 ) -> io::Result<()> {
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build_local(Default::default())?;
+    let runtime =
+        tokio::runtime::Builder::new_current_thread().enable_all().build_local(Default::default())?;
     runtime.block_on(async move {
         let worker = Rc::new(Worker {
             view: RefCell::new(None),
             recorder,
             timers: Timers::new(),
             buffers: Rc::default(),
-            date: RefCell::new(DateCache {
-                second: 0,
-                text: String::new(),
-            }),
+            date: RefCell::new(DateCache { second: 0, text: Rc::from("") }),
             load,
             draining: Cell::new(false),
             drain: Notify::new(),

@@ -15,10 +15,7 @@ pub(crate) struct LeastConnections {
 
 impl LeastConnections {
     pub(crate) fn new(active: impl Iterator<Item = (usize, u32)>, cursor: Arc<Padded<AtomicUsize>>) -> Self {
-        Self {
-            active: active.collect(),
-            cursor,
-        }
+        Self { active: active.collect(), cursor }
     }
 
     pub(crate) fn pick(&self, members: &[Member], may: impl Fn(usize) -> bool) -> Option<usize> {

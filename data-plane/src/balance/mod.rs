@@ -68,8 +68,7 @@ impl Balancer {
     pub(crate) fn pick(&self, members: &[Member], tried: &Tried) -> Option<usize> {
         let healthy = |member: usize| members[member].state.is_usable() && !tried.contains(member);
         let untried = |member: usize| !tried.contains(member);
-        self.pick_where(members, healthy)
-            .or_else(|| self.pick_where(members, untried))
+        self.pick_where(members, healthy).or_else(|| self.pick_where(members, untried))
     }
 
     fn pick_where(&self, members: &[Member], may: impl Fn(usize) -> bool) -> Option<usize> {
@@ -90,11 +89,7 @@ mod tests {
         let member = |(i, weight): (usize, &u32)| {
             let url = format!("http://127.0.0.1:{}", i + 1).parse().unwrap();
             let state = Arc::new(BackendState::new(format!("b{i}").into(), url));
-            Member {
-                state,
-                weight: *weight,
-                wanted: Wanted::Active,
-            }
+            Member { state, weight: *weight, wanted: Wanted::Active }
         };
         weights.iter().enumerate().map(member).collect()
     }
@@ -115,10 +110,7 @@ mod tests {
                 held.pop_front();
             }
         }
-        counts
-            .into_iter()
-            .map(|count| f64::from(count) / picks as f64)
-            .collect()
+        counts.into_iter().map(|count| f64::from(count) / picks as f64).collect()
     }
 
     #[test]
@@ -159,15 +151,11 @@ mod tests {
     fn all_dead_are_used_all_the_same_and_none_is_none() {
         for (strategy, name) in Strategy::ALL {
             let members = members(&[1; 3]);
-            members
-                .iter()
-                .for_each(|member| member.state.set_health(Health::Down));
+            members.iter().for_each(|member| member.state.set_health(Health::Down));
             let balancer = balancer(strategy, &members);
             let mut tried = Tried::default();
             for _ in 0..3 {
-                let member = balancer
-                    .pick(&members, &tried)
-                    .unwrap_or_else(|| panic!("{name}"));
+                let member = balancer.pick(&members, &tried).unwrap_or_else(|| panic!("{name}"));
                 assert!(!tried.contains(member), "{name}");
                 tried.add(member);
             }
@@ -197,15 +185,11 @@ mod tests {
     fn round_robin_is_strictly_in_turn_and_interleaves_weights() {
         let members = members(&[1, 1, 1]);
         let equal = balancer(Strategy::RoundRobin, &members);
-        let picks: Vec<_> = (0..6)
-            .filter_map(|_| equal.pick(&members, &Tried::default()))
-            .collect();
+        let picks: Vec<_> = (0..6).filter_map(|_| equal.pick(&members, &Tried::default())).collect();
         assert_eq!(picks, [0, 1, 2, 0, 1, 2]);
         let members = self::members(&[3, 1]);
         let weighted = balancer(Strategy::RoundRobin, &members);
-        let picks: Vec<_> = (0..8)
-            .filter_map(|_| weighted.pick(&members, &Tried::default()))
-            .collect();
+        let picks: Vec<_> = (0..8).filter_map(|_| weighted.pick(&members, &Tried::default())).collect();
         assert!(!picks.windows(2).any(|pair| pair == [1, 1]), "{picks:?}");
     }
 }

@@ -15,20 +15,11 @@ const DRAWS: usize = 16;
 
 /// Members by weight, evenly interleaved: the k-th of w occurrences stands at (2k + 1) / 2w of the length.
 fn table(active: impl Iterator<Item = (usize, u32)>) -> Box<[u32]> {
-    let active: Vec<(usize, u64)> = active
-        .map(|(member, weight)| (member, u64::from(weight)))
-        .collect();
-    let divisor = active
-        .iter()
-        .fold(0, |divisor, (_, weight)| gcd(divisor, *weight))
-        .max(1);
+    let active: Vec<(usize, u64)> = active.map(|(member, weight)| (member, u64::from(weight))).collect();
+    let divisor = active.iter().fold(0, |divisor, (_, weight)| gcd(divisor, *weight)).max(1);
     let total: u64 = active.iter().map(|(_, weight)| weight / divisor).sum();
     let scale = |weight: u64| {
-        if total > LONGEST {
-            (weight / divisor * LONGEST / total).max(1)
-        } else {
-            weight / divisor
-        }
+        if total > LONGEST { (weight / divisor * LONGEST / total).max(1) } else { weight / divisor }
     };
     let mut entries: Vec<(u64, u32)> = active
         .iter()
@@ -58,11 +49,7 @@ fn draw(table: &[u32], may: impl Fn(usize) -> bool) -> Option<usize> {
         }
     }
     let start = fastrand::usize(..table.len());
-    table[start..]
-        .iter()
-        .chain(&table[..start])
-        .map(|member| *member as usize)
-        .find(|member| may(*member))
+    table[start..].iter().chain(&table[..start]).map(|member| *member as usize).find(|member| may(*member))
 }
 
 /// In turn. The cursor is the node's, not the worker's: with one request at a time (a person with curl) the order
@@ -74,10 +61,7 @@ pub(crate) struct RoundRobin {
 
 impl RoundRobin {
     pub(crate) fn new(active: impl Iterator<Item = (usize, u32)>, cursor: Arc<Padded<AtomicUsize>>) -> Self {
-        Self {
-            table: table(active),
-            cursor,
-        }
+        Self { table: table(active), cursor }
     }
 
     pub(crate) fn pick(&self, may: impl Fn(usize) -> bool) -> Option<usize> {
@@ -86,11 +70,7 @@ impl RoundRobin {
         }
         let turn = self.cursor.0.fetch_add(1, Relaxed) % self.table.len();
         let member = self.table[turn] as usize;
-        if may(member) {
-            Some(member)
-        } else {
-            draw(&self.table, may)
-        }
+        if may(member) { Some(member) } else { draw(&self.table, may) }
     }
 }
 

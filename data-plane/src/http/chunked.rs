@@ -28,11 +28,7 @@ pub(crate) enum Step {
     /// All that there was is framing, and it is used up to `consumed`, which is the input's length.
     NeedMore { consumed: usize },
     /// `start..end` of the input is body; go on at `consumed`.
-    Data {
-        start: usize,
-        end: usize,
-        consumed: usize,
-    },
+    Data { start: usize, end: usize, consumed: usize },
     /// The body has ended, its trailers included; what stands at `consumed` is the next message.
     Done { consumed: usize },
 }
@@ -108,9 +104,7 @@ impl Decoder {
                 return Ok(Step::NeedMore { consumed: at });
             }
             if self.state == State::Data {
-                let take = usize::try_from(self.remaining)
-                    .unwrap_or(usize::MAX)
-                    .min(input.len() - at);
+                let take = usize::try_from(self.remaining).unwrap_or(usize::MAX).min(input.len() - at);
                 let end = at + take;
                 self.remaining -= take as u64;
                 self.data = self.data.saturating_add(take as u64);
@@ -123,11 +117,7 @@ impl Decoder {
                         self.next_size();
                     }
                 }
-                return Ok(Step::Data {
-                    start: at,
-                    end,
-                    consumed,
-                });
+                return Ok(Step::Data { start: at, end, consumed });
             }
             self.framing(input[at])?;
             at += 1;
@@ -282,10 +272,7 @@ fn is_trailer(name: &[u8]) -> bool {
         b"warning",
         b"www-authenticate",
     ];
-    classify(name) == Known::Other
-        && !FORBIDDEN
-            .iter()
-            .any(|forbidden| name.eq_ignore_ascii_case(forbidden))
+    classify(name) == Known::Other && !FORBIDDEN.iter().any(|forbidden| name.eq_ignore_ascii_case(forbidden))
 }
 
 /// Appends the line that starts a chunk of `length` bytes; the data and CRLF follow it. `length` is never 0, which
@@ -349,42 +336,22 @@ mod tests {
             ("0\r\n\r\n", "", ""),
             ("000\r\n\r\n", "", ""),
             ("3\r\nabc\r\n0\r\n\r\n", "abc", ""),
-            (
-                "A\r\n0123456789\r\na\r\n0123456789\r\n0\r\n\r\n",
-                "01234567890123456789",
-                "",
-            ),
+            ("A\r\n0123456789\r\na\r\n0123456789\r\n0\r\n\r\n", "01234567890123456789", ""),
             ("0000000000000003\r\nabc\r\n0\r\n\r\n", "abc", ""),
             ("3;a\r\nabc\r\n0;b=c\r\n\r\n", "abc", ""),
             ("3;a=\"x\\\"; \\\\y\";b\r\nabc\r\n0\r\n\r\n", "abc", ""),
             ("3; a = b ; c\r\nabc\r\n0\r\n\r\n", "abc", ""),
             ("3\r\n\r\n\r\r\n0\r\n\r\n", "\r\n\r", ""),
             ("0\r\nX-Sum: 1\r\ny:\t2 \r\n\r\n", "", "X-Sum: 1\r\ny: 2\r\n"),
-            (
-                "0\r\nContent-Length: 1\r\nhost: a\r\nTransfer-Encoding: x\r\nE:\r\n\r\n",
-                "",
-                "E: \r\n",
-            ),
+            ("0\r\nContent-Length: 1\r\nhost: a\r\nTransfer-Encoding: x\r\nE:\r\n\r\n", "", "E: \r\n"),
         ];
         for (input, body, trailers) in cases {
             let followed = format!("{input}GET / HTTP/1.1\r\n");
-            let want = Ok(Some((
-                body.as_bytes().to_vec(),
-                trailers.as_bytes().to_vec(),
-                input.len(),
-            )));
+            let want = Ok(Some((body.as_bytes().to_vec(), trailers.as_bytes().to_vec(), input.len())));
             assert_eq!(decode(followed.as_bytes(), &[]), want, "{input:?}");
             for cut in 0..input.len() {
-                assert_eq!(
-                    decode(followed.as_bytes(), &[cut]),
-                    want,
-                    "{input:?} cut at {cut}"
-                );
-                assert_eq!(
-                    decode(&input.as_bytes()[..cut], &[]),
-                    Ok(None),
-                    "{input:?} ends at {cut}"
-                );
+                assert_eq!(decode(followed.as_bytes(), &[cut]), want, "{input:?} cut at {cut}");
+                assert_eq!(decode(&input.as_bytes()[..cut], &[]), Ok(None), "{input:?} ends at {cut}");
             }
             let all: Vec<usize> = (0..followed.len()).collect();
             assert_eq!(decode(followed.as_bytes(), &all), want, "{input:?} byte by byte");
@@ -395,10 +362,7 @@ mod tests {
     fn whatever_could_be_read_in_two_ways_is_refused() {
         let long_extension = format!("1;{}\r\na\r\n0\r\n\r\n", "a".repeat(5000));
         let long_trailer = format!("0\r\na: {}\r\n\r\n", "b".repeat(17_000));
-        let many_extensions = format!(
-            "{}0\r\n\r\n",
-            format!("1;{}\r\na\r\n", "a".repeat(1000)).repeat(30)
-        );
+        let many_extensions = format!("{}0\r\n\r\n", format!("1;{}\r\na\r\n", "a".repeat(1000)).repeat(30));
         for input in [
             // RFC 9112 7.1: 1*HEXDIG and CRLF, nothing else.
             "\r\n",

@@ -58,11 +58,7 @@ pub(crate) fn classify(name: &[u8]) -> Known {
         2 => &[(b"te", Known::Te)],
         3 => &[(b"via", Known::Via)],
         4 => &[(b"host", Known::Host), (b"date", Known::Date)],
-        6 => &[
-            (b"cookie", Known::Cookie),
-            (b"server", Known::Server),
-            (b"expect", Known::Expect),
-        ],
+        6 => &[(b"cookie", Known::Cookie), (b"server", Known::Server), (b"expect", Known::Expect)],
         7 => &[(b"upgrade", Known::Upgrade), (b"trailer", Known::Trailer)],
         9 => &[(b"x-real-ip", Known::XRealIp), (b"forwarded", Known::Forwarded)],
         10 => &[
@@ -70,24 +66,14 @@ pub(crate) fn classify(name: &[u8]) -> Known {
             (b"set-cookie", Known::SetCookie),
             (b"keep-alive", Known::KeepAlive),
         ],
-        12 => &[
-            (b"x-request-id", Known::XRequestId),
-            (b"max-forwards", Known::MaxForwards),
-        ],
+        12 => &[(b"x-request-id", Known::XRequestId), (b"max-forwards", Known::MaxForwards)],
         13 => &[(b"authorization", Known::Authorization)],
-        14 => &[
-            (b"content-length", Known::ContentLength),
-            (b"http2-settings", Known::Http2Settings),
-        ],
+        14 => &[(b"content-length", Known::ContentLength), (b"http2-settings", Known::Http2Settings)],
         15 => &[(b"x-forwarded-for", Known::XForwardedFor)],
-        16 => &[
-            (b"x-forwarded-host", Known::XForwardedHost),
-            (b"proxy-connection", Known::ProxyConnection),
-        ],
-        17 => &[
-            (b"transfer-encoding", Known::TransferEncoding),
-            (b"x-forwarded-proto", Known::XForwardedProto),
-        ],
+        16 => &[(b"x-forwarded-host", Known::XForwardedHost), (b"proxy-connection", Known::ProxyConnection)],
+        17 => {
+            &[(b"transfer-encoding", Known::TransferEncoding), (b"x-forwarded-proto", Known::XForwardedProto)]
+        }
         18 => &[(b"proxy-authenticate", Known::ProxyAuthenticate)],
         19 => &[(b"proxy-authorization", Known::ProxyAuthorization)],
         _ => &[],
@@ -221,13 +207,7 @@ pub(super) fn scan(
             Known::Expect => summary.expects += 1,
             _ => {}
         }
-        fields.push(Field {
-            name,
-            value,
-            known,
-            hop: known.is_hop(),
-            plain: false,
-        });
+        fields.push(Field { name, value, known, hop: known.is_hop(), plain: false });
     }
     if let Some(last) = fields.last_mut() {
         close_line(last, head, head.len() - 4);
@@ -260,9 +240,7 @@ fn close_line(field: &mut Field, head: &[u8], line_end: usize) {
 fn no_tabs(head: &[u8], fields: &[Field]) -> Result<(), Fault> {
     for (at, field) in fields.iter().enumerate() {
         if matches!(field.known, Known::TransferEncoding | Known::ContentLength) {
-            let end = fields
-                .get(at + 1)
-                .map_or(head.len() - 4, |next| next.name.0 as usize - 2);
+            let end = fields.get(at + 1).map_or(head.len() - 4, |next| next.name.0 as usize - 2);
             if memchr::memchr(b'\t', &head[field.name.1 as usize..end]).is_some() {
                 return Err(Fault::Malformed("tab beside the value of a framing field"));
             }
@@ -319,14 +297,8 @@ fn length(value: &[u8]) -> Result<u64, Fault> {
     if value.is_empty() || value.len() > 19 || !value.iter().all(u8::is_ascii_digit) {
         return Err(INVALID);
     }
-    let number = value
-        .iter()
-        .fold(0_u64, |n, digit| n * 10 + u64::from(digit - b'0'));
-    if number > i64::MAX as u64 {
-        Err(INVALID)
-    } else {
-        Ok(number)
-    }
+    let number = value.iter().fold(0_u64, |n, digit| n * 10 + u64::from(digit - b'0'));
+    if number > i64::MAX as u64 { Err(INVALID) } else { Ok(number) }
 }
 
 /// A Transfer-Encoding: `chunked`, alone. Other registered codings under chunked are understood and not implemented.
@@ -349,11 +321,7 @@ fn coding(value: &[u8]) -> Result<(), Fault> {
         }
         seen && all && last.eq_ignore_ascii_case(b"chunked")
     };
-    Err(if others_are_known {
-        Fault::Coding
-    } else {
-        Fault::Malformed("invalid Transfer-Encoding")
-    })
+    Err(if others_are_known { Fault::Coding } else { Fault::Malformed("invalid Transfer-Encoding") })
 }
 
 /// Appends `name: value` and its line end to a head's buffer, and answers the field. Behind the head's own bytes, it
@@ -367,13 +335,7 @@ pub(super) fn append(buf: &mut Vec<u8>, name: &[u8], value: &[u8]) -> Field {
     let end = buf.len() as u32;
     buf.extend_from_slice(b"\r\n");
     let known = classify(name);
-    Field {
-        name: (start, middle - 2),
-        value: (middle, end),
-        known,
-        hop: known.is_hop(),
-        plain: true,
-    }
+    Field { name: (start, middle - 2), value: (middle, end), known, hop: known.is_hop(), plain: true }
 }
 
 /// Whether `name` and `value` may stand in a field line.
@@ -498,10 +460,7 @@ mod tests {
             "gzip, xchunked",
             "x, chunked",
         ] {
-            assert!(
-                matches!(coding(bad.as_bytes()), Err(Fault::Malformed(_))),
-                "{bad:?}"
-            );
+            assert!(matches!(coding(bad.as_bytes()), Err(Fault::Malformed(_))), "{bad:?}");
         }
     }
 }

@@ -59,27 +59,15 @@ impl BodyDecoder {
             Self::Length(remaining) => {
                 let end = usize::try_from(*remaining).unwrap_or(usize::MAX).min(input.len());
                 *remaining -= end as u64;
-                Step::Data {
-                    start: 0,
-                    end,
-                    consumed: end,
-                }
+                Step::Data { start: 0, end, consumed: end }
             }
-            Self::UntilClose => Step::Data {
-                start: 0,
-                end: input.len(),
-                consumed: input.len(),
-            },
+            Self::UntilClose => Step::Data { start: 0, end: input.len(), consumed: input.len() },
         })
     }
 
     /// What the end of the connection means for this body.
     pub(crate) fn on_eof(&self) -> Result<(), Truncated> {
-        if self.is_done() || matches!(self, Self::UntilClose) {
-            Ok(())
-        } else {
-            Err(Truncated)
-        }
+        if self.is_done() || matches!(self, Self::UntilClose) { Ok(()) } else { Err(Truncated) }
     }
 
     /// Whether the body has ended by its own framing; never true for a body that ends with its connection.
@@ -129,24 +117,10 @@ mod tests {
     #[test]
     fn a_length_ends_the_body_and_leaves_what_follows() {
         let mut body = BodyDecoder::from(BodyFraming::Length(5));
-        assert_eq!(
-            body.decode(b"ab"),
-            Ok(Step::Data {
-                start: 0,
-                end: 2,
-                consumed: 2
-            })
-        );
+        assert_eq!(body.decode(b"ab"), Ok(Step::Data { start: 0, end: 2, consumed: 2 }));
         assert_eq!(body.on_eof(), Err(Truncated));
         assert_eq!(body.decode(b""), Ok(Step::NeedMore { consumed: 0 }));
-        assert_eq!(
-            body.decode(b"cdeGET /"),
-            Ok(Step::Data {
-                start: 0,
-                end: 3,
-                consumed: 3
-            })
-        );
+        assert_eq!(body.decode(b"cdeGET /"), Ok(Step::Data { start: 0, end: 3, consumed: 3 }));
         assert!(body.is_done());
         assert_eq!(body.decode(b"GET /"), Ok(Step::Done { consumed: 0 }));
         assert_eq!(body.on_eof(), Ok(()));
@@ -155,14 +129,7 @@ mod tests {
     #[test]
     fn only_the_end_of_the_connection_ends_a_close_delimited_body() {
         let mut body = BodyDecoder::from(ResponseFraming::UntilClose);
-        assert_eq!(
-            body.decode(b"ab"),
-            Ok(Step::Data {
-                start: 0,
-                end: 2,
-                consumed: 2
-            })
-        );
+        assert_eq!(body.decode(b"ab"), Ok(Step::Data { start: 0, end: 2, consumed: 2 }));
         assert!(!body.is_done());
         assert_eq!(body.on_eof(), Ok(()));
     }

@@ -55,11 +55,7 @@ pub(crate) struct Limits {
 
 impl Default for Limits {
     fn default() -> Self {
-        Self {
-            max_head: 64 * 1024,
-            max_fields: 128,
-            max_target: 16 * 1024,
-        }
+        Self { max_head: 64 * 1024, max_fields: 128, max_target: 16 * 1024 }
     }
 }
 
@@ -137,10 +133,7 @@ fn trim_ows(mut value: &[u8]) -> &[u8] {
 
 /// The members of a comma-separated list, without the empty ones (RFC 9110 section 5.6.1).
 fn list(value: &[u8]) -> impl Iterator<Item = &[u8]> {
-    value
-        .split(|byte| *byte == b',')
-        .map(trim_ows)
-        .filter(|member| !member.is_empty())
+    value.split(|byte| *byte == b',').map(trim_ows).filter(|member| !member.is_empty())
 }
 
 fn push_number(out: &mut Vec<u8>, number: u64) {

@@ -127,11 +127,7 @@ impl RequestHead {
         let (mut buf, mut fields) = (std::mem::take(&mut self.buf), std::mem::take(&mut self.fields));
         buf.clear();
         fields.clear();
-        *self = Self {
-            buf,
-            fields,
-            ..Self::new()
-        };
+        *self = Self { buf, fields, ..Self::new() };
     }
 
     pub(crate) fn method(&self) -> &[u8] {
@@ -180,18 +176,12 @@ impl RequestHead {
 
     /// The value of the first field of this kind.
     pub(crate) fn get(&self, known: Known) -> Option<&[u8]> {
-        self.fields
-            .iter()
-            .find(|field| field.known == known)
-            .map(|field| self.value(field))
+        self.fields.iter().find(|field| field.known == known).map(|field| self.value(field))
     }
 
     /// The values of all the fields of this kind, in order.
     pub(crate) fn all(&self, known: Known) -> impl Iterator<Item = &[u8]> {
-        self.fields
-            .iter()
-            .filter(move |field| field.known == known)
-            .map(|field| self.value(field))
+        self.fields.iter().filter(move |field| field.known == known).map(|field| self.value(field))
     }
 
     /// The value of the first field of this name, in any case.
@@ -204,10 +194,7 @@ impl RequestHead {
 
     /// Whether sending it twice means the same as once (RFC 9110 section 9.2.2).
     pub(crate) fn is_idempotent(&self) -> bool {
-        matches!(
-            self.method(),
-            b"GET" | b"HEAD" | b"PUT" | b"DELETE" | b"OPTIONS" | b"TRACE"
-        )
+        matches!(self.method(), b"GET" | b"HEAD" | b"PUT" | b"DELETE" | b"OPTIONS" | b"TRACE")
     }
 
     pub(crate) fn is_head(&self) -> bool {
@@ -297,23 +284,14 @@ fn parse_fields(input: &[u8], limits: &Limits, head: &mut RequestHead) -> Result
         parse(input, limits, head, &mut table[..limits.max_fields])
     } else {
         let mut table = [const { MaybeUninit::uninit() }; MAX_FIELDS];
-        parse(
-            input,
-            limits,
-            head,
-            &mut table[..limits.max_fields.min(MAX_FIELDS)],
-        )
+        parse(input, limits, head, &mut table[..limits.max_fields.min(MAX_FIELDS)])
     }
 }
 
 /// Whether what has no end yet may still get one.
 fn partial(input: &[u8], limits: &Limits) -> Result<Parsed, RequestError> {
     let line = input.strip_prefix(b"\r\n").unwrap_or(input);
-    let open = memchr::memchr(
-        b'\n',
-        &line[..line.len().min(limits.max_target + MAX_METHOD + 16)],
-    )
-    .is_none();
+    let open = memchr::memchr(b'\n', &line[..line.len().min(limits.max_target + MAX_METHOD + 16)]).is_none();
     if open
         && memchr::memchr(b' ', &line[..line.len().min(MAX_METHOD + 1)]).is_none()
         && line.len() > MAX_METHOD
@@ -324,11 +302,7 @@ fn partial(input: &[u8], limits: &Limits) -> Result<Parsed, RequestError> {
         return Err(RequestError::UriTooLong);
     }
     if input.len() >= limits.max_head {
-        return Err(if open {
-            RequestError::UriTooLong
-        } else {
-            RequestError::HeadTooLarge
-        });
+        return Err(if open { RequestError::UriTooLong } else { RequestError::HeadTooLarge });
     }
     Ok(Parsed::Partial)
 }
@@ -363,18 +337,10 @@ fn parse<'a>(
     }
     // Method, space, target, space, version, CRLF: nothing in between.
     let line_end = target.1 as usize + " HTTP/1.1".len();
-    if target.0 != method.1 + 1
-        || !bytes
-            .get(line_end..)
-            .is_some_and(|rest| rest.starts_with(b"\r\n"))
-    {
+    if target.0 != method.1 + 1 || !bytes.get(line_end..).is_some_and(|rest| rest.starts_with(b"\r\n")) {
         return Err(RequestError::BadRequest("invalid request line"));
     }
-    head.version = if request.version == Some(0) {
-        Version::Http10
-    } else {
-        Version::Http11
-    };
+    head.version = if request.version == Some(0) { Version::Http10 } else { Version::Http11 };
     head.method = method;
     head.target = target;
     let summary = fields::scan(bytes, request.headers, &mut head.fields)?;
@@ -440,18 +406,12 @@ fn target_form(head: &mut RequestHead) -> Result<(), RequestError> {
                 _ => return Err(INVALID),
             };
             let rest = &target[scheme as usize..];
-            let length = rest
-                .iter()
-                .position(|byte| matches!(byte, b'/' | b'?'))
-                .unwrap_or(rest.len());
+            let length = rest.iter().position(|byte| matches!(byte, b'/' | b'?')).unwrap_or(rest.len());
             let named = &rest[..length];
             if !authority::is_valid(named) {
                 return Err(INVALID);
             }
-            if head
-                .host
-                .is_some_and(|host| !authority::same(named, slice(&head.buf, host), port))
-            {
+            if head.host.is_some_and(|host| !authority::same(named, slice(&head.buf, host), port)) {
                 return Err(RequestError::BadRequest("request target and Host disagree"));
             }
             let start = head.target.0 + scheme;
@@ -479,9 +439,7 @@ fn offers_h2c(head: &RequestHead) -> bool {
 /// field is not forwarded, so that no backend waits for what nobody sends.
 fn expect(head: &mut RequestHead) {
     let waits = head.version == Version::Http11 && !head.framing.is_empty();
-    let is_continue = head
-        .all(Known::Expect)
-        .any(|value| value.eq_ignore_ascii_case(b"100-continue"));
+    let is_continue = head.all(Known::Expect).any(|value| value.eq_ignore_ascii_case(b"100-continue"));
     head.expect_continue = waits && is_continue;
     if !waits {
         for field in &mut head.fields {
@@ -497,8 +455,7 @@ const fn is_target_byte(byte: u8) -> bool {
 }
 
 fn starts_with_ignoring_case(text: &[u8], prefix: &[u8]) -> bool {
-    text.get(..prefix.len())
-        .is_some_and(|start| start.eq_ignore_ascii_case(prefix))
+    text.get(..prefix.len()).is_some_and(|start| start.eq_ignore_ascii_case(prefix))
 }
 
 fn refusal(error: httparse::Error, input: &[u8]) -> RequestError {

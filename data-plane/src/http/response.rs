@@ -75,11 +75,7 @@ impl ResponseHead {
         let (mut buf, mut fields) = (std::mem::take(&mut self.buf), std::mem::take(&mut self.fields));
         buf.clear();
         fields.clear();
-        *self = Self {
-            buf,
-            fields,
-            ..Self::new()
-        };
+        *self = Self { buf, fields, ..Self::new() };
     }
 
     /// Whether another head follows this one (1xx, save 101 which ends HTTP on the connection).
@@ -101,10 +97,7 @@ impl ResponseHead {
 
     /// The value of the first field of this kind.
     pub(crate) fn get(&self, known: Known) -> Option<&[u8]> {
-        self.fields
-            .iter()
-            .find(|field| field.known == known)
-            .map(|field| self.value(field))
+        self.fields.iter().find(|field| field.known == known).map(|field| self.value(field))
     }
 
     /// The value of the first field of this name, in any case.
@@ -150,22 +143,10 @@ pub(crate) fn parse_response(
     let seen = if whole { input } else { &input[..PROBE] };
     let parsed = if limits.max_fields <= USUAL_FIELDS {
         let mut table = [const { MaybeUninit::uninit() }; USUAL_FIELDS];
-        parse(
-            seen,
-            limits,
-            request_method_is_head,
-            head,
-            &mut table[..limits.max_fields],
-        )?
+        parse(seen, limits, request_method_is_head, head, &mut table[..limits.max_fields])?
     } else {
         let mut table = [const { MaybeUninit::uninit() }; MAX_FIELDS];
-        parse(
-            seen,
-            limits,
-            request_method_is_head,
-            head,
-            &mut table[..limits.max_fields.min(MAX_FIELDS)],
-        )?
+        parse(seen, limits, request_method_is_head, head, &mut table[..limits.max_fields.min(MAX_FIELDS)])?
     };
     match parsed {
         Parsed::Partial if input.len() >= limits.max_head => Err(ResponseError::HeadTooLarge),
@@ -193,11 +174,7 @@ fn parse<'a>(
         return Err(ResponseError::HeadTooLarge);
     }
     let bytes = &input[..consumed];
-    head.version = if response.version == Some(0) {
-        Version::Http10
-    } else {
-        Version::Http11
-    };
+    head.version = if response.version == Some(0) { Version::Http10 } else { Version::Http11 };
     head.status = response.code.unwrap_or_default();
     if !(100..=599).contains(&head.status) {
         return Err(ResponseError::Malformed("invalid status"));
@@ -229,9 +206,7 @@ fn parse<'a>(
     head.keep_alive = !summary.close && (http11 || summary.keep_alive) && !head.upgrade;
     let never_has_content = head.status < 200 || head.status == 204;
     if never_has_content && summary.chunked {
-        return Err(ResponseError::Malformed(
-            "Transfer-Encoding where no content can be",
-        ));
+        return Err(ResponseError::Malformed("Transfer-Encoding where no content can be"));
     }
     head.framing = if never_has_content || head.status == 304 || request_method_is_head {
         // A length there announces nothing that follows; where it must not be, what follows cannot be trusted.

@@ -127,10 +127,7 @@ fn mark(seen: &mut bool) -> bool {
 /// How many more proxies an OPTIONS or TRACE may pass (RFC 9110 section 7.6.2); at 0 it must be answered here. What is
 /// no number is as good as absent.
 pub(crate) fn max_forwards(head: &RequestHead) -> Option<u64> {
-    std::str::from_utf8(head.get(Known::MaxForwards)?)
-        .ok()?
-        .parse()
-        .ok()
+    std::str::from_utf8(head.get(Known::MaxForwards)?).ok()?.parse().ok()
 }
 
 /// Appends the answer's head as it goes to the client. `how` is how the body is framed there: `None` where none

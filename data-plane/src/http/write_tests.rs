@@ -4,26 +4,15 @@ use proptest::prelude::*;
 
 use super::*;
 
-const FORWARDED: Forwarded<'_> = Forwarded {
-    client_ip: b"192.0.2.1",
-    proto: b"http",
-    host: b"h",
-    request_id: b"id",
-    trust: false,
-};
+const FORWARDED: Forwarded<'_> =
+    Forwarded { client_ip: b"192.0.2.1", proto: b"http", host: b"h", request_id: b"id", trust: false };
 const TAIL: &str = "X-Forwarded-For: 192.0.2.1\r\nX-Forwarded-Proto: http\r\nX-Forwarded-Host: h\r\n\
                     X-Real-IP: 192.0.2.1\r\nX-Request-Id: id\r\nVia: 1.1 weir\r\n\r\n";
 
 fn request(input: &str) -> RequestHead {
     let mut head = RequestHead::new();
     let found = parse_request(input.as_bytes(), &Limits::default(), &mut head);
-    assert_eq!(
-        found,
-        Ok(Parsed::Complete {
-            consumed: input.len()
-        }),
-        "{input:?}"
-    );
+    assert_eq!(found, Ok(Parsed::Complete { consumed: input.len() }), "{input:?}");
     head
 }
 
@@ -36,23 +25,9 @@ fn sent(head: &RequestHead, forwarded: &Forwarded<'_>) -> String {
 fn answered(input: &str, is_head: bool, keep_alive: bool, client: Version) -> String {
     let mut head = ResponseHead::new();
     let found = parse_response(input.as_bytes(), &Limits::default(), is_head, &mut head);
-    assert_eq!(
-        found,
-        Ok(Parsed::Complete {
-            consumed: input.len()
-        }),
-        "{input:?}"
-    );
+    assert_eq!(found, Ok(Parsed::Complete { consumed: input.len() }), "{input:?}");
     let mut out = Vec::new();
-    write_response(
-        &mut out,
-        &head,
-        head.framing,
-        keep_alive,
-        client,
-        Some(b"now"),
-        head.upgrade,
-    );
+    write_response(&mut out, &head, head.framing, keep_alive, client, Some(b"now"), head.upgrade);
     String::from_utf8(out).unwrap()
 }
 
@@ -75,11 +50,7 @@ fn a_trusted_proxy_is_believed() {
         "GET / HTTP/1.1\r\nHost: h\r\nX-Forwarded-For: 1.1.1.1\r\nx-forwarded-for: 2.2.2.2\r\nX-Forwarded-Proto: https\r\n\
          X-Forwarded-Host: o\r\nX-Real-IP: 1.1.1.1\r\nForwarded: for=1\r\n\r\n",
     );
-    let trusting = Forwarded {
-        trust: true,
-        request_id: b"",
-        ..FORWARDED
-    };
+    let trusting = Forwarded { trust: true, request_id: b"", ..FORWARDED };
     assert_eq!(
         sent(&head, &trusting),
         "GET / HTTP/1.1\r\nHost: h\r\nX-Forwarded-Proto: https\r\nX-Forwarded-Host: o\r\nX-Real-IP: 1.1.1.1\r\n\
@@ -89,13 +60,7 @@ fn a_trusted_proxy_is_believed() {
 
 #[test]
 fn targets_and_framing_take_their_one_form() {
-    let line = |input: &str| {
-        sent(&request(input), &FORWARDED)
-            .lines()
-            .take(3)
-            .collect::<Vec<_>>()
-            .join("|")
-    };
+    let line = |input: &str| sent(&request(input), &FORWARDED).lines().take(3).collect::<Vec<_>>().join("|");
     assert!(line("GET http://H?x HTTP/1.1\r\nHost: h\r\n\r\n").starts_with("GET /?x HTTP/1.1|Host: H|X-"));
     assert!(line("GET http://h HTTP/1.0\r\n\r\n").starts_with("GET / HTTP/1.1|Host: h|"));
     assert!(line("OPTIONS http://h HTTP/1.1\r\nHost: h\r\n\r\n").starts_with("OPTIONS * HTTP/1.1|"));
@@ -147,21 +112,11 @@ fn an_answer_is_framed_for_its_client() {
         "HTTP/1.1 200 Fine so\r\nServer: s\r\nSet-Cookie: a\r\nSet-Cookie: b\r\nContent-Length: 3\r\nConnection: keep-alive\r\nDate: now\r\nVia: 1.0 weir\r\n\r\n"
     );
     assert_eq!(
-        answered(
-            "HTTP/1.1 304 N\r\nDate: then\r\nContent-Length: 3\r\n\r\n",
-            false,
-            false,
-            Version::Http11
-        ),
+        answered("HTTP/1.1 304 N\r\nDate: then\r\nContent-Length: 3\r\n\r\n", false, false, Version::Http11),
         "HTTP/1.1 304 N\r\nDate: then\r\nContent-Length: 3\r\nConnection: close\r\nVia: 1.1 weir\r\n\r\n"
     );
     assert_eq!(
-        answered(
-            "HTTP/1.1 204\r\nContent-Length: 0\r\n\r\n",
-            false,
-            true,
-            Version::Http11
-        ),
+        answered("HTTP/1.1 204\r\nContent-Length: 0\r\n\r\n", false, true, Version::Http11),
         "HTTP/1.1 204 \r\nDate: now\r\nVia: 1.1 weir\r\n\r\n"
     );
     assert_eq!(
@@ -178,12 +133,7 @@ fn an_answer_is_framed_for_its_client() {
         "HTTP/1.1 200 OK\r\nTrailer: t\r\nTransfer-Encoding: chunked\r\nDate: now\r\nVia: 1.1 weir\r\n\r\n"
     );
     assert_eq!(
-        answered(
-            "HTTP/1.1 101 S\r\nConnection: Upgrade\r\nUpgrade: w\r\n\r\n",
-            false,
-            true,
-            Version::Http11
-        ),
+        answered("HTTP/1.1 101 S\r\nConnection: Upgrade\r\nUpgrade: w\r\n\r\n", false, true, Version::Http11),
         "HTTP/1.1 101 S\r\nUpgrade: w\r\nConnection: upgrade\r\nVia: 1.1 weir\r\n\r\n"
     );
 }
@@ -227,12 +177,7 @@ fn wire() -> impl Strategy<Value = Vec<u8>> {
 }
 
 fn good_request() -> impl Strategy<Value = String> {
-    let field = (
-        "[A-Za-z][a-z-]{0,16}",
-        " {0,2}",
-        "([!-~]([ -~]{0,20}[!-~])?)?",
-        "[ \t]{0,2}",
-    );
+    let field = ("[A-Za-z][a-z-]{0,16}", " {0,2}", "([!-~]([ -~]{0,20}[!-~])?)?", "[ \t]{0,2}");
     let known = proptest::sample::select(vec![
         "Connection: b, te",
         "TE: trailers",

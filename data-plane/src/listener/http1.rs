@@ -14,14 +14,14 @@ use std::{
 
 use tokio::net::TcpStream;
 
-use super::RequestBody;
+use super::{RequestBody, http2};
 use crate::{
     answer::{self, Local},
     http::{
         BodyDecoder, BodyFraming, Limits, Parsed, RequestHead, ResponseFraming, Version, parse_request,
         push_chunk_head, push_last_chunk, write_response,
     },
-    proxy::{self, Answer, Exchange},
+    proxy::{self, Answer, Downstream, Exchange},
     stream::Stream,
     timer::Timer,
     tunnel,
@@ -101,6 +101,8 @@ impl Client {
 enum Next {
     /// Nothing to do until the client sends something.
     Park,
+    /// The client speaks HTTP/2.
+    Http2,
     /// Over.
     Close,
 }
@@ -121,11 +123,7 @@ pub(crate) async fn serve(worker: Rc<Worker>, tcp: TcpStream, address: IpAddr) {
         let Some(view) = client.worker.view() else { return };
         let settings = &view.active.snapshot.settings.downstream;
         // From acceptance a client has the time for a head; later it may rest between requests.
-        let wait = if first {
-            settings.header_timeout.0
-        } else {
-            settings.idle_timeout.0
-        };
+        let wait = if first { settings.header_timeout.0 } else { settings.idle_timeout.0 };
         client.timer.arm_idle(wait);
         drop(view);
         first = false;
@@ -139,6 +137,7 @@ pub(crate) async fn serve(worker: Rc<Worker>, tcp: TcpStream, address: IpAddr) {
         }
         match Box::pin(serve_requests(&client)).await {
             Next::Park => {}
+            Next::Http2 => return Box::pin(http2::serve(client)).await,
             Next::Close => return,
         }
     }
@@ -151,6 +150,7 @@ async fn serve_requests(client: &Rc<Client>) -> Next {
         match read_head(client, &mut head).await {
             Read::Head => {}
             Read::Idle => return Next::Park,
+            Read::Http2 => return Next::Http2,
             Read::Closed => return Next::Close,
             Read::Refused(local) => return refuse(client, local, &mut out).await,
         }
@@ -170,6 +170,8 @@ async fn serve_requests(client: &Rc<Client>) -> Next {
 enum Read {
     /// The head is there.
     Head,
+    /// The preface of HTTP/2, which is in the input.
+    Http2,
     /// Nothing came for a while.
     Idle,
     /// The client left, or took too long.
@@ -200,7 +202,12 @@ async fn read_head(client: &Client, head: &mut RequestHead) -> Read {
                     begun = true;
                     client.timer.arm(settings.header_timeout.0);
                 }
-                if parse {
+                let preface = &http2::PREFACE[..input.len().min(http2::PREFACE.len())];
+                if input.starts_with(preface) {
+                    if input.len() >= http2::PREFACE.len() {
+                        return Poll::Ready(Read::Http2);
+                    }
+                } else if parse {
                     match parse_request(&input, &limits, head) {
                         Ok(Parsed::Complete { consumed }) => {
                             input.drain(..consumed);
@@ -237,6 +244,10 @@ async fn read_head(client: &Client, head: &mut RequestHead) -> Read {
                 input.extend_from_slice(&buffer[..read]);
                 continue;
             }
+            if buffer.starts_with(&http2::PREFACE[..read.min(3)]) {
+                input.extend_from_slice(&buffer[..read]);
+                continue;
+            }
             // The usual case: the whole head in one read, parsed where it was read to.
             match parse_request(&buffer[..read], &limits, head) {
                 Ok(Parsed::Complete { consumed }) => {
@@ -263,14 +274,7 @@ async fn refuse(client: &Rc<Client>, local: Local, out: &mut Vec<u8>) -> Next {
     };
     let mut exchange = Exchange::begin(Rc::clone(&client.worker), view, Instant::now());
     exchange.status = local.status;
-    local.write(
-        out,
-        &client.worker.date.borrow().text,
-        false,
-        false,
-        answer::Media::Problem,
-        &exchange.request_id(),
-    );
+    local.write(out, &client.worker.date(), false, false, answer::Media::Problem, &exchange.request_id());
     client.timer.arm(Duration::from_secs(5));
     if write_all(client, out, &mut None).await.is_ok() {
         client.stream.linger(&client.timer).await;
@@ -285,25 +289,24 @@ async fn exchange(client: &Rc<Client>, head: &RequestHead, out: &mut Vec<u8>) ->
     let mut exchange = Exchange::begin(Rc::clone(worker), view, Instant::now());
     let body = match head.framing {
         BodyFraming::None | BodyFraming::Length(0) => RequestBody::Empty,
-        framing => RequestBody::Http1 {
-            client: Rc::clone(client),
-            decoder: BodyDecoder::from(framing),
-        },
+        framing => RequestBody::Http1 { client: Rc::clone(client), decoder: BodyDecoder::from(framing) },
     };
     client.body_done.set(matches!(body, RequestBody::Empty));
-    let answer = proxy::handle(&mut exchange, client, head, body).await;
+    let downstream =
+        Downstream { worker, timer: &client.timer, address: &client.address, http1: Some(client) };
+    let answer = proxy::handle(&mut exchange, &downstream, head, body).await;
 
     let mut keep_alive = head.keep_alive && !worker.draining.get() && !client.half_closed.get();
     match answer {
         Answer::Gone => return false,
         Answer::Local(local) => {
-            keep_alive &= !(head.expect_continue && !client.body_done.get());
+            // Who was not told to continue may or may not send its body now.
+            keep_alive &= !head.expect_continue || client.body_done.get();
             exchange.status = local.status;
             let media = answer::Media::accepted(head);
-            let (request_id, date) = (exchange.request_id(), worker.date.borrow());
+            let (request_id, date) = (exchange.request_id(), worker.date());
             exchange.bytes_out +=
-                local.write(out, &date.text, keep_alive, head.is_head(), media, &request_id) as u64;
-            drop(date);
+                local.write(out, &date, keep_alive, head.is_head(), media, &request_id) as u64;
             client.timer.arm(write_timeout(&exchange));
             if write_all(client, out, &mut None).await.is_err() {
                 return false;
@@ -314,8 +317,15 @@ async fn exchange(client: &Rc<Client>, head: &RequestHead, out: &mut Vec<u8>) ->
             if response.head.status == 101 {
                 return upgrade(client, exchange, response, out).await;
             }
-            keep_alive &= !(head.expect_continue && !client.body_done.get());
-            if !respond(client, &mut exchange, head, &mut response, out, &mut keep_alive).await {
+            // Who was not told to continue may or may not send its body now.
+            keep_alive &= !head.expect_continue || client.body_done.get();
+            let whole = respond(client, &mut exchange, head, &mut response, out, &mut keep_alive).await;
+            exchange.bytes_in = response.body.uploaded();
+            if !whole {
+                if exchange.broken {
+                    // A close would end a body without a length as if it were whole.
+                    client.stream.reset();
+                }
                 return false;
             }
         }
@@ -353,17 +363,8 @@ async fn respond(
     };
     *keep_alive &= how != ResponseFraming::UntilClose;
     exchange.status = response.head.status;
-    let date = client.worker.date.borrow();
-    write_response(
-        out,
-        &response.head,
-        how,
-        *keep_alive,
-        request.version,
-        Some(date.text.as_bytes()),
-        false,
-    );
-    drop(date);
+    let date = client.worker.date();
+    write_response(out, &response.head, how, *keep_alive, request.version, Some(date.as_bytes()), false);
 
     let chunked = how == ResponseFraming::Chunked;
     let body_timeout = write_timeout(exchange);
@@ -411,7 +412,7 @@ async fn respond(
                 return out.is_empty() || write_all(client, out, &mut None).await.is_ok();
             }
             Err(failure) => {
-                tracing::debug!(?failure, "answer broke off");
+                tracing::debug!(%failure, "answer broke off");
                 exchange.broken = true;
                 return false;
             }
@@ -474,11 +475,7 @@ fn stalled(client: &Client, response: Option<&mut Response>, cx: &mut Context<'_
     if let Some(response) = response {
         response.body.poll_upload(cx);
     }
-    if client.timer.expired(cx) {
-        Poll::Ready(Err(()))
-    } else {
-        Poll::Pending
-    }
+    if client.timer.expired(cx) { Poll::Ready(Err(())) } else { Poll::Pending }
 }
 
 /// Reads what is left of a body that the answer did not need; `false` if it is too much or does not come.
@@ -505,17 +502,16 @@ fn body_length(head: &RequestHead) -> u64 {
 /// The backend agreed to another protocol: from here on bytes go both ways untouched.
 async fn upgrade(client: &Rc<Client>, mut exchange: Exchange, response: Response, out: &mut Vec<u8>) -> bool {
     exchange.status = 101;
-    let date = client.worker.date.borrow();
+    let date = client.worker.date();
     write_response(
         out,
         &response.head,
         ResponseFraming::None,
         true,
         Version::Http11,
-        Some(date.text.as_bytes()),
+        Some(date.as_bytes()),
         true,
     );
-    drop(date);
     client.timer.arm(write_timeout(&exchange));
     if write_all(client, out, &mut None).await.is_err() {
         return false;

@@ -1,6 +1,7 @@
 //! The clients' side: listening sockets, and the loop that accepts.
 
 pub(crate) mod http1;
+mod http2;
 mod request_body;
 
 use std::{io, net::SocketAddr, rc::Rc, time::Duration};
@@ -78,17 +79,13 @@ pub(crate) async fn accept(listener: std::net::TcpListener, worker: Rc<Worker>) 
 
 fn is_about_one_connection(error: &io::Error) -> bool {
     use io::ErrorKind::{ConnectionAborted, ConnectionRefused, ConnectionReset, Interrupted};
-    matches!(
-        error.kind(),
-        ConnectionAborted | ConnectionRefused | ConnectionReset | Interrupted
-    )
+    matches!(error.kind(), ConnectionAborted | ConnectionRefused | ConnectionReset | Interrupted)
 }
 
 fn admit(worker: &Rc<Worker>, stream: TcpStream, peer: SocketAddr) {
     let address = peer.ip().to_canonical();
-    let limit = worker.view().map_or(0, |view| {
-        view.active.snapshot.settings.downstream.max_connections_per_ip
-    });
+    let limit =
+        worker.view().map_or(0, |view| view.active.snapshot.settings.downstream.max_connections_per_ip);
     let Some(open) = worker.connection(address, limit) else {
         // Over the limit for this address: closed at once, without a task.
         return;

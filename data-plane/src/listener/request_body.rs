@@ -1,9 +1,13 @@
 //! A request's body as the upstream side draws it, whichever protocol it came by.
 
 use std::{
+    pin::Pin,
     rc::Rc,
     task::{Context, Poll, ready},
 };
+
+use http_body::Body as _;
+use hyper::body::Incoming;
 
 use super::http1::Client;
 use crate::http::{BodyDecoder, Step};
@@ -28,6 +32,13 @@ pub(crate) enum RequestBody {
         /// Where the body ends.
         decoder: BodyDecoder,
     },
+    /// From an HTTP/2 stream.
+    Http2 {
+        /// hyper's side of the stream: what is not polled is not acknowledged, so that a slow backend slows the client.
+        body: Incoming,
+        /// Trailer fields, once they have come, as lines.
+        trailers: Vec<u8>,
+    },
 }
 
 impl RequestBody {
@@ -36,6 +47,7 @@ impl RequestBody {
         match self {
             Self::Empty => &[],
             Self::Http1 { decoder, .. } => decoder.trailers(),
+            Self::Http2 { trailers, .. } => trailers,
         }
     }
 
@@ -45,8 +57,10 @@ impl RequestBody {
         cx: &mut Context<'_>,
         mut frame: impl FnMut(&[u8]),
     ) -> Poll<Result<bool, BodyFailure>> {
-        let Self::Http1 { client, decoder } = self else {
-            return Poll::Ready(Ok(true));
+        let (client, decoder) = match self {
+            Self::Empty => return Poll::Ready(Ok(true)),
+            Self::Http1 { client, decoder } => (client, decoder),
+            Self::Http2 { body, trailers } => return poll_stream(body, trailers, cx, frame),
         };
         let worker = Rc::clone(&client.worker);
         let mut input = client.input.borrow_mut();
@@ -79,6 +93,30 @@ impl RequestBody {
     }
 }
 
+fn poll_stream(
+    body: &mut Incoming,
+    trailers: &mut Vec<u8>,
+    cx: &mut Context<'_>,
+    mut frame: impl FnMut(&[u8]),
+) -> Poll<Result<bool, BodyFailure>> {
+    match ready!(Pin::new(&mut *body).poll_frame(cx)) {
+        None => Poll::Ready(Ok(true)),
+        Some(Err(_)) => Poll::Ready(Err(BodyFailure::Gone)),
+        Some(Ok(part)) => {
+            if let Some(data) = part.data_ref().filter(|data| !data.is_empty()) {
+                frame(data);
+            } else if let Some(fields) = part.trailers_ref() {
+                for (name, value) in fields {
+                    for bytes in [name.as_str().as_bytes(), b": ", value.as_bytes(), b"\r\n"] {
+                        trailers.extend_from_slice(bytes);
+                    }
+                }
+            }
+            Poll::Ready(Ok(body.is_end_stream()))
+        }
+    }
+}
+
 /// Decodes as much as there is: how many bytes were used, and whether the body has ended.
 fn decode(
     decoder: &mut BodyDecoder,
@@ -88,10 +126,7 @@ fn decode(
     let mut used = 0;
     loop {
         let rest = &input[used..];
-        match decoder
-            .decode(rest)
-            .map_err(|_| BodyFailure::Malformed("bad chunk in the request's body"))?
-        {
+        match decoder.decode(rest).map_err(|_| BodyFailure::Malformed("bad chunk in the request's body"))? {
             Step::Data { start, end, consumed } => {
                 frame(&rest[start..end]);
                 used += consumed;

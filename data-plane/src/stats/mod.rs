@@ -5,6 +5,6 @@ mod recorder;
 mod reporter;
 
 pub(crate) use self::{
-    recorder::{Recorder, Row, Sample, recorder},
+    recorder::{Recorder, Sample, recorder},
     reporter::{Reporter, channel},
 };

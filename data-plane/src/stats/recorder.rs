@@ -51,14 +51,7 @@ impl Counts {
     pub(crate) fn new() -> Option<Self> {
         // Two significant digits keep the error below 1 %; the histogram grows to what is recorded.
         let latency = Histogram::new(2).ok()?;
-        Some(Self {
-            requests: 0,
-            bytes_in: 0,
-            bytes_out: 0,
-            retries: 0,
-            latency,
-            latency_max: 0,
-        })
+        Some(Self { requests: 0, bytes_in: 0, bytes_out: 0, retries: 0, latency, latency_max: 0 })
     }
 
     pub(crate) fn merge(&mut self, other: &Self) {
@@ -91,11 +84,7 @@ pub(crate) struct Recorder {
 
 /// A recorder that hands its rows to `out`.
 pub(crate) fn recorder(out: mpsc::Sender<Vec<Row>>) -> Recorder {
-    Recorder {
-        minute: Cell::new(0),
-        rows: RefCell::default(),
-        out,
-    }
+    Recorder { minute: Cell::new(0), rows: RefCell::default(), out }
 }
 
 fn address(label: Option<&Arc<str>>) -> usize {
@@ -133,9 +122,7 @@ impl Recorder {
                 })
             }
         };
-        let latency = u64::try_from(sample.latency.as_micros())
-            .unwrap_or(u64::MAX)
-            .clamp(1, 1 << 40);
+        let latency = u64::try_from(sample.latency.as_micros()).unwrap_or(u64::MAX).clamp(1, 1 << 40);
         let counts = &mut row.counts;
         counts.requests += 1;
         counts.bytes_in += sample.bytes_in;
@@ -194,10 +181,7 @@ mod tests {
         let rows = receive.try_recv().unwrap();
         assert_eq!(rows.len(), 4);
         assert_eq!(rows.iter().map(|row| row.counts.requests).sum::<u64>(), 6);
-        assert!(
-            rows.iter()
-                .all(|row| row.counts.requests == row.counts.latency.len())
-        );
+        assert!(rows.iter().all(|row| row.counts.requests == row.counts.latency.len()));
         assert!(rows.iter().all(|row| row.counts.latency_max >= 7_000));
     }
 }

@@ -64,9 +64,7 @@ impl Pending {
             let later = split.map(|split| self.rows.split_off(&split)).unwrap_or_default();
             std::mem::replace(&mut self.rows, later)
         };
-        rows.into_iter()
-            .filter_map(|(labels, counts)| to_wire(labels, counts))
-            .collect()
+        rows.into_iter().filter_map(|(labels, counts)| to_wire(labels, counts)).collect()
     }
 }
 
@@ -74,9 +72,7 @@ fn to_wire((minute, route, pool, backend, status): Labels, counts: Counts) -> Op
     let text = |label: Option<Arc<str>>| label.map(|text| text.to_string()).unwrap_or_default();
     let mut latency = Vec::new();
     // Writing to a Vec fails only for a histogram beyond any memory.
-    V2Serializer::new()
-        .serialize(&counts.latency, &mut latency)
-        .ok()?;
+    V2Serializer::new().serialize(&counts.latency, &mut latency).ok()?;
     Some(TrafficRow {
         minute,
         route: text(route),
@@ -121,21 +117,14 @@ impl Reporter {
             node_id: identity.node_id.clone(),
             boot_id: identity.boot_id.clone(),
             shared: Arc::clone(&shared),
-            pending: Pending {
-                rows: BTreeMap::new(),
-                dropped: 0,
-            },
+            pending: Pending { rows: BTreeMap::new(), dropped: 0 },
             told_dropped: 0,
             sequence: 0,
             inbox,
             finishing,
         };
         let task = tokio::spawn(delivery.run());
-        Self {
-            shared,
-            finish,
-            task: Mutex::new(Some(task)),
-        }
+        Self { shared, finish, task: Mutex::new(Some(task)) }
     }
 
     /// Rows lost to the bound since the start.
@@ -278,22 +267,12 @@ mod tests {
         let mut counts = Counts::new().unwrap();
         counts.requests = 1;
         counts.latency.record(10).unwrap();
-        Row {
-            minute,
-            route: None,
-            pool: None,
-            backend: None,
-            status,
-            counts,
-        }
+        Row { minute, route: None, pool: None, backend: None, status, counts }
     }
 
     #[test]
     fn waiting_counts_merge_and_the_oldest_minute_goes_first() {
-        let mut pending = Pending {
-            rows: BTreeMap::new(),
-            dropped: 0,
-        };
+        let mut pending = Pending { rows: BTreeMap::new(), dropped: 0 };
         for _ in 0..5 {
             pending.add(row(7, 200));
         }

@@ -112,11 +112,7 @@ impl Upload {
                 return Poll::Ready(Err(Failure::RequestBody(failure)));
             }
             if self.sent == self.out.len() {
-                return if self.complete {
-                    Poll::Ready(Ok(()))
-                } else {
-                    Poll::Pending
-                };
+                return if self.complete { Poll::Ready(Ok(())) } else { Poll::Pending };
             }
             match stream.poll_write(cx, &self.out[self.sent..]) {
                 Poll::Ready(Ok(n)) => {
@@ -130,20 +126,26 @@ impl Upload {
     }
 }
 
-/// Why an attempt gave no answer.
-#[derive(Debug)]
+/// Why an attempt gave no answer, or an answer broke off.
+#[derive(Debug, thiserror::Error)]
 pub(crate) enum Failure {
     /// The connection was closed or reset before an answer.
+    #[error("the backend closed the connection")]
     Broken,
     /// No head of an answer in time.
+    #[error("the backend did not answer in time")]
     Timeout,
     /// What came is no answer.
+    #[error("the backend's answer is invalid: {0}")]
     Invalid(&'static str),
     /// The client's body did not come to its end.
+    #[error("the request's body broke off")]
     RequestBody(BodyFailure),
     /// The client took too long to send its body.
+    #[error("the client did not send its body in time")]
     ClientStalled,
     /// The client left while the answer was awaited.
+    #[error("the client left")]
     ClientGone,
 }
 
@@ -177,21 +179,10 @@ pub(crate) async fn send(
     mut watch: impl FnMut(&mut Context<'_>) -> Poll<()>,
     mut interim: impl FnMut(&ResponseHead),
 ) -> Result<Box<Response>, Failure> {
-    let Attempt {
-        worker,
-        timer,
-        idle,
-        response_timeout,
-        is_head,
-        offers_upgrade,
-    } = attempt;
+    let Attempt { worker, timer, idle, response_timeout, is_head, offers_upgrade } = attempt;
     let Connection { stream, address, .. } = connection;
     upload.start(write_head);
-    timer.arm(if upload.complete {
-        response_timeout
-    } else {
-        upload.stall
-    });
+    timer.arm(if upload.complete { response_timeout } else { upload.stall });
     let limits = Limits::default();
     let mut head = ResponseHead::new();
     let mut buffer: Option<Buffer> = None;
@@ -231,7 +222,9 @@ pub(crate) async fn send(
                         match head.status {
                             101 if offers_upgrade => return Poll::Ready(Ok(())),
                             101 => {
-                                return Poll::Ready(Err(Failure::Invalid("an upgrade that nobody asked for")));
+                                return Poll::Ready(Err(Failure::Invalid(
+                                    "an upgrade that nobody asked for",
+                                )));
                             }
                             100..=199 => {
                                 interim_heads += 1;
@@ -268,11 +261,7 @@ pub(crate) async fn send(
             return Poll::Ready(Err(Failure::ClientGone));
         }
         if timer.expired(cx) {
-            return Poll::Ready(Err(if uploaded {
-                Failure::Timeout
-            } else {
-                Failure::ClientStalled
-            }));
+            return Poll::Ready(Err(if uploaded { Failure::Timeout } else { Failure::ClientStalled }));
         }
         Poll::Pending
     })
@@ -289,10 +278,7 @@ pub(crate) async fn send(
         start,
         end,
         // What is left of the request goes up while the answer comes down.
-        upload: std::mem::replace(
-            upload,
-            Upload::new(RequestBody::Empty, BodyFraming::None, Duration::ZERO),
-        ),
+        upload: std::mem::replace(upload, Upload::new(RequestBody::Empty, BodyFraming::None, Duration::ZERO)),
         stall: response_timeout,
         ended: false,
         _in_flight: in_flight,
@@ -343,15 +329,8 @@ impl ResponseBody {
         }
         self.poll_upload(cx);
         loop {
-            let buffered = self
-                .buffer
-                .as_ref()
-                .map_or(&[][..], |buffer| &buffer[self.start..self.end]);
-            match self
-                .decoder
-                .decode(buffered)
-                .map_err(|_| Failure::Invalid("a bad chunk"))?
-            {
+            let buffered = self.buffer.as_ref().map_or(&[][..], |buffer| &buffer[self.start..self.end]);
+            match self.decoder.decode(buffered).map_err(|_| Failure::Invalid("a bad chunk"))? {
                 Step::Data { start, end, consumed } => {
                     let range = self.start + start..self.start + end;
                     self.start += consumed;
@@ -413,10 +392,7 @@ impl ResponseBody {
 
     /// The bytes of a piece.
     pub(crate) fn data(&self, range: Range<usize>) -> &[u8] {
-        self.buffer
-            .as_ref()
-            .and_then(|buffer| buffer.get(range))
-            .unwrap_or_default()
+        self.buffer.as_ref().and_then(|buffer| buffer.get(range)).unwrap_or_default()
     }
 
     /// Whether more has been read than was handed out.
@@ -452,10 +428,8 @@ impl ResponseBody {
 
     /// Takes the connection for another protocol, with what the backend has already said in it.
     pub(crate) fn into_stream(mut self) -> (Option<Stream>, Vec<u8>) {
-        let early = self
-            .buffer
-            .as_ref()
-            .map_or_else(Vec::new, |buffer| buffer[self.start..self.end].to_vec());
+        let early =
+            self.buffer.as_ref().map_or_else(Vec::new, |buffer| buffer[self.start..self.end].to_vec());
         (self.stream.take(), early)
     }
 

@@ -40,11 +40,7 @@ impl Idle {
     pub(crate) fn put(&self, stream: Stream, address: SocketAddr, now: u64) {
         let mut connections = self.connections.borrow_mut();
         if connections.len() < KEEP {
-            connections.push(Connection {
-                stream,
-                address,
-                since: now,
-            });
+            connections.push(Connection { stream, address, since: now });
         }
     }
 
@@ -52,10 +48,7 @@ impl Idle {
     pub(crate) fn close_older_than(&self, oldest: u64) {
         // In the order of use: the oldest stand first.
         let mut connections = self.connections.borrow_mut();
-        let old = connections
-            .iter()
-            .take_while(|connection| connection.since < oldest)
-            .count();
+        let old = connections.iter().take_while(|connection| connection.since < oldest).count();
         connections.drain(..old);
     }
 }
@@ -63,10 +56,6 @@ impl Idle {
 impl Connection {
     /// A connection that was just opened.
     pub(crate) fn new(stream: Stream, address: SocketAddr) -> Self {
-        Self {
-            stream,
-            address,
-            since: 0,
-        }
+        Self { stream, address, since: 0 }
     }
 }
