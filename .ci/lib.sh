@@ -2,6 +2,7 @@
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
+export PATH="$PWD/target/ci/bin:$PATH:/usr/sbin:/sbin"
 work=$(mktemp -d)
 pids=()
 
