@@ -90,19 +90,13 @@ impl Content {
         if let Some(isbn) = &self.isbn {
             let is_isbn = |c: char| c.is_ascii_alphanumeric() || c == '-';
             if isbn.is_empty() || isbn.len() > 32 || !isbn.chars().all(is_isbn) {
-                mistakes.push(format!(
-                    "isbn: {isbn:?} is not 1 to 32 digits, letters and hyphens"
-                ));
+                mistakes.push(format!("isbn: {isbn:?} is not 1 to 32 digits, letters and hyphens"));
             }
         }
         if self.price.is_some_and(|price| price < 0.0) {
             mistakes.push("price: must not be negative".to_owned());
         }
-        if mistakes.is_empty() {
-            Ok(())
-        } else {
-            Err(BookError::Invalid(mistakes))
-        }
+        if mistakes.is_empty() { Ok(()) } else { Err(BookError::Invalid(mistakes)) }
     }
 }
 
@@ -131,28 +125,10 @@ impl Books {
                 2023,
                 39.99,
             ),
-            (
-                "Designing Data-Intensive Applications",
-                "Martin Kleppmann",
-                "978-1449373320",
-                2017,
-                49.99,
-            ),
-            (
-                "Site Reliability Engineering",
-                "Betsy Beyer and others",
-                "978-1491929124",
-                2016,
-                44.99,
-            ),
+            ("Designing Data-Intensive Applications", "Martin Kleppmann", "978-1449373320", 2017, 49.99),
+            ("Site Reliability Engineering", "Betsy Beyer and others", "978-1491929124", 2016, 44.99),
             ("Release It!", "Michael T. Nygard", "978-1680502398", 2018, 47.95),
-            (
-                "The Art of Computer Programming, Volume 1",
-                "Donald E. Knuth",
-                "978-0201896831",
-                1997,
-                79.99,
-            ),
+            ("The Art of Computer Programming, Volume 1", "Donald E. Knuth", "978-0201896831", 1997, 79.99),
         ] {
             let content = Content {
                 title: title.to_owned(),
@@ -198,16 +174,10 @@ impl Shelf {
         let taken =
             |ids: &BTreeMap<String, u64>, value: &str| ids.get(value).is_some_and(|other| *other != id);
         if taken(&self.ids_by_title, &content.title) {
-            return Err(BookError::Duplicate {
-                field: "title",
-                value: content.title,
-            });
+            return Err(BookError::Duplicate { field: "title", value: content.title });
         }
         if let Some(isbn) = content.isbn.clone().filter(|isbn| taken(&self.ids_by_isbn, isbn)) {
-            return Err(BookError::Duplicate {
-                field: "isbn",
-                value: isbn,
-            });
+            return Err(BookError::Duplicate { field: "isbn", value: isbn });
         }
         self.remove(id);
         self.ids_by_title.insert(content.title.clone(), id);

@@ -51,10 +51,7 @@ pub(crate) async fn echo(request: Request<Body>) -> Response {
 
 fn pairs(headers: &axum::http::HeaderMap) -> Vec<[String; 2]> {
     let pair = |(name, value): (&axum::http::HeaderName, &axum::http::HeaderValue)| {
-        [
-            name.as_str().to_owned(),
-            String::from_utf8_lossy(value.as_bytes()).into_owned(),
-        ]
+        [name.as_str().to_owned(), String::from_utf8_lossy(value.as_bytes()).into_owned()]
     };
     headers.iter().map(pair).collect()
 }

@@ -77,14 +77,8 @@ struct Setting {
 
 impl Gate {
     pub(crate) fn new(faults: Faults) -> Self {
-        let setting = Setting {
-            faults: Faults::default(),
-            places: None,
-        };
-        let gate = Self {
-            armed: AtomicBool::new(false),
-            setting: RwLock::new(setting),
-        };
+        let setting = Setting { faults: Faults::default(), places: None };
+        let gate = Self { armed: AtomicBool::new(false), setting: RwLock::new(setting) };
         gate.set(faults);
         gate
     }
@@ -98,10 +92,7 @@ impl Gate {
     }
 
     fn setting(&self) -> Setting {
-        self.setting
-            .read()
-            .unwrap_or_else(PoisonError::into_inner)
-            .clone()
+        self.setting.read().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// Waits for a place and takes the service time.
@@ -117,11 +108,7 @@ impl Gate {
         if !faults.service_time.0.is_zero() {
             tokio::time::sleep(faults.service_time.0).await;
         }
-        if fastrand::f64() < faults.error_rate {
-            Err(OnDemand)
-        } else {
-            Ok(place)
-        }
+        if fastrand::f64() < faults.error_rate { Err(OnDemand) } else { Ok(place) }
     }
 }
 

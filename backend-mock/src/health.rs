@@ -24,11 +24,7 @@ pub(crate) async fn read(State(shop): State<Arc<Shop>>) -> Response {
     if shop.healthy.load(Ordering::Relaxed) {
         Json(json!({"status": "ok"})).into_response()
     } else {
-        (
-            StatusCode::SERVICE_UNAVAILABLE,
-            Json(json!({"status": "failing"})),
-        )
-            .into_response()
+        (StatusCode::SERVICE_UNAVAILABLE, Json(json!({"status": "failing"}))).into_response()
     }
 }
 

@@ -42,10 +42,7 @@ pub struct Config {
 
 impl Default for Config {
     fn default() -> Self {
-        Self {
-            listen: SocketAddr::from(([127, 0, 0, 1], 8082)),
-            name: None,
-        }
+        Self { listen: SocketAddr::from(([127, 0, 0, 1], 8082)), name: None }
     }
 }
 
@@ -63,13 +60,7 @@ fn routes(shop: Arc<Shop>) -> Router {
     Router::new()
         .route("/", get(index))
         .route("/books", get(books::list).post(books::create))
-        .route(
-            "/books/{id}",
-            get(books::read)
-                .put(books::replace)
-                .patch(books::update)
-                .delete(books::delete),
-        )
+        .route("/books/{id}", get(books::read).put(books::replace).patch(books::update).delete(books::delete))
         .route("/health", get(health::read).put(health::write))
         .route("/health/fail", post(health::fail))
         .route("/health/heal", post(health::heal))
@@ -107,10 +98,7 @@ async fn unknown_path() -> Response {
 }
 
 async fn unknown_method() -> Response {
-    problem(
-        StatusCode::METHOD_NOT_ALLOWED,
-        "this path does not take this method",
-    )
+    problem(StatusCode::METHOD_NOT_ALLOWED, "this path does not take this method")
 }
 
 /// An answer that says what was wrong with the request.

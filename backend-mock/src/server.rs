@@ -100,11 +100,7 @@ pub async fn start_with_faults(config: Config, faults: Faults) -> anyhow::Result
         stopping: stopping.clone(),
     });
     tracing::info!(name, %address, "mock listening");
-    let service = Service {
-        routes: routes(Arc::clone(&shop)),
-        shop,
-        header,
-    };
+    let service = Service { routes: routes(Arc::clone(&shop)), shop, header };
     let task = tokio::spawn(serve(listener, service, stopping));
     Ok(Running { address, stop, task })
 }
@@ -168,11 +164,7 @@ impl Service {
     async fn answer(self, request: Request<Incoming>) -> Result<Response<Body>, Infallible> {
         // Health and the faults themselves are always answered, however loaded the mock plays.
         let exempt = request.uri().path().starts_with("/health") || request.uri().path() == "/faults";
-        let admitted = if exempt {
-            Ok(None)
-        } else {
-            self.shop.faults.enter().await
-        };
+        let admitted = if exempt { Ok(None) } else { self.shop.faults.enter().await };
         let mut response = match admitted {
             // The place is held until the head of the answer is ready.
             Ok(_place) => self.routes.oneshot(request.map(Body::new)).await?,

@@ -44,18 +44,10 @@ pub(crate) async fn slow(query: Result<Query<Delay>, QueryRejection>) -> Respons
 
 pub(crate) async fn status(Path(code): Path<String>) -> Response {
     // 1xx is no final answer; 101 would promise another protocol.
-    match code
-        .parse()
-        .ok()
-        .filter(|code| (200..1000).contains(code))
-        .map(StatusCode::from_u16)
-    {
+    match code.parse().ok().filter(|code| (200..1000).contains(code)).map(StatusCode::from_u16) {
         Some(Ok(status @ (StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED))) => status.into_response(),
         Some(Ok(status)) => (status, Json(json!({"status": status.as_u16()}))).into_response(),
-        _ => problem(
-            StatusCode::UNPROCESSABLE_ENTITY,
-            "the status is not a number from 200 to 999",
-        ),
+        _ => problem(StatusCode::UNPROCESSABLE_ENTITY, "the status is not a number from 200 to 999"),
     }
 }
 
@@ -65,10 +57,7 @@ pub(crate) async fn bytes(Path(n): Path<String>) -> Response {
             let content_type = (header::CONTENT_TYPE, "application/octet-stream");
             ([content_type], Body::new(Generated { left: n })).into_response()
         }
-        _ => problem(
-            StatusCode::UNPROCESSABLE_ENTITY,
-            "the size is not a number from 0 to 10 GiB",
-        ),
+        _ => problem(StatusCode::UNPROCESSABLE_ENTITY, "the size is not a number from 0 to 10 GiB"),
     }
 }
 
