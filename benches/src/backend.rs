@@ -42,7 +42,7 @@ impl Backends {
             process.wait_for_port(address)?;
             processes.push(process);
         }
-        Ok(Self { addresses, processes })
+        Ok(Self { addresses, _processes: processes })
     }
 }
 
@@ -51,7 +51,7 @@ fn configuration(own: &Path, address: SocketAddr) -> String {
     format!(
         "daemon off;
 user root;
-workerprocesses 1;
+worker_processes 1;
 pid nginx.pid;
 events {{ worker_connections 4096; }}
 http {{

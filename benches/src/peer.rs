@@ -114,7 +114,7 @@ fn nginx(own: &Path, [first, second]: &[SocketAddr; 2]) -> anyhow::Result<Runnin
     let configuration = format!(
         "daemon off;
 user root;
-workerprocesses 1;
+worker_processes 1;
 pid nginx.pid;
 events {{ worker_connections 4096; }}
 http {{
