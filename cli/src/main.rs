@@ -1,3 +1,58 @@
-//! The program `weir`.
+//! The program `weir`: the command line of the fleet.
+//!
+//! `arguments` is what can be typed; `commands` does it through the admin API (`client`) and prints (`output`);
+//! `check` needs no server, `load` sends traffic, `dev` runs a whole fleet in this process.
 
-fn main() {}
+mod arguments;
+mod check;
+mod client;
+mod commands;
+mod load;
+mod output;
+mod report;
+
+use std::process::ExitCode;
+
+use clap::{CommandFactory as _, Parser as _};
+
+use self::{
+    arguments::{Arguments, Command},
+    client::{Client, ClientError},
+};
+
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
+fn main() -> ExitCode {
+    let arguments = Arguments::parse();
+    let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(error) => {
+            eprintln!("error: cannot start: {error}");
+            return ExitCode::FAILURE;
+        }
+    };
+    match runtime.block_on(run(arguments)) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            match error.downcast_ref::<ClientError>() {
+                Some(error) => error.print(),
+                None => eprintln!("error: {error:#}"),
+            }
+            ExitCode::FAILURE
+        }
+    }
+}
+
+async fn run(arguments: Arguments) -> anyhow::Result<()> {
+    let Arguments { admin, token, output, command } = arguments;
+    match command {
+        Command::Check { file } => check::check(&file),
+        Command::Completions { shell } => {
+            clap_complete::generate(shell, &mut Arguments::command(), "weir", &mut std::io::stdout());
+            Ok(())
+        }
+        Command::Load(load) => load::run(load, output).await,
+        command => commands::run(&Client::new(&admin, token)?, output, command).await,
+    }
+}

@@ -1,0 +1,207 @@
+//! What can be typed after `weir`.
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+use weir_snapshot::units::HumanDuration;
+
+/// The command line of a Weir fleet.
+#[derive(Debug, Parser)]
+#[command(name = "weir", version)]
+pub(crate) struct Arguments {
+    /// Where the control plane's admin API is.
+    #[arg(
+        long,
+        env = "WEIR_ADMIN",
+        default_value = "http://127.0.0.1:8081",
+        global = true,
+        value_name = "URL"
+    )]
+    pub(crate) admin: String,
+    /// The token for the admin API.
+    #[arg(long, env = "WEIR_TOKEN", hide_env_values = true, global = true)]
+    pub(crate) token: Option<String>,
+    /// Tables for people, JSON for scripts.
+    #[arg(long, env = "WEIR_OUTPUT", value_enum, default_value = "table", global = true)]
+    pub(crate) output: Output,
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+/// How results are written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Output {
+    Table,
+    Json,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// The revision, every backend and every node.
+    Status,
+    /// Every node.
+    Nodes,
+    /// Lists and changes backends.
+    #[command(subcommand)]
+    Backends(Backends),
+    /// Every pool.
+    Pools,
+    /// Every route.
+    Routes,
+    /// Sets the strategy of a pool.
+    Strategy {
+        /// The pool's name.
+        pool: String,
+        /// round_robin, random or least_connections.
+        strategy: String,
+    },
+    /// Replaces the whole configuration by a file.
+    Apply {
+        /// The file, YAML or JSON; - reads stdin.
+        #[arg(short, long)]
+        file: String,
+        /// Only say what would change.
+        #[arg(long)]
+        dry_run: bool,
+        /// Wait so long for the nodes to run it, such as 5s.
+        #[arg(long)]
+        wait: Option<HumanDuration>,
+    },
+    /// Checks a configuration file without a control plane.
+    Check {
+        /// The file, YAML or JSON; - reads stdin.
+        file: String,
+    },
+    /// Writes the configuration that runs.
+    Export,
+    /// Who changed what, and when.
+    Revisions,
+    /// Makes a new revision with the content of an earlier one.
+    Rollback {
+        /// The number of the earlier revision.
+        revision: u64,
+    },
+    /// Traffic from exact counts.
+    Report(Report),
+    /// Writes the completions of a shell.
+    Completions {
+        /// Which shell.
+        shell: clap_complete::Shell,
+    },
+    /// Sends requests and says what came back.
+    Load(Load),
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Backends {
+    /// Every backend.
+    List,
+    /// Adds a backend.
+    Add {
+        /// Such as http://127.0.0.1:8085.
+        url: String,
+        /// Its pool [default: default].
+        #[arg(long)]
+        pool: Option<String>,
+        /// Its share of the traffic.
+        #[arg(long)]
+        weight: Option<u32>,
+    },
+    /// Removes a backend.
+    Remove(Which),
+    /// Lets a backend finish what runs and gives it nothing new.
+    Drain(Which),
+    /// Gives a backend traffic again.
+    Enable(Which),
+    /// Takes a backend out at once, and probes it no more.
+    Disable(Which),
+    /// Sets a backend's share of the traffic.
+    SetWeight {
+        #[command(flatten)]
+        which: Which,
+        /// The share.
+        weight: u32,
+    },
+    /// Probes a backend now.
+    Check(Which),
+}
+
+/// Which backend is meant.
+#[derive(Debug, Args)]
+pub(crate) struct Which {
+    /// The backend's id or URL.
+    #[arg(value_name = "ID|URL")]
+    pub(crate) backend: String,
+    /// Its pool, where a URL stands in several.
+    #[arg(long)]
+    pub(crate) pool: Option<String>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Report {
+    /// What a period is.
+    pub(crate) kind: ReportKind,
+    /// From when on: RFC 3339 or a date.
+    #[arg(long)]
+    pub(crate) from: Option<String>,
+    /// Until when.
+    #[arg(long)]
+    pub(crate) to: Option<String>,
+    /// Only this route.
+    #[arg(long)]
+    pub(crate) route: Option<String>,
+    /// Only this pool.
+    #[arg(long)]
+    pub(crate) pool: Option<String>,
+    /// Only this backend, by id or URL.
+    #[arg(long)]
+    pub(crate) backend: Option<String>,
+    /// The time zone, such as Europe/Rome.
+    #[arg(long)]
+    pub(crate) tz: Option<String>,
+    /// How it is written [default: as --output].
+    #[arg(long, value_enum)]
+    pub(crate) format: Option<Format>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum ReportKind {
+    Hourly,
+    Daily,
+    Summary,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Format {
+    Table,
+    Json,
+    Csv,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Load {
+    /// A URL, or `books`: a mix of reads and writes of the bookstore at --target.
+    pub(crate) scenario: String,
+    /// Where the scenario `books` goes.
+    #[arg(long, default_value = "http://127.0.0.1:8080")]
+    pub(crate) target: String,
+    /// So many requests a second, however fast the answers come.
+    #[arg(long, conflicts_with = "connections", value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
+    pub(crate) rps: Option<u32>,
+    /// So many connections, each sending as soon as it has its answer [default: 10].
+    #[arg(long, value_parser = clap::value_parser!(u32).range(1..=10_000))]
+    pub(crate) connections: Option<u32>,
+    /// How long [default: 10s, or without end when --requests is given].
+    #[arg(long)]
+    pub(crate) duration: Option<HumanDuration>,
+    /// Ends after so many requests.
+    #[arg(long, value_parser = clap::value_parser!(u64).range(1..))]
+    pub(crate) requests: Option<u64>,
+    /// The method.
+    #[arg(long, default_value = "GET")]
+    pub(crate) method: hyper::Method,
+    /// The path, in place of the URL's.
+    #[arg(long)]
+    pub(crate) path: Option<String>,
+    /// An answer that takes longer counts as failed.
+    #[arg(long, default_value = "30s")]
+    pub(crate) timeout: HumanDuration,
+}

@@ -1,0 +1,206 @@
+//! The admin API's client: one request a connection, with deadlines, problems as they were told.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use http_body_util::{BodyExt as _, Full};
+use hyper::{Method, Request, StatusCode, Uri, header};
+use hyper_util::rt::TokioIo;
+use serde_json::Value;
+use tokio::net::TcpStream;
+use weir_snapshot::Problem;
+
+const CONNECT_DEADLINE: Duration = Duration::from_secs(3);
+/// `apply --wait` adds its own time.
+const ANSWER_DEADLINE: Duration = Duration::from_secs(30);
+
+/// Why a call did not succeed.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum ClientError {
+    #[error("--admin {0:?} is not an address such as http://127.0.0.1:8081")]
+    Address(String),
+    #[error("--token: {0}")]
+    Token(header::InvalidHeaderValue),
+    #[error(
+        "the control plane is not reachable at http://{authority}: {reason}\n\
+         start one with `control-plane` or `weir dev`, or say where it is with --admin URL (WEIR_ADMIN)"
+    )]
+    Unreachable { authority: String, reason: String },
+    #[error("the control plane at http://{authority} {reason}")]
+    Broken { authority: String, reason: String },
+    #[error("{title}")]
+    Refused { title: String, problems: Vec<Problem>, file: Option<String> },
+}
+
+impl ClientError {
+    /// Writes the error to stderr, every problem on its own line.
+    pub(crate) fn print(&self) {
+        eprintln!("error: {self}");
+        if let Self::Refused { problems, file, .. } = self {
+            for problem in problems {
+                match file {
+                    Some(file) => eprintln!("{}", crate::check::place(file, problem)),
+                    None => eprintln!("  {problem}"),
+                }
+            }
+        }
+    }
+
+    /// Says that the problems lie in a file.
+    pub(crate) fn in_file(mut self, name: &str) -> Self {
+        if let Self::Refused { file, .. } = &mut self {
+            *file = Some(name.to_owned());
+        }
+        self
+    }
+}
+
+/// Where the control plane is.
+pub(crate) struct Client {
+    authority: String,
+    prefix: String,
+    token: Option<header::HeaderValue>,
+}
+
+/// What is sent.
+pub(crate) struct Call<'a> {
+    pub(crate) method: Method,
+    /// With the query.
+    pub(crate) path: &'a str,
+    /// Content type and content.
+    pub(crate) body: Option<(&'static str, String)>,
+    pub(crate) accept: &'static str,
+    /// Beyond the usual.
+    pub(crate) patience: Duration,
+}
+
+impl Client {
+    pub(crate) fn new(admin: &str, token: Option<String>) -> Result<Self, ClientError> {
+        let wrong = || ClientError::Address(admin.to_owned());
+        let uri: Uri = admin.parse().map_err(|_| wrong())?;
+        let authority = uri.authority().ok_or_else(wrong)?;
+        if uri.scheme_str() != Some("http") || authority.as_str().contains('@') || uri.query().is_some() {
+            return Err(wrong());
+        }
+        let token = match token.filter(|token| !token.is_empty()) {
+            Some(token) => {
+                let mut value =
+                    header::HeaderValue::from_str(&format!("Bearer {token}")).map_err(ClientError::Token)?;
+                value.set_sensitive(true);
+                Some(value)
+            }
+            None => None,
+        };
+        let port = authority.port_u16().unwrap_or(80);
+        let authority = format!("{}:{port}", authority.host());
+        Ok(Self { authority, prefix: uri.path().trim_end_matches('/').to_owned(), token })
+    }
+
+    pub(crate) async fn get(&self, path: &str) -> Result<Value, ClientError> {
+        self.json(Method::GET, path, None).await
+    }
+
+    /// Sends JSON, reads JSON; null when the answer is empty.
+    pub(crate) async fn json(
+        &self,
+        method: Method,
+        path: &str,
+        body: Option<Value>,
+    ) -> Result<Value, ClientError> {
+        let body = body.map(|body| ("application/json", body.to_string()));
+        let call = Call { method, path, body, accept: "application/json", patience: Duration::ZERO };
+        let text = self.call(call).await?;
+        self.parse(&text)
+    }
+
+    pub(crate) fn parse(&self, text: &str) -> Result<Value, ClientError> {
+        if text.trim().is_empty() {
+            return Ok(Value::Null);
+        }
+        serde_json::from_str(text).map_err(|error| self.broken(format!("answers no JSON: {error}")))
+    }
+
+    /// Sends a call and answers the text of a success.
+    pub(crate) async fn call(&self, call: Call<'_>) -> Result<String, ClientError> {
+        let deadline = ANSWER_DEADLINE + call.patience;
+        let (status, body) = match tokio::time::timeout(deadline, self.exchange(call)).await {
+            Ok(answer) => answer?,
+            Err(_) => return Err(self.broken(format!("did not answer within {} s", deadline.as_secs()))),
+        };
+        let text = String::from_utf8_lossy(&body).into_owned();
+        if status.is_success() { Ok(text) } else { Err(refusal(status, &text)) }
+    }
+
+    async fn exchange(&self, call: Call<'_>) -> Result<(StatusCode, Bytes), ClientError> {
+        let unreachable =
+            |reason: String| ClientError::Unreachable { authority: self.authority.clone(), reason };
+        let stream = tokio::time::timeout(CONNECT_DEADLINE, TcpStream::connect(&self.authority))
+            .await
+            .map_err(|_| unreachable(format!("no connection within {} s", CONNECT_DEADLINE.as_secs())))?
+            .map_err(|error| unreachable(error.to_string()))?;
+        let broken = |error: hyper::Error| self.broken(format!("broke off: {error}"));
+        let (mut sender, connection) =
+            hyper::client::conn::http1::handshake(TokioIo::new(stream)).await.map_err(broken)?;
+        tokio::spawn(connection);
+        let mut request = Request::builder()
+            .method(call.method)
+            .uri(format!("{}{}", self.prefix, call.path))
+            .header(header::HOST, &self.authority)
+            .header(header::ACCEPT, call.accept)
+            .header(header::USER_AGENT, concat!("weir/", env!("CARGO_PKG_VERSION")));
+        if let Some(token) = &self.token {
+            request = request.header(header::AUTHORIZATION, token);
+        }
+        let mut content = String::new();
+        if let Some((content_type, text)) = call.body {
+            request = request.header(header::CONTENT_TYPE, content_type);
+            content = text;
+        }
+        let request = request
+            .body(Full::new(Bytes::from(content)))
+            .map_err(|error| self.broken(format!("cannot be asked: {error}")))?;
+        let response = sender.send_request(request).await.map_err(broken)?;
+        let status = response.status();
+        let body = response.into_body().collect().await.map_err(broken)?.to_bytes();
+        Ok((status, body))
+    }
+
+    fn broken(&self, reason: String) -> ClientError {
+        ClientError::Broken { authority: self.authority.clone(), reason }
+    }
+}
+
+/// Reads problem+json: `title`, `detail` and the list of `errors`.
+fn refusal(status: StatusCode, text: &str) -> ClientError {
+    let value: Value = serde_json::from_str(text).unwrap_or_default();
+    let field = |name: &str| value.get(name).and_then(Value::as_str).filter(|text| !text.is_empty());
+    let list = value.get("errors").or_else(|| value.get("problems")).and_then(Value::as_array);
+    let problems: Vec<Problem> = list
+        .into_iter()
+        .flatten()
+        .map(|item| match serde_json::from_value(item.clone()) {
+            Ok(problem) => problem,
+            Err(_) => Problem::new("", item.as_str().map_or_else(|| item.to_string(), str::to_owned)),
+        })
+        .collect();
+    let title = match (field("title"), field("detail")) {
+        // The detail repeats the problems, which are printed one by one.
+        (Some(title), _) if !problems.is_empty() => title.to_owned(),
+        (Some(title), Some(detail)) if title != detail => format!("{title}: {detail}"),
+        (Some(text), _) | (None, Some(text)) => text.to_owned(),
+        (None, None) => format!("the control plane answered {status}"),
+    };
+    ClientError::Refused { title: format!("{title} ({})", status.as_u16()), problems, file: None }
+}
+
+/// Writes a text so that it can stand in a path or a query.
+pub(crate) fn encode(text: &str) -> String {
+    let mut out = String::new();
+    for byte in text.bytes() {
+        match byte {
+            b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'-' | b'.' | b'_' | b'~' => out.push(char::from(byte)),
+            _ => out.push_str(&format!("%{byte:02X}")),
+        }
+    }
+    out
+}

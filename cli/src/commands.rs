@@ -1,0 +1,237 @@
+//! The commands that ask the control plane.
+
+use std::time::Duration;
+
+use anyhow::bail;
+use hyper::Method;
+use serde_json::{Value, json};
+
+use crate::{
+    arguments::{Backends, Command, Output, Which},
+    check,
+    client::{Call, Client, encode},
+    output::{Column, cell, items, print, print_json, print_list, table},
+    report,
+};
+
+const BACKENDS: [Column; 8] = [
+    ("id", "id"),
+    ("url", "url"),
+    ("pool", "pool"),
+    ("weight", "weight"),
+    ("state", "state"),
+    ("health", "health|alive"),
+    ("active", "active_connections"),
+    ("last check", "last_check"),
+];
+const NODES: [Column; 8] = [
+    ("id", "id"),
+    ("version", "version"),
+    ("connected", "connected"),
+    ("since", "connected_since|since"),
+    ("revision", "active_revision|revision"),
+    ("connections", "connections|load.connections"),
+    ("requests", "requests|load.requests"),
+    ("rejection", "rejection|last_rejection"),
+];
+const REVISIONS: [Column; 5] = [
+    ("revision", "revision"),
+    ("time", "time"),
+    ("actor", "actor"),
+    ("source", "source"),
+    ("changes", "changes"),
+];
+
+pub(crate) async fn run(client: &Client, output: Output, command: Command) -> anyhow::Result<()> {
+    match command {
+        Command::Status => {
+            let status = client.get("/status").await?;
+            match output {
+                Output::Json => print_json(&status),
+                Output::Table => {
+                    let list = |name: &str| status.get(name).map_or(&[][..], items);
+                    print(&format!(
+                        "revision {}\n\n{}\n\n{}",
+                        cell(&status, "revision"),
+                        table(&BACKENDS, list("backends")),
+                        table(&NODES, list("nodes")),
+                    ));
+                }
+            }
+        }
+        Command::Nodes => print_list(output, &client.get("/nodes").await?, &NODES),
+        Command::Backends(command) => backends(client, output, command).await?,
+        Command::Pools => {
+            let columns = [
+                ("name", "name"),
+                ("strategy", "strategy"),
+                ("health check", "health_check.type"),
+                ("backends", "backend_urls"),
+            ];
+            let mut pools = client.get("/pools").await?;
+            if output == Output::Table {
+                pools = Value::Array(items(&pools).iter().map(with_backend_urls).collect());
+            }
+            print_list(output, &pools, &columns);
+        }
+        Command::Routes => {
+            print_list(output, &client.get("/routes").await?, &[("name", "name"), ("pool", "pool")]);
+        }
+        Command::Strategy { pool, strategy } => {
+            let body = json!({"pool": pool, "strategy": strategy});
+            let answer = client.json(Method::POST, "/strategy", Some(body)).await?;
+            done(output, &answer, &format!("pool {pool}: strategy {strategy}"));
+        }
+        Command::Apply { file, dry_run, wait } => {
+            let text = check::read(&file)?;
+            let mut path = format!("/config?dry_run={dry_run}");
+            if let Some(wait) = wait {
+                path.push_str(&format!("&wait={wait}"));
+            }
+            // JSON is YAML too.
+            let body = Some(("application/yaml", text));
+            let patience = wait.map_or(Duration::ZERO, |wait| wait.0);
+            let call = Call { method: Method::PUT, path: &path, body, accept: "application/json", patience };
+            let text = client.call(call).await.map_err(|error| error.in_file(&file))?;
+            let answer = client.parse(&text)?;
+            match output {
+                Output::Json => print_json(&answer),
+                Output::Table => print_changes(&answer, dry_run),
+            }
+            if wait.is_some() && !dry_run && answer.get("active") == Some(&Value::Bool(false)) {
+                bail!("revision {} is stored, but not every node runs it yet", cell(&answer, "revision"));
+            }
+        }
+        Command::Export => {
+            let accept = if output == Output::Json { "application/json" } else { "application/yaml" };
+            let call =
+                Call { method: Method::GET, path: "/config", body: None, accept, patience: Duration::ZERO };
+            print(&client.call(call).await?);
+        }
+        Command::Revisions => print_list(output, &client.get("/revisions").await?, &REVISIONS),
+        Command::Rollback { revision } => {
+            let answer = client.json(Method::POST, &format!("/revisions/{revision}/rollback"), None).await?;
+            match output {
+                Output::Json => print_json(&answer),
+                Output::Table => print_changes(&answer, false),
+            }
+        }
+        Command::Report(report) => report::run(client, output, report).await?,
+        Command::Check { .. } | Command::Completions { .. } | Command::Load(_) => {
+            bail!("this command does not ask the control plane")
+        }
+    }
+    Ok(())
+}
+
+async fn backends(client: &Client, output: Output, command: Backends) -> anyhow::Result<()> {
+    match command {
+        Backends::List => print_list(output, &client.get("/backends").await?, &BACKENDS),
+        Backends::Add { url, pool, weight } => {
+            let mut body = json!({"url": url});
+            if let Some(pool) = pool {
+                body["pool"] = pool.into();
+            }
+            if let Some(weight) = weight {
+                body["weight"] = weight.into();
+            }
+            let added = client.json(Method::POST, "/backends", Some(body)).await?;
+            let said = format!("backend {} {url} added to pool {}", cell(&added, "id"), cell(&added, "pool"));
+            done(output, &added, &said);
+        }
+        Backends::Remove(Which { backend, pool }) => {
+            let answer = if is_url(&backend) {
+                let mut body = json!({"url": backend});
+                if let Some(pool) = pool {
+                    body["pool"] = pool.into();
+                }
+                client.json(Method::DELETE, "/backends", Some(body)).await?
+            } else {
+                client.json(Method::DELETE, &format!("/backends/{}", encode(&backend)), None).await?
+            };
+            done(output, &answer, &format!("backend {backend} removed"));
+        }
+        Backends::Drain(which) => update(client, output, &which, json!({"state": "draining"})).await?,
+        Backends::Enable(which) => update(client, output, &which, json!({"state": "active"})).await?,
+        Backends::Disable(which) => update(client, output, &which, json!({"state": "disabled"})).await?,
+        Backends::SetWeight { which, weight } => {
+            update(client, output, &which, json!({"weight": weight})).await?;
+        }
+        Backends::Check(which) => {
+            let id = find(client, &which).await?;
+            let answer = client.json(Method::POST, &format!("/backends/{}/check", encode(&id)), None).await?;
+            let works = answer.get("ok").and_then(Value::as_bool).unwrap_or_default();
+            let said = if works { "works" } else { "does not work" };
+            done(output, &answer, &format!("backend {id} {said}: {}", cell(&answer, "detail")));
+            if !works {
+                bail!("backend {id} does not work");
+            }
+        }
+    }
+    Ok(())
+}
+
+async fn update(client: &Client, output: Output, which: &Which, change: Value) -> anyhow::Result<()> {
+    let id = find(client, which).await?;
+    let changed = client.json(Method::PATCH, &format!("/backends/{}", encode(&id)), Some(change)).await?;
+    let said =
+        format!("backend {id}: state {}, weight {}", cell(&changed, "state"), cell(&changed, "weight"));
+    done(output, &changed, &said);
+    Ok(())
+}
+
+fn is_url(text: &str) -> bool {
+    text.contains("://")
+}
+
+/// The id of a backend that is named by id or URL.
+async fn find(client: &Client, which: &Which) -> anyhow::Result<String> {
+    if !is_url(&which.backend) {
+        return Ok(which.backend.clone());
+    }
+    let list = client.get("/backends").await?;
+    let wanted = which.backend.trim_end_matches('/');
+    let text =
+        |item: &Value, field: &str| item.get(field).and_then(Value::as_str).unwrap_or_default().to_owned();
+    let found: Vec<&Value> = items(&list)
+        .iter()
+        .filter(|item| text(item, "url").eq_ignore_ascii_case(wanted))
+        .filter(|item| which.pool.as_ref().is_none_or(|pool| *pool == text(item, "pool")))
+        .collect();
+    match found.as_slice() {
+        [] => bail!("no backend {wanted} (see `weir backends list`)"),
+        [one] => Ok(text(one, "id")),
+        several => {
+            let pools: Vec<String> = several.iter().map(|item| text(item, "pool")).collect();
+            bail!("backend {wanted} stands in the pools {}: say which with --pool", pools.join(", "))
+        }
+    }
+}
+
+fn done(output: Output, answer: &Value, said: &str) {
+    match output {
+        Output::Json => print_json(answer),
+        Output::Table => print(said),
+    }
+}
+
+fn print_changes(answer: &Value, dry_run: bool) {
+    let changes = answer.get("changes").map_or(&[][..], items);
+    for change in changes {
+        print(&cell(change, ""));
+    }
+    let revision = cell(answer, "revision");
+    print(&match (changes.is_empty(), dry_run) {
+        (true, _) => format!("nothing differs from revision {revision}"),
+        (false, true) => format!("{} changes, not applied", changes.len()),
+        (false, false) => format!("revision {revision}"),
+    });
+}
+
+fn with_backend_urls(pool: &Value) -> Value {
+    let mut pool = pool.clone();
+    let urls: Vec<String> =
+        pool.get("backends").map_or(&[][..], items).iter().map(|backend| cell(backend, "url")).collect();
+    pool["backend_urls"] = urls.join(", ").into();
+    pool
+}

@@ -1,0 +1,344 @@
+//! `weir load`: sends requests at a fixed rate or over a fixed number of connections, and counts exactly what came
+//! back.
+//!
+//! At a fixed rate the time of a request runs from when it was due, not from when it was sent: a server that stalls
+//! is charged for everything that had to wait (no coordinated omission).
+
+use std::{
+    collections::BTreeMap,
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicBool, AtomicU64, Ordering},
+    },
+    time::Duration,
+};
+
+use anyhow::{Context as _, bail, ensure};
+use bytes::Bytes;
+use hdrhistogram::Histogram;
+use http_body_util::{BodyExt as _, Full};
+use hyper::{Method, Request, Uri, client::conn::http1, header};
+use hyper_util::rt::TokioIo;
+use serde_json::{Value, json};
+use tokio::{net::TcpStream, task::JoinSet, time::Instant};
+
+use crate::{
+    arguments::{Load, Output},
+    output::{print, print_json, rows_table},
+};
+
+/// At a fixed rate no more than so many requests are under way; what then falls due is counted as missed.
+const MAX_IN_FLIGHT: usize = 10_000;
+
+pub(crate) async fn run(load: Load, output: Output) -> anyhow::Result<()> {
+    let run = Arc::new(Run::new(&load)?);
+    let started = Instant::now();
+    let stop = Arc::clone(&run);
+    let interrupted = tokio::spawn(async move {
+        if tokio::signal::ctrl_c().await.is_ok() {
+            stop.stopped.store(true, Ordering::Relaxed);
+        }
+    });
+    match load.rps {
+        Some(rps) => open_loop(&run, rps).await,
+        None => closed_loop(&run, load.connections.unwrap_or(10)).await,
+    }
+    interrupted.abort();
+    let tally = std::mem::take(&mut *run.tally.lock().unwrap_or_else(PoisonError::into_inner));
+    tally.print(output, started.elapsed());
+    ensure!(tally.failed == 0 && tally.missed == 0, "{} of {} requests failed", tally.failed, tally.sent);
+    Ok(())
+}
+
+/// What all the connections of a run share.
+struct Run {
+    authority: String,
+    plan: Plan,
+    timeout: Duration,
+    deadline: Option<Instant>,
+    requests: u64,
+    /// Requests that were given out.
+    taken: AtomicU64,
+    stopped: AtomicBool,
+    idle: Mutex<Vec<Connection>>,
+    tally: Mutex<Tally>,
+}
+
+/// What is sent.
+enum Plan {
+    Same {
+        method: Method,
+        target: String,
+    },
+    /// Seven reads of the list, one book read, one created, one deleted, in turn.
+    Books {
+        prefix: String,
+    },
+}
+
+type Connection = http1::SendRequest<Full<Bytes>>;
+
+impl Run {
+    fn new(load: &Load) -> anyhow::Result<Self> {
+        let books = load.scenario == "books";
+        let url = if books { &load.target } else { &load.scenario };
+        let uri: Uri =
+            url.parse().with_context(|| format!("{url:?} is neither a URL nor the scenario books"))?;
+        if uri.scheme_str() != Some("http") {
+            bail!("{url:?} is neither a URL such as http://127.0.0.1:8080/books nor the scenario books");
+        }
+        let authority = uri.authority().with_context(|| format!("{url:?} names no host"))?;
+        let target =
+            load.path.clone().unwrap_or_else(|| uri.path_and_query().map_or("/", |t| t.as_str()).to_owned());
+        ensure!(target.starts_with('/') && target.parse::<Uri>().is_ok(), "--path {target:?} is not a path");
+        let plan = if books {
+            // Titles are unique in the store, so every run needs its own.
+            let since =
+                std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
+            Plan::Books { prefix: format!("{:x}", since.as_nanos()) }
+        } else {
+            Plan::Same { method: load.method.clone(), target }
+        };
+        let duration = match (load.duration, load.requests) {
+            (Some(duration), _) => Some(duration.0),
+            (None, Some(_)) => None,
+            (None, None) => Some(Duration::from_secs(10)),
+        };
+        Ok(Self {
+            authority: format!("{}:{}", authority.host(), authority.port_u16().unwrap_or(80)),
+            plan,
+            timeout: load.timeout.0,
+            deadline: duration.map(|duration| Instant::now() + duration),
+            requests: load.requests.unwrap_or(u64::MAX),
+            taken: AtomicU64::new(0),
+            stopped: AtomicBool::new(false),
+            idle: Mutex::default(),
+            tally: Mutex::default(),
+        })
+    }
+
+    /// The number of the next request; none when the run is over.
+    fn take(&self) -> Option<u64> {
+        let over = self.stopped.load(Ordering::Relaxed)
+            || self.deadline.is_some_and(|deadline| Instant::now() >= deadline);
+        if over {
+            return None;
+        }
+        let number = self.taken.fetch_add(1, Ordering::Relaxed);
+        (number < self.requests).then_some(number)
+    }
+
+    fn request(&self, number: u64) -> Result<Request<Full<Bytes>>, hyper::http::Error> {
+        let (method, target, body) = match &self.plan {
+            Plan::Same { method, target } => (method.clone(), target.clone(), String::new()),
+            Plan::Books { prefix } => match number % 10 {
+                0..=6 => (Method::GET, "/books".to_owned(), String::new()),
+                7 => (Method::GET, format!("/books/{}", number % 5 + 1), String::new()),
+                8 => {
+                    let book = json!({"title": format!("Book {prefix}-{number}"), "author": "weir load"});
+                    (Method::POST, "/books".to_owned(), book.to_string())
+                }
+                _ => (Method::DELETE, format!("/books/{}", 6 + number / 30), String::new()),
+            },
+        };
+        let mut request = Request::builder().method(method).uri(target).header(header::HOST, &self.authority);
+        if !body.is_empty() {
+            request = request.header(header::CONTENT_TYPE, "application/json");
+        }
+        request.body(Full::new(Bytes::from(body)))
+    }
+
+    /// Sends one request over the connection, which is opened when there is none; counts what came back.
+    async fn send(&self, connection: &mut Option<Connection>, number: u64, due: Instant) {
+        let exchange = tokio::time::timeout(self.timeout, self.exchange(connection, number)).await;
+        let outcome = match exchange {
+            Ok(outcome) => outcome,
+            Err(_) => Err("no answer in time".to_owned()),
+        };
+        if outcome.is_err() {
+            *connection = None;
+        }
+        // In the books scenario a book may be gone or on another backend: 404 is a right answer there.
+        let good = |status: u16| match self.plan {
+            Plan::Same { .. } => status < 400,
+            Plan::Books { .. } => status < 400 || status == 404,
+        };
+        let took = due.elapsed();
+        let mut tally = self.tally.lock().unwrap_or_else(PoisonError::into_inner);
+        tally.sent += 1;
+        match outcome {
+            Ok((status, backend)) => {
+                *if good(status) { &mut tally.ok } else { &mut tally.failed } += 1;
+                *tally.status.entry(status).or_default() += 1;
+                if let Some(backend) = backend {
+                    *tally.backends.entry(backend).or_default() += 1;
+                }
+                tally.record(took);
+            }
+            Err(error) => {
+                tally.failed += 1;
+                *tally.errors.entry(error).or_default() += 1;
+            }
+        }
+    }
+
+    async fn exchange(
+        &self,
+        connection: &mut Option<Connection>,
+        number: u64,
+    ) -> Result<(u16, Option<String>), String> {
+        let request = self.request(number).map_err(|error| error.to_string())?;
+        // A connection that the server closed while it was idle costs no request.
+        if connection.as_ref().is_some_and(Connection::is_closed) {
+            *connection = None;
+        }
+        let sender = match connection {
+            Some(sender) => sender,
+            None => connection.insert(self.connect().await?),
+        };
+        sender.ready().await.map_err(|error| format!("connection lost: {error}"))?;
+        let response = sender.send_request(request).await.map_err(|error| format!("no answer: {error}"))?;
+        let status = response.status().as_u16();
+        let backend = response
+            .headers()
+            .get("x-backend")
+            .map(|name| String::from_utf8_lossy(name.as_bytes()).into_owned());
+        let mut body = response.into_body();
+        while let Some(frame) = body.frame().await {
+            frame.map_err(|error| format!("answer cut off: {error}"))?;
+        }
+        Ok((status, backend))
+    }
+
+    async fn connect(&self) -> Result<Connection, String> {
+        let stream =
+            TcpStream::connect(&self.authority).await.map_err(|error| format!("cannot connect: {error}"))?;
+        let _ = stream.set_nodelay(true);
+        let (sender, connection) = http1::handshake(TokioIo::new(stream))
+            .await
+            .map_err(|error| format!("cannot connect: {error}"))?;
+        tokio::spawn(connection);
+        Ok(sender)
+    }
+}
+
+/// Each connection sends as soon as it has its answer.
+async fn closed_loop(run: &Arc<Run>, connections: u32) {
+    let mut tasks = JoinSet::new();
+    for _ in 0..connections {
+        let run = Arc::clone(run);
+        tasks.spawn(async move {
+            let mut connection = None;
+            while let Some(number) = run.take() {
+                run.send(&mut connection, number, Instant::now()).await;
+                if connection.is_none() {
+                    // Against a server that is away, not a busy loop.
+                    tokio::time::sleep(Duration::from_millis(1)).await;
+                }
+            }
+        });
+    }
+    while tasks.join_next().await.is_some() {}
+}
+
+/// Requests leave when they are due, however the answers come.
+async fn open_loop(run: &Arc<Run>, rps: u32) {
+    let mut tasks = JoinSet::new();
+    let start = Instant::now();
+    let mut due_count = 0u64;
+    loop {
+        let due = start + Duration::from_secs(1).mul_f64(due_count as f64 / f64::from(rps));
+        tokio::time::sleep_until(due).await;
+        while tasks.try_join_next().is_some() {}
+        due_count += 1;
+        if tasks.len() >= MAX_IN_FLIGHT {
+            run.tally.lock().unwrap_or_else(PoisonError::into_inner).missed += 1;
+            if run.stopped.load(Ordering::Relaxed) || run.deadline.is_some_and(|deadline| due >= deadline) {
+                break;
+            }
+            continue;
+        }
+        let Some(number) = run.take() else { break };
+        let run = Arc::clone(run);
+        tasks.spawn(async move {
+            let mut connection = run.idle.lock().unwrap_or_else(PoisonError::into_inner).pop();
+            run.send(&mut connection, number, due).await;
+            if let Some(connection) = connection {
+                run.idle.lock().unwrap_or_else(PoisonError::into_inner).push(connection);
+            }
+        });
+    }
+    while tasks.join_next().await.is_some() {}
+}
+
+/// What came back.
+#[derive(Default)]
+struct Tally {
+    sent: u64,
+    ok: u64,
+    failed: u64,
+    missed: u64,
+    status: BTreeMap<u16, u64>,
+    backends: BTreeMap<String, u64>,
+    errors: BTreeMap<String, u64>,
+    latency_us: Option<Histogram<u64>>,
+}
+
+impl Tally {
+    fn record(&mut self, took: Duration) {
+        if self.latency_us.is_none() {
+            self.latency_us = Histogram::new(3).ok();
+        }
+        if let Some(histogram) = &mut self.latency_us {
+            let _ = histogram.record(u64::try_from(took.as_micros()).unwrap_or(u64::MAX));
+        }
+    }
+
+    fn latency_ms(&self) -> [(&'static str, f64); 4] {
+        let at = |quantile: f64| {
+            self.latency_us
+                .as_ref()
+                .map_or(0.0, |histogram| histogram.value_at_quantile(quantile) as f64 / 1000.0)
+        };
+        [("p50", at(0.5)), ("p90", at(0.9)), ("p99", at(0.99)), ("max", at(1.0))]
+    }
+
+    fn print(&self, output: Output, took: Duration) {
+        let latency = self.latency_ms();
+        let rate = self.sent as f64 / took.as_secs_f64().max(f64::MIN_POSITIVE);
+        match output {
+            Output::Json => print_json(&json!({
+                "sent": self.sent,
+                "ok": self.ok,
+                "failed": self.failed,
+                "missed": self.missed,
+                "status": counts(&self.status),
+                "backends": counts(&self.backends),
+                "errors": counts(&self.errors),
+                "latency_ms": Value::from_iter(latency),
+                "seconds": took.as_secs_f64(),
+                "requests_per_second": rate,
+            })),
+            Output::Table => {
+                let mut rows = vec![
+                    vec!["sent".to_owned(), self.sent.to_string()],
+                    vec!["ok".to_owned(), self.ok.to_string()],
+                    vec!["failed".to_owned(), self.failed.to_string()],
+                ];
+                if self.missed > 0 {
+                    rows.push(vec!["missed".to_owned(), self.missed.to_string()]);
+                }
+                rows.extend(self.status.iter().map(|(k, n)| vec![format!("status {k}"), n.to_string()]));
+                rows.extend(self.backends.iter().map(|(k, n)| vec![format!("backend {k}"), n.to_string()]));
+                rows.extend(self.errors.iter().map(|(k, n)| vec![k.clone(), n.to_string()]));
+                rows.extend(latency.map(|(k, ms)| vec![format!("{k} ms"), format!("{ms:.2}")]));
+                rows.push(vec!["requests/s".to_owned(), format!("{rate:.0}")]);
+                print(&rows_table(vec!["load".to_owned(), format!("{:.1} s", took.as_secs_f64())], rows));
+            }
+        }
+    }
+}
+
+fn counts(counts: &BTreeMap<impl ToString, u64>) -> Value {
+    counts.iter().map(|(key, count)| (key.to_string(), *count)).collect()
+}

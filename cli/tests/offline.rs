@@ -1,0 +1,138 @@
+//! What `weir` does without a control plane.
+
+// The lint does not see that a test's helper is part of a test.
+#![allow(clippy::unwrap_used)]
+
+use std::{
+    io::{Read as _, Write as _},
+    net::TcpListener,
+    process::{Command, Output},
+};
+
+fn weir(arguments: &[&str]) -> Output {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_weir"));
+    for name in ["WEIR_ADMIN", "WEIR_TOKEN", "WEIR_OUTPUT"] {
+        command.env_remove(name);
+    }
+    command.args(arguments).output().unwrap()
+}
+
+fn stdout(output: &Output) -> String {
+    String::from_utf8_lossy(&output.stdout).into_owned()
+}
+
+fn stderr(output: &Output) -> String {
+    String::from_utf8_lossy(&output.stderr).into_owned()
+}
+
+/// Answers one request with these bytes, and gives back what was asked.
+fn answer_once(answer: String) -> (String, std::thread::JoinHandle<String>) {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let url = format!("http://{}", listener.local_addr().unwrap());
+    let asked = std::thread::spawn(move || {
+        let (mut stream, _) = listener.accept().unwrap();
+        let mut asked = Vec::new();
+        let mut buffer = [0; 4096];
+        while !asked.windows(4).any(|end| end == b"\r\n\r\n") {
+            let n = stream.read(&mut buffer).unwrap();
+            asked.extend_from_slice(&buffer[..n]);
+        }
+        stream.write_all(answer.as_bytes()).unwrap();
+        String::from_utf8_lossy(&asked).into_owned()
+    });
+    (url, asked)
+}
+
+fn http(status: &str, body: &str) -> String {
+    format!("HTTP/1.1 {status}\r\ncontent-length: {}\r\nconnection: close\r\n\r\n{body}", body.len())
+}
+
+#[test]
+fn check_prints_every_problem_with_its_line() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("weir.yaml");
+    let name = file.to_str().unwrap();
+    std::fs::write(&file, "pools:\n  - name: books\n    strategy: fastest\n    colour: red\n").unwrap();
+    let output = weir(&["check", name]);
+    assert_eq!(output.status.code(), Some(1));
+    let text = stdout(&output);
+    assert!(text.contains(&format!("{name}:3: pools[0].strategy: ")), "{text}");
+    assert!(text.contains(&format!("{name}:4: pools[0].colour: unknown key")), "{text}");
+
+    std::fs::write(&file, "pools:\n  - name: books\nroutes:\n  - name: default\n    pool: books\n").unwrap();
+    let output = weir(&["check", name]);
+    assert!(output.status.success(), "{}", stderr(&output));
+    assert!(stdout(&output).contains("1 pools"));
+}
+
+#[test]
+fn a_missing_file_is_named() {
+    let output = weir(&["check", "no-such-file.yaml"]);
+    assert_eq!(output.status.code(), Some(1));
+    assert!(stderr(&output).contains("no-such-file.yaml"));
+}
+
+#[test]
+fn wrong_arguments_are_refused() {
+    for arguments in [
+        &["backends", "add"][..],
+        &["report", "weekly"],
+        &["rollback", "x"],
+        &["apply", "-f", "x", "--wait", "soon"],
+        &["load", "http://127.0.0.1:1", "--rps", "0"],
+        &["--output", "xml", "status"],
+    ] {
+        assert_eq!(weir(arguments).status.code(), Some(2), "{arguments:?}");
+    }
+    let output = weir(&["--admin", "localhost", "status"]);
+    assert_eq!(output.status.code(), Some(1));
+    assert!(stderr(&output).contains("--admin"));
+}
+
+#[test]
+fn completions_name_the_commands() {
+    for shell in ["bash", "zsh", "fish"] {
+        let output = weir(&["completions", shell]);
+        assert!(output.status.success());
+        assert!(stdout(&output).contains("backends"));
+    }
+}
+
+#[test]
+fn an_unreachable_control_plane_is_named() {
+    let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+    let output = weir(&["--admin", &format!("http://127.0.0.1:{port}"), "status"]);
+    assert_eq!(output.status.code(), Some(1));
+    let text = stderr(&output);
+    assert!(text.contains(&format!("not reachable at http://127.0.0.1:{port}")), "{text}");
+    assert!(text.contains("weir dev"), "{text}");
+}
+
+#[test]
+fn every_problem_of_a_refusal_is_printed() {
+    let body = r#"{"title":"invalid","status":422,"detail":"x","errors":[{"path":"url","message":"no scheme"},{"path":"weight","message":"is 0"}]}"#;
+    let (url, asked) = answer_once(http("422 Unprocessable Entity", body));
+    let output = weir(&["--admin", &url, "--token", "secret", "backends", "add", "x", "--weight", "0"]);
+    assert_eq!(output.status.code(), Some(1));
+    let text = stderr(&output);
+    assert!(text.contains("url: no scheme") && text.contains("weight: is 0"), "{text}");
+    let asked = asked.join().unwrap();
+    assert!(asked.starts_with("POST /backends HTTP/1.1\r\n"), "{asked}");
+    assert!(asked.contains("authorization: Bearer secret\r\n"), "{asked}");
+}
+
+#[test]
+fn lists_are_tables_for_people_and_json_for_scripts() {
+    let body = r#"{"items":[{"id":"b1","url":"http://127.0.0.1:8082","pool":"default","weight":1,"state":"active","alive":true}]}"#;
+    let (url, asked) = answer_once(http("200 OK", body));
+    let text = stdout(&weir(&["--admin", &url, "backends", "list"]));
+    asked.join().unwrap();
+    assert!(text.starts_with("id  url                    pool"), "{text}");
+    assert!(text.contains("b1  http://127.0.0.1:8082  default"), "{text}");
+
+    let (url, asked) = answer_once(http("200 OK", body));
+    let text = stdout(&weir(&["--admin", &url, "--output", "json", "backends", "list"]));
+    asked.join().unwrap();
+    let value: serde_json::Value = serde_json::from_str(&text).unwrap();
+    assert_eq!(value["items"][0]["id"], "b1");
+}
