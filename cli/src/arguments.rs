@@ -88,6 +88,8 @@ pub(crate) enum Command {
     },
     /// Sends requests and says what came back.
     Load(Load),
+    /// Runs a whole fleet in this process: control plane, nodes and mock backends.
+    Dev(crate::dev::Dev),
 }
 
 #[derive(Debug, Subcommand)]

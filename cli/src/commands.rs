@@ -117,7 +117,7 @@ pub(crate) async fn run(client: &Client, output: Output, command: Command) -> an
             }
         }
         Command::Report(report) => report::run(client, output, report).await?,
-        Command::Check { .. } | Command::Completions { .. } | Command::Load(_) => {
+        Command::Check { .. } | Command::Completions { .. } | Command::Load(_) | Command::Dev(_) => {
             bail!("this command does not ask the control plane")
         }
     }

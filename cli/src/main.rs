@@ -7,6 +7,7 @@ mod arguments;
 mod check;
 mod client;
 mod commands;
+mod dev;
 mod load;
 mod output;
 mod report;
@@ -53,6 +54,7 @@ async fn run(arguments: Arguments) -> anyhow::Result<()> {
             Ok(())
         }
         Command::Load(load) => load::run(load, output).await,
+        Command::Dev(dev) => dev::run(dev).await,
         command => commands::run(&Client::new(&admin, token)?, output, command).await,
     }
 }

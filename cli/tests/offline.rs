@@ -136,3 +136,26 @@ fn lists_are_tables_for_people_and_json_for_scripts() {
     let value: serde_json::Value = serde_json::from_str(&text).unwrap();
     assert_eq!(value["items"][0]["id"], "b1");
 }
+
+#[test]
+fn dev_names_a_port_that_is_in_use() {
+    let taken = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = taken.local_addr().unwrap();
+    let free = "127.0.0.1:0";
+    let output = weir(&[
+        "dev",
+        "--admin-listen",
+        &address.to_string(),
+        "--nodes-listen",
+        free,
+        "--http",
+        free,
+        "--status",
+        free,
+        "--backend",
+        free,
+    ]);
+    assert_eq!(output.status.code(), Some(1));
+    let text = stderr(&output);
+    assert!(text.contains(&format!("port {} is not free", address.port())), "{text}");
+}

@@ -1,0 +1,288 @@
+//! `weir dev`: a whole fleet in one process, to try Weir in a minute.
+//!
+//! The parts are the same as in the programs and talk over real sockets; only the configuration is written for
+//! them, through the admin API, as a user would.
+
+use std::{
+    io::{IsTerminal as _, Write as _},
+    net::SocketAddr,
+    time::Duration,
+};
+
+use anyhow::{Context as _, bail};
+use clap::Args;
+use hyper::Method;
+use serde_json::{Value, json};
+use tokio::{
+    net::{TcpListener, TcpStream},
+    signal::unix::{SignalKind, signal},
+    time::Instant,
+};
+use weir_snapshot::units::HumanDuration;
+
+use crate::client::{Call, Client};
+
+/// The whole fleet has to be ready within this.
+const START_DEADLINE: Duration = Duration::from_secs(20);
+const LOOK_AGAIN: Duration = Duration::from_millis(20);
+/// Requests that run when the fleet is stopped may take this long.
+const DRAIN: Duration = Duration::from_secs(5);
+/// From one node's ports to the next one's.
+const NODE_STEP: u16 = 100;
+
+#[derive(Debug, Args)]
+pub(crate) struct Dev {
+    /// Data-plane nodes; each further one takes the next free ports, a hundred up.
+    #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..=50))]
+    nodes: u16,
+    /// Mock backends, on --backend and the ports after it.
+    #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u16).range(0..=200))]
+    backends: u16,
+    /// The control plane's database [default: a fresh one that ends with it].
+    #[arg(long, env = "WEIR_DATABASE")]
+    database: Option<String>,
+    /// Where the first node takes requests.
+    #[arg(long, env = "WEIR_HTTP", default_value = "0.0.0.0:8080")]
+    http: SocketAddr,
+    /// Where the first node says how it is.
+    #[arg(long, env = "WEIR_STATUS", default_value = "127.0.0.1:8091")]
+    status: SocketAddr,
+    /// Where the control plane's admin API listens.
+    #[arg(long, default_value = "127.0.0.1:8081")]
+    admin_listen: SocketAddr,
+    /// Where the control plane takes its nodes.
+    #[arg(long, default_value = "127.0.0.1:8090")]
+    nodes_listen: SocketAddr,
+    /// Where the first mock backend listens.
+    #[arg(long, default_value = "127.0.0.1:8082")]
+    backend: SocketAddr,
+    /// Worker threads of each node [default: one for each core].
+    #[arg(long, env = "WEIR_WORKERS")]
+    workers: Option<u16>,
+    /// How log lines are written to stderr.
+    #[arg(long, env = "WEIR_LOG_FORMAT", default_value = "text", value_parser = ["text", "json"])]
+    log_format: String,
+}
+
+/// What runs, in the order in which it was started.
+struct Fleet {
+    control_plane: control_plane::Running,
+    mocks: Vec<backend_mock::Running>,
+    nodes: Vec<data_plane::Running>,
+}
+
+pub(crate) async fn run(dev: Dev) -> anyhow::Result<()> {
+    log_to_stderr(&dev.log_format);
+    let mut interrupt = signal(SignalKind::interrupt()).context("cannot handle SIGINT")?;
+    let mut terminate = signal(SignalKind::terminate()).context("cannot handle SIGTERM")?;
+    check_ports(&dev).await?;
+
+    let folder = tempfile::tempdir().context("cannot make a folder for the database")?;
+    let database =
+        dev.database.clone().unwrap_or_else(|| format!("sqlite:{}", folder.path().join("weir.db").display()));
+    let fleet = tokio::select! {
+        fleet = start(&dev, database) => fleet?,
+        _ = interrupt.recv() => return Ok(()),
+        _ = terminate.recv() => return Ok(()),
+    };
+    tell(&fleet);
+
+    tokio::select! {
+        _ = interrupt.recv() => {}
+        _ = terminate.recv() => {}
+    }
+    // Nodes first: they deliver their last counts to the control plane, and finish requests at the mocks.
+    for node in fleet.nodes {
+        node.shutdown().await;
+    }
+    for mock in fleet.mocks {
+        mock.shutdown().await;
+    }
+    fleet.control_plane.shutdown().await;
+    Ok(())
+}
+
+async fn start(dev: &Dev, database: String) -> anyhow::Result<Fleet> {
+    let config = control_plane::Config {
+        database,
+        admin: dev.admin_listen,
+        nodes: dev.nodes_listen,
+        ..control_plane::Config::default()
+    };
+    let control_plane = control_plane::start(config).await.context("the control plane did not start")?;
+
+    let mut mocks = Vec::new();
+    for i in 0..dev.backends {
+        let config = backend_mock::Config { listen: shifted(dev.backend, i)?, name: None };
+        mocks.push(backend_mock::start(config).await.context("a mock backend did not start")?);
+    }
+    let client = Client::new(&format!("http://{}", control_plane.admin), None)?;
+    configure(&client, &mocks).await.context("the configuration was not taken")?;
+
+    let mut nodes = Vec::new();
+    let mut next = 0;
+    for i in 0..dev.nodes {
+        let (http, status) = if i == 0 { (dev.http, dev.status) } else { free_ports(dev, &mut next).await? };
+        let config = data_plane::Config {
+            control_plane: format!("http://{}", control_plane.nodes),
+            http,
+            status,
+            workers: dev.workers,
+            node_id: Some(format!("node-{}", i + 1)),
+            drain_timeout: HumanDuration(DRAIN),
+            ..data_plane::Config::default()
+        };
+        nodes.push(data_plane::start(config).await.context("a node did not start")?);
+    }
+    let fleet = Fleet { control_plane, mocks, nodes };
+    ready(&client, &fleet).await?;
+    Ok(fleet)
+}
+
+/// Puts the mocks into the pool `default`. What else a given database holds stays as it is.
+async fn configure(client: &Client, mocks: &[backend_mock::Running]) -> anyhow::Result<()> {
+    let call = Call {
+        method: Method::GET,
+        path: "/config",
+        body: None,
+        accept: "application/json",
+        patience: Duration::ZERO,
+    };
+    let mut config = client.parse(&client.call(call).await?)?;
+    let named_default = |item: &Value| item.get("name").is_some_and(|name| name == "default");
+    let list = |config: &mut Value, key: &str| match config.get_mut(key).map(Value::take) {
+        Some(Value::Array(list)) => list,
+        _ => Vec::new(),
+    };
+    let (mut pools, mut routes) = (list(&mut config, "pools"), list(&mut config, "routes"));
+    let mut pool = match pools.iter().position(named_default) {
+        Some(i) => pools.remove(i),
+        None => json!({"name": "default"}),
+    };
+    if pool.get("health_check").is_none() {
+        pool["health_check"] = json!({"type": "http", "path": "/health", "interval": "1s", "timeout": "500ms", "rise": 1, "fall": 2});
+    }
+    let mut backends = list(&mut pool, "backends");
+    for mock in mocks {
+        let url = format!("http://{}", mock.address);
+        if !backends.iter().any(|backend| backend.get("url").is_some_and(|known| *known == url)) {
+            backends.push(json!({"url": url}));
+        }
+    }
+    pool["backends"] = backends.into();
+    pools.insert(0, pool);
+    if !routes.iter().any(named_default) {
+        routes.push(json!({"name": "default", "pool": "default"}));
+    }
+    config["pools"] = pools.into();
+    config["routes"] = routes.into();
+    client.json(Method::PUT, "/config", Some(config)).await?;
+    Ok(())
+}
+
+/// Waits until every node runs the current revision and says that it is ready.
+async fn ready(client: &Client, fleet: &Fleet) -> anyhow::Result<()> {
+    let deadline = Instant::now() + START_DEADLINE;
+    loop {
+        let status = client.get("/status").await?;
+        let current = status.get("revision").and_then(Value::as_u64);
+        let list = |name: &str| status.get(name).and_then(Value::as_array).cloned().unwrap_or_default();
+        let runs = |node: &&Value| {
+            let active = node.get("active_revision").or_else(|| node.get("revision"));
+            current.is_some() && active.and_then(Value::as_u64) >= current
+        };
+        let nodes_run = list("nodes").iter().filter(runs).count() >= fleet.nodes.len();
+        let mut all_ready = true;
+        for node in &fleet.nodes {
+            all_ready = all_ready && is_ready(node.status).await;
+        }
+        if nodes_run && all_ready {
+            return Ok(());
+        }
+        if Instant::now() >= deadline {
+            bail!("the nodes were not ready within {} s; status: {status}", START_DEADLINE.as_secs());
+        }
+        tokio::time::sleep(LOOK_AGAIN).await;
+    }
+}
+
+async fn is_ready(status: SocketAddr) -> bool {
+    let Ok(client) = Client::new(&format!("http://{status}"), None) else { return false };
+    let call =
+        Call { method: Method::GET, path: "/readyz", body: None, accept: "*/*", patience: Duration::ZERO };
+    client.call(call).await.is_ok()
+}
+
+/// Says which port is in use before anything starts.
+async fn check_ports(dev: &Dev) -> anyhow::Result<()> {
+    let mut wanted = vec![
+        ("the admin API (--admin-listen)", dev.admin_listen),
+        ("the nodes' port (--nodes-listen)", dev.nodes_listen),
+        ("the proxy (--http)", dev.http),
+        ("the node's status (--status)", dev.status),
+    ];
+    for i in 0..dev.backends {
+        wanted.push(("a mock backend (--backend)", shifted(dev.backend, i)?));
+    }
+    for (what, address) in wanted {
+        if let Err(error) = TcpListener::bind(address).await {
+            bail!("port {} is not free: {what} cannot listen on {address}: {error}", address.port());
+        }
+    }
+    Ok(())
+}
+
+/// The ports of a further node: the next hundred up in which both are free.
+async fn free_ports(dev: &Dev, next: &mut u16) -> anyhow::Result<(SocketAddr, SocketAddr)> {
+    loop {
+        *next += NODE_STEP;
+        let (http, status) = (shifted(dev.http, *next)?, shifted(dev.status, *next)?);
+        if dev.http.port() == 0 || is_free(http).await && is_free(status).await {
+            return Ok((http, status));
+        }
+    }
+}
+
+async fn is_free(address: SocketAddr) -> bool {
+    TcpStream::connect((std::net::Ipv4Addr::LOCALHOST, address.port())).await.is_err()
+        && TcpListener::bind(address).await.is_ok()
+}
+
+/// The address with its port moved up; port 0 stays.
+fn shifted(address: SocketAddr, by: u16) -> anyhow::Result<SocketAddr> {
+    let port = match address.port() {
+        0 => 0,
+        port => port.checked_add(by).with_context(|| format!("there are no ports left above {address}"))?,
+    };
+    Ok(SocketAddr::new(address.ip(), port))
+}
+
+fn tell(fleet: &Fleet) {
+    let admin = fleet.control_plane.admin;
+    let mut text = String::from("Weir is ready.\n\n");
+    for node in &fleet.nodes {
+        text.push_str(&format!("  proxy    http://{}   status http://{}\n", node.http, node.status));
+    }
+    text.push_str(&format!("  admin    http://{admin}\n  nodes    http://{}\n", fleet.control_plane.nodes));
+    for mock in &fleet.mocks {
+        text.push_str(&format!("  backend  http://{}\n", mock.address));
+    }
+    let proxy = fleet.nodes.first().map_or(0, |node| node.http.port());
+    let another = fleet.mocks.last().map_or(8085, |mock| mock.address.port().saturating_add(1));
+    let flag = if admin.port() == 8081 { String::new() } else { format!(" --admin http://{admin}") };
+    text.push_str(&format!(
+        "\nTry:\n  curl -i http://127.0.0.1:{proxy}/books\n  \
+         curl -X POST http://{admin}/backends -H 'content-type: application/json' \
+         -d '{{\"url\":\"http://127.0.0.1:{another}\"}}'\n  \
+         weir{flag} report hourly\n\nCtrl-C stops everything.\n"
+    ));
+    // Nobody may read stdout; the fleet runs on.
+    let _ = std::io::stdout().write_all(text.as_bytes());
+    let _ = std::io::stdout().flush();
+}
+
+fn log_to_stderr(format: &str) {
+    let filter = tracing_subscriber::EnvFilter::try_from_env("WEIR_LOG").unwrap_or_else(|_| "warn".into());
+    let log = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    if format == "json" { log.json().init() } else { log.with_ansi(std::io::stderr().is_terminal()).init() }
+}
