@@ -28,8 +28,6 @@ pub(crate) enum Malformed {
 
 /// An empty histogram that grows as needed.
 pub(crate) fn empty() -> Histogram<u64> {
-    // Two digits are within what the crate allows, so this cannot fail; a histogram with the crate's smallest
-    // bounds stands in, because no path of the statistics may panic.
     Histogram::new(DIGITS).unwrap_or_else(|_| unreachable!("two significant digits are valid"))
 }
 

@@ -1,5 +1,172 @@
-//! Statistics.
+//! Traffic statistics: exact counts from the nodes' batches, and the reports that users read.
+//!
+//! A batch is checked ([`batch`]), logged with many others in one transaction ([`intake`]), acknowledged, and
+//! folded into counts per minute, hour and day ([`fold`]); a report ([`report`]) folds what is logged before it
+//! answers, so what was acknowledged is counted. It knows neither HTTP nor who is connected.
+
+use std::sync::Arc;
+
+use jiff::Timestamp;
+use tokio::sync::{Mutex, Notify, mpsc, oneshot};
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
+use tonic::Status;
+use weir_proto::v1;
+
+use crate::store::Store;
+
+mod batch;
+mod coverage;
+mod fold;
+mod histogram;
+mod intake;
+mod period;
+mod report;
+
+pub use report::{Latency, Period, PeriodCount, Query, Report, ReportError, Summary};
+
+/// Milliseconds since the epoch, now.
+pub type Clock = Arc<dyn Fn() -> i64 + Send + Sync>;
+
+/// How long batches may gather in the log when nobody asks for a report.
+const FOLD_EVERY: std::time::Duration = std::time::Duration::from_secs(1);
 
 /// The statistics. Cheap to clone.
-#[derive(Debug, Clone)]
-pub struct Stats {}
+#[derive(Clone)]
+pub struct Stats {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    store: Store,
+    clock: Clock,
+    intake: mpsc::Sender<intake::Waiting>,
+    /// One fold at a time: a second would only wait for the writer.
+    folding: Mutex<()>,
+    stop: CancellationToken,
+    tasks: TaskTracker,
+}
+
+impl std::fmt::Debug for Stats {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Stats").field("store", &self.inner.store).finish_non_exhaustive()
+    }
+}
+
+impl Stats {
+    /// Starts to take in batches and to fold them, by the machine's clock.
+    pub fn start(store: Store) -> Self {
+        Self::start_at(store, Arc::new(|| Timestamp::now().as_millisecond()))
+    }
+
+    /// As [`start`](Self::start), by the clock that is given.
+    pub fn start_at(store: Store, clock: Clock) -> Self {
+        let (sender, queue) = intake::queue();
+        let stop = CancellationToken::new();
+        let tasks = TaskTracker::new();
+        let logged = Arc::new(Notify::new());
+        let stats = Self {
+            inner: Arc::new(Inner {
+                store: store.clone(),
+                clock: clock.clone(),
+                intake: sender,
+                folding: Mutex::new(()),
+                stop: stop.clone(),
+                tasks: tasks.clone(),
+            }),
+        };
+        tasks.spawn(intake::run(store, clock, queue, logged.clone(), stop));
+        tasks.spawn(stats.clone().fold_in_background(logged));
+        tasks.close();
+        stats
+    }
+
+    /// Takes nothing more in, stores what waits, and returns when the background tasks have ended.
+    pub async fn stop(&self) {
+        self.inner.stop.cancel();
+        self.inner.tasks.wait().await;
+    }
+
+    /// Takes in one batch: when this answers, the batch is on disk, once, however often it is sent.
+    ///
+    /// # Errors
+    /// `invalid_argument` for a batch that is malformed or of an unknown version, and nothing of it is kept;
+    /// `resource_exhausted` or `unavailable` when it should be sent again later.
+    pub async fn ingest(&self, batch: v1::ReportRequest) -> Result<v1::ReportResponse, Status> {
+        let sequence = batch.sequence;
+        let checked = batch::check(&batch, (self.inner.clock)()).map_err(|refused| {
+            let node: String = batch.node_id.chars().take(batch::MAX_LABEL).collect();
+            tracing::warn!(node, sequence, reason = %refused, "batch refused");
+            Status::invalid_argument(refused.to_string())
+        })?;
+        drop(batch);
+        let (answer, answered) = oneshot::channel();
+        let waiting = intake::Waiting { batch: checked, answer };
+        self.inner.intake.try_send(waiting).map_err(|error| match error {
+            mpsc::error::TrySendError::Full(_) => {
+                Status::resource_exhausted("too many batches wait to be stored")
+            }
+            mpsc::error::TrySendError::Closed(_) => Status::unavailable("the control plane is stopping"),
+        })?;
+        match answered.await {
+            Ok(Ok(duplicate)) => Ok(v1::ReportResponse { sequence, duplicate }),
+            Ok(Err(())) => Err(Status::unavailable("the batch could not be stored")),
+            Err(_) => Err(Status::unavailable("the control plane is stopping")),
+        }
+    }
+
+    /// Requests hour by hour; the last 24 hours unless a range is given.
+    ///
+    /// # Errors
+    /// Parameters are wrong, or the database failed.
+    pub async fn hourly(&self, query: &Query) -> Result<Report, ReportError> {
+        self.fold().await?;
+        report::periods(&self.inner.store, query, period::Per::Hour, self.now()).await
+    }
+
+    /// Requests day by day; the last 30 days unless a range is given.
+    ///
+    /// # Errors
+    /// Parameters are wrong, or the database failed.
+    pub async fn daily(&self, query: &Query) -> Result<Report, ReportError> {
+        self.fold().await?;
+        report::periods(&self.inner.store, query, period::Per::Day, self.now()).await
+    }
+
+    /// A range as one; the last 30 days unless one is given.
+    ///
+    /// # Errors
+    /// Parameters are wrong, or the database failed.
+    pub async fn summary(&self, query: &Query) -> Result<Summary, ReportError> {
+        self.fold().await?;
+        report::summary(&self.inner.store, query, self.now()).await
+    }
+
+    fn now(&self) -> Timestamp {
+        Timestamp::from_millisecond((self.inner.clock)()).unwrap_or(Timestamp::UNIX_EPOCH)
+    }
+
+    async fn fold(&self) -> Result<(), sqlx::Error> {
+        let _one = self.inner.folding.lock().await;
+        fold::run(&self.inner.store).await
+    }
+
+    async fn fold_in_background(self, logged: Arc<Notify>) {
+        // Batches of an earlier run may wait in the log.
+        logged.notify_one();
+        let stopped = self.inner.stop.clone();
+        loop {
+            tokio::select! {
+                () = logged.notified() => {}
+                () = stopped.cancelled() => return,
+            }
+            if let Err(error) = self.fold().await {
+                tracing::error!(%error, "batches could not be folded, they stay in the log");
+                logged.notify_one();
+            }
+            tokio::select! {
+                () = tokio::time::sleep(FOLD_EVERY) => {}
+                () = stopped.cancelled() => return,
+            }
+        }
+    }
+}

@@ -115,9 +115,9 @@ impl Store {
         Ok(Fold { tx: self.writer.begin_with("BEGIN IMMEDIATE").await? })
     }
 
-    /// Whether the log has batches to fold.
-    pub(crate) async fn has_unfolded(&self) -> Result<bool> {
-        sqlx::query_scalar("SELECT EXISTS (SELECT 1 FROM batches_log)").fetch_one(&self.reader).await
+    /// The newest batch that waits to be folded.
+    pub(crate) async fn newest_unfolded(&self) -> Result<Option<i64>> {
+        sqlx::query_scalar("SELECT MAX(id) FROM batches_log").fetch_one(&self.reader).await
     }
 
     /// A view of the statistics that does not change while it is read.
@@ -384,10 +384,26 @@ impl Traffic {
             .fetch_all(&mut *self.tx)
             .await?
             .iter()
-            .map(|row| {
-                Ok(Lost { from_ms: row.try_get("from_ms")?, through_ms: row.try_get("through_ms")? })
-            })
+            .map(|row| Ok(Lost { from_ms: row.try_get("from_ms")?, through_ms: row.try_get("through_ms")? }))
             .collect()
+    }
+}
+
+impl Store {
+    /// The ids that a backend with this URL has, or had in any revision, as a JSON array; `None` when there never
+    /// was one.
+    pub(crate) async fn backends_by_url(&self, url: &str) -> Result<Option<String>> {
+        sqlx::query_scalar(
+            "SELECT json_group_array(id) FROM (
+                 SELECT id FROM backends WHERE url = ?1
+                 UNION
+                 SELECT name FROM changes WHERE kind = 'backend'
+                     AND (json_extract(after, '$.url') = ?1 OR json_extract(before, '$.url') = ?1))
+             HAVING COUNT(*) > 0",
+        )
+        .bind(url)
+        .fetch_optional(&self.reader)
+        .await
     }
 }
 
