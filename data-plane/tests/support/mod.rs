@@ -1,0 +1,18 @@
+//! A scripted control plane in the test's own process, and a node as a real process beside it.
+
+#![allow(dead_code, unreachable_pub, missing_docs, reason = "each test program uses its own part of this")]
+
+pub mod control_plane;
+pub mod node;
+pub mod origin;
+
+use std::time::Duration;
+
+pub use self::{
+    control_plane::{FakeControlPlane, delta, snapshot},
+    node::Node,
+    origin::Origin,
+};
+
+/// Nothing that a test waits for takes longer.
+pub const DEADLINE: Duration = Duration::from_secs(20);

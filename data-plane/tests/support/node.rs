@@ -1,0 +1,157 @@
+//! A node as a real process.
+
+use std::{
+    io::{BufRead as _, BufReader},
+    net::SocketAddr,
+    process::{Child, Command, ExitStatus, Stdio},
+    sync::{Arc, Mutex},
+    time::Duration,
+};
+
+use tokio::{
+    io::{AsyncReadExt as _, AsyncWriteExt as _},
+    net::TcpStream,
+    time::{sleep, timeout},
+};
+
+use super::DEADLINE;
+
+/// A running node; killed with the value.
+pub struct Node {
+    pub http: SocketAddr,
+    pub status: SocketAddr,
+    child: Child,
+    log: Arc<Mutex<String>>,
+}
+
+/// What came back.
+#[derive(Debug)]
+pub struct Answer {
+    pub status: u16,
+    pub body: String,
+}
+
+/// The program with nothing of this process's environment that it would heed.
+pub fn program() -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_data-plane"));
+    for (name, _) in std::env::vars().filter(|(name, _)| name.starts_with("WEIR_")) {
+        command.env_remove(name);
+    }
+    // Tests read the log's text.
+    command.env("NO_COLOR", "1");
+    command
+}
+
+impl Node {
+    /// Starts a node with one worker on free ports.
+    pub async fn start(control_plane: &str) -> Self {
+        Self::start_with(control_plane, &[]).await
+    }
+
+    /// The same with more flags.
+    pub async fn start_with(control_plane: &str, flags: &[&str]) -> Self {
+        let mut child = program()
+            .args(["--control-plane", control_plane, "--http", "127.0.0.1:0", "--status", "127.0.0.1:0"])
+            .args(["--workers", "1", "--node-id", "node-1"])
+            .args(flags)
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let log = Arc::new(Mutex::new(String::new()));
+        let (stderr, lines) = (child.stderr.take().unwrap(), Arc::clone(&log));
+        std::thread::spawn(move || {
+            for line in BufReader::new(stderr).lines().map_while(Result::ok) {
+                let mut log = lines.lock().unwrap();
+                log.push_str(&line);
+                log.push('\n');
+            }
+        });
+        let (send, mut printed) = tokio::sync::mpsc::unbounded_channel();
+        let stdout = child.stdout.take().unwrap();
+        std::thread::spawn(move || {
+            for line in BufReader::new(stdout).lines().map_while(Result::ok) {
+                let _ = send.send(line);
+            }
+        });
+        let mut address = async |name: &str| {
+            let line = timeout(DEADLINE, printed.recv()).await.ok().flatten().expect("an address on stdout");
+            line.strip_prefix(&format!("{name} http://")).expect(&line).parse().unwrap()
+        };
+        let (http, status) = (address("http").await, address("status").await);
+        Self { http, status, child, log }
+    }
+
+    pub fn log(&self) -> String {
+        self.log.lock().unwrap().clone()
+    }
+
+    /// GET through the proxy.
+    pub async fn get(&self, path: &str) -> Answer {
+        get(self.http, path).await
+    }
+
+    /// GET from the status port.
+    pub async fn ask(&self, path: &str) -> Answer {
+        get(self.status, path).await
+    }
+
+    /// Waits until the status port's answer fits.
+    pub async fn ask_until(&self, path: &str, fits: impl Fn(&Answer) -> bool) -> Answer {
+        let found = async {
+            loop {
+                let answer = self.ask(path).await;
+                if fits(&answer) {
+                    return answer;
+                }
+                sleep(Duration::from_millis(20)).await;
+            }
+        };
+        timeout(DEADLINE, found).await.unwrap_or_else(|_| panic!("in vain: {path}; log:\n{}", self.log()))
+    }
+
+    pub async fn ready(&self) {
+        self.ask_until("/readyz", |answer| answer.status == 200).await;
+    }
+
+    /// Asks the node to stop, as an orchestrator does.
+    pub fn terminate(&self) {
+        let killed = Command::new("kill").args(["-TERM", &self.child.id().to_string()]).status().unwrap();
+        assert!(killed.success());
+    }
+
+    /// Waits until the process has ended.
+    pub async fn ended(&mut self) -> ExitStatus {
+        let ended = async {
+            loop {
+                if let Some(status) = self.child.try_wait().unwrap() {
+                    return status;
+                }
+                sleep(Duration::from_millis(20)).await;
+            }
+        };
+        timeout(DEADLINE, ended).await.expect("the node ends")
+    }
+}
+
+impl Drop for Node {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+async fn get(address: SocketAddr, path: &str) -> Answer {
+    let exchange = async {
+        let mut stream = TcpStream::connect(address).await.unwrap();
+        let head = format!("GET {path} HTTP/1.1\r\nhost: test\r\nconnection: close\r\n\r\n");
+        stream.write_all(head.as_bytes()).await.unwrap();
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).await.unwrap();
+        answer
+    };
+    let answer = timeout(DEADLINE, exchange).await.expect("an answer in time");
+    let (head, body) = answer.split_once("\r\n\r\n").expect("a head");
+    let status = head.split(' ').nth(1).expect(head).parse().unwrap();
+    Answer { status, body: body.to_owned() }
+}
