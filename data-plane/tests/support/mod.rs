@@ -1,6 +1,7 @@
 //! A scripted control plane in the test's own process, and a node as a real process beside it.
 
 #![allow(dead_code, unreachable_pub, missing_docs, reason = "each test program uses its own part of this")]
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "these are tests, outside test functions")]
 
 pub mod control_plane;
 pub mod node;
