@@ -1,0 +1,330 @@
+//! A case: one rule with its place in the RFC, and the play that shows whether a proxy keeps it.
+
+use std::time::Duration;
+
+use crate::{
+    message::{End, Framing, Message, Parse, Side, find, parse, text},
+    peer::{Peer, Verdict, brief},
+    stage::{Stage, pause},
+    target::Profile,
+};
+
+/// Who demands it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Level {
+    /// The RFC: MUST, or its grammar.
+    Must,
+    /// The RFC: SHOULD, or a way that it recommends.
+    Should,
+    /// Weir: the RFC leaves it open, and other proxies may well do otherwise.
+    Own,
+}
+
+type Play = Box<dyn Fn(&Stage) -> Verdict + Send + Sync>;
+
+/// One rule.
+pub(crate) struct Case {
+    pub(crate) group: &'static str,
+    pub(crate) name: String,
+    /// The section, as `9112 6.3`; empty for a rule of Weir's own.
+    pub(crate) rfc: &'static str,
+    pub(crate) level: Level,
+    pub(crate) profile: Profile,
+    pub(crate) play: Play,
+}
+
+/// The cases of one group, as they are written down.
+pub(crate) struct Table {
+    group: &'static str,
+    pub(crate) cases: Vec<Case>,
+}
+
+impl Table {
+    pub(crate) fn new(group: &'static str) -> Self {
+        Self { group, cases: Vec::new() }
+    }
+
+    /// Any play.
+    pub(crate) fn script(
+        &mut self,
+        name: impl Into<String>,
+        rfc: &'static str,
+        level: Level,
+        play: impl Fn(&Stage) -> Verdict + Send + Sync + 'static,
+    ) -> &mut Case {
+        let at = self.cases.len();
+        self.cases.push(Case {
+            group: self.group,
+            name: name.into(),
+            rfc,
+            level,
+            profile: Profile::Usual,
+            play: Box::new(play),
+        });
+        &mut self.cases[at]
+    }
+
+    /// A request and its answer, and what each side must see of the other's.
+    pub(crate) fn exchange(
+        &mut self,
+        name: &str,
+        rfc: &'static str,
+        level: Level,
+        (request, answer): (impl AsRef<[u8]>, impl AsRef<[u8]>),
+        at_backend: &'static [Check],
+        at_client: &'static [Check],
+    ) {
+        let (request, answer) = (request.as_ref().to_vec(), answer.as_ref().to_vec());
+        self.script(name, rfc, level, move |stage| exchange(stage, &request, &answer, at_backend, at_client));
+    }
+
+    /// A request that could be read in two ways or in none: refused with one of `statuses`, the connection closed,
+    /// and nothing at the backend.
+    pub(crate) fn refused(
+        &mut self,
+        name: &str,
+        rfc: &'static str,
+        level: Level,
+        statuses: &'static [u16],
+        request: impl AsRef<[u8]>,
+    ) {
+        let request = request.as_ref().to_vec();
+        self.script(name, rfc, level, move |stage| refused(stage, &request, statuses));
+    }
+
+    /// A request whose body goes wrong once it runs: it is never completed, and the connections are closed.
+    pub(crate) fn bad_body(&mut self, name: &str, rfc: &'static str, level: Level, body: impl AsRef<[u8]>) {
+        let body = body.as_ref().to_vec();
+        self.script(name, rfc, level, move |stage| bad_body(stage, &body));
+    }
+
+    /// An answer that is none: 502, and the connection is not used again.
+    pub(crate) fn lie(&mut self, name: &str, rfc: &'static str, level: Level, answer: impl AsRef<[u8]>) {
+        let answer = answer.as_ref().to_vec();
+        self.script(name, rfc, level, move |stage| lie(stage, &answer));
+    }
+
+    /// An answer that breaks off: the client can tell.
+    pub(crate) fn broken(&mut self, name: &str, rfc: &'static str, version: &'static str, answer: &'static str, end: End) {
+        self.script(name, rfc, Level::Must, move |stage| broken(stage, version, answer, end));
+    }
+}
+
+/// What a message must be like.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Check {
+    /// The request line, or the answer's status line.
+    Line(&'static str),
+    Status(u16),
+    /// The field's values, joined with commas.
+    Is(&'static str, &'static str),
+    /// The field's lines, one by one.
+    Lines(&'static str, &'static [&'static str]),
+    /// The field as a list holds this member.
+    Lists(&'static str, &'static str),
+    /// The field as a list does not hold this member.
+    Unlisted(&'static str, &'static str),
+    Has(&'static str),
+    No(&'static str),
+    Body(&'static str),
+    Framed(Framing),
+    Trailer(&'static str, &'static str),
+    NoTrailer(&'static str),
+    /// So many interim answers came before.
+    Interims(usize),
+    /// The connection is closed afterwards.
+    Closed,
+    /// The connection carries another exchange.
+    Open,
+}
+
+pub(crate) fn check(message: &Message, checks: &[Check]) -> Verdict {
+    for check in checks {
+        let holds = match *check {
+            Check::Line(line) => message.line == line,
+            Check::Status(status) => message.status() == status,
+            Check::Is(name, value) => message.values(name).join(", ") == value,
+            Check::Lines(name, values) => message.values(name) == values,
+            Check::Lists(name, member) => message.list(name).iter().any(|one| one == member),
+            Check::Unlisted(name, member) => !message.list(name).iter().any(|one| one == member),
+            Check::Has(name) => !message.values(name).is_empty(),
+            Check::No(name) => message.values(name).is_empty(),
+            Check::Body(body) => text(&message.body) == body,
+            Check::Framed(framing) => message.framing == framing,
+            Check::Trailer(name, value) => message.trailers.iter().any(|(n, v)| n == name && v == value),
+            Check::NoTrailer(name) => !message.trailers.iter().any(|(n, _)| n == name),
+            Check::Interims(count) => message.interims.len() == count,
+            Check::Closed | Check::Open => true,
+        };
+        if !holds {
+            let body = brief(&message.body);
+            return Err(format!("not {check:?}: {:?} {:?} {body:?}", message.line, message.fields));
+        }
+    }
+    Ok(())
+}
+
+/// The answer that backends give where it does not matter.
+pub(crate) const OK: &str = "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok";
+
+/// The request that clients send where it does not matter.
+pub(crate) const GET: &str = "GET / HTTP/1.1\r\nHost: a.example\r\n\r\n";
+
+/// A GET with these field lines.
+pub(crate) fn get(fields: &str) -> String {
+    format!("GET / HTTP/1.1\r\nHost: a.example\r\n{fields}\r\n")
+}
+
+/// A POST with these field lines, the ones that frame its body included.
+pub(crate) fn post(fields: &str, body: &str) -> String {
+    format!("POST / HTTP/1.1\r\nHost: a.example\r\n{fields}\r\n{body}")
+}
+
+/// A 200 with these field lines.
+pub(crate) fn answer(fields: &str, body: &str) -> String {
+    format!("HTTP/1.1 200 OK\r\n{fields}\r\n{body}")
+}
+
+fn exchange(stage: &Stage, request: &[u8], answer: &[u8], at_backend: &[Check], at_client: &[Check]) -> Verdict {
+    let method = text(request.split(|byte| *byte == b' ').next().unwrap_or_default());
+    let (mut client, mut upstream, seen) = stage.meet(request)?;
+    check(&seen, at_backend).map_err(|why| format!("backend: {why}"))?;
+    upstream.send(answer)?;
+    let side = Side::Answer { to_head: method == "HEAD" };
+    let until_close = matches!(parse(answer, side, Some(End::Closed)), Parse::Whole(m, _) if m.framing == Framing::Close);
+    if until_close {
+        upstream.finish();
+    }
+    let got = client.answer_to(&method)?;
+    check(&got, at_client).map_err(|why| format!("client: {why}"))?;
+    for check in at_client {
+        match check {
+            Check::Closed => client.expect_closed()?,
+            Check::Open => again(stage, &mut client, &mut upstream)?,
+            _ => {}
+        }
+    }
+    Ok(())
+}
+
+/// Another exchange on the client's connection.
+pub(crate) fn again(stage: &Stage, client: &mut Peer, upstream: &mut Peer) -> Verdict {
+    client.send("GET /again HTTP/1.1\r\nHost: a.example\r\n\r\n")?;
+    let request = stage.next_request(upstream)?;
+    check(&request, &[Check::Line("GET /again HTTP/1.1")])?;
+    upstream.send("HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nagain")?;
+    check(&client.answer()?, &[Check::Status(200), Check::Body("again")])
+}
+
+fn refused(stage: &Stage, request: &[u8], statuses: &[u16]) -> Verdict {
+    let mut client = stage.client()?;
+    client.try_send(request);
+    let deadline = std::time::Instant::now() + stage.patience;
+    let mut upstream: Option<Peer> = None;
+    while !client.is_readable() {
+        upstream = upstream.or_else(|| stage.try_backend());
+        if let Some(upstream) = &mut upstream
+            && upstream.is_readable()
+        {
+            return nothing_came(upstream);
+        }
+        if std::time::Instant::now() > deadline {
+            return Err("neither refused nor forwarded".into());
+        }
+        pause();
+    }
+    let answer = client.answer()?;
+    if !statuses.contains(&answer.status()) {
+        return Err(format!("answered {:?}", answer.line));
+    }
+    client.expect_closed()?;
+    match upstream.or_else(|| stage.try_backend()) {
+        Some(mut upstream) => nothing_came(&mut upstream),
+        None => Ok(()),
+    }
+}
+
+fn nothing_came(upstream: &mut Peer) -> Verdict {
+    match upstream.rest_within(Duration::from_millis(20)) {
+        (bytes, _) if bytes.is_empty() => Ok(()),
+        (bytes, _) => Err(format!("forwarded as {:?}", brief(&bytes))),
+    }
+}
+
+fn bad_body(stage: &Stage, body: &[u8]) -> Verdict {
+    let mut client = stage.client_with(post("Transfer-Encoding: chunked\r\n", ""))?;
+    client.try_send(body);
+    let deadline = std::time::Instant::now() + stage.patience;
+    let mut upstream = None;
+    while !client.is_readable() {
+        upstream = upstream.or_else(|| stage.try_backend());
+        if let Some(upstream) = &mut upstream
+            && upstream.is_readable()
+            && let Ok(request) = upstream.request()
+        {
+            return Err(format!("completed as {:?} {:?}", request.fields, text(&request.body)));
+        }
+        if std::time::Instant::now() > deadline {
+            return Err("neither refused nor forwarded".into());
+        }
+        pause();
+    }
+    let (bytes, end) = client.rest();
+    if end == End::StillOpen {
+        return Err("the connection stays open".into());
+    }
+    if !bytes.is_empty() && !bytes.starts_with(b"HTTP/1.1 400 ") {
+        return Err(format!("answered {:?}", brief(&bytes)));
+    }
+    if let Some(mut upstream) = upstream.or_else(|| stage.try_backend()) {
+        let (bytes, end) = upstream.rest();
+        if end == End::StillOpen {
+            return Err("the backend's connection stays open".into());
+        }
+        if let Parse::Whole(request, _) = parse(&bytes, Side::Request, None) {
+            return Err(format!("completed as {:?} {:?}", request.fields, text(&request.body)));
+        }
+    }
+    Ok(())
+}
+
+fn lie(stage: &Stage, answer: &[u8]) -> Verdict {
+    let (mut client, mut upstream, _) = stage.meet(post("Content-Length: 1\r\n", "x"))?;
+    upstream.send(answer)?;
+    let got = client.answer()?;
+    if got.status() != 502 {
+        return Err(format!("client: answered {:?} {:?} {:?}", got.line, got.fields, text(&got.body)));
+    }
+    match upstream.rest() {
+        (_, End::StillOpen) => Err("the backend's connection stays open".into()),
+        _ => Ok(()),
+    }
+}
+
+fn broken(stage: &Stage, version: &str, answer: &str, end: End) -> Verdict {
+    let (mut client, mut upstream, _) = stage.meet(format!("GET / HTTP/{version}\r\nHost: a.example\r\n\r\n"))?;
+    upstream.send(answer)?;
+    // What has come so far is passed on first, so that the break is in the body and not before its head.
+    let marker = &answer[answer.len() - 3..];
+    let seen = client.until(if marker.ends_with("\r\n") { "\r\n\r\n" } else { marker })?;
+    match end {
+        End::Reset => upstream.reset(),
+        _ => drop(upstream),
+    }
+    let (rest, end) = client.rest();
+    if end == End::StillOpen {
+        return Err("the client still waits".into());
+    }
+    let all: Vec<u8> = seen.chars().map(|c| c as u8).chain(rest).collect();
+    match parse(&all, Side::Answer { to_head: false }, Some(end)) {
+        Parse::Whole(message, _) => {
+            Err(format!("ends cleanly ({:?}) with {:?} after {end:?}", message.framing, text(&message.body)))
+        }
+        _ => Ok(()),
+    }
+}
+
+/// Whether nothing of `secret` shows in the bytes.
+pub(crate) fn hides(bytes: &[u8], secret: &str) -> bool {
+    find(bytes, secret.as_bytes()).is_none()
+}

@@ -1,0 +1,37 @@
+//! All rules, group by group.
+
+mod answer;
+mod bounds;
+mod chunks;
+mod connection;
+mod failure;
+mod framing;
+mod head;
+mod hop;
+mod lies;
+mod request;
+mod request_body;
+mod upgrade;
+
+use crate::case::Case;
+
+/// Every case, in the order of the documentation.
+pub(crate) fn all() -> Vec<Case> {
+    [
+        request::table(),
+        hop::table(),
+        request_body::table(),
+        answer::table(),
+        connection::table(),
+        framing::table(),
+        head::table(),
+        chunks::table(),
+        lies::table(),
+        bounds::table(),
+        failure::table(),
+        upgrade::table(),
+    ]
+    .into_iter()
+    .flat_map(|table| table.cases)
+    .collect()
+}

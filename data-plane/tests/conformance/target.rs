@@ -1,0 +1,240 @@
+//! The programs under test: Weir, and the peers with a configuration that comes as near to Weir's as theirs allows.
+
+use std::{
+    io::{BufRead, BufReader},
+    net::{SocketAddr, TcpListener, TcpStream},
+    path::{Path, PathBuf},
+    process::{Child, Command, Stdio},
+    sync::atomic::{AtomicUsize, Ordering::Relaxed},
+    time::{Duration, Instant},
+};
+
+use anyhow::{Context, bail};
+use weir_snapshot::config::{Backend, Config};
+
+use crate::{control, stage::pause};
+
+/// A program under test.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Target {
+    Weir,
+    Nginx,
+    Haproxy,
+    Envoy,
+    Caddy,
+}
+
+/// How it is configured.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Profile {
+    /// Deadlines that no case reaches.
+    Usual,
+    /// All deadlines at [`SHORT`].
+    Short,
+    /// The backend refuses connections.
+    Refusing,
+    /// The backend takes no connection and refuses none.
+    Deaf,
+    /// A backend that refuses, and one that works.
+    Spare,
+}
+
+impl Profile {
+    pub(crate) const ALL: [Self; 5] = [Self::Usual, Self::Short, Self::Refusing, Self::Deaf, Self::Spare];
+}
+
+/// The deadlines of [`Profile::Short`].
+pub(crate) const SHORT: Duration = Duration::from_millis(500);
+
+impl Target {
+    pub(crate) const PEERS: [Self; 4] = [Self::Nginx, Self::Haproxy, Self::Envoy, Self::Caddy];
+
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::Weir => "weir",
+            Self::Nginx => "nginx",
+            Self::Haproxy => "haproxy",
+            Self::Envoy => "envoy",
+            Self::Caddy => "caddy",
+        }
+    }
+
+    /// How long a case waits for what should come. A peer that breaks a rule often does so by silence.
+    pub(crate) fn patience(self) -> Duration {
+        Duration::from_secs(if self == Self::Weir { 8 } else { 3 })
+    }
+
+    /// The program: `WEIR_CONFORMANCE_NGINX` and so on, or the one in the path.
+    fn program(self) -> PathBuf {
+        let variable = format!("WEIR_CONFORMANCE_{}", self.name().to_uppercase());
+        match self {
+            Self::Weir => env!("CARGO_BIN_EXE_data-plane").into(),
+            _ => std::env::var_os(variable).map_or_else(|| self.name().into(), PathBuf::from),
+        }
+    }
+
+    /// The program's version, if it is installed.
+    pub(crate) fn version(self) -> Option<String> {
+        let argument = match self {
+            Self::Weir => return Some(env!("CARGO_PKG_VERSION").to_owned()),
+            Self::Nginx | Self::Haproxy => "-v",
+            Self::Envoy => "--version",
+            Self::Caddy => "version",
+        };
+        let output = Command::new(self.program()).arg(argument).output().ok()?;
+        let said = [output.stdout, output.stderr].concat();
+        let said = String::from_utf8_lossy(&said).into_owned();
+        // The first word that is a number with dots.
+        said.split(|c: char| c.is_whitespace() || c == '/')
+            .map(|word| word.trim_start_matches('v'))
+            .find(|word| word.contains('.') && word.starts_with(|c: char| c.is_ascii_digit()))
+            .map(|word| word.split(['-', '+']).next().unwrap_or(word).to_owned())
+    }
+}
+
+/// A running program, ended when dropped.
+pub(crate) struct Proxy {
+    pub(crate) address: SocketAddr,
+    child: Child,
+    _folder: tempfile::TempDir,
+    _deaf: Option<(socket2::Socket, TcpStream)>,
+}
+
+impl Drop for Proxy {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+impl Proxy {
+    pub(crate) fn start(target: &Target, profile: Profile, backend: SocketAddr) -> anyhow::Result<Self> {
+        let folder = tempfile::tempdir()?;
+        let refusing = free_port()?;
+        let deaf = if profile == Profile::Deaf { Some(deaf()?) } else { None };
+        let backends = match (profile, &deaf) {
+            (Profile::Refusing, _) => vec![refusing],
+            (Profile::Spare, _) => vec![refusing, backend],
+            (Profile::Deaf, Some((socket, _))) => {
+                vec![socket.local_addr()?.as_socket().context("an address of IPv4")?]
+            }
+            _ => vec![backend],
+        };
+        let (child, address) = match target {
+            Target::Weir => weir(profile, &backends)?,
+            _ => peer(*target, profile, &backends, folder.path())?,
+        };
+        Ok(Self { address, child, _folder: folder, _deaf: deaf })
+    }
+}
+
+fn free_port() -> anyhow::Result<SocketAddr> {
+    Ok(TcpListener::bind("127.0.0.1:0")?.local_addr()?)
+}
+
+/// A listener whose queue is full: the kernel drops what would connect.
+fn deaf() -> anyhow::Result<(socket2::Socket, TcpStream)> {
+    let socket = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None)?;
+    socket.bind(&SocketAddr::from(([127, 0, 0, 1], 0)).into())?;
+    socket.listen(0)?;
+    let address = socket.local_addr()?.as_socket().context("an address of IPv4")?;
+    let filler = TcpStream::connect(address)?;
+    Ok((socket, filler))
+}
+
+fn weir(profile: Profile, backends: &[SocketAddr]) -> anyhow::Result<(Child, SocketAddr)> {
+    static NODES: AtomicUsize = AtomicUsize::new(1);
+    let node_id = format!("conformance-{}", NODES.fetch_add(1, Relaxed));
+    let mut config = Config::default();
+    config.pools[0].backends = backends
+        .iter()
+        .enumerate()
+        .map(|(i, address)| Backend {
+            id: format!("b{}", i + 1),
+            url: format!("http://{address}"),
+            weight: 1,
+            state: Default::default(),
+        })
+        .collect();
+    let short = || format!("{}ms", SHORT.as_millis()).parse().map_err(anyhow::Error::msg);
+    if profile == Profile::Short {
+        let downstream = &mut config.settings.downstream;
+        downstream.header_timeout = short()?;
+        downstream.body_timeout = short()?;
+        downstream.idle_timeout = short()?;
+        config.pools[0].timeouts.response = short()?;
+    }
+    config.pools[0].timeouts.connect = short()?;
+    let control_plane = control::prepare(&node_id, config);
+    let mut child = Command::new(Target::Weir.program())
+        .args(["--control-plane", &control_plane, "--node-id", &node_id])
+        .args(["--http", "127.0.0.1:0", "--status", "127.0.0.1:0", "--workers", "1"])
+        .stdout(Stdio::piped())
+        .stderr(if std::env::var_os("WEIR_LOG").is_some() { Stdio::inherit() } else { Stdio::null() })
+        .spawn()?;
+    let output = child.stdout.take().context("the program's output")?;
+    for line in BufReader::new(output).lines() {
+        if let Some(address) = line?.strip_prefix("http http://") {
+            return Ok((child, address.parse()?));
+        }
+    }
+    bail!("data-plane ended: {}", child.wait()?)
+}
+
+fn peer(target: Target, profile: Profile, backends: &[SocketAddr], folder: &Path) -> anyhow::Result<(Child, SocketAddr)> {
+    let address = free_port()?;
+    let deadline = if profile == Profile::Short { SHORT } else { Duration::from_secs(20) };
+    let mut command = Command::new(target.program());
+    let file = folder.join(match target {
+        Target::Caddy => "Caddyfile",
+        Target::Envoy => "envoy.yaml",
+        _ => "proxy.conf",
+    });
+    let servers = |form: &dyn Fn(usize, &SocketAddr) -> String| {
+        backends.iter().enumerate().map(|(i, backend)| form(i, backend)).collect::<String>()
+    };
+    let place = |template: &str, servers: String| {
+        template
+            .replace("@listen@", &address.to_string())
+            .replace("@port@", &address.port().to_string())
+            .replace("@folder@", &folder.display().to_string())
+            .replace("@ms@", &deadline.as_millis().to_string())
+            .replace("@seconds@", &deadline.as_secs_f64().to_string())
+            .replace("@servers@", &servers)
+    };
+    let configuration = match target {
+        Target::Nginx => {
+            command.arg("-p").arg(folder).arg("-c").arg(&file);
+            place(include_str!("peers/nginx.conf"), servers(&|_, at| format!("server {at} max_fails=0; ")))
+        }
+        Target::Haproxy => {
+            command.arg("-db").arg("-f").arg(&file);
+            place(include_str!("peers/haproxy.cfg"), servers(&|i, at| format!("    server s{i} {at}\n")))
+        }
+        Target::Envoy => {
+            command.arg("-c").arg(&file);
+            command.args(["--concurrency", "1", "--use-dynamic-base-id", "--disable-hot-restart", "-l", "off"]);
+            let form = |_, at: &SocketAddr| {
+                format!("        - endpoint: {{ address: {{ socket_address: {{ address: 127.0.0.1, port_value: {} }} }} }}\n", at.port())
+            };
+            place(include_str!("peers/envoy.yaml"), servers(&form))
+        }
+        Target::Caddy | Target::Weir => {
+            command.args(["run", "--adapter", "caddyfile", "--config"]).arg(&file);
+            command.env("HOME", folder).env("XDG_DATA_HOME", folder).env("XDG_CONFIG_HOME", folder);
+            place(include_str!("peers/Caddyfile"), servers(&|_, at| format!("{at} ")))
+        }
+    };
+    std::fs::write(&file, configuration)?;
+    let log = std::fs::File::create(folder.join("log"))?;
+    let mut child = command.stdin(Stdio::null()).stdout(log.try_clone()?).stderr(log).spawn()?;
+    let begun = Instant::now();
+    while TcpStream::connect(address).is_err() {
+        if begun.elapsed() > Duration::from_secs(20) || child.try_wait()?.is_some() {
+            let _ = child.kill();
+            bail!("{} did not start: {}", target.name(), std::fs::read_to_string(folder.join("log"))?);
+        }
+        pause();
+    }
+    Ok((child, address))
+}
