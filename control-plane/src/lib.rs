@@ -5,5 +5,8 @@
 //! the wire contract and the checked configuration.
 
 pub mod api;
+pub mod current;
+pub mod health;
+pub mod publish;
 pub mod stats;
 pub mod store;

@@ -11,7 +11,12 @@ use sqlx::{
     sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous},
 };
 
+mod configuration;
+mod nodes;
 pub mod stats;
+
+pub use configuration::{Revision, Stored};
+pub use nodes::SeenNode;
 
 static MIGRATIONS: Migrator = sqlx::migrate!("../migrations");
 

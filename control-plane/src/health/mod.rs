@@ -1,0 +1,190 @@
+//! The health checker: probes each backend once per interval, however many nodes there are, and tells of each
+//! change. Health is no part of a revision.
+//!
+//! A task watches the current revision and keeps one probing task per backend that is to be probed. A task goes on
+//! over a new revision when nothing about its backend's probing changed.
+
+mod judge;
+mod probe;
+
+use std::{
+    collections::{BTreeMap, HashMap},
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
+
+use tokio::{
+    sync::{Semaphore, watch},
+    time::Instant,
+};
+use tokio_util::sync::{CancellationToken, DropGuard};
+use weir_snapshot::{BackendUrl, HealthCheck, config::BackendState};
+
+use crate::current::{Current, Watch};
+use judge::Judge;
+pub use judge::State;
+pub use probe::Finding;
+
+/// Probes that run at the same time.
+const CONCURRENT: usize = 256;
+
+/// The state of each backend that is up or down; any other is unknown.
+pub type States = BTreeMap<String, State>;
+
+/// The health checker. Cheap to clone.
+#[derive(Clone)]
+pub struct Health(Arc<Inner>);
+
+struct Inner {
+    judges: Mutex<HashMap<String, Probed>>,
+    states: watch::Sender<Arc<States>>,
+    permits: Semaphore,
+}
+
+/// A backend that is probed.
+struct Probed {
+    target: Arc<Target>,
+    judge: Judge,
+    last_check: String,
+    /// Ends the probing task when this entry goes.
+    _task: DropGuard,
+}
+
+/// What is probed and how. When it is the same in a new revision, the probing goes on.
+#[derive(Debug, PartialEq, Eq)]
+struct Target {
+    id: String,
+    pool: String,
+    url: BackendUrl,
+    check: HealthCheck,
+}
+
+impl Health {
+    /// Starts to probe what the current revision names, until `stop`.
+    pub fn start(mut current: Watch, stop: CancellationToken) -> Self {
+        let health = Self(Arc::new(Inner {
+            judges: Mutex::default(),
+            states: watch::Sender::new(Arc::default()),
+            permits: Semaphore::new(CONCURRENT),
+        }));
+        let this = health.clone();
+        tokio::spawn(async move {
+            loop {
+                let now = Arc::clone(&current.borrow_and_update());
+                this.follow(&now, &stop);
+                tokio::select! {
+                    changed = current.changed() => if changed.is_err() { break },
+                    () = stop.cancelled() => break,
+                }
+            }
+        });
+        health
+    }
+
+    /// What is known now, and each change of it.
+    pub fn watch(&self) -> watch::Receiver<Arc<States>> {
+        self.0.states.subscribe()
+    }
+
+    /// What is known of a backend: its state, and what the last probe found.
+    pub fn of(&self, id: &str) -> (State, String) {
+        let judges = self.0.judges.lock().unwrap_or_else(PoisonError::into_inner);
+        judges.get(id).map_or((State::Unknown, String::new()), |probed| (probed.judge.state(), probed.last_check.clone()))
+    }
+
+    /// Probes a backend now; what is found counts as any other probe. `None`: it is not one that is probed.
+    pub async fn check(&self, id: &str) -> Option<Finding> {
+        let target = {
+            let judges = self.0.judges.lock().unwrap_or_else(PoisonError::into_inner);
+            Arc::clone(&judges.get(id)?.target)
+        };
+        Some(self.probe(&target).await)
+    }
+
+    /// Starts, keeps and ends probing tasks so that they are what the revision names.
+    fn follow(&self, current: &Current, stop: &CancellationToken) {
+        let mut judges = self.0.judges.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut before = std::mem::take(&mut *judges);
+        for pool in &current.snapshot.pools {
+            if pool.health_check.probe.is_none() {
+                continue;
+            }
+            for backend in pool.backends.iter().filter(|backend| backend.state != BackendState::Disabled) {
+                let target = Target {
+                    id: backend.id.to_string(),
+                    pool: pool.name.to_string(),
+                    url: backend.url.clone(),
+                    check: pool.health_check.clone(),
+                };
+                let probed = match before.remove(&target.id) {
+                    Some(probed) if *probed.target == target => probed,
+                    // Another check may judge otherwise: its first probe decides. Until then the state stays.
+                    old => {
+                        let state = old.as_ref().map_or(State::Unknown, |old| old.judge.state());
+                        let target = Arc::new(target);
+                        let task = stop.child_token();
+                        tokio::spawn({
+                            let (this, target, task) = (self.clone(), Arc::clone(&target), task.clone());
+                            async move { task.run_until_cancelled(this.keep_probing(&target)).await }
+                        });
+                        let last_check = old.map(|old| old.last_check).unwrap_or_default();
+                        Probed { target, judge: Judge::new(state), last_check, _task: task.drop_guard() }
+                    }
+                };
+                judges.insert(probed.target.id.clone(), probed);
+            }
+        }
+        self.tell(&judges);
+    }
+
+    async fn keep_probing(&self, target: &Target) {
+        loop {
+            let begun = Instant::now();
+            self.probe(target).await;
+            // The jitter only shortens, so that a dead backend is found within fall × interval.
+            let pause = target.check.interval.mul_f64(1.0 - 0.1 * fastrand::f64());
+            tokio::time::sleep_until((begun + pause).max(Instant::now() + Duration::from_millis(10))).await;
+        }
+    }
+
+    /// One probe, counted and logged when it changes the state.
+    async fn probe(&self, target: &Target) -> Finding {
+        let finding = {
+            // The semaphore is never closed.
+            let _permit = self.0.permits.acquire().await;
+            probe::probe(&target.url, &target.check).await
+        };
+        let mut judges = self.0.judges.lock().unwrap_or_else(PoisonError::into_inner);
+        let Some(probed) = judges.get_mut(&target.id).filter(|probed| *probed.target == *target) else {
+            return finding;
+        };
+        probed.last_check.clone_from(&finding.detail);
+        let Some(state) = probed.judge.judge(finding.ok, target.check.rise, target.check.fall) else {
+            return finding;
+        };
+        let Target { id, pool, url, .. } = target;
+        match state {
+            State::Down => {
+                tracing::warn!(backend = %id, %url, %pool, detail = %finding.detail, "backend is DOWN");
+            }
+            _ => tracing::info!(backend = %id, %url, %pool, detail = %finding.detail, "backend is UP"),
+        }
+        self.tell(&judges);
+        finding
+    }
+
+    fn tell(&self, judges: &HashMap<String, Probed>) {
+        let known = |(id, probed): (&String, &Probed)| match probed.judge.state() {
+            State::Unknown => None,
+            state => Some((id.clone(), state)),
+        };
+        let states: States = judges.iter().filter_map(known).collect();
+        self.0.states.send_if_modified(|old| {
+            let differs = **old != states;
+            if differs {
+                *old = Arc::new(states);
+            }
+            differs
+        });
+    }
+}

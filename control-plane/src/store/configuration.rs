@@ -1,0 +1,200 @@
+//! The SQL of the configuration: what is current, and the revisions that led to it.
+
+use sqlx::{Row as _, SqliteConnection, sqlite::SqliteRow};
+use weir_snapshot::{
+    diff::Change,
+    resource::{Key, Kind, Resources},
+};
+
+use super::{Store, StoreError};
+
+/// What is current.
+#[derive(Debug)]
+pub struct Stored {
+    /// The newest revision; 0 when there is none.
+    pub revision: u64,
+    /// Its pieces.
+    pub resources: Resources,
+    /// The number of the next backend; it only grows.
+    pub next_backend: u64,
+}
+
+/// One change of the whole.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Revision {
+    /// Its number.
+    pub revision: u64,
+    /// When, milliseconds since the Unix epoch.
+    pub time_ms: i64,
+    /// Who.
+    pub actor: String,
+    /// Through what: `rest`, `grpc`, `file`, `start`.
+    pub source: String,
+    /// What, resource by resource.
+    pub changes: Vec<Change>,
+}
+
+impl Store {
+    /// Reads what is current.
+    ///
+    /// # Errors
+    /// The database failed or holds what it cannot hold.
+    pub async fn current(&self) -> Result<Stored, StoreError> {
+        let mut tx = self.reader.begin().await?;
+        let revision: i64 =
+            sqlx::query("SELECT coalesce(max(revision), 0) FROM revisions").fetch_one(&mut *tx).await?.get(0);
+        let next_backend: i64 =
+            sqlx::query("SELECT value FROM meta WHERE key = 'next_backend_id'").fetch_one(&mut *tx).await?.get(0);
+        let rows = sqlx::query(
+            "SELECT 'settings', '', spec FROM settings UNION ALL SELECT 'pool', name, spec FROM pools \
+             UNION ALL SELECT 'backend', id, spec FROM backends UNION ALL SELECT 'route', name, spec FROM routes",
+        )
+        .fetch_all(&mut *tx)
+        .await?;
+        let resources = rows.iter().map(|row| Ok((key(row)?, row.get(2)))).collect::<Result<_, StoreError>>()?;
+        Ok(Stored { revision: revision.unsigned_abs(), resources, next_backend: next_backend.unsigned_abs() })
+    }
+
+    /// Writes a revision and the rows that it changes, all or nothing. Refused when that number is taken.
+    ///
+    /// # Errors
+    /// The database failed; nothing was written.
+    pub async fn write_revision(&self, revision: &Revision, next_backend: u64) -> Result<(), StoreError> {
+        let mut tx = self.writer.begin().await?;
+        sqlx::query("INSERT INTO revisions (revision, time_ms, actor, source) VALUES (?, ?, ?, ?)")
+            .bind(revision.revision.cast_signed())
+            .bind(revision.time_ms)
+            .bind(&revision.actor)
+            .bind(&revision.source)
+            .execute(&mut *tx)
+            .await?;
+        // What goes, goes first: a URL may move from one backend of a pool to another.
+        let (gone, stays): (Vec<&Change>, Vec<&Change>) =
+            revision.changes.iter().partition(|change| change.after.is_none());
+        for change in gone.into_iter().chain(stays) {
+            write_change(&mut tx, revision.revision, change).await?;
+        }
+        sqlx::query("UPDATE meta SET value = ? WHERE key = 'next_backend_id'")
+            .bind(next_backend.cast_signed())
+            .execute(&mut *tx)
+            .await?;
+        tx.commit().await?;
+        Ok(())
+    }
+
+    /// The newest revisions below `before`, newest first.
+    ///
+    /// # Errors
+    /// The database failed.
+    pub async fn revisions(&self, before: Option<u64>, limit: u32) -> Result<Vec<Revision>, StoreError> {
+        let mut tx = self.reader.begin().await?;
+        let rows = sqlx::query(
+            "SELECT revision, time_ms, actor, source FROM revisions WHERE revision < ? \
+             ORDER BY revision DESC LIMIT ?",
+        )
+        .bind(before.map_or(i64::MAX, u64::cast_signed))
+        .bind(limit)
+        .fetch_all(&mut *tx)
+        .await?;
+        let mut revisions = Vec::with_capacity(rows.len());
+        for row in &rows {
+            revisions.push(read_revision(&mut tx, row).await?);
+        }
+        Ok(revisions)
+    }
+
+    /// One revision, if there is such a one.
+    ///
+    /// # Errors
+    /// The database failed.
+    pub async fn revision(&self, revision: u64) -> Result<Option<Revision>, StoreError> {
+        let mut tx = self.reader.begin().await?;
+        let row = sqlx::query("SELECT revision, time_ms, actor, source FROM revisions WHERE revision = ?")
+            .bind(revision.cast_signed())
+            .fetch_optional(&mut *tx)
+            .await?;
+        match row {
+            Some(row) => Ok(Some(read_revision(&mut tx, &row).await?)),
+            None => Ok(None),
+        }
+    }
+
+    /// The pieces as they were at a revision: the current ones with every later change undone.
+    ///
+    /// # Errors
+    /// The database failed.
+    pub async fn resources_at(&self, mut resources: Resources, revision: u64) -> Result<Resources, StoreError> {
+        let rows = sqlx::query("SELECT kind, name, before FROM changes WHERE revision > ? ORDER BY revision DESC")
+            .bind(revision.cast_signed())
+            .fetch_all(&self.reader)
+            .await?;
+        for row in &rows {
+            let key = key(row)?;
+            match row.get::<Option<String>, _>(2) {
+                Some(before) => resources.insert(key, before),
+                None => resources.remove(&key),
+            };
+        }
+        Ok(resources)
+    }
+}
+
+async fn write_change(tx: &mut SqliteConnection, revision: u64, change: &Change) -> Result<(), StoreError> {
+    sqlx::query("INSERT INTO changes (revision, kind, name, before, after) VALUES (?, ?, ?, ?, ?)")
+        .bind(revision.cast_signed())
+        .bind(change.key.kind.to_string())
+        .bind(&change.key.name)
+        .bind(&change.before)
+        .bind(&change.after)
+        .execute(&mut *tx)
+        .await?;
+    let (put, delete) = match change.key.kind {
+        Kind::Settings => (
+            "INSERT INTO settings (id, spec) VALUES (iif(? = '', 1, 2), ?) ON CONFLICT DO UPDATE SET spec = excluded.spec",
+            "DELETE FROM settings WHERE ? = ''",
+        ),
+        Kind::Pool => (
+            "INSERT INTO pools (name, spec) VALUES (?, ?) ON CONFLICT (name) DO UPDATE SET spec = excluded.spec",
+            "DELETE FROM pools WHERE name = ?",
+        ),
+        Kind::Backend => (
+            "INSERT INTO backends (id, spec) VALUES (?, ?) ON CONFLICT (id) DO UPDATE SET spec = excluded.spec",
+            "DELETE FROM backends WHERE id = ?",
+        ),
+        Kind::Route => (
+            "INSERT INTO routes (name, spec) VALUES (?, ?) ON CONFLICT (name) DO UPDATE SET spec = excluded.spec",
+            "DELETE FROM routes WHERE name = ?",
+        ),
+    };
+    match &change.after {
+        Some(spec) => sqlx::query(put).bind(&change.key.name).bind(spec).execute(&mut *tx).await?,
+        None => sqlx::query(delete).bind(&change.key.name).execute(&mut *tx).await?,
+    };
+    Ok(())
+}
+
+async fn read_revision(tx: &mut SqliteConnection, row: &SqliteRow) -> Result<Revision, StoreError> {
+    let revision: i64 = row.get(0);
+    let rows = sqlx::query("SELECT kind, name, before, after FROM changes WHERE revision = ?")
+        .bind(revision)
+        .fetch_all(&mut *tx)
+        .await?;
+    let mut changes = rows
+        .iter()
+        .map(|row| Ok(Change { key: key(row)?, before: row.get(2), after: row.get(3) }))
+        .collect::<Result<Vec<_>, StoreError>>()?;
+    changes.sort_by(|a, b| a.key.cmp(&b.key));
+    Ok(Revision {
+        revision: revision.unsigned_abs(),
+        time_ms: row.get(1),
+        actor: row.get(2),
+        source: row.get(3),
+        changes,
+    })
+}
+
+fn key(row: &SqliteRow) -> Result<Key, StoreError> {
+    let kind: String = row.get(0);
+    let kind = kind.parse().map_err(|error| StoreError::Broken("resource", error))?;
+    Ok(Key { kind, name: row.get(1) })
+}
