@@ -10,6 +10,7 @@ use jiff::{SignedDuration, Timestamp, ToSpan as _, Zoned, tz::TimeZone};
 use weir_snapshot::{BackendUrl, Problems};
 
 use super::{
+    batch::MAX_AHEAD_MS,
     coverage::Coverage,
     fold::Counts,
     period::{self, Per, Span},
@@ -142,7 +143,8 @@ pub(super) async fn periods(
     per: Per,
     now: Timestamp,
 ) -> Result<Report, ReportError> {
-    let asked = Asked::read(store, query, per, now).await?;
+    let mut asked = Asked::read(store, query, per, now).await?;
+    asked.reach(1);
     let limit = if per == Per::Hour { MAX_HOURS } else { MAX_DAYS };
     let spans = asked.divided(per, limit)?;
     let mut traffic = store.traffic().await?;
@@ -171,7 +173,11 @@ pub(super) async fn periods(
 
 /// A whole range as one, to the minute.
 pub(super) async fn summary(store: &Store, query: &Query, now: Timestamp) -> Result<Summary, ReportError> {
-    let asked = Asked::read(store, query, Per::Day, now).await?;
+    let mut asked = Asked::read(store, query, Per::Day, now).await?;
+    let (from_ms, to_ms) = asked.span.millis();
+    let to = period::rfc3339(&asked.span.to);
+    // A node whose clock is ahead counts into minutes that have not begun here: they are of now, too.
+    asked.reach(MAX_AHEAD_MS);
     let hours = asked.divided(Per::Hour, MAX_HOURS)?;
     let mut traffic = store.traffic().await?;
     let coverage = Coverage::new(&traffic.runs().await?, &traffic.lost().await?);
@@ -191,18 +197,17 @@ pub(super) async fn summary(store: &Store, query: &Query, now: Timestamp) -> Res
         if requests > peak.as_ref().map_or(0, |peak| peak.requests) {
             peak = count();
         }
-        let (from_ms, to_ms) = hour.millis();
+        let (hour_from_ms, hour_to_ms) = hour.millis();
         if within == *hour
             && lowest.as_ref().is_none_or(|lowest| requests < lowest.requests)
-            && coverage.is_complete(from_ms, to_ms, now_ms)
+            && coverage.is_complete(hour_from_ms, hour_to_ms, now_ms)
         {
             lowest = count();
         }
     }
-    let (from_ms, to_ms) = asked.span.millis();
     Ok(Summary {
         from: period::rfc3339(&asked.span.from),
-        to: period::rfc3339(&asked.span.to),
+        to,
         requests: total.counts.requests,
         latency_ms: total.latency(),
         status: total.status,
@@ -211,10 +216,10 @@ pub(super) async fn summary(store: &Store, query: &Query, now: Timestamp) -> Res
         retries: total.counts.retries,
         peak,
         lowest,
-        complete: if to_ms < now_ms {
-            coverage.is_complete(from_ms, to_ms, now_ms)
-        } else {
+        complete: if asked.current {
             coverage.is_current(from_ms, now_ms)
+        } else {
+            coverage.is_complete(from_ms, to_ms, now_ms)
         },
     })
 }
@@ -222,6 +227,8 @@ pub(super) async fn summary(store: &Store, query: &Query, now: Timestamp) -> Res
 /// A query whose parameters were checked.
 struct Asked {
     span: Span,
+    /// The range goes up to now.
+    current: bool,
     filter: Filter,
 }
 
@@ -245,6 +252,7 @@ impl Asked {
         let from = time("from", &query.from, false);
         // What is yet to come has no counts.
         let to = to.unwrap_or_else(|| now.clone()).min(now.clone());
+        let current = to == now;
         let from = from.map_or_else(|| default_from(per, &to), Ok);
         let backends = match given(&query.backend) {
             None => None,
@@ -273,9 +281,18 @@ impl Asked {
         }
         let asked = Self {
             span: Span { from, to },
+            current,
             filter: Filter { route: given(&query.route), pool: given(&query.pool), backends },
         };
         problems.into_result(asked).map_err(ReportError::Invalid)
+    }
+
+    /// Moves the end of a range that goes up to now: the moment itself belongs to it.
+    fn reach(&mut self, ahead_ms: i64) {
+        if self.current {
+            let end = self.span.to.checked_add(SignedDuration::from_millis(ahead_ms));
+            self.span.to = end.unwrap_or_else(|_| self.span.to.clone());
+        }
     }
 
     fn divided(&self, per: Per, limit: usize) -> Result<Vec<Span>, ReportError> {

@@ -30,19 +30,19 @@ enum Format {
     Csv,
 }
 
-async fn hourly(State(stats): State<Stats>, given: Given) -> Result<Response, Response> {
+async fn hourly(State(stats): State<Stats>, given: Given) -> Result<Response, ReportError> {
     let (query, format) = read(given)?;
-    Ok(answer_report(&stats.hourly(&query).await.map_err(refuse)?, format))
+    Ok(answer_report(&stats.hourly(&query).await?, format))
 }
 
-async fn daily(State(stats): State<Stats>, given: Given) -> Result<Response, Response> {
+async fn daily(State(stats): State<Stats>, given: Given) -> Result<Response, ReportError> {
     let (query, format) = read(given)?;
-    Ok(answer_report(&stats.daily(&query).await.map_err(refuse)?, format))
+    Ok(answer_report(&stats.daily(&query).await?, format))
 }
 
-async fn summary(State(stats): State<Stats>, given: Given) -> Result<Response, Response> {
+async fn summary(State(stats): State<Stats>, given: Given) -> Result<Response, ReportError> {
     let (query, format) = read(given)?;
-    let summary = stats.summary(&query).await.map_err(refuse)?;
+    let summary = stats.summary(&query).await?;
     Ok(match format {
         Format::Json => Json(summary).into_response(),
         Format::Csv => csv(summary_csv(&summary)),
@@ -51,7 +51,7 @@ async fn summary(State(stats): State<Stats>, given: Given) -> Result<Response, R
 
 /// Reads the parameters. One that is unknown or given twice is a mistake: ignoring it would answer another question
 /// than the one that was asked.
-fn read(given: Given) -> Result<(Query, Format), Response> {
+fn read(given: Given) -> Result<(Query, Format), ReportError> {
     let mut problems = Problems::default();
     let mut query = Query::default();
     let mut format = Format::Json;
@@ -59,7 +59,7 @@ fn read(given: Given) -> Result<(Query, Format), Response> {
     let Parameters(given) = given.map_err(|error| {
         let mut problems = Problems::default();
         problems.add("", error.body_text());
-        refuse(ReportError::Invalid(problems))
+        ReportError::Invalid(problems)
     })?;
     for (name, value) in given {
         if seen.contains(&name) {
@@ -82,27 +82,29 @@ fn read(given: Given) -> Result<(Query, Format), Response> {
         }
         seen.push(name);
     }
-    problems.into_result((query, format)).map_err(|problems| refuse(ReportError::Invalid(problems)))
+    problems.into_result((query, format)).map_err(ReportError::Invalid)
 }
 
-fn refuse(error: ReportError) -> Response {
-    let (status, title, detail, problems) = match error {
-        ReportError::Invalid(problems) => {
-            (StatusCode::BAD_REQUEST, "invalid parameters", problems.to_string(), problems.0)
-        }
-        ReportError::Store(error) => {
-            tracing::error!(%error, "report failed");
-            (StatusCode::INTERNAL_SERVER_ERROR, "report failed", "see the log".to_owned(), Vec::new())
-        }
-    };
-    let body = serde_json::json!({
-        "type": "about:blank",
-        "title": title,
-        "status": status.as_u16(),
-        "detail": detail,
-        "errors": problems,
-    });
-    (status, [(header::CONTENT_TYPE, "application/problem+json")], body.to_string()).into_response()
+impl IntoResponse for ReportError {
+    fn into_response(self) -> Response {
+        let (status, title, detail, problems) = match self {
+            ReportError::Invalid(problems) => {
+                (StatusCode::BAD_REQUEST, "invalid parameters", problems.to_string(), problems.0)
+            }
+            ReportError::Store(error) => {
+                tracing::error!(%error, "report failed");
+                (StatusCode::INTERNAL_SERVER_ERROR, "report failed", "see the log".to_owned(), Vec::new())
+            }
+        };
+        let body = serde_json::json!({
+            "type": "about:blank",
+            "title": title,
+            "status": status.as_u16(),
+            "detail": detail,
+            "errors": problems,
+        });
+        (status, [(header::CONTENT_TYPE, "application/problem+json")], body.to_string()).into_response()
+    }
 }
 
 fn answer_report(report: &Report, format: Format) -> Response {

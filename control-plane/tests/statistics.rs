@@ -1,0 +1,371 @@
+//! The statistics from batch to report: whatever happens to batches on their way, every request counts once.
+
+#![allow(clippy::unwrap_used)]
+
+use std::sync::{
+    Arc,
+    atomic::{AtomicI64, Ordering},
+};
+
+use control_plane::{
+    api,
+    stats::{Query, Report, ReportError, Stats},
+    store::Store,
+};
+use hdrhistogram::{
+    Histogram,
+    serialization::{Serializer as _, V2Serializer},
+};
+use jiff::Timestamp;
+use proptest::prelude::*;
+use tonic::Code;
+use weir_proto::{FORMAT, v1};
+
+/// A database of its own, and a clock that the test sets.
+struct World {
+    folder: tempfile::TempDir,
+    store: Store,
+    stats: Stats,
+    now_ms: Arc<AtomicI64>,
+}
+
+fn ms(time: &str) -> i64 {
+    time.parse::<Timestamp>().unwrap().as_millisecond()
+}
+
+async fn open(folder: &tempfile::TempDir) -> Store {
+    Store::open(&format!("sqlite:{}", folder.path().join("weir.db").display())).await.unwrap()
+}
+
+fn start(store: &Store, now_ms: &Arc<AtomicI64>) -> Stats {
+    let now_ms = now_ms.clone();
+    Stats::start_at(store.clone(), Arc::new(move || now_ms.load(Ordering::Relaxed)))
+}
+
+impl World {
+    async fn new(now: &str) -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let store = open(&folder).await;
+        let now_ms = Arc::new(AtomicI64::new(ms(now)));
+        let stats = start(&store, &now_ms);
+        Self { folder, store, stats, now_ms }
+    }
+
+    /// Stops, and starts again from the file.
+    async fn restarted(self) -> Self {
+        self.stats.stop().await;
+        self.store.close().await;
+        let store = open(&self.folder).await;
+        let stats = start(&store, &self.now_ms);
+        Self { store, stats, ..self }
+    }
+
+    fn at(&self, now: &str) {
+        self.now_ms.store(ms(now), Ordering::Relaxed);
+    }
+
+    async fn requests(&self) -> u64 {
+        self.stats.summary(&Query::default()).await.unwrap().requests
+    }
+}
+
+fn row(time: &str, status: u32, latencies_us: &[u64]) -> v1::TrafficRow {
+    let mut histogram = Histogram::<u64>::new(2).unwrap();
+    for latency in latencies_us {
+        histogram.record(*latency).unwrap();
+    }
+    let mut latency = Vec::new();
+    V2Serializer::new().serialize(&histogram, &mut latency).unwrap();
+    v1::TrafficRow {
+        minute: u64::try_from(ms(time) / 60_000).unwrap(),
+        route: "default".into(),
+        pool: "default".into(),
+        backend: "b1".into(),
+        status,
+        requests: latencies_us.len() as u64,
+        bytes_in: 1,
+        bytes_out: 10,
+        retries: 0,
+        latency,
+        latency_max_us: latencies_us.iter().copied().max().unwrap_or(0),
+    }
+}
+
+fn batch(sequence: u64, sent_at: &str, rows: Vec<v1::TrafficRow>) -> v1::ReportRequest {
+    v1::ReportRequest {
+        format: FORMAT,
+        node_id: "node-1".into(),
+        boot_id: "boot-1".into(),
+        sequence,
+        rows,
+        sent_at_ms: u64::try_from(ms(sent_at)).unwrap(),
+        dropped_rows: 0,
+    }
+}
+
+const NOON: &str = "2026-11-21T12:00:00Z";
+
+#[tokio::test]
+async fn a_repeated_batch_is_acknowledged_and_counts_once() {
+    let world = World::new(NOON).await;
+    let sent = batch(1, NOON, vec![row(NOON, 200, &[1000, 2000])]);
+    assert!(!world.stats.ingest(sent.clone()).await.unwrap().duplicate);
+    let again = world.stats.ingest(sent.clone()).await.unwrap();
+    assert!(again.duplicate && again.sequence == 1);
+    assert_eq!(world.requests().await, 2);
+    // Also once it is folded, and from another life of the control plane.
+    assert!(world.stats.ingest(sent.clone()).await.unwrap().duplicate);
+    let world = world.restarted().await;
+    assert!(world.stats.ingest(sent).await.unwrap().duplicate);
+    assert_eq!(world.requests().await, 2);
+}
+
+#[tokio::test]
+async fn reordered_batches_all_count() {
+    let world = World::new(NOON).await;
+    for sequence in [3, 1, 5, 2, 4, 2] {
+        world.stats.ingest(batch(sequence, NOON, vec![row(NOON, 200, &[1000])])).await.unwrap();
+    }
+    assert_eq!(world.requests().await, 5);
+}
+
+#[tokio::test]
+async fn a_batch_of_another_boot_or_node_is_another_batch() {
+    let world = World::new(NOON).await;
+    for (node, boot) in [("a", "x"), ("a", "y"), ("b", "x")] {
+        let mut sent = batch(1, NOON, vec![row(NOON, 200, &[1000])]);
+        (sent.node_id, sent.boot_id) = (node.into(), boot.into());
+        assert!(!world.stats.ingest(sent).await.unwrap().duplicate);
+    }
+    assert_eq!(world.requests().await, 3);
+}
+
+#[tokio::test]
+async fn a_wrong_batch_is_refused_with_its_place_and_nothing_of_it_is_kept() {
+    let world = World::new(NOON).await;
+    let good = batch(1, NOON, vec![row(NOON, 200, &[1000]), row(NOON, 404, &[1000])]);
+    type Damage = fn(&mut v1::ReportRequest);
+    let cases: [(&str, Damage); 13] = [
+        ("format: version 9", |batch| batch.format = 9),
+        ("node_id: empty", |batch| batch.node_id.clear()),
+        ("boot_id: empty", |batch| batch.boot_id.clear()),
+        ("node_id: 300 bytes", |batch| batch.node_id = "n".repeat(300)),
+        ("sequence: 0", |batch| batch.sequence = 0),
+        ("sent_at_ms", |batch| batch.sent_at_ms = 1),
+        ("rows[1].minute", |batch| batch.rows[1].minute = u64::MAX),
+        ("rows[1].minute", |batch| batch.rows[1].minute += 6),
+        ("rows[1].status", |batch| batch.rows[1].status = 600),
+        ("rows[1].latency", |batch| batch.rows[1].latency.truncate(20)),
+        ("rows[1].latency: counts 1", |batch| batch.rows[1].requests = 2),
+        ("rows[1].bytes_out", |batch| batch.rows[1].bytes_out = u64::MAX),
+        ("rows[1].route", |batch| batch.rows[1].route = "r".repeat(300)),
+    ];
+    for (place, damage) in cases {
+        let mut bad = good.clone();
+        damage(&mut bad);
+        let refused = world.stats.ingest(bad).await.unwrap_err();
+        assert_eq!(refused.code(), Code::InvalidArgument, "{place}");
+        assert!(refused.message().starts_with(place), "{place}: {}", refused.message());
+    }
+    assert_eq!(world.requests().await, 0);
+    assert!(!world.stats.ingest(good).await.unwrap().duplicate);
+    assert_eq!(world.requests().await, 2);
+}
+
+#[tokio::test]
+async fn what_was_acknowledged_survives_a_restart_at_any_point() {
+    let mut world = World::new(NOON).await;
+    for sequence in 1..=30 {
+        world.stats.ingest(batch(sequence, NOON, vec![row(NOON, 200, &[1000])])).await.unwrap();
+        if sequence % 7 == 0 {
+            world = world.restarted().await;
+        }
+    }
+    assert_eq!(world.requests().await, 30);
+}
+
+#[tokio::test]
+async fn percentiles_of_merged_batches_are_within_one_percent() {
+    let world = World::new(NOON).await;
+    let latencies: Vec<u64> = (1..=10_000).map(|n| n * 37).collect();
+    for (sequence, part) in (1..).zip(latencies.chunks(999)) {
+        world.stats.ingest(batch(sequence, NOON, vec![row(NOON, 200, part)])).await.unwrap();
+    }
+    let latency = world.stats.summary(&Query::default()).await.unwrap().latency_ms;
+    for (found, exact) in [(latency.p50, 185.0), (latency.p90, 333.0), (latency.p99, 366.3)] {
+        assert!((found - exact).abs() <= exact * 0.01, "{found} is not {exact}");
+    }
+    assert!((latency.max - 370.0).abs() < f64::EPSILON);
+}
+
+fn traffic(report: &Report) -> Vec<(&str, u64)> {
+    let periods = report.periods.iter().filter(|period| period.requests > 0);
+    periods.map(|period| (period.start.as_str(), period.requests)).collect()
+}
+
+#[tokio::test]
+async fn days_and_hours_begin_where_the_time_zone_says() {
+    let world = World::new("2026-11-20T23:10:00Z").await;
+    // Before and after midnight in Kolkata (18:30 UTC), in Berlin (23:00 UTC) and in UTC.
+    let times =
+        ["2026-11-20T18:29:59Z", "2026-11-20T18:30:00Z", "2026-11-20T22:59:59Z", "2026-11-20T23:00:00Z"];
+    let rows = times.iter().map(|time| row(time, 200, &[1000])).collect();
+    world.stats.ingest(batch(1, "2026-11-20T23:10:00Z", rows)).await.unwrap();
+    world.at("2026-11-21T00:00:30Z");
+    let late = vec![row("2026-11-21T00:00:00Z", 200, &[1000])];
+    world.stats.ingest(batch(2, "2026-11-21T00:00:30Z", late)).await.unwrap();
+    let query = |tz: &str| Query { tz: Some(tz.into()), ..Query::default() };
+    let berlin = world.stats.daily(&query("Europe/Berlin")).await.unwrap();
+    assert_eq!(traffic(&berlin), [("2026-11-20T00:00:00+01:00", 3), ("2026-11-21T00:00:00+01:00", 2)]);
+    let kolkata = world.stats.daily(&query("Asia/Kolkata")).await.unwrap();
+    assert_eq!(traffic(&kolkata), [("2026-11-20T00:00:00+05:30", 1), ("2026-11-21T00:00:00+05:30", 4)]);
+    let utc = world.stats.daily(&Query::default()).await.unwrap();
+    assert_eq!(traffic(&utc), [("2026-11-20T00:00:00Z", 4), ("2026-11-21T00:00:00Z", 1)]);
+    assert_eq!(utc.periods.len(), 30);
+    let hourly = world.stats.hourly(&query("Asia/Kolkata")).await.unwrap();
+    assert_eq!(hourly.periods.len(), 24);
+    assert_eq!(traffic(&hourly)[1], ("2026-11-21T00:00:00+05:30", 1));
+}
+
+#[tokio::test]
+async fn an_hour_is_complete_when_it_is_over_and_reported_and_an_outage_is_not_the_lowest() {
+    let world = World::new("2026-11-21T06:00:00Z").await;
+    let ingest = async |sequence, time: &str, latencies: &[u64]| {
+        world.at(time);
+        world.stats.ingest(batch(sequence, time, vec![row(time, 200, latencies)])).await.unwrap();
+    };
+    ingest(1, "2026-11-21T06:00:00Z", &[1, 1, 1]).await;
+    ingest(2, "2026-11-21T07:00:00Z", &[1, 1]).await;
+    ingest(3, "2026-11-21T08:00:00Z", &[1, 1, 1, 1]).await;
+    // The batch of an hour is missing.
+    ingest(5, "2026-11-21T09:30:00Z", &[1]).await;
+    ingest(6, "2026-11-21T10:30:00Z", &[1]).await;
+    let query = Query { from: Some("2026-11-21T05:00:00Z".into()), ..Query::default() };
+    let complete = async || -> Vec<bool> {
+        let report = world.stats.hourly(&query).await.unwrap();
+        report.periods.iter().map(|period| period.complete).collect()
+    };
+    assert_eq!(complete().await, [false, true, true, false, false, false]);
+    let summary = world.stats.summary(&query).await.unwrap();
+    let lowest = summary.lowest.unwrap();
+    assert_eq!((lowest.start.as_str(), lowest.requests), ("2026-11-21T07:00:00Z", 2));
+    assert_eq!(summary.peak.unwrap().requests, 4);
+    assert!(!summary.complete);
+    // It comes after all.
+    let late = batch(4, "2026-11-21T09:00:00Z", Vec::new());
+    world.stats.ingest(late).await.unwrap();
+    assert_eq!(complete().await, [false, true, true, true, true, false]);
+}
+
+#[tokio::test]
+async fn filters_and_statuses_divide_the_same_total() {
+    let world = World::new(NOON).await;
+    let mut other = row(NOON, 502, &[5000]);
+    other.backend = "b2".into();
+    let rows = vec![row(NOON, 200, &[1000, 1000]), row(NOON, 404, &[1000]), other];
+    world.stats.ingest(batch(1, NOON, rows)).await.unwrap();
+    world.at("2026-11-21T12:00:30Z");
+    let of = async |query: Query| world.stats.summary(&query).await.unwrap();
+    let all = of(Query::default()).await;
+    assert_eq!(all.status.into_iter().collect::<Vec<_>>(), [(200, 2), (404, 1), (502, 1)]);
+    assert_eq!((all.requests, all.bytes_in, all.bytes_out), (4, 3, 30));
+    assert_eq!(of(Query { backend: Some("b1".into()), ..Query::default() }).await.requests, 3);
+    assert_eq!(of(Query { route: Some("none".into()), ..Query::default() }).await.requests, 0);
+}
+
+#[tokio::test]
+async fn every_wrong_parameter_is_named() {
+    let world = World::new(NOON).await;
+    let query = Query {
+        from: Some("yesterday".into()),
+        tz: Some("Europe/Nowhere".into()),
+        backend: Some("http://127.0.0.1:1".into()),
+        ..Query::default()
+    };
+    let Err(ReportError::Invalid(problems)) = world.stats.hourly(&query).await else { panic!("accepted") };
+    let mut names: Vec<_> = problems.0.iter().map(|problem| problem.path.as_str()).collect();
+    names.sort_unstable();
+    assert_eq!(names, ["backend", "from", "tz"]);
+    let reversed = Query { from: Some("-1h".into()), to: Some("-2h".into()), ..Query::default() };
+    assert!(matches!(world.stats.daily(&reversed).await, Err(ReportError::Invalid(_))));
+}
+
+#[tokio::test]
+async fn labels_beyond_the_cap_are_counted_as_other() {
+    let world = World::new(NOON).await;
+    let sent = |sequence, from: u32| {
+        let rows = (from..from + 6_000)
+            .map(|n| v1::TrafficRow { route: format!("r{n}"), ..row(NOON, 200, &[1000]) });
+        batch(sequence, NOON, rows.collect())
+    };
+    world.stats.ingest(sent(1, 0)).await.unwrap();
+    world.stats.ingest(sent(2, 6_000)).await.unwrap();
+    world.at("2026-11-21T12:00:30Z");
+    assert_eq!(world.requests().await, 12_000);
+    let other = Query { route: Some("_other".into()), ..Query::default() };
+    assert_eq!(world.stats.summary(&other).await.unwrap().requests, 2_000);
+}
+
+async fn get(stats: &Stats, path: &str) -> (u16, String, String) {
+    use http_body_util::BodyExt as _;
+    use tower::ServiceExt as _;
+    let request = http::Request::get(path).body(axum::body::Body::empty()).unwrap();
+    let answer = api::rest::reports::router(stats.clone()).oneshot(request).await.unwrap();
+    let kind = answer.headers()["content-type"].to_str().unwrap().to_owned();
+    let status = answer.status().as_u16();
+    let body = answer.into_body().collect().await.unwrap().to_bytes();
+    (status, kind, String::from_utf8(body.to_vec()).unwrap())
+}
+
+#[tokio::test]
+async fn rest_answers_json_csv_and_problems() {
+    let world = World::new(NOON).await;
+    world.stats.ingest(batch(1, NOON, vec![row(NOON, 200, &[1000, 2000])])).await.unwrap();
+    world.at("2026-11-21T12:00:30Z");
+    let (status, _, body) = get(&world.stats, "/reports/hourly").await;
+    let body: serde_json::Value = serde_json::from_str(&body).unwrap();
+    assert_eq!(status, 200);
+    let last = &body["periods"][23];
+    assert_eq!((&last["start"], &last["status"]["200"]), (&NOON.into(), &2.into()));
+    assert_eq!(last["complete"], false);
+    let (_, kind, body) = get(&world.stats, "/reports/summary?format=csv").await;
+    assert!(kind.starts_with("text/csv"));
+    let [head, values] = &body.lines().collect::<Vec<_>>()[..] else { panic!("{body}") };
+    assert!(head.starts_with("from,to,requests,") && head.ends_with(",status_200"), "{head}");
+    assert_eq!(head.split(',').count(), values.split(',').count());
+    let (status, kind, body) = get(&world.stats, "/reports/daily?tz=Mars&frm=x&format=xml").await;
+    assert_eq!((status, kind.as_str()), (400, "application/problem+json"));
+    assert!(body.contains("frm") && body.contains("xml"), "{body}");
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(16))]
+    #[test]
+    fn any_order_and_repetition_of_batches_gives_the_same_totals(
+        order in proptest::collection::vec(1u64..=12, 0..40).prop_map(|mut order| {
+            order.extend(1..=12);
+            order
+        }).prop_shuffle(),
+    ) {
+        let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
+        let total = runtime.block_on(async {
+            let world = World::new("2026-11-21T12:10:00Z").await;
+            let sent = order.iter().map(|sequence| {
+                let latencies = vec![*sequence * 100; usize::try_from(*sequence).unwrap()];
+                let time = format!("2026-11-21T12:0{}:00Z", sequence % 10);
+                world.stats.ingest(batch(*sequence, NOON, vec![row(&time, 200, &latencies)]))
+            });
+            // All at once: they share transactions.
+            for answer in futures_util::future::join_all(sent).await {
+                answer.unwrap();
+            }
+            let summary = world.stats.summary(&Query::default()).await.unwrap();
+            world.stats.stop().await;
+            summary
+        });
+        prop_assert_eq!(total.requests, 78);
+        prop_assert_eq!(total.status.get(&200).copied(), Some(78));
+        prop_assert_eq!((total.bytes_in, total.bytes_out), (12, 120));
+        prop_assert!((total.latency_ms.max - 1.2).abs() < f64::EPSILON);
+    }
+}
