@@ -13,6 +13,8 @@ use crate::store::stats::{Lost, Run};
 
 /// Silence between two boots of a node that counts as a restart.
 const RESTART_MS: i64 = 60_000;
+/// A node gathers the counts of its workers each second, so a batch may lack what ended just before it was made.
+const GATHER_MS: i64 = 5_000;
 /// How long a silent node is expected to come back.
 const EXPECTED_MS: i64 = 60 * 60_000;
 /// Nodes send a batch at least every ten seconds; so much silence up to now says nothing yet.
@@ -53,7 +55,7 @@ impl Coverage {
                 }
                 through = if through == i64::MAX { boot_through } else { through.max(boot_through) };
             }
-            coverage.miss(through, through.saturating_add(EXPECTED_MS));
+            coverage.miss(through - GATHER_MS, through.saturating_add(EXPECTED_MS));
         }
         coverage
     }
@@ -90,10 +92,10 @@ mod tests {
 
     #[test]
     fn a_reported_hour_is_complete_once_it_is_over_and_a_later_batch_came() {
-        let coverage = Coverage::new(&[run("a", 1, 9, 0, HOUR)], &[]);
+        let coverage = Coverage::new(&[run("a", 1, 9, 0, HOUR + GATHER_MS)], &[]);
         assert!(coverage.is_complete(0, HOUR, HOUR));
         assert!(!coverage.is_complete(0, HOUR, HOUR - 1));
-        assert!(!Coverage::new(&[run("a", 1, 9, 0, HOUR - 1)], &[]).is_complete(0, HOUR, HOUR));
+        assert!(!Coverage::new(&[run("a", 1, 9, 0, HOUR)], &[]).is_complete(0, HOUR, HOUR));
     }
 
     #[test]
@@ -102,7 +104,7 @@ mod tests {
         let coverage = Coverage::new(&runs, &[]);
         assert!(coverage.is_complete(0, HOUR, 9 * HOUR));
         assert!(!coverage.is_complete(HOUR, 2 * HOUR, 9 * HOUR));
-        assert!(coverage.is_complete(2 * HOUR, 3 * HOUR, 9 * HOUR));
+        assert!(coverage.is_complete(2 * HOUR, 3 * HOUR - GATHER_MS, 9 * HOUR));
     }
 
     #[test]
