@@ -97,7 +97,7 @@ pub(crate) struct Proxy {
     pub(crate) address: SocketAddr,
     child: Child,
     _folder: tempfile::TempDir,
-    _deaf: Option<(socket2::Socket, TcpStream)>,
+    _held: (socket2::Socket, Option<(socket2::Socket, TcpStream)>),
 }
 
 impl Drop for Proxy {
@@ -110,7 +110,9 @@ impl Drop for Proxy {
 impl Proxy {
     pub(crate) fn start(target: &Target, profile: Profile, backend: SocketAddr) -> anyhow::Result<Self> {
         let folder = tempfile::tempdir()?;
-        let refusing = free_port()?;
+        // Bound and not listening: nobody else gets the port, and the kernel refuses who connects.
+        let refuser = bound()?;
+        let refusing = refuser.local_addr()?.as_socket().context("an address of IPv4")?;
         let deaf = if profile == Profile::Deaf { Some(deaf()?) } else { None };
         let backends = match (profile, &deaf) {
             (Profile::Refusing, _) => vec![refusing],
@@ -124,7 +126,7 @@ impl Proxy {
             Target::Weir => weir(profile, &backends)?,
             _ => peer(*target, profile, &backends, folder.path())?,
         };
-        Ok(Self { address, child, _folder: folder, _deaf: deaf })
+        Ok(Self { address, child, _folder: folder, _held: (refuser, deaf) })
     }
 }
 
@@ -132,10 +134,15 @@ fn free_port() -> anyhow::Result<SocketAddr> {
     Ok(TcpListener::bind("127.0.0.1:0")?.local_addr()?)
 }
 
-/// A listener whose queue is full: the kernel drops what would connect.
-fn deaf() -> anyhow::Result<(socket2::Socket, TcpStream)> {
+fn bound() -> anyhow::Result<socket2::Socket> {
     let socket = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None)?;
     socket.bind(&SocketAddr::from(([127, 0, 0, 1], 0)).into())?;
+    Ok(socket)
+}
+
+/// A listener whose queue is full: the kernel drops what would connect.
+fn deaf() -> anyhow::Result<(socket2::Socket, TcpStream)> {
+    let socket = bound()?;
     socket.listen(0)?;
     let address = socket.local_addr()?.as_socket().context("an address of IPv4")?;
     let filler = TcpStream::connect(address)?;
@@ -173,9 +180,13 @@ fn weir(profile: Profile, backends: &[SocketAddr]) -> anyhow::Result<(Child, Soc
         .stderr(if std::env::var_os("WEIR_LOG").is_some() { Stdio::inherit() } else { Stdio::null() })
         .spawn()?;
     let output = child.stdout.take().context("the program's output")?;
+    let mut http = None;
+    // Both lines are read: who prints to a closed pipe dies of it.
     for line in BufReader::new(output).lines() {
-        if let Some(address) = line?.strip_prefix("http http://") {
-            return Ok((child, address.parse()?));
+        let line = line?;
+        http = line.strip_prefix("http http://").map(str::parse).or(http);
+        if let (Some(address), true) = (&http, line.starts_with("status ")) {
+            return Ok((child, address.clone()?));
         }
     }
     bail!("data-plane ended: {}", child.wait()?)
