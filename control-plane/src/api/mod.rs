@@ -2,10 +2,3 @@
 
 pub mod grpc;
 pub mod rest;
-
-/// What the handlers work with.
-#[derive(Clone)]
-pub struct AppState {
-    /// The statistics.
-    pub stats: crate::stats::Stats,
-}

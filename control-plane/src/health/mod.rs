@@ -89,7 +89,9 @@ impl Health {
     /// What is known of a backend: its state, and what the last probe found.
     pub fn of(&self, id: &str) -> (State, String) {
         let judges = self.0.judges.lock().unwrap_or_else(PoisonError::into_inner);
-        judges.get(id).map_or((State::Unknown, String::new()), |probed| (probed.judge.state(), probed.last_check.clone()))
+        judges.get(id).map_or((State::Unknown, String::new()), |probed| {
+            (probed.judge.state(), probed.last_check.clone())
+        })
     }
 
     /// Probes a backend now; what is found counts as any other probe. `None`: it is not one that is probed.

@@ -44,9 +44,15 @@ async fn ask(url: &BackendUrl, probe: &HealthProbe) -> Result<String, String> {
     }
 }
 
-async fn get(stream: TcpStream, url: &BackendUrl, path: &str, expect: &Expectation) -> Result<String, String> {
-    let (mut sender, connection) =
-        hyper::client::conn::http1::handshake(TokioIo::new(stream)).await.map_err(|error| error.to_string())?;
+async fn get(
+    stream: TcpStream,
+    url: &BackendUrl,
+    path: &str,
+    expect: &Expectation,
+) -> Result<String, String> {
+    let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream))
+        .await
+        .map_err(|error| error.to_string())?;
     let request = http::Request::get(path)
         .header(http::header::HOST, format!("{}:{}", url.host, url.port))
         .header(http::header::USER_AGENT, concat!("weir-health/", env!("CARGO_PKG_VERSION")))

@@ -128,7 +128,8 @@ impl Registry {
                 changed.borrow_and_update();
                 {
                     let nodes = self.lock();
-                    let mut waiting = nodes.values().filter(|node| node.connected && node.active_revision < revision);
+                    let mut waiting =
+                        nodes.values().filter(|node| node.connected && node.active_revision < revision);
                     match waiting.next() {
                         None => return true,
                         Some(node) if node.rejected_revision >= revision => return false,
@@ -157,7 +158,19 @@ impl Registry {
         let rejected = kept.rejected;
         let Introduction { id, boot, version, address, workers, labels, active_revision } = node;
         let (connected, since_ms) = (true, now_ms());
-        let node = Node { id, boot, version, address, workers, labels, active_revision, connected, since_ms, stream, ..kept };
+        let node = Node {
+            id,
+            boot,
+            version,
+            address,
+            workers,
+            labels,
+            active_revision,
+            connected,
+            since_ms,
+            stream,
+            ..kept
+        };
         nodes.insert(node.id.clone(), node);
         drop(nodes);
         self.tell();

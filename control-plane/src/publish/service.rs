@@ -59,13 +59,15 @@ impl Nodes for Publisher {
         tokio::spawn(async move {
             let greeting = tokio::time::timeout(std::time::Duration::from_secs(10), inbound.message());
             let ended = match greeting.await {
-                Ok(Ok(Some(v1::SubscribeRequest { message: Some(Message::Hello(hello)) }))) => match refuse(&hello) {
-                    None => this.serve(hello, inbound, &outbound).await,
-                    Some(status) => {
-                        tracing::warn!(node = %hello.node_id, reason = status.message(), "node refused");
-                        Err(status)
+                Ok(Ok(Some(v1::SubscribeRequest { message: Some(Message::Hello(hello)) }))) => {
+                    match refuse(&hello) {
+                        None => this.serve(hello, inbound, &outbound).await,
+                        Some(status) => {
+                            tracing::warn!(node = %hello.node_id, reason = status.message(), "node refused");
+                            Err(status)
+                        }
                     }
-                },
+                }
                 Ok(Ok(_)) => Err(Status::invalid_argument("the first message is not hello")),
                 Ok(Err(status)) => Err(status),
                 Err(_) => Err(Status::deadline_exceeded("no hello within 10s")),
@@ -78,7 +80,10 @@ impl Nodes for Publisher {
         Ok(Response::new(Box::pin(ReceiverStream::new(stream))))
     }
 
-    async fn report(&self, request: Request<v1::ReportRequest>) -> Result<Response<v1::ReportResponse>, Status> {
+    async fn report(
+        &self,
+        request: Request<v1::ReportRequest>,
+    ) -> Result<Response<v1::ReportResponse>, Status> {
         self.stats.ingest(request.into_inner()).await.map(Response::new)
     }
 }
@@ -169,7 +174,11 @@ impl Publisher {
                     self.registry.acknowledged(node, stream, ack.revision);
                     tracing::debug!(node, revision = ack.revision, "revision active");
                 }
-                Err(_) => tracing::warn!(node, revision = ack.revision, "acknowledgement of what is not open ignored"),
+                Err(_) => tracing::warn!(
+                    node,
+                    revision = ack.revision,
+                    "acknowledgement of what is not open ignored"
+                ),
             },
             Some(Message::Rejection(rejection)) => {
                 let revision = rejection.revision;

@@ -131,8 +131,11 @@ impl Session {
             states.iter().filter(|(id, _)| knows(id)).map(|(id, state)| (id.clone(), *state)).collect();
         let told = self.health.replace(now.clone());
         let Some(told) = told else { return Some((true, now)) };
-        let mut differs: health::States =
-            now.iter().filter(|(id, state)| told.get(*id) != Some(*state)).map(|(id, state)| (id.clone(), *state)).collect();
+        let mut differs: health::States = now
+            .iter()
+            .filter(|(id, state)| told.get(*id) != Some(*state))
+            .map(|(id, state)| (id.clone(), *state))
+            .collect();
         let forgotten = told.keys().filter(|id| !now.contains_key(*id) && knows(id));
         differs.extend(forgotten.map(|id| (id.clone(), health::State::Unknown)));
         (!differs.is_empty()).then_some((false, differs))
@@ -213,7 +216,9 @@ mod tests {
         use health::State::{Down, Unknown, Up};
         let now = Instant::now();
         let one = revision(1);
-        let states = |list: &[(&str, health::State)]| list.iter().map(|(id, state)| ((*id).to_owned(), *state)).collect();
+        let states = |list: &[(&str, health::State)]| {
+            list.iter().map(|(id, state)| ((*id).to_owned(), *state)).collect()
+        };
         let mut session = Session::new(0, "", &one, None);
         assert_eq!(session.health(&states(&[("b1", Up)])), None, "it knows no backend yet");
         sent(session.next(&one, now));

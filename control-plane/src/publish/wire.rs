@@ -63,7 +63,8 @@ pub(super) fn introduction(hello: &v1::Hello) -> Introduction {
 }
 
 pub(super) fn load(load: v1::Load) -> Load {
-    let active = load.backends.into_iter().map(|backend| (backend.backend_id, backend.active_requests)).collect();
+    let active =
+        load.backends.into_iter().map(|backend| (backend.backend_id, backend.active_requests)).collect();
     Load { connections: load.connections, requests: load.requests, dropped_rows: load.dropped_rows, active }
 }
 

@@ -43,15 +43,18 @@ impl Store {
         let mut tx = self.reader.begin().await?;
         let revision: i64 =
             sqlx::query("SELECT coalesce(max(revision), 0) FROM revisions").fetch_one(&mut *tx).await?.get(0);
-        let next_backend: i64 =
-            sqlx::query("SELECT value FROM meta WHERE key = 'next_backend_id'").fetch_one(&mut *tx).await?.get(0);
+        let next_backend: i64 = sqlx::query("SELECT value FROM meta WHERE key = 'next_backend_id'")
+            .fetch_one(&mut *tx)
+            .await?
+            .get(0);
         let rows = sqlx::query(
             "SELECT 'settings', '', spec FROM settings UNION ALL SELECT 'pool', name, spec FROM pools \
              UNION ALL SELECT 'backend', id, spec FROM backends UNION ALL SELECT 'route', name, spec FROM routes",
         )
         .fetch_all(&mut *tx)
         .await?;
-        let resources = rows.iter().map(|row| Ok((key(row)?, row.get(2)))).collect::<Result<_, StoreError>>()?;
+        let resources =
+            rows.iter().map(|row| Ok((key(row)?, row.get(2)))).collect::<Result<_, StoreError>>()?;
         Ok(Stored { revision: revision.unsigned_abs(), resources, next_backend: next_backend.unsigned_abs() })
     }
 
@@ -123,11 +126,16 @@ impl Store {
     ///
     /// # Errors
     /// The database failed.
-    pub async fn resources_at(&self, mut resources: Resources, revision: u64) -> Result<Resources, StoreError> {
-        let rows = sqlx::query("SELECT kind, name, before FROM changes WHERE revision > ? ORDER BY revision DESC")
-            .bind(revision.cast_signed())
-            .fetch_all(&self.reader)
-            .await?;
+    pub async fn resources_at(
+        &self,
+        mut resources: Resources,
+        revision: u64,
+    ) -> Result<Resources, StoreError> {
+        let rows =
+            sqlx::query("SELECT kind, name, before FROM changes WHERE revision > ? ORDER BY revision DESC")
+                .bind(revision.cast_signed())
+                .fetch_all(&self.reader)
+                .await?;
         for row in &rows {
             let key = key(row)?;
             match row.get::<Option<String>, _>(2) {

@@ -62,7 +62,10 @@ impl Store {
             .parse()
             .map_err(|error: sqlx::Error| StoreError::Name(database.to_owned(), error.to_string()))?;
         if database.contains(":memory:") || database.contains("mode=memory") {
-            return Err(StoreError::Name(database.to_owned(), "a database in memory would forget everything".into()));
+            return Err(StoreError::Name(
+                database.to_owned(),
+                "a database in memory would forget everything".into(),
+            ));
         }
         refuse_read_only(database, options.get_filename())?;
         let options = options
@@ -113,7 +116,8 @@ fn refuse_read_only(database: &str, path: &Path) -> Result<(), StoreError> {
 async fn refuse_foreign(database: &str, writer: &SqlitePool) -> Result<(), StoreError> {
     let open = |error: sqlx::Error| StoreError::Open(database.to_owned(), explain(&error));
     let id: i64 = sqlx::query("PRAGMA application_id").fetch_one(writer).await.map_err(open)?.get(0);
-    let tables: i64 = sqlx::query("SELECT count(*) FROM sqlite_master").fetch_one(writer).await.map_err(open)?.get(0);
+    let tables: i64 =
+        sqlx::query("SELECT count(*) FROM sqlite_master").fetch_one(writer).await.map_err(open)?.get(0);
     if tables > 0 && id != APPLICATION_ID {
         let why = "it is a SQLite database, but not one of Weir's";
         return Err(StoreError::Unusable(database.to_owned(), why.into()));
@@ -125,7 +129,9 @@ fn explain(error: &sqlx::Error) -> String {
     match error.as_database_error().and_then(|error| error.code()).as_deref() {
         Some("26") => "the file is not a SQLite database".into(),
         Some("8" | "264" | "520" | "776" | "1032" | "1288") => "the file or its folder is read-only".into(),
-        Some("14") => "the file cannot be opened; does its folder exist, and may this user write there?".into(),
+        Some("14") => {
+            "the file cannot be opened; does its folder exist, and may this user write there?".into()
+        }
         _ => error.to_string(),
     }
 }

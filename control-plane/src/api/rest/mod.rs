@@ -1,3 +1,76 @@
-//! REST: JSON over HTTP.
+//! REST: JSON over HTTP. Each handler reads, calls one use case, and writes.
 
+mod backends;
+mod body;
+mod config;
+mod observe;
+mod openapi;
+mod pools;
+mod problem;
 pub mod reports;
+
+use std::net::SocketAddr;
+
+use axum::{
+    Router,
+    extract::{ConnectInfo, FromRequestParts},
+    http::{StatusCode, request::Parts},
+    routing::{get, post},
+};
+use serde::Serialize;
+
+use self::problem::Refusal;
+use crate::app::{App, Author};
+
+/// All of REST.
+pub fn router(app: App) -> Router {
+    let reports = reports::router(app.stats().clone());
+    Router::new()
+        .route("/status", get(observe::status))
+        .route("/nodes", get(observe::nodes))
+        .route("/healthz", get(observe::healthz))
+        .route("/readyz", get(observe::readyz))
+        .route("/metrics", get(observe::metrics))
+        .route("/openapi.json", get(openapi::document))
+        .route("/backends", get(backends::list).post(backends::create).delete(backends::delete_by_url))
+        .route("/backends/{id}", get(backends::one).patch(backends::update).delete(backends::delete))
+        .route("/backends/{id}/check", post(backends::check))
+        .route("/pools", get(pools::list_pools))
+        .route("/pools/{name}", get(pools::pool).put(pools::put_pool).delete(pools::delete_pool))
+        .route("/routes", get(pools::list_routes))
+        .route("/routes/{name}", get(pools::route).put(pools::put_route).delete(pools::delete_route))
+        .route("/strategy", post(pools::set_strategy))
+        .route("/config", get(config::export).put(config::apply))
+        .route("/config/reload", post(config::reload))
+        .route("/revisions", get(config::revisions))
+        .route("/revisions/{n}", get(config::revision))
+        .route("/revisions/{n}/rollback", post(config::rollback))
+        .method_not_allowed_fallback(async || {
+            Refusal::new(
+                StatusCode::METHOD_NOT_ALLOWED,
+                "this path does not take this method; see /openapi.json",
+            )
+        })
+        .with_state(app)
+        .merge(reports)
+        .fallback(async || Refusal::new(StatusCode::NOT_FOUND, "there is no such path; see /openapi.json"))
+}
+
+/// A list as every list is answered.
+#[derive(Serialize)]
+struct Items<T> {
+    items: Vec<T>,
+}
+
+/// Who asks.
+struct Asking(Author);
+
+impl<S: Sync> FromRequestParts<S> for Asking {
+    type Rejection = std::convert::Infallible;
+
+    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Self::Rejection> {
+        let peer = parts.extensions.get::<ConnectInfo<SocketAddr>>().map(|peer| peer.0.ip().to_canonical());
+        let actor = peer.map_or_else(|| "anonymous".to_owned(), |peer| format!("anonymous@{peer}"));
+        Ok(Self(Author { actor, source: "rest" }))
+    }
+}

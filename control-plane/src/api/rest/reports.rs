@@ -101,7 +101,7 @@ impl IntoResponse for ReportError {
             "title": title,
             "status": status.as_u16(),
             "detail": detail,
-            "errors": problems,
+            "problems": problems,
         });
         (status, [(header::CONTENT_TYPE, "application/problem+json")], body.to_string()).into_response()
     }

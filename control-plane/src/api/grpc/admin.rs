@@ -1,0 +1,259 @@
+//! The service `Admin`: the same use cases as REST.
+
+use std::time::Duration;
+
+use tonic::{Code, Request, Response, Status};
+use weir_proto::v1::{self, admin_server};
+use weir_snapshot::{diff::describe, file};
+
+use crate::app::{App, AppError, Applied, ApplyOptions, Author, BackendInfo, Named, NodeInfo, rfc3339};
+
+/// Translates between gRPC and the use cases.
+#[derive(Clone)]
+pub struct Admin {
+    app: App,
+}
+
+impl Admin {
+    /// The service.
+    pub fn service(app: App) -> admin_server::AdminServer<Self> {
+        admin_server::AdminServer::new(Self { app }).max_decoding_message_size(file::MAX_BYTES)
+    }
+}
+
+fn author<T>(request: &Request<T>) -> Author {
+    let peer = request.remote_addr().map(|peer| peer.ip().to_canonical());
+    let actor = peer.map_or_else(|| "anonymous".to_owned(), |peer| format!("anonymous@{peer}"));
+    Author { actor, source: "grpc" }
+}
+
+fn refuse(error: AppError) -> Status {
+    let code = match &error {
+        AppError::Invalid(_) => Code::InvalidArgument,
+        AppError::NotFound(..) => Code::NotFound,
+        AppError::Conflict(_) => Code::FailedPrecondition,
+        AppError::Outdated { .. } => Code::Aborted,
+        AppError::Store(_) => Code::Internal,
+    };
+    Status::new(code, error.to_string())
+}
+
+fn backend(info: BackendInfo) -> v1::Backend {
+    v1::Backend {
+        id: info.id,
+        url: info.url,
+        pool: info.pool,
+        weight: info.weight,
+        state: info.state,
+        alive: info.alive,
+        health: info.health.to_owned(),
+        active_connections: info.active_connections,
+        last_check: info.last_check,
+    }
+}
+
+fn node(info: NodeInfo) -> v1::Node {
+    v1::Node {
+        id: info.id,
+        version: info.version,
+        address: info.address,
+        connected: info.connected,
+        since: info.since,
+        active_revision: info.active_revision,
+        connections: info.connections,
+        requests: info.requests,
+        rejection: weir_snapshot::Problems(info.rejection).to_string(),
+        rejected_revision: info.rejected_revision,
+        workers: info.workers,
+        dropped_rows: info.dropped_rows,
+        labels: info.labels.into_iter().collect(),
+    }
+}
+
+fn given(text: String) -> Option<String> {
+    (!text.is_empty()).then_some(text)
+}
+
+fn json<T: serde::Serialize>(value: &T) -> String {
+    serde_json::to_string(value).unwrap_or_default()
+}
+
+#[tonic::async_trait]
+impl admin_server::Admin for Admin {
+    async fn list_backends(
+        &self,
+        request: Request<v1::ListBackendsRequest>,
+    ) -> Result<Response<v1::ListBackendsResponse>, Status> {
+        let pool = given(request.into_inner().pool);
+        let backends = self.app.backends(pool.as_deref()).map_err(refuse)?;
+        Ok(Response::new(v1::ListBackendsResponse { backends: backends.into_iter().map(backend).collect() }))
+    }
+
+    async fn get_backend(
+        &self,
+        request: Request<v1::GetBackendRequest>,
+    ) -> Result<Response<v1::Backend>, Status> {
+        Ok(Response::new(backend(self.app.backend(&request.into_inner().id).map_err(refuse)?)))
+    }
+
+    async fn create_backend(
+        &self,
+        request: Request<v1::CreateBackendRequest>,
+    ) -> Result<Response<v1::Backend>, Status> {
+        let author = author(&request);
+        let v1::CreateBackendRequest { url, pool, weight } = request.into_inner();
+        let created = self.app.create_backend(&author, &url, given(pool).as_deref(), weight).await;
+        Ok(Response::new(backend(created.map_err(refuse)?)))
+    }
+
+    async fn update_backend(
+        &self,
+        request: Request<v1::UpdateBackendRequest>,
+    ) -> Result<Response<v1::Backend>, Status> {
+        let author = author(&request);
+        let v1::UpdateBackendRequest { id, weight, state } = request.into_inner();
+        let updated = self.app.update_backend(&author, &id, weight, state.as_deref()).await;
+        Ok(Response::new(backend(updated.map_err(refuse)?)))
+    }
+
+    async fn delete_backend(
+        &self,
+        request: Request<v1::DeleteBackendRequest>,
+    ) -> Result<Response<v1::DeleteBackendResponse>, Status> {
+        let author = author(&request);
+        let v1::DeleteBackendRequest { id, url, pool } = request.into_inner();
+        let named = match given(id) {
+            Some(id) => Named::Id(id),
+            None => Named::Url { url, pool: given(pool) },
+        };
+        let revision = self.app.delete_backend(&author, &named).await.map_err(refuse)?;
+        Ok(Response::new(v1::DeleteBackendResponse { revision }))
+    }
+
+    async fn check_backend(
+        &self,
+        request: Request<v1::CheckBackendRequest>,
+    ) -> Result<Response<v1::CheckBackendResponse>, Status> {
+        let found = self.app.check_backend(&request.into_inner().id).await.map_err(refuse)?;
+        let latency_ms = found.latency.as_secs_f64() * 1000.0;
+        Ok(Response::new(v1::CheckBackendResponse { ok: found.ok, detail: found.detail, latency_ms }))
+    }
+
+    async fn list_pools(
+        &self,
+        _: Request<v1::ListPoolsRequest>,
+    ) -> Result<Response<v1::ListPoolsResponse>, Status> {
+        let current = self.app.current();
+        let pool = |pool: &weir_snapshot::config::Pool| v1::Pool {
+            name: pool.name.clone(),
+            strategy: pool.strategy.to_string(),
+            spec_json: json(pool),
+        };
+        Ok(Response::new(v1::ListPoolsResponse { pools: current.config.pools.iter().map(pool).collect() }))
+    }
+
+    async fn list_routes(
+        &self,
+        _: Request<v1::ListRoutesRequest>,
+    ) -> Result<Response<v1::ListRoutesResponse>, Status> {
+        let current = self.app.current();
+        let route = |route: &weir_snapshot::config::Route| v1::Route {
+            name: route.name.clone(),
+            pool: route.pool.clone(),
+            spec_json: json(route),
+        };
+        Ok(Response::new(v1::ListRoutesResponse {
+            routes: current.config.routes.iter().map(route).collect(),
+        }))
+    }
+
+    async fn set_strategy(
+        &self,
+        request: Request<v1::SetStrategyRequest>,
+    ) -> Result<Response<v1::SetStrategyResponse>, Status> {
+        let author = author(&request);
+        let v1::SetStrategyRequest { pool, strategy } = request.into_inner();
+        let revision = self.app.set_strategy(&author, &pool, &strategy).await.map_err(refuse)?;
+        Ok(Response::new(v1::SetStrategyResponse { revision }))
+    }
+
+    async fn apply_config(
+        &self,
+        request: Request<v1::ApplyConfigRequest>,
+    ) -> Result<Response<v1::ApplyConfigResponse>, Status> {
+        let author = author(&request);
+        let v1::ApplyConfigRequest { config, dry_run, wait_ms, if_revision } = request.into_inner();
+        let options = ApplyOptions {
+            dry_run,
+            wait: (wait_ms > 0).then(|| Duration::from_millis(wait_ms.min(300_000).into())),
+            if_revision: (if_revision > 0).then_some(if_revision),
+        };
+        let Applied { revision, changes, rollout } =
+            self.app.apply(&author, &config, options).await.map_err(refuse)?;
+        match rollout {
+            Some(rollout) if !rollout.complete => {
+                let missing =
+                    rollout.rejected.iter().chain(&rollout.pending).cloned().collect::<Vec<_>>().join(", ");
+                Err(Status::deadline_exceeded(format!(
+                    "revision {revision} is stored, but not active on all nodes: {missing}"
+                )))
+            }
+            _ => Ok(Response::new(v1::ApplyConfigResponse { revision, changes })),
+        }
+    }
+
+    async fn get_config(
+        &self,
+        _: Request<v1::GetConfigRequest>,
+    ) -> Result<Response<v1::GetConfigResponse>, Status> {
+        let current = self.app.current();
+        let config = file::to_yaml(&current.config);
+        Ok(Response::new(v1::GetConfigResponse { revision: current.revision, config }))
+    }
+
+    async fn list_revisions(
+        &self,
+        request: Request<v1::ListRevisionsRequest>,
+    ) -> Result<Response<v1::ListRevisionsResponse>, Status> {
+        let v1::ListRevisionsRequest { page_size, before } = request.into_inner();
+        let limit = if page_size == 0 { 100 } else { page_size.min(1000) };
+        let found = self.app.revisions((before > 0).then_some(before), limit).await;
+        let revision = |revision: crate::store::Revision| v1::Revision {
+            revision: revision.revision,
+            time: rfc3339(revision.time_ms),
+            actor: revision.actor,
+            source: revision.source,
+            changes: revision.changes.iter().map(describe).collect(),
+        };
+        let found = found.map_err(|error| refuse(error.into()))?;
+        Ok(Response::new(v1::ListRevisionsResponse { revisions: found.into_iter().map(revision).collect() }))
+    }
+
+    async fn rollback(
+        &self,
+        request: Request<v1::RollbackRequest>,
+    ) -> Result<Response<v1::RollbackResponse>, Status> {
+        let author = author(&request);
+        let applied = self.app.rollback(&author, request.into_inner().revision).await.map_err(refuse)?;
+        Ok(Response::new(v1::RollbackResponse { revision: applied.revision, changes: applied.changes }))
+    }
+
+    async fn list_nodes(
+        &self,
+        _: Request<v1::ListNodesRequest>,
+    ) -> Result<Response<v1::ListNodesResponse>, Status> {
+        Ok(Response::new(v1::ListNodesResponse { nodes: self.app.nodes().into_iter().map(node).collect() }))
+    }
+
+    async fn get_status(
+        &self,
+        _: Request<v1::GetStatusRequest>,
+    ) -> Result<Response<v1::GetStatusResponse>, Status> {
+        let status = self.app.status().map_err(refuse)?;
+        Ok(Response::new(v1::GetStatusResponse {
+            revision: status.revision,
+            backends: status.backends.into_iter().map(backend).collect(),
+            nodes: status.nodes.into_iter().map(node).collect(),
+        }))
+    }
+}

@@ -1,0 +1,44 @@
+//! Request bodies: JSON whatever the content type says (`curl -d` says form), unknown fields refused by name.
+
+use axum::{body::Body, extract::Request, http::StatusCode};
+use serde::de::DeserializeOwned;
+use weir_snapshot::{Problem, Problems, file};
+
+use super::problem::Refusal;
+
+/// The largest body of a single object.
+const MAX_OBJECT: usize = 1 << 20;
+
+/// Reads a body whole, bounded.
+pub(super) async fn bytes(body: Body, max: usize) -> Result<Vec<u8>, Refusal> {
+    let bytes = axum::body::to_bytes(body, max).await.map_err(|_| {
+        Refusal::new(
+            StatusCode::PAYLOAD_TOO_LARGE,
+            format!("the body did not arrive whole, or is larger than {max} bytes"),
+        )
+    })?;
+    Ok(bytes.into())
+}
+
+/// Reads the configuration's text.
+pub(super) async fn text(request: Request) -> Result<String, Refusal> {
+    let bytes = bytes(request.into_body(), file::MAX_BYTES).await?;
+    String::from_utf8(bytes).map_err(|_| Refusal::new(StatusCode::BAD_REQUEST, "the body is not UTF-8"))
+}
+
+/// Reads one object.
+pub(super) async fn object<T: DeserializeOwned>(request: Request) -> Result<T, Refusal> {
+    let bytes = bytes(request.into_body(), MAX_OBJECT).await?;
+    let value: serde_json::Value = serde_json::from_slice(&bytes).map_err(|error| {
+        let line = u64::try_from(error.line()).ok();
+        Refusal::bad_request(
+            Problem { line, ..Problem::new("", format!("the body is not JSON: {error}")) }.into(),
+        )
+    })?;
+    let mut problems = Problems::default();
+    let read = file::read("", value, &mut problems);
+    match read {
+        Some(read) if problems.0.is_empty() => Ok(read),
+        _ => Err(Refusal::bad_request(problems)),
+    }
+}

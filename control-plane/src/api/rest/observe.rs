@@ -1,0 +1,82 @@
+//! What the fleet looks like now, for people and for monitoring.
+
+use axum::{
+    Json,
+    extract::State,
+    http::{StatusCode, header},
+    response::{IntoResponse, Response},
+};
+use prometheus_client::{
+    encoding::{EncodeLabelSet, text::encode},
+    metrics::{family::Family, gauge::Gauge},
+    registry::Registry,
+};
+
+use super::{Items, problem::Refusal};
+use crate::app::{App, NodeInfo, Status};
+
+pub(super) async fn status(State(app): State<App>) -> Result<Json<Status>, Refusal> {
+    Ok(Json(app.status()?))
+}
+
+pub(super) async fn nodes(State(app): State<App>) -> Json<Items<NodeInfo>> {
+    Json(Items { items: app.nodes() })
+}
+
+pub(super) async fn healthz() -> &'static str {
+    "ok\n"
+}
+
+/// Ready as soon as it answers: the database was opened and read before the port was.
+pub(super) async fn readyz() -> &'static str {
+    "ready\n"
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct BackendLabels {
+    backend: String,
+    pool: String,
+    url: String,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct NodeLabels {
+    node: String,
+}
+
+pub(super) async fn metrics(State(app): State<App>) -> Result<Response, Refusal> {
+    let Status { revision, backends, nodes } = app.status()?;
+    let mut registry = Registry::with_prefix("weir");
+    let number = |value: u64| i64::try_from(value).unwrap_or(i64::MAX);
+    let current = Gauge::<i64>::default();
+    current.set(number(revision));
+    registry.register("revision", "The current revision", current);
+    let up = Family::<BackendLabels, Gauge>::default();
+    let active = Family::<BackendLabels, Gauge>::default();
+    for backend in backends {
+        let labels = BackendLabels { backend: backend.id, pool: backend.pool, url: backend.url };
+        up.get_or_create(&labels).set(i64::from(backend.alive));
+        active.get_or_create(&labels).set(number(backend.active_connections));
+    }
+    registry.register("backend_up", "Whether the health checker has nothing against the backend", up);
+    registry.register("backend_active_requests", "Requests in flight over all nodes", active);
+    let families: [(&str, &str, fn(&NodeInfo) -> u64); 5] = [
+        ("node_connected", "Whether the node's stream is open", |node| u64::from(node.connected)),
+        ("node_revision", "The revision that the node runs", |node| node.active_revision),
+        ("node_connections", "Open client connections", |node| node.connections),
+        ("node_requests", "Requests answered since the node started", |node| node.requests),
+        ("node_dropped_rows", "Rows of counts that the node lost", |node| node.dropped_rows),
+    ];
+    for (name, help, value) in families {
+        let family = Family::<NodeLabels, Gauge>::default();
+        for node in &nodes {
+            family.get_or_create(&NodeLabels { node: node.id.clone() }).set(number(value(node)));
+        }
+        registry.register(name, help, family);
+    }
+    let mut text = String::new();
+    encode(&mut text, &registry)
+        .map_err(|_| Refusal::new(StatusCode::INTERNAL_SERVER_ERROR, "metrics cannot be written"))?;
+    let openmetrics = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+    Ok(([(header::CONTENT_TYPE, openmetrics)], text).into_response())
+}

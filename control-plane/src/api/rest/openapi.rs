@@ -1,0 +1,234 @@
+//! `GET /openapi.json`: every path, method, request and answer of REST, as OpenAPI 3.1.
+
+use axum::Json;
+use serde_json::{Map, Value, json};
+
+/// Path, method, what it does, schema of the request's body, status and schema of the answer.
+type Operation = (&'static str, &'static str, &'static str, Option<&'static str>, &'static str, &'static str);
+
+const OPERATIONS: &[Operation] = &[
+    ("/status", "get", "The revision, every backend and every node", None, "200", "Status"),
+    ("/nodes", "get", "Every node", None, "200", "NodeList"),
+    ("/backends", "get", "All backends, or those of ?pool", None, "200", "BackendList"),
+    (
+        "/backends",
+        "post",
+        "Adds a backend; without a pool to pool default",
+        Some("NewBackend"),
+        "201",
+        "Backend",
+    ),
+    ("/backends", "delete", "Removes a backend by its URL", Some("BackendByUrl"), "200", "Revised"),
+    ("/backends/{id}", "get", "One backend", None, "200", "Backend"),
+    ("/backends/{id}", "patch", "Changes weight or state", Some("BackendUpdate"), "200", "Backend"),
+    ("/backends/{id}", "delete", "Removes a backend", None, "200", "Revised"),
+    ("/backends/{id}/check", "post", "Probes a backend now", None, "200", "Finding"),
+    ("/pools", "get", "All pools", None, "200", "PoolList"),
+    ("/pools/{name}", "get", "One pool", None, "200", "Pool"),
+    ("/pools/{name}", "put", "Makes or replaces a pool", Some("Pool"), "200", "Pool"),
+    ("/pools/{name}", "delete", "Removes a pool that no route uses", None, "200", "Revised"),
+    ("/routes", "get", "All routes", None, "200", "RouteList"),
+    ("/routes/{name}", "get", "One route", None, "200", "Route"),
+    ("/routes/{name}", "put", "Makes or replaces a route", Some("Route"), "200", "Route"),
+    ("/routes/{name}", "delete", "Removes a route", None, "200", "Revised"),
+    ("/strategy", "post", "Changes a pool's strategy", Some("SetStrategy"), "200", "Revised"),
+    ("/config", "get", "The whole configuration, YAML, or JSON by Accept", None, "200", "Config"),
+    (
+        "/config",
+        "put",
+        "Replaces the configuration; ?dry_run=true only says what would change, ?wait=5s waits for the nodes",
+        Some("Config"),
+        "200",
+        "Applied",
+    ),
+    ("/config/reload", "post", "Reads the file given at start again", None, "200", "Applied"),
+    ("/revisions", "get", "The newest revisions; ?before and ?limit", None, "200", "RevisionList"),
+    ("/revisions/{n}", "get", "One revision with its difference", None, "200", "RevisionInfo"),
+    (
+        "/revisions/{n}/rollback",
+        "post",
+        "Makes the content of a revision current, as a new one",
+        None,
+        "200",
+        "Applied",
+    ),
+    ("/reports/hourly", "get", "Requests hour by hour", None, "200", "Report"),
+    ("/reports/daily", "get", "Requests day by day", None, "200", "Report"),
+    ("/reports/summary", "get", "A range as one, with peak and lowest hour", None, "200", "Summary"),
+    ("/healthz", "get", "Liveness", None, "200", "Text"),
+    ("/readyz", "get", "Readiness", None, "200", "Text"),
+    ("/metrics", "get", "Prometheus metrics", None, "200", "Text"),
+];
+
+const REPORT_PARAMETERS: &[(&str, &str)] = &[
+    ("from", "RFC 3339 or a date"),
+    ("to", "RFC 3339 or a date"),
+    ("route", "Only this route"),
+    ("pool", "Only this pool"),
+    ("backend", "Only this backend, by id or URL"),
+    ("tz", "IANA time zone, UTC when absent"),
+    ("format", "json or csv"),
+];
+
+/// The document.
+pub(super) async fn document() -> Json<Value> {
+    let mut paths = Map::new();
+    for (path, method, summary, body, status, answer) in OPERATIONS {
+        let mut operation = json!({
+            "summary": summary,
+            "parameters": parameters(path),
+            "responses": {
+                *status: { "description": summary, "content": content(answer) },
+                "default": {
+                    "description": "An error, with every mistake listed",
+                    "content": { "application/problem+json": { "schema": { "$ref": "#/components/schemas/Problem" } } },
+                },
+            },
+        });
+        if let Some(body) = body {
+            operation["requestBody"] = json!({ "required": true, "content": content(body) });
+        }
+        let entry = paths.entry(*path).or_insert_with(|| json!({}));
+        entry[*method] = operation;
+    }
+    Json(json!({
+        "openapi": "3.1.0",
+        "info": { "title": "Weir admin API", "version": env!("CARGO_PKG_VERSION") },
+        "paths": paths,
+        "components": { "schemas": schemas() },
+    }))
+}
+
+fn content(schema: &str) -> Value {
+    let kind = if schema == "Text" { "text/plain" } else { "application/json" };
+    json!({ kind: { "schema": { "$ref": format!("#/components/schemas/{schema}") } } })
+}
+
+fn parameters(path: &str) -> Value {
+    let in_path = path.split('/').filter_map(|part| part.strip_prefix('{')?.strip_suffix('}'));
+    let mut parameters: Vec<Value> = in_path
+        .map(|name| json!({ "name": name, "in": "path", "required": true, "schema": { "type": "string" } }))
+        .collect();
+    let query = |name: &str, description: &str| json!({ "name": name, "in": "query", "description": description, "schema": { "type": "string" } });
+    match path {
+        path if path.starts_with("/reports/") => {
+            parameters.extend(REPORT_PARAMETERS.iter().map(|(name, description)| query(name, description)));
+        }
+        "/backends" => parameters.push(query("pool", "Only this pool (GET)")),
+        "/config" => {
+            parameters.push(query("dry_run", "true: only say what would change (PUT)"));
+            parameters.push(query("wait", "Wait so long for the nodes, such as 5s (PUT)"));
+        }
+        "/revisions" => {
+            parameters.push(query("before", "Only revisions below this one"));
+            parameters.push(query("limit", "At most so many, 100 when absent"));
+        }
+        _ => {}
+    }
+    parameters.into()
+}
+
+fn object(properties: &[(&str, Value)], required: &[&str]) -> Value {
+    let properties: Map<String, Value> =
+        properties.iter().map(|(name, schema)| ((*name).to_owned(), schema.clone())).collect();
+    json!({ "type": "object", "properties": properties, "required": required })
+}
+
+fn schemas() -> Value {
+    let text = || json!({ "type": "string" });
+    let number = || json!({ "type": "integer" });
+    let truth = || json!({ "type": "boolean" });
+    let of = |name: &str| json!({ "$ref": format!("#/components/schemas/{name}") });
+    let many = |name: &str| json!({ "type": "array", "items": of(name) });
+    let list = |name: &str| object(&[("items", many(name))], &["items"]);
+    let texts = || json!({ "type": "array", "items": text() });
+    let counts = || json!({ "type": "object", "additionalProperties": number() });
+    let weight = json!({ "type": "integer", "minimum": 1, "maximum": weir_snapshot::Weight::MAX });
+    let state = json!({ "type": "string", "enum": ["active", "draining", "disabled"] });
+    let strategies = weir_snapshot::config::Strategy::ALL.map(|(_, name)| name);
+    let strategy = json!({ "type": "string", "enum": strategies });
+    let traffic = || {
+        vec![
+            ("requests", number()),
+            ("status", counts()),
+            ("bytes_in", number()),
+            ("bytes_out", number()),
+            ("latency_ms", of("Latency")),
+            ("retries", number()),
+            ("complete", truth()),
+        ]
+    };
+    let mut period = traffic();
+    period.push(("start", text()));
+    let mut summary = traffic();
+    summary.extend([
+        ("from", text()),
+        ("to", text()),
+        ("peak", of("PeriodCount")),
+        ("lowest", of("PeriodCount")),
+    ]);
+    let problem = object(&[("path", text()), ("message", text()), ("line", number())], &["path", "message"]);
+    let duration = || json!({ "type": "string", "examples": ["10s", "5m"] });
+    json!({
+        "Text": { "type": "string" },
+        "Problem": object(
+            &[("type", text()), ("title", text()), ("status", number()), ("detail", text()),
+              ("problems", json!({ "type": "array", "items": problem }))],
+            &["title", "status", "detail", "problems"]),
+        "Revised": object(&[("revision", number())], &["revision"]),
+        "NewBackend": object(&[("url", text()), ("pool", text()), ("weight", weight.clone())], &["url"]),
+        "BackendByUrl": object(&[("url", text()), ("pool", text())], &["url"]),
+        "BackendUpdate": object(&[("weight", weight.clone()), ("state", state.clone())], &[]),
+        "Backend": object(
+            &[("id", text()), ("url", text()), ("pool", text()), ("weight", weight.clone()), ("state", state.clone()),
+              ("alive", truth()), ("health", json!({ "type": "string", "enum": ["unknown", "up", "down"] })),
+              ("active_connections", number()), ("last_check", text())],
+            &["id", "url", "pool", "weight", "state", "alive", "active_connections"]),
+        "BackendList": list("Backend"),
+        "Finding": object(&[("ok", truth()), ("detail", text()), ("latency_ms", json!({ "type": "number" }))], &["ok", "detail"]),
+        "Node": object(
+            &[("id", text()), ("version", text()), ("address", text()), ("workers", number()), ("connected", truth()),
+              ("since", text()), ("active_revision", number()), ("connections", number()), ("requests", number()),
+              ("dropped_rows", number()), ("rejected_revision", number())],
+            &["id", "connected", "active_revision"]),
+        "NodeList": list("Node"),
+        "Status": object(&[("revision", number()), ("backends", many("Backend")), ("nodes", many("Node"))], &["revision", "backends", "nodes"]),
+        "ConfigBackend": object(&[("url", text()), ("weight", weight), ("state", state)], &["url"]),
+        "HealthCheck": object(
+            &[("type", json!({ "type": "string", "enum": ["http", "tcp", "none"] })), ("path", text()),
+              ("interval", duration()), ("timeout", duration()), ("rise", number()), ("fall", number()), ("expect_status", text())], &[]),
+        "Timeouts": object(&[("connect", duration()), ("response", duration()), ("idle", duration())], &[]),
+        "Pool": object(
+            &[("name", text()), ("strategy", strategy.clone()), ("health_check", of("HealthCheck")),
+              ("timeouts", of("Timeouts")), ("backends", many("ConfigBackend"))], &[]),
+        "PoolList": list("Pool"),
+        "Route": object(&[("name", text()), ("pool", text())], &["pool"]),
+        "RouteList": list("Route"),
+        "SetStrategy": object(&[("pool", text()), ("strategy", strategy)], &["pool", "strategy"]),
+        "Config": object(&[("settings", json!({ "type": "object" })), ("pools", many("Pool")), ("routes", many("Route"))], &[]),
+        "Applied": object(&[("revision", number()), ("changes", texts()), ("active", truth()), ("nodes", json!({ "type": "object" }))], &["revision", "changes"]),
+        "RevisionInfo": object(&[("revision", number()), ("time", text()), ("actor", text()), ("source", text()), ("changes", texts())], &["revision", "time", "actor", "source", "changes"]),
+        "RevisionList": list("RevisionInfo"),
+        "Latency": object(&["p50", "p90", "p99", "max"].map(|name| (name, json!({ "type": "number" }))), &[]),
+        "PeriodCount": object(&[("start", text()), ("requests", number())], &["start", "requests"]),
+        "Period": object(&period, &["start", "requests"]),
+        "Report": object(&[("from", text()), ("to", text()), ("periods", many("Period"))], &["from", "to", "periods"]),
+        "Summary": object(&summary, &["requests"]),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn every_reference_leads_somewhere() {
+        let Json(document) = document().await;
+        let text = document.to_string();
+        for reference in text.split("#/components/schemas/").skip(1) {
+            let name: String = reference.chars().take_while(char::is_ascii_alphabetic).collect();
+            assert!(document["components"]["schemas"].get(&name).is_some(), "{name}");
+        }
+        assert!(document["paths"].as_object().unwrap().len() > 20);
+    }
+}

@@ -1,0 +1,113 @@
+//! `/pools`, `/routes` and `/strategy`.
+
+use axum::{
+    Json,
+    extract::{Path, Request, State},
+    http::StatusCode,
+};
+use serde::Deserialize;
+use serde_json::{Value, json};
+use weir_snapshot::{
+    Problem,
+    config::{Pool, Route},
+};
+
+use super::{Asking, Items, body, problem::Refusal};
+use crate::app::{App, AppError};
+
+pub(super) async fn list_pools(State(app): State<App>) -> Json<Items<Pool>> {
+    Json(Items { items: app.current().config.pools.clone() })
+}
+
+pub(super) async fn pool(State(app): State<App>, Path(name): Path<String>) -> Result<Json<Pool>, Refusal> {
+    let current = app.current();
+    let pool = current.config.pools.iter().find(|pool| pool.name == name).cloned();
+    Ok(Json(pool.ok_or_else(|| AppError::not_found("pool", &name))?))
+}
+
+pub(super) async fn put_pool(
+    State(app): State<App>,
+    Asking(author): Asking,
+    Path(name): Path<String>,
+    request: Request,
+) -> Result<(StatusCode, Json<Pool>), Refusal> {
+    let pool: Pool = body::object(named(request, &name).await?).await?;
+    let created = app.put_pool(&author, pool).await?;
+    Ok((created_or_ok(created), self::pool(State(app), Path(name)).await?))
+}
+
+pub(super) async fn delete_pool(
+    State(app): State<App>,
+    Asking(author): Asking,
+    Path(name): Path<String>,
+) -> Result<Json<Value>, Refusal> {
+    Ok(Json(json!({ "revision": app.delete_pool(&author, &name).await? })))
+}
+
+pub(super) async fn list_routes(State(app): State<App>) -> Json<Items<Route>> {
+    Json(Items { items: app.current().config.routes.clone() })
+}
+
+pub(super) async fn route(State(app): State<App>, Path(name): Path<String>) -> Result<Json<Route>, Refusal> {
+    let current = app.current();
+    let route = current.config.routes.iter().find(|route| route.name == name).cloned();
+    Ok(Json(route.ok_or_else(|| AppError::not_found("route", &name))?))
+}
+
+pub(super) async fn put_route(
+    State(app): State<App>,
+    Asking(author): Asking,
+    Path(name): Path<String>,
+    request: Request,
+) -> Result<(StatusCode, Json<Route>), Refusal> {
+    let route: Route = body::object(named(request, &name).await?).await?;
+    let created = app.put_route(&author, route).await?;
+    Ok((created_or_ok(created), self::route(State(app), Path(name)).await?))
+}
+
+pub(super) async fn delete_route(
+    State(app): State<App>,
+    Asking(author): Asking,
+    Path(name): Path<String>,
+) -> Result<Json<Value>, Refusal> {
+    Ok(Json(json!({ "revision": app.delete_route(&author, &name).await? })))
+}
+
+#[derive(Deserialize)]
+struct SetStrategy {
+    pool: String,
+    strategy: String,
+}
+
+pub(super) async fn set_strategy(
+    State(app): State<App>,
+    Asking(author): Asking,
+    request: Request,
+) -> Result<Json<Value>, Refusal> {
+    let SetStrategy { pool, strategy } = body::object(request).await?;
+    let revision = app.set_strategy(&author, &pool, &strategy).await?;
+    Ok(Json(json!({ "revision": revision, "pool": pool, "strategy": strategy })))
+}
+
+fn created_or_ok(created: bool) -> StatusCode {
+    if created { StatusCode::CREATED } else { StatusCode::OK }
+}
+
+/// The object's name is in the path: the body may leave it out, and must not contradict it.
+async fn named(request: Request, name: &str) -> Result<Request, Refusal> {
+    let (parts, body) = request.into_parts();
+    let bytes = body::bytes(body, 1 << 20).await?;
+    let bytes = match serde_json::from_slice::<Value>(&bytes) {
+        Ok(Value::Object(mut object)) => {
+            let given = object.entry("name").or_insert_with(|| name.into());
+            if given != name {
+                let message = format!("the body names {given}, the path {name:?}");
+                return Err(Refusal::bad_request(Problem::new("name", message).into()));
+            }
+            Value::Object(object).to_string().into_bytes()
+        }
+        // What it is instead is said where it is read.
+        _ => bytes,
+    };
+    Ok(Request::from_parts(parts, bytes.into()))
+}

@@ -1,0 +1,166 @@
+//! Backends: add, change, remove, probe.
+
+use weir_snapshot::{
+    BackendUrl,
+    config::{Backend, BackendState, Config},
+};
+
+use super::{App, AppError, Author, BackendInfo};
+use crate::health::Finding;
+
+/// The pool that is meant when none is named.
+const DEFAULT_POOL: &str = "default";
+
+/// How a caller names a backend.
+#[derive(Debug, Clone)]
+pub enum Named {
+    /// By its id.
+    Id(String),
+    /// By its URL, and its pool where the URL stands in several.
+    Url {
+        /// In any spelling.
+        url: String,
+        /// Its pool.
+        pool: Option<String>,
+    },
+}
+
+impl App {
+    /// Adds a backend.
+    ///
+    /// # Errors
+    /// The URL or weight is wrong, the pool does not exist, or has that backend already.
+    pub async fn create_backend(
+        &self,
+        author: &Author,
+        url: &str,
+        pool: Option<&str>,
+        weight: Option<u32>,
+    ) -> Result<BackendInfo, AppError> {
+        let parsed: BackendUrl = url.parse().map_err(|error: String| AppError::invalid("url", error))?;
+        let pool = pool.unwrap_or(DEFAULT_POOL);
+        let weight = check_weight(weight.unwrap_or(1))?;
+        let changed = self.change(author, |config| {
+            let found = config.pools.iter_mut().find(|one| one.name == pool);
+            let found = found.ok_or_else(|| AppError::invalid("pool", format!("unknown pool {pool:?}")))?;
+            if found.backends.iter().any(|backend| is_at(backend, &parsed)) {
+                return Err(AppError::Conflict(format!("backend {parsed} is already in pool {pool:?}")));
+            }
+            found.backends.push(Backend {
+                id: String::new(),
+                url: parsed.to_string(),
+                weight,
+                state: BackendState::Active,
+            });
+            Ok(())
+        });
+        changed.await?;
+        let current = self.current();
+        let backends =
+            current.config.pools.iter().filter(|one| one.name == pool).flat_map(|pool| &pool.backends);
+        let id =
+            backends.into_iter().find(|backend| is_at(backend, &parsed)).map(|backend| backend.id.clone());
+        // Somebody may have removed it again in this moment.
+        self.backend(&id.ok_or_else(|| AppError::not_found("backend", url))?)
+    }
+
+    /// Changes a backend's weight or state.
+    ///
+    /// # Errors
+    /// No such backend, or a wrong value.
+    pub async fn update_backend(
+        &self,
+        author: &Author,
+        id: &str,
+        weight: Option<u32>,
+        state: Option<&str>,
+    ) -> Result<BackendInfo, AppError> {
+        let weight = weight.map(check_weight).transpose()?;
+        let state = state
+            .map(|state| state.parse::<BackendState>().map_err(|error| AppError::invalid("state", error)))
+            .transpose()?;
+        let changed = self.change(author, |config| {
+            let backend =
+                config.pools.iter_mut().flat_map(|pool| &mut pool.backends).find(|backend| backend.id == id);
+            let backend = backend.ok_or_else(|| AppError::not_found("backend", id))?;
+            backend.weight = weight.unwrap_or(backend.weight);
+            backend.state = state.unwrap_or(backend.state);
+            Ok(())
+        });
+        changed.await?;
+        self.backend(id)
+    }
+
+    /// Removes a backend.
+    ///
+    /// # Errors
+    /// No such backend, or its URL stands in several pools and none is named.
+    pub async fn delete_backend(&self, author: &Author, named: &Named) -> Result<u64, AppError> {
+        let changed = self.change(author, |config| {
+            let id = find(config, named)?;
+            config.pools.iter_mut().for_each(|pool| pool.backends.retain(|backend| backend.id != id));
+            Ok(())
+        });
+        Ok(changed.await?.revision)
+    }
+
+    /// Probes a backend now.
+    ///
+    /// # Errors
+    /// No such backend, or one that is not probed.
+    pub async fn check_backend(&self, id: &str) -> Result<Finding, AppError> {
+        self.backend(id)?;
+        self.0.health.check(id).await.ok_or_else(|| {
+            AppError::Conflict(format!(
+                "backend {id:?} is not probed: it is disabled, or its pool has no health check"
+            ))
+        })
+    }
+}
+
+fn check_weight(weight: u32) -> Result<u32, AppError> {
+    let max = weir_snapshot::Weight::MAX;
+    match weir_snapshot::Weight::new(weight) {
+        Some(weight) => Ok(weight.get()),
+        None => Err(AppError::invalid(
+            "weight",
+            format!("weight {weight} is out of bounds (1 to {max}); to take a backend out, disable it"),
+        )),
+    }
+}
+
+fn is_at(backend: &Backend, url: &BackendUrl) -> bool {
+    backend.url.parse::<BackendUrl>().as_ref() == Ok(url)
+}
+
+fn find(config: &Config, named: &Named) -> Result<String, AppError> {
+    let all =
+        || config.pools.iter().flat_map(|pool| pool.backends.iter().map(move |backend| (pool, backend)));
+    match named {
+        Named::Id(id) => {
+            let found = all().find(|(_, backend)| backend.id == *id);
+            found.map(|(_, backend)| backend.id.clone()).ok_or_else(|| AppError::not_found("backend", id))
+        }
+        Named::Url { url, pool } => {
+            let parsed: BackendUrl = url.parse().map_err(|error: String| AppError::invalid("url", error))?;
+            if let Some(pool) = pool
+                && !config.pools.iter().any(|one| one.name == *pool)
+            {
+                return Err(AppError::invalid("pool", format!("unknown pool {pool:?}")));
+            }
+            let wanted = |name: &str| pool.as_deref().is_none_or(|pool| pool == name);
+            let found: Vec<_> =
+                all().filter(|(pool, backend)| wanted(&pool.name) && is_at(backend, &parsed)).collect();
+            match found.as_slice() {
+                [] => Err(AppError::not_found("backend", url)),
+                [(_, backend)] => Ok(backend.id.clone()),
+                several => {
+                    let pools: Vec<&str> = several.iter().map(|(pool, _)| pool.name.as_str()).collect();
+                    let message =
+                        format!("backend {parsed} is in several pools ({}); name one", pools.join(", "));
+                    Err(AppError::Conflict(message))
+                }
+            }
+        }
+    }
+}

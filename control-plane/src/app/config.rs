@@ -1,0 +1,162 @@
+//! The configuration as a whole: read it, replace it, take it back, wait until the nodes run it.
+
+use std::time::Duration;
+
+use weir_snapshot::{
+    BackendUrl, Config, Problems,
+    config::Backend,
+    diff::{describe, diff},
+    file,
+    resource::{from_resources, to_resources},
+};
+
+use super::{App, AppError, Author};
+
+/// What replacing the configuration came to.
+#[derive(Debug)]
+pub struct Applied {
+    /// The revision that is current now; in a dry run the one that was compared with.
+    pub revision: u64,
+    /// What changed, or would change, in words.
+    pub changes: Vec<String>,
+    /// What the nodes made of it, where that was awaited.
+    pub rollout: Option<Rollout>,
+}
+
+/// How far the connected nodes have come.
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
+pub struct Rollout {
+    /// Every connected node runs it.
+    pub complete: bool,
+    /// Nodes that run it.
+    pub active: Vec<String>,
+    /// Nodes that do not yet.
+    pub pending: Vec<String>,
+    /// Nodes that refused it, and why.
+    pub rejected: Vec<String>,
+}
+
+/// What replacing the configuration asks for.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct ApplyOptions {
+    /// Only say what would change.
+    pub dry_run: bool,
+    /// Wait so long for the nodes.
+    pub wait: Option<Duration>,
+    /// Refuse unless this is the current revision.
+    pub if_revision: Option<u64>,
+}
+
+/// Gives backends of a new list the ids that the same URLs had in the old one.
+pub(super) fn keep_ids(old: &[Backend], new: &mut [Backend]) {
+    let canonical = |backend: &Backend| backend.url.parse::<BackendUrl>().ok();
+    for backend in new.iter_mut().filter(|backend| backend.id.is_empty()) {
+        let url = canonical(backend);
+        if let (Some(url), Some(same)) = (&url, old.iter().find(|old| url.is_some() && canonical(old) == url))
+        {
+            backend.id.clone_from(&same.id);
+            backend.url = url.to_string();
+        } else if let Some(url) = url {
+            backend.url = url.to_string();
+        }
+    }
+}
+
+fn keep_all_ids(old: &Config, new: &mut Config) {
+    for pool in &mut new.pools {
+        let old = old.pools.iter().find(|old| old.name == pool.name);
+        keep_ids(old.map_or(&[], |old| &old.backends), &mut pool.backends);
+    }
+}
+
+impl App {
+    /// Replaces the whole configuration by a text, YAML or JSON.
+    ///
+    /// # Errors
+    /// Every mistake of the text with line and path; the revision is not the expected one.
+    pub async fn apply(
+        &self,
+        author: &Author,
+        text: &str,
+        options: ApplyOptions,
+    ) -> Result<Applied, AppError> {
+        let (mut config, _) = file::parse(text)?;
+        let expected = options.if_revision;
+        let check_revision = |current: u64| match expected {
+            Some(expected) if expected != current => Err(AppError::Outdated { expected, current }),
+            _ => Ok(()),
+        };
+        if options.dry_run {
+            let current = self.current();
+            check_revision(current.revision)?;
+            keep_all_ids(&current.config, &mut config);
+            // What is new has no id yet; each needs its own to be told apart.
+            let unnamed = config.pools.iter_mut().flat_map(|pool| &mut pool.backends);
+            for (i, backend) in unnamed.filter(|backend| backend.id.is_empty()).enumerate() {
+                backend.id = format!("new-{}", i + 1);
+            }
+            let changes = diff(&current.resources, &to_resources(&config)).iter().map(describe).collect();
+            return Ok(Applied { revision: current.revision, changes, rollout: None });
+        }
+        let current = || self.current().revision;
+        let changed = self
+            .change(author, |old| {
+                // Within the change nobody else can make one.
+                check_revision(current())?;
+                keep_all_ids(old, &mut config);
+                *old = config;
+                Ok(())
+            })
+            .await?;
+        let rollout = match options.wait {
+            Some(wait) => Some(self.rollout(changed.revision, wait).await),
+            None => None,
+        };
+        Ok(Applied { revision: changed.revision, changes: changed.changes, rollout })
+    }
+
+    /// Reads the file given at start again. `None`: none was given.
+    ///
+    /// # Errors
+    /// The file cannot be read, or is wrong.
+    pub async fn reload(&self, author: &Author) -> Result<Option<Applied>, AppError> {
+        let Some(path) = &self.0.file else { return Ok(None) };
+        let text = tokio::fs::read_to_string(path)
+            .await
+            .map_err(|error| AppError::invalid("", format!("cannot read {}: {error}", path.display())))?;
+        self.apply(author, &text, ApplyOptions::default()).await.map(Some)
+    }
+
+    /// Makes the content of an earlier revision current, as a new revision.
+    ///
+    /// # Errors
+    /// No such revision, or what it holds is not sound any more.
+    pub async fn rollback(&self, author: &Author, number: u64) -> Result<Applied, AppError> {
+        self.revision(number).await?;
+        let resources = self.0.store.resources_at(self.current().resources.clone(), number).await?;
+        let config = from_resources(&resources)?;
+        let changed = self
+            .change(author, |old| {
+                *old = config;
+                Ok(())
+            })
+            .await?;
+        Ok(Applied { revision: changed.revision, changes: changed.changes, rollout: None })
+    }
+
+    /// Waits until every connected node runs a revision or refused it, at most `wait`.
+    async fn rollout(&self, revision: u64, wait: Duration) -> Rollout {
+        let complete = self.0.registry.wait_active(revision, wait).await;
+        let mut rollout = Rollout { complete, active: Vec::new(), pending: Vec::new(), rejected: Vec::new() };
+        for node in self.0.registry.nodes().into_iter().filter(|node| node.connected) {
+            if node.active_revision >= revision {
+                rollout.active.push(node.id);
+            } else if node.rejected_revision >= revision {
+                rollout.rejected.push(format!("{}: {}", node.id, Problems(node.rejection)));
+            } else {
+                rollout.pending.push(node.id);
+            }
+        }
+        rollout
+    }
+}

@@ -1,0 +1,49 @@
+//! Why a use case did not do what it was asked.
+
+use weir_snapshot::{Problem, Problems};
+
+use crate::store::StoreError;
+
+/// Why a use case did not do what it was asked. Nothing has changed then.
+#[derive(Debug, thiserror::Error)]
+pub enum AppError {
+    /// What was given is wrong; every mistake is named.
+    #[error("{0}")]
+    Invalid(#[from] Problems),
+    /// There is no such thing.
+    #[error("there is no {0} {1:?}")]
+    NotFound(&'static str, String),
+    /// It contradicts what is there.
+    #[error("{0}")]
+    Conflict(String),
+    /// Somebody else was faster: the revision is not the expected one.
+    #[error("the current revision is {current}, not {expected}")]
+    Outdated {
+        /// The revision that the change was made for.
+        expected: u64,
+        /// The revision that is current.
+        current: u64,
+    },
+    /// Not the caller's fault; the log knows more.
+    #[error("the control plane's database failed")]
+    Store(#[source] StoreError),
+}
+
+impl AppError {
+    /// One mistake.
+    pub fn invalid(path: &str, message: impl Into<String>) -> Self {
+        Self::Invalid(Problem::new(path, message).into())
+    }
+
+    /// There is no such thing.
+    pub fn not_found(what: &'static str, name: &str) -> Self {
+        Self::NotFound(what, name.to_owned())
+    }
+}
+
+impl From<StoreError> for AppError {
+    fn from(error: StoreError) -> Self {
+        tracing::error!(%error, "database failed");
+        Self::Store(error)
+    }
+}

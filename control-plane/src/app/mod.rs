@@ -1,0 +1,297 @@
+//! The use cases, without transport: REST, gRPC, the dashboard and the file all come through here.
+//!
+//! Every change takes the same path: copy the configuration, edit the copy, check the whole, write the difference as
+//! the next revision in one transaction, and only then make it current. One change at a time; readers never wait.
+
+mod backends;
+mod config;
+mod error;
+mod status;
+
+use std::{path::PathBuf, sync::Arc};
+
+use jiff::Timestamp;
+use tokio::sync::{Mutex, watch};
+use weir_snapshot::{
+    Config,
+    config::{Route, Strategy},
+    diff::{Change, describe, diff},
+    resource::from_resources,
+};
+
+pub use self::{
+    backends::Named,
+    config::{Applied, ApplyOptions, Rollout},
+    error::AppError,
+    status::{BackendInfo, NodeInfo, Status, rfc3339},
+};
+use crate::{
+    current::{Current, Watch},
+    health::Health,
+    publish::Registry,
+    stats::Stats,
+    store::{Revision, Store, StoreError},
+};
+
+/// Who changes something, and through what.
+#[derive(Debug, Clone)]
+pub struct Author {
+    /// A name for people.
+    pub actor: String,
+    /// `rest`, `grpc`, `file`, `start`.
+    pub source: &'static str,
+}
+
+/// What the parts of the control plane share. Cheap to clone.
+#[derive(Clone)]
+pub struct App(Arc<Inner>);
+
+struct Inner {
+    store: Store,
+    current: watch::Sender<Arc<Current>>,
+    /// The number of the next backend; held while a change is made, so that there is one at a time.
+    changing: Mutex<u64>,
+    health: Health,
+    stats: Stats,
+    registry: Registry,
+    file: Option<PathBuf>,
+}
+
+/// The parts that the use cases work with.
+pub struct Parts {
+    /// The database.
+    pub store: Store,
+    /// The newest revision.
+    pub current: watch::Sender<Arc<Current>>,
+    /// The number of the next backend.
+    pub next_backend: u64,
+    /// The health checker.
+    pub health: Health,
+    /// The statistics.
+    pub stats: Stats,
+    /// The nodes.
+    pub registry: Registry,
+    /// The configuration file, where one was given.
+    pub file: Option<PathBuf>,
+}
+
+/// Reads what is stored; a fresh database gets its first revision.
+///
+/// # Errors
+/// The database failed, or holds what this program refuses.
+pub async fn load(store: &Store) -> Result<(watch::Sender<Arc<Current>>, u64), AppError> {
+    let stored = store.current().await?;
+    let current = if stored.revision == 0 {
+        let current = Current::new(1, Config::default())?;
+        let changes = diff(&Default::default(), &current.resources);
+        store.write_revision(&revision(1, &author_of_start(), changes), stored.next_backend).await?;
+        current
+    } else {
+        Current::new(stored.revision, from_resources(&stored.resources)?)?
+    };
+    Ok((watch::Sender::new(Arc::new(current)), stored.next_backend))
+}
+
+fn author_of_start() -> Author {
+    Author { actor: "control-plane".into(), source: "start" }
+}
+
+fn revision(revision: u64, author: &Author, changes: Vec<Change>) -> Revision {
+    Revision {
+        revision,
+        time_ms: Timestamp::now().as_millisecond(),
+        actor: author.actor.clone(),
+        source: author.source.to_owned(),
+        changes,
+    }
+}
+
+/// What a change came to.
+#[derive(Debug)]
+pub struct Changed<T> {
+    /// The revision that is current now.
+    pub revision: u64,
+    /// What changed, in words; empty when nothing did, and then there is no new revision.
+    pub changes: Vec<String>,
+    /// What the edit gave.
+    pub value: T,
+}
+
+impl App {
+    /// Joins the parts.
+    pub fn new(parts: Parts) -> Self {
+        let Parts { store, current, next_backend, health, stats, registry, file } = parts;
+        Self(Arc::new(Inner {
+            store,
+            current,
+            changing: Mutex::new(next_backend),
+            health,
+            stats,
+            registry,
+            file,
+        }))
+    }
+
+    /// The newest revision.
+    pub fn current(&self) -> Arc<Current> {
+        Arc::clone(&self.0.current.borrow())
+    }
+
+    /// Tells of each new revision.
+    pub fn watch(&self) -> Watch {
+        self.0.current.subscribe()
+    }
+
+    /// The statistics.
+    pub fn stats(&self) -> &Stats {
+        &self.0.stats
+    }
+
+    /// Edits the configuration, and makes the result current if it is sound.
+    ///
+    /// # Errors
+    /// The edit's own error, every mistake in the result, or the database's; nothing has changed then.
+    pub async fn change<T>(
+        &self,
+        author: &Author,
+        edit: impl FnOnce(&mut Config) -> Result<T, AppError>,
+    ) -> Result<Changed<T>, AppError> {
+        let mut next_backend = self.0.changing.lock().await;
+        let before = self.current();
+        let mut config = before.config.clone();
+        let value = edit(&mut config)?;
+        let mut next = *next_backend;
+        for backend in config.pools.iter_mut().flat_map(|pool| &mut pool.backends) {
+            if backend.id.is_empty() {
+                backend.id = format!("b{next}");
+                next += 1;
+            }
+        }
+        let after = Current::new(before.revision + 1, config)?;
+        let changes = diff(&before.resources, &after.resources);
+        if changes.is_empty() {
+            return Ok(Changed { revision: before.revision, changes: Vec::new(), value });
+        }
+        let words: Vec<String> = changes.iter().map(describe).collect();
+        let number = after.revision;
+        self.0.store.write_revision(&revision(number, author, changes), next).await?;
+        *next_backend = next;
+        self.0.current.send_replace(Arc::new(after));
+        tracing::info!(
+            revision = number,
+            actor = author.actor,
+            source = author.source,
+            changes = words.len(),
+            "revision"
+        );
+        Ok(Changed { revision: number, changes: words, value })
+    }
+
+    /// Replaces a pool's strategy.
+    ///
+    /// # Errors
+    /// No such pool, no such strategy.
+    pub async fn set_strategy(&self, author: &Author, pool: &str, strategy: &str) -> Result<u64, AppError> {
+        let strategy: Strategy =
+            strategy.parse().map_err(|error| AppError::invalid("strategy", format!("{error}")))?;
+        let changed = self.change(author, |config| {
+            let found = config.pools.iter_mut().find(|one| one.name == pool);
+            found.ok_or_else(|| AppError::not_found("pool", pool))?.strategy = strategy;
+            Ok(())
+        });
+        Ok(changed.await?.revision)
+    }
+
+    /// Makes a pool, or replaces it; its backends keep their ids by their URLs. Whether it is new.
+    ///
+    /// # Errors
+    /// What it says is wrong.
+    pub async fn put_pool(
+        &self,
+        author: &Author,
+        mut pool: weir_snapshot::config::Pool,
+    ) -> Result<bool, AppError> {
+        let changed =
+            self.change(author, |config| match config.pools.iter_mut().find(|one| one.name == pool.name) {
+                Some(old) => {
+                    config::keep_ids(&old.backends, &mut pool.backends);
+                    *old = pool;
+                    Ok(false)
+                }
+                None => {
+                    config.pools.push(pool);
+                    Ok(true)
+                }
+            });
+        Ok(changed.await?.value)
+    }
+
+    /// Removes a pool with its backends.
+    ///
+    /// # Errors
+    /// No such pool, or a route goes to it.
+    pub async fn delete_pool(&self, author: &Author, name: &str) -> Result<u64, AppError> {
+        let changed = self.change(author, |config| {
+            let place = config.pools.iter().position(|pool| pool.name == name);
+            let place = place.ok_or_else(|| AppError::not_found("pool", name))?;
+            if let Some(route) = config.routes.iter().find(|route| route.pool == name) {
+                return Err(AppError::Conflict(format!("pool {name:?} is used by route {:?}", route.name)));
+            }
+            config.pools.remove(place);
+            Ok(())
+        });
+        Ok(changed.await?.revision)
+    }
+
+    /// Makes a route, or replaces it. Whether it is new.
+    ///
+    /// # Errors
+    /// What it says is wrong.
+    pub async fn put_route(&self, author: &Author, route: Route) -> Result<bool, AppError> {
+        let changed =
+            self.change(author, |config| match config.routes.iter_mut().find(|one| one.name == route.name) {
+                Some(old) => {
+                    *old = route;
+                    Ok(false)
+                }
+                None => {
+                    config.routes.push(route);
+                    Ok(true)
+                }
+            });
+        Ok(changed.await?.value)
+    }
+
+    /// Removes a route.
+    ///
+    /// # Errors
+    /// No such route.
+    pub async fn delete_route(&self, author: &Author, name: &str) -> Result<u64, AppError> {
+        let changed = self.change(author, |config| {
+            let place = config.routes.iter().position(|route| route.name == name);
+            config.routes.remove(place.ok_or_else(|| AppError::not_found("route", name))?);
+            Ok(())
+        });
+        Ok(changed.await?.revision)
+    }
+
+    /// The newest revisions below `before`.
+    ///
+    /// # Errors
+    /// The database failed.
+    pub async fn revisions(&self, before: Option<u64>, limit: u32) -> Result<Vec<Revision>, StoreError> {
+        self.0.store.revisions(before, limit).await
+    }
+
+    /// One revision.
+    ///
+    /// # Errors
+    /// No such revision.
+    pub async fn revision(&self, number: u64) -> Result<Revision, AppError> {
+        self.0
+            .store
+            .revision(number)
+            .await?
+            .ok_or_else(|| AppError::not_found("revision", &number.to_string()))
+    }
+}

@@ -1,0 +1,161 @@
+//! What the fleet looks like now.
+
+use std::collections::BTreeMap;
+
+use serde::Serialize;
+use weir_snapshot::{BackendUrl, Problem};
+
+use super::{App, AppError};
+use crate::{health::State, publish::Node};
+
+/// A backend as users see it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct BackendInfo {
+    /// Never reused.
+    pub id: String,
+    /// In its canonical spelling.
+    pub url: String,
+    /// The pool's name.
+    pub pool: String,
+    /// Its share.
+    pub weight: u32,
+    /// `active`, `draining` or `disabled`.
+    pub state: String,
+    /// False when the health checker found it down.
+    pub alive: bool,
+    /// `unknown`, `up` or `down`.
+    pub health: &'static str,
+    /// Requests in flight, summed over the nodes.
+    pub active_connections: u64,
+    /// What the last probe said.
+    pub last_check: String,
+}
+
+/// The whole fleet.
+#[derive(Debug, Clone, Serialize)]
+pub struct Status {
+    /// The current revision.
+    pub revision: u64,
+    /// All of them, pool by pool.
+    pub backends: Vec<BackendInfo>,
+    /// Every node that is remembered.
+    pub nodes: Vec<NodeInfo>,
+}
+
+/// A node as users see it.
+#[derive(Debug, Clone, Serialize)]
+pub struct NodeInfo {
+    /// Its id.
+    pub id: String,
+    /// The version of its program.
+    pub version: String,
+    /// Where it takes traffic.
+    pub address: String,
+    /// Its worker threads.
+    pub workers: u32,
+    /// What its operator says of it.
+    pub labels: BTreeMap<String, String>,
+    /// Whether its stream is open.
+    pub connected: bool,
+    /// Since when it is connected, or when it was last seen; RFC 3339.
+    pub since: String,
+    /// What it runs.
+    pub active_revision: u64,
+    /// Open client connections.
+    pub connections: u64,
+    /// Requests answered since it started.
+    pub requests: u64,
+    /// Statistics rows that it had to drop.
+    pub dropped_rows: u64,
+    /// Which revision it refused last, until it acknowledges a later one; 0: none.
+    pub rejected_revision: u64,
+    /// What was wrong with that.
+    pub rejection: Vec<Problem>,
+}
+
+impl From<Node> for NodeInfo {
+    fn from(node: Node) -> Self {
+        Self {
+            id: node.id,
+            version: node.version,
+            address: node.address,
+            workers: node.workers,
+            labels: node.labels,
+            connected: node.connected,
+            since: rfc3339(node.since_ms),
+            active_revision: node.active_revision,
+            connections: node.connections,
+            requests: node.requests,
+            dropped_rows: node.dropped_rows,
+            rejected_revision: node.rejected_revision,
+            rejection: node.rejection,
+        }
+    }
+}
+
+/// A time for people and programs, to the second.
+pub fn rfc3339(ms: i64) -> String {
+    let time = jiff::Timestamp::from_second(ms.div_euclid(1000)).unwrap_or(jiff::Timestamp::UNIX_EPOCH);
+    time.to_string()
+}
+
+impl App {
+    /// All backends, or those of one pool.
+    ///
+    /// # Errors
+    /// No such pool.
+    pub fn backends(&self, pool: Option<&str>) -> Result<Vec<BackendInfo>, AppError> {
+        let current = self.current();
+        if let Some(name) = pool
+            && !current.config.pools.iter().any(|pool| pool.name == name)
+        {
+            return Err(AppError::not_found("pool", name));
+        }
+        let active = self.0.registry.active();
+        let wanted = |name: &str| pool.is_none_or(|pool| pool == name);
+        let infos = current.config.pools.iter().filter(|pool| wanted(&pool.name)).flat_map(|pool| {
+            let active = &active;
+            pool.backends.iter().map(move |backend| {
+                let (health, last_check) = self.0.health.of(&backend.id);
+                let url = backend
+                    .url
+                    .parse::<BackendUrl>()
+                    .map_or_else(|_| backend.url.clone(), |url| url.to_string());
+                BackendInfo {
+                    id: backend.id.clone(),
+                    url,
+                    pool: pool.name.clone(),
+                    weight: backend.weight,
+                    state: backend.state.to_string(),
+                    alive: health != State::Down,
+                    health: health.name(),
+                    active_connections: active.get(&backend.id).copied().unwrap_or_default(),
+                    last_check,
+                }
+            })
+        });
+        Ok(infos.collect())
+    }
+
+    /// One backend.
+    ///
+    /// # Errors
+    /// No such backend.
+    pub fn backend(&self, id: &str) -> Result<BackendInfo, AppError> {
+        let all = self.backends(None)?;
+        all.into_iter().find(|backend| backend.id == id).ok_or_else(|| AppError::not_found("backend", id))
+    }
+
+    /// The whole fleet.
+    ///
+    /// # Errors
+    /// As [`backends`](Self::backends), which has none without a pool.
+    pub fn status(&self) -> Result<Status, AppError> {
+        Ok(Status { revision: self.current().revision, backends: self.backends(None)?, nodes: self.nodes() })
+    }
+
+    /// Every node that is remembered.
+    pub fn nodes(&self) -> Vec<NodeInfo> {
+        self.0.registry.nodes().into_iter().map(NodeInfo::from).collect()
+    }
+}

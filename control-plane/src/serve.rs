@@ -1,0 +1,73 @@
+//! The two ports: for operators (REST and gRPC on one) and for nodes.
+
+use std::{net::SocketAddr, time::Duration};
+
+use anyhow::Context as _;
+use tokio::net::TcpListener;
+use tokio_util::sync::CancellationToken;
+use tonic::{
+    service::Routes,
+    transport::{Server, server::TcpIncoming},
+};
+use weir_proto::v1::{DESCRIPTOR_SET, nodes_server::NodesServer};
+
+use crate::{
+    api::{
+        grpc::{admin::Admin, reports::Reports},
+        rest,
+    },
+    app::App,
+    publish::Publisher,
+};
+
+/// The largest batch or message from a node.
+const MAX_NODE_MESSAGE: usize = 64 << 20;
+
+/// Reflection (the current version and the one before, which most tools still ask for) and health.
+async fn common(routes: Routes, services: &[&str]) -> anyhow::Result<Routes> {
+    let builder = || {
+        tonic_reflection::server::Builder::configure()
+            .register_encoded_file_descriptor_set(DESCRIPTOR_SET)
+            .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
+    };
+    let (reporter, health) = tonic_health::server::health_reporter();
+    for service in services {
+        reporter.set_service_status(*service, tonic_health::ServingStatus::Serving).await;
+    }
+    let (v1, v1alpha) = (builder().build_v1()?, builder().build_v1alpha()?);
+    Ok(routes.add_service(v1).add_service(v1alpha).add_service(health))
+}
+
+/// Serves operators until `stop`.
+pub(crate) async fn admin(listener: TcpListener, app: App, stop: CancellationToken) -> anyhow::Result<()> {
+    let routes = Routes::new(Admin::service(app.clone())).add_service(Reports::service(app.stats().clone()));
+    let routes = common(routes, &["weir.v1.Admin", "weir.v1.Reports"]).await?;
+    // gRPC's paths are few and known; whatever else comes is REST's, also what does not exist.
+    let grpc = routes.prepare().into_axum_router().reset_fallback();
+    let router = rest::router(app).merge(grpc);
+    let service = router.into_make_service_with_connect_info::<SocketAddr>();
+    axum::serve(listener, service)
+        .with_graceful_shutdown(async move { stop.cancelled().await })
+        .await
+        .context("the admin port failed")
+}
+
+/// Serves nodes until `stop`.
+pub(crate) async fn nodes(
+    listener: TcpListener,
+    publisher: Publisher,
+    stop: CancellationToken,
+) -> anyhow::Result<()> {
+    let service = NodesServer::new(publisher).max_decoding_message_size(MAX_NODE_MESSAGE);
+    let routes = common(Routes::new(service), &["weir.v1.Nodes"]).await?;
+    Server::builder()
+        .http2_keepalive_interval(Some(Duration::from_secs(10)))
+        .http2_keepalive_timeout(Some(Duration::from_secs(10)))
+        .add_routes(routes)
+        .serve_with_incoming_shutdown(
+            TcpIncoming::from(listener).with_nodelay(Some(true)),
+            stop.cancelled_owned(),
+        )
+        .await
+        .context("the nodes' port failed")
+}
