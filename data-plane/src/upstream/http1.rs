@@ -75,12 +75,13 @@ impl Upload {
     /// Moves what it can; ready when everything has left.
     fn poll(&mut self, cx: &mut Context<'_>, stream: &Stream, timer: &Timer) -> Poll<Result<(), Failure>> {
         loop {
+            // A full window that has left makes room: otherwise nobody would wait for the client's next bytes.
+            if self.sent == self.out.len() {
+                self.out.clear();
+                self.sent = 0;
+            }
             // A body that is there already leaves in one write with its head.
             if !self.complete && self.out.len() < WINDOW && self.failed.is_none() {
-                if self.sent == self.out.len() {
-                    self.out.clear();
-                    self.sent = 0;
-                }
                 let (out, chunked, bytes) = (&mut self.out, self.chunked, &mut self.bytes);
                 let frame = |data: &[u8]| {
                     *bytes += data.len() as u64;
