@@ -2,7 +2,7 @@
 
 use std::io::Write as _;
 
-use crate::http::{RequestError, RequestHead};
+use crate::http::{RequestError, RequestHead, max_forwards};
 
 /// An answer that no backend gave.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -70,6 +70,8 @@ impl Local {
             b"CONNECT" => Some(Self::new(405, "Method Not Allowed", "this is not a forward proxy")),
             // RFC 9110, 9.3.8: it would show a client what proxies add to its request.
             b"TRACE" => Some(Self::new(405, "Method Not Allowed", "TRACE is not forwarded")),
+            // RFC 9110, 7.6.2: who asks for the last proxy's options means this one.
+            b"OPTIONS" if max_forwards(head) == Some(0) => Some(Self::new(200, "OK", "the options of this proxy")),
             _ => None,
         }
     }
@@ -77,6 +79,8 @@ impl Local {
     /// Content type and body.
     pub(crate) fn page(&self, media: Media, request_id: &str) -> (&'static str, String) {
         let Self { status, title, detail } = self;
+        // What is no problem has no details of one.
+        let media = if *status < 400 { Media::Text } else { media };
         match media {
             Media::Problem => (
                 "application/problem+json",
@@ -109,7 +113,7 @@ impl Local {
             "HTTP/1.1 {status} {title}\r\nDate: {date}\r\nContent-Type: {content_type}\r\nContent-Length: {length}\r\n"
         );
         match status {
-            405 => out.extend_from_slice(b"Allow: GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS\r\n"),
+            200 | 405 => out.extend_from_slice(b"Allow: GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS\r\n"),
             503 => out.extend_from_slice(b"Retry-After: 1\r\n"),
             _ => {}
         }

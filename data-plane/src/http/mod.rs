@@ -29,7 +29,7 @@ pub(crate) use self::{
     framing::{BodyDecoder, BodyFraming, ResponseFraming, Truncated},
     request::{RequestError, RequestHead, parse_request},
     response::{ResponseError, ResponseHead, parse_response},
-    write::{Forwarded, write_request, write_response},
+    write::{Forwarded, max_forwards, write_request, write_response},
 };
 
 /// A start and an end in the buffer of a head.
