@@ -28,9 +28,15 @@ impl Stage {
         Ok(Self { proxy, listener, patience: target.patience() })
     }
 
-    /// Forgets what the case before has left.
+    /// Forgets what the case before has left: connections, and those of attempts that were under way.
     pub(crate) fn clear(&self) {
-        while self.listener.accept().is_ok() {}
+        let mut quiet = Instant::now();
+        while quiet.elapsed() < Duration::from_millis(3) {
+            if self.listener.accept().is_ok() {
+                quiet = Instant::now();
+            }
+            pause();
+        }
     }
 
     /// A new client.

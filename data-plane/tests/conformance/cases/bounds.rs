@@ -150,7 +150,7 @@ fn bodies(t: &mut Table) {
     t.script("a body that goes on slowly is served", "", Own, |stage| {
         let mut client = stage.client_with(post("Content-Length: 8\r\n", ""))?;
         for byte in b"abcdefgh" {
-            let (_, end) = client.rest_within(SHORT / 4);
+            let (_, end) = client.rest_within(SHORT / 5);
             if end != End::StillOpen {
                 return Err("cut off".into());
             }

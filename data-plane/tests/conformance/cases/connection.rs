@@ -38,7 +38,8 @@ fn kept(t: &mut Table) {
             }
             upstream.request()?;
         }
-        Ok(())
+        upstream.send(OK)?;
+        check(&client.answer()?, FINE)
     });
     t.script("clients share the backend's connection one after the other", "", Own, |stage| {
         let (mut first, mut upstream, _) = stage.meet(GET)?;
@@ -57,14 +58,24 @@ fn kept(t: &mut Table) {
         upstream.send(answer("Connection: close\r\nContent-Length: 2\r\n", "ok"))?;
         check(&client.answer()?, FINE)?;
         client.send(GET)?;
-        if stage.wait_next(&mut upstream)? { Ok(()) } else { Err("it was".into()) }
+        if !stage.wait_next(&mut upstream)? {
+            return Err("it was".into());
+        }
+        upstream.request()?;
+        upstream.send(OK)?;
+        check(&client.answer()?, FINE)
     });
     t.script("the connection of a backend of HTTP/1.0 is not used again", "9112 9.3", Must, |stage| {
         let (mut client, mut upstream, _) = stage.meet(GET)?;
         upstream.send("HTTP/1.0 200 OK\r\nContent-Length: 2\r\n\r\nok")?;
         check(&client.answer()?, FINE)?;
         client.send(GET)?;
-        if stage.wait_next(&mut upstream)? { Ok(()) } else { Err("it was".into()) }
+        if !stage.wait_next(&mut upstream)? {
+            return Err("it was".into());
+        }
+        upstream.request()?;
+        upstream.send(OK)?;
+        check(&client.answer()?, FINE)
     });
     t.script("a connection that rested for long is served", "", Own, |stage| {
         let (mut client, mut upstream, _) = stage.meet(GET)?;
