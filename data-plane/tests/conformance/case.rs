@@ -105,8 +105,15 @@ impl Table {
     }
 
     /// An answer that breaks off: the client can tell.
-    pub(crate) fn broken(&mut self, name: &str, rfc: &'static str, version: &'static str, answer: &'static str, end: End) {
-        self.script(name, rfc, Level::Must, move |stage| broken(stage, version, answer, end));
+    pub(crate) fn broken(
+        &mut self,
+        name: &str,
+        level: Level,
+        version: &'static str,
+        answer: &'static str,
+        end: End,
+    ) -> &mut Case {
+        self.script(name, "9112 8", level, move |stage| broken(stage, version, answer, end))
     }
 }
 
@@ -124,6 +131,8 @@ pub(crate) enum Check {
     Lists(&'static str, &'static str),
     /// The field as a list does not hold this member.
     Unlisted(&'static str, &'static str),
+    /// The field as a list has so many members.
+    Members(&'static str, usize),
     Has(&'static str),
     No(&'static str),
     Body(&'static str),
@@ -147,6 +156,7 @@ pub(crate) fn check(message: &Message, checks: &[Check]) -> Verdict {
             Check::Lines(name, values) => message.values(name) == values,
             Check::Lists(name, member) => message.list(name).iter().any(|one| one == member),
             Check::Unlisted(name, member) => !message.list(name).iter().any(|one| one == member),
+            Check::Members(name, count) => message.list(name).len() == count,
             Check::Has(name) => !message.values(name).is_empty(),
             Check::No(name) => message.values(name).is_empty(),
             Check::Body(body) => text(&message.body) == body,

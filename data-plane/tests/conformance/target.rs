@@ -61,7 +61,7 @@ impl Target {
 
     /// How long a case waits for what should come. A peer that breaks a rule often does so by silence.
     pub(crate) fn patience(self) -> Duration {
-        Duration::from_secs(if self == Self::Weir { 8 } else { 3 })
+        Duration::from_secs(if self == Self::Weir { 8 } else { 2 })
     }
 
     /// The program: `WEIR_CONFORMANCE_NGINX` and so on, or the one in the path.

@@ -1,7 +1,7 @@
 //! What a request must still be when it reaches the backend.
 
 use crate::case::{
-    Check::{self, Body, Framed, Has, Is, Line, Lines, Lists, No, Status},
+    Check::{self, Body, Framed, Has, Is, Line, Lines, Lists, Members, No, Status},
     Level::{Must, Own, Should},
     OK, Table, answer, check, get,
 };
@@ -21,7 +21,7 @@ pub(super) fn table() -> Table {
 fn lines(t: &mut Table) {
     let line = |line: &str| format!("{line} HTTP/1.1\r\nHost: a.example\r\n\r\n");
     t.exchange("an unknown method is passed on", "9110 9.1", Should, (line("BREW /pot"), OK), &[Line("BREW /pot HTTP/1.1")], FINE);
-    t.exchange("a method's case is kept", "9110 9.1", Must, (line("gEt /"), OK), &[Line("gEt / HTTP/1.1")], FINE);
+    t.exchange("a method's case is kept", "9110 9.1", Should, (line("gEt /"), OK), &[Line("gEt / HTTP/1.1")], FINE);
     t.exchange("DELETE without a body is passed on", "9110 9.3.5", Must, (line("DELETE /a"), OK), &[Line("DELETE /a HTTP/1.1"), Framed(Framing::None)], FINE);
     t.exchange("PATCH is passed on", "9110 9.1", Must, (line("PATCH /a"), OK), &[Line("PATCH /a HTTP/1.1")], FINE);
     t.exchange("percent-encoding is kept", "9110 7.7", Must, (line("GET /a%2Fb%2e%20c"), OK), &[Line("GET /a%2Fb%2e%20c HTTP/1.1")], FINE);
@@ -36,7 +36,7 @@ fn lines(t: &mut Table) {
     t.exchange("an absolute-form target of only a query gets a slash", "9112 3.2.1", Must, (line("GET http://a.example?q"), OK), &[Line("GET /?q HTTP/1.1")], FINE);
     t.exchange("an absolute-form target's scheme is in any case", "9110 4.2.3", Must, (line("GET HTTP://a.example/p"), OK), &[Line("GET /p HTTP/1.1")], FINE);
     t.exchange("OPTIONS with an absolute-form target of no path becomes an asterisk", "9112 3.2.4", Must, (line("OPTIONS http://a.example"), OK), &[Line("OPTIONS * HTTP/1.1")], FINE);
-    t.exchange("OPTIONS * is passed on", "9112 3.2.4", Must, (line("OPTIONS *"), OK), &[Line("OPTIONS * HTTP/1.1")], FINE);
+    t.exchange("OPTIONS * is passed on", "9112 3.2.4", Should, (line("OPTIONS *"), OK), &[Line("OPTIONS * HTTP/1.1")], FINE);
     t.script("absolute-form and Host that disagree never reach the backend both", "9112 3.2.2", Must, |stage| {
         let mut client = stage.client_with("GET http://b.example/ HTTP/1.1\r\nHost: a.example\r\n\r\n")?;
         let upstream = loop {
@@ -98,7 +98,7 @@ const GET_PLAIN: &str = "GET / HTTP/1.1\r\nHost: a.example\r\n\r\n";
 
 fn forwarded(t: &mut Table) {
     t.exchange("Via names this proxy", "9110 7.6.3", Must, (get(""), OK), &[Has("via")], FINE);
-    t.exchange("Via comes after those that were there", "9110 7.6.3", Must, (get("Via: 1.0 fred, 1.1 p.example\r\n"), OK), &[Lists("via", "1.0 fred"), Lists("via", "1.1 weir")], FINE);
+    t.exchange("Via comes after those that were there", "9110 7.6.3", Must, (get("Via: 1.0 fred, 1.1 p.example\r\n"), OK), &[Lists("via", "1.0 fred"), Members("via", 3)], FINE);
     t.exchange("X-Forwarded-For of an untrusted client is replaced", "", Own, (get("X-Forwarded-For: 6.6.6.6\r\n"), OK), &[Is("x-forwarded-for", "127.0.0.1")], FINE);
     t.exchange("X-Real-IP, X-Forwarded-Proto and -Host are told", "", Own, (get("X-Real-IP: 6.6.6.6\r\nX-Forwarded-Proto: https\r\nX-Forwarded-Host: evil\r\n"), OK), &[Is("x-real-ip", "127.0.0.1"), Is("x-forwarded-proto", "http"), Is("x-forwarded-host", "a.example")], FINE);
     t.exchange("Forwarded of an untrusted client is removed", "", Own, (get("Forwarded: for=6.6.6.6\r\n"), OK), &[No("forwarded")], FINE);
@@ -107,15 +107,11 @@ fn forwarded(t: &mut Table) {
 }
 
 fn versions(t: &mut Table) {
-    t.exchange("a request of HTTP/1.0 goes on as HTTP/1.1", "9110 2.5", Must, ("GET /a HTTP/1.0\r\nHost: a.example\r\n\r\n", OK), &[Line("GET /a HTTP/1.1"), Is("host", "a.example")], FINE);
+    t.exchange("a request of HTTP/1.0 goes on as HTTP/1.1", "9112 2.3", Must, ("GET /a HTTP/1.0\r\nHost: a.example\r\n\r\n", OK), &[Line("GET /a HTTP/1.1"), Is("host", "a.example")], FINE);
     t.exchange("a request of HTTP/1.0 without Host gets one", "9112 3.2", Must, ("GET /a HTTP/1.0\r\n\r\n", OK), &[Line("GET /a HTTP/1.1"), Has("host")], FINE);
     t.exchange("an empty line before a request is ignored", "9112 2.2", Should, ("\r\nGET /a HTTP/1.1\r\nHost: a.example\r\n\r\n", OK), &[Line("GET /a HTTP/1.1")], FINE);
-    t.exchange("Expect of HTTP/1.0 is ignored", "9110 10.1.1", Must, ("POST / HTTP/1.0\r\nHost: a\r\nExpect: 100-continue\r\nContent-Length: 1\r\n\r\nx", OK), &[Unexpecting, Body("x")], FINE);
-    t.exchange("Expect without a body is not passed on", "9110 10.1.1", Must, (get("Expect: 100-continue\r\n"), OK), &[No("expect")], FINE);
-    t.exchange("an answer of HTTP/1.0 is passed on as HTTP/1.1", "9110 2.5", Must, (get(""), "HTTP/1.0 200 OK\r\nContent-Length: 2\r\n\r\nok"), &[], &[Line("HTTP/1.1 200 OK"), Body("ok")]);
+    t.exchange("Expect of HTTP/1.0 is ignored", "9110 10.1.1", Should, ("POST / HTTP/1.0\r\nHost: a\r\nExpect: 100-continue\r\nContent-Length: 1\r\n\r\nx", OK), &[No("expect"), Body("x")], FINE);
+    t.exchange("Expect without a body is not passed on", "9110 10.1.1", Own, (get("Expect: 100-continue\r\n"), OK), &[No("expect")], FINE);
+    t.exchange("an answer of HTTP/1.0 is passed on as HTTP/1.1", "9112 2.3", Must, (get(""), "HTTP/1.0 200 OK\r\nContent-Length: 2\r\n\r\nok"), &[], &[Line("HTTP/1.1 200 OK"), Body("ok")]);
     t.exchange("an answer keeps its reason", "", Own, (get(""), answer("Content-Length: 2\r\n", "ok").replace("OK", "Very Fine (tm)")), &[], &[Line("HTTP/1.1 200 Very Fine (tm)")]);
 }
-
-/// In HTTP/1.1 the expectation would be the client's, which cannot have had it.
-#[allow(non_upper_case_globals)]
-const Unexpecting: Check = No("expect");
