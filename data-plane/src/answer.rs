@@ -71,7 +71,9 @@ impl Local {
             // RFC 9110, 9.3.8: it would show a client what proxies add to its request.
             b"TRACE" => Some(Self::new(405, "Method Not Allowed", "TRACE is not forwarded")),
             // RFC 9110, 7.6.2: who asks for the last proxy's options means this one.
-            b"OPTIONS" if max_forwards(head) == Some(0) => Some(Self::new(200, "OK", "the options of this proxy")),
+            b"OPTIONS" if max_forwards(head) == Some(0) => {
+                Some(Self::new(200, "OK", "the options of this proxy"))
+            }
             _ => None,
         }
     }

@@ -8,7 +8,7 @@ use std::{
     net::SocketAddr,
     sync::{
         Arc, Mutex, PoisonError, Weak,
-        atomic::{AtomicU8, AtomicU32, AtomicUsize, Ordering::Relaxed},
+        atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicUsize, Ordering::Relaxed},
     },
 };
 
@@ -42,6 +42,8 @@ pub(crate) struct BackendState {
     in_flight: Padded<AtomicU32>,
     health: AtomicU8,
     addresses: ArcSwap<Vec<SocketAddr>>,
+    /// Its name was said to have no address, and has had none since.
+    pub(crate) nameless: AtomicBool,
 }
 
 impl BackendState {
@@ -56,6 +58,7 @@ impl BackendState {
             in_flight: Padded::default(),
             health: AtomicU8::new(0),
             addresses: ArcSwap::from_pointee(addresses),
+            nameless: AtomicBool::new(false),
         }
     }
 
@@ -149,6 +152,8 @@ pub(crate) struct Active {
 pub(crate) struct Fleet {
     backends: Mutex<HashMap<Arc<str>, Weak<BackendState>>>,
     cursors: Mutex<HashMap<Arc<str>, Weak<Padded<AtomicUsize>>>>,
+    /// What was found last, also of backends that a snapshot is yet to name.
+    health: Mutex<HashMap<String, Health>>,
 }
 
 impl Fleet {
@@ -156,6 +161,7 @@ impl Fleet {
     pub(crate) fn build(&self, snapshot: Arc<Snapshot>) -> Arc<Active> {
         let mut known = self.backends.lock().unwrap_or_else(PoisonError::into_inner);
         let mut cursors = self.cursors.lock().unwrap_or_else(PoisonError::into_inner);
+        let health = self.health.lock().unwrap_or_else(PoisonError::into_inner);
         let pools = snapshot
             .pools
             .iter()
@@ -169,6 +175,9 @@ impl Fleet {
                             known.get(id).and_then(Weak::upgrade).filter(|state| state.url == backend.url);
                         let state = kept.unwrap_or_else(|| {
                             let state = Arc::new(BackendState::new(Arc::clone(id), backend.url.clone()));
+                            if let Some(health) = health.get(&**id) {
+                                state.set_health(*health);
+                            }
                             known.insert(Arc::clone(id), Arc::downgrade(&state));
                             state
                         });
@@ -195,8 +204,26 @@ impl Fleet {
         known.values().filter_map(Weak::upgrade).collect()
     }
 
-    /// One backend.
-    pub(crate) fn backend(&self, id: &str) -> Option<Arc<BackendState>> {
-        self.backends.lock().unwrap_or_else(PoisonError::into_inner).get(id).and_then(Weak::upgrade)
+    /// Notes what the health checker found; `complete`: of what is not named nothing is known. Gives the backends
+    /// whose health is another now.
+    pub(crate) fn set_health(
+        &self,
+        complete: bool,
+        found: HashMap<String, Health>,
+    ) -> Vec<Arc<BackendState>> {
+        let mut health = self.health.lock().unwrap_or_else(PoisonError::into_inner);
+        if complete {
+            *health = found;
+        } else {
+            health.extend(found);
+        }
+        let mut changed = self.backends();
+        changed.retain(|backend| {
+            let now = health.get(&*backend.id).copied().unwrap_or(Health::Unknown);
+            let differs = backend.health() != now;
+            backend.set_health(now);
+            differs
+        });
+        changed
     }
 }

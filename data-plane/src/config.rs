@@ -53,6 +53,13 @@ impl Config {
             "--status {} is reachable from other machines and shows metrics to anyone; use a loopback address or say --insecure",
             self.status
         );
+        if let Some(id) = &self.node_id {
+            let fine = |c: char| c.is_ascii_graphic();
+            anyhow::ensure!(
+                (1..=100).contains(&id.len()) && id.chars().all(fine),
+                "--node-id {id:?} is not a name: 1 to 100 visible ASCII characters"
+            );
+        }
         Ok(())
     }
 

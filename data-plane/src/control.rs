@@ -37,6 +37,9 @@ use crate::{
 /// The shortest and longest wait before the control plane is tried again.
 const WAIT: (Duration, Duration) = (Duration::from_millis(200), Duration::from_secs(5));
 
+/// A stream that lasted so long was a good one.
+const GOOD: Duration = Duration::from_secs(2);
+
 /// Load is told when it changes, this often at most.
 const LOAD_EVERY: Duration = Duration::from_secs(1);
 
@@ -169,9 +172,12 @@ pub(crate) async fn run(state: Arc<State>, channel: Channel) {
     let mut wait = WAIT.0;
     let mut told = false;
     loop {
-        let result = subscribe(&state, channel.clone(), &mut told).await;
-        if state.connected.swap(false, Relaxed) {
+        let begun = tokio::time::Instant::now();
+        let result = subscribe(&state, channel.clone()).await;
+        // A stream that is accepted and ended at once is no better than none.
+        if state.connected.swap(false, Relaxed) && begun.elapsed() >= GOOD {
             wait = WAIT.0;
+            told = false;
         }
         // Once, not each try: the log of a lonely node stays readable.
         if !told {
@@ -184,7 +190,7 @@ pub(crate) async fn run(state: Arc<State>, channel: Channel) {
     }
 }
 
-async fn subscribe(state: &Arc<State>, channel: Channel, told: &mut bool) -> anyhow::Result<()> {
+async fn subscribe(state: &Arc<State>, channel: Channel) -> anyhow::Result<()> {
     let (say, requests) = mpsc::channel(64);
     let running = state.running();
     say.send(request(Say::Hello(v1::Hello {
@@ -204,7 +210,6 @@ async fn subscribe(state: &Arc<State>, channel: Channel, told: &mut bool) -> any
     let mut stream =
         client.subscribe(requests).await.map_err(|status| anyhow::anyhow!(reason(&status)))?.into_inner();
     state.connected.store(true, Relaxed);
-    *told = false;
     tracing::info!(node = state.identity.node_id, "control plane connected");
 
     let mut last = v1::Load::default();
@@ -377,24 +382,13 @@ async fn activate(state: &Arc<State>, next: Result<Next, Problems>) -> Result<Co
 }
 
 fn take_health(state: &State, update: &v1::HealthUpdate) {
-    if update.complete {
-        for backend in state.fleet.backends() {
-            if !update.backends.iter().any(|told| told.backend_id == *backend.id) {
-                backend.set_health(Health::Unknown);
-            }
-        }
-    }
-    for told in &update.backends {
-        let health = match told.health() {
-            v1::Health::Up => Health::Up,
-            v1::Health::Down => Health::Down,
-            v1::Health::Unknown | v1::Health::Unspecified => Health::Unknown,
-        };
-        if let Some(backend) = state.fleet.backend(&told.backend_id)
-            && backend.health() != health
-        {
-            backend.set_health(health);
-            tracing::info!(backend = %backend.id, url = %backend.url, ?health, "backend health");
-        }
+    let health = |told: &v1::BackendHealth| match told.health() {
+        v1::Health::Up => Health::Up,
+        v1::Health::Down => Health::Down,
+        v1::Health::Unknown | v1::Health::Unspecified => Health::Unknown,
+    };
+    let found = update.backends.iter().map(|told| (told.backend_id.clone(), health(told))).collect();
+    for backend in state.fleet.set_health(update.complete, found) {
+        tracing::info!(backend = %backend.id, url = %backend.url, health = ?backend.health(), "backend health");
     }
 }

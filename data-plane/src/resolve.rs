@@ -1,6 +1,10 @@
 //! Looks up the names of backends: before a snapshot becomes active, and again all the time.
 
-use std::{net::SocketAddr, sync::Arc, time::Duration};
+use std::{
+    net::SocketAddr,
+    sync::{Arc, atomic::Ordering::Relaxed},
+    time::Duration,
+};
 
 use weir_snapshot::Host;
 
@@ -61,7 +65,9 @@ async fn look_up(backend: &BackendState) {
         tokio::time::timeout(TIMEOUT, tokio::net::lookup_host((name.as_str(), backend.url.port))).await;
     let mut found: Vec<SocketAddr> = match found {
         Ok(Ok(found)) => found.collect(),
+        Ok(Err(_)) if backend.nameless.load(Relaxed) => return,
         Ok(Err(error)) if before.is_empty() => {
+            backend.nameless.store(true, Relaxed);
             tracing::warn!(backend = %backend.id, name, %error, "name has no address");
             return;
         }
@@ -73,6 +79,7 @@ async fn look_up(backend: &BackendState) {
     found.dedup();
     if !found.is_empty() && found != *before {
         tracing::info!(backend = %backend.id, name, addresses = ?found, "name looked up");
+        backend.nameless.store(false, Relaxed);
         backend.set_addresses(found);
     }
 }

@@ -8,7 +8,7 @@ use std::{
     net::{IpAddr, SocketAddr},
     rc::Rc,
     sync::{
-        Arc,
+        Arc, Mutex, PoisonError,
         atomic::{AtomicU64, Ordering::Relaxed},
     },
     thread,
@@ -25,6 +25,9 @@ use crate::{
     timer::{GRAIN, Timers},
     upstream::Idle,
 };
+
+/// How long a worker may take to end once nothing runs.
+const STOP: Duration = Duration::from_secs(2);
 
 /// What one worker has.
 pub(crate) struct Worker {
@@ -160,12 +163,19 @@ impl Drop for OpenConnection {
 enum Order {
     Activate(Arc<Active>, oneshot::Sender<()>),
     Drain(oneshot::Sender<()>),
+    Stop,
 }
 
 struct Handle {
     orders: mpsc::UnboundedSender<Order>,
     load: Arc<Load>,
-    thread: Option<thread::JoinHandle<()>>,
+    thread: Mutex<Option<thread::JoinHandle<()>>>,
+}
+
+impl Handle {
+    fn take_thread(&self) -> Option<thread::JoinHandle<()>> {
+        self.thread.lock().unwrap_or_else(PoisonError::into_inner).take()
+    }
 }
 
 /// All workers of the node, as the control thread sees them.
@@ -200,7 +210,7 @@ impl Workers {
                 }
             };
             let thread = thread::Builder::new().name(format!("worker-{i}")).spawn(run)?;
-            handles.push(Handle { orders, load, thread: Some(thread) });
+            handles.push(Handle { orders, load, thread: Mutex::new(Some(thread)) });
         }
         Ok(Self { handles, http: address })
     }
@@ -253,6 +263,17 @@ impl Workers {
         if tokio::time::timeout(within, all).await.is_err() {
             tracing::warn!(connections = self.connections(), "drain deadline passed, connections are cut");
         }
+        // Their ends hand over what was counted last, also of what was cut.
+        for handle in &self.handles {
+            // A worker that has ended takes no orders.
+            let _ = handle.orders.send(Order::Stop);
+        }
+        let threads: Vec<_> = self.handles.iter().filter_map(Handle::take_thread).collect();
+        let join =
+            tokio::task::spawn_blocking(move || threads.into_iter().for_each(|thread| drop(thread.join())));
+        if tokio::time::timeout(STOP, join).await.is_err() {
+            tracing::warn!("a worker did not end in time");
+        }
     }
 }
 
@@ -262,7 +283,7 @@ impl Drop for Workers {
             // Without its sender a worker's inbox ends, and with it the worker.
             handle.orders = mpsc::unbounded_channel().0;
         }
-        for thread in self.handles.iter_mut().filter_map(|handle| handle.thread.take()) {
+        for thread in self.handles.iter().filter_map(Handle::take_thread) {
             // A worker that panicked has said so on its own.
             let _ = thread.join();
         }
@@ -314,7 +335,7 @@ fn run(
                         worker.drain.notify_one();
                         drained = Some(done);
                     }
-                    None => break,
+                    Some(Order::Stop) | None => break,
                 },
                 _ = sweeps.tick() => {
                     if worker.draining.get() {

@@ -60,19 +60,23 @@ async fn get(
         .body(Empty::<Bytes>::new())
         .map_err(|error| error.to_string())?;
     // The connection is driven here and not in a task of its own: it ends with this probe, whatever the backend does.
+    let mut response = std::pin::pin!(sender.send_request(request));
+    let mut connection = std::pin::pin!(connection);
     let response = tokio::select! {
         biased;
-        response = sender.send_request(request) => response.map_err(|error| no_answer(&error))?,
-        ended = connection => return Err(match ended {
-            Ok(()) => "connection closed without an answer".into(),
-            Err(error) => no_answer(&error),
-        }),
-    };
+        response = &mut response => response,
+        // The connection may end with the answer's last byte, and the answer is there all the same.
+        _ = &mut connection => response.await,
+    }
+    .map_err(|error| no_answer(&error))?;
     let status = response.status().as_u16();
     if expect.accepts(status) { Ok(format!("status {status}")) } else { Err(format!("status {status}")) }
 }
 
 fn no_answer(error: &hyper::Error) -> String {
+    if error.is_canceled() || error.is_incomplete_message() {
+        return "connection closed without an answer".into();
+    }
     if error.is_parse() {
         return "the answer is not HTTP/1.1".into();
     }

@@ -145,6 +145,13 @@ impl Recorder {
     }
 }
 
+/// What a worker counted last, also of requests that were cut as it ended.
+impl Drop for Recorder {
+    fn drop(&mut self) {
+        self.flush();
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

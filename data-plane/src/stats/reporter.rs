@@ -15,7 +15,7 @@ use std::{
 
 use hdrhistogram::serialization::{Serializer as _, V2Serializer};
 use tokio::sync::{mpsc, watch};
-use tonic::transport::Channel;
+use tonic::{Code, transport::Channel};
 use weir_proto::v1::{ReportRequest, TrafficRow, nodes_client::NodesClient};
 
 use super::recorder::{Counts, Row};
@@ -31,7 +31,10 @@ const HEARTBEAT: Duration = Duration::from_secs(10);
 const FINISH: Duration = Duration::from_secs(5);
 
 /// The most rows in one batch.
-const BATCH_ROWS: usize = 20_000;
+const BATCH_ROWS: usize = 2_000;
+
+/// The control plane takes nothing older; in minutes.
+const MAX_AGE: u64 = 24 * 60;
 
 type Labels = (u64, Option<Arc<str>>, Option<Arc<str>>, Option<Arc<str>>, u16);
 
@@ -56,7 +59,12 @@ impl Pending {
         }
     }
 
-    fn take(&mut self) -> Vec<TrafficRow> {
+    /// The rows of the next batch; those that are too old go, and are counted.
+    fn take(&mut self, minute: u64) -> Vec<TrafficRow> {
+        while let Some(oldest) = self.rows.first_entry().filter(|row| row.key().0 + MAX_AGE < minute) {
+            oldest.remove();
+            self.dropped += 1;
+        }
         let rows = if self.rows.len() <= BATCH_ROWS {
             std::mem::take(&mut self.rows)
         } else {
@@ -146,9 +154,10 @@ impl Reporter {
     pub(crate) async fn finish(&self) {
         self.finish.send_replace(true);
         let task = self.task.lock().unwrap_or_else(PoisonError::into_inner).take();
-        if let Some(task) = task
-            && tokio::time::timeout(FINISH, task).await.is_err()
+        if let Some(mut task) = task
+            && tokio::time::timeout(FINISH, &mut task).await.is_err()
         {
+            task.abort();
             tracing::warn!("the last counts were not delivered in time");
         }
     }
@@ -204,21 +213,22 @@ impl Delivery {
     /// Makes a batch and sends it until it is acknowledged or refused for good.
     async fn deliver(&mut self) {
         self.sequence += 1;
+        let now = u64::try_from(SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_millis());
+        let sent_at_ms = now.unwrap_or_default();
+        let rows = self.pending.take(sent_at_ms / 60_000);
         let dropped = self.pending.dropped;
-        let mut batch = ReportRequest {
+        let batch = ReportRequest {
             format: weir_proto::FORMAT,
             node_id: self.node_id.clone(),
             boot_id: self.boot_id.clone(),
             sequence: self.sequence,
-            rows: self.pending.take(),
-            sent_at_ms: 0,
+            rows,
+            sent_at_ms,
             dropped_rows: dropped - self.told_dropped,
         };
         self.told_dropped = dropped;
         let mut wait = Duration::from_millis(100);
         loop {
-            let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-            batch.sent_at_ms = u64::try_from(now.as_millis()).unwrap_or_default();
             let mut request = tonic::Request::new(batch.clone());
             request.set_timeout(Duration::from_secs(10));
             match tokio::time::timeout(Duration::from_secs(10), self.client.report(request)).await {
@@ -226,7 +236,7 @@ impl Delivery {
                     self.shared.acknowledged.fetch_add(1, Relaxed);
                     return;
                 }
-                Ok(Err(status)) if status.code() == tonic::Code::InvalidArgument => {
+                Ok(Err(status)) if matches!(status.code(), Code::InvalidArgument | Code::OutOfRange) => {
                     tracing::error!(
                         sequence = batch.sequence,
                         rows = batch.rows.len(),
@@ -234,6 +244,8 @@ impl Delivery {
                         "batch refused"
                     );
                     self.shared.refused.fetch_add(1, Relaxed);
+                    // The next batch says that these are missing.
+                    self.pending.dropped += batch.rows.len() as u64;
                     return;
                 }
                 Ok(Err(status)) => tracing::debug!(%status, "batch not delivered"),
@@ -282,7 +294,7 @@ mod tests {
         }
         assert_eq!((pending.rows.len(), pending.dropped), (MAX_ROWS, 1));
         assert!(pending.rows.keys().all(|(minute, ..)| *minute >= 100));
-        let batch = pending.take();
+        let batch = pending.take(100);
         assert_eq!(batch.len(), BATCH_ROWS);
         assert_eq!(batch[0].minute, 100);
     }

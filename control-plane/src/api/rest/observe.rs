@@ -60,7 +60,8 @@ pub(super) async fn metrics(State(app): State<App>) -> Result<Response, Refusal>
     }
     registry.register("backend_up", "Whether the health checker has nothing against the backend", up);
     registry.register("backend_active_requests", "Requests in flight over all nodes", active);
-    let families: [(&str, &str, fn(&NodeInfo) -> u64); 5] = [
+    type Measure = (&'static str, &'static str, fn(&NodeInfo) -> u64);
+    let families: [Measure; 5] = [
         ("node_connected", "Whether the node's stream is open", |node| u64::from(node.connected)),
         ("node_revision", "The revision that the node runs", |node| node.active_revision),
         ("node_connections", "Open client connections", |node| node.connections),
