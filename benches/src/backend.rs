@@ -30,14 +30,7 @@ impl Backends {
             fs::create_dir_all(&own)?;
             fs::write(own.join("large"), "x".repeat(LARGE_ANSWER))?;
             fs::write(own.join("nginx.conf"), configuration(&own, address))?;
-            let arguments = [
-                "-p",
-                &own.to_string_lossy(),
-                "-c",
-                "nginx.conf",
-                "-e",
-                "error.log",
-            ];
+            let arguments = ["-p", &own.to_string_lossy(), "-c", "nginx.conf", "-e", "error.log"];
             let mut process = Process::start(&own, "nginx", OTHER_CORE, Path::new("nginx"), &arguments)?;
             process.wait_for_port(address)?;
             processes.push(process);

@@ -33,20 +33,12 @@ pub struct Seen {
 pub fn run(address: SocketAddr, path: &str, seconds: u32) -> anyhow::Result<Seen> {
     let output = Command::new("taskset")
         .args(["--cpu-list", OTHER_CORE, "wrk", "--latency", "-t1"])
-        .args([
-            format!("-c{CONNECTIONS}"),
-            format!("-d{seconds}s"),
-            format!("http://{address}{path}"),
-        ])
+        .args([format!("-c{CONNECTIONS}"), format!("-d{seconds}s"), format!("http://{address}{path}")])
         .stdin(Stdio::null())
         .output()
         .context("cannot run wrk through taskset")?;
     let text = String::from_utf8_lossy(&output.stdout);
-    anyhow::ensure!(
-        output.status.success(),
-        "wrk failed: {text}{}",
-        String::from_utf8_lossy(&output.stderr)
-    );
+    anyhow::ensure!(output.status.success(), "wrk failed: {text}{}", String::from_utf8_lossy(&output.stderr));
     parse(&text).with_context(|| format!("wrk said:\n{text}"))
 }
 
@@ -96,10 +88,7 @@ fn milliseconds(text: &str) -> anyhow::Result<f64> {
 pub fn status_of(address: SocketAddr, path: &str) -> anyhow::Result<u16> {
     let mut stream = TcpStream::connect(address)?;
     stream.set_read_timeout(Some(Duration::from_secs(2)))?;
-    write!(
-        stream,
-        "GET {path} HTTP/1.1\r\nhost: {address}\r\nconnection: close\r\n\r\n"
-    )?;
+    write!(stream, "GET {path} HTTP/1.1\r\nhost: {address}\r\nconnection: close\r\n\r\n")?;
     let mut line = String::new();
     BufReader::new(stream).read_line(&mut line)?;
     Ok(line.split(' ').nth(1).context("no status")?.parse()?)
@@ -129,24 +118,14 @@ Transfer/sec:      8.00MB
         let seen = parse(SAID).unwrap();
         assert_eq!(
             seen,
-            Seen {
-                requests: 239_123,
-                requests_per_second: 47801.22,
-                p50_ms: 1.25,
-                p99_ms: 0.98
-            }
+            Seen { requests: 239_123, requests_per_second: 47801.22, p50_ms: 1.25, p99_ms: 0.98 }
         );
     }
 
     #[test]
     fn a_run_with_a_failed_request_gives_no_figures() {
         assert!(parse(&format!("{SAID}  Non-2xx or 3xx responses: 1\n")).is_err());
-        assert!(
-            parse(&format!(
-                "{SAID}  Socket errors: connect 0, read 1, write 0, timeout 0\n"
-            ))
-            .is_err()
-        );
+        assert!(parse(&format!("{SAID}  Socket errors: connect 0, read 1, write 0, timeout 0\n")).is_err());
         assert!(parse("").is_err());
     }
 }

@@ -18,10 +18,7 @@ pub fn cpu_time(pid: u32) -> anyhow::Result<Duration> {
     let others: Vec<(u32, Stat)> = fs::read_dir("/proc")?
         .filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok())
         .filter_map(|pid: u32| {
-            Some((
-                pid,
-                Stat::parse(&fs::read_to_string(format!("/proc/{pid}/stat")).ok()?)?,
-            ))
+            Some((pid, Stat::parse(&fs::read_to_string(format!("/proc/{pid}/stat")).ok()?)?))
         })
         .collect();
     let mut ticks = root.ticks;
@@ -47,10 +44,7 @@ impl Stat {
         let (_, fields) = text.rsplit_once(") ")?;
         let fields: Vec<&str> = fields.split(' ').collect();
         let field = |number: usize| fields.get(number - 3)?.parse::<u64>().ok();
-        Some(Self {
-            parent: u32::try_from(field(4)?).ok()?,
-            ticks: field(14)? + field(15)?,
-        })
+        Some(Self { parent: u32::try_from(field(4)?).ok()?, ticks: field(14)? + field(15)? })
     }
 }
 
@@ -73,13 +67,7 @@ mod tests {
     #[test]
     fn a_stat_line_is_read_behind_any_program_name() {
         let line = "77 (a) b (c) S 5 77 77 0 -1 4194560 1 2 3 4 120 30 0 0 20 0 1 0 1 2 3";
-        assert_eq!(
-            Stat::parse(line),
-            Some(Stat {
-                parent: 5,
-                ticks: 150
-            })
-        );
+        assert_eq!(Stat::parse(line), Some(Stat { parent: 5, ticks: 150 }));
     }
 
     #[test]

@@ -69,11 +69,7 @@ impl Peer {
             .with_context(|| format!("cannot run {}; is it installed?", program.display()))?;
         let text = [output.stdout, output.stderr].concat();
         let text = String::from_utf8_lossy(&text);
-        Ok(text
-            .split_whitespace()
-            .find_map(version_number)
-            .unwrap_or("unknown")
-            .to_owned())
+        Ok(text.split_whitespace().find_map(version_number).unwrap_or("unknown").to_owned())
     }
 
     /// Starts it on the proxy's core, and waits until it forwards.
@@ -105,8 +101,7 @@ impl Peer {
 
 fn version_number(word: &str) -> Option<&str> {
     let word = word.rsplit('/').next()?;
-    word.starts_with(|first: char| first.is_ascii_digit())
-        .then_some(word)
+    word.starts_with(|first: char| first.is_ascii_digit()).then_some(word)
 }
 
 fn nginx(own: &Path, [first, second]: &[SocketAddr; 2]) -> anyhow::Result<Running> {
@@ -145,21 +140,9 @@ http {{
 "
     );
     fs::write(own.join("nginx.conf"), configuration)?;
-    let arguments = [
-        "-p",
-        &own.to_string_lossy(),
-        "-c",
-        "nginx.conf",
-        "-e",
-        "error.log",
-    ];
+    let arguments = ["-p", &own.to_string_lossy(), "-c", "nginx.conf", "-e", "error.log"];
     let process = Process::start(own, "nginx", PROXY_CORE, Path::new("nginx"), &arguments)?;
-    Ok(Running {
-        peer: Peer::Nginx,
-        address,
-        pid: process.pid(),
-        processes: vec![process],
-    })
+    Ok(Running { peer: Peer::Nginx, address, pid: process.pid(), processes: vec![process] })
 }
 
 fn haproxy(own: &Path, [first, second]: &[SocketAddr; 2]) -> anyhow::Result<Running> {
@@ -191,12 +174,7 @@ backend backends
     fs::write(own.join("haproxy.cfg"), configuration)?;
     let arguments = ["-db", "-f", "haproxy.cfg"];
     let process = Process::start(own, "haproxy", PROXY_CORE, Path::new("haproxy"), &arguments)?;
-    Ok(Running {
-        peer: Peer::Haproxy,
-        address,
-        pid: process.pid(),
-        processes: vec![process],
-    })
+    Ok(Running { peer: Peer::Haproxy, address, pid: process.pid(), processes: vec![process] })
 }
 
 fn weir(own: &Path, programs: &Path, [first, second]: &[SocketAddr; 2]) -> anyhow::Result<Running> {
@@ -212,41 +190,14 @@ routes:
     fs::write(own.join("weir.yaml"), configuration)?;
     let (admin, nodes_text) = (admin.to_string(), nodes.to_string());
     let database = format!("sqlite:{}", own.join("weir.db").display());
-    let arguments = [
-        "--admin",
-        &admin,
-        "--nodes",
-        &nodes_text,
-        "--database",
-        &database,
-        "--config",
-        "weir.yaml",
-    ];
+    let arguments =
+        ["--admin", &admin, "--nodes", &nodes_text, "--database", &database, "--config", "weir.yaml"];
     let program = programs.join("control-plane");
     let mut control_plane = Process::start(own, "control-plane", OTHER_CORE, &program, &arguments)?;
     control_plane.wait_for_port(nodes)?;
     let (control, http_text, status) = (format!("http://{nodes}"), http.to_string(), status.to_string());
-    let arguments = [
-        "--control-plane",
-        &control,
-        "--http",
-        &http_text,
-        "--status",
-        &status,
-        "--workers",
-        "1",
-    ];
-    let node = Process::start(
-        own,
-        "data-plane",
-        PROXY_CORE,
-        &programs.join("data-plane"),
-        &arguments,
-    )?;
-    Ok(Running {
-        peer: Peer::Weir,
-        address: http,
-        pid: node.pid(),
-        processes: vec![control_plane, node],
-    })
+    let arguments =
+        ["--control-plane", &control, "--http", &http_text, "--status", &status, "--workers", "1"];
+    let node = Process::start(own, "data-plane", PROXY_CORE, &programs.join("data-plane"), &arguments)?;
+    Ok(Running { peer: Peer::Weir, address: http, pid: node.pid(), processes: vec![control_plane, node] })
 }

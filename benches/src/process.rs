@@ -42,10 +42,7 @@ impl Process {
             .stderr(File::create(folder.join(format!("{name}.log")))?)
             .spawn()
             .with_context(|| format!("cannot start {name} through taskset"))?;
-        Ok(Self {
-            child,
-            name: name.to_owned(),
-        })
+        Ok(Self { child, name: name.to_owned() })
     }
 
     /// Its process id; taskset replaces itself by the program.
@@ -64,11 +61,7 @@ impl Process {
             if let Some(status) = self.child.try_wait()? {
                 anyhow::bail!("{} ended with {status} before {what}", self.name);
             }
-            anyhow::ensure!(
-                begun.elapsed() < START_DEADLINE,
-                "{}: {what} took too long",
-                self.name
-            );
+            anyhow::ensure!(begun.elapsed() < START_DEADLINE, "{}: {what} took too long", self.name);
             std::thread::park_timeout(Duration::from_millis(20));
         }
         Ok(())
@@ -86,10 +79,8 @@ impl Process {
 impl Drop for Process {
     fn drop(&mut self) {
         // It may have ended already; then neither signal finds it.
-        let _ = Command::new("kill")
-            .args(["-TERM", &self.child.id().to_string()])
-            .stderr(Stdio::null())
-            .status();
+        let _ =
+            Command::new("kill").args(["-TERM", &self.child.id().to_string()]).stderr(Stdio::null()).status();
         let begun = Instant::now();
         while matches!(self.child.try_wait(), Ok(None)) {
             if begun.elapsed() > STOP_DEADLINE {
@@ -108,9 +99,7 @@ impl Drop for Process {
 /// # Errors
 /// No port is free.
 pub fn free_addresses<const N: usize>() -> anyhow::Result<[SocketAddr; N]> {
-    let listeners = (0..N)
-        .map(|_| TcpListener::bind("127.0.0.1:0"))
-        .collect::<Result<Vec<_>, _>>()?;
+    let listeners = (0..N).map(|_| TcpListener::bind("127.0.0.1:0")).collect::<Result<Vec<_>, _>>()?;
     let mut addresses = [SocketAddr::from(([127, 0, 0, 1], 0)); N];
     for (address, listener) in addresses.iter_mut().zip(&listeners) {
         *address = listener.local_addr()?;

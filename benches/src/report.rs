@@ -85,19 +85,10 @@ pub fn outcomes(workload: Workload, samples: Vec<(Peer, Vec<Sample>)>) -> Vec<Ou
 #[must_use]
 pub fn table(report: &Report) -> String {
     let mut text = String::new();
-    let versions: Vec<String> = report
-        .versions
-        .iter()
-        .map(|(name, version)| format!("{name} {version}"))
-        .collect();
+    let versions: Vec<String> =
+        report.versions.iter().map(|(name, version)| format!("{name} {version}")).collect();
     // Writing to a string cannot fail.
-    let _ = writeln!(
-        text,
-        "{}; {}; Linux {}\n",
-        versions.join(", "),
-        report.processor,
-        report.kernel
-    );
+    let _ = writeln!(text, "{}; {}; Linux {}\n", versions.join(", "), report.processor, report.kernel);
     let _ = writeln!(
         text,
         "| {:<14} | {:<8} | {:>14} | {:>12} | {:>10} | {:>8} | {:>8} |",
@@ -130,13 +121,7 @@ mod tests {
     use crate::workload::SMALL_GET;
 
     fn sample(cpu: f64) -> Sample {
-        Sample {
-            requests: 1,
-            cpu_us_per_request: cpu,
-            requests_per_second: 1.0,
-            p50_ms: 1.0,
-            p99_ms: 1.0,
-        }
+        Sample { requests: 1, cpu_us_per_request: cpu, requests_per_second: 1.0, p50_ms: 1.0, p99_ms: 1.0 }
     }
 
     #[test]
@@ -146,10 +131,8 @@ mod tests {
             (Peer::Nginx, vec![sample(12.0)]),
             (Peer::Haproxy, vec![sample(10.0)]),
         ];
-        let ratios: Vec<f64> = outcomes(SMALL_GET, samples)
-            .iter()
-            .map(|outcome| outcome.ratio_to_best_peer)
-            .collect();
+        let ratios: Vec<f64> =
+            outcomes(SMALL_GET, samples).iter().map(|outcome| outcome.ratio_to_best_peer).collect();
         assert_eq!(ratios, [0.9, 1.2, 1.0]);
     }
 }

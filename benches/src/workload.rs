@@ -10,15 +10,9 @@ pub struct Workload {
 }
 
 /// An answer that fits any buffer: the cost of a request as such.
-pub const SMALL_GET: Workload = Workload {
-    name: "small GET",
-    path: "/small",
-};
+pub const SMALL_GET: Workload = Workload { name: "small GET", path: "/small" };
 /// An answer of 100 KB: the cost of moving bytes.
-pub const LARGE_ANSWER: Workload = Workload {
-    name: "100 KB answer",
-    path: "/large",
-};
+pub const LARGE_ANSWER: Workload = Workload { name: "100 KB answer", path: "/large" };
 
 /// Every workload, in the order of the report.
 pub const ALL: [Workload; 2] = [SMALL_GET, LARGE_ANSWER];

@@ -41,16 +41,10 @@ struct Arguments {
 
 fn main() -> anyhow::Result<()> {
     let arguments = Arguments::parse();
-    let (seconds, rounds) = if arguments.smoke {
-        (1, 1)
-    } else {
-        (arguments.seconds.max(1), arguments.rounds.max(1))
-    };
+    let (seconds, rounds) =
+        if arguments.smoke { (1, 1) } else { (arguments.seconds.max(1), arguments.rounds.max(1)) };
     let cores = std::thread::available_parallelism()?.get();
-    anyhow::ensure!(
-        cores >= 2,
-        "two cores are needed: one for the proxy, one for the load and the backends"
-    );
+    anyhow::ensure!(cores >= 2, "two cores are needed: one for the proxy, one for the load and the backends");
     let programs = build()?;
 
     let folder = tempfile::tempdir()?;
@@ -67,18 +61,9 @@ fn main() -> anyhow::Result<()> {
 
     let mut results = Vec::new();
     for workload in workload::ALL {
-        results.extend(report::outcomes(
-            workload,
-            measure(&running, workload, seconds, rounds)?,
-        ));
+        results.extend(report::outcomes(workload, measure(&running, workload, seconds, rounds)?));
     }
-    let report = Report {
-        processor: processor(),
-        kernel: kernel(),
-        seconds,
-        versions,
-        results,
-    };
+    let report = Report { processor: processor(), kernel: kernel(), seconds, versions, results };
     print!("{}", report::table(&report));
     if let Some(path) = arguments.json {
         fs::write(&path, serde_json::to_vec_pretty(&report)?)
@@ -139,24 +124,13 @@ fn per_request(cpu: Duration, requests: u64) -> f64 {
 fn build() -> anyhow::Result<PathBuf> {
     if let Some(cargo) = std::env::var_os("CARGO") {
         let status = Command::new(cargo)
-            .args([
-                "build",
-                "--quiet",
-                "--release",
-                "-p",
-                "control-plane",
-                "-p",
-                "data-plane",
-            ])
+            .args(["build", "--quiet", "--release", "-p", "control-plane", "-p", "data-plane"])
             .current_dir(Path::new(env!("CARGO_MANIFEST_DIR")))
             .status()?;
         anyhow::ensure!(status.success(), "weir does not build");
     }
     let own = std::env::current_exe()?;
-    let folder = own
-        .parent()
-        .context("this program stands in no folder")?
-        .to_owned();
+    let folder = own.parent().context("this program stands in no folder")?.to_owned();
     anyhow::ensure!(
         folder.ends_with("release"),
         "figures of a debug build mean nothing: use cargo run --release"
@@ -166,15 +140,10 @@ fn build() -> anyhow::Result<PathBuf> {
 
 fn processor() -> String {
     let text = fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
-    let name = text
-        .lines()
-        .find_map(|line| line.strip_prefix("model name")?.split_once(": "));
+    let name = text.lines().find_map(|line| line.strip_prefix("model name")?.split_once(": "));
     name.map_or("unknown processor", |(_, name)| name).to_owned()
 }
 
 fn kernel() -> String {
-    fs::read_to_string("/proc/sys/kernel/osrelease")
-        .unwrap_or_default()
-        .trim()
-        .to_owned()
+    fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default().trim().to_owned()
 }

@@ -30,16 +30,10 @@ fn probe(url: &str) -> Result<(), String> {
     let rest = url.strip_prefix("http://").ok_or("not an http:// URL")?;
     let (authority, path) = rest.split_once('/').unwrap_or((rest, ""));
     let mut stream = TcpStream::connect(authority).map_err(|error| error.to_string())?;
-    stream
-        .set_read_timeout(Some(TIMEOUT))
-        .map_err(|error| error.to_string())?;
-    stream
-        .set_write_timeout(Some(TIMEOUT))
-        .map_err(|error| error.to_string())?;
+    stream.set_read_timeout(Some(TIMEOUT)).map_err(|error| error.to_string())?;
+    stream.set_write_timeout(Some(TIMEOUT)).map_err(|error| error.to_string())?;
     let request = format!("GET /{path} HTTP/1.1\r\nhost: {authority}\r\nconnection: close\r\n\r\n");
-    stream
-        .write_all(request.as_bytes())
-        .map_err(|error| error.to_string())?;
+    stream.write_all(request.as_bytes()).map_err(|error| error.to_string())?;
     let mut start = [0; "HTTP/1.1 200".len()];
     stream.read_exact(&mut start).map_err(|error| error.to_string())?;
     let start = String::from_utf8_lossy(&start);
@@ -79,21 +73,13 @@ mod tests {
     fn only_a_success_status_is_healthy() {
         assert_eq!(answered_with("HTTP/1.1 200 OK\r\n\r\n"), Ok(()));
         assert_eq!(answered_with("HTTP/1.1 204 No Content\r\n\r\n"), Ok(()));
-        assert_eq!(
-            answered_with("HTTP/1.1 503 Service Unavailable\r\n\r\n"),
-            Err("status 503".to_owned())
-        );
-        assert_eq!(
-            answered_with("SSH-2.0-OpenSSH_9.2\r\n"),
-            Err("not an HTTP/1.1 answer".to_owned())
-        );
+        assert_eq!(answered_with("HTTP/1.1 503 Service Unavailable\r\n\r\n"), Err("status 503".to_owned()));
+        assert_eq!(answered_with("SSH-2.0-OpenSSH_9.2\r\n"), Err("not an HTTP/1.1 answer".to_owned()));
     }
 
     #[test]
     fn a_closed_port_and_another_scheme_are_unhealthy() {
-        let address = TcpListener::bind("127.0.0.1:0")
-            .and_then(|listener| listener.local_addr())
-            .unwrap();
+        let address = TcpListener::bind("127.0.0.1:0").and_then(|listener| listener.local_addr()).unwrap();
         assert!(probe(&format!("http://{address}/")).is_err());
         assert!(probe("https://127.0.0.1/").is_err());
     }
