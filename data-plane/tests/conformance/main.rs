@@ -58,15 +58,18 @@ fn play(target: Target, cases: &[Case]) -> Vec<Option<String>> {
     results.into_inner().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// A peer gets a second try with a fresh process, so that one broken case does not spoil the next. Weir gets one.
+/// A peer gets more tries, each with a fresh process, so that one broken case does not spoil the next. Weir gets one.
 fn play_one(target: Target, case: &Case, stage: &mut Option<Stage>) -> Result<(), String> {
-    let tries = if target == Target::Weir { 1 } else { 2 };
+    let tries = if target == Target::Weir { 1 } else { 3 };
     let mut result = Err("not played".to_owned());
     for _ in 0..tries {
-        let at = match stage {
-            Some(stage) => stage,
-            None => stage.insert(Stage::new(&target, case.profile).map_err(|error| format!("{error:#}"))?),
-        };
+        if stage.is_none() {
+            match Stage::new(&target, case.profile) {
+                Ok(new) => *stage = Some(new),
+                Err(error) => result = Err(format!("{error:#}")),
+            }
+        }
+        let Some(at) = stage else { continue };
         at.clear();
         result = (case.play)(at);
         if result.is_ok() {

@@ -131,6 +131,13 @@ impl Peer {
         }
     }
 
+    /// So many bytes, or as many as come.
+    pub(crate) fn exactly(&mut self, count: usize) -> Vec<u8> {
+        let deadline = Instant::now() + self.patience;
+        while self.input.len() < count && self.fill(deadline).is_none() {}
+        self.input.drain(..count.min(self.input.len())).collect()
+    }
+
     /// One head.
     pub(crate) fn head(&mut self) -> Verdict<String> {
         self.until("\r\n\r\n")

@@ -153,7 +153,7 @@ fn stale(t: &mut Table) {
             crate::stage::pause();
         }
         let (bytes, _) = client.rest_within(Duration::from_millis(100));
-        if bytes.is_empty() || bytes.starts_with(b"HTTP/1.1 502") { Ok(()) } else { Err(crate::peer::brief(&bytes)) }
+        if bytes.is_empty() || bytes.starts_with(b"HTTP/1.1 50") { Ok(()) } else { Err(crate::peer::brief(&bytes)) }
     });
     t.script("POST without a body is not repeated either", "9110 9.2.2", Must, |stage| {
         let (mut client, mut upstream, _) = stage.meet(GET)?;
@@ -225,7 +225,7 @@ fn pipelined(t: &mut Table) {
     });
     t.script("what follows a refused request is not processed", "9112 2.2", Must, |stage| {
         let mut client = stage.client()?;
-        client.try_send("GET / HTTP/1.1\r\nHost: a\r\nHost: b\r\n\r\nGET /evil HTTP/1.1\r\nHost: a\r\n\r\n");
+        client.try_send("GET / HTTP/1.1\r\nHost: a\r\nX\0: b\r\n\r\nGET /evil HTTP/1.1\r\nHost: a\r\n\r\n");
         check(&client.answer()?, &[Status(400)])?;
         client.expect_closed()?;
         if stage.try_backend().is_none() { Ok(()) } else { Err("it was".into()) }

@@ -40,10 +40,7 @@ fn connecting(t: &mut Table) {
     .profile = Profile::Refusing;
     t.script("a body that nobody takes is no request", "9112 9.3", Must, |stage| {
         let mut client = stage.client_with(post("Content-Length: 36\r\n", ""))?;
-        client.answer()?;
-        client.try_send("GET /evil HTTP/1.1\r\nHost: a.example\r\n\r\n");
-        let (bytes, _) = client.rest_within(std::time::Duration::from_millis(200));
-        if bytes.is_empty() { Ok(()) } else { Err(crate::peer::brief(&bytes)) }
+        super::request_body::no_request_follows(stage, &mut client, "HTTP/1.1 50")
     })
     .profile = Profile::Refusing;
     t.script("a backend that takes no connection is 504 or 503 in time", "9110 15.6.5", Should, |stage| {

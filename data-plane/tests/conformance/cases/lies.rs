@@ -67,7 +67,11 @@ fn others(t: &mut Table) {
     t.script("204 with a length does not hold its connection up", "9110 8.6", Must, |stage| {
         let (mut client, mut upstream, _) = stage.meet(post("Content-Length: 0\r\n", ""))?;
         upstream.send("HTTP/1.1 204 No Content\r\nContent-Length: 5\r\n\r\nhello")?;
-        check(&client.answer()?, &[Status(204), Unlisted("content-length", "5")])?;
+        let got = client.answer()?;
+        // To refuse it is as good.
+        if got.status() != 502 {
+            check(&got, &[Status(204), Unlisted("content-length", "5")])?;
+        }
         match upstream.rest_within(std::time::Duration::from_millis(500)) {
             (_, End::StillOpen) => Err("the backend's connection is kept".into()),
             _ => Ok(()),

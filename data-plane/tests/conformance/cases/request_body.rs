@@ -8,6 +8,8 @@ use crate::case::{
     OK, Table, check, get, post,
 };
 use crate::message::{End, Framing, Parse, Side, parse, text};
+use crate::peer::{Peer, Verdict};
+use crate::stage::Stage;
 
 const FINE: &[Check] = &[Status(200), Body("ok")];
 const CHUNKED: &str = "Transfer-Encoding: chunked\r\n";
@@ -155,17 +157,7 @@ fn expectations(t: &mut Table) {
         let mut upstream = stage.backend()?;
         upstream.head()?;
         upstream.send("HTTP/1.1 403 Forbidden\r\nContent-Length: 0\r\n\r\n")?;
-        check(&client.answer()?, &[Status(403)])?;
-        client.try_send("GET /evil HTTP/1.1\r\nHost: a.example\r\n\r\n");
-        let (bytes, _) = client.rest_within(Duration::from_millis(200));
-        // The body may still go to the backend as a body; a request of its own it must not be.
-        if let Some(mut other) = stage.try_backend() {
-            let (seen, _) = other.rest_within(Duration::from_millis(50));
-            if !seen.is_empty() {
-                return Err(format!("the body became a request: {:?}", text(&seen)));
-            }
-        }
-        if bytes.is_empty() { Ok(()) } else { Err(format!("the body was answered: {:?}", text(&bytes))) }
+        no_request_follows(stage, &mut client, "HTTP/1.1 403 ")
     });
     t.script("an answer before the body's end is passed on at once", "9112 9.3", Should, |stage| {
         let mut client = stage.client_with(post("Content-Length: 1000000\r\n", "abc"))?;
@@ -179,15 +171,24 @@ fn expectations(t: &mut Table) {
         let mut upstream = stage.backend()?;
         upstream.until("abc")?;
         upstream.send("HTTP/1.1 413 Content Too Large\r\nContent-Length: 0\r\n\r\n")?;
-        check(&client.answer()?, &[Status(413)])?;
-        client.try_send("GET /evil HTTP/1.1\r\nHost: a.example\r\n\r\n");
-        let (answer, _) = client.rest_within(Duration::from_millis(200));
-        let (seen, _) = match stage.try_backend() {
-            Some(mut other) => other.rest_within(Duration::from_millis(50)),
-            None => (Vec::new(), End::Closed),
-        };
-        if answer.is_empty() && seen.is_empty() { Ok(()) } else { Err(format!("{:?} {:?}", text(&answer), text(&seen))) }
+        no_request_follows(stage, &mut client, "HTTP/1.1 413 ")
     });
+}
+
+/// What the client still sends may go to the backend as a body; a request of its own it must not become.
+pub(super) fn no_request_follows(stage: &Stage, client: &mut Peer, status: &str) -> Verdict {
+    let (mut got, _) = client.rest_within(Duration::from_millis(150));
+    client.try_send("GET /evil HTTP/1.1\r\nHost: a.example\r\n\r\n");
+    got.extend(client.rest_within(Duration::from_millis(200)).0);
+    if let Some(mut other) = stage.try_backend() {
+        let (seen, _) = other.rest_within(Duration::from_millis(50));
+        if !seen.is_empty() {
+            return Err(format!("the body became a request: {:?}", text(&seen)));
+        }
+    }
+    // A 100 of the proxy's own may come first.
+    let got = text(&got).replacen("HTTP/1.1 100 ", "", 1);
+    if got.contains(status) && got.matches("HTTP/1.1 ").count() == 1 { Ok(()) } else { Err(got) }
 }
 
 fn cut(t: &mut Table) {
@@ -200,7 +201,7 @@ fn cut(t: &mut Table) {
         t.script(name, "9112 8", Must, move |stage| {
             let client = stage.client_with(post(fields, body))?;
             let mut upstream = stage.backend()?;
-            let head = upstream.until("abc")?;
+            let head = upstream.head()?;
             drop(client);
             let (rest, end) = upstream.rest();
             let all: Vec<u8> = head.chars().map(|c| c as u8).chain(rest).collect();

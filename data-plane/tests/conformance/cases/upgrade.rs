@@ -97,14 +97,12 @@ pub(super) fn table() -> Table {
         let (heard_up, heard_down) = std::thread::scope(|scope| {
             scope.spawn(|| {
                 let _ = std::io::Write::write_all(&mut client_out, &up);
-                let _ = client_out.shutdown(std::net::Shutdown::Write);
             });
             scope.spawn(|| {
                 let _ = std::io::Write::write_all(&mut upstream_out, &down);
-                let _ = upstream_out.shutdown(std::net::Shutdown::Write);
             });
-            let at_backend = scope.spawn(|| upstream.rest().0);
-            (at_backend.join(), client.rest().0)
+            let at_backend = scope.spawn(|| upstream.exactly(up.len()));
+            (at_backend.join(), client.exactly(down.len()))
         });
         if heard_up.is_ok_and(|heard| heard == up) && heard_down == down { Ok(()) } else { Err("not the same bytes".into()) }
     });
