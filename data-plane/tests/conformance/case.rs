@@ -195,13 +195,20 @@ pub(crate) fn answer(fields: &str, body: &str) -> String {
     format!("HTTP/1.1 200 OK\r\n{fields}\r\n{body}")
 }
 
-fn exchange(stage: &Stage, request: &[u8], answer: &[u8], at_backend: &[Check], at_client: &[Check]) -> Verdict {
+fn exchange(
+    stage: &Stage,
+    request: &[u8],
+    answer: &[u8],
+    at_backend: &[Check],
+    at_client: &[Check],
+) -> Verdict {
     let method = text(request.split(|byte| *byte == b' ').next().unwrap_or_default());
     let (mut client, mut upstream, seen) = stage.meet(request)?;
     check(&seen, at_backend).map_err(|why| format!("backend: {why}"))?;
     upstream.send(answer)?;
     let side = Side::Answer { to_head: method == "HEAD" };
-    let until_close = matches!(parse(answer, side, Some(End::Closed)), Parse::Whole(m, _) if m.framing == Framing::Close);
+    let until_close =
+        matches!(parse(answer, side, Some(End::Closed)), Parse::Whole(m, _) if m.framing == Framing::Close);
     if until_close {
         upstream.finish();
     }
@@ -313,7 +320,8 @@ fn lie(stage: &Stage, answer: &[u8]) -> Verdict {
 }
 
 fn broken(stage: &Stage, version: &str, answer: &str, end: End) -> Verdict {
-    let (mut client, mut upstream, _) = stage.meet(format!("GET / HTTP/{version}\r\nHost: a.example\r\n\r\n"))?;
+    let (mut client, mut upstream, _) =
+        stage.meet(format!("GET / HTTP/{version}\r\nHost: a.example\r\n\r\n"))?;
     upstream.send(answer)?;
     // Time to pass on what has come, so that the break is in the body and not before its head.
     let (seen, _) = client.rest_within(Duration::from_millis(100));

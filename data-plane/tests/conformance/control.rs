@@ -10,7 +10,8 @@ use std::{
 use tokio_stream::{Stream, StreamExt as _, wrappers::TcpListenerStream};
 use tonic::{Request, Response, Status, Streaming};
 use weir_proto::v1::{
-    ReportRequest, ReportResponse, Resource, ResourceKey, ResourceKind, Snapshot, SubscribeRequest, SubscribeResponse,
+    ReportRequest, ReportResponse, Resource, ResourceKey, ResourceKind, Snapshot, SubscribeRequest,
+    SubscribeResponse,
     nodes_server::{Nodes, NodesServer},
     subscribe_request, subscribe_response,
 };
@@ -58,7 +59,8 @@ impl Nodes for Fake {
         request: Request<Streaming<SubscribeRequest>>,
     ) -> Result<Response<Self::SubscribeStream>, Status> {
         let mut from_node = request.into_inner();
-        let Some(subscribe_request::Message::Hello(hello)) = from_node.message().await?.and_then(|first| first.message)
+        let Some(subscribe_request::Message::Hello(hello)) =
+            from_node.message().await?.and_then(|first| first.message)
         else {
             return Err(Status::invalid_argument("the first message is no hello"));
         };
@@ -67,7 +69,8 @@ impl Nodes for Fake {
             configurations.get(&hello.node_id).cloned()
         };
         let config = config.ok_or_else(|| Status::not_found("no such node"))?;
-        let first = SubscribeResponse { message: Some(subscribe_response::Message::Snapshot(snapshot(&config))) };
+        let first =
+            SubscribeResponse { message: Some(subscribe_response::Message::Snapshot(snapshot(&config))) };
         // The stream lives as long as the node's own side; what the node says is read and not needed.
         let listening = from_node.filter_map(|message| message.err().map(Err));
         Ok(Response::new(Box::pin(tokio_stream::once(Ok(first)).chain(listening))))

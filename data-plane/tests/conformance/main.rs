@@ -38,7 +38,8 @@ fn play(target: Target, cases: &[Case]) -> Vec<Option<String>> {
     let results = Mutex::new(vec![Some("not played".to_owned()); cases.len()]);
     std::thread::scope(|scope| {
         for profile in Profile::ALL {
-            let queue: VecDeque<usize> = (0..cases.len()).filter(|at| cases[*at].profile == profile).collect();
+            let queue: VecDeque<usize> =
+                (0..cases.len()).filter(|at| cases[*at].profile == profile).collect();
             let lanes = lanes(profile).min(queue.len());
             let queue = std::sync::Arc::new(Mutex::new(queue));
             for _ in 0..lanes {
@@ -87,10 +88,18 @@ fn weir_keeps_every_rule() {
     let failures: Vec<String> = cases
         .iter()
         .zip(results)
-        .filter_map(|(case, result)| Some(format!("{} | {} [{}]\n    {}", case.group, case.name, case.rfc, result?)))
+        .filter_map(|(case, result)| {
+            Some(format!("{} | {} [{}]\n    {}", case.group, case.name, case.rfc, result?))
+        })
         .collect();
     println!("{} of {} cases hold", cases.len() - failures.len(), cases.len());
-    assert!(failures.is_empty(), "{} of {} rules broken:\n{}", failures.len(), cases.len(), failures.join("\n"));
+    assert!(
+        failures.is_empty(),
+        "{} of {} rules broken:\n{}",
+        failures.len(),
+        cases.len(),
+        failures.join("\n")
+    );
 }
 
 #[test]
@@ -114,7 +123,8 @@ fn the_peers_are_measured_by_the_same_rules() -> anyhow::Result<()> {
         wanted.as_ref().is_none_or(|wanted| wanted.split(',').any(|name| name == target.name()))
     };
     let cases = chosen();
-    let mut columns = vec![(Target::Weir, Target::Weir.version().unwrap_or_default(), play(Target::Weir, &cases))];
+    let mut columns =
+        vec![(Target::Weir, Target::Weir.version().unwrap_or_default(), play(Target::Weir, &cases))];
     for target in Target::PEERS.into_iter().filter(is_wanted) {
         match target.version() {
             Some(version) => columns.push((target, version, play(target, &cases))),

@@ -64,7 +64,11 @@ impl Message {
     /// The members of the field as a list, over all its lines.
     pub(crate) fn list(&self, name: &str) -> Vec<String> {
         let values = self.values(name).join(",");
-        values.split(',').map(|member| member.trim().to_ascii_lowercase()).filter(|member| !member.is_empty()).collect()
+        values
+            .split(',')
+            .map(|member| member.trim().to_ascii_lowercase())
+            .filter(|member| !member.is_empty())
+            .collect()
     }
 }
 
@@ -78,8 +82,14 @@ pub(crate) fn parse(input: &[u8], side: Side, ended: Option<End>) -> Parse {
         Ok(fields) => fields,
         Err(why) => return Parse::Bad(why),
     };
-    let mut message =
-        Message { line, fields, body: Vec::new(), trailers: Vec::new(), framing: Framing::None, interims: Vec::new() };
+    let mut message = Message {
+        line,
+        fields,
+        body: Vec::new(),
+        trailers: Vec::new(),
+        framing: Framing::None,
+        interims: Vec::new(),
+    };
     let start = head_end + 4;
     let rest = &input[start..];
     let codings = message.values("transfer-encoding");
@@ -127,7 +137,9 @@ fn chunked(mut message: Message, rest: &[u8], start: usize) -> Parse {
         let Some(line_end) = find(&rest[at..], b"\r\n") else { return Parse::Partial };
         let line = text(&rest[at..at + line_end]);
         let digits = line.split(';').next().unwrap_or_default();
-        let Ok(size) = usize::from_str_radix(digits, 16) else { return Parse::Bad(format!("chunk size {line:?}")) };
+        let Ok(size) = usize::from_str_radix(digits, 16) else {
+            return Parse::Bad(format!("chunk size {line:?}"));
+        };
         at += line_end + 2;
         if size == 0 {
             break;

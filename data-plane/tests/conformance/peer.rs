@@ -180,7 +180,9 @@ impl Peer {
 
     /// Whether the connection has ended and everything was read.
     pub(crate) fn has_ended(&mut self) -> bool {
-        self.input.is_empty() && self.is_readable() && self.fill(Instant::now()).is_some_and(|end| end != End::StillOpen)
+        self.input.is_empty()
+            && self.is_readable()
+            && self.fill(Instant::now()).is_some_and(|end| end != End::StillOpen)
     }
 }
 

@@ -28,10 +28,24 @@ fn mark(result: &Option<String>) -> &'static str {
 /// Says in words what each program breaks.
 pub(crate) fn print(cases: &[Case], columns: &[Column]) {
     for (target, version, results) in columns {
-        for (case, why) in cases.iter().zip(results).filter_map(|(case, result)| Some((case, result.as_ref()?))) {
-            println!("{} | {} | {} [{}, {}]: {why}", target.name(), case.group, case.name, case.rfc, level(case.level));
+        for (case, why) in
+            cases.iter().zip(results).filter_map(|(case, result)| Some((case, result.as_ref()?)))
+        {
+            println!(
+                "{} | {} | {} [{}, {}]: {why}",
+                target.name(),
+                case.group,
+                case.name,
+                case.rfc,
+                level(case.level)
+            );
         }
-        println!("{} {version}: {} of {} hold", target.name(), results.iter().filter(|r| r.is_none()).count(), cases.len());
+        println!(
+            "{} {version}: {} of {} hold",
+            target.name(),
+            results.iter().filter(|r| r.is_none()).count(),
+            cases.len()
+        );
     }
 }
 

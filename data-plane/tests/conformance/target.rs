@@ -192,7 +192,12 @@ fn weir(profile: Profile, backends: &[SocketAddr]) -> anyhow::Result<(Child, Soc
     bail!("data-plane ended: {}", child.wait()?)
 }
 
-fn peer(target: Target, profile: Profile, backends: &[SocketAddr], folder: &Path) -> anyhow::Result<(Child, SocketAddr)> {
+fn peer(
+    target: Target,
+    profile: Profile,
+    backends: &[SocketAddr],
+    folder: &Path,
+) -> anyhow::Result<(Child, SocketAddr)> {
     let address = free_port()?;
     let deadline = if profile == Profile::Short { SHORT } else { Duration::from_secs(20) };
     let mut command = Command::new(target.program());
@@ -224,9 +229,19 @@ fn peer(target: Target, profile: Profile, backends: &[SocketAddr], folder: &Path
         }
         Target::Envoy => {
             command.arg("-c").arg(&file);
-            command.args(["--concurrency", "1", "--use-dynamic-base-id", "--disable-hot-restart", "-l", "off"]);
+            command.args([
+                "--concurrency",
+                "1",
+                "--use-dynamic-base-id",
+                "--disable-hot-restart",
+                "-l",
+                "off",
+            ]);
             let form = |_, at: &SocketAddr| {
-                format!("        - endpoint: {{ address: {{ socket_address: {{ address: 127.0.0.1, port_value: {} }} }} }}\n", at.port())
+                format!(
+                    "        - endpoint: {{ address: {{ socket_address: {{ address: 127.0.0.1, port_value: {} }} }} }}\n",
+                    at.port()
+                )
             };
             place(include_str!("peers/envoy.yaml"), servers(&form))
         }

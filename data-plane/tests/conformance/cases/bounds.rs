@@ -25,15 +25,51 @@ pub(super) fn table() -> Table {
 }
 
 fn sizes(t: &mut Table) {
-    t.refused("a target of 100 KB", "9110 15.5.15", Should, &[414], format!("GET /{} HTTP/1.1\r\nHost: a\r\n\r\n", "a".repeat(100_000)));
-    t.refused("a target that does not end", "9110 15.5.15", Should, &[414], format!("GET /{}", "a".repeat(200_000)));
+    t.refused(
+        "a target of 100 KB",
+        "9110 15.5.15",
+        Should,
+        &[414],
+        format!("GET /{} HTTP/1.1\r\nHost: a\r\n\r\n", "a".repeat(100_000)),
+    );
+    t.refused(
+        "a target that does not end",
+        "9110 15.5.15",
+        Should,
+        &[414],
+        format!("GET /{}", "a".repeat(200_000)),
+    );
     t.refused("a field of 100 KB", "6585 5", Should, &[431], get(&format!("X: {}\r\n", "a".repeat(100_000))));
-    t.refused("a field that does not end", "6585 5", Should, &[431], get(&format!("X: {}", "a".repeat(200_000))).trim_end());
-    t.refused("a head of 100 KB in small fields", "6585 5", Should, &[431], get(&"X-Some: value\r\n".repeat(7000)));
+    t.refused(
+        "a field that does not end",
+        "6585 5",
+        Should,
+        &[431],
+        get(&format!("X: {}", "a".repeat(200_000))).trim_end(),
+    );
+    t.refused(
+        "a head of 100 KB in small fields",
+        "6585 5",
+        Should,
+        &[431],
+        get(&"X-Some: value\r\n".repeat(7000)),
+    );
     t.refused("a thousand fields", "6585 5", Own, &[431], get(&"X: y\r\n".repeat(1000)));
-    t.refused("a method of a hundred bytes", "9112 3", Should, &[400, 501], format!("{} / HTTP/1.1\r\nHost: a\r\n\r\n", "A".repeat(100)));
+    t.refused(
+        "a method of a hundred bytes",
+        "9112 3",
+        Should,
+        &[400, 501],
+        format!("{} / HTTP/1.1\r\nHost: a\r\n\r\n", "A".repeat(100)),
+    );
     t.refused("a method that does not end", "9112 3", Own, &[400, 414, 431, 501], "A".repeat(200_000));
-    t.refused("bytes without end that are no request", "9112 3", Own, &[400, 414, 431, 501], "\u{1}".repeat(100_000));
+    t.refused(
+        "bytes without end that are no request",
+        "9112 3",
+        Own,
+        &[400, 414, 431, 501],
+        "\u{1}".repeat(100_000),
+    );
     t.script("others are served while one is refused for its size", "", Own, |stage| {
         let mut large = stage.client()?;
         large.try_send(get(&format!("X: {}\r\n", "a".repeat(100_000))));
@@ -53,7 +89,11 @@ fn ends_soon(client: &mut Peer, since: Instant) -> Verdict {
     if took < SHORT * 8 / 10 {
         return Err(format!("over after {took:?} already"));
     }
-    if bytes.is_empty() || bytes.starts_with(b"HTTP/1.1 408 ") { Ok(()) } else { Err(crate::peer::brief(&bytes)) }
+    if bytes.is_empty() || bytes.starts_with(b"HTTP/1.1 408 ") {
+        Ok(())
+    } else {
+        Err(crate::peer::brief(&bytes))
+    }
 }
 
 /// Sends a byte now and then until the connection is over.
@@ -62,7 +102,11 @@ fn drip(client: &mut Peer, bytes: &[u8], since: Instant) -> Verdict {
         client.try_send([*byte]);
         let (got, end) = client.rest_within(Duration::from_millis(50));
         if end != End::StillOpen || !got.is_empty() {
-            return if got.is_empty() || got.starts_with(b"HTTP/1.1 408 ") { Ok(()) } else { Err(crate::peer::brief(&got)) };
+            return if got.is_empty() || got.starts_with(b"HTTP/1.1 408 ") {
+                Ok(())
+            } else {
+                Err(crate::peer::brief(&got))
+            };
         }
         if since.elapsed() > SOON {
             return Err(format!("still open after {:?}", since.elapsed()));
@@ -132,7 +176,11 @@ fn bodies(t: &mut Table) {
     for (name, fields, part) in [
         ("a body of known length that stops is given up", "Content-Length: 10\r\n", "abc"),
         ("a body in chunks that stops within one is given up", "Transfer-Encoding: chunked\r\n", "5\r\nabc"),
-        ("a body in chunks that stops between them is given up", "Transfer-Encoding: chunked\r\n", "3\r\nabc\r\n"),
+        (
+            "a body in chunks that stops between them is given up",
+            "Transfer-Encoding: chunked\r\n",
+            "3\r\nabc\r\n",
+        ),
     ] {
         t.script(name, "9110 15.5.9", Should, move |stage| {
             let since = Instant::now();

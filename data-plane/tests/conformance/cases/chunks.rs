@@ -43,8 +43,18 @@ pub(super) fn table() -> Table {
     ] {
         t.bad_body(&format!("a chunk with {what}"), "9112 7.1", level, body);
     }
-    t.bad_body("an extension of 100 KB", "9112 7.1.1", Own, format!("3;{}\r\nabc\r\n0\r\n\r\n", "a".repeat(100_000)));
-    t.bad_body("trailers of 100 KB", "9110 6.5", Own, format!("3\r\nabc\r\n0\r\n{}\r\n", "X-A: b\r\n".repeat(13_000)));
+    t.bad_body(
+        "an extension of 100 KB",
+        "9112 7.1.1",
+        Own,
+        format!("3;{}\r\nabc\r\n0\r\n\r\n", "a".repeat(100_000)),
+    );
+    t.bad_body(
+        "trailers of 100 KB",
+        "9110 6.5",
+        Own,
+        format!("3\r\nabc\r\n0\r\n{}\r\n", "X-A: b\r\n".repeat(13_000)),
+    );
     t.script("a bad chunk is told as 400", "9112 7.1", Own, |stage| {
         let mut client = stage.client_with(post("Transfer-Encoding: chunked\r\n", "x\r\n"))?;
         check(&client.answer()?, &[Status(400)])?;

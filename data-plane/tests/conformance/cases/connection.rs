@@ -24,9 +24,30 @@ pub(super) fn table() -> Table {
 
 fn kept(t: &mut Table) {
     t.exchange("a connection of HTTP/1.1 is kept", "9112 9.3", Should, (GET, OK), &[], &[Status(200), Open]);
-    t.exchange("close on demand is announced and done", "9112 9.6", Must, (get("Connection: close\r\n"), OK), &[], &[Status(200), Lists("connection", "close"), Closed]);
-    t.exchange("close in a list in any case is done", "9112 9.6", Must, (get("Connection: x, CLOSE\r\n"), OK), &[], &[Status(200), Closed]);
-    t.exchange("close wins over keep-alive", "9112 9.3", Must, (get("Connection: keep-alive, close\r\n"), OK), &[], &[Status(200), Closed]);
+    t.exchange(
+        "close on demand is announced and done",
+        "9112 9.6",
+        Must,
+        (get("Connection: close\r\n"), OK),
+        &[],
+        &[Status(200), Lists("connection", "close"), Closed],
+    );
+    t.exchange(
+        "close in a list in any case is done",
+        "9112 9.6",
+        Must,
+        (get("Connection: x, CLOSE\r\n"), OK),
+        &[],
+        &[Status(200), Closed],
+    );
+    t.exchange(
+        "close wins over keep-alive",
+        "9112 9.3",
+        Must,
+        (get("Connection: keep-alive, close\r\n"), OK),
+        &[],
+        &[Status(200), Closed],
+    );
     t.script("the backend's connection is used again", "", Own, |stage| {
         let (mut client, mut upstream, _) = stage.meet(GET)?;
         for _ in 0..3 {
@@ -116,17 +137,22 @@ fn kept(t: &mut Table) {
 }
 
 fn stale(t: &mut Table) {
-    t.script("a connection that the backend closed while unused is not noticed", "9112 9.5", Should, |stage| {
-        let (mut client, mut upstream, _) = stage.meet(GET)?;
-        upstream.send(OK)?;
-        check(&client.answer()?, FINE)?;
-        drop(upstream);
-        client.send(post("Content-Length: 2\r\n", "hi"))?;
-        let mut upstream = stage.backend()?;
-        check(&upstream.request()?, &[Body("hi")])?;
-        upstream.send(OK)?;
-        check(&client.answer()?, FINE)
-    });
+    t.script(
+        "a connection that the backend closed while unused is not noticed",
+        "9112 9.5",
+        Should,
+        |stage| {
+            let (mut client, mut upstream, _) = stage.meet(GET)?;
+            upstream.send(OK)?;
+            check(&client.answer()?, FINE)?;
+            drop(upstream);
+            client.send(post("Content-Length: 2\r\n", "hi"))?;
+            let mut upstream = stage.backend()?;
+            check(&upstream.request()?, &[Body("hi")])?;
+            upstream.send(OK)?;
+            check(&client.answer()?, FINE)
+        },
+    );
     t.script("GET is repeated when a used connection breaks", "9110 9.2.2", Own, |stage| {
         let (mut client, mut upstream, _) = stage.meet(GET)?;
         upstream.send(OK)?;
@@ -153,7 +179,11 @@ fn stale(t: &mut Table) {
             crate::stage::pause();
         }
         let (bytes, _) = client.rest_within(Duration::from_millis(100));
-        if bytes.is_empty() || bytes.starts_with(b"HTTP/1.1 50") { Ok(()) } else { Err(crate::peer::brief(&bytes)) }
+        if bytes.is_empty() || bytes.starts_with(b"HTTP/1.1 50") {
+            Ok(())
+        } else {
+            Err(crate::peer::brief(&bytes))
+        }
     });
     t.script("POST without a body is not repeated either", "9110 9.2.2", Must, |stage| {
         let (mut client, mut upstream, _) = stage.meet(GET)?;
@@ -190,7 +220,10 @@ fn pipelined(t: &mut Table) {
         Ok(())
     });
     t.script("a request after one in chunks is found where they end", "9112 7.1", Must, |stage| {
-        let mut client = stage.client_with(post("Transfer-Encoding: chunked\r\n", "3\r\nabc\r\n0\r\nA: b\r\n\r\nGET /2 HTTP/1.1\r\nHost: a\r\n\r\n"))?;
+        let mut client = stage.client_with(post(
+            "Transfer-Encoding: chunked\r\n",
+            "3\r\nabc\r\n0\r\nA: b\r\n\r\nGET /2 HTTP/1.1\r\nHost: a\r\n\r\n",
+        ))?;
         let mut upstream = stage.backend()?;
         check(&upstream.request()?, &[Body("abc")])?;
         upstream.send(OK)?;
@@ -214,7 +247,8 @@ fn pipelined(t: &mut Table) {
         Ok(())
     });
     t.script("after close no further request is processed", "9112 9.6", Must, |stage| {
-        let mut client = stage.client_with(get("Connection: close\r\n") + "GET /evil HTTP/1.1\r\nHost: a\r\n\r\n")?;
+        let mut client =
+            stage.client_with(get("Connection: close\r\n") + "GET /evil HTTP/1.1\r\nHost: a\r\n\r\n")?;
         let mut upstream = stage.backend()?;
         upstream.request()?;
         upstream.send(OK)?;
@@ -247,7 +281,11 @@ fn leftovers(t: &mut Table) {
     const EVIL: &str = "HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\nevil";
     for (name, method, first) in [
         ("bytes after an answer of known length reach nobody", "GET", OK.to_owned()),
-        ("bytes after an answer in chunks reach nobody", "GET", answer("Transfer-Encoding: chunked\r\n", "2\r\nok\r\n0\r\n\r\n")),
+        (
+            "bytes after an answer in chunks reach nobody",
+            "GET",
+            answer("Transfer-Encoding: chunked\r\n", "2\r\nok\r\n0\r\n\r\n"),
+        ),
         ("a body in the answer to HEAD reaches nobody", "HEAD", answer("Content-Length: 43\r\n", "")),
         ("a body of 204 reaches nobody", "GET", "HTTP/1.1 204 No\r\n\r\n".to_owned()),
         ("a body of 304 reaches nobody", "GET", "HTTP/1.1 304 No\r\nContent-Length: 43\r\n\r\n".to_owned()),

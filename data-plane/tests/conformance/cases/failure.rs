@@ -24,13 +24,18 @@ fn connecting(t: &mut Table) {
         if matches!(status, 502 | 503) { Ok(()) } else { Err(status.to_string()) }
     })
     .profile = Profile::Refusing;
-    t.script("a backend that refuses a POST is told, and the client may go on", "9112 9.3", Should, |stage| {
-        let mut client = stage.client_with(post("Content-Length: 5\r\n", "hello"))?;
-        client.answer()?;
-        client.send(GET)?;
-        let status = client.answer()?.status();
-        if matches!(status, 502 | 503) { Ok(()) } else { Err(status.to_string()) }
-    })
+    t.script(
+        "a backend that refuses a POST is told, and the client may go on",
+        "9112 9.3",
+        Should,
+        |stage| {
+            let mut client = stage.client_with(post("Content-Length: 5\r\n", "hello"))?;
+            client.answer()?;
+            client.send(GET)?;
+            let status = client.answer()?.status();
+            if matches!(status, 502 | 503) { Ok(()) } else { Err(status.to_string()) }
+        },
+    )
     .profile = Profile::Refusing;
     t.script("a backend that refuses HEAD is told without a body", "9110 9.3.2", Must, |stage| {
         let mut client = stage.client_with("HEAD / HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n")?;
@@ -52,7 +57,10 @@ fn connecting(t: &mut Table) {
         if matches!(status, 503 | 504) { Ok(()) } else { Err(status.to_string()) }
     })
     .profile = Profile::Deaf;
-    for (name, request) in [("a backend that refuses is passed over", GET.to_owned()), ("a backend that refuses is passed over by POST too", post("Content-Length: 2\r\n", "hi"))] {
+    for (name, request) in [
+        ("a backend that refuses is passed over", GET.to_owned()),
+        ("a backend that refuses is passed over by POST too", post("Content-Length: 2\r\n", "hi")),
+    ] {
         t.script(name, "", Own, move |stage| {
             for _ in 0..4 {
                 let (mut client, mut upstream, _) = stage.meet(&request)?;
@@ -70,9 +78,21 @@ fn before_head(t: &mut Table) {
         ("a backend that closes without an answer is 502", "", End::Closed),
         ("a backend that resets without an answer is 502", "", End::Reset),
         ("a backend that closes within the status line is 502", "HTTP/1.1 2", End::Closed),
-        ("a backend that closes within its head is 502", "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n", End::Closed),
-        ("a backend that resets within its head is 502", "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n", End::Reset),
-        ("a backend that closes after an interim answer is 502", "HTTP/1.1 103 Early Hints\r\n\r\n", End::Closed),
+        (
+            "a backend that closes within its head is 502",
+            "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n",
+            End::Closed,
+        ),
+        (
+            "a backend that resets within its head is 502",
+            "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n",
+            End::Reset,
+        ),
+        (
+            "a backend that closes after an interim answer is 502",
+            "HTTP/1.1 103 Early Hints\r\n\r\n",
+            End::Closed,
+        ),
     ] {
         t.script(name, "9110 15.6.3", Should, move |stage| {
             let (mut client, mut upstream, _) = stage.meet(post("Content-Length: 2\r\n", "hi"))?;
@@ -98,29 +118,83 @@ fn before_head(t: &mut Table) {
         client.try_send("def");
         check(&client.answer()?, &[Status(502)])
     });
-    t.script("an answer is passed on though the backend takes no more of the body", "9112 9.6", Should, |stage| {
-        let mut client = stage.client_with(post("Content-Length: 1000000\r\n", "abc"))?;
-        let mut upstream = stage.backend()?;
-        upstream.until("abc")?;
-        upstream.send("HTTP/1.1 413 Content Too Large\r\nConnection: close\r\nContent-Length: 2\r\n\r\nno")?;
-        upstream.finish();
-        check(&client.answer()?, &[Status(413), Body("no")])
-    });
+    t.script(
+        "an answer is passed on though the backend takes no more of the body",
+        "9112 9.6",
+        Should,
+        |stage| {
+            let mut client = stage.client_with(post("Content-Length: 1000000\r\n", "abc"))?;
+            let mut upstream = stage.backend()?;
+            upstream.until("abc")?;
+            upstream
+                .send("HTTP/1.1 413 Content Too Large\r\nConnection: close\r\nContent-Length: 2\r\n\r\nno")?;
+            upstream.finish();
+            check(&client.answer()?, &[Status(413), Body("no")])
+        },
+    );
 }
 
 fn within_body(t: &mut Table) {
     let known = "HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\nabc";
     t.broken("an answer of known length that is cut", Must, "1.1", known, End::Closed);
     t.broken("an answer of known length that is reset", Must, "1.1", known, End::Reset);
-    t.broken("an answer of known length whose body never comes", Must, "1.1", "HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\n", End::Closed);
-    t.broken("an answer of absurd length that is cut", Must, "1.1", "HTTP/1.1 200 OK\r\nContent-Length: 999999999999999999\r\n\r\nabc", End::Closed);
-    t.broken("an answer cut within a chunk", Must, "1.1", "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nabc", End::Closed);
-    t.broken("an answer cut behind a chunk's data", Must, "1.1", "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc", End::Closed);
-    t.broken("an answer reset within a chunk", Must, "1.1", "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nabc", End::Reset);
-    t.broken("an answer without a length that is reset", Should, "1.1", "HTTP/1.1 200 OK\r\n\r\nabc", End::Reset);
-    t.broken("an answer to HTTP/1.0 cut within a chunk", Should, "1.0", "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nabc", End::Closed);
+    t.broken(
+        "an answer of known length whose body never comes",
+        Must,
+        "1.1",
+        "HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\n",
+        End::Closed,
+    );
+    t.broken(
+        "an answer of absurd length that is cut",
+        Must,
+        "1.1",
+        "HTTP/1.1 200 OK\r\nContent-Length: 999999999999999999\r\n\r\nabc",
+        End::Closed,
+    );
+    t.broken(
+        "an answer cut within a chunk",
+        Must,
+        "1.1",
+        "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nabc",
+        End::Closed,
+    );
+    t.broken(
+        "an answer cut behind a chunk's data",
+        Must,
+        "1.1",
+        "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc",
+        End::Closed,
+    );
+    t.broken(
+        "an answer reset within a chunk",
+        Must,
+        "1.1",
+        "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nabc",
+        End::Reset,
+    );
+    t.broken(
+        "an answer without a length that is reset",
+        Should,
+        "1.1",
+        "HTTP/1.1 200 OK\r\n\r\nabc",
+        End::Reset,
+    );
+    t.broken(
+        "an answer to HTTP/1.0 cut within a chunk",
+        Should,
+        "1.0",
+        "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nabc",
+        End::Closed,
+    );
     t.broken("an answer to HTTP/1.0 of known length that is cut", Must, "1.0", known, End::Closed);
-    t.broken("an answer to HTTP/1.0 without a length that is reset", Should, "1.0", "HTTP/1.1 200 OK\r\n\r\nabc", End::Reset);
+    t.broken(
+        "an answer to HTTP/1.0 without a length that is reset",
+        Should,
+        "1.0",
+        "HTTP/1.1 200 OK\r\n\r\nabc",
+        End::Reset,
+    );
     for (name, rest) in [
         ("an answer cut between chunks", ""),
         ("an answer cut before its last line end", "0\r\n"),
@@ -150,14 +224,23 @@ fn within_body(t: &mut Table) {
 fn pages(t: &mut Table) {
     let failing = |fields: &'static str| {
         move |stage: &crate::stage::Stage| -> crate::peer::Verdict<_> {
-            let (mut client, upstream, _) = stage.meet(format!("POST / HTTP/1.1\r\nHost: a\r\n{fields}Content-Length: 0\r\n\r\n"))?;
+            let (mut client, upstream, _) =
+                stage.meet(format!("POST / HTTP/1.1\r\nHost: a\r\n{fields}Content-Length: 0\r\n\r\n"))?;
             let address = upstream.stream().local_addr().map_err(|error| error.to_string())?;
             drop(upstream);
             Ok((client.answer()?, address))
         }
     };
     t.script("an error is problem details", "9457 3", Own, move |stage| {
-        check(&failing("")(stage)?.0, &[Status(502), Is("content-type", "application/problem+json"), Has("content-length"), Has("date")])
+        check(
+            &failing("")(stage)?.0,
+            &[
+                Status(502),
+                Is("content-type", "application/problem+json"),
+                Has("content-length"),
+                Has("date"),
+            ],
+        )
     });
     t.script("an error is text for who asks for text", "9110 12.5.1", Own, move |stage| {
         let (page, _) = failing("Accept: text/html, text/plain\r\n")(stage)?;
@@ -170,7 +253,18 @@ fn pages(t: &mut Table) {
     });
     t.script("an error shows no internals", "", Own, move |stage| {
         let (page, address) = failing("")(stage)?;
-        if hides(&page.body, &address.port().to_string()) { Ok(()) } else { Err(crate::peer::brief(&page.body)) }
+        if hides(&page.body, &address.port().to_string()) {
+            Ok(())
+        } else {
+            Err(crate::peer::brief(&page.body))
+        }
     });
-    t.exchange("an answer after a failure is its own", "", Own, (get(""), OK), &[], &[Status(200), Body("ok"), Open]);
+    t.exchange(
+        "an answer after a failure is its own",
+        "",
+        Own,
+        (get(""), OK),
+        &[],
+        &[Status(200), Body("ok"), Open],
+    );
 }

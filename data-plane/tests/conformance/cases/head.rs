@@ -52,11 +52,35 @@ fn lines(t: &mut Table) {
     ] {
         t.refused(&format!("a request line with {what}"), "9112 3", level, LINE, format!("{line}{host}"));
     }
-    t.refused("a target with a byte beyond ASCII", "9112 3.2", Own, BAD, b"GET /\xe9 HTTP/1.1\r\nHost: a\r\n\r\n");
-    t.refused("HTTP/2.0 in a request line", "9110 15.6.6", Should, &[400, 505], format!("GET / HTTP/2.0{host}"));
-    t.refused("HTTP/3.7 in a request line", "9110 15.6.6", Should, &[400, 505], format!("GET / HTTP/3.7{host}"));
+    t.refused(
+        "a target with a byte beyond ASCII",
+        "9112 3.2",
+        Own,
+        BAD,
+        b"GET /\xe9 HTTP/1.1\r\nHost: a\r\n\r\n",
+    );
+    t.refused(
+        "HTTP/2.0 in a request line",
+        "9110 15.6.6",
+        Should,
+        &[400, 505],
+        format!("GET / HTTP/2.0{host}"),
+    );
+    t.refused(
+        "HTTP/3.7 in a request line",
+        "9110 15.6.6",
+        Should,
+        &[400, 505],
+        format!("GET / HTTP/3.7{host}"),
+    );
     t.refused("a request of HTTP/0.9", "9112 3", Own, BAD, "GET /\r\n\r\n");
-    t.refused("a request line that ends in a bare line feed", "9112 2.2", Own, BAD, "GET / HTTP/1.1\nHost: a.example\r\n\r\n");
+    t.refused(
+        "a request line that ends in a bare line feed",
+        "9112 2.2",
+        Own,
+        BAD,
+        "GET / HTTP/1.1\nHost: a.example\r\n\r\n",
+    );
     t.refused("a head of bare line feeds", "9112 2.2", Own, BAD, "GET / HTTP/1.1\nHost: a.example\n\n");
     t.refused("bytes of TLS", "9112 2.2", Must, BAD, b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03\r\n\r\n");
     t.refused("bytes of nothing", "9112 2.2", Must, BAD, b"\x00\xff\x00\xff\r\n\r\n");
@@ -83,8 +107,20 @@ fn fields(t: &mut Table) {
     ] {
         t.refused(&format!("a field with {what}"), rfc, level, BAD, get(&format!("{field}\r\n")));
     }
-    t.refused("a first field that begins with a space", "9112 2.2", Own, BAD, "GET / HTTP/1.1\r\n Host: a.example\r\nHost: a.example\r\n\r\n");
-    t.refused("a head that ends in a bare line feed", "9112 2.2", Own, BAD, "GET / HTTP/1.1\r\nHost: a.example\r\n\n");
+    t.refused(
+        "a first field that begins with a space",
+        "9112 2.2",
+        Own,
+        BAD,
+        "GET / HTTP/1.1\r\n Host: a.example\r\nHost: a.example\r\n\r\n",
+    );
+    t.refused(
+        "a head that ends in a bare line feed",
+        "9112 2.2",
+        Own,
+        BAD,
+        "GET / HTTP/1.1\r\nHost: a.example\r\n\n",
+    );
 }
 
 fn hosts(t: &mut Table) {
@@ -92,14 +128,36 @@ fn hosts(t: &mut Table) {
     t.refused("two Hosts that differ", "9112 3.2", Must, BAD, get("Host: b.example\r\n"));
     t.refused("two equal Hosts", "9112 3.2", Must, BAD, get("Host: a.example\r\n"));
     for (host, what) in [
-        ("a b", "a space"), ("a/b", "a slash"), ("a,b", "a list"), ("u@a", "user information"), ("a:b", "a port of letters"),
-        ("a:99999", "a port beyond all"), ("[::1", "an open bracket"), ("a?b", "a question mark"), ("a#b", "a hash"), ("a\\b", "a backslash"),
-        ("http://a", "a scheme"), ("a\tb", "a tab"), ("<a>", "angle brackets"),
+        ("a b", "a space"),
+        ("a/b", "a slash"),
+        ("a,b", "a list"),
+        ("u@a", "user information"),
+        ("a:b", "a port of letters"),
+        ("a:99999", "a port beyond all"),
+        ("[::1", "an open bracket"),
+        ("a?b", "a question mark"),
+        ("a#b", "a hash"),
+        ("a\\b", "a backslash"),
+        ("http://a", "a scheme"),
+        ("a\tb", "a tab"),
+        ("<a>", "angle brackets"),
     ] {
-        t.refused(&format!("a Host with {what}"), "9112 3.2", Must, BAD, format!("GET / HTTP/1.1\r\nHost: {host}\r\n\r\n"));
+        t.refused(
+            &format!("a Host with {what}"),
+            "9112 3.2",
+            Must,
+            BAD,
+            format!("GET / HTTP/1.1\r\nHost: {host}\r\n\r\n"),
+        );
     }
     t.refused("an empty Host", "9110 7.2", Own, BAD, "GET / HTTP/1.1\r\nHost:\r\n\r\n");
-    t.refused("no Host beside an absolute target", "9112 3.2", Must, BAD, "GET http://a.example/ HTTP/1.1\r\n\r\n");
+    t.refused(
+        "no Host beside an absolute target",
+        "9112 3.2",
+        Must,
+        BAD,
+        "GET http://a.example/ HTTP/1.1\r\n\r\n",
+    );
 }
 
 fn methods(t: &mut Table) {

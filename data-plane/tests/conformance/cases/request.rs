@@ -20,44 +20,174 @@ pub(super) fn table() -> Table {
 
 fn lines(t: &mut Table) {
     let line = |line: &str| format!("{line} HTTP/1.1\r\nHost: a.example\r\n\r\n");
-    t.exchange("an unknown method is passed on", "9110 9.1", Should, (line("BREW /pot"), OK), &[Line("BREW /pot HTTP/1.1")], FINE);
-    t.exchange("a method's case is kept", "9110 9.1", Should, (line("gEt /"), OK), &[Line("gEt / HTTP/1.1")], FINE);
-    t.exchange("DELETE without a body is passed on", "9110 9.3.5", Must, (line("DELETE /a"), OK), &[Line("DELETE /a HTTP/1.1"), Framed(Framing::None)], FINE);
-    t.exchange("PATCH is passed on", "9110 9.1", Must, (line("PATCH /a"), OK), &[Line("PATCH /a HTTP/1.1")], FINE);
-    t.exchange("percent-encoding is kept", "9110 7.7", Must, (line("GET /a%2Fb%2e%20c"), OK), &[Line("GET /a%2Fb%2e%20c HTTP/1.1")], FINE);
-    t.exchange("double slashes are kept", "9110 7.7", Must, (line("GET //a///b"), OK), &[Line("GET //a///b HTTP/1.1")], FINE);
-    t.exchange("dot segments are kept", "9110 7.7", Must, (line("GET /a/../b/./c"), OK), &[Line("GET /a/../b/./c HTTP/1.1")], FINE);
-    t.exchange("a query is kept", "9110 7.7", Must, (line("GET /?a=b&c=%20&&d=?/"), OK), &[Line("GET /?a=b&c=%20&&d=?/ HTTP/1.1")], FINE);
-    t.exchange("an empty query is kept", "9110 7.7", Must, (line("GET /a?"), OK), &[Line("GET /a? HTTP/1.1")], FINE);
-    t.exchange("bytes of sloppy clients in a target are kept", "", Own, (line("GET /a|b?{c}=[d]^`\"<>\\"), OK), &[Line("GET /a|b?{c}=[d]^`\"<>\\ HTTP/1.1")], FINE);
-    t.exchange("a target of 8 KB is passed on", "9112 3", Should, (line(&format!("GET /{}", "a".repeat(8000))), OK), &[], FINE);
-    t.exchange("absolute-form becomes origin-form", "9112 3.2.2", Must, (line("GET http://a.example/p?q"), OK), &[Line("GET /p?q HTTP/1.1"), Is("host", "a.example")], FINE);
-    t.exchange("an absolute-form target's empty path becomes a slash", "9112 3.2.1", Must, (line("GET http://a.example"), OK), &[Line("GET / HTTP/1.1")], FINE);
-    t.exchange("an absolute-form target of only a query gets a slash", "9112 3.2.1", Must, (line("GET http://a.example?q"), OK), &[Line("GET /?q HTTP/1.1")], FINE);
-    t.exchange("an absolute-form target's scheme is in any case", "9110 4.2.3", Must, (line("GET HTTP://a.example/p"), OK), &[Line("GET /p HTTP/1.1")], FINE);
-    t.exchange("OPTIONS with an absolute-form target of no path becomes an asterisk", "9112 3.2.4", Must, (line("OPTIONS http://a.example"), OK), &[Line("OPTIONS * HTTP/1.1")], FINE);
-    t.exchange("OPTIONS * is passed on", "9112 3.2.4", Should, (line("OPTIONS *"), OK), &[Line("OPTIONS * HTTP/1.1")], FINE);
-    t.script("absolute-form and Host that disagree never reach the backend both", "9112 3.2.2", Must, |stage| {
-        let mut client = stage.client_with("GET http://b.example/ HTTP/1.1\r\nHost: a.example\r\n\r\n")?;
-        let upstream = loop {
-            if client.is_readable() {
-                return check(&client.answer()?, &[Status(400)]);
-            }
-            if let Some(upstream) = stage.try_backend() {
-                break upstream;
-            }
-            crate::stage::pause();
-        };
-        let mut upstream = upstream;
-        check(&upstream.request()?, &[Is("host", "b.example")])
-    });
-    for (limit, name) in [("5", "Max-Forwards of OPTIONS is counted down"), ("1", "Max-Forwards of OPTIONS is counted down to 0")] {
-        let seen: &'static [Check] = if limit == "5" { &[Is("max-forwards", "4")] } else { &[Is("max-forwards", "0")] };
+    t.exchange(
+        "an unknown method is passed on",
+        "9110 9.1",
+        Should,
+        (line("BREW /pot"), OK),
+        &[Line("BREW /pot HTTP/1.1")],
+        FINE,
+    );
+    t.exchange(
+        "a method's case is kept",
+        "9110 9.1",
+        Should,
+        (line("gEt /"), OK),
+        &[Line("gEt / HTTP/1.1")],
+        FINE,
+    );
+    t.exchange(
+        "DELETE without a body is passed on",
+        "9110 9.3.5",
+        Must,
+        (line("DELETE /a"), OK),
+        &[Line("DELETE /a HTTP/1.1"), Framed(Framing::None)],
+        FINE,
+    );
+    t.exchange(
+        "PATCH is passed on",
+        "9110 9.1",
+        Must,
+        (line("PATCH /a"), OK),
+        &[Line("PATCH /a HTTP/1.1")],
+        FINE,
+    );
+    t.exchange(
+        "percent-encoding is kept",
+        "9110 7.7",
+        Must,
+        (line("GET /a%2Fb%2e%20c"), OK),
+        &[Line("GET /a%2Fb%2e%20c HTTP/1.1")],
+        FINE,
+    );
+    t.exchange(
+        "double slashes are kept",
+        "9110 7.7",
+        Must,
+        (line("GET //a///b"), OK),
+        &[Line("GET //a///b HTTP/1.1")],
+        FINE,
+    );
+    t.exchange(
+        "dot segments are kept",
+        "9110 7.7",
+        Must,
+        (line("GET /a/../b/./c"), OK),
+        &[Line("GET /a/../b/./c HTTP/1.1")],
+        FINE,
+    );
+    t.exchange(
+        "a query is kept",
+        "9110 7.7",
+        Must,
+        (line("GET /?a=b&c=%20&&d=?/"), OK),
+        &[Line("GET /?a=b&c=%20&&d=?/ HTTP/1.1")],
+        FINE,
+    );
+    t.exchange(
+        "an empty query is kept",
+        "9110 7.7",
+        Must,
+        (line("GET /a?"), OK),
+        &[Line("GET /a? HTTP/1.1")],
+        FINE,
+    );
+    t.exchange(
+        "bytes of sloppy clients in a target are kept",
+        "",
+        Own,
+        (line("GET /a|b?{c}=[d]^`\"<>\\"), OK),
+        &[Line("GET /a|b?{c}=[d]^`\"<>\\ HTTP/1.1")],
+        FINE,
+    );
+    t.exchange(
+        "a target of 8 KB is passed on",
+        "9112 3",
+        Should,
+        (line(&format!("GET /{}", "a".repeat(8000))), OK),
+        &[],
+        FINE,
+    );
+    t.exchange(
+        "absolute-form becomes origin-form",
+        "9112 3.2.2",
+        Must,
+        (line("GET http://a.example/p?q"), OK),
+        &[Line("GET /p?q HTTP/1.1"), Is("host", "a.example")],
+        FINE,
+    );
+    t.exchange(
+        "an absolute-form target's empty path becomes a slash",
+        "9112 3.2.1",
+        Must,
+        (line("GET http://a.example"), OK),
+        &[Line("GET / HTTP/1.1")],
+        FINE,
+    );
+    t.exchange(
+        "an absolute-form target of only a query gets a slash",
+        "9112 3.2.1",
+        Must,
+        (line("GET http://a.example?q"), OK),
+        &[Line("GET /?q HTTP/1.1")],
+        FINE,
+    );
+    t.exchange(
+        "an absolute-form target's scheme is in any case",
+        "9110 4.2.3",
+        Must,
+        (line("GET HTTP://a.example/p"), OK),
+        &[Line("GET /p HTTP/1.1")],
+        FINE,
+    );
+    t.exchange(
+        "OPTIONS with an absolute-form target of no path becomes an asterisk",
+        "9112 3.2.4",
+        Must,
+        (line("OPTIONS http://a.example"), OK),
+        &[Line("OPTIONS * HTTP/1.1")],
+        FINE,
+    );
+    t.exchange(
+        "OPTIONS * is passed on",
+        "9112 3.2.4",
+        Should,
+        (line("OPTIONS *"), OK),
+        &[Line("OPTIONS * HTTP/1.1")],
+        FINE,
+    );
+    t.script(
+        "absolute-form and Host that disagree never reach the backend both",
+        "9112 3.2.2",
+        Must,
+        |stage| {
+            let mut client =
+                stage.client_with("GET http://b.example/ HTTP/1.1\r\nHost: a.example\r\n\r\n")?;
+            let upstream = loop {
+                if client.is_readable() {
+                    return check(&client.answer()?, &[Status(400)]);
+                }
+                if let Some(upstream) = stage.try_backend() {
+                    break upstream;
+                }
+                crate::stage::pause();
+            };
+            let mut upstream = upstream;
+            check(&upstream.request()?, &[Is("host", "b.example")])
+        },
+    );
+    for (limit, name) in [
+        ("5", "Max-Forwards of OPTIONS is counted down"),
+        ("1", "Max-Forwards of OPTIONS is counted down to 0"),
+    ] {
+        let seen: &'static [Check] =
+            if limit == "5" { &[Is("max-forwards", "4")] } else { &[Is("max-forwards", "0")] };
         let request = format!("OPTIONS / HTTP/1.1\r\nHost: a.example\r\nMax-Forwards: {limit}\r\n\r\n");
         t.exchange(name, "9110 7.6.2", Must, (request, OK), seen, FINE);
     }
     t.script("OPTIONS with Max-Forwards 0 is answered here", "9110 7.6.2", Must, |stage| {
-        let mut client = stage.client_with("OPTIONS / HTTP/1.1\r\nHost: a.example\r\nMax-Forwards: 0\r\n\r\n")?;
+        let mut client =
+            stage.client_with("OPTIONS / HTTP/1.1\r\nHost: a.example\r\nMax-Forwards: 0\r\n\r\n")?;
         while !client.is_readable() {
             if stage.try_backend().is_some() {
                 return Err("it reached the backend".into());
@@ -65,53 +195,268 @@ fn lines(t: &mut Table) {
             crate::stage::pause();
         }
         let answer = client.answer()?;
-        if (200..300).contains(&answer.status()) { Ok(()) } else { Err(format!("answered {:?}", answer.line)) }
+        if (200..300).contains(&answer.status()) {
+            Ok(())
+        } else {
+            Err(format!("answered {:?}", answer.line))
+        }
     });
-    t.exchange("Max-Forwards of GET is left alone", "9110 7.6.2", Should, (get("Max-Forwards: 5\r\n"), OK), &[Is("max-forwards", "5")], FINE);
+    t.exchange(
+        "Max-Forwards of GET is left alone",
+        "9110 7.6.2",
+        Should,
+        (get("Max-Forwards: 5\r\n"), OK),
+        &[Is("max-forwards", "5")],
+        FINE,
+    );
 }
 
 fn fields(t: &mut Table) {
-    t.exchange("repeated fields keep their order", "9110 5.3", Must, (get("X-A: 1\r\nX-B: 2\r\nx-a: 3\r\nX-A: 2\r\n"), OK), &[Is("x-a", "1, 3, 2"), Is("x-b", "2")], FINE);
-    t.exchange("repeated fields stay lines of their own", "", Own, (get("X-A: 1\r\nX-A: 2\r\n"), OK), &[Lines("x-a", &["1", "2"])], FINE);
-    t.exchange("an empty value is kept", "9110 5.5", Must, (get("X-A:\r\nX-B: \r\n"), OK), &[Is("x-a", ""), Has("x-a"), Has("x-b")], FINE);
-    t.exchange("space around a value is no part of it", "9112 5", Must, (get("X-A:1\r\nX-B: \t 2 \t \r\n"), OK), &[Is("x-a", "1"), Is("x-b", "2")], FINE);
-    t.exchange("space within a value is kept", "9110 5.5", Must, (get("X-A: a \t b\r\n"), OK), &[Is("x-a", "a \t b")], FINE);
-    let obs: Vec<u8> = [b"GET / HTTP/1.1\r\nHost: a.example\r\nX-A: caf\xe9 \xff\xc3\xa9\r\n\r\n".as_slice()].concat();
-    t.exchange("bytes beyond ASCII in a value are kept", "9110 5.5", Should, (obs, OK), &[Is("x-a", "caf\u{e9} \u{ff}\u{c3}\u{a9}")], FINE);
-    t.exchange("every token character may stand in a name", "9110 5.6.2", Must, (get("X!#$%&'*+-.^_`|~1: y\r\n"), OK), &[Is("x!#$%&'*+-.^_`|~1", "y")], FINE);
-    t.exchange("a name with an underscore is kept", "9110 5.1", Must, (get("X_A: 1\r\n"), OK), &[Is("x_a", "1")], FINE);
-    t.exchange("a value of 8 KB is kept", "9110 5.4", Should, (get(&format!("X-A: {}\r\nX-B: 1\r\n", "a".repeat(8000))), OK), &[Has("x-a"), Is("x-b", "1")], FINE);
+    t.exchange(
+        "repeated fields keep their order",
+        "9110 5.3",
+        Must,
+        (get("X-A: 1\r\nX-B: 2\r\nx-a: 3\r\nX-A: 2\r\n"), OK),
+        &[Is("x-a", "1, 3, 2"), Is("x-b", "2")],
+        FINE,
+    );
+    t.exchange(
+        "repeated fields stay lines of their own",
+        "",
+        Own,
+        (get("X-A: 1\r\nX-A: 2\r\n"), OK),
+        &[Lines("x-a", &["1", "2"])],
+        FINE,
+    );
+    t.exchange(
+        "an empty value is kept",
+        "9110 5.5",
+        Must,
+        (get("X-A:\r\nX-B: \r\n"), OK),
+        &[Is("x-a", ""), Has("x-a"), Has("x-b")],
+        FINE,
+    );
+    t.exchange(
+        "space around a value is no part of it",
+        "9112 5",
+        Must,
+        (get("X-A:1\r\nX-B: \t 2 \t \r\n"), OK),
+        &[Is("x-a", "1"), Is("x-b", "2")],
+        FINE,
+    );
+    t.exchange(
+        "space within a value is kept",
+        "9110 5.5",
+        Must,
+        (get("X-A: a \t b\r\n"), OK),
+        &[Is("x-a", "a \t b")],
+        FINE,
+    );
+    let obs: Vec<u8> =
+        [b"GET / HTTP/1.1\r\nHost: a.example\r\nX-A: caf\xe9 \xff\xc3\xa9\r\n\r\n".as_slice()].concat();
+    t.exchange(
+        "bytes beyond ASCII in a value are kept",
+        "9110 5.5",
+        Should,
+        (obs, OK),
+        &[Is("x-a", "caf\u{e9} \u{ff}\u{c3}\u{a9}")],
+        FINE,
+    );
+    t.exchange(
+        "every token character may stand in a name",
+        "9110 5.6.2",
+        Must,
+        (get("X!#$%&'*+-.^_`|~1: y\r\n"), OK),
+        &[Is("x!#$%&'*+-.^_`|~1", "y")],
+        FINE,
+    );
+    t.exchange(
+        "a name with an underscore is kept",
+        "9110 5.1",
+        Must,
+        (get("X_A: 1\r\n"), OK),
+        &[Is("x_a", "1")],
+        FINE,
+    );
+    t.exchange(
+        "a value of 8 KB is kept",
+        "9110 5.4",
+        Should,
+        (get(&format!("X-A: {}\r\nX-B: 1\r\n", "a".repeat(8000))), OK),
+        &[Has("x-a"), Is("x-b", "1")],
+        FINE,
+    );
     let hundred: String = (0..100).map(|n| format!("X-{n}: {n}\r\n")).collect();
-    t.exchange("a hundred fields are kept", "", Own, (get(&hundred), OK), &[Is("x-0", "0"), Is("x-99", "99")], FINE);
+    t.exchange(
+        "a hundred fields are kept",
+        "",
+        Own,
+        (get(&hundred), OK),
+        &[Is("x-0", "0"), Is("x-99", "99")],
+        FINE,
+    );
     let large: String = (0..7).map(|n| format!("X-{n}: {}\r\n", "a".repeat(8000))).collect();
     t.exchange("a head of 56 KB is passed on", "", Own, (get(&large), OK), &[Has("x-0"), Has("x-6")], FINE);
-    t.exchange("Host keeps its port", "9110 7.2", Must, (get("").replace("a.example", "A.example:8080"), OK), &[Is("host", "A.example:8080")], FINE);
-    t.exchange("Host may be an address of IPv6", "9110 7.2", Must, (get("").replace("a.example", "[::1]:80"), OK), &[Is("host", "[::1]:80")], FINE);
-    t.exchange("Cookie and Authorization are kept", "9110 7.6", Must, (get("Cookie: a=1; b=\"2\"\r\nAuthorization: Basic eDp5\r\n"), OK), &[Is("cookie", "a=1; b=\"2\""), Is("authorization", "Basic eDp5")], FINE);
-    t.exchange("Accept-Encoding is kept", "9110 7.7", Must, (get("Accept-Encoding: gzip, br;q=0.5\r\n"), OK), &[Is("accept-encoding", "gzip, br;q=0.5")], FINE);
-    t.exchange("Accept-Encoding is not made up", "", Own, (GET_PLAIN, OK), &[No("accept-encoding"), No("user-agent")], FINE);
-    t.exchange("Range and conditions are kept", "9110 13.1", Must, (get("Range: bytes=0-1\r\nIf-None-Match: \"x\", W/\"y\"\r\nIf-Range: \"x\"\r\n"), OK), &[Is("range", "bytes=0-1"), Is("if-none-match", "\"x\", W/\"y\""), Is("if-range", "\"x\"")], FINE);
-    t.exchange("Last-Event-ID is kept", "", Own, (get("Accept: text/event-stream\r\nLast-Event-ID: 42\r\n"), OK), &[Is("last-event-id", "42")], FINE);
+    t.exchange(
+        "Host keeps its port",
+        "9110 7.2",
+        Must,
+        (get("").replace("a.example", "A.example:8080"), OK),
+        &[Is("host", "A.example:8080")],
+        FINE,
+    );
+    t.exchange(
+        "Host may be an address of IPv6",
+        "9110 7.2",
+        Must,
+        (get("").replace("a.example", "[::1]:80"), OK),
+        &[Is("host", "[::1]:80")],
+        FINE,
+    );
+    t.exchange(
+        "Cookie and Authorization are kept",
+        "9110 7.6",
+        Must,
+        (get("Cookie: a=1; b=\"2\"\r\nAuthorization: Basic eDp5\r\n"), OK),
+        &[Is("cookie", "a=1; b=\"2\""), Is("authorization", "Basic eDp5")],
+        FINE,
+    );
+    t.exchange(
+        "Accept-Encoding is kept",
+        "9110 7.7",
+        Must,
+        (get("Accept-Encoding: gzip, br;q=0.5\r\n"), OK),
+        &[Is("accept-encoding", "gzip, br;q=0.5")],
+        FINE,
+    );
+    t.exchange(
+        "Accept-Encoding is not made up",
+        "",
+        Own,
+        (GET_PLAIN, OK),
+        &[No("accept-encoding"), No("user-agent")],
+        FINE,
+    );
+    t.exchange(
+        "Range and conditions are kept",
+        "9110 13.1",
+        Must,
+        (get("Range: bytes=0-1\r\nIf-None-Match: \"x\", W/\"y\"\r\nIf-Range: \"x\"\r\n"), OK),
+        &[Is("range", "bytes=0-1"), Is("if-none-match", "\"x\", W/\"y\""), Is("if-range", "\"x\"")],
+        FINE,
+    );
+    t.exchange(
+        "Last-Event-ID is kept",
+        "",
+        Own,
+        (get("Accept: text/event-stream\r\nLast-Event-ID: 42\r\n"), OK),
+        &[Is("last-event-id", "42")],
+        FINE,
+    );
 }
 
 const GET_PLAIN: &str = "GET / HTTP/1.1\r\nHost: a.example\r\n\r\n";
 
 fn forwarded(t: &mut Table) {
     t.exchange("Via names this proxy", "9110 7.6.3", Must, (get(""), OK), &[Has("via")], FINE);
-    t.exchange("Via comes after those that were there", "9110 7.6.3", Must, (get("Via: 1.0 fred, 1.1 p.example\r\n"), OK), &[Lists("via", "1.0 fred"), Members("via", 3)], FINE);
-    t.exchange("X-Forwarded-For of an untrusted client is replaced", "", Own, (get("X-Forwarded-For: 6.6.6.6\r\n"), OK), &[Is("x-forwarded-for", "127.0.0.1")], FINE);
-    t.exchange("X-Real-IP, X-Forwarded-Proto and -Host are told", "", Own, (get("X-Real-IP: 6.6.6.6\r\nX-Forwarded-Proto: https\r\nX-Forwarded-Host: evil\r\n"), OK), &[Is("x-real-ip", "127.0.0.1"), Is("x-forwarded-proto", "http"), Is("x-forwarded-host", "a.example")], FINE);
-    t.exchange("Forwarded of an untrusted client is removed", "", Own, (get("Forwarded: for=6.6.6.6\r\n"), OK), &[No("forwarded")], FINE);
+    t.exchange(
+        "Via comes after those that were there",
+        "9110 7.6.3",
+        Must,
+        (get("Via: 1.0 fred, 1.1 p.example\r\n"), OK),
+        &[Lists("via", "1.0 fred"), Members("via", 3)],
+        FINE,
+    );
+    t.exchange(
+        "X-Forwarded-For of an untrusted client is replaced",
+        "",
+        Own,
+        (get("X-Forwarded-For: 6.6.6.6\r\n"), OK),
+        &[Is("x-forwarded-for", "127.0.0.1")],
+        FINE,
+    );
+    t.exchange(
+        "X-Real-IP, X-Forwarded-Proto and -Host are told",
+        "",
+        Own,
+        (get("X-Real-IP: 6.6.6.6\r\nX-Forwarded-Proto: https\r\nX-Forwarded-Host: evil\r\n"), OK),
+        &[Is("x-real-ip", "127.0.0.1"), Is("x-forwarded-proto", "http"), Is("x-forwarded-host", "a.example")],
+        FINE,
+    );
+    t.exchange(
+        "Forwarded of an untrusted client is removed",
+        "",
+        Own,
+        (get("Forwarded: for=6.6.6.6\r\n"), OK),
+        &[No("forwarded")],
+        FINE,
+    );
     t.exchange("a request gets an id", "", Own, (get(""), OK), &[Has("x-request-id")], FINE);
-    t.exchange("a client's request id is kept", "", Own, (get("X-Request-Id: mine-1\r\n"), OK), &[Is("x-request-id", "mine-1")], FINE);
+    t.exchange(
+        "a client's request id is kept",
+        "",
+        Own,
+        (get("X-Request-Id: mine-1\r\n"), OK),
+        &[Is("x-request-id", "mine-1")],
+        FINE,
+    );
 }
 
 fn versions(t: &mut Table) {
-    t.exchange("a request of HTTP/1.0 goes on as HTTP/1.1", "9112 2.3", Must, ("GET /a HTTP/1.0\r\nHost: a.example\r\n\r\n", OK), &[Line("GET /a HTTP/1.1"), Is("host", "a.example")], FINE);
-    t.exchange("a request of HTTP/1.0 without Host gets one", "9112 3.2", Must, ("GET /a HTTP/1.0\r\n\r\n", OK), &[Line("GET /a HTTP/1.1"), Has("host")], FINE);
-    t.exchange("an empty line before a request is ignored", "9112 2.2", Should, ("\r\nGET /a HTTP/1.1\r\nHost: a.example\r\n\r\n", OK), &[Line("GET /a HTTP/1.1")], FINE);
-    t.exchange("Expect of HTTP/1.0 is ignored", "9110 10.1.1", Should, ("POST / HTTP/1.0\r\nHost: a\r\nExpect: 100-continue\r\nContent-Length: 1\r\n\r\nx", OK), &[No("expect"), Body("x")], FINE);
-    t.exchange("Expect without a body is not passed on", "9110 10.1.1", Own, (get("Expect: 100-continue\r\n"), OK), &[No("expect")], FINE);
-    t.exchange("an answer of HTTP/1.0 is passed on as HTTP/1.1", "9112 2.3", Must, (get(""), "HTTP/1.0 200 OK\r\nContent-Length: 2\r\n\r\nok"), &[], &[Line("HTTP/1.1 200 OK"), Body("ok")]);
-    t.exchange("an answer keeps its reason", "", Own, (get(""), answer("Content-Length: 2\r\n", "ok").replace("OK", "Very Fine (tm)")), &[], &[Line("HTTP/1.1 200 Very Fine (tm)")]);
+    t.exchange(
+        "a request of HTTP/1.0 goes on as HTTP/1.1",
+        "9112 2.3",
+        Must,
+        ("GET /a HTTP/1.0\r\nHost: a.example\r\n\r\n", OK),
+        &[Line("GET /a HTTP/1.1"), Is("host", "a.example")],
+        FINE,
+    );
+    t.exchange(
+        "a request of HTTP/1.0 without Host gets one",
+        "9112 3.2",
+        Must,
+        ("GET /a HTTP/1.0\r\n\r\n", OK),
+        &[Line("GET /a HTTP/1.1"), Has("host")],
+        FINE,
+    );
+    t.exchange(
+        "an empty line before a request is ignored",
+        "9112 2.2",
+        Should,
+        ("\r\nGET /a HTTP/1.1\r\nHost: a.example\r\n\r\n", OK),
+        &[Line("GET /a HTTP/1.1")],
+        FINE,
+    );
+    t.exchange(
+        "Expect of HTTP/1.0 is ignored",
+        "9110 10.1.1",
+        Should,
+        ("POST / HTTP/1.0\r\nHost: a\r\nExpect: 100-continue\r\nContent-Length: 1\r\n\r\nx", OK),
+        &[No("expect"), Body("x")],
+        FINE,
+    );
+    t.exchange(
+        "Expect without a body is not passed on",
+        "9110 10.1.1",
+        Own,
+        (get("Expect: 100-continue\r\n"), OK),
+        &[No("expect")],
+        FINE,
+    );
+    t.exchange(
+        "an answer of HTTP/1.0 is passed on as HTTP/1.1",
+        "9112 2.3",
+        Must,
+        (get(""), "HTTP/1.0 200 OK\r\nContent-Length: 2\r\n\r\nok"),
+        &[],
+        &[Line("HTTP/1.1 200 OK"), Body("ok")],
+    );
+    t.exchange(
+        "an answer keeps its reason",
+        "",
+        Own,
+        (get(""), answer("Content-Length: 2\r\n", "ok").replace("OK", "Very Fine (tm)")),
+        &[],
+        &[Line("HTTP/1.1 200 Very Fine (tm)")],
+    );
 }

@@ -24,19 +24,110 @@ pub(super) fn table() -> Table {
 }
 
 fn whole(t: &mut Table) {
-    t.exchange("a body of known length is passed on", "9112 6.2", Must, (post("Content-Length: 5\r\n", "he\0\r\n"), OK), &[Body("he\0\r\n"), Framed(Framing::Length)], FINE);
-    t.exchange("a body in chunks is passed on", "9112 7.1", Must, (post(CHUNKED, "3\r\nabc\r\n2\r\nde\r\n0\r\n\r\n"), OK), &[Body("abcde")], FINE);
-    t.exchange("a body in chunks stays in chunks", "", Own, (post(CHUNKED, "3\r\nabc\r\n2\r\nde\r\n0\r\n\r\n"), OK), &[Body("abcde"), Framed(Framing::Chunked)], FINE);
-    t.exchange("a length of 0 is kept", "9110 8.6", Should, (post("Content-Length: 0\r\n", ""), OK), &[Is("content-length", "0"), Body("")], FINE);
-    t.exchange("an empty body in chunks is passed on", "9112 7.1", Must, (post(CHUNKED, "0\r\n\r\n"), OK), &[Body("")], FINE);
-    t.exchange("GET may have a body", "9110 9.3.1", Own, (get("Content-Length: 3\r\n") + "abc", OK), &[Line("GET / HTTP/1.1"), Body("abc")], FINE);
-    t.exchange("DELETE may have a body in chunks", "9110 9.3.5", Own, (format!("DELETE / HTTP/1.1\r\nHost: a\r\n{CHUNKED}\r\n3\r\nabc\r\n0\r\n\r\n"), OK), &[Line("DELETE / HTTP/1.1"), Body("abc")], FINE);
-    t.exchange("a request within a body is a body", "9112 6.3", Must, (get("Content-Length: 34\r\n") + "GET /evil HTTP/1.1\r\nHost: a.exam\r\n", OK), &[Body("GET /evil HTTP/1.1\r\nHost: a.exam\r\n")], &[Status(200), Check::Open]);
-    t.exchange("chunk extensions are ignored", "9112 7.1.1", Must, (post(CHUNKED, "3;a=b;c=\"d;\\\"e\"\r\nabc\r\n0;x\r\n\r\n"), OK), &[Body("abc")], FINE);
-    t.exchange("chunk sizes are hexadecimal in any case, with zeros", "9112 7.1", Must, (post(CHUNKED, "00A\r\n0123456789\r\nb\r\n0123456789a\r\n000\r\n\r\n"), OK), &[Body("01234567890123456789a")], FINE);
-    t.exchange("line ends within a chunk are data", "9112 7.1", Must, (post(CHUNKED, "7\r\n0\r\n\r\na\r\r\n0\r\n\r\n"), OK), &[Body("0\r\n\r\na\r")], FINE);
-    t.exchange("the coding's name is in any case", "9112 7", Must, (post("transfer-encoding: ChUnKeD\r\n", "3\r\nabc\r\n0\r\n\r\n"), OK), &[Body("abc")], FINE);
-    t.exchange("trailers are passed on", "9110 6.5", Own, (post("Transfer-Encoding: chunked\r\nTrailer: X-Sum\r\n", "3\r\nabc\r\n0\r\nX-Sum: 6\r\n\r\n"), OK), &[Body("abc"), Trailer("x-sum", "6")], FINE);
+    t.exchange(
+        "a body of known length is passed on",
+        "9112 6.2",
+        Must,
+        (post("Content-Length: 5\r\n", "he\0\r\n"), OK),
+        &[Body("he\0\r\n"), Framed(Framing::Length)],
+        FINE,
+    );
+    t.exchange(
+        "a body in chunks is passed on",
+        "9112 7.1",
+        Must,
+        (post(CHUNKED, "3\r\nabc\r\n2\r\nde\r\n0\r\n\r\n"), OK),
+        &[Body("abcde")],
+        FINE,
+    );
+    t.exchange(
+        "a body in chunks stays in chunks",
+        "",
+        Own,
+        (post(CHUNKED, "3\r\nabc\r\n2\r\nde\r\n0\r\n\r\n"), OK),
+        &[Body("abcde"), Framed(Framing::Chunked)],
+        FINE,
+    );
+    t.exchange(
+        "a length of 0 is kept",
+        "9110 8.6",
+        Should,
+        (post("Content-Length: 0\r\n", ""), OK),
+        &[Is("content-length", "0"), Body("")],
+        FINE,
+    );
+    t.exchange(
+        "an empty body in chunks is passed on",
+        "9112 7.1",
+        Must,
+        (post(CHUNKED, "0\r\n\r\n"), OK),
+        &[Body("")],
+        FINE,
+    );
+    t.exchange(
+        "GET may have a body",
+        "9110 9.3.1",
+        Own,
+        (get("Content-Length: 3\r\n") + "abc", OK),
+        &[Line("GET / HTTP/1.1"), Body("abc")],
+        FINE,
+    );
+    t.exchange(
+        "DELETE may have a body in chunks",
+        "9110 9.3.5",
+        Own,
+        (format!("DELETE / HTTP/1.1\r\nHost: a\r\n{CHUNKED}\r\n3\r\nabc\r\n0\r\n\r\n"), OK),
+        &[Line("DELETE / HTTP/1.1"), Body("abc")],
+        FINE,
+    );
+    t.exchange(
+        "a request within a body is a body",
+        "9112 6.3",
+        Must,
+        (get("Content-Length: 34\r\n") + "GET /evil HTTP/1.1\r\nHost: a.exam\r\n", OK),
+        &[Body("GET /evil HTTP/1.1\r\nHost: a.exam\r\n")],
+        &[Status(200), Check::Open],
+    );
+    t.exchange(
+        "chunk extensions are ignored",
+        "9112 7.1.1",
+        Must,
+        (post(CHUNKED, "3;a=b;c=\"d;\\\"e\"\r\nabc\r\n0;x\r\n\r\n"), OK),
+        &[Body("abc")],
+        FINE,
+    );
+    t.exchange(
+        "chunk sizes are hexadecimal in any case, with zeros",
+        "9112 7.1",
+        Must,
+        (post(CHUNKED, "00A\r\n0123456789\r\nb\r\n0123456789a\r\n000\r\n\r\n"), OK),
+        &[Body("01234567890123456789a")],
+        FINE,
+    );
+    t.exchange(
+        "line ends within a chunk are data",
+        "9112 7.1",
+        Must,
+        (post(CHUNKED, "7\r\n0\r\n\r\na\r\r\n0\r\n\r\n"), OK),
+        &[Body("0\r\n\r\na\r")],
+        FINE,
+    );
+    t.exchange(
+        "the coding's name is in any case",
+        "9112 7",
+        Must,
+        (post("transfer-encoding: ChUnKeD\r\n", "3\r\nabc\r\n0\r\n\r\n"), OK),
+        &[Body("abc")],
+        FINE,
+    );
+    t.exchange(
+        "trailers are passed on",
+        "9110 6.5",
+        Own,
+        (post("Transfer-Encoding: chunked\r\nTrailer: X-Sum\r\n", "3\r\nabc\r\n0\r\nX-Sum: 6\r\n\r\n"), OK),
+        &[Body("abc"), Trailer("x-sum", "6")],
+        FINE,
+    );
     t.script("trailers that frame, route or authenticate do not get through", "9110 6.5.1", Must, |stage| {
         let trailers = "Content-Length: 9\r\nHost: evil\r\nAuthorization: x\r\nTransfer-Encoding: y\r\n";
         let mut client = stage.client_with(post(CHUNKED, &format!("3\r\nabc\r\n0\r\n{trailers}\r\n")))?;
@@ -49,7 +140,17 @@ fn whole(t: &mut Table) {
             }
         };
         if let Ok(seen) = upstream.request() {
-            check(&seen, &[Is("host", "a.example"), Body("abc"), NoTrailer("content-length"), NoTrailer("host"), NoTrailer("authorization"), NoTrailer("transfer-encoding")])?;
+            check(
+                &seen,
+                &[
+                    Is("host", "a.example"),
+                    Body("abc"),
+                    NoTrailer("content-length"),
+                    NoTrailer("host"),
+                    NoTrailer("authorization"),
+                    NoTrailer("transfer-encoding"),
+                ],
+            )?;
         }
         Ok(())
     });
@@ -152,13 +253,18 @@ fn expectations(t: &mut Table) {
         let head = stage.backend()?.head()?;
         if head.to_lowercase().contains("\r\nexpect: 100-continue\r\n") { Ok(()) } else { Err(head) }
     });
-    t.script("a final answer in place of 100 is passed on, and what follows is no request", "9110 10.1.1", Must, |stage| {
-        let mut client = stage.client_with(post("Expect: 100-continue\r\nContent-Length: 36\r\n", ""))?;
-        let mut upstream = stage.backend()?;
-        upstream.head()?;
-        upstream.send("HTTP/1.1 403 Forbidden\r\nContent-Length: 0\r\n\r\n")?;
-        no_request_follows(stage, &mut client, "HTTP/1.1 403 ")
-    });
+    t.script(
+        "a final answer in place of 100 is passed on, and what follows is no request",
+        "9110 10.1.1",
+        Must,
+        |stage| {
+            let mut client = stage.client_with(post("Expect: 100-continue\r\nContent-Length: 36\r\n", ""))?;
+            let mut upstream = stage.backend()?;
+            upstream.head()?;
+            upstream.send("HTTP/1.1 403 Forbidden\r\nContent-Length: 0\r\n\r\n")?;
+            no_request_follows(stage, &mut client, "HTTP/1.1 403 ")
+        },
+    );
     t.script("an answer before the body's end is passed on at once", "9112 9.3", Should, |stage| {
         let mut client = stage.client_with(post("Content-Length: 1000000\r\n", "abc"))?;
         let mut upstream = stage.backend()?;

@@ -23,9 +23,30 @@ fn switched(stage: &Stage) -> Verdict<(Peer, Peer, Message)> {
 
 pub(super) fn table() -> Table {
     let mut t = Table::new("Upgrade");
-    t.exchange("the offer reaches the backend", "9110 7.8", Own, (get(OFFER), OK), &[Is("upgrade", "websocket"), Lists("connection", "upgrade"), Is("sec-websocket-key", "dGhlIHNhbXBsZSBub25jZQ=="), Is("sec-websocket-version", "13")], &[Status(200)]);
+    t.exchange(
+        "the offer reaches the backend",
+        "9110 7.8",
+        Own,
+        (get(OFFER), OK),
+        &[
+            Is("upgrade", "websocket"),
+            Lists("connection", "upgrade"),
+            Is("sec-websocket-key", "dGhlIHNhbXBsZSBub25jZQ=="),
+            Is("sec-websocket-version", "13"),
+        ],
+        &[Status(200)],
+    );
     t.script("the agreement reaches the client", "9110 15.2.2", Must, |stage| {
-        check(&switched(stage)?.2, &[Is("upgrade", "websocket"), Lists("connection", "upgrade"), Is("sec-websocket-accept", "s3pPLMBiTxaQ9kYGzzhZRbK+xOo="), Check::No("content-length"), Check::No("transfer-encoding")])
+        check(
+            &switched(stage)?.2,
+            &[
+                Is("upgrade", "websocket"),
+                Lists("connection", "upgrade"),
+                Is("sec-websocket-accept", "s3pPLMBiTxaQ9kYGzzhZRbK+xOo="),
+                Check::No("content-length"),
+                Check::No("transfer-encoding"),
+            ],
+        )
     });
     t.script("bytes go both ways untouched", "9110 7.8", Must, |stage| {
         let (mut client, mut upstream, _) = switched(stage)?;
@@ -93,7 +114,9 @@ pub(super) fn table() -> Table {
         let up: Vec<u8> = (0..1_u32 << 20).map(|n| (n >> 3) as u8).collect();
         let down: Vec<u8> = (0..1_u32 << 20).map(|n| (n >> 5) as u8).collect();
         let (client_out, upstream_out) = (client.stream().try_clone(), upstream.stream().try_clone());
-        let (Ok(mut client_out), Ok(mut upstream_out)) = (client_out, upstream_out) else { return Err("no handle".into()) };
+        let (Ok(mut client_out), Ok(mut upstream_out)) = (client_out, upstream_out) else {
+            return Err("no handle".into());
+        };
         let (heard_up, heard_down) = std::thread::scope(|scope| {
             scope.spawn(|| {
                 let _ = std::io::Write::write_all(&mut client_out, &up);
@@ -104,16 +127,30 @@ pub(super) fn table() -> Table {
             let at_backend = scope.spawn(|| upstream.exactly(up.len()));
             (at_backend.join(), client.exactly(down.len()))
         });
-        if heard_up.is_ok_and(|heard| heard == up) && heard_down == down { Ok(()) } else { Err("not the same bytes".into()) }
+        if heard_up.is_ok_and(|heard| heard == up) && heard_down == down {
+            Ok(())
+        } else {
+            Err("not the same bytes".into())
+        }
     });
     t.script("any protocol that the backend agrees to is passed on", "9110 7.8", Own, |stage| {
-        let (mut client, mut upstream, seen) = stage.meet(get("Connection: upgrade\r\nUpgrade: my-proto/1\r\n"))?;
+        let (mut client, mut upstream, seen) =
+            stage.meet(get("Connection: upgrade\r\nUpgrade: my-proto/1\r\n"))?;
         check(&seen, &[Is("upgrade", "my-proto/1")])?;
-        upstream.send("HTTP/1.1 101 Switching Protocols\r\nConnection: upgrade\r\nUpgrade: my-proto/1\r\n\r\nhello")?;
+        upstream.send(
+            "HTTP/1.1 101 Switching Protocols\r\nConnection: upgrade\r\nUpgrade: my-proto/1\r\n\r\nhello",
+        )?;
         check(&client.answer()?, &[Status(101), Is("upgrade", "my-proto/1")])?;
         client.until("hello").map(|_| ())
     });
-    t.exchange("an offer that is declined is an ordinary exchange", "9110 7.8", Must, (get(OFFER), OK), &[], &[Status(200), Body("ok"), Check::Open]);
+    t.exchange(
+        "an offer that is declined is an ordinary exchange",
+        "9110 7.8",
+        Must,
+        (get(OFFER), OK),
+        &[],
+        &[Status(200), Body("ok"), Check::Open],
+    );
     t.script("bytes after a declined offer are the next request", "9110 7.8", Must, |stage| {
         let (mut client, mut upstream, _) = stage.meet(get(OFFER))?;
         upstream.send("HTTP/1.1 426 Upgrade Required\r\nContent-Length: 0\r\n\r\n")?;
