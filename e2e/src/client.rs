@@ -48,7 +48,8 @@ pub async fn get(address: &str, path: &str) -> anyhow::Result<Answer> {
 /// No connection, no answer, or a broken one.
 pub async fn send(method: &str, address: &str, path: &str, body: &str) -> anyhow::Result<Answer> {
     let exchange = async {
-        let stream = TcpStream::connect(address).await.with_context(|| format!("cannot connect to {address}"))?;
+        let stream =
+            TcpStream::connect(address).await.with_context(|| format!("cannot connect to {address}"))?;
         let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await?;
         let connection = tokio::spawn(connection);
         let request = Request::builder()

@@ -90,7 +90,8 @@ impl Fleet {
     pub fn add_node(&mut self, arguments: &[&str]) -> anyhow::Result<()> {
         let id = format!("node-{}", self.nodes.len());
         let control_plane = format!("http://{}", self.nodes_address);
-        let mut all = vec!["--control-plane", &control_plane, "--http", "127.0.0.1:0", "--status", "127.0.0.1:0"];
+        let mut all =
+            vec!["--control-plane", &control_plane, "--http", "127.0.0.1:0", "--status", "127.0.0.1:0"];
         all.extend(["--node-id", &id]);
         all.extend(arguments);
         self.nodes.push(Program::start("data-plane", &all)?);
@@ -139,7 +140,8 @@ impl Fleet {
         let url = format!("http://{address}");
         eventually("a change of health", Duration::from_secs(10), async || {
             let status = self.status().await.ok()?;
-            let backend = status["backends"].as_array()?.iter().find(|backend| backend["url"] == url.as_str())?;
+            let backend =
+                status["backends"].as_array()?.iter().find(|backend| backend["url"] == url.as_str())?;
             (backend["alive"] == alive).then_some(())
         })
         .await
@@ -151,7 +153,8 @@ impl Fleet {
     /// It failed.
     pub fn weir(&self, arguments: &[&str]) -> anyhow::Result<String> {
         let program = std::env::current_exe()?;
-        let folder = program.parent().and_then(|deps| deps.parent()).context("the test's program has no folder")?;
+        let folder =
+            program.parent().and_then(|deps| deps.parent()).context("the test's program has no folder")?;
         let output = std::process::Command::new(folder.join("weir"))
             .args(["--admin", &format!("http://{}", self.admin)])
             .args(arguments)

@@ -96,7 +96,8 @@ impl Program {
                 self.name,
                 self.log()
             );
-            state = changed.wait_timeout(state, Duration::from_secs(1)).unwrap_or_else(PoisonError::into_inner).0;
+            state =
+                changed.wait_timeout(state, Duration::from_secs(1)).unwrap_or_else(PoisonError::into_inner).0;
         }
     }
 

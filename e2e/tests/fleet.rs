@@ -86,7 +86,8 @@ async fn a_killed_backend_costs_no_request_and_comes_back() -> anyhow::Result<()
 async fn all_backends_down_is_a_quick_503_and_service_returns_by_itself() -> anyhow::Result<()> {
     let mut fleet = Fleet::start(1, 2).await?;
     let http = fleet.http(0)?;
-    let addresses: Vec<String> = fleet.mocks.iter().map(|mock| mock.address("listening")).collect::<Result<_, _>>()?;
+    let addresses: Vec<String> =
+        fleet.mocks.iter().map(|mock| mock.address("listening")).collect::<Result<_, _>>()?;
     fleet.mocks.iter_mut().for_each(Program::kill);
     for address in &addresses {
         fleet.wait_alive(address, false).await?;
@@ -104,7 +105,10 @@ async fn all_backends_down_is_a_quick_503_and_service_returns_by_itself() -> any
 #[tokio::test(flavor = "multi_thread")]
 async fn the_control_plane_killed_under_load_costs_no_request_and_no_count() -> anyhow::Result<()> {
     let mut fleet = Fleet::start(2, 2).await?;
-    let loads = [Load::start(&fleet.http(0)?, "/books", 4, PAUSE), Load::start(&fleet.http(1)?, "/status/404", 4, PAUSE)];
+    let loads = [
+        Load::start(&fleet.http(0)?, "/books", 4, PAUSE),
+        Load::start(&fleet.http(1)?, "/status/404", 4, PAUSE),
+    ];
     eventually("a first report", Duration::from_secs(10), async || {
         let report = get(fleet.admin(), "/reports/summary").await.ok()?.json().ok()?;
         (report["requests"].as_u64()? > 0).then_some(())
@@ -118,7 +122,8 @@ async fn the_control_plane_killed_under_load_costs_no_request_and_no_count() -> 
         fleet.start_control_plane()?;
         eventually("both nodes at the same revision", Duration::from_secs(20), async || {
             let nodes = fleet.status().await.ok()?["nodes"].as_array()?.clone();
-            let connected = |node: &&serde_json::Value| node["connected"] == true && node["active_revision"] == 2;
+            let connected =
+                |node: &&serde_json::Value| node["connected"] == true && node["active_revision"] == 2;
             (nodes.iter().filter(connected).count() == 2).then_some(())
         })
         .await?;
@@ -140,6 +145,73 @@ async fn the_control_plane_killed_under_load_costs_no_request_and_no_count() -> 
     assert_eq!(report["requests"], sent);
     assert_eq!(report["status"]["200"], ok);
     assert_eq!(report["status"]["404"], sent - ok);
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn two_nodes_serve_the_same_revision_and_their_connections_are_summed() -> anyhow::Result<()> {
+    let fleet = Fleet::start(2, 2).await?;
+    let slow: Vec<_> = (0..4)
+        .map(|i| {
+            let http = fleet.http(i % 2);
+            tokio::spawn(async move { get(&http?, "/slow?ms=2000").await })
+        })
+        .collect();
+    eventually("four requests in flight over both nodes", Duration::from_secs(10), async || {
+        let status = fleet.status().await.ok()?;
+        let active = |backend: &serde_json::Value| backend["active_connections"].as_u64();
+        (status["backends"].as_array()?.iter().filter_map(active).sum::<u64>() == 4).then_some(())
+    })
+    .await?;
+    for request in slow {
+        assert_eq!(request.await??.status, 200);
+    }
+    let nodes: serde_json::Value = serde_json::from_str(&fleet.weir(&["--output", "json", "nodes"])?)?;
+    let current = fleet.status().await?["revision"].clone();
+    let nodes = nodes["items"].as_array().cloned().unwrap_or_default();
+    assert_eq!(nodes.len(), 2);
+    assert!(
+        nodes.iter().all(|node| node["connected"] == true && node["active_revision"] == current),
+        "{nodes:?}"
+    );
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_command_line_changes_the_fleet_and_reads_its_reports() -> anyhow::Result<()> {
+    let fleet = Fleet::start(1, 2).await?;
+    let http = fleet.http(0)?;
+    fleet.weir(&["strategy", "default", "least_connections"])?;
+    let second = format!("http://{}", fleet.mocks[1].address("listening")?);
+    fleet.weir(&["backends", "drain", &second])?;
+    let only = get(&fleet.mocks[0].address("listening")?, "/health").await?.backend().to_owned();
+    eventually("traffic to one backend only", Duration::from_secs(5), async || {
+        for _ in 0..4 {
+            if served_by(&http).await.ok()? != only {
+                return None;
+            }
+        }
+        Some(())
+    })
+    .await?;
+    fleet.weir(&["backends", "enable", &second])?;
+    let exported = fleet.weir(&["export"])?;
+    assert!(exported.contains("least_connections") && exported.contains(&second), "{exported}");
+    let file = fleet.database().with_file_name("weir.yaml");
+    std::fs::write(&file, &exported)?;
+    let file = file.display().to_string();
+    let before = fleet.status().await?["revision"].clone();
+    fleet.weir(&["apply", "-f", &file, "--wait", "5s"])?;
+    assert_eq!(fleet.status().await?["revision"], before, "an export applies back to no difference");
+    fleet.weir(&["rollback", "2"])?;
+    assert!(fleet.weir(&["pools"])?.contains("round_robin"));
+    assert!(fleet.weir(&["revisions"])?.contains("least_connections"));
+    eventually("a report", Duration::from_secs(10), async || {
+        fleet.weir(&["report", "summary"]).ok().filter(|report| report.contains("200")).map(drop)
+    })
+    .await?;
+    let wrong = fleet.weir(&["strategy", "default", "fastest"]).expect_err("an unknown strategy").to_string();
+    assert!(wrong.contains("round_robin, random, least_connections"), "{wrong}");
     Ok(())
 }
 
@@ -190,14 +262,19 @@ async fn wrong_flags_are_refused_by_name() -> anyhow::Result<()> {
     ] {
         let mut process = Program::start(program, &arguments)?;
         assert!(!process.ended(Duration::from_secs(10)).await?, "{program} {arguments:?}");
-        eventually("a message", Duration::from_secs(5), async || process.log().contains(says).then_some(())).await?;
+        eventually("a message", Duration::from_secs(5), async || process.log().contains(says).then_some(()))
+            .await?;
     }
     let taken = tokio::net::TcpListener::bind("127.0.0.1:0").await?;
     let address = taken.local_addr()?.to_string();
     let folder = tempfile::tempdir()?;
     let database = format!("sqlite:{}", folder.path().join("weir.db").display());
-    let mut process = Program::start("control-plane", &["--admin", &address, "--nodes", "127.0.0.1:0", "--database", &database])?;
+    let mut process = Program::start(
+        "control-plane",
+        &["--admin", &address, "--nodes", "127.0.0.1:0", "--database", &database],
+    )?;
     assert!(!process.ended(Duration::from_secs(10)).await?);
-    eventually("a message", Duration::from_secs(5), async || process.log().contains(&address).then_some(())).await?;
+    eventually("a message", Duration::from_secs(5), async || process.log().contains(&address).then_some(()))
+        .await?;
     Ok(())
 }

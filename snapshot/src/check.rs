@@ -6,7 +6,8 @@ use crate::{
     config::{self, Config, HealthCheckKind},
     problem::Problems,
     snapshot::{
-        Backend, BackendId, BackendUrl, Expectation, HealthCheck, HealthProbe, Pool, Route, Snapshot, Timeouts, Weight,
+        Backend, BackendId, BackendUrl, Expectation, HealthCheck, HealthProbe, Pool, Route, Snapshot,
+        Timeouts, Weight,
     },
     units::HumanDuration,
 };
@@ -45,11 +46,19 @@ pub fn check(config: &Config) -> Result<Snapshot, Problems> {
         }
         match pool_by_name.get(route.pool.as_str()) {
             Some(&pool) => routes.push(Route { name: route.name.as_str().into(), pool }),
-            None => problems
-                .add(format!("{path}.pool"), format!("route {:?}: unknown pool {:?}", route.name, route.pool)),
+            None => problems.add(
+                format!("{path}.pool"),
+                format!("route {:?}: unknown pool {:?}", route.name, route.pool),
+            ),
         }
         if i > 0 {
-            problems.add(path, format!("route {:?} can never match: route {:?} takes everything", route.name, config.routes[0].name));
+            problems.add(
+                path,
+                format!(
+                    "route {:?} can never match: route {:?} takes everything",
+                    route.name, config.routes[0].name
+                ),
+            );
         }
     }
 
@@ -57,7 +66,10 @@ pub fn check(config: &Config) -> Result<Snapshot, Problems> {
     for (i, pool) in config.pools.iter().enumerate() {
         for (j, backend) in pool.backends.iter().enumerate() {
             if !backend.id.is_empty() && ids.insert(backend.id.as_str(), ()).is_some() {
-                problems.add(format!("pools[{i}].backends[{j}].id"), format!("id {:?} is there twice", backend.id));
+                problems.add(
+                    format!("pools[{i}].backends[{j}].id"),
+                    format!("id {:?} is there twice", backend.id),
+                );
             }
         }
     }
@@ -70,7 +82,11 @@ pub fn check(config: &Config) -> Result<Snapshot, Problems> {
 /// Names go into URLs, logs and metrics: letters, digits, `-`, `_` and `.`, at most 100.
 fn name(name: &str, path: &str, problems: &mut Problems) {
     let fine = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_' | b'.');
-    if name.is_empty() || name.len() > 100 || !name.bytes().all(fine) || !name.as_bytes()[0].is_ascii_alphanumeric() {
+    if name.is_empty()
+        || name.len() > 100
+        || !name.bytes().all(fine)
+        || !name.as_bytes()[0].is_ascii_alphanumeric()
+    {
         problems.add(
             path,
             format!("{name:?} is not a name: 1 to 100 letters, digits, '-', '_' and '.', beginning with a letter or digit"),
@@ -118,10 +134,18 @@ fn check_pool(pool: &config::Pool, path: &str, problems: &mut Problems) -> Optio
         if weight.is_none() {
             problems.add(
                 format!("{path}.weight"),
-                format!("weight {} is out of bounds (1 to {}); to take a backend out, disable it", backend.weight, Weight::MAX),
+                format!(
+                    "weight {} is out of bounds (1 to {}); to take a backend out, disable it",
+                    backend.weight,
+                    Weight::MAX
+                ),
             );
         }
-        let url = backend.url.parse::<BackendUrl>().map_err(|error| problems.add(format!("{path}.url"), error)).ok();
+        let url = backend
+            .url
+            .parse::<BackendUrl>()
+            .map_err(|error| problems.add(format!("{path}.url"), error))
+            .ok();
         if let Some(url) = &url
             && seen.insert(url.clone(), j).is_some()
         {
@@ -158,7 +182,10 @@ fn check_health(check: &config::HealthCheck, path: &str, problems: &mut Problems
             if !path_is_fine {
                 problems.add(
                     format!("{path}.path"),
-                    format!("{:?} is not a path: it begins with / and has only visible ASCII, and no fragment", check.path),
+                    format!(
+                        "{:?} is not a path: it begins with / and has only visible ASCII, and no fragment",
+                        check.path
+                    ),
                 );
             }
             Some(HealthProbe::Http { path: check.path.clone(), expect: expect? })
@@ -190,7 +217,11 @@ mod tests {
             pools: vec![
                 Pool {
                     name: "a b".into(),
-                    backends: vec![backend("127.0.0.1:1", 0), backend("http://x:1", 1), backend("http://X:1/", 1001)],
+                    backends: vec![
+                        backend("127.0.0.1:1", 0),
+                        backend("http://x:1", 1),
+                        backend("http://X:1/", 1001),
+                    ],
                     ..Default::default()
                 },
                 Pool {

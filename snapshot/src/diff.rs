@@ -24,10 +24,8 @@ pub fn diff(before: &Resources, after: &Resources) -> Vec<Change> {
         before: Some(spec.clone()),
         after: None,
     });
-    let changed = after.iter().filter(|(key, spec)| before.get(*key) != Some(*spec)).map(|(key, spec)| Change {
-        key: key.clone(),
-        before: before.get(key).cloned(),
-        after: Some(spec.clone()),
+    let changed = after.iter().filter(|(key, spec)| before.get(*key) != Some(*spec)).map(|(key, spec)| {
+        Change { key: key.clone(), before: before.get(key).cloned(), after: Some(spec.clone()) }
     });
     let mut changes: Vec<Change> = removed.chain(changed).collect();
     changes.sort_by(|a, b| a.key.cmp(&b.key));
@@ -40,7 +38,9 @@ pub fn describe(change: &Change) -> String {
     match (&change.before, &change.after) {
         (None, _) if change.key.kind == Kind::Backend => format!("{name} added to pool {:?}", pool(change)),
         (None, _) => format!("{name} added"),
-        (_, None) if change.key.kind == Kind::Backend => format!("{name} removed from pool {:?}", pool(change)),
+        (_, None) if change.key.kind == Kind::Backend => {
+            format!("{name} removed from pool {:?}", pool(change))
+        }
         (_, None) => format!("{name} removed"),
         (Some(before), Some(after)) => {
             let (before, after) = (parse(before), parse(after));
@@ -85,7 +85,12 @@ fn compare(path: &str, before: &Value, after: &Value, fields: &mut Vec<String>) 
                     ("", key) => key.to_owned(),
                     (path, key) => format!("{path}.{key}"),
                 };
-                compare(&path, left.get(key).unwrap_or(&Value::Null), right.get(key).unwrap_or(&Value::Null), fields);
+                compare(
+                    &path,
+                    left.get(key).unwrap_or(&Value::Null),
+                    right.get(key).unwrap_or(&Value::Null),
+                    fields,
+                );
             }
         }
         (before, after) if before != after => {

@@ -66,7 +66,11 @@ struct Document {
 impl Document {
     fn read(text: &str) -> Result<Self, Problems> {
         if text.len() > MAX_BYTES {
-            return Err(Problem::new("", format!("the configuration is larger than {} MiB", MAX_BYTES >> 20)).into());
+            return Err(Problem::new(
+                "",
+                format!("the configuration is larger than {} MiB", MAX_BYTES >> 20),
+            )
+            .into());
         }
         let node: Node = serde_saphyr::from_str(text).map_err(|error| {
             let line = error.location().map(|location| location.line());
@@ -341,7 +345,8 @@ colour: blue
 
     #[test]
     fn broken_texts_are_refused_with_their_line() {
-        for text in ["pools: [", "a: b: c", "pools:\n  - name: x\n    name: y\n", "- 1", "pools: 5", "\u{0}"] {
+        for text in ["pools: [", "a: b: c", "pools:\n  - name: x\n    name: y\n", "- 1", "pools: 5", "\u{0}"]
+        {
             parse(text).unwrap_err();
         }
         let twice = parse("pools:\n  - name: x\n    name: y\n").unwrap_err();

@@ -100,12 +100,17 @@ struct PlacedBackend {
 /// Cuts the configuration into pieces. Every backend must have its id.
 pub fn to_resources(config: &Config) -> Resources {
     let mut resources = Resources::new();
-    let mut add = |kind, name: &str, spec: String| resources.insert(Key { kind, name: name.to_owned() }, spec);
+    let mut add =
+        |kind, name: &str, spec: String| resources.insert(Key { kind, name: name.to_owned() }, spec);
     add(Kind::Settings, "", json(&config.settings));
     for (place, pool) in config.pools.iter().enumerate() {
         for (place, backend) in pool.backends.iter().enumerate() {
             let Backend { id, url, weight, state } = backend.clone();
-            add(Kind::Backend, &id, json(&PlacedBackend { pool: pool.name.clone(), place, url, weight, state }));
+            add(
+                Kind::Backend,
+                &id,
+                json(&PlacedBackend { pool: pool.name.clone(), place, url, weight, state }),
+            );
         }
         let bare = Pool { backends: Vec::new(), ..pool.clone() };
         add(Kind::Pool, &pool.name, json(&Placed { place, spec: bare }));
@@ -232,7 +237,12 @@ mod tests {
                         .into_iter()
                         .map(|(host, weight)| {
                             next += 1;
-                            Backend { id: format!("b{next}"), url: format!("http://{host}:1"), weight, state: Default::default() }
+                            Backend {
+                                id: format!("b{next}"),
+                                url: format!("http://{host}:1"),
+                                weight,
+                                state: Default::default(),
+                            }
                         })
                         .collect(),
                     ..Pool::default()
@@ -266,7 +276,10 @@ mod tests {
         let resources = Resources::from([
             (key(Kind::Settings, ""), r#"{"colour":1}"#.to_owned()),
             (key(Kind::Pool, "p"), "{".to_owned()),
-            (key(Kind::Backend, "b1"), r#"{"pool":"q","place":0,"url":"http://x","weight":1,"state":"active"}"#.to_owned()),
+            (
+                key(Kind::Backend, "b1"),
+                r#"{"pool":"q","place":0,"url":"http://x","weight":1,"state":"active"}"#.to_owned(),
+            ),
         ]);
         let problems = from_resources(&resources).unwrap_err().to_string();
         for part in ["settings.colour: unknown field", "pool \"p\"", "unknown pool \"q\""] {

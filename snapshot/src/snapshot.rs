@@ -87,13 +87,16 @@ impl FromStr for Expectation {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
-        let status = |text: &str| text.trim().parse::<u16>().ok().filter(|status| (100..=599).contains(status));
+        let status =
+            |text: &str| text.trim().parse::<u16>().ok().filter(|status| (100..=599).contains(status));
         text.split(',')
             .map(|part| {
                 let (from, to) = part.split_once('-').unwrap_or((part, part));
                 match (status(from), status(to)) {
                     (Some(from), Some(to)) if from <= to => Ok((from, to)),
-                    _ => Err(format!("{text:?} is not a list of statuses (write for example 200, 200-399 or 200,204)")),
+                    _ => Err(format!(
+                        "{text:?} is not a list of statuses (write for example 200, 200-399 or 200,204)"
+                    )),
                 }
             })
             .collect::<Result<_, _>>()

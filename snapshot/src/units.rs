@@ -169,14 +169,18 @@ mod tests {
             assert_eq!(duration.0, Duration::from_millis(ms), "{text}");
             assert_eq!(duration.to_string(), printed);
         }
-        for text in ["", "10", "s", "-1s", "1.5s", "10 parsecs", "99999999999999999999s", "18446744073709551615d"] {
+        for text in
+            ["", "10", "s", "-1s", "1.5s", "10 parsecs", "99999999999999999999s", "18446744073709551615d"]
+        {
             assert!(text.parse::<HumanDuration>().is_err(), "{text}");
         }
     }
 
     #[test]
     fn sizes_read_and_print() {
-        for (text, bytes, printed) in [("512", 512, "512"), ("64KiB", 65_536, "64KiB"), ("10MiB", 10 << 20, "10MiB")] {
+        for (text, bytes, printed) in
+            [("512", 512, "512"), ("64KiB", 65_536, "64KiB"), ("10MiB", 10 << 20, "10MiB")]
+        {
             let size: ByteSize = text.parse().unwrap();
             assert_eq!((size.0, size.to_string().as_str()), (bytes, printed));
         }

@@ -1,7 +1,8 @@
 //! The service `Admin`: the same use cases as REST.
 
-use std::time::Duration;
+use std::{net::SocketAddr, time::Duration};
 
+use axum::extract::ConnectInfo;
 use tonic::{Code, Request, Response, Status};
 use weir_proto::v1::{self, admin_server};
 use weir_snapshot::{diff::describe, file};
@@ -22,7 +23,8 @@ impl Admin {
 }
 
 fn author<T>(request: &Request<T>) -> Author {
-    let peer = request.remote_addr().map(|peer| peer.ip().to_canonical());
+    // The port is axum's, so the peer is known in its way and not in tonic's.
+    let peer = request.extensions().get::<ConnectInfo<SocketAddr>>().map(|peer| peer.0.ip().to_canonical());
     let actor = peer.map_or_else(|| "anonymous".to_owned(), |peer| format!("anonymous@{peer}"));
     Author { actor, source: "grpc" }
 }

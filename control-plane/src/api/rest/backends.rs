@@ -31,6 +31,7 @@ pub(super) struct ByUrl {
 }
 
 #[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
 pub(super) struct OfPool {
     pool: Option<String>,
 }

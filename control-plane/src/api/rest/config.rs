@@ -29,6 +29,7 @@ pub(super) async fn export(State(app): State<App>, headers: HeaderMap) -> Respon
 }
 
 #[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
 pub(super) struct How {
     #[serde(default)]
     dry_run: bool,
@@ -83,6 +84,7 @@ pub(super) async fn reload(State(app): State<App>, Asking(author): Asking) -> Re
 }
 
 #[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
 pub(super) struct Page {
     before: Option<u64>,
     limit: Option<u32>,

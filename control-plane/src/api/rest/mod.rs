@@ -14,7 +14,9 @@ use std::net::SocketAddr;
 use axum::{
     Router,
     extract::{ConnectInfo, FromRequestParts},
-    http::{StatusCode, request::Parts},
+    http::{StatusCode, header, request::Parts},
+    middleware::map_response,
+    response::{IntoResponse as _, Response},
     routing::{get, post},
 };
 use serde::Serialize;
@@ -54,6 +56,18 @@ pub fn router(app: App) -> Router {
         .with_state(app)
         .merge(reports)
         .fallback(async || Refusal::new(StatusCode::NOT_FOUND, "there is no such path; see /openapi.json"))
+        .layer(map_response(as_problem))
+}
+
+/// What axum refuses by itself, a path or a query that cannot be read, is told as every other mistake.
+async fn as_problem(answer: Response) -> Response {
+    let status = answer.status();
+    let kind = answer.headers().get(header::CONTENT_TYPE);
+    if !status.is_client_error() || !kind.is_some_and(|kind| kind.as_bytes().starts_with(b"text/plain")) {
+        return answer;
+    }
+    let text = body::bytes(answer.into_body(), 1 << 16).await.unwrap_or_default();
+    Refusal::new(status, String::from_utf8_lossy(&text)).into_response()
 }
 
 /// A list as every list is answered.
