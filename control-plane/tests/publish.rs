@@ -1,0 +1,400 @@
+//! What nodes are sent and what is taken from them, over the nodes' port: revisions, health, and counts.
+
+#![allow(clippy::unwrap_used, clippy::expect_used)]
+
+mod support;
+
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use hdrhistogram::{
+    Histogram,
+    serialization::{Serializer as _, V2Serializer},
+};
+use http_body_util::{BodyExt as _, Full};
+use hyper_util::rt::{TokioExecutor, TokioIo};
+use serde_json::{Value, json};
+use support::{
+    ControlPlane, DEADLINE,
+    node::{Came, Node, Push, client, hello},
+    within,
+};
+use tokio::net::{TcpListener, TcpStream};
+use tonic::Code;
+use weir_proto::{
+    FORMAT,
+    v1::{self, Health, subscribe_request::Message},
+};
+
+/// An address at which nobody answers: adding it changes the configuration, and a probe of it fails at once.
+const NOBODY: &str = "http://127.0.0.1:1";
+
+/// What `/nodes` says of a node once it is as wanted.
+async fn node_is(control_plane: &ControlPlane, id: &str, wanted: impl Fn(&Value) -> bool) -> Value {
+    let find = |nodes: &Value| {
+        let items = nodes["items"].as_array().unwrap();
+        items.iter().find(|node| node["id"] == id).cloned()
+    };
+    let nodes = control_plane.wait_for("/nodes", |nodes| find(nodes).is_some_and(|node| wanted(&node))).await;
+    find(&nodes).unwrap()
+}
+
+async fn set_weight(control_plane: &ControlPlane, weight: u32) {
+    let body = json!({ "weight": weight }).to_string();
+    control_plane.call("PATCH", "/backends/b1", &body).await.expect(200);
+}
+
+/// A node that runs what is current, and what that is.
+async fn running(control_plane: &ControlPlane, id: &str) -> (Node, Push) {
+    let mut node = Node::connect(control_plane, hello(id)).await;
+    let push = node.push().await;
+    node.ack(&push).await;
+    node_is(control_plane, id, |node| node["active_revision"] == push.revision).await;
+    (node, push)
+}
+
+#[tokio::test]
+async fn a_new_node_gets_the_whole_then_the_health_then_differences() {
+    let control_plane = ControlPlane::start().await;
+    let mut node = Node::connect(&control_plane, hello("n1")).await;
+    let Came::Push(whole) = node.next().await.unwrap() else { panic!("the configuration comes first") };
+    assert_eq!((whole.revision, whole.from), (1, None));
+    let Came::Health(health) = node.next().await.unwrap() else { panic!("then the health") };
+    assert!(health.complete);
+    node.ack(&whole).await;
+    let told = node_is(&control_plane, "n1", |node| node["active_revision"] == 1).await;
+    assert_eq!(
+        (&told["connected"], &told["workers"], &told["version"]),
+        (&json!(true), &json!(2), &json!("1.0"))
+    );
+
+    control_plane.add(NOBODY).await;
+    let added = node.push().await;
+    assert_eq!((added.revision, added.from), (2, Some(1)));
+    node.ack(&added).await;
+    node.health("b1", Health::Down).await;
+    control_plane.call("DELETE", "/backends/b1", "").await.expect(200);
+    let removed = node.push().await;
+    assert_eq!((removed.revision, removed.from, &removed.hash), (3, Some(2), &whole.hash));
+}
+
+#[tokio::test]
+async fn a_node_that_runs_what_is_current_is_sent_only_what_comes() {
+    let control_plane = ControlPlane::start().await;
+    let (node, push) = running(&control_plane, "n1").await;
+    let resources = node.resources.clone();
+    drop(node);
+    node_is(&control_plane, "n1", |node| node["connected"] == false).await;
+    let back = v1::Hello { active_revision: push.revision, active_hash: push.hash, ..hello("n1") };
+    let mut node = Node::connect(&control_plane, back).await;
+    node.resources = resources;
+    assert!(matches!(node.next().await.unwrap(), Came::Health(_)), "nothing of the configuration is news");
+    control_plane.add(NOBODY).await;
+    let push = node.push().await;
+    assert_eq!((push.revision, push.from), (2, Some(1)));
+}
+
+#[tokio::test]
+async fn one_push_is_open_at_a_time_and_newer_ones_become_one() {
+    let control_plane = ControlPlane::start().await;
+    let (mut node, _) = running(&control_plane, "n1").await;
+    control_plane.add(NOBODY).await;
+    let open = node.push().await;
+    assert_eq!(open.revision, 2);
+    for weight in 2..=6 {
+        set_weight(&control_plane, weight).await;
+    }
+    // An acknowledgement of what is not open opens nothing.
+    node.ack(&Push { revision: 7, ..open.clone() }).await;
+    node.ack(&Push { hash: "0".repeat(32), ..open.clone() }).await;
+    node.ack(&open).await;
+    let next = node.push().await;
+    assert_eq!((next.revision, next.from), (7, Some(2)), "all five come as one, from what is acknowledged");
+}
+
+#[tokio::test]
+async fn a_rejected_revision_is_not_sent_again_and_the_next_one_is() {
+    let control_plane = ControlPlane::start().await;
+    let (mut node, first) = running(&control_plane, "n1").await;
+    let (mut other, _) = running(&control_plane, "n2").await;
+    let kept = node.resources.clone();
+    control_plane.add(NOBODY).await;
+    let refused = node.push().await;
+    node.reject(&refused, "pools[0].backends[0]").await;
+    let told = node_is(&control_plane, "n1", |node| node["rejected_revision"] == 2).await;
+    assert_eq!(told["active_revision"], 1);
+    assert_eq!(told["rejection"][0]["path"], "pools[0].backends[0]");
+    let push = other.push().await;
+    other.ack(&push).await;
+
+    // The next difference is from what the node runs.
+    node.resources = kept;
+    set_weight(&control_plane, 2).await;
+    let next = node.push().await;
+    assert_eq!((next.revision, next.from), (3, Some(1)));
+    node.reject(&next, "pools[0].backends[0]").await;
+    node_is(&control_plane, "n1", |node| node["rejected_revision"] == 3).await;
+    drop(node);
+    node_is(&control_plane, "n1", |node| node["connected"] == false).await;
+
+    // The same start of the node on a new stream is not sent it either.
+    let back = v1::Hello { active_revision: 1, active_hash: first.hash, ..hello("n1") };
+    let mut node = Node::connect(&control_plane, back).await;
+    assert!(matches!(node.next().await.unwrap(), Came::Health(_)));
+    set_weight(&control_plane, 3).await;
+    let next = node.push().await;
+    assert_eq!(next.revision, 4);
+    node.ack(&next).await;
+    let told = node_is(&control_plane, "n1", |node| node["active_revision"] == 4).await;
+    assert_eq!((&told["rejected_revision"], &told["rejection"]), (&json!(0), &json!([])));
+}
+
+#[tokio::test]
+async fn a_difference_that_does_not_fit_comes_again_whole() {
+    let control_plane = ControlPlane::start().await;
+    let (mut node, _) = running(&control_plane, "n1").await;
+    control_plane.add(NOBODY).await;
+    let delta = node.push().await;
+    assert_eq!(delta.from, Some(1));
+    node.reject(&delta, "hash").await;
+    assert_eq!(node.push().await, Push { from: None, ..delta });
+}
+
+#[tokio::test]
+async fn apply_waits_for_the_nodes_and_says_which_refused() {
+    let control_plane = ControlPlane::start().await;
+    let (mut node, _) = running(&control_plane, "n1").await;
+    let text = format!(
+        "pools:\n- name: default\n  backends:\n  - url: {NOBODY}\nroutes:\n- name: default\n  pool: default\n"
+    );
+    let (applied, ()) = tokio::join!(control_plane.call("PUT", "/config?wait=20s", &text), async {
+        let push = node.push().await;
+        node.ack(&push).await;
+    });
+    let applied = applied.expect(200);
+    assert_eq!(
+        (&applied["active"], &applied["nodes"]["active"]),
+        (&json!(true), &json!(["n1"])),
+        "{applied}"
+    );
+
+    let text = text.replace(":1\n", ":2\n");
+    let (applied, ()) = tokio::join!(control_plane.call("PUT", "/config?wait=20s", &text), async {
+        let push = node.push().await;
+        node.reject(&push, "pools[0]").await;
+    });
+    let applied = applied.expect(504);
+    assert_eq!((&applied["active"], &applied["revision"]), (&json!(false), &json!(3)));
+    assert!(applied["detail"].as_str().unwrap().contains("n1: pools[0]"), "{applied}");
+}
+
+#[tokio::test]
+async fn what_makes_no_sense_does_not_end_the_stream() {
+    let control_plane = ControlPlane::start().await;
+    let mut node = Node::connect(&control_plane, hello("n1")).await;
+    let push = node.push().await;
+    node.ack(&Push { revision: 99, from: None, hash: "never sent".into() }).await;
+    node.reject(&Push { revision: 99, from: None, hash: String::new() }, "hash").await;
+    node.send_raw(None).await;
+    node.send(Message::Hello(hello("somebody-else"))).await;
+    let unknown = v1::BackendLoad { backend_id: "b99".into(), active_requests: u32::MAX };
+    node.send(Message::Load(v1::Load { connections: 5, backends: vec![unknown], ..Default::default() }))
+        .await;
+    node.ack(&push).await;
+    node.ack(&push).await;
+    let told = node_is(&control_plane, "n1", |node| node["active_revision"] == 1).await;
+    assert_eq!((&told["connected"], &told["connections"]), (&json!(true), &json!(5)));
+    assert_eq!(control_plane.get("/nodes").await["items"].as_array().unwrap().len(), 1);
+    control_plane.add(NOBODY).await;
+    assert_eq!(node.push().await.revision, 2, "the stream goes on");
+}
+
+/// Sends bytes as a gRPC call's whole body, and gives the status and what comes in header or trailer.
+async fn raw_call(control_plane: &ControlPlane, path: &str, body: &[u8]) -> String {
+    let stream = TcpStream::connect(control_plane.nodes()).await.unwrap();
+    let handshake = hyper::client::conn::http2::handshake(TokioExecutor::new(), TokioIo::new(stream));
+    let (mut sender, connection) = handshake.await.unwrap();
+    tokio::spawn(connection);
+    let request = http::Request::post(format!("http://{}{path}", control_plane.nodes()))
+        .header("content-type", "application/grpc")
+        .header("te", "trailers")
+        .body(Full::new(Bytes::copy_from_slice(body)))
+        .unwrap();
+    let response = within("an answer", sender.send_request(request)).await.unwrap();
+    let head = response.headers().get("grpc-status").cloned();
+    let body = within("the answer's end", response.into_body().collect()).await.unwrap();
+    let status = head.or_else(|| body.trailers().and_then(|trailers| trailers.get("grpc-status").cloned()));
+    status.unwrap().to_str().unwrap().to_owned()
+}
+
+#[tokio::test]
+async fn garbage_ends_only_the_stream_it_came_on() {
+    let control_plane = ControlPlane::start().await;
+    let (mut node, _) = running(&control_plane, "n1").await;
+    for (path, bodies) in [
+        (
+            "/weir.v1.Nodes/Subscribe",
+            [&b"\0\0\0\0\x05\xff\xff\xff\xff\xff"[..], b"\0\xff\xff\xff\xff", b"GET / HTTP", b""],
+        ),
+        (
+            "/weir.v1.Nodes/Report",
+            [&b"\0\0\0\0\x05\xff\xff\xff\xff\xff"[..], b"\0\xff\xff\xff\xff", b"GET / HTTP", b""],
+        ),
+    ] {
+        for body in bodies {
+            assert_ne!(raw_call(&control_plane, path, body).await, "0", "{path} {body:?}");
+        }
+    }
+    let mut stranger = Node::connect(&control_plane, hello("")).await;
+    assert_eq!(stranger.next().await.unwrap_err().code(), Code::InvalidArgument);
+    control_plane.add(NOBODY).await;
+    assert_eq!(node.push().await.revision, 2, "the node beside it has noticed nothing");
+}
+
+#[tokio::test]
+async fn a_node_that_cannot_read_the_format_is_refused_and_told_why() {
+    let control_plane = ControlPlane::start().await;
+    let mut old = Node::connect(&control_plane, v1::Hello { format: 0, ..hello("old") }).await;
+    let status = old.next().await.unwrap_err();
+    assert_eq!(status.code(), Code::FailedPrecondition);
+    assert!(status.message().contains("upgrade the node"), "{status}");
+    assert_eq!(control_plane.get("/nodes").await["items"], json!([]));
+    let newer = v1::Hello { format: FORMAT + 1, ..hello("newer") };
+    assert_eq!(Node::connect(&control_plane, newer).await.push().await.revision, 1);
+}
+
+#[tokio::test]
+async fn loads_of_all_nodes_are_summed() {
+    let control_plane = ControlPlane::start().await;
+    control_plane.add(NOBODY).await;
+    let (one, _) = running(&control_plane, "n1").await;
+    let (two, _) = running(&control_plane, "n2").await;
+    for (node, active_requests) in [(&one, 3), (&two, 4)] {
+        let backends = vec![v1::BackendLoad { backend_id: "b1".into(), active_requests }];
+        node.send(Message::Load(v1::Load { backends, ..Default::default() })).await;
+    }
+    control_plane.wait_for("/backends/b1", |backend| backend["active_connections"] == 7).await;
+    drop(two);
+    control_plane.wait_for("/backends/b1", |backend| backend["active_connections"] == 3).await;
+}
+
+fn batch(sequence: u64, statuses: &[u32]) -> v1::ReportRequest {
+    let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap();
+    let mut histogram = Histogram::<u64>::new(2).unwrap();
+    histogram.record(1000).unwrap();
+    let mut latency = Vec::new();
+    V2Serializer::new().serialize(&histogram, &mut latency).unwrap();
+    let rows = statuses.iter().map(|status| v1::TrafficRow {
+        minute: now.as_secs() / 60,
+        route: "default".into(),
+        pool: "default".into(),
+        backend: "b1".into(),
+        status: *status,
+        requests: 1,
+        latency: latency.clone(),
+        latency_max_us: 1000,
+        ..Default::default()
+    });
+    v1::ReportRequest {
+        format: FORMAT,
+        node_id: "n1".into(),
+        boot_id: "n1-boot".into(),
+        sequence,
+        rows: rows.collect(),
+        sent_at_ms: u64::try_from(now.as_millis()).unwrap(),
+        dropped_rows: 0,
+    }
+}
+
+#[tokio::test]
+async fn batches_count_once_whatever_their_order_and_malformed_ones_not_at_all() {
+    let control_plane = ControlPlane::start().await;
+    let (mut node, _) = running(&control_plane, "n1").await;
+    let mut reports = client(&control_plane).await;
+    for (sequence, statuses, duplicate) in [
+        (3, &[200, 503][..], false),
+        (1, &[200], false),
+        (3, &[200, 503], true),
+        (2, &[200, 404], false),
+        (1, &[200], true),
+    ] {
+        let answer = reports.report(batch(sequence, statuses)).await.unwrap().into_inner();
+        assert_eq!(answer, v1::ReportResponse { sequence, duplicate });
+    }
+    let mut broken = batch(4, &[200]);
+    broken.rows[0].latency = b"not a histogram".to_vec();
+    let mut miscounted = batch(4, &[200]);
+    miscounted.rows[0].requests = 2;
+    for malformed in [
+        v1::ReportRequest { format: FORMAT + 1, ..batch(4, &[200]) },
+        v1::ReportRequest { node_id: String::new(), ..batch(4, &[200]) },
+        v1::ReportRequest { sequence: 0, ..batch(4, &[200]) },
+        batch(4, &[200, 999]),
+        broken,
+        miscounted,
+    ] {
+        assert_eq!(reports.report(malformed).await.unwrap_err().code(), Code::InvalidArgument);
+    }
+    let summary = control_plane.get("/reports/summary").await;
+    assert_eq!(summary["requests"], 5, "{summary}");
+    assert_eq!(summary["status"], json!({ "200": 3, "404": 1, "503": 1 }));
+    control_plane.add(NOBODY).await;
+    assert_eq!(node.push().await.revision, 2, "the stream is alive");
+
+    let control_plane = control_plane.killed_and_started().await;
+    let mut reports = client(&control_plane).await;
+    assert!(reports.report(batch(2, &[200, 404])).await.unwrap().into_inner().duplicate);
+    assert!(!reports.report(batch(4, &[200])).await.unwrap().into_inner().duplicate);
+    assert_eq!(control_plane.get("/reports/summary").await["requests"], 6);
+}
+
+/// A pool whose probes come so often, with one backend at the listener.
+async fn probed(control_plane: &ControlPlane, listener: &TcpListener, interval: &str) {
+    let url = format!("http://{}", listener.local_addr().unwrap());
+    let check = json!({ "type": "tcp", "interval": interval, "rise": 2, "fall": 3, "timeout": "1s" });
+    let pool = json!({ "health_check": check, "backends": [{ "url": url }] }).to_string();
+    control_plane.call("PUT", "/pools/default", &pool).await.expect(200);
+    control_plane.wait_for("/backends/b1", |backend| backend["health"] == "up").await;
+}
+
+#[tokio::test]
+async fn it_takes_fall_failures_to_be_down_and_rise_successes_to_be_up() {
+    let control_plane = ControlPlane::start().await;
+    // An address of its own: nothing else on this machine takes the port while it is free.
+    let listener = TcpListener::bind("127.0.77.1:0").await.unwrap();
+    probed(&control_plane, &listener, "1h").await;
+    let (mut node, _) = running(&control_plane, "n1").await;
+    let address = listener.local_addr().unwrap();
+    drop(listener);
+    let check = async || control_plane.call("POST", "/backends/b1/check", "").await.expect(200);
+    for alive in [true, true, false] {
+        let found = check().await;
+        assert_eq!((&found["ok"], &found["detail"]), (&json!(false), &json!("connection refused")));
+        assert_eq!(control_plane.get("/backends/b1").await["alive"], alive);
+    }
+    node.health("b1", Health::Down).await;
+    let _listener = TcpListener::bind(address).await.unwrap();
+    for alive in [false, true] {
+        assert_eq!(check().await["ok"], true);
+        assert_eq!(control_plane.get("/backends/b1").await["alive"], alive);
+    }
+    node.health("b1", Health::Up).await;
+}
+
+#[tokio::test]
+async fn a_backend_that_goes_is_down_within_fall_times_interval_and_returns_by_itself() {
+    let control_plane = ControlPlane::start().await;
+    let listener = TcpListener::bind("127.0.77.2:0").await.unwrap();
+    probed(&control_plane, &listener, "500ms").await;
+    let address = listener.local_addr().unwrap();
+    drop(listener);
+    let begun = Instant::now();
+    control_plane.wait_for("/backends/b1", |backend| backend["alive"] == false).await;
+    // Three probes; the rest is for a machine that is busy with other tests.
+    let bound = Duration::from_millis(3 * 500) + Duration::from_secs(2);
+    assert!(begun.elapsed() < bound, "{:?}", begun.elapsed());
+    assert!(bound < DEADLINE);
+    let _listener = TcpListener::bind(address).await.unwrap();
+    let backend = control_plane.wait_for("/backends/b1", |backend| backend["alive"] == true).await;
+    assert_eq!((&backend["health"], &backend["last_check"]), (&json!("up"), &json!("connected")));
+}

@@ -1,0 +1,156 @@
+//! What the control plane's tests share: one that runs on free ports over a database of its own, a client for REST,
+//! and a node that the test scripts.
+
+// Each test program uses its part of this.
+#![allow(dead_code, unreachable_pub, clippy::unwrap_used, clippy::expect_used)]
+
+pub mod node;
+
+use std::{
+    future::Future,
+    net::SocketAddr,
+    path::PathBuf,
+    time::{Duration, Instant},
+};
+
+use bytes::Bytes;
+use control_plane::{Config, Running};
+use http_body_util::{BodyExt as _, Full};
+use hyper_util::rt::TokioIo;
+use serde_json::Value;
+use tokio::net::TcpStream;
+
+/// Whatever a test waits for comes within this, or the test has failed.
+pub const DEADLINE: Duration = Duration::from_secs(20);
+
+/// A control plane with a database of its own.
+pub struct ControlPlane {
+    pub folder: tempfile::TempDir,
+    running: Running,
+}
+
+/// An answer of REST.
+#[derive(Debug)]
+pub struct Answer {
+    pub status: u16,
+    pub content_type: String,
+    pub etag: String,
+    pub text: String,
+}
+
+impl Answer {
+    pub fn json(&self) -> Value {
+        serde_json::from_str(&self.text).unwrap_or_else(|error| panic!("{error}: {self:?}"))
+    }
+
+    /// The object of an answer that has this status.
+    #[track_caller]
+    pub fn expect(&self, status: u16) -> Value {
+        assert_eq!(self.status, status, "{self:?}");
+        self.json()
+    }
+}
+
+/// A start on free ports with this database.
+pub fn config(database: &std::path::Path) -> Config {
+    Config { database: format!("sqlite:{}", database.display()), ..Config::default() }
+}
+
+impl ControlPlane {
+    pub async fn start() -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let running = control_plane::start(config(&folder.path().join("weir.db"))).await.unwrap();
+        Self { folder, running }
+    }
+
+    pub fn database(&self) -> PathBuf {
+        self.folder.path().join("weir.db")
+    }
+
+    pub fn admin(&self) -> SocketAddr {
+        self.running.admin
+    }
+
+    pub fn nodes(&self) -> SocketAddr {
+        self.running.nodes
+    }
+
+    /// Stops it and gives back where its database is.
+    pub async fn stop(self) -> tempfile::TempDir {
+        self.running.shutdown().await;
+        self.folder
+    }
+
+    /// Ends it without a word, and starts another one over the same file.
+    pub async fn killed_and_started(self) -> Self {
+        let Self { folder, running } = self;
+        drop(running);
+        let running = control_plane::start(config(&folder.path().join("weir.db"))).await.unwrap();
+        Self { folder, running }
+    }
+
+    pub async fn call(&self, method: &str, path: &str, body: &str) -> Answer {
+        self.call_with(method, path, body, &[]).await
+    }
+
+    pub async fn call_with(&self, method: &str, path: &str, body: &str, headers: &[(&str, &str)]) -> Answer {
+        within("an answer", async {
+            let stream = TcpStream::connect(self.admin()).await.unwrap();
+            let (mut sender, connection) =
+                hyper::client::conn::http1::handshake(TokioIo::new(stream)).await.unwrap();
+            tokio::spawn(connection);
+            let mut request = http::Request::builder().method(method).uri(path).header("host", "weir");
+            for (name, value) in headers {
+                request = request.header(*name, *value);
+            }
+            let request = request.body(Full::new(Bytes::from(body.to_owned()))).unwrap();
+            let response = sender.send_request(request).await.unwrap();
+            let header = |name: &str| {
+                let value = response.headers().get(name).map(|value| value.to_str().unwrap().to_owned());
+                value.unwrap_or_default()
+            };
+            let (content_type, etag) = (header("content-type"), header("etag"));
+            let status = response.status().as_u16();
+            let bytes = response.into_body().collect().await.unwrap().to_bytes();
+            Answer { status, content_type, etag, text: String::from_utf8(bytes.into()).unwrap() }
+        })
+        .await
+    }
+
+    pub async fn get(&self, path: &str) -> Value {
+        self.call("GET", path, "").await.expect(200)
+    }
+
+    pub async fn revision(&self) -> u64 {
+        self.get("/status").await["revision"].as_u64().unwrap()
+    }
+
+    /// Adds a backend to the default pool and gives its id.
+    pub async fn add(&self, url: &str) -> String {
+        let body = serde_json::json!({ "url": url }).to_string();
+        let created = self.call("POST", "/backends", &body).await.expect(201);
+        created["id"].as_str().unwrap().to_owned()
+    }
+
+    /// Asks again until the answer is as wanted.
+    pub async fn wait_for(&self, path: &str, wanted: impl Fn(&Value) -> bool) -> Value {
+        let begun = Instant::now();
+        let mut again = tokio::time::interval(Duration::from_millis(10));
+        loop {
+            again.tick().await;
+            let value = self.get(path).await;
+            if wanted(&value) {
+                return value;
+            }
+            assert!(begun.elapsed() < DEADLINE, "{path} does not become what is waited for: {value}");
+        }
+    }
+}
+
+/// The future's value, which comes before the deadline.
+pub async fn within<T>(what: &str, future: impl Future<Output = T>) -> T {
+    match tokio::time::timeout(DEADLINE, future).await {
+        Ok(value) => value,
+        Err(_) => panic!("{what} did not come within {DEADLINE:?}"),
+    }
+}

@@ -1,0 +1,154 @@
+//! A node as the test scripts it: it applies what it is sent and checks each hash, and answers only when told to.
+
+use http::Uri;
+use tokio::sync::mpsc;
+use tokio_stream::wrappers::ReceiverStream;
+use tonic::{Status, Streaming, transport::Channel};
+use weir_proto::{
+    FORMAT,
+    v1::{
+        self, nodes_client::NodesClient, subscribe_request::Message as ToControlPlane,
+        subscribe_response::Message as ToNode,
+    },
+};
+use weir_snapshot::resource::{ContentHash, Key, Kind, Resources};
+
+use super::{ControlPlane, within};
+
+/// One stream of a node.
+pub struct Node {
+    to: mpsc::Sender<v1::SubscribeRequest>,
+    from: Streaming<v1::SubscribeResponse>,
+    /// What it was sent, put together.
+    pub resources: Resources,
+}
+
+/// A revision that came, already applied and its hash found right.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Push {
+    pub revision: u64,
+    /// The revision that it is the difference from; `None`: it is the whole.
+    pub from: Option<u64>,
+    pub hash: String,
+}
+
+/// What came.
+#[derive(Debug)]
+pub enum Came {
+    Push(Push),
+    Health(v1::HealthUpdate),
+}
+
+pub async fn channel(address: std::net::SocketAddr) -> Channel {
+    let uri: Uri = format!("http://{address}").parse().unwrap();
+    Channel::builder(uri).connect().await.unwrap()
+}
+
+pub async fn client(control_plane: &ControlPlane) -> NodesClient<Channel> {
+    NodesClient::new(channel(control_plane.nodes()).await)
+}
+
+/// What a node without a revision says first.
+pub fn hello(id: &str) -> v1::Hello {
+    v1::Hello {
+        node_id: id.into(),
+        boot_id: format!("{id}-boot"),
+        version: "1.0".into(),
+        address: "127.0.0.1:80".into(),
+        workers: 2,
+        format: FORMAT,
+        ..v1::Hello::default()
+    }
+}
+
+fn key(key: Option<v1::ResourceKey>) -> Key {
+    let key = key.unwrap();
+    let kind = match key.kind() {
+        v1::ResourceKind::Settings => Kind::Settings,
+        v1::ResourceKind::Pool => Kind::Pool,
+        v1::ResourceKind::Backend => Kind::Backend,
+        v1::ResourceKind::Route => Kind::Route,
+        other => panic!("{other:?}"),
+    };
+    Key { kind, name: key.name }
+}
+
+fn resource(resource: v1::Resource) -> (Key, String) {
+    (key(resource.key), String::from_utf8(resource.spec).unwrap())
+}
+
+impl Node {
+    pub async fn connect(control_plane: &ControlPlane, hello: v1::Hello) -> Self {
+        let (to, requests) = mpsc::channel(16);
+        to.send(v1::SubscribeRequest { message: Some(ToControlPlane::Hello(hello)) }).await.unwrap();
+        let mut client = client(control_plane).await;
+        let from = within("the stream", client.subscribe(ReceiverStream::new(requests))).await.unwrap();
+        Self { to, from: from.into_inner(), resources: Resources::new() }
+    }
+
+    pub async fn send(&self, message: ToControlPlane) {
+        self.send_raw(Some(message)).await;
+    }
+
+    pub async fn send_raw(&self, message: Option<ToControlPlane>) {
+        self.to.send(v1::SubscribeRequest { message }).await.unwrap();
+    }
+
+    pub async fn ack(&self, push: &Push) {
+        let ack = v1::Ack { revision: push.revision, hash: push.hash.clone() };
+        self.send(ToControlPlane::Ack(ack)).await;
+    }
+
+    pub async fn reject(&self, push: &Push, path: &str) {
+        let problem = v1::Problem { path: path.into(), message: "cannot be run".into() };
+        let rejection = v1::Rejection { revision: push.revision, problems: vec![problem] };
+        self.send(ToControlPlane::Rejection(rejection)).await;
+    }
+
+    /// The next message, or how the stream ended.
+    pub async fn next(&mut self) -> Result<Came, Status> {
+        let message = within("a message to the node", self.from.message()).await?;
+        let message = message.ok_or_else(|| Status::cancelled("the stream ended"))?.message.unwrap();
+        Ok(match message {
+            ToNode::Health(health) => Came::Health(health),
+            ToNode::Snapshot(snapshot) => {
+                assert_eq!(snapshot.format, FORMAT);
+                self.resources = snapshot.resources.into_iter().map(resource).collect();
+                self.came(snapshot.revision, None, snapshot.hash)
+            }
+            ToNode::Delta(delta) => {
+                assert_eq!(delta.format, FORMAT);
+                for gone in delta.removed {
+                    assert!(self.resources.remove(&key(Some(gone))).is_some(), "removed what was not there");
+                }
+                self.resources.extend(delta.changed.into_iter().map(resource));
+                self.came(delta.revision, Some(delta.from_revision), delta.hash)
+            }
+        })
+    }
+
+    fn came(&self, revision: u64, from: Option<u64>, hash: String) -> Came {
+        assert_eq!(ContentHash::of(&self.resources).to_string(), hash, "revision {revision} from {from:?}");
+        Came::Push(Push { revision, from, hash })
+    }
+
+    /// The next revision; what comes about health meanwhile is passed over.
+    pub async fn push(&mut self) -> Push {
+        loop {
+            if let Came::Push(push) = self.next().await.unwrap() {
+                return push;
+            }
+        }
+    }
+
+    /// Passes over what comes until a backend is told to be so.
+    pub async fn health(&mut self, backend: &str, health: v1::Health) {
+        loop {
+            if let Came::Health(update) = self.next().await.unwrap()
+                && update.backends.iter().any(|one| one.backend_id == backend && one.health() == health)
+            {
+                return;
+            }
+        }
+    }
+}
