@@ -5,11 +5,14 @@
 //! peers that are installed and writes the table in `docs/conformance.md`. `WEIR_CONFORMANCE_TARGET=nginx,haproxy`
 //! chooses among them, `WEIR_CONFORMANCE_CASE=text` plays only the cases whose name holds the text and writes nothing.
 
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "these are tests, outside test functions")]
+
 mod case;
 mod cases;
 mod control;
 mod message;
 mod peer;
+mod play;
 mod report;
 mod stage;
 mod target;

@@ -6,10 +6,11 @@ use crate::case::{
     Check::{Body, Status},
     GET,
     Level::{Own, Should},
-    OK, Table, again, answer, check, get, post,
+    OK, Table, answer, check, get, post,
 };
 use crate::message::End;
 use crate::peer::{Peer, Verdict};
+use crate::play::again;
 use crate::target::{Profile, SHORT};
 
 /// By when what has a deadline of [`SHORT`] must be over: the grain of timers and a busy machine are in it.

@@ -6,9 +6,10 @@ use crate::case::{
     Check::{self, Body, Closed, Line, Lists, Open, Status},
     GET,
     Level::{Must, Own, Should},
-    OK, Table, again, answer, check, get, post,
+    OK, Table, answer, check, get, post,
 };
 use crate::message::End;
+use crate::play::again;
 
 const FINE: &[Check] = &[Status(200), Body("ok")];
 
@@ -305,7 +306,7 @@ fn leftovers(t: &mut Table) {
             }
             for client in [&mut client, &mut second] {
                 let (bytes, _) = client.rest_within(Duration::from_millis(100));
-                if !crate::case::hides(&bytes, "evil") {
+                if !crate::play::hides(&bytes, "evil") {
                     return Err(format!("a client got {:?}", crate::peer::brief(&bytes)));
                 }
             }

@@ -4,9 +4,10 @@ use crate::case::{
     Check::{Body, Has, Is, Open, Status},
     GET,
     Level::{Must, Own, Should},
-    OK, Table, again, answer, check, get, hides, post,
+    OK, Table, answer, check, get, post,
 };
 use crate::message::End;
+use crate::play::{again, hides};
 use crate::target::Profile;
 
 pub(super) fn table() -> Table {

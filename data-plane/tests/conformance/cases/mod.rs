@@ -11,6 +11,8 @@ mod hop;
 mod lies;
 mod request;
 mod request_body;
+mod request_fields;
+mod stream;
 mod upgrade;
 
 use crate::case::Case;
@@ -19,9 +21,11 @@ use crate::case::Case;
 pub(crate) fn all() -> Vec<Case> {
     [
         request::table(),
+        request_fields::table(),
         hop::table(),
         request_body::table(),
         answer::table(),
+        stream::table(),
         connection::table(),
         framing::table(),
         head::table(),

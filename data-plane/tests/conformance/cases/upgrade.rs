@@ -3,10 +3,11 @@
 use crate::case::{
     Check::{self, Body, Is, Lists, Status},
     Level::{Must, Own},
-    OK, Table, again, check, get,
+    OK, Table, check, get,
 };
 use crate::message::{End, Message};
 use crate::peer::{Peer, Verdict};
+use crate::play::again;
 use crate::stage::Stage;
 use crate::target::{Profile, SHORT};
 
