@@ -199,7 +199,12 @@ pub(crate) async fn handle(
             };
             write_request(out, head, &forwarded, head.framing, upgrade);
         };
-        let mut watch = client.http1.map(|client| Watch { client, timer: None, probed: false });
+        let mut watch = client.http1.map(|client| Watch {
+            client,
+            may_ask: head.version == Version::Http11,
+            timer: None,
+            probed: false,
+        });
         let watch = |cx: &mut Context<'_>| watch.as_mut().map_or(Poll::Pending, |watch| watch.poll(cx));
         let interim = |interim: &_| {
             if let Some(client) = client.http1 {
@@ -273,6 +278,8 @@ fn send_interim(client: &Client, request: &RequestHead, interim: &ResponseHead) 
 /// HTTP/1.1 client must accept and ignore (RFC 9110, 15.2), and who has left answers with a reset.
 struct Watch<'a> {
     client: &'a Client,
+    /// A client of HTTP/1.0 knows no interim answers.
+    may_ask: bool,
     timer: Option<Timer>,
     probed: bool,
 }
@@ -282,7 +289,8 @@ impl Watch<'_> {
         match self.client.poll_presence(cx) {
             Presence::There => Poll::Pending,
             Presence::Gone => Poll::Ready(()),
-            Presence::Silent => self.probe(cx),
+            Presence::Silent if self.may_ask => self.probe(cx),
+            Presence::Silent => Poll::Pending,
         }
     }
 

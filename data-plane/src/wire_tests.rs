@@ -98,6 +98,11 @@ impl Peer {
         }
     }
 
+    /// Reads until what came ends with `end`, or, where that is empty, until the connection ends.
+    fn read_all_for(&mut self, end: &str) -> String {
+        if end.is_empty() { self.read_all() } else { self.read_until(end) }
+    }
+
     fn is_closed(&mut self) -> bool {
         matches!(self.0.read(&mut [0]), Ok(0)) || self.0.take_error().is_ok_and(|error| error.is_some())
     }
@@ -504,4 +509,31 @@ fn a_head_may_come_byte_by_byte_and_must_come_in_time() {
     let mut slow = proxy.client();
     slow.send("GET / HTTP/1.1\r\nHost:");
     assert!(slow.read_all().starts_with("HTTP/1.1 408"));
+}
+
+#[test]
+fn an_event_stream_may_be_silent_for_longer_than_an_answer_may_take() {
+    let backend = Script::new();
+    let proxy = Proxy::with(&[backend.address()], |config| {
+        config.pools[0].timeouts.response = "100ms".parse().unwrap();
+    });
+    for (content_type, lives) in [("text/event-stream", true), ("text/plain", false)] {
+        let mut client = proxy.client();
+        client.send(GET);
+        let mut upstream = backend.accept();
+        upstream.read_head();
+        upstream.send(&format!(
+            "HTTP/1.1 200 OK\r\nContent-Type: {content_type}\r\nTransfer-Encoding: chunked\r\n\r\n4\r\none\n\r\n"
+        ));
+        client.read_until("4\r\none\n\r\n");
+        // Another request's deadline passes meanwhile.
+        let mut other = proxy.client();
+        other.send(GET);
+        let mut silent = backend.accept();
+        silent.read_head();
+        assert!(other.read_head().starts_with("HTTP/1.1 504"));
+        upstream.0.write_all(b"4\r\ntwo\n\r\n").unwrap();
+        let more = client.read_all_for(if lives { "two\n\r\n" } else { "" });
+        assert_eq!(more.contains("two"), lives, "{content_type}: {more}");
+    }
 }

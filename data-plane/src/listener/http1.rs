@@ -396,6 +396,7 @@ async fn respond(
                 if written.is_err() {
                     return false;
                 }
+                response.body.arm(&client.timer);
             }
             Ok(Progress::Waiting) => {
                 client.timer.arm(body_timeout);

@@ -166,7 +166,9 @@ async fn answer(client: &Rc<Client>, request: Request<Incoming>, open: OpenStrea
                 .unwrap_or_else(|_| HttpResponse::new(Answered::whole(Bytes::new())))
         }
         Answer::Local(local) => local_answer(worker, &mut exchange, local, Media::accepted(&head)),
-        Answer::Gone => HttpResponse::new(Answered::whole(Bytes::new())),
+        Answer::Gone => {
+            HttpResponse::new(Answered { content: Content::Broken, exchange: None, _open: Some(open) })
+        }
     }
 }
 
@@ -262,8 +264,13 @@ pub(crate) struct Answered {
 
 enum Content {
     Whole(Bytes),
-    Upstream { response: Box<Response>, timer: Timer },
+    Upstream {
+        response: Box<Response>,
+        timer: Timer,
+    },
     Trailers(HeaderMap),
+    /// Its end is a reset of the stream.
+    Broken,
     Ended,
 }
 
@@ -284,6 +291,10 @@ impl Body for Answered {
         let this = &mut *self;
         match &mut this.content {
             Content::Ended => Poll::Ready(None),
+            Content::Broken => {
+                this.content = Content::Ended;
+                Poll::Ready(Some(Err(io::ErrorKind::ConnectionAborted.into())))
+            }
             Content::Whole(bytes) => {
                 let bytes = std::mem::take(bytes);
                 this.content = Content::Ended;
@@ -330,7 +341,7 @@ impl Body for Answered {
             Content::Ended => true,
             Content::Whole(bytes) => bytes.is_empty(),
             Content::Upstream { response, .. } => response.head.framing.is_empty(),
-            Content::Trailers(_) => false,
+            Content::Trailers(_) | Content::Broken => false,
         }
     }
 }

@@ -280,13 +280,20 @@ pub(crate) async fn send(
         end,
         // What is left of the request goes up while the answer comes down.
         upload: std::mem::replace(upload, Upload::new(RequestBody::Empty, BodyFraming::None, Duration::ZERO)),
-        stall: response_timeout,
+        // Events come when they come.
+        stall: if is_event_stream(&head) { Duration::ZERO } else { response_timeout },
         ended: false,
         _in_flight: in_flight,
     };
     let bytes = body.upload.bytes;
     upload.bytes = bytes;
     Ok(Box::new(Response { head, body }))
+}
+
+fn is_event_stream(head: &ResponseHead) -> bool {
+    const NAME: &[u8] = b"text/event-stream";
+    let content_type = head.get_named(b"content-type").and_then(|value| value.get(..NAME.len()));
+    content_type.is_some_and(|start| start.eq_ignore_ascii_case(NAME))
 }
 
 /// How far the answer's body has come.
