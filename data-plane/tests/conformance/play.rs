@@ -64,11 +64,15 @@ pub(crate) fn refused(stage: &Stage, request: &[u8], statuses: &[u16]) -> Verdic
         }
         pause();
     }
-    let answer = client.answer()?;
-    if !statuses.contains(&answer.status()) {
-        return Err(format!("answered {:?}", answer.line));
+    let (bytes, end) = client.rest();
+    let answer = text(&bytes);
+    let status = answer.split(' ').nth(1).and_then(|code| code.parse().ok()).unwrap_or(0);
+    if !statuses.contains(&status) {
+        return Err(format!("answered {:?}", brief(&bytes)));
     }
-    client.expect_closed()?;
+    if end == End::StillOpen || answer.matches("HTTP/1.1 ").count() > 1 {
+        return Err(format!("{end:?} after {:?}", brief(&bytes)));
+    }
     match upstream.or_else(|| stage.try_backend()) {
         Some(mut upstream) => nothing_came(&mut upstream),
         None => Ok(()),

@@ -30,7 +30,7 @@ pub(super) fn table() -> Table {
         ("3\r\nabcX\n0\r\n\r\n", "other bytes in place of the line end", Must),
         ("3;a\nb\r\nabc\r\n0\r\n\r\n", "a bare line feed in an extension", Own),
         ("3;a\rb\r\nabc\r\n0\r\n\r\n", "a bare carriage return in an extension", Own),
-        ("3;a\0\r\nabc\r\n0\r\n\r\n", "NUL in an extension", Must),
+        ("3;a\0\r\nabc\r\n0\r\n\r\n", "NUL in an extension", Own),
         ("3;a=\"\r\nabc\r\n0\r\n\r\n", "an open quote in an extension", Own),
         ("3\r\nabc\r\n0\r\nX\r\n\r\n", "a trailer without a colon", Must),
         ("3\r\nabc\r\n0\r\nX : y\r\n\r\n", "a space before a trailer's colon", Must),

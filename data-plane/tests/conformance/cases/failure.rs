@@ -95,7 +95,7 @@ fn before_head(t: &mut Table) {
             End::Closed,
         ),
     ] {
-        t.script(name, "9110 15.6.3", Should, move |stage| {
+        t.script(name, "9110 15.6.3", Own, move |stage| {
             let (mut client, mut upstream, _) = stage.meet(post("Content-Length: 2\r\n", "hi"))?;
             upstream.send(part)?;
             match end {
@@ -111,7 +111,7 @@ fn before_head(t: &mut Table) {
         check(&client.answer()?, &[Status(502)])?;
         again(stage, &mut client, &mut upstream)
     });
-    t.script("a backend that fails within the body is 502", "9110 15.6.3", Should, |stage| {
+    t.script("a backend that fails within the body is 502", "9110 15.6.3", Own, |stage| {
         let mut client = stage.client_with(post("Content-Length: 1000000\r\n", "abc"))?;
         let mut upstream = stage.backend()?;
         upstream.until("abc")?;
