@@ -97,19 +97,42 @@ async fn a_node_that_runs_what_is_current_is_sent_only_what_comes() {
 #[tokio::test]
 async fn one_push_is_open_at_a_time_and_newer_ones_become_one() {
     let control_plane = ControlPlane::start().await;
-    let (mut node, _) = running(&control_plane, "n1").await;
+    let (mut node, _) = running(&control_plane, "slow").await;
+    let (mut other, _) = running(&control_plane, "swift").await;
     control_plane.add(NOBODY).await;
     let open = node.push().await;
     assert_eq!(open.revision, 2);
-    for weight in 2..=6 {
-        set_weight(&control_plane, weight).await;
+    let push = other.push().await;
+    other.ack(&push).await;
+    // Each of these has reached the one that answers before the next is made: the other could have had it as well.
+    for revision in 3..=5 {
+        set_weight(&control_plane, revision).await;
+        let push = other.push().await;
+        assert_eq!(push.revision, u64::from(revision));
+        other.ack(&push).await;
     }
-    // An acknowledgement of what is not open opens nothing.
-    node.ack(&Push { revision: 7, ..open.clone() }).await;
-    node.ack(&Push { hash: "0".repeat(32), ..open.clone() }).await;
     node.ack(&open).await;
     let next = node.push().await;
-    assert_eq!((next.revision, next.from), (7, Some(2)), "all five come as one, from what is acknowledged");
+    assert_eq!((next.revision, next.from), (5, Some(2)), "all three come as one, from what is acknowledged");
+}
+
+#[tokio::test]
+async fn only_what_is_open_is_acknowledged_and_only_by_its_hash() {
+    let control_plane = ControlPlane::start().await;
+    let (mut node, _) = running(&control_plane, "n1").await;
+    control_plane.add(NOBODY).await;
+    let open = node.push().await;
+    set_weight(&control_plane, 2).await;
+    node.ack(&Push { revision: 3, ..open.clone() }).await;
+    node.ack(&Push { hash: "0".repeat(32), ..open.clone() }).await;
+    node.reject(&Push { revision: 3, ..open.clone() }, "pools[0]").await;
+    // What it says is taken in order: once this is known, so is what came before.
+    node.send(Message::Load(v1::Load { connections: 5, ..Default::default() })).await;
+    let told = node_is(&control_plane, "n1", |node| node["connections"] == 5).await;
+    assert_eq!((&told["active_revision"], &told["rejected_revision"]), (&json!(1), &json!(0)));
+    node.ack(&open).await;
+    let next = node.push().await;
+    assert_eq!((next.revision, next.from), (3, Some(2)));
 }
 
 #[tokio::test]
