@@ -1,6 +1,6 @@
 //! The program `control-plane`.
 
-use std::io::IsTerminal as _;
+use std::io::{IsTerminal as _, Write as _};
 
 use clap::Parser;
 use control_plane::Config;
@@ -25,8 +25,8 @@ async fn main() -> anyhow::Result<()> {
     let arguments = Arguments::parse();
     init_log(&arguments.log_format);
     let mut running = control_plane::start(arguments.config).await?;
-    println!("admin http://{}", running.admin);
-    println!("nodes http://{}", running.nodes);
+    // Whoever started it may have closed its end.
+    let _ = writeln!(std::io::stdout(), "admin http://{}\nnodes http://{}", running.admin, running.nodes);
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
     let mut reload = signal(SignalKind::hangup())?;

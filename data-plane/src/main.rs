@@ -1,6 +1,6 @@
 //! The program `data-plane`: one node of the fleet.
 
-use std::io::IsTerminal as _;
+use std::io::{IsTerminal as _, Write as _};
 
 use clap::Parser;
 use data_plane::Config;
@@ -25,8 +25,8 @@ async fn main() -> anyhow::Result<()> {
     let arguments = Arguments::parse();
     init_log(&arguments.log_format);
     let running = data_plane::start(arguments.config).await?;
-    println!("http http://{}", running.http);
-    println!("status http://{}", running.status);
+    // Whoever started it may have closed its end.
+    let _ = writeln!(std::io::stdout(), "http http://{}\nstatus http://{}", running.http, running.status);
     let (mut terminate, mut interrupt) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
     tokio::select! {
         _ = terminate.recv() => {}
