@@ -4,8 +4,10 @@
 //! them, through the admin API, as a user would.
 
 use std::{
+    fs,
     io::{IsTerminal as _, Write as _},
     net::SocketAddr,
+    path::{Path, PathBuf},
     time::Duration,
 };
 
@@ -44,6 +46,9 @@ pub(crate) struct Dev {
     /// Where the first node takes requests.
     #[arg(long, env = "WEIR_HTTP", default_value = "0.0.0.0:8080")]
     http: SocketAddr,
+    /// Where the first node takes HTTPS, with a throw-away certificate for localhost; 127.0.0.1:8443 without a value.
+    #[arg(long, env = "WEIR_HTTPS", value_name = "ADDR", num_args = 0..=1, default_missing_value = "127.0.0.1:8443")]
+    https: Option<SocketAddr>,
     /// Where the first node says how it is.
     #[arg(long, env = "WEIR_STATUS", default_value = "127.0.0.1:8091")]
     status: SocketAddr,
@@ -81,7 +86,7 @@ pub(crate) async fn run(dev: Dev) -> anyhow::Result<()> {
     let database =
         dev.database.clone().unwrap_or_else(|| format!("sqlite:{}", folder.path().join("weir.db").display()));
     let fleet = tokio::select! {
-        fleet = start(&dev, database) => fleet?,
+        fleet = start(&dev, database, folder.path()) => fleet?,
         _ = interrupt.recv() => return Ok(()),
         _ = terminate.recv() => return Ok(()),
     };
@@ -102,7 +107,7 @@ pub(crate) async fn run(dev: Dev) -> anyhow::Result<()> {
     Ok(())
 }
 
-async fn start(dev: &Dev, database: String) -> anyhow::Result<Fleet> {
+async fn start(dev: &Dev, database: String, folder: &Path) -> anyhow::Result<Fleet> {
     let config = control_plane::Config {
         database,
         admin: dev.admin_listen,
@@ -119,6 +124,7 @@ async fn start(dev: &Dev, database: String) -> anyhow::Result<Fleet> {
     let client = Client::new(&format!("http://{}", control_plane.admin), None)?;
     configure(&client, &mocks).await.context("the configuration was not taken")?;
 
+    let certificate = if dev.https.is_some() { Some(throw_away_certificate(folder)?) } else { None };
     let mut nodes = Vec::new();
     let mut next = 0;
     for i in 0..dev.nodes {
@@ -126,6 +132,9 @@ async fn start(dev: &Dev, database: String) -> anyhow::Result<Fleet> {
         let config = data_plane::Config {
             control_plane: format!("http://{}", control_plane.nodes),
             http,
+            https: dev.https.filter(|_| i == 0),
+            tls_cert: certificate.as_ref().map(|(certificate, _)| certificate.clone()),
+            tls_key: certificate.as_ref().map(|(_, key)| key.clone()),
             status,
             workers: dev.workers,
             node_id: Some(format!("node-{}", i + 1)),
@@ -137,6 +146,17 @@ async fn start(dev: &Dev, database: String) -> anyhow::Result<Fleet> {
     let fleet = Fleet { control_plane, mocks, nodes };
     ready(&client, &fleet).await?;
     Ok(fleet)
+}
+
+/// Makes a certificate that is good for this run and for nothing else; gives the files of certificate and key.
+fn throw_away_certificate(folder: &Path) -> anyhow::Result<(PathBuf, PathBuf)> {
+    let names = ["localhost", "127.0.0.1", "::1"].map(str::to_owned).to_vec();
+    let made = rcgen::generate_simple_self_signed(names).context("cannot make a certificate")?;
+    let (certificate, key) = (folder.join("dev.crt"), folder.join("dev.key"));
+    // The folder is the user's alone.
+    fs::write(&certificate, made.cert.pem()).context("cannot write the certificate")?;
+    fs::write(&key, made.signing_key.serialize_pem()).context("cannot write the certificate's key")?;
+    Ok((certificate, key))
 }
 
 /// Puts the mocks into the pool `default`. What else a given database holds stays as it is.
@@ -221,6 +241,9 @@ async fn check_ports(dev: &Dev) -> anyhow::Result<()> {
         ("the proxy (--http)", dev.http),
         ("the node's status (--status)", dev.status),
     ];
+    if let Some(https) = dev.https {
+        wanted.push(("the proxy's HTTPS (--https)", https));
+    }
     for i in 0..dev.backends {
         wanted.push(("a mock backend (--backend)", shifted(dev.backend, i)?));
     }
@@ -262,6 +285,9 @@ fn tell(fleet: &Fleet) {
     let mut text = String::from("Weir is ready.\n\n");
     for node in &fleet.nodes {
         text.push_str(&format!("  proxy    http://{}   status http://{}\n", node.http, node.status));
+        if let Some(https) = node.https {
+            text.push_str(&format!("  proxy    https://{https} (throw-away certificate: curl -k)\n"));
+        }
     }
     text.push_str(&format!("  admin    http://{admin}\n  nodes    http://{}\n", fleet.control_plane.nodes));
     for mock in &fleet.mocks {

@@ -4,6 +4,8 @@ use std::{net::SocketAddr, path::PathBuf, time::Duration};
 
 use weir_snapshot::units::HumanDuration;
 
+use crate::{tls, worker::Https};
+
 /// How a node is started. Every flag has an environment variable.
 #[derive(Debug, Clone, clap::Args)]
 pub struct Config {
@@ -13,6 +15,15 @@ pub struct Config {
     /// Where clients' HTTP requests are taken; port 0: a free one.
     #[arg(long, env = "WEIR_HTTP", default_value = "0.0.0.0:8080", value_name = "ADDR")]
     pub http: SocketAddr,
+    /// Where clients' HTTPS requests are taken (HTTP/1.1 and HTTP/2); port 0: a free one.
+    #[arg(long, env = "WEIR_HTTPS", value_name = "ADDR", requires = "tls_cert", requires = "tls_key")]
+    pub https: Option<SocketAddr>,
+    /// The certificate for --https with its chain, as PEM.
+    #[arg(long, env = "WEIR_TLS_CERT", value_name = "FILE")]
+    pub tls_cert: Option<PathBuf>,
+    /// The certificate's private key, as PEM.
+    #[arg(long, env = "WEIR_TLS_KEY", value_name = "FILE")]
+    pub tls_key: Option<PathBuf>,
     /// Where the node says how it is (/healthz, /readyz, /metrics).
     #[arg(long, env = "WEIR_STATUS", default_value = "127.0.0.1:8091", value_name = "ADDR")]
     pub status: SocketAddr,
@@ -37,6 +48,9 @@ impl Default for Config {
         Self {
             control_plane: "http://127.0.0.1:8090".into(),
             http: free,
+            https: None,
+            tls_cert: None,
+            tls_key: None,
             status: free,
             workers: None,
             node_id: None,
@@ -61,6 +75,19 @@ impl Config {
             );
         }
         Ok(())
+    }
+
+    /// What TLS is accepted with, if it is.
+    pub(crate) fn https(&self) -> anyhow::Result<Option<Https>> {
+        let (Some(address), Some(certificate), Some(key)) = (self.https, &self.tls_cert, &self.tls_key)
+        else {
+            anyhow::ensure!(
+                self.https.is_none(),
+                "--https needs a certificate: give --tls-cert and --tls-key"
+            );
+            return Ok(None);
+        };
+        Ok(Some(Https { address, config: tls::server_config(certificate, key)? }))
     }
 
     pub(crate) fn worker_count(&self) -> usize {

@@ -18,6 +18,7 @@ mod stats;
 mod status;
 mod stream;
 mod timer;
+mod tls;
 mod tunnel;
 mod upstream;
 mod worker;
@@ -36,6 +37,8 @@ use self::{backend::Fleet, stats::Reporter, worker::Workers};
 pub struct Running {
     /// Where it takes traffic.
     pub http: SocketAddr,
+    /// Where it takes TLS.
+    pub https: Option<SocketAddr>,
     /// Where it says how it is.
     pub status: SocketAddr,
     state: Arc<control::State>,
@@ -51,12 +54,18 @@ pub async fn start(config: Config) -> anyhow::Result<Running> {
     config.check()?;
     let channel = control::channel(&config)?;
     let (rows, inbox) = stats::channel();
-    let workers = Workers::start(config.worker_count(), config.http, move || stats::recorder(rows.clone()))
-        .with_context(|| format!("cannot listen on {} (--http)", config.http))?;
+    let https = config.https()?;
+    let doors = match &https {
+        None => format!("{} (--http)", config.http),
+        Some(https) => format!("{} (--http) or {} (--https)", config.http, https.address),
+    };
+    let workers =
+        Workers::start(config.worker_count(), config.http, https, move || stats::recorder(rows.clone()))
+            .with_context(|| format!("cannot listen on {doors}"))?;
     let status_listener = tokio::net::TcpListener::bind(config.status)
         .await
         .with_context(|| format!("cannot listen on {} (--status)", config.status))?;
-    let (http, status) = (workers.http, status_listener.local_addr()?);
+    let (http, https, status) = (workers.http, workers.https, status_listener.local_addr()?);
     let identity = control::Identity::new(&config, http);
     let reporter = Reporter::start(channel.clone(), &identity, inbox);
     let state = Arc::new(control::State::new(Fleet::default(), workers, reporter, identity));
@@ -64,7 +73,7 @@ pub async fn start(config: Config) -> anyhow::Result<Running> {
     tasks.spawn(control::run(Arc::clone(&state), channel));
     tasks.spawn(resolve::run(Arc::clone(&state)));
     tasks.spawn(status::serve(status_listener, Arc::clone(&state)));
-    Ok(Running { http, status, state, tasks, drain_timeout: config.drain_timeout.0 })
+    Ok(Running { http, https, status, state, tasks, drain_timeout: config.drain_timeout.0 })
 }
 
 impl Running {

@@ -26,7 +26,9 @@ async fn main() -> anyhow::Result<()> {
     init_log(&arguments.log_format);
     let running = data_plane::start(arguments.config).await?;
     // Whoever started it may have closed its end.
-    let _ = writeln!(std::io::stdout(), "http http://{}\nstatus http://{}", running.http, running.status);
+    let https = running.https.map_or_else(String::new, |https| format!("https https://{https}\n"));
+    let _ =
+        write!(std::io::stdout(), "http http://{}\n{https}status http://{}\n", running.http, running.status);
     let (mut terminate, mut interrupt) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
     tokio::select! {
         _ = terminate.recv() => {}

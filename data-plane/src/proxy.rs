@@ -120,6 +120,8 @@ pub(crate) struct Downstream<'a> {
     pub(crate) timer: &'a Timer,
     /// The client's address as text.
     pub(crate) address: &'a str,
+    /// `http` or `https`, as the client came.
+    pub(crate) scheme: &'static [u8],
     /// The connection, if it is HTTP/1: it is watched for the client's leaving, and takes interim answers.
     pub(crate) http1: Option<&'a Client>,
 }
@@ -191,7 +193,7 @@ pub(crate) async fn handle(
         let write_head = |out: &mut Vec<u8>| {
             let forwarded = Forwarded {
                 client_ip: client.address.as_bytes(),
-                proto: b"http",
+                proto: client.scheme,
                 host: head.host().unwrap_or_default(),
                 // A client's own id is passed on.
                 request_id: if head.get(Known::XRequestId).is_some() { b"" } else { &request_id },
@@ -268,7 +270,7 @@ fn send_interim(client: &Client, request: &RequestHead, interim: &ResponseHead) 
     }
     let mut out = Vec::new();
     write_response(&mut out, interim, ResponseFraming::None, true, Version::Http11, None, false);
-    client.write_now(&out);
+    client.stream.write_now(&out);
 }
 
 /// Looks after the client while its answer is awaited.
@@ -305,7 +307,7 @@ impl Watch<'_> {
         }
         if !self.probed {
             self.probed = true;
-            self.client.write_now(b"HTTP/1.1 100 Continue\r\n\r\n");
+            self.client.stream.write_now(b"HTTP/1.1 100 Continue\r\n\r\n");
         } else if self.client.stream.is_broken() {
             return Poll::Ready(());
         }

@@ -79,7 +79,7 @@ struct BackendLabels {
 /// Made anew for each scrape from what the node counts anyway: nothing is kept twice.
 fn metrics(state: &State) -> Response<Full<Bytes>> {
     let mut registry = Registry::with_prefix("weir_node");
-    let counters: [(&str, &str, u64); 5] = [
+    let counters: [(&str, &str, u64); 6] = [
         ("requests", "Requests answered", state.workers.requests()),
         (
             "batches_acknowledged",
@@ -90,6 +90,11 @@ fn metrics(state: &State) -> Response<Full<Bytes>> {
             "batches_refused",
             "Batches of counts that the control plane would not have",
             state.reporter.refused(),
+        ),
+        (
+            "tls_handshakes_failed",
+            "Clients that did not get through their TLS handshake",
+            state.workers.failed_handshakes(),
         ),
         ("dropped_rows", "Rows of counts lost to the bound", state.reporter.dropped()),
         ("snapshots_rejected", "Snapshots that this node refused", state.rejections()),

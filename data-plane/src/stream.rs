@@ -6,18 +6,22 @@
 use std::{
     io::{self, IoSlice},
     net::SocketAddr,
+    rc::Rc,
+    sync::Arc,
     task::{Context, Poll, ready},
     time::Duration,
 };
 
 use tokio::net::TcpStream;
 
-use crate::timer::Timer;
+use crate::{buffer::Buffers, timer::Timer, tls::Session};
 
-/// A connected stream.
+/// A connected stream, in the clear or protected.
 #[derive(Debug)]
 pub(crate) struct Stream {
     tcp: TcpStream,
+    /// In a box: most streams have none, and an idle one should be small.
+    tls: Option<Box<Session>>,
 }
 
 impl Stream {
@@ -25,16 +29,47 @@ impl Stream {
     pub(crate) fn new(tcp: TcpStream) -> Self {
         // A socket that is already gone refuses the option; its first read will say so.
         let _ = tcp.set_nodelay(true);
-        Self { tcp }
+        Self { tcp, tls: None }
+    }
+
+    /// Has the client prove that it speaks TLS; the stream's bytes are plaintext from then on.
+    ///
+    /// # Errors
+    /// The handshake failed or took longer than `within`.
+    pub(crate) async fn accept_tls(
+        self,
+        config: Arc<rustls::ServerConfig>,
+        buffers: Rc<Buffers>,
+        timer: &Timer,
+        within: Duration,
+    ) -> io::Result<Self> {
+        let session = Session::accept(&self.tcp, config, buffers, timer, within).await?;
+        Ok(Self { tcp: self.tcp, tls: Some(Box::new(session)) })
+    }
+
+    /// Whether its bytes are protected on the wire.
+    pub(crate) fn is_tls(&self) -> bool {
+        self.tls.is_some()
+    }
+
+    /// Whether both sides agreed to HTTP/2 as they shook hands.
+    pub(crate) fn is_http2(&self) -> bool {
+        self.tls.as_ref().is_some_and(|session| session.is_http2())
     }
 
     /// Waits until a read would find something (bytes, the end, or an error).
     pub(crate) fn poll_readable(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        self.tcp.poll_read_ready(cx)
+        match &self.tls {
+            None => self.tcp.poll_read_ready(cx),
+            Some(session) => session.poll_readable(cx, &self.tcp),
+        }
     }
 
     /// Reads what is there; 0 is the end.
     pub(crate) fn poll_read(&self, cx: &mut Context<'_>, buf: &mut [u8]) -> Poll<io::Result<usize>> {
+        if let Some(session) = &self.tls {
+            return session.poll_read(cx, &self.tcp, buf);
+        }
         loop {
             ready!(self.tcp.poll_read_ready(cx))?;
             match self.tcp.try_read(buf) {
@@ -44,8 +79,11 @@ impl Stream {
         }
     }
 
-    /// Writes what fits.
+    /// Writes what fits. Who is told to wait comes back with the same bytes.
     pub(crate) fn poll_write(&self, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        if let Some(session) = &self.tls {
+            return session.poll_write(cx, &self.tcp, [bytes, &[]]);
+        }
         loop {
             ready!(self.tcp.poll_write_ready(cx))?;
             match self.tcp.try_write(bytes) {
@@ -69,6 +107,9 @@ impl Stream {
         if second.is_empty() {
             return self.poll_write(cx, first);
         }
+        if let Some(session) = &self.tls {
+            return session.poll_write(cx, &self.tcp, [first, second]);
+        }
         loop {
             ready!(self.tcp.poll_write_ready(cx))?;
             match self.tcp.try_write_vectored(&[IoSlice::new(first), IoSlice::new(second)]) {
@@ -79,8 +120,22 @@ impl Stream {
         }
     }
 
+    /// Writes something small that nobody waits for: what the socket does not take now is lost, as an interim answer
+    /// may be.
+    pub(crate) fn write_now(&self, bytes: &[u8]) {
+        match &self.tls {
+            None => {
+                let _ = self.poll_write(&mut Context::from_waker(std::task::Waker::noop()), bytes);
+            }
+            Some(session) => session.write_now(&self.tcp, bytes),
+        }
+    }
+
     /// Says that nothing more will be written.
     pub(crate) fn shutdown_write(&self) {
+        if let Some(session) = &self.tls {
+            session.close_notify(&self.tcp);
+        }
         // The peer may have gone already, which is just as well.
         let _ = socket2::SockRef::from(&self.tcp).shutdown(std::net::Shutdown::Write);
     }

@@ -15,12 +15,12 @@ use std::{
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
-use tokio::sync::{Notify, mpsc, oneshot};
+use tokio::sync::{mpsc, oneshot, watch};
 
 use crate::{
     backend::Active,
     buffer::Buffers,
-    listener,
+    listener::{self, Door},
     stats::Recorder,
     timer::{GRAIN, Timers},
     upstream::Idle,
@@ -38,8 +38,8 @@ pub(crate) struct Worker {
     date: RefCell<DateCache>,
     pub(crate) load: Arc<Load>,
     pub(crate) draining: Cell<bool>,
-    /// Tells the accepting task that the worker drains.
-    pub(crate) drain: Notify,
+    /// Tells the accepting tasks that the worker drains.
+    pub(crate) drain: watch::Sender<bool>,
     /// Open client connections of this worker.
     pub(crate) connections: Cell<usize>,
     /// Connections per client address, kept only while there is a limit.
@@ -58,6 +58,14 @@ pub(crate) struct View {
 pub(crate) struct Load {
     connections: AtomicU64,
     requests: AtomicU64,
+    failed_handshakes: AtomicU64,
+}
+
+impl Load {
+    /// Counts a client that did not get through its TLS handshake.
+    pub(crate) fn failed_handshake(&self) {
+        self.failed_handshakes.fetch_add(1, Relaxed);
+    }
 }
 
 /// The value of a `Date` field, made anew each second (RFC 9110, 6.6.1).
@@ -181,38 +189,52 @@ impl Handle {
 /// All workers of the node, as the control thread sees them.
 pub(crate) struct Workers {
     handles: Vec<Handle>,
-    /// The address that they accept on.
+    /// The address that they accept on in the clear.
     pub(crate) http: SocketAddr,
+    /// The address that they accept TLS on.
+    pub(crate) https: Option<SocketAddr>,
+}
+
+/// Where TLS is accepted, and with what.
+#[derive(Clone)]
+pub(crate) struct Https {
+    pub(crate) address: SocketAddr,
+    pub(crate) config: Arc<rustls::ServerConfig>,
 }
 
 impl Workers {
-    /// Starts `count` workers that accept on `http` (port 0: one free port for all of them).
+    /// Starts `count` workers that accept on `http` and `https` (port 0: one free port for all of them).
     ///
     /// # Errors
-    /// The address cannot be bound, or a thread cannot be started.
+    /// An address cannot be bound, or a thread cannot be started.
     pub(crate) fn start(
         count: usize,
-        http: SocketAddr,
+        mut http: SocketAddr,
+        mut https: Option<Https>,
         recorder: impl Fn() -> Recorder + Send + Clone + 'static,
     ) -> io::Result<Self> {
-        let mut address = http;
         let mut handles = Vec::with_capacity(count);
         for i in 0..count {
-            let listener = listener::bind(address)?;
-            address = listener.local_addr()?;
+            let mut doors = vec![Door { socket: listener::bind(http)?, tls: None }];
+            http = doors[0].socket.local_addr()?;
+            if let Some(https) = &mut https {
+                let socket = listener::bind(https.address)?;
+                https.address = socket.local_addr()?;
+                doors.push(Door { socket, tls: Some(Arc::clone(&https.config)) });
+            }
             let (orders, inbox) = mpsc::unbounded_channel();
             let load = Arc::new(Load::default());
             let worker_load = Arc::clone(&load);
             let recorder = recorder.clone();
             let run = move || {
-                if let Err(error) = run(listener, inbox, worker_load, recorder()) {
+                if let Err(error) = run(doors, inbox, worker_load, recorder()) {
                     tracing::error!(worker = i, %error, "worker ended");
                 }
             };
             let thread = thread::Builder::new().name(format!("worker-{i}")).spawn(run)?;
             handles.push(Handle { orders, load, thread: Mutex::new(Some(thread)) });
         }
-        Ok(Self { handles, http: address })
+        Ok(Self { handles, http, https: https.map(|https| https.address) })
     }
 
     /// Makes every worker use the configuration, and returns when all of them do.
@@ -238,6 +260,11 @@ impl Workers {
     /// Requests answered since the start.
     pub(crate) fn requests(&self) -> u64 {
         self.handles.iter().map(|handle| handle.load.requests.load(Relaxed)).sum()
+    }
+
+    /// Clients that did not get through their TLS handshake.
+    pub(crate) fn failed_handshakes(&self) -> u64 {
+        self.handles.iter().map(|handle| handle.load.failed_handshakes.load(Relaxed)).sum()
     }
 
     /// How many there are.
@@ -291,7 +318,7 @@ impl Drop for Workers {
 }
 
 fn run(
-    listener: std::net::TcpListener,
+    doors: Vec<Door>,
     mut inbox: mpsc::UnboundedReceiver<Order>,
     load: Arc<Load>,
     recorder: Recorder,
@@ -307,12 +334,12 @@ fn run(
             date: RefCell::new(DateCache { second: 0, text: Rc::from("") }),
             load,
             draining: Cell::new(false),
-            drain: Notify::new(),
+            drain: watch::Sender::new(false),
             connections: Cell::new(0),
             per_address: RefCell::default(),
         });
         worker.update_date();
-        let mut waiting = Some(listener);
+        let mut waiting = doors;
         let mut drained: Option<oneshot::Sender<()>> = None;
         let mut sweeps = tokio::time::interval(GRAIN);
         sweeps.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
@@ -324,15 +351,15 @@ fn run(
                     Some(Order::Activate(active, done)) => {
                         worker.activate(active);
                         // The kernel queues connections from the start; they are taken once there is an answer for them.
-                        if let Some(listener) = waiting.take() {
-                            tokio::task::spawn_local(listener::accept(listener, Rc::clone(&worker)));
+                        for door in waiting.drain(..) {
+                            tokio::task::spawn_local(listener::accept(door, Rc::clone(&worker)));
                         }
                         let _ = done.send(());
                     }
                     Some(Order::Drain(done)) => {
-                        waiting = None;
+                        waiting.clear();
                         worker.draining.set(true);
-                        worker.drain.notify_one();
+                        worker.drain.send_replace(true);
                         drained = Some(done);
                     }
                     Some(Order::Stop) | None => break,

@@ -12,8 +12,6 @@ use std::{
     time::{Duration, Instant},
 };
 
-use tokio::net::TcpStream;
-
 use super::{RequestBody, http2};
 use crate::{
     answer::{self, Local},
@@ -51,11 +49,9 @@ pub(crate) struct Client {
 }
 
 impl Client {
-    /// Writes something small between answers without waiting: what the socket does not take now is lost, as an
-    /// interim answer may be.
-    pub(crate) fn write_now(&self, bytes: &[u8]) {
-        let mut cx = Context::from_waker(std::task::Waker::noop());
-        let _ = self.stream.poll_write(&mut cx, bytes);
+    /// The scheme that the client used.
+    pub(crate) fn scheme(&self) -> &'static [u8] {
+        if self.stream.is_tls() { b"https" } else { b"http" }
     }
 }
 
@@ -108,16 +104,19 @@ enum Next {
 }
 
 /// Serves the connection until it ends.
-pub(crate) async fn serve(worker: Rc<Worker>, tcp: TcpStream, address: IpAddr) {
+pub(crate) async fn serve(worker: Rc<Worker>, stream: Stream, timer: Timer, address: IpAddr) {
     let client = Rc::new(Client {
-        stream: Stream::new(tcp),
-        timer: worker.timers.timer(),
+        stream,
+        timer,
         address: address.to_string(),
         input: RefCell::default(),
         body_done: Cell::new(true),
         half_closed: Cell::new(false),
         worker,
     });
+    if client.stream.is_http2() {
+        return Box::pin(http2::serve(client)).await;
+    }
     let mut first = true;
     loop {
         let Some(view) = client.worker.view() else { return };
@@ -292,8 +291,13 @@ async fn exchange(client: &Rc<Client>, head: &RequestHead, out: &mut Vec<u8>) ->
         framing => RequestBody::Http1 { client: Rc::clone(client), decoder: BodyDecoder::from(framing) },
     };
     client.body_done.set(matches!(body, RequestBody::Empty));
-    let downstream =
-        Downstream { worker, timer: &client.timer, address: &client.address, http1: Some(client) };
+    let downstream = Downstream {
+        worker,
+        timer: &client.timer,
+        address: &client.address,
+        scheme: client.scheme(),
+        http1: Some(client),
+    };
     let answer = proxy::handle(&mut exchange, &downstream, head, body).await;
 
     let mut keep_alive = head.keep_alive && !worker.draining.get() && !client.half_closed.get();

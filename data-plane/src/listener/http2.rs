@@ -152,7 +152,8 @@ async fn answer(client: &Rc<Client>, request: Request<Incoming>, open: OpenStrea
         RequestBody::Http2 { body, trailers: Vec::new() }
     };
     let timer = worker.timers.timer();
-    let downstream = Downstream { worker, timer: &timer, address: &client.address, http1: None };
+    let downstream =
+        Downstream { worker, timer: &timer, address: &client.address, scheme: client.scheme(), http1: None };
     match proxy::handle(&mut exchange, &downstream, &head, body).await {
         Answer::Upstream(response) => {
             let mut answer = HttpResponse::builder().status(response.head.status);

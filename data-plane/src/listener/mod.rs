@@ -4,12 +4,21 @@ pub(crate) mod http1;
 mod http2;
 mod request_body;
 
-use std::{io, net::SocketAddr, rc::Rc, time::Duration};
+use std::{
+    io,
+    net::{IpAddr, SocketAddr},
+    rc::Rc,
+    sync::Arc,
+    time::Duration,
+};
 
 use tokio::net::{TcpListener, TcpStream};
 
 pub(crate) use self::request_body::{BodyFailure, RequestBody};
-use crate::worker::{OpenConnection, Worker};
+use crate::{
+    stream::Stream,
+    worker::{OpenConnection, Worker},
+};
 
 /// How many connections the kernel holds until they are accepted.
 const BACKLOG: i32 = 4096;
@@ -37,9 +46,17 @@ pub(crate) fn bind(address: SocketAddr) -> io::Result<std::net::TcpListener> {
     Ok(socket.into())
 }
 
+/// One worker's socket for one way in.
+pub(crate) struct Door {
+    pub(crate) socket: std::net::TcpListener,
+    /// What clients have to shake hands with; `None`: they speak in the clear.
+    pub(crate) tls: Option<Arc<rustls::ServerConfig>>,
+}
+
 /// Accepts until the worker drains; then takes what the kernel has already queued, and closes the socket.
-pub(crate) async fn accept(listener: std::net::TcpListener, worker: Rc<Worker>) {
-    let listener = match TcpListener::from_std(listener) {
+pub(crate) async fn accept(door: Door, worker: Rc<Worker>) {
+    let Door { socket, tls } = door;
+    let listener = match TcpListener::from_std(socket) {
         Ok(listener) => listener,
         Err(error) => {
             tracing::error!(%error, "listening socket cannot be used");
@@ -47,6 +64,7 @@ pub(crate) async fn accept(listener: std::net::TcpListener, worker: Rc<Worker>) 
         }
     };
     let mut paused = false;
+    let mut drain = worker.drain.subscribe();
     loop {
         if worker.connections.get() >= MAX_CONNECTIONS {
             tokio::time::sleep(PAUSE).await;
@@ -54,12 +72,12 @@ pub(crate) async fn accept(listener: std::net::TcpListener, worker: Rc<Worker>) 
         }
         let accepted = tokio::select! {
             accepted = listener.accept() => accepted,
-            () = worker.drain.notified() => break,
+            _ = drain.wait_for(|draining| *draining) => break,
         };
         match accepted {
             Ok((stream, peer)) => {
                 paused = false;
-                admit(&worker, stream, peer);
+                admit(&worker, stream, peer, tls.as_ref());
             }
             Err(error) if is_about_one_connection(&error) => {}
             Err(error) => {
@@ -73,7 +91,7 @@ pub(crate) async fn accept(listener: std::net::TcpListener, worker: Rc<Worker>) 
     }
     let mut cx = std::task::Context::from_waker(std::task::Waker::noop());
     while let std::task::Poll::Ready(Ok((stream, peer))) = listener.poll_accept(&mut cx) {
-        admit(&worker, stream, peer);
+        admit(&worker, stream, peer, tls.as_ref());
     }
 }
 
@@ -82,7 +100,7 @@ fn is_about_one_connection(error: &io::Error) -> bool {
     matches!(error.kind(), ConnectionAborted | ConnectionRefused | ConnectionReset | Interrupted)
 }
 
-fn admit(worker: &Rc<Worker>, stream: TcpStream, peer: SocketAddr) {
+fn admit(worker: &Rc<Worker>, stream: TcpStream, peer: SocketAddr, tls: Option<&Arc<rustls::ServerConfig>>) {
     let address = peer.ip().to_canonical();
     let limit =
         worker.view().map_or(0, |view| view.active.snapshot.settings.downstream.max_connections_per_ip);
@@ -90,9 +108,38 @@ fn admit(worker: &Rc<Worker>, stream: TcpStream, peer: SocketAddr) {
         // Over the limit for this address: closed at once, without a task.
         return;
     };
-    tokio::task::spawn_local(serve(Rc::clone(worker), stream, address, open));
+    let worker = Rc::clone(worker);
+    match tls {
+        None => tokio::task::spawn_local(serve(worker, stream, address, open)),
+        Some(config) => {
+            tokio::task::spawn_local(serve_tls(worker, stream, address, open, Arc::clone(config)))
+        }
+    };
 }
 
-async fn serve(worker: Rc<Worker>, stream: TcpStream, address: std::net::IpAddr, _open: OpenConnection) {
-    http1::serve(worker, stream, address).await;
+async fn serve(worker: Rc<Worker>, stream: TcpStream, address: IpAddr, _open: OpenConnection) {
+    let timer = worker.timers.timer();
+    http1::serve(worker, Stream::new(stream), timer, address).await;
+}
+
+async fn serve_tls(
+    worker: Rc<Worker>,
+    stream: TcpStream,
+    address: IpAddr,
+    _open: OpenConnection,
+    config: Arc<rustls::ServerConfig>,
+) {
+    let timer = worker.timers.timer();
+    let Some(view) = worker.view() else { return };
+    let within = view.active.snapshot.settings.downstream.tls_handshake_timeout.0;
+    drop(view);
+    let handshake = Stream::new(stream).accept_tls(config, Rc::clone(&worker.buffers), &timer, within);
+    // Its state is large and is dropped when it is done.
+    match Box::pin(handshake).await {
+        Ok(stream) => http1::serve(worker, stream, timer, address).await,
+        Err(error) => {
+            worker.load.failed_handshake();
+            tracing::debug!(client = %address, %error, "TLS handshake failed");
+        }
+    }
 }

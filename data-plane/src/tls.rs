@@ -1,0 +1,264 @@
+//! TLS on a client's connection: rustls does the protocol, this file moves its bytes.
+//!
+//! A [`Session`] reads and writes through a shared reference to its socket, as everything on a connection does.
+//! What the kernel has received is taken in one large read and decrypted piece by piece: rustls on its own would ask
+//! the kernel for 4 KiB at a time.
+
+use std::{
+    cell::{Cell, RefCell},
+    io::{self, IoSlice, Read as _, Write as _},
+    path::Path,
+    sync::Arc,
+    task::{Context, Poll, ready},
+    time::Duration,
+};
+
+use anyhow::Context as _;
+use rustls::{
+    ServerConfig, ServerConnection,
+    pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject as _},
+};
+use tokio::net::TcpStream;
+
+use crate::{buffer::Buffers, timer::Timer};
+
+/// The name of HTTP/2 in the handshake (RFC 9113, 3.2).
+const H2: &[u8] = b"h2";
+
+/// What every listener of the node uses: the certificate, the protocols, the keys of resumption tickets.
+///
+/// # Errors
+/// A file cannot be read or holds something else, or the key does not belong to the certificate.
+pub(crate) fn server_config(certificate: &Path, key: &Path) -> anyhow::Result<Arc<ServerConfig>> {
+    let certificates = CertificateDer::pem_file_iter(certificate)
+        .and_then(Iterator::collect::<Result<Vec<_>, _>>)
+        .with_context(|| format!("--tls-cert {} is no PEM file of certificates", certificate.display()))?;
+    anyhow::ensure!(!certificates.is_empty(), "--tls-cert {} holds no certificate", certificate.display());
+    let key_der = PrivateKeyDer::from_pem_file(key)
+        .with_context(|| format!("--tls-key {} is no PEM file of a private key", key.display()))?;
+    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+    let mut config = ServerConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()?
+        .with_no_client_auth()
+        .with_single_cert(certificates, key_der)
+        .with_context(|| {
+            format!("--tls-key {} is not the key of --tls-cert {}", key.display(), certificate.display())
+        })?;
+    config.alpn_protocols = vec![H2.to_vec(), b"http/1.1".to_vec()];
+    // Tickets instead of a table of sessions: any worker resumes what another began.
+    config.ticketer = rustls::crypto::aws_lc_rs::Ticketer::new()?;
+    config.send_tls13_tickets = 1;
+    Ok(Arc::new(config))
+}
+
+/// The TLS state of one connection.
+pub(crate) struct Session {
+    tls: RefCell<ServerConnection>,
+    /// Ciphertext that was read and did not fit yet; almost always empty.
+    raw: RefCell<Vec<u8>>,
+    /// Plaintext that rustls has taken and the kernel has not, of the write that is under way.
+    taken: Cell<usize>,
+    buffers: std::rc::Rc<Buffers>,
+}
+
+impl std::fmt::Debug for Session {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Session")
+    }
+}
+
+/// The socket as rustls wants it.
+struct Socket<'a>(&'a TcpStream);
+
+impl io::Write for Socket<'_> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.0.try_write(bytes)
+    }
+
+    fn write_vectored(&mut self, pieces: &[IoSlice<'_>]) -> io::Result<usize> {
+        self.0.try_write_vectored(pieces)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+fn would_block<T>(result: &io::Result<T>) -> bool {
+    result.as_ref().is_err_and(|error| error.kind() == io::ErrorKind::WouldBlock)
+}
+
+impl Session {
+    /// Runs the server's side of a handshake.
+    ///
+    /// # Errors
+    /// What the client says is no TLS, has nothing in common with this side, or took too long.
+    pub(crate) async fn accept(
+        tcp: &TcpStream,
+        config: Arc<ServerConfig>,
+        buffers: std::rc::Rc<Buffers>,
+        timer: &Timer,
+        within: Duration,
+    ) -> io::Result<Self> {
+        let tls = ServerConnection::new(config).map_err(io::Error::other)?;
+        let session = Self { tls: RefCell::new(tls), raw: RefCell::default(), taken: Cell::new(0), buffers };
+        timer.arm(within);
+        std::future::poll_fn(|cx| match session.poll_handshake(cx, tcp) {
+            Poll::Pending if timer.expired(cx) => Poll::Ready(Err(io::ErrorKind::TimedOut.into())),
+            result => result,
+        })
+        .await?;
+        Ok(session)
+    }
+
+    fn poll_handshake(&self, cx: &mut Context<'_>, tcp: &TcpStream) -> Poll<io::Result<()>> {
+        loop {
+            ready!(self.poll_flush(cx, tcp))?;
+            if !self.tls.borrow().is_handshaking() {
+                return Poll::Ready(Ok(()));
+            }
+            ready!(self.poll_fill(cx, tcp, &mut []))?;
+        }
+    }
+
+    /// Whether the client and this side agreed to HTTP/2.
+    pub(crate) fn is_http2(&self) -> bool {
+        self.tls.borrow().alpn_protocol() == Some(H2)
+    }
+
+    /// Takes what the kernel has and decrypts it into `out`; gives the length of the plaintext.
+    fn poll_fill(&self, cx: &mut Context<'_>, tcp: &TcpStream, out: &mut [u8]) -> Poll<io::Result<usize>> {
+        let mut raw = self.raw.borrow_mut();
+        if !raw.is_empty() {
+            let (used, filled) = self.decrypt(tcp, &raw, out)?;
+            raw.drain(..used);
+            return Poll::Ready(Ok(filled));
+        }
+        let mut buffer = self.buffers.take();
+        // Not more than `out` has room for, but for a record or so.
+        let most = out.len().clamp(4096, buffer.len());
+        let read = loop {
+            ready!(tcp.poll_read_ready(cx))?;
+            let result = tcp.try_read(&mut buffer[..most]);
+            if !would_block(&result) {
+                break result?;
+            }
+        };
+        if read == 0 {
+            // rustls tells a clean end from a cut by what came before it.
+            self.tls.borrow_mut().read_tls(&mut io::empty())?;
+            return Poll::Ready(Ok(0));
+        }
+        let (used, filled) = self.decrypt(tcp, &buffer[..read], out)?;
+        raw.extend_from_slice(&buffer[used..read]);
+        Poll::Ready(Ok(filled))
+    }
+
+    /// Decrypts; gives how much of the input was used, and how much plaintext is in `out`. It stops where there is
+    /// plaintext that nobody takes.
+    fn decrypt(&self, tcp: &TcpStream, mut input: &[u8], out: &mut [u8]) -> io::Result<(usize, usize)> {
+        let (whole, mut filled) = (input.len(), 0);
+        let mut tls = self.tls.borrow_mut();
+        while !input.is_empty() {
+            match tls.read_tls(&mut input) {
+                Ok(_) => {}
+                // Its buffer of plaintext is full.
+                Err(error) if error.kind() == io::ErrorKind::Other => break,
+                Err(error) => return Err(error),
+            }
+            if let Err(error) = tls.process_new_packets() {
+                // The alert says why; whether it still arrives is of no matter.
+                let _ = tls.write_tls(&mut Socket(tcp));
+                return Err(io::Error::new(io::ErrorKind::InvalidData, error));
+            }
+            while filled < out.len() {
+                match tls.reader().read(&mut out[filled..]) {
+                    Ok(read @ 1..) => filled += read,
+                    // Nothing more for now; an end is said by the next read.
+                    _ => break,
+                }
+            }
+        }
+        Ok((whole - input.len(), filled))
+    }
+
+    /// Whether a read would find something.
+    pub(crate) fn poll_readable(&self, cx: &mut Context<'_>, tcp: &TcpStream) -> Poll<io::Result<()>> {
+        if !self.tls.borrow().wants_read() || !self.raw.borrow().is_empty() {
+            return Poll::Ready(Ok(()));
+        }
+        tcp.poll_read_ready(cx)
+    }
+
+    /// Reads plaintext; 0 is an end that the peer has announced.
+    pub(crate) fn poll_read(
+        &self,
+        cx: &mut Context<'_>,
+        tcp: &TcpStream,
+        buf: &mut [u8],
+    ) -> Poll<io::Result<usize>> {
+        loop {
+            let result = self.tls.borrow_mut().reader().read(buf);
+            if !would_block(&result) {
+                return Poll::Ready(result);
+            }
+            let filled = ready!(self.poll_fill(cx, tcp, buf))?;
+            // An answer to what came (an alert, a new key) leaves with the next write, or now if it can.
+            if self.tls.borrow().wants_write() && self.taken.get() == 0 {
+                let _ = self.poll_flush(cx, tcp)?;
+            }
+            if filled > 0 {
+                return Poll::Ready(Ok(filled));
+            }
+        }
+    }
+
+    /// Encrypts and writes; ready when the kernel has all of what was taken. A caller that was told to wait comes back
+    /// with the same bytes.
+    pub(crate) fn poll_write(
+        &self,
+        cx: &mut Context<'_>,
+        tcp: &TcpStream,
+        pieces: [&[u8]; 2],
+    ) -> Poll<io::Result<usize>> {
+        if self.taken.get() == 0 {
+            let [first, second] = pieces.map(IoSlice::new);
+            self.taken.set(self.tls.borrow_mut().writer().write_vectored(&[first, second])?);
+        }
+        ready!(self.poll_flush(cx, tcp))?;
+        Poll::Ready(Ok(self.taken.replace(0)))
+    }
+
+    /// Writes something that nobody waits for, unless another write is under way.
+    pub(crate) fn write_now(&self, tcp: &TcpStream, bytes: &[u8]) {
+        if self.taken.get() > 0 || self.tls.borrow().wants_write() {
+            return;
+        }
+        if self.tls.borrow_mut().writer().write_all(bytes).is_ok() {
+            // What does not leave now leaves before the next write.
+            let _ = self.poll_flush(&mut Context::from_waker(std::task::Waker::noop()), tcp);
+        }
+    }
+
+    fn poll_flush(&self, cx: &mut Context<'_>, tcp: &TcpStream) -> Poll<io::Result<()>> {
+        let mut tls = self.tls.borrow_mut();
+        while tls.wants_write() {
+            match tls.write_tls(&mut Socket(tcp)) {
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                    ready!(tcp.poll_write_ready(cx))?;
+                }
+                Ok(0) => return Poll::Ready(Err(io::ErrorKind::WriteZero.into())),
+                Ok(_) => {}
+                Err(error) => return Poll::Ready(Err(error)),
+            }
+        }
+        Poll::Ready(Ok(()))
+    }
+
+    /// Tells the peer that nothing more comes, so that it can tell the end from a cut (RFC 8446, 6.1).
+    pub(crate) fn close_notify(&self, tcp: &TcpStream) {
+        self.tls.borrow_mut().send_close_notify();
+        // A peer that takes nothing any more cannot be told.
+        let _ = self.poll_flush(&mut Context::from_waker(std::task::Waker::noop()), tcp);
+    }
+}
