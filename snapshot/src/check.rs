@@ -45,7 +45,7 @@ pub fn check(config: &Config) -> Result<Snapshot, Problems> {
             problems.add(format!("{path}.name"), format!("route {:?} is there twice", route.name));
         }
         match pool_by_name.get(route.pool.as_str()) {
-            Some(&pool) => routes.push(Route { name: route.name.as_str().into(), pool }),
+            Some(&pool) => routes.push(check_route(route, pool, &path, &mut problems)),
             None => problems.add(
                 format!("{path}.pool"),
                 format!("route {:?}: unknown pool {:?}", route.name, route.pool),
@@ -117,6 +117,16 @@ fn downstream(settings: &config::Downstream, problems: &mut Problems) {
     }
 }
 
+fn check_route(route: &config::Route, pool: usize, path: &str, problems: &mut Problems) -> Route {
+    let least = Duration::from_millis(1);
+    let request_timeout = route
+        .timeouts
+        .request
+        .map(|timeout| duration(timeout, least, format!("{path}.timeouts.request"), problems));
+    let max_body = route.limits.max_body.map_or(u64::MAX, |size| size.0);
+    Route { name: route.name.as_str().into(), pool, max_body, request_timeout }
+}
+
 fn check_pool(pool: &config::Pool, path: &str, problems: &mut Problems) -> Option<Pool> {
     let health_check = check_health(&pool.health_check, &format!("{path}.health_check"), problems);
     let least = Duration::from_millis(1);
@@ -124,6 +134,7 @@ fn check_pool(pool: &config::Pool, path: &str, problems: &mut Problems) -> Optio
         connect: duration(pool.timeouts.connect, least, format!("{path}.timeouts.connect"), problems),
         response: duration(pool.timeouts.response, least, format!("{path}.timeouts.response"), problems),
         idle: duration(pool.timeouts.idle, least, format!("{path}.timeouts.idle"), problems),
+        tunnel: duration(pool.timeouts.tunnel, least, format!("{path}.timeouts.tunnel"), problems),
     };
 
     let mut seen = HashMap::new();
@@ -157,7 +168,14 @@ fn check_pool(pool: &config::Pool, path: &str, problems: &mut Problems) -> Optio
         }
     }
     let name = Arc::from(pool.name.as_str());
-    Some(Pool { name, strategy: pool.strategy, health_check: health_check?, timeouts, backends })
+    Some(Pool {
+        name,
+        strategy: pool.strategy,
+        health_check: health_check?,
+        timeouts,
+        protocol: pool.protocol,
+        backends,
+    })
 }
 
 fn check_health(check: &config::HealthCheck, path: &str, problems: &mut Problems) -> Option<HealthCheck> {
@@ -235,7 +253,12 @@ mod tests {
                     ..Default::default()
                 },
             ],
-            routes: vec![Route { name: "r".into(), pool: "nowhere".into() }],
+            routes: vec![Route {
+                name: "r".into(),
+                pool: "nowhere".into(),
+                timeouts: config::RouteTimeouts { request: Some("0s".parse().unwrap()) },
+                ..Default::default()
+            }],
         };
         let problems = check(&config).unwrap_err();
         let paths: Vec<&str> = problems.0.iter().map(|problem| problem.path.as_str()).collect();

@@ -29,7 +29,7 @@ impl Default for Config {
         Self {
             settings: Settings::default(),
             pools: vec![Pool { name: "default".into(), ..Pool::default() }],
-            routes: vec![Route { name: "default".into(), pool: "default".into() }],
+            routes: vec![Route { name: "default".into(), pool: "default".into(), ..Route::default() }],
         }
     }
 }
@@ -99,6 +99,9 @@ pub struct Pool {
     /// Deadlines towards the backends.
     #[serde(default, skip_serializing_if = "is_default")]
     pub timeouts: Timeouts,
+    /// What the backends speak.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub protocol: Protocol,
     /// Who answers.
     #[serde(default)]
     pub backends: Vec<Backend>,
@@ -147,6 +150,17 @@ impl FromStr for Strategy {
             .map(|(strategy, _)| *strategy)
             .ok_or_else(|| UnknownStrategy(text.to_owned()))
     }
+}
+
+/// What a pool's backends speak.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Protocol {
+    /// HTTP/1.1, one request at a time on a connection.
+    #[default]
+    Http1,
+    /// HTTP/2 with prior knowledge, many requests on a connection; what gRPC needs.
+    Http2,
 }
 
 /// How the control plane finds out whether a backend works.
@@ -207,11 +221,13 @@ pub struct Timeouts {
     pub response: HumanDuration,
     /// A connection kept for reuse is closed after this.
     pub idle: HumanDuration,
+    /// A connection that became a tunnel (a WebSocket, any `Upgrade`) is closed when nothing moves for so long.
+    pub tunnel: HumanDuration,
 }
 
 impl Default for Timeouts {
     fn default() -> Self {
-        Self { connect: seconds(1), response: seconds(30), idle: seconds(60) }
+        Self { connect: seconds(1), response: seconds(30), idle: seconds(60), tunnel: seconds(3600) }
     }
 }
 
@@ -282,4 +298,28 @@ pub struct Route {
     pub name: String,
     /// Where the request goes.
     pub pool: String,
+    /// Bounds of what clients may send.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub limits: RouteLimits,
+    /// Deadlines of the whole request.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub timeouts: RouteTimeouts,
+}
+
+/// Bounds of what clients may send to a route.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(default)]
+pub struct RouteLimits {
+    /// The size of a request's body; a larger one is answered with 413. Absent: no limit.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub max_body: Option<ByteSize>,
+}
+
+/// Deadlines of a route's requests.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(default)]
+pub struct RouteTimeouts {
+    /// From a request's head to the end of its answer, with all its attempts. Absent: as long as it takes.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub request: Option<HumanDuration>,
 }

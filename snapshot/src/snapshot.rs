@@ -2,7 +2,7 @@
 
 use std::{fmt, num::NonZeroU32, str::FromStr, sync::Arc, time::Duration};
 
-use crate::config::{BackendState, Settings, Strategy};
+use crate::config::{BackendState, Protocol, Settings, Strategy};
 
 /// The whole checked configuration of one revision. Immutable: a change makes a new one.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -28,6 +28,8 @@ pub struct Pool {
     pub health_check: HealthCheck,
     /// Deadlines towards the backends.
     pub timeouts: Timeouts,
+    /// What its backends speak.
+    pub protocol: Protocol,
     /// No two with the same URL.
     pub backends: Vec<Backend>,
 }
@@ -41,6 +43,8 @@ pub struct Timeouts {
     pub response: Duration,
     /// How long an unused connection is kept.
     pub idle: Duration,
+    /// How long a tunnel may be silent.
+    pub tunnel: Duration,
 }
 
 /// How the control plane probes a pool's backends.
@@ -263,6 +267,10 @@ pub struct Route {
     pub name: Arc<str>,
     /// The index of its pool in [`Snapshot::pools`].
     pub pool: usize,
+    /// Bytes of a request's body; `u64::MAX`: no limit.
+    pub max_body: u64,
+    /// From a request's head to the end of its answer; `None`: as long as it takes.
+    pub request_timeout: Option<Duration>,
 }
 
 #[cfg(test)]

@@ -197,12 +197,14 @@ fn schemas() -> Value {
         "HealthCheck": object(
             &[("type", json!({ "type": "string", "enum": ["http", "tcp", "none"] })), ("path", text()),
               ("interval", duration()), ("timeout", duration()), ("rise", number()), ("fall", number()), ("expect_status", text())], &[]),
-        "Timeouts": object(&[("connect", duration()), ("response", duration()), ("idle", duration())], &[]),
+        "Timeouts": object(&[("connect", duration()), ("response", duration()), ("idle", duration()), ("tunnel", duration())], &[]),
         "Pool": object(
             &[("name", text()), ("strategy", strategy.clone()), ("health_check", of("HealthCheck")),
-              ("timeouts", of("Timeouts")), ("backends", many("ConfigBackend"))], &[]),
+              ("timeouts", of("Timeouts")), ("protocol", json!({ "type": "string", "enum": ["http1", "http2"] })), ("backends", many("ConfigBackend"))], &[]),
         "PoolList": list("Pool"),
-        "Route": object(&[("name", text()), ("pool", text())], &["pool"]),
+        "Route": object(&[("name", text()), ("pool", text()),
+              ("limits", object(&[("max_body", text())], &[])),
+              ("timeouts", object(&[("request", duration())], &[]))], &["pool"]),
         "RouteList": list("Route"),
         "SetStrategy": object(&[("pool", text()), ("strategy", strategy)], &["pool", "strategy"]),
         "Config": object(&[("settings", json!({ "type": "object" })), ("pools", many("Pool")), ("routes", many("Route"))], &[]),
