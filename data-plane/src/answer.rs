@@ -38,6 +38,19 @@ impl Local {
     pub(crate) const REQUEST_TIMEOUT: Self =
         Self::new(408, "Request Timeout", "the request did not arrive in time");
 
+    /// The request did not end within its own deadline.
+    pub(crate) const DEADLINE: Self =
+        Self::new(504, "Gateway Timeout", "the request took longer than its route allows");
+    /// The request's body is larger than its route allows.
+    pub(crate) const TOO_LARGE: Self =
+        Self::new(413, "Content Too Large", "the request's body is larger than its route allows");
+    /// An extended CONNECT for something else than a WebSocket (RFC 8441).
+    pub(crate) const UNKNOWN_PROTOCOL: Self =
+        Self::new(501, "Not Implemented", "the only protocol of an extended CONNECT here is websocket");
+    /// The backend took a WebSocket's opening for an ordinary request.
+    pub(crate) const NO_SWITCH: Self =
+        Self::new(502, "Bad Gateway", "the backend did not switch to the WebSocket protocol");
+
     const fn new(status: u16, title: &'static str, detail: &'static str) -> Self {
         Self { status, title, detail }
     }
@@ -78,6 +91,15 @@ impl Local {
         }
     }
 
+    /// A field that belongs to the status.
+    pub(crate) fn field(&self) -> Option<(&'static str, &'static str)> {
+        match self.status {
+            200 | 405 => Some(("allow", "GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS")),
+            503 => Some(("retry-after", "1")),
+            _ => None,
+        }
+    }
+
     /// Content type and body.
     pub(crate) fn page(&self, media: Media, request_id: &str) -> (&'static str, String) {
         let Self { status, title, detail } = self;
@@ -114,10 +136,8 @@ impl Local {
             out,
             "HTTP/1.1 {status} {title}\r\nDate: {date}\r\nContent-Type: {content_type}\r\nContent-Length: {length}\r\n"
         );
-        match status {
-            200 | 405 => out.extend_from_slice(b"Allow: GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS\r\n"),
-            503 => out.extend_from_slice(b"Retry-After: 1\r\n"),
-            _ => {}
+        if let Some((name, value)) = self.field() {
+            let _ = write!(out, "{name}: {value}\r\n");
         }
         if !keep_alive {
             out.extend_from_slice(b"Connection: close\r\n");

@@ -13,7 +13,10 @@ use std::{
 };
 
 use arc_swap::ArcSwap;
-use weir_snapshot::{BackendUrl, Host, Snapshot, Timeouts, config::BackendState as Wanted};
+use weir_snapshot::{
+    BackendUrl, Host, Snapshot, Timeouts,
+    config::{BackendState as Wanted, Protocol},
+};
 
 use crate::balance::Balancer;
 
@@ -97,6 +100,14 @@ impl BackendState {
         self.addresses.load_full()
     }
 
+    /// Whether its host still has the address; costs nothing where the address was configured.
+    pub(crate) fn has_address(&self, address: SocketAddr) -> bool {
+        match self.url.host {
+            Host::Address(own) => address == SocketAddr::new(own, self.url.port),
+            Host::Name(_) => self.addresses.load().contains(&address),
+        }
+    }
+
     /// The first address: most backends have just one.
     pub(crate) fn address(&self) -> Option<SocketAddr> {
         self.addresses.load().first().copied()
@@ -133,6 +144,8 @@ pub(crate) struct PoolState {
     pub(crate) name: Arc<str>,
     /// Deadlines.
     pub(crate) timeouts: Timeouts,
+    /// What its backends speak.
+    pub(crate) protocol: Protocol,
     /// All its backends, in the order of the configuration.
     pub(crate) members: Vec<Member>,
     /// How one is picked.
@@ -190,7 +203,13 @@ impl Fleet {
                     cursor
                 });
                 let balancer = Balancer::new(pool.strategy, &members, cursor);
-                PoolState { name: Arc::clone(&pool.name), timeouts: pool.timeouts, members, balancer }
+                PoolState {
+                    name: Arc::clone(&pool.name),
+                    timeouts: pool.timeouts,
+                    protocol: pool.protocol,
+                    members,
+                    balancer,
+                }
             })
             .collect();
         known.retain(|_, state| state.strong_count() > 0);

@@ -11,6 +11,7 @@ mod buffer;
 mod config;
 mod control;
 mod http;
+mod keep_alive;
 mod listener;
 mod proxy;
 mod resolve;

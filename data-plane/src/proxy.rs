@@ -1,35 +1,40 @@
 //! One request, from top to bottom: route, pick, connect or reuse, send, retry, answer.
 
 use std::{
+    cell::RefCell,
     rc::Rc,
     sync::Arc,
     task::{Context, Poll},
     time::{Duration, Instant},
 };
 
+use bytes::Bytes;
+use h2::server::SendResponse;
+use weir_snapshot::Route;
+
 use crate::{
     answer::Local,
-    backend::{Active, PoolState},
+    backend::Active,
     balance::Tried,
     http::{
-        Forwarded, Known, RequestHead, ResponseFraming, ResponseHead, Version, write_request, write_response,
+        BodyFraming, Forwarded, Known, RequestHead, ResponseFraming, ResponseHead, Version,
+        translate::response_fields, write_request, write_response,
     },
     listener::{
         BodyFailure, RequestBody,
         http1::{Client, Presence},
     },
     stats::Sample,
-    stream::Stream,
     timer::Timer,
-    upstream::{
-        Connection,
-        http1::{self, Attempt, Failure, Response, Upload},
-    },
+    upstream::{Attempt, Failure, Response, Upload, Watch},
     worker::{View, Worker},
 };
 
 /// A request that reached a backend is repeated at most this often, and only if that is safe.
 const MAX_REPEATS: u32 = 2;
+
+/// So often a request may meet kept connections that its backend has closed meanwhile.
+const MAX_STALE: u32 = 8;
 
 /// A client that said it sends no more may have left: after this long it is asked.
 const PROBE_AFTER: Duration = Duration::from_secs(1);
@@ -55,6 +60,8 @@ pub(crate) struct Exchange {
     id: u64,
     /// The answer broke off.
     pub(crate) broken: bool,
+    /// The end of what its route allows it.
+    deadline: Option<Timer>,
 }
 
 impl Exchange {
@@ -72,7 +79,19 @@ impl Exchange {
             retries: 0,
             id: fastrand::u64(..),
             broken: false,
+            deadline: None,
         }
+    }
+
+    /// Whether the route's deadline has passed; if not, the task is woken when it does.
+    pub(crate) fn is_late(&self, cx: &Context<'_>) -> bool {
+        self.deadline.as_ref().is_some_and(|deadline| deadline.expired(cx))
+    }
+
+    /// How long a tunnel may be silent.
+    pub(crate) fn tunnel_timeout(&self) -> Duration {
+        let pool = self.pool.and_then(|pool| self.active().pools.get(pool));
+        pool.map_or(Duration::ZERO, |pool| pool.timeouts.tunnel)
     }
 
     /// The request's name in logs and errors, where the client gave none.
@@ -122,8 +141,17 @@ pub(crate) struct Downstream<'a> {
     pub(crate) address: &'a str,
     /// `http` or `https`, as the client came.
     pub(crate) scheme: &'static [u8],
-    /// The connection, if it is HTTP/1: it is watched for the client's leaving, and takes interim answers.
-    pub(crate) http1: Option<&'a Client>,
+    /// Is watched for the client's leaving, and takes interim answers.
+    pub(crate) asker: Asker<'a>,
+}
+
+/// The client's side of a request that is under way.
+#[derive(Clone, Copy)]
+pub(crate) enum Asker<'a> {
+    /// A connection.
+    Http1(&'a Client),
+    /// A stream of a connection.
+    Http2(&'a RefCell<SendResponse<Bytes>>),
 }
 
 /// Finds the request's answer. Returns when its head is there.
@@ -146,15 +174,36 @@ pub(crate) async fn handle(
     let pool = &active.pools[pool_index];
     exchange.pool = Some(pool_index);
 
-    let stall = active.snapshot.settings.downstream.body_timeout.0;
-    let mut upload = Upload::new(body, head.framing, stall);
+    let Route { max_body, request_timeout, .. } = active.snapshot.routes[route];
+    if let BodyFraming::Length(length) = head.framing
+        && length > max_body
+    {
+        return Answer::Local(Local::TOO_LARGE);
+    }
+    exchange.deadline = request_timeout.map(|within| {
+        let deadline = client.worker.timers.timer();
+        deadline.arm(within);
+        deadline
+    });
+    // Messages of gRPC come when they come; its own deadline is the client's, and passes through.
+    let stall =
+        if head.is_grpc() { Duration::ZERO } else { active.snapshot.settings.downstream.body_timeout.0 };
+    let mut upload = Upload::new(body, head.framing, max_body, stall);
     let mut tried = Tried::default();
-    let mut repeats = 0;
+    let (mut repeats, mut stale) = (0, 0);
     let mut timed_out = false;
     // An upgrade takes the connection over at once: it has no room for a body.
     let upgrade = head.upgrade && head.framing.is_empty();
     let mut request_id = [0; 16];
     write_hex(exchange.id, &mut request_id);
+    let forwarded = Forwarded {
+        client_ip: client.address.as_bytes(),
+        proto: client.scheme,
+        host: head.host().unwrap_or_default(),
+        // A client's own id is passed on.
+        request_id: if head.get(Known::XRequestId).is_some() { b"" } else { &request_id },
+        trust: false,
+    };
     loop {
         let Some(member) = pool.balancer.pick(&pool.members, &tried) else {
             return Answer::Local(match (tried.len(), timed_out) {
@@ -166,66 +215,42 @@ pub(crate) async fn handle(
         exchange.member = Some(member);
         let state = &pool.members[member].state;
         let in_flight = state.enter();
-        let idle = &view.idle[pool_index][member];
-        let (connection, reused) = match idle.take(|address| state.addresses().contains(&address)) {
-            Some(connection) => (connection, true),
-            None => match connect(pool, member, client.timer).await {
-                Ok(connection) => (connection, false),
-                Err(error) => {
-                    // Nothing was sent: any other backend may have the request.
-                    timed_out |= error.kind() == std::io::ErrorKind::TimedOut;
-                    tracing::debug!(backend = %state.id, %error, "connect failed");
-                    tried.add(member);
-                    exchange.retries += 1;
-                    continue;
-                }
-            },
-        };
-
         let attempt = Attempt {
             worker: client.worker,
             timer: client.timer,
-            idle,
-            response_timeout: pool.timeouts.response,
+            pool,
+            member: &pool.members[member],
+            connections: &view.connections[pool_index][member],
             is_head: head.is_head(),
             offers_upgrade: upgrade,
         };
-        let write_head = |out: &mut Vec<u8>| {
-            let forwarded = Forwarded {
-                client_ip: client.address.as_bytes(),
-                proto: client.scheme,
-                host: head.host().unwrap_or_default(),
-                // A client's own id is passed on.
-                request_id: if head.get(Known::XRequestId).is_some() { b"" } else { &request_id },
-                trust: false,
-            };
-            write_request(out, head, &forwarded, head.framing, upgrade);
-        };
-        let mut watch = client.http1.map(|client| Watch {
-            client,
-            may_ask: head.version == Version::Http11,
-            timer: None,
-            probed: false,
-        });
-        let watch = |cx: &mut Context<'_>| watch.as_mut().map_or(Poll::Pending, |watch| watch.poll(cx));
-        let interim = |interim: &_| {
-            if let Some(client) = client.http1 {
-                send_interim(client, head, interim);
-            }
-        };
-        let sent = http1::send(attempt, connection, in_flight, &mut upload, write_head, watch, interim).await;
+        let write_head = |out: &mut Vec<u8>| write_request(out, head, &forwarded, head.framing, upgrade);
+        let watch = Attendance::new(client, head, exchange.deadline.as_ref());
+        let sent = attempt.run(in_flight, &mut upload, write_head, watch).await;
         exchange.bytes_in = upload.bytes;
         let failure = match sent {
             Ok(response) => return Answer::Upstream(response),
             Err(failure) => failure,
         };
-        tracing::debug!(backend = %state.id, %failure, reused, "attempt failed");
+        tracing::debug!(backend = %state.id, %failure, "attempt failed");
         let repeatable = !upload.begun && head.is_idempotent();
         match failure {
+            // Nothing was sent: any other backend may have the request.
+            Failure::Connect(error) => {
+                timed_out |= error.kind() == std::io::ErrorKind::TimedOut;
+                tried.add(member);
+                exchange.retries += 1;
+            }
             // Closed while it was unused, as the request went out: the same backend may have it again, on the next
             // connection. Whether the backend saw the request is not known, so it must be one that may be repeated.
-            Failure::Broken if reused && repeatable => exchange.retries += 1,
-            Failure::Broken | Failure::Invalid(_) if repeatable && repeats < MAX_REPEATS => {
+            Failure::Broken { reused: true } if repeatable && stale < MAX_STALE => {
+                stale += 1;
+                exchange.retries += 1;
+            }
+            Failure::Broken { .. } | Failure::Invalid(_) | Failure::Refused
+                if (repeatable || matches!(failure, Failure::Refused) && !upload.begun)
+                    && repeats < MAX_REPEATS =>
+            {
                 repeats += 1;
                 exchange.retries += 1;
                 tried.add(member);
@@ -242,18 +267,17 @@ pub(crate) async fn handle(
 fn failed(failure: &Failure) -> Local {
     match failure {
         Failure::Timeout => Local::RESPONSE_TIMEOUT,
+        Failure::Deadline => Local::DEADLINE,
         Failure::Invalid(_) => Local::INVALID_ANSWER,
         Failure::ClientStalled => Local::REQUEST_TIMEOUT,
         Failure::RequestBody(BodyFailure::Malformed(why)) => Local::bad_request(why),
-        Failure::Broken | Failure::ClientGone | Failure::RequestBody(BodyFailure::Gone) => Local::BROKEN,
+        Failure::RequestBody(BodyFailure::TooLarge) => Local::TOO_LARGE,
+        Failure::Connect(_) => Local::NO_CONNECTION,
+        Failure::Broken { .. }
+        | Failure::Refused
+        | Failure::ClientGone
+        | Failure::RequestBody(BodyFailure::Gone) => Local::BROKEN,
     }
-}
-
-async fn connect(pool: &PoolState, member: usize, timer: &Timer) -> std::io::Result<Connection> {
-    let state = &pool.members[member].state;
-    let address = state.address().ok_or_else(|| std::io::Error::other("its name has no address"))?;
-    let stream = Stream::connect(address, timer, pool.timeouts.connect).await?;
-    Ok(Connection::new(stream, address))
 }
 
 fn write_hex(number: u64, into: &mut [u8; 16]) {
@@ -263,42 +287,27 @@ fn write_hex(number: u64, into: &mut [u8; 16]) {
     }
 }
 
-/// Passes a 1xx answer on at once. A client of HTTP/1.0 does not know them (RFC 9110, 15.2).
-fn send_interim(client: &Client, request: &RequestHead, interim: &ResponseHead) {
-    if request.version == Version::Http10 {
-        return;
-    }
-    let mut out = Vec::new();
-    write_response(&mut out, interim, ResponseFraming::None, true, Version::Http11, None, false);
-    client.stream.write_now(&out);
-}
-
 /// Looks after the client while its answer is awaited.
 ///
-/// The end of its sending may mean that it left, or that it only has nothing more to say (a half-closed client is
-/// served). The two look the same until something is sent: after a moment it gets a `100 Continue`, which every
-/// HTTP/1.1 client must accept and ignore (RFC 9110, 15.2), and who has left answers with a reset.
-struct Watch<'a> {
-    client: &'a Client,
-    /// A client of HTTP/1.0 knows no interim answers.
-    may_ask: bool,
+/// Over HTTP/1 the end of its sending may mean that it left, or that it only has nothing more to say (a half-closed
+/// client is served). The two look the same until something is sent: after a moment it gets a `100 Continue`, which
+/// every HTTP/1.1 client must accept and ignore (RFC 9110, 15.2), and who has left answers with a reset.
+struct Attendance<'a> {
+    asker: Asker<'a>,
+    deadline: Option<&'a Timer>,
+    version: Version,
     timer: Option<Timer>,
     probed: bool,
 }
 
-impl Watch<'_> {
-    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<()> {
-        match self.client.poll_presence(cx) {
-            Presence::There => Poll::Pending,
-            Presence::Gone => Poll::Ready(()),
-            Presence::Silent if self.may_ask => self.probe(cx),
-            Presence::Silent => Poll::Pending,
-        }
+impl<'a> Attendance<'a> {
+    fn new(client: &Downstream<'a>, head: &RequestHead, deadline: Option<&'a Timer>) -> Self {
+        Self { asker: client.asker, deadline, version: head.version, timer: None, probed: false }
     }
 
-    fn probe(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+    fn probe(&mut self, cx: &mut Context<'_>, client: &Client) -> Poll<Failure> {
         let timer = self.timer.get_or_insert_with(|| {
-            let timer = self.client.worker.timers.timer();
+            let timer = client.worker.timers.timer();
             timer.arm(PROBE_AFTER);
             timer
         });
@@ -307,12 +316,49 @@ impl Watch<'_> {
         }
         if !self.probed {
             self.probed = true;
-            self.client.stream.write_now(b"HTTP/1.1 100 Continue\r\n\r\n");
-        } else if self.client.stream.is_broken() {
-            return Poll::Ready(());
+            client.stream.write_now(b"HTTP/1.1 100 Continue\r\n\r\n");
+        } else if client.stream.is_broken() {
+            return Poll::Ready(Failure::ClientGone);
         }
         timer.arm(PROBE_EVERY);
         // Registers the waker for the new deadline.
-        if timer.expired(cx) { Poll::Ready(()) } else { Poll::Pending }
+        if timer.expired(cx) { Poll::Ready(Failure::ClientGone) } else { Poll::Pending }
+    }
+}
+
+impl Watch for Attendance<'_> {
+    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Failure> {
+        if self.deadline.is_some_and(|deadline| deadline.expired(cx)) {
+            return Poll::Ready(Failure::Deadline);
+        }
+        match self.asker {
+            Asker::Http1(client) => match client.poll_presence(cx) {
+                Presence::There => Poll::Pending,
+                Presence::Gone => Poll::Ready(Failure::ClientGone),
+                // A client of HTTP/1.0 knows no interim answers.
+                Presence::Silent if self.version == Version::Http11 => self.probe(cx, client),
+                Presence::Silent => Poll::Pending,
+            },
+            Asker::Http2(respond) => respond.borrow_mut().poll_reset(cx).map(|_| Failure::ClientGone),
+        }
+    }
+
+    fn interim(&mut self, head: &ResponseHead) {
+        match self.asker {
+            // They do not know them (RFC 9110, 15.2).
+            Asker::Http1(_) if self.version == Version::Http10 => {}
+            Asker::Http1(client) => {
+                let mut out = Vec::new();
+                write_response(&mut out, head, ResponseFraming::None, true, Version::Http11, None, false);
+                client.stream.write_now(&out);
+            }
+            Asker::Http2(respond) => {
+                let mut answer = http::Response::new(());
+                *answer.status_mut() = http::StatusCode::from_u16(head.status).unwrap_or_default();
+                *answer.headers_mut() = response_fields(head, "", false);
+                // An interim answer may be lost.
+                let _ = respond.borrow_mut().send_informational(answer);
+            }
+        }
     }
 }

@@ -4,17 +4,22 @@
 //! `&mut` lets both sides hold it without a lock.
 
 use std::{
+    cell::RefCell,
     io::{self, IoSlice},
     net::SocketAddr,
+    pin::Pin,
     rc::Rc,
     sync::Arc,
     task::{Context, Poll, ready},
     time::Duration,
 };
 
-use tokio::net::TcpStream;
+use tokio::{
+    io::{AsyncRead, AsyncWrite, ReadBuf},
+    net::TcpStream,
+};
 
-use crate::{buffer::Buffers, timer::Timer, tls::Session};
+use crate::{buffer::Buffers, timer::Timer, tls::Session, upstream::Failure};
 
 /// A connected stream, in the clear or protected.
 #[derive(Debug)]
@@ -193,15 +198,95 @@ impl Stream {
         .await;
     }
 
-    /// Opens a connection.
-    pub(crate) async fn connect(address: SocketAddr, timer: &Timer, within: Duration) -> io::Result<Self> {
+    /// Opens a connection; `watch` may have a reason not to wait for it.
+    pub(crate) async fn connect(
+        address: SocketAddr,
+        timer: &Timer,
+        within: Duration,
+        mut watch: impl FnMut(&mut Context<'_>) -> Poll<Failure>,
+    ) -> Result<Self, Failure> {
         timer.arm(within);
         let mut connecting = std::pin::pin!(TcpStream::connect(address));
-        let tcp = std::future::poll_fn(|cx| match connecting.as_mut().poll(cx) {
-            Poll::Pending if timer.expired(cx) => Poll::Ready(Err(io::ErrorKind::TimedOut.into())),
-            result => result,
+        let tcp = std::future::poll_fn(|cx| {
+            if let Poll::Ready(result) = connecting.as_mut().poll(cx) {
+                return Poll::Ready(result.map_err(Failure::Connect));
+            }
+            if let Poll::Ready(reason) = watch(cx) {
+                return Poll::Ready(Err(reason));
+            }
+            if timer.expired(cx) {
+                return Poll::Ready(Err(Failure::Connect(io::ErrorKind::TimedOut.into())));
+            }
+            Poll::Pending
         })
         .await?;
         Ok(Self::new(tcp))
+    }
+}
+
+/// Whoever owns a stream that HTTP/2's connection reads and writes.
+pub(crate) trait Owner {
+    /// The stream.
+    fn stream(&self) -> &Stream;
+
+    /// What was read of it before, which comes first.
+    fn early(&self) -> Option<&RefCell<Vec<u8>>> {
+        None
+    }
+}
+
+impl Owner for Rc<Stream> {
+    fn stream(&self) -> &Stream {
+        self
+    }
+}
+
+/// A stream as h2 wants it.
+pub(crate) struct Io<T>(pub(crate) T);
+
+impl<T: Owner + Unpin> AsyncRead for Io<T> {
+    fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        if let Some(early) = self.0.early() {
+            let mut early = early.borrow_mut();
+            if !early.is_empty() {
+                let taken = early.len().min(buf.remaining());
+                buf.put_slice(&early[..taken]);
+                early.drain(..taken);
+                return Poll::Ready(Ok(()));
+            }
+        }
+        let read = ready!(self.0.stream().poll_read(cx, buf.initialize_unfilled()))?;
+        buf.advance(read);
+        Poll::Ready(Ok(()))
+    }
+}
+
+impl<T: Owner + Unpin> AsyncWrite for Io<T> {
+    fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        self.0.stream().poll_write(cx, bytes)
+    }
+
+    fn poll_write_vectored(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        pieces: &[IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        let mut filled = pieces.iter().map(|piece| &**piece).filter(|piece| !piece.is_empty());
+        let (first, second) = (filled.next().unwrap_or_default(), filled.next().unwrap_or_default());
+        self.0.stream().poll_write_both(cx, first, second)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        true
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        // What poll_write said was written has left.
+        Poll::Ready(Ok(()))
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.0.stream().shutdown_write();
+        Poll::Ready(Ok(()))
     }
 }

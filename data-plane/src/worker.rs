@@ -23,7 +23,7 @@ use crate::{
     listener::{self, Door},
     stats::Recorder,
     timer::{GRAIN, Timers},
-    upstream::Idle,
+    upstream::Connections,
 };
 
 /// How long a worker may take to end once nothing runs.
@@ -46,11 +46,11 @@ pub(crate) struct Worker {
     pub(crate) per_address: RefCell<HashMap<IpAddr, u32>>,
 }
 
-/// The active configuration with this worker's idle upstream connections.
+/// The active configuration with this worker's connections to the backends.
 pub(crate) struct View {
     pub(crate) active: Arc<Active>,
     /// By pool and member.
-    pub(crate) idle: Vec<Vec<Rc<Idle>>>,
+    pub(crate) connections: Vec<Vec<Rc<Connections>>>,
 }
 
 /// What a worker tells the rest of the node, written by it alone.
@@ -109,28 +109,31 @@ impl Worker {
 
     fn activate(&self, active: Arc<Active>) {
         let before = self.view();
-        let mut kept: HashMap<*const crate::backend::BackendState, Rc<Idle>> = HashMap::new();
+        let mut kept: HashMap<*const crate::backend::BackendState, Rc<Connections>> = HashMap::new();
         if let Some(before) = &before {
-            for (pool, idle) in before.active.pools.iter().zip(&before.idle) {
-                for (member, idle) in pool.members.iter().zip(idle) {
-                    kept.insert(Arc::as_ptr(&member.state), Rc::clone(idle));
+            for (pool, connections) in before.active.pools.iter().zip(&before.connections) {
+                for (member, connections) in pool.members.iter().zip(connections) {
+                    kept.insert(Arc::as_ptr(&member.state), Rc::clone(connections));
                 }
             }
         }
-        let idle = |member: &crate::backend::Member| {
+        let keep = |member: &crate::backend::Member| {
             kept.get(&Arc::as_ptr(&member.state)).cloned().unwrap_or_default()
         };
-        let idle = active.pools.iter().map(|pool| pool.members.iter().map(idle).collect()).collect();
-        self.view.replace(Some(Rc::new(View { active, idle })));
+        let connections = active.pools.iter().map(|pool| pool.members.iter().map(keep).collect()).collect();
+        self.view.replace(Some(Rc::new(View { active, connections })));
     }
 
     /// Closes upstream connections that were unused for too long.
     fn close_stale(&self) {
         let Some(view) = self.view() else { return };
-        for (pool, idle) in view.active.pools.iter().zip(&view.idle) {
+        for (pool, members) in view.active.pools.iter().zip(&view.connections) {
             let limit = u64::try_from(pool.timeouts.idle.as_millis()).unwrap_or(u64::MAX);
             let oldest = self.timers.now().saturating_sub(limit);
-            idle.iter().for_each(|idle| idle.close_older_than(oldest));
+            for connections in members {
+                connections.idle.close_older_than(oldest);
+                connections.shared.close_older_than(oldest);
+            }
         }
     }
 

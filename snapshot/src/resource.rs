@@ -248,7 +248,11 @@ mod tests {
                     ..Pool::default()
                 })
                 .collect();
-            let routes = pools.first().map(|pool| Route { name: "r".into(), pool: pool.name.clone(), ..Route::default() });
+            let routes = pools.first().map(|pool| Route {
+                name: "r".into(),
+                pool: pool.name.clone(),
+                ..Route::default()
+            });
             Config { settings: Settings::default(), pools, routes: routes.into_iter().collect() }
         })
     }

@@ -256,7 +256,7 @@ impl Decoder {
 
 /// Whether a field may stand in trailers: not when it frames, routes, modifies or authenticates the message, or says
 /// how to read its content (RFC 9110 section 6.5.1).
-fn is_trailer(name: &[u8]) -> bool {
+pub(super) fn is_trailer(name: &[u8]) -> bool {
     const FORBIDDEN: [&[u8]; 13] = [
         b"age",
         b"cache-control",

@@ -13,6 +13,7 @@ pub(crate) mod fields;
 pub(crate) mod framing;
 pub(crate) mod request;
 pub(crate) mod response;
+pub(crate) mod translate;
 pub(crate) mod write;
 
 #[cfg(test)]
@@ -29,6 +30,7 @@ pub(crate) use self::{
     framing::{BodyDecoder, BodyFraming, ResponseFraming, Truncated},
     request::{RequestError, RequestHead, parse_request},
     response::{ResponseError, ResponseHead, parse_response},
+    translate::read_trailers,
     write::{Forwarded, max_forwards, write_request, write_response},
 };
 

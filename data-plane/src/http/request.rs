@@ -197,6 +197,16 @@ impl RequestHead {
         matches!(self.method(), b"GET" | b"HEAD" | b"PUT" | b"DELETE" | b"OPTIONS" | b"TRACE")
     }
 
+    /// Whether the body is messages of gRPC.
+    pub(crate) fn is_grpc(&self) -> bool {
+        const NAME: &[u8] = b"application/grpc";
+        !self.framing.is_empty()
+            && self
+                .get_named(b"content-type")
+                .and_then(|value| value.get(..NAME.len()))
+                .is_some_and(|found| found.eq_ignore_ascii_case(NAME))
+    }
+
     pub(crate) fn is_head(&self) -> bool {
         self.method() == b"HEAD"
     }

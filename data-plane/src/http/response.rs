@@ -108,6 +108,21 @@ impl ResponseHead {
             .map(|field| self.value(field))
     }
 
+    /// Whether the body is events that come when they come (server-sent events).
+    pub(crate) fn is_event_stream(&self) -> bool {
+        self.has_media_type(b"text/event-stream")
+    }
+
+    /// Whether the body is messages of gRPC, which come when they come.
+    pub(crate) fn is_grpc(&self) -> bool {
+        self.has_media_type(b"application/grpc")
+    }
+
+    fn has_media_type(&self, start: &[u8]) -> bool {
+        let content_type = self.get_named(b"content-type").and_then(|value| value.get(..start.len()));
+        content_type.is_some_and(|found| found.eq_ignore_ascii_case(start))
+    }
+
     /// Adds a field; answers false, and adds nothing, where it could not stand in a head.
     pub(crate) fn add(&mut self, name: &[u8], value: &[u8]) -> bool {
         let valid = fields::is_valid(name, value);

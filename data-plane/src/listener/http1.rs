@@ -19,11 +19,11 @@ use crate::{
         BodyDecoder, BodyFraming, Limits, Parsed, RequestHead, ResponseFraming, Version, parse_request,
         push_chunk_head, push_last_chunk, write_response,
     },
-    proxy::{self, Answer, Downstream, Exchange},
+    proxy::{self, Answer, Asker, Downstream, Exchange},
     stream::Stream,
     timer::Timer,
-    tunnel,
-    upstream::http1::{Failure, Progress, Response},
+    tunnel::{self, End},
+    upstream::{Failure, Progress, Response},
     worker::Worker,
 };
 
@@ -275,7 +275,7 @@ async fn refuse(client: &Rc<Client>, local: Local, out: &mut Vec<u8>) -> Next {
     exchange.status = local.status;
     local.write(out, &client.worker.date(), false, false, answer::Media::Problem, &exchange.request_id());
     client.timer.arm(Duration::from_secs(5));
-    if write_all(client, out, &mut None).await.is_ok() {
+    if write_all(client, &exchange, out, &mut None).await.is_ok() {
         client.stream.linger(&client.timer).await;
     }
     Next::Close
@@ -296,7 +296,7 @@ async fn exchange(client: &Rc<Client>, head: &RequestHead, out: &mut Vec<u8>) ->
         timer: &client.timer,
         address: &client.address,
         scheme: client.scheme(),
-        http1: Some(client),
+        asker: Asker::Http1(client),
     };
     let answer = proxy::handle(&mut exchange, &downstream, head, body).await;
 
@@ -312,7 +312,7 @@ async fn exchange(client: &Rc<Client>, head: &RequestHead, out: &mut Vec<u8>) ->
             exchange.bytes_out +=
                 local.write(out, &date, keep_alive, head.is_head(), media, &request_id) as u64;
             client.timer.arm(write_timeout(&exchange));
-            if write_all(client, out, &mut None).await.is_err() {
+            if write_all(client, &exchange, out, &mut None).await.is_err() {
                 return false;
             }
         }
@@ -379,6 +379,7 @@ async fn respond(
             Poll::Pending if client.poll_presence(cx) == Presence::Gone => {
                 Poll::Ready(Err(Failure::ClientGone))
             }
+            Poll::Pending if exchange.is_late(cx) => Poll::Ready(Err(Failure::Deadline)),
             poll => poll,
         });
         match progress.await {
@@ -393,9 +394,9 @@ async fn respond(
                     if response.body.has_buffered() && out.len() < crate::buffer::SIZE {
                         continue;
                     }
-                    write_all(client, out, &mut Some(response)).await
+                    write_all(client, exchange, out, &mut Some(response)).await
                 } else {
-                    write_both(client, out, response, range).await
+                    write_both(client, exchange, out, response, range).await
                 };
                 if written.is_err() {
                     return false;
@@ -404,7 +405,7 @@ async fn respond(
             }
             Ok(Progress::Waiting) => {
                 client.timer.arm(body_timeout);
-                if write_all(client, out, &mut Some(response)).await.is_err() {
+                if write_all(client, exchange, out, &mut Some(response)).await.is_err() {
                     return false;
                 }
                 response.body.arm(&client.timer);
@@ -414,7 +415,7 @@ async fn respond(
                     push_last_chunk(out, response.body.trailers());
                 }
                 client.timer.arm(body_timeout);
-                return out.is_empty() || write_all(client, out, &mut None).await.is_ok();
+                return out.is_empty() || write_all(client, exchange, out, &mut None).await.is_ok();
             }
             Err(failure) => {
                 tracing::debug!(%failure, "answer broke off");
@@ -429,6 +430,7 @@ async fn respond(
 /// echoes and a client that sends before it reads would else wait for each other.
 async fn write_all(
     client: &Client,
+    exchange: &Exchange,
     out: &mut Vec<u8>,
     response: &mut Option<&mut Response>,
 ) -> Result<(), ()> {
@@ -438,7 +440,7 @@ async fn write_all(
             match client.stream.poll_write(cx, &out[written..]) {
                 Poll::Ready(Ok(n)) => written += n,
                 Poll::Ready(Err(_)) => return Poll::Ready(Err(())),
-                Poll::Pending => return stalled(client, response.as_deref_mut(), cx),
+                Poll::Pending => return stalled(client, exchange, response.as_deref_mut(), cx),
             }
         }
         Poll::Ready(Ok(()))
@@ -451,6 +453,7 @@ async fn write_all(
 /// Writes `out` and then a piece of the answer's body, in one call where possible.
 async fn write_both(
     client: &Client,
+    exchange: &Exchange,
     out: &mut Vec<u8>,
     response: &mut Response,
     range: std::ops::Range<usize>,
@@ -465,7 +468,7 @@ async fn write_both(
             match client.stream.poll_write_both(cx, head, body) {
                 Poll::Ready(Ok(n)) => written += n,
                 Poll::Ready(Err(_)) => return Poll::Ready(Err(())),
-                Poll::Pending => return stalled(client, Some(response), cx),
+                Poll::Pending => return stalled(client, exchange, Some(response), cx),
             }
         }
         Poll::Ready(Ok(()))
@@ -476,11 +479,16 @@ async fn write_both(
 }
 
 /// The client takes nothing now.
-fn stalled(client: &Client, response: Option<&mut Response>, cx: &mut Context<'_>) -> Poll<Result<(), ()>> {
+fn stalled(
+    client: &Client,
+    exchange: &Exchange,
+    response: Option<&mut Response>,
+    cx: &mut Context<'_>,
+) -> Poll<Result<(), ()>> {
     if let Some(response) = response {
         response.body.poll_upload(cx);
     }
-    if client.timer.expired(cx) { Poll::Ready(Err(())) } else { Poll::Pending }
+    if client.timer.expired(cx) || exchange.is_late(cx) { Poll::Ready(Err(())) } else { Poll::Pending }
 }
 
 /// Reads what is left of a body that the answer did not need; `false` if it is too much or does not come.
@@ -518,13 +526,15 @@ async fn upgrade(client: &Rc<Client>, mut exchange: Exchange, response: Response
         true,
     );
     client.timer.arm(write_timeout(&exchange));
-    if write_all(client, out, &mut None).await.is_err() {
+    if write_all(client, &exchange, out, &mut None).await.is_err() {
         return false;
     }
-    let (Some(stream), early) = response.body.into_stream() else {
+    let Some(backend) = response.body.into_tunnel() else {
         return false;
     };
-    let (bytes_in, bytes_out) = tunnel::run(client, stream, early, tunnel::IDLE).await;
+    let idle = exchange.tunnel_timeout();
+    let end = End::Client { stream: &client.stream, early: client.input.take() };
+    let (bytes_in, bytes_out) = tunnel::run(end, backend, &client.worker.buffers, &client.timer, idle).await;
     exchange.bytes_in += bytes_in;
     exchange.bytes_out += bytes_out;
     false

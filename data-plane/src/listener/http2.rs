@@ -1,34 +1,34 @@
-//! HTTP/2 from clients, over cleartext with prior knowledge (RFC 9113, 3.3): hyper speaks the protocol, and each
-//! stream becomes the same head, body and answer that HTTP/1 has.
-//!
-//! A request is written as an HTTP/1.1 head and parsed by the same strict parser: what HTTP/1 refuses does not come
-//! in by another door.
+//! HTTP/2 from clients (RFC 9113), by ALPN or by prior knowledge on the cleartext port: h2 speaks the protocol, and
+//! each stream becomes the same head, body and answer that HTTP/1 has.
 
 use std::{
-    cell::Cell,
-    convert::Infallible,
-    future::{Future, poll_fn},
-    io,
-    pin::Pin,
+    cell::{Cell, RefCell},
+    future::poll_fn,
     rc::Rc,
     task::{Context, Poll},
     time::{Duration, Instant},
 };
 
 use bytes::Bytes;
-use http::{HeaderMap, HeaderName, HeaderValue, Request, Response as HttpResponse};
-use http_body::{Body, Frame};
-use hyper::{body::Incoming, rt::ReadBufCursor, service::service_fn};
-use hyper_util::rt::TokioTimer;
+use h2::{
+    Reason, RecvStream, SendStream,
+    server::{Builder, SendResponse},
+};
+use http::{HeaderValue, Request, Response as HttpResponse, StatusCode, header};
 
 use super::{RequestBody, http1::Client};
 use crate::{
-    answer::{Local as Page, Media},
-    http::{Limits, Parsed, RequestHead, ResponseHead, parse_request},
-    proxy::{self, Answer, Downstream, Exchange},
+    answer::{Local, Media},
+    http::{
+        Limits, Parsed, RequestHead, ResponseHead, parse_request,
+        translate::{read_trailers, response_fields, write_request_head},
+    },
+    keep_alive::KeepAlive,
+    proxy::{self, Answer, Asker, Downstream, Exchange},
+    stream::{Io, Owner, Stream},
     timer::Timer,
-    upstream::http1::{Failure, Progress, Response},
-    worker::Worker,
+    tunnel::{self, End, Http2End},
+    upstream::{Failure, Progress, Response},
 };
 
 /// What a client of HTTP/2 sends first (RFC 9113, 3.4).
@@ -37,38 +37,62 @@ pub(crate) const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 /// Streams that a client may have open at once.
 const MAX_STREAMS: u32 = 256;
 
+/// How much of one request's body, and of all bodies of a connection, a client may send ahead.
+const STREAM_WINDOW: u32 = 256 << 10;
+const CONNECTION_WINDOW: u32 = 1 << 20;
+
 /// How long a client has for its open streams after it was told to go.
 const GOAWAY: Duration = Duration::from_secs(30);
+
+impl Owner for Rc<Client> {
+    fn stream(&self) -> &Stream {
+        &self.stream
+    }
+
+    fn early(&self) -> Option<&RefCell<Vec<u8>>> {
+        Some(&self.input)
+    }
+}
 
 /// Serves a connection whose first bytes are the preface's; what was read of it is in the client's input.
 pub(crate) async fn serve(client: Rc<Client>) {
     let Some(view) = client.worker.view() else { return };
     let settings = view.active.snapshot.settings.downstream.clone();
     drop(view);
-    let streams = Rc::new(Cell::new(0_usize));
     let idle_timeout = settings.idle_timeout.0;
-    let service = service_fn(|request| {
-        let open = OpenStream::new(&streams, &client, idle_timeout);
-        let client = Rc::clone(&client);
-        async move { Ok::<_, Infallible>(answer(&client, request, open).await) }
-    });
-    let header_list = u32::try_from(settings.max_head.0).unwrap_or(u32::MAX);
-    let connection = hyper::server::conn::http2::Builder::new(Local)
-        .timer(TokioTimer::new())
+    client.timer.arm_idle(settings.header_timeout.0);
+    let mut builder = Builder::new();
+    builder
         .max_concurrent_streams(MAX_STREAMS)
-        .max_header_list_size(header_list)
-        .max_send_buf_size(crate::buffer::SIZE)
-        .keep_alive_interval(Duration::from_secs(20))
-        .keep_alive_timeout(Duration::from_secs(20))
-        .auto_date_header(false)
-        .serve_connection(Io(Rc::clone(&client)), service);
-    let mut connection = std::pin::pin!(connection);
+        .max_header_list_size(u32::try_from(settings.max_head.0).unwrap_or(u32::MAX))
+        .initial_window_size(STREAM_WINDOW)
+        .initial_connection_window_size(CONNECTION_WINDOW)
+        .max_send_buffer_size(crate::buffer::SIZE)
+        .enable_connect_protocol();
+    let mut handshake = std::pin::pin!(builder.handshake::<_, Bytes>(Io(Rc::clone(&client))));
+    let connection = poll_fn(|cx| match handshake.as_mut().poll(cx) {
+        Poll::Ready(connection) => Poll::Ready(connection.ok()),
+        Poll::Pending if client.timer.expired(cx) => Poll::Ready(None),
+        Poll::Pending => Poll::Pending,
+    });
+    let Some(mut connection) = connection.await else { return };
+    let streams = Rc::new(Cell::new(0_usize));
+    let mut keep_alive = KeepAlive::new(connection.ping_pong(), client.worker.timers.timer());
     client.timer.arm_idle(idle_timeout);
     let mut told_to_go = false;
     poll_fn(|cx| {
         loop {
-            // How a connection ends is the client's affair; its streams have said what became of them.
-            if connection.as_mut().poll(cx).is_ready() {
+            match connection.poll_accept(cx) {
+                Poll::Ready(Some(Ok((request, respond)))) => {
+                    let open = OpenStream::new(&streams, &client, idle_timeout);
+                    tokio::task::spawn_local(stream(Rc::clone(&client), request, respond, open));
+                    continue;
+                }
+                // How a connection ends is the client's affair; its streams say what became of them.
+                Poll::Ready(Some(Err(_)) | None) => return Poll::Ready(()),
+                Poll::Pending => {}
+            }
+            if keep_alive.poll_dead(cx).is_ready() {
                 return Poll::Ready(());
             }
             if !client.timer.expired(cx) {
@@ -78,24 +102,11 @@ pub(crate) async fn serve(client: Rc<Client>) {
                 return Poll::Ready(());
             }
             told_to_go = true;
-            connection.as_mut().graceful_shutdown();
+            connection.graceful_shutdown();
             client.timer.arm(GOAWAY);
         }
     })
     .await;
-}
-
-/// Runs a stream's task on the worker's own thread.
-#[derive(Clone)]
-struct Local;
-
-impl<F: Future + 'static> hyper::rt::Executor<F> for Local
-where
-    F::Output: 'static,
-{
-    fn execute(&self, future: F) {
-        tokio::task::spawn_local(future);
-    }
 }
 
 /// A stream that is open; the connection's idle time runs only while there is none.
@@ -108,7 +119,9 @@ struct OpenStream {
 impl OpenStream {
     fn new(streams: &Rc<Cell<usize>>, client: &Rc<Client>, idle_timeout: Duration) -> Self {
         streams.set(streams.get() + 1);
-        client.timer.arm_idle(Duration::ZERO);
+        if !client.worker.draining.get() {
+            client.timer.arm_idle(Duration::ZERO);
+        }
         Self { streams: Rc::clone(streams), client: Rc::clone(client), idle_timeout }
     }
 }
@@ -122,281 +135,253 @@ impl Drop for OpenStream {
     }
 }
 
-async fn answer(client: &Rc<Client>, request: Request<Incoming>, open: OpenStream) -> HttpResponse<Answered> {
+/// The stream was reset, or its connection has ended.
+struct Gone;
+
+/// What a stream is answered with, and what it needs until its answer has ended.
+struct Answering {
+    client: Rc<Client>,
+    exchange: Exchange,
+    timer: Timer,
+    respond: RefCell<SendResponse<Bytes>>,
+}
+
+/// One request, to the end of its answer.
+async fn stream(
+    client: Rc<Client>,
+    request: Request<RecvStream>,
+    respond: SendResponse<Bytes>,
+    _open: OpenStream,
+) {
     let worker = &client.worker;
-    let Some(view) = worker.view() else {
-        return HttpResponse::new(Answered::whole(Bytes::new()));
-    };
+    let Some(view) = worker.view() else { return };
     let settings = &view.active.snapshot.settings.downstream;
     let limits = Limits {
         max_head: usize::try_from(settings.max_head.0).unwrap_or(usize::MAX),
         max_fields: settings.max_headers as usize,
         ..Limits::default()
     };
-    let mut exchange = Exchange::begin(Rc::clone(worker), Rc::clone(&view), Instant::now());
-    let (parts, body) = request.into_parts();
+    let exchange = Exchange::begin(Rc::clone(worker), Rc::clone(&view), Instant::now());
+    let timer = worker.timers.timer();
+    let mut answering =
+        Answering { client: Rc::clone(&client), exchange, timer, respond: RefCell::new(respond) };
+
+    let (parts, recv) = request.into_parts();
+    let protocol = parts.extensions.get::<h2::ext::Protocol>().map(h2::ext::Protocol::as_str);
+    if protocol.is_some_and(|protocol| protocol != "websocket") {
+        // RFC 8441, 4: what is not known to the server is refused.
+        return answering.local(Local::UNKNOWN_PROTOCOL, Media::Problem);
+    }
+    let tunnel = protocol.is_some();
+    let ended = recv.is_end_stream();
     let mut text = Vec::with_capacity(512);
-    write_head(&mut text, &parts, body.is_end_stream());
+    write_request_head(&mut text, &parts, ended || tunnel, tunnel);
+    drop(parts);
     let mut head = RequestHead::new();
     let refused = match parse_request(&text, &limits, &mut head) {
         Ok(Parsed::Complete { .. }) => None,
-        Ok(Parsed::Partial) => Some(Page::bad_request("malformed request")),
-        Err(error) => Some(Page::refused(&error)),
+        Ok(Parsed::Partial) => Some(Local::bad_request("malformed request")),
+        Err(error) => Some(Local::refused(&error)),
     };
+    drop(text);
     if let Some(local) = refused {
-        return local_answer(worker, &mut exchange, local, Media::Problem);
+        return answering.local(local, Media::Problem);
     }
-    let body = if body.is_end_stream() {
-        RequestBody::Empty
-    } else {
-        RequestBody::Http2 { body, trailers: Vec::new() }
+    let (body, recv) = match (ended, tunnel) {
+        (_, true) => (RequestBody::Empty, Some(recv)),
+        (true, false) => (RequestBody::Empty, None),
+        (false, false) => (RequestBody::Http2 { body: recv, trailers: Vec::new() }, None),
     };
-    let timer = worker.timers.timer();
-    let downstream =
-        Downstream { worker, timer: &timer, address: &client.address, scheme: client.scheme(), http1: None };
-    match proxy::handle(&mut exchange, &downstream, &head, body).await {
-        Answer::Upstream(response) => {
-            let mut answer = HttpResponse::builder().status(response.head.status);
-            if let Some(headers) = answer.headers_mut() {
-                fill(headers, &response.head, &worker.date());
+    let Answering { exchange, timer, respond, .. } = &mut answering;
+    let downstream = Downstream {
+        worker,
+        timer,
+        address: &client.address,
+        scheme: client.scheme(),
+        asker: Asker::Http2(respond),
+    };
+    match proxy::handle(exchange, &downstream, &head, body).await {
+        Answer::Upstream(response) => match recv {
+            Some(recv) if response.head.status == 101 => answering.tunnel(*response, recv).await,
+            // To an extended CONNECT any success means a tunnel, and there is none.
+            Some(_) if (200..300).contains(&response.head.status) => {
+                answering.local(Local::NO_SWITCH, Media::Problem);
             }
-            exchange.status = response.head.status;
-            let content = Content::Upstream { response, timer };
-            answer
-                .body(Answered { content, exchange: Some(exchange), _open: Some(open) })
-                .unwrap_or_else(|_| HttpResponse::new(Answered::whole(Bytes::new())))
-        }
-        Answer::Local(local) => local_answer(worker, &mut exchange, local, Media::accepted(&head)),
-        Answer::Gone => {
-            HttpResponse::new(Answered { content: Content::Broken, exchange: None, _open: Some(open) })
-        }
+            _ => answering.upstream(*response).await,
+        },
+        Answer::Local(local) => answering.local(local, Media::accepted(&head)),
+        Answer::Gone => {}
     }
 }
 
-/// The request as an HTTP/1.1 head. Fields of one connection do not exist in HTTP/2 (RFC 9113, 8.2.2); hyper has
-/// refused them. A cookie in pieces is put together again (8.2.3).
-fn write_head(out: &mut Vec<u8>, parts: &http::request::Parts, ended: bool) {
-    out.extend_from_slice(parts.method.as_str().as_bytes());
-    out.push(b' ');
-    let target = parts.uri.path_and_query().map_or("/", |target| target.as_str());
-    out.extend_from_slice(if target.is_empty() { b"/" } else { target.as_bytes() });
-    out.extend_from_slice(b" HTTP/1.1\r\n");
-    if let Some(authority) = parts.uri.authority() {
-        push(out, b"Host", authority.as_str().as_bytes());
-    }
-    let mut cookies = 0;
-    for (name, value) in &parts.headers {
-        match name.as_str() {
-            "cookie" => cookies += 1,
-            "host" if parts.uri.authority().is_some() => {}
-            _ => push(out, name.as_str().as_bytes(), value.as_bytes()),
+impl Answering {
+    /// Sends an answer of Weir's own.
+    fn local(mut self, local: Local, media: Media) {
+        self.exchange.status = local.status;
+        let (content_type, body) = local.page(media, &self.exchange.request_id());
+        let mut answer = HttpResponse::new(());
+        *answer.status_mut() =
+            StatusCode::from_u16(local.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+        let fields = answer.headers_mut();
+        fields.insert(header::CONTENT_TYPE, HeaderValue::from_static(content_type));
+        fields.insert(header::CONTENT_LENGTH, body.len().into());
+        if let Ok(date) = HeaderValue::from_str(&self.client.worker.date()) {
+            fields.insert(header::DATE, date);
         }
-    }
-    if cookies > 0 {
-        out.extend_from_slice(b"Cookie: ");
-        for (i, value) in parts.headers.get_all(http::header::COOKIE).iter().enumerate() {
-            if i > 0 {
-                out.extend_from_slice(b"; ");
-            }
-            out.extend_from_slice(value.as_bytes());
+        if let Some((name, value)) = local.field() {
+            fields.insert(header::HeaderName::from_static(name), HeaderValue::from_static(value));
         }
-        out.extend_from_slice(b"\r\n");
-    }
-    if !ended && !parts.headers.contains_key(http::header::CONTENT_LENGTH) {
-        push(out, b"Transfer-Encoding", b"chunked");
-    }
-    out.extend_from_slice(b"\r\n");
-}
-
-fn push(out: &mut Vec<u8>, name: &[u8], value: &[u8]) {
-    out.extend_from_slice(name);
-    out.extend_from_slice(b": ");
-    out.extend_from_slice(value);
-    out.extend_from_slice(b"\r\n");
-}
-
-fn fill(headers: &mut HeaderMap, head: &ResponseHead, date: &str) {
-    headers.reserve(head.fields.len() + 2);
-    for field in head.fields.iter().filter(|field| !field.hop) {
-        let name = HeaderName::from_bytes(head.name(field));
-        if let (Ok(name), Ok(value)) = (name, HeaderValue::from_bytes(head.value(field))) {
-            headers.append(name, value);
+        // A stream that is gone has nobody to answer.
+        if let Ok(mut stream) = self.respond.borrow_mut().send_response(answer, false) {
+            self.exchange.bytes_out = body.len() as u64;
+            // It is small: it waits in the connection for the client's window.
+            let _ = stream.send_data(Bytes::from(body), true);
         }
     }
-    if let Some(length) = head.content_length {
-        headers.insert(http::header::CONTENT_LENGTH, length.into());
+
+    fn send_head(&mut self, head: &ResponseHead, status: u16, ends: bool) -> Result<SendStream<Bytes>, Gone> {
+        self.exchange.status = status;
+        let mut answer = HttpResponse::new(());
+        *answer.status_mut() = StatusCode::from_u16(status).map_err(|_| Gone)?;
+        *answer.headers_mut() = response_fields(head, &self.client.worker.date(), head.status == 101);
+        self.respond.borrow_mut().send_response(answer, ends).map_err(|_| Gone)
     }
-    if !head.date
-        && let Ok(date) = HeaderValue::from_str(date)
-    {
-        headers.insert(http::header::DATE, date);
+
+    /// Passes a backend's answer on.
+    async fn upstream(mut self, mut response: Response) {
+        let ends = response.head.framing.is_empty();
+        let status = response.head.status;
+        let Ok(mut stream) = self.send_head(&response.head, status, ends) else { return };
+        if ends {
+            // The backend's connection is free for the next request, and the rest of this one still goes up.
+            let rest = poll_fn(|cx| response.body.poll_data(cx, &self.timer)).await;
+            self.exchange.bytes_in = response.body.uploaded();
+            self.exchange.broken = rest.is_err();
+            return;
+        }
+        let result = self.body(&mut stream, &mut response).await;
+        self.exchange.bytes_in = response.body.uploaded();
+        if let Err(failure) = result {
+            tracing::debug!(%failure, "answer broke off");
+            self.exchange.broken = true;
+            stream.send_reset(match failure {
+                Failure::ClientGone => Reason::CANCEL,
+                _ => Reason::INTERNAL_ERROR,
+            });
+        }
     }
-    headers.append(http::header::VIA, HeaderValue::from_static("1.1 weir"));
-}
 
-fn local_answer(
-    worker: &Worker,
-    exchange: &mut Exchange,
-    local: Page,
-    media: Media,
-) -> HttpResponse<Answered> {
-    exchange.status = local.status;
-    let (content_type, body) = local.page(media, &exchange.request_id());
-    exchange.bytes_out = body.len() as u64;
-    let mut answer = HttpResponse::new(Answered::whole(body.into()));
-    if let Ok(status) = http::StatusCode::from_u16(local.status) {
-        *answer.status_mut() = status;
-    }
-    let headers = answer.headers_mut();
-    headers.insert(http::header::CONTENT_TYPE, HeaderValue::from_static(content_type));
-    if let Ok(date) = HeaderValue::from_str(&worker.date()) {
-        headers.insert(http::header::DATE, date);
-    }
-    answer
-}
-
-/// An answer's body on its way to a stream. Dropped before its end, its backend connection is closed; the exchange is
-/// recorded either way.
-pub(crate) struct Answered {
-    content: Content,
-    exchange: Option<Exchange>,
-    _open: Option<OpenStream>,
-}
-
-enum Content {
-    Whole(Bytes),
-    Upstream {
-        response: Box<Response>,
-        timer: Timer,
-    },
-    Trailers(HeaderMap),
-    /// Its end is a reset of the stream.
-    Broken,
-    Ended,
-}
-
-impl Answered {
-    fn whole(bytes: Bytes) -> Self {
-        Self { content: Content::Whole(bytes), exchange: None, _open: None }
-    }
-}
-
-impl Body for Answered {
-    type Data = Bytes;
-    type Error = io::Error;
-
-    fn poll_frame(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, io::Error>>> {
-        let this = &mut *self;
-        match &mut this.content {
-            Content::Ended => Poll::Ready(None),
-            Content::Broken => {
-                this.content = Content::Ended;
-                Poll::Ready(Some(Err(io::ErrorKind::ConnectionAborted.into())))
-            }
-            Content::Whole(bytes) => {
-                let bytes = std::mem::take(bytes);
-                this.content = Content::Ended;
-                Poll::Ready((!bytes.is_empty()).then(|| Ok(Frame::data(bytes))))
-            }
-            Content::Trailers(trailers) => {
-                let trailers = std::mem::take(trailers);
-                this.content = Content::Ended;
-                Poll::Ready(Some(Ok(Frame::trailers(trailers))))
-            }
-            Content::Upstream { response, timer } => match response.body.poll_data(cx, timer) {
-                Poll::Pending => Poll::Pending,
-                Poll::Ready(Ok(Progress::Data(range))) => {
+    async fn body(&mut self, stream: &mut SendStream<Bytes>, response: &mut Response) -> Result<(), Failure> {
+        let mut ahead = None;
+        loop {
+            let progress = match ahead.take() {
+                Some(progress) => progress,
+                None => {
+                    poll_fn(|cx| match response.body.poll_data(cx, &self.timer) {
+                        Poll::Pending => self.poll_given_up(cx, stream).map(Err),
+                        poll => poll,
+                    })
+                    .await
+                }
+            };
+            match progress? {
+                Progress::Data(range) => {
                     let bytes = Bytes::copy_from_slice(response.body.data(range));
-                    if let Some(exchange) = &mut this.exchange {
-                        exchange.bytes_out += bytes.len() as u64;
+                    self.exchange.bytes_out += bytes.len() as u64;
+                    // The last piece carries the end, where it is known to be the last.
+                    ahead = poll_fn(|cx| {
+                        Poll::Ready(match response.body.poll_data(cx, &self.timer) {
+                            Poll::Ready(result) => Some(result),
+                            Poll::Pending => None,
+                        })
+                    })
+                    .await;
+                    let last =
+                        matches!(ahead, Some(Ok(Progress::End))) && response.body.trailers().is_empty();
+                    self.piece(stream, response, bytes, last).await?;
+                    if last {
+                        return Ok(());
                     }
-                    Poll::Ready(Some(Ok(Frame::data(bytes))))
+                    response.body.arm(&self.timer);
                 }
-                Poll::Ready(Ok(Progress::End | Progress::Waiting)) => {
+                Progress::Waiting => {}
+                Progress::End => {
                     let trailers = read_trailers(response.body.trailers());
-                    if let Some(mut exchange) = this.exchange.take() {
-                        exchange.bytes_in = response.body.uploaded();
-                    }
-                    this.content =
-                        if trailers.is_empty() { Content::Ended } else { Content::Trailers(trailers) };
-                    Pin::new(this).poll_frame(cx)
-                }
-                Poll::Ready(Err(failure)) => {
-                    this.exchange = None;
-                    this.content = Content::Ended;
-                    let kind = match failure {
-                        Failure::Timeout => io::ErrorKind::TimedOut,
-                        _ => io::ErrorKind::ConnectionAborted,
+                    let sent = if trailers.is_empty() {
+                        stream.send_data(Bytes::new(), true)
+                    } else {
+                        stream.send_trailers(trailers)
                     };
-                    Poll::Ready(Some(Err(kind.into())))
+                    return sent.map_err(|_| Failure::ClientGone);
                 }
-            },
+            }
         }
     }
 
-    fn is_end_stream(&self) -> bool {
-        match &self.content {
-            Content::Ended => true,
-            Content::Whole(bytes) => bytes.is_empty(),
-            Content::Upstream { response, .. } => response.head.framing.is_empty(),
-            Content::Trailers(_) | Content::Broken => false,
+    /// Sends a piece as the client's window allows.
+    async fn piece(
+        &self,
+        stream: &mut SendStream<Bytes>,
+        response: &mut Response,
+        mut bytes: Bytes,
+        last: bool,
+    ) -> Result<(), Failure> {
+        let stall = self.exchange.view.active.snapshot.settings.downstream.body_timeout.0;
+        let mut waited = false;
+        while !bytes.is_empty() {
+            stream.reserve_capacity(bytes.len());
+            let room = poll_fn(|cx| {
+                loop {
+                    let room = stream.capacity().min(bytes.len());
+                    if room > 0 {
+                        return Poll::Ready(Ok(room));
+                    }
+                    match stream.poll_capacity(cx) {
+                        Poll::Ready(Some(Ok(_))) => {}
+                        Poll::Ready(_) => return Poll::Ready(Err(Failure::ClientGone)),
+                        Poll::Pending => {
+                            if !std::mem::replace(&mut waited, true) {
+                                self.timer.arm(stall);
+                            }
+                            response.body.poll_upload(cx);
+                            return self.poll_given_up(cx, stream).map(Err);
+                        }
+                    }
+                }
+            });
+            let room = room.await?;
+            waited = false;
+            let piece = bytes.split_to(room);
+            let end = last && bytes.is_empty();
+            stream.send_data(piece, end).map_err(|_| Failure::ClientGone)?;
         }
+        Ok(())
     }
-}
 
-/// Trailer lines as a map.
-fn read_trailers(lines: &[u8]) -> HeaderMap {
-    let mut trailers = HeaderMap::new();
-    for line in lines.split(|byte| *byte == b'\n') {
-        let Some(colon) = line.iter().position(|byte| *byte == b':') else {
-            continue;
-        };
-        let name = HeaderName::from_bytes(&line[..colon]);
-        let value = HeaderValue::from_bytes(line[colon + 1..].trim_ascii());
-        if let (Ok(name), Ok(value)) = (name, value) {
-            trailers.append(name, value);
+    /// Whether there is a reason to give up while nothing moves.
+    fn poll_given_up(&self, cx: &mut Context<'_>, stream: &mut SendStream<Bytes>) -> Poll<Failure> {
+        if stream.poll_reset(cx).is_ready() {
+            return Poll::Ready(Failure::ClientGone);
         }
-    }
-    trailers
-}
-
-/// The client's stream as hyper wants it; what was read before comes first.
-struct Io(Rc<Client>);
-
-impl hyper::rt::Read for Io {
-    fn poll_read(
-        self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        mut buf: ReadBufCursor<'_>,
-    ) -> Poll<io::Result<()>> {
-        let client = &self.0;
-        let mut input = client.input.borrow_mut();
-        if !input.is_empty() {
-            let taken = input.len().min(buf.remaining());
-            buf.put_slice(&input[..taken]);
-            input.drain(..taken);
-            return Poll::Ready(Ok(()));
+        if self.exchange.is_late(cx) {
+            return Poll::Ready(Failure::Deadline);
         }
-        let mut buffer = client.worker.buffers.take();
-        let room = buf.remaining().min(buffer.len());
-        client.stream.poll_read(cx, &mut buffer[..room]).map_ok(|read| buf.put_slice(&buffer[..read]))
-    }
-}
-
-impl hyper::rt::Write for Io {
-    fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
-        self.0.stream.poll_write(cx, bytes)
+        if self.timer.expired(cx) {
+            return Poll::Ready(Failure::Timeout);
+        }
+        Poll::Pending
     }
 
-    fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Poll::Ready(Ok(()))
-    }
-
-    fn poll_shutdown(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
-        self.0.stream.shutdown_write();
-        Poll::Ready(Ok(()))
+    /// The backend agreed to a WebSocket: from here on bytes go both ways untouched (RFC 8441, 5).
+    async fn tunnel(mut self, response: Response, recv: RecvStream) {
+        let Ok(stream) = self.send_head(&response.head, 200, false) else { return };
+        let Some(backend) = response.body.into_tunnel() else { return };
+        let client = End::Http2(Box::new(Http2End::new(stream, recv, ())));
+        let idle = self.exchange.tunnel_timeout();
+        let buffers = &self.client.worker.buffers;
+        let (bytes_in, bytes_out) = tunnel::run(client, backend, buffers, &self.timer, idle).await;
+        self.exchange.status = 101;
+        self.exchange.bytes_in += bytes_in;
+        self.exchange.bytes_out += bytes_out;
     }
 }

@@ -1,16 +1,14 @@
 //! A request's body as the upstream side draws it, whichever protocol it came by.
 
 use std::{
-    pin::Pin,
     rc::Rc,
     task::{Context, Poll, ready},
 };
 
-use http_body::Body as _;
-use hyper::body::Incoming;
+use h2::RecvStream;
 
 use super::http1::Client;
-use crate::http::{BodyDecoder, Step};
+use crate::http::{BodyDecoder, Step, translate::push_trailers};
 
 /// Why a request's body did not come to its end.
 #[derive(Debug)]
@@ -19,6 +17,8 @@ pub(crate) enum BodyFailure {
     Gone,
     /// What it sent is no body; said to the client as 400.
     Malformed(&'static str),
+    /// It is larger than its route allows.
+    TooLarge,
 }
 
 /// Where a request's body comes from.
@@ -34,8 +34,8 @@ pub(crate) enum RequestBody {
     },
     /// From an HTTP/2 stream.
     Http2 {
-        /// hyper's side of the stream: what is not polled is not acknowledged, so that a slow backend slows the client.
-        body: Incoming,
+        /// What is not drawn is not acknowledged, so that a slow backend slows the client.
+        body: RecvStream,
         /// Trailer fields, once they have come, as lines.
         trailers: Vec<u8>,
     },
@@ -94,27 +94,29 @@ impl RequestBody {
 }
 
 fn poll_stream(
-    body: &mut Incoming,
+    body: &mut RecvStream,
     trailers: &mut Vec<u8>,
     cx: &mut Context<'_>,
     mut frame: impl FnMut(&[u8]),
 ) -> Poll<Result<bool, BodyFailure>> {
-    match ready!(Pin::new(&mut *body).poll_frame(cx)) {
-        None => Poll::Ready(Ok(true)),
-        Some(Err(_)) => Poll::Ready(Err(BodyFailure::Gone)),
-        Some(Ok(part)) => {
-            if let Some(data) = part.data_ref().filter(|data| !data.is_empty()) {
-                frame(data);
-            } else if let Some(fields) = part.trailers_ref() {
-                for (name, value) in fields {
-                    for bytes in [name.as_str().as_bytes(), b": ", value.as_bytes(), b"\r\n"] {
-                        trailers.extend_from_slice(bytes);
-                    }
-                }
+    match ready!(body.poll_data(cx)) {
+        Some(Ok(data)) => {
+            if !data.is_empty() {
+                frame(&data);
+                // The upload's window is the bound; a stream that has ended has none.
+                let _ = body.flow_control().release_capacity(data.len());
             }
-            Poll::Ready(Ok(body.is_end_stream()))
+            return Poll::Ready(Ok(body.is_end_stream()));
         }
+        Some(Err(_)) => return Poll::Ready(Err(BodyFailure::Gone)),
+        None => {}
     }
+    match ready!(body.poll_trailers(cx)) {
+        Ok(Some(fields)) => push_trailers(trailers, &fields),
+        Ok(None) => {}
+        Err(_) => return Poll::Ready(Err(BodyFailure::Gone)),
+    }
+    Poll::Ready(Ok(true))
 }
 
 /// Decodes as much as there is: how many bytes were used, and whether the body has ended.

@@ -1,61 +1,87 @@
-//! The backends' side: idle connections of one worker, and the HTTP/1 client.
+//! The backends' side: one attempt at one backend, over a connection that is reused or opened for it.
+//!
+//! Reads and writes happen in the request's own future; for HTTP/1 nothing is spawned, boxed or locked.
 
+mod failure;
 pub(crate) mod http1;
+pub(crate) mod http2;
+mod idle;
+mod response;
+mod upload;
 
-use std::{cell::RefCell, net::SocketAddr};
+use std::{
+    rc::Rc,
+    task::{Context, Poll},
+    time::Duration,
+};
 
-use crate::stream::Stream;
+use weir_snapshot::config::Protocol;
 
-/// The most unused connections that a worker keeps to one backend.
-const KEEP: usize = 512;
+pub(crate) use self::{
+    failure::Failure,
+    idle::Connections,
+    response::{Progress, Response, ResponseBody},
+    upload::Upload,
+};
+use crate::{
+    backend::{InFlight, Member, PoolState},
+    http::ResponseHead,
+    stream::Stream,
+    timer::Timer,
+    worker::Worker,
+};
 
-/// One worker's unused connections to one backend. The last one used is taken first, so that a quiet backend's
-/// connections grow old and are closed.
-#[derive(Default)]
-pub(crate) struct Idle {
-    connections: RefCell<Vec<Connection>>,
+/// The most interim answers (1xx) to one request.
+const MAX_INTERIM: u32 = 100;
+
+/// What one attempt needs besides the request.
+pub(crate) struct Attempt<'a> {
+    pub(crate) worker: &'a Rc<Worker>,
+    pub(crate) timer: &'a Timer,
+    pub(crate) pool: &'a PoolState,
+    pub(crate) member: &'a Member,
+    /// This worker's connections to the backend.
+    pub(crate) connections: &'a Rc<Connections>,
+    pub(crate) is_head: bool,
+    /// The request offers an upgrade; only then may the answer be 101.
+    pub(crate) offers_upgrade: bool,
 }
 
-/// A connection to a backend that carries no request.
-pub(crate) struct Connection {
-    pub(crate) stream: Stream,
-    pub(crate) address: SocketAddr,
-    /// When it was last used, in the worker's milliseconds.
-    since: u64,
+/// Looks after the client while its answer is awaited: why to give up, if there is a reason.
+pub(crate) trait Watch {
+    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Failure>;
+    /// Gets each 1xx answer (RFC 9110, 15.2).
+    fn interim(&mut self, head: &ResponseHead);
 }
 
-impl Idle {
-    /// An open connection to one of `addresses`, if there is one. Broken ones are thrown away on the way.
-    pub(crate) fn take(&self, is_current: impl Fn(SocketAddr) -> bool) -> Option<Connection> {
-        let mut connections = self.connections.borrow_mut();
-        while let Some(connection) = connections.pop() {
-            if connection.stream.is_quiet() && is_current(connection.address) {
-                return Some(connection);
-            }
+impl Attempt<'_> {
+    /// Sends the request and waits for the head of its answer; `write_head` writes the request's head as HTTP/1.1.
+    ///
+    /// # Errors
+    /// There was no answer, or none that can be passed on.
+    pub(crate) async fn run(
+        self,
+        in_flight: InFlight,
+        upload: &mut Upload,
+        write_head: impl Fn(&mut Vec<u8>),
+        watch: impl Watch,
+    ) -> Result<Box<Response>, Failure> {
+        match self.pool.protocol {
+            Protocol::Http1 => http1::send(self, in_flight, upload, write_head, watch).await,
+            // Kept out of the future of every HTTP/1 request.
+            Protocol::Http2 => Box::pin(http2::send(self, in_flight, upload, write_head, watch)).await,
         }
-        None
     }
 
-    /// Keeps a connection whose last answer was complete.
-    pub(crate) fn put(&self, stream: Stream, address: SocketAddr, now: u64) {
-        let mut connections = self.connections.borrow_mut();
-        if connections.len() < KEEP {
-            connections.push(Connection { stream, address, since: now });
-        }
+    async fn connect(&self, watch: &mut impl Watch) -> Result<(Stream, std::net::SocketAddr), Failure> {
+        let name = || Failure::Connect(std::io::Error::other("its name has no address"));
+        let address = self.member.state.address().ok_or_else(name)?;
+        let within = self.pool.timeouts.connect;
+        let stream = Stream::connect(address, self.timer, within, |cx| watch.poll(cx)).await?;
+        Ok((stream, address))
     }
 
-    /// Closes those unused since before `oldest`.
-    pub(crate) fn close_older_than(&self, oldest: u64) {
-        // In the order of use: the oldest stand first.
-        let mut connections = self.connections.borrow_mut();
-        let old = connections.iter().take_while(|connection| connection.since < oldest).count();
-        connections.drain(..old);
-    }
-}
-
-impl Connection {
-    /// A connection that was just opened.
-    pub(crate) fn new(stream: Stream, address: SocketAddr) -> Self {
-        Self { stream, address, since: 0 }
+    fn response_timeout(&self) -> Duration {
+        self.pool.timeouts.response
     }
 }

@@ -1,0 +1,190 @@
+//! Between HTTP/2's header maps and HTTP/1's bytes.
+//!
+//! HTTP/2 messages pass through the text form of HTTP/1.1 and its strict parsers, both ways: what HTTP/1 refuses does
+//! not come in by another door, and what belongs to one hop is left out in one place.
+
+use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Uri, header};
+
+use super::{Field, Known, ResponseHead, chunked::is_trailer, fields::push, push_number};
+
+/// Appends an HTTP/2 request as an HTTP/1.1 head. Fields of one connection do not exist in HTTP/2 (RFC 9113, 8.2.2);
+/// h2 has refused them. A cookie in pieces is put together again (8.2.3). An extended CONNECT for a WebSocket
+/// (RFC 8441) becomes the GET that HTTP/1.1 knows (RFC 6455, 4.1).
+pub(crate) fn write_request_head(
+    out: &mut Vec<u8>,
+    parts: &http::request::Parts,
+    ended: bool,
+    websocket: bool,
+) {
+    let method = if websocket { "GET" } else { parts.method.as_str() };
+    out.extend_from_slice(method.as_bytes());
+    out.push(b' ');
+    let authority = parts.uri.authority();
+    match authority {
+        Some(authority) if parts.method == Method::CONNECT && !websocket => {
+            out.extend_from_slice(authority.as_str().as_bytes());
+        }
+        _ => {
+            let target = parts.uri.path_and_query().map_or("/", |target| target.as_str());
+            out.extend_from_slice(if target.is_empty() { b"/" } else { target.as_bytes() });
+        }
+    }
+    out.extend_from_slice(b" HTTP/1.1\r\n");
+    if let Some(authority) = authority {
+        push(out, b"Host", authority.as_str().as_bytes());
+    }
+    let mut cookies = 0;
+    for (name, value) in &parts.headers {
+        match *name {
+            header::COOKIE => cookies += 1,
+            // Two that disagree are refused by the parser, as two Host fields.
+            header::HOST
+                if authority.is_some_and(|authority| authority.as_str().as_bytes() == value.as_bytes()) => {}
+            header::CONTENT_LENGTH if websocket => {}
+            _ => push(out, name.as_str().as_bytes(), value.as_bytes()),
+        }
+    }
+    if cookies > 0 {
+        out.extend_from_slice(b"Cookie: ");
+        for (i, value) in parts.headers.get_all(header::COOKIE).iter().enumerate() {
+            if i > 0 {
+                out.extend_from_slice(b"; ");
+            }
+            out.extend_from_slice(value.as_bytes());
+        }
+        out.extend_from_slice(b"\r\n");
+    }
+    if websocket {
+        // The key is this proxy's own, as it is the one who asks in HTTP/1.1.
+        let key = data_encoding::BASE64.encode(&fastrand::u128(..).to_be_bytes());
+        push(out, b"Sec-WebSocket-Key", key.as_bytes());
+        out.extend_from_slice(b"Connection: Upgrade\r\nUpgrade: websocket\r\n");
+    } else if !ended && !parts.headers.contains_key(header::CONTENT_LENGTH) {
+        push(out, b"Transfer-Encoding", b"chunked");
+    }
+    out.extend_from_slice(b"\r\n");
+}
+
+/// The request that [`write_request`](super::write_request) wrote, as HTTP/2 says it. With `connects` an offer of a
+/// WebSocket becomes an extended CONNECT, and the client's key is given back; any other offer of an upgrade is not
+/// made, which HTTP allows (RFC 9110, 7.8). `None`: it cannot be said in HTTP/2.
+pub(crate) fn request_from(head: &[u8], connects: bool) -> Option<(Request<()>, Option<Vec<u8>>)> {
+    let mut table = [const { std::mem::MaybeUninit::uninit() }; super::MAX_FIELDS];
+    let mut parsed = httparse::Request::new(&mut []);
+    if !parsed.parse_with_uninit_headers(head, &mut table).ok()?.is_complete() {
+        return None;
+    }
+    let mut fields = HeaderMap::with_capacity(parsed.headers.len());
+    let (mut host, mut websocket, mut key) = (None, false, None);
+    for field in parsed.headers.iter() {
+        let name = HeaderName::from_bytes(field.name.as_bytes()).ok()?;
+        match name {
+            header::HOST => host = Some(field.value),
+            header::UPGRADE => websocket |= field.value.eq_ignore_ascii_case(b"websocket"),
+            header::SEC_WEBSOCKET_KEY => key = Some(field.value.to_vec()),
+            header::CONNECTION | header::TRANSFER_ENCODING => {}
+            _ => {
+                fields.append(name, HeaderValue::from_bytes(field.value).ok()?);
+            }
+        }
+    }
+    let key = key.filter(|_| connects && websocket);
+    let mut uri = Uri::builder().scheme("http").authority(host?);
+    uri = uri.path_and_query(match parsed.path? {
+        // RFC 9113, 8.3.1: the asterisk is a path of its own.
+        "*" => "*",
+        path => path,
+    });
+    let mut request = Request::new(());
+    *request.uri_mut() = uri.build().ok()?;
+    *request.version_mut() = http::Version::HTTP_2;
+    *request.method_mut() = if key.is_some() {
+        request.extensions_mut().insert(h2::ext::Protocol::from_static("websocket"));
+        Method::CONNECT
+    } else {
+        Method::from_bytes(parsed.method?.as_bytes()).ok()?
+    };
+    *request.headers_mut() = fields;
+    Some((request, key))
+}
+
+/// Appends an HTTP/2 answer's head as HTTP/1.1; with `accept`, as the agreement to a WebSocket.
+pub(crate) fn write_response_head(out: &mut Vec<u8>, parts: &http::response::Parts, accept: Option<&str>) {
+    let status = if accept.is_some() { http::StatusCode::SWITCHING_PROTOCOLS } else { parts.status };
+    out.extend_from_slice(b"HTTP/1.1 ");
+    push_number(out, u64::from(status.as_u16()));
+    out.push(b' ');
+    out.extend_from_slice(status.canonical_reason().unwrap_or_default().as_bytes());
+    out.extend_from_slice(b"\r\n");
+    for (name, value) in &parts.headers {
+        push(out, name.as_str().as_bytes(), value.as_bytes());
+    }
+    if let Some(accept) = accept {
+        out.extend_from_slice(b"Connection: Upgrade\r\nUpgrade: websocket\r\n");
+        push(out, b"Sec-WebSocket-Accept", accept.as_bytes());
+    }
+    out.extend_from_slice(b"\r\n");
+}
+
+/// What a server says to a client's key (RFC 6455, 4.2.2).
+pub(crate) fn websocket_accept(key: &[u8]) -> String {
+    use sha1::Digest as _;
+    let mut hash = sha1::Sha1::new();
+    hash.update(key);
+    hash.update(b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11");
+    data_encoding::BASE64.encode(&hash.finalize())
+}
+
+/// An answer's fields as HTTP/2 sends them, without those of one hop.
+pub(crate) fn response_fields(head: &ResponseHead, date: &str, switched: bool) -> HeaderMap {
+    let mut fields = HeaderMap::with_capacity(head.fields.len() + 3);
+    let passes = |field: &&Field| {
+        !field.hop && !(switched && head.name(field).eq_ignore_ascii_case(b"sec-websocket-accept"))
+    };
+    for field in head.fields.iter().filter(passes) {
+        if field.known == Known::Upgrade {
+            continue;
+        }
+        let name = HeaderName::from_bytes(head.name(field));
+        if let (Ok(name), Ok(value)) = (name, HeaderValue::from_bytes(head.value(field))) {
+            fields.append(name, value);
+        }
+    }
+    if head.status >= 200 {
+        if let Some(length) = head.content_length {
+            fields.insert(header::CONTENT_LENGTH, length.into());
+        }
+        if !head.date
+            && let Ok(date) = HeaderValue::from_str(date)
+        {
+            fields.insert(header::DATE, date);
+        }
+    }
+    fields.append(header::VIA, HeaderValue::from_static("1.1 weir"));
+    fields
+}
+
+/// Trailer lines as a map.
+pub(crate) fn read_trailers(lines: &[u8]) -> HeaderMap {
+    let mut trailers = HeaderMap::new();
+    for line in lines.split(|byte| *byte == b'\n') {
+        let Some(colon) = line.iter().position(|byte| *byte == b':') else {
+            continue;
+        };
+        let name = HeaderName::from_bytes(&line[..colon]);
+        let value = HeaderValue::from_bytes(line[colon + 1..].trim_ascii());
+        if let (Ok(name), Ok(value)) = (name, value) {
+            trailers.append(name, value);
+        }
+    }
+    trailers
+}
+
+/// Appends trailers as lines, without those that a trailer must not carry (RFC 9110, 6.5.1).
+pub(crate) fn push_trailers(lines: &mut Vec<u8>, trailers: &HeaderMap) {
+    for (name, value) in trailers {
+        if is_trailer(name.as_str().as_bytes()) {
+            push(lines, name.as_str().as_bytes(), value.as_bytes());
+        }
+    }
+}

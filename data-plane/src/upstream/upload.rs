@@ -1,0 +1,218 @@
+//! A request on its way up: its head, and its body as it comes, in a window that a slow backend keeps full.
+
+use std::{
+    task::{Context, Poll},
+    time::Duration,
+};
+
+use bytes::Bytes;
+use h2::SendStream;
+
+use super::Failure;
+use crate::{
+    http::{BodyFraming, push_chunk_head, push_last_chunk, read_trailers},
+    listener::{BodyFailure, RequestBody},
+    stream::Stream,
+    timer::Timer,
+};
+
+/// Bytes of a request that are held at once.
+const WINDOW: usize = 64 << 10;
+
+/// A request on its way up.
+pub(crate) struct Upload {
+    body: RequestBody,
+    chunked: bool,
+    out: Vec<u8>,
+    sent: usize,
+    /// The body has been read to its end.
+    complete: bool,
+    /// The end has been said to an HTTP/2 backend.
+    closed: bool,
+    /// Body bytes taken from the client.
+    pub(crate) bytes: u64,
+    /// More of them are refused.
+    max_body: u64,
+    /// Something of the body was taken, so that it cannot be sent again.
+    pub(crate) begun: bool,
+    failed: Option<BodyFailure>,
+    /// How long the client may pause within its body; zero: as long as it likes.
+    stall: Duration,
+}
+
+impl Upload {
+    pub(crate) fn new(body: RequestBody, framing: BodyFraming, max_body: u64, stall: Duration) -> Self {
+        Self {
+            complete: matches!(body, RequestBody::Empty),
+            body,
+            chunked: framing == BodyFraming::Chunked,
+            out: Vec::new(),
+            sent: 0,
+            closed: false,
+            bytes: 0,
+            max_body,
+            begun: false,
+            failed: None,
+            stall,
+        }
+    }
+
+    /// What is left of the request goes with its answer.
+    pub(crate) fn take(&mut self) -> Self {
+        let bytes = self.bytes;
+        let mut none = Self::new(RequestBody::Empty, BodyFraming::None, 0, Duration::ZERO);
+        none.bytes = bytes;
+        std::mem::replace(self, none)
+    }
+
+    /// Begins an attempt: the head is written by `write`. Only while nothing of the body was taken.
+    pub(super) fn start(&mut self, write: impl FnOnce(&mut Vec<u8>)) {
+        self.out.clear();
+        self.sent = 0;
+        write(&mut self.out);
+    }
+
+    /// Nothing of a body will follow.
+    pub(super) fn is_complete(&self) -> bool {
+        self.complete
+    }
+
+    /// Everything has left.
+    pub(super) fn is_done(&self) -> bool {
+        self.complete && self.sent == self.out.len()
+    }
+
+    /// Nothing more goes up: the backend takes no more, or the client sends no more.
+    pub(super) fn give_up(&mut self) {
+        self.complete = true;
+        self.closed = true;
+        self.sent = self.out.len();
+    }
+
+    /// Takes up the stream's own pace: how long it may stand still.
+    pub(super) fn arm(&self, timer: &Timer) {
+        timer.arm(self.stall);
+    }
+
+    /// Draws from the client as long as the window has room.
+    fn fill(&mut self, cx: &mut Context<'_>, timer: Option<&Timer>, http1: bool) -> Result<(), Failure> {
+        // A full window that has left makes room: otherwise nobody would wait for the client's next bytes.
+        if self.sent == self.out.len() {
+            self.out.clear();
+            self.sent = 0;
+        }
+        while !self.complete && self.out.len() < WINDOW && self.failed.is_none() {
+            let (out, chunked, bytes) = (&mut self.out, http1 && self.chunked, &mut self.bytes);
+            let frame = |data: &[u8]| {
+                *bytes += data.len() as u64;
+                if chunked {
+                    push_chunk_head(out, data.len());
+                    out.extend_from_slice(data);
+                    out.extend_from_slice(b"\r\n");
+                } else {
+                    out.extend_from_slice(data);
+                }
+            };
+            match self.body.poll_into(cx, frame) {
+                Poll::Ready(Ok(complete)) => {
+                    self.begun = true;
+                    self.complete = complete;
+                    if let Some(timer) = timer {
+                        timer.arm(self.stall);
+                    }
+                    if self.bytes > self.max_body {
+                        // What is too long is never ended as if it were whole.
+                        self.complete = false;
+                        self.failed = Some(BodyFailure::TooLarge);
+                    } else if complete && chunked {
+                        push_last_chunk(&mut self.out, self.body.trailers());
+                    }
+                }
+                Poll::Ready(Err(failure)) => self.failed = Some(failure),
+                Poll::Pending => break,
+            }
+        }
+        match self.failed.take() {
+            Some(failure) => Err(Failure::RequestBody(failure)),
+            None => Ok(()),
+        }
+    }
+
+    /// Moves what it can to an HTTP/1 backend; ready when everything has left.
+    pub(super) fn poll_http1(
+        &mut self,
+        cx: &mut Context<'_>,
+        stream: &Stream,
+        timer: Option<&Timer>,
+    ) -> Poll<Result<(), Failure>> {
+        loop {
+            // A body that is there already leaves in one write with its head.
+            if !self.complete {
+                self.fill(cx, timer, true)?;
+            }
+            if self.sent == self.out.len() {
+                return if self.complete { Poll::Ready(Ok(())) } else { Poll::Pending };
+            }
+            match stream.poll_write(cx, &self.out[self.sent..]) {
+                Poll::Ready(Ok(n)) => {
+                    self.sent += n;
+                    if let Some(timer) = timer {
+                        timer.arm(self.stall);
+                    }
+                    if self.is_done() {
+                        return Poll::Ready(Ok(()));
+                    }
+                }
+                Poll::Ready(Err(_)) => return Poll::Ready(Err(Failure::Broken { reused: false })),
+                Poll::Pending => return Poll::Pending,
+            }
+        }
+    }
+
+    /// Moves what it can to an HTTP/2 backend, as its window allows; ready when the end has been said.
+    pub(super) fn poll_http2(
+        &mut self,
+        cx: &mut Context<'_>,
+        stream: &mut SendStream<Bytes>,
+        timer: Option<&Timer>,
+    ) -> Poll<Result<(), Failure>> {
+        let broken = |_| Failure::Broken { reused: false };
+        loop {
+            if self.closed {
+                return Poll::Ready(Ok(()));
+            }
+            self.fill(cx, timer, false)?;
+            let left = self.out.len() - self.sent;
+            if left == 0 {
+                if !self.complete {
+                    return Poll::Pending;
+                }
+                self.closed = true;
+                let trailers = read_trailers(self.body.trailers());
+                if trailers.is_empty() {
+                    stream.send_data(Bytes::new(), true).map_err(broken)?;
+                } else {
+                    stream.send_trailers(trailers).map_err(broken)?;
+                }
+                return Poll::Ready(Ok(()));
+            }
+            stream.reserve_capacity(left);
+            let room = stream.capacity().min(left);
+            if room == 0 {
+                match stream.poll_capacity(cx) {
+                    Poll::Ready(Some(Ok(_))) => continue,
+                    Poll::Ready(_) => return Poll::Ready(Err(Failure::Broken { reused: false })),
+                    Poll::Pending => return Poll::Pending,
+                }
+            }
+            let piece = Bytes::copy_from_slice(&self.out[self.sent..self.sent + room]);
+            self.sent += room;
+            let last = self.is_done() && self.body.trailers().is_empty();
+            self.closed = last;
+            stream.send_data(piece, last).map_err(broken)?;
+            if let Some(timer) = timer {
+                timer.arm(self.stall);
+            }
+        }
+    }
+}
