@@ -138,13 +138,13 @@ pub(crate) fn websocket_accept(key: &[u8]) -> String {
 /// An answer's fields as HTTP/2 sends them, without those of one hop.
 pub(crate) fn response_fields(head: &ResponseHead, date: &str, switched: bool) -> HeaderMap {
     let mut fields = HeaderMap::with_capacity(head.fields.len() + 3);
-    let passes = |field: &&Field| {
-        !field.hop && !(switched && head.name(field).eq_ignore_ascii_case(b"sec-websocket-accept"))
+    let belongs_to_hop = |field: &Field| {
+        // The agreement to switch is said by the status there.
+        field.hop
+            || field.known == Known::Upgrade
+            || switched && head.name(field).eq_ignore_ascii_case(b"sec-websocket-accept")
     };
-    for field in head.fields.iter().filter(passes) {
-        if field.known == Known::Upgrade {
-            continue;
-        }
+    for field in head.fields.iter().filter(|field| !belongs_to_hop(field)) {
         let name = HeaderName::from_bytes(head.name(field));
         if let (Ok(name), Ok(value)) = (name, HeaderValue::from_bytes(head.value(field))) {
             fields.append(name, value);
