@@ -3,11 +3,9 @@
 use std::{fs, net::SocketAddr, path::Path};
 
 use crate::{
-    OTHER_CORE,
-    process::{Process, free_addresses},
+    process::{Process, free_addresses, on},
+    workload::{LARGE, UPLOAD},
 };
-
-const LARGE_ANSWER: usize = 100 * 1024;
 
 /// Two running backends.
 #[derive(Debug)]
@@ -18,20 +16,22 @@ pub struct Backends {
 }
 
 impl Backends {
-    /// Starts them.
+    /// Starts them on some cores.
     ///
     /// # Errors
     /// nginx is missing or does not come up.
-    pub fn start(folder: &Path) -> anyhow::Result<Self> {
+    pub fn start(folder: &Path, cores: &str) -> anyhow::Result<Self> {
         let addresses = free_addresses::<2>()?;
         let mut processes = Vec::new();
         for (name, address) in ["backend-1", "backend-2"].into_iter().zip(addresses) {
             let own = folder.join(name);
             fs::create_dir_all(&own)?;
-            fs::write(own.join("large"), "x".repeat(LARGE_ANSWER))?;
+            fs::write(own.join("large"), "x".repeat(LARGE))?;
+            fs::write(own.join("upload"), "")?;
             fs::write(own.join("nginx.conf"), configuration(&own, address))?;
-            let arguments = ["-p", &own.to_string_lossy(), "-c", "nginx.conf", "-e", "error.log"];
-            let mut process = Process::start(&own, "nginx", OTHER_CORE, Path::new("nginx"), &arguments)?;
+            let mut command = on(cores, Path::new("nginx"));
+            command.arg("-p").arg(&own).args(["-c", "nginx.conf", "-e", "error.log"]);
+            let mut process = Process::start(&own, "nginx", command)?;
             process.wait_for_port(address)?;
             processes.push(process);
         }
@@ -39,6 +39,8 @@ impl Backends {
     }
 }
 
+/// An upload is read to its end before it is answered: `return` alone would answer while it is on its way, and what a
+/// proxy does then is another question. `mirror` is what makes nginx read it, and static files refuse POST.
 fn configuration(own: &Path, address: SocketAddr) -> String {
     let own = own.display();
     format!(
@@ -46,10 +48,11 @@ fn configuration(own: &Path, address: SocketAddr) -> String {
 user root;
 worker_processes 1;
 pid nginx.pid;
-events {{ worker_connections 4096; }}
+events {{ worker_connections 16384; }}
 http {{
     access_log off;
     client_body_temp_path body; proxy_temp_path proxy; fastcgi_temp_path fastcgi; uwsgi_temp_path uwsgi; scgi_temp_path scgi;
+    client_body_buffer_size {UPLOAD};
     sendfile on; tcp_nopush on;
     open_file_cache max=10 inactive=1h;
     keepalive_requests 100000000;
@@ -58,6 +61,9 @@ http {{
         listen {address};
         location = /small {{ default_type text/plain; return 200 \"one small answer of a backend\\n\"; }}
         location = /large {{ root {own}; }}
+        location = /upload {{ mirror /read; root {own}; error_page 405 =200 @uploaded; }}
+        location = /read {{ internal; return 204; }}
+        location @uploaded {{ default_type text/plain; return 200 \"one small answer of a backend\\n\"; }}
     }}
 }}
 "

@@ -1,4 +1,4 @@
-//! CPU time of a process and all its descendants, from /proc.
+//! CPU time and memory of a process and all its descendants, from /proc.
 
 use std::{fs, time::Duration};
 
@@ -12,27 +12,56 @@ const TICKS_PER_SECOND: u64 = 100;
 /// # Errors
 /// The process is gone, or there is no /proc.
 pub fn cpu_time(pid: u32) -> anyhow::Result<Duration> {
+    let ticks: u64 = family(pid)?.iter().map(|(_, stat)| stat.ticks).sum();
+    Ok(Duration::from_millis(ticks * 1000 / TICKS_PER_SECOND))
+}
+
+/// The memory of a process and its descendants in bytes; pages that they share count once.
+///
+/// # Errors
+/// A process is gone, or belongs to somebody else.
+pub fn memory(pid: u32) -> anyhow::Result<u64> {
+    let each = family(pid)?.into_iter().map(|(pid, _)| {
+        let text = fs::read_to_string(format!("/proc/{pid}/smaps_rollup"))
+            .with_context(|| format!("the memory of process {pid}"))?;
+        proportional_set(&text).with_context(|| format!("/proc/{pid}/smaps_rollup is not as expected"))
+    });
+    each.sum()
+}
+
+/// A process and its descendants.
+///
+/// # Errors
+/// The process is gone, or there is no /proc.
+pub fn processes(pid: u32) -> anyhow::Result<Vec<u32>> {
+    Ok(family(pid)?.into_iter().map(|(pid, _)| pid).collect())
+}
+
+fn family(pid: u32) -> anyhow::Result<Vec<(u32, Stat)>> {
     let root =
         fs::read_to_string(format!("/proc/{pid}/stat")).with_context(|| format!("process {pid} is gone"))?;
     let root = Stat::parse(&root).with_context(|| format!("/proc/{pid}/stat is not as expected"))?;
-    let others: Vec<(u32, Stat)> = fs::read_dir("/proc")?
+    let all: Vec<(u32, Stat)> = fs::read_dir("/proc")?
         .filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok())
         .filter_map(|pid: u32| {
             Some((pid, Stat::parse(&fs::read_to_string(format!("/proc/{pid}/stat")).ok()?)?))
         })
         .collect();
-    let mut ticks = root.ticks;
-    let mut parents = vec![pid];
-    while let Some(parent) = parents.pop() {
-        for (pid, stat) in others.iter().filter(|(_, stat)| stat.parent == parent) {
-            ticks += stat.ticks;
-            parents.push(*pid);
-        }
+    let mut family = vec![(pid, root)];
+    let mut visited = 0;
+    while let Some((parent, _)) = family.get(visited).copied() {
+        family.extend(all.iter().filter(|(_, stat)| stat.parent == parent));
+        visited += 1;
     }
-    Ok(Duration::from_millis(ticks * 1000 / TICKS_PER_SECOND))
+    Ok(family)
 }
 
-#[derive(Debug, PartialEq, Eq)]
+fn proportional_set(text: &str) -> Option<u64> {
+    let kilobytes = text.lines().find_map(|line| line.strip_prefix("Pss:"))?.trim().strip_suffix(" kB")?;
+    Some(kilobytes.parse::<u64>().ok()? * 1024)
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct Stat {
     parent: u32,
     ticks: u64,
@@ -71,9 +100,19 @@ mod tests {
     }
 
     #[test]
-    fn this_process_has_a_cpu_time() {
+    fn this_process_has_a_cpu_time_and_memory() {
         assert!(cpu_time(std::process::id()).is_ok());
         assert!(cpu_time(u32::MAX).is_err());
+        assert!(memory(std::process::id()).unwrap() > 0);
+    }
+
+    #[test]
+    fn memory_is_the_proportional_set() {
+        assert_eq!(
+            proportional_set("a-b ---p [rollup]\nRss:   9 kB\nPss:     12 kB\nPss_Dirty: 3 kB\n"),
+            Some(12_288)
+        );
+        assert_eq!(proportional_set(""), None);
     }
 
     #[test]

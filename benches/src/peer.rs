@@ -1,8 +1,8 @@
-//! The proxies under test: each with one worker, kept upstream connections, round robin over the same two backends,
-//! the usual forwarded headers, and no access log.
+//! The proxies under test: each with the same workers, kept upstream connections, round robin over the same two
+//! backends, the usual forwarded headers, and no access log.
 
 use std::{
-    fs,
+    env, fs,
     net::SocketAddr,
     path::{Path, PathBuf},
     process::Command,
@@ -11,20 +11,45 @@ use std::{
 use anyhow::Context as _;
 
 use crate::{
-    OTHER_CORE, PROXY_CORE, load,
-    process::{Process, free_addresses},
-    workload,
+    certificate::Certificate,
+    process::{Process, free_addresses, on},
+    weir,
+    workload::Workload,
+    wrk,
 };
 
 /// A proxy that can be measured.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, clap::ValueEnum)]
 pub enum Peer {
-    /// This project: a control plane and a data-plane node with one worker.
+    /// This project: a control plane and a data-plane node.
     Weir,
-    /// nginx with one worker process.
+    /// nginx, a process a worker.
     Nginx,
-    /// HAProxy with one thread.
+    /// HAProxy, a thread a worker.
     Haproxy,
+    /// Envoy, a thread a worker beside its main thread.
+    Envoy,
+    /// Caddy, whose runtime gets as many cores as there are workers.
+    Caddy,
+    /// Cloudflare's library, in a program of a few lines: `benches/pingora`.
+    Pingora,
+}
+
+/// How a proxy is to be started.
+#[derive(Debug, Clone, Copy)]
+pub struct Plan<'a> {
+    /// Where it writes.
+    pub folder: &'a Path,
+    /// Where Weir's programs are.
+    pub programs: &'a Path,
+    /// Where it forwards to.
+    pub backends: [SocketAddr; 2],
+    /// How many workers.
+    pub workers: u16,
+    /// Where it may run.
+    pub cores: &'a str,
+    /// What it shows.
+    pub certificate: &'a Certificate,
 }
 
 /// A proxy that runs.
@@ -33,15 +58,28 @@ pub struct Running {
     /// Which one.
     pub peer: Peer,
     /// Where it takes traffic.
-    pub address: SocketAddr,
-    /// The processes whose CPU time counts are this one and its descendants.
+    pub listeners: Listeners,
+    /// The processes whose CPU time and memory count are this one and its descendants.
     pub pid: u32,
-    processes: Vec<Process>,
+    /// The last one is the proxy.
+    pub(crate) processes: Vec<Process>,
+}
+
+/// Where a proxy takes traffic.
+#[derive(Debug, Clone, Copy)]
+pub struct Listeners {
+    /// HTTP/1.1 in clear text.
+    pub http: SocketAddr,
+    /// HTTP/2 in clear text.
+    pub http2: SocketAddr,
+    /// HTTP/1.1 over TLS.
+    pub https: SocketAddr,
 }
 
 impl Peer {
     /// Every peer, in the order of the report.
-    pub const ALL: [Peer; 3] = [Peer::Weir, Peer::Nginx, Peer::Haproxy];
+    pub const ALL: [Peer; 6] =
+        [Self::Weir, Self::Nginx, Self::Haproxy, Self::Envoy, Self::Caddy, Self::Pingora];
 
     /// Its name in the reports.
     #[must_use]
@@ -50,6 +88,19 @@ impl Peer {
             Self::Weir => "weir",
             Self::Nginx => "nginx",
             Self::Haproxy => "haproxy",
+            Self::Envoy => "envoy",
+            Self::Caddy => "caddy",
+            Self::Pingora => "pingora",
+        }
+    }
+
+    /// The program: `WEIR_BENCH_NGINX` and so on, or the one in the path.
+    fn program(self, programs: &Path) -> PathBuf {
+        let variable = format!("WEIR_BENCH_{}", self.name().to_uppercase());
+        match self {
+            Self::Weir => programs.join("data-plane"),
+            Self::Pingora => pingora_folder().join("target/release/pingora-peer"),
+            _ => env::var_os(variable).map_or_else(|| self.name().into(), PathBuf::from),
         }
     }
 
@@ -58,146 +109,171 @@ impl Peer {
     /// # Errors
     /// It is missing.
     pub fn version(self, programs: &Path) -> anyhow::Result<String> {
-        let (program, flag) = match self {
-            Self::Weir => (programs.join("data-plane"), "--version"),
-            Self::Nginx => (PathBuf::from("nginx"), "-v"),
-            Self::Haproxy => (PathBuf::from("haproxy"), "-v"),
+        let program = self.program(programs);
+        let flag = match self {
+            Self::Nginx | Self::Haproxy => "-v",
+            Self::Caddy => "version",
+            Self::Weir | Self::Envoy | Self::Pingora => "--version",
         };
         let output = Command::new(&program)
             .arg(flag)
             .output()
             .with_context(|| format!("cannot run {}; is it installed?", program.display()))?;
         let text = [output.stdout, output.stderr].concat();
-        let text = String::from_utf8_lossy(&text);
-        Ok(text.split_whitespace().find_map(version_number).unwrap_or("unknown").to_owned())
+        Ok(version_number(&String::from_utf8_lossy(&text)).unwrap_or("unknown").to_owned())
     }
 
-    /// Starts it on the proxy's core, and waits until it forwards.
+    /// Starts it, and waits until it forwards.
     ///
     /// # Errors
     /// A program is missing, or does not come up.
-    pub fn start(
-        self,
-        folder: &Path,
-        programs: &Path,
-        backends: &[SocketAddr; 2],
-    ) -> anyhow::Result<Running> {
-        let own = folder.join(self.name());
+    pub fn start(self, plan: Plan<'_>) -> anyhow::Result<Running> {
+        let own = plan.folder.join(format!("{}-{}", self.name(), plan.workers));
         fs::create_dir_all(&own)?;
         let mut running = match self {
-            Self::Weir => weir(&own, programs, backends),
-            Self::Nginx => nginx(&own, backends),
-            Self::Haproxy => haproxy(&own, backends),
+            Self::Weir => weir::start(&own, plan, &weir::configuration(&plan.backends)),
+            _ => self.start_peer(&own, plan),
         }?;
-        let (address, path) = (running.address, workload::SMALL_GET.path);
+        let address = running.listeners.http;
         if let Some(proxy) = running.processes.last_mut() {
             proxy.wait_until("it forwards", || {
-                load::status_of(address, path).is_ok_and(|status| status == 200)
+                wrk::status_of(address, Workload::SmallGet.path()).is_ok_and(|status| status == 200)
             })?;
         }
         Ok(running)
     }
+
+    fn start_peer(self, own: &Path, plan: Plan<'_>) -> anyhow::Result<Running> {
+        let [http, http2, https] = free_addresses::<3>()?;
+        let listeners = Listeners { http, http2, https };
+        let mut command = on(plan.cores, &self.program(plan.programs));
+        let workers = plan.workers.to_string();
+        let configure =
+            |name: &str, template: &str| fs::write(own.join(name), fill(template, plan, listeners));
+        match self {
+            Self::Nginx => {
+                configure("nginx.conf", include_str!("peer/nginx.conf"))?;
+                command.arg("-p").arg(own).args(["-c", "nginx.conf", "-e", "error.log"]);
+            }
+            Self::Haproxy => {
+                configure("haproxy.cfg", include_str!("peer/haproxy.cfg"))?;
+                command.args(["-db", "-f", "haproxy.cfg"]);
+            }
+            Self::Envoy => {
+                configure("envoy.yaml", include_str!("peer/envoy.yaml"))?;
+                command.args(["-c", "envoy.yaml", "--concurrency", &workers, "-l", "off"]);
+                command.args(["--use-dynamic-base-id", "--disable-hot-restart"]);
+            }
+            Self::Caddy => {
+                configure("Caddyfile", include_str!("peer/Caddyfile"))?;
+                command.args(["run", "--adapter", "caddyfile", "--config", "Caddyfile"]);
+                command.env("GOMAXPROCS", &workers);
+                command.env("HOME", own).env("XDG_DATA_HOME", own).env("XDG_CONFIG_HOME", own);
+            }
+            Self::Pingora | Self::Weir => {
+                let listeners = [http, http2, https].map(|address| address.to_string());
+                command.arg(&workers).args(listeners);
+                command.arg(&plan.certificate.certificate).arg(&plan.certificate.key);
+                command.args(plan.backends.map(|address| address.to_string()));
+            }
+        }
+        let process = Process::start(own, self.name(), command)?;
+        Ok(Running { peer: self, listeners, pid: process.pid(), processes: vec![process] })
+    }
 }
 
-fn version_number(word: &str) -> Option<&str> {
-    let word = word.rsplit('/').next()?;
-    word.starts_with(|first: char| first.is_ascii_digit()).then_some(word)
+fn fill(template: &str, plan: Plan<'_>, listeners: Listeners) -> String {
+    let [first, second] = plan.backends;
+    let mut text = template.replace("@workers@", &plan.workers.to_string());
+    for (name, address) in [
+        ("http", listeners.http),
+        ("http2", listeners.http2),
+        ("https", listeners.https),
+        ("first", first),
+        ("second", second),
+    ] {
+        text = text
+            .replace(&format!("@{name}@"), &address.to_string())
+            .replace(&format!("@{name}_port@"), &address.port().to_string());
+    }
+    for (name, path) in [
+        ("certificate", &plan.certificate.certificate),
+        ("key", &plan.certificate.key),
+        ("both", &plan.certificate.both),
+    ] {
+        text = text.replace(&format!("@{name}@"), &path.to_string_lossy());
+    }
+    text
 }
 
-fn nginx(own: &Path, [first, second]: &[SocketAddr; 2]) -> anyhow::Result<Running> {
-    let [address] = free_addresses::<1>()?;
-    let configuration = format!(
-        "daemon off;
-user root;
-worker_processes 1;
-pid nginx.pid;
-events {{ worker_connections 4096; }}
-http {{
-    access_log off;
-    client_body_temp_path body; proxy_temp_path proxy; fastcgi_temp_path fastcgi; uwsgi_temp_path uwsgi; scgi_temp_path scgi;
-    keepalive_requests 100000000;
-    tcp_nopush on;
-    upstream backends {{
-        server {first}; server {second};
-        keepalive 128; keepalive_requests 100000000; keepalive_timeout 1h;
-    }}
-    server {{
-        listen {address};
-        location / {{
-            proxy_pass http://backends;
-            proxy_http_version 1.1;
-            proxy_set_header Connection \"\";
-            proxy_set_header Host $http_host;
-            proxy_set_header X-Real-IP $remote_addr;
-            proxy_set_header X-Forwarded-For $proxy_add_x_forwarded_for;
-            proxy_set_header X-Forwarded-Proto $scheme;
-            proxy_set_header X-Forwarded-Host $http_host;
-            # Large answers stay in memory: the defaults would write them to temporary files.
-            proxy_buffer_size 16k; proxy_buffers 16 16k; proxy_busy_buffers_size 64k; proxy_max_temp_file_size 0;
-        }}
-    }}
-}}
-"
-    );
-    fs::write(own.join("nginx.conf"), configuration)?;
-    let arguments = ["-p", &own.to_string_lossy(), "-c", "nginx.conf", "-e", "error.log"];
-    let process = Process::start(own, "nginx", PROXY_CORE, Path::new("nginx"), &arguments)?;
-    Ok(Running { peer: Peer::Nginx, address, pid: process.pid(), processes: vec![process] })
+fn pingora_folder() -> &'static Path {
+    Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/pingora"))
 }
 
-fn haproxy(own: &Path, [first, second]: &[SocketAddr; 2]) -> anyhow::Result<Running> {
-    let [address] = free_addresses::<1>()?;
-    let configuration = format!(
-        "global
-    nbthread 1
-    maxconn 400
-defaults
-    mode http
-    timeout connect 1s
-    timeout client 60s
-    timeout server 30s
-    option http-keep-alive
-    http-reuse always
-    option forwardfor
-frontend clients
-    bind {address}
-    http-request set-header x-real-ip %[src]
-    http-request set-header x-forwarded-proto http
-    http-request set-header x-forwarded-host %[req.hdr(host)]
-    default_backend backends
-backend backends
-    balance roundrobin
-    server first {first}
-    server second {second}
-"
-    );
-    fs::write(own.join("haproxy.cfg"), configuration)?;
-    let arguments = ["-db", "-f", "haproxy.cfg"];
-    let process = Process::start(own, "haproxy", PROXY_CORE, Path::new("haproxy"), &arguments)?;
-    Ok(Running { peer: Peer::Haproxy, address, pid: process.pid(), processes: vec![process] })
+/// Builds the program around Pingora, which is no member of the workspace: it brings 200 crates.
+///
+/// # Errors
+/// It does not build.
+pub fn build_pingora() -> anyhow::Result<()> {
+    let cargo = env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
+    let status = Command::new(cargo)
+        .args(["build", "--quiet", "--release", "--locked"])
+        .current_dir(pingora_folder())
+        .status()
+        .context("cannot run cargo")?;
+    anyhow::ensure!(status.success(), "the program around pingora does not build");
+    Ok(())
 }
 
-fn weir(own: &Path, programs: &Path, [first, second]: &[SocketAddr; 2]) -> anyhow::Result<Running> {
-    let [admin, nodes, http, status] = free_addresses::<4>()?;
-    let configuration = format!(
-        "pools:
-  - name: default
-    backends: [{{ url: \"http://{first}\" }}, {{ url: \"http://{second}\" }}]
-routes:
-  - {{ name: default, pool: default }}
-"
-    );
-    fs::write(own.join("weir.yaml"), configuration)?;
-    let (admin, nodes_text) = (admin.to_string(), nodes.to_string());
-    let database = format!("sqlite:{}", own.join("weir.db").display());
-    let arguments =
-        ["--admin", &admin, "--nodes", &nodes_text, "--database", &database, "--config", "weir.yaml"];
-    let program = programs.join("control-plane");
-    let mut control_plane = Process::start(own, "control-plane", OTHER_CORE, &program, &arguments)?;
-    control_plane.wait_for_port(nodes)?;
-    let (control, http_text, status) = (format!("http://{nodes}"), http.to_string(), status.to_string());
-    let arguments =
-        ["--control-plane", &control, "--http", &http_text, "--status", &status, "--workers", "1"];
-    let node = Process::start(own, "data-plane", PROXY_CORE, &programs.join("data-plane"), &arguments)?;
-    Ok(Running { peer: Peer::Weir, address: http, pid: node.pid(), processes: vec![control_plane, node] })
+/// The first word that is a number with dots.
+fn version_number(said: &str) -> Option<&str> {
+    said.split(|c: char| c.is_whitespace() || c == '/')
+        .map(|word| word.trim_start_matches('v'))
+        .find(|word| word.contains('.') && word.starts_with(|first: char| first.is_ascii_digit()))
+        .map(|word| word.split(['-', '+']).next().unwrap_or(word))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_version_is_found_in_what_each_program_says() {
+        for (said, version) in [
+            ("nginx version: nginx/1.22.1\n", "1.22.1"),
+            ("HAProxy version 2.6.12-1+deb12u4 2026/10/17 - https://haproxy.org/\n", "2.6.12"),
+            ("envoy  version: 9e55/1.40.0/Clean/RELEASE/BoringSSL\n", "1.40.0"),
+            ("v2.11.7 h1:yj0Y\n", "2.11.7"),
+            ("data-plane 0.1.0\n", "0.1.0"),
+        ] {
+            assert_eq!(version_number(said), Some(version));
+        }
+        assert_eq!(version_number("no idea"), None);
+    }
+
+    #[test]
+    fn nothing_is_left_to_fill_in() {
+        let folder = tempfile::tempdir().unwrap();
+        let certificate = Certificate::make(folder.path()).unwrap();
+        let address = SocketAddr::from(([127, 0, 0, 1], 4711));
+        let plan = Plan {
+            folder: folder.path(),
+            programs: folder.path(),
+            backends: [address; 2],
+            workers: 1,
+            cores: "0",
+            certificate: &certificate,
+        };
+        let listeners = Listeners { http: address, http2: address, https: address };
+        for template in [
+            include_str!("peer/nginx.conf"),
+            include_str!("peer/haproxy.cfg"),
+            include_str!("peer/envoy.yaml"),
+            include_str!("peer/Caddyfile"),
+        ] {
+            let filled = fill(template, plan, listeners).replace("\"@type\"", "");
+            assert!(!filled.contains('@'), "{filled}");
+            assert!(filled.contains("4711"), "{filled}");
+        }
+    }
 }

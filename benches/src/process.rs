@@ -1,9 +1,9 @@
 //! Child processes that are pinned to a core and never outlive the bench.
 
 use std::{
-    fs::File,
+    fs::{self, File},
     net::{SocketAddr, TcpListener, TcpStream},
-    path::Path,
+    path::{Path, PathBuf},
     process::{Child, Command, Stdio},
     time::{Duration, Instant},
 };
@@ -18,31 +18,31 @@ const STOP_DEADLINE: Duration = Duration::from_secs(10);
 pub struct Process {
     child: Child,
     name: String,
+    log: PathBuf,
+}
+
+/// A program that may run on these cores only.
+#[must_use]
+pub fn on(cores: &str, program: &Path) -> Command {
+    let mut command = Command::new("taskset");
+    command.args(["--cpu-list", cores]).arg(program);
+    command
 }
 
 impl Process {
-    /// Starts a program on one core. What it prints and logs goes to `<name>.out` and `<name>.log` in `folder`.
+    /// Starts a program. What it prints and logs goes to `<name>.out` and `<name>.log` in `folder`, where it runs.
     ///
     /// # Errors
     /// It cannot be started.
-    pub fn start(
-        folder: &Path,
-        name: &str,
-        core: &str,
-        program: &Path,
-        arguments: &[&str],
-    ) -> anyhow::Result<Self> {
-        let child = Command::new("taskset")
-            .args(["--cpu-list", core])
-            .arg(program)
-            .args(arguments)
+    pub fn start(folder: &Path, name: &str, mut command: Command) -> anyhow::Result<Self> {
+        let child = command
             .current_dir(folder)
             .stdin(Stdio::null())
             .stdout(File::create(folder.join(format!("{name}.out")))?)
             .stderr(File::create(folder.join(format!("{name}.log")))?)
             .spawn()
             .with_context(|| format!("cannot start {name} through taskset"))?;
-        Ok(Self { child, name: name.to_owned() })
+        Ok(Self { child, name: name.to_owned(), log: folder.join(format!("{name}.log")) })
     }
 
     /// Its process id; taskset replaces itself by the program.
@@ -59,7 +59,8 @@ impl Process {
         let begun = Instant::now();
         while !holds() {
             if let Some(status) = self.child.try_wait()? {
-                anyhow::bail!("{} ended with {status} before {what}", self.name);
+                let log = fs::read_to_string(&self.log).unwrap_or_default();
+                anyhow::bail!("{} ended with {status} before {what}; it said:\n{log}", self.name);
             }
             anyhow::ensure!(begun.elapsed() < START_DEADLINE, "{}: {what} took too long", self.name);
             std::thread::park_timeout(Duration::from_millis(20));

@@ -1,138 +1,315 @@
-//! The figures as a table for people and as JSON for scripts.
+//! The figures: medians and ratios, as tables for people and as JSON for scripts.
 
-use std::{collections::BTreeMap, fmt::Write as _};
+use std::{
+    collections::BTreeMap,
+    fmt::{self, Write as _},
+};
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
-use crate::{measure::median, peer::Peer, workload::Workload};
+use crate::{
+    Seen,
+    measure::median,
+    peer::Peer,
+    workload::{Figure, Workload},
+};
 
 /// One round of one workload at one proxy.
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Sample {
-    /// Answers that arrived.
-    pub requests: u64,
+    /// What the workload's proxies are compared by.
+    pub figure: f64,
+    /// What else was seen; nothing where there was no load.
+    pub load: Option<Load>,
+}
+
+/// A load as it was seen from both sides.
+#[derive(Debug, Clone, Copy, Serialize, Deserialize)]
+pub struct Load {
+    /// From the client's.
+    #[serde(flatten)]
+    pub seen: Seen,
     /// CPU time of the proxy's processes divided by requests, in microseconds.
     pub cpu_us_per_request: f64,
-    /// Answers per second.
-    pub requests_per_second: f64,
-    /// Half of the answers took less, in milliseconds.
-    pub p50_ms: f64,
-    /// 99 of 100 answers took less, in milliseconds.
-    pub p99_ms: f64,
 }
 
 /// The medians of all rounds of one workload at one proxy.
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Outcome {
     /// The workload's name.
-    pub workload: &'static str,
+    pub workload: String,
     /// The proxy's name.
-    pub peer: &'static str,
-    /// CPU microseconds per request.
-    pub cpu_us_per_request: f64,
-    /// That, divided by the least of all proxies that are not Weir.
-    pub ratio_to_best_peer: f64,
-    /// Answers per second.
-    pub requests_per_second: f64,
-    /// Milliseconds.
-    pub p50_ms: f64,
-    /// Milliseconds.
-    pub p99_ms: f64,
+    pub peer: String,
+    /// What the proxies are compared by.
+    pub compared_by: Figure,
+    /// The median of that figure.
+    pub figure: f64,
+    /// That, divided by the least of all proxies that are not Weir; absent when there is none.
+    pub ratio_to_best_peer: Option<f64>,
+    /// Medians, each for itself; `requests` is the sum.
+    pub load: Option<Load>,
+    /// Calls into the kernel a request, by name, when they were counted.
+    pub syscalls_per_request: Option<BTreeMap<String, f64>>,
     /// What the medians were taken from.
     pub rounds: Vec<Sample>,
 }
 
 /// A whole run.
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Report {
     /// The processor, as the kernel names it.
     pub processor: String,
+    /// How many of them there are.
+    pub cores: usize,
     /// The kernel's release.
     pub kernel: String,
     /// Of each round.
     pub seconds: u32,
+    /// The rate of the workload at half load, in requests a second.
+    pub half_load: Option<f64>,
     /// Each proxy's version.
-    pub versions: BTreeMap<&'static str, String>,
+    pub versions: BTreeMap<String, String>,
     /// By workload, then proxy.
     pub results: Vec<Outcome>,
 }
 
-/// Medians and ratios of one workload's samples.
+/// What was measured of one proxy.
+#[derive(Debug)]
+pub struct Measured {
+    /// Which one.
+    pub peer: Peer,
+    /// All rounds.
+    pub rounds: Vec<Sample>,
+    /// Calls into the kernel a request.
+    pub syscalls: Option<BTreeMap<String, f64>>,
+}
+
+/// Medians and ratios of one workload.
 #[must_use]
-pub fn outcomes(workload: Workload, samples: Vec<(Peer, Vec<Sample>)>) -> Vec<Outcome> {
-    let cpu = |rounds: &[Sample]| median(rounds.iter().map(|sample| sample.cpu_us_per_request));
-    let best_peer = samples
+pub fn outcomes(workload: Workload, measured: Vec<Measured>) -> Vec<Outcome> {
+    let figure = |rounds: &[Sample]| median(rounds.iter().map(|sample| sample.figure));
+    let best = measured
         .iter()
-        .filter(|(peer, _)| *peer != Peer::Weir)
-        .map(|(_, rounds)| cpu(rounds))
-        .fold(f64::INFINITY, f64::min);
-    samples
+        .filter(|one| one.peer != Peer::Weir)
+        .map(|one| figure(&one.rounds))
+        .min_by(f64::total_cmp)
+        .filter(|best| *best > 0.0);
+    measured
         .into_iter()
-        .map(|(peer, rounds)| Outcome {
-            workload: workload.name,
-            peer: peer.name(),
-            cpu_us_per_request: cpu(&rounds),
-            ratio_to_best_peer: cpu(&rounds) / best_peer,
-            requests_per_second: median(rounds.iter().map(|sample| sample.requests_per_second)),
-            p50_ms: median(rounds.iter().map(|sample| sample.p50_ms)),
-            p99_ms: median(rounds.iter().map(|sample| sample.p99_ms)),
-            rounds,
+        .map(|one| Outcome {
+            workload: workload.name().to_owned(),
+            peer: one.peer.name().to_owned(),
+            compared_by: workload.figure(),
+            figure: figure(&one.rounds),
+            ratio_to_best_peer: best.map(|best| figure(&one.rounds) / best),
+            load: medians(&one.rounds),
+            syscalls_per_request: one.syscalls,
+            rounds: one.rounds,
         })
         .collect()
 }
 
-/// The table.
-#[must_use]
-pub fn table(report: &Report) -> String {
-    let mut text = String::new();
-    let versions: Vec<String> =
-        report.versions.iter().map(|(name, version)| format!("{name} {version}")).collect();
-    // Writing to a string cannot fail.
-    let _ = writeln!(text, "{}; {}; Linux {}\n", versions.join(", "), report.processor, report.kernel);
-    let _ = writeln!(
-        text,
-        "| {:<14} | {:<8} | {:>14} | {:>12} | {:>10} | {:>8} | {:>8} |",
-        "workload", "proxy", "CPU µs/request", "to best peer", "requests/s", "p50 ms", "p99 ms"
-    );
-    let _ = writeln!(
-        text,
-        "|{:-<16}|{:-<10}|{:-<15}:|{:-<13}:|{:-<11}:|{:-<9}:|{:-<9}:|",
-        "", "", "", "", "", "", ""
-    );
-    for outcome in &report.results {
-        let _ = writeln!(
-            text,
-            "| {:<14} | {:<8} | {:>14.1} | {:>12.2} | {:>10.0} | {:>8.2} | {:>8.2} |",
-            outcome.workload,
-            outcome.peer,
-            outcome.cpu_us_per_request,
-            outcome.ratio_to_best_peer,
-            outcome.requests_per_second,
-            outcome.p50_ms,
-            outcome.p99_ms
-        );
+fn medians(rounds: &[Sample]) -> Option<Load> {
+    let loads: Vec<Load> = rounds.iter().filter_map(|sample| sample.load).collect();
+    let of = |field: fn(&Load) -> f64| median(loads.iter().map(field));
+    (!loads.is_empty()).then(|| Load {
+        seen: Seen {
+            requests: loads.iter().map(|load| load.seen.requests).sum(),
+            requests_per_second: of(|load| load.seen.requests_per_second),
+            p50_ms: of(|load| load.seen.p50_ms),
+            p99_ms: of(|load| load.seen.p99_ms),
+        },
+        cpu_us_per_request: of(|load| load.cpu_us_per_request),
+    })
+}
+
+impl Report {
+    /// The names in the order of their first appearance.
+    pub(crate) fn names(&self, name: fn(&Outcome) -> &str) -> Vec<&str> {
+        let mut names = Vec::new();
+        for outcome in &self.results {
+            if !names.contains(&name(outcome)) {
+                names.push(name(outcome));
+            }
+        }
+        names
     }
-    text
+
+    pub(crate) fn find(&self, workload: &str, peer: &str) -> Option<&Outcome> {
+        self.results.iter().find(|outcome| outcome.workload == workload && outcome.peer == peer)
+    }
+
+    /// What was measured, where.
+    pub(crate) fn subject(&self) -> String {
+        let versions: Vec<String> = self
+            .names(|outcome| &outcome.peer)
+            .into_iter()
+            .map(|name| format!("{name} {}", self.versions.get(name).map_or("", String::as_str)))
+            .collect();
+        format!("{}; {} × {}; Linux {}", versions.join(", "), self.cores, self.processor, self.kernel)
+    }
+}
+
+/// Markdown: what counts in one table, and all that was seen in another.
+impl fmt::Display for Report {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        writeln!(f, "{}\n", self.subject())?;
+        table(f, &self.summary())?;
+        if let Some(rate) = self.half_load {
+            writeln!(f, "\nHalf load: {rate:.0} requests/s.")?;
+        }
+        writeln!(f)?;
+        table(f, &self.details())
+    }
+}
+
+impl Report {
+    /// A row a proxy, a column a workload: the figure and, in parentheses, its ratio to the best peer's.
+    fn summary(&self) -> Vec<Vec<String>> {
+        let peers = self.names(|outcome| &outcome.peer);
+        let workloads = self.names(|outcome| &outcome.workload);
+        let head = |workload: &&str| {
+            let figure = self.results.iter().find(|outcome| outcome.workload == *workload);
+            format!("{workload}, {}", figure.map_or("", |outcome| outcome.compared_by.label()))
+        };
+        let mut rows = vec![[String::new()].into_iter().chain(workloads.iter().map(head)).collect()];
+        for peer in peers {
+            let cell = |workload: &&str| {
+                let Some(outcome) = self.find(workload, peer) else { return "-".to_owned() };
+                let ratio =
+                    outcome.ratio_to_best_peer.map_or(String::new(), |ratio| format!(" ({ratio:.2})"));
+                outcome.compared_by.show(outcome.figure) + &ratio
+            };
+            rows.push([peer.to_owned()].into_iter().chain(workloads.iter().map(cell)).collect());
+        }
+        rows
+    }
+
+    fn details(&self) -> Vec<Vec<String>> {
+        let counted = self.results.iter().any(|outcome| outcome.syscalls_per_request.is_some());
+        let mut head = vec!["workload", "proxy", "CPU µs/request", "requests/s", "p50 ms", "p99 ms"];
+        if counted {
+            head.push("system calls/request");
+        }
+        let mut rows = vec![head.into_iter().map(str::to_owned).collect::<Vec<_>>()];
+        for outcome in &self.results {
+            let Some(load) = outcome.load else { continue };
+            let mut row = vec![
+                outcome.workload.clone(),
+                outcome.peer.clone(),
+                format!("{:.1}", load.cpu_us_per_request),
+                format!("{:.0}", load.seen.requests_per_second),
+                format!("{:.2}", load.seen.p50_ms),
+                format!("{:.2}", load.seen.p99_ms),
+            ];
+            if counted {
+                let calls = outcome.syscalls_per_request.as_ref();
+                row.push(calls.map_or("-".into(), calls_of_note));
+            }
+            rows.push(row);
+        }
+        rows
+    }
+}
+
+/// `4.1: recvfrom 2.0, writev 2.0`: the sum, and what each twentieth request or more makes.
+fn calls_of_note(calls: &BTreeMap<String, f64>) -> String {
+    let mut each: Vec<(&String, &f64)> = calls.iter().filter(|(_, count)| **count >= 0.05).collect();
+    each.sort_by(|(_, a), (_, b)| b.total_cmp(a));
+    let each: Vec<String> = each.iter().map(|(name, count)| format!("{name} {count:.1}")).collect();
+    format!("{:.1}: {}", calls.values().sum::<f64>(), each.join(", "))
+}
+
+/// The first row is the head; columns behind the first hold figures.
+fn table(f: &mut fmt::Formatter<'_>, rows: &[Vec<String>]) -> fmt::Result {
+    let columns = rows.first().map_or(0, Vec::len);
+    let width = |column: usize| rows.iter().map(|row| row[column].chars().count()).max().unwrap_or(0);
+    let widths: Vec<usize> = (0..columns).map(width).collect();
+    for (index, row) in rows.iter().enumerate() {
+        let mut line = String::from("|");
+        for (cell, width) in row.iter().zip(&widths) {
+            write!(line, " {cell:<width$} |")?;
+        }
+        writeln!(f, "{line}")?;
+        if index == 0 {
+            let rule: Vec<String> = widths.iter().map(|width| format!("{:-<1$}", "", width + 2)).collect();
+            writeln!(f, "|{}|", rule.join("|"))?;
+        }
+    }
+    Ok(())
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::workload::SMALL_GET;
+pub(crate) mod tests {
+    #![allow(clippy::unwrap_used, reason = "helpers of tests")]
 
-    fn sample(cpu: f64) -> Sample {
-        Sample { requests: 1, cpu_us_per_request: cpu, requests_per_second: 1.0, p50_ms: 1.0, p99_ms: 1.0 }
+    use super::*;
+
+    fn sample(figure: f64) -> Sample {
+        let seen = Seen { requests: 3, requests_per_second: 1.0, p50_ms: 1.0, p99_ms: 2.0 };
+        Sample { figure, load: Some(Load { seen, cpu_us_per_request: figure }) }
+    }
+
+    fn measured(peer: Peer, figures: &[f64]) -> Measured {
+        Measured { peer, rounds: figures.iter().copied().map(sample).collect(), syscalls: None }
+    }
+
+    pub(crate) fn report() -> Report {
+        let mut results = outcomes(
+            Workload::SmallGet,
+            vec![
+                measured(Peer::Weir, &[9.0, 8.0, 100.0]),
+                measured(Peer::Nginx, &[12.0]),
+                measured(Peer::Haproxy, &[10.0]),
+            ],
+        );
+        results[0].syscalls_per_request =
+            Some([("read".to_owned(), 2.01), ("futex".to_owned(), 0.01)].into());
+        let idle = |peer, bytes| Measured {
+            peer,
+            rounds: vec![Sample { figure: bytes, load: None }],
+            syscalls: None,
+        };
+        results.extend(outcomes(
+            Workload::IdleConnection,
+            vec![idle(Peer::Weir, 2700.0), idle(Peer::Nginx, 680.0)],
+        ));
+        Report {
+            processor: "P".into(),
+            cores: 2,
+            kernel: "6".into(),
+            seconds: 1,
+            half_load: Some(20_000.0),
+            versions: [("weir".to_owned(), "0.1.0".to_owned())].into(),
+            results,
+        }
     }
 
     #[test]
     fn the_ratio_is_to_the_best_of_the_others() {
-        let samples = vec![
-            (Peer::Weir, vec![sample(9.0), sample(8.0), sample(100.0)]),
-            (Peer::Nginx, vec![sample(12.0)]),
-            (Peer::Haproxy, vec![sample(10.0)]),
-        ];
-        let ratios: Vec<f64> =
-            outcomes(SMALL_GET, samples).iter().map(|outcome| outcome.ratio_to_best_peer).collect();
-        assert_eq!(ratios, [0.9, 1.2, 1.0]);
+        let ratios: Vec<Option<f64>> =
+            report().results[..3].iter().map(|outcome| outcome.ratio_to_best_peer).collect();
+        assert_eq!(ratios, [Some(0.9), Some(1.2), Some(1.0)]);
+        let alone = outcomes(Workload::SmallGet, vec![measured(Peer::Weir, &[9.0])]);
+        assert_eq!(alone[0].ratio_to_best_peer, None);
+    }
+
+    #[test]
+    fn the_tables_say_what_was_seen() {
+        let text = report().to_string();
+        for line in [
+            "| weir    | 9.0 (0.90)                    | 2,700 (3.97)                          |",
+            "| haproxy | 10.0 (1.00)                   | -                                     |",
+            "| small GET | weir    | 9.0            | 1          | 1.00   | 2.00   | 2.0: read 2.0        |",
+        ] {
+            assert!(text.contains(line), "{text}");
+        }
+    }
+
+    #[test]
+    fn a_report_is_read_back_from_json() {
+        let text = serde_json::to_string(&report()).unwrap();
+        let back: Report = serde_json::from_str(&text).unwrap();
+        assert_eq!(back.to_string(), report().to_string());
     }
 }

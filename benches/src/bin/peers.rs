@@ -1,6 +1,7 @@
-//! `cargo run --release -p benches --bin peers`: Weir beside nginx and HAProxy, in interleaved rounds.
+//! `cargo run --release -p benches --bin peers`: Weir beside its peers, in interleaved rounds.
 
 use std::{
+    collections::BTreeMap,
     fs,
     path::{Path, PathBuf},
     process::Command,
@@ -9,115 +10,151 @@ use std::{
 
 use anyhow::Context as _;
 use benches::{
-    backend::Backends,
-    load,
-    measure::cpu_time,
-    peer::{Peer, Running},
-    report::{self, Report, Sample},
-    workload::{self, Workload},
+    OTHER_CORE, idle,
+    peer::{self, Peer},
+    plot,
+    report::Report,
+    run::{Bench, Settings},
+    workload::Workload,
 };
 use clap::Parser;
 
-/// Measures Weir beside its peers: CPU time per request, requests per second, latency.
+/// Measures Weir beside its peers: CPU time per request, latency, memory.
 #[derive(Debug, Parser)]
 #[command(version)]
 struct Arguments {
     /// How long each round of each proxy takes.
-    #[arg(long, default_value_t = 5)]
+    #[arg(long, default_value_t = 3)]
     seconds: u32,
     /// How many rounds; medians are reported.
     #[arg(long, default_value_t = 5)]
     rounds: u32,
-    /// Only these proxies.
-    #[arg(long, value_delimiter = ',', default_values_t = Peer::ALL.to_vec(), value_enum)]
-    peers: Vec<Peer>,
+    /// Only these proxies, all of which must be there; without this, all that are installed.
+    #[arg(long, value_delimiter = ',', value_enum)]
+    peers: Option<Vec<Peer>>,
+    /// Only these workloads; without this, all that there are programs for.
+    #[arg(long = "workload", value_delimiter = ',', value_enum, value_name = "WORKLOADS")]
+    workloads: Option<Vec<Workload>>,
+    /// How many idle connections.
+    #[arg(long, default_value_t = 5000, value_name = "N")]
+    idle: u32,
+    /// Also count calls into the kernel, in a pass with strace.
+    #[arg(long)]
+    syscalls: bool,
     /// One round of a second each: shows that the bench runs; the figures mean nothing.
     #[arg(long)]
     smoke: bool,
     /// Also write the figures here.
     #[arg(long, value_name = "FILE")]
     json: Option<PathBuf>,
+    /// Also draw them here.
+    #[arg(long, value_name = "FILE")]
+    svg: Option<PathBuf>,
+    /// Measure nothing: take the figures that an earlier run wrote with --json.
+    #[arg(long, value_name = "FILE")]
+    from: Option<PathBuf>,
 }
 
 fn main() -> anyhow::Result<()> {
     let arguments = Arguments::parse();
-    let (seconds, rounds) =
-        if arguments.smoke { (1, 1) } else { (arguments.seconds.max(1), arguments.rounds.max(1)) };
-    let cores = std::thread::available_parallelism()?.get();
-    anyhow::ensure!(cores >= 2, "two cores are needed: one for the proxy, one for the load and the backends");
-    let programs = build()?;
-
-    let folder = tempfile::tempdir()?;
-    let mut versions = std::collections::BTreeMap::new();
-    for peer in &arguments.peers {
-        versions.insert(peer.name(), peer.version(&programs)?);
+    let report = match &arguments.from {
+        Some(path) => {
+            let text = fs::read(path).with_context(|| format!("cannot read {}", path.display()))?;
+            serde_json::from_slice(&text).with_context(|| format!("{} holds no figures", path.display()))?
+        }
+        None => measure(&arguments)?,
+    };
+    print!("{report}");
+    let write = |path: &Path, text: Vec<u8>| {
+        fs::write(path, text).with_context(|| format!("cannot write {}", path.display()))
+    };
+    if let Some(path) = &arguments.json {
+        write(path, serde_json::to_vec_pretty(&report)?)?;
     }
-    let backends = Backends::start(folder.path())?;
-    let running = arguments
-        .peers
-        .iter()
-        .map(|peer| peer.start(folder.path(), &programs, &backends.addresses))
-        .collect::<anyhow::Result<Vec<Running>>>()?;
-
-    let mut results = Vec::new();
-    for workload in workload::ALL {
-        results.extend(report::outcomes(workload, measure(&running, workload, seconds, rounds)?));
-    }
-    let report = Report { processor: processor(), kernel: kernel(), seconds, versions, results };
-    print!("{}", report::table(&report));
-    if let Some(path) = arguments.json {
-        fs::write(&path, serde_json::to_vec_pretty(&report)?)
-            .with_context(|| format!("cannot write {}", path.display()))?;
+    if let Some(path) = &arguments.svg {
+        write(path, plot::svg(&report).into_bytes())?;
     }
     Ok(())
 }
 
-/// All rounds of one workload; each round visits every proxy.
-fn measure(
-    running: &[Running],
-    workload: Workload,
-    seconds: u32,
-    rounds: u32,
-) -> anyhow::Result<Vec<(Peer, Vec<Sample>)>> {
-    let mut samples: Vec<(Peer, Vec<Sample>)> =
-        running.iter().map(|proxy| (proxy.peer, Vec::new())).collect();
-    for proxy in running {
-        load::run(proxy.address, workload.path, 1).with_context(|| failed(proxy, workload))?;
+fn measure(arguments: &Arguments) -> anyhow::Result<Report> {
+    let cores = std::thread::available_parallelism()?.get();
+    anyhow::ensure!(cores >= 2, "two cores are needed: one for the proxy, one for the load and the backends");
+    let programs = build()?;
+    let versions = peers(arguments, &programs)?;
+    let workloads = workloads(arguments);
+    stay_off_the_proxy_core()?;
+
+    let folder = tempfile::tempdir()?;
+    let peers = versions.iter().map(|(peer, _)| *peer).collect();
+    let mut bench = Bench::new(folder.path(), &programs, peers, settings(arguments))?;
+    let results = bench.run(&workloads)?;
+    Ok(Report {
+        processor: processor(),
+        cores,
+        kernel: kernel(),
+        seconds: arguments.seconds,
+        half_load: workloads.contains(&Workload::HalfLoad).then(|| bench.half_load()).flatten(),
+        versions: versions
+            .into_iter()
+            .map(|(peer, version)| (peer.name().to_owned(), version))
+            .collect::<BTreeMap<_, _>>(),
+        results,
+    })
+}
+
+fn settings(arguments: &Arguments) -> Settings {
+    let smoke = arguments.smoke;
+    let rest = Duration::from_secs(if smoke { 1 } else { 3 });
+    Settings {
+        seconds: if smoke { 1 } else { arguments.seconds.max(1) },
+        rounds: if smoke { 1 } else { arguments.rounds.max(1) },
+        warm_up: u32::from(!smoke),
+        idle: idle::Plan {
+            connections: if smoke { 200 } else { arguments.idle.max(1) },
+            rest,
+            patience: rest * 3,
+        },
+        syscalls: arguments.syscalls,
     }
-    for round in 1..=rounds {
-        for (proxy, (_, samples)) in running.iter().zip(&mut samples) {
-            let before = cpu_time(proxy.pid)?;
-            let seen =
-                load::run(proxy.address, workload.path, seconds).with_context(|| failed(proxy, workload))?;
-            let cpu = cpu_time(proxy.pid)?.saturating_sub(before);
-            let sample = Sample {
-                requests: seen.requests,
-                cpu_us_per_request: per_request(cpu, seen.requests),
-                requests_per_second: seen.requests_per_second,
-                p50_ms: seen.p50_ms,
-                p99_ms: seen.p99_ms,
-            };
-            eprintln!(
-                "{} {round}/{rounds} {}: {:.1} µs CPU a request, {:.0} requests/s",
-                workload.name,
-                proxy.peer.name(),
-                sample.cpu_us_per_request,
-                sample.requests_per_second
-            );
-            samples.push(sample);
+}
+
+/// The proxies and their versions. One that is missing is left out, unless it was asked for.
+fn peers(arguments: &Arguments, programs: &Path) -> anyhow::Result<Vec<(Peer, String)>> {
+    let asked = arguments.peers.as_deref();
+    if asked.is_some_and(|asked| asked.contains(&Peer::Pingora)) {
+        peer::build_pingora()?;
+    }
+    let mut found = Vec::new();
+    for peer in Peer::ALL.into_iter().filter(|peer| asked.is_none_or(|asked| asked.contains(peer))) {
+        match peer.version(programs) {
+            Ok(version) => found.push((peer, version)),
+            Err(error) if asked.is_none() && peer != Peer::Weir => {
+                eprintln!("left out: {}: {error}", peer.name());
+            }
+            Err(error) => return Err(error),
         }
     }
-    Ok(samples)
+    Ok(found)
 }
 
-fn failed(proxy: &Running, workload: Workload) -> String {
-    format!("{} at {}", workload.name, proxy.peer.name())
+/// HTTP/2 needs a program of its own; without it that workload is left out, unless it was asked for.
+fn workloads(arguments: &Arguments) -> Vec<Workload> {
+    match &arguments.workloads {
+        Some(asked) => Workload::ALL.into_iter().filter(|workload| asked.contains(workload)).collect(),
+        None if Command::new("h2load").arg("--version").output().is_err() => {
+            eprintln!("left out: {}: h2load is not installed", Workload::Http2.name());
+            Workload::ALL.into_iter().filter(|workload| *workload != Workload::Http2).collect()
+        }
+        None => Workload::ALL.to_vec(),
+    }
 }
 
-fn per_request(cpu: Duration, requests: u64) -> f64 {
-    #[expect(clippy::cast_precision_loss, reason = "far below 2^52 requests")]
-    let requests = requests.max(1) as f64;
-    cpu.as_secs_f64() * 1e6 / requests
+/// Loads that this program makes itself run on this thread.
+fn stay_off_the_proxy_core() -> anyhow::Result<()> {
+    let mut cores = rustix::thread::CpuSet::new();
+    cores.set(OTHER_CORE.parse()?);
+    rustix::thread::sched_setaffinity(None, &cores).context("cannot stay on one core")
 }
 
 /// Builds Weir's programs when cargo runs this; they stand beside this one.

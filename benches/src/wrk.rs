@@ -1,45 +1,89 @@
-//! The load: wrk, with 64 connections that are kept, as fast as the proxy answers.
+//! The load over HTTP/1.1: wrk, with 64 connections, as fast as the proxy answers.
 
 use std::{
+    fs,
     io::{BufRead as _, BufReader, Write as _},
     net::{SocketAddr, TcpStream},
+    path::{Path, PathBuf},
     process::{Command, Stdio},
     time::Duration,
 };
 
 use anyhow::Context as _;
 
-use crate::OTHER_CORE;
+use crate::{CONNECTIONS, Seen, workload::UPLOAD};
 
-const CONNECTIONS: u32 = 64;
-
-/// What one run of wrk saw.
-#[derive(Debug, Clone, PartialEq)]
-pub struct Seen {
-    /// Answers that arrived.
-    pub requests: u64,
-    /// Answers per second.
-    pub requests_per_second: f64,
-    /// Half of the answers took less, in milliseconds.
-    pub p50_ms: f64,
-    /// 99 of 100 answers took less, in milliseconds.
-    pub p99_ms: f64,
+/// Runs of wrk on some cores.
+#[derive(Debug, Clone)]
+pub struct Wrk {
+    cores: &'static str,
+    upload: PathBuf,
+    openssl: PathBuf,
 }
 
-/// Loads a proxy for some seconds.
-///
-/// # Errors
-/// wrk is missing, or any request failed: figures beside failures mean nothing.
-pub fn run(address: SocketAddr, path: &str, seconds: u32) -> anyhow::Result<Seen> {
-    let output = Command::new("taskset")
-        .args(["--cpu-list", OTHER_CORE, "wrk", "--latency", "-t1"])
-        .args([format!("-c{CONNECTIONS}"), format!("-d{seconds}s"), format!("http://{address}{path}")])
-        .stdin(Stdio::null())
-        .output()
-        .context("cannot run wrk through taskset")?;
-    let text = String::from_utf8_lossy(&output.stdout);
-    anyhow::ensure!(output.status.success(), "wrk failed: {text}{}", String::from_utf8_lossy(&output.stderr));
-    parse(&text).with_context(|| format!("wrk said:\n{text}"))
+/// How a request differs from a GET on a kept connection in clear text.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Kind {
+    /// Not at all.
+    Get,
+    /// It carries a body.
+    Upload,
+    /// It goes through TLS.
+    Https,
+    /// It asks for the connection's end.
+    Close,
+}
+
+impl Wrk {
+    /// wrk's script for uploads, and what makes it offer one cipher suite, are written to the folder.
+    ///
+    /// # Errors
+    /// The folder cannot be written to.
+    pub fn new(folder: &Path, cores: &'static str) -> anyhow::Result<Self> {
+        let (upload, openssl) = (folder.join("upload.lua"), folder.join("openssl.cnf"));
+        fs::write(
+            &upload,
+            format!(
+                "wrk.method = \"POST\"\nwrk.body = string.rep(\"x\", {UPLOAD})\nwrk.headers[\"Content-Type\"] = \"text/plain\"\n"
+            ),
+        )?;
+        // Left alone, every proxy picks a suite of its own liking, and AES-256 would be measured against AES-128.
+        fs::write(
+            &openssl,
+            "openssl_conf = init\n[init]\nssl_conf = ssl\n[ssl]\nsystem_default = one\n\
+             [one]\nMinProtocol = TLSv1.3\nCiphersuites = TLS_AES_128_GCM_SHA256\nGroups = X25519\n",
+        )?;
+        Ok(Self { cores, upload, openssl })
+    }
+
+    /// Loads a proxy for some seconds.
+    ///
+    /// # Errors
+    /// wrk is missing, or any request failed: figures beside failures mean nothing.
+    pub fn run(&self, kind: Kind, address: SocketAddr, path: &str, seconds: u32) -> anyhow::Result<Seen> {
+        let scheme = if kind == Kind::Https { "https" } else { "http" };
+        let mut command = Command::new("taskset");
+        command.args(["--cpu-list", self.cores, "wrk", "--latency", "-t1"]);
+        command.args([format!("-c{CONNECTIONS}"), format!("-d{seconds}s")]);
+        match kind {
+            Kind::Upload => command.arg("-s").arg(&self.upload),
+            Kind::Https => command.env("OPENSSL_CONF", &self.openssl),
+            Kind::Close => command.args(["-H", "Connection: close"]),
+            Kind::Get => &mut command,
+        };
+        let output = command
+            .arg(format!("{scheme}://{address}{path}"))
+            .stdin(Stdio::null())
+            .output()
+            .context("cannot run wrk through taskset")?;
+        let text = String::from_utf8_lossy(&output.stdout);
+        anyhow::ensure!(
+            output.status.success(),
+            "wrk failed: {text}{}",
+            String::from_utf8_lossy(&output.stderr)
+        );
+        parse(&text).with_context(|| format!("wrk said:\n{text}"))
+    }
 }
 
 fn parse(text: &str) -> anyhow::Result<Seen> {
@@ -93,7 +137,6 @@ pub fn status_of(address: SocketAddr, path: &str) -> anyhow::Result<u16> {
     BufReader::new(stream).read_line(&mut line)?;
     Ok(line.split(' ').nth(1).context("no status")?.parse()?)
 }
-
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -1,0 +1,37 @@
+//! The certificate that every proxy shows: made for one run, ECDSA on P-256, for 127.0.0.1.
+
+use std::{
+    fs,
+    path::{Path, PathBuf},
+};
+
+/// A certificate and its key, as files.
+#[derive(Debug, Clone)]
+pub struct Certificate {
+    /// The certificate.
+    pub certificate: PathBuf,
+    /// Its key.
+    pub key: PathBuf,
+    /// Both in one, as HAProxy wants it.
+    pub both: PathBuf,
+}
+
+impl Certificate {
+    /// Makes one and writes it to the folder.
+    ///
+    /// # Errors
+    /// The folder cannot be written to.
+    pub fn make(folder: &Path) -> anyhow::Result<Self> {
+        let made = rcgen::generate_simple_self_signed(["127.0.0.1".to_owned(), "localhost".to_owned()])?;
+        let (certificate, key) = (made.cert.pem(), made.signing_key.serialize_pem());
+        let files = Self {
+            certificate: folder.join("certificate.pem"),
+            key: folder.join("key.pem"),
+            both: folder.join("both.pem"),
+        };
+        fs::write(&files.certificate, &certificate)?;
+        fs::write(&files.key, &key)?;
+        fs::write(&files.both, certificate + &key)?;
+        Ok(files)
+    }
+}
