@@ -1,4 +1,4 @@
-//! The backends: two nginx processes that answer from memory, the same for every proxy under test.
+//! The backends: nginx processes that answer from memory, the same for every proxy under test.
 
 use std::{fs, net::SocketAddr, path::Path};
 
@@ -24,25 +24,57 @@ impl Backends {
         let addresses = free_addresses::<2>()?;
         let mut processes = Vec::new();
         for (name, address) in ["backend-1", "backend-2"].into_iter().zip(addresses) {
-            let own = folder.join(name);
-            fs::create_dir_all(&own)?;
-            fs::write(own.join("large"), "x".repeat(LARGE))?;
-            fs::write(own.join("upload"), "")?;
-            fs::write(own.join("nginx.conf"), configuration(&own, address))?;
-            let mut command = on(cores, Path::new("nginx"));
-            command.arg("-p").arg(&own).args(["-c", "nginx.conf", "-e", "error.log"]);
-            let mut process = Process::start(&own, "nginx", command)?;
-            process.wait_for_port(address)?;
-            processes.push(process);
+            processes.push(start(&folder.join(name), cores, &[address])?);
         }
         Ok(Self { addresses, _processes: processes })
     }
 }
 
+/// One process that passes for many backends: each has an address of its own on the loopback network.
+#[derive(Debug)]
+pub struct Crowd {
+    /// Where they answer.
+    pub addresses: Vec<SocketAddr>,
+    _process: Process,
+}
+
+impl Crowd {
+    /// Starts it on some cores.
+    ///
+    /// # Errors
+    /// nginx is missing or does not come up.
+    pub fn start(folder: &Path, cores: &str, count: u16) -> anyhow::Result<Self> {
+        let [port] = free_addresses::<1>()?.map(|address| address.port());
+        let addresses: Vec<SocketAddr> = (0..count)
+            .map(|index| {
+                let [high, low] = index.to_be_bytes();
+                SocketAddr::from(([127, 1, high, low], port))
+            })
+            .collect();
+        let process = start(&folder.join("crowd"), cores, &addresses)?;
+        Ok(Self { addresses, _process: process })
+    }
+}
+
+fn start(own: &Path, cores: &str, addresses: &[SocketAddr]) -> anyhow::Result<Process> {
+    fs::create_dir_all(own)?;
+    fs::write(own.join("large"), "x".repeat(LARGE))?;
+    fs::write(own.join("upload"), "")?;
+    fs::write(own.join("nginx.conf"), configuration(own, addresses))?;
+    let mut command = on(cores, Path::new("nginx"));
+    command.arg("-p").arg(own).args(["-c", "nginx.conf", "-e", "error.log"]);
+    let mut process = Process::start(own, "nginx", command)?;
+    if let Some(address) = addresses.last() {
+        process.wait_for_port(*address)?;
+    }
+    Ok(process)
+}
+
 /// An upload is read to its end before it is answered: `return` alone would answer while it is on its way, and what a
 /// proxy does then is another question. `mirror` is what makes nginx read it, and static files refuse POST.
-fn configuration(own: &Path, address: SocketAddr) -> String {
+fn configuration(own: &Path, addresses: &[SocketAddr]) -> String {
     let own = own.display();
+    let listen: String = addresses.iter().map(|address| format!("listen {address}; ")).collect();
     format!(
         "daemon off;
 user root;
@@ -58,7 +90,7 @@ http {{
     keepalive_requests 100000000;
     keepalive_timeout 1h;
     server {{
-        listen {address};
+        {listen}
         location = /small {{ default_type text/plain; return 200 \"one small answer of a backend\\n\"; }}
         location = /large {{ root {own}; }}
         location = /upload {{ mirror /read; root {own}; error_page 405 =200 @uploaded; }}

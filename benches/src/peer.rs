@@ -134,12 +134,7 @@ impl Peer {
             Self::Weir => weir::start(&own, plan, &weir::configuration(&plan.backends)),
             _ => self.start_peer(&own, plan),
         }?;
-        let address = running.listeners.http;
-        if let Some(proxy) = running.processes.last_mut() {
-            proxy.wait_until("it forwards", || {
-                wrk::status_of(address, Workload::SmallGet.path()).is_ok_and(|status| status == 200)
-            })?;
-        }
+        running.wait_until_it_forwards()?;
         Ok(running)
     }
 
@@ -179,6 +174,17 @@ impl Peer {
         }
         let process = Process::start(own, self.name(), command)?;
         Ok(Running { peer: self, listeners, pid: process.pid(), processes: vec![process] })
+    }
+}
+
+impl Running {
+    /// Weir opens its port before it knows where to forward to.
+    pub(crate) fn wait_until_it_forwards(&mut self) -> anyhow::Result<()> {
+        let address = self.listeners.http;
+        let Some(proxy) = self.processes.last_mut() else { return Ok(()) };
+        proxy.wait_until("it forwards", || {
+            wrk::status_of(address, Workload::SmallGet.path()).is_ok_and(|status| status == 200)
+        })
     }
 }
 

@@ -1,9 +1,6 @@
 //! The figures: medians and ratios, as tables for people and as JSON for scripts.
 
-use std::{
-    collections::BTreeMap,
-    fmt::{self, Write as _},
-};
+use std::{collections::BTreeMap, fmt, time::Duration};
 
 use serde::{Deserialize, Serialize};
 
@@ -84,6 +81,14 @@ pub struct Measured {
     pub syscalls: Option<BTreeMap<String, f64>>,
 }
 
+/// In microseconds.
+#[must_use]
+pub fn per_request(cpu: Duration, requests: u64) -> f64 {
+    #[expect(clippy::cast_precision_loss, reason = "far below 2^52 requests")]
+    let requests = requests.max(1) as f64;
+    cpu.as_secs_f64() * 1e6 / requests
+}
+
 /// Medians and ratios of one workload.
 #[must_use]
 pub fn outcomes(workload: Workload, measured: Vec<Measured>) -> Vec<Outcome> {
@@ -154,12 +159,12 @@ impl Report {
 impl fmt::Display for Report {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         writeln!(f, "{}\n", self.subject())?;
-        table(f, &self.summary())?;
+        f.write_str(&table(&self.summary()))?;
         if let Some(rate) = self.half_load {
             writeln!(f, "\nHalf load: {rate:.0} requests/s.")?;
         }
         writeln!(f)?;
-        table(f, &self.details())
+        f.write_str(&table(&self.details()))
     }
 }
 
@@ -220,23 +225,22 @@ fn calls_of_note(calls: &BTreeMap<String, f64>) -> String {
     format!("{:.1}: {}", calls.values().sum::<f64>(), each.join(", "))
 }
 
-/// The first row is the head; columns behind the first hold figures.
-fn table(f: &mut fmt::Formatter<'_>, rows: &[Vec<String>]) -> fmt::Result {
-    let columns = rows.first().map_or(0, Vec::len);
+/// A table in Markdown; the first row is the head.
+#[must_use]
+pub fn table(rows: &[Vec<String>]) -> String {
+    let columns = rows.iter().map(Vec::len).min().unwrap_or(0);
     let width = |column: usize| rows.iter().map(|row| row[column].chars().count()).max().unwrap_or(0);
     let widths: Vec<usize> = (0..columns).map(width).collect();
+    let mut text = String::new();
     for (index, row) in rows.iter().enumerate() {
-        let mut line = String::from("|");
-        for (cell, width) in row.iter().zip(&widths) {
-            write!(line, " {cell:<width$} |")?;
-        }
-        writeln!(f, "{line}")?;
+        let cells = row.iter().zip(&widths).map(|(cell, width)| format!(" {cell:<width$} "));
+        text.push_str(&format!("|{}|\n", cells.collect::<Vec<_>>().join("|")));
         if index == 0 {
-            let rule: Vec<String> = widths.iter().map(|width| format!("{:-<1$}", "", width + 2)).collect();
-            writeln!(f, "|{}|", rule.join("|"))?;
+            let rule: Vec<String> = widths.iter().map(|width| "-".repeat(width + 2)).collect();
+            text.push_str(&format!("|{}|\n", rule.join("|")));
         }
     }
-    Ok(())
+    text
 }
 
 #[cfg(test)]

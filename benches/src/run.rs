@@ -1,6 +1,6 @@
 //! One run: which proxies stand while which workloads are measured, and the rounds.
 
-use std::{collections::BTreeMap, fs, path::Path, time::Duration};
+use std::{collections::BTreeMap, fs, path::Path};
 
 use anyhow::Context as _;
 
@@ -12,7 +12,7 @@ use crate::{
     measure::cpu_time,
     open_loop,
     peer::{Peer, Plan, Running},
-    report::{Load, Measured, Outcome, Sample, outcomes},
+    report::{Load, Measured, Outcome, Sample, outcomes, per_request},
     syscalls,
     workload::{Figure, Workload},
     wrk::{Kind, Wrk},
@@ -233,10 +233,4 @@ impl<'a> Bench<'a> {
         }
         Ok(outcomes(workload, measured))
     }
-}
-
-fn per_request(cpu: Duration, requests: u64) -> f64 {
-    #[expect(clippy::cast_precision_loss, reason = "far below 2^52 requests")]
-    let requests = requests.max(1) as f64;
-    cpu.as_secs_f64() * 1e6 / requests
 }

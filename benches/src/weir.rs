@@ -8,18 +8,47 @@ use crate::{
     process::{Process, free_addresses, on},
 };
 
+/// How much a configuration holds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Size {
+    /// Pools, of which one takes the traffic.
+    pub pools: u16,
+    /// Backends of that one.
+    pub backends: u16,
+    /// Routes, of which the last one takes the traffic: it matches what no other one does.
+    pub routes: u16,
+}
+
 /// The configuration of a pool of two.
 #[must_use]
 pub fn configuration(backends: &[SocketAddr; 2]) -> String {
-    let [first, second] = backends;
-    format!(
-        "pools:
-  - name: default
-    backends: [{{ url: \"http://{first}\" }}, {{ url: \"http://{second}\" }}]
-routes:
-  - {{ name: default, pool: default }}
-"
-    )
+    sized(backends, Size { pools: 1, backends: 2, routes: 1 })
+}
+
+/// A configuration of some size. The pools that take no traffic have a backend each, which is not probed: the probes
+/// would be a load of their own.
+#[must_use]
+pub fn sized(backends: &[SocketAddr], size: Size) -> String {
+    let urls = |count: usize| -> Vec<String> {
+        backends.iter().take(count).map(|address| format!("{{ url: \"http://{address}\" }}")).collect()
+    };
+    let mut text =
+        format!("pools:\n  - name: default\n    backends: [{}]\n", urls(size.backends.into()).join(", "));
+    let other = urls(1).join("");
+    for pool in 1..size.pools {
+        text.push_str(&format!(
+            "  - {{ name: pool-{pool}, health_check: {{ type: none }}, backends: [{other}] }}\n"
+        ));
+    }
+    text.push_str("routes:\n");
+    for route in 1..size.routes {
+        let pool =
+            if size.pools > 1 { format!("pool-{}", 1 + route % (size.pools - 1)) } else { "default".into() };
+        text.push_str(&format!(
+            "  - {{ name: route-{route}, match: {{ hosts: [host-{route}.example], path: /path-{route} }}, pool: {pool} }}\n"
+        ));
+    }
+    text + "  - { name: default, pool: default }\n"
 }
 
 /// Starts a control plane with this configuration, and a node that takes it.
@@ -56,4 +85,20 @@ pub fn start(own: &Path, plan: Plan<'_>, configuration: &str) -> anyhow::Result<
         pid: node.pid(),
         processes: vec![control_plane, node],
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_configuration_has_the_size_that_was_asked_for() {
+        let backends: Vec<SocketAddr> =
+            (1..=5).map(|last| SocketAddr::from(([127, 1, 0, last], 80))).collect();
+        let text = sized(&backends, Size { pools: 4, backends: 5, routes: 3 });
+        assert_eq!(text.matches("name: pool-").count(), 3);
+        assert_eq!(text.matches("url:").count(), 5 + 3);
+        assert_eq!(text.matches("name: route-").count(), 2);
+        assert!(text.ends_with("  - { name: default, pool: default }\n"));
+    }
 }

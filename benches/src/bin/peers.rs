@@ -12,7 +12,7 @@ use anyhow::Context as _;
 use benches::{
     OTHER_CORE, idle,
     peer::{self, Peer},
-    plot,
+    plot, programs,
     report::Report,
     run::{Bench, Settings},
     workload::Workload,
@@ -80,7 +80,7 @@ fn main() -> anyhow::Result<()> {
 fn measure(arguments: &Arguments) -> anyhow::Result<Report> {
     let cores = std::thread::available_parallelism()?.get();
     anyhow::ensure!(cores >= 2, "two cores are needed: one for the proxy, one for the load and the backends");
-    let programs = build()?;
+    let programs = programs::build()?;
     let versions = peers(arguments, &programs)?;
     let workloads = workloads(arguments);
     stay_off_the_proxy_core()?;
@@ -155,24 +155,6 @@ fn stay_off_the_proxy_core() -> anyhow::Result<()> {
     let mut cores = rustix::thread::CpuSet::new();
     cores.set(OTHER_CORE.parse()?);
     rustix::thread::sched_setaffinity(None, &cores).context("cannot stay on one core")
-}
-
-/// Builds Weir's programs when cargo runs this; they stand beside this one.
-fn build() -> anyhow::Result<PathBuf> {
-    if let Some(cargo) = std::env::var_os("CARGO") {
-        let status = Command::new(cargo)
-            .args(["build", "--quiet", "--release", "-p", "control-plane", "-p", "data-plane"])
-            .current_dir(Path::new(env!("CARGO_MANIFEST_DIR")))
-            .status()?;
-        anyhow::ensure!(status.success(), "weir does not build");
-    }
-    let own = std::env::current_exe()?;
-    let folder = own.parent().context("this program stands in no folder")?.to_owned();
-    anyhow::ensure!(
-        folder.ends_with("release"),
-        "figures of a debug build mean nothing: use cargo run --release"
-    );
-    Ok(folder)
 }
 
 fn processor() -> String {

@@ -1,0 +1,60 @@
+//! `cargo run --release -p benches --bin scale`: Weir beside itself, with a small and a large configuration, and with
+//! one and two workers.
+
+use benches::{
+    programs,
+    report::table,
+    scale::{self, Figures, Variant},
+    weir::Size,
+};
+use clap::Parser;
+
+/// Measures whether a request costs more when the configuration is large, and what a second worker brings.
+#[derive(Debug, Parser)]
+#[command(version)]
+struct Arguments {
+    /// How long each round of each variant takes.
+    #[arg(long, default_value_t = 3)]
+    seconds: u32,
+    /// How many rounds; medians are reported.
+    #[arg(long, default_value_t = 5)]
+    rounds: u32,
+    /// Pools of the large configuration.
+    #[arg(long, default_value_t = 5000)]
+    pools: u16,
+    /// Backends of the large configuration's pool that takes the traffic.
+    #[arg(long, default_value_t = 5000)]
+    backends: u16,
+    /// Routes of the large configuration.
+    #[arg(long, default_value_t = 1)]
+    routes: u16,
+}
+
+fn main() -> anyhow::Result<()> {
+    let arguments = Arguments::parse();
+    let programs = programs::build()?;
+    let folder = tempfile::tempdir()?;
+    let Arguments { pools, backends, routes, .. } = arguments;
+    let variants = scale::variants(Size { pools, backends, routes });
+    let (seconds, rounds) = (arguments.seconds.max(1), arguments.rounds.max(1));
+    let figures = scale::run(folder.path(), &programs, &variants, seconds, rounds)?;
+    print!("{}", show(&variants, &figures));
+    Ok(())
+}
+
+/// A row a variant; each is compared to the first.
+fn show(variants: &[Variant], figures: &[Figures]) -> String {
+    let head = ["weir with", "CPU µs/request", "to the first", "requests/s", "p99 ms"];
+    let mut rows = vec![head.map(str::to_owned).to_vec()];
+    let first = figures.first().map_or(0.0, |figures| figures.cpu_us_per_request);
+    for (variant, figures) in variants.iter().zip(figures) {
+        rows.push(vec![
+            variant.name.clone(),
+            format!("{:.1}", figures.cpu_us_per_request),
+            format!("{:.2}", figures.cpu_us_per_request / first),
+            format!("{:.0}", figures.requests_per_second),
+            format!("{:.2}", figures.p99_ms),
+        ]);
+    }
+    table(&rows)
+}

@@ -1,0 +1,160 @@
+//! Weir beside itself: whether a request costs more when the configuration is large, and what a second worker brings.
+
+use std::{fs, path::Path};
+
+use crate::{
+    BOTH_CORES, OTHER_CORE, PROXY_CORE,
+    backend::Crowd,
+    certificate::Certificate,
+    measure::{cpu_time, median},
+    peer::{Plan, Running},
+    report::per_request,
+    weir::{self, Size},
+    workload::Workload,
+    wrk::{Kind, Wrk},
+};
+
+/// One way to run Weir.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Variant {
+    /// What it is called in the table.
+    pub name: String,
+    size: Size,
+    workers: u16,
+    /// Whether worker, load and backends share both cores.
+    floating: bool,
+}
+
+/// What the medians of a variant's rounds are.
+#[derive(Debug, Clone, Copy)]
+pub struct Figures {
+    /// CPU microseconds a request.
+    pub cpu_us_per_request: f64,
+    /// Answers a second.
+    pub requests_per_second: f64,
+    /// Milliseconds.
+    pub p99_ms: f64,
+}
+
+const SMALL: Size = Size { pools: 1, backends: 2, routes: 1 };
+
+/// The small configuration, each dimension of it made large by itself, and one and two workers. A dimension that is
+/// not larger than the small one's is left out.
+#[must_use]
+pub fn variants(large: Size) -> Vec<Variant> {
+    let pinned = |name: String, size| Variant { name, size, workers: 1, floating: false };
+    let floating =
+        |name: &str, workers| Variant { name: name.to_owned(), size: SMALL, workers, floating: true };
+    let mut variants = vec![pinned("one pool of two backends, one route".into(), SMALL)];
+    if large.pools > SMALL.pools {
+        variants.push(pinned(format!("{} pools", large.pools), Size { pools: large.pools, ..SMALL }));
+    }
+    if large.backends > SMALL.backends {
+        variants.push(pinned(
+            format!("{} backends in the pool", large.backends),
+            Size { backends: large.backends, ..SMALL },
+        ));
+    }
+    if large.routes > SMALL.routes {
+        variants.push(pinned(format!("{} routes", large.routes), Size { routes: large.routes, ..SMALL }));
+    }
+    variants.push(floating("one worker, both cores shared", 1));
+    variants.push(floating("two workers, both cores shared", 2));
+    variants
+}
+
+/// Measures the variants in interleaved rounds.
+///
+/// # Errors
+/// A program does not start, or a request failed.
+pub fn run(
+    folder: &Path,
+    programs: &Path,
+    variants: &[Variant],
+    seconds: u32,
+    rounds: u32,
+) -> anyhow::Result<Vec<Figures>> {
+    let certificate = Certificate::make(folder)?;
+    let most = variants.iter().map(|variant| variant.size.backends).max().unwrap_or(SMALL.backends);
+    let places = [("pinned", OTHER_CORE), ("floating", BOTH_CORES)].map(|(name, cores)| {
+        let own = folder.join(name);
+        fs::create_dir_all(&own)?;
+        anyhow::Ok((Crowd::start(&own, cores, most)?, Wrk::new(&own, cores)?))
+    });
+    let [pinned, floating] = places;
+    let (pinned, floating) = (pinned?, floating?);
+    let place = |variant: &Variant| if variant.floating { &floating } else { &pinned };
+
+    let running = variants
+        .iter()
+        .enumerate()
+        .map(|(index, variant)| {
+            let own = folder.join(format!("variant-{index}"));
+            fs::create_dir_all(&own)?;
+            let backends = &place(variant).0.addresses;
+            let plan = Plan {
+                folder: &own,
+                programs,
+                backends: [backends[0], backends[1]],
+                workers: variant.workers,
+                cores: if variant.floating { BOTH_CORES } else { PROXY_CORE },
+                certificate: &certificate,
+            };
+            let mut running = weir::start(&own, plan, &weir::sized(backends, variant.size))?;
+            running.wait_until_it_forwards()?;
+            Ok(running)
+        })
+        .collect::<anyhow::Result<Vec<Running>>>()?;
+
+    let mut samples: Vec<Vec<Figures>> = variants.iter().map(|_| Vec::new()).collect();
+    for round in 0..=rounds {
+        for ((variant, running), samples) in variants.iter().zip(&running).zip(&mut samples) {
+            let wrk = &place(variant).1;
+            let figures = sample(wrk, running, if round == 0 { 1 } else { seconds })?;
+            // The first one is to warm up.
+            if round > 0 {
+                eprintln!(
+                    "{round}/{rounds} {}: {:.1} µs CPU a request, {:.0} requests/s",
+                    variant.name, figures.cpu_us_per_request, figures.requests_per_second
+                );
+                samples.push(figures);
+            }
+        }
+    }
+    let of = |samples: &[Figures], field: fn(&Figures) -> f64| median(samples.iter().map(field));
+    Ok(samples
+        .iter()
+        .map(|samples| Figures {
+            cpu_us_per_request: of(samples, |figures| figures.cpu_us_per_request),
+            requests_per_second: of(samples, |figures| figures.requests_per_second),
+            p99_ms: of(samples, |figures| figures.p99_ms),
+        })
+        .collect())
+}
+
+fn sample(wrk: &Wrk, running: &Running, seconds: u32) -> anyhow::Result<Figures> {
+    let before = cpu_time(running.pid)?;
+    let seen = wrk.run(Kind::Get, running.listeners.http, Workload::SmallGet.path(), seconds)?;
+    let cpu = cpu_time(running.pid)?.saturating_sub(before);
+    Ok(Figures {
+        cpu_us_per_request: per_request(cpu, seen.requests),
+        requests_per_second: seen.requests_per_second,
+        p99_ms: seen.p99_ms,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_dimension_is_made_large_by_itself() {
+        let all = variants(Size { pools: 5000, backends: 5000, routes: 1 });
+        let sizes: Vec<(u16, u16, u16)> =
+            all.iter().map(|one| (one.size.pools, one.size.backends, one.size.routes)).collect();
+        assert_eq!(sizes, [(1, 2, 1), (5000, 2, 1), (1, 5000, 1), (1, 2, 1), (1, 2, 1)]);
+        let workers: Vec<u16> = all.iter().map(|one| one.workers).collect();
+        assert_eq!(workers, [1, 1, 1, 1, 2]);
+        assert_eq!(variants(Size { routes: 5000, ..SMALL }).len(), 4);
+    }
+}
