@@ -10,6 +10,8 @@ mod balance;
 mod buffer;
 mod config;
 mod control;
+#[cfg(any(test, fuzzing))]
+pub mod fuzzing;
 mod http;
 mod keep_alive;
 mod listener;

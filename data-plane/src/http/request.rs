@@ -302,10 +302,7 @@ fn parse_fields(input: &[u8], limits: &Limits, head: &mut RequestHead) -> Result
 fn partial(input: &[u8], limits: &Limits) -> Result<Parsed, RequestError> {
     let line = input.strip_prefix(b"\r\n").unwrap_or(input);
     let open = memchr::memchr(b'\n', &line[..line.len().min(limits.max_target + MAX_METHOD + 16)]).is_none();
-    if open
-        && memchr::memchr(b' ', &line[..line.len().min(MAX_METHOD + 1)]).is_none()
-        && line.len() > MAX_METHOD
-    {
+    if line.len() > MAX_METHOD && memchr::memchr(b' ', &line[..=MAX_METHOD]).is_none() {
         return Err(RequestError::NotImplemented("method"));
     }
     if open && line.len() >= limits.max_target + MAX_METHOD + 16 {

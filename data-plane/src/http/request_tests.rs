@@ -251,3 +251,11 @@ fn persistence_upgrade_and_expectation_follow_the_version() {
     assert_eq!(head("1.1", "Content-Length: 0\r\n").framing, BodyFraming::Length(0));
     assert!(head("1.1", "").framing == BodyFraming::None && !head("1.1", "").is_idempotent());
 }
+
+#[test]
+fn a_method_that_is_too_long_is_refused_at_once_whatever_came_behind_it() {
+    let method = "A".repeat(65);
+    assert_eq!(status(method.as_bytes()), 501);
+    assert_eq!(status(format!("{method} / HTTP/1.1\r\nHost: a\r\n").as_bytes()), 501);
+    assert_eq!(status(format!("{} / HTTP/1.1\r\nHost: a\r\n", "A".repeat(64)).as_bytes()), 0);
+}
