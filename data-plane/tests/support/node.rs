@@ -19,6 +19,8 @@ use super::DEADLINE;
 /// A running node; killed with the value.
 pub struct Node {
     pub http: SocketAddr,
+    /// Only where the flags ask for it.
+    pub https: Option<SocketAddr>,
     pub status: SocketAddr,
     child: Child,
     log: Arc<Mutex<String>>,
@@ -50,7 +52,12 @@ impl Node {
 
     /// The same with more flags.
     pub async fn start_with(control_plane: &str, flags: &[&str]) -> Self {
-        let mut child = program()
+        Self::start_by(program(), control_plane, flags).await
+    }
+
+    /// The same by a command that becomes the program with the arguments that it gets.
+    pub async fn start_by(mut command: Command, control_plane: &str, flags: &[&str]) -> Self {
+        let mut child = command
             .args(["--control-plane", control_plane, "--http", "127.0.0.1:0", "--status", "127.0.0.1:0"])
             .args(["--workers", "1", "--node-id", "node-1"])
             .args(flags)
@@ -74,12 +81,23 @@ impl Node {
                 let _ = send.send(line);
             }
         });
-        let mut address = async |name: &str| {
+        let (mut http, mut https) = (None, None);
+        let status = loop {
             let line = timeout(DEADLINE, printed.recv()).await.ok().flatten().expect("an address on stdout");
-            line.strip_prefix(&format!("{name} http://")).expect(&line).parse().unwrap()
+            let (name, address) = line.split_once(' ').expect(&line);
+            let address = address.split_once("://").expect(&line).1.parse().expect(&line);
+            match name {
+                "http" => http = Some(address),
+                "https" => https = Some(address),
+                "status" => break address,
+                _ => panic!("{line}"),
+            }
         };
-        let (http, status) = (address("http").await, address("status").await);
-        Self { http, status, child, log }
+        Self { http: http.expect("where it takes traffic"), https, status, child, log }
+    }
+
+    pub fn pid(&self) -> u32 {
+        self.child.id()
     }
 
     pub fn log(&self) -> String {

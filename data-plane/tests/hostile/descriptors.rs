@@ -1,0 +1,102 @@
+//! A node that has no descriptor left.
+
+use std::{fs, process::Command, time::Duration};
+
+use tokio::{
+    io::{AsyncReadExt as _, AsyncWriteExt as _},
+    time::timeout,
+};
+
+use super::{
+    backend::Backend,
+    stage::{Stage, gauge},
+};
+use crate::support::DEADLINE;
+
+/// More connections than the node has descriptors for.
+const LIMIT: usize = 64;
+const CLIENTS: usize = 150;
+
+/// CPU time of a process so far, in the kernel's ticks of 10 ms.
+fn ticks(pid: u32) -> u64 {
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap();
+    let after_name = stat.rsplit_once(") ").unwrap().1;
+    after_name.split(' ').skip(11).take(2).map(|ticks| ticks.parse::<u64>().unwrap()).sum()
+}
+
+/// The program with few descriptors.
+fn limited() -> Command {
+    let mut shell = Command::new("sh");
+    for (name, _) in std::env::vars().filter(|(name, _)| name.starts_with("WEIR_")) {
+        shell.env_remove(name);
+    }
+    let script = format!("ulimit -n {LIMIT}; exec \"$@\"");
+    shell.env("NO_COLOR", "1").args(["-c", &script, "sh", env!("CARGO_BIN_EXE_data-plane")]);
+    shell
+}
+
+#[tokio::test]
+async fn a_node_without_descriptors_pauses_and_serves_again_when_there_are_some() {
+    let backend = Backend::start().await;
+    let stage = Stage::by(limited(), backend.address, &[]).await;
+    for round in 0..2 {
+        let mut clients = Vec::new();
+        for _ in 0..CLIENTS {
+            // The kernel queues who is not accepted.
+            let mut client = stage.client().await;
+            client.write_all(b"GET / HTTP/1.1\r\n").await.unwrap();
+            clients.push(client);
+        }
+        let exhausted = async {
+            while stage.node.log().matches("accepting pauses").count() <= round {
+                tokio::time::sleep(Duration::from_millis(20)).await;
+            }
+        };
+        timeout(DEADLINE, exhausted).await.expect("a pause");
+
+        // Those who wait are cut off at their deadline, the queue moves up, and each gets an answer.
+        let (begun, before) = (std::time::Instant::now(), ticks(stage.node.pid()));
+        for mut client in clients {
+            let mut said = Vec::new();
+            let _ = timeout(DEADLINE, client.read_to_end(&mut said)).await.expect("an end in time");
+            assert!(said.is_empty() || said.starts_with(b"HTTP/1.1 408 "), "{}", said.escape_ascii());
+        }
+        let spent = Duration::from_millis(10 * (ticks(stage.node.pid()) - before));
+        assert!(spent < begun.elapsed() / 4, "{spent:?} of CPU in {:?}", begun.elapsed());
+        stage.at_rest().await;
+    }
+}
+
+#[tokio::test]
+async fn a_client_is_served_on_what_is_open_while_the_descriptors_are_exhausted() {
+    let backend = Backend::start().await;
+    let stage = Stage::by(limited(), backend.address, &[]).await;
+    let mut served = stage.client().await;
+    let mut exchange = async || {
+        served.write_all(b"GET /length HTTP/1.1\r\nHost: a\r\n\r\n").await.unwrap();
+        let mut said = Vec::new();
+        while !said.ends_with(b"\r\n\r\nhello") {
+            said.push(timeout(DEADLINE, served.read_u8()).await.unwrap().unwrap());
+        }
+        assert!(said.starts_with(b"HTTP/1.1 200 "), "{}", said.escape_ascii());
+    };
+    exchange().await;
+    let mut clients = Vec::new();
+    for _ in 0..CLIENTS {
+        clients.push(stage.client().await);
+    }
+    let mut pauses = 0;
+    while pauses == 0 || clients.len() < CLIENTS {
+        exchange().await;
+        pauses = stage.node.log().matches("accepting pauses").count();
+    }
+    for _ in 0..20 {
+        exchange().await;
+    }
+    drop(clients);
+    let only_one = |metrics: &str| gauge(metrics, "weir_node_connections") <= 1;
+    stage.node.ask_until("/metrics", |answer| only_one(&answer.body)).await;
+    exchange().await;
+    drop(served);
+    stage.at_rest().await;
+}
