@@ -107,14 +107,16 @@ async fn request(stream: &mut BufReader<TcpStream>) -> Option<String> {
     if path.as_ref().is_some_and(|path: &String| path.starts_with("/early")) {
         return path;
     }
-    while chunked {
-        let size = line(stream).await?;
-        let size = usize::from_str_radix(&size, 16).unwrap();
-        if size == 0 {
-            while !line(stream).await?.is_empty() {}
-            break;
+    if chunked {
+        loop {
+            let size = line(stream).await?;
+            let size = usize::from_str_radix(&size, 16).unwrap();
+            if size == 0 {
+                break;
+            }
+            stream.read_exact(&mut vec![0; size + 2]).await.ok()?;
         }
-        stream.read_exact(&mut vec![0; size + 2]).await.ok()?;
+        while !line(stream).await?.is_empty() {}
     }
     stream.read_exact(&mut vec![0; length]).await.ok()?;
     path
