@@ -5,7 +5,7 @@ use crate::{
     peer::{Verdict, brief},
     play::{bad_body, broken, exchange, lie, refused},
     stage::Stage,
-    target::Profile,
+    target::{Listener, Profile},
 };
 
 /// Who demands it.
@@ -19,6 +19,13 @@ pub(crate) enum Level {
     Own,
 }
 
+/// What the client speaks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Version {
+    Http1,
+    Http2,
+}
+
 type Play = Box<dyn Fn(&Stage) -> Verdict + Send + Sync>;
 
 /// One rule.
@@ -29,7 +36,22 @@ pub(crate) struct Case {
     pub(crate) rfc: &'static str,
     pub(crate) level: Level,
     pub(crate) profile: Profile,
+    pub(crate) version: Version,
+    /// Why it says nothing over TLS.
+    pub(crate) plain_only: Option<&'static str>,
     pub(crate) play: Play,
+}
+
+impl Case {
+    /// The listeners at which it is played.
+    pub(crate) fn listeners(&self) -> &'static [Listener] {
+        match (self.version, self.plain_only) {
+            (Version::Http1, None) => &[Listener::Http1, Listener::Http1Tls],
+            (Version::Http1, Some(_)) => &[Listener::Http1],
+            (Version::Http2, None) => &[Listener::H2c, Listener::H2],
+            (Version::Http2, Some(_)) => &[Listener::H2c],
+        }
+    }
 }
 
 /// The cases of one group, as they are written down.
@@ -58,6 +80,8 @@ impl Table {
             rfc,
             level,
             profile: Profile::Usual,
+            version: Version::Http1,
+            plain_only: None,
             play: Box::new(play),
         });
         &mut self.cases[at]
@@ -130,6 +154,8 @@ pub(crate) enum Check {
     Lists(&'static str, &'static str),
     /// The field as a list does not hold this member.
     Unlisted(&'static str, &'static str),
+    /// The field begins so.
+    Starts(&'static str, &'static str),
     /// The field as a list has so many members.
     Members(&'static str, usize),
     Has(&'static str),
@@ -155,6 +181,7 @@ pub(crate) fn check(message: &Message, checks: &[Check]) -> Verdict {
             Check::Lines(name, values) => message.values(name) == values,
             Check::Lists(name, member) => message.list(name).iter().any(|one| one == member),
             Check::Unlisted(name, member) => !message.list(name).iter().any(|one| one == member),
+            Check::Starts(name, start) => message.values(name).join(", ").starts_with(start),
             Check::Members(name, count) => message.list(name).len() == count,
             Check::Has(name) => !message.values(name).is_empty(),
             Check::No(name) => message.values(name).is_empty(),

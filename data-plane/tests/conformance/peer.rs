@@ -6,14 +6,20 @@ use std::{
     time::{Duration, Instant},
 };
 
-use crate::message::{End, Message, Parse, Side, find, parse, text};
+use rustls::{ClientConnection, Stream};
+
+use crate::{
+    message::{End, Message, Parse, Side, find, parse, text},
+    tls,
+};
 
 /// What a case found; an error says what broke the rule.
-pub(crate) type Verdict<T = ()> = Result<T, String>;
+pub(crate) type Verdict<T = (), E = String> = Result<T, E>;
 
 /// A connection, and what was read from it and not used yet.
 pub(crate) struct Peer {
     stream: TcpStream,
+    tls: Option<Box<ClientConnection>>,
     input: Vec<u8>,
     end: Option<End>,
     patience: Duration,
@@ -25,11 +31,26 @@ impl Peer {
         Ok(Self::new(stream, patience))
     }
 
+    /// Connects over TLS, and agrees on the protocol named.
+    pub(crate) fn connect_tls(address: SocketAddr, alpn: &[u8], patience: Duration) -> Verdict<Self> {
+        let mut peer = Self::connect(address, patience)?;
+        let mut tls = tls::client(alpn).map_err(|error| format!("cannot offer TLS: {error}"))?;
+        let _ = peer.stream.set_read_timeout(Some(patience));
+        while tls.is_handshaking() {
+            tls.complete_io(&mut peer.stream).map_err(|error| format!("no TLS: {error}"))?;
+        }
+        if tls.alpn_protocol().is_some_and(|agreed| agreed != alpn) {
+            return Err(format!("agreed on {:?}", tls.alpn_protocol().map(text)));
+        }
+        peer.tls = Some(Box::new(tls));
+        Ok(peer)
+    }
+
     pub(crate) fn new(stream: TcpStream, patience: Duration) -> Self {
         let _ = stream.set_nonblocking(false);
         let _ = stream.set_nodelay(true);
         let _ = stream.set_write_timeout(Some(patience));
-        Self { stream, input: Vec::new(), end: None, patience }
+        Self { stream, tls: None, input: Vec::new(), end: None, patience }
     }
 
     pub(crate) fn stream(&self) -> &TcpStream {
@@ -37,16 +58,55 @@ impl Peer {
     }
 
     pub(crate) fn send(&mut self, bytes: impl AsRef<[u8]>) -> Verdict {
-        self.stream.write_all(bytes.as_ref()).map_err(|error| format!("cannot send: {error}"))
+        self.write_all(bytes.as_ref()).map_err(|error| format!("cannot send: {error}"))
     }
 
     /// Sends what the other side may refuse to read: that it has closed is no failure.
     pub(crate) fn try_send(&mut self, bytes: impl AsRef<[u8]>) {
-        let _ = self.stream.write_all(bytes.as_ref());
+        let _ = self.write_all(bytes.as_ref());
+    }
+
+    fn write_all(&mut self, bytes: &[u8]) -> std::io::Result<()> {
+        match &mut self.tls {
+            None => self.stream.write_all(bytes),
+            Some(tls) => {
+                let mut stream = Stream::new(&mut **tls, &mut self.stream);
+                stream.write_all(bytes)?;
+                stream.flush()
+            }
+        }
+    }
+
+    /// Sends as much as is taken within the time.
+    pub(crate) fn write_within(&mut self, bytes: &[u8], time: Duration) -> std::io::Result<usize> {
+        let _ = self.stream.set_write_timeout(Some(time));
+        match &mut self.tls {
+            None => self.stream.write(bytes),
+            Some(tls) => Stream::new(&mut **tls, &mut self.stream).write(bytes),
+        }
+    }
+
+    /// Sends all of the bytes and reads `count` of them meanwhile.
+    pub(crate) fn swap(&mut self, mut bytes: &[u8], count: usize) -> Vec<u8> {
+        let deadline = Instant::now() + self.patience;
+        while !bytes.is_empty() && Instant::now() < deadline {
+            match self.write_within(&bytes[..bytes.len().min(1 << 14)], Duration::from_millis(1)) {
+                Ok(written) => bytes = &bytes[written..],
+                Err(error) if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut) => {}
+                Err(_) => break,
+            }
+            self.fill(Instant::now());
+        }
+        let _ = self.stream.set_write_timeout(Some(self.patience));
+        self.exactly(count)
     }
 
     /// Says that nothing more will be sent.
-    pub(crate) fn finish(&self) {
+    pub(crate) fn finish(&mut self) {
+        if let Some(tls) = &mut self.tls {
+            tls.send_close_notify();
+            while tls.wants_write() && tls.write_tls(&mut self.stream).is_ok() {}
+        }
         let _ = self.stream.shutdown(Shutdown::Write);
     }
 
@@ -63,7 +123,12 @@ impl Peer {
         let left = deadline.saturating_duration_since(Instant::now()).max(Duration::from_millis(1));
         let _ = self.stream.set_read_timeout(Some(left));
         let mut buffer = [0; 1 << 16];
-        match self.stream.read(&mut buffer) {
+        let read = match &mut self.tls {
+            None => self.stream.read(&mut buffer),
+            Some(tls) => Stream::new(&mut **tls, &mut self.stream).read(&mut buffer),
+        };
+        // The end of TLS without its word for it is a cut like a reset: that is how it comes out below.
+        match read {
             Ok(0) => self.end = Some(End::Closed),
             Ok(read) => self.input.extend_from_slice(&buffer[..read]),
             Err(error) if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut) => {
@@ -138,6 +203,16 @@ impl Peer {
         self.input.drain(..count.min(self.input.len())).collect()
     }
 
+    /// So many bytes; an error says how the connection ended instead.
+    pub(crate) fn take(&mut self, count: usize, deadline: Instant) -> Verdict<Vec<u8>, End> {
+        while self.input.len() < count {
+            if let Some(end) = self.fill(deadline) {
+                return Err(end);
+            }
+        }
+        Ok(self.input.drain(..count).collect())
+    }
+
     /// One head.
     pub(crate) fn head(&mut self) -> Verdict<String> {
         self.until("\r\n\r\n")
@@ -171,6 +246,10 @@ impl Peer {
     pub(crate) fn is_readable(&mut self) -> bool {
         if !self.input.is_empty() {
             return true;
+        }
+        if self.tls.is_some() {
+            // What can be read from the socket need not be the client's: a session ticket is not.
+            return self.fill(Instant::now()) != Some(End::StillOpen);
         }
         let _ = self.stream.set_nonblocking(true);
         let peeked = self.stream.peek(&mut [0]);

@@ -12,7 +12,7 @@ use std::{
 use anyhow::{Context, bail};
 use weir_snapshot::config::{Backend, Config};
 
-use crate::{control, stage::pause};
+use crate::{control, stage::pause, tls};
 
 /// A program under test.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -22,6 +22,38 @@ pub(crate) enum Target {
     Haproxy,
     Envoy,
     Caddy,
+}
+
+/// How clients reach it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Listener {
+    Http1,
+    Http1Tls,
+    /// HTTP/2 in clear text, with prior knowledge.
+    H2c,
+    /// HTTP/2 over TLS.
+    H2,
+}
+
+impl Listener {
+    pub(crate) const ALL: [Self; 4] = [Self::Http1, Self::Http1Tls, Self::H2c, Self::H2];
+
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::Http1 => "HTTP/1.1",
+            Self::Http1Tls => "HTTP/1.1 over TLS",
+            Self::H2c => "HTTP/2",
+            Self::H2 => "HTTP/2 over TLS",
+        }
+    }
+
+    pub(crate) fn is_http2(self) -> bool {
+        matches!(self, Self::H2c | Self::H2)
+    }
+
+    pub(crate) fn is_tls(self) -> bool {
+        matches!(self, Self::Http1Tls | Self::H2)
+    }
 }
 
 /// How it is configured.
@@ -37,10 +69,13 @@ pub(crate) enum Profile {
     Deaf,
     /// A backend that refuses, and one that works.
     Spare,
+    /// Each case ends its program itself.
+    Drained,
 }
 
 impl Profile {
-    pub(crate) const ALL: [Self; 5] = [Self::Usual, Self::Short, Self::Refusing, Self::Deaf, Self::Spare];
+    pub(crate) const ALL: [Self; 6] =
+        [Self::Usual, Self::Short, Self::Refusing, Self::Deaf, Self::Spare, Self::Drained];
 }
 
 /// The deadlines of [`Profile::Short`].
@@ -108,8 +143,14 @@ impl Drop for Proxy {
 }
 
 impl Proxy {
-    pub(crate) fn start(target: &Target, profile: Profile, backend: SocketAddr) -> anyhow::Result<Self> {
+    pub(crate) fn start(
+        target: &Target,
+        listener: Listener,
+        profile: Profile,
+        backend: SocketAddr,
+    ) -> anyhow::Result<Self> {
         let folder = tempfile::tempdir()?;
+        tls::write(folder.path())?;
         // Bound and not listening: nobody else gets the port, and the kernel refuses who connects.
         let refuser = bound()?;
         let refusing = refuser.local_addr()?.as_socket().context("an address of IPv4")?;
@@ -123,10 +164,28 @@ impl Proxy {
             _ => vec![backend],
         };
         let (child, address) = match target {
-            Target::Weir => weir(profile, &backends)?,
-            _ => peer(*target, profile, &backends, folder.path())?,
+            Target::Weir => weir(listener, profile, &backends, folder.path())?,
+            _ => peer(*target, listener, profile, &backends, folder.path())?,
         };
         Ok(Self { address, child, _folder: folder, _held: (refuser, deaf) })
+    }
+
+    /// Asks it to end in order.
+    pub(crate) fn terminate(&self) -> Result<(), String> {
+        let status = Command::new("kill").args(["-TERM", &self.child.id().to_string()]).status();
+        match status {
+            Ok(status) if status.success() => Ok(()),
+            other => Err(format!("cannot signal: {other:?}")),
+        }
+    }
+
+    /// Its resident memory, in bytes.
+    pub(crate) fn memory(&self) -> Result<usize, String> {
+        let path = format!("/proc/{}/status", self.child.id());
+        let status = std::fs::read_to_string(&path).map_err(|error| format!("{path}: {error}"))?;
+        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
+        let kilobytes = line.and_then(|line| line.split_whitespace().next()?.parse::<usize>().ok());
+        kilobytes.map(|kilobytes| kilobytes * 1024).ok_or_else(|| format!("{path}: no VmRSS"))
     }
 }
 
@@ -149,7 +208,12 @@ fn deaf() -> anyhow::Result<(socket2::Socket, TcpStream)> {
     Ok((socket, filler))
 }
 
-fn weir(profile: Profile, backends: &[SocketAddr]) -> anyhow::Result<(Child, SocketAddr)> {
+fn weir(
+    listener: Listener,
+    profile: Profile,
+    backends: &[SocketAddr],
+    folder: &Path,
+) -> anyhow::Result<(Child, SocketAddr)> {
     static NODES: AtomicUsize = AtomicUsize::new(1);
     let node_id = format!("conformance-{}", NODES.fetch_add(1, Relaxed));
     let mut config = Config::default();
@@ -173,19 +237,27 @@ fn weir(profile: Profile, backends: &[SocketAddr]) -> anyhow::Result<(Child, Soc
     }
     config.pools[0].timeouts.connect = short()?;
     let control_plane = control::prepare(&node_id, config);
-    let mut child = Command::new(Target::Weir.program())
+    let mut command = Command::new(Target::Weir.program());
+    if listener.is_tls() {
+        command.args(["--https", "127.0.0.1:0"]);
+        command.arg("--tls-cert").arg(folder.join("cert.pem"));
+        command.arg("--tls-key").arg(folder.join("key.pem"));
+    }
+    let mut child = command
         .args(["--control-plane", &control_plane, "--node-id", &node_id])
         .args(["--http", "127.0.0.1:0", "--status", "127.0.0.1:0", "--workers", "1"])
         .stdout(Stdio::piped())
         .stderr(if std::env::var_os("WEIR_LOG").is_some() { Stdio::inherit() } else { Stdio::null() })
         .spawn()?;
     let output = child.stdout.take().context("the program's output")?;
-    let mut http = None;
-    // Both lines are read: who prints to a closed pipe dies of it.
+    let wanted = if listener.is_tls() { "https https://" } else { "http http://" };
+    let (mut http, mut status) = (None, false);
+    // All lines are read: who prints to a closed pipe dies of it.
     for line in BufReader::new(output).lines() {
         let line = line?;
-        http = line.strip_prefix("http http://").map(str::parse).or(http);
-        if let (Some(address), true) = (&http, line.starts_with("status ")) {
+        http = line.strip_prefix(wanted).map(str::parse).or(http);
+        status |= line.starts_with("status ");
+        if let (Some(address), true) = (&http, status) {
             return Ok((child, address.clone()?));
         }
     }
@@ -194,6 +266,7 @@ fn weir(profile: Profile, backends: &[SocketAddr]) -> anyhow::Result<(Child, Soc
 
 fn peer(
     target: Target,
+    listener: Listener,
     profile: Profile,
     backends: &[SocketAddr],
     folder: &Path,
@@ -209,8 +282,23 @@ fn peer(
     let servers = |form: &dyn Fn(usize, &SocketAddr) -> String| {
         backends.iter().enumerate().map(|(i, backend)| form(i, backend)).collect::<String>()
     };
+    let both = folder.join("both.pem").display().to_string();
+    let haproxy_tls = |alpn: &str| format!("ssl crt {both} alpn {alpn}");
+    let kind = match (target, listener) {
+        (Target::Nginx, Listener::Http1Tls) => "ssl".to_owned(),
+        (Target::Nginx, Listener::H2c) => "http2".to_owned(),
+        (Target::Nginx, Listener::H2) => "ssl http2".to_owned(),
+        (Target::Haproxy, Listener::Http1Tls) => haproxy_tls("http/1.1"),
+        (Target::Haproxy, Listener::H2c) => "proto h2".to_owned(),
+        (Target::Haproxy, Listener::H2) => haproxy_tls("h2"),
+        (_, Listener::Http1) | (Target::Weir, _) => String::new(),
+        // Their configurations here know clear text and HTTP/1.1.
+        _ => bail!("{} is not set up for {}", target.name(), listener.name()),
+    };
+    let kind = kind.as_str();
     let place = |template: &str, servers: String| {
         template
+            .replace("@kind@", kind)
             .replace("@listen@", &address.to_string())
             .replace("@port@", &address.port().to_string())
             .replace("@folder@", &folder.display().to_string())

@@ -124,7 +124,7 @@ fn kept(t: &mut Table) {
         for cut in 0..request.len() {
             drop(stage.client_with(&request[..cut])?);
         }
-        stage.clear();
+        stage.settle();
         let mut client = stage.client_with("GET /alive HTTP/1.1\r\nHost: a.example\r\n\r\n")?;
         // Backends that the cut requests reached are among those that come.
         loop {

@@ -6,6 +6,12 @@ mod chunks;
 mod connection;
 mod failure;
 mod framing;
+mod h2_connection;
+mod h2_exchange;
+mod h2_fields;
+mod h2_floods;
+mod h2_flow;
+mod h2_streams;
 mod head;
 mod hop;
 mod lies;
@@ -34,6 +40,12 @@ pub(crate) fn all() -> Vec<Case> {
         bounds::table(),
         failure::table(),
         upgrade::table(),
+        h2_connection::table(),
+        h2_streams::table(),
+        h2_fields::table(),
+        h2_exchange::table(),
+        h2_flow::table(),
+        h2_floods::table(),
     ]
     .into_iter()
     .flat_map(|table| table.cases)

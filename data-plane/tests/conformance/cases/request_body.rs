@@ -207,14 +207,12 @@ fn pieces(t: &mut Table) {
         check(&client.answer()?, FINE)
     });
     t.script("a backend that does not read slows the client down", "", Own, |stage| {
-        let client = stage.client_with(post("Content-Length: 200000000\r\n", ""))?;
+        let mut client = stage.client_with(post("Content-Length: 200000000\r\n", ""))?;
         let mut upstream = stage.backend()?;
         upstream.head()?;
-        let mut stream = client.stream();
-        let _ = stream.set_write_timeout(Some(Duration::from_millis(300)));
         let piece = vec![b'x'; 1 << 20];
         let mut sent = 0;
-        while let Ok(written) = std::io::Write::write(&mut stream, &piece) {
+        while let Ok(written) = client.write_within(&piece, Duration::from_millis(300)) {
             sent += written;
             if sent > 64 << 20 {
                 return Err(format!("{sent} bytes were taken that nobody reads"));

@@ -114,19 +114,10 @@ pub(super) fn table() -> Table {
         let (mut client, mut upstream, _) = switched(stage)?;
         let up: Vec<u8> = (0..1_u32 << 20).map(|n| (n >> 3) as u8).collect();
         let down: Vec<u8> = (0..1_u32 << 20).map(|n| (n >> 5) as u8).collect();
-        let (client_out, upstream_out) = (client.stream().try_clone(), upstream.stream().try_clone());
-        let (Ok(mut client_out), Ok(mut upstream_out)) = (client_out, upstream_out) else {
-            return Err("no handle".into());
-        };
         let (heard_up, heard_down) = std::thread::scope(|scope| {
-            scope.spawn(|| {
-                let _ = std::io::Write::write_all(&mut client_out, &up);
-            });
-            scope.spawn(|| {
-                let _ = std::io::Write::write_all(&mut upstream_out, &down);
-            });
-            let at_backend = scope.spawn(|| upstream.exactly(up.len()));
-            (at_backend.join(), client.exactly(down.len()))
+            let at_backend = scope.spawn(|| upstream.swap(&down, up.len()));
+            let heard_down = client.swap(&up, down.len());
+            (at_backend.join(), heard_down)
         });
         if heard_up.is_ok_and(|heard| heard == up) && heard_down == down {
             Ok(())
