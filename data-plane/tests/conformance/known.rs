@@ -103,8 +103,6 @@ const KNOWN: &[(&str, &str, &str)] = &[
     ("HTTP/2: malformed requests", "a value with a tab behind it", "bug: forwarded, repaired"),
     ("HTTP/2: malformed requests", "an empty scheme", "bug: forwarded, repaired"),
     ("HTTP/2: malformed requests", "a path with a fragment", "bug: forwarded, repaired"),
-    ("HTTP/2: malformed requests", "Host that is not the authority", "bug: forwarded, repaired"),
-    ("HTTP/2: malformed requests", "two Hosts with an authority", "bug: forwarded, repaired"),
     (
         "HTTP/2: malformed requests",
         "a pseudo-field among trailers",
@@ -131,22 +129,6 @@ const KNOWN: &[(&str, &str, &str)] = &[
         "bug: the stream is neither reset nor answered, and the backend waits",
     ),
     ("HTTP/2: requests and answers", "Via tells the version that was received", "bug: it says 1.1"),
-    (
-        "HTTP/2: requests and answers",
-        "trailers that frame, route or authenticate do not get through",
-        "bug: they do",
-    ),
-    (
-        "HTTP/2: requests and answers",
-        "100-continue: the client is told to go on",
-        "bug: interim answers are dropped",
-    ),
-    ("HTTP/2: requests and answers", "103 is passed on", "bug: interim answers are dropped"),
-    (
-        "HTTP/2: requests and answers",
-        "103 is passed on before the answer comes",
-        "bug: interim answers are dropped",
-    ),
 ];
 
 /// What holds the case up, if it is known to be broken.
