@@ -6,6 +6,8 @@
 pub mod control_plane;
 pub mod node;
 pub mod origin;
+pub mod tls;
+pub mod wire;
 
 use std::time::Duration;
 
@@ -14,6 +16,14 @@ pub use self::{
     node::Node,
     origin::Origin,
 };
+
+/// What is waited for, within [`DEADLINE`].
+///
+/// # Panics
+/// It does not come in time.
+pub async fn within<T>(future: impl Future<Output = T>) -> T {
+    tokio::time::timeout(DEADLINE, future).await.expect("in time")
+}
 
 /// Nothing that a test waits for takes longer.
 pub const DEADLINE: Duration = Duration::from_secs(20);
