@@ -1,4 +1,4 @@
-//! Read buffers, kept for reuse by each worker so that a request allocates none.
+//! Memory that each worker keeps for reuse, so that a request allocates next to nothing.
 
 use std::{
     cell::RefCell,
@@ -23,6 +23,30 @@ impl Buffers {
     pub(crate) fn take(self: &Rc<Self>) -> Buffer {
         let bytes = self.unused.borrow_mut().pop().unwrap_or_else(|| vec![0; SIZE].into_boxed_slice());
         Buffer { bytes, owner: Rc::clone(self) }
+    }
+}
+
+/// Values that keep their memory from request to request.
+pub(crate) struct Spare<T>(RefCell<Vec<T>>);
+
+impl<T> Default for Spare<T> {
+    fn default() -> Self {
+        Self(RefCell::default())
+    }
+}
+
+impl<T: Default> Spare<T> {
+    /// One that was used before, or a new one; its content is whatever it was.
+    pub(crate) fn take(&self) -> T {
+        self.0.borrow_mut().pop().unwrap_or_default()
+    }
+
+    /// Keeps it for the next.
+    pub(crate) fn put(&self, value: T) {
+        let mut spare = self.0.borrow_mut();
+        if spare.len() < KEEP {
+            spare.push(value);
+        }
     }
 }
 

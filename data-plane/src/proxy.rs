@@ -188,7 +188,7 @@ pub(crate) async fn handle(
     // Messages of gRPC come when they come; its own deadline is the client's, and passes through.
     let stall =
         if head.is_grpc() { Duration::ZERO } else { active.snapshot.settings.downstream.body_timeout.0 };
-    let mut upload = Upload::new(body, head.framing, max_body, stall);
+    let mut upload = Upload::new(body, head.framing, max_body, stall, client.worker.uploads.take());
     let mut tried = Tried::default();
     let (mut repeats, mut stale) = (0, 0);
     let mut timed_out = false;

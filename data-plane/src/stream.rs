@@ -24,7 +24,8 @@ use crate::{buffer::Buffers, timer::Timer, tls::Session, upstream::Failure};
 /// A connected stream, in the clear or protected.
 #[derive(Debug)]
 pub(crate) struct Stream {
-    tcp: TcpStream,
+    /// Borrowed for the length of one call.
+    tcp: RefCell<TcpStream>,
     /// In a box: most streams have none, and an idle one should be small.
     tls: Option<Box<Session>>,
 }
@@ -34,7 +35,7 @@ impl Stream {
     pub(crate) fn new(tcp: TcpStream) -> Self {
         // A socket that is already gone refuses the option; its first read will say so.
         let _ = tcp.set_nodelay(true);
-        Self { tcp, tls: None }
+        Self { tcp: RefCell::new(tcp), tls: None }
     }
 
     /// Has the client prove that it speaks TLS; the stream's bytes are plaintext from then on.
@@ -65,7 +66,7 @@ impl Stream {
     /// Waits until a read would find something (bytes, the end, or an error).
     pub(crate) fn poll_readable(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         match &self.tls {
-            None => self.tcp.poll_read_ready(cx),
+            None => self.tcp.borrow().poll_read_ready(cx),
             Some(session) => session.poll_readable(cx, &self.tcp),
         }
     }
@@ -75,13 +76,7 @@ impl Stream {
         if let Some(session) = &self.tls {
             return session.poll_read(cx, &self.tcp, buf);
         }
-        loop {
-            ready!(self.tcp.poll_read_ready(cx))?;
-            match self.tcp.try_read(buf) {
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
-                result => return Poll::Ready(result),
-            }
-        }
+        read(&self.tcp, cx, buf)
     }
 
     /// Writes what fits. Who is told to wait comes back with the same bytes.
@@ -89,14 +84,8 @@ impl Stream {
         if let Some(session) = &self.tls {
             return session.poll_write(cx, &self.tcp, [bytes, &[]]);
         }
-        loop {
-            ready!(self.tcp.poll_write_ready(cx))?;
-            match self.tcp.try_write(bytes) {
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
-                Ok(0) if !bytes.is_empty() => return Poll::Ready(Err(io::ErrorKind::WriteZero.into())),
-                result => return Poll::Ready(result),
-            }
-        }
+        let written = ready!(Pin::new(&mut *self.tcp.borrow_mut()).poll_write(cx, bytes))?;
+        Poll::Ready(some_of(written, bytes))
     }
 
     /// Writes what fits of two pieces in one call.
@@ -115,14 +104,9 @@ impl Stream {
         if let Some(session) = &self.tls {
             return session.poll_write(cx, &self.tcp, [first, second]);
         }
-        loop {
-            ready!(self.tcp.poll_write_ready(cx))?;
-            match self.tcp.try_write_vectored(&[IoSlice::new(first), IoSlice::new(second)]) {
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
-                Ok(0) => return Poll::Ready(Err(io::ErrorKind::WriteZero.into())),
-                result => return Poll::Ready(result),
-            }
-        }
+        let pieces = [IoSlice::new(first), IoSlice::new(second)];
+        let written = ready!(Pin::new(&mut *self.tcp.borrow_mut()).poll_write_vectored(cx, &pieces))?;
+        Poll::Ready(some_of(written, first))
     }
 
     /// Writes something small that nobody waits for: what the socket does not take now is lost, as an interim answer
@@ -142,25 +126,18 @@ impl Stream {
             session.close_notify(&self.tcp);
         }
         // The peer may have gone already, which is just as well.
-        let _ = socket2::SockRef::from(&self.tcp).shutdown(std::net::Shutdown::Write);
+        let _ = socket2::SockRef::from(&*self.tcp.borrow()).shutdown(std::net::Shutdown::Write);
     }
 
     /// Whether an unused connection is still open and silent; costs no system call unless something happened on it.
     pub(crate) fn is_quiet(&self) -> bool {
         let mut cx = Context::from_waker(std::task::Waker::noop());
-        match self.tcp.poll_read_ready(&mut cx) {
-            Poll::Pending => true,
-            Poll::Ready(Err(_)) => false,
-            Poll::Ready(Ok(())) => {
-                let would_block = |error: io::Error| error.kind() == io::ErrorKind::WouldBlock;
-                self.tcp.try_read(&mut [0; 1]).is_err_and(would_block)
-            }
-        }
+        read(&self.tcp, &mut cx, &mut [0; 1]).is_pending()
     }
 
     /// Whether the peer has reset the connection.
     pub(crate) fn is_broken(&self) -> bool {
-        !matches!(self.tcp.take_error(), Ok(None))
+        !matches!(self.tcp.borrow().take_error(), Ok(None))
     }
 
     /// Has the kernel ask the peer whether it is still there: who left without a reset is found out in about a minute.
@@ -168,13 +145,13 @@ impl Stream {
         let every = Duration::from_secs(10);
         let keep_alive = socket2::TcpKeepalive::new().with_time(every).with_interval(every);
         // Where the option is refused the client is found out at the next write.
-        let _ = socket2::SockRef::from(&self.tcp).set_tcp_keepalive(&keep_alive);
+        let _ = socket2::SockRef::from(&*self.tcp.borrow()).set_tcp_keepalive(&keep_alive);
     }
 
     /// Makes the closing visible as a reset, so that what was cut off is not taken for a whole.
     pub(crate) fn reset(&self) {
         // Where the option is refused the connection is broken anyway.
-        let _ = socket2::SockRef::from(&self.tcp).set_linger(Some(Duration::ZERO));
+        let _ = socket2::SockRef::from(&*self.tcp.borrow()).set_linger(Some(Duration::ZERO));
     }
 
     /// Closes so that what was written last still arrives: a socket closed with unread input is reset by the
@@ -222,6 +199,23 @@ impl Stream {
         .await?;
         Ok(Self::new(tcp))
     }
+}
+
+/// Reads what is there. A read that does not fill the buffer has found all there was: readiness is taken back without
+/// asking the kernel again.
+pub(crate) fn read(
+    tcp: &RefCell<TcpStream>,
+    cx: &mut Context<'_>,
+    buf: &mut [u8],
+) -> Poll<io::Result<usize>> {
+    let mut buf = ReadBuf::new(buf);
+    ready!(Pin::new(&mut *tcp.borrow_mut()).poll_read(cx, &mut buf))?;
+    Poll::Ready(Ok(buf.filled().len()))
+}
+
+/// A write that takes nothing would be tried for ever.
+fn some_of(written: usize, bytes: &[u8]) -> io::Result<usize> {
+    if written == 0 && !bytes.is_empty() { Err(io::ErrorKind::WriteZero.into()) } else { Ok(written) }
 }
 
 /// Whoever owns a stream that HTTP/2's connection reads and writes.

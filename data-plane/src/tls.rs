@@ -20,7 +20,7 @@ use rustls::{
 };
 use tokio::net::TcpStream;
 
-use crate::{buffer::Buffers, timer::Timer};
+use crate::{buffer::Buffers, stream::read, timer::Timer};
 
 /// The name of HTTP/2 in the handshake (RFC 9113, 3.2).
 const H2: &[u8] = b"h2";
@@ -68,15 +68,15 @@ impl std::fmt::Debug for Session {
 }
 
 /// The socket as rustls wants it.
-struct Socket<'a>(&'a TcpStream);
+struct Socket<'a>(&'a RefCell<TcpStream>);
 
 impl io::Write for Socket<'_> {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        self.0.try_write(bytes)
+        self.0.borrow().try_write(bytes)
     }
 
     fn write_vectored(&mut self, pieces: &[IoSlice<'_>]) -> io::Result<usize> {
-        self.0.try_write_vectored(pieces)
+        self.0.borrow().try_write_vectored(pieces)
     }
 
     fn flush(&mut self) -> io::Result<()> {
@@ -94,7 +94,7 @@ impl Session {
     /// # Errors
     /// What the client says is no TLS, has nothing in common with this side, or took too long.
     pub(crate) async fn accept(
-        tcp: &TcpStream,
+        tcp: &RefCell<TcpStream>,
         config: Arc<ServerConfig>,
         buffers: std::rc::Rc<Buffers>,
         timer: &Timer,
@@ -111,7 +111,7 @@ impl Session {
         Ok(session)
     }
 
-    fn poll_handshake(&self, cx: &mut Context<'_>, tcp: &TcpStream) -> Poll<io::Result<()>> {
+    fn poll_handshake(&self, cx: &mut Context<'_>, tcp: &RefCell<TcpStream>) -> Poll<io::Result<()>> {
         loop {
             ready!(self.poll_flush(cx, tcp))?;
             if !self.tls.borrow().is_handshaking() {
@@ -127,7 +127,12 @@ impl Session {
     }
 
     /// Takes what the kernel has and decrypts it into `out`; gives the length of the plaintext.
-    fn poll_fill(&self, cx: &mut Context<'_>, tcp: &TcpStream, out: &mut [u8]) -> Poll<io::Result<usize>> {
+    fn poll_fill(
+        &self,
+        cx: &mut Context<'_>,
+        tcp: &RefCell<TcpStream>,
+        out: &mut [u8],
+    ) -> Poll<io::Result<usize>> {
         let mut raw = self.raw.borrow_mut();
         if !raw.is_empty() {
             let (used, filled) = self.decrypt(tcp, &raw, out)?;
@@ -137,14 +142,11 @@ impl Session {
         let mut buffer = self.buffers.take();
         // Not more than `out` has room for, but for a record or so.
         let most = out.len().clamp(4096, buffer.len());
-        let read = loop {
-            ready!(tcp.poll_read_ready(cx))?;
-            let result = tcp.try_read(&mut buffer[..most]);
-            if !would_block(&result) {
-                break result?;
-            }
-        };
+        let read = ready!(read(tcp, cx, &mut buffer[..most]))?;
         if read == 0 {
+            if self.tls.borrow().is_handshaking() {
+                return Poll::Ready(Err(io::ErrorKind::UnexpectedEof.into()));
+            }
             // rustls tells a clean end from a cut by what came before it.
             self.tls.borrow_mut().read_tls(&mut io::empty())?;
             return Poll::Ready(Ok(0));
@@ -156,7 +158,12 @@ impl Session {
 
     /// Decrypts; gives how much of the input was used, and how much plaintext is in `out`. It stops where there is
     /// plaintext that nobody takes.
-    fn decrypt(&self, tcp: &TcpStream, mut input: &[u8], out: &mut [u8]) -> io::Result<(usize, usize)> {
+    fn decrypt(
+        &self,
+        tcp: &RefCell<TcpStream>,
+        mut input: &[u8],
+        out: &mut [u8],
+    ) -> io::Result<(usize, usize)> {
         let (whole, mut filled) = (input.len(), 0);
         let mut tls = self.tls.borrow_mut();
         while !input.is_empty() {
@@ -183,18 +190,22 @@ impl Session {
     }
 
     /// Whether a read would find something.
-    pub(crate) fn poll_readable(&self, cx: &mut Context<'_>, tcp: &TcpStream) -> Poll<io::Result<()>> {
+    pub(crate) fn poll_readable(
+        &self,
+        cx: &mut Context<'_>,
+        tcp: &RefCell<TcpStream>,
+    ) -> Poll<io::Result<()>> {
         if !self.tls.borrow().wants_read() || !self.raw.borrow().is_empty() {
             return Poll::Ready(Ok(()));
         }
-        tcp.poll_read_ready(cx)
+        tcp.borrow().poll_read_ready(cx)
     }
 
     /// Reads plaintext; 0 is an end that the peer has announced.
     pub(crate) fn poll_read(
         &self,
         cx: &mut Context<'_>,
-        tcp: &TcpStream,
+        tcp: &RefCell<TcpStream>,
         buf: &mut [u8],
     ) -> Poll<io::Result<usize>> {
         loop {
@@ -218,7 +229,7 @@ impl Session {
     pub(crate) fn poll_write(
         &self,
         cx: &mut Context<'_>,
-        tcp: &TcpStream,
+        tcp: &RefCell<TcpStream>,
         pieces: [&[u8]; 2],
     ) -> Poll<io::Result<usize>> {
         if self.taken.get() == 0 {
@@ -230,7 +241,7 @@ impl Session {
     }
 
     /// Writes something that nobody waits for, unless another write is under way.
-    pub(crate) fn write_now(&self, tcp: &TcpStream, bytes: &[u8]) {
+    pub(crate) fn write_now(&self, tcp: &RefCell<TcpStream>, bytes: &[u8]) {
         if self.taken.get() > 0 || self.tls.borrow().wants_write() {
             return;
         }
@@ -240,12 +251,12 @@ impl Session {
         }
     }
 
-    fn poll_flush(&self, cx: &mut Context<'_>, tcp: &TcpStream) -> Poll<io::Result<()>> {
+    fn poll_flush(&self, cx: &mut Context<'_>, tcp: &RefCell<TcpStream>) -> Poll<io::Result<()>> {
         let mut tls = self.tls.borrow_mut();
         while tls.wants_write() {
             match tls.write_tls(&mut Socket(tcp)) {
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
-                    ready!(tcp.poll_write_ready(cx))?;
+                    ready!(tcp.borrow().poll_write_ready(cx))?;
                 }
                 Ok(0) => return Poll::Ready(Err(io::ErrorKind::WriteZero.into())),
                 Ok(_) => {}
@@ -256,9 +267,62 @@ impl Session {
     }
 
     /// Tells the peer that nothing more comes, so that it can tell the end from a cut (RFC 8446, 6.1).
-    pub(crate) fn close_notify(&self, tcp: &TcpStream) {
+    pub(crate) fn close_notify(&self, tcp: &RefCell<TcpStream>) {
         self.tls.borrow_mut().send_close_notify();
         // A peer that takes nothing any more cannot be told.
         let _ = self.poll_flush(&mut Context::from_waker(std::task::Waker::noop()), tcp);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::rc::Rc;
+
+    use tokio::io::AsyncWriteExt as _;
+
+    use super::*;
+    use crate::timer::Timers;
+
+    fn config() -> Arc<ServerConfig> {
+        let folder = tempfile::tempdir().unwrap();
+        let made = rcgen::generate_simple_self_signed(["localhost".to_owned()]).unwrap();
+        let (certificate, key) = (folder.path().join("crt"), folder.path().join("key"));
+        std::fs::write(&certificate, made.cert.pem()).unwrap();
+        std::fs::write(&key, made.signing_key.serialize_pem()).unwrap();
+        server_config(&certificate, &key).unwrap()
+    }
+
+    #[tokio::test]
+    async fn a_client_that_leaves_within_its_handshake_ends_it() {
+        let hello = {
+            // What any client says first, cut anywhere: a record's head that promises more than comes.
+            let mut hello = vec![0x16, 3, 1, 1, 0, 1, 0, 0, 0xfc, 3, 3];
+            hello.resize(100, 7);
+            hello
+        };
+        for cut in [0, 1, 5, 50, 100] {
+            let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+            let mut client = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
+            let (tcp, _) = listener.accept().await.unwrap();
+            client.write_all(&hello[..cut]).await.unwrap();
+            drop(client);
+            let (timers, tcp) = (Timers::new(), RefCell::new(tcp));
+            let timer = timers.timer();
+            let accept =
+                Session::accept(&tcp, config(), Rc::<Buffers>::default(), &timer, Duration::from_secs(60));
+            let result = tokio::time::timeout(Duration::from_secs(20), accept).await.expect("it ends");
+            assert!(result.is_err(), "cut at {cut}");
+        }
+    }
+
+    #[test]
+    fn files_that_are_no_certificate_are_named() {
+        let folder = tempfile::tempdir().unwrap();
+        let (empty, missing) = (folder.path().join("empty"), folder.path().join("missing"));
+        std::fs::write(&empty, "").unwrap();
+        for (certificate, key) in [(&empty, &empty), (&missing, &empty)] {
+            let error = server_config(certificate, key).unwrap_err();
+            assert!(format!("{error:#}").contains("--tls-cert"), "{error:#}");
+        }
     }
 }

@@ -19,8 +19,9 @@ use tokio::sync::{mpsc, oneshot, watch};
 
 use crate::{
     backend::Active,
-    buffer::Buffers,
-    listener::{self, Door},
+    buffer::{Buffers, Spare},
+    http::ResponseHead,
+    listener::{self, Addresses, Door, Entered},
     stats::Recorder,
     timer::{GRAIN, Timers},
     upstream::Connections,
@@ -35,6 +36,10 @@ pub(crate) struct Worker {
     pub(crate) recorder: Recorder,
     pub(crate) timers: Rc<Timers>,
     pub(crate) buffers: Rc<Buffers>,
+    /// What goes up, until it has gone.
+    pub(crate) uploads: Spare<Vec<u8>>,
+    /// Heads of answers.
+    pub(crate) heads: Spare<ResponseHead>,
     date: RefCell<DateCache>,
     pub(crate) load: Arc<Load>,
     pub(crate) draining: Cell<bool>,
@@ -42,8 +47,8 @@ pub(crate) struct Worker {
     pub(crate) drain: watch::Sender<bool>,
     /// Open client connections of this worker.
     pub(crate) connections: Cell<usize>,
-    /// Connections per client address, kept only while there is a limit.
-    pub(crate) per_address: RefCell<HashMap<IpAddr, u32>>,
+    /// Connections per client address, of all workers.
+    addresses: Arc<Addresses>,
 }
 
 /// The active configuration with this worker's connections to the backends.
@@ -81,19 +86,12 @@ impl Worker {
     }
 
     /// Counts a connection until the guard is dropped; `None` when its address has `limit` of them already (0: any
-    /// number). The limit is per worker's share: the kernel spreads an address's connections over the workers.
+    /// number).
     pub(crate) fn connection(self: &Rc<Self>, address: IpAddr, limit: u32) -> Option<OpenConnection> {
-        if limit > 0 {
-            let mut per_address = self.per_address.borrow_mut();
-            let open = per_address.entry(address).or_default();
-            if *open >= limit {
-                return None;
-            }
-            *open += 1;
-        }
+        let entered = if limit > 0 { Some(self.addresses.enter(address, limit)?) } else { None };
         self.connections.set(self.connections.get() + 1);
         self.load.connections.fetch_add(1, Relaxed);
-        Some(OpenConnection { worker: Rc::clone(self), limited: (limit > 0).then_some(address) })
+        Some(OpenConnection { worker: Rc::clone(self), _entered: entered })
     }
 
     /// The value of a `Date` field now.
@@ -151,22 +149,13 @@ impl Worker {
 /// One open client connection.
 pub(crate) struct OpenConnection {
     worker: Rc<Worker>,
-    limited: Option<IpAddr>,
+    _entered: Option<Entered>,
 }
 
 impl Drop for OpenConnection {
     fn drop(&mut self) {
         self.worker.connections.set(self.worker.connections.get() - 1);
         self.worker.load.connections.fetch_sub(1, Relaxed);
-        if let Some(address) = self.limited {
-            let mut per_address = self.worker.per_address.borrow_mut();
-            if let Some(open) = per_address.get_mut(&address) {
-                *open -= 1;
-                if *open == 0 {
-                    per_address.remove(&address);
-                }
-            }
-        }
     }
 }
 
@@ -217,6 +206,7 @@ impl Workers {
         recorder: impl Fn() -> Recorder + Send + Clone + 'static,
     ) -> io::Result<Self> {
         let mut handles = Vec::with_capacity(count);
+        let addresses = Arc::new(Addresses::default());
         for i in 0..count {
             let mut doors = vec![Door { socket: listener::bind(http)?, tls: None }];
             http = doors[0].socket.local_addr()?;
@@ -228,9 +218,9 @@ impl Workers {
             let (orders, inbox) = mpsc::unbounded_channel();
             let load = Arc::new(Load::default());
             let worker_load = Arc::clone(&load);
-            let recorder = recorder.clone();
+            let (recorder, addresses) = (recorder.clone(), Arc::clone(&addresses));
             let run = move || {
-                if let Err(error) = run(doors, inbox, worker_load, recorder()) {
+                if let Err(error) = run(doors, inbox, worker_load, addresses, recorder()) {
                     tracing::error!(worker = i, %error, "worker ended");
                 }
             };
@@ -324,6 +314,7 @@ fn run(
     doors: Vec<Door>,
     mut inbox: mpsc::UnboundedReceiver<Order>,
     load: Arc<Load>,
+    addresses: Arc<Addresses>,
     recorder: Recorder,
 ) -> io::Result<()> {
     let runtime =
@@ -334,12 +325,14 @@ fn run(
             recorder,
             timers: Timers::new(),
             buffers: Rc::default(),
+            uploads: Spare::default(),
+            heads: Spare::default(),
             date: RefCell::new(DateCache { second: 0, text: Rc::from("") }),
             load,
             draining: Cell::new(false),
             drain: watch::Sender::new(false),
             connections: Cell::new(0),
-            per_address: RefCell::default(),
+            addresses,
         });
         worker.update_date();
         let mut waiting = doors;

@@ -325,6 +325,7 @@ async fn exchange(client: &Rc<Client>, head: &RequestHead, out: &mut Vec<u8>) ->
             keep_alive &= !head.expect_continue || client.body_done.get();
             let whole = respond(client, &mut exchange, head, &mut response, out, &mut keep_alive).await;
             exchange.bytes_in = response.body.uploaded();
+            worker.heads.put(response.head);
             if !whole {
                 if exchange.broken {
                     // A close would end a body without a length as if it were whole.

@@ -1,5 +1,6 @@
 //! The clients' side: listening sockets, and the loop that accepts.
 
+mod addresses;
 pub(crate) mod http1;
 mod http2;
 mod request_body;
@@ -14,7 +15,10 @@ use std::{
 
 use tokio::net::{TcpListener, TcpStream};
 
-pub(crate) use self::request_body::{BodyFailure, RequestBody};
+pub(crate) use self::{
+    addresses::{Addresses, Entered},
+    request_body::{BodyFailure, RequestBody},
+};
 use crate::{
     stream::Stream,
     worker::{OpenConnection, Worker},

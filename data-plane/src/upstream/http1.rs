@@ -15,7 +15,7 @@ use super::{Attempt, Connections, Failure, MAX_INTERIM, Progress, Response, Resp
 use crate::{
     backend::InFlight,
     buffer::Buffer,
-    http::{BodyDecoder, Limits, Parsed, ResponseError, ResponseFraming, ResponseHead, Step, parse_response},
+    http::{BodyDecoder, Limits, Parsed, ResponseError, ResponseFraming, Step, parse_response},
     stream::Stream,
     timer::Timer,
     tunnel::End,
@@ -47,7 +47,7 @@ pub(super) async fn send(
         upload.arm(timer);
     }
     let limits = Limits::default();
-    let mut head = ResponseHead::new();
+    let mut head = worker.heads.take();
     let mut buffer: Option<Buffer> = None;
     let (mut start, mut end) = (0, 0);
     let mut uploaded = false;
@@ -279,5 +279,8 @@ impl Body {
         }
         self.stream = None;
         self.buffer = None;
+        if let Some(memory) = self.upload.take_memory() {
+            self.worker.uploads.put(memory);
+        }
     }
 }

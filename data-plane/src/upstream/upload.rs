@@ -41,12 +41,19 @@ pub(crate) struct Upload {
 }
 
 impl Upload {
-    pub(crate) fn new(body: RequestBody, framing: BodyFraming, max_body: u64, stall: Duration) -> Self {
+    /// `out` lends its memory; it comes back with [`Upload::take_memory`].
+    pub(crate) fn new(
+        body: RequestBody,
+        framing: BodyFraming,
+        max_body: u64,
+        stall: Duration,
+        out: Vec<u8>,
+    ) -> Self {
         Self {
             complete: matches!(body, RequestBody::Empty),
             body,
             chunked: framing == BodyFraming::Chunked,
-            out: Vec::new(),
+            out,
             sent: 0,
             closed: false,
             bytes: 0,
@@ -60,9 +67,20 @@ impl Upload {
     /// What is left of the request goes with its answer.
     pub(crate) fn take(&mut self) -> Self {
         let bytes = self.bytes;
-        let mut none = Self::new(RequestBody::Empty, BodyFraming::None, 0, Duration::ZERO);
+        let mut none = Self::new(RequestBody::Empty, BodyFraming::None, 0, Duration::ZERO, Vec::new());
         none.bytes = bytes;
         std::mem::replace(self, none)
+    }
+
+    /// Gives the memory back that it used, unless it grew large.
+    pub(super) fn take_memory(&mut self) -> Option<Vec<u8>> {
+        let small = self.is_done() && (1..=16 << 10).contains(&self.out.capacity());
+        small.then(|| {
+            self.sent = 0;
+            let mut memory = std::mem::take(&mut self.out);
+            memory.clear();
+            memory
+        })
     }
 
     /// Begins an attempt: the head is written by `write`. Only while nothing of the body was taken.
