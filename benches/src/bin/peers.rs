@@ -24,7 +24,7 @@ use clap::Parser;
 #[command(version)]
 struct Arguments {
     /// How long each round of each proxy takes.
-    #[arg(long, default_value_t = 3)]
+    #[arg(long, default_value_t = 2)]
     seconds: u32,
     /// How many rounds; medians are reported.
     #[arg(long, default_value_t = 5)]
