@@ -144,9 +144,11 @@ async fn serve(listener: TcpListener, speaks: Speaks, seen: mpsc::UnboundedSende
                 builder.initial_window_size(1 << 20).initial_connection_window_size(8 << 20);
                 let mut connection = builder.enable_connect_protocol().handshake(stream).await.unwrap();
                 while let Some(Ok((request, mut respond))) = connection.accept().await {
-                    let protocol =
-                        request.extensions().get::<h2::ext::Protocol>().map(|p| p.as_str().to_owned());
-                    assert_eq!(protocol.as_deref(), Some("websocket"), "{request:?}");
+                    let protocol = request.extensions().get::<h2::ext::Protocol>();
+                    if protocol.is_none_or(|protocol| protocol.as_str() != "websocket") {
+                        let _ = respond.send_response(http::Response::new(()), true);
+                        continue;
+                    }
                     let send = respond.send_response(http::Response::new(()), false).unwrap();
                     tokio::spawn(echo(Box::new(tunnel(send, request.into_body())), seen.clone()));
                 }
