@@ -82,7 +82,15 @@ impl Peer {
         let _ = self.stream.set_write_timeout(Some(time));
         match &mut self.tls {
             None => self.stream.write(bytes),
-            Some(tls) => Stream::new(&mut **tls, &mut self.stream).write(bytes),
+            // By hand: the library's stream would wait for something to read while it cannot write.
+            Some(tls) => {
+                while tls.wants_write() {
+                    tls.write_tls(&mut self.stream)?;
+                }
+                let written = tls.writer().write(bytes)?;
+                let _ = tls.write_tls(&mut self.stream);
+                Ok(written)
+            }
         }
     }
 
