@@ -355,7 +355,7 @@ impl Watch for Attendance<'_> {
             Asker::Http2(respond) => {
                 let mut answer = http::Response::new(());
                 *answer.status_mut() = http::StatusCode::from_u16(head.status).unwrap_or_default();
-                *answer.headers_mut() = response_fields(head, "", false);
+                *answer.headers_mut() = response_fields(head, None, false);
                 // An interim answer may be lost.
                 let _ = respond.borrow_mut().send_informational(answer);
             }

@@ -15,12 +15,13 @@ use std::{
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
+use http::HeaderValue;
 use tokio::sync::{mpsc, oneshot, watch};
 
 use crate::{
     backend::Active,
     buffer::{Buffers, Spare},
-    http::ResponseHead,
+    http::{RequestHead, ResponseHead},
     listener::{self, Addresses, Door, Entered},
     stats::Recorder,
     timer::{GRAIN, Timers},
@@ -40,6 +41,8 @@ pub(crate) struct Worker {
     pub(crate) uploads: Spare<Vec<u8>>,
     /// Heads of answers.
     pub(crate) heads: Spare<ResponseHead>,
+    /// Heads of requests.
+    pub(crate) requests: Spare<RequestHead>,
     date: RefCell<DateCache>,
     pub(crate) load: Arc<Load>,
     pub(crate) draining: Cell<bool>,
@@ -77,6 +80,7 @@ impl Load {
 struct DateCache {
     second: u64,
     text: Rc<str>,
+    value: Option<HeaderValue>,
 }
 
 impl Worker {
@@ -97,6 +101,11 @@ impl Worker {
     /// The value of a `Date` field now.
     pub(crate) fn date(&self) -> Rc<str> {
         Rc::clone(&self.date.borrow().text)
+    }
+
+    /// The same for HTTP/2.
+    pub(crate) fn date_value(&self) -> Option<HeaderValue> {
+        self.date.borrow().value.clone()
     }
 
     /// Counts an answered request.
@@ -142,6 +151,7 @@ impl Worker {
         if date.second != now {
             date.second = now;
             date.text = httpdate::fmt_http_date(SystemTime::now()).into();
+            date.value = HeaderValue::from_str(&date.text).ok();
         }
     }
 }
@@ -327,7 +337,8 @@ fn run(
             buffers: Rc::default(),
             uploads: Spare::default(),
             heads: Spare::default(),
-            date: RefCell::new(DateCache { second: 0, text: Rc::from("") }),
+            requests: Spare::default(),
+            date: RefCell::new(DateCache { second: 0, text: Rc::from(""), value: None }),
             load,
             draining: Cell::new(false),
             drain: watch::Sender::new(false),

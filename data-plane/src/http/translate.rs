@@ -3,6 +3,7 @@
 //! HTTP/2 messages pass through the text form of HTTP/1.1 and its strict parsers, both ways: what HTTP/1 refuses does
 //! not come in by another door, and what belongs to one hop is left out in one place.
 
+use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Uri, header};
 
 use super::{Field, Known, ResponseHead, chunked::is_trailer, fields::push, push_number};
@@ -136,8 +137,10 @@ pub(crate) fn websocket_accept(key: &[u8]) -> String {
 }
 
 /// An answer's fields as HTTP/2 sends them, without those of one hop.
-pub(crate) fn response_fields(head: &ResponseHead, date: &str, switched: bool) -> HeaderMap {
+pub(crate) fn response_fields(head: &ResponseHead, date: Option<&HeaderValue>, switched: bool) -> HeaderMap {
     let mut fields = HeaderMap::with_capacity(head.fields.len() + 3);
+    // One copy of the head, of which the values are slices.
+    let whole = Bytes::copy_from_slice(&head.buf);
     let belongs_to_hop = |field: &Field| {
         // The agreement to switch is said by the status there.
         field.hop
@@ -146,7 +149,8 @@ pub(crate) fn response_fields(head: &ResponseHead, date: &str, switched: bool) -
     };
     for field in head.fields.iter().filter(|field| !belongs_to_hop(field)) {
         let name = HeaderName::from_bytes(head.name(field));
-        if let (Ok(name), Ok(value)) = (name, HeaderValue::from_bytes(head.value(field))) {
+        let value = whole.slice(field.value.0 as usize..field.value.1 as usize);
+        if let (Ok(name), Ok(value)) = (name, HeaderValue::from_maybe_shared(value)) {
             fields.append(name, value);
         }
     }
@@ -155,9 +159,9 @@ pub(crate) fn response_fields(head: &ResponseHead, date: &str, switched: bool) -
             fields.insert(header::CONTENT_LENGTH, length.into());
         }
         if !head.date
-            && let Ok(date) = HeaderValue::from_str(date)
+            && let Some(date) = date
         {
-            fields.insert(header::DATE, date);
+            fields.insert(header::DATE, date.clone());
         }
     }
     fields.append(header::VIA, HeaderValue::from_static("1.1 weir"));

@@ -20,7 +20,7 @@ use super::{RequestBody, http1::Client};
 use crate::{
     answer::{Local, Media},
     http::{
-        Limits, Parsed, RequestHead, ResponseHead, parse_request,
+        Limits, Parsed, ResponseHead, parse_request,
         translate::{read_trailers, response_fields, write_request_head},
     },
     keep_alive::KeepAlive,
@@ -174,16 +174,17 @@ async fn stream(
     }
     let tunnel = protocol.is_some();
     let ended = recv.is_end_stream();
-    let mut text = Vec::with_capacity(512);
+    let mut text = worker.uploads.take();
+    text.clear();
     write_request_head(&mut text, &parts, ended || tunnel, tunnel);
     drop(parts);
-    let mut head = RequestHead::new();
+    let mut head = worker.requests.take();
     let refused = match parse_request(&text, &limits, &mut head) {
         Ok(Parsed::Complete { .. }) => None,
         Ok(Parsed::Partial) => Some(Local::bad_request("malformed request")),
         Err(error) => Some(Local::refused(&error)),
     };
-    drop(text);
+    worker.uploads.put(text);
     if let Some(local) = refused {
         return answering.local(local, Media::Problem);
     }
@@ -207,7 +208,10 @@ async fn stream(
             Some(_) if (200..300).contains(&response.head.status) => {
                 answering.local(Local::NO_SWITCH, Media::Problem);
             }
-            _ => answering.upstream(*response).await,
+            _ => {
+                client.worker.requests.put(head);
+                answering.upstream(*response).await;
+            }
         },
         Answer::Local(local) => answering.local(local, Media::accepted(&head)),
         Answer::Gone => {}
@@ -225,7 +229,7 @@ impl Answering {
         let fields = answer.headers_mut();
         fields.insert(header::CONTENT_TYPE, HeaderValue::from_static(content_type));
         fields.insert(header::CONTENT_LENGTH, body.len().into());
-        if let Ok(date) = HeaderValue::from_str(&self.client.worker.date()) {
+        if let Some(date) = self.client.worker.date_value() {
             fields.insert(header::DATE, date);
         }
         if let Some((name, value)) = local.field() {
@@ -243,7 +247,8 @@ impl Answering {
         self.exchange.status = status;
         let mut answer = HttpResponse::new(());
         *answer.status_mut() = StatusCode::from_u16(status).map_err(|_| Gone)?;
-        *answer.headers_mut() = response_fields(head, &self.client.worker.date(), head.status == 101);
+        *answer.headers_mut() =
+            response_fields(head, self.client.worker.date_value().as_ref(), head.status == 101);
         self.respond.borrow_mut().send_response(answer, ends).map_err(|_| Gone)
     }
 
@@ -252,6 +257,7 @@ impl Answering {
         let ends = response.head.framing.is_empty();
         let status = response.head.status;
         let Ok(mut stream) = self.send_head(&response.head, status, ends) else { return };
+        self.client.worker.heads.put(std::mem::take(&mut response.head));
         if ends {
             // The backend's connection is free for the next request, and the rest of this one still goes up.
             let rest = poll_fn(|cx| response.body.poll_data(cx, &self.timer)).await;
