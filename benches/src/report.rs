@@ -60,6 +60,8 @@ pub struct Report {
     pub cores: usize,
     /// The kernel's release.
     pub kernel: String,
+    /// How busy the machine was before the run (over the last minute): its figures are worth the less the more.
+    pub load_average: f64,
     /// Of each round.
     pub seconds: u32,
     /// The rate of the workload at half load, in requests a second.
@@ -159,6 +161,7 @@ impl Report {
 impl fmt::Display for Report {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         writeln!(f, "{}\n", self.subject())?;
+        writeln!(f, "Load average before the run: {:.1}.\n", self.load_average)?;
         f.write_str(&table(&self.summary()))?;
         if let Some(rate) = self.half_load {
             writeln!(f, "\nHalf load: {rate:.0} requests/s.")?;
@@ -282,6 +285,7 @@ pub(crate) mod tests {
             processor: "P".into(),
             cores: 2,
             kernel: "6".into(),
+            load_average: 0.1,
             seconds: 1,
             half_load: Some(20_000.0),
             versions: [("weir".to_owned(), "0.1.0".to_owned())].into(),

@@ -81,6 +81,7 @@ fn measure(arguments: &Arguments) -> anyhow::Result<Report> {
     let cores = std::thread::available_parallelism()?.get();
     anyhow::ensure!(cores >= 2, "two cores are needed: one for the proxy, one for the load and the backends");
     let programs = programs::build()?;
+    let load_average = load_average();
     let versions = peers(arguments, &programs)?;
     let workloads = workloads(arguments);
     stay_off_the_proxy_core()?;
@@ -93,6 +94,7 @@ fn measure(arguments: &Arguments) -> anyhow::Result<Report> {
         processor: processor(),
         cores,
         kernel: kernel(),
+        load_average,
         seconds: arguments.seconds,
         half_load: workloads.contains(&Workload::HalfLoad).then(|| bench.half_load()).flatten(),
         versions: versions
@@ -165,4 +167,10 @@ fn processor() -> String {
 
 fn kernel() -> String {
     fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default().trim().to_owned()
+}
+
+/// Of the last minute.
+fn load_average() -> f64 {
+    let text = fs::read_to_string("/proc/loadavg").unwrap_or_default();
+    text.split(' ').next().and_then(|first| first.parse().ok()).unwrap_or(0.0)
 }
