@@ -141,6 +141,7 @@ pub(super) fn chunked(input: &[u8]) -> Option<(Vec<u8>, Vec<Line<'_>>, usize)> {
         let Ok(size) = u64::from_str_radix(&String::from_utf8_lossy(&line[..digits]), 16) else {
             panic!("chunk size {}", show(line));
         };
+        assert!(i64::try_from(size).is_ok(), "a chunk that no peer can count: {}", show(line));
         if size == 0 {
             break;
         }

@@ -41,7 +41,7 @@ pub(crate) fn write_request_head(
             // Two that disagree are refused by the parser, as two Host fields.
             header::HOST
                 if authority.is_some_and(|authority| authority.as_str().as_bytes() == value.as_bytes()) => {}
-            header::CONTENT_LENGTH if websocket => {}
+            header::CONTENT_LENGTH | header::SEC_WEBSOCKET_KEY if websocket => {}
             _ => push(out, name.as_str().as_bytes(), value.as_bytes()),
         }
     }
