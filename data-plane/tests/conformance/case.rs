@@ -37,19 +37,15 @@ pub(crate) struct Case {
     pub(crate) level: Level,
     pub(crate) profile: Profile,
     pub(crate) version: Version,
-    /// Why it says nothing over TLS.
-    pub(crate) plain_only: Option<&'static str>,
     pub(crate) play: Play,
 }
 
 impl Case {
     /// The listeners at which it is played.
     pub(crate) fn listeners(&self) -> &'static [Listener] {
-        match (self.version, self.plain_only) {
-            (Version::Http1, None) => &[Listener::Http1, Listener::Http1Tls],
-            (Version::Http1, Some(_)) => &[Listener::Http1],
-            (Version::Http2, None) => &[Listener::H2c, Listener::H2],
-            (Version::Http2, Some(_)) => &[Listener::H2c],
+        match self.version {
+            Version::Http1 => &[Listener::Http1, Listener::Http1Tls],
+            Version::Http2 => &[Listener::H2c, Listener::H2],
         }
     }
 }
@@ -81,7 +77,6 @@ impl Table {
             level,
             profile: Profile::Usual,
             version: Version::Http1,
-            plain_only: None,
             play: Box::new(play),
         });
         &mut self.cases[at]

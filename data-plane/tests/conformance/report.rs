@@ -4,15 +4,18 @@ use std::fmt::Write as _;
 
 use crate::{
     Played,
-    case::{Case, Level},
+    case::{Case, Level, Version},
     target::{Listener, Target},
 };
 
 /// A program, its version, and how each case went at each listener.
 pub(crate) type Column = (Target, String, [Played; Listener::ALL.len()]);
 
-/// What stands before the table.
-const INTRODUCTION: &str = include_str!("report.md");
+/// The pages: what the client speaks in their cases, their name, what stands before the table, and whose sums.
+const PAGES: [(Version, &str, &str, &[Listener]); 2] = [
+    (Version::Http1, "conformance.md", include_str!("report.md"), &[Listener::Http1, Listener::Http1Tls]),
+    (Version::Http2, "conformance-http2.md", include_str!("report-http2.md"), &Listener::ALL),
+];
 
 fn level(level: Level) -> &'static str {
     match level {
@@ -32,6 +35,7 @@ fn listeners(played: &[Played], at: usize) -> (usize, Vec<Listener>) {
 fn mark(played: &[Played], at: usize) -> String {
     let (all, broken) = listeners(played, at);
     match broken.as_slice() {
+        _ if all == 0 => "–".to_owned(),
         [] => "yes".to_owned(),
         broken if broken.len() == all => "**no**".to_owned(),
         // Which is which goes by TLS: a case is of one version.
@@ -68,37 +72,43 @@ pub(crate) fn print(cases: &[Case], columns: &[Column]) {
     }
 }
 
-/// Writes `docs/conformance.md`.
+/// Writes the pages in `docs/`. None replaces one that shows more programs.
 pub(crate) fn write(cases: &[Case], columns: &[Column]) -> anyhow::Result<()> {
-    let mut page = INTRODUCTION.to_owned();
+    for (version, name, introduction, listeners) in PAGES {
+        let path = format!("{}/../docs/{name}", env!("CARGO_MANIFEST_DIR"));
+        let shown = |page: &str| {
+            let head = page.lines().find(|line| line.starts_with("| rules |"));
+            head.map_or(0, |head| head.matches('|').count())
+        };
+        let page = page(cases, columns, version, introduction, listeners)?;
+        if std::fs::read_to_string(&path).is_ok_and(|before| shown(&before) > shown(&page)) {
+            println!("docs/{name} shows more programs than are here, and stays as it is");
+            continue;
+        }
+        std::fs::write(path, page)?;
+    }
+    Ok(())
+}
+
+fn page(
+    cases: &[Case],
+    columns: &[Column],
+    version: Version,
+    introduction: &str,
+    listeners: &[Listener],
+) -> anyhow::Result<String> {
+    let mut page = introduction.to_owned();
     page.push_str("\n## Sums\n\n| rules |");
     for (target, version, _) in columns {
         write!(page, " {} {version} |", target.name())?;
     }
     page.push_str("\n|---|");
     page.push_str(&"---|".repeat(columns.len()));
-    for (at, listener) in Listener::ALL.iter().enumerate() {
-        let mut all = vec![0; columns.len()];
-        let mut count = 0;
-        for wanted in [Level::Must, Level::Should, Level::Own] {
-            let of_level: Vec<usize> = (0..cases.len())
-                .filter(|case| cases[*case].level == wanted && cases[*case].listeners().contains(listener))
-                .collect();
-            count += of_level.len();
-            write!(page, "\n| {}: {} ({}) |", listener.name(), level(wanted), of_level.len())?;
-            for ((_, _, played), all) in columns.iter().zip(&mut all) {
-                let hold = of_level.iter().filter(|case| matches!(played[at][**case], Some(Ok(())))).count();
-                *all += hold;
-                write!(page, " {hold} |")?;
-            }
-        }
-        write!(page, "\n| **{}: all ({count})** |", listener.name())?;
-        for all in all {
-            write!(page, " **{all}** |")?;
-        }
+    for listener in listeners {
+        sums(&mut page, cases, columns, *listener)?;
     }
     let mut group = "";
-    for (at, case) in cases.iter().enumerate() {
+    for (at, case) in cases.iter().enumerate().filter(|(_, case)| case.version == version) {
         if case.group != group {
             group = case.group;
             write!(page, "\n\n## {group}\n\n| rule | RFC | level |")?;
@@ -113,6 +123,29 @@ pub(crate) fn write(cases: &[Case], columns: &[Column]) -> anyhow::Result<()> {
         }
     }
     page.push('\n');
-    std::fs::write(concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/conformance.md"), page)?;
+    Ok(page)
+}
+
+/// How many rules hold at a listener.
+fn sums(page: &mut String, cases: &[Case], columns: &[Column], listener: Listener) -> anyhow::Result<()> {
+    let Some(at) = Listener::ALL.iter().position(|one| *one == listener) else { return Ok(()) };
+    let of = |wanted: Option<Level>| -> Vec<usize> {
+        let counts = |case: &Case| {
+            wanted.is_none_or(|level| case.level == level) && case.listeners().contains(&listener)
+        };
+        (0..cases.len()).filter(|case| counts(&cases[*case])).collect()
+    };
+    for wanted in [Some(Level::Must), Some(Level::Should), Some(Level::Own), None] {
+        let of_level = of(wanted);
+        let (name, bold) = (wanted.map_or("all", level), if wanted.is_none() { "**" } else { "" });
+        write!(page, "\n| {bold}{}: {name} ({}){bold} |", listener.name(), of_level.len())?;
+        for (_, _, played) in columns {
+            let results = || of_level.iter().filter_map(|case| played[at][*case].as_ref());
+            match results().count() {
+                0 => page.push_str(" – |"),
+                _ => write!(page, " {bold}{}{bold} |", results().filter(|result| result.is_ok()).count())?,
+            }
+        }
+    }
     Ok(())
 }

@@ -99,6 +99,11 @@ impl Target {
         Duration::from_secs(if self == Self::Weir { 8 } else { 2 })
     }
 
+    /// Whether its configuration here has such a listener.
+    pub(crate) fn is_set_up_for(self, listener: Listener) -> bool {
+        listener == Listener::Http1 || matches!(self, Self::Weir | Self::Nginx | Self::Haproxy)
+    }
+
     /// The program: `WEIR_CONFORMANCE_NGINX` and so on, or the one in the path.
     fn program(self) -> PathBuf {
         let variable = format!("WEIR_CONFORMANCE_{}", self.name().to_uppercase());
@@ -130,6 +135,7 @@ impl Target {
 /// A running program, ended when dropped.
 pub(crate) struct Proxy {
     pub(crate) address: SocketAddr,
+    target: Target,
     child: Child,
     _folder: tempfile::TempDir,
     _held: (socket2::Socket, Option<(socket2::Socket, TcpStream)>),
@@ -167,12 +173,17 @@ impl Proxy {
             Target::Weir => weir(listener, profile, &backends, folder.path())?,
             _ => peer(*target, listener, profile, &backends, folder.path())?,
         };
-        Ok(Self { address, child, _folder: folder, _held: (refuser, deaf) })
+        Ok(Self { address, target: *target, child, _folder: folder, _held: (refuser, deaf) })
     }
 
-    /// Asks it to end in order.
+    /// Asks it to end in order, by the signal that means so to it.
     pub(crate) fn terminate(&self) -> Result<(), String> {
-        let status = Command::new("kill").args(["-TERM", &self.child.id().to_string()]).status();
+        let signal = match self.target {
+            Target::Nginx => "-QUIT",
+            Target::Haproxy => "-USR1",
+            _ => "-TERM",
+        };
+        let status = Command::new("kill").args([signal, &self.child.id().to_string()]).status();
         match status {
             Ok(status) if status.success() => Ok(()),
             other => Err(format!("cannot signal: {other:?}")),

@@ -638,12 +638,9 @@ fn failures(t: &mut Table) {
     })
     .profile = Profile::Spare;
     t.h2("an error is problem details", "9457 3", Own, |stage| {
-        let (mut client, upstream) = meet_get(stage)?;
-        upstream.reset();
-        let (mut second, _) = (stage.try_backend(), ());
-        if let Some(second) = second.take() {
-            second.reset();
-        }
+        let (mut client, upstream, _) =
+            meet(stage, headers(1, &request("POST", &[("content-length", "0")]), true))?;
+        drop(upstream);
         let answer = client.answer(1)?;
         check(&answer, &[Status(502), Is("content-type", "application/problem+json"), Has("date")])
     });
