@@ -91,6 +91,21 @@ impl Local {
         }
     }
 
+    /// The same as a status of gRPC, whose own HTTP mapping is coarser: a deadline is known to be one here.
+    pub(crate) fn grpc(&self) -> (u16, &'static str) {
+        let code = match self.status {
+            400 | 405 | 414 | 431 => 3,
+            401 => 16,
+            403 => 7,
+            404 => 12,
+            408 | 504 => 4,
+            413 | 429 => 8,
+            502 | 503 => 14,
+            _ => 2,
+        };
+        (code, self.detail)
+    }
+
     /// A field that belongs to the status.
     pub(crate) fn field(&self) -> Option<(&'static str, &'static str)> {
         match self.status {

@@ -41,8 +41,9 @@ const MAX_STREAMS: u32 = 256;
 const STREAM_WINDOW: u32 = 256 << 10;
 const CONNECTION_WINDOW: u32 = 1 << 20;
 
-/// How long a client has for its open streams after it was told to go.
-const GOAWAY: Duration = Duration::from_secs(30);
+/// How long a client without a stream has to go after it was told to. While it has streams, only the node's drain
+/// deadline cuts them.
+const GO: Duration = Duration::from_secs(1);
 
 impl Owner for Rc<Client> {
     fn stream(&self) -> &Stream {
@@ -98,12 +99,14 @@ pub(crate) async fn serve(client: Rc<Client>) {
             if !client.timer.expired(cx) {
                 return Poll::Pending;
             }
-            if told_to_go {
+            if told_to_go && streams.get() == 0 {
                 return Poll::Ready(());
             }
-            told_to_go = true;
-            connection.graceful_shutdown();
-            client.timer.arm(GOAWAY);
+            if !told_to_go {
+                told_to_go = true;
+                connection.graceful_shutdown();
+            }
+            client.timer.arm(GO);
         }
     })
     .await;
@@ -213,6 +216,7 @@ async fn stream(
                 answering.upstream(*response).await;
             }
         },
+        Answer::Local(local) if head.is_grpc() => answering.grpc_status(local),
         Answer::Local(local) => answering.local(local, Media::accepted(&head)),
         Answer::Gone => {}
     }
@@ -241,6 +245,19 @@ impl Answering {
             // It is small: it waits in the connection for the client's window.
             let _ = stream.send_data(Bytes::from(body), true);
         }
+    }
+
+    /// Says to a client of gRPC what Weir's own answer means there: a status and nothing else.
+    fn grpc_status(mut self, local: Local) {
+        self.exchange.status = local.status;
+        let (code, message) = local.grpc();
+        let mut answer = HttpResponse::new(());
+        let fields = answer.headers_mut();
+        fields.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/grpc"));
+        fields.insert("grpc-status", code.into());
+        fields.insert("grpc-message", HeaderValue::from_static(message));
+        // A stream that is gone has nobody to answer.
+        let _ = self.respond.borrow_mut().send_response(answer, true);
     }
 
     fn send_head(&mut self, head: &ResponseHead, status: u16, ends: bool) -> Result<SendStream<Bytes>, Gone> {

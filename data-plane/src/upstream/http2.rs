@@ -59,14 +59,22 @@ struct Connection {
     streams: Cell<usize>,
     /// When its last stream ended, in the worker's milliseconds.
     since: Cell<u64>,
+    driven: Rc<Driven>,
+}
+
+/// What a connection's own task says of it.
+#[derive(Default)]
+struct Driven {
     /// It takes no more requests.
-    closed: Rc<Cell<bool>>,
+    closed: Cell<bool>,
+    /// The backend's SETTINGS have come.
+    settled: Cell<bool>,
 }
 
 impl Connection {
     fn has_room(&self) -> bool {
         let most = self.sender.current_max_send_streams().min(MAX_STREAMS);
-        !self.closed.get() && self.streams.get() < most
+        !self.driven.closed.get() && self.streams.get() < most
     }
 }
 
@@ -74,7 +82,8 @@ impl Shared {
     /// Closes those unused since before `oldest`, and forgets those that were closed.
     pub(crate) fn close_older_than(&self, oldest: u64) {
         self.connections.borrow_mut().retain(|connection| {
-            !connection.closed.get() && (connection.streams.get() > 0 || connection.since.get() >= oldest)
+            !connection.driven.closed.get()
+                && (connection.streams.get() > 0 || connection.since.get() >= oldest)
         });
     }
 
@@ -129,7 +138,7 @@ async fn place(attempt: &Attempt<'_>, watch: &mut impl Watch) -> Result<(Place, 
         if let Some(connection) = shared.with_room(attempt) {
             return Ok((take(connection), true));
         }
-        shared.connections.borrow_mut().retain(|connection| !connection.closed.get());
+        shared.connections.borrow_mut().retain(|connection| !connection.driven.closed.get());
         if !shared.opening.get() && shared.connections.borrow().len() < MAX_CONNECTIONS {
             shared.opening.set(true);
             let _opening = Opening(shared);
@@ -169,12 +178,13 @@ async fn open(attempt: &Attempt<'_>, watch: &mut impl Watch) -> Result<Rc<Connec
     let handshake = builder.handshake(Io(Rc::new(stream)));
     let (sender, mut connection) =
         handshake.await.map_err(|error| Failure::Connect(std::io::Error::other(error)))?;
-    let closed = Rc::new(Cell::new(false));
-    let driven = Rc::clone(&closed);
-    let keep_alive = KeepAlive::new(connection.ping_pong(), attempt.worker.timers.timer());
-    let shared = Rc::downgrade(attempt.connections);
+    let driven = Rc::<Driven>::default();
+    let tell = Rc::clone(&driven);
+    let mut keep_alive = KeepAlive::new(connection.ping_pong(), attempt.worker.timers.timer());
+    keep_alive.ask();
+    let connections = Rc::downgrade(attempt.connections);
     tokio::task::spawn_local(async move {
-        let mut keep_alive = keep_alive;
+        let wake = || connections.upgrade().into_iter().for_each(|connections| connections.shared.wake());
         poll_fn(|cx| match Pin::new(&mut connection).poll(cx) {
             Poll::Ready(result) => {
                 if let Err(error) = result {
@@ -182,20 +192,25 @@ async fn open(attempt: &Attempt<'_>, watch: &mut impl Watch) -> Result<Rc<Connec
                 }
                 Poll::Ready(())
             }
-            Poll::Pending => keep_alive.poll_dead(cx),
+            Poll::Pending => {
+                let dead = keep_alive.poll_dead(cx);
+                if !tell.settled.get() && keep_alive.is_answered() {
+                    tell.settled.set(true);
+                    wake();
+                }
+                dead
+            }
         })
         .await;
-        driven.set(true);
-        if let Some(connections) = shared.upgrade() {
-            connections.shared.wake();
-        }
+        tell.closed.set(true);
+        wake();
     });
     Ok(Rc::new(Connection {
         sender,
         address,
         streams: Cell::new(0),
         since: Cell::new(attempt.worker.timers.now()),
-        closed,
+        driven,
     }))
 }
 
@@ -222,8 +237,21 @@ pub(super) async fn send(
     let (place, reused) = place(&attempt, &mut watch).await?;
     let mut sender = place.connection.sender.clone();
     let timer = attempt.timer;
+    // Whether the backend takes WebSockets is in its SETTINGS (RFC 8441, 3): who wants one waits for them.
+    let settled = || {
+        !attempt.offers_upgrade
+            || place.connection.driven.settled.get()
+            || place.connection.driven.closed.get()
+    };
     poll_fn(|cx| match sender.poll_ready(cx) {
-        Poll::Ready(result) => Poll::Ready(result.map_err(|error| failure(&error, reused))),
+        Poll::Ready(result) if settled() || result.is_err() => {
+            Poll::Ready(result.map_err(|error| failure(&error, reused)))
+        }
+        Poll::Ready(_) if timer.expired(cx) => Poll::Ready(Err(Failure::Timeout)),
+        Poll::Ready(_) => {
+            attempt.connections.shared.waiting.borrow_mut().push(cx.waker().clone());
+            Poll::Pending
+        }
         Poll::Pending => match watch.poll(cx) {
             Poll::Ready(reason) => Poll::Ready(Err(reason)),
             Poll::Pending if timer.expired(cx) => Poll::Ready(Err(Failure::Timeout)),

@@ -164,7 +164,6 @@ async fn a_lost_backend_never_ends_a_call_well() {
 }
 
 #[tokio::test]
-#[ignore = "known bug: the node's own errors are pages also for clients of gRPC, which make of them what they can"]
 async fn an_error_of_the_node_is_a_status_of_grpc() {
     let nobody = TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap();
     let wire = Wire::start(config_of(nobody)).await;

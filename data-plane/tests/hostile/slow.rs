@@ -190,7 +190,6 @@ async fn clients_that_stall_in_http1_are_cut_off_while_another_is_served() {
 }
 
 #[tokio::test]
-#[ignore = "a client without a request is told to go after its deadline, and then has 30 s for it"]
 async fn clients_that_stall_in_http2_are_cut_off_while_another_is_served() {
     let backend = Backend::start().await;
     let stage = Stage::new(backend.address).await;

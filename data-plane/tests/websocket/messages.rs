@@ -144,7 +144,6 @@ async fn every_close_code_passes() {
 }
 
 #[tokio::test]
-#[ignore = "known bug: a WebSocket that opens the connection to a backend of HTTP/2 goes on as GET"]
 async fn a_websocket_may_be_the_first_on_a_connection_to_a_backend_of_http2() {
     let echo = Echo::start(Speaks::Http2).await;
     let mut config = config(&[echo.url()]);
