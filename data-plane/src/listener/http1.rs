@@ -7,6 +7,7 @@ use std::{
     cell::{Cell, RefCell},
     future::poll_fn,
     net::IpAddr,
+    pin::Pin,
     rc::Rc,
     task::{Context, Poll},
     time::{Duration, Instant},
@@ -28,7 +29,7 @@ use crate::{
 };
 
 /// How long a connection keeps its request state while it waits for the next request.
-const PARK_AFTER: Duration = Duration::from_secs(1);
+const PARK_AFTER: Duration = Duration::from_millis(200);
 
 /// A body that nobody asked for is read up to this size, so that the connection can go on.
 const MAX_DISCARD: u64 = 256 << 10;
@@ -115,7 +116,7 @@ pub(crate) async fn serve(worker: Rc<Worker>, stream: Stream, timer: Timer, addr
         worker,
     });
     if client.stream.is_http2() {
-        return Box::pin(http2::serve(client)).await;
+        return http2(client).await;
     }
     let mut first = true;
     loop {
@@ -134,12 +135,23 @@ pub(crate) async fn serve(worker: Rc<Worker>, stream: Stream, timer: Timer, addr
         if !readable.await {
             return;
         }
-        match Box::pin(serve_requests(&client)).await {
+        match active(&client).await {
             Next::Park => {}
-            Next::Http2 => return Box::pin(http2::serve(client)).await,
+            Next::Http2 => return http2(client).await,
             Next::Close => return,
         }
     }
+}
+
+/// What only a connection with a request needs, in a box of its own. A function makes it: a future that were made
+/// where it is awaited would have its place in the state of every idle connection.
+fn active(client: &Rc<Client>) -> Pin<Box<impl Future<Output = Next> + use<'_>>> {
+    Box::pin(serve_requests(client))
+}
+
+/// The same for HTTP/2.
+fn http2(client: Rc<Client>) -> Pin<Box<impl Future<Output = ()>>> {
+    Box::pin(http2::serve(client))
 }
 
 async fn serve_requests(client: &Rc<Client>) -> Next {

@@ -8,6 +8,7 @@ mod request_body;
 use std::{
     io,
     net::{IpAddr, SocketAddr},
+    pin::Pin,
     rc::Rc,
     sync::Arc,
     time::Duration,
@@ -20,7 +21,9 @@ pub(crate) use self::{
     request_body::{BodyFailure, RequestBody},
 };
 use crate::{
+    buffer::Buffers,
     stream::Stream,
+    timer::Timer,
     worker::{OpenConnection, Worker},
 };
 
@@ -126,6 +129,17 @@ async fn serve(worker: Rc<Worker>, stream: TcpStream, address: IpAddr, _open: Op
     http1::serve(worker, Stream::new(stream), timer, address).await;
 }
 
+/// A handshake's state is large and is dropped when it is done: it is in a box of its own.
+fn shake_hands(
+    stream: TcpStream,
+    config: Arc<rustls::ServerConfig>,
+    buffers: Rc<Buffers>,
+    timer: &Timer,
+    within: Duration,
+) -> Pin<Box<impl Future<Output = io::Result<Stream>> + use<'_>>> {
+    Box::pin(Stream::new(stream).accept_tls(config, buffers, timer, within))
+}
+
 async fn serve_tls(
     worker: Rc<Worker>,
     stream: TcpStream,
@@ -137,9 +151,7 @@ async fn serve_tls(
     let Some(view) = worker.view() else { return };
     let within = view.active.snapshot.settings.downstream.tls_handshake_timeout.0;
     drop(view);
-    let handshake = Stream::new(stream).accept_tls(config, Rc::clone(&worker.buffers), &timer, within);
-    // Its state is large and is dropped when it is done.
-    match Box::pin(handshake).await {
+    match shake_hands(stream, config, Rc::clone(&worker.buffers), &timer, within).await {
         Ok(stream) => http1::serve(worker, stream, timer, address).await,
         Err(error) => {
             worker.load.failed_handshake();
