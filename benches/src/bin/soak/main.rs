@@ -79,6 +79,10 @@ fn main() -> anyhow::Result<()> {
             ..arguments
         };
     }
+    // Half of all connections end here.
+    let descriptors = rustix::process::getrlimit(rustix::process::Resource::Nofile);
+    let most = rustix::process::Rlimit { current: descriptors.maximum, ..descriptors };
+    rustix::process::setrlimit(rustix::process::Resource::Nofile, most)?;
     let weir = Weir::start(arguments.workers)?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let parts = runtime.block_on(run(&weir, &arguments))?;
