@@ -40,16 +40,29 @@ pub(crate) struct Thrown {
     pub(crate) connections: u64,
 }
 
-/// Throws `rate` bytes a second.
-pub(crate) async fn throw(address: SocketAddr, rate: u64, duration: Duration) -> Thrown {
+/// Throws `rate` bytes a second, from a thread of its own: who measures must not wait for who throws.
+pub(crate) async fn throw(address: SocketAddr, rate: u64, duration: Duration) -> anyhow::Result<Thrown> {
+    let (tell, told) = tokio::sync::oneshot::channel();
+    std::thread::Builder::new().name("garbage".to_owned()).spawn(move || {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+        // Nobody listens any more where the run was given up.
+        let _ = tell.send(runtime.map(|runtime| runtime.block_on(throw_here(address, rate, duration))));
+    })?;
+    Ok(told.await??)
+}
+
+async fn throw_here(address: SocketAddr, rate: u64, duration: Duration) -> Thrown {
     let begun = Instant::now();
     let (bytes, connections) = (Arc::new(AtomicU64::new(0)), Arc::new(AtomicU64::new(0)));
+    // Made once: a piece begins anywhere in it.
+    let mut random = vec![0; 1 << 20];
+    fastrand::Rng::with_seed(1).fill(&mut random);
+    let random: Arc<[u8]> = random.into();
     let mut tasks = JoinSet::new();
-    for number in 0..AT_ONCE {
+    for _ in 0..AT_ONCE {
         let (bytes, connections) = (Arc::clone(&bytes), Arc::clone(&connections));
+        let random = Arc::clone(&random);
         tasks.spawn(async move {
-            let mut random = fastrand::Rng::with_seed(number as u64);
-            let mut piece = vec![0; PIECE];
             while begun.elapsed() < duration {
                 let number = connections.fetch_add(1, Relaxed);
                 let at = usize::try_from(number).unwrap_or_default();
@@ -63,9 +76,9 @@ pub(crate) async fn throw(address: SocketAddr, rate: u64, duration: Duration) ->
                     // Nobody is ahead of the rate.
                     let due = Duration::from_secs_f64(seconds(bytes.load(Relaxed), rate));
                     tokio::time::sleep_until((begun + due).into()).await;
-                    random.fill(&mut piece);
-                    let written =
-                        tokio::time::timeout(Duration::from_secs(2), stream.write_all(&piece)).await;
+                    let from = fastrand::usize(..random.len() - PIECE);
+                    let piece = stream.write_all(&random[from..from + PIECE]);
+                    let written = tokio::time::timeout(Duration::from_secs(2), piece).await;
                     if !matches!(written, Ok(Ok(()))) {
                         break;
                     }

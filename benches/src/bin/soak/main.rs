@@ -132,6 +132,7 @@ async fn run(weir: &Weir, arguments: &Arguments) -> anyhow::Result<Vec<Part>> {
             flow::run(weir.http, arguments.rate, duration),
             garbage::throw(address, u64::from(arguments.garbage) << 20, duration),
         );
+        let thrown = thrown?;
         let counts = vec![("megabytes", thrown.bytes >> 20), ("connections", thrown.connections)];
         let mut part = observed.end(weir, name, flow, counts).await?;
         let due = u64::from(arguments.garbage) * u64::from(arguments.garbage_seconds);
