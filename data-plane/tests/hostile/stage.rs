@@ -12,7 +12,7 @@ use weir_snapshot::{Config, config::Backend};
 use crate::support::{DEADLINE, FakeControlPlane, Node, node::program};
 
 /// Every deadline of the node.
-pub(super) const SHORT: Duration = Duration::from_millis(600);
+pub(super) const SHORT: Duration = Duration::from_millis(800);
 
 /// A running node and what it used before anybody came.
 pub(super) struct Stage {
