@@ -26,7 +26,7 @@ use tokio::{
 
 use crate::{CONNECTIONS, Seen};
 
-/// After the last request was due, its answer may take this long.
+/// How long answers are waited for once the last request was due.
 const PATIENCE: Duration = Duration::from_secs(10);
 
 /// Sends `rate` requests a second for some seconds, on the core that this thread runs on.
@@ -36,10 +36,17 @@ const PATIENCE: Duration = Duration::from_secs(10);
 pub fn run(address: SocketAddr, path: &str, rate: f64, seconds: u32) -> anyhow::Result<Seen> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let local = tokio::task::LocalSet::new();
-    local.block_on(&runtime, load(address, path, rate, Duration::from_secs(seconds.into())))
+    let duration = Duration::from_secs(seconds.into());
+    local.block_on(&runtime, load(address, path, rate, duration, PATIENCE))
 }
 
-async fn load(address: SocketAddr, path: &str, rate: f64, duration: Duration) -> anyhow::Result<Seen> {
+async fn load(
+    address: SocketAddr,
+    path: &str,
+    rate: f64,
+    duration: Duration,
+    patience: Duration,
+) -> anyhow::Result<Seen> {
     let (due, arrivals) = mpsc::unbounded_channel::<Instant>();
     // A fair lock: connections take turns.
     let arrivals = Rc::new(Mutex::new(arrivals));
@@ -82,7 +89,17 @@ async fn load(address: SocketAddr, path: &str, rate: f64, duration: Duration) ->
         }
         anyhow::Ok(())
     };
-    tokio::time::timeout(PATIENCE, all).await.context("requests were left over: the rate is too high")??;
+    let waited = tokio::time::timeout(patience, all).await;
+    if let Ok(result) = waited {
+        result?;
+    } else {
+        // Who cannot keep up with the rate is charged for those that were never asked, too.
+        connections.abort_all();
+        while connections.join_next().await.is_some() {}
+        while let Ok(arrival) = arrivals.lock().await.try_recv() {
+            times.borrow_mut().record(u64::try_from(arrival.elapsed().as_micros())?)?;
+        }
+    }
 
     let times = times.borrow();
     let took = begun.elapsed().max(duration).as_secs_f64();
@@ -206,6 +223,8 @@ fn answer_length(bytes: &[u8]) -> anyhow::Result<Option<usize>> {
 
 #[cfg(test)]
 mod tests {
+    #![allow(clippy::unwrap_used, reason = "helpers of tests")]
+
     use std::io::{Read as _, Write as _};
 
     use super::*;
@@ -227,33 +246,53 @@ mod tests {
         assert_eq!(total, sum(Gaps::new(1000.0)));
     }
 
-    #[test]
-    fn every_request_that_was_due_is_sent_and_counted() {
+    /// Answers that many requests on each connection, and reads on.
+    fn server(answers: usize) -> SocketAddr {
         let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
         let address = listener.local_addr().unwrap();
         std::thread::spawn(move || {
             for stream in listener.incoming() {
                 let mut stream = stream.unwrap();
                 std::thread::spawn(move || {
-                    let mut buffer = [0; 1024];
+                    let (mut buffer, mut left) = ([0; 1024], answers);
                     while stream.read(&mut buffer).is_ok_and(|read| read > 0) {
-                        let _ = stream.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n");
+                        if left > 0 {
+                            left -= 1;
+                            let _ = stream.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n");
+                        }
                     }
                 });
             }
         });
-        let seen = run(address, "/", 500.0, 1).unwrap();
-        let mut gaps = Gaps::new(500.0);
+        address
+    }
+
+    fn due_within_a_second(rate: f64) -> u64 {
+        let mut gaps = Gaps::new(rate);
         let mut next = Duration::ZERO;
-        let mut expected = 0;
-        loop {
-            next += gaps.draw();
-            if next > Duration::from_secs(1) {
-                break;
-            }
-            expected += 1;
-        }
-        assert_eq!(seen.requests, expected);
+        (0..)
+            .take_while(|_| {
+                next += gaps.draw();
+                next <= Duration::from_secs(1)
+            })
+            .count() as u64
+    }
+
+    #[test]
+    fn every_request_that_was_due_is_sent_and_counted() {
+        let seen = run(server(usize::MAX), "/", 500.0, 1).unwrap();
+        assert_eq!(seen.requests, due_within_a_second(500.0));
         assert!(seen.p50_ms > 0.0 && seen.p50_ms <= seen.p99_ms);
+    }
+
+    #[test]
+    fn requests_that_a_stalled_proxy_kept_from_being_sent_count_too() {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        let local = tokio::task::LocalSet::new();
+        let (second, patience) = (Duration::from_secs(1), Duration::from_millis(10));
+        let load = load(server(1), "/", 500.0, second, patience);
+        let seen = local.block_on(&runtime, load).unwrap();
+        // Those on the connections were sent, and never answered.
+        assert_eq!(seen.requests, due_within_a_second(500.0) - u64::from(CONNECTIONS));
     }
 }
