@@ -78,19 +78,19 @@ pub(crate) fn malformed(stage: &Stage, frames: &[u8]) -> Verdict {
 pub(crate) fn never_complete(stage: &Stage, frames: &[u8]) -> Verdict {
     let mut client = stage.h2()?;
     client.try_send(frames);
-    match client.outcome(1) {
-        Outcome::Answer(answer) if matches!(answer.status(), 200..=399) => {
-            return Err(format!("answered {:?}", answer.line));
-        }
-        Outcome::Lost(_, End::StillOpen) => return Err("nothing happens".into()),
-        _ => {}
-    }
+    let outcome = client.outcome(1);
     if let Some(mut upstream) = stage.try_backend()
         && let Ok(request) = upstream.request()
     {
         return Err(format!("completed as {:?} {:?}", request.fields, text(&request.body)));
     }
-    Ok(())
+    match outcome {
+        Outcome::Answer(answer) if matches!(answer.status(), 200..=399) => {
+            Err(format!("answered {:?}", answer.line))
+        }
+        Outcome::Lost(None, End::StillOpen) => Err("nothing happens".into()),
+        _ => Ok(()),
+    }
 }
 
 /// An error of the connection (RFC 9113, 5.4.1): it is closed, and GOAWAY says one of these codes if it says any.

@@ -10,10 +10,14 @@ const KNOWN: &[(&str, &str, &str)] = &[
     ),
     (
         "HTTP/2: connection and frames",
-        "a head that stops before its CONTINUATION is cut off",
-        "bug: no deadline for it",
+        "a frame that stops within is cut off",
+        "bug: after the GOAWAY of an idle connection the rest of a frame is awaited for ever",
     ),
-    ("HTTP/2: connection and frames", "a frame that stops within is cut off", "bug: no deadline for it"),
+    (
+        "HTTP/2: malformed requests",
+        "a pseudo-field among trailers",
+        "the h2 library leaves it out and goes on",
+    ),
     (
         "HTTP/2: connection and frames",
         "SETTINGS with ACK and content",
@@ -103,31 +107,6 @@ const KNOWN: &[(&str, &str, &str)] = &[
     ("HTTP/2: malformed requests", "a value with a tab behind it", "bug: forwarded, repaired"),
     ("HTTP/2: malformed requests", "an empty scheme", "bug: forwarded, repaired"),
     ("HTTP/2: malformed requests", "a path with a fragment", "bug: forwarded, repaired"),
-    (
-        "HTTP/2: malformed requests",
-        "a pseudo-field among trailers",
-        "bug: the stream is neither reset nor answered, and the backend waits",
-    ),
-    (
-        "HTTP/2: malformed requests",
-        "an upper-case name among trailers",
-        "bug: the stream is neither reset nor answered, and the backend waits",
-    ),
-    (
-        "HTTP/2: malformed requests",
-        "a line end among trailers",
-        "bug: the stream is neither reset nor answered, and the backend waits",
-    ),
-    (
-        "HTTP/2: malformed requests",
-        "a line end in a trailer's name",
-        "bug: the stream is neither reset nor answered, and the backend waits",
-    ),
-    (
-        "HTTP/2: malformed requests",
-        "NUL among trailers",
-        "bug: the stream is neither reset nor answered, and the backend waits",
-    ),
     ("HTTP/2: requests and answers", "Via tells the version that was received", "bug: it says 1.1"),
 ];
 
