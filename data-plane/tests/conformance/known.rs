@@ -9,11 +9,6 @@ const KNOWN: &[(&str, &str, &str)] = &[
         "the h2 library takes requests before SETTINGS",
     ),
     (
-        "HTTP/2: connection and frames",
-        "a frame that stops within is cut off",
-        "bug: after the GOAWAY of an idle connection the rest of a frame is awaited for ever",
-    ),
-    (
         "HTTP/2: malformed requests",
         "a pseudo-field among trailers",
         "the h2 library leaves it out and goes on",

@@ -84,9 +84,9 @@ fn play_one(target: Target, listener: Listener, case: &Case, stage: &mut Option<
         }
         let Some(at) = stage else { continue };
         at.clear(case.profile);
-        // What is known to fail need not fail slowly.
+        // What is known to fail need not fail slowly, and still has the time of the deadlines that may have come.
         let known = target == Target::Weir && known::why(case.group, &case.name).is_some();
-        at.patience = if known { Duration::from_secs(1) } else { target.patience() };
+        at.patience = if known { Duration::from_secs(3) } else { target.patience() };
         result = (case.play)(at);
         if result.is_err() || case.profile == Profile::Drained {
             *stage = None;
