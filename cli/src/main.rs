@@ -22,9 +22,10 @@ use self::{
 };
 
 #[global_allocator]
-static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+static ALLOCATOR: weir_allocator::MiMalloc = weir_allocator::MiMalloc;
 
 fn main() -> ExitCode {
+    weir_allocator::give_back_soon();
     let arguments = Arguments::parse();
     let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
         Ok(runtime) => runtime,

@@ -7,7 +7,7 @@ use control_plane::Config;
 use tokio::signal::unix::{SignalKind, signal};
 
 #[global_allocator]
-static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+static ALLOCATOR: weir_allocator::MiMalloc = weir_allocator::MiMalloc;
 
 /// Stores, checks, streams and reports for a fleet.
 #[derive(Parser)]
@@ -22,6 +22,7 @@ struct Arguments {
 
 #[tokio::main]
 async fn main() -> anyhow::Result<()> {
+    weir_allocator::give_back_soon();
     let arguments = Arguments::parse();
     init_log(&arguments.log_format);
     let mut running = control_plane::start(arguments.config).await?;

@@ -71,6 +71,9 @@ impl Local {
             RequestError::VersionNotSupported => {
                 Self::new(505, "HTTP Version Not Supported", "this port speaks HTTP/1.0, HTTP/1.1 and HTTP/2")
             }
+            RequestError::NotImplemented("method") => {
+                Self::new(501, "Not Implemented", "the request's method is longer than any that is known")
+            }
             RequestError::NotImplemented(_) => {
                 Self::new(501, "Not Implemented", "the request's transfer coding is not supported")
             }

@@ -7,7 +7,7 @@ use data_plane::Config;
 use tokio::signal::unix::{SignalKind, signal};
 
 #[global_allocator]
-static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+static ALLOCATOR: weir_allocator::MiMalloc = weir_allocator::MiMalloc;
 
 /// Carries the fleet's traffic as the control plane says.
 #[derive(Parser)]
@@ -22,6 +22,7 @@ struct Arguments {
 
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> anyhow::Result<()> {
+    weir_allocator::give_back_soon();
     let arguments = Arguments::parse();
     init_log(&arguments.log_format);
     let running = data_plane::start(arguments.config).await?;

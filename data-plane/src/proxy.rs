@@ -264,7 +264,8 @@ pub(crate) async fn handle(
     }
 }
 
-fn failed(failure: &Failure) -> Local {
+/// What the client is told.
+pub(crate) fn failed(failure: &Failure) -> Local {
     match failure {
         Failure::Timeout => Local::RESPONSE_TIMEOUT,
         Failure::Deadline => Local::DEADLINE,

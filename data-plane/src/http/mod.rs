@@ -42,6 +42,8 @@ pub(crate) type Range = (u32, u32);
 pub(crate) enum Version {
     Http10,
     Http11,
+    /// Translated from HTTP/2: for all but `Via` the same as HTTP/1.1.
+    Http2,
 }
 
 /// What a head may measure before it is refused.

@@ -6,7 +6,7 @@
 use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Uri, header};
 
-use super::{Field, Known, ResponseHead, chunked::is_trailer, fields::push, push_number};
+use super::{Field, Known, ResponseHead, Version, chunked::is_trailer, fields::push, push_number};
 
 /// Appends an HTTP/2 request as an HTTP/1.1 head. Fields of one connection do not exist in HTTP/2 (RFC 9113, 8.2.2);
 /// h2 has refused them. A cookie in pieces is put together again (8.2.3). An extended CONNECT for a WebSocket
@@ -164,7 +164,14 @@ pub(crate) fn response_fields(head: &ResponseHead, date: Option<&HeaderValue>, s
             fields.insert(header::DATE, date.clone());
         }
     }
-    fields.append(header::VIA, HeaderValue::from_static("1.1 weir"));
+    fields.append(
+        header::VIA,
+        HeaderValue::from_static(match head.version {
+            Version::Http10 => "1.0 weir",
+            Version::Http11 => "1.1 weir",
+            Version::Http2 => "2.0 weir",
+        }),
+    );
     fields
 }
 

@@ -142,7 +142,7 @@ pub(crate) fn write_response(
     upgrade: bool,
 ) {
     debug_assert!(
-        how != ResponseFraming::Chunked || client_version == Version::Http11,
+        how != ResponseFraming::Chunked || client_version != Version::Http10,
         "an HTTP/1.0 client cannot read chunks"
     );
     out.reserve(head.buf.len() + 160);
@@ -197,5 +197,6 @@ fn via(out: &mut Vec<u8>, version: Version) {
     out.extend_from_slice(match version {
         Version::Http10 => b"Via: 1.0 weir\r\n",
         Version::Http11 => b"Via: 1.1 weir\r\n",
+        Version::Http2 => b"Via: 2.0 weir\r\n",
     });
 }

@@ -412,6 +412,7 @@ async fn respond(
                     write_both(client, exchange, out, response, range).await
                 };
                 if written.is_err() {
+                    exchange.broken = true;
                     return false;
                 }
                 response.body.arm(&client.timer);
@@ -429,6 +430,20 @@ async fn respond(
                 }
                 client.timer.arm(body_timeout);
                 return out.is_empty() || write_all(client, exchange, out, &mut None).await.is_ok();
+            }
+            // Nothing of it has left: the client is told what happened instead of a part.
+            Err(failure)
+                if !out.is_empty() && exchange.bytes_out == 0 && !matches!(failure, Failure::ClientGone) =>
+            {
+                tracing::debug!(%failure, "answer broke off with its head");
+                *keep_alive = false;
+                let local = proxy::failed(&failure);
+                let (media, request_id) = (answer::Media::accepted(request), exchange.request_id());
+                out.clear();
+                exchange.status = local.status;
+                exchange.bytes_out =
+                    local.write(out, &date, false, request.is_head(), media, &request_id) as u64;
+                return write_all(client, exchange, out, &mut None).await.is_ok();
             }
             Err(failure) => {
                 tracing::debug!(%failure, "answer broke off");

@@ -20,7 +20,7 @@ use super::{RequestBody, http1::Client};
 use crate::{
     answer::{Local, Media},
     http::{
-        Limits, Parsed, ResponseHead, parse_request,
+        Limits, Parsed, ResponseHead, Version, parse_request,
         translate::{read_trailers, response_fields, write_request_head},
     },
     keep_alive::KeepAlive,
@@ -170,6 +170,10 @@ async fn stream(
         Answering { client: Rc::clone(&client), exchange, timer, respond: RefCell::new(respond) };
 
     let (parts, recv) = request.into_parts();
+    if has_spaced_value(&parts) {
+        let local = Local::bad_request("a field's value begins or ends with white space");
+        return answering.local(local, Media::Problem);
+    }
     let protocol = parts.extensions.get::<h2::ext::Protocol>().map(h2::ext::Protocol::as_str);
     if protocol.is_some_and(|protocol| protocol != "websocket") {
         // RFC 8441, 4: what is not known to the server is refused.
@@ -187,6 +191,7 @@ async fn stream(
         Ok(Parsed::Partial) => Some(Local::bad_request("malformed request")),
         Err(error) => Some(Local::refused(&error)),
     };
+    head.version = Version::Http2;
     worker.uploads.put(text);
     if let Some(local) = refused {
         return answering.local(local, Media::Problem);
@@ -220,6 +225,16 @@ async fn stream(
         Answer::Local(local) => answering.local(local, Media::accepted(&head)),
         Answer::Gone => {}
     }
+}
+
+/// Whether a value begins or ends with white space: h2 lets it pass and RFC 9113, 8.2.1 does not, and it must not be
+/// repaired on the way to HTTP/1.1.
+fn has_spaced_value(parts: &http::request::Parts) -> bool {
+    let spaced = |value: &HeaderValue| {
+        let ends = [value.as_bytes().first(), value.as_bytes().last()];
+        ends.into_iter().flatten().any(|byte| matches!(byte, b' ' | b'\t'))
+    };
+    parts.headers.values().any(spaced)
 }
 
 impl Answering {

@@ -24,7 +24,7 @@ use super::{Attempt, Failure, MAX_INTERIM, Progress, Response, ResponseBody, Upl
 use crate::{
     backend::InFlight,
     http::{
-        Limits, Parsed, ResponseFraming, ResponseHead, parse_response,
+        Limits, Parsed, ResponseFraming, ResponseHead, Version, parse_response,
         translate::{push_trailers, request_from, websocket_accept, write_response_head},
     },
     keep_alive::KeepAlive,
@@ -368,7 +368,10 @@ fn read_head(
     let mut text = Vec::with_capacity(512);
     write_response_head(&mut text, parts, websocket.map(websocket_accept).as_deref());
     match parse_response(&text, &Limits::default(), is_head, head) {
-        Ok(Parsed::Complete { .. }) => Ok(()),
+        Ok(Parsed::Complete { .. }) => {
+            head.version = Version::Http2;
+            Ok(())
+        }
         _ => Err(Failure::Invalid("malformed fields")),
     }
 }
