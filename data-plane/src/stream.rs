@@ -31,10 +31,8 @@ pub(crate) struct Stream {
 }
 
 impl Stream {
-    /// Takes over a connected socket; small writes leave at once.
-    pub(crate) fn new(tcp: TcpStream) -> Self {
-        // A socket that is already gone refuses the option; its first read will say so.
-        let _ = tcp.set_nodelay(true);
+    /// Takes over a socket as it was accepted.
+    pub(crate) fn accepted(tcp: TcpStream) -> Self {
         Self { tcp: RefCell::new(tcp), tls: None }
     }
 
@@ -197,7 +195,9 @@ impl Stream {
             Poll::Pending
         })
         .await?;
-        Ok(Self::new(tcp))
+        // Small writes leave at once. A socket that is already gone refuses the option; its first read will say so.
+        let _ = tcp.set_nodelay(true);
+        Ok(Self::accepted(tcp))
     }
 }
 

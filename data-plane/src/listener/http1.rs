@@ -351,8 +351,14 @@ async fn exchange(client: &Rc<Client>, head: &RequestHead, out: &mut Vec<u8>) ->
     if !client.body_done.get() {
         keep_alive &= discard_body(client, head).await;
     }
-    if !keep_alive {
-        client.stream.linger(&client.timer).await;
+    // Who asked for the end itself has nothing more to say: closing resets nothing.
+    let is_over = !head.keep_alive && client.body_done.get() && client.input.borrow().is_empty();
+    match (keep_alive, is_over) {
+        (true, _) => {}
+        (false, false) => client.stream.linger(&client.timer).await,
+        // TLS tells an end from a cut by its own last word.
+        (false, true) if client.stream.is_tls() => client.stream.shutdown_write(),
+        (false, true) => {}
     }
     keep_alive
 }

@@ -48,6 +48,8 @@ pub(crate) fn bind(address: SocketAddr) -> io::Result<std::net::TcpListener> {
     )?;
     socket.set_reuse_address(true)?;
     socket.set_reuse_port(true)?;
+    // Accepted sockets take it over: small writes leave at once, at no call a connection.
+    socket.set_tcp_nodelay(true)?;
     socket.bind(&address.into())?;
     socket.listen(BACKLOG)?;
     Ok(socket.into())
@@ -126,7 +128,7 @@ fn admit(worker: &Rc<Worker>, stream: TcpStream, peer: SocketAddr, tls: Option<&
 
 async fn serve(worker: Rc<Worker>, stream: TcpStream, address: IpAddr, _open: OpenConnection) {
     let timer = worker.timers.timer();
-    http1::serve(worker, Stream::new(stream), timer, address).await;
+    http1::serve(worker, Stream::accepted(stream), timer, address).await;
 }
 
 /// A handshake's state is large and is dropped when it is done: it is in a box of its own.
@@ -137,7 +139,7 @@ fn shake_hands(
     timer: &Timer,
     within: Duration,
 ) -> Pin<Box<impl Future<Output = io::Result<Stream>> + use<'_>>> {
-    Box::pin(Stream::new(stream).accept_tls(config, buffers, timer, within))
+    Box::pin(Stream::accepted(stream).accept_tls(config, buffers, timer, within))
 }
 
 async fn serve_tls(
@@ -157,5 +159,17 @@ async fn serve_tls(
             worker.load.failed_handshake();
             tracing::debug!(client = %address, %error, "TLS handshake failed");
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn what_is_accepted_sends_small_writes_at_once() {
+        let listener = TcpListener::from_std(bind("127.0.0.1:0".parse().unwrap()).unwrap()).unwrap();
+        let _client = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
+        assert!(listener.accept().await.unwrap().0.nodelay().unwrap());
     }
 }
