@@ -19,6 +19,9 @@ impl Local {
     /// The pool has no backend that may get requests.
     pub(crate) const NO_BACKEND: Self =
         Self::new(503, "Service Unavailable", "the pool has no active backend");
+    /// Every backend has as many requests as it may have.
+    pub(crate) const NO_ROOM: Self =
+        Self::new(503, "Service Unavailable", "every backend of the pool is at its limit");
     /// No backend accepted a connection.
     pub(crate) const NO_CONNECTION: Self =
         Self::new(503, "Service Unavailable", "no backend accepts connections");

@@ -8,17 +8,23 @@ use std::{
     net::SocketAddr,
     sync::{
         Arc, Mutex, PoisonError, Weak,
-        atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicUsize, Ordering::Relaxed},
+        atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering, Ordering::Relaxed},
     },
+    time::{Duration, Instant},
 };
 
 use arc_swap::ArcSwap;
-use weir_snapshot::{
-    BackendUrl, Host, Snapshot, Timeouts,
-    config::{BackendState as Wanted, Protocol},
+use weir_snapshot::{BackendUrl, Host, Pool, Snapshot, config::BackendState as Wanted};
+
+use crate::{
+    balance::{Balancer, peak_ewma::Latency},
+    breaker::{Circuit, Phase, TRIALS, Tally},
+    pool::{PoolLive, PoolState},
+    standing::{DOWN, OPEN, Standing, TRIAL},
 };
 
-use crate::balance::Balancer;
+/// How often breakers and slow starts are looked at.
+const TICK: Duration = Duration::from_millis(50);
 
 /// What the control plane's health checker found.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -36,21 +42,40 @@ pub(crate) enum Health {
 #[repr(align(128))]
 pub(crate) struct Padded<T>(pub(crate) T);
 
+/// What is written with every request.
+#[derive(Debug, Default)]
+struct Hot {
+    in_flight: AtomicU32,
+    /// Of these, the ones that try a half-open backend.
+    trials: AtomicU32,
+    tally: Tally,
+}
+
 /// What the node knows of one backend.
 pub(crate) struct BackendState {
     /// Its name in the whole fleet.
     pub(crate) id: Arc<str>,
     /// Where it is.
     pub(crate) url: BackendUrl,
-    in_flight: Padded<AtomicU32>,
-    health: AtomicU8,
+    /// Its pool's live state.
+    pub(crate) pool: Arc<PoolLive>,
+    hot: Padded<Hot>,
+    latency: Padded<Latency>,
+    /// Whether it may get requests.
+    pub(crate) standing: Standing,
+    /// Its breaker.
+    pub(crate) circuit: Circuit,
+    /// The health checker looks at it.
+    is_checked: AtomicBool,
+    /// Since when it drains; 0: it does not.
+    draining_since_ms: AtomicU64,
     addresses: ArcSwap<Vec<SocketAddr>>,
     /// Its name was said to have no address, and has had none since.
     pub(crate) nameless: AtomicBool,
 }
 
 impl BackendState {
-    pub(crate) fn new(id: Arc<str>, url: BackendUrl) -> Self {
+    pub(crate) fn new(id: Arc<str>, url: BackendUrl, pool: Arc<PoolLive>) -> Self {
         let addresses = match url.host {
             Host::Address(address) => vec![SocketAddr::new(address, url.port)],
             Host::Name(_) => Vec::new(),
@@ -58,8 +83,13 @@ impl BackendState {
         Self {
             id,
             url,
-            in_flight: Padded::default(),
-            health: AtomicU8::new(0),
+            pool,
+            hot: Padded::default(),
+            latency: Padded::default(),
+            standing: Standing::default(),
+            circuit: Circuit::default(),
+            is_checked: AtomicBool::new(false),
+            draining_since_ms: AtomicU64::new(0),
             addresses: ArcSwap::from_pointee(addresses),
             nameless: AtomicBool::new(false),
         }
@@ -67,37 +97,100 @@ impl BackendState {
 
     /// Requests that this node has under way there.
     pub(crate) fn in_flight(&self) -> u32 {
-        self.in_flight.0.load(Relaxed)
+        self.hot.0.in_flight.load(Relaxed)
     }
 
-    /// Counts one request as under way until the guard is dropped.
-    pub(crate) fn enter(self: &Arc<Self>) -> InFlight {
-        self.in_flight.0.fetch_add(1, Relaxed);
-        InFlight(Arc::clone(self))
+    /// Requests that try it while its breaker is half-open.
+    pub(crate) fn trials(&self) -> u32 {
+        self.hot.0.trials.load(Relaxed)
+    }
+
+    /// What its breaker counts.
+    pub(crate) fn tally(&self) -> &Tally {
+        &self.hot.0.tally
+    }
+
+    /// How long its answers take.
+    pub(crate) fn latency(&self) -> &Latency {
+        &self.latency.0
+    }
+
+    /// Counts one request as under way until the guard is dropped; `None` when there are `most` already.
+    pub(crate) fn enter(self: &Arc<Self>, most: u32) -> Option<InFlight> {
+        if self.hot.0.in_flight.fetch_add(1, Relaxed) >= most {
+            self.hot.0.in_flight.fetch_sub(1, Ordering::SeqCst);
+            self.pool.tell_room();
+            return None;
+        }
+        Some(InFlight { state: Arc::clone(self), is_trial: false })
+    }
+
+    /// As [`enter`](Self::enter), as one of the few that try a half-open backend.
+    pub(crate) fn enter_trial(self: &Arc<Self>, most: u32) -> Option<InFlight> {
+        if self.hot.0.trials.fetch_add(1, Relaxed) >= TRIALS {
+            self.hot.0.trials.fetch_sub(1, Relaxed);
+            return None;
+        }
+        let Some(mut in_flight) = self.enter(most) else {
+            self.hot.0.trials.fetch_sub(1, Relaxed);
+            return None;
+        };
+        in_flight.is_trial = true;
+        Some(in_flight)
     }
 
     /// What the health checker found last.
     pub(crate) fn health(&self) -> Health {
-        match self.health.load(Relaxed) {
-            0 => Health::Unknown,
-            1 => Health::Up,
-            _ => Health::Down,
+        match (self.standing.bits() & DOWN != 0, self.is_checked.load(Relaxed)) {
+            (true, _) => Health::Down,
+            (false, true) => Health::Up,
+            (false, false) => Health::Unknown,
         }
     }
 
-    /// Notes what the health checker found.
-    pub(crate) fn set_health(&self, health: Health) {
-        self.health.store(health as u8, Relaxed);
+    /// Notes what the health checker found; whether a backend that was down is so no more.
+    pub(crate) fn set_health(&self, health: Health) -> bool {
+        self.is_checked.store(health != Health::Unknown, Relaxed);
+        if health == Health::Down {
+            self.standing.set(DOWN);
+            return false;
+        }
+        self.standing.clear(DOWN)
     }
 
-    /// Whether the health checker has nothing against it.
+    /// Whether neither the health checker nor the breaker has anything against it.
     pub(crate) fn is_usable(&self) -> bool {
-        self.health.load(Relaxed) != Health::Down as u8
+        self.standing.bits() & (DOWN | OPEN) == 0
     }
 
-    /// The addresses of its host; empty while a name could not be looked up.
-    pub(crate) fn addresses(&self) -> Arc<Vec<SocketAddr>> {
-        self.addresses.load_full()
+    /// Where its breaker stands.
+    pub(crate) fn phase(&self) -> Phase {
+        match self.standing.bits() & (OPEN | TRIAL) {
+            0 => Phase::Closed,
+            TRIAL => Phase::HalfOpen,
+            _ => Phase::Open,
+        }
+    }
+
+    /// It is well again: it comes back by a slow start, and what was known of its latency is forgotten.
+    pub(crate) fn recover(&self, now_ms: u64, slow_start: Duration, cleared: u8) {
+        self.latency.0.clear();
+        self.standing.begin_slow(now_ms, millis(slow_start));
+        self.standing.clear(cleared);
+    }
+
+    /// Since when it drains.
+    pub(crate) fn draining_since_ms(&self) -> Option<u64> {
+        Some(self.draining_since_ms.load(Relaxed)).filter(|since| *since > 0)
+    }
+
+    /// Moves on what goes by time.
+    fn tick(&self, now_ms: u64) {
+        self.standing.tick(now_ms);
+        if self.standing.bits() & OPEN != 0 && self.circuit.half_open(now_ms, false) {
+            self.standing.half_open();
+            tracing::info!(backend = %self.id, url = %self.url, "breaker half-open");
+        }
     }
 
     /// Whether its host still has the address; costs nothing where the address was configured.
@@ -106,6 +199,11 @@ impl BackendState {
             Host::Address(own) => address == SocketAddr::new(own, self.url.port),
             Host::Name(_) => self.addresses.load().contains(&address),
         }
+    }
+
+    /// The addresses of its host; empty while a name could not be looked up.
+    pub(crate) fn addresses(&self) -> Arc<Vec<SocketAddr>> {
+        self.addresses.load_full()
     }
 
     /// The first address: most backends have just one.
@@ -120,12 +218,31 @@ impl BackendState {
 }
 
 /// One request under way at a backend.
-pub(crate) struct InFlight(Arc<BackendState>);
+pub(crate) struct InFlight {
+    state: Arc<BackendState>,
+    is_trial: bool,
+}
+
+impl InFlight {
+    /// Whether it tries a half-open backend.
+    pub(crate) fn is_trial(&self) -> bool {
+        self.is_trial
+    }
+}
 
 impl Drop for InFlight {
     fn drop(&mut self) {
-        self.0.in_flight.0.fetch_sub(1, Relaxed);
+        let hot = &self.state.hot.0;
+        if self.is_trial {
+            hot.trials.fetch_sub(1, Relaxed);
+        }
+        hot.in_flight.fetch_sub(1, Ordering::SeqCst);
+        self.state.pool.tell_room();
     }
+}
+
+fn millis(duration: Duration) -> u64 {
+    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
 }
 
 /// A backend in its pool.
@@ -138,83 +255,130 @@ pub(crate) struct Member {
     pub(crate) wanted: Wanted,
 }
 
-/// A pool as workers use it.
-pub(crate) struct PoolState {
-    /// Its name, for the statistics.
-    pub(crate) name: Arc<str>,
-    /// Deadlines.
-    pub(crate) timeouts: Timeouts,
-    /// What its backends speak.
-    pub(crate) protocol: Protocol,
-    /// All its backends, in the order of the configuration.
-    pub(crate) members: Vec<Member>,
-    /// How one is picked.
-    pub(crate) balancer: Balancer,
-}
-
 /// The configuration that is in use, with its live state.
 pub(crate) struct Active {
     /// What was checked.
     pub(crate) snapshot: Arc<Snapshot>,
     /// In the order of [`Snapshot::pools`].
     pub(crate) pools: Vec<PoolState>,
+    epoch: Instant,
+}
+
+impl Active {
+    /// A moment, in milliseconds since the node began.
+    pub(crate) fn ms(&self, at: Instant) -> u64 {
+        millis(at.saturating_duration_since(self.epoch))
+    }
 }
 
 /// All live state of the node.
-#[derive(Default)]
 pub(crate) struct Fleet {
+    epoch: Instant,
     backends: Mutex<HashMap<Arc<str>, Weak<BackendState>>>,
-    cursors: Mutex<HashMap<Arc<str>, Weak<Padded<AtomicUsize>>>>,
+    pools: Mutex<HashMap<Arc<str>, Weak<PoolLive>>>,
     /// What was found last, also of backends that a snapshot is yet to name.
     health: Mutex<HashMap<String, Health>>,
+    /// What was built last.
+    active: Mutex<Weak<Active>>,
+}
+
+impl Default for Fleet {
+    fn default() -> Self {
+        Self {
+            // Never 0: that says of a moment that it has not come.
+            epoch: Instant::now().checked_sub(Duration::from_millis(1)).unwrap_or_else(Instant::now),
+            backends: Mutex::default(),
+            pools: Mutex::default(),
+            health: Mutex::default(),
+            active: Mutex::default(),
+        }
+    }
 }
 
 impl Fleet {
     /// Joins a checked snapshot with the live state of the backends and pools that it keeps.
     pub(crate) fn build(&self, snapshot: Arc<Snapshot>) -> Arc<Active> {
+        let pools = snapshot.pools.iter().map(|pool| self.pool(pool)).collect();
         let mut known = self.backends.lock().unwrap_or_else(PoisonError::into_inner);
-        let mut cursors = self.cursors.lock().unwrap_or_else(PoisonError::into_inner);
-        let health = self.health.lock().unwrap_or_else(PoisonError::into_inner);
-        let pools = snapshot
-            .pools
-            .iter()
-            .map(|pool| {
-                let members: Vec<Member> = pool
-                    .backends
-                    .iter()
-                    .map(|backend| {
-                        let id = &backend.id.0;
-                        let kept =
-                            known.get(id).and_then(Weak::upgrade).filter(|state| state.url == backend.url);
-                        let state = kept.unwrap_or_else(|| {
-                            let state = Arc::new(BackendState::new(Arc::clone(id), backend.url.clone()));
-                            if let Some(health) = health.get(&**id) {
-                                state.set_health(*health);
-                            }
-                            known.insert(Arc::clone(id), Arc::downgrade(&state));
-                            state
-                        });
-                        Member { state, weight: backend.weight.get(), wanted: backend.state }
-                    })
-                    .collect();
-                let cursor = cursors.get(&pool.name).and_then(Weak::upgrade).unwrap_or_else(|| {
-                    let cursor = Arc::new(Padded::default());
-                    cursors.insert(Arc::clone(&pool.name), Arc::downgrade(&cursor));
-                    cursor
-                });
-                let balancer = Balancer::new(pool.strategy, &members, cursor);
-                PoolState {
-                    name: Arc::clone(&pool.name),
-                    timeouts: pool.timeouts,
-                    protocol: pool.protocol,
-                    members,
-                    balancer,
-                }
-            })
-            .collect();
         known.retain(|_, state| state.strong_count() > 0);
-        cursors.retain(|_, cursor| cursor.strong_count() > 0);
-        Arc::new(Active { snapshot, pools })
+        self.pools.lock().unwrap_or_else(PoisonError::into_inner).retain(|_, live| live.strong_count() > 0);
+        let active = Arc::new(Active { snapshot, pools, epoch: self.epoch });
+        *self.active.lock().unwrap_or_else(PoisonError::into_inner) = Arc::downgrade(&active);
+        active
+    }
+
+    fn pool(&self, pool: &Pool) -> PoolState {
+        let mut pools = self.pools.lock().unwrap_or_else(PoisonError::into_inner);
+        let old = pools.get(&pool.name).and_then(Weak::upgrade);
+        let is_new = old.is_none();
+        let live = old.unwrap_or_else(|| {
+            let live = Arc::<PoolLive>::default();
+            pools.insert(Arc::clone(&pool.name), Arc::downgrade(&live));
+            live
+        });
+        drop(pools);
+        let now_ms = self.now_ms();
+        let resilience = pool.resilience.clone();
+        let health = self.health.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut known = self.backends.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut members = Vec::with_capacity(pool.backends.len());
+        for backend in &pool.backends {
+            let id = &backend.id.0;
+            let is_same =
+                |state: &Arc<BackendState>| state.url == backend.url && Arc::ptr_eq(&state.pool, &live);
+            let kept = known.get(id).and_then(Weak::upgrade).filter(is_same);
+            let state = kept.unwrap_or_else(|| {
+                let state = BackendState::new(Arc::clone(id), backend.url.clone(), Arc::clone(&live));
+                if let Some(health) = health.get(&**id) {
+                    state.set_health(*health);
+                }
+                // A pool that is new as a whole has nobody to spare its backends the load.
+                if !is_new {
+                    state.standing.begin_slow(now_ms, millis(resilience.slow_start));
+                }
+                let state = Arc::new(state);
+                known.insert(Arc::clone(id), Arc::downgrade(&state));
+                state
+            });
+            if resilience.breaker.is_none() {
+                state.circuit.reset(state.tally());
+                state.standing.clear(OPEN | TRIAL);
+            }
+            let drains = backend.state == Wanted::Draining;
+            match (drains, state.draining_since_ms()) {
+                (true, None) => state.draining_since_ms.store(now_ms, Relaxed),
+                (false, Some(_)) => {
+                    state.draining_since_ms.store(0, Relaxed);
+                    state.recover(now_ms, resilience.slow_start, 0);
+                }
+                _ => {}
+            }
+            members.push(Member { state, weight: backend.weight.get(), wanted: backend.state });
+        }
+        let balancer = Balancer::new(pool.strategy, &members, &live);
+        let (name, timeouts) = (Arc::clone(&pool.name), pool.timeouts);
+        PoolState { name, timeouts, protocol: pool.protocol, resilience, members, balancer, live }
+    }
+
+    /// Now, in milliseconds since the node began.
+    fn now_ms(&self) -> u64 {
+        millis(self.epoch.elapsed())
+    }
+
+    /// What is active, as far as it is still in use.
+    pub(crate) fn active(&self) -> Option<Arc<Active>> {
+        self.active.lock().unwrap_or_else(PoisonError::into_inner).upgrade()
+    }
+
+    /// Moves on what goes by time, for ever: open breakers and slow starts.
+    pub(crate) async fn keep_time(&self) {
+        let mut ticks = tokio::time::interval(TICK);
+        ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        loop {
+            ticks.tick().await;
+            let now_ms = self.now_ms();
+            self.backends().iter().for_each(|backend| backend.tick(now_ms));
+        }
     }
 
     /// Every backend that is still in use, by id.
@@ -240,9 +404,25 @@ impl Fleet {
         changed.retain(|backend| {
             let now = health.get(&*backend.id).copied().unwrap_or(Health::Unknown);
             let differs = backend.health() != now;
-            backend.set_health(now);
+            if backend.set_health(now) {
+                self.recovered(backend);
+            }
             differs
         });
         changed
+    }
+
+    /// The health checker sees a backend again that it had found dead.
+    fn recovered(&self, backend: &BackendState) {
+        let now_ms = self.now_ms();
+        let active = self.active();
+        let pools = active.iter().flat_map(|active| &active.pools);
+        let pool = pools.into_iter().find(|pool| std::ptr::eq(&*pool.live, &*backend.pool));
+        let slow_start = pool.map_or(Duration::ZERO, |pool| pool.resilience.slow_start);
+        backend.recover(now_ms, slow_start, 0);
+        // What ejected it may be over as well: a few requests find out.
+        if backend.circuit.half_open(now_ms, true) {
+            backend.standing.half_open();
+        }
     }
 }

@@ -7,6 +7,7 @@
 mod answer;
 mod backend;
 mod balance;
+mod breaker;
 mod buffer;
 mod config;
 mod control;
@@ -15,8 +16,12 @@ pub mod fuzzing;
 mod http;
 mod keep_alive;
 mod listener;
+mod place;
+mod pool;
 mod proxy;
 mod resolve;
+mod retry;
+mod standing;
 mod stats;
 mod status;
 mod stream;
@@ -76,6 +81,8 @@ pub async fn start(config: Config) -> anyhow::Result<Running> {
     tasks.spawn(control::run(Arc::clone(&state), channel));
     tasks.spawn(resolve::run(Arc::clone(&state)));
     tasks.spawn(status::serve(status_listener, Arc::clone(&state)));
+    let timed = Arc::clone(&state);
+    tasks.spawn(async move { timed.fleet.keep_time().await });
     Ok(Running { http, https, status, state, tasks, drain_timeout: config.drain_timeout.0 })
 }
 

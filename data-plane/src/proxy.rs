@@ -24,14 +24,14 @@ use crate::{
         BodyFailure, RequestBody,
         http1::{Client, Presence},
     },
+    place::{self, Nowhere},
+    pool::{Reach, Taken},
+    retry::{self, Reason, Retries},
     stats::Sample,
     timer::Timer,
     upstream::{Attempt, Failure, Response, Upload, Watch},
     worker::{View, Worker},
 };
-
-/// A request that reached a backend is repeated at most this often, and only if that is safe.
-const MAX_REPEATS: u32 = 2;
 
 /// So often a request may meet kept connections that its backend has closed meanwhile.
 const MAX_STALE: u32 = 8;
@@ -189,9 +189,16 @@ pub(crate) async fn handle(
     let stall =
         if head.is_grpc() { Duration::ZERO } else { active.snapshot.settings.downstream.body_timeout.0 };
     let mut upload = Upload::new(body, head.framing, max_body, stall, client.worker.uploads.take());
+    let policy = &pool.resilience.retry;
+    if head.is_idempotent() && policy.attempts > 1 {
+        upload.keep();
+    }
+    let mut ask = place::ask(active, pool, head, client.address, exchange.started);
     let mut tried = Tried::default();
-    let (mut repeats, mut stale) = (0, 0);
-    let mut timed_out = false;
+    let mut retries = Retries::default();
+    let (mut stale, mut connects_timed_out) = (0, 0);
+    // A place that is taken already: for a retry it is taken before the answer at hand is given up.
+    let mut next = None;
     // An upgrade takes the connection over at once: it has no room for a body.
     let upgrade = head.upgrade && head.framing.is_empty();
     let mut request_id = [0; 16];
@@ -205,16 +212,27 @@ pub(crate) async fn handle(
         trust: false,
     };
     loop {
-        let Some(member) = pool.balancer.pick(&pool.members, &tried) else {
-            return Answer::Local(match (tried.len(), timed_out) {
-                (0, _) => Local::NO_BACKEND,
-                (_, true) => Local::CONNECT_TIMEOUT,
-                (_, false) => Local::NO_CONNECTION,
-            });
+        let mut watch = Attendance::new(client, head, exchange.deadline.as_ref());
+        let found = match next.take() {
+            Some(found) => Ok(found),
+            None => place::find(pool, &mut ask, &tried, client.timer, &mut watch).await,
+        };
+        let (member, in_flight) = match found {
+            Ok(found) => found,
+            Err(Nowhere::GivenUp(Failure::ClientGone)) => return Answer::Gone,
+            Err(Nowhere::GivenUp(failure)) => return Answer::Local(failed(&failure)),
+            Err(Nowhere::Full) => return Answer::Local(Local::NO_ROOM),
+            Err(Nowhere::NoBackend) => {
+                return Answer::Local(match (tried.is_empty(), connects_timed_out) {
+                    (true, _) => Local::NO_BACKEND,
+                    (false, 0) => Local::NO_CONNECTION,
+                    (false, _) => Local::CONNECT_TIMEOUT,
+                });
+            }
         };
         exchange.member = Some(member);
         let state = &pool.members[member].state;
-        let in_flight = state.enter();
+        let (begun, is_trial) = (Instant::now(), in_flight.is_trial());
         let attempt = Attempt {
             worker: client.worker,
             timer: client.timer,
@@ -225,42 +243,60 @@ pub(crate) async fn handle(
             offers_upgrade: upgrade,
         };
         let write_head = |out: &mut Vec<u8>| write_request(out, head, &forwarded, head.framing, upgrade);
-        let watch = Attendance::new(client, head, exchange.deadline.as_ref());
         let sent = attempt.run(in_flight, &mut upload, write_head, watch).await;
         exchange.bytes_in = upload.bytes;
-        let failure = match sent {
-            Ok(response) => return Answer::Upstream(response),
-            Err(failure) => failure,
-        };
-        tracing::debug!(backend = %state.id, %failure, "attempt failed");
-        let repeatable = !upload.begun && head.is_idempotent();
-        match failure {
-            // Nothing was sent: any other backend may have the request.
-            Failure::Connect(error) => {
-                timed_out |= error.kind() == std::io::ErrorKind::TimedOut;
-                tried.add(member);
-                exchange.retries += 1;
-            }
+
+        let whole = sent.as_ref().map_or(&upload, |response| response.body.upload()).can_repeat();
+        let reason = match &sent {
+            Ok(response) => retry::of_status(policy, response.head.status),
             // Closed while it was unused, as the request went out: the same backend may have it again, on the next
             // connection. Whether the backend saw the request is not known, so it must be one that may be repeated.
-            Failure::Broken { reused: true } if repeatable && stale < MAX_STALE => {
+            Err(Failure::Broken { reused: true }) if whole && head.is_idempotent() && stale < MAX_STALE => {
                 stale += 1;
                 exchange.retries += 1;
+                continue;
             }
-            Failure::Broken { .. } | Failure::Invalid(_) | Failure::Refused
-                if (repeatable || matches!(failure, Failure::Refused) && !upload.begun)
-                    && repeats < MAX_REPEATS =>
-            {
-                repeats += 1;
-                exchange.retries += 1;
-                tried.add(member);
-                if pool.balancer.pick(&pool.members, &tried).is_none() {
-                    return Answer::Local(failed(&failure));
+            Err(failure) => retry::of_failure(failure),
+        };
+        if reason.is_some() || sent.is_ok() {
+            let now = Instant::now();
+            let ok = !reason.is_some_and(Reason::is_failure);
+            pool.outcome(member, is_trial, ok, now - begun, active.ms(now));
+        }
+        if let Some(reason) = reason {
+            tried.add(member);
+            connects_timed_out += u32::from(reason == Reason::ConnectTimeout);
+            let is_safe = reason.is_unseen() || head.is_idempotent();
+            if whole && is_safe && retries.allows(policy, reason) {
+                if reason.is_free() {
+                    // Whoever is left may have it, the dead as a last resort.
+                    exchange.retries += 1;
+                    continue;
+                }
+                if let Taken::Member(member, in_flight) = pool.take(&mut ask, &tried, Reach::Usable)
+                    && pool.live.budget.withdraw(policy)
+                {
+                    tracing::debug!(backend = %state.id, ?reason, "attempt failed, another backend is asked");
+                    retries.count();
+                    exchange.retries += 1;
+                    next = Some((member, in_flight));
+                    if let Ok(response) = sent {
+                        upload = response.body.discard(client.timer);
+                    }
+                    continue;
                 }
             }
-            Failure::ClientGone | Failure::RequestBody(BodyFailure::Gone) => return Answer::Gone,
-            failure => return Answer::Local(failed(&failure)),
+        } else if sent.is_ok() {
+            pool.live.budget.deposit(policy);
         }
+        return match sent {
+            Ok(response) => Answer::Upstream(response),
+            Err(Failure::ClientGone | Failure::RequestBody(BodyFailure::Gone)) => Answer::Gone,
+            Err(failure) => {
+                tracing::debug!(backend = %state.id, %failure, "attempt failed");
+                Answer::Local(failed(&failure))
+            }
+        };
     }
 }
 
@@ -273,6 +309,7 @@ pub(crate) fn failed(failure: &Failure) -> Local {
         Failure::ClientStalled => Local::REQUEST_TIMEOUT,
         Failure::RequestBody(BodyFailure::Malformed(why)) => Local::bad_request(why),
         Failure::RequestBody(BodyFailure::TooLarge) => Local::TOO_LARGE,
+        Failure::Connect(error) if error.kind() == std::io::ErrorKind::TimedOut => Local::CONNECT_TIMEOUT,
         Failure::Connect(_) => Local::NO_CONNECTION,
         Failure::Broken { .. }
         | Failure::Refused

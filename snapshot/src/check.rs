@@ -1,12 +1,14 @@
 //! From the declarative [`Config`] to the checked [`Snapshot`], with every mistake reported at once.
 
+mod resilience;
+
 use std::{collections::HashMap, sync::Arc, time::Duration};
 
 use crate::{
     config::{self, Config, HealthCheckKind},
     problem::Problems,
     snapshot::{
-        Backend, BackendId, BackendUrl, Expectation, HealthCheck, HealthProbe, Pool, Route, Snapshot,
+        Backend, BackendId, BackendUrl, Expectation, Fallback, HealthCheck, HealthProbe, Pool, Route, Snapshot,
         Timeouts, Weight,
     },
     units::HumanDuration,
@@ -36,6 +38,7 @@ pub fn check(config: &Config) -> Result<Snapshot, Problems> {
         }
     }
 
+    let mut fallbacks = resilience::fallbacks(config, &pool_by_name, &mut problems);
     let mut routes = Vec::with_capacity(config.routes.len());
     let mut route_names = HashMap::new();
     for (i, route) in config.routes.iter().enumerate() {
@@ -45,7 +48,10 @@ pub fn check(config: &Config) -> Result<Snapshot, Problems> {
             problems.add(format!("{path}.name"), format!("route {:?} is there twice", route.name));
         }
         match pool_by_name.get(route.pool.as_str()) {
-            Some(&pool) => routes.push(check_route(route, pool, &path, &mut problems)),
+            Some(&pool) => {
+                let fallback = fallbacks[i].take();
+                routes.push(check_route(route, pool, fallback, &path, &mut problems));
+            }
             None => problems.add(
                 format!("{path}.pool"),
                 format!("route {:?}: unknown pool {:?}", route.name, route.pool),
@@ -102,6 +108,13 @@ fn duration(value: HumanDuration, least: Duration, path: String, problems: &mut 
     value.0
 }
 
+fn within(value: u32, (least, most): (u32, u32), path: &str, field: &str, problems: &mut Problems) {
+    if !(least..=most).contains(&value) {
+        problems
+            .add(format!("{path}.{field}"), format!("{field} {value} is out of bounds ({least} to {most})"));
+    }
+}
+
 fn downstream(settings: &config::Downstream, problems: &mut Problems) {
     let path = |field: &str| format!("settings.downstream.{field}");
     let least = Duration::from_millis(100);
@@ -117,14 +130,20 @@ fn downstream(settings: &config::Downstream, problems: &mut Problems) {
     }
 }
 
-fn check_route(route: &config::Route, pool: usize, path: &str, problems: &mut Problems) -> Route {
+fn check_route(
+    route: &config::Route,
+    pool: usize,
+    fallback: Option<Fallback>,
+    path: &str,
+    problems: &mut Problems,
+) -> Route {
     let least = Duration::from_millis(1);
     let request_timeout = route
         .timeouts
         .request
         .map(|timeout| duration(timeout, least, format!("{path}.timeouts.request"), problems));
     let max_body = route.limits.max_body.map_or(u64::MAX, |size| size.0);
-    Route { name: route.name.as_str().into(), pool, max_body, request_timeout }
+    Route { name: route.name.as_str().into(), pool, fallback, max_body, request_timeout }
 }
 
 fn check_pool(pool: &config::Pool, path: &str, problems: &mut Problems) -> Option<Pool> {
@@ -136,6 +155,7 @@ fn check_pool(pool: &config::Pool, path: &str, problems: &mut Problems) -> Optio
         idle: duration(pool.timeouts.idle, least, format!("{path}.timeouts.idle"), problems),
         tunnel: duration(pool.timeouts.tunnel, least, format!("{path}.timeouts.tunnel"), problems),
     };
+    let resilience = resilience::pool(pool, path, problems);
 
     let mut seen = HashMap::new();
     let mut backends = Vec::with_capacity(pool.backends.len());
@@ -173,6 +193,7 @@ fn check_pool(pool: &config::Pool, path: &str, problems: &mut Problems) -> Optio
         strategy: pool.strategy,
         health_check: health_check?,
         timeouts,
+        resilience,
         protocol: pool.protocol,
         backends,
     })
@@ -182,9 +203,27 @@ fn check_health(check: &config::HealthCheck, path: &str, problems: &mut Problems
     let interval = duration(check.interval, Duration::from_millis(100), format!("{path}.interval"), problems);
     let timeout = duration(check.timeout, Duration::from_millis(1), format!("{path}.timeout"), problems);
     for (field, value) in [("rise", check.rise), ("fall", check.fall)] {
-        if !(1..=1000).contains(&value) {
-            problems.add(format!("{path}.{field}"), format!("{field} {value} is out of bounds (1 to 1000)"));
+        within(value, (1, 1000), path, field, problems);
+    }
+    let kind = check.kind;
+    for (field, given, belongs) in [
+        ("expect_body", check.expect_body.is_some(), kind == HealthCheckKind::Http),
+        ("host", check.host.is_some(), matches!(kind, HealthCheckKind::Http | HealthCheckKind::Grpc)),
+        ("service", check.service.is_some(), kind == HealthCheckKind::Grpc),
+    ] {
+        if given && !belongs {
+            problems.add(format!("{path}.{field}"), format!("{field} has no meaning for this type of check"));
         }
+    }
+    if let Some(host) = &check.host
+        && (host.is_empty()
+            || host.len() > 260
+            || !host.bytes().all(|b| b.is_ascii_graphic() && !b"/?#@".contains(&b)))
+    {
+        problems.add(
+            format!("{path}.host"),
+            format!("{host:?} is not a host (write for example books.internal)"),
+        );
     }
     let expect = check
         .expect_status
@@ -206,8 +245,17 @@ fn check_health(check: &config::HealthCheck, path: &str, problems: &mut Problems
                     ),
                 );
             }
-            Some(HealthProbe::Http { path: check.path.clone(), expect: expect? })
+            Some(HealthProbe::Http {
+                path: check.path.clone(),
+                expect: expect?,
+                body: check.expect_body.clone(),
+                host: check.host.clone(),
+            })
         }
+        HealthCheckKind::Grpc => Some(HealthProbe::Grpc {
+            service: check.service.clone().unwrap_or_default(),
+            host: check.host.clone(),
+        }),
     };
     Some(HealthCheck { probe, interval, timeout, rise: check.rise, fall: check.fall })
 }

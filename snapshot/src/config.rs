@@ -3,10 +3,13 @@
 //! Field names are the contract. A value that is absent takes the default written here, and serializing leaves
 //! defaults out, so that an exported file is as short as the one that was written.
 
+mod resilience;
+
 use std::{fmt, str::FromStr};
 
 use serde::{Deserialize, Serialize};
 
+pub use self::resilience::{Breaker, Fallback, HashOn, Limits, Retry, RetryOn, Sticky};
 use crate::units::{ByteSize, HumanDuration};
 
 /// A whole configuration. [`Default`] is what a fresh database holds: a pool `default` with no backend and a route
@@ -93,12 +96,33 @@ pub struct Pool {
     /// How a backend is picked.
     #[serde(default)]
     pub strategy: Strategy,
+    /// What `consistent_hash` goes by; only with that strategy.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub hash_on: Option<HashOn>,
+    /// Keeps clients at their backend.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub sticky: Option<Sticky>,
+    /// A backend that is new or recovered comes to its full share within this time; 0: at once.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub slow_start: HumanDuration,
+    /// How long a draining backend keeps its sessions; absent: 5 minutes.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub drain_timeout: Option<HumanDuration>,
     /// How the control plane finds out whether a backend works.
     #[serde(default, skip_serializing_if = "is_default")]
     pub health_check: HealthCheck,
+    /// When a node stops to send to a backend that fails for it.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub breaker: Breaker,
+    /// What may be tried again, and how often.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub retry: Retry,
     /// Deadlines towards the backends.
     #[serde(default, skip_serializing_if = "is_default")]
     pub timeouts: Timeouts,
+    /// What a node sends to one backend at the same time.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub limits: Limits,
     /// What the backends speak.
     #[serde(default, skip_serializing_if = "is_default")]
     pub protocol: Protocol,
@@ -118,14 +142,26 @@ pub enum Strategy {
     Random,
     /// The fewest requests in flight per weight.
     LeastConnections,
+    /// The less busy one of two that were drawn by chance.
+    PowerOfTwo,
+    /// Of two that were drawn by chance, the one that answers sooner, by its recent latency and its load.
+    PeakEwma,
+    /// By the client's address; the same on every node.
+    IpHash,
+    /// By what `hash_on` says; the same on every node.
+    ConsistentHash,
 }
 
 impl Strategy {
     /// Every strategy, with its name in the configuration.
-    pub const ALL: [(Strategy, &str); 3] = [
+    pub const ALL: [(Strategy, &str); 7] = [
         (Strategy::RoundRobin, "round_robin"),
         (Strategy::Random, "random"),
         (Strategy::LeastConnections, "least_connections"),
+        (Strategy::PowerOfTwo, "power_of_two"),
+        (Strategy::PeakEwma, "peak_ewma"),
+        (Strategy::IpHash, "ip_hash"),
+        (Strategy::ConsistentHash, "consistent_hash"),
     ];
 }
 
@@ -182,6 +218,15 @@ pub struct HealthCheck {
     pub fall: u32,
     /// The statuses that count as good: `200`, `200-399`, or several with commas.
     pub expect_status: String,
+    /// What the body of an HTTP probe's answer must contain.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub expect_body: Option<String>,
+    /// The host that an HTTP or gRPC probe asks for; absent: the backend's own.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub host: Option<String>,
+    /// The service that a gRPC probe asks for; absent: the whole server.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub service: Option<String>,
 }
 
 impl Default for HealthCheck {
@@ -194,6 +239,9 @@ impl Default for HealthCheck {
             rise: 2,
             fall: 3,
             expect_status: "200-399".into(),
+            expect_body: None,
+            host: None,
+            service: None,
         }
     }
 }
@@ -207,6 +255,8 @@ pub enum HealthCheckKind {
     /// A connection that is accepted.
     #[default]
     Tcp,
+    /// gRPC's health protocol.
+    Grpc,
     /// No probe: the backend counts as up.
     None,
 }
@@ -298,6 +348,9 @@ pub struct Route {
     pub name: String,
     /// Where the request goes.
     pub pool: String,
+    /// What answers when the pool has no backend to offer.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub fallback: Option<Fallback>,
     /// Bounds of what clients may send.
     #[serde(default, skip_serializing_if = "is_default")]
     pub limits: RouteLimits,

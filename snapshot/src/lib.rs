@@ -23,6 +23,6 @@ pub use config::Config;
 pub use problem::{Problem, Problems};
 pub use resource::{Kind, Resource};
 pub use snapshot::{
-    Backend, BackendId, BackendUrl, Expectation, HealthCheck, HealthProbe, Host, Pool, Route, Scheme,
-    Snapshot, Timeouts, Weight,
+    Backend, BackendId, BackendUrl, Breaker, Expectation, Fallback, HealthCheck, HealthProbe, Host, Limits,
+    Pool, Resilience, Retry, Route, Scheme, Snapshot, Sticky, Timeouts, Weight,
 };

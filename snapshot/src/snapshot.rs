@@ -1,7 +1,10 @@
 //! The checked configuration: values that cannot be wrong, made only by [`check`](crate::check::check).
 
+mod resilience;
+
 use std::{fmt, num::NonZeroU32, str::FromStr, sync::Arc, time::Duration};
 
+pub use self::resilience::{Breaker, Fallback, Limits, Resilience, Retry, Sticky};
 use crate::config::{BackendState, Protocol, Settings, Strategy};
 
 /// The whole checked configuration of one revision. Immutable: a change makes a new one.
@@ -28,6 +31,8 @@ pub struct Pool {
     pub health_check: HealthCheck,
     /// Deadlines towards the backends.
     pub timeouts: Timeouts,
+    /// How it picks and what it does about failures.
+    pub resilience: Resilience,
     /// What its backends speak.
     pub protocol: Protocol,
     /// No two with the same URL.
@@ -71,9 +76,20 @@ pub enum HealthProbe {
         path: String,
         /// The statuses that count as good.
         expect: Expectation,
+        /// What the body must contain.
+        body: Option<String>,
+        /// The host to ask for; `None`: the backend's own.
+        host: Option<String>,
     },
     /// A connection that is accepted is good.
     Tcp,
+    /// gRPC's health protocol says that it serves.
+    Grpc {
+        /// The service to ask for; empty: the whole server.
+        service: String,
+        /// The host to ask for; `None`: the backend's own.
+        host: Option<String>,
+    },
 }
 
 /// Statuses that count as good, as inclusive ranges.
@@ -267,6 +283,8 @@ pub struct Route {
     pub name: Arc<str>,
     /// The index of its pool in [`Snapshot::pools`].
     pub pool: usize,
+    /// What answers when the pool has no backend to offer.
+    pub fallback: Option<Fallback>,
     /// Bytes of a request's body; `u64::MAX`: no limit.
     pub max_body: u64,
     /// From a request's head to the end of its answer; `None`: as long as it takes.

@@ -110,6 +110,76 @@ impl fmt::Display for ByteSize {
     }
 }
 
+/// A share from 0 to 1, kept in millionths so that it has an exact order and equality.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
+pub struct Fraction(u32);
+
+impl Fraction {
+    const ONE: u32 = 1_000_000;
+
+    /// So many hundredths, at most all of them.
+    pub const fn from_percent(percent: u32) -> Self {
+        Self(if percent >= 100 { Self::ONE } else { percent * (Self::ONE / 100) })
+    }
+
+    /// As a number from 0 to 1.
+    pub fn get(self) -> f64 {
+        f64::from(self.0) / f64::from(Self::ONE)
+    }
+
+    /// In millionths.
+    pub fn millionths(self) -> u32 {
+        self.0
+    }
+
+    /// Whether it is nothing.
+    pub fn is_zero(self) -> bool {
+        self.0 == 0
+    }
+}
+
+impl fmt::Display for Fraction {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}", self.get())
+    }
+}
+
+impl Serialize for Fraction {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_f64(self.get())
+    }
+}
+
+impl<'de> Deserialize<'de> for Fraction {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Visitor;
+        impl de::Visitor<'_> for Visitor {
+            type Value = Fraction;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a share from 0 to 1")
+            }
+
+            fn visit_f64<E: de::Error>(self, share: f64) -> Result<Fraction, E> {
+                if !(0.0..=1.0).contains(&share) {
+                    return Err(E::custom(format!("{share} is not a share from 0 to 1")));
+                }
+                // In bounds, as was just seen.
+                Ok(Fraction((share * f64::from(Fraction::ONE)).round() as u32))
+            }
+
+            fn visit_u64<E: de::Error>(self, share: u64) -> Result<Fraction, E> {
+                self.visit_f64(share as f64)
+            }
+
+            fn visit_i64<E: de::Error>(self, share: i64) -> Result<Fraction, E> {
+                self.visit_f64(share as f64)
+            }
+        }
+        deserializer.deserialize_any(Visitor)
+    }
+}
+
 struct TextOrNumber<T>(std::marker::PhantomData<T>);
 
 impl<T: FromStr<Err = UnitError>> de::Visitor<'_> for TextOrNumber<T> {

@@ -196,7 +196,10 @@ impl App {
             strategy.parse().map_err(|error| AppError::invalid("strategy", format!("{error}")))?;
         let changed = self.change(author, |config| {
             let found = config.pools.iter_mut().find(|one| one.name == pool);
-            found.ok_or_else(|| AppError::not_found("pool", pool))?.strategy = strategy;
+            let found = found.ok_or_else(|| AppError::not_found("pool", pool))?;
+            found.strategy = strategy;
+            // What only the strategy of before could use goes with it.
+            found.hash_on = found.hash_on.take().filter(|_| strategy == Strategy::ConsistentHash);
             Ok(())
         });
         Ok(changed.await?.revision)
@@ -236,6 +239,13 @@ impl App {
             let place = place.ok_or_else(|| AppError::not_found("pool", name))?;
             if let Some(route) = config.routes.iter().find(|route| route.pool == name) {
                 return Err(AppError::Conflict(format!("pool {name:?} is used by route {:?}", route.name)));
+            }
+            let falls_back = |route: &&Route| {
+                route.fallback.as_ref().is_some_and(|fallback| fallback.pool.as_deref() == Some(name))
+            };
+            if let Some(route) = config.routes.iter().find(falls_back) {
+                let message = format!("pool {name:?} is the fallback of route {:?}", route.name);
+                return Err(AppError::Conflict(message));
             }
             config.pools.remove(place);
             Ok(())

@@ -3,10 +3,17 @@
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use http_body_util::Empty;
+use http_body_util::{BodyExt as _, Empty, Limited};
 use hyper_util::rt::TokioIo;
 use tokio::net::TcpStream;
+use tonic::transport::Endpoint;
+use tonic_health::pb::{
+    HealthCheckRequest, health_check_response::ServingStatus, health_client::HealthClient,
+};
 use weir_snapshot::{BackendUrl, Expectation, HealthCheck, HealthProbe, Host, units::HumanDuration};
+
+/// So much of an answer's body is read for a match.
+const MAX_BODY: usize = 1 << 20;
 
 /// What a probe found.
 #[derive(Debug, Clone)]
@@ -33,44 +40,100 @@ pub(super) async fn probe(url: &BackendUrl, check: &HealthCheck) -> Finding {
 }
 
 async fn ask(url: &BackendUrl, probe: &HealthProbe) -> Result<String, String> {
+    match probe {
+        HealthProbe::Tcp => connect(url).await.map(|_| "connected".into()),
+        HealthProbe::Http { path, expect, body, host } => {
+            let host = host.clone().unwrap_or_else(|| authority(url));
+            get(connect(url).await?, &host, path, expect, body.as_deref()).await
+        }
+        HealthProbe::Grpc { service, host } => serving(url, host.as_deref(), service).await,
+    }
+}
+
+fn authority(url: &BackendUrl) -> String {
+    format!("{}:{}", url.host, url.port)
+}
+
+async fn connect(url: &BackendUrl) -> Result<TcpStream, String> {
     let stream = match &url.host {
         Host::Address(address) => TcpStream::connect((*address, url.port)).await,
         Host::Name(name) => TcpStream::connect((name.as_str(), url.port)).await,
+    };
+    stream.map_err(|error| explain(&error))
+}
+
+/// Asks by gRPC's health protocol, over HTTP/2 with prior knowledge.
+async fn serving(url: &BackendUrl, host: Option<&str>, service: &str) -> Result<String, String> {
+    let endpoint = Endpoint::from_shared(url.to_string()).map_err(|error| error.to_string())?;
+    let endpoint = endpoint.user_agent(concat!("weir-health/", env!("CARGO_PKG_VERSION")));
+    let mut endpoint = endpoint.map_err(|error| error.to_string())?;
+    if let Some(host) = host {
+        let origin = format!("http://{host}").parse().map_err(|_| format!("{host:?} is not a host"))?;
+        endpoint = endpoint.origin(origin);
     }
-    .map_err(|error| explain(&error))?;
-    match probe {
-        HealthProbe::Tcp => Ok("connected".into()),
-        HealthProbe::Http { path, expect } => get(stream, url, path, expect).await,
+    let channel = endpoint.connect().await.map_err(|error| deepest(&error))?;
+    let request = HealthCheckRequest { service: service.to_owned() };
+    let answer = HealthClient::new(channel).check(request).await;
+    match answer.map(|answer| answer.into_inner().status()) {
+        Ok(ServingStatus::Serving) => Ok("serving".into()),
+        Ok(ServingStatus::NotServing) => Err("not serving".into()),
+        Ok(ServingStatus::Unknown) => Err("its state is unknown".into()),
+        Ok(ServingStatus::ServiceUnknown) => Err(format!("unknown service {service:?}")),
+        Err(status) if status.code() == tonic::Code::NotFound => Err(format!("unknown service {service:?}")),
+        Err(status) => Err(format!("gRPC status {:?}: {}", status.code(), status.message())),
     }
+}
+
+/// The last error of a chain: what really happened.
+fn deepest(error: &(dyn std::error::Error + 'static)) -> String {
+    let mut deepest = error;
+    while let Some(source) = deepest.source() {
+        deepest = source;
+    }
+    deepest.downcast_ref::<std::io::Error>().map_or_else(|| deepest.to_string(), explain)
 }
 
 async fn get(
     stream: TcpStream,
-    url: &BackendUrl,
+    host: &str,
     path: &str,
     expect: &Expectation,
+    body: Option<&str>,
 ) -> Result<String, String> {
     let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream))
         .await
         .map_err(|error| error.to_string())?;
     let request = http::Request::get(path)
-        .header(http::header::HOST, format!("{}:{}", url.host, url.port))
+        .header(http::header::HOST, host)
         .header(http::header::USER_AGENT, concat!("weir-health/", env!("CARGO_PKG_VERSION")))
         .header(http::header::CONNECTION, "close")
         .body(Empty::<Bytes>::new())
         .map_err(|error| error.to_string())?;
     // The connection is driven here and not in a task of its own: it ends with this probe, whatever the backend does.
-    let mut response = std::pin::pin!(sender.send_request(request));
-    let mut connection = std::pin::pin!(connection);
-    let response = tokio::select! {
+    let exchange = async {
+        let response = sender.send_request(request).await.map_err(|error| no_answer(&error))?;
+        let status = response.status().as_u16();
+        if !expect.accepts(status) {
+            return Err(format!("status {status}"));
+        }
+        let Some(body) = body else { return Ok(format!("status {status}")) };
+        let read = Limited::new(response.into_body(), MAX_BODY).collect().await;
+        let read =
+            read.map_err(|error| format!("status {status}, but its body broke off: {error}"))?.to_bytes();
+        let has_it = body.is_empty() || read.windows(body.len()).any(|part| part == body.as_bytes());
+        if has_it {
+            Ok(format!("status {status}, body as expected"))
+        } else {
+            Err(format!("status {status}, but {body:?} is not in its body"))
+        }
+    };
+    let (mut exchange, mut connection) = (std::pin::pin!(exchange), std::pin::pin!(connection));
+    tokio::select! {
         biased;
-        response = &mut response => response,
+        found = &mut exchange => found,
         // The connection may end with the answer's last byte, and the answer is there all the same.
-        _ = &mut connection => response.await,
+        _ = &mut connection => exchange.await,
     }
-    .map_err(|error| no_answer(&error))?;
-    let status = response.status().as_u16();
-    if expect.accepts(status) { Ok(format!("status {status}")) } else { Err(format!("status {status}")) }
 }
 
 fn no_answer(error: &hyper::Error) -> String {

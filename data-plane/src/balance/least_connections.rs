@@ -1,37 +1,40 @@
 //! `least_connections`: the fewest requests in flight per weight.
 
-use std::sync::{
-    Arc,
-    atomic::{AtomicUsize, Ordering::Relaxed},
-};
+use fastrand::Rng;
 
-use crate::backend::{Member, Padded};
+use crate::backend::Member;
 
-/// Looks at all active members. Ties go in turn, so that an idle pool is used evenly.
+/// Looks at all active members. Ties go by chance and by weight, so that an idle pool is used in proportion, and
+/// the share of one that is out of use is spread over all others and not given to its neighbour.
 pub(crate) struct LeastConnections {
     active: Box<[(usize, u32)]>,
-    cursor: Arc<Padded<AtomicUsize>>,
 }
 
 impl LeastConnections {
-    pub(crate) fn new(active: impl Iterator<Item = (usize, u32)>, cursor: Arc<Padded<AtomicUsize>>) -> Self {
-        Self { active: active.collect(), cursor }
+    pub(crate) fn new(active: impl Iterator<Item = (usize, u32)>) -> Self {
+        Self { active: active.collect() }
     }
 
-    pub(crate) fn pick(&self, members: &[Member], may: impl Fn(usize) -> bool) -> Option<usize> {
-        if self.active.is_empty() {
-            return None;
-        }
-        let start = self.cursor.0.fetch_add(1, Relaxed) % self.active.len();
+    pub(crate) fn pick(
+        &self,
+        members: &[Member],
+        rng: &mut Rng,
+        may: impl Fn(usize) -> bool,
+    ) -> Option<usize> {
+        // The best so far, its load as a fraction, and the weight of all that are as good.
         let mut best: Option<(usize, u64, u64)> = None;
-        for &(member, weight) in self.active[start..].iter().chain(&self.active[..start]) {
-            if !may(member) {
-                continue;
-            }
-            // The load that the request would make, as a fraction: (in flight + 1) / weight.
-            let load = u64::from(members[member].state.in_flight()) + 1;
+        let mut ties = 0;
+        for &(member, weight) in self.active.iter().filter(|(member, _)| may(*member)) {
+            let load = u64::from(members[member].state.in_flight());
             let weight = u64::from(weight);
-            if best.is_none_or(|(_, least, of)| load * of < least * weight) {
+            let order =
+                best.map_or(std::cmp::Ordering::Less, |(_, least, of)| (load * of).cmp(&(least * weight)));
+            ties = match order {
+                std::cmp::Ordering::Less => weight,
+                std::cmp::Ordering::Equal => ties + weight,
+                std::cmp::Ordering::Greater => continue,
+            };
+            if order.is_lt() || rng.u64(..ties) < weight {
                 best = Some((member, load, weight));
             }
         }

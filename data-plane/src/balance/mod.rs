@@ -1,20 +1,27 @@
-//! Picks a backend of a pool: one small struct a strategy, none of which waits or locks.
+//! Picks a backend of a pool: one small struct a strategy, none of which waits, locks or allocates.
 //!
-//! Every balancer skips backends that are down or already tried. When all look dead it picks among them all the
-//! same (panic mode): the health checker may be the one that is cut off.
+//! A balancer proposes, and `pool.rs` says who may be picked: each pick is given that as a function, along with the
+//! time, a source of chance and the key that hashing goes by. Only active backends are in a balancer.
 
 mod least_connections;
+pub(crate) mod maglev;
+pub(crate) mod peak_ewma;
+mod power_of_two;
 mod schedule;
+#[cfg(test)]
+mod suite;
 
-use std::sync::{Arc, atomic::AtomicUsize};
-
+use fastrand::Rng;
 use weir_snapshot::config::{BackendState as Wanted, Strategy};
 
 use self::{
     least_connections::LeastConnections,
+    maglev::Maglev,
+    peak_ewma::PeakEwma,
+    power_of_two::PowerOfTwo,
     schedule::{Random, RoundRobin},
 };
-use crate::backend::{Member, Padded};
+use crate::{backend::Member, pool::PoolLive};
 
 /// The live object that picks.
 pub(crate) enum Balancer {
@@ -24,6 +31,22 @@ pub(crate) enum Balancer {
     Random(Random),
     /// Fewest requests in flight per weight.
     LeastConnections(LeastConnections),
+    /// The less busy of two.
+    PowerOfTwo(PowerOfTwo),
+    /// The sooner one of two.
+    PeakEwma(PeakEwma),
+    /// By the hash of a key.
+    Maglev(Maglev),
+}
+
+/// What a pick goes by, besides the backends.
+pub(crate) struct Ask {
+    /// The hash of what the pool hashes on; 0 where it does not.
+    pub(crate) key: u64,
+    /// Milliseconds since the node began.
+    pub(crate) now_ms: u64,
+    /// Chance.
+    pub(crate) rng: Rng,
 }
 
 /// Which members of a pool a request has been sent to already.
@@ -41,155 +64,55 @@ impl Tried {
         self.0.contains(&member)
     }
 
-    /// How many were noted.
-    pub(crate) fn len(&self) -> usize {
-        self.0.len()
+    /// Whether none was noted.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.0.is_empty()
     }
 }
 
 impl Balancer {
-    /// A balancer over the active ones of `members`; `cursor` goes on from the pool's last balancer.
-    pub(crate) fn new(strategy: Strategy, members: &[Member], cursor: Arc<Padded<AtomicUsize>>) -> Self {
-        let active = || {
-            members
-                .iter()
-                .enumerate()
-                .filter(|(_, member)| member.wanted == Wanted::Active)
-                .map(|(i, m)| (i, m.weight))
-        };
+    /// A balancer over the active ones of `members`, which goes on from what the pool's last one left in `live`.
+    pub(crate) fn new(strategy: Strategy, members: &[Member], live: &PoolLive) -> Self {
+        let is_active = |(_, member): &(usize, &Member)| member.wanted == Wanted::Active;
+        let active = || members.iter().enumerate().filter(is_active).map(|(i, m)| (i, m.weight));
         match strategy {
-            Strategy::RoundRobin => Self::RoundRobin(RoundRobin::new(active(), cursor)),
+            Strategy::RoundRobin => Self::RoundRobin(RoundRobin::new(active(), live.cursor())),
             Strategy::Random => Self::Random(Random::new(active())),
-            Strategy::LeastConnections => Self::LeastConnections(LeastConnections::new(active(), cursor)),
+            Strategy::LeastConnections => Self::LeastConnections(LeastConnections::new(active())),
+            Strategy::PowerOfTwo => Self::PowerOfTwo(PowerOfTwo::new(active())),
+            Strategy::PeakEwma => Self::PeakEwma(PeakEwma::new(active())),
+            Strategy::IpHash | Strategy::ConsistentHash => {
+                let url = |(i, weight): (usize, u32)| (members[i].state.url.to_string(), weight, i);
+                Self::Maglev(Maglev(live.table(active().map(url).collect())))
+            }
         }
     }
 
-    /// The member to send to, or `None` when none is left.
-    pub(crate) fn pick(&self, members: &[Member], tried: &Tried) -> Option<usize> {
-        let healthy = |member: usize| members[member].state.is_usable() && !tried.contains(member);
-        let untried = |member: usize| !tried.contains(member);
-        self.pick_where(members, healthy).or_else(|| self.pick_where(members, untried))
+    /// Whether it goes by [`Ask::key`].
+    pub(crate) fn hashes(&self) -> bool {
+        matches!(self, Self::Maglev(_))
     }
 
-    fn pick_where(&self, members: &[Member], may: impl Fn(usize) -> bool) -> Option<usize> {
+    /// Whether it goes by how long answers take.
+    pub(crate) fn wants_latency(&self) -> bool {
+        matches!(self, Self::PeakEwma(_))
+    }
+
+    /// A member that may be picked, or `None` when there is none.
+    pub(crate) fn pick(
+        &self,
+        members: &[Member],
+        ask: &mut Ask,
+        may: impl Fn(usize) -> bool,
+    ) -> Option<usize> {
+        let Ask { key, now_ms, rng } = ask;
         match self {
-            Self::RoundRobin(balancer) => balancer.pick(may),
-            Self::Random(balancer) => balancer.pick(may),
-            Self::LeastConnections(balancer) => balancer.pick(members, may),
+            Self::RoundRobin(balancer) => balancer.pick(rng, may),
+            Self::Random(balancer) => balancer.pick(rng, may),
+            Self::LeastConnections(balancer) => balancer.pick(members, rng, may),
+            Self::PowerOfTwo(balancer) => balancer.pick(members, rng, may),
+            Self::PeakEwma(balancer) => balancer.pick(members, *now_ms, rng, may),
+            Self::Maglev(balancer) => balancer.pick(*key, may),
         }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::backend::{BackendState, Health};
-
-    fn members(weights: &[u32]) -> Vec<Member> {
-        let member = |(i, weight): (usize, &u32)| {
-            let url = format!("http://127.0.0.1:{}", i + 1).parse().unwrap();
-            let state = Arc::new(BackendState::new(format!("b{i}").into(), url));
-            Member { state, weight: *weight, wanted: Wanted::Active }
-        };
-        weights.iter().enumerate().map(member).collect()
-    }
-
-    fn balancer(strategy: Strategy, members: &[Member]) -> Balancer {
-        Balancer::new(strategy, members, Arc::default())
-    }
-
-    /// Shares of `picks` picks; each pick is in flight until `holding` more were made.
-    fn shares(balancer: &Balancer, members: &[Member], picks: usize, holding: usize) -> Vec<f64> {
-        let mut counts = vec![0; members.len()];
-        let mut held = std::collections::VecDeque::new();
-        for _ in 0..picks {
-            let member = balancer.pick(members, &Tried::default()).unwrap();
-            counts[member] += 1;
-            held.push_back(members[member].state.enter());
-            if held.len() > holding {
-                held.pop_front();
-            }
-        }
-        counts.into_iter().map(|count| f64::from(count) / picks as f64).collect()
-    }
-
-    #[test]
-    fn every_strategy_is_fair_at_equal_weight() {
-        for (strategy, name) in Strategy::ALL {
-            let members = members(&[1; 5]);
-            for share in shares(&balancer(strategy, &members), &members, 100_000, 50) {
-                assert!((share - 0.2).abs() < 0.01, "{name}: {share}");
-            }
-        }
-    }
-
-    #[test]
-    fn every_strategy_honours_weights() {
-        for (strategy, name) in Strategy::ALL {
-            let members = members(&[1, 2, 5]);
-            let shares = shares(&balancer(strategy, &members), &members, 100_000, 80);
-            for (share, expected) in shares.iter().zip([0.125, 0.25, 0.625]) {
-                assert!((share - expected).abs() < 0.02, "{name}: {shares:?}");
-            }
-        }
-    }
-
-    #[test]
-    fn the_dead_are_skipped_and_their_share_is_spread_evenly() {
-        for (strategy, name) in Strategy::ALL {
-            let members = members(&[1; 4]);
-            members[1].state.set_health(Health::Down);
-            let shares = shares(&balancer(strategy, &members), &members, 100_000, 50);
-            for (member, share) in shares.iter().enumerate() {
-                let expected = if member == 1 { 0.0 } else { 1.0 / 3.0 };
-                assert!((share - expected).abs() < 0.01, "{name}: {shares:?}");
-            }
-        }
-    }
-
-    #[test]
-    fn all_dead_are_used_all_the_same_and_none_is_none() {
-        for (strategy, name) in Strategy::ALL {
-            let members = members(&[1; 3]);
-            members.iter().for_each(|member| member.state.set_health(Health::Down));
-            let balancer = balancer(strategy, &members);
-            let mut tried = Tried::default();
-            for _ in 0..3 {
-                let member = balancer.pick(&members, &tried).unwrap_or_else(|| panic!("{name}"));
-                assert!(!tried.contains(member), "{name}");
-                tried.add(member);
-            }
-            assert_eq!(balancer.pick(&members, &tried), None, "{name}");
-            assert_eq!(
-                Balancer::new(strategy, &[], Arc::default()).pick(&[], &Tried::default()),
-                None,
-                "{name}"
-            );
-        }
-    }
-
-    #[test]
-    fn draining_and_disabled_backends_get_nothing() {
-        for (strategy, _) in Strategy::ALL {
-            let mut members = members(&[1; 3]);
-            members[0].wanted = Wanted::Draining;
-            members[2].wanted = Wanted::Disabled;
-            let balancer = balancer(strategy, &members);
-            for _ in 0..100 {
-                assert_eq!(balancer.pick(&members, &Tried::default()), Some(1));
-            }
-        }
-    }
-
-    #[test]
-    fn round_robin_is_strictly_in_turn_and_interleaves_weights() {
-        let members = members(&[1, 1, 1]);
-        let equal = balancer(Strategy::RoundRobin, &members);
-        let picks: Vec<_> = (0..6).filter_map(|_| equal.pick(&members, &Tried::default())).collect();
-        assert_eq!(picks, [0, 1, 2, 0, 1, 2]);
-        let members = self::members(&[3, 1]);
-        let weighted = balancer(Strategy::RoundRobin, &members);
-        let picks: Vec<_> = (0..8).filter_map(|_| weighted.pick(&members, &Tried::default())).collect();
-        assert!(!picks.windows(2).any(|pair| pair == [1, 1]), "{picks:?}");
     }
 }

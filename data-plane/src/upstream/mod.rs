@@ -24,8 +24,9 @@ pub(crate) use self::{
     upload::Upload,
 };
 use crate::{
-    backend::{InFlight, Member, PoolState},
+    backend::{InFlight, Member},
     http::ResponseHead,
+    pool::PoolState,
     stream::Stream,
     timer::Timer,
     worker::Worker,
@@ -82,6 +83,7 @@ impl Attempt<'_> {
     }
 
     fn response_timeout(&self) -> Duration {
-        self.pool.timeouts.response
+        let response = self.pool.timeouts.response;
+        self.pool.resilience.retry.per_attempt.map_or(response, |limit| limit.min(response))
     }
 }

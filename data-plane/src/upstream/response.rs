@@ -5,8 +5,11 @@ use std::{
     task::{Context, Poll},
 };
 
-use super::{Failure, http1, http2};
+use super::{Failure, Upload, http1, http2};
 use crate::{http::ResponseHead, timer::Timer, tunnel::End};
+
+/// Pieces of an answer that nobody gets that are read to keep its connection.
+const MAX_DISCARD: u32 = 16;
 
 /// An answer whose head has come.
 pub(crate) struct Response {
@@ -88,9 +91,29 @@ impl ResponseBody {
 
     /// Body bytes that went up so far.
     pub(crate) fn uploaded(&self) -> u64 {
+        self.upload().bytes
+    }
+
+    /// The request that it answers, as far as it has gone up.
+    pub(crate) fn upload(&self) -> &Upload {
         match self {
-            Self::Http1(body) => body.upload.bytes,
-            Self::Http2(body) => body.upload.bytes,
+            Self::Http1(body) => &body.upload,
+            Self::Http2(body) => &body.upload,
+        }
+    }
+
+    /// Lets go of an answer that nobody gets, and gives the request back to be sent again. Where all of the answer is
+    /// there already, its connection is kept.
+    pub(crate) fn discard(mut self, timer: &Timer) -> Upload {
+        let mut cx = Context::from_waker(std::task::Waker::noop());
+        for _ in 0..MAX_DISCARD {
+            if !matches!(self.poll_data(&mut cx, timer), Poll::Ready(Ok(Progress::Data(_)))) {
+                break;
+            }
+        }
+        match &mut self {
+            Self::Http1(body) => body.upload.take(),
+            Self::Http2(body) => body.upload.take(),
         }
     }
 

@@ -19,6 +19,9 @@ use crate::{
 /// Bytes of a request that are held at once.
 const WINDOW: usize = 64 << 10;
 
+/// Bytes of a request's body that are kept for another attempt; what is larger is sent once.
+const KEEP: usize = 64 << 10;
+
 /// A request on its way up.
 pub(crate) struct Upload {
     body: RequestBody,
@@ -33,8 +36,10 @@ pub(crate) struct Upload {
     pub(crate) bytes: u64,
     /// More of them are refused.
     max_body: u64,
-    /// Something of the body was taken, so that it cannot be sent again.
-    pub(crate) begun: bool,
+    /// Something of the body was taken.
+    begun: bool,
+    /// What was taken, as it went up, so that it can be sent again; `None`: it cannot.
+    kept: Option<Vec<u8>>,
     failed: Option<BodyFailure>,
     /// How long the client may pause within its body; zero: as long as it likes.
     stall: Duration,
@@ -59,6 +64,7 @@ impl Upload {
             bytes: 0,
             max_body,
             begun: false,
+            kept: None,
             failed: None,
             stall,
         }
@@ -83,11 +89,28 @@ impl Upload {
         })
     }
 
-    /// Begins an attempt: the head is written by `write`. Only while nothing of the body was taken.
+    /// Keeps a small body, so that it can be sent again.
+    pub(crate) fn keep(&mut self) {
+        self.kept = Some(Vec::new());
+    }
+
+    /// Whether nothing of the body was taken.
+    pub(crate) fn is_untouched(&self) -> bool {
+        !self.begun
+    }
+
+    /// Whether the request can be sent again as it was.
+    pub(crate) fn can_repeat(&self) -> bool {
+        !self.begun || self.kept.is_some()
+    }
+
+    /// Begins an attempt: the head is written by `write`, and what was kept of the body follows.
     pub(super) fn start(&mut self, write: impl FnOnce(&mut Vec<u8>)) {
         self.out.clear();
         self.sent = 0;
+        self.closed = false;
         write(&mut self.out);
+        self.out.extend_from_slice(self.kept.as_deref().unwrap_or_default());
     }
 
     /// Nothing of a body will follow.
@@ -102,6 +125,11 @@ impl Upload {
 
     /// Nothing more goes up: the backend takes no more, or the client sends no more.
     pub(super) fn give_up(&mut self) {
+        if !self.complete {
+            // What was cut short must never be taken for the whole.
+            self.begun = true;
+            self.kept = None;
+        }
         self.complete = true;
         self.closed = true;
         self.sent = self.out.len();
@@ -120,6 +148,7 @@ impl Upload {
             self.sent = 0;
         }
         while !self.complete && self.out.len() < WINDOW && self.failed.is_none() {
+            let before = self.out.len();
             let (out, chunked, bytes) = (&mut self.out, http1 && self.chunked, &mut self.bytes);
             let frame = |data: &[u8]| {
                 *bytes += data.len() as u64;
@@ -145,6 +174,7 @@ impl Upload {
                     } else if complete && chunked {
                         push_last_chunk(&mut self.out, self.body.trailers());
                     }
+                    self.keep_from(before);
                 }
                 Poll::Ready(Err(failure)) => self.failed = Some(failure),
                 Poll::Pending => break,
@@ -153,6 +183,15 @@ impl Upload {
         match self.failed.take() {
             Some(failure) => Err(Failure::RequestBody(failure)),
             None => Ok(()),
+        }
+    }
+
+    /// Keeps what was just drawn, as long as all of it is small.
+    fn keep_from(&mut self, before: usize) {
+        let new = &self.out[before..];
+        match &mut self.kept {
+            Some(kept) if kept.len() + new.len() <= KEEP => kept.extend_from_slice(new),
+            kept => *kept = None,
         }
     }
 

@@ -1,0 +1,269 @@
+//! A pool as workers use it: who may be picked, what becomes of an attempt's outcome, and who waits for room.
+//!
+//! A pick goes from the best to the last resort: backends in good standing with room; those in slow start beyond
+//! their share; and, when all look dead, everyone (panic mode), because what tells the node that they are dead may
+//! be what is cut off.
+
+use std::{
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicU32, AtomicU64, AtomicUsize, Ordering},
+    },
+    time::Duration,
+};
+
+use tokio::sync::Notify;
+use weir_snapshot::{
+    Resilience, Timeouts,
+    config::{BackendState as Wanted, Protocol},
+};
+
+use crate::{
+    backend::{InFlight, Member, Padded},
+    balance::{
+        Ask, Balancer, Tried,
+        maglev::{self, Table},
+        peak_ewma::FAILED,
+    },
+    breaker::TRIALS,
+    retry::Budget,
+    standing::{DOWN, OPEN, TRIAL},
+};
+
+/// A pool's live state, which outlives snapshots.
+#[derive(Debug, Default)]
+pub(crate) struct PoolLive {
+    cursor: Arc<Padded<AtomicUsize>>,
+    pub(crate) budget: Budget,
+    /// The table of the last balancer that hashed, to be used again.
+    table: Mutex<Option<Arc<Table>>>,
+    /// Held while one is ejected, so that the bound on the ejected holds.
+    ejecting: Mutex<()>,
+    /// Requests that wait for room.
+    waiting: Padded<AtomicU32>,
+    room: Notify,
+    pub(crate) counts: Counts,
+}
+
+/// What happened in a pool since the node began.
+#[derive(Debug, Default)]
+pub(crate) struct Counts {
+    /// Picks in panic mode.
+    pub(crate) panics: AtomicU64,
+    /// Requests that the fallback answered.
+    pub(crate) fallbacks: AtomicU64,
+    /// Requests refused because no backend had room.
+    pub(crate) refused: AtomicU64,
+    /// Sessions that had to go to another backend.
+    pub(crate) repinned: AtomicU64,
+    /// Ejections that `max_ejected` forbade.
+    pub(crate) spared: AtomicU64,
+}
+
+impl PoolLive {
+    pub(crate) fn cursor(&self) -> Arc<Padded<AtomicUsize>> {
+        Arc::clone(&self.cursor)
+    }
+
+    /// The hash table over these backends: the last one, where it is of the same.
+    pub(crate) fn table(&self, active: Vec<(String, u32, usize)>) -> Arc<Table> {
+        let mut table = self.table.lock().unwrap_or_else(PoisonError::into_inner);
+        match &*table {
+            Some(table) if table.is_of(&active) => Arc::clone(table),
+            _ => Arc::clone(table.insert(Arc::new(Table::new(active)))),
+        }
+    }
+
+    /// Requests that wait for room now.
+    pub(crate) fn waiting(&self) -> u32 {
+        self.waiting.0.load(Ordering::Relaxed)
+    }
+
+    /// A backend has room again: one that waits may try.
+    pub(crate) fn tell_room(&self) {
+        // Ordered after the count that made the room; who waits counts itself before it looks for room.
+        if self.waiting.0.load(Ordering::SeqCst) > 0 {
+            self.room.notify_one();
+        }
+    }
+}
+
+/// A pool as workers use it.
+pub(crate) struct PoolState {
+    /// Its name, for the statistics.
+    pub(crate) name: Arc<str>,
+    /// Deadlines.
+    pub(crate) timeouts: Timeouts,
+    /// What its backends speak.
+    pub(crate) protocol: Protocol,
+    /// How it picks and what it does about failures.
+    pub(crate) resilience: Resilience,
+    /// All its backends, in the order of the configuration.
+    pub(crate) members: Vec<Member>,
+    /// How one is picked.
+    pub(crate) balancer: Balancer,
+    /// What outlives the snapshot.
+    pub(crate) live: Arc<PoolLive>,
+}
+
+/// What a pick came to.
+pub(crate) enum Taken {
+    /// This member, and one request more under way there.
+    Member(usize, InFlight),
+    /// There are backends, and none has room.
+    Full,
+    /// There is none, or all were tried.
+    None,
+}
+
+/// How far a pick goes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Reach {
+    /// Only backends that are not known to be dead.
+    Usable,
+    /// All of them, if need be.
+    LastResort,
+}
+
+impl PoolState {
+    /// Picks a backend and counts a request there.
+    pub(crate) fn take(&self, ask: &mut Ask, tried: &Tried, reach: Reach) -> Taken {
+        let Self { members, balancer, .. } = self;
+        // Another worker may take the last room in between; then the next best is looked for.
+        for _ in 0..8 {
+            let lot = if balancer.hashes() { maglev::mix(ask.key ^ 1) as u16 } else { ask.rng.u16(..) };
+            let best =
+                balancer.pick(members, ask, |i| self.may(i, tried) && members[i].state.standing.admits(lot));
+            let best = best.or_else(|| balancer.pick(members, ask, |i| self.may(i, tried)));
+            let Some(member) = best else { break };
+            if let Some(in_flight) = self.enter(member) {
+                return Taken::Member(member, in_flight);
+            }
+        }
+        let is_full = (0..members.len()).any(|i| {
+            let bits = members[i].state.standing.bits();
+            let is_usable = members[i].wanted == Wanted::Active && bits & (DOWN | OPEN | TRIAL) == 0;
+            is_usable && !tried.contains(i) && !self.has_room(i)
+        });
+        if is_full {
+            return Taken::Full;
+        }
+        if reach == Reach::Usable {
+            return Taken::None;
+        }
+        let mut any = false;
+        for _ in 0..8 {
+            let untried = |i: usize| !tried.contains(i);
+            let Some(member) = balancer.pick(members, ask, |i| untried(i) && self.has_room(i)) else {
+                any |= balancer.pick(members, ask, untried).is_some();
+                break;
+            };
+            any = true;
+            if let Some(in_flight) = members[member].state.enter(self.resilience.limits.max_connections) {
+                if tried.is_empty() {
+                    self.live.counts.panics.fetch_add(1, Ordering::Relaxed);
+                }
+                return Taken::Member(member, in_flight);
+            }
+        }
+        if any { Taken::Full } else { Taken::None }
+    }
+
+    /// Takes this one member, if it may be used: for a session.
+    pub(crate) fn take_member(&self, member: usize, tried: &Tried) -> Option<InFlight> {
+        self.may(member, tried).then(|| self.enter(member)).flatten()
+    }
+
+    fn may(&self, member: usize, tried: &Tried) -> bool {
+        let state = &self.members[member].state;
+        let bits = state.standing.bits();
+        let usable = bits == 0 || bits & (DOWN | OPEN) == 0 && (bits & TRIAL == 0 || state.trials() < TRIALS);
+        usable && !tried.contains(member) && self.has_room(member)
+    }
+
+    fn has_room(&self, member: usize) -> bool {
+        self.members[member].state.in_flight() < self.resilience.limits.max_connections
+    }
+
+    fn enter(&self, member: usize) -> Option<InFlight> {
+        let state = &self.members[member].state;
+        let most = self.resilience.limits.max_connections;
+        if state.standing.bits() & TRIAL == 0 { state.enter(most) } else { state.enter_trial(most) }
+    }
+
+    /// Whether all that is active looks dead.
+    pub(crate) fn is_panicking(&self) -> bool {
+        let mut active = self.members.iter().filter(|member| member.wanted == Wanted::Active).peekable();
+        active.peek().is_some() && active.all(|member| member.state.standing.bits() & (DOWN | OPEN) != 0)
+    }
+
+    /// A place among those that wait for room, unless there are as many as may wait.
+    pub(crate) fn queue(&self) -> Option<Waiting<'_>> {
+        let active = self.members.iter().filter(|member| member.wanted == Wanted::Active).count();
+        let most =
+            self.resilience.limits.max_pending.saturating_mul(u32::try_from(active).unwrap_or(u32::MAX));
+        let live = &*self.live;
+        if live.waiting.0.fetch_add(1, Ordering::SeqCst) >= most {
+            live.waiting.0.fetch_sub(1, Ordering::SeqCst);
+            return None;
+        }
+        Some(Waiting(live))
+    }
+
+    /// An attempt at a member has ended: counts it for the breaker, and for what goes by latency.
+    pub(crate) fn outcome(&self, member: usize, is_trial: bool, ok: bool, took: Duration, now_ms: u64) {
+        let state = &self.members[member].state;
+        if self.balancer.wants_latency() {
+            let took = if ok { took } else { took.max(FAILED) };
+            state.latency().observe(now_ms, u64::try_from(took.as_micros()).unwrap_or(u64::MAX));
+        }
+        let Some(settings) = &self.resilience.breaker else { return };
+        let ejects = state.tally().count(ok, now_ms, settings);
+        if is_trial && ok {
+            if state.circuit.trial_succeeded(now_ms, state.tally()) {
+                state.recover(now_ms, self.resilience.slow_start, OPEN | TRIAL);
+                tracing::info!(backend = %state.id, url = %state.url, pool = %self.name, "breaker closed");
+            }
+        } else if ejects || is_trial {
+            self.eject(member, now_ms);
+        }
+    }
+
+    /// Opens a member's breaker, unless too much of the pool is out already.
+    #[cold]
+    fn eject(&self, member: usize, now_ms: u64) {
+        let Some(settings) = &self.resilience.breaker else { return };
+        let state = &self.members[member].state;
+        if state.standing.bits() & OPEN != 0 {
+            return;
+        }
+        // Another worker is at it; the next failure asks again.
+        let Ok(_ejecting) = self.live.ejecting.try_lock() else { return };
+        let active = || self.members.iter().filter(|member| member.wanted == Wanted::Active);
+        let is_out = |member: &&Member| member.state.standing.bits() & (OPEN | TRIAL) != 0;
+        let out = active().filter(is_out).count() + usize::from(state.standing.bits() & TRIAL == 0);
+        if out as f64 > settings.max_ejected * active().count() as f64 {
+            self.live.counts.spared.fetch_add(1, Ordering::Relaxed);
+            return;
+        }
+        let Some(open_ms) = state.circuit.open(now_ms, settings, fastrand::f64()) else { return };
+        state.standing.open();
+        tracing::warn!(backend = %state.id, url = %state.url, pool = %self.name, open_ms, "breaker open");
+    }
+}
+
+/// A request that waits for room.
+pub(crate) struct Waiting<'a>(&'a PoolLive);
+
+impl Waiting<'_> {
+    /// Ready when a backend may have room again. Made before the last look for room, so that none is missed.
+    pub(crate) fn room(&self) -> tokio::sync::futures::Notified<'_> {
+        self.0.room.notified()
+    }
+}
+
+impl Drop for Waiting<'_> {
+    fn drop(&mut self) {
+        self.0.waiting.0.fetch_sub(1, Ordering::SeqCst);
+    }
+}

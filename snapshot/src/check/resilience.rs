@@ -1,0 +1,345 @@
+//! Checks what a pool says of picking and of failures, and the routes' fallbacks.
+
+use std::{collections::HashMap, sync::Arc, time::Duration};
+
+use super::{duration, within};
+use crate::{
+    config::{self, HashOn, Strategy},
+    problem::Problems,
+    snapshot::{Breaker, Fallback, Limits, Resilience, Retry, Sticky},
+};
+
+/// How long a draining backend keeps its sessions where nothing is said.
+const DRAIN: Duration = Duration::from_secs(300);
+
+/// The largest fixed answer.
+const MAX_BODY: usize = 64 << 10;
+
+pub(super) fn pool(pool: &config::Pool, path: &str, problems: &mut Problems) -> Resilience {
+    let slow_start = duration(pool.slow_start, Duration::ZERO, format!("{path}.slow_start"), problems);
+    let drain_timeout = pool.drain_timeout.map_or(DRAIN, |timeout| {
+        duration(timeout, Duration::ZERO, format!("{path}.drain_timeout"), problems)
+    });
+    Resilience {
+        hash_on: hash_on(pool, &format!("{path}.hash_on"), problems),
+        sticky: pool.sticky.as_ref().map(|sticky| check_sticky(sticky, &format!("{path}.sticky"), problems)),
+        slow_start,
+        drain_timeout,
+        breaker: breaker(&pool.breaker, &format!("{path}.breaker"), problems),
+        retry: retry(&pool.retry, &format!("{path}.retry"), problems),
+        limits: limits(&pool.limits, &format!("{path}.limits"), problems),
+    }
+}
+
+/// RFC 9110, 5.6.2: what names of header fields and cookies are made of.
+fn is_token(name: &str) -> bool {
+    let is_tchar = |b: u8| b.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&b);
+    (1..=100).contains(&name.len()) && name.bytes().all(is_tchar)
+}
+
+fn token(name: &str, what: &str, path: String, problems: &mut Problems) {
+    if !is_token(name) {
+        let message = format!(
+            "{name:?} is not the name of a {what}: 1 to 100 letters, digits and !#$%&'*+-.^_`|~ (RFC 9110)"
+        );
+        problems.add(path, message);
+    }
+}
+
+fn hash_on(pool: &config::Pool, path: &str, problems: &mut Problems) -> HashOn {
+    let Some(hash_on) = &pool.hash_on else {
+        return HashOn::default();
+    };
+    if pool.strategy != Strategy::ConsistentHash {
+        let message = format!(
+            "hash_on has no meaning with strategy {} (only with consistent_hash; ip_hash goes by client_ip)",
+            pool.strategy
+        );
+        problems.add(path, message);
+    }
+    match hash_on {
+        HashOn::Header(name) => token(name, "header", format!("{path}.header"), problems),
+        HashOn::Cookie(name) => token(name, "cookie", format!("{path}.cookie"), problems),
+        HashOn::ClientIp | HashOn::Path => {}
+    }
+    hash_on.clone()
+}
+
+fn check_sticky(sticky: &config::Sticky, path: &str, problems: &mut Problems) -> Sticky {
+    token(&sticky.cookie, "cookie", format!("{path}.cookie"), problems);
+    let ttl = duration(sticky.ttl, Duration::from_secs(1), format!("{path}.ttl"), problems);
+    Sticky { cookie: Arc::from(sticky.cookie.as_str()), ttl }
+}
+
+fn breaker(breaker: &config::Breaker, path: &str, problems: &mut Problems) -> Option<Breaker> {
+    let config::Breaker { consecutive_failures, min_requests, .. } = *breaker;
+    within(consecutive_failures, (1, 100_000), path, "consecutive_failures", problems);
+    within(min_requests, (1, 1_000_000), path, "min_requests", problems);
+    let hint = "; to eject nothing, say enabled: false";
+    for (field, share) in [("error_rate", breaker.error_rate), ("max_ejected", breaker.max_ejected)] {
+        if share.is_zero() {
+            problems.add(
+                format!("{path}.{field}"),
+                format!("{field} 0 is out of bounds (more than 0, up to 1){hint}"),
+            );
+        }
+    }
+    let checked = Breaker {
+        consecutive_failures,
+        error_rate: breaker.error_rate.get(),
+        window: duration(breaker.window, Duration::from_secs(1), format!("{path}.window"), problems),
+        min_requests,
+        open_for: duration(
+            breaker.open_for,
+            Duration::from_millis(100),
+            format!("{path}.open_for"),
+            problems,
+        ),
+        max_ejected: breaker.max_ejected.get(),
+    };
+    if breaker.window.0 > Duration::from_secs(3600) {
+        problems.add(format!("{path}.window"), format!("{} is out of bounds (1s to 1h)", breaker.window));
+    }
+    breaker.enabled.then_some(checked)
+}
+
+fn retry(retry: &config::Retry, path: &str, problems: &mut Problems) -> Retry {
+    if !(1..=10).contains(&retry.attempts) {
+        let message = format!(
+            "attempts {} is out of bounds (1 to 10, the first one included); 1 means no retries",
+            retry.attempts
+        );
+        problems.add(format!("{path}.attempts"), message);
+    }
+    let per_attempt = retry
+        .per_attempt
+        .map(|limit| duration(limit, Duration::from_millis(10), format!("{path}.per_attempt"), problems));
+    for (i, on) in retry.on.iter().enumerate() {
+        if retry.on[..i].contains(on) {
+            problems.add(format!("{path}.on[{i}]"), "is there twice");
+        }
+    }
+    Retry::new(retry.attempts, retry.budget.millionths(), per_attempt, &retry.on)
+}
+
+fn limits(limits: &config::Limits, path: &str, problems: &mut Problems) -> Limits {
+    let config::Limits { max_connections, max_pending } = *limits;
+    within(max_connections, (1, 1_000_000), path, "max_connections", problems);
+    within(max_pending, (0, 1_000_000), path, "max_pending", problems);
+    Limits { max_connections, max_pending }
+}
+
+/// The fallbacks of all routes, by route; what is wrong with one is a problem and gives none.
+pub(super) fn fallbacks(
+    config: &config::Config,
+    pools: &HashMap<&str, usize>,
+    problems: &mut Problems,
+) -> Vec<Option<Fallback>> {
+    config
+        .routes
+        .iter()
+        .enumerate()
+        .map(|(i, route)| {
+            let path = format!("routes[{i}].fallback");
+            fallback(route.fallback.as_ref()?, &route.pool, pools, &path, problems)
+        })
+        .collect()
+}
+
+fn fallback(
+    fallback: &config::Fallback,
+    own: &str,
+    pools: &HashMap<&str, usize>,
+    path: &str,
+    problems: &mut Problems,
+) -> Option<Fallback> {
+    match fallback {
+        config::Fallback { pool: Some(name), status: None, body: None } => {
+            // A pool has no fallback of its own, so that the only circle is the one of a single step.
+            if name == own {
+                problems.add(
+                    format!("{path}.pool"),
+                    format!("pool {name:?} falls back to itself; name another one"),
+                );
+                return None;
+            }
+            let found = pools.get(name.as_str()).copied();
+            if found.is_none() {
+                problems.add(format!("{path}.pool"), format!("unknown pool {name:?}"));
+            }
+            found.map(Fallback::Pool)
+        }
+        config::Fallback { pool: None, status: Some(status), body } => {
+            if !(200..=599).contains(status) || matches!(status, 204 | 205 | 304) && body.is_some() {
+                problems.add(
+                    format!("{path}.status"),
+                    format!("status {status} cannot carry a fixed answer (200 to 599, with a body not 204, 205 or 304)"),
+                );
+            }
+            let body = body.as_deref().unwrap_or_default();
+            if body.len() > MAX_BODY {
+                problems.add(
+                    format!("{path}.body"),
+                    format!("{} bytes are too many (at most 64KiB)", body.len()),
+                );
+            }
+            Some(Fallback::Answer { status: *status, body: Arc::from(body) })
+        }
+        _ => {
+            problems.add(path, "a fallback is either { pool } or { status, body }");
+            None
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::{
+        check,
+        config::{
+            Breaker, Config, Fallback, HashOn, HealthCheck, HealthCheckKind, Limits, Pool, Retry, Route,
+            Sticky, Strategy,
+        },
+        file,
+        units::Fraction,
+    };
+
+    fn problems(pool: Pool) -> String {
+        let config = Config {
+            settings: Default::default(),
+            pools: vec![Pool { name: "p".into(), ..pool }],
+            routes: vec![],
+        };
+        check(&config).unwrap_err().to_string()
+    }
+
+    #[test]
+    fn what_makes_no_sense_is_named() {
+        let hash_on = Some(HashOn::Path);
+        let said = problems(Pool { hash_on, strategy: Strategy::IpHash, ..Pool::default() });
+        assert!(said.contains("pools[0].hash_on: hash_on has no meaning with strategy ip_hash"), "{said}");
+        let hash_on = Some(HashOn::Header("x y".into()));
+        let said = problems(Pool { hash_on, strategy: Strategy::ConsistentHash, ..Pool::default() });
+        assert!(said.contains("pools[0].hash_on.header: \"x y\" is not the name of a header"), "{said}");
+        let sticky = Some(Sticky { cookie: "a;b".into(), ttl: "0s".parse().unwrap() });
+        let said = problems(Pool { sticky, ..Pool::default() });
+        assert!(said.contains("pools[0].sticky.cookie") && said.contains("pools[0].sticky.ttl"), "{said}");
+        let breaker = Breaker {
+            consecutive_failures: 0,
+            error_rate: Fraction::from_percent(0),
+            window: "0s".parse().unwrap(),
+            min_requests: 0,
+            open_for: "0s".parse().unwrap(),
+            max_ejected: Fraction::from_percent(0),
+            ..Breaker::default()
+        };
+        let retry = Retry { attempts: 0, per_attempt: "0s".parse().ok(), ..Retry::default() };
+        let limits = Limits { max_connections: 0, max_pending: u32::MAX };
+        let said = problems(Pool { breaker, retry, limits, ..Pool::default() });
+        for field in [
+            "breaker.consecutive_failures",
+            "breaker.error_rate",
+            "breaker.window",
+            "breaker.min_requests",
+            "breaker.open_for",
+            "breaker.max_ejected",
+            "retry.attempts",
+            "retry.per_attempt",
+            "limits.max_connections",
+            "limits.max_pending",
+        ] {
+            assert!(said.contains(&format!("pools[0].{field}: ")), "{field}: {said}");
+        }
+    }
+
+    #[test]
+    fn probes_have_only_what_belongs_to_them() {
+        let check = HealthCheck {
+            kind: HealthCheckKind::Tcp,
+            expect_body: Some("ok".into()),
+            host: Some("a b".into()),
+            service: Some("s".into()),
+            ..Default::default()
+        };
+        let said = problems(Pool { health_check: check, ..Pool::default() });
+        for field in ["expect_body", "host", "service"] {
+            assert!(said.contains(&format!("pools[0].health_check.{field}: ")), "{field}: {said}");
+        }
+    }
+
+    #[test]
+    fn a_fallback_goes_elsewhere() {
+        let with = |fallback: Fallback| {
+            let pool = |name: &str| Pool { name: name.into(), ..Pool::default() };
+            let route =
+                Route { name: "r".into(), pool: "p".into(), fallback: Some(fallback), ..Route::default() };
+            check(&Config { pools: vec![pool("p"), pool("q")], routes: vec![route], ..Config::default() })
+        };
+        let pool = |name: &str| Fallback { pool: Some(name.into()), ..Fallback::default() };
+        let answer =
+            |status| Fallback { status: Some(status), body: Some("x".into()), ..Fallback::default() };
+        assert_eq!(with(pool("q")).unwrap().routes[0].fallback, Some(crate::Fallback::Pool(1)));
+        with(answer(503)).unwrap();
+        for (wrong, says) in [
+            (pool("p"), "falls back to itself"),
+            (pool("nowhere"), "unknown pool \"nowhere\""),
+            (answer(99), "routes[0].fallback.status"),
+            (answer(204), "routes[0].fallback.status"),
+            (Fallback::default(), "either { pool } or { status, body }"),
+            (Fallback { pool: Some("q".into()), ..answer(503) }, "either { pool } or { status, body }"),
+        ] {
+            let said = with(wrong).unwrap_err().to_string();
+            assert!(said.contains(says), "{said}");
+        }
+    }
+
+    #[test]
+    fn the_file_of_the_design_reads_and_writes() {
+        let text = r#"
+pools:
+  - name: books
+    strategy: consistent_hash
+    hash_on: { header: x-user }
+    sticky: { cookie: weir, ttl: 1h }
+    slow_start: 30s
+    health_check: { type: grpc, interval: 10s, service: books.v1.Books, host: books.internal }
+    breaker: { enabled: true, consecutive_failures: 5, error_rate: 0.5, window: 10s, min_requests: 20, open_for: 10s, max_ejected: 0.5 }
+    retry: { attempts: 2, on: [connect_failure, reset, 502, 503, 504], budget: 0.2 }
+    limits: { max_connections: 1024, max_pending: 1024 }
+    backends:
+      - { url: "http://127.0.0.1:8082" }
+  - { name: other, strategy: consistent_hash, hash_on: path, retry: { on: [reset, 429], budget: 0.35, per_attempt: 250ms } }
+routes:
+  - { name: default, pool: books, fallback: { pool: other } }
+"#;
+        let (config, snapshot) = file::parse(text).unwrap();
+        assert_eq!(config.pools[0].breaker, Breaker::default());
+        assert_eq!(config.pools[0].retry, Retry::default());
+        assert_eq!(config.pools[0].limits, Limits::default());
+        assert_eq!(snapshot.pools[0].resilience.hash_on, HashOn::Header("x-user".into()));
+        assert!(snapshot.pools[1].resilience.retry.on_status(429));
+        let yaml = file::to_yaml(&config);
+        assert_eq!(file::parse(&yaml).unwrap().0, config, "{yaml}");
+        let json = serde_json::to_string(&config).unwrap();
+        assert_eq!(file::parse(&json).unwrap().0, config, "{json}");
+    }
+
+    #[test]
+    fn mistakes_in_the_file_are_told_with_what_is_known() {
+        for (pool, says) in [
+            ("strategy: fastest", "round_robin"),
+            ("hash_on: colour", "client_ip"),
+            ("hash_on: { header: a, cookie: b }", "pools[0].hash_on"),
+            ("retry: { on: [oops] }", "connect_failure"),
+            ("retry: { on: [200] }", "statuses from 400 to 599"),
+            ("retry: { budget: 2 }", "2 is not a share from 0 to 1"),
+            ("breaker: { error_rate: -0.5 }", "-0.5 is not a share from 0 to 1"),
+            ("breaker: { error_rate: lots }", "a share from 0 to 1"),
+            ("limits: { max_connections: -1 }", "pools[0].limits.max_connections"),
+            ("breaker: { open: 5s }", "unknown key"),
+        ] {
+            let said = file::parse(&format!("pools:\n  - name: p\n    {pool}\n")).unwrap_err().to_string();
+            assert!(said.contains(says) && said.contains("line 3"), "{pool}: {said}");
+        }
+    }
+}

@@ -1,0 +1,217 @@
+//! What a pool says of picking and of failures: what hashing goes by, sessions, the breaker, retries, limits.
+
+use std::fmt;
+
+use serde::{Deserialize, Serialize};
+
+use super::seconds;
+use crate::units::{Fraction, HumanDuration};
+
+/// What of a request `consistent_hash` goes by.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Default, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum HashOn {
+    /// The client's address.
+    #[default]
+    ClientIp,
+    /// The path, without the query.
+    Path,
+    /// A header's value; requests without it go by the client's address.
+    Header(String),
+    /// A cookie's value; requests without it go by the client's address.
+    Cookie(String),
+}
+
+impl fmt::Display for HashOn {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::ClientIp => f.write_str("client_ip"),
+            Self::Path => f.write_str("path"),
+            Self::Header(name) => write!(f, "header {name}"),
+            Self::Cookie(name) => write!(f, "cookie {name}"),
+        }
+    }
+}
+
+/// Keeps a client at the backend that answered it first.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Sticky {
+    /// The cookie's name.
+    pub cookie: String,
+    /// A session that was not used for so long is over.
+    pub ttl: HumanDuration,
+}
+
+impl Default for Sticky {
+    fn default() -> Self {
+        Self { cookie: "weir".into(), ttl: seconds(3600) }
+    }
+}
+
+/// When a node stops to send to a backend that fails for it, and when it tries again.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Breaker {
+    /// False: backends are never ejected by what happens to requests.
+    pub enabled: bool,
+    /// So many failures in a row eject.
+    pub consecutive_failures: u32,
+    /// This share of failures within the window ejects.
+    pub error_rate: Fraction,
+    /// How far back the share is counted.
+    pub window: HumanDuration,
+    /// Below so many requests within the window the share says nothing.
+    pub min_requests: u32,
+    /// How long a backend is out before it is tried again; it grows with each time in a row.
+    pub open_for: HumanDuration,
+    /// At most this share of the pool is out at once.
+    pub max_ejected: Fraction,
+}
+
+impl Default for Breaker {
+    fn default() -> Self {
+        Self {
+            enabled: true,
+            consecutive_failures: 5,
+            error_rate: Fraction::from_percent(50),
+            window: seconds(10),
+            min_requests: 20,
+            open_for: seconds(10),
+            max_ejected: Fraction::from_percent(50),
+        }
+    }
+}
+
+/// What may be tried again, and how often.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Retry {
+    /// How often a request is sent to a backend, the first time included; 1: no retries.
+    pub attempts: u32,
+    /// What is tried again.
+    pub on: Vec<RetryOn>,
+    /// Retries as a share of the requests that succeed; 0: only what costs a backend nothing.
+    pub budget: Fraction,
+    /// An attempt without an answer for so long is given up for another, where there may be one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub per_attempt: Option<HumanDuration>,
+}
+
+impl Default for Retry {
+    fn default() -> Self {
+        use RetryOn::{ConnectFailure, Reset, Status};
+        Self {
+            attempts: 2,
+            on: vec![ConnectFailure, Reset, Status(502), Status(503), Status(504)],
+            budget: Fraction::from_percent(20),
+            per_attempt: None,
+        }
+    }
+}
+
+/// A kind of failure that is tried again.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum RetryOn {
+    /// No connection: nothing was sent.
+    ConnectFailure,
+    /// The connection broke before an answer, or what came is no answer.
+    Reset,
+    /// No answer within `per_attempt`.
+    Timeout,
+    /// An answer with this status.
+    Status(u16),
+}
+
+impl RetryOn {
+    const KNOWN: &'static str = "connect_failure, reset, timeout, and statuses from 400 to 599";
+}
+
+impl Serialize for RetryOn {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        match self {
+            Self::ConnectFailure => serializer.serialize_str("connect_failure"),
+            Self::Reset => serializer.serialize_str("reset"),
+            Self::Timeout => serializer.serialize_str("timeout"),
+            Self::Status(status) => serializer.serialize_u16(*status),
+        }
+    }
+}
+
+impl<'de> Deserialize<'de> for RetryOn {
+    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Visitor;
+        impl serde::de::Visitor<'_> for Visitor {
+            type Value = RetryOn;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                write!(f, "one of {}", RetryOn::KNOWN)
+            }
+
+            fn visit_str<E: serde::de::Error>(self, text: &str) -> Result<RetryOn, E> {
+                match text {
+                    "connect_failure" => Ok(RetryOn::ConnectFailure),
+                    "reset" => Ok(RetryOn::Reset),
+                    "timeout" => Ok(RetryOn::Timeout),
+                    _ => match text.parse() {
+                        Ok(status) => self.visit_u64(status),
+                        Err(_) => Err(E::custom(format!(
+                            "{text:?} is nothing to retry on (known: {})",
+                            RetryOn::KNOWN
+                        ))),
+                    },
+                }
+            }
+
+            fn visit_u64<E: serde::de::Error>(self, status: u64) -> Result<RetryOn, E> {
+                u16::try_from(status)
+                    .ok()
+                    .filter(|status| (400..=599).contains(status))
+                    .map(RetryOn::Status)
+                    .ok_or_else(|| {
+                        E::custom(format!(
+                            "status {status} is nothing to retry on (known: {})",
+                            RetryOn::KNOWN
+                        ))
+                    })
+            }
+
+            fn visit_i64<E: serde::de::Error>(self, status: i64) -> Result<RetryOn, E> {
+                // What is negative is out of bounds as well.
+                self.visit_u64(u64::try_from(status).unwrap_or_default())
+            }
+        }
+        deserializer.deserialize_any(Visitor)
+    }
+}
+
+/// What a node sends to one backend at the same time.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Limits {
+    /// Connections in use.
+    pub max_connections: u32,
+    /// Requests that wait for one; 0: none waits.
+    pub max_pending: u32,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self { max_connections: 1024, max_pending: 1024 }
+    }
+}
+
+/// What answers when the pool has no backend to offer.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Default, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Fallback {
+    /// Another pool; without `status` and `body`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub pool: Option<String>,
+    /// A fixed answer's status.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub status: Option<u16>,
+    /// A fixed answer's body.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub body: Option<String>,
+}
