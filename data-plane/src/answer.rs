@@ -1,16 +1,18 @@
 //! What Weir answers itself: one small page a reason, as problem details (RFC 9457) or as text.
 
-use std::io::Write as _;
+use std::{io::Write as _, sync::Arc};
 
 use crate::http::{RequestError, RequestHead, max_forwards};
 
 /// An answer that no backend gave.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Local {
     /// The status.
     pub(crate) status: u16,
     title: &'static str,
     detail: &'static str,
+    /// What the configuration says instead.
+    fixed: Option<Arc<str>>,
 }
 
 impl Local {
@@ -55,7 +57,14 @@ impl Local {
         Self::new(502, "Bad Gateway", "the backend did not switch to the WebSocket protocol");
 
     const fn new(status: u16, title: &'static str, detail: &'static str) -> Self {
-        Self { status, title, detail }
+        Self { status, title, detail, fixed: None }
+    }
+
+    /// What the configuration says: a route's fallback.
+    pub(crate) fn fixed(status: u16, body: &Arc<str>) -> Self {
+        let code = http::StatusCode::from_u16(status).ok();
+        let title = code.and_then(|code| code.canonical_reason()).unwrap_or_default();
+        Self { status, title, detail: "", fixed: Some(Arc::clone(body)) }
     }
 
     /// The client's mistake.
@@ -123,7 +132,10 @@ impl Local {
 
     /// Content type and body.
     pub(crate) fn page(&self, media: Media, request_id: &str) -> (&'static str, String) {
-        let Self { status, title, detail } = self;
+        let Self { status, title, detail, fixed } = self;
+        if let Some(fixed) = fixed {
+            return ("text/plain; charset=utf-8", fixed.to_string());
+        }
         // What is no problem has no details of one.
         let media = if *status < 400 { Media::Text } else { media };
         match media {

@@ -21,10 +21,17 @@ use crate::{
     breaker::{Circuit, Phase, TRIALS, Tally},
     pool::{PoolLive, PoolState},
     standing::{DOWN, OPEN, Standing, TRIAL},
+    sticky::{Key, Sticky},
 };
 
 /// How often breakers and slow starts are looked at.
 const TICK: Duration = Duration::from_millis(50);
+
+/// A session that did not come for so long is not counted as one that a draining backend still has.
+const LATELY: Duration = Duration::from_secs(60);
+
+/// Sessions of one draining backend that are told apart.
+const MOST_SESSIONS: usize = 100_000;
 
 /// What the control plane's health checker found.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -69,6 +76,8 @@ pub(crate) struct BackendState {
     is_checked: AtomicBool,
     /// Since when it drains; 0: it does not.
     draining_since_ms: AtomicU64,
+    /// While it drains: its sessions, and when each came last.
+    sessions: Mutex<HashMap<u32, u64>>,
     addresses: ArcSwap<Vec<SocketAddr>>,
     /// Its name was said to have no address, and has had none since.
     pub(crate) nameless: AtomicBool,
@@ -90,6 +99,7 @@ impl BackendState {
             circuit: Circuit::default(),
             is_checked: AtomicBool::new(false),
             draining_since_ms: AtomicU64::new(0),
+            sessions: Mutex::default(),
             addresses: ArcSwap::from_pointee(addresses),
             nameless: AtomicBool::new(false),
         }
@@ -182,6 +192,23 @@ impl BackendState {
     /// Since when it drains.
     pub(crate) fn draining_since_ms(&self) -> Option<u64> {
         Some(self.draining_since_ms.load(Relaxed)).filter(|since| *since > 0)
+    }
+
+    /// A session came to a draining backend. While another worker notes one, this one need not be: it comes again.
+    pub(crate) fn note_session(&self, session: u32, now_ms: u64) {
+        if let Ok(mut sessions) = self.sessions.try_lock()
+            && (sessions.len() < MOST_SESSIONS || sessions.contains_key(&session))
+        {
+            sessions.insert(session, now_ms);
+        }
+    }
+
+    /// Sessions that a draining backend still has, as far as they were heard of lately.
+    pub(crate) fn sessions_left(&self, now_ms: u64) -> u32 {
+        let mut sessions = self.sessions.lock().unwrap_or_else(PoisonError::into_inner);
+        let lately = now_ms.saturating_sub(millis(LATELY));
+        sessions.retain(|_, last| *last >= lately && self.draining_since_ms().is_some());
+        u32::try_from(sessions.len()).unwrap_or(u32::MAX)
     }
 
     /// Moves on what goes by time.
@@ -280,6 +307,8 @@ pub(crate) struct Fleet {
     health: Mutex<HashMap<String, Health>>,
     /// What was built last.
     active: Mutex<Weak<Active>>,
+    /// What sessions are signed with; the node's own until the control plane has told the fleet's.
+    key: Mutex<Key>,
 }
 
 impl Default for Fleet {
@@ -291,6 +320,7 @@ impl Default for Fleet {
             pools: Mutex::default(),
             health: Mutex::default(),
             active: Mutex::default(),
+            key: Mutex::new(std::array::from_fn(|_| fastrand::u8(..))),
         }
     }
 }
@@ -356,13 +386,24 @@ impl Fleet {
             members.push(Member { state, weight: backend.weight.get(), wanted: backend.state });
         }
         let balancer = Balancer::new(pool.strategy, &members, &live);
+        let key = self.key.lock().unwrap_or_else(PoisonError::into_inner);
+        let ids = members.iter().map(|member| &member.state.id);
+        let sticky =
+            resilience.sticky.as_ref().and_then(|settings| Sticky::new(settings, &key, &pool.name, ids));
+        drop(key);
         let (name, timeouts) = (Arc::clone(&pool.name), pool.timeouts);
-        PoolState { name, timeouts, protocol: pool.protocol, resilience, members, balancer, live }
+        PoolState { name, timeouts, protocol: pool.protocol, resilience, members, balancer, sticky, live }
     }
 
     /// Now, in milliseconds since the node began.
-    fn now_ms(&self) -> u64 {
+    pub(crate) fn now_ms(&self) -> u64 {
         millis(self.epoch.elapsed())
+    }
+
+    /// Notes the fleet's key; whether it is another one. What is active goes on with the old one.
+    pub(crate) fn set_key(&self, key: Key) -> bool {
+        let mut own = self.key.lock().unwrap_or_else(PoisonError::into_inner);
+        std::mem::replace(&mut *own, key) != key
     }
 
     /// What is active, as far as it is still in use.

@@ -24,6 +24,7 @@ mod retry;
 mod standing;
 mod stats;
 mod status;
+mod sticky;
 mod stream;
 mod timer;
 mod tls;

@@ -1,19 +1,20 @@
-//! Finds a request its place: a backend with room, after a wait in the pool's queue if need be.
+//! Finds a request its place: its session's backend, or one with room, after a wait in the pool's queue if need be.
 
 use std::{
     future::{Future as _, poll_fn},
     pin::pin,
     task::Poll,
-    time::Instant,
+    time::{Instant, SystemTime, UNIX_EPOCH},
 };
 
-use weir_snapshot::config::HashOn;
+use weir_snapshot::config::{BackendState as Wanted, HashOn};
 
 use crate::{
     backend::{Active, InFlight},
     balance::{Ask, Tried, maglev},
-    http::{Known, RequestHead},
-    pool::{PoolState, Reach, Taken},
+    http::{Known, RequestHead, ResponseHead},
+    pool::{Pinned, PoolState, Reach, Taken},
+    sticky::{Session, Sticky},
     timer::Timer,
     upstream::{Failure, Watch},
 };
@@ -57,6 +58,60 @@ pub(crate) fn cookie<'a>(head: &'a RequestHead, name: &str) -> Option<&'a [u8]> 
         .next()
 }
 
+/// Where a request's session belongs, if its pool has sessions.
+pub(crate) struct Seat<'a> {
+    sticky: Option<&'a Sticky>,
+    /// Seconds since the Unix epoch.
+    now: u64,
+    session: Option<Session>,
+    taken: Option<InFlight>,
+    /// The session stays with its backend, though this request may have to go elsewhere.
+    stays: bool,
+}
+
+impl<'a> Seat<'a> {
+    /// Reads the session's cookie, and takes its backend if that may be used.
+    pub(crate) fn of(pool: &'a PoolState, head: &RequestHead, now_ms: u64) -> Self {
+        let sticky = pool.sticky.as_ref();
+        let mut seat = Self { sticky, now: 0, session: None, taken: None, stays: false };
+        let Some(sticky) = sticky else { return seat };
+        seat.now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
+        seat.session = sticky.read(head, seat.now);
+        if let Some(session) = seat.session {
+            match pool.take_session(session, now_ms) {
+                Pinned::At(in_flight) => seat.taken = Some(in_flight),
+                Pinned::Full => seat.stays = true,
+                Pinned::Lost => {}
+            }
+        }
+        seat
+    }
+
+    /// The session's backend, once.
+    pub(crate) fn take(&mut self) -> Option<(usize, InFlight)> {
+        Some((self.session?.member, self.taken.take()?))
+    }
+
+    /// Keeps the client at the member that has answered it.
+    pub(crate) fn keep(&self, pool: &PoolState, member: usize, answer: &mut ResponseHead, secure: bool) {
+        let Some(sticky) = self.sticky else { return };
+        let is_same = self.session.filter(|session| session.member == member);
+        // A draining backend's sessions run out, they are not prolonged.
+        let is_fresh =
+            is_same.is_some_and(|session| !session.is_old || pool.members[member].wanted != Wanted::Active);
+        if is_fresh || self.stays {
+            return;
+        }
+        if is_same.is_none() && self.session.is_some() {
+            pool.live.counts.count(|counts| &counts.repinned);
+        }
+        let id = self.session.map_or_else(|| fastrand::u32(..), |session| session.id);
+        if let Some(value) = sticky.write(member, id, self.now, secure) {
+            answer.add(b"Set-Cookie", value.as_bytes());
+        }
+    }
+}
+
 /// Picks a backend; where none has room, waits for it as long as a connection may take.
 pub(crate) async fn find(
     pool: &PoolState,
@@ -71,7 +126,7 @@ pub(crate) async fn find(
         Taken::Full => {}
     }
     let refused = || {
-        pool.live.counts.refused.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+        pool.live.counts.count(|counts| &counts.refused);
         Nowhere::Full
     };
     let waiting = pool.queue().ok_or_else(refused)?;

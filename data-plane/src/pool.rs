@@ -19,7 +19,7 @@ use weir_snapshot::{
 };
 
 use crate::{
-    backend::{InFlight, Member, Padded},
+    backend::{BackendState, InFlight, Member, Padded},
     balance::{
         Ask, Balancer, Tried,
         maglev::{self, Table},
@@ -28,6 +28,7 @@ use crate::{
     breaker::TRIALS,
     retry::Budget,
     standing::{DOWN, OPEN, TRIAL},
+    sticky::{Session, Sticky},
 };
 
 /// A pool's live state, which outlives snapshots.
@@ -58,6 +59,13 @@ pub(crate) struct Counts {
     pub(crate) repinned: AtomicU64,
     /// Ejections that `max_ejected` forbade.
     pub(crate) spared: AtomicU64,
+}
+
+impl Counts {
+    /// Counts one of what `which` names.
+    pub(crate) fn count(&self, which: impl Fn(&Self) -> &AtomicU64) {
+        which(self).fetch_add(1, Ordering::Relaxed);
+    }
 }
 
 impl PoolLive {
@@ -102,6 +110,8 @@ pub(crate) struct PoolState {
     pub(crate) members: Vec<Member>,
     /// How one is picked.
     pub(crate) balancer: Balancer,
+    /// Its sessions.
+    pub(crate) sticky: Option<Sticky>,
     /// What outlives the snapshot.
     pub(crate) live: Arc<PoolLive>,
 }
@@ -114,6 +124,16 @@ pub(crate) enum Taken {
     Full,
     /// There is none, or all were tried.
     None,
+}
+
+/// What became of a session's backend.
+pub(crate) enum Pinned {
+    /// It takes the request.
+    At(InFlight),
+    /// It has no room now: this request goes elsewhere, the session stays.
+    Full,
+    /// It may not be used: the session goes to another.
+    Lost,
 }
 
 /// How far a pick goes.
@@ -161,7 +181,7 @@ impl PoolState {
             any = true;
             if let Some(in_flight) = members[member].state.enter(self.resilience.limits.max_connections) {
                 if tried.is_empty() {
-                    self.live.counts.panics.fetch_add(1, Ordering::Relaxed);
+                    self.live.counts.count(|counts| &counts.panics);
                 }
                 return Taken::Member(member, in_flight);
             }
@@ -169,9 +189,30 @@ impl PoolState {
         if any { Taken::Full } else { Taken::None }
     }
 
-    /// Takes this one member, if it may be used: for a session.
-    pub(crate) fn take_member(&self, member: usize, tried: &Tried) -> Option<InFlight> {
-        self.may(member, tried).then(|| self.enter(member)).flatten()
+    /// Takes the backend of a session. A draining one keeps its sessions for a while, and when all look dead each
+    /// stays where it is.
+    pub(crate) fn take_session(&self, session: Session, now_ms: u64) -> Pinned {
+        let Member { state, wanted, .. } = &self.members[session.member];
+        match wanted {
+            Wanted::Active => {}
+            Wanted::Draining if self.keeps_sessions(state, now_ms) => state.note_session(session.id, now_ms),
+            Wanted::Draining | Wanted::Disabled => return Pinned::Lost,
+        }
+        let bits = state.standing.bits();
+        let is_dead = bits & (DOWN | OPEN) != 0 || bits & TRIAL != 0 && state.trials() >= TRIALS;
+        let taken = if !is_dead {
+            self.enter(session.member)
+        } else if *wanted == Wanted::Active && self.is_panicking() {
+            state.enter(self.resilience.limits.max_connections)
+        } else {
+            return Pinned::Lost;
+        };
+        taken.map_or(Pinned::Full, Pinned::At)
+    }
+
+    fn keeps_sessions(&self, state: &BackendState, now_ms: u64) -> bool {
+        let since = state.draining_since_ms().unwrap_or(now_ms);
+        Duration::from_millis(now_ms.saturating_sub(since)) < self.resilience.drain_timeout
     }
 
     fn may(&self, member: usize, tried: &Tried) -> bool {
@@ -243,7 +284,7 @@ impl PoolState {
         let is_out = |member: &&Member| member.state.standing.bits() & (OPEN | TRIAL) != 0;
         let out = active().filter(is_out).count() + usize::from(state.standing.bits() & TRIAL == 0);
         if out as f64 > settings.max_ejected * active().count() as f64 {
-            self.live.counts.spared.fetch_add(1, Ordering::Relaxed);
+            self.live.counts.count(|counts| &counts.spared);
             return;
         }
         let Some(open_ms) = state.circuit.open(now_ms, settings, fastrand::f64()) else { return };

@@ -10,7 +10,7 @@ use std::{
 
 use bytes::Bytes;
 use h2::server::SendResponse;
-use weir_snapshot::Route;
+use weir_snapshot::{Fallback, Route};
 
 use crate::{
     answer::Local,
@@ -170,11 +170,8 @@ pub(crate) async fn handle(
         return Answer::Local(Local::NO_ROUTE);
     };
     exchange.route = Some(route);
-    let pool_index = active.snapshot.routes[route].pool;
-    let pool = &active.pools[pool_index];
-    exchange.pool = Some(pool_index);
-
-    let Route { max_body, request_timeout, .. } = active.snapshot.routes[route];
+    let Route { mut pool, max_body, request_timeout, ref fallback, .. } = active.snapshot.routes[route];
+    exchange.pool = Some(pool);
     if let BodyFraming::Length(length) = head.framing
         && length > max_body
     {
@@ -189,16 +186,9 @@ pub(crate) async fn handle(
     let stall =
         if head.is_grpc() { Duration::ZERO } else { active.snapshot.settings.downstream.body_timeout.0 };
     let mut upload = Upload::new(body, head.framing, max_body, stall, client.worker.uploads.take());
-    let policy = &pool.resilience.retry;
-    if head.is_idempotent() && policy.attempts > 1 {
+    if head.is_idempotent() && active.pools[pool].resilience.retry.attempts > 1 {
         upload.keep();
     }
-    let mut ask = place::ask(active, pool, head, client.address, exchange.started);
-    let mut tried = Tried::default();
-    let mut retries = Retries::default();
-    let (mut stale, mut connects_timed_out) = (0, 0);
-    // A place that is taken already: for a retry it is taken before the answer at hand is given up.
-    let mut next = None;
     // An upgrade takes the connection over at once: it has no room for a body.
     let upgrade = head.upgrade && head.framing.is_empty();
     let mut request_id = [0; 16];
@@ -211,6 +201,58 @@ pub(crate) async fn handle(
         request_id: if head.get(Known::XRequestId).is_some() { b"" } else { &request_id },
         trust: false,
     };
+    let mut fallback = fallback.as_ref();
+    loop {
+        let asked = Asked { pool, head, client, forwarded: &forwarded, upgrade };
+        let local = match ask(exchange, &asked, &view, &mut upload).await {
+            Outcome::Answer(answer) => return answer,
+            Outcome::Nowhere(local) => local,
+        };
+        match fallback.take() {
+            // A body that is no more at its start cannot be given to anyone else.
+            Some(Fallback::Pool(other)) if upload.is_untouched() => pool = *other,
+            Some(Fallback::Answer { status, body }) => {
+                active.pools[pool].live.counts.count(|counts| &counts.fallbacks);
+                return Answer::Local(Local::fixed(*status, body));
+            }
+            _ => return Answer::Local(local),
+        }
+        active.pools[pool].live.counts.count(|counts| &counts.fallbacks);
+        exchange.pool = Some(pool);
+        exchange.member = None;
+    }
+}
+
+/// What is asked of a pool.
+struct Asked<'a> {
+    pool: usize,
+    head: &'a RequestHead,
+    client: &'a Downstream<'a>,
+    forwarded: &'a Forwarded<'a>,
+    /// The request offers an upgrade.
+    upgrade: bool,
+}
+
+/// What asking a pool came to.
+enum Outcome {
+    Answer(Answer),
+    /// None of its backends could be asked; what to say if nobody else can.
+    Nowhere(Local),
+}
+
+/// Asks a pool: picks a backend, sends, and tries others as far as that is safe and allowed.
+async fn ask(exchange: &mut Exchange, asked: &Asked<'_>, view: &View, upload: &mut Upload) -> Outcome {
+    let Asked { pool: pool_index, head, client, forwarded, upgrade } = *asked;
+    let active = &view.active;
+    let pool = &active.pools[pool_index];
+    let policy = &pool.resilience.retry;
+    let mut ask = place::ask(active, pool, head, client.address, exchange.started);
+    let mut seat = place::Seat::of(pool, head, ask.now_ms);
+    let mut tried = Tried::default();
+    let mut retries = Retries::default();
+    let (mut stale, mut connects_timed_out) = (0, 0);
+    // A place that is taken already: for a retry it is taken before the answer at hand is given up.
+    let mut next = seat.take();
     loop {
         let mut watch = Attendance::new(client, head, exchange.deadline.as_ref());
         let found = match next.take() {
@@ -219,11 +261,11 @@ pub(crate) async fn handle(
         };
         let (member, in_flight) = match found {
             Ok(found) => found,
-            Err(Nowhere::GivenUp(Failure::ClientGone)) => return Answer::Gone,
-            Err(Nowhere::GivenUp(failure)) => return Answer::Local(failed(&failure)),
-            Err(Nowhere::Full) => return Answer::Local(Local::NO_ROOM),
+            Err(Nowhere::GivenUp(Failure::ClientGone)) => return Outcome::Answer(Answer::Gone),
+            Err(Nowhere::GivenUp(failure)) => return Outcome::Answer(Answer::Local(failed(&failure))),
+            Err(Nowhere::Full) => return Outcome::Nowhere(Local::NO_ROOM),
             Err(Nowhere::NoBackend) => {
-                return Answer::Local(match (tried.is_empty(), connects_timed_out) {
+                return Outcome::Nowhere(match (tried.is_empty(), connects_timed_out) {
                     (true, _) => Local::NO_BACKEND,
                     (false, 0) => Local::NO_CONNECTION,
                     (false, _) => Local::CONNECT_TIMEOUT,
@@ -242,11 +284,11 @@ pub(crate) async fn handle(
             is_head: head.is_head(),
             offers_upgrade: upgrade,
         };
-        let write_head = |out: &mut Vec<u8>| write_request(out, head, &forwarded, head.framing, upgrade);
-        let sent = attempt.run(in_flight, &mut upload, write_head, watch).await;
+        let write_head = |out: &mut Vec<u8>| write_request(out, head, forwarded, head.framing, upgrade);
+        let sent = attempt.run(in_flight, upload, write_head, watch).await;
         exchange.bytes_in = upload.bytes;
 
-        let whole = sent.as_ref().map_or(&upload, |response| response.body.upload()).can_repeat();
+        let whole = sent.as_ref().map_or(&*upload, |response| response.body.upload()).can_repeat();
         let reason = match &sent {
             Ok(response) => retry::of_status(policy, response.head.status),
             // Closed while it was unused, as the request went out: the same backend may have it again, on the next
@@ -281,7 +323,7 @@ pub(crate) async fn handle(
                     exchange.retries += 1;
                     next = Some((member, in_flight));
                     if let Ok(response) = sent {
-                        upload = response.body.discard(client.timer);
+                        *upload = response.body.discard(client.timer);
                     }
                     continue;
                 }
@@ -290,11 +332,20 @@ pub(crate) async fn handle(
             pool.live.budget.deposit(policy);
         }
         return match sent {
-            Ok(response) => Answer::Upstream(response),
-            Err(Failure::ClientGone | Failure::RequestBody(BodyFailure::Gone)) => Answer::Gone,
+            Ok(mut response) => {
+                if reason.is_none() {
+                    seat.keep(pool, member, &mut response.head, client.scheme == b"https");
+                }
+                Outcome::Answer(Answer::Upstream(response))
+            }
+            Err(Failure::ClientGone | Failure::RequestBody(BodyFailure::Gone)) => {
+                Outcome::Answer(Answer::Gone)
+            }
             Err(failure) => {
                 tracing::debug!(backend = %state.id, %failure, "attempt failed");
-                Answer::Local(failed(&failure))
+                let local = failed(&failure);
+                let is_free = reason.is_some_and(Reason::is_free);
+                if is_free { Outcome::Nowhere(local) } else { Outcome::Answer(Answer::Local(local)) }
             }
         };
     }
