@@ -14,14 +14,16 @@ use crate::{
     report,
 };
 
-const BACKENDS: [Column; 8] = [
+const BACKENDS: [Column; 10] = [
     ("id", "id"),
     ("url", "url"),
     ("pool", "pool"),
     ("weight", "weight"),
     ("state", "state"),
     ("health", "health|alive"),
+    ("breaker", "breaker"),
     ("active", "active_connections"),
+    ("sessions", "sessions"),
     ("last check", "last_check"),
 ];
 const NODES: [Column; 8] = [

@@ -66,6 +66,7 @@ pub async fn start(config: Config) -> anyhow::Result<Running> {
         registry: registry.clone(),
         store: store.clone(),
         stats: stats.clone(),
+        key: store.session_key().await?,
         stop: stop.clone(),
     };
     let file = config.config.clone();

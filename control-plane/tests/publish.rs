@@ -220,7 +220,8 @@ async fn what_makes_no_sense_does_not_end_the_stream() {
     node.reject(&Push { revision: 99, from: None, hash: String::new() }, "hash").await;
     node.send_raw(None).await;
     node.send(Message::Hello(hello("somebody-else"))).await;
-    let unknown = v1::BackendLoad { backend_id: "b99".into(), active_requests: u32::MAX };
+    let unknown =
+        v1::BackendLoad { backend_id: "b99".into(), active_requests: u32::MAX, ..Default::default() };
     node.send(Message::Load(v1::Load { connections: 5, backends: vec![unknown], ..Default::default() }))
         .await;
     node.ack(&push).await;
@@ -293,7 +294,8 @@ async fn loads_of_all_nodes_are_summed() {
     let (one, _) = running(&control_plane, "n1").await;
     let (two, _) = running(&control_plane, "n2").await;
     for (node, active_requests) in [(&one, 3), (&two, 4)] {
-        let backends = vec![v1::BackendLoad { backend_id: "b1".into(), active_requests }];
+        let backends =
+            vec![v1::BackendLoad { backend_id: "b1".into(), active_requests, ..Default::default() }];
         node.send(Message::Load(v1::Load { backends, ..Default::default() })).await;
     }
     control_plane.wait_for("/backends/b1", |backend| backend["active_connections"] == 7).await;

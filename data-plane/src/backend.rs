@@ -268,6 +268,14 @@ impl Drop for InFlight {
     }
 }
 
+/// A key of this node alone, for as long as the fleet's is not known.
+fn own_key() -> Key {
+    let mut key = Key::default();
+    // Version 4 ids come from the system's source of chance.
+    key.chunks_mut(16).for_each(|piece| piece.copy_from_slice(uuid::Uuid::new_v4().as_bytes()));
+    key
+}
+
 fn millis(duration: Duration) -> u64 {
     u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
 }
@@ -320,7 +328,7 @@ impl Default for Fleet {
             pools: Mutex::default(),
             health: Mutex::default(),
             active: Mutex::default(),
-            key: Mutex::new(std::array::from_fn(|_| fastrand::u8(..))),
+            key: Mutex::new(own_key()),
         }
     }
 }
@@ -419,6 +427,7 @@ impl Fleet {
             ticks.tick().await;
             let now_ms = self.now_ms();
             self.backends().iter().for_each(|backend| backend.tick(now_ms));
+            self.active().iter().flat_map(|active| &active.pools).for_each(PoolState::tick);
         }
     }
 

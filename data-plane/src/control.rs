@@ -28,7 +28,9 @@ use weir_snapshot::{
 
 use crate::{
     Config,
-    backend::{Fleet, Health},
+    backend::{BackendState, Fleet, Health},
+    breaker::Phase,
+    pool::PoolState,
     resolve,
     stats::Reporter,
     worker::Workers,
@@ -147,23 +149,50 @@ impl State {
     }
 
     fn load(&self) -> v1::Load {
-        let mut backends: Vec<v1::BackendLoad> = self
-            .fleet
-            .backends()
-            .iter()
-            .filter(|backend| backend.in_flight() > 0)
-            .map(|backend| v1::BackendLoad {
-                backend_id: backend.id.to_string(),
-                active_requests: backend.in_flight(),
-            })
-            .collect();
+        let now_ms = self.fleet.now_ms();
+        let backend = |backend: &Arc<BackendState>| v1::BackendLoad {
+            backend_id: backend.id.to_string(),
+            active_requests: backend.in_flight(),
+            breaker: breaker(backend.phase()).into(),
+            ejections: backend.circuit.ejections(),
+            sessions: backend.sessions_left(now_ms),
+        };
+        let is_quiet =
+            |load: &v1::BackendLoad| load.active_requests == 0 && load.ejections == 0 && load.sessions == 0;
+        let mut backends: Vec<v1::BackendLoad> =
+            self.fleet.backends().iter().map(backend).filter(|load| !is_quiet(load)).collect();
         backends.sort_by(|a, b| a.backend_id.cmp(&b.backend_id));
+        let active = self.fleet.active();
+        let pools = active.iter().flat_map(|active| &active.pools).map(pool_load).collect();
         v1::Load {
             connections: self.workers.connections(),
             backends,
             requests: self.workers.requests(),
             dropped_rows: self.reporter.dropped(),
+            pools,
         }
+    }
+}
+
+fn breaker(phase: Phase) -> v1::Breaker {
+    match phase {
+        Phase::Closed => v1::Breaker::Closed,
+        Phase::Open => v1::Breaker::Open,
+        Phase::HalfOpen => v1::Breaker::HalfOpen,
+    }
+}
+
+fn pool_load(pool: &PoolState) -> v1::PoolLoad {
+    let counts = &pool.live.counts;
+    v1::PoolLoad {
+        pool: pool.name.to_string(),
+        panic: pool.is_panicking(),
+        waiting: pool.live.waiting(),
+        retries: pool.live.budget.spent(),
+        retries_refused: pool.live.budget.refused(),
+        fallbacks: counts.fallbacks.load(Relaxed),
+        refused: counts.refused.load(Relaxed),
+        repinned: counts.repinned.load(Relaxed),
     }
 }
 
@@ -257,6 +286,10 @@ async fn take(state: &Arc<State>, message: Option<Told>) -> Option<Say> {
     let (revision, result) = match message {
         Some(Told::Health(update)) => {
             take_health(state, &update);
+            return None;
+        }
+        Some(Told::Key(told)) => {
+            take_key(state, &told.key).await;
             return None;
         }
         Some(Told::Snapshot(snapshot)) => (snapshot.revision, activate(state, whole(&snapshot)).await),
@@ -379,6 +412,19 @@ async fn activate(state: &Arc<State>, next: Result<Next, Problems>) -> Result<Co
     state.revision.store(revision, Relaxed);
     tracing::info!(revision, "revision active");
     Ok(hash)
+}
+
+/// The fleet's key. When it is another than was used so far, what is active is built anew with it.
+async fn take_key(state: &State, key: &[u8]) {
+    let Ok(key) = key.try_into() else {
+        tracing::error!(bytes = key.len(), "fleet key of a wrong length ignored");
+        return;
+    };
+    if state.fleet.set_key(key)
+        && let Some(active) = state.fleet.active()
+    {
+        state.workers.activate(state.fleet.build(Arc::clone(&active.snapshot))).await;
+    }
 }
 
 fn take_health(state: &State, update: &v1::HealthUpdate) {

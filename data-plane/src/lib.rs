@@ -18,6 +18,7 @@ mod keep_alive;
 mod listener;
 mod place;
 mod pool;
+mod pool_metrics;
 mod proxy;
 mod resolve;
 mod retry;

@@ -7,7 +7,7 @@
 use std::{
     sync::{
         Arc, Mutex, PoisonError,
-        atomic::{AtomicU32, AtomicU64, AtomicUsize, Ordering},
+        atomic::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize, Ordering},
     },
     time::Duration,
 };
@@ -43,6 +43,8 @@ pub(crate) struct PoolLive {
     /// Requests that wait for room.
     waiting: Padded<AtomicU32>,
     room: Notify,
+    /// Whether it was in panic mode when that was looked at last.
+    panicking: AtomicBool,
     pub(crate) counts: Counts,
 }
 
@@ -238,6 +240,16 @@ impl PoolState {
         active.peek().is_some() && active.all(|member| member.state.standing.bits() & (DOWN | OPEN) != 0)
     }
 
+    /// Says when panic mode begins and ends.
+    pub(crate) fn tick(&self) {
+        let now = self.is_panicking();
+        match (self.live.panicking.swap(now, Ordering::Relaxed), now) {
+            (false, true) => tracing::error!(pool = %self.name, "every backend looks dead, all are used"),
+            (true, false) => tracing::info!(pool = %self.name, "panic mode over"),
+            _ => {}
+        }
+    }
+
     /// A place among those that wait for room, unless there are as many as may wait.
     pub(crate) fn queue(&self) -> Option<Waiting<'_>> {
         let active = self.members.iter().filter(|member| member.wanted == Wanted::Active).count();
@@ -265,7 +277,7 @@ impl PoolState {
                 state.recover(now_ms, self.resilience.slow_start, OPEN | TRIAL);
                 tracing::info!(backend = %state.id, url = %state.url, pool = %self.name, "breaker closed");
             }
-        } else if ejects || is_trial {
+        } else if ejects || is_trial && state.standing.bits() & TRIAL != 0 {
             self.eject(member, now_ms);
         }
     }

@@ -8,8 +8,8 @@ use crate::{
     config::{self, Config, HealthCheckKind},
     problem::Problems,
     snapshot::{
-        Backend, BackendId, BackendUrl, Expectation, Fallback, HealthCheck, HealthProbe, Pool, Route, Snapshot,
-        Timeouts, Weight,
+        Backend, BackendId, BackendUrl, Expectation, Fallback, HealthCheck, HealthProbe, Pool, Route,
+        Snapshot, Timeouts, Weight,
     },
     units::HumanDuration,
 };

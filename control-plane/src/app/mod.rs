@@ -6,6 +6,7 @@
 mod backends;
 mod config;
 mod error;
+mod resilience;
 mod status;
 
 use std::{path::PathBuf, sync::Arc};
@@ -23,6 +24,7 @@ pub use self::{
     backends::Named,
     config::{Applied, ApplyOptions, Rollout},
     error::AppError,
+    resilience::{BackendWork, PoolInfo},
     status::{BackendInfo, NodeInfo, Status, rfc3339},
 };
 use crate::{

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use serde::Serialize;
 use weir_snapshot::{BackendUrl, Problem};
 
-use super::{App, AppError};
+use super::{App, AppError, BackendWork, PoolInfo};
 use crate::{health::State, publish::Node};
 
 /// A backend as users see it.
@@ -29,6 +29,9 @@ pub struct BackendInfo {
     pub active_connections: u64,
     /// What the last probe said.
     pub last_check: String,
+    /// What the nodes do about it.
+    #[serde(flatten)]
+    pub work: BackendWork,
 }
 
 /// The whole fleet.
@@ -40,6 +43,8 @@ pub struct Status {
     pub backends: Vec<BackendInfo>,
     /// Every node that is remembered.
     pub nodes: Vec<NodeInfo>,
+    /// Every pool, as the nodes see it.
+    pub pools: Vec<PoolInfo>,
 }
 
 /// A node as users see it.
@@ -112,9 +117,10 @@ impl App {
             return Err(AppError::not_found("pool", name));
         }
         let active = self.0.registry.active();
+        let nodes = self.0.registry.nodes();
         let wanted = |name: &str| pool.is_none_or(|pool| pool == name);
         let infos = current.config.pools.iter().filter(|pool| wanted(&pool.name)).flat_map(|pool| {
-            let active = &active;
+            let (active, nodes) = (&active, &nodes);
             pool.backends.iter().map(move |backend| {
                 let (health, last_check) = self.0.health.of(&backend.id);
                 let url = backend
@@ -131,6 +137,7 @@ impl App {
                     health: health.name(),
                     active_connections: active.get(&backend.id).copied().unwrap_or_default(),
                     last_check,
+                    work: BackendWork::of(nodes, &backend.id),
                 }
             })
         });
@@ -151,7 +158,12 @@ impl App {
     /// # Errors
     /// As [`backends`](Self::backends), which has none without a pool.
     pub fn status(&self) -> Result<Status, AppError> {
-        Ok(Status { revision: self.current().revision, backends: self.backends(None)?, nodes: self.nodes() })
+        Ok(Status {
+            revision: self.current().revision,
+            backends: self.backends(None)?,
+            nodes: self.nodes(),
+            pools: self.pool_infos(),
+        })
     }
 
     /// Every node that is remembered.

@@ -6,6 +6,8 @@ mod registry;
 mod service;
 mod session;
 mod wire;
+mod work;
 
 pub use registry::{Node, Registry};
 pub use service::Publisher;
+pub use work::{BackendWork, Breaker, PoolWork, Work};

@@ -9,6 +9,7 @@ use std::{
 use tokio::sync::watch;
 use weir_snapshot::{Problem, Problems, resource::ContentHash};
 
+use super::work::Work;
 use crate::store::SeenNode;
 
 /// The revision that a node refused. The hash is part of it: a database that was put back from a copy numbers anew.
@@ -55,6 +56,8 @@ pub struct Node {
     pub rejected_revision: u64,
     /// Requests in flight, by backend.
     pub active: HashMap<String, u32>,
+    /// Its breakers, sessions and retries.
+    pub work: Work,
     boot: String,
     rejected: Option<Rejected>,
     /// Which stream is the node's; an older one that ends late changes nothing.
@@ -90,6 +93,7 @@ pub(super) struct Load {
     pub(super) requests: u64,
     pub(super) dropped_rows: u64,
     pub(super) active: HashMap<String, u32>,
+    pub(super) work: Work,
 }
 
 impl Registry {
@@ -183,6 +187,7 @@ impl Registry {
             node.connected = false;
             node.since_ms = now_ms();
             (node.connections, node.active) = (0, HashMap::new());
+            node.work = Work::default();
         });
     }
 
@@ -204,6 +209,7 @@ impl Registry {
         self.update(id, stream, |node| {
             (node.connections, node.requests) = (load.connections, load.requests);
             (node.dropped_rows, node.active) = (load.dropped_rows, load.active);
+            node.work = load.work;
         });
     }
 

@@ -24,7 +24,7 @@ use crate::{
     current::Watch,
     health::Health,
     stats::Stats,
-    store::{SeenNode, Store},
+    store::{FleetKey, SeenNode, Store},
 };
 
 /// Carries revisions and health to the nodes, and their counts to the statistics. Cheap to clone.
@@ -40,6 +40,8 @@ pub struct Publisher {
     pub store: Store,
     /// Takes the counts.
     pub stats: Stats,
+    /// What the fleet signs sessions with.
+    pub key: FleetKey,
     /// Ends every stream.
     pub stop: CancellationToken,
 }
@@ -116,6 +118,10 @@ impl Publisher {
         let first = Arc::clone(&self.current.borrow());
         let mut session = Session::new(hello.active_revision, &hello.active_hash, &first, rejected);
         let mut health = self.health.watch();
+        if outbound.send(Ok(wire::key(&self.key))).await.is_err() {
+            self.registry.disconnect(node, stream);
+            return Ok(());
+        }
         let result = loop {
             if let Err(Gone) = self.send_due(&mut session, &mut health, outbound).await {
                 break Ok(());

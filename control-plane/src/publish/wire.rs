@@ -9,8 +9,9 @@ use weir_snapshot::{
 use super::{
     registry::{Introduction, Load},
     session::Push,
+    work::Work,
 };
-use crate::health;
+use crate::{health, store::FleetKey};
 
 pub(super) fn push(push: &Push) -> v1::SubscribeResponse {
     use v1::subscribe_response::Message;
@@ -50,6 +51,11 @@ pub(super) fn health(complete: bool, states: &health::States) -> v1::SubscribeRe
     v1::SubscribeResponse { message: Some(message) }
 }
 
+pub(super) fn key(key: &FleetKey) -> v1::SubscribeResponse {
+    let message = v1::subscribe_response::Message::Key(v1::FleetKey { key: key.to_vec() });
+    v1::SubscribeResponse { message: Some(message) }
+}
+
 pub(super) fn introduction(hello: &v1::Hello) -> Introduction {
     Introduction {
         id: hello.node_id.clone(),
@@ -63,9 +69,16 @@ pub(super) fn introduction(hello: &v1::Hello) -> Introduction {
 }
 
 pub(super) fn load(load: v1::Load) -> Load {
+    let work = Work::of(&load);
     let active =
         load.backends.into_iter().map(|backend| (backend.backend_id, backend.active_requests)).collect();
-    Load { connections: load.connections, requests: load.requests, dropped_rows: load.dropped_rows, active }
+    Load {
+        connections: load.connections,
+        requests: load.requests,
+        dropped_rows: load.dropped_rows,
+        active,
+        work,
+    }
 }
 
 pub(super) fn problems(problems: Vec<v1::Problem>) -> Problems {

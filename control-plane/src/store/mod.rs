@@ -12,10 +12,12 @@ use sqlx::{
 };
 
 mod configuration;
+mod keys;
 mod nodes;
 pub mod stats;
 
 pub use configuration::{Revision, Stored};
+pub use keys::FleetKey;
 pub use nodes::SeenNode;
 
 static MIGRATIONS: Migrator = sqlx::migrate!("../migrations");

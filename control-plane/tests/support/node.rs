@@ -21,6 +21,8 @@ pub struct Node {
     from: Streaming<v1::SubscribeResponse>,
     /// What it was sent, put together.
     pub resources: Resources,
+    /// What it was told to sign sessions with.
+    pub key: Vec<u8>,
 }
 
 /// A revision that came, already applied and its hash found right.
@@ -83,7 +85,7 @@ impl Node {
         to.send(v1::SubscribeRequest { message: Some(ToControlPlane::Hello(hello)) }).await.unwrap();
         let mut client = client(control_plane).await;
         let from = within("the stream", client.subscribe(ReceiverStream::new(requests))).await.unwrap();
-        Self { to, from: from.into_inner(), resources: Resources::new() }
+        Self { to, from: from.into_inner(), resources: Resources::new(), key: Vec::new() }
     }
 
     pub async fn send(&self, message: ToControlPlane) {
@@ -107,9 +109,18 @@ impl Node {
 
     /// The next message, or how the stream ended.
     pub async fn next(&mut self) -> Result<Came, Status> {
-        let message = within("a message to the node", self.from.message()).await?;
-        let message = message.ok_or_else(|| Status::cancelled("the stream ended"))?.message.unwrap();
+        let message = loop {
+            let message = within("a message to the node", self.from.message()).await?;
+            match message.ok_or_else(|| Status::cancelled("the stream ended"))?.message.unwrap() {
+                ToNode::Key(told) => {
+                    assert_eq!(told.key.len(), 32);
+                    self.key = told.key;
+                }
+                message => break message,
+            }
+        };
         Ok(match message {
+            ToNode::Key(_) => unreachable!("passed over above"),
             ToNode::Health(health) => Came::Health(health),
             ToNode::Snapshot(snapshot) => {
                 assert_eq!(snapshot.format, FORMAT);

@@ -121,7 +121,7 @@ impl Maglev {
         for tries in 0..TRIES {
             let hash = if tries == 0 { key } else { mix(key.wrapping_add(tries)) };
             // The high bits of the product: a fair place without a division.
-            let place = (u128::from(hash) * places.len() as u128 >> 64) as usize;
+            let place = ((u128::from(hash) * places.len() as u128) >> 64) as usize;
             let member = places[place] as usize;
             if may(member) {
                 return Some(member);

@@ -7,7 +7,9 @@ use tonic::{Code, Request, Response, Status};
 use weir_proto::v1::{self, admin_server};
 use weir_snapshot::{diff::describe, file};
 
-use crate::app::{App, AppError, Applied, ApplyOptions, Author, BackendInfo, Named, NodeInfo, rfc3339};
+use crate::app::{
+    App, AppError, Applied, ApplyOptions, Author, BackendInfo, Named, NodeInfo, PoolInfo, rfc3339,
+};
 
 /// Translates between gRPC and the use cases.
 #[derive(Clone)]
@@ -51,6 +53,10 @@ fn backend(info: BackendInfo) -> v1::Backend {
         health: info.health.to_owned(),
         active_connections: info.active_connections,
         last_check: info.last_check,
+        breaker: info.work.breaker.to_owned(),
+        ejected_by: info.work.ejected_by,
+        ejections: info.work.ejections,
+        sessions: info.work.sessions,
     }
 }
 
@@ -69,6 +75,20 @@ fn node(info: NodeInfo) -> v1::Node {
         workers: info.workers,
         dropped_rows: info.dropped_rows,
         labels: info.labels.into_iter().collect(),
+    }
+}
+
+fn pool(info: PoolInfo) -> v1::PoolStatus {
+    v1::PoolStatus {
+        name: info.name,
+        strategy: info.strategy,
+        panic: info.panic,
+        waiting: info.waiting,
+        retries: info.retries,
+        retries_refused: info.retries_refused,
+        fallbacks: info.fallbacks,
+        refused: info.refused,
+        repinned: info.repinned,
     }
 }
 
@@ -256,6 +276,7 @@ impl admin_server::Admin for Admin {
             revision: status.revision,
             backends: status.backends.into_iter().map(backend).collect(),
             nodes: status.nodes.into_iter().map(node).collect(),
+            pools: status.pools.into_iter().map(pool).collect(),
         }))
     }
 }

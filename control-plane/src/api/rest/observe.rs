@@ -45,7 +45,7 @@ struct NodeLabels {
 }
 
 pub(super) async fn metrics(State(app): State<App>) -> Result<Response, Refusal> {
-    let Status { revision, backends, nodes } = app.status()?;
+    let Status { revision, backends, nodes, .. } = app.status()?;
     let mut registry = Registry::with_prefix("weir");
     let number = |value: u64| i64::try_from(value).unwrap_or(i64::MAX);
     let current = Gauge::<i64>::default();
@@ -53,13 +53,16 @@ pub(super) async fn metrics(State(app): State<App>) -> Result<Response, Refusal>
     registry.register("revision", "The current revision", current);
     let up = Family::<BackendLabels, Gauge>::default();
     let active = Family::<BackendLabels, Gauge>::default();
+    let ejected = Family::<BackendLabels, Gauge>::default();
     for backend in backends {
         let labels = BackendLabels { backend: backend.id, pool: backend.pool, url: backend.url };
         up.get_or_create(&labels).set(i64::from(backend.alive));
         active.get_or_create(&labels).set(number(backend.active_connections));
+        ejected.get_or_create(&labels).set(number(backend.work.ejected_by.len() as u64));
     }
     registry.register("backend_up", "Whether the health checker has nothing against the backend", up);
     registry.register("backend_active_requests", "Requests in flight over all nodes", active);
+    registry.register("backend_ejected_by", "Nodes whose breaker is open for the backend", ejected);
     type Measure = (&'static str, &'static str, fn(&NodeInfo) -> u64);
     let families: [Measure; 5] = [
         ("node_connected", "Whether the node's stream is open", |node| u64::from(node.connected)),

@@ -168,6 +168,7 @@ fn schemas() -> Value {
         ("lowest", of("PeriodCount")),
     ]);
     let problem = object(&[("path", text()), ("message", text()), ("line", number())], &["path", "message"]);
+    let share = || json!({ "type": "number", "minimum": 0, "maximum": 1 });
     let duration = || json!({ "type": "string", "examples": ["10s", "5m"] });
     json!({
         "Text": { "type": "string" },
@@ -182,7 +183,9 @@ fn schemas() -> Value {
         "Backend": object(
             &[("id", text()), ("url", text()), ("pool", text()), ("weight", weight.clone()), ("state", state.clone()),
               ("alive", truth()), ("health", json!({ "type": "string", "enum": ["unknown", "up", "down"] })),
-              ("active_connections", number()), ("last_check", text())],
+              ("active_connections", number()), ("last_check", text()),
+              ("breaker", json!({ "type": "string", "enum": ["closed", "half_open", "open"] })),
+              ("ejected_by", texts()), ("ejections", number()), ("sessions", number())],
             &["id", "url", "pool", "weight", "state", "alive", "active_connections"]),
         "BackendList": list("Backend"),
         "Finding": object(&[("ok", truth()), ("detail", text()), ("latency_ms", json!({ "type": "number" }))], &["ok", "detail"]),
@@ -192,17 +195,34 @@ fn schemas() -> Value {
               ("dropped_rows", number()), ("rejected_revision", number())],
             &["id", "connected", "active_revision"]),
         "NodeList": list("Node"),
-        "Status": object(&[("revision", number()), ("backends", many("Backend")), ("nodes", many("Node"))], &["revision", "backends", "nodes"]),
+        "Status": object(&[("revision", number()), ("backends", many("Backend")), ("nodes", many("Node")), ("pools", many("PoolStatus"))], &["revision", "backends", "nodes"]),
+        "PoolStatus": object(
+            &[("name", text()), ("strategy", text()), ("panic", texts()), ("waiting", number()), ("retries", number()),
+              ("retries_refused", number()), ("fallbacks", number()), ("refused", number()), ("repinned", number())],
+            &["name", "strategy"]),
         "ConfigBackend": object(&[("url", text()), ("weight", weight), ("state", state)], &["url"]),
         "HealthCheck": object(
-            &[("type", json!({ "type": "string", "enum": ["http", "tcp", "none"] })), ("path", text()),
-              ("interval", duration()), ("timeout", duration()), ("rise", number()), ("fall", number()), ("expect_status", text())], &[]),
+            &[("type", json!({ "type": "string", "enum": ["http", "tcp", "grpc", "none"] })), ("path", text()),
+              ("interval", duration()), ("timeout", duration()), ("rise", number()), ("fall", number()), ("expect_status", text()),
+              ("expect_body", text()), ("host", text()), ("service", text())], &[]),
+        "Sticky": object(&[("cookie", text()), ("ttl", duration())], &[]),
+        "Breaker": object(
+            &[("enabled", truth()), ("consecutive_failures", number()), ("error_rate", share()), ("window", duration()),
+              ("min_requests", number()), ("open_for", duration()), ("max_ejected", share())], &[]),
+        "Retry": object(
+            &[("attempts", number()), ("on", json!({ "type": "array", "items": { "type": ["string", "integer"] } })),
+              ("budget", share()), ("per_attempt", duration())], &[]),
+        "PoolLimits": object(&[("max_connections", number()), ("max_pending", number())], &[]),
+        "Fallback": object(&[("pool", text()), ("status", number()), ("body", text())], &[]),
         "Timeouts": object(&[("connect", duration()), ("response", duration()), ("idle", duration()), ("tunnel", duration())], &[]),
         "Pool": object(
-            &[("name", text()), ("strategy", strategy.clone()), ("health_check", of("HealthCheck")),
-              ("timeouts", of("Timeouts")), ("protocol", json!({ "type": "string", "enum": ["http1", "http2"] })), ("backends", many("ConfigBackend"))], &[]),
+            &[("name", text()), ("strategy", strategy.clone()), ("hash_on", json!({ "type": ["string", "object"] })),
+              ("sticky", of("Sticky")), ("slow_start", duration()), ("drain_timeout", duration()),
+              ("health_check", of("HealthCheck")), ("breaker", of("Breaker")), ("retry", of("Retry")),
+              ("timeouts", of("Timeouts")), ("protocol", json!({ "type": "string", "enum": ["http1", "http2"] })),
+              ("limits", of("PoolLimits")), ("backends", many("ConfigBackend"))], &[]),
         "PoolList": list("Pool"),
-        "Route": object(&[("name", text()), ("pool", text()),
+        "Route": object(&[("name", text()), ("pool", text()), ("fallback", of("Fallback")),
               ("limits", object(&[("max_body", text())], &[])),
               ("timeouts", object(&[("request", duration())], &[]))], &["pool"]),
         "RouteList": list("Route"),
