@@ -37,7 +37,7 @@ const SENDERS: usize = 128;
 #[derive(Parser)]
 struct Arguments {
     /// Requests a second.
-    #[arg(long, default_value_t = 600)]
+    #[arg(long, default_value_t = 900)]
     rate: u32,
     /// Seconds a strategy.
     #[arg(long, default_value_t = 12)]
