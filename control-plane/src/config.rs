@@ -2,6 +2,10 @@
 
 use std::{net::SocketAddr, path::PathBuf};
 
+use weir_snapshot::units::HumanDuration;
+
+use crate::stats::Retention;
+
 /// How a control plane is started. Every flag has an environment variable.
 #[derive(Debug, Clone, clap::Args)]
 pub struct Config {
@@ -17,6 +21,12 @@ pub struct Config {
     /// A configuration that is applied at start when it differs from what is stored.
     #[arg(long, env = "WEIR_CONFIG", value_name = "FILE")]
     pub config: Option<PathBuf>,
+    /// How long counts by minute are kept; hours of time zones with half hours need them.
+    #[arg(long, env = "WEIR_KEEP_MINUTES", default_value = "35d", value_name = "DURATION")]
+    pub keep_minutes: HumanDuration,
+    /// How long counts by hour are kept; days are kept for ever.
+    #[arg(long, env = "WEIR_KEEP_HOURS", default_value = "400d", value_name = "DURATION")]
+    pub keep_hours: HumanDuration,
     /// Allows addresses beyond loopback although there is neither a token nor TLS.
     #[arg(long, env = "WEIR_INSECURE")]
     pub insecure: bool,
@@ -26,7 +36,16 @@ impl Default for Config {
     /// A control plane on free loopback ports.
     fn default() -> Self {
         let free = SocketAddr::from(([127, 0, 0, 1], 0));
-        Self { database: "sqlite:weir.db".into(), admin: free, nodes: free, config: None, insecure: false }
+        let Retention { minutes, hours } = Retention::default();
+        Self {
+            database: "sqlite:weir.db".into(),
+            admin: free,
+            nodes: free,
+            config: None,
+            keep_minutes: HumanDuration(minutes),
+            keep_hours: HumanDuration(hours),
+            insecure: false,
+        }
     }
 }
 
@@ -42,6 +61,23 @@ impl Config {
                 tracing::warn!(flag, %address, "open to the network without token or TLS (--insecure)");
             }
         }
+        let least = HumanDuration(Retention::LEAST);
+        for (flag, kept) in [("--keep-minutes", self.keep_minutes), ("--keep-hours", self.keep_hours)] {
+            anyhow::ensure!(
+                kept >= least,
+                "{flag} {kept} is too short: counts may come a day late, so it is {least} at least"
+            );
+        }
+        anyhow::ensure!(
+            self.keep_hours >= self.keep_minutes,
+            "--keep-hours {} is shorter than --keep-minutes {}",
+            self.keep_hours,
+            self.keep_minutes
+        );
         Ok(())
+    }
+
+    pub(crate) fn retention(&self) -> Retention {
+        Retention { minutes: self.keep_minutes.0, hours: self.keep_hours.0 }
     }
 }

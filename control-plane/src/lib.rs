@@ -57,7 +57,7 @@ pub async fn start(config: Config) -> anyhow::Result<Running> {
     let store = Store::open(&config.database).await?;
     let (current, next_backend) = app::load(&store).await?;
     let stop = CancellationToken::new();
-    let stats = Stats::start(store.clone());
+    let stats = Stats::start(store.clone(), config.retention());
     let health = Health::start(current.subscribe(), stop.clone());
     let registry = Registry::new(store.nodes_seen().await?);
     let publisher = Publisher {

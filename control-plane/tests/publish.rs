@@ -328,6 +328,7 @@ fn batch(sequence: u64, statuses: &[u32]) -> v1::ReportRequest {
         rows: rows.collect(),
         sent_at_ms: u64::try_from(now.as_millis()).unwrap(),
         dropped_rows: 0,
+        ..Default::default()
     }
 }
 

@@ -8,7 +8,7 @@ use std::{
         Arc, Mutex, PoisonError,
         atomic::{AtomicBool, AtomicU64, Ordering::Relaxed},
     },
-    time::Duration,
+    time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
 use anyhow::Context as _;
@@ -170,6 +170,7 @@ impl State {
             requests: self.workers.requests(),
             dropped_rows: self.reporter.dropped(),
             pools,
+            clock_ms: 0,
         }
     }
 }
@@ -256,7 +257,9 @@ async fn subscribe(state: &Arc<State>, channel: Channel) -> anyhow::Result<()> {
                 let load = state.load();
                 quiet += 1;
                 if load != last || quiet >= LOAD_AT_LEAST {
-                    say.send(request(Say::Load(load.clone()))).await?;
+                    let clock_ms = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_millis();
+                    let clock_ms = u64::try_from(clock_ms).unwrap_or_default();
+                    say.send(request(Say::Load(v1::Load { clock_ms, ..load.clone() }))).await?;
                     last = load;
                     quiet = 0;
                 }

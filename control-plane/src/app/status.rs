@@ -74,6 +74,8 @@ pub struct NodeInfo {
     pub dropped_rows: u64,
     /// Which revision it refused last, until it acknowledges a later one; 0: none.
     pub rejected_revision: u64,
+    /// How far its clock is ahead of the control plane's, in milliseconds; null before it said what time it has.
+    pub clock_offset_ms: Option<i64>,
     /// What was wrong with that.
     pub rejection: Vec<Problem>,
 }
@@ -93,6 +95,7 @@ impl From<Node> for NodeInfo {
             requests: node.requests,
             dropped_rows: node.dropped_rows,
             rejected_revision: node.rejected_revision,
+            clock_offset_ms: node.clock_offset_ms,
             rejection: node.rejection,
         }
     }

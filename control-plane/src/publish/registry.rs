@@ -1,7 +1,7 @@
 //! Every node that is known: who is connected, what it runs, and what it does now.
 
 use std::{
-    collections::{BTreeMap, HashMap},
+    collections::{BTreeMap, HashMap, VecDeque},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::{Duration, SystemTime},
 };
@@ -58,11 +58,18 @@ pub struct Node {
     pub active: HashMap<String, u32>,
     /// Its breakers, sessions and retries.
     pub work: Work,
+    /// How far its clock is ahead of this machine's, as far as can be told; `None` before it said what time it has.
+    pub clock_offset_ms: Option<i64>,
+    /// What the last messages said of its clock.
+    clock: VecDeque<i64>,
     boot: String,
     rejected: Option<Rejected>,
     /// Which stream is the node's; an older one that ends late changes nothing.
     stream: u64,
 }
+
+/// Messages by which a node's clock is judged.
+const CLOCK_SAMPLES: usize = 8;
 
 /// The known nodes. Cheap to clone.
 #[derive(Debug, Clone)]
@@ -94,6 +101,7 @@ pub(super) struct Load {
     pub(super) dropped_rows: u64,
     pub(super) active: HashMap<String, u32>,
     pub(super) work: Work,
+    pub(super) clock_offset_ms: Option<i64>,
 }
 
 impl Registry {
@@ -210,6 +218,12 @@ impl Registry {
             (node.connections, node.requests) = (load.connections, load.requests);
             (node.dropped_rows, node.active) = (load.dropped_rows, load.active);
             node.work = load.work;
+            if let Some(offset) = load.clock_offset_ms {
+                node.clock.truncate(CLOCK_SAMPLES - 1);
+                node.clock.push_front(offset);
+                // A message that took its time makes a clock look late, and none makes it look early.
+                node.clock_offset_ms = node.clock.iter().max().copied();
+            }
         });
     }
 

@@ -72,12 +72,15 @@ pub(super) fn load(load: v1::Load) -> Load {
     let work = Work::of(&load);
     let active =
         load.backends.into_iter().map(|backend| (backend.backend_id, backend.active_requests)).collect();
+    let clock_ms = i64::try_from(load.clock_ms).ok().filter(|clock| *clock > 0);
+    let clock_offset_ms = clock_ms.map(|clock| clock.saturating_sub(super::registry::now_ms()));
     Load {
         connections: load.connections,
         requests: load.requests,
         dropped_rows: load.dropped_rows,
         active,
         work,
+        clock_offset_ms,
     }
 }
 

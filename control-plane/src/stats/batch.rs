@@ -6,15 +6,18 @@
 use prost::Message as _;
 use weir_proto::{FORMAT, v1};
 
-use super::histogram;
-use crate::store::stats::NewBatch;
+use super::{counts, histogram};
+use crate::store::stats::{Late, NewBatch};
 
 /// Rows that one batch may have.
 pub(crate) const MAX_ROWS: usize = 50_000;
 /// Bytes that a node or boot id, a route, a pool or a backend may have.
 pub(crate) const MAX_LABEL: usize = 256;
-/// How far back a minute may lie: a node keeps a day of batches while the control plane is away.
+/// How far back a minute may lie: a node keeps a day of batches while the control plane is away. Rows that are older
+/// are left out of their batch, and counted; the rest of the batch is as good as any.
 pub(crate) const MAX_AGE_MS: i64 = 25 * 60 * MINUTE_MS;
+/// How long a batch may have been on its way: one that waited out a long absence still says that its node was there.
+const MAX_SENT_AGE_MS: i64 = 30 * 24 * 60 * MINUTE_MS;
 /// How far a node's clock may run ahead.
 pub(crate) const MAX_AHEAD_MS: i64 = 5 * MINUTE_MS;
 /// No counter of one row is greater: sums of rows stay far from overflow, and exact in JSON.
@@ -36,11 +39,11 @@ pub(crate) enum Refused {
     Control { field: String },
     #[error("sequence: {0} is not within 1 to 2^53")]
     Sequence(u64),
-    #[error("sent_at_ms: {0} is not within the last 25 hours or the next 5 minutes")]
+    #[error("sent_at_ms: {0} is not within the last 30 days or the next 5 minutes")]
     SentAt(u64),
     #[error("rows: {0} rows, the limit is {MAX_ROWS}")]
     Rows(usize),
-    #[error("rows[{row}].minute: {minute} is not within the last 25 hours or the next 5 minutes")]
+    #[error("rows[{row}].minute: {minute} is beyond the next 5 minutes")]
     Minute { row: usize, minute: u64 },
     #[error("rows[{row}].status: {status} is not within 100 to 599")]
     Status { row: usize, status: u32 },
@@ -52,10 +55,12 @@ pub(crate) enum Refused {
     Latency { row: usize, source: histogram::Malformed },
     #[error("rows[{row}].latency: counts {samples} samples, requests is {requests}")]
     Samples { row: usize, samples: u64, requests: u64 },
+    #[error("rows[{row}].upstream_latency: counts {samples} samples of {requests} requests")]
+    Upstream { row: usize, samples: u64, requests: u64 },
 }
 
 /// Checks a batch and encodes it for the log.
-pub(crate) fn check(batch: &v1::ReportRequest, now_ms: i64) -> Result<NewBatch, Refused> {
+pub(crate) fn check(mut batch: v1::ReportRequest, now_ms: i64) -> Result<NewBatch, Refused> {
     if batch.format != FORMAT {
         return Err(Refused::Format(batch.format));
     }
@@ -68,25 +73,38 @@ pub(crate) fn check(batch: &v1::ReportRequest, now_ms: i64) -> Result<NewBatch, 
     if batch.sequence == 0 || batch.sequence > MAX_COUNT {
         return Err(Refused::Sequence(batch.sequence));
     }
-    let acceptable = now_ms - MAX_AGE_MS..=now_ms + MAX_AHEAD_MS;
+    let acceptable = now_ms - MAX_SENT_AGE_MS..=now_ms + MAX_AHEAD_MS;
     let sent_ms = match i64::try_from(batch.sent_at_ms) {
         Ok(0) => now_ms,
         Ok(sent) if acceptable.contains(&sent) => sent,
         _ => return Err(Refused::SentAt(batch.sent_at_ms)),
     };
-    if batch.rows.len() > MAX_ROWS {
-        return Err(Refused::Rows(batch.rows.len()));
+    let count = batch.rows.len() + batch.hosts.len();
+    if count > MAX_ROWS {
+        return Err(Refused::Rows(count));
     }
     let mut from_ms = sent_ms;
-    for (row, counts) in batch.rows.iter().enumerate() {
-        let started_ms = i64::try_from(counts.minute)
-            .ok()
-            .and_then(|minute| minute.checked_mul(MINUTE_MS))
-            .filter(|started| (now_ms - MAX_AGE_MS..=now_ms + MAX_AHEAD_MS).contains(started))
-            .ok_or(Refused::Minute { row, minute: counts.minute })?;
+    let mut late: Option<Late> = None;
+    let mut rows = Vec::with_capacity(batch.rows.len());
+    for (row, counts) in std::mem::take(&mut batch.rows).into_iter().enumerate() {
+        check_row(row, &counts)?;
+        let started_ms = started_ms(row, &counts, now_ms)?;
+        if started_ms < now_ms - MAX_AGE_MS {
+            let (from_ms, through_ms) = (started_ms, started_ms + MINUTE_MS);
+            let late = late.get_or_insert(Late { rows: 0, from_ms, through_ms });
+            late.rows += 1;
+            (late.from_ms, late.through_ms) = (late.from_ms.min(from_ms), late.through_ms.max(through_ms));
+            continue;
+        }
         from_ms = from_ms.min(started_ms);
-        check_row(row, counts)?;
+        rows.push(counts);
     }
+    batch.rows = rows;
+    for (row, counts) in batch.hosts.iter().enumerate() {
+        check_row(row, counts)?;
+        started_ms(row, counts, now_ms)?;
+    }
+    batch.hosts.retain(|row| i64::try_from(row.minute).is_ok_and(|at| at * MINUTE_MS >= now_ms - MAX_AGE_MS));
     Ok(NewBatch {
         node: batch.node_id.clone(),
         boot: batch.boot_id.clone(),
@@ -96,12 +114,29 @@ pub(crate) fn check(batch: &v1::ReportRequest, now_ms: i64) -> Result<NewBatch, 
         from_ms: if batch.sequence == 1 { from_ms } else { sent_ms },
         through_ms: sent_ms,
         lost: batch.dropped_rows > 0,
+        left: batch.last,
+        late,
         batch: batch.encode_to_vec(),
     })
 }
 
+/// The beginning of a row's minute. One that is yet to come is a clock gone wrong, and refused.
+fn started_ms(row: usize, counts: &v1::TrafficRow, now_ms: i64) -> Result<i64, Refused> {
+    i64::try_from(counts.minute)
+        .ok()
+        .and_then(|minute| minute.checked_mul(MINUTE_MS))
+        .filter(|started| *started <= now_ms + MAX_AHEAD_MS)
+        .ok_or(Refused::Minute { row, minute: counts.minute })
+}
+
 fn check_row(row: usize, counts: &v1::TrafficRow) -> Result<(), Refused> {
-    for (name, value) in [("route", &counts.route), ("pool", &counts.pool), ("backend", &counts.backend)] {
+    for (name, value) in [
+        ("route", &counts.route),
+        ("pool", &counts.pool),
+        ("backend", &counts.backend),
+        ("method", &counts.method),
+        ("host", &counts.host),
+    ] {
         check_label(value, || format!("rows[{row}].{name}"))?;
     }
     if !(100..=599).contains(&counts.status) {
@@ -116,14 +151,19 @@ fn check_row(row: usize, counts: &v1::TrafficRow) -> Result<(), Refused> {
         ("bytes_out", counts.bytes_out),
         ("retries", counts.retries),
         ("latency_max_us", counts.latency_max_us),
+        ("upstream_max_us", counts.upstream_max_us),
     ] {
         if value > MAX_COUNT {
             return Err(Refused::Count { row, field, value });
         }
     }
-    let latency = histogram::decode(&counts.latency).map_err(|source| Refused::Latency { row, source })?;
-    if latency.len() != counts.requests {
-        return Err(Refused::Samples { row, samples: latency.len(), requests: counts.requests });
+    let (samples, upstream) =
+        counts::check_histograms(counts).map_err(|source| Refused::Latency { row, source })?;
+    if samples != counts.requests {
+        return Err(Refused::Samples { row, samples, requests: counts.requests });
+    }
+    if upstream > counts.requests {
+        return Err(Refused::Upstream { row, samples: upstream, requests: counts.requests });
     }
     Ok(())
 }

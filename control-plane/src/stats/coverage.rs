@@ -3,11 +3,14 @@
 //! The rule: a node is accounted for from the making of a boot's first batch to the making of its last, as long as
 //! no sequence between is missing; batches are numbered and repeated until acknowledged, so what is contiguous is
 //! all. Missing are: the time around a sequence that has not come, a stretch in which the node dropped counts, more
-//! than a minute between one boot and the next, and the hour after a node's last batch (whether it left or was cut
-//! off cannot be told; after an hour it is taken to have left). A node is not expected before its first batch.
+//! than a minute between one boot and the next, and the hour after a node's last batch: whether it was cut off cannot
+//! be told, and after an hour it is no longer expected. A node that leaves on purpose says so in its last batch, and
+//! nothing is missing after that. A node is not expected before its first batch.
 //!
 //! A period is complete when it is over, at least one node was accounted for in some of it, and nothing of it is
 //! missing. So an outage is incomplete, never quiet.
+
+use std::collections::BTreeMap;
 
 use crate::store::stats::{Lost, Run};
 
@@ -20,63 +23,177 @@ const EXPECTED_MS: i64 = 60 * 60_000;
 /// Nodes send a batch at least every ten seconds; so much silence up to now says nothing yet.
 const LAG_MS: i64 = 60_000;
 
-/// What is known of the time that batches account for. Stretches are half open, in milliseconds.
-#[derive(Debug, Default)]
-pub(crate) struct Coverage {
-    covered: Vec<(i64, i64)>,
-    missing: Vec<(i64, i64)>,
+/// What can be said of a period.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, utoipa::ToSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum State {
+    /// It is over, and every node that was expected reported all of it.
+    Complete,
+    /// It is not over yet.
+    Open,
+    /// Some of it is missing.
+    Partial,
+    /// Nobody reported anything of it, and nobody had said goodbye.
+    Gap,
+    /// There was no node: before the first, or after all had left on purpose.
+    None,
 }
 
-impl Coverage {
-    /// From all runs of sequences, ordered by node, boot and sequence, and all stretches in which counts were lost.
-    pub(crate) fn new(runs: &[Run], lost: &[Lost]) -> Self {
-        let mut coverage = Self::default();
-        for stretch in lost {
-            coverage.miss(stretch.from_ms, stretch.through_ms);
+impl State {
+    /// As it is written.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Complete => "complete",
+            Self::Open => "open",
+            Self::Partial => "partial",
+            Self::Gap => "gap",
+            Self::None => "none",
         }
-        for node in runs.chunk_by(|a, b| a.node == b.node) {
-            let mut boots: Vec<(i64, i64)> = Vec::new();
-            for boot in node.chunk_by(|a, b| a.boot == b.boot) {
-                if let Some(run) = boot.first().filter(|run| run.first > 1) {
-                    coverage.miss(run.from_ms, run.from_ms);
-                }
-                for (before, after) in boot.iter().zip(&boot[1..]) {
-                    coverage.miss(before.through_ms, after.from_ms);
-                }
-                coverage.covered.extend(boot.iter().map(|run| (run.from_ms, run.through_ms + 1)));
-                let from = boot.iter().map(|run| run.from_ms).min().unwrap_or(0);
-                boots.push((from, boot.iter().map(|run| run.through_ms).max().unwrap_or(from)));
+    }
+}
+
+/// How many nodes there were to report a period, and how many reported all of it.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, serde::Serialize, utoipa::ToSchema)]
+#[schema(as = ReportNodes)]
+pub struct Nodes {
+    /// Nodes that took traffic in it, or should have.
+    pub expected: u32,
+    /// Those of them of which nothing is missing.
+    pub reported: u32,
+}
+
+/// Stretches of time, half open, in milliseconds; in order, and none touches another.
+#[derive(Debug, Default)]
+struct Stretches(Vec<(i64, i64)>);
+
+impl Stretches {
+    fn new(mut stretches: Vec<(i64, i64)>) -> Self {
+        stretches.sort_unstable();
+        let mut joined: Vec<(i64, i64)> = Vec::with_capacity(stretches.len());
+        for (from, to) in stretches {
+            match joined.last_mut() {
+                Some(last) if from <= last.1 => last.1 = last.1.max(to),
+                _ => joined.push((from, to)),
             }
-            boots.sort_unstable();
-            let mut through = i64::MAX;
-            for (boot_from, boot_through) in boots {
-                if boot_from.saturating_sub(through) > RESTART_MS {
-                    coverage.miss(through, boot_from);
-                }
-                through = if through == i64::MAX { boot_through } else { through.max(boot_through) };
-            }
-            coverage.miss(through - GATHER_MS, through.saturating_add(EXPECTED_MS));
         }
-        coverage
+        Self(joined)
     }
 
+    fn meet(&self, from: i64, to: i64) -> bool {
+        let first = self.0.partition_point(|stretch| stretch.1 <= from);
+        self.0.get(first).is_some_and(|stretch| stretch.0 < to)
+    }
+}
+
+/// What is known of one node.
+#[derive(Debug, Default)]
+struct OfNode {
+    covered: Stretches,
+    missing: Stretches,
+    /// It was not there, and had not said that it would not be.
+    absent: Stretches,
+}
+
+/// What is known of the time that batches account for.
+#[derive(Debug, Default)]
+pub(crate) struct Coverage {
+    nodes: Vec<OfNode>,
+}
+
+#[derive(Default)]
+struct Building {
+    covered: Vec<(i64, i64)>,
+    missing: Vec<(i64, i64)>,
+    absent: Vec<(i64, i64)>,
+}
+
+impl Building {
     fn miss(&mut self, from: i64, to: i64) {
         self.missing.push((from, to.max(from.saturating_add(1))));
     }
 
-    /// Whether the counts of a period are all there and will not change.
-    pub(crate) fn is_complete(&self, from_ms: i64, to_ms: i64, now_ms: i64) -> bool {
-        to_ms <= now_ms && self.is_whole(from_ms, to_ms)
+    fn boots(&mut self, runs: &[Run]) {
+        let mut boots: Vec<(i64, i64, bool)> = Vec::new();
+        for boot in runs.chunk_by(|a, b| a.boot == b.boot) {
+            if let Some(run) = boot.first().filter(|run| run.first > 1) {
+                self.miss(run.from_ms, run.from_ms);
+            }
+            for (before, after) in boot.iter().zip(&boot[1..]) {
+                self.miss(before.through_ms, after.from_ms);
+            }
+            self.covered.extend(boot.iter().map(|run| (run.from_ms, run.through_ms + 1)));
+            let from = boot.iter().map(|run| run.from_ms).min().unwrap_or(0);
+            let through = boot.iter().map(|run| run.through_ms).max().unwrap_or(from);
+            boots.push((from, through, boot.iter().any(|run| run.left)));
+        }
+        boots.sort_unstable();
+        let mut before: Option<(i64, bool)> = None;
+        for (from, through, left) in boots {
+            if let Some((through, false)) = before
+                && from.saturating_sub(through) > RESTART_MS
+            {
+                self.miss(through, from);
+                self.absent.push((through, from));
+            }
+            before = Some(match before {
+                Some((earlier, earlier_left)) if earlier > through => (earlier, earlier_left),
+                _ => (through, left),
+            });
+        }
+        if let Some((through, false)) = before {
+            self.miss(through - GATHER_MS, through.saturating_add(EXPECTED_MS));
+            self.absent.push((through + 1, i64::MAX));
+        }
+    }
+}
+
+impl Coverage {
+    /// From the runs of sequences, ordered by node, boot and sequence, and the stretches in which counts were lost.
+    pub(crate) fn new(runs: &[Run], lost: &[Lost]) -> Self {
+        let mut nodes: BTreeMap<&str, Building> = BTreeMap::new();
+        for stretch in lost {
+            nodes.entry(&stretch.node).or_default().miss(stretch.from_ms, stretch.through_ms);
+        }
+        for node in runs.chunk_by(|a, b| a.node == b.node) {
+            let Some(first) = node.first() else { continue };
+            nodes.entry(&first.node).or_default().boots(node);
+        }
+        let built = |node: Building| OfNode {
+            covered: Stretches::new(node.covered),
+            missing: Stretches::new(node.missing),
+            absent: Stretches::new(node.absent),
+        };
+        Self { nodes: nodes.into_values().map(built).collect() }
+    }
+
+    /// Who reported a period.
+    pub(crate) fn nodes(&self, from_ms: i64, to_ms: i64) -> Nodes {
+        let mut nodes = Nodes::default();
+        for node in &self.nodes {
+            let (covered, missing) = (node.covered.meet(from_ms, to_ms), node.missing.meet(from_ms, to_ms));
+            nodes.expected += u32::from(covered || missing);
+            nodes.reported += u32::from(covered && !missing);
+        }
+        nodes
+    }
+
+    /// What can be said of a period.
+    pub(crate) fn state(&self, from_ms: i64, to_ms: i64, now_ms: i64) -> State {
+        if to_ms > now_ms {
+            return State::Open;
+        }
+        let Nodes { expected, reported } = self.nodes(from_ms, to_ms);
+        if self.nodes.iter().any(|node| node.covered.meet(from_ms, to_ms)) {
+            return if reported == expected { State::Complete } else { State::Partial };
+        }
+        let absent = self.nodes.iter().any(|node| node.absent.meet(from_ms, to_ms));
+        if absent || expected > 0 { State::Gap } else { State::None }
     }
 
     /// Whether all counts from a time to now are there, as far as they can be: nodes lag by some seconds.
     pub(crate) fn is_current(&self, from_ms: i64, now_ms: i64) -> bool {
-        self.is_whole(from_ms, (now_ms - LAG_MS).max(from_ms + 1))
-    }
-
-    fn is_whole(&self, from_ms: i64, to_ms: i64) -> bool {
-        let meets = |&(from, to): &(i64, i64)| from < to_ms && to > from_ms;
-        self.covered.iter().any(meets) && !self.missing.iter().any(meets)
+        let Nodes { expected, reported } = self.nodes(from_ms, (now_ms - LAG_MS).max(from_ms + 1));
+        expected > 0 && reported == expected
     }
 }
 
@@ -87,45 +204,73 @@ mod tests {
     const HOUR: i64 = 60 * 60_000;
 
     fn run(boot: &str, first: i64, last: i64, from_ms: i64, through_ms: i64) -> Run {
-        Run { node: "n".into(), boot: boot.into(), first, last, from_ms, through_ms }
+        Run { node: "n".into(), boot: boot.into(), first, last, from_ms, through_ms, left: false }
+    }
+
+    fn state(runs: &[Run], hour: i64) -> State {
+        Coverage::new(runs, &[]).state(hour * HOUR, (hour + 1) * HOUR, 90 * HOUR)
     }
 
     #[test]
     fn a_reported_hour_is_complete_once_it_is_over_and_a_later_batch_came() {
         let coverage = Coverage::new(&[run("a", 1, 9, 0, HOUR + GATHER_MS)], &[]);
-        assert!(coverage.is_complete(0, HOUR, HOUR));
-        assert!(!coverage.is_complete(0, HOUR, HOUR - 1));
-        assert!(!Coverage::new(&[run("a", 1, 9, 0, HOUR)], &[]).is_complete(0, HOUR, HOUR));
+        assert_eq!(coverage.state(0, HOUR, HOUR), State::Complete);
+        assert_eq!(coverage.state(0, HOUR, HOUR - 1), State::Open);
+        assert_eq!(state(&[run("a", 1, 9, 0, HOUR)], 0), State::Partial);
     }
 
     #[test]
-    fn a_missing_sequence_makes_its_hour_incomplete_and_no_other() {
+    fn a_missing_sequence_makes_its_hour_partial_and_no_other() {
         let runs = [run("a", 1, 9, 0, HOUR + 5), run("a", 11, 20, HOUR + 7, 3 * HOUR)];
+        assert_eq!([0, 1].map(|hour| state(&runs, hour)), [State::Complete, State::Partial]);
         let coverage = Coverage::new(&runs, &[]);
-        assert!(coverage.is_complete(0, HOUR, 9 * HOUR));
-        assert!(!coverage.is_complete(HOUR, 2 * HOUR, 9 * HOUR));
-        assert!(coverage.is_complete(2 * HOUR, 3 * HOUR - GATHER_MS, 9 * HOUR));
+        assert_eq!(coverage.state(2 * HOUR, 3 * HOUR - GATHER_MS, 9 * HOUR), State::Complete);
     }
 
     #[test]
-    fn an_outage_between_boots_is_incomplete_but_a_restart_is_not() {
-        let outage = [run("a", 1, 9, 0, HOUR), run("b", 1, 9, 2 * HOUR, 3 * HOUR)];
-        assert!(!Coverage::new(&outage, &[]).is_complete(HOUR, 2 * HOUR, 9 * HOUR));
+    fn an_outage_between_boots_is_a_gap_but_a_restart_is_not() {
+        let outage = [run("a", 1, 9, 0, HOUR / 2), run("b", 1, 9, 3 * HOUR + 1, 4 * HOUR)];
+        assert_eq!([0, 1, 2, 3].map(|hour| state(&outage, hour)), {
+            use State::*;
+            [Partial, Gap, Gap, Partial]
+        });
         let restart = [run("a", 1, 9, 0, HOUR), run("b", 1, 9, HOUR + 30_000, 3 * HOUR)];
-        assert!(Coverage::new(&restart, &[]).is_complete(HOUR, 2 * HOUR, 9 * HOUR));
+        assert_eq!(state(&restart, 1), State::Complete);
     }
 
     #[test]
-    fn time_in_which_nobody_reported_is_incomplete() {
-        let coverage = Coverage::new(&[run("a", 1, 9, 10 * HOUR, 11 * HOUR)], &[]);
-        assert!(!coverage.is_complete(0, HOUR, 20 * HOUR));
-        assert!(!coverage.is_complete(11 * HOUR, 12 * HOUR, 20 * HOUR));
-        assert!(!coverage.is_complete(14 * HOUR, 15 * HOUR, 20 * HOUR));
+    fn a_node_that_leaves_on_purpose_is_not_missed_and_its_absence_is_no_gap() {
+        let left = Run { left: true, ..run("a", 1, 9, 0, HOUR / 2) };
+        let back = run("b", 1, 9, 3 * HOUR, 5 * HOUR);
+        assert_eq!([0, 1, 2, 3].map(|hour| state(&[left.clone(), back.clone()], hour)), {
+            use State::*;
+            [Complete, None, None, Complete]
+        });
+        assert_eq!(state(&[left], 7), State::None);
     }
 
     #[test]
-    fn lost_counts_make_their_time_incomplete() {
-        let lost = [Lost { from_ms: 5, through_ms: 5 }];
-        assert!(!Coverage::new(&[run("a", 1, 9, 0, 2 * HOUR)], &lost).is_complete(0, HOUR, 9 * HOUR));
+    fn time_in_which_nobody_reported_is_a_gap_but_before_the_first_node_there_was_none() {
+        let runs = [run("a", 1, 9, 10 * HOUR, 11 * HOUR)];
+        assert_eq!([0, 9, 11, 14].map(|hour| state(&runs, hour)), {
+            use State::*;
+            [None, None, Partial, Gap]
+        });
+    }
+
+    #[test]
+    fn lost_counts_make_their_time_partial() {
+        let lost = [Lost { node: "n".into(), from_ms: 5, through_ms: 5 }];
+        let coverage = Coverage::new(&[run("a", 1, 9, 0, 2 * HOUR)], &lost);
+        assert_eq!(coverage.state(0, HOUR, 9 * HOUR), State::Partial);
+        assert_eq!(coverage.nodes(0, HOUR), Nodes { expected: 1, reported: 0 });
+    }
+
+    #[test]
+    fn each_node_is_counted_for_itself() {
+        let other = Run { node: "m".into(), ..run("x", 1, 9, 0, HOUR / 2) };
+        let coverage = Coverage::new(&[other, run("a", 1, 9, 0, 5 * HOUR)], &[]);
+        assert_eq!(coverage.nodes(0, HOUR), Nodes { expected: 2, reported: 1 });
+        assert_eq!(coverage.nodes(3 * HOUR, 4 * HOUR), Nodes { expected: 1, reported: 1 });
     }
 }

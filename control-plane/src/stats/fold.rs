@@ -1,90 +1,29 @@
 //! Folding: logged batches become counts per minute, hour and day.
 //!
-//! A step reads batches, adds them to the counts and removes them from the log in one transaction, so it can be
-//! interrupted anywhere and run again. Every request is added to each grain at once: hours and days need no pass
-//! of their own and are as exact as minutes.
+//! A step reads batches, adds them to the counts of every grain and removes them from the log, all in one
+//! transaction, so it can be interrupted anywhere and run again: hours and days need no pass of their own that could
+//! be half done, and are as exact as minutes. Within a step minutes are summed first, then hours from minutes and days
+//! from hours, so that a histogram is merged into a coarser one once and not for each batch.
 
-use std::collections::{BTreeMap, btree_map::Entry};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 
-use hdrhistogram::Histogram;
 use prost::Message as _;
 use weir_proto::v1;
 
-use super::histogram;
+use super::counts::{Counts, Sum};
 use crate::store::{
     Store,
-    stats::{Fold, Key, StoredCounts},
+    stats::{Dimension, Fold, Key, SumKey},
 };
 
-/// Minutes in each grain that is kept.
+/// Minutes in each grain that is kept, each a multiple of the one before.
 pub(crate) const GRAINS: [i64; 3] = [1, 60, 1440];
 /// The label of what is beyond the cap.
-const OTHER: &str = "_other";
-/// Rows that one period of a grain may have, besides those of [`OTHER`] (one a status).
-const MAX_ROWS: i64 = 10_000;
-
-/// Counts with a live histogram.
-pub(crate) struct Counts {
-    pub(crate) requests: u64,
-    pub(crate) bytes_in: u64,
-    pub(crate) bytes_out: u64,
-    pub(crate) retries: u64,
-    pub(crate) latency: Histogram<u64>,
-    pub(crate) latency_max_us: u64,
-}
-
-impl Default for Counts {
-    fn default() -> Self {
-        Self {
-            requests: 0,
-            bytes_in: 0,
-            bytes_out: 0,
-            retries: 0,
-            latency: histogram::empty(),
-            latency_max_us: 0,
-        }
-    }
-}
-
-impl Counts {
-    /// Adds another set of counts.
-    pub(crate) fn add(&mut self, other: &Counts) {
-        self.requests = self.requests.saturating_add(other.requests);
-        self.bytes_in = self.bytes_in.saturating_add(other.bytes_in);
-        self.bytes_out = self.bytes_out.saturating_add(other.bytes_out);
-        self.retries = self.retries.saturating_add(other.retries);
-        self.latency_max_us = self.latency_max_us.max(other.latency_max_us);
-        histogram::merge(&mut self.latency, &other.latency);
-    }
-
-    fn encode(&self, status: u16) -> StoredCounts {
-        StoredCounts {
-            status,
-            requests: self.requests,
-            bytes_in: self.bytes_in,
-            bytes_out: self.bytes_out,
-            retries: self.retries,
-            latency: histogram::encode(&self.latency),
-            latency_max_us: self.latency_max_us,
-        }
-    }
-}
-
-impl TryFrom<&StoredCounts> for Counts {
-    type Error = sqlx::Error;
-
-    fn try_from(stored: &StoredCounts) -> Result<Self, sqlx::Error> {
-        Ok(Self {
-            requests: stored.requests,
-            bytes_in: stored.bytes_in,
-            bytes_out: stored.bytes_out,
-            retries: stored.retries,
-            latency: histogram::decode(&stored.latency)
-                .map_err(|error| sqlx::Error::Decode(Box::new(error)))?,
-            latency_max_us: stored.latency_max_us,
-        })
-    }
-}
+pub(crate) const OTHER: &str = "_other";
+/// Rows that one period of a grain may have, besides those of [`OTHER`].
+const MAX_ROWS: usize = 10_000;
+/// Hosts that one period of a grain may have, besides [`OTHER`].
+const MAX_HOSTS: usize = 1_000;
 
 /// Folds until the log has nothing that was there when it began.
 pub(crate) async fn run(store: &Store) -> Result<(), sqlx::Error> {
@@ -93,89 +32,197 @@ pub(crate) async fn run(store: &Store) -> Result<(), sqlx::Error> {
     Ok(())
 }
 
+/// Makes the sums of a database from before there were sums. One transaction: all or nothing.
+pub(crate) async fn make_sums(store: &Store) -> Result<(), sqlx::Error> {
+    let mut fold = store.begin_fold().await?;
+    if fold.has_sums().await? {
+        return Ok(());
+    }
+    for (grain, start) in fold.periods().await? {
+        let mut period = Period::default();
+        for (key, stored) in fold.period(grain, start).await? {
+            period.rows.entry(key).or_default().add_stored(&stored)?;
+        }
+        put_sums(&mut fold, grain, start, sums_of(&period.rows)).await?;
+    }
+    fold.finish_sums().await
+}
+
+/// What is added to one period.
+#[derive(Default)]
+struct Period {
+    rows: BTreeMap<Key, Counts>,
+    hosts: BTreeMap<String, Sum>,
+}
+
+impl Period {
+    fn add(&mut self, other: &Self) {
+        for (key, counts) in &other.rows {
+            match self.rows.get_mut(key) {
+                Some(sum) => sum.add(counts),
+                None => drop(self.rows.insert(key.clone(), counts.clone())),
+            }
+        }
+        for (host, counts) in &other.hosts {
+            let sum = match self.hosts.get_mut(host) {
+                Some(sum) => sum,
+                None => self.hosts.entry(host.clone()).or_default(),
+            };
+            sum.counts.add(&counts.counts);
+            for (status, requests) in &counts.status {
+                *sum.status.entry(*status).or_default() += requests;
+            }
+        }
+    }
+}
+
 /// One transaction's worth. Answers the last batch that it folded.
 async fn step(store: &Store) -> Result<Option<i64>, sqlx::Error> {
     let mut fold = store.begin_fold().await?;
     let batches = fold.batches().await?;
     let Some(&(last, _)) = batches.last() else { return Ok(None) };
-    let mut periods: BTreeMap<(i64, i64), BTreeMap<Key, Counts>> = BTreeMap::new();
+    let mut periods: BTreeMap<i64, Period> = BTreeMap::new();
     for (id, batch) in &batches {
-        let rows = match v1::ReportRequest::decode(&batch[..]) {
-            Ok(batch) => batch.rows,
-            Err(error) => {
-                tracing::error!(%error, id, "a logged batch cannot be read, its counts are lost");
-                continue;
-            }
-        };
-        for row in rows {
-            add_row(&mut periods, row)?;
+        match v1::ReportRequest::decode(&batch[..]) {
+            Ok(batch) => add_batch(&mut periods, batch, *id),
+            Err(error) => tracing::error!(%error, id, "a logged batch cannot be read, its counts are lost"),
         }
     }
-    for ((grain, start), rows) in periods {
-        put_period(&mut fold, grain, start, rows).await?;
+    for grain in GRAINS {
+        let mut coarser: BTreeMap<i64, Period> = BTreeMap::new();
+        for (start, period) in periods {
+            coarser.entry(start - start.rem_euclid(grain)).or_default().add(&period);
+        }
+        for (start, period) in &coarser {
+            put_period(&mut fold, grain, *start, period).await?;
+        }
+        periods = coarser;
     }
     fold.finish(last).await?;
     Ok(Some(last))
 }
 
-type Periods = BTreeMap<(i64, i64), BTreeMap<Key, Counts>>;
-
-fn add_row(periods: &mut Periods, row: v1::TrafficRow) -> Result<(), sqlx::Error> {
-    // Each value was checked when the batch was taken in.
-    let status = u16::try_from(row.status).unwrap_or(599);
-    let minute = row.minute.cast_signed();
-    let counts = Counts::try_from(&StoredCounts {
-        status,
-        requests: row.requests,
-        bytes_in: row.bytes_in,
-        bytes_out: row.bytes_out,
-        retries: row.retries,
-        latency: row.latency,
-        latency_max_us: row.latency_max_us,
-    })?;
-    for grain in GRAINS {
-        let start = minute - minute % grain;
-        let key = Key {
-            grain,
-            start,
-            route: row.route.clone(),
-            pool: row.pool.clone(),
-            backend: row.backend.clone(),
-            status,
-        };
-        periods.entry((grain, start)).or_default().entry(key).or_default().add(&counts);
+/// Each value was checked when the batch was taken in.
+fn add_batch(periods: &mut BTreeMap<i64, Period>, batch: v1::ReportRequest, id: i64) {
+    let lost = |error| tracing::error!(%error, id, "a logged row cannot be read, its counts are lost");
+    for row in batch.rows {
+        let period = periods.entry(row.minute.cast_signed()).or_default();
+        let mut counts = Counts::default();
+        if let Err(error) = counts.add_row(&row) {
+            lost(error);
+            continue;
+        }
+        let v1::TrafficRow { route, pool, backend, method, status, .. } = row;
+        let key = Key { route, pool, backend, method, status: u16::try_from(status).unwrap_or(599) };
+        period.rows.entry(key).or_default().add(&counts);
     }
-    Ok(())
+    for row in batch.hosts {
+        let period = periods.entry(row.minute.cast_signed()).or_default();
+        let mut counts = Counts::default();
+        if let Err(error) = counts.add_row(&row) {
+            lost(error);
+            continue;
+        }
+        let sum = period.hosts.entry(row.host).or_default();
+        sum.add_counts(u16::try_from(row.status).unwrap_or(599), &counts);
+    }
 }
 
-async fn put_period(
+async fn put_period(fold: &mut Fold, grain: i64, start: i64, period: &Period) -> Result<(), sqlx::Error> {
+    let rows = put_rows(fold, grain, start, &period.rows).await?;
+    let mut sums = sums_of(&rows);
+    let key = |host: &str| SumKey { dimension: Dimension::Host, name: host.to_owned() };
+    let hosts: Vec<SumKey> = period.hosts.keys().map(|host| key(host)).collect();
+    let known = fold.sums(grain, start, &hosts.iter().collect::<Vec<_>>()).await?;
+    let mut count = fold.names(grain, start, Dimension::Host).await?;
+    for (i, (host, sum)) in period.hosts.iter().enumerate() {
+        let is_new = host != OTHER && !known.contains_key(&i);
+        let beyond = is_new && count >= MAX_HOSTS;
+        count += usize::from(is_new && !beyond);
+        let into = sums.entry(key(if beyond { OTHER } else { host })).or_default();
+        for (status, requests) in &sum.status {
+            *into.status.entry(*status).or_default() += requests;
+        }
+        into.counts.add(&sum.counts);
+    }
+    put_sums(fold, grain, start, sums).await
+}
+
+/// Adds rows to a period; answers them under the labels that they got.
+async fn put_rows(
     fold: &mut Fold,
     grain: i64,
     start: i64,
-    rows: BTreeMap<Key, Counts>,
-) -> Result<(), sqlx::Error> {
-    let mut stored = fold.rows(grain, start, OTHER).await?;
-    let mut beyond: BTreeMap<Key, Counts> = BTreeMap::new();
-    for (key, mut counts) in rows {
-        match fold.counts(&key).await? {
-            Some(before) => counts.add(&Counts::try_from(&before)?),
-            None if key.route == OTHER || stored >= MAX_ROWS => {
-                let key = Key { route: OTHER.into(), pool: OTHER.into(), backend: OTHER.into(), ..key };
-                match beyond.entry(key) {
-                    Entry::Occupied(mut other) => other.get_mut().add(&counts),
-                    Entry::Vacant(other) => drop(other.insert(counts)),
-                }
-                continue;
-            }
-            None => stored += 1,
+    rows: &BTreeMap<Key, Counts>,
+) -> Result<BTreeMap<Key, Counts>, sqlx::Error> {
+    let keys: Vec<&Key> = rows.keys().collect();
+    let known = fold.counts(grain, start, &keys).await?;
+    let is_new: BTreeSet<usize> = (0..keys.len()).filter(|i| !known.contains_key(i)).collect();
+    let room = match is_new.len() {
+        0 => 0,
+        _ => MAX_ROWS.saturating_sub(fold.rows(grain, start, OTHER).await?),
+    };
+    let (mut others, named): (BTreeSet<usize>, BTreeSet<usize>) =
+        is_new.into_iter().partition(|i| keys.get(*i).is_some_and(|key| key.route == OTHER));
+    others.extend(named.into_iter().skip(room));
+    let beyond = others;
+    let mut added: BTreeMap<Key, Counts> = BTreeMap::new();
+    let mut stored = HashMap::new();
+    for (i, (key, counts)) in rows.iter().enumerate() {
+        let (route, pool, backend) = (OTHER.into(), OTHER.into(), OTHER.into());
+        let key = if beyond.contains(&i) { Key { route, pool, backend, ..key.clone() } } else { key.clone() };
+        if let Some(known) = known.get(&i) {
+            stored.insert(key.clone(), known);
         }
-        fold.put(&key, &counts.encode(key.status)).await?;
+        added.entry(key).or_default().add(counts);
     }
-    for (key, mut counts) in beyond {
-        if let Some(before) = fold.counts(&key).await? {
-            counts.add(&Counts::try_from(&before)?);
+    let others: Vec<&Key> =
+        added.keys().filter(|key| key.route == OTHER && !rows.contains_key(key)).collect();
+    let known_others =
+        if others.is_empty() { HashMap::new() } else { fold.counts(grain, start, &others).await? };
+    stored.extend(known_others.iter().filter_map(|(i, known)| Some(((*others.get(*i)?).clone(), known))));
+    for (key, counts) in &added {
+        let mut sum = counts.clone();
+        if let Some(known) = stored.get(key) {
+            sum.add_stored(known)?;
         }
-        fold.put(&key, &counts.encode(key.status)).await?;
+        fold.put(grain, start, key, &sum.encode()).await?;
+    }
+    Ok(added)
+}
+
+/// The sums of some rows by each label.
+fn sums_of(rows: &BTreeMap<Key, Counts>) -> BTreeMap<SumKey, Sum> {
+    let mut sums: BTreeMap<SumKey, Sum> = BTreeMap::new();
+    for (key, counts) in rows {
+        let status = key.status.to_string();
+        for (dimension, name) in [
+            (Dimension::All, ""),
+            (Dimension::Route, key.route.as_str()),
+            (Dimension::Pool, key.pool.as_str()),
+            (Dimension::Backend, key.backend.as_str()),
+            (Dimension::Method, key.method.as_str()),
+            (Dimension::Status, status.as_str()),
+        ] {
+            let key_of = SumKey { dimension, name: name.to_owned() };
+            sums.entry(key_of).or_default().add_counts(key.status, counts);
+        }
+    }
+    sums
+}
+
+async fn put_sums(
+    fold: &mut Fold,
+    grain: i64,
+    start: i64,
+    sums: BTreeMap<SumKey, Sum>,
+) -> Result<(), sqlx::Error> {
+    let known = fold.sums(grain, start, &sums.keys().collect::<Vec<_>>()).await?;
+    for (i, (key, mut sum)) in sums.into_iter().enumerate() {
+        if let Some(known) = known.get(&i) {
+            sum.add_stored(known)?;
+        }
+        fold.put_sum(grain, start, &key, &sum.encode()).await?;
     }
     Ok(())
 }

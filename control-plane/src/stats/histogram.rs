@@ -1,13 +1,17 @@
 //! Latency histograms as they travel and are stored: HdrHistogram, V2 serialization, two significant digits.
 //!
 //! Two digits bound the error of every percentile to 1 %, at a few hundred bytes each. Histograms are only ever
-//! merged; nothing here averages.
-
-use hdrhistogram::Histogram;
-use hdrhistogram::serialization::{Deserializer, Serializer as _, V2Serializer};
+//! merged; nothing here averages. The encoding is read slot by slot straight into the sum: a report over a year
+//! merges thousands, and a histogram object for each would cost more than all the rest. What is read comes from the
+//! network, so nothing is allocated or added before it was checked.
 
 /// Significant digits of every histogram.
-const DIGITS: u8 = 2;
+const DIGITS: u32 = 2;
+/// Values of one power of two are told apart by so many slots (two digits ask for 200).
+const SLOTS: usize = 256;
+const HALF: usize = SLOTS / 2;
+/// Slots that cover every 64-bit value.
+const MAX_SLOTS: usize = (64 - 8 + 1) * HALF + HALF;
 /// The cookie of V2, uncompressed, with a word size of 8.
 const COOKIE: u32 = 0x1c84_9303 | 0x10;
 /// Cookie, payload length, offset, digits, lowest, highest, ratio.
@@ -26,91 +30,273 @@ pub(crate) enum Malformed {
     Payload,
 }
 
-/// An empty histogram that grows as needed.
-pub(crate) fn empty() -> Histogram<u64> {
-    Histogram::new(DIGITS).unwrap_or_else(|_| unreachable!("two significant digits are valid"))
+/// Merged latencies, in microseconds.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(crate) struct Latencies {
+    /// The slot of the first count.
+    first: usize,
+    counts: Vec<u64>,
 }
 
-/// Reads a histogram. The header is checked before the decoder sees it, because the decoder allocates what the
-/// header asks for.
-pub(crate) fn decode(bytes: &[u8]) -> Result<Histogram<u64>, Malformed> {
-    let word = |at: usize| {
+impl Latencies {
+    /// Adds an encoded histogram; empty bytes are an empty one. Nothing is added when it is malformed.
+    pub(crate) fn add_encoded(&mut self, bytes: &[u8]) -> Result<(), Malformed> {
+        check(bytes)?;
+        each(bytes, |slot, count| self.add_slot(slot, count))
+    }
+
+    /// Adds another sum.
+    pub(crate) fn add(&mut self, other: &Self) {
+        for (i, count) in other.counts.iter().enumerate().filter(|(_, count)| **count > 0) {
+            self.add_slot(other.first + i, *count);
+        }
+    }
+
+    fn add_slot(&mut self, slot: usize, count: u64) {
+        if self.counts.is_empty() {
+            self.first = slot;
+        } else if slot < self.first {
+            let missing = self.first - slot;
+            self.counts.splice(0..0, std::iter::repeat_n(0, missing));
+            self.first = slot;
+        }
+        let place = slot - self.first;
+        if place >= self.counts.len() {
+            self.counts.resize(place + 1, 0);
+        }
+        self.counts[place] = self.counts[place].saturating_add(count);
+    }
+
+    /// How many there are.
+    pub(crate) fn len(&self) -> u64 {
+        self.counts.iter().fold(0, |sum, count| sum.saturating_add(*count))
+    }
+
+    /// The values that these shares of all (ascending, within 0 to 1) do not exceed: the upper edges of their slots;
+    /// 0 when there are none.
+    #[allow(clippy::cast_precision_loss, clippy::cast_possible_truncation, clippy::cast_sign_loss)]
+    pub(crate) fn quantiles<const N: usize>(&self, shares: [f64; N]) -> [u64; N] {
+        let total = self.len();
+        let mut found = [0; N];
+        let mut wanted =
+            shares.iter().map(|share| ((share * total as f64).ceil() as u64).clamp(1, total.max(1)));
+        let mut next = wanted.next();
+        let (mut sum, mut at) = (0u64, 0);
+        for (i, count) in self.counts.iter().enumerate() {
+            sum = sum.saturating_add(*count);
+            while let Some(rank) = next.filter(|rank| *rank <= sum) {
+                debug_assert!(rank > 0);
+                found[at] = upper_edge(self.first + i);
+                at += 1;
+                next = wanted.next();
+            }
+            if next.is_none() {
+                break;
+            }
+        }
+        found
+    }
+
+    /// Writes it in the form in which it is read.
+    pub(crate) fn encode(&self) -> Vec<u8> {
+        let mut payload = Vec::with_capacity(self.counts.len() + 8);
+        let mut zeros = self.first as u64;
+        for count in &self.counts {
+            if *count == 0 {
+                zeros += 1;
+                continue;
+            }
+            if zeros > 0 {
+                // A run of empty slots is its length, negative.
+                push(&mut payload, zeros * 2 - 1);
+                zeros = 0;
+            }
+            push(&mut payload, count.min(&(1 << 61)) * 2);
+        }
+        let highest = upper_edge((self.first + self.counts.len()).max(SLOTS));
+        let mut bytes = Vec::with_capacity(HEADER + payload.len());
+        bytes.extend(COOKIE.to_be_bytes());
+        bytes.extend(u32::try_from(payload.len()).unwrap_or(u32::MAX).to_be_bytes());
+        bytes.extend(0u32.to_be_bytes());
+        bytes.extend(DIGITS.to_be_bytes());
+        bytes.extend(1u64.to_be_bytes());
+        bytes.extend(highest.to_be_bytes());
+        bytes.extend(1f64.to_be_bytes());
+        bytes.extend(payload);
         bytes
-            .get(at..at + 4)
-            .and_then(|slice| slice.try_into().ok())
-            .map(u32::from_be_bytes)
-            .ok_or(Malformed::Cookie)
+    }
+}
+
+/// Checks encoded bytes and answers how many values they count.
+pub(crate) fn check(bytes: &[u8]) -> Result<u64, Malformed> {
+    let mut total = 0u64;
+    let mut overflow = false;
+    each(bytes, |_, count| match total.checked_add(count) {
+        Some(sum) => total = sum,
+        None => overflow = true,
+    })?;
+    if overflow { Err(Malformed::Payload) } else { Ok(total) }
+}
+
+/// The greatest value that falls into a slot.
+fn upper_edge(slot: usize) -> u64 {
+    if slot < SLOTS {
+        return slot as u64;
+    }
+    let power = slot / HALF - 1;
+    let lowest = ((slot % HALF + HALF) as u128) << power;
+    u64::try_from(lowest + (1u128 << power) - 1).unwrap_or(u64::MAX)
+}
+
+/// Calls with each slot that is not empty, in order.
+fn each(bytes: &[u8], mut take: impl FnMut(usize, u64)) -> Result<(), Malformed> {
+    if bytes.is_empty() {
+        return Ok(());
+    }
+    let word = |at: usize| {
+        let word = bytes.get(at..at + 4).and_then(|slice| slice.try_into().ok());
+        word.map(u32::from_be_bytes).ok_or(Malformed::Cookie)
     };
-    if word(0)? != COOKIE || bytes.len() < HEADER {
+    if word(0)? != COOKIE || bytes.len() < HEADER || word(8)? != 0 || word(16)? != 0 || word(20)? != 1 {
         return Err(Malformed::Cookie);
     }
     if word(4)? as usize != bytes.len() - HEADER {
         return Err(Malformed::Length);
     }
-    if word(12)? != u32::from(DIGITS) {
+    if word(12)? != DIGITS {
         return Err(Malformed::Digits(word(12)?));
     }
-    // The decoder negates and adds numbers of the payload unchecked, which panics in builds with overflow checks.
-    std::panic::catch_unwind(|| Deserializer::new().deserialize::<u64, _>(&mut &*bytes))
-        .map_err(|_| Malformed::Payload)?
-        .map_err(|_| Malformed::Payload)
-}
-
-/// Writes a histogram.
-pub(crate) fn encode(histogram: &Histogram<u64>) -> Vec<u8> {
-    let mut bytes = Vec::with_capacity(256);
-    match V2Serializer::new().serialize(histogram, &mut bytes) {
-        Ok(_) => bytes,
-        // Writing to memory fails only for a count beyond i64, which the checks on rows exclude.
-        Err(_) => Vec::new(),
+    let mut payload = &bytes[HEADER..];
+    let mut slot = 0usize;
+    while !payload.is_empty() {
+        let number = pull(&mut payload)?;
+        if number % 2 == 1 {
+            let zeros = usize::try_from(number / 2).map_err(|_| Malformed::Payload)?;
+            slot = slot.saturating_add(zeros).saturating_add(1);
+        } else {
+            if slot >= MAX_SLOTS {
+                return Err(Malformed::Payload);
+            }
+            if number > 0 {
+                take(slot, number / 2);
+            }
+            slot += 1;
+        }
     }
+    if slot > MAX_SLOTS { Err(Malformed::Payload) } else { Ok(()) }
 }
 
-/// Adds `other` to `sum`.
-pub(crate) fn merge(sum: &mut Histogram<u64>, other: &Histogram<u64>) {
-    // Fails only where `sum` may not grow, and all sums come from `empty`.
-    let _ = sum.add(other);
+/// Writes a number, seven bits a byte; a ninth byte has eight.
+fn push(bytes: &mut Vec<u8>, mut number: u64) {
+    for _ in 0..8 {
+        let low = (number & 0x7f) as u8;
+        number >>= 7;
+        if number == 0 {
+            bytes.push(low);
+            return;
+        }
+        bytes.push(low | 0x80);
+    }
+    bytes.push((number & 0xff) as u8);
+}
+
+fn pull(bytes: &mut &[u8]) -> Result<u64, Malformed> {
+    let mut number = 0u64;
+    for i in 0..9 {
+        let (&byte, rest) = bytes.split_first().ok_or(Malformed::Payload)?;
+        *bytes = rest;
+        if i == 8 {
+            return Ok(number | u64::from(byte) << 56);
+        }
+        number |= u64::from(byte & 0x7f) << (7 * i);
+        if byte & 0x80 == 0 {
+            return Ok(number);
+        }
+    }
+    Ok(number)
 }
 
 #[cfg(test)]
 mod tests {
-    use super::*;
+    use hdrhistogram::{
+        Histogram,
+        serialization::{Deserializer, Serializer as _, V2Serializer},
+    };
     use proptest::prelude::*;
 
-    #[test]
-    fn a_histogram_survives_the_wire() {
-        let mut histogram = empty();
-        for value in [0, 1, 77, 1_000, 5_000_000] {
-            histogram.record(value).unwrap();
-        }
-        assert_eq!(decode(&encode(&histogram)).unwrap(), histogram);
+    use super::*;
+
+    fn reference(values: &[u64]) -> Histogram<u64> {
+        let mut histogram = Histogram::new(2).unwrap();
+        values.iter().for_each(|value| histogram.record(*value).unwrap());
+        histogram
+    }
+
+    fn encoded(histogram: &Histogram<u64>) -> Vec<u8> {
+        let mut bytes = Vec::new();
+        V2Serializer::new().serialize(histogram, &mut bytes).unwrap();
+        bytes
+    }
+
+    fn ours(values: &[u64]) -> Latencies {
+        let mut latencies = Latencies::default();
+        latencies.add_encoded(&encoded(&reference(values))).unwrap();
+        latencies
     }
 
     #[test]
-    fn a_length_that_lies_is_refused_before_anything_is_allocated() {
-        let mut bytes = encode(&empty());
+    fn a_length_that_lies_is_refused() {
+        let mut bytes = encoded(&reference(&[1]));
         bytes[4..8].copy_from_slice(&u32::MAX.to_be_bytes());
-        assert_eq!(decode(&bytes), Err(Malformed::Length));
+        assert_eq!(check(&bytes), Err(Malformed::Length));
     }
 
     #[test]
     fn other_precision_is_refused() {
-        let histogram = Histogram::<u64>::new(5).unwrap();
-        assert_eq!(decode(&encode(&histogram)), Err(Malformed::Digits(5)));
+        assert_eq!(check(&encoded(&Histogram::<u64>::new(5).unwrap())), Err(Malformed::Digits(5)));
+    }
+
+    #[test]
+    fn no_values_have_no_percentiles() {
+        assert_eq!(Latencies::default().quantiles([0.5, 0.99]), [0, 0]);
     }
 
     proptest! {
         #[test]
+        fn it_says_what_the_reference_says(
+            one in proptest::collection::vec(0u64..1 << 41, 0..300),
+            two in proptest::collection::vec(0u64..5_000, 1..300),
+        ) {
+            let mut both = reference(&one);
+            both.add(reference(&two)).unwrap();
+            let mut sum = ours(&one);
+            sum.add(&ours(&two));
+            prop_assert_eq!(sum.len(), both.len());
+            let shares = [0.25, 0.5, 0.9, 0.99, 1.0];
+            prop_assert_eq!(sum.quantiles(shares), shares.map(|share| both.value_at_quantile(share)));
+            // Both ways over the wire.
+            prop_assert_eq!(check(&sum.encode()), Ok(both.len()));
+            let back: Histogram<u64> = Deserializer::new().deserialize(&mut &sum.encode()[..]).unwrap();
+            let slots = |histogram: &Histogram<u64>| -> Vec<(u64, u64)> {
+                let recorded = histogram.iter_recorded();
+                recorded.map(|slot| (slot.value_iterated_to(), slot.count_at_value())).collect()
+            };
+            prop_assert_eq!(slots(&back), slots(&both));
+        }
+
+        #[test]
         fn no_bytes_make_it_panic(tail in proptest::collection::vec(any::<u8>(), 0..200), whole: bool) {
-            let mut bytes = encode(&empty());
+            let mut bytes = Latencies::default().encode();
             if whole {
                 bytes = tail;
             } else {
-                bytes.truncate(HEADER);
                 bytes[4..8].copy_from_slice(&u32::try_from(tail.len()).unwrap().to_be_bytes());
                 bytes.extend(tail);
             }
-            let _ = decode(&bytes);
+            let mut sum = Latencies::default();
+            if sum.add_encoded(&bytes).is_ok() {
+                prop_assert!(sum.counts.len() <= MAX_SLOTS);
+            }
         }
     }
 }

@@ -15,14 +15,24 @@ use weir_proto::v1;
 use crate::store::Store;
 
 mod batch;
+mod counts;
 mod coverage;
 mod fold;
 mod histogram;
 mod intake;
+mod keep;
 mod period;
+mod query;
 mod report;
+mod top;
 
-pub use report::{Latency, Period, PeriodCount, Query, Report, ReportError, Summary};
+pub use self::{
+    coverage::{Nodes, State},
+    keep::Retention,
+    query::{Query, ReportError},
+    report::{Before, Latency, Period, PeriodCount, Report, Summary},
+    top::{Item, Top, TopQuery},
+};
 
 /// Milliseconds since the epoch, now.
 pub type Clock = Arc<dyn Fn() -> i64 + Send + Sync>;
@@ -40,8 +50,9 @@ struct Inner {
     store: Store,
     clock: Clock,
     intake: mpsc::Sender<intake::Waiting>,
-    /// One fold at a time: a second would only wait for the writer.
-    folding: Mutex<()>,
+    /// One fold at a time: a second would only wait for the writer. Whether the sums are known to be made.
+    folding: Mutex<bool>,
+    retention: Retention,
     stop: CancellationToken,
     tasks: TaskTracker,
 }
@@ -54,12 +65,12 @@ impl std::fmt::Debug for Stats {
 
 impl Stats {
     /// Starts to take in batches and to fold them, by the machine's clock.
-    pub fn start(store: Store) -> Self {
-        Self::start_at(store, Arc::new(|| Timestamp::now().as_millisecond()))
+    pub fn start(store: Store, retention: Retention) -> Self {
+        Self::start_at(store, Arc::new(|| Timestamp::now().as_millisecond()), retention)
     }
 
     /// As [`start`](Self::start), by the clock that is given.
-    pub fn start_at(store: Store, clock: Clock) -> Self {
+    pub fn start_at(store: Store, clock: Clock, retention: Retention) -> Self {
         let (sender, queue) = intake::queue();
         let stop = CancellationToken::new();
         let tasks = TaskTracker::new();
@@ -69,12 +80,14 @@ impl Stats {
                 store: store.clone(),
                 clock: clock.clone(),
                 intake: sender,
-                folding: Mutex::new(()),
+                folding: Mutex::new(false),
+                retention,
                 stop: stop.clone(),
                 tasks: tasks.clone(),
             }),
         };
-        tasks.spawn(intake::run(store, clock, queue, logged.clone(), stop));
+        tasks.spawn(intake::run(store.clone(), clock.clone(), queue, logged.clone(), stop.clone()));
+        tasks.spawn(keep::run(store, clock, retention, stop));
         tasks.spawn(stats.clone().fold_in_background(logged));
         tasks.close();
         stats
@@ -93,12 +106,14 @@ impl Stats {
     /// `resource_exhausted` or `unavailable` when it should be sent again later.
     pub async fn ingest(&self, batch: v1::ReportRequest) -> Result<v1::ReportResponse, Status> {
         let sequence = batch.sequence;
-        let checked = batch::check(&batch, (self.inner.clock)()).map_err(|refused| {
-            let node: String = batch.node_id.chars().take(batch::MAX_LABEL).collect();
+        let node: String = batch.node_id.chars().take(batch::MAX_LABEL).collect();
+        let checked = batch::check(batch, (self.inner.clock)()).map_err(|refused| {
             tracing::warn!(node, sequence, reason = %refused, "batch refused");
             Status::invalid_argument(refused.to_string())
         })?;
-        drop(batch);
+        if let Some(late) = &checked.late {
+            tracing::warn!(node, sequence, rows = late.rows, "rows older than a day are not counted");
+        }
         let (answer, answered) = oneshot::channel();
         let waiting = intake::Waiting { batch: checked, answer };
         self.inner.intake.try_send(waiting).map_err(|error| match error {
@@ -112,6 +127,15 @@ impl Stats {
             Ok(Err(())) => Err(Status::unavailable("the batch could not be stored")),
             Err(_) => Err(Status::unavailable("the control plane is stopping")),
         }
+    }
+
+    /// Requests minute by minute; the last hour unless a range is given.
+    ///
+    /// # Errors
+    /// Parameters are wrong, minutes are not kept for so long, or the database failed.
+    pub async fn minutely(&self, query: &Query) -> Result<Report, ReportError> {
+        self.fold().await?;
+        report::periods(&self.inner.store, query, period::Per::Minute, self.now()).await
     }
 
     /// Requests hour by hour; the last 24 hours unless a range is given.
@@ -141,12 +165,34 @@ impl Stats {
         report::summary(&self.inner.store, query, self.now()).await
     }
 
+    /// The names of a dimension with the most requests, slowest or most errors.
+    ///
+    /// # Errors
+    /// Parameters are wrong, or the database failed.
+    pub async fn top(&self, query: &TopQuery) -> Result<Top, ReportError> {
+        self.fold().await?;
+        top::top(&self.inner.store, query, self.now()).await
+    }
+
+    /// Removes everything that is older than is kept, now; otherwise that is done bit by bit.
+    ///
+    /// # Errors
+    /// The database failed.
+    pub async fn forget(&self) -> Result<(), sqlx::Error> {
+        while keep::step(&self.inner.store, self.inner.retention, (self.inner.clock)()).await? {}
+        Ok(())
+    }
+
     fn now(&self) -> Timestamp {
         Timestamp::from_millisecond((self.inner.clock)()).unwrap_or(Timestamp::UNIX_EPOCH)
     }
 
     async fn fold(&self) -> Result<(), sqlx::Error> {
-        let _one = self.inner.folding.lock().await;
+        let mut sums_made = self.inner.folding.lock().await;
+        if !*sums_made {
+            fold::make_sums(&self.inner.store).await?;
+            *sums_made = true;
+        }
         fold::run(&self.inner.store).await
     }
 

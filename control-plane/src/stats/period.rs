@@ -11,6 +11,7 @@ use super::batch::MINUTE_MS;
 /// What a report is divided into.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Per {
+    Minute,
     Hour,
     Day,
 }
@@ -91,6 +92,7 @@ impl Per {
     /// The beginning of the period that a time is in.
     pub(crate) fn start(self, time: &Zoned) -> Result<Zoned, jiff::Error> {
         match self {
+            Self::Minute => time.round(ZonedRound::new().smallest(Unit::Minute).mode(jiff::RoundMode::Trunc)),
             Self::Hour => time.round(ZonedRound::new().smallest(Unit::Hour).mode(jiff::RoundMode::Trunc)),
             Self::Day => time.start_of_day(),
         }
@@ -99,6 +101,7 @@ impl Per {
     /// The beginning of the next period, from the beginning of one.
     pub(crate) fn next(self, start: &Zoned) -> Result<Zoned, jiff::Error> {
         match self {
+            Self::Minute => start.checked_add(SignedDuration::from_mins(1)),
             Self::Hour => {
                 let hour_later = start.checked_add(SignedDuration::from_hours(1))?;
                 // Where clocks change by half an hour, an hour later is not the beginning of an hour.

@@ -6,52 +6,17 @@
 
 use std::collections::BTreeMap;
 
-use jiff::{SignedDuration, Timestamp, ToSpan as _, Zoned, tz::TimeZone};
-use weir_snapshot::{BackendUrl, Problems};
+use jiff::{Timestamp, ToSpan as _, Unit, Zoned};
 
 use super::{
     batch::MAX_AHEAD_MS,
-    coverage::Coverage,
-    fold::Counts,
+    counts::Sum,
+    coverage::{Coverage, Nodes, State},
+    histogram::Latencies,
     period::{self, Per, Span},
+    query::{self, Asked, Query, ReportError},
 };
-use crate::store::{
-    Store,
-    stats::{Filter, Traffic},
-};
-
-/// Hours that one report may have: more than two years.
-const MAX_HOURS: usize = 20_000;
-/// Days that one report may have: about ten years.
-const MAX_DAYS: usize = 4_000;
-
-/// What a report is asked for; absent is the default.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Query {
-    /// The beginning: RFC 3339, a date, or back from now as `-2h`.
-    pub from: Option<String>,
-    /// The end, excluded; a date includes its day.
-    pub to: Option<String>,
-    /// Only this route.
-    pub route: Option<String>,
-    /// Only this pool.
-    pub pool: Option<String>,
-    /// Only this backend, by id or by URL.
-    pub backend: Option<String>,
-    /// The IANA name of the time zone of hours, days and dates; UTC when absent.
-    pub tz: Option<String>,
-}
-
-/// Why there is no report.
-#[derive(Debug, thiserror::Error)]
-pub enum ReportError {
-    /// Parameters are wrong; every mistake is listed under its parameter's name.
-    #[error("{0}")]
-    Invalid(Problems),
-    /// The database failed; details are for the log.
-    #[error("the statistics cannot be read: {0}")]
-    Store(#[from] sqlx::Error),
-}
+use crate::store::Store;
 
 /// Percentiles in milliseconds; all 0 when there was no request.
 #[derive(Debug, Clone, Copy, Default, PartialEq, serde::Serialize, utoipa::ToSchema)]
@@ -67,7 +32,7 @@ pub struct Latency {
     pub max: f64,
 }
 
-/// One hour or day.
+/// One minute, hour or day.
 #[derive(Debug, Clone, PartialEq, serde::Serialize, utoipa::ToSchema)]
 #[schema(as = ReportPeriod)]
 pub struct Period {
@@ -83,13 +48,19 @@ pub struct Period {
     pub bytes_out: u64,
     /// From a request's head to the end of its answer.
     pub latency_ms: Latency,
+    /// From the sending of the head to a backend to the head of its answer.
+    pub upstream_ms: Latency,
     /// Attempts beyond each request's first.
     pub retries: u64,
     /// False while it is open, when nobody reported it, or when a node that was expected has not reported all of it.
     pub complete: bool,
+    /// Why it is complete or not.
+    pub state: State,
+    /// Who should have reported it, and who has.
+    pub nodes: Nodes,
 }
 
-/// Hours or days, without gaps.
+/// Minutes, hours or days, without gaps.
 #[derive(Debug, Clone, PartialEq, serde::Serialize, utoipa::ToSchema)]
 pub struct Report {
     /// RFC 3339, the start of the first period.
@@ -98,6 +69,9 @@ pub struct Report {
     pub to: String,
     /// In order; those without traffic too.
     pub periods: Vec<Period>,
+    /// False when some periods begin where the grain that is still kept does, and not where the time zone says: an hour
+    /// (beyond the kept hours, a day) of UTC then counts to the period in which most of it lies.
+    pub exact: bool,
 }
 
 /// An hour and its requests.
@@ -107,6 +81,30 @@ pub struct PeriodCount {
     pub start: String,
     /// Requests that ended in it.
     pub requests: u64,
+}
+
+/// As much time before a summary.
+#[derive(Debug, Clone, PartialEq, serde::Serialize, utoipa::ToSchema)]
+#[schema(as = SummaryBefore)]
+pub struct Before {
+    /// RFC 3339.
+    pub from: String,
+    /// RFC 3339.
+    pub to: String,
+    /// Requests that ended in it.
+    pub requests: u64,
+    /// Requests by the status sent.
+    pub status: BTreeMap<u16, u64>,
+    /// Body bytes from clients.
+    pub bytes_in: u64,
+    /// Body bytes to clients.
+    pub bytes_out: u64,
+    /// From a request's head to the end of its answer.
+    pub latency_ms: Latency,
+    /// Attempts beyond each request's first.
+    pub retries: u64,
+    /// Every node that was expected has reported all of it.
+    pub complete: bool,
 }
 
 /// A whole range as one.
@@ -126,6 +124,8 @@ pub struct Summary {
     pub bytes_out: u64,
     /// From a request's head to the end of its answer.
     pub latency_ms: Latency,
+    /// From the sending of the head to a backend to the head of its answer.
+    pub upstream_ms: Latency,
     /// Attempts beyond each request's first.
     pub retries: u64,
     /// The hour with the most requests; null when there was none.
@@ -134,9 +134,16 @@ pub struct Summary {
     pub lowest: Option<PeriodCount>,
     /// Every node that was expected has reported all of the range, or for a range that ends now, up to a minute ago.
     pub complete: bool,
+    /// Hours that nobody reported.
+    pub gaps: u64,
+    /// Who should have reported the range, and who has.
+    pub nodes: Nodes,
+    /// As much time before, where that was asked for.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub before: Option<Before>,
 }
 
-/// A report by hours or days.
+/// A report by minutes, hours or days.
 pub(super) async fn periods(
     store: &Store,
     query: &Query,
@@ -145,71 +152,111 @@ pub(super) async fn periods(
 ) -> Result<Report, ReportError> {
     let mut asked = Asked::read(store, query, per, now).await?;
     asked.reach(1);
-    let limit = if per == Per::Hour { MAX_HOURS } else { MAX_DAYS };
-    let spans = asked.divided(per, limit)?;
+    let spans = asked.divided(per)?;
     let mut traffic = store.traffic().await?;
-    let coverage = Coverage::new(&traffic.runs().await?, &traffic.lost().await?);
+    let kept = traffic.kept().await?;
+    let whole = Span {
+        from: spans.first().map_or(&asked.span.from, |span| &span.from).clone(),
+        to: spans.last().map_or(&asked.span.to, |span| &span.to).clone(),
+    };
+    if per == Per::Minute && whole.minutes().0 < kept.minutes_from {
+        return Err(ReportError::invalid("from", "minutes are not kept for so long"));
+    }
+    let ranges: Vec<_> = spans.iter().map(|span| query::laid(span, kept)).collect();
+    let exact = ranges.iter().zip(&spans).all(|(range, span)| *range == span.minutes());
+    let (from_ms, to_ms) = whole.millis();
+    let runs = traffic.runs(from_ms, to_ms).await?;
+    let coverage = Coverage::new(&runs, &traffic.lost(from_ms, to_ms).await?);
+    let stored = query::stored(&mut traffic, &ranges, &asked.filter).await?;
     let mut periods = Vec::with_capacity(spans.len());
-    for span in &spans {
-        let total = Total::read(&mut traffic, span, &asked.filter).await?;
+    for (span, stored) in spans.iter().zip(stored) {
+        let mut sum = Sum::default();
+        for stored in &stored {
+            sum.add_stored(stored)?;
+        }
         let (from_ms, to_ms) = span.millis();
+        let state = coverage.state(from_ms, to_ms, now.as_millisecond());
         periods.push(Period {
             start: period::rfc3339(&span.from),
-            requests: total.counts.requests,
-            latency_ms: total.latency(),
-            status: total.status,
-            bytes_in: total.counts.bytes_in,
-            bytes_out: total.counts.bytes_out,
-            retries: total.counts.retries,
-            complete: coverage.is_complete(from_ms, to_ms, now.as_millisecond()),
+            requests: sum.counts.requests,
+            latency_ms: total_latency(&sum),
+            upstream_ms: upstream_latency(&sum),
+            status: sum.status,
+            bytes_in: sum.counts.bytes_in,
+            bytes_out: sum.counts.bytes_out,
+            retries: sum.counts.retries,
+            complete: state == State::Complete,
+            state,
+            nodes: coverage.nodes(from_ms, to_ms),
         });
     }
-    Ok(Report {
-        from: period::rfc3339(spans.first().map_or(&asked.span.from, |span| &span.from)),
-        to: period::rfc3339(spans.last().map_or(&asked.span.to, |span| &span.to)),
-        periods,
-    })
+    Ok(Report { from: period::rfc3339(&whole.from), to: period::rfc3339(&whole.to), periods, exact })
 }
 
 /// A whole range as one, to the minute.
 pub(super) async fn summary(store: &Store, query: &Query, now: Timestamp) -> Result<Summary, ReportError> {
     let mut asked = Asked::read(store, query, Per::Day, now).await?;
     let (from_ms, to_ms) = asked.span.millis();
+    let now_ms = now.as_millisecond();
     let to = period::rfc3339(&asked.span.to);
+    let previous = before(&asked.span).map_err(|error| ReportError::invalid("from", error.to_string()))?;
     // A node whose clock is ahead counts into minutes that have not begun here: they are of now, too.
     asked.reach(MAX_AHEAD_MS);
-    let hours = asked.divided(Per::Hour, MAX_HOURS)?;
+    let hours = asked.divided(Per::Hour)?;
     let mut traffic = store.traffic().await?;
-    let coverage = Coverage::new(&traffic.runs().await?, &traffic.lost().await?);
-    let now_ms = now.as_millisecond();
-    let mut total = Total::default();
-    let mut peak: Option<PeriodCount> = None;
-    let mut lowest: Option<PeriodCount> = None;
-    for hour in &hours {
-        let within = Span {
+    let kept = traffic.kept().await?;
+    // The hours at the ends may be cut.
+    let within: Vec<Span> = hours
+        .iter()
+        .map(|hour| Span {
             from: hour.from.clone().max(asked.span.from.clone()),
             to: hour.to.clone().min(asked.span.to.clone()),
-        };
-        let part = Total::read(&mut traffic, &within, &asked.filter).await?;
-        total.add(&part);
-        let requests = part.counts.requests;
-        let count = || Some(PeriodCount { start: period::rfc3339(&hour.from), requests });
-        if requests > peak.as_ref().map_or(0, |peak| peak.requests) {
-            peak = count();
+        })
+        .collect();
+    let from = previous.millis().0;
+    let coverage = Coverage::new(&traffic.runs(from, now_ms).await?, &traffic.lost(from, now_ms).await?);
+    let ranges: Vec<_> = within.iter().map(|span| query::laid(span, kept)).collect();
+    let requests = query::requests(&mut traffic, &ranges, &asked.filter).await?;
+    let mut peak: Option<(&Zoned, u64)> = None;
+    let mut lowest: Option<(&Zoned, u64)> = None;
+    let mut gaps = 0;
+    for ((hour, within), requests) in hours.iter().zip(&within).zip(requests) {
+        if requests > peak.map_or(0, |peak| peak.1) {
+            peak = Some((&hour.from, requests));
         }
         let (hour_from_ms, hour_to_ms) = hour.millis();
-        if within == *hour
-            && lowest.as_ref().is_none_or(|lowest| requests < lowest.requests)
-            && coverage.is_complete(hour_from_ms, hour_to_ms, now_ms)
-        {
-            lowest = count();
+        let state = coverage.state(hour_from_ms, hour_to_ms, now_ms);
+        gaps += u64::from(state == State::Gap);
+        if within == hour && state == State::Complete && lowest.is_none_or(|lowest| requests < lowest.1) {
+            lowest = Some((&hour.from, requests));
         }
     }
+    let count = |(start, requests): (&Zoned, u64)| PeriodCount { start: period::rfc3339(start), requests };
+    let (peak, lowest) = (peak.map(count), lowest.map(count));
+    let total = query::total(&mut traffic, query::laid(&asked.span, kept), &asked.filter).await?;
+    let before = if query.compare {
+        let sum = query::total(&mut traffic, query::laid(&previous, kept), &asked.filter).await?;
+        let (from_ms, to_ms) = previous.millis();
+        Some(Before {
+            from: period::rfc3339(&previous.from),
+            to: period::rfc3339(&previous.to),
+            requests: sum.counts.requests,
+            latency_ms: total_latency(&sum),
+            status: sum.status,
+            bytes_in: sum.counts.bytes_in,
+            bytes_out: sum.counts.bytes_out,
+            retries: sum.counts.retries,
+            complete: coverage.state(from_ms, to_ms, now_ms) == State::Complete,
+        })
+    } else {
+        None
+    };
     Ok(Summary {
         from: period::rfc3339(&asked.span.from),
         to,
         requests: total.counts.requests,
-        latency_ms: total.latency(),
+        latency_ms: total_latency(&total),
+        upstream_ms: upstream_latency(&total),
         status: total.status,
         bytes_in: total.counts.bytes_in,
         bytes_out: total.counts.bytes_out,
@@ -219,139 +266,38 @@ pub(super) async fn summary(store: &Store, query: &Query, now: Timestamp) -> Res
         complete: if asked.current {
             coverage.is_current(from_ms, now_ms)
         } else {
-            coverage.is_complete(from_ms, to_ms, now_ms)
+            coverage.state(from_ms, to_ms, now_ms) == State::Complete
         },
+        gaps,
+        nodes: coverage.nodes(from_ms, to_ms),
+        before,
     })
 }
 
-/// A query whose parameters were checked.
-struct Asked {
-    span: Span,
-    /// The range goes up to now.
-    current: bool,
-    filter: Filter,
+/// As much time before a range: whole days before whole days, whatever clocks did meanwhile.
+fn before(span: &Span) -> Result<Span, jiff::Error> {
+    let Span { from, to } = span;
+    let is_midnight = |time: &Zoned| time.start_of_day().is_ok_and(|midnight| midnight == *time);
+    let start = if is_midnight(from) && is_midnight(to) {
+        from.checked_sub(from.until((Unit::Day, to))?.get_days().days())?
+    } else {
+        from.checked_sub(from.duration_until(to))?
+    };
+    Ok(Span { from: start, to: from.clone() })
 }
 
-impl Asked {
-    async fn read(store: &Store, query: &Query, per: Per, now: Timestamp) -> Result<Self, ReportError> {
-        let mut problems = Problems::default();
-        let given = |value: &Option<String>| value.clone().filter(|value| !value.is_empty());
-        let zone = match given(&query.tz) {
-            None => TimeZone::UTC,
-            Some(name) => TimeZone::get(&name).unwrap_or_else(|_| {
-                problems.add("tz", format!("{name:?} is not an IANA time zone (write Europe/Berlin)"));
-                TimeZone::UTC
-            }),
-        };
-        let now = now.to_zoned(zone.clone());
-        let mut time = |name: &str, value: &Option<String>, end: bool| {
-            let time = given(value).map(|text| period::parse(&text, end, &zone, &now))?;
-            time.map_err(|message| problems.add(name, message)).ok()
-        };
-        let to = time("to", &query.to, true);
-        let from = time("from", &query.from, false);
-        // What is yet to come has no counts.
-        let to = to.unwrap_or_else(|| now.clone()).min(now.clone());
-        let current = to == now;
-        let from = from.map_or_else(|| default_from(per, &to), Ok);
-        let backends = match given(&query.backend) {
-            None => None,
-            Some(url) if url.contains("://") => match url.parse::<BackendUrl>().map(|url| url.to_string()) {
-                Err(message) => {
-                    problems.add("backend", message);
-                    None
-                }
-                Ok(canonical) => {
-                    let ids = store.backends_by_url(&canonical).await?;
-                    if ids.is_none() {
-                        problems.add("backend", format!("no backend has or had the URL {url:?}"));
-                    }
-                    ids
-                }
-            },
-            Some(id) => Some(serde_json::Value::from(vec![id]).to_string()),
-        };
-        let from = from.unwrap_or_else(|error| {
-            problems.add("from", error.to_string());
-            to.clone()
-        });
-        if problems.0.is_empty() && from >= to {
-            let (from, to) = (period::rfc3339(&from), period::rfc3339(&to));
-            problems.add("from", format!("{from} is not before the end of the range, {to}"));
-        }
-        let asked = Self {
-            span: Span { from, to },
-            current,
-            filter: Filter { route: given(&query.route), pool: given(&query.pool), backends },
-        };
-        problems.into_result(asked).map_err(ReportError::Invalid)
-    }
-
-    /// Moves the end of a range that goes up to now: the moment itself belongs to it.
-    fn reach(&mut self, ahead_ms: i64) {
-        if self.current {
-            let end = self.span.to.checked_add(SignedDuration::from_millis(ahead_ms));
-            self.span.to = end.unwrap_or_else(|_| self.span.to.clone());
-        }
-    }
-
-    fn divided(&self, per: Per, limit: usize) -> Result<Vec<Span>, ReportError> {
-        let invalid = |message: String| {
-            let mut problems = Problems::default();
-            problems.add("from", message);
-            ReportError::Invalid(problems)
-        };
-        match per.periods(&self.span, limit) {
-            Ok(Some(periods)) => Ok(periods),
-            Ok(None) => Err(invalid(format!("the range has more than {limit} periods"))),
-            Err(error) => Err(invalid(error.to_string())),
-        }
-    }
+pub(super) fn total_latency(sum: &Sum) -> Latency {
+    latency(&sum.counts.latency, sum.counts.latency_max_us)
 }
 
-/// The open period and those before it: 24 hours or 30 days together.
-fn default_from(per: Per, to: &Zoned) -> Result<Zoned, jiff::Error> {
-    match per {
-        Per::Hour => per.start(to)?.checked_sub(SignedDuration::from_hours(23)),
-        Per::Day => per.start(to)?.checked_sub(29.days()),
-    }
+pub(super) fn upstream_latency(sum: &Sum) -> Latency {
+    latency(&sum.counts.upstream, sum.counts.upstream_max_us)
 }
 
-/// Counts over all keys.
-#[derive(Default)]
-struct Total {
-    counts: Counts,
-    status: BTreeMap<u16, u64>,
-}
-
-impl Total {
-    async fn read(traffic: &mut Traffic, span: &Span, filter: &Filter) -> Result<Self, sqlx::Error> {
-        let (from, to) = span.minutes();
-        let mut total = Self::default();
-        for (grain, from, to) in period::grains(from, to) {
-            for stored in traffic.counts(grain, from, to, filter).await? {
-                let requests = total.status.entry(stored.status).or_default();
-                *requests = requests.saturating_add(stored.requests);
-                total.counts.add(&Counts::try_from(&stored)?);
-            }
-        }
-        Ok(total)
-    }
-
-    fn add(&mut self, other: &Self) {
-        self.counts.add(&other.counts);
-        for (status, requests) in &other.status {
-            *self.status.entry(*status).or_default() += requests;
-        }
-    }
-
-    #[allow(clippy::cast_precision_loss)]
-    fn latency(&self) -> Latency {
-        let millis = |micros: u64| micros as f64 / 1000.0;
-        // A histogram answers the upper edge of a bucket; nothing was slower than the exact maximum.
-        let at = |quantile| {
-            millis(self.counts.latency.value_at_quantile(quantile).min(self.counts.latency_max_us))
-        };
-        Latency { p50: at(0.5), p90: at(0.9), p99: at(0.99), max: millis(self.counts.latency_max_us) }
-    }
+#[allow(clippy::cast_precision_loss)]
+fn latency(latencies: &Latencies, max_us: u64) -> Latency {
+    let millis = |micros: u64| micros as f64 / 1000.0;
+    // A histogram answers the upper edge of a slot; nothing was slower than the exact maximum.
+    let [p50, p90, p99] = latencies.quantiles([0.5, 0.9, 0.99]).map(|micros| millis(micros.min(max_us)));
+    Latency { p50, p90, p99, max: millis(max_us) }
 }

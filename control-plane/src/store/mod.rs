@@ -8,7 +8,9 @@ use std::{path::Path, time::Duration};
 use sqlx::{
     Row as _, SqlitePool,
     migrate::{MigrateError, Migrator},
-    sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous},
+    sqlite::{
+        SqliteAutoVacuum, SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous,
+    },
 };
 
 mod configuration;
@@ -74,6 +76,8 @@ impl Store {
             .create_if_missing(true)
             .foreign_keys(true)
             .busy_timeout(Duration::from_secs(5))
+            // What old statistics held can be given back bit by bit; set before the first table, or by a `VACUUM`.
+            .auto_vacuum(SqliteAutoVacuum::Incremental)
             // An acknowledged batch or revision must survive a power failure.
             .synchronous(SqliteSynchronous::Full);
         let open = |error: sqlx::Error| StoreError::Open(database.to_owned(), explain(&error));
@@ -87,6 +91,7 @@ impl Store {
             .run(&writer)
             .await
             .map_err(|error| StoreError::Unusable(database.to_owned(), explain_migration(&error)))?;
+        make_shrinkable(&writer).await.map_err(open)?;
         let reader = SqlitePoolOptions::new()
             .max_connections(4)
             .connect_with(options.create_if_missing(false).pragma("query_only", "on"))
@@ -123,6 +128,16 @@ async fn refuse_foreign(database: &str, writer: &SqlitePool) -> Result<(), Store
     if tables > 0 && id != APPLICATION_ID {
         let why = "it is a SQLite database, but not one of Weir's";
         return Err(StoreError::Unusable(database.to_owned(), why.into()));
+    }
+    Ok(())
+}
+
+/// A database of an earlier version cannot give back pages one by one until it was rewritten, once.
+async fn make_shrinkable(writer: &SqlitePool) -> Result<(), sqlx::Error> {
+    let mode: i64 = sqlx::query("PRAGMA auto_vacuum").fetch_one(writer).await?.try_get(0)?;
+    if mode != 2 {
+        tracing::info!("the database is rewritten once, so that its file can shrink later");
+        sqlx::raw_sql("PRAGMA auto_vacuum = INCREMENTAL; VACUUM").execute(writer).await?;
     }
     Ok(())
 }

@@ -93,6 +93,7 @@ fn to_wire((minute, route, pool, backend, status): Labels, counts: Counts) -> Op
         retries: counts.retries,
         latency,
         latency_max_us: counts.latency_max,
+        ..TrafficRow::default()
     })
 }
 
@@ -193,12 +194,14 @@ impl Delivery {
                 }
             }
             self.collect();
-            while !self.pending.rows.is_empty() || last.elapsed() >= HEARTBEAT {
-                self.deliver().await;
+            while !self.pending.rows.is_empty() || last.elapsed() >= HEARTBEAT || finishing {
+                // What is counted from now on comes by the next batch, so this is the last one if all rows go with it.
+                let leaves = finishing && self.pending.rows.len() <= BATCH_ROWS;
+                self.deliver(leaves).await;
+                if leaves {
+                    return;
+                }
                 last = tokio::time::Instant::now();
-            }
-            if finishing {
-                return;
             }
         }
     }
@@ -210,8 +213,8 @@ impl Delivery {
         self.shared.dropped.store(self.pending.dropped, Relaxed);
     }
 
-    /// Makes a batch and sends it until it is acknowledged or refused for good.
-    async fn deliver(&mut self) {
+    /// Makes a batch and sends it until it is acknowledged or refused for good. The last one says that the node leaves.
+    async fn deliver(&mut self, leaves: bool) {
         self.sequence += 1;
         let now = u64::try_from(SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_millis());
         let sent_at_ms = now.unwrap_or_default();
@@ -225,6 +228,8 @@ impl Delivery {
             rows,
             sent_at_ms,
             dropped_rows: dropped - self.told_dropped,
+            hosts: Vec::new(),
+            last: leaves,
         };
         self.told_dropped = dropped;
         let mut wait = Duration::from_millis(100);

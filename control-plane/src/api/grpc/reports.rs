@@ -61,6 +61,7 @@ fn query(request: v1::GetReportRequest) -> Query {
         pool: given(request.pool),
         backend: given(request.backend),
         tz: given(request.tz),
+        ..Query::default()
     }
 }
 

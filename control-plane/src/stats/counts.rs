@@ -1,0 +1,125 @@
+//! Counts as they are summed: exact numbers, and histograms that are merged.
+
+use std::collections::BTreeMap;
+
+use weir_proto::v1;
+
+use super::histogram::{self, Latencies, Malformed};
+use crate::store::stats::{StoredCounts, StoredSum};
+
+/// What is counted of some requests.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Counts {
+    pub(crate) requests: u64,
+    pub(crate) bytes_in: u64,
+    pub(crate) bytes_out: u64,
+    pub(crate) retries: u64,
+    /// From a request's head to the end of its answer.
+    pub(crate) latency: Latencies,
+    pub(crate) latency_max_us: u64,
+    /// From sending to a backend to the head of its answer.
+    pub(crate) upstream: Latencies,
+    pub(crate) upstream_max_us: u64,
+}
+
+impl Counts {
+    /// Adds another set of counts.
+    pub(crate) fn add(&mut self, other: &Self) {
+        self.add_numbers([other.requests, other.bytes_in, other.bytes_out, other.retries]);
+        self.latency.add(&other.latency);
+        self.latency_max_us = self.latency_max_us.max(other.latency_max_us);
+        self.upstream.add(&other.upstream);
+        self.upstream_max_us = self.upstream_max_us.max(other.upstream_max_us);
+    }
+
+    /// Adds what is stored.
+    pub(crate) fn add_stored(&mut self, stored: &StoredCounts) -> Result<(), sqlx::Error> {
+        let broken = |error| sqlx::Error::Decode(Box::new(error));
+        self.latency.add_encoded(&stored.latency).map_err(broken)?;
+        self.upstream.add_encoded(&stored.upstream).map_err(broken)?;
+        self.add_numbers([stored.requests, stored.bytes_in, stored.bytes_out, stored.retries]);
+        self.latency_max_us = self.latency_max_us.max(stored.latency_max_us);
+        self.upstream_max_us = self.upstream_max_us.max(stored.upstream_max_us);
+        Ok(())
+    }
+
+    /// Adds what a node sent.
+    pub(crate) fn add_row(&mut self, row: &v1::TrafficRow) -> Result<(), Malformed> {
+        self.latency.add_encoded(&row.latency)?;
+        self.upstream.add_encoded(&row.upstream_latency)?;
+        self.add_numbers([row.requests, row.bytes_in, row.bytes_out, row.retries]);
+        self.latency_max_us = self.latency_max_us.max(row.latency_max_us);
+        self.upstream_max_us = self.upstream_max_us.max(row.upstream_max_us);
+        Ok(())
+    }
+
+    fn add_numbers(&mut self, [requests, bytes_in, bytes_out, retries]: [u64; 4]) {
+        self.requests = self.requests.saturating_add(requests);
+        self.bytes_in = self.bytes_in.saturating_add(bytes_in);
+        self.bytes_out = self.bytes_out.saturating_add(bytes_out);
+        self.retries = self.retries.saturating_add(retries);
+    }
+
+    /// As it is stored.
+    pub(crate) fn encode(&self) -> StoredCounts {
+        let bytes =
+            |latencies: &Latencies| if latencies.len() == 0 { Vec::new() } else { latencies.encode() };
+        StoredCounts {
+            requests: self.requests,
+            bytes_in: self.bytes_in,
+            bytes_out: self.bytes_out,
+            retries: self.retries,
+            latency: bytes(&self.latency),
+            latency_max_us: self.latency_max_us,
+            upstream: bytes(&self.upstream),
+            upstream_max_us: self.upstream_max_us,
+        }
+    }
+}
+
+/// Counts with their requests by status.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Sum {
+    pub(crate) counts: Counts,
+    pub(crate) status: BTreeMap<u16, u64>,
+}
+
+impl Sum {
+    /// Adds the counts of one status.
+    pub(crate) fn add_counts(&mut self, status: u16, counts: &Counts) {
+        self.add_status(status, counts.requests);
+        self.counts.add(counts);
+    }
+
+    /// Adds what is stored.
+    pub(crate) fn add_stored(&mut self, stored: &StoredSum) -> Result<(), sqlx::Error> {
+        let status: BTreeMap<u16, u64> =
+            serde_json::from_str(&stored.status).map_err(|error| sqlx::Error::Decode(Box::new(error)))?;
+        self.counts.add_stored(&stored.counts)?;
+        for (status, requests) in status {
+            self.add_status(status, requests);
+        }
+        Ok(())
+    }
+
+    fn add_status(&mut self, status: u16, requests: u64) {
+        let sum = self.status.entry(status).or_default();
+        *sum = sum.saturating_add(requests);
+    }
+
+    /// As it is stored.
+    pub(crate) fn encode(&self) -> StoredSum {
+        // A map of numbers can always be written.
+        let status = serde_json::to_string(&self.status).unwrap_or_default();
+        StoredSum { status, counts: self.counts.encode() }
+    }
+}
+
+/// Checks the histograms of a row: how many values each has.
+pub(crate) fn check_histograms(row: &v1::TrafficRow) -> Result<(u64, u64), Malformed> {
+    // Nodes always send the latencies; of upstream there may be none.
+    if row.latency.is_empty() {
+        return Err(Malformed::Cookie);
+    }
+    Ok((histogram::check(&row.latency)?, histogram::check(&row.upstream_latency)?))
+}

@@ -1,0 +1,281 @@
+//! What reports are asked for: parameters are read and checked here, all mistakes at once, and a range is laid over
+//! the grains that are stored.
+
+use jiff::{SignedDuration, Timestamp, ToSpan as _, Zoned, tz::TimeZone};
+use weir_snapshot::{BackendUrl, Problems};
+
+use super::{
+    counts::Sum,
+    period::{self, Per, Span},
+};
+use crate::store::{
+    Store,
+    stats::{Filter, GroupBy, Kept, Read, StoredSum, Traffic},
+};
+
+/// Minutes that one report may have: two days.
+const MAX_MINUTES: usize = 2_880;
+/// Hours that one report may have: more than two years.
+const MAX_HOURS: usize = 20_000;
+/// Days that one report may have: about ten years.
+const MAX_DAYS: usize = 4_000;
+
+/// What a report is asked for; absent is the default.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Query {
+    /// The beginning: RFC 3339, a date, or back from now as `-2h`.
+    pub from: Option<String>,
+    /// The end, excluded; a date includes its day.
+    pub to: Option<String>,
+    /// Only this route.
+    pub route: Option<String>,
+    /// Only this pool.
+    pub pool: Option<String>,
+    /// Only this backend, by id or by URL.
+    pub backend: Option<String>,
+    /// Only this method.
+    pub method: Option<String>,
+    /// Only this host; hosts are counted by themselves, so that nothing else can be asked for with one.
+    pub host: Option<String>,
+    /// The IANA name of the time zone of hours, days and dates; UTC when absent.
+    pub tz: Option<String>,
+    /// A summary is compared with as much time before it.
+    pub compare: bool,
+}
+
+/// Why there is no report.
+#[derive(Debug, thiserror::Error)]
+pub enum ReportError {
+    /// Parameters are wrong; every mistake is listed under its parameter's name.
+    #[error("{0}")]
+    Invalid(Problems),
+    /// The database failed; details are for the log.
+    #[error("the statistics cannot be read: {0}")]
+    Store(#[from] sqlx::Error),
+}
+
+impl ReportError {
+    pub(super) fn invalid(parameter: &str, message: impl Into<String>) -> Self {
+        let mut problems = Problems::default();
+        problems.add(parameter, message.into());
+        Self::Invalid(problems)
+    }
+}
+
+/// A query whose parameters were checked.
+pub(super) struct Asked {
+    pub(super) span: Span,
+    /// The range goes up to now.
+    pub(super) current: bool,
+    pub(super) filter: Filter,
+}
+
+impl Asked {
+    pub(super) async fn read(
+        store: &Store,
+        query: &Query,
+        per: Per,
+        now: Timestamp,
+    ) -> Result<Self, ReportError> {
+        let mut problems = Problems::default();
+        let given = |value: &Option<String>| value.clone().filter(|value| !value.is_empty());
+        let zone = match given(&query.tz) {
+            None => TimeZone::UTC,
+            Some(name) => TimeZone::get(&name).unwrap_or_else(|_| {
+                problems.add("tz", format!("{name:?} is not an IANA time zone (write Europe/Berlin)"));
+                TimeZone::UTC
+            }),
+        };
+        let now = now.to_zoned(zone.clone());
+        let mut time = |name: &str, value: &Option<String>, end: bool| {
+            let time = given(value).map(|text| period::parse(&text, end, &zone, &now))?;
+            time.map_err(|message| problems.add(name, message)).ok()
+        };
+        let to = time("to", &query.to, true);
+        let from = time("from", &query.from, false);
+        // What is yet to come has no counts.
+        let to = to.unwrap_or_else(|| now.clone()).min(now.clone());
+        let current = to == now;
+        let from = from.map_or_else(|| default_from(per, &to), Ok);
+        let filter = read_filter(store, query, &mut problems).await?;
+        let from = from.unwrap_or_else(|error| {
+            problems.add("from", error.to_string());
+            to.clone()
+        });
+        if problems.0.is_empty() && from >= to {
+            let (from, to) = (period::rfc3339(&from), period::rfc3339(&to));
+            problems.add("from", format!("{from} is not before the end of the range, {to}"));
+        }
+        let asked = Self { span: Span { from, to }, current, filter };
+        problems.into_result(asked).map_err(ReportError::Invalid)
+    }
+
+    /// Moves the end of a range that goes up to now: the moment itself belongs to it.
+    pub(super) fn reach(&mut self, ahead_ms: i64) {
+        if self.current {
+            let end = self.span.to.checked_add(SignedDuration::from_millis(ahead_ms));
+            self.span.to = end.unwrap_or_else(|_| self.span.to.clone());
+        }
+    }
+
+    pub(super) fn divided(&self, per: Per) -> Result<Vec<Span>, ReportError> {
+        let limit = match per {
+            Per::Minute => MAX_MINUTES,
+            Per::Hour => MAX_HOURS,
+            Per::Day => MAX_DAYS,
+        };
+        match per.periods(&self.span, limit) {
+            Ok(Some(periods)) => Ok(periods),
+            Ok(None) => Err(ReportError::invalid("from", format!("the range has more than {limit} periods"))),
+            Err(error) => Err(ReportError::invalid("from", error.to_string())),
+        }
+    }
+}
+
+async fn read_filter(store: &Store, query: &Query, problems: &mut Problems) -> Result<Filter, sqlx::Error> {
+    let given = |value: &Option<String>| value.clone().filter(|value| !value.is_empty());
+    let backends = match given(&query.backend) {
+        None => None,
+        Some(url) if url.contains("://") => match url.parse::<BackendUrl>().map(|url| url.to_string()) {
+            Err(message) => {
+                problems.add("backend", message);
+                None
+            }
+            Ok(canonical) => {
+                let ids = store.backends_by_url(&canonical).await?;
+                if ids.is_none() {
+                    problems.add("backend", format!("no backend has or had the URL {url:?}"));
+                }
+                ids
+            }
+        },
+        Some(id) => Some(serde_json::Value::from(vec![id]).to_string()),
+    };
+    let filter = Filter {
+        route: given(&query.route),
+        pool: given(&query.pool),
+        backends,
+        method: given(&query.method).map(|method| method.to_ascii_uppercase()),
+        host: given(&query.host).map(|host| host.to_ascii_lowercase()),
+    };
+    let others = [&filter.route, &filter.pool, &filter.backends, &filter.method];
+    if filter.host.is_some() && others.iter().any(|other| other.is_some()) {
+        problems.add("host", "hosts are counted by themselves: no other filter goes with one");
+    }
+    Ok(filter)
+}
+
+/// The open period and those before it: an hour, 24 hours or 30 days together.
+fn default_from(per: Per, to: &Zoned) -> Result<Zoned, jiff::Error> {
+    match per {
+        Per::Minute => per.start(to)?.checked_sub(SignedDuration::from_mins(59)),
+        Per::Hour => per.start(to)?.checked_sub(SignedDuration::from_hours(23)),
+        Per::Day => per.start(to)?.checked_sub(29.days()),
+    }
+}
+
+/// A range in minutes, moved to where what is stored can be divided: beyond the kept minutes to the nearest hour,
+/// beyond the kept hours to the nearest day (UTC). Ranges that touch still do, so that nothing is counted twice or left
+/// out, and what is stored counts to the period in which most of it lies.
+pub(super) fn laid(span: &Span, kept: Kept) -> (i64, i64) {
+    let (from, to) = span.minutes();
+    let nearest = |minute: i64, grain: i64| (minute + grain / 2).div_euclid(grain) * grain;
+    let align = |minute: i64| match minute {
+        minute if minute < kept.hours_from => nearest(minute, 24 * 60),
+        minute if minute < kept.minutes_from => nearest(minute, 60),
+        minute => minute,
+    };
+    (align(from), align(to))
+}
+
+/// A part of a period in one grain.
+#[derive(Debug, Clone, Copy)]
+struct Piece {
+    read: Read,
+    period: usize,
+}
+
+/// What has to be read for some ranges of minutes that do not overlap: as few contiguous reads as there can be.
+struct Plan {
+    /// By grain and start.
+    pieces: Vec<Piece>,
+}
+
+impl Plan {
+    fn new(ranges: impl Iterator<Item = (i64, i64)>) -> Self {
+        let mut pieces: Vec<Piece> = ranges
+            .enumerate()
+            .flat_map(|(period, (from, to))| {
+                let read = move |(grain, from, to)| Piece { read: Read { grain, from, to }, period };
+                period::grains(from, to).into_iter().map(read)
+            })
+            .collect();
+        pieces.sort_by_key(|piece| (piece.read.grain, piece.read.from));
+        Self { pieces }
+    }
+
+    fn reads(&self) -> impl Iterator<Item = (Read, &[Piece])> {
+        let touches = |a: &Piece, b: &Piece| a.read.grain == b.read.grain && a.read.to == b.read.from;
+        self.pieces.chunk_by(touches).filter_map(|pieces| {
+            let (first, last) = (pieces.first()?.read, pieces.last()?.read);
+            Some((Read { to: last.to, ..first }, pieces))
+        })
+    }
+}
+
+fn period_of(pieces: &[Piece], start: i64) -> Option<usize> {
+    let after = pieces.partition_point(|piece| piece.read.from <= start);
+    pieces.get(after.checked_sub(1)?).map(|piece| piece.period)
+}
+
+/// What is stored of each range.
+pub(super) async fn stored(
+    traffic: &mut Traffic,
+    ranges: &[(i64, i64)],
+    filter: &Filter,
+) -> Result<Vec<Vec<StoredSum>>, sqlx::Error> {
+    let mut found: Vec<Vec<StoredSum>> = ranges.iter().map(|_| Vec::new()).collect();
+    for (read, pieces) in Plan::new(ranges.iter().copied()).reads() {
+        for (_, start, sum) in traffic.counts(read, filter, GroupBy::Start).await? {
+            if let Some(sums) = period_of(pieces, start).and_then(|period| found.get_mut(period)) {
+                sums.push(sum);
+            }
+        }
+    }
+    Ok(found)
+}
+
+/// How many requests each range has.
+pub(super) async fn requests(
+    traffic: &mut Traffic,
+    ranges: &[(i64, i64)],
+    filter: &Filter,
+) -> Result<Vec<u64>, sqlx::Error> {
+    let mut found = vec![0u64; ranges.len()];
+    for (read, pieces) in Plan::new(ranges.iter().copied()).reads() {
+        for (start, requests) in traffic.requests(read, filter).await? {
+            if let Some(sum) = period_of(pieces, start).and_then(|period| found.get_mut(period)) {
+                *sum = sum.saturating_add(requests.cast_unsigned());
+            }
+        }
+    }
+    Ok(found)
+}
+
+/// Everything of a range.
+pub(super) async fn total(
+    traffic: &mut Traffic,
+    range: (i64, i64),
+    filter: &Filter,
+) -> Result<Sum, sqlx::Error> {
+    let mut total = Sum::default();
+    for sum in stored(traffic, &[range], filter).await?.iter().flatten() {
+        total.add_stored(sum)?;
+    }
+    Ok(total)
+}
+
+/// The reads that cover one range.
+pub(super) fn reads(range: (i64, i64)) -> Vec<Read> {
+    Plan::new([range].into_iter()).reads().map(|(read, _)| read).collect()
+}

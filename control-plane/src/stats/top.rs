@@ -1,0 +1,246 @@
+//! Who has the most requests, the most errors, or is the slowest.
+
+use std::{collections::HashMap, str::FromStr};
+
+use jiff::Timestamp;
+
+use super::{
+    batch::MAX_AHEAD_MS,
+    counts::Sum,
+    coverage::{Coverage, State},
+    period::{self, Per},
+    query::{self, Asked, Query, ReportError},
+    report::{Latency, total_latency, upstream_latency},
+};
+use crate::store::{
+    Store,
+    stats::{Dimension, GroupBy},
+};
+
+/// Items that one answer may have.
+const MAX_LIMIT: usize = 1_000;
+/// Items when no number is given.
+const LIMIT: usize = 10;
+
+/// What is ranked, and how.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct TopQuery {
+    /// The range and the filters.
+    pub query: Query,
+    /// `route`, `host`, `pool`, `backend`, `method`, `status`; `slowest` are the routes sorted by `slowest`. Routes when absent.
+    pub by: Option<String>,
+    /// `requests`, `errors`, `slowest` or `bytes`; requests when absent.
+    pub sort: Option<String>,
+    /// How many; 10 when absent.
+    pub limit: Option<String>,
+}
+
+/// One name and what was counted for it.
+#[derive(Debug, Clone, PartialEq, serde::Serialize, utoipa::ToSchema)]
+#[schema(as = TopItem)]
+pub struct Item {
+    /// The route, host, pool, backend, method or status; empty for requests that had none.
+    pub name: String,
+    /// A backend's URL.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub url: Option<String>,
+    /// Requests that ended in the range.
+    pub requests: u64,
+    /// Its part of all requests, 0 to 1.
+    pub share: f64,
+    /// Answered with 500 and above.
+    pub errors: u64,
+    /// Requests by the status sent.
+    pub status: std::collections::BTreeMap<u16, u64>,
+    /// Body bytes from clients.
+    pub bytes_in: u64,
+    /// Body bytes to clients.
+    pub bytes_out: u64,
+    /// From a request's head to the end of its answer.
+    pub latency_ms: Latency,
+    /// From the sending of the head to a backend to the head of its answer.
+    pub upstream_ms: Latency,
+    /// Attempts beyond each request's first.
+    pub retries: u64,
+}
+
+/// A ranking.
+#[derive(Debug, Clone, PartialEq, serde::Serialize, utoipa::ToSchema)]
+pub struct Top {
+    /// RFC 3339.
+    pub from: String,
+    /// RFC 3339.
+    pub to: String,
+    /// What is ranked.
+    pub by: String,
+    /// By what.
+    pub sort: String,
+    /// All requests of the range, also of what is not listed.
+    pub requests: u64,
+    /// How many names there are.
+    pub names: u64,
+    /// The first of them.
+    pub items: Vec<Item>,
+    /// Every node that was expected has reported all of the range.
+    pub complete: bool,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Sort {
+    Requests,
+    Errors,
+    Slowest,
+    Bytes,
+}
+
+impl Sort {
+    fn name(self) -> &'static str {
+        match self {
+            Self::Requests => "requests",
+            Self::Errors => "errors",
+            Self::Slowest => "slowest",
+            Self::Bytes => "bytes",
+        }
+    }
+}
+
+impl FromStr for Sort {
+    type Err = ();
+
+    fn from_str(text: &str) -> Result<Self, ()> {
+        let all = [Self::Requests, Self::Errors, Self::Slowest, Self::Bytes];
+        all.into_iter().find(|sort| sort.name() == text).ok_or(())
+    }
+}
+
+struct Ranking {
+    by: Dimension,
+    sort: Sort,
+    limit: usize,
+}
+
+impl Ranking {
+    fn read(query: &TopQuery) -> Result<Self, ReportError> {
+        let given = |value: &Option<String>| value.clone().filter(|value| !value.is_empty());
+        let mut problems = weir_snapshot::Problems::default();
+        let mut sort = Sort::Requests;
+        let by = match given(&query.by).as_deref() {
+            None | Some("route") => Dimension::Route,
+            Some("host") => Dimension::Host,
+            Some("pool") => Dimension::Pool,
+            Some("backend") => Dimension::Backend,
+            Some("method") => Dimension::Method,
+            Some("status") => Dimension::Status,
+            Some("slowest") => {
+                sort = Sort::Slowest;
+                Dimension::Route
+            }
+            Some(other) => {
+                let known = "route, host, pool, backend, method, status, slowest";
+                problems.add("by", format!("{other:?} is not one of {known}"));
+                Dimension::Route
+            }
+        };
+        if let Some(text) = given(&query.sort) {
+            match text.parse() {
+                Ok(parsed) => sort = parsed,
+                Err(()) => {
+                    problems.add("sort", format!("{text:?} is not one of requests, errors, slowest, bytes"));
+                }
+            }
+        }
+        let limit = match given(&query.limit).map(|text| text.parse()) {
+            None => LIMIT,
+            Some(Ok(limit)) if (1..=MAX_LIMIT).contains(&limit) => limit,
+            Some(_) => {
+                problems.add("limit", format!("is not a number of 1 to {MAX_LIMIT}"));
+                LIMIT
+            }
+        };
+        let q = &query.query;
+        let filters = [&q.route, &q.pool, &q.backend, &q.method];
+        let filtered = filters.iter().any(|filter| given(filter).is_some());
+        if by == Dimension::Host && filtered {
+            problems.add("by", "hosts are counted by themselves: they cannot be told apart within a filter");
+        }
+        if given(&q.host).is_some() && by != Dimension::Host {
+            problems.add("host", "hosts are counted by themselves: nothing can be ranked within one");
+        }
+        problems.into_result(Self { by, sort, limit }).map_err(ReportError::Invalid)
+    }
+}
+
+pub(super) async fn top(store: &Store, query: &TopQuery, now: Timestamp) -> Result<Top, ReportError> {
+    let Ranking { by, sort, limit } = Ranking::read(query)?;
+    let mut asked = Asked::read(store, &query.query, Per::Day, now).await?;
+    let (from_ms, to_ms) = asked.span.millis();
+    let to = period::rfc3339(&asked.span.to);
+    asked.reach(MAX_AHEAD_MS);
+    // A host as filter picks one item of the ranking of hosts.
+    let only = asked.filter.host.take();
+    let mut traffic = store.traffic().await?;
+    let range = query::laid(&asked.span, traffic.kept().await?);
+    let mut sums: HashMap<String, Sum> = HashMap::new();
+    for read in query::reads(range) {
+        for (name, _, stored) in traffic.counts(read, &asked.filter, GroupBy::Label(by)).await? {
+            if only.as_ref().is_none_or(|only| *only == name) {
+                sums.entry(name).or_default().add_stored(&stored)?;
+            }
+        }
+    }
+    let now_ms = now.as_millisecond();
+    let coverage =
+        Coverage::new(&traffic.runs(from_ms, now_ms).await?, &traffic.lost(from_ms, now_ms).await?);
+    let requests: u64 = sums.values().map(|sum| sum.counts.requests).sum();
+    let names = sums.len() as u64;
+    let urls: HashMap<String, String> = match by {
+        Dimension::Backend => store.backend_urls().await?.into_iter().collect(),
+        _ => HashMap::new(),
+    };
+    let mut items: Vec<(u64, Item)> = sums
+        .into_iter()
+        .map(|(name, sum)| {
+            let errors = sum.status.range(500..).map(|(_, requests)| requests).sum();
+            let rank = match sort {
+                Sort::Requests => sum.counts.requests,
+                Sort::Errors => errors,
+                Sort::Slowest => sum.counts.latency.quantiles([0.99])[0].min(sum.counts.latency_max_us),
+                Sort::Bytes => sum.counts.bytes_in.saturating_add(sum.counts.bytes_out),
+            };
+            (rank, item(name, sum, errors, requests, &urls))
+        })
+        .collect();
+    items.sort_by(|(a, one), (b, two)| b.cmp(a).then_with(|| one.name.cmp(&two.name)));
+    items.truncate(limit);
+    Ok(Top {
+        from: period::rfc3339(&asked.span.from),
+        to,
+        by: by.name().to_owned(),
+        sort: sort.name().to_owned(),
+        requests,
+        names,
+        items: items.into_iter().map(|(_, item)| item).collect(),
+        complete: if asked.current {
+            coverage.is_current(from_ms, now_ms)
+        } else {
+            coverage.state(from_ms, to_ms, now_ms) == State::Complete
+        },
+    })
+}
+
+#[allow(clippy::cast_precision_loss)]
+fn item(name: String, sum: Sum, errors: u64, all: u64, urls: &HashMap<String, String>) -> Item {
+    Item {
+        url: urls.get(&name).cloned(),
+        name,
+        requests: sum.counts.requests,
+        share: if all == 0 { 0.0 } else { sum.counts.requests as f64 / all as f64 },
+        errors,
+        latency_ms: total_latency(&sum),
+        upstream_ms: upstream_latency(&sum),
+        status: sum.status,
+        bytes_in: sum.counts.bytes_in,
+        bytes_out: sum.counts.bytes_out,
+        retries: sum.counts.retries,
+    }
+}

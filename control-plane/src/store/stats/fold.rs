@@ -1,0 +1,239 @@
+//! Folding: what was read from the log is removed in the transaction that writes the counts.
+
+use std::collections::HashMap;
+
+use serde_json::json;
+use sqlx::{AssertSqlSafe, Row as _, Sqlite, Transaction};
+
+use super::{COUNTS, Dimension, Key, Result, StoredCounts, StoredSum, SumKey, stored_counts};
+use crate::store::Store;
+
+/// What one fold reads at most, in bytes of encoded batches.
+const FOLD_BYTES: i64 = 16 << 20;
+/// What one fold reads at most, in batches.
+const FOLD_BATCHES: i64 = 256;
+
+impl Store {
+    /// Begins to fold the log into the counts.
+    pub(crate) async fn begin_fold(&self) -> Result<Fold> {
+        Ok(Fold { tx: self.writer.begin_with("BEGIN IMMEDIATE").await? })
+    }
+
+    /// The newest batch that waits to be folded.
+    pub(crate) async fn newest_unfolded(&self) -> Result<Option<i64>> {
+        sqlx::query_scalar("SELECT MAX(id) FROM batches_log").fetch_one(&self.reader).await
+    }
+}
+
+/// One step of folding, a transaction.
+pub(crate) struct Fold {
+    tx: Transaction<'static, Sqlite>,
+}
+
+impl Fold {
+    /// The oldest batches of the log, a bounded number.
+    pub(crate) async fn batches(&mut self) -> Result<Vec<(i64, Vec<u8>)>> {
+        sqlx::query_as(
+            "SELECT id, batch FROM batches_log WHERE id <= (
+                 SELECT MAX(id) FROM (
+                     SELECT id, SUM(length(batch)) OVER (ORDER BY id) - length(batch) AS before
+                     FROM batches_log ORDER BY id LIMIT ?)
+                 WHERE before < ?)
+             ORDER BY id",
+        )
+        .bind(FOLD_BATCHES)
+        .bind(FOLD_BYTES)
+        .fetch_all(&mut *self.tx)
+        .await
+    }
+
+    /// How many rows a period has, those with the label `besides` not counted.
+    pub(crate) async fn rows(&mut self, grain: i64, start: i64, besides: &str) -> Result<usize> {
+        let rows: i64 =
+            sqlx::query_scalar("SELECT COUNT(*) FROM traffic WHERE grain = ? AND start = ? AND route <> ?")
+                .bind(grain)
+                .bind(start)
+                .bind(besides)
+                .fetch_one(&mut *self.tx)
+                .await?;
+        Ok(usize::try_from(rows).unwrap_or(usize::MAX))
+    }
+
+    /// How many names a dimension has in a period.
+    pub(crate) async fn names(&mut self, grain: i64, start: i64, dimension: Dimension) -> Result<usize> {
+        let names: i64 =
+            sqlx::query_scalar("SELECT COUNT(*) FROM sums WHERE grain = ? AND dimension = ? AND start = ?")
+                .bind(grain)
+                .bind(dimension.name())
+                .bind(start)
+                .fetch_one(&mut *self.tx)
+                .await?;
+        Ok(usize::try_from(names).unwrap_or(usize::MAX))
+    }
+
+    /// What a period has so far, of these keys; by their places in `keys`.
+    pub(crate) async fn counts(
+        &mut self,
+        grain: i64,
+        start: i64,
+        keys: &[&Key],
+    ) -> Result<HashMap<usize, StoredCounts>> {
+        // One statement for all: asking for each key on its own costs more than finding it.
+        let wanted: Vec<_> = keys
+            .iter()
+            .map(|key| json!([key.route, key.pool, key.backend, key.method, key.status]))
+            .collect();
+        let sql = format!(
+            "SELECT wanted.key, {COUNTS} FROM json_each(?) AS wanted CROSS JOIN traffic
+             WHERE grain = ? AND start = ? AND route = wanted.value ->> 0 AND pool = wanted.value ->> 1
+                 AND backend = wanted.value ->> 2 AND method = wanted.value ->> 3 AND status = wanted.value ->> 4"
+        );
+        self.found(&sql, &wanted, grain, start, |row| stored_counts(row, 1)).await
+    }
+
+    /// The sums of a period so far, of these keys; by their places in `keys`.
+    pub(crate) async fn sums(
+        &mut self,
+        grain: i64,
+        start: i64,
+        keys: &[&SumKey],
+    ) -> Result<HashMap<usize, StoredSum>> {
+        let wanted: Vec<_> = keys.iter().map(|key| json!([key.dimension.name(), key.name])).collect();
+        let sql = format!(
+            "SELECT wanted.key, sums.status, {COUNTS} FROM json_each(?) AS wanted CROSS JOIN sums
+             WHERE grain = ? AND start = ? AND dimension = wanted.value ->> 0 AND name = wanted.value ->> 1"
+        );
+        let sum = |row: &_| Ok(StoredSum { counts: stored_counts(row, 2)?, status: row.try_get(1)? });
+        self.found(&sql, &wanted, grain, start, sum).await
+    }
+
+    async fn found<T>(
+        &mut self,
+        sql: &str,
+        wanted: &[serde_json::Value],
+        grain: i64,
+        start: i64,
+        read: impl Fn(&sqlx::sqlite::SqliteRow) -> Result<T>,
+    ) -> Result<HashMap<usize, T>> {
+        sqlx::query(AssertSqlSafe(sql))
+            .bind(serde_json::Value::from(wanted.to_vec()).to_string())
+            .bind(grain)
+            .bind(start)
+            .fetch_all(&mut *self.tx)
+            .await?
+            .iter()
+            .map(|row| {
+                let place = usize::try_from(row.try_get::<i64, _>(0)?).unwrap_or(usize::MAX);
+                Ok((place, read(row)?))
+            })
+            .collect()
+    }
+
+    /// Replaces the counts of a key.
+    pub(crate) async fn put(
+        &mut self,
+        grain: i64,
+        start: i64,
+        key: &Key,
+        counts: &StoredCounts,
+    ) -> Result<()> {
+        let query = sqlx::query(
+            "INSERT INTO traffic (grain, start, route, pool, backend, method, status,
+                 requests, bytes_in, bytes_out, retries, latency, latency_max_us, upstream, upstream_max_us)
+             VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
+             ON CONFLICT DO UPDATE SET requests = excluded.requests, bytes_in = excluded.bytes_in,
+                 bytes_out = excluded.bytes_out, retries = excluded.retries, latency = excluded.latency,
+                 latency_max_us = excluded.latency_max_us, upstream = excluded.upstream,
+                 upstream_max_us = excluded.upstream_max_us",
+        )
+        .bind(grain)
+        .bind(start)
+        .bind(&key.route)
+        .bind(&key.pool)
+        .bind(&key.backend)
+        .bind(&key.method)
+        .bind(i64::from(key.status));
+        bind_counts(query, counts).execute(&mut *self.tx).await?;
+        Ok(())
+    }
+
+    /// Replaces a sum.
+    pub(crate) async fn put_sum(
+        &mut self,
+        grain: i64,
+        start: i64,
+        key: &SumKey,
+        sum: &StoredSum,
+    ) -> Result<()> {
+        let query = sqlx::query(
+            "INSERT INTO sums (grain, dimension, start, name, status,
+                 requests, bytes_in, bytes_out, retries, latency, latency_max_us, upstream, upstream_max_us)
+             VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
+             ON CONFLICT DO UPDATE SET status = excluded.status, requests = excluded.requests,
+                 bytes_in = excluded.bytes_in, bytes_out = excluded.bytes_out, retries = excluded.retries,
+                 latency = excluded.latency, latency_max_us = excluded.latency_max_us,
+                 upstream = excluded.upstream, upstream_max_us = excluded.upstream_max_us",
+        )
+        .bind(grain)
+        .bind(key.dimension.name())
+        .bind(start)
+        .bind(&key.name)
+        .bind(&sum.status);
+        bind_counts(query, &sum.counts).execute(&mut *self.tx).await?;
+        Ok(())
+    }
+
+    /// Removes the batches up to `last` from the log and commits.
+    pub(crate) async fn finish(mut self, last: i64) -> Result<()> {
+        sqlx::query("DELETE FROM batches_log WHERE id <= ?").bind(last).execute(&mut *self.tx).await?;
+        self.tx.commit().await
+    }
+
+    /// Whether every row of `traffic` is in the sums.
+    pub(crate) async fn has_sums(&mut self) -> Result<bool> {
+        sqlx::query_scalar("SELECT value FROM meta WHERE key = 'sums_made'").fetch_one(&mut *self.tx).await
+    }
+
+    /// The periods that `traffic` has.
+    pub(crate) async fn periods(&mut self) -> Result<Vec<(i64, i64)>> {
+        sqlx::query_as("SELECT DISTINCT grain, start FROM traffic").fetch_all(&mut *self.tx).await
+    }
+
+    /// All rows of a period.
+    pub(crate) async fn period(&mut self, grain: i64, start: i64) -> Result<Vec<(Key, StoredCounts)>> {
+        let sql = format!(
+            "SELECT route, pool, backend, method, status, {COUNTS} FROM traffic WHERE grain = ? AND start = ?"
+        );
+        let rows = sqlx::query(AssertSqlSafe(sql)).bind(grain).bind(start).fetch_all(&mut *self.tx).await?;
+        let key = |row: &sqlx::sqlite::SqliteRow| -> Result<Key> {
+            Ok(Key {
+                route: row.try_get(0)?,
+                pool: row.try_get(1)?,
+                backend: row.try_get(2)?,
+                method: row.try_get(3)?,
+                status: row.try_get(4)?,
+            })
+        };
+        rows.iter().map(|row| Ok((key(row)?, stored_counts(row, 5)?))).collect()
+    }
+
+    /// Says that every row of `traffic` is in the sums, and commits.
+    pub(crate) async fn finish_sums(mut self) -> Result<()> {
+        sqlx::query("UPDATE meta SET value = 1 WHERE key = 'sums_made'").execute(&mut *self.tx).await?;
+        self.tx.commit().await
+    }
+}
+
+type Query<'a> = sqlx::query::Query<'a, Sqlite, sqlx::sqlite::SqliteArguments>;
+
+fn bind_counts<'a>(query: Query<'a>, counts: &'a StoredCounts) -> Query<'a> {
+    query
+        .bind(counts.requests.cast_signed())
+        .bind(counts.bytes_in.cast_signed())
+        .bind(counts.bytes_out.cast_signed())
+        .bind(counts.retries.cast_signed())
+        .bind(&counts.latency)
+        .bind(counts.latency_max_us.cast_signed())
+        .bind(&counts.upstream)
+        .bind(counts.upstream_max_us.cast_signed())
+}

@@ -1,0 +1,76 @@
+//! What is kept: finer grains go after their time, and the file gives back what is free.
+
+use sqlx::Row as _;
+
+use super::{Kept, Result};
+use crate::store::Store;
+
+/// Minutes that one transaction removes at most from a grain: a writer that waits for it waits some milliseconds.
+const STEP: [(i64, &str, i64); 2] = [(1, "minutes_from", 60), (60, "hours_from", 24 * 60)];
+/// Free pages that one transaction gives back.
+const VACUUM_PAGES: i64 = 1_000;
+
+impl Store {
+    /// Removes a bounded part of what is older than is kept; whether there may be more. Reports learn of the new
+    /// border in the same transaction in which the first of it goes, so that none sees half an hour.
+    pub(crate) async fn forget(&self, kept: Kept) -> Result<bool> {
+        let mut more = false;
+        for (grain, key, step) in STEP {
+            let border = if grain == 1 { kept.minutes_from } else { kept.hours_from };
+            let mut tx = self.writer.begin_with("BEGIN IMMEDIATE").await?;
+            let mut oldest: Option<i64> = None;
+            for table in ["traffic", "sums"] {
+                let sql = match table {
+                    "traffic" => "SELECT MIN(start) FROM traffic WHERE grain = ?",
+                    _ => "SELECT MIN(start) FROM sums WHERE grain = ? AND dimension IN ('all', 'host')",
+                };
+                let first: Option<i64> = sqlx::query_scalar(sql).bind(grain).fetch_one(&mut *tx).await?;
+                oldest = [oldest, first].into_iter().flatten().min();
+            }
+            let Some(oldest) = oldest.filter(|oldest| *oldest < border) else { continue };
+            let to = border.min(oldest + step);
+            sqlx::query("UPDATE meta SET value = MAX(value, ?) WHERE key = ?")
+                .bind(border)
+                .bind(key)
+                .execute(&mut *tx)
+                .await?;
+            sqlx::query("DELETE FROM traffic WHERE grain = ? AND start < ?")
+                .bind(grain)
+                .bind(to)
+                .execute(&mut *tx)
+                .await?;
+            sqlx::query(
+                "DELETE FROM sums WHERE grain = ? AND start < ?
+                     AND dimension IN ('all', 'route', 'pool', 'backend', 'method', 'status', 'host')",
+            )
+            .bind(grain)
+            .bind(to)
+            .execute(&mut *tx)
+            .await?;
+            tx.commit().await?;
+            more |= to < border;
+        }
+        Ok(more)
+    }
+
+    /// Gives a bounded number of free pages back to the file system when much is free; whether there may be more.
+    /// Some stay: what is freed each minute is used again in the next.
+    pub(crate) async fn shrink(&self) -> Result<bool> {
+        let pages = async |what: &str| -> Result<i64> {
+            sqlx::query(sqlx::AssertSqlSafe(format!("PRAGMA {what}")))
+                .fetch_one(&self.writer)
+                .await?
+                .try_get(0)
+        };
+        let (free, all) = (pages("freelist_count").await?, pages("page_count").await?);
+        let spare = free - (all / 10).max(4 * VACUUM_PAGES);
+        if spare <= 0 {
+            return Ok(false);
+        }
+        let some = spare.min(VACUUM_PAGES);
+        sqlx::query(sqlx::AssertSqlSafe(format!("PRAGMA incremental_vacuum({some})")))
+            .fetch_all(&self.writer)
+            .await?;
+        Ok(spare > some)
+    }
+}

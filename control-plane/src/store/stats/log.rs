@@ -1,0 +1,179 @@
+//! The log of batches and which sequences were seen, so that each counts once.
+
+use sqlx::SqliteConnection;
+
+use super::{NewBatch, Result, Run, run};
+use crate::store::Store;
+
+/// Runs of sequences kept for one boot. Beyond it the oldest gap is closed and written down as lost.
+const MAX_RUNS: i64 = 10_000;
+
+impl Store {
+    /// Logs batches in one transaction and says of each whether it was there before. The order does not matter.
+    pub(crate) async fn log_batches(&self, batches: &[NewBatch], now_ms: i64) -> Result<Vec<bool>> {
+        let mut tx = self.writer.begin_with("BEGIN IMMEDIATE").await?;
+        let mut seen_before = Vec::with_capacity(batches.len());
+        for batch in batches {
+            let repeated = !see(&mut tx, batch).await?;
+            seen_before.push(repeated);
+            if repeated {
+                continue;
+            }
+            sqlx::query(
+                "INSERT INTO batches_log (node, boot, sequence, batch, received_ms) VALUES (?, ?, ?, ?, ?)",
+            )
+            .bind(&batch.node)
+            .bind(&batch.boot)
+            .bind(batch.sequence)
+            .bind(&batch.batch)
+            .bind(now_ms)
+            .execute(&mut *tx)
+            .await?;
+        }
+        tx.commit().await?;
+        Ok(seen_before)
+    }
+}
+
+/// Marks a sequence as seen; false when it had been.
+async fn see(tx: &mut SqliteConnection, batch: &NewBatch) -> Result<bool> {
+    let NewBatch { node, boot, sequence, .. } = batch;
+    let below = sqlx::query(
+        "SELECT node, boot, first, last, from_ms, through_ms, left FROM batches_seen
+         WHERE node = ? AND boot = ? AND first <= ? ORDER BY first DESC LIMIT 1",
+    )
+    .bind(node)
+    .bind(boot)
+    .bind(sequence)
+    .fetch_optional(&mut *tx)
+    .await?
+    .map(|row| run(&row))
+    .transpose()?;
+    if below.as_ref().is_some_and(|run| run.last >= *sequence) {
+        return Ok(false);
+    }
+    let above = sqlx::query(
+        "DELETE FROM batches_seen WHERE node = ? AND boot = ? AND first = ?
+         RETURNING node, boot, first, last, from_ms, through_ms, left",
+    )
+    .bind(node)
+    .bind(boot)
+    .bind(sequence + 1)
+    .fetch_optional(&mut *tx)
+    .await?
+    .map(|row| run(&row))
+    .transpose()?;
+    let below = below.filter(|run| run.last + 1 == *sequence);
+    let alone = below.is_none() && above.is_none();
+    let mut joined = Run {
+        node: node.clone(),
+        boot: boot.clone(),
+        first: *sequence,
+        last: *sequence,
+        from_ms: batch.from_ms,
+        through_ms: batch.through_ms,
+        left: batch.left,
+    };
+    for run in below.iter().chain(&above) {
+        joined.first = joined.first.min(run.first);
+        joined.last = joined.last.max(run.last);
+        joined.from_ms = joined.from_ms.min(run.from_ms);
+        joined.through_ms = joined.through_ms.max(run.through_ms);
+        joined.left |= run.left;
+    }
+    put_run(tx, &joined).await?;
+    if batch.lost {
+        // What was dropped lies between the batch before and this one, so the time of this one is marked.
+        put_lost(tx, node, batch.from_ms, batch.through_ms, 0).await?;
+    }
+    if let Some(late) = &batch.late {
+        put_lost(tx, node, late.from_ms, late.through_ms, late.rows).await?;
+    }
+    if alone {
+        close_oldest_gap(tx, node, boot).await?;
+    }
+    Ok(true)
+}
+
+async fn put_run(tx: &mut SqliteConnection, run: &Run) -> Result<()> {
+    sqlx::query(
+        "INSERT INTO batches_seen (node, boot, first, last, from_ms, through_ms, left)
+         VALUES (?, ?, ?, ?, ?, ?, ?)
+         ON CONFLICT DO UPDATE SET last = excluded.last, from_ms = excluded.from_ms,
+             through_ms = excluded.through_ms, left = excluded.left",
+    )
+    .bind(&run.node)
+    .bind(&run.boot)
+    .bind(run.first)
+    .bind(run.last)
+    .bind(run.from_ms)
+    .bind(run.through_ms)
+    .bind(run.left)
+    .execute(tx)
+    .await?;
+    Ok(())
+}
+
+async fn put_lost(
+    tx: &mut SqliteConnection,
+    node: &str,
+    from_ms: i64,
+    through_ms: i64,
+    late_rows: i64,
+) -> Result<()> {
+    sqlx::query(
+        "INSERT INTO batches_lost (node, from_ms, through_ms, late_rows) VALUES (?, ?, ?, ?)
+         ON CONFLICT DO UPDATE SET late_rows = late_rows + excluded.late_rows",
+    )
+    .bind(node)
+    .bind(from_ms)
+    .bind(through_ms)
+    .bind(late_rows)
+    .execute(tx)
+    .await?;
+    Ok(())
+}
+
+/// Keeps the runs of one boot bounded: joins the two oldest when there are too many.
+async fn close_oldest_gap(tx: &mut SqliteConnection, node: &str, boot: &str) -> Result<()> {
+    let runs: i64 = sqlx::query_scalar("SELECT COUNT(*) FROM batches_seen WHERE node = ? AND boot = ?")
+        .bind(node)
+        .bind(boot)
+        .fetch_one(&mut *tx)
+        .await?;
+    if runs <= MAX_RUNS {
+        return Ok(());
+    }
+    let oldest = sqlx::query(
+        "SELECT node, boot, first, last, from_ms, through_ms, left FROM batches_seen
+         WHERE node = ? AND boot = ? ORDER BY first LIMIT 2",
+    )
+    .bind(node)
+    .bind(boot)
+    .fetch_all(&mut *tx)
+    .await?
+    .iter()
+    .map(run)
+    .collect::<Result<Vec<_>>>()?;
+    let [first, second] = &oldest[..] else { return Ok(()) };
+    sqlx::query("DELETE FROM batches_seen WHERE node = ? AND boot = ? AND first = ?")
+        .bind(node)
+        .bind(boot)
+        .bind(second.first)
+        .execute(&mut *tx)
+        .await?;
+    put_run(
+        tx,
+        &Run {
+            last: second.last,
+            from_ms: first.from_ms.min(second.from_ms),
+            through_ms: first.through_ms.max(second.through_ms),
+            left: first.left || second.left,
+            ..first.clone()
+        },
+    )
+    .await?;
+    put_lost(tx, node, first.through_ms, second.from_ms, 0).await?;
+    tracing::warn!(node, boot, from = first.last + 1, to = second.first - 1, "gap in the batches closed");
+    Ok(())
+}

@@ -1,0 +1,270 @@
+//! Reading counts: from the sums where they answer the question, else from the rows themselves.
+
+use sqlx::{AssertSqlSafe, Row as _, Sqlite, Transaction};
+
+use super::{COUNTS, Dimension, Kept, Lost, Result, Run, StoredSum, run, stored_counts};
+use crate::store::Store;
+
+/// Which requests a report is about; `None` is all.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Filter {
+    pub(crate) route: Option<String>,
+    pub(crate) pool: Option<String>,
+    /// Backend ids as a JSON array.
+    pub(crate) backends: Option<String>,
+    pub(crate) method: Option<String>,
+    /// Hosts are counted by themselves: with a host nothing else is given.
+    pub(crate) host: Option<String>,
+}
+
+/// A range of one grain: starts in `from..to`, in minutes since the epoch.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Read {
+    pub(crate) grain: i64,
+    pub(crate) from: i64,
+    pub(crate) to: i64,
+}
+
+/// By what counts are told apart.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum GroupBy {
+    /// By the period that they were counted in.
+    Start,
+    /// By a label.
+    Label(Dimension),
+}
+
+impl Filter {
+    /// The sum that has exactly what is asked for: its dimension, and its names as a JSON array.
+    fn sum(&self) -> Option<(Dimension, String)> {
+        let one = |name: &String| serde_json::Value::from(vec![name.clone()]).to_string();
+        let mut given = [
+            self.route.as_ref().map(|name| (Dimension::Route, one(name))),
+            self.pool.as_ref().map(|name| (Dimension::Pool, one(name))),
+            self.backends.as_ref().map(|names| (Dimension::Backend, names.clone())),
+            self.method.as_ref().map(|name| (Dimension::Method, one(name))),
+            self.host.as_ref().map(|name| (Dimension::Host, one(name))),
+        ]
+        .into_iter()
+        .flatten();
+        match (given.next(), given.next()) {
+            (None, _) => Some((Dimension::All, r#"[""]"#.to_owned())),
+            (one, None) => one,
+            (Some(_), Some(_)) => None,
+        }
+    }
+
+    fn is_empty(&self) -> bool {
+        matches!(self.sum(), Some((Dimension::All, _)))
+    }
+}
+
+/// A view of the statistics that does not change while it is read.
+pub(crate) struct Traffic {
+    tx: Transaction<'static, Sqlite>,
+}
+
+impl Store {
+    /// A view of the statistics that does not change while it is read.
+    pub(crate) async fn traffic(&self) -> Result<Traffic> {
+        Ok(Traffic { tx: self.reader.begin().await? })
+    }
+
+    /// The ids that a backend with this URL has, or had in any revision, as a JSON array; `None` when there never
+    /// was one.
+    pub(crate) async fn backends_by_url(&self, url: &str) -> Result<Option<String>> {
+        sqlx::query_scalar(
+            "SELECT json_group_array(id) FROM (
+                 SELECT id FROM backends WHERE url = ?1
+                 UNION
+                 SELECT name FROM changes WHERE kind = 'backend'
+                     AND (json_extract(after, '$.url') = ?1 OR json_extract(before, '$.url') = ?1))
+             HAVING COUNT(*) > 0",
+        )
+        .bind(url)
+        .fetch_optional(&self.reader)
+        .await
+    }
+
+    /// The URLs that backends have, or had last, by their ids.
+    pub(crate) async fn backend_urls(&self) -> Result<Vec<(String, String)>> {
+        sqlx::query_as(
+            "SELECT id, url FROM backends
+             UNION ALL
+             SELECT name, json_extract(before, '$.url') FROM changes
+             WHERE kind = 'backend' AND after IS NULL AND before IS NOT NULL
+                 AND name NOT IN (SELECT id FROM backends)",
+        )
+        .fetch_all(&self.reader)
+        .await
+    }
+}
+
+impl Traffic {
+    /// The counts of a range, each with its start or label; in the order of starts, where these are asked for.
+    pub(crate) async fn counts(
+        &mut self,
+        read: Read,
+        filter: &Filter,
+        by: GroupBy,
+    ) -> Result<Vec<(String, i64, StoredSum)>> {
+        let sums = match by {
+            GroupBy::Start => filter.sum(),
+            GroupBy::Label(dimension) => filter.is_empty().then(|| (dimension, String::new())),
+        };
+        let rows = match (sums, by) {
+            (Some((dimension, names)), GroupBy::Start) => {
+                let sql = named(dimension, read.grain, &format!("start, '', status, {COUNTS}"));
+                sqlx::query(AssertSqlSafe(sql))
+                    .bind(read.from)
+                    .bind(read.to)
+                    .bind(names)
+                    .fetch_all(&mut *self.tx)
+                    .await?
+            }
+            (Some((dimension, _)), GroupBy::Label(_)) => {
+                let sql = format!(
+                    "SELECT start, name, status, {COUNTS} FROM sums
+                     WHERE grain = ? AND dimension = ? AND start >= ? AND start < ?"
+                );
+                sqlx::query(AssertSqlSafe(sql))
+                    .bind(read.grain)
+                    .bind(dimension.name())
+                    .bind(read.from)
+                    .bind(read.to)
+                    .fetch_all(&mut *self.tx)
+                    .await?
+            }
+            (None, by) => {
+                let label = match by {
+                    GroupBy::Start => "''",
+                    // Hosts are not in the rows; a report that asks for both is refused before it comes here.
+                    GroupBy::Label(Dimension::All | Dimension::Host) => "''",
+                    GroupBy::Label(Dimension::Status) => "CAST(status AS TEXT)",
+                    GroupBy::Label(dimension) => dimension.name(),
+                };
+                let sql = format!(
+                    "SELECT start, {label}, json_object(CAST(status AS TEXT), requests), {COUNTS} FROM traffic
+                     WHERE {ROWS} ORDER BY start"
+                );
+                rows(sqlx::query(AssertSqlSafe(sql)), read, filter).fetch_all(&mut *self.tx).await?
+            }
+        };
+        let sum = |row: &sqlx::sqlite::SqliteRow| {
+            let sum = StoredSum { status: row.try_get(2)?, counts: stored_counts(row, 3)? };
+            Ok((row.try_get(1)?, row.try_get(0)?, sum))
+        };
+        rows.iter().map(sum).collect()
+    }
+
+    /// Only how many requests there were, by start, in order.
+    pub(crate) async fn requests(&mut self, read: Read, filter: &Filter) -> Result<Vec<(i64, i64)>> {
+        match filter.sum() {
+            Some((dimension, names)) => {
+                sqlx::query_as(AssertSqlSafe(named(dimension, read.grain, "start, requests")))
+                    .bind(read.from)
+                    .bind(read.to)
+                    .bind(names)
+                    .fetch_all(&mut *self.tx)
+                    .await
+            }
+            None => {
+                let sql = format!(
+                    "SELECT start, SUM(requests) FROM traffic WHERE {ROWS} GROUP BY start ORDER BY start"
+                );
+                let found =
+                    rows(sqlx::query(AssertSqlSafe(sql)), read, filter).fetch_all(&mut *self.tx).await?;
+                found.iter().map(|row| Ok((row.try_get(0)?, row.try_get(1)?))).collect()
+            }
+        }
+    }
+
+    /// The runs of sequences that say something about a range: those in it, and of each node the one before and the
+    /// one after.
+    pub(crate) async fn runs(&mut self, from_ms: i64, to_ms: i64) -> Result<Vec<Run>> {
+        sqlx::query(
+            "WITH around AS (
+                 SELECT node, MAX(CASE WHEN through_ms < ?1 THEN through_ms END) AS before,
+                     MIN(CASE WHEN from_ms >= ?2 THEN from_ms END) AS after
+                 FROM batches_seen GROUP BY node)
+             SELECT node, boot, first, last, from_ms, through_ms, left
+             FROM batches_seen JOIN around USING (node)
+             WHERE (from_ms < ?2 AND through_ms >= ?1) OR through_ms = before OR from_ms = after
+             ORDER BY node, boot, first",
+        )
+        .bind(from_ms)
+        .bind(to_ms)
+        .fetch_all(&mut *self.tx)
+        .await?
+        .iter()
+        .map(run)
+        .collect()
+    }
+
+    /// The stretches of a range in which counts were lost.
+    pub(crate) async fn lost(&mut self, from_ms: i64, to_ms: i64) -> Result<Vec<Lost>> {
+        sqlx::query(
+            "SELECT node, from_ms, through_ms FROM batches_lost WHERE from_ms < ?2 AND through_ms >= ?1",
+        )
+        .bind(from_ms)
+        .bind(to_ms)
+        .fetch_all(&mut *self.tx)
+        .await?
+        .iter()
+        .map(|row| {
+            let (node, from_ms) = (row.try_get(0)?, row.try_get(1)?);
+            Ok(Lost { node, from_ms, through_ms: row.try_get(2)? })
+        })
+        .collect()
+    }
+
+    /// How far back the finer grains reach.
+    pub(crate) async fn kept(&mut self) -> Result<Kept> {
+        let mut kept = Kept { minutes_from: 0, hours_from: 0 };
+        let rows: Vec<(String, i64)> =
+            sqlx::query_as("SELECT key, value FROM meta WHERE key IN ('minutes_from', 'hours_from')")
+                .fetch_all(&mut *self.tx)
+                .await?;
+        for (key, value) in rows {
+            match key.as_str() {
+                "minutes_from" => kept.minutes_from = value,
+                _ => kept.hours_from = value,
+            }
+        }
+        Ok(kept)
+    }
+}
+
+/// A statement over the sums of one dimension. It says itself that the grain is a coarse one, because only then may
+/// SQLite use the index by name, which has no minutes.
+fn named(dimension: Dimension, grain: i64, columns: &str) -> String {
+    let coarse = if grain > 1 { " AND grain > 1" } else { "" };
+    let names = match dimension {
+        Dimension::All => "?3 IS NOT NULL",
+        _ => "name IN (SELECT value FROM json_each(?3))",
+    };
+    format!(
+        "SELECT {columns} FROM sums
+         WHERE grain = {grain}{coarse} AND dimension = '{}' AND start >= ?1 AND start < ?2 AND {names}
+         ORDER BY start",
+        dimension.name()
+    )
+}
+
+/// Conditions on the rows; bound by [`rows`].
+const ROWS: &str = "grain = ?1 AND start >= ?2 AND start < ?3 AND (?4 IS NULL OR route = ?4)
+    AND (?5 IS NULL OR pool = ?5) AND (?6 IS NULL OR backend IN (SELECT value FROM json_each(?6)))
+    AND (?7 IS NULL OR method = ?7)";
+
+type Query<'a> = sqlx::query::Query<'a, Sqlite, sqlx::sqlite::SqliteArguments>;
+
+fn rows<'a>(query: Query<'a>, read: Read, filter: &'a Filter) -> Query<'a> {
+    query
+        .bind(read.grain)
+        .bind(read.from)
+        .bind(read.to)
+        .bind(&filter.route)
+        .bind(&filter.pool)
+        .bind(&filter.backends)
+        .bind(&filter.method)
+}
