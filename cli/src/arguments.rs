@@ -156,9 +156,30 @@ pub(crate) struct Report {
     /// Only this backend, by id or URL.
     #[arg(long)]
     pub(crate) backend: Option<String>,
+    /// Only this method.
+    #[arg(long)]
+    pub(crate) method: Option<String>,
+    /// Only this host; hosts are counted by themselves, so no other filter goes with one.
+    #[arg(long, conflicts_with_all = ["route", "pool", "backend", "method"])]
+    pub(crate) host: Option<String>,
     /// The time zone, such as Europe/Rome.
     #[arg(long)]
     pub(crate) tz: Option<String>,
+    /// top: route (the default), host, pool, backend, method, status or slowest.
+    #[arg(long)]
+    pub(crate) by: Option<String>,
+    /// top: requests (the default), errors, slowest or bytes.
+    #[arg(long)]
+    pub(crate) sort: Option<String>,
+    /// top: at most so many [default: 10].
+    #[arg(long, value_parser = clap::value_parser!(u32).range(1..=1000))]
+    pub(crate) limit: Option<u32>,
+    /// summary: with as much time before.
+    #[arg(long)]
+    pub(crate) compare: bool,
+    /// Shows it again every so often, until interrupted.
+    #[arg(long, value_name = "EVERY", num_args = 0..=1, default_missing_value = "2s")]
+    pub(crate) watch: Option<HumanDuration>,
     /// How it is written [default: as --output].
     #[arg(long, value_enum)]
     pub(crate) format: Option<Format>,
@@ -166,9 +187,11 @@ pub(crate) struct Report {
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub(crate) enum ReportKind {
+    Minutely,
     Hourly,
     Daily,
     Summary,
+    Top,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]

@@ -11,6 +11,8 @@ mod dev;
 mod load;
 mod output;
 mod report;
+mod report_table;
+mod sparkline;
 
 use std::process::ExitCode;
 

@@ -101,6 +101,8 @@ pub struct Before {
     pub bytes_out: u64,
     /// From a request's head to the end of its answer.
     pub latency_ms: Latency,
+    /// From the sending of the head to a backend to the head of its answer.
+    pub upstream_ms: Latency,
     /// Attempts beyond each request's first.
     pub retries: u64,
     /// Every node that was expected has reported all of it.
@@ -242,6 +244,7 @@ pub(super) async fn summary(store: &Store, query: &Query, now: Timestamp) -> Res
             to: period::rfc3339(&previous.to),
             requests: sum.counts.requests,
             latency_ms: total_latency(&sum),
+            upstream_ms: upstream_latency(&sum),
             status: sum.status,
             bytes_in: sum.counts.bytes_in,
             bytes_out: sum.counts.bytes_out,

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, HashMap};
 use tonic::{Request, Response, Status};
 use weir_proto::v1::{self, reports_server};
 
-use crate::stats::{Latency, PeriodCount, Query, Report, ReportError, Stats, Summary};
+use crate::stats::{Latency, Nodes, PeriodCount, Query, Report, ReportError, Stats, Summary, Top, TopQuery};
 
 /// The service, to be wrapped in [`reports_server::ReportsServer`].
 #[derive(Debug, Clone)]
@@ -50,6 +50,22 @@ impl reports_server::Reports for Reports {
         let summary = self.stats.summary(&query(request.into_inner())).await;
         Ok(Response::new(summary_message(summary.map_err(refuse)?)))
     }
+
+    async fn get_minutely(
+        &self,
+        request: Request<v1::GetReportRequest>,
+    ) -> Result<Response<v1::Report>, Status> {
+        let report = self.stats.minutely(&query(request.into_inner())).await;
+        Ok(Response::new(report_message(report.map_err(refuse)?)))
+    }
+
+    async fn get_top(&self, request: Request<v1::GetTopRequest>) -> Result<Response<v1::Top>, Status> {
+        let v1::GetTopRequest { report, by, sort, limit } = request.into_inner();
+        let limit = Some(limit).filter(|limit| *limit > 0).map(|limit| limit.to_string());
+        let query = query(report.unwrap_or_default());
+        let top = self.stats.top(&TopQuery { query, by: Some(by), sort: Some(sort), limit }).await;
+        Ok(Response::new(top_message(top.map_err(refuse)?)))
+    }
 }
 
 fn query(request: v1::GetReportRequest) -> Query {
@@ -61,7 +77,9 @@ fn query(request: v1::GetReportRequest) -> Query {
         pool: given(request.pool),
         backend: given(request.backend),
         tz: given(request.tz),
-        ..Query::default()
+        method: given(request.method),
+        host: given(request.host),
+        compare: request.compare,
     }
 }
 
@@ -85,8 +103,11 @@ fn report_message(report: Report) -> v1::Report {
         latency_ms: Some(latency(period.latency_ms)),
         retries: period.retries,
         complete: period.complete,
+        upstream_ms: Some(latency(period.upstream_ms)),
+        state: period.state.name().to_owned(),
+        nodes: Some(node_count(period.nodes)),
     });
-    v1::Report { from: report.from, to: report.to, periods: periods.collect() }
+    v1::Report { from: report.from, to: report.to, periods: periods.collect(), exact: report.exact }
 }
 
 fn summary_message(summary: Summary) -> v1::Summary {
@@ -102,7 +123,55 @@ fn summary_message(summary: Summary) -> v1::Summary {
         peak: summary.peak.map(period_count),
         lowest: summary.lowest.map(period_count),
         complete: summary.complete,
+        upstream_ms: Some(latency(summary.upstream_ms)),
+        gaps: summary.gaps,
+        nodes: Some(node_count(summary.nodes)),
+        before: summary.before.map(|before| {
+            Box::new(v1::Summary {
+                from: before.from,
+                to: before.to,
+                requests: before.requests,
+                status: statuses(before.status),
+                bytes_in: before.bytes_in,
+                bytes_out: before.bytes_out,
+                latency_ms: Some(latency(before.latency_ms)),
+                upstream_ms: Some(latency(before.upstream_ms)),
+                retries: before.retries,
+                complete: before.complete,
+                ..v1::Summary::default()
+            })
+        }),
     }
+}
+
+fn top_message(top: Top) -> v1::Top {
+    let items = top.items.into_iter().map(|item| v1::TopItem {
+        name: item.name,
+        url: item.url.unwrap_or_default(),
+        requests: item.requests,
+        share: item.share,
+        errors: item.errors,
+        status: statuses(item.status),
+        bytes_in: item.bytes_in,
+        bytes_out: item.bytes_out,
+        latency_ms: Some(latency(item.latency_ms)),
+        upstream_ms: Some(latency(item.upstream_ms)),
+        retries: item.retries,
+    });
+    v1::Top {
+        from: top.from,
+        to: top.to,
+        by: top.by,
+        sort: top.sort,
+        requests: top.requests,
+        names: top.names,
+        items: items.collect(),
+        complete: top.complete,
+    }
+}
+
+fn node_count(Nodes { expected, reported }: Nodes) -> v1::NodeCount {
+    v1::NodeCount { expected, reported }
 }
 
 fn statuses(counts: BTreeMap<u16, u64>) -> HashMap<String, u64> {

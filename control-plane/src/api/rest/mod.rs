@@ -7,6 +7,7 @@ mod observe;
 mod openapi;
 mod pools;
 mod problem;
+mod report_csv;
 pub mod reports;
 
 use std::net::SocketAddr;

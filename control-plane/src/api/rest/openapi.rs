@@ -54,7 +54,23 @@ const OPERATIONS: &[Operation] = &[
     ),
     ("/reports/hourly", "get", "Requests hour by hour", None, "200", "Report"),
     ("/reports/daily", "get", "Requests day by day", None, "200", "Report"),
-    ("/reports/summary", "get", "A range as one, with peak and lowest hour", None, "200", "Summary"),
+    ("/reports/minutely", "get", "Requests minute by minute, while minutes are kept", None, "200", "Report"),
+    (
+        "/reports/summary",
+        "get",
+        "A range as one, with peak and lowest hour; ?compare=true adds as much time before",
+        None,
+        "200",
+        "Summary",
+    ),
+    (
+        "/reports/top",
+        "get",
+        "Routes, hosts, pools, backends, methods or statuses with the most requests or errors, or slowest; ?by, ?sort, ?limit",
+        None,
+        "200",
+        "Top",
+    ),
     ("/healthz", "get", "Liveness", None, "200", "Text"),
     ("/readyz", "get", "Readiness", None, "200", "Text"),
     ("/metrics", "get", "Prometheus metrics", None, "200", "Text"),
@@ -66,8 +82,16 @@ const REPORT_PARAMETERS: &[(&str, &str)] = &[
     ("route", "Only this route"),
     ("pool", "Only this pool"),
     ("backend", "Only this backend, by id or URL"),
+    ("method", "Only this method"),
+    ("host", "Only this host; no other filter goes with it"),
     ("tz", "IANA time zone, UTC when absent"),
     ("format", "json or csv"),
+];
+
+const TOP_PARAMETERS: &[(&str, &str)] = &[
+    ("by", "route, host, pool, backend, method, status, or slowest (the routes by their 99th percentile)"),
+    ("sort", "requests, errors, slowest or bytes"),
+    ("limit", "At most so many, 10 when absent"),
 ];
 
 /// The document.
@@ -112,7 +136,13 @@ fn parameters(path: &str) -> Value {
     let query = |name: &str, description: &str| json!({ "name": name, "in": "query", "description": description, "schema": { "type": "string" } });
     match path {
         path if path.starts_with("/reports/") => {
-            parameters.extend(REPORT_PARAMETERS.iter().map(|(name, description)| query(name, description)));
+            let more: &[(&str, &str)] = match path {
+                "/reports/top" => TOP_PARAMETERS,
+                "/reports/summary" => &[("compare", "true: with as much time before")],
+                _ => &[],
+            };
+            let all = REPORT_PARAMETERS.iter().chain(more);
+            parameters.extend(all.map(|(name, description)| query(name, description)));
         }
         "/backends" => parameters.push(query("pool", "Only this pool (GET)")),
         "/config" => {
@@ -154,19 +184,37 @@ fn schemas() -> Value {
             ("bytes_in", number()),
             ("bytes_out", number()),
             ("latency_ms", of("Latency")),
+            ("upstream_ms", of("Latency")),
             ("retries", number()),
             ("complete", truth()),
         ]
     };
     let mut period = traffic();
-    period.push(("start", text()));
+    period.extend([
+        ("start", text()),
+        ("state", json!({ "type": "string", "enum": ["complete", "open", "partial", "gap", "none"] })),
+        ("nodes", of("ReportNodes")),
+    ]);
+    let mut item = traffic();
+    item.retain(|(name, _)| *name != "complete");
+    item.extend([
+        ("name", text()),
+        ("url", text()),
+        ("share", json!({ "type": "number" })),
+        ("errors", number()),
+    ]);
     let mut summary = traffic();
     summary.extend([
         ("from", text()),
         ("to", text()),
         ("peak", of("PeriodCount")),
         ("lowest", of("PeriodCount")),
+        ("gaps", number()),
+        ("nodes", of("ReportNodes")),
+        ("before", of("Before")),
     ]);
+    let mut before = traffic();
+    before.extend([("from", text()), ("to", text())]);
     let problem = object(&[("path", text()), ("message", text()), ("line", number())], &["path", "message"]);
     let share = || json!({ "type": "number", "minimum": 0, "maximum": 1 });
     let duration = || json!({ "type": "string", "examples": ["10s", "5m"] });
@@ -192,7 +240,7 @@ fn schemas() -> Value {
         "Node": object(
             &[("id", text()), ("version", text()), ("address", text()), ("workers", number()), ("connected", truth()),
               ("since", text()), ("active_revision", number()), ("connections", number()), ("requests", number()),
-              ("dropped_rows", number()), ("rejected_revision", number())],
+              ("dropped_rows", number()), ("rejected_revision", number()), ("clock_offset_ms", number())],
             &["id", "connected", "active_revision"]),
         "NodeList": list("Node"),
         "Status": object(&[("revision", number()), ("backends", many("Backend")), ("nodes", many("Node")), ("pools", many("PoolStatus"))], &["revision", "backends", "nodes"]),
@@ -234,8 +282,12 @@ fn schemas() -> Value {
         "Latency": object(&["p50", "p90", "p99", "max"].map(|name| (name, json!({ "type": "number" }))), &[]),
         "PeriodCount": object(&[("start", text()), ("requests", number())], &["start", "requests"]),
         "Period": object(&period, &["start", "requests"]),
-        "Report": object(&[("from", text()), ("to", text()), ("periods", many("Period"))], &["from", "to", "periods"]),
+        "Report": object(&[("from", text()), ("to", text()), ("periods", many("Period")), ("exact", truth())], &["from", "to", "periods"]),
+        "ReportNodes": object(&[("expected", number()), ("reported", number())], &["expected", "reported"]),
+        "Before": object(&before, &["requests"]),
         "Summary": object(&summary, &["requests"]),
+        "TopItem": object(&item, &["name", "requests"]),
+        "Top": object(&[("from", text()), ("to", text()), ("by", text()), ("sort", text()), ("requests", number()), ("names", number()), ("items", many("TopItem")), ("complete", truth())], &["requests", "items"]),
     })
 }
 

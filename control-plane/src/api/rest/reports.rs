@@ -1,6 +1,4 @@
-//! `/reports/hourly`, `/reports/daily`, `/reports/summary`: parameters in, JSON or CSV out.
-
-use std::{collections::BTreeMap, fmt::Write as _};
+//! `/reports/…`: parameters in, JSON or CSV out.
 
 use axum::{
     Json, Router,
@@ -11,14 +9,17 @@ use axum::{
 use http::{StatusCode, header};
 use weir_snapshot::Problems;
 
-use crate::stats::{Latency, Query, Report, ReportError, Stats, Summary};
+use super::report_csv;
+use crate::stats::{Query, Report, ReportError, Stats, TopQuery};
 
 /// The routes, with their state.
 pub fn router(stats: Stats) -> Router {
     Router::new()
+        .route("/reports/minutely", get(minutely))
         .route("/reports/hourly", get(hourly))
         .route("/reports/daily", get(daily))
         .route("/reports/summary", get(summary))
+        .route("/reports/top", get(top))
         .with_state(stats)
 }
 
@@ -30,30 +31,44 @@ enum Format {
     Csv,
 }
 
+async fn minutely(State(stats): State<Stats>, given: Given) -> Result<Response, ReportError> {
+    let (asked, format) = read(given, &[])?;
+    Ok(answer_report(&stats.minutely(&asked.query).await?, format))
+}
+
 async fn hourly(State(stats): State<Stats>, given: Given) -> Result<Response, ReportError> {
-    let (query, format) = read(given)?;
-    Ok(answer_report(&stats.hourly(&query).await?, format))
+    let (asked, format) = read(given, &[])?;
+    Ok(answer_report(&stats.hourly(&asked.query).await?, format))
 }
 
 async fn daily(State(stats): State<Stats>, given: Given) -> Result<Response, ReportError> {
-    let (query, format) = read(given)?;
-    Ok(answer_report(&stats.daily(&query).await?, format))
+    let (asked, format) = read(given, &[])?;
+    Ok(answer_report(&stats.daily(&asked.query).await?, format))
 }
 
 async fn summary(State(stats): State<Stats>, given: Given) -> Result<Response, ReportError> {
-    let (query, format) = read(given)?;
-    let summary = stats.summary(&query).await?;
+    let (asked, format) = read(given, &["compare"])?;
+    let summary = stats.summary(&asked.query).await?;
     Ok(match format {
         Format::Json => Json(summary).into_response(),
-        Format::Csv => csv(summary_csv(&summary)),
+        Format::Csv => csv(report_csv::summary(&summary)),
     })
 }
 
-/// Reads the parameters. One that is unknown or given twice is a mistake: ignoring it would answer another question
-/// than the one that was asked.
-fn read(given: Given) -> Result<(Query, Format), ReportError> {
+async fn top(State(stats): State<Stats>, given: Given) -> Result<Response, ReportError> {
+    let (asked, format) = read(given, &["by", "sort", "limit"])?;
+    let top = stats.top(&asked).await?;
+    Ok(match format {
+        Format::Json => Json(top).into_response(),
+        Format::Csv => csv(report_csv::top(&top)),
+    })
+}
+
+/// Reads the parameters, those that every report has and `more`. One that is unknown or given twice is a mistake:
+/// ignoring it would answer another question than the one that was asked.
+fn read(given: Given, more: &[&str]) -> Result<(TopQuery, Format), ReportError> {
     let mut problems = Problems::default();
-    let mut query = Query::default();
+    let mut asked = TopQuery::default();
     let mut format = Format::Json;
     let mut seen = Vec::new();
     let Parameters(given) = given.map_err(|error| {
@@ -66,23 +81,35 @@ fn read(given: Given) -> Result<(Query, Format), ReportError> {
             problems.add(&name, "given twice");
             continue;
         }
+        let Query { from, to, route, pool, backend, method, host, tz, compare } = &mut asked.query;
         match name.as_str() {
-            "from" => query.from = Some(value),
-            "to" => query.to = Some(value),
-            "route" => query.route = Some(value),
-            "pool" => query.pool = Some(value),
-            "backend" => query.backend = Some(value),
-            "tz" => query.tz = Some(value),
+            "from" => *from = Some(value),
+            "to" => *to = Some(value),
+            "route" => *route = Some(value),
+            "pool" => *pool = Some(value),
+            "backend" => *backend = Some(value),
+            "method" => *method = Some(value),
+            "host" => *host = Some(value),
+            "tz" => *tz = Some(value),
             "format" if value == "json" => format = Format::Json,
             "format" if value == "csv" => format = Format::Csv,
             "format" => problems.add("format", format!("{value:?} is neither json nor csv")),
+            "compare" if more.contains(&"compare") => match value.parse() {
+                Ok(value) => *compare = value,
+                Err(_) => problems.add("compare", format!("{value:?} is neither true nor false")),
+            },
+            "by" if more.contains(&"by") => asked.by = Some(value),
+            "sort" if more.contains(&"sort") => asked.sort = Some(value),
+            "limit" if more.contains(&"limit") => asked.limit = Some(value),
             unknown => {
-                problems.add(unknown, "unknown parameter (known: from, to, route, pool, backend, tz, format)")
+                let known = ["from, to, route, pool, backend, method, host, tz, format"];
+                let known: Vec<&str> = known.iter().chain(more).copied().collect();
+                problems.add(unknown, format!("unknown parameter (known: {})", known.join(", ")));
             }
         }
         seen.push(name);
     }
-    problems.into_result((query, format)).map_err(ReportError::Invalid)
+    problems.into_result((asked, format)).map_err(ReportError::Invalid)
 }
 
 impl IntoResponse for ReportError {
@@ -110,66 +137,10 @@ impl IntoResponse for ReportError {
 fn answer_report(report: &Report, format: Format) -> Response {
     match format {
         Format::Json => Json(report).into_response(),
-        Format::Csv => csv(report_csv(report)),
+        Format::Csv => csv(report_csv::report(report)),
     }
 }
 
 fn csv(text: String) -> Response {
     ([(header::CONTENT_TYPE, "text/csv; charset=utf-8")], text).into_response()
-}
-
-const COLUMNS: &str = "requests,bytes_in,bytes_out,retries,p50_ms,p90_ms,p99_ms,max_ms,complete";
-
-/// One row a period. The statuses that occur are columns at the end. No value needs quoting.
-fn report_csv(report: &Report) -> String {
-    let mut statuses: Vec<u16> =
-        report.periods.iter().flat_map(|period| period.status.keys().copied()).collect();
-    statuses.sort_unstable();
-    statuses.dedup();
-    let mut text = format!("start,{COLUMNS}");
-    push_status_names(&mut text, &statuses);
-    for period in &report.periods {
-        let counts = [period.requests, period.bytes_in, period.bytes_out, period.retries];
-        let _ = write!(text, "{},", period.start);
-        push_counts(&mut text, counts, period.latency_ms, period.complete);
-        push_statuses(&mut text, &statuses, &period.status);
-    }
-    text
-}
-
-fn summary_csv(summary: &Summary) -> String {
-    let statuses: Vec<u16> = summary.status.keys().copied().collect();
-    let mut text = format!("from,to,{COLUMNS},peak_start,peak_requests,lowest_start,lowest_requests");
-    push_status_names(&mut text, &statuses);
-    let _ = write!(text, "{},{},", summary.from, summary.to);
-    let counts = [summary.requests, summary.bytes_in, summary.bytes_out, summary.retries];
-    push_counts(&mut text, counts, summary.latency_ms, summary.complete);
-    for hour in [&summary.peak, &summary.lowest] {
-        let _ = match hour {
-            Some(hour) => write!(text, ",{},{}", hour.start, hour.requests),
-            None => write!(text, ",,"),
-        };
-    }
-    push_statuses(&mut text, &statuses, &summary.status);
-    text
-}
-
-fn push_status_names(text: &mut String, statuses: &[u16]) {
-    for status in statuses {
-        let _ = write!(text, ",status_{status}");
-    }
-    text.push('\n');
-}
-
-fn push_counts(text: &mut String, counts: [u64; 4], latency: Latency, complete: bool) {
-    let [requests, bytes_in, bytes_out, retries] = counts;
-    let Latency { p50, p90, p99, max } = latency;
-    let _ = write!(text, "{requests},{bytes_in},{bytes_out},{retries},{p50},{p90},{p99},{max},{complete}");
-}
-
-fn push_statuses(text: &mut String, statuses: &[u16], counts: &BTreeMap<u16, u64>) {
-    for status in statuses {
-        let _ = write!(text, ",{}", counts.get(status).copied().unwrap_or(0));
-    }
-    text.push('\n');
 }
