@@ -6,7 +6,7 @@ use std::{env, fs, path::PathBuf};
 use prost::Message as _;
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
-    let files = ["weir/v1/admin.proto", "weir/v1/reports.proto", "weir/v1/nodes.proto"];
+    let files = ["weir/v1/admin.proto", "weir/v1/reports.proto", "weir/v1/nodes.proto", "weir/v1/tail.proto"];
     for file in files {
         println!("cargo:rerun-if-changed={file}");
     }

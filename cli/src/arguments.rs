@@ -81,6 +81,8 @@ pub(crate) enum Command {
     },
     /// Traffic from exact counts.
     Report(Report),
+    /// Requests of all nodes as they end.
+    Tail(Tail),
     /// Writes the completions of a shell.
     Completions {
         /// Which shell.
@@ -199,6 +201,40 @@ pub(crate) enum Format {
     Table,
     Json,
     Csv,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Tail {
+    /// Only this route.
+    #[arg(long)]
+    pub(crate) route: Option<String>,
+    /// Only this pool.
+    #[arg(long)]
+    pub(crate) pool: Option<String>,
+    /// Only this backend, by id or URL.
+    #[arg(long)]
+    pub(crate) backend: Option<String>,
+    /// Only this host.
+    #[arg(long)]
+    pub(crate) host: Option<String>,
+    /// Only this method.
+    #[arg(long)]
+    pub(crate) method: Option<String>,
+    /// Only paths that begin so.
+    #[arg(long)]
+    pub(crate) path: Option<String>,
+    /// Only this status: 404, 5xx or 400-499.
+    #[arg(long)]
+    pub(crate) status: Option<String>,
+    /// Only what took this long, such as 200ms.
+    #[arg(long)]
+    pub(crate) min_latency: Option<String>,
+    /// Only this client: an address, or a network such as 10.0.0.0/8.
+    #[arg(long)]
+    pub(crate) client: Option<String>,
+    /// Ends after so many requests.
+    #[arg(long, value_parser = clap::value_parser!(u64).range(1..))]
+    pub(crate) count: Option<u64>,
 }
 
 #[derive(Debug, Args)]

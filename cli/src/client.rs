@@ -131,7 +131,40 @@ impl Client {
         if status.is_success() { Ok(text) } else { Err(refusal(status, &text)) }
     }
 
+    /// Reads an answer without end, line by line, until it ends or `take` has enough.
+    pub(crate) async fn lines(
+        &self,
+        path: &str,
+        mut take: impl FnMut(&str) -> bool,
+    ) -> Result<(), ClientError> {
+        let accept = "text/event-stream";
+        let call = Call { method: Method::GET, path, body: None, accept, patience: Duration::ZERO };
+        let (status, mut body) = self.open(call).await?;
+        let broken = |error: hyper::Error| self.broken(format!("broke off: {error}"));
+        if !status.is_success() {
+            let bytes = body.collect().await.map_err(broken)?.to_bytes();
+            return Err(refusal(status, &String::from_utf8_lossy(&bytes)));
+        }
+        let mut rest = Vec::new();
+        while let Some(frame) = body.frame().await {
+            rest.extend(frame.map_err(broken)?.into_data().unwrap_or_default());
+            while let Some(end) = rest.iter().position(|byte| *byte == b'\n') {
+                let line: Vec<u8> = rest.drain(..=end).collect();
+                if !take(String::from_utf8_lossy(&line).trim_end()) {
+                    return Ok(());
+                }
+            }
+        }
+        Err(self.broken("ended the stream".to_owned()))
+    }
+
     async fn exchange(&self, call: Call<'_>) -> Result<(StatusCode, Bytes), ClientError> {
+        let (status, body) = self.open(call).await?;
+        let broken = |error: hyper::Error| self.broken(format!("broke off: {error}"));
+        Ok((status, body.collect().await.map_err(broken)?.to_bytes()))
+    }
+
+    async fn open(&self, call: Call<'_>) -> Result<(StatusCode, hyper::body::Incoming), ClientError> {
         let unreachable =
             |reason: String| ClientError::Unreachable { authority: self.authority.clone(), reason };
         let stream = tokio::time::timeout(CONNECT_DEADLINE, TcpStream::connect(&self.authority))
@@ -160,9 +193,7 @@ impl Client {
             .body(Full::new(Bytes::from(content)))
             .map_err(|error| self.broken(format!("cannot be asked: {error}")))?;
         let response = sender.send_request(request).await.map_err(broken)?;
-        let status = response.status();
-        let body = response.into_body().collect().await.map_err(broken)?.to_bytes();
-        Ok((status, body))
+        Ok((response.status(), response.into_body()))
     }
 
     fn broken(&self, reason: String) -> ClientError {

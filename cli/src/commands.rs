@@ -11,7 +11,7 @@ use crate::{
     check,
     client::{Call, Client, encode},
     output::{Column, cell, items, print, print_json, print_list, table},
-    report,
+    report, tail,
 };
 
 const BACKENDS: [Column; 10] = [
@@ -119,6 +119,7 @@ pub(crate) async fn run(client: &Client, output: Output, command: Command) -> an
             }
         }
         Command::Report(report) => report::run(client, output, report).await?,
+        Command::Tail(arguments) => tail::run(client, output, arguments).await?,
         Command::Check { .. } | Command::Completions { .. } | Command::Load(_) | Command::Dev(_) => {
             bail!("this command does not ask the control plane")
         }

@@ -13,6 +13,7 @@ mod output;
 mod report;
 mod report_table;
 mod sparkline;
+mod tail;
 
 use std::process::ExitCode;
 

@@ -32,7 +32,7 @@ use crate::{
     breaker::Phase,
     pool::PoolState,
     resolve,
-    stats::Reporter,
+    stats::{Events, Reporter, Tap},
     worker::Workers,
 };
 
@@ -198,12 +198,15 @@ fn pool_load(pool: &PoolState) -> v1::PoolLoad {
 }
 
 /// Keeps the control stream open for ever.
-pub(crate) async fn run(state: Arc<State>, channel: Channel) {
+pub(crate) async fn run(state: Arc<State>, channel: Channel, tap: Arc<Tap>, mut events: Events) {
     let mut wait = WAIT.0;
     let mut told = false;
     loop {
         let begun = tokio::time::Instant::now();
-        let result = subscribe(&state, channel.clone()).await;
+        let result = subscribe(&state, channel.clone(), &tap, &mut events).await;
+        // Who watched is on the other side of the stream.
+        tap.watch(Vec::new());
+        events.clear();
         // A stream that is accepted and ended at once is no better than none.
         if state.connected.swap(false, Relaxed) && begun.elapsed() >= GOOD {
             wait = WAIT.0;
@@ -220,7 +223,12 @@ pub(crate) async fn run(state: Arc<State>, channel: Channel) {
     }
 }
 
-async fn subscribe(state: &Arc<State>, channel: Channel) -> anyhow::Result<()> {
+async fn subscribe(
+    state: &Arc<State>,
+    channel: Channel,
+    tap: &Tap,
+    events: &mut Events,
+) -> anyhow::Result<()> {
     let (say, requests) = mpsc::channel(64);
     let running = state.running();
     say.send(request(Say::Hello(v1::Hello {
@@ -249,8 +257,18 @@ async fn subscribe(state: &Arc<State>, channel: Channel) -> anyhow::Result<()> {
         tokio::select! {
             message = stream.message() => {
                 let Some(message) = message.map_err(|status| anyhow::anyhow!(reason(&status)))? else { return Ok(()) };
-                if let Some(answer) = take(state, message.message).await {
-                    say.send(request(answer)).await?;
+                match message.message {
+                    Some(Told::Tail(v1::Tail { filters })) => tap.watch(filters),
+                    message => if let Some(answer) = take(state, message).await {
+                        say.send(request(answer)).await?;
+                    }
+                }
+            }
+            seen = events.next() => {
+                let (dropped, count) = (tap.take_dropped(), seen.len() as u64);
+                // Whoever watches may lose something, but nothing else waits for it.
+                if say.try_send(request(Say::Tail(v1::TailEvents { events: seen, dropped }))).is_err() {
+                    tap.lost(dropped + count);
                 }
             }
             _ = ticks.tick() => {
@@ -295,6 +313,8 @@ async fn take(state: &Arc<State>, message: Option<Told>) -> Option<Say> {
             take_key(state, &told.key).await;
             return None;
         }
+        // Taken before it comes here.
+        Some(Told::Tail(_)) => return None,
         Some(Told::Snapshot(snapshot)) => (snapshot.revision, activate(state, whole(&snapshot)).await),
         Some(Told::Delta(delta)) => (delta.revision, activate(state, changed(state, &delta)).await),
         None => {

@@ -64,14 +64,16 @@ pub async fn start(config: Config) -> anyhow::Result<Running> {
     config.check()?;
     let channel = control::channel(&config)?;
     let (rows, inbox) = stats::channel();
+    let (tap, events) = stats::tap();
+    let watched = Arc::clone(&tap);
     let https = config.https()?;
     let doors = match &https {
         None => format!("{} (--http)", config.http),
         Some(https) => format!("{} (--http) or {} (--https)", config.http, https.address),
     };
-    let workers =
-        Workers::start(config.worker_count(), config.http, https, move || stats::recorder(rows.clone()))
-            .with_context(|| format!("cannot listen on {doors}"))?;
+    let recorder = move || stats::recorder(rows.clone(), Arc::clone(&watched));
+    let workers = Workers::start(config.worker_count(), config.http, https, recorder)
+        .with_context(|| format!("cannot listen on {doors}"))?;
     let status_listener = tokio::net::TcpListener::bind(config.status)
         .await
         .with_context(|| format!("cannot listen on {} (--status)", config.status))?;
@@ -80,7 +82,7 @@ pub async fn start(config: Config) -> anyhow::Result<Running> {
     let reporter = Reporter::start(channel.clone(), &identity, inbox);
     let state = Arc::new(control::State::new(Fleet::default(), workers, reporter, identity));
     let mut tasks = tokio::task::JoinSet::new();
-    tasks.spawn(control::run(Arc::clone(&state), channel));
+    tasks.spawn(control::run(Arc::clone(&state), channel, tap, events));
     tasks.spawn(resolve::run(Arc::clone(&state)));
     tasks.spawn(status::serve(status_listener, Arc::clone(&state)));
     let timed = Arc::clone(&state);

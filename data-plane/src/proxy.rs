@@ -27,7 +27,7 @@ use crate::{
     place::{self, Nowhere},
     pool::{Reach, Taken},
     retry::{self, Reason, Retries},
-    stats::Sample,
+    stats::{Described, Sample},
     timer::Timer,
     upstream::{Attempt, Failure, Response, Upload, Watch},
     worker::{View, Worker},
@@ -62,6 +62,10 @@ pub(crate) struct Exchange {
     pub(crate) broken: bool,
     /// The end of what its route allows it.
     deadline: Option<Timer>,
+    /// What its head says that it is about.
+    described: Described,
+    /// From the last backend's turn to the head of its answer.
+    upstream: Option<Duration>,
 }
 
 impl Exchange {
@@ -80,6 +84,8 @@ impl Exchange {
             id: fastrand::u64(..),
             broken: false,
             deadline: None,
+            described: Described::default(),
+            upstream: None,
         }
     }
 
@@ -109,7 +115,7 @@ impl Drop for Exchange {
         self.worker.count_request();
         let active = self.active();
         let pool = self.pool.and_then(|pool| active.pools.get(pool));
-        self.worker.recorder.record(&Sample {
+        let sample = Sample {
             route: self.route.and_then(|route| active.snapshot.routes.get(route)).map(|route| &route.name),
             pool: pool.map(|pool| &pool.name),
             backend: self.member.and_then(|member| pool?.members.get(member)).map(|member| &member.state.id),
@@ -118,7 +124,14 @@ impl Drop for Exchange {
             bytes_out: self.bytes_out,
             retries: self.retries,
             latency: self.started.elapsed(),
-        });
+            method: self.described.method,
+            host: self.described.host.as_ref(),
+            upstream: self.upstream,
+        };
+        self.worker.recorder.record(&sample);
+        if let Some(seen) = &self.described.seen {
+            self.worker.recorder.offer(seen, &sample, || self.request_id());
+        }
     }
 }
 
@@ -161,6 +174,8 @@ pub(crate) async fn handle(
     head: &RequestHead,
     body: RequestBody,
 ) -> Answer {
+    let path = head.path_and_query();
+    exchange.described = client.worker.recorder.describe(head.method(), head.host(), path, client.address);
     if let Some(local) = Local::for_method(head) {
         return Answer::Local(local);
     }
@@ -304,6 +319,9 @@ async fn ask(exchange: &mut Exchange, asked: &Asked<'_>, view: &View, upload: &m
             let now = Instant::now();
             let ok = !reason.is_some_and(Reason::is_failure);
             pool.outcome(member, is_trial, ok, now - begun, active.ms(now));
+            if sent.is_ok() {
+                exchange.upstream = Some(now - begun);
+            }
         }
         if let Some(reason) = reason {
             tried.add(member);

@@ -38,9 +38,10 @@ impl Proxy {
         change(&mut config);
         let snapshot = Arc::new(weir_snapshot::check(&config).unwrap());
         let (send, rows) = stats::channel();
-        let workers =
-            Workers::start(1, "127.0.0.1:0".parse().unwrap(), None, move || stats::recorder(send.clone()))
-                .unwrap();
+        let workers = Workers::start(1, "127.0.0.1:0".parse().unwrap(), None, move || {
+            stats::recorder(send.clone(), Arc::default())
+        })
+        .unwrap();
         let fleet = Fleet::default();
         let active = fleet.build(snapshot);
         let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();

@@ -25,7 +25,7 @@ pub use self::{
     config::{Applied, ApplyOptions, Rollout},
     error::AppError,
     resilience::{BackendWork, PoolInfo},
-    status::{BackendInfo, NodeInfo, Status, rfc3339},
+    status::{BackendInfo, NodeInfo, Status, rfc3339, rfc3339_ms},
 };
 use crate::{
     current::{Current, Watch},

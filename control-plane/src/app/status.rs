@@ -107,6 +107,11 @@ pub fn rfc3339(ms: i64) -> String {
     time.to_string()
 }
 
+/// A time for people and programs, to the millisecond.
+pub fn rfc3339_ms(ms: i64) -> String {
+    jiff::Timestamp::from_millisecond(ms).unwrap_or(jiff::Timestamp::UNIX_EPOCH).to_string()
+}
+
 impl App {
     /// All backends, or those of one pool.
     ///

@@ -122,9 +122,19 @@ impl Publisher {
             self.registry.disconnect(node, stream);
             return Ok(());
         }
+        let mut watched = self.stats.tail().filters();
+        let mut is_watched = false;
         let result = loop {
             if let Err(Gone) = self.send_due(&mut session, &mut health, outbound).await {
                 break Ok(());
+            }
+            let filters = Arc::clone(&watched.borrow_and_update());
+            // A stream begins with nobody watching; that needs no message.
+            if is_watched || !filters.is_empty() {
+                is_watched = !filters.is_empty();
+                if outbound.send(Ok(wire::tail(&filters))).await.is_err() {
+                    break Ok(());
+                }
             }
             let current = Arc::clone(&self.current.borrow_and_update());
             let due = match session.next(&current, Instant::now()) {
@@ -148,6 +158,7 @@ impl Publisher {
                     }
                 },
                 changed = self.current.changed() => if changed.is_err() { break Ok(()) },
+                changed = watched.changed() => if changed.is_err() { break Ok(()) },
                 changed = health.changed() => if changed.is_err() { break Ok(()) },
                 () = sleep_until(due) => {}
                 () = self.stop.cancelled() => break Err(Status::unavailable("the control plane stops")),
@@ -199,6 +210,7 @@ impl Publisher {
                 }
             }
             Some(Message::Load(load)) => self.registry.load(node, stream, wire::load(load)),
+            Some(Message::Tail(seen)) => self.stats.tail().take(node, seen),
             Some(Message::Hello(_)) => tracing::warn!(node, "second hello ignored"),
             None => tracing::warn!(node, "unknown message ignored"),
         }

@@ -17,7 +17,7 @@ pub(crate) struct Counts {
     /// From a request's head to the end of its answer.
     pub(crate) latency: Latencies,
     pub(crate) latency_max_us: u64,
-    /// From sending to a backend to the head of its answer.
+    /// From a backend's turn, its connection included, to the head of its answer.
     pub(crate) upstream: Latencies,
     pub(crate) upstream_max_us: u64,
 }

@@ -24,6 +24,7 @@ mod keep;
 mod period;
 mod query;
 mod report;
+mod tail;
 mod top;
 
 pub use self::{
@@ -31,6 +32,7 @@ pub use self::{
     keep::Retention,
     query::{Query, ReportError},
     report::{Before, Latency, Period, PeriodCount, Report, Summary},
+    tail::{Tail, TailQuery, Watching},
     top::{Item, Top, TopQuery},
 };
 
@@ -53,6 +55,7 @@ struct Inner {
     /// One fold at a time: a second would only wait for the writer. Whether the sums are known to be made.
     folding: Mutex<bool>,
     retention: Retention,
+    tail: Tail,
     stop: CancellationToken,
     tasks: TaskTracker,
 }
@@ -82,6 +85,7 @@ impl Stats {
                 intake: sender,
                 folding: Mutex::new(false),
                 retention,
+                tail: Tail::default(),
                 stop: stop.clone(),
                 tasks: tasks.clone(),
             }),
@@ -172,6 +176,19 @@ impl Stats {
     pub async fn top(&self, query: &TopQuery) -> Result<Top, ReportError> {
         self.fold().await?;
         top::top(&self.inner.store, query, self.now()).await
+    }
+
+    /// Begins to watch requests as they end.
+    ///
+    /// # Errors
+    /// Parameters are wrong, or too many others watch.
+    pub async fn watch(&self, query: &TailQuery) -> Result<Watching, ReportError> {
+        self.inner.tail.watch(&self.inner.store, query).await
+    }
+
+    /// What nodes have to be told of who watches, and the way for what they see.
+    pub fn tail(&self) -> &Tail {
+        &self.inner.tail
     }
 
     /// Removes everything that is older than is kept, now; otherwise that is done bit by bit.

@@ -48,7 +48,7 @@ pub struct Period {
     pub bytes_out: u64,
     /// From a request's head to the end of its answer.
     pub latency_ms: Latency,
-    /// From the sending of the head to a backend to the head of its answer.
+    /// From a backend's turn, its connection included, to the head of its answer.
     pub upstream_ms: Latency,
     /// Attempts beyond each request's first.
     pub retries: u64,
@@ -101,7 +101,7 @@ pub struct Before {
     pub bytes_out: u64,
     /// From a request's head to the end of its answer.
     pub latency_ms: Latency,
-    /// From the sending of the head to a backend to the head of its answer.
+    /// From a backend's turn, its connection included, to the head of its answer.
     pub upstream_ms: Latency,
     /// Attempts beyond each request's first.
     pub retries: u64,
@@ -126,7 +126,7 @@ pub struct Summary {
     pub bytes_out: u64,
     /// From a request's head to the end of its answer.
     pub latency_ms: Latency,
-    /// From the sending of the head to a backend to the head of its answer.
+    /// From a backend's turn, its connection included, to the head of its answer.
     pub upstream_ms: Latency,
     /// Attempts beyond each request's first.
     pub retries: u64,

@@ -58,7 +58,7 @@ pub struct Item {
     pub bytes_out: u64,
     /// From a request's head to the end of its answer.
     pub latency_ms: Latency,
-    /// From the sending of the head to a backend to the head of its answer.
+    /// From a backend's turn, its connection included, to the head of its answer.
     pub upstream_ms: Latency,
     /// Attempts beyond each request's first.
     pub retries: u64,

@@ -39,6 +39,7 @@ pub struct Push {
 pub enum Came {
     Push(Push),
     Health(v1::HealthUpdate),
+    Tail(v1::Tail),
 }
 
 pub async fn channel(address: std::net::SocketAddr) -> Channel {
@@ -122,6 +123,7 @@ impl Node {
         Ok(match message {
             ToNode::Key(_) => unreachable!("passed over above"),
             ToNode::Health(health) => Came::Health(health),
+            ToNode::Tail(tail) => Came::Tail(tail),
             ToNode::Snapshot(snapshot) => {
                 assert_eq!(snapshot.format, FORMAT);
                 self.resources = snapshot.resources.into_iter().map(resource).collect();

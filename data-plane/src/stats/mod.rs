@@ -1,10 +1,14 @@
 //! Exact traffic counts: recorded by each worker, merged by the node, delivered in batches that are kept until
-//! they are acknowledged.
+//! they are acknowledged. And requests as they end, for whoever watches.
 
+mod labels;
+mod pending;
 mod recorder;
 mod reporter;
+mod tail;
 
 pub(crate) use self::{
-    recorder::{Recorder, Sample, recorder},
+    recorder::{Described, Recorder, Sample, recorder},
     reporter::{Reporter, channel},
+    tail::{Events, Tap, tap},
 };

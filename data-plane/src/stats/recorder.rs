@@ -10,7 +10,13 @@ use hdrhistogram::Histogram;
 use rustc_hash::FxHashMap;
 use tokio::sync::mpsc;
 
+use super::{
+    labels::{Hosts, Method},
+    tail::{Seen, Tap},
+};
+
 /// One finished request.
+#[derive(Default)]
 pub(crate) struct Sample<'a> {
     pub(crate) route: Option<&'a Arc<str>>,
     pub(crate) pool: Option<&'a Arc<str>>,
@@ -20,6 +26,20 @@ pub(crate) struct Sample<'a> {
     pub(crate) bytes_out: u64,
     pub(crate) retries: u32,
     pub(crate) latency: Duration,
+    pub(crate) method: Method,
+    /// One of [`Recorder::describe`]'s.
+    pub(crate) host: Option<&'a Arc<str>>,
+    /// From a backend's turn to the head of its answer.
+    pub(crate) upstream: Option<Duration>,
+}
+
+/// What a request is about, as its head says.
+#[derive(Default)]
+pub(crate) struct Described {
+    pub(crate) method: Method,
+    pub(crate) host: Option<Arc<str>>,
+    /// Only while somebody watches.
+    pub(crate) seen: Option<Box<Seen>>,
 }
 
 /// What was counted under the same labels in the same minute.
@@ -30,7 +50,10 @@ pub(crate) struct Row {
     pub(crate) route: Option<Arc<str>>,
     pub(crate) pool: Option<Arc<str>>,
     pub(crate) backend: Option<Arc<str>>,
+    pub(crate) method: Method,
     pub(crate) status: u16,
+    /// A row of its own, without other labels but minute and status.
+    pub(crate) host: Option<Arc<str>>,
     pub(crate) counts: Counts,
 }
 
@@ -45,13 +68,23 @@ pub(crate) struct Counts {
     pub(crate) latency: Histogram<u64>,
     /// Microseconds, exact.
     pub(crate) latency_max: u64,
+    /// Microseconds, of the requests that a backend answered; none as long as there are none.
+    pub(crate) upstream: Option<Histogram<u64>>,
+    pub(crate) upstream_max: u64,
 }
 
 impl Counts {
-    pub(crate) fn new() -> Option<Self> {
-        // Two significant digits keep the error below 1 %; the histogram grows to what is recorded.
-        let latency = Histogram::new(2).ok()?;
-        Some(Self { requests: 0, bytes_in: 0, bytes_out: 0, retries: 0, latency, latency_max: 0 })
+    pub(crate) fn new() -> Self {
+        Self {
+            requests: 0,
+            bytes_in: 0,
+            bytes_out: 0,
+            retries: 0,
+            latency: histogram(),
+            latency_max: 0,
+            upstream: None,
+            upstream_max: 0,
+        }
     }
 
     pub(crate) fn merge(&mut self, other: &Self) {
@@ -62,7 +95,33 @@ impl Counts {
         self.latency_max = self.latency_max.max(other.latency_max);
         // Both resize themselves, so that adding cannot fail.
         let _ = self.latency.add(&other.latency);
+        self.upstream_max = self.upstream_max.max(other.upstream_max);
+        match (&mut self.upstream, &other.upstream) {
+            (Some(upstream), Some(other)) => drop(upstream.add(other)),
+            (upstream @ None, Some(other)) => *upstream = Some(other.clone()),
+            (_, None) => {}
+        }
     }
+
+    fn add(&mut self, sample: &Sample<'_>) {
+        let latency = micros(sample.latency);
+        self.requests += 1;
+        self.bytes_in += sample.bytes_in;
+        self.bytes_out += sample.bytes_out;
+        self.retries += u64::from(sample.retries);
+        self.latency_max = self.latency_max.max(latency);
+        // The histogram resizes itself; the value is bounded.
+        let _ = self.latency.record(latency);
+        if let Some(upstream) = sample.upstream.map(micros) {
+            self.upstream_max = self.upstream_max.max(upstream);
+            let _ = self.upstream.get_or_insert_with(histogram).record(upstream);
+        }
+    }
+}
+
+/// Two significant digits keep the error below 1 %; it grows to what is recorded.
+fn histogram() -> Histogram<u64> {
+    Histogram::new(2).unwrap_or_else(|_| unreachable!("two significant digits are valid"))
 }
 
 /// Labels by the address of their text, which the row's own reference keeps from being used again.
@@ -72,19 +131,27 @@ struct Key {
     route: usize,
     pool: usize,
     backend: usize,
+    host: usize,
+    method: Method,
     status: u16,
+}
+
+fn micros(time: Duration) -> u64 {
+    u64::try_from(time.as_micros()).unwrap_or(u64::MAX).clamp(1, 1 << 40)
 }
 
 /// A worker's counts. Used from its thread only, never across an await.
 pub(crate) struct Recorder {
     minute: Cell<u64>,
     rows: RefCell<FxHashMap<Key, Row>>,
+    hosts: RefCell<Hosts>,
+    tap: Arc<Tap>,
     out: mpsc::Sender<Vec<Row>>,
 }
 
-/// A recorder that hands its rows to `out`.
-pub(crate) fn recorder(out: mpsc::Sender<Vec<Row>>) -> Recorder {
-    Recorder { minute: Cell::new(0), rows: RefCell::default(), out }
+/// A recorder that hands its rows to `out`, and offers requests to whoever watches.
+pub(crate) fn recorder(out: mpsc::Sender<Vec<Row>>, tap: Arc<Tap>) -> Recorder {
+    Recorder { minute: Cell::new(0), rows: RefCell::default(), hosts: RefCell::default(), tap, out }
 }
 
 fn address(label: Option<&Arc<str>>) -> usize {
@@ -94,43 +161,74 @@ fn address(label: Option<&Arc<str>>) -> usize {
 impl Recorder {
     /// The minute to which requests that end now belong.
     pub(crate) fn set_minute(&self, minute: u64) {
-        self.minute.set(minute);
+        if self.minute.replace(minute) != minute {
+            self.hosts.borrow_mut().next_minute();
+        }
+    }
+
+    /// What a request is about.
+    pub(crate) fn describe(
+        &self,
+        method: &[u8],
+        authority: Option<&[u8]>,
+        path: &[u8],
+        client: &str,
+    ) -> Described {
+        let host = authority.unwrap_or_default();
+        let seen = if self.tap.is_on() { Some(Seen::new(method, host, path, client)) } else { None };
+        Described { method: Method::of(method), host: Some(self.hosts.borrow_mut().name(host)), seen }
+    }
+
+    /// Offers a request that was described while somebody watched.
+    pub(crate) fn offer(&self, seen: &Seen, sample: &Sample<'_>, request_id: impl FnOnce() -> String) {
+        self.tap.offer(seen, sample, request_id);
     }
 
     /// Counts one request.
     pub(crate) fn record(&self, sample: &Sample<'_>) {
         let minute = self.minute.get();
+        let mut rows = self.rows.borrow_mut();
         let key = Key {
             minute,
             route: address(sample.route),
             pool: address(sample.pool),
             backend: address(sample.backend),
+            host: 0,
+            method: sample.method,
             status: sample.status,
         };
-        let mut rows = self.rows.borrow_mut();
-        let row = match rows.entry(key) {
-            std::collections::hash_map::Entry::Occupied(entry) => entry.into_mut(),
-            std::collections::hash_map::Entry::Vacant(entry) => {
-                let Some(counts) = Counts::new() else { return };
-                entry.insert(Row {
-                    minute,
-                    route: sample.route.cloned(),
-                    pool: sample.pool.cloned(),
-                    backend: sample.backend.cloned(),
-                    status: sample.status,
-                    counts,
-                })
-            }
-        };
-        let latency = u64::try_from(sample.latency.as_micros()).unwrap_or(u64::MAX).clamp(1, 1 << 40);
-        let counts = &mut row.counts;
-        counts.requests += 1;
-        counts.bytes_in += sample.bytes_in;
-        counts.bytes_out += sample.bytes_out;
-        counts.retries += u64::from(sample.retries);
-        counts.latency_max = counts.latency_max.max(latency);
-        // The histogram resizes itself; the value is bounded above.
-        let _ = counts.latency.record(latency);
+        add(&mut rows, key, sample, || Row {
+            minute,
+            route: sample.route.cloned(),
+            pool: sample.pool.cloned(),
+            backend: sample.backend.cloned(),
+            method: sample.method,
+            status: sample.status,
+            host: None,
+            counts: Counts::new(),
+        });
+        if let Some(host) = sample.host {
+            let (route, pool, backend, method) = (0, 0, 0, Method::Other);
+            let key = Key {
+                minute,
+                route,
+                pool,
+                backend,
+                host: address(Some(host)),
+                method,
+                status: sample.status,
+            };
+            add(&mut rows, key, sample, || Row {
+                minute,
+                route: None,
+                pool: None,
+                backend: None,
+                method,
+                status: sample.status,
+                host: Some(Arc::clone(host)),
+                counts: Counts::new(),
+            });
+        }
     }
 
     /// Hands over what was counted; when the node is behind, it stays here and goes with the next.
@@ -143,6 +241,10 @@ impl Recorder {
             permit.send(rows.drain().map(|(_, row)| row).collect());
         }
     }
+}
+
+fn add(rows: &mut FxHashMap<Key, Row>, key: Key, sample: &Sample<'_>, row: impl FnOnce() -> Row) {
+    rows.entry(key).or_insert_with(row).counts.add(sample);
 }
 
 /// What a worker counted last, also of requests that were cut as it ended.
@@ -166,13 +268,14 @@ mod tests {
             bytes_out: 10,
             retries: 0,
             latency: Duration::from_millis(ms),
+            ..Sample::default()
         }
     }
 
     #[test]
     fn requests_are_counted_by_label_and_minute_and_nothing_is_lost_when_the_node_is_behind() {
         let (send, mut receive) = mpsc::channel(1);
-        let recorder = recorder(send);
+        let recorder = recorder(send, Arc::default());
         let (a, b): (Arc<str>, Arc<str>) = ("b1".into(), "b2".into());
         recorder.record(&sample(&a, 200, 1));
         recorder.flush();

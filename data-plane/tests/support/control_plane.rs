@@ -44,6 +44,7 @@ pub struct Heard {
     pub acks: Vec<Ack>,
     pub rejections: Vec<Rejection>,
     pub loads: Vec<Load>,
+    pub seen: Vec<weir_proto::v1::TailEvent>,
     /// Every delivery, also those that were answered with an error.
     pub batches: Vec<ReportRequest>,
 }
@@ -197,6 +198,7 @@ impl Nodes for Service {
                     subscribe_request::Message::Ack(ack) => heard.acks.push(ack),
                     subscribe_request::Message::Rejection(rejection) => heard.rejections.push(rejection),
                     subscribe_request::Message::Load(load) => heard.loads.push(load),
+                    subscribe_request::Message::Tail(seen) => heard.seen.extend(seen.events),
                 });
             }
         });

@@ -1,11 +1,17 @@
 //! The gRPC service `Reports`: a translation of the use cases in [`crate::stats`].
 
-use std::collections::{BTreeMap, HashMap};
+use std::{
+    collections::{BTreeMap, HashMap},
+    pin::Pin,
+};
 
+use futures_util::Stream;
 use tonic::{Request, Response, Status};
 use weir_proto::v1::{self, reports_server};
 
-use crate::stats::{Latency, Nodes, PeriodCount, Query, Report, ReportError, Stats, Summary, Top, TopQuery};
+use crate::stats::{
+    Latency, Nodes, PeriodCount, Query, Report, ReportError, Stats, Summary, TailQuery, Top, TopQuery,
+};
 
 /// The service, to be wrapped in [`reports_server::ReportsServer`].
 #[derive(Debug, Clone)]
@@ -27,6 +33,30 @@ impl Reports {
 
 #[tonic::async_trait]
 impl reports_server::Reports for Reports {
+    type TailStream = Pin<Box<dyn Stream<Item = Result<v1::TailResponse, Status>> + Send>>;
+
+    async fn tail(&self, request: Request<v1::TailRequest>) -> Result<Response<Self::TailStream>, Status> {
+        let request = request.into_inner();
+        let given = |value: String| Some(value).filter(|value| !value.is_empty());
+        let query = TailQuery {
+            route: given(request.route),
+            pool: given(request.pool),
+            backend: given(request.backend),
+            host: given(request.host),
+            method: given(request.method),
+            path: given(request.path_prefix),
+            status: given(request.status),
+            min_latency: given(request.min_latency),
+            client: given(request.client),
+        };
+        let watching = self.stats.watch(&query).await.map_err(refuse)?;
+        let stream = futures_util::stream::unfold(watching, async |mut watching| {
+            let (events, dropped) = watching.next().await;
+            Some((Ok(v1::TailResponse { events, dropped }), watching))
+        });
+        Ok(Response::new(Box::pin(stream)))
+    }
+
     async fn get_hourly(
         &self,
         request: Request<v1::GetReportRequest>,

@@ -9,6 +9,7 @@ mod pools;
 mod problem;
 mod report_csv;
 pub mod reports;
+mod tail;
 
 use std::net::SocketAddr;
 

@@ -64,6 +64,14 @@ const OPERATIONS: &[Operation] = &[
         "Summary",
     ),
     (
+        "/reports/tail",
+        "get",
+        "Requests of all nodes as they end, as server-sent events; ?route, ?pool, ?backend, ?host, ?method, ?path, ?status=5xx, ?min_latency=200ms, ?client",
+        None,
+        "200",
+        "Text",
+    ),
+    (
         "/reports/top",
         "get",
         "Routes, hosts, pools, backends, methods or statuses with the most requests or errors, or slowest; ?by, ?sort, ?limit",
@@ -135,6 +143,11 @@ fn parameters(path: &str) -> Value {
         .collect();
     let query = |name: &str, description: &str| json!({ "name": name, "in": "query", "description": description, "schema": { "type": "string" } });
     match path {
+        "/reports/tail" => {
+            let names =
+                ["route", "pool", "backend", "host", "method", "path", "status", "min_latency", "client"];
+            parameters.extend(names.map(|name| query(name, "Only these requests")));
+        }
         path if path.starts_with("/reports/") => {
             let more: &[(&str, &str)] = match path {
                 "/reports/top" => TOP_PARAMETERS,

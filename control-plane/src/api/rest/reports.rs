@@ -9,7 +9,7 @@ use axum::{
 use http::{StatusCode, header};
 use weir_snapshot::Problems;
 
-use super::report_csv;
+use super::{report_csv, tail};
 use crate::stats::{Query, Report, ReportError, Stats, TopQuery};
 
 /// The routes, with their state.
@@ -20,6 +20,7 @@ pub fn router(stats: Stats) -> Router {
         .route("/reports/daily", get(daily))
         .route("/reports/summary", get(summary))
         .route("/reports/top", get(top))
+        .route("/reports/tail", get(tail::tail))
         .with_state(stats)
 }
 

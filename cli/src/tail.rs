@@ -1,0 +1,88 @@
+//! `weir tail`: requests of all nodes as they end.
+
+use std::io::Write as _;
+
+use serde_json::Value;
+
+use crate::{
+    arguments::{Output, Tail},
+    client::{Client, ClientError, encode},
+    output::cell,
+};
+
+pub(crate) async fn run(client: &Client, output: Output, tail: Tail) -> Result<(), ClientError> {
+    let mut path = "/reports/tail".to_owned();
+    let mut separator = '?';
+    for (name, value) in [
+        ("route", &tail.route),
+        ("pool", &tail.pool),
+        ("backend", &tail.backend),
+        ("host", &tail.host),
+        ("method", &tail.method),
+        ("path", &tail.path),
+        ("status", &tail.status),
+        ("min_latency", &tail.min_latency),
+        ("client", &tail.client),
+    ] {
+        if let Some(value) = value {
+            path.push_str(&format!("{separator}{name}={}", encode(value)));
+            separator = '&';
+        }
+    }
+    let mut left = tail.count.unwrap_or(u64::MAX);
+    let mut event = String::new();
+    client
+        .lines(&path, |line| {
+            if let Some(name) = line.strip_prefix("event:") {
+                name.trim().clone_into(&mut event);
+            } else if let Some(data) = line.strip_prefix("data:") {
+                let shown = match event.as_str() {
+                    "request" => {
+                        left = left.saturating_sub(1);
+                        show(output, data.trim())
+                    }
+                    "dropped" => {
+                        eprintln!("{} requests were left out: too many at once", data.trim());
+                        true
+                    }
+                    _ => true,
+                };
+                return shown && left > 0;
+            }
+            true
+        })
+        .await
+}
+
+/// Whether somebody still reads.
+fn show(output: Output, data: &str) -> bool {
+    let mut out = std::io::stdout();
+    let written = match output {
+        Output::Json => writeln!(out, "{data}"),
+        Output::Table => {
+            let event: Value = serde_json::from_str(data).unwrap_or_default();
+            let number = |name: &str| event.get(name).and_then(Value::as_f64);
+            let upstream = number("upstream_ms").map_or("-".to_owned(), |ms| format!("{ms:.1}"));
+            writeln!(
+                out,
+                "{} {} {:>9.1} ms ({upstream} backend)  {} {}{}  {} {}  {} {}",
+                cell(&event, "time"),
+                cell(&event, "status"),
+                number("latency_ms").unwrap_or_default(),
+                cell(&event, "method"),
+                cell(&event, "host"),
+                visible(&cell(&event, "path")),
+                cell(&event, "route"),
+                cell(&event, "backend"),
+                cell(&event, "client"),
+                cell(&event, "node"),
+            )
+        }
+    };
+    written.and_then(|()| out.flush()).is_ok()
+}
+
+/// A path comes from whoever sent it: nothing in it may steer the terminal.
+fn visible(text: &str) -> String {
+    text.chars().map(|c| if c.is_control() { '?' } else { c }).collect()
+}

@@ -1,0 +1,245 @@
+//! The live stream of requests: who watches, and what of it each node has to be told.
+//!
+//! Filters are tried in the nodes. Here each watcher has a number and a bounded queue: one that does not keep up loses
+//! events, is told how many, and slows nobody. Nodes learn the filters of all watchers over a watch channel, so that
+//! without watchers they are told, and send, nothing.
+
+use std::{
+    collections::BTreeMap,
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicU64, Ordering::Relaxed},
+    },
+};
+
+use tokio::sync::{mpsc, watch};
+use weir_proto::v1;
+use weir_snapshot::{BackendUrl, Problems, units::HumanDuration};
+
+use super::query::ReportError;
+use crate::store::Store;
+
+/// Events that wait for one watcher.
+const QUEUE: usize = 2_048;
+/// Watchers at the same time.
+const MAX_WATCHERS: usize = 64;
+
+/// What is watched; absent is everything.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct TailQuery {
+    /// Only this route.
+    pub route: Option<String>,
+    /// Only this pool.
+    pub pool: Option<String>,
+    /// Only this backend, by id or by URL.
+    pub backend: Option<String>,
+    /// Only this host.
+    pub host: Option<String>,
+    /// Only this method.
+    pub method: Option<String>,
+    /// Only paths that begin so.
+    pub path: Option<String>,
+    /// `404`, `5xx` or `400-499`.
+    pub status: Option<String>,
+    /// Only what took this long, such as `200ms`.
+    pub min_latency: Option<String>,
+    /// An address, or a network as ADDRESS/BITS.
+    pub client: Option<String>,
+}
+
+/// Everyone who watches. Cheap to clone.
+#[derive(Debug, Clone, Default)]
+pub struct Tail(Arc<Inner>);
+
+#[derive(Debug)]
+struct Inner {
+    watchers: Mutex<BTreeMap<u64, Watcher>>,
+    next: AtomicU64,
+    filters: watch::Sender<Arc<Vec<v1::TailFilter>>>,
+}
+
+#[derive(Debug)]
+struct Watcher {
+    filter: v1::TailFilter,
+    queue: mpsc::Sender<v1::TailEvent>,
+    dropped: Arc<AtomicU64>,
+}
+
+impl Default for Inner {
+    fn default() -> Self {
+        Self {
+            watchers: Mutex::default(),
+            next: AtomicU64::new(1),
+            filters: watch::Sender::new(Arc::default()),
+        }
+    }
+}
+
+/// One who watches, until it is dropped.
+#[derive(Debug)]
+pub struct Watching {
+    id: u64,
+    events: mpsc::Receiver<v1::TailEvent>,
+    dropped: Arc<AtomicU64>,
+    tail: Tail,
+}
+
+impl Tail {
+    /// The filters of all watchers, and each change of them.
+    pub fn filters(&self) -> watch::Receiver<Arc<Vec<v1::TailFilter>>> {
+        self.0.filters.subscribe()
+    }
+
+    /// Takes what a node saw.
+    pub(crate) fn take(&self, node: &str, seen: v1::TailEvents) {
+        let watchers = self.0.watchers.lock().unwrap_or_else(PoisonError::into_inner);
+        for watcher in watchers.values().filter(|_| seen.dropped > 0) {
+            watcher.dropped.fetch_add(seen.dropped, Relaxed);
+        }
+        for mut event in seen.events {
+            let passed = std::mem::take(&mut event.filters);
+            node.clone_into(&mut event.node);
+            for watcher in passed.iter().filter_map(|id| watchers.get(id)) {
+                if watcher.queue.try_send(event.clone()).is_err() {
+                    watcher.dropped.fetch_add(1, Relaxed);
+                }
+            }
+        }
+    }
+
+    /// Begins to watch.
+    pub(super) async fn watch(&self, store: &Store, query: &TailQuery) -> Result<Watching, ReportError> {
+        let filter = read(store, query).await?;
+        let id = self.0.next.fetch_add(1, Relaxed);
+        let (queue, events) = mpsc::channel(QUEUE);
+        let dropped = Arc::<AtomicU64>::default();
+        {
+            let mut watchers = self.0.watchers.lock().unwrap_or_else(PoisonError::into_inner);
+            if watchers.len() >= MAX_WATCHERS {
+                return Err(ReportError::invalid("", format!("{MAX_WATCHERS} others watch already")));
+            }
+            let filter = v1::TailFilter { id, ..filter };
+            watchers.insert(id, Watcher { filter, queue, dropped: Arc::clone(&dropped) });
+        }
+        self.tell();
+        Ok(Watching { id, events, dropped, tail: self.clone() })
+    }
+
+    fn tell(&self) {
+        let watchers = self.0.watchers.lock().unwrap_or_else(PoisonError::into_inner);
+        let filters = watchers.values().map(|watcher| watcher.filter.clone()).collect();
+        self.0.filters.send_replace(Arc::new(filters));
+    }
+}
+
+impl Watching {
+    /// The next events, some at once, and how many were left out since the last.
+    pub async fn next(&mut self) -> (Vec<v1::TailEvent>, u64) {
+        let mut events = Vec::new();
+        self.events.recv_many(&mut events, 256).await;
+        (events, self.dropped.swap(0, Relaxed))
+    }
+}
+
+impl Drop for Watching {
+    fn drop(&mut self) {
+        self.tail.0.watchers.lock().unwrap_or_else(PoisonError::into_inner).remove(&self.id);
+        self.tail.tell();
+    }
+}
+
+async fn read(store: &Store, query: &TailQuery) -> Result<v1::TailFilter, ReportError> {
+    let mut problems = Problems::default();
+    let given = |value: &Option<String>| value.clone().unwrap_or_default();
+    let backends = match given(&query.backend) {
+        none if none.is_empty() => Vec::new(),
+        url if url.contains("://") => {
+            let canonical = url.parse::<BackendUrl>().map_or(url.clone(), |url| url.to_string());
+            let ids =
+                store.backends_by_url(&canonical).await?.and_then(|ids| serde_json::from_str(&ids).ok());
+            ids.unwrap_or_else(|| {
+                problems.add("backend", format!("no backend has or had the URL {url:?}"));
+                Vec::new()
+            })
+        }
+        id => vec![id],
+    };
+    let (status_from, status_to) = match given(&query.status) {
+        none if none.is_empty() => (0, 0),
+        text => status(&text).unwrap_or_else(|| {
+            problems.add("status", format!("{text:?} is not a status (write 404, 5xx or 400-499)"));
+            (0, 0)
+        }),
+    };
+    let min_latency_us = match given(&query.min_latency) {
+        none if none.is_empty() => 0,
+        text => match text.parse::<HumanDuration>() {
+            Ok(latency) => u64::try_from(latency.0.as_micros()).unwrap_or(u64::MAX),
+            Err(error) => {
+                problems.add("min_latency", error.to_string());
+                0
+            }
+        },
+    };
+    let client = given(&query.client);
+    if !client.is_empty() && !is_network(&client) {
+        problems.add("client", format!("{client:?} is not an address or a network (write 10.0.0.0/8)"));
+    }
+    let filter = v1::TailFilter {
+        id: 0,
+        route: given(&query.route),
+        pool: given(&query.pool),
+        backends,
+        host: given(&query.host).to_ascii_lowercase(),
+        method: given(&query.method).to_ascii_uppercase(),
+        path_prefix: given(&query.path),
+        status_from,
+        status_to,
+        min_latency_us,
+        client,
+    };
+    problems.into_result(filter).map_err(ReportError::Invalid)
+}
+
+fn status(text: &str) -> Option<(u32, u32)> {
+    let one = |text: &str| text.parse().ok().filter(|status| (100..=599).contains(status));
+    if let Some(class) = text.strip_suffix("xx") {
+        let class: u32 = class.parse().ok().filter(|class| (1..=5).contains(class))?;
+        return Some((class * 100, class * 100 + 99));
+    }
+    match text.split_once('-') {
+        Some((from, to)) => Some((one(from)?, one(to)?)).filter(|(from, to)| from <= to),
+        None => one(text).map(|status| (status, status)),
+    }
+}
+
+fn is_network(text: &str) -> bool {
+    let (address, bits) = text.split_once('/').unwrap_or((text, "0"));
+    let most = match address.parse::<std::net::IpAddr>() {
+        Ok(address) if address.is_ipv4() => 32,
+        Ok(_) => 128,
+        Err(_) => return false,
+    };
+    bits.parse::<u32>().is_ok_and(|bits| bits <= most)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_status_is_one_a_class_or_a_range() {
+        assert_eq!(status("404"), Some((404, 404)));
+        assert_eq!(status("5xx"), Some((500, 599)));
+        assert_eq!(status("400-403"), Some((400, 403)));
+        for wrong in ["", "6xx", "xx", "99", "500-400", "4x4", "-"] {
+            assert_eq!(status(wrong), None, "{wrong}");
+        }
+    }
+
+    #[test]
+    fn a_client_is_an_address_or_a_network() {
+        assert!(["10.0.0.1", "10.0.0.0/8", "::1", "fd00::/8"].iter().all(|text| is_network(text)));
+        assert!(!["10.0.0.0/33", "host", "10.0.0.0/", ""].iter().any(|text| is_network(text)));
+    }
+}
