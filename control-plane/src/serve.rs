@@ -13,6 +13,7 @@ use weir_proto::v1::{DESCRIPTOR_SET, nodes_server::NodesServer};
 
 use crate::{
     api::{
+        dashboard,
         grpc::{admin::Admin, reports::Reports},
         rest,
     },
@@ -44,7 +45,8 @@ pub(crate) async fn admin(listener: TcpListener, app: App, stop: CancellationTok
     let routes = common(routes, &["weir.v1.Admin", "weir.v1.Reports"]).await?;
     // gRPC's paths are few and known; whatever else comes is REST's, also what does not exist.
     let grpc = routes.prepare().into_axum_router().reset_fallback();
-    let router = rest::router(app).merge(grpc);
+    let router = rest::router(app.clone()).merge(dashboard::router(app)).merge(grpc);
+    let router = router.layer(axum::middleware::from_fn(dashboard::guard));
     let service = router.into_make_service_with_connect_info::<SocketAddr>();
     axum::serve(listener, service)
         .with_graceful_shutdown(async move { stop.cancelled().await })

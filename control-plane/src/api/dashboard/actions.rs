@@ -1,0 +1,103 @@
+//! What the dashboard's forms do. Each calls one use case and leads back to a page that shows what came of it.
+
+use std::net::SocketAddr;
+
+use axum::{
+    Form,
+    extract::{ConnectInfo, Path, State},
+    http::StatusCode,
+    response::Redirect,
+};
+use serde::Deserialize;
+
+use super::{Page, Trouble};
+use crate::app::{App, Author, Named};
+
+type Done = Result<Redirect, Trouble>;
+
+fn author(peer: SocketAddr) -> Author {
+    Author { actor: format!("anonymous@{}", peer.ip().to_canonical()), source: "dashboard" }
+}
+
+fn back(page: Page) -> Done {
+    Ok(Redirect::to(page.path()))
+}
+
+fn wrong(says: impl Into<String>) -> Trouble {
+    Trouble { status: StatusCode::BAD_REQUEST, says: says.into() }
+}
+
+#[derive(Deserialize)]
+pub(super) struct Add {
+    url: String,
+    pool: String,
+    #[serde(default)]
+    weight: String,
+}
+
+pub(super) async fn add(
+    State(app): State<App>,
+    ConnectInfo(peer): ConnectInfo<SocketAddr>,
+    Form(Add { url, pool, weight }): Form<Add>,
+) -> Done {
+    let weight = match weight.trim() {
+        "" => None,
+        text => Some(text.parse().map_err(|_| wrong(format!("{text:?} is not a weight")))?),
+    };
+    app.create_backend(&author(peer), url.trim(), Some(&pool), weight).await?;
+    back(Page::Pools)
+}
+
+#[derive(Deserialize)]
+pub(super) struct Update {
+    action: String,
+}
+
+pub(super) async fn update(
+    State(app): State<App>,
+    ConnectInfo(peer): ConnectInfo<SocketAddr>,
+    Path(id): Path<String>,
+    Form(Update { action }): Form<Update>,
+) -> Done {
+    let author = author(peer);
+    let state = match action.as_str() {
+        "drain" => "draining",
+        "disable" => "disabled",
+        "enable" => "active",
+        "remove" => {
+            app.delete_backend(&author, &Named::Id(id)).await?;
+            return back(Page::Pools);
+        }
+        "check" => {
+            app.check_backend(&id).await?;
+            return back(Page::Pools);
+        }
+        other => return Err(wrong(format!("{other:?} is nothing that can be done with a backend"))),
+    };
+    app.update_backend(&author, &id, None, Some(state)).await?;
+    back(Page::Pools)
+}
+
+#[derive(Deserialize)]
+pub(super) struct Strategy {
+    strategy: String,
+}
+
+pub(super) async fn strategy(
+    State(app): State<App>,
+    ConnectInfo(peer): ConnectInfo<SocketAddr>,
+    Path(pool): Path<String>,
+    Form(Strategy { strategy }): Form<Strategy>,
+) -> Done {
+    app.set_strategy(&author(peer), &pool, &strategy).await?;
+    back(Page::Pools)
+}
+
+pub(super) async fn rollback(
+    State(app): State<App>,
+    ConnectInfo(peer): ConnectInfo<SocketAddr>,
+    Path(number): Path<u64>,
+) -> Done {
+    app.rollback(&author(peer), number).await?;
+    back(Page::Revisions)
+}

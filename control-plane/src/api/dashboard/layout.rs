@@ -1,0 +1,87 @@
+//! What every page has: the head, the way to the others, and small parts that look the same everywhere.
+
+use maud::{DOCTYPE, Markup, html};
+
+use super::Page;
+
+pub(super) fn page(current: Page, events: &str, still: &Markup, live: &Markup) -> Markup {
+    document(
+        current.title(),
+        Some(current),
+        &html! {
+            (still)
+            div class="live" data-events=(events) { (live) }
+        },
+    )
+}
+
+pub(super) fn document(title: &str, current: Option<Page>, content: &Markup) -> Markup {
+    html! {
+        (DOCTYPE)
+        html lang="en" {
+            head {
+                meta charset="utf-8";
+                title { (title) " · Weir" }
+                meta name="viewport" content="width=device-width, initial-scale=1";
+                meta name="color-scheme" content="light dark";
+                link rel="stylesheet" href="/ui/style.css";
+                link rel="icon" type="image/svg+xml" href="/ui/icon.svg";
+                script src="/ui/script.js" defer {}
+            }
+            body {
+                a class="skip" href="#content" { "To the content" }
+                header class="top" {
+                    div {
+                        a class="brand" href="/" { "weir" span { "." } }
+                        nav aria-label="Pages" {
+                            @for page in Page::ALL {
+                                @let name = if page == Page::Pools { "Pools" } else { page.title() };
+                                @if current == Some(page) {
+                                    a href=(page.path()) aria-current="page" { (name) }
+                                } @else {
+                                    a href=(page.path()) { (name) }
+                                }
+                            }
+                        }
+                        span class="link" role="status" {}
+                    }
+                }
+                main id="content" {
+                    h1 { (title) }
+                    (content)
+                }
+            }
+        }
+    }
+}
+
+/// A page that says what went wrong.
+pub(super) fn trouble(says: &str) -> Markup {
+    document("That did not work", None, &problem(says))
+}
+
+/// What went wrong.
+pub(super) fn problem(says: &str) -> Markup {
+    html! {
+        section class="card problem" role="alert" {
+            h2 { "That did not work" }
+            p { (says) }
+            p { a href="/" { "To the overview" } }
+        }
+    }
+}
+
+/// What to do where there is nothing yet.
+pub(super) fn empty(title: &str, content: &Markup) -> Markup {
+    html! {
+        section class="card empty" {
+            h2 { (title) }
+            (content)
+        }
+    }
+}
+
+/// A word with a colour that means something; the word alone says it, too.
+pub(super) fn badge(kind: &str, text: &str) -> Markup {
+    html! { span class=(format!("badge {kind}")) { (text) } }
+}

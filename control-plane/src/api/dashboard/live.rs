@@ -1,0 +1,89 @@
+//! `/ui/events`: a page's live part, sent again whenever it came out differently.
+
+use std::{convert::Infallible, time::Duration};
+
+use axum::{
+    extract::{Query, State},
+    response::sse::{Event, KeepAlive, Sse},
+};
+use futures_util::Stream;
+use serde::Deserialize;
+
+use super::{Asked, Page};
+use crate::app::App;
+
+/// How often a page is looked at again. Reports over long ranges are not, their hours do not change by the second.
+const EVERY: Duration = Duration::from_secs(2);
+
+#[derive(Deserialize)]
+pub(super) struct Of {
+    page: Page,
+    #[serde(flatten)]
+    asked: Asked,
+}
+
+/// Where the stream of a page is.
+pub(super) fn address(page: Page, asked: &Asked) -> String {
+    let name = match page {
+        Page::Overview => "overview",
+        Page::Pools => "pools",
+        Page::Routes => "routes",
+        Page::Nodes => "nodes",
+        Page::Reports => "reports",
+        Page::Tail => "tail",
+        Page::Revisions => "revisions",
+    };
+    format!("/ui/events?page={name}{}", query(asked))
+}
+
+/// The fields of a form as a query, each behind an ampersand.
+pub(super) fn query(asked: &Asked) -> String {
+    let fields = [
+        ("from", &asked.from),
+        ("to", &asked.to),
+        ("per", &asked.per),
+        ("route", &asked.route),
+        ("pool", &asked.pool),
+        ("backend", &asked.backend),
+        ("host", &asked.host),
+        ("method", &asked.method),
+        ("tz", &asked.tz),
+        ("status", &asked.status),
+        ("min_latency", &asked.min_latency),
+        ("client", &asked.client),
+        ("path", &asked.path),
+        ("before", &asked.before),
+    ];
+    let given = fields.into_iter().filter(|(_, value)| !value.is_empty());
+    given.map(|(name, value)| format!("&{name}={}", encode(value))).collect()
+}
+
+fn encode(text: &str) -> String {
+    let mut out = String::new();
+    for byte in text.bytes() {
+        match byte {
+            b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'-' | b'.' | b'_' | b'~' => out.push(char::from(byte)),
+            _ => out.push_str(&format!("%{byte:02X}")),
+        }
+    }
+    out
+}
+
+pub(super) async fn events(
+    State(app): State<App>,
+    Query(of): Query<Of>,
+) -> Sse<impl Stream<Item = Result<Event, Infallible>>> {
+    let stream = futures_util::stream::unfold((app, of, String::new()), async |(app, of, before)| {
+        loop {
+            tokio::time::sleep(EVERY).await;
+            // What cannot be shown now stays as it is; the page said so when it was loaded.
+            let Ok(page) = of.page.live(&app, &of.asked).await else { continue };
+            let page = page.into_string().replace('\r', "");
+            if page != before {
+                let event = Event::default().event("page").data(&page);
+                return Some((Ok(event), (app, of, page)));
+            }
+        }
+    });
+    Sse::new(stream).keep_alive(KeepAlive::default())
+}

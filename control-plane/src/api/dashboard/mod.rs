@@ -1,0 +1,278 @@
+//! The dashboard on the admin port: pages rendered here, kept live by server-sent events, and plain forms that call the
+//! use cases. It works offline and without script; the content security policy allows nothing but its own two files.
+//!
+//! A page is a function from what is known to HTML. The same function serves the page and, whenever its outcome
+//! changes, the stream that keeps it live. Who may do what comes with tokens; until then [`guard`] keeps other sites'
+//! pages from using the browser of somebody who can reach this port.
+
+mod actions;
+mod chart;
+mod format;
+mod layout;
+mod live;
+mod nodes;
+mod overview;
+mod pools;
+mod reports;
+mod revisions;
+mod routes;
+mod tail;
+
+use axum::{
+    Router,
+    extract::{Query, Request, State},
+    http::{Method, StatusCode, header},
+    middleware::Next,
+    response::{IntoResponse, Response},
+    routing::{get, post},
+};
+use maud::Markup;
+use serde::Deserialize;
+
+use crate::{
+    app::{App, AppError},
+    stats::ReportError,
+};
+
+/// Nothing from elsewhere, nothing in the page itself.
+const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; img-src 'self'; \
+                      form-action 'self'; base-uri 'none'; frame-ancestors 'none'";
+
+/// What a page is asked for: the fields of its form.
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(default)]
+struct Asked {
+    from: String,
+    to: String,
+    per: String,
+    route: String,
+    pool: String,
+    backend: String,
+    host: String,
+    method: String,
+    tz: String,
+    status: String,
+    min_latency: String,
+    client: String,
+    path: String,
+    before: String,
+}
+
+/// The pages.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+enum Page {
+    Overview,
+    Pools,
+    Routes,
+    Nodes,
+    Reports,
+    Tail,
+    Revisions,
+}
+
+impl Page {
+    const ALL: [Self; 7] =
+        [Self::Overview, Self::Pools, Self::Routes, Self::Nodes, Self::Reports, Self::Tail, Self::Revisions];
+
+    fn path(self) -> &'static str {
+        match self {
+            Self::Overview => "/",
+            Self::Pools => "/ui/pools",
+            Self::Routes => "/ui/routes",
+            Self::Nodes => "/ui/nodes",
+            Self::Reports => "/ui/reports",
+            Self::Tail => "/ui/tail",
+            Self::Revisions => "/ui/revisions",
+        }
+    }
+
+    fn title(self) -> &'static str {
+        match self {
+            Self::Overview => "Overview",
+            Self::Pools => "Pools and backends",
+            Self::Routes => "Routes",
+            Self::Nodes => "Nodes",
+            Self::Reports => "Reports",
+            Self::Tail => "Live requests",
+            Self::Revisions => "Revisions",
+        }
+    }
+
+    /// What stays as it is while the page is open.
+    async fn still(self, app: &App, asked: &Asked) -> Result<Markup, Trouble> {
+        Ok(match self {
+            Self::Reports => reports::form(app, asked),
+            Self::Tail => tail::page(app, asked),
+            _ => Markup::default(),
+        })
+    }
+
+    /// What changes while the page is open.
+    async fn live(self, app: &App, asked: &Asked) -> Result<Markup, Trouble> {
+        match self {
+            Self::Overview => overview::page(app).await,
+            Self::Pools => pools::page(app),
+            Self::Routes => routes::page(app).await,
+            Self::Nodes => Ok(nodes::page(app)),
+            Self::Reports => reports::page(app, asked).await,
+            Self::Tail => Ok(Markup::default()),
+            Self::Revisions => revisions::page(app, asked).await,
+        }
+    }
+}
+
+/// Why a page cannot be shown, or a form did nothing.
+struct Trouble {
+    status: StatusCode,
+    says: String,
+}
+
+impl From<AppError> for Trouble {
+    fn from(error: AppError) -> Self {
+        let status = match &error {
+            AppError::Invalid(_) => StatusCode::BAD_REQUEST,
+            AppError::NotFound(..) => StatusCode::NOT_FOUND,
+            AppError::Conflict(_) => StatusCode::CONFLICT,
+            AppError::Outdated { .. } => StatusCode::PRECONDITION_FAILED,
+            AppError::Store(_) => {
+                tracing::error!(%error, "the dashboard cannot read the database");
+                StatusCode::INTERNAL_SERVER_ERROR
+            }
+        };
+        Self { status, says: error.to_string() }
+    }
+}
+
+impl From<ReportError> for Trouble {
+    fn from(error: ReportError) -> Self {
+        let status = match &error {
+            ReportError::Invalid(_) => StatusCode::BAD_REQUEST,
+            ReportError::Store(_) => {
+                tracing::error!(%error, "report failed");
+                StatusCode::INTERNAL_SERVER_ERROR
+            }
+        };
+        Self { status, says: error.to_string() }
+    }
+}
+
+impl IntoResponse for Trouble {
+    fn into_response(self) -> Response {
+        let mut response = layout::trouble(&self.says).into_response();
+        *response.status_mut() = self.status;
+        response
+    }
+}
+
+/// The dashboard's paths.
+pub fn router(app: App) -> Router {
+    let mut router = Router::new();
+    for page in Page::ALL {
+        router = router.route(
+            page.path(),
+            get(move |State(app): State<App>, Query(asked): Query<Asked>| async move {
+                show(&app, page, asked).await
+            }),
+        );
+    }
+    router
+        .route("/ui/revisions/{n}", get(revisions::one))
+        .route("/ui/events", get(live::events))
+        .route("/ui/backends", post(actions::add))
+        .route("/ui/backends/{id}", post(actions::update))
+        .route("/ui/pools/{name}/strategy", post(actions::strategy))
+        .route("/ui/revisions/{n}/rollback", post(actions::rollback))
+        .route("/ui/icon.svg", get(async || file("image/svg+xml", include_str!("icon.svg"))))
+        .route("/ui/style.css", get(async || file("text/css; charset=utf-8", include_str!("style.css"))))
+        .route(
+            "/ui/script.js",
+            get(async || file("text/javascript; charset=utf-8", include_str!("script.js"))),
+        )
+        .layer(axum::middleware::map_response(with_policy))
+        .with_state(app)
+}
+
+async fn show(app: &App, page: Page, asked: Asked) -> Result<Markup, Trouble> {
+    let still = page.still(app, &asked).await?;
+    let live = match page.live(app, &asked).await {
+        Ok(live) => live,
+        // A form with a mistake is shown again, with what is wrong below it.
+        Err(trouble) if trouble.status == StatusCode::BAD_REQUEST => layout::problem(&trouble.says),
+        Err(trouble) => return Err(trouble),
+    };
+    Ok(layout::page(page, &live::address(page, &asked), &still, &live))
+}
+
+fn file(kind: &'static str, text: &'static str) -> impl IntoResponse {
+    ([(header::CONTENT_TYPE, kind), (header::CACHE_CONTROL, "no-cache")], text)
+}
+
+async fn with_policy(mut response: Response) -> Response {
+    let headers = response.headers_mut();
+    for (name, value) in [
+        (header::CONTENT_SECURITY_POLICY, POLICY),
+        (header::X_CONTENT_TYPE_OPTIONS, "nosniff"),
+        (header::REFERRER_POLICY, "same-origin"),
+        (header::X_FRAME_OPTIONS, "DENY"),
+    ] {
+        headers.insert(name, header::HeaderValue::from_static(value));
+    }
+    if !headers.contains_key(header::CACHE_CONTROL) {
+        headers.insert(header::CACHE_CONTROL, header::HeaderValue::from_static("no-store"));
+    }
+    response
+}
+
+/// Refuses what a page of another site makes a browser send. Browsers say where a request comes from; programs that are
+/// none say nothing of the kind, and are let through.
+pub async fn guard(request: Request, next: Next) -> Response {
+    let is_safe = matches!(*request.method(), Method::GET | Method::HEAD | Method::OPTIONS);
+    if is_safe || is_own(request.headers(), request.uri()) {
+        return next.run(request).await;
+    }
+    tracing::warn!(path = request.uri().path(), "a request from another site was refused");
+    let says = "this request comes from a page of another site";
+    let problem = serde_json::json!({
+        "type": "about:blank", "title": "Forbidden", "status": 403, "detail": says, "problems": [],
+    });
+    let kind = [(header::CONTENT_TYPE, "application/problem+json")];
+    (StatusCode::FORBIDDEN, kind, problem.to_string()).into_response()
+}
+
+fn is_own(headers: &axum::http::HeaderMap, uri: &axum::http::Uri) -> bool {
+    let text = |name: &str| headers.get(name).map(|value| value.as_bytes());
+    match text("sec-fetch-site") {
+        Some(b"same-origin" | b"none") => return true,
+        Some(_) => return false,
+        None => {}
+    }
+    let Some(origin) = text("origin") else { return true };
+    let host = text("host").or(uri.authority().map(|authority| authority.as_str().as_bytes()));
+    let origin = std::str::from_utf8(origin).ok().and_then(|origin| origin.split_once("://"));
+    origin.is_some_and(|(_, authority)| Some(authority.as_bytes()) == host)
+}
+
+#[cfg(test)]
+mod tests {
+    use axum::http::{HeaderMap, HeaderName, HeaderValue, Uri};
+
+    use super::is_own;
+
+    #[test]
+    fn only_pages_of_this_origin_and_programs_may_change_something() {
+        let asked = |given: &[(&'static str, &'static str)]| {
+            let name = |name| HeaderName::from_static(name);
+            let headers: HeaderMap =
+                given.iter().map(|(key, value)| (name(key), HeaderValue::from_static(value))).collect();
+            is_own(&headers, &Uri::from_static("/ui/backends"))
+        };
+        assert!(asked(&[("host", "127.0.0.1:8081")]));
+        assert!(asked(&[("sec-fetch-site", "same-origin")]));
+        assert!(asked(&[("host", "a:1"), ("origin", "http://a:1")]));
+        assert!(!asked(&[("sec-fetch-site", "cross-site")]));
+        assert!(!asked(&[("sec-fetch-site", "same-site")]));
+        assert!(!asked(&[("host", "a:1"), ("origin", "http://b:1")]));
+        assert!(!asked(&[("host", "a:1"), ("origin", "null")]));
+    }
+}

@@ -1,0 +1,79 @@
+//! Nodes: who is there, what they run, and whether their clocks are right.
+
+use maud::{Markup, html};
+
+use super::{
+    format::{count, time},
+    layout::{badge, empty},
+};
+use crate::app::{App, NodeInfo};
+
+/// A clock further off than this needs a look: counts of its node go to the wrong minute.
+const CLOCK_OFF_MS: i64 = 2_000;
+
+pub(super) fn page(app: &App) -> Markup {
+    let (nodes, revision) = (app.nodes(), app.current().revision);
+    if nodes.is_empty() {
+        return empty(
+            "No node was ever connected",
+            &html! {
+                p { "Nodes carry the traffic. Start one on any machine that reaches this control plane:" }
+                p { code { "data-plane --control-plane http://HOST:8090" } }
+            },
+        );
+    }
+    html! {
+        section class="card" aria-label="Nodes" {
+            header { h2 { (nodes.len()) @if nodes.len() == 1 { " node" } @else { " nodes" } } p { "revision " (revision) " is current" } }
+            div class="scroll" {
+                table class="stack" {
+                    thead {
+                        tr {
+                            th scope="col" { "Node" } th scope="col" { "State" } th scope="col" { "Runs" }
+                            th scope="col" class="n" { "Connections" } th scope="col" class="n" { "Requests" }
+                            th scope="col" class="n" { "Clock" } th scope="col" class="n" { "Lost rows" }
+                            th scope="col" { "Since" } th scope="col" { "Version" }
+                        }
+                    }
+                    tbody { @for node in &nodes { (row(node, revision)) } }
+                }
+            }
+        }
+    }
+}
+
+fn row(node: &NodeInfo, revision: u64) -> Markup {
+    let off = node.clock_offset_ms;
+    html! {
+        tr {
+            th scope="row" { (node.id) " " span class="soft mono" { (node.address) } }
+            td data-label="State" {
+                @if node.connected { (badge("ok", "connected")) } @else { (badge("bad", "away")) }
+            }
+            td data-label="Runs" {
+                @if node.rejected_revision > 0 {
+                    (badge("bad", &format!("refused {}", node.rejected_revision)))
+                } @else if node.active_revision == revision {
+                    (badge("ok", &revision.to_string()))
+                } @else {
+                    (badge("warn", &node.active_revision.to_string()))
+                }
+            }
+            td class="n" data-label="Connections" { (count(node.connections)) }
+            td class="n" data-label="Requests" { (count(node.requests)) }
+            td class="n" data-label="Clock" {
+                @match off {
+                    None => "–",
+                    Some(ms) if ms.abs() > CLOCK_OFF_MS => (badge("warn", &format!("{ms:+} ms"))),
+                    Some(ms) => { (format!("{ms:+} ms")) }
+                }
+            }
+            td class="n" data-label="Lost rows" { (count(node.dropped_rows)) }
+            td class="soft" data-label="Since" { (time(&node.since)) }
+            td class="soft" data-label="Version" { (node.version) }
+        }
+        @for problem in &node.rejection {
+            tr { td colspan="9" { strong { (problem.path) } " " (problem.message) } }
+        }
+    }
+}

@@ -1,0 +1,126 @@
+//! The first page: how it is now, and how it was over the last hour and day.
+
+use maud::{Markup, html};
+
+use super::{
+    Trouble, chart,
+    format::{bytes, count, millis, percent},
+    layout::{badge, empty},
+    reports::ranking,
+};
+use crate::{
+    app::App,
+    stats::{Query, TopQuery},
+};
+
+pub(super) async fn page(app: &App) -> Result<Markup, Trouble> {
+    let status = app.status()?;
+    let stats = app.stats();
+    let since = |from: &str| Query { from: Some(from.to_owned()), ..Query::default() };
+    let minutes = stats.minutely(&Query::default()).await?;
+    let hours = stats.hourly(&Query::default()).await?;
+    let day = stats.summary(&Query { compare: true, ..since("-24h") }).await?;
+    // The last whole minute and the open one: what is behind by a second or two is in one of them.
+    let now = stats.summary(&since("-1m")).await?;
+    let five = stats.summary(&since("-5m")).await?;
+    let slowest =
+        TopQuery { query: since("-24h"), sort: Some("slowest".into()), limit: Some("5".into()), by: None };
+    let slowest = stats.top(&slowest).await?;
+    let hosts =
+        TopQuery { query: since("-24h"), by: Some("host".into()), limit: Some("5".into()), sort: None };
+    let hosts = stats.top(&hosts).await?;
+
+    let connected = status.nodes.iter().filter(|node| node.connected).count();
+    let usable = |state: &str| state == "active";
+    let down = status.backends.iter().filter(|one| usable(&one.state) && !one.alive).count();
+    let active = status.backends.iter().filter(|one| usable(&one.state)).count();
+    let behind =
+        status.nodes.iter().filter(|node| node.connected && node.active_revision < status.revision).count();
+    let errors =
+        |status: &std::collections::BTreeMap<u16, u64>| status.range(500..).map(|(_, n)| n).sum::<u64>();
+    let failing = errors(&five.status);
+    let kind = |bad: bool, warn: bool| match (bad, warn) {
+        (true, _) => "figure bad",
+        (_, true) => "figure warn",
+        _ => "figure",
+    };
+    Ok(html! {
+        @if connected == 0 {
+            (empty("No node is connected", &html! {
+                p { "Nodes carry the traffic. Start one on any machine that reaches this control plane:" }
+                p { code { "data-plane --control-plane http://HOST:8090" } }
+            }))
+        } @else if status.backends.is_empty() {
+            (empty("There is no backend yet", &html! {
+                p { "Requests are answered with 503 until there is one. " a href="/ui/pools" { "Add the first backend" } ", or:" }
+                p { code { "weir backends add http://127.0.0.1:8082" } }
+            }))
+        }
+        dl class="figures" {
+            div class="figure" {
+                dt { "Requests in the last minute" }
+                dd { (count(now.requests)) }
+                dd class="note" { (format!("{:.1}", per_second(five.requests, 300))) " a second over five minutes" }
+            }
+            div class=(kind(failing * 20 > five.requests, failing > 0)) {
+                dt { "Errors, five minutes" }
+                dd { (percent(failing, five.requests)) }
+                dd class="note" { (count(failing)) " answers of 5xx" }
+            }
+            div class="figure" {
+                dt { "Latency p99, five minutes" }
+                dd { (millis(five.latency_ms.p99)) }
+                dd class="note" { "p50 " (millis(five.latency_ms.p50)) ", backends p99 " (millis(five.upstream_ms.p99)) }
+            }
+            div class=(kind(down > 0, active == 0)) {
+                dt { "Backends up" }
+                dd { (active - down) small { " of " (active) } }
+                dd class="note" { (status.backends.len() - active) " draining or disabled" }
+            }
+            div class=(kind(connected == 0, behind > 0)) {
+                dt { "Nodes connected" }
+                dd { (connected) small { " of " (status.nodes.len()) } }
+                dd class="note" { "revision " (status.revision) @if behind > 0 { ", " (behind) " behind" } }
+            }
+        }
+        section class="card" aria-label="The last hour" {
+            header { h2 { "The last hour" } p { "requests a minute, by status" } }
+            (chart::requests(&minutes.periods, "Requests of each minute of the last hour"))
+        }
+        section class="card" aria-label="The last 24 hours" {
+            header {
+                h2 { "The last 24 hours" }
+                p {
+                    (count(day.requests)) " requests, " (percent(errors(&day.status), day.requests)) " errors, "
+                    (bytes(day.bytes_out)) " sent "
+                    @if let Some(before) = &day.before { (change(day.requests, before.requests)) }
+                    @if day.gaps > 0 { " " (badge("warn", &format!("{} hours not reported", day.gaps))) }
+                }
+            }
+            (chart::requests(&hours.periods, "Requests of each hour of the last day"))
+            p { a href="/ui/reports" { "All reports" } }
+        }
+        section class="card" aria-label="Latency over 24 hours" {
+            header { h2 { "Latency" } p { "percentiles of each hour, 24 hours" } }
+            (chart::latency(&hours.periods, "Percentiles of each hour of the last day"))
+        }
+        div class="two" {
+            section class="card" { header { h2 { "Slowest routes" } p { "by p99, 24 hours" } } (ranking(&slowest)) }
+            section class="card" { header { h2 { "Busiest hosts" } p { "24 hours" } } (ranking(&hosts)) }
+        }
+    })
+}
+
+#[allow(clippy::cast_precision_loss, reason = "one digit is shown")]
+fn per_second(requests: u64, seconds: u64) -> f64 {
+    requests as f64 / seconds as f64
+}
+
+#[allow(clippy::cast_precision_loss, reason = "one digit is shown")]
+fn change(now: u64, before: u64) -> Markup {
+    html! {
+        @if before > 0 {
+            "(" (format!("{:+.0}", (now as f64 - before as f64) / before as f64 * 100.0)) " % to the day before)"
+        }
+    }
+}

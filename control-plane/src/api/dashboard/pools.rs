@@ -1,0 +1,98 @@
+//! Pools and their backends, and what can be done with them.
+
+use maud::{Markup, html};
+use weir_snapshot::config::Strategy;
+
+use super::{Trouble, format::count, layout::badge};
+use crate::app::{App, BackendInfo};
+
+pub(super) fn page(app: &App) -> Result<Markup, Trouble> {
+    let current = app.current();
+    Ok(html! {
+        @for pool in &current.config.pools {
+            @let backends = app.backends(Some(&pool.name))?;
+            section class="card" aria-label=(format!("Pool {}", pool.name)) {
+                header {
+                    h2 { (pool.name) }
+                    form class="inline" method="post" action=(format!("/ui/pools/{}/strategy", pool.name)) {
+                        label {
+                            "Strategy"
+                            select name="strategy" {
+                                @for (strategy, name) in Strategy::ALL {
+                                    option value=(name) selected[strategy == pool.strategy] { (name.replace('_', " ")) }
+                                }
+                            }
+                        }
+                        button { "Change" }
+                    }
+                }
+                @if backends.is_empty() {
+                    div class="empty" {
+                        h2 { "No backend in this pool" }
+                        p { "Its routes answer 503 until there is one. Add its URL below." }
+                    }
+                } @else {
+                    div class="scroll" { (table(&backends)) }
+                }
+                form class="fields" method="post" action="/ui/backends" {
+                    input type="hidden" name="pool" value=(pool.name);
+                    label { "Add a backend" input name="url" type="url" required placeholder="http://127.0.0.1:8082"; }
+                    label { "Weight" input class="short" name="weight" type="number" min="1" placeholder="1"; }
+                    button class="primary" { "Add" }
+                }
+            }
+        }
+    })
+}
+
+fn table(backends: &[BackendInfo]) -> Markup {
+    html! {
+        table class="stack" {
+            thead {
+                tr {
+                    th scope="col" { "Backend" } th scope="col" { "Health" } th scope="col" { "State" }
+                    th scope="col" class="n" { "Weight" } th scope="col" class="n" { "Requests now" }
+                    th scope="col" { "Last check" }
+                    th scope="col" { span class="visually-hidden" { "Actions" } }
+                }
+            }
+            tbody { @for backend in backends { (row(backend)) } }
+        }
+    }
+}
+
+fn row(backend: &BackendInfo) -> Markup {
+    let BackendInfo { id, url, weight, state, health, active_connections, last_check, .. } = backend;
+    let health_kind = match *health {
+        "up" => "ok",
+        "down" => "bad",
+        _ => "",
+    };
+    html! {
+        tr id=(format!("backend-{id}")) {
+            th scope="row" { (url) " " span class="soft mono" { (id) } }
+            td data-label="Health" { (badge(health_kind, health)) }
+            td data-label="State" { (badge(if state == "active" { "ok" } else { "warn" }, state)) }
+            td class="n" data-label="Weight" { (weight) }
+            td class="n" data-label="Requests now" { (count(*active_connections)) }
+            td class="soft" data-label="Last check" { @if last_check.is_empty() { "–" } @else { (last_check) } }
+            td {
+                form class="actions" method="post" action=(format!("/ui/backends/{id}")) {
+                    @if state == "active" {
+                        (button("drain", "Drain", url))
+                        (button("disable", "Disable", url))
+                    } @else {
+                        (button("enable", "Enable", url))
+                        (button("remove", "Remove", url))
+                    }
+                    (button("check", "Check", url))
+                }
+            }
+        }
+    }
+}
+
+fn button(action: &str, text: &str, url: &str) -> Markup {
+    let class = if action == "remove" { "danger" } else { "" };
+    html! { button class=(class) name="action" value=(action) aria-label=(format!("{text} {url}")) { (text) } }
+}

@@ -1,0 +1,227 @@
+//! Reports with charts, and as tables for who cannot or will not look at charts.
+
+use maud::{Markup, html};
+
+use super::{
+    Asked, Trouble, chart,
+    format::{bytes, count, millis, percent, time},
+    layout::badge,
+    live,
+};
+use crate::{
+    app::App,
+    stats::{Period, PeriodCount, Query, State, Summary, Top, TopQuery},
+};
+
+fn query(asked: &Asked) -> Query {
+    let given = |text: &String| Some(text.trim().to_owned()).filter(|text| !text.is_empty());
+    Query {
+        from: given(&asked.from),
+        to: given(&asked.to),
+        route: given(&asked.route),
+        pool: given(&asked.pool),
+        backend: given(&asked.backend),
+        method: given(&asked.method),
+        host: given(&asked.host),
+        tz: given(&asked.tz),
+        compare: false,
+    }
+}
+
+/// What is asked for.
+pub(super) fn form(app: &App, asked: &Asked) -> Markup {
+    let current = app.current();
+    let routes: Vec<&str> = current.config.routes.iter().map(|route| route.name.as_str()).collect();
+    let pools: Vec<&str> = current.config.pools.iter().map(|pool| pool.name.as_str()).collect();
+    html! {
+        form class="card fields" method="get" action="/ui/reports" aria-label="What to report" {
+            (choice("Each", "per", &asked.per, &["hour", "day", "minute"], "hour"))
+            label { "From" input name="from" value=(asked.from) placeholder="-24h, 2026-11-21"; }
+            label { "To" input name="to" value=(asked.to) placeholder="now"; }
+            (choice("Route", "route", &asked.route, &routes, "all"))
+            (choice("Pool", "pool", &asked.pool, &pools, "all"))
+            label { "Backend" input name="backend" value=(asked.backend) placeholder="id or URL"; }
+            label { "Host" input name="host" value=(asked.host) placeholder="alone only"; }
+            label { "Time zone" input name="tz" value=(asked.tz) placeholder="UTC"; }
+            button class="primary" { "Show" }
+        }
+    }
+}
+
+fn choice(label: &str, name: &str, is: &str, values: &[&str], none: &str) -> Markup {
+    let values: Vec<&&str> = values.iter().filter(|value| **value != none).collect();
+    html! {
+        label {
+            (label)
+            select name=(name) data-submit {
+                option value="" selected[is.is_empty()] { (none) }
+                @for value in values { option value=(value) selected[*value == is] { (value) } }
+            }
+        }
+    }
+}
+
+pub(super) async fn page(app: &App, asked: &Asked) -> Result<Markup, Trouble> {
+    let stats = app.stats();
+    let mut query = query(asked);
+    let report = match asked.per.as_str() {
+        "minute" => stats.minutely(&query).await?,
+        "day" => stats.daily(&query).await?,
+        _ => stats.hourly(&query).await?,
+    };
+    // The rest is about the same time, also where none was given.
+    query.from = Some(report.from.clone());
+    let summary = stats.summary(&query).await?;
+    let mut tops: Vec<(&str, Top)> = Vec::new();
+    if query.host.is_none() {
+        for (title, by) in
+            [("Routes", "route"), ("Backends", "backend"), ("Statuses", "status"), ("Methods", "method")]
+        {
+            tops.push((
+                title,
+                stats
+                    .top(&TopQuery { query: query.clone(), by: Some(by.into()), ..TopQuery::default() })
+                    .await?,
+            ));
+        }
+        let filtered =
+            [&query.route, &query.pool, &query.backend, &query.method].iter().any(|filter| filter.is_some());
+        if !filtered {
+            let hosts = TopQuery { query: query.clone(), by: Some("host".into()), ..TopQuery::default() };
+            tops.push(("Hosts", stats.top(&hosts).await?));
+        }
+    }
+    let kind = match asked.per.as_str() {
+        "minute" => "minutely",
+        "day" => "daily",
+        _ => "hourly",
+    };
+    let link = Asked { per: String::new(), ..asked.clone() };
+    let link = |format: &str| format!("/reports/{kind}?format={format}{}", live::query(&link));
+    Ok(html! {
+        (figures(&summary))
+        section class="card" aria-label="Requests" {
+            header {
+                h2 { "Requests" }
+                p { (time(&report.from)) " to " (time(&report.to)) " · " a href=(link("csv")) { "CSV" } " · " a href=(link("json")) { "JSON" } }
+            }
+            (chart::requests(&report.periods, "Requests by status"))
+            @if !report.exact { p class="soft" { "Some periods begin with whole hours or days of UTC: finer counts are no longer kept." } }
+        }
+        section class="card" aria-label="Latency" {
+            header { h2 { "Latency" } p { "from a request's head to the end of its answer" } }
+            (chart::latency(&report.periods, "Percentiles of latency"))
+        }
+        div class="two" {
+            @for (title, top) in &tops {
+                section class="card" { header { h2 { (title) } p { (top.names) " in all" } } (ranking(top)) }
+            }
+        }
+        section class="card" aria-label="Numbers" {
+            details { summary { "All numbers as a table" } div class="scroll" { (table(&report.periods)) } }
+        }
+    })
+}
+
+fn figures(summary: &Summary) -> Markup {
+    let errors: u64 = summary.status.range(500..).map(|(_, requests)| requests).sum();
+    let hour = |hour: &Option<PeriodCount>| match hour {
+        Some(hour) => html! { dd { (count(hour.requests)) } dd class="note" { (time(&hour.start)) } },
+        None => html! { dd { "–" } dd class="note" { "no complete hour" } },
+    };
+    html! {
+        dl class="figures" {
+            div class="figure" {
+                dt { "Requests" } dd { (count(summary.requests)) }
+                dd class="note" {
+                    @if summary.complete { (badge("ok", "complete")) } @else { (badge("warn", "incomplete")) }
+                    @if summary.gaps > 0 { " " (summary.gaps) " hours missing" }
+                }
+            }
+            div class=(if errors > 0 { "figure warn" } else { "figure" }) {
+                dt { "Errors" } dd { (percent(errors, summary.requests)) } dd class="note" { (count(errors)) " answers of 5xx, " (count(summary.retries)) " retries" }
+            }
+            div class="figure" {
+                dt { "Latency p99" } dd { (millis(summary.latency_ms.p99)) }
+                dd class="note" { "p50 " (millis(summary.latency_ms.p50)) ", slowest " (millis(summary.latency_ms.max)) }
+            }
+            div class="figure" {
+                dt { "Sent" } dd { (bytes(summary.bytes_out)) } dd class="note" { (bytes(summary.bytes_in)) " received" }
+            }
+            div class="figure" { dt { "Busiest hour" } (hour(&summary.peak)) }
+            div class="figure" { dt { "Quietest hour" } (hour(&summary.lowest)) }
+        }
+    }
+}
+
+/// A ranking as a short table.
+pub(super) fn ranking(top: &Top) -> Markup {
+    html! {
+        @if top.items.is_empty() {
+            p class="soft" { "Nothing was counted in this time. Send a request through a node, and it is here within two seconds." }
+        } @else {
+            div class="scroll" {
+                table {
+                    thead {
+                        tr {
+                            th scope="col" { (top.by) } th scope="col" class="n" { "Requests" }
+                            th scope="col" class="n" { "Errors" } th scope="col" class="n" { "p50" } th scope="col" class="n" { "p99" }
+                        }
+                    }
+                    tbody {
+                        @for item in &top.items {
+                            tr {
+                                th scope="row" class="mono" {
+                                    @if let Some(url) = &item.url { (url) } @else if item.name.is_empty() { "none" } @else { (item.name) }
+                                }
+                                td class="n" { (count(item.requests)) }
+                                td class="n" { (percent(item.errors, item.requests)) }
+                                td class="n" { (millis(item.latency_ms.p50)) }
+                                td class="n" { (millis(item.latency_ms.p99)) }
+                            }
+                        }
+                    }
+                }
+            }
+        }
+    }
+}
+
+fn table(periods: &[Period]) -> Markup {
+    let state = |period: &Period| match period.state {
+        State::Complete => badge("ok", "complete"),
+        State::Open => badge("", "open"),
+        State::Partial => badge("warn", "partial"),
+        State::Gap => badge("bad", "not reported"),
+        State::None => badge("", "no nodes"),
+    };
+    html! {
+        table {
+            thead {
+                tr {
+                    @for name in ["Start", "Requests", "Statuses", "Received", "Sent", "p50", "p90", "p99", "Slowest", "Retries", "Nodes", "State"] {
+                        th scope="col" { (name) }
+                    }
+                }
+            }
+            tbody {
+                @for period in periods.iter().rev().take(1000) {
+                    tr {
+                        th scope="row" { (time(&period.start)) }
+                        td { @if period.state == State::Gap { "–" } @else { (period.requests) } }
+                        td { @for (status, requests) in &period.status { (status) ": " (requests) " " } }
+                        td { (bytes(period.bytes_in)) }
+                        td { (bytes(period.bytes_out)) }
+                        td { (millis(period.latency_ms.p50)) }
+                        td { (millis(period.latency_ms.p90)) }
+                        td { (millis(period.latency_ms.p99)) }
+                        td { (millis(period.latency_ms.max)) }
+                        td { (period.retries) }
+                        td { (period.nodes.reported) "/" (period.nodes.expected) }
+                        td { (state(period)) }
+                    }
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,74 @@
+//! Routes, with what they carried.
+
+use std::collections::HashMap;
+
+use maud::{Markup, html};
+
+use super::{
+    Trouble,
+    format::{count, millis, percent},
+    layout::empty,
+};
+use crate::{
+    app::App,
+    stats::{Item, Query, TopQuery},
+};
+
+pub(super) async fn page(app: &App) -> Result<Markup, Trouble> {
+    let current = app.current();
+    let query = Query { from: Some("-24h".into()), ..Query::default() };
+    let top = TopQuery { query, limit: Some("1000".into()), ..TopQuery::default() };
+    let items = app.stats().top(&top).await?.items;
+    let counted: HashMap<&str, &Item> = items.iter().map(|item| (item.name.as_str(), item)).collect();
+    if current.config.routes.is_empty() {
+        return Ok(empty(
+            "There is no route",
+            &html! {
+                p { "Without one every request is answered with 404. Write one into the configuration and apply it:" }
+                p { code { "weir apply -f weir.yaml" } }
+            },
+        ));
+    }
+    Ok(html! {
+        section class="card" aria-label="Routes" {
+            header { h2 { "Routes" } p { "the last 24 hours" } }
+            div class="scroll" {
+                table class="stack" {
+                    thead {
+                        tr {
+                            th scope="col" { "Route" } th scope="col" { "Goes to" } th scope="col" { "Matches" }
+                            th scope="col" class="n" { "Requests" } th scope="col" class="n" { "Errors" }
+                            th scope="col" class="n" { "p50" } th scope="col" class="n" { "p99" }
+                        }
+                    }
+                    tbody {
+                        @for route in &current.config.routes {
+                            @let item = counted.get(route.name.as_str());
+                            tr {
+                                th scope="row" { a href=(format!("/ui/reports?route={}", route.name)) { (route.name) } }
+                                td data-label="Goes to" { (route.pool) }
+                                td class="mono" data-label="Matches" { (matches(route)) }
+                                td class="n" data-label="Requests" { (count(item.map_or(0, |item| item.requests))) }
+                                td class="n" data-label="Errors" { (item.map_or("–".to_owned(), |item| percent(item.errors, item.requests))) }
+                                td class="n" data-label="p50" { (item.map_or("–".to_owned(), |item| millis(item.latency_ms.p50))) }
+                                td class="n" data-label="p99" { (item.map_or("–".to_owned(), |item| millis(item.latency_ms.p99))) }
+                            }
+                        }
+                    }
+                }
+            }
+        }
+    })
+}
+
+/// What a route asks for, whatever it can ask for by now.
+fn matches(route: &weir_snapshot::config::Route) -> String {
+    let value = serde_json::to_value(route).unwrap_or_default();
+    match value.get("match") {
+        Some(serde_json::Value::Object(fields)) if !fields.is_empty() => {
+            let said: Vec<String> = fields.iter().map(|(name, value)| format!("{name} {value}")).collect();
+            said.join(", ")
+        }
+        _ => "everything".to_owned(),
+    }
+}

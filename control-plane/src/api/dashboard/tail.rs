@@ -1,0 +1,47 @@
+//! Requests as they end. The script fills the table; without it the command line does the same.
+
+use maud::{Markup, html};
+
+use super::{Asked, live};
+use crate::app::App;
+
+pub(super) fn page(app: &App, asked: &Asked) -> Markup {
+    let current = app.current();
+    let filters = live::query(asked);
+    let watched = format!("?{}", filters.trim_start_matches('&'));
+    html! {
+        form class="card fields" method="get" action="/ui/tail" aria-label="Which requests" {
+            label {
+                "Route"
+                select name="route" data-submit {
+                    option value="" { "all" }
+                    @for route in &current.config.routes {
+                        option value=(route.name) selected[route.name == asked.route] { (route.name) }
+                    }
+                }
+            }
+            label { "Status" input class="short" name="status" value=(asked.status) placeholder="5xx"; }
+            label { "At least" input class="short" name="min_latency" value=(asked.min_latency) placeholder="200ms"; }
+            label { "Host" input name="host" value=(asked.host) placeholder="shop.example"; }
+            label { "Path" input name="path" value=(asked.path) placeholder="/api"; }
+            label { "Client" input name="client" value=(asked.client) placeholder="10.0.0.0/8"; }
+            button class="primary" { "Watch" }
+        }
+        section class="card" aria-label="Requests" {
+            header { h2 { "Requests" } p { span id="tail-note" role="status" { "waiting for the first request" } " " button id="tail-pause" hidden { "Pause" } } }
+            noscript { p { "This page needs its script. The command line shows the same: " code { "weir tail" } } }
+            div class="scroll" {
+                table class="stack" id="tail" data-query=(watched) {
+                    thead {
+                        tr {
+                            @for name in ["Time", "Status", "Latency", "Request", "Route", "Backend", "Client", "Node"] {
+                                th scope="col" { (name) }
+                            }
+                        }
+                    }
+                    tbody {}
+                }
+            }
+        }
+    }
+}
