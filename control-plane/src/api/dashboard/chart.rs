@@ -150,15 +150,19 @@ fn swatch(class: &str) -> Markup {
 }
 
 fn bar(frame: &Frame, place: usize, period: &Period) -> Markup {
-    let mut below = 0u64;
+    // Each class stands on those before it.
+    let stacked = classes(period).into_iter().enumerate().scan(0u64, |below, (class, requests)| {
+        let at = *below;
+        *below += requests;
+        Some((class, requests, at))
+    });
     html! {
-        @for (class, requests) in classes(period).into_iter().enumerate().filter(|(_, requests)| *requests > 0) {
+        @for (class, requests, below) in stacked.filter(|(_, requests, _)| *requests > 0) {
             @let base = frame.y(float(below));
             @let y = frame.y(float(below + requests));
             @let width = (frame.step * 0.78).max(1.0);
             rect class=(format!("s{}", class + 1)) x=(px(frame.x(place) + (frame.step - width) / 2.0)) y=(px(y))
                 width=(px(width)) height=(px((base - y).max(0.5))) {}
-            @let _ = { below += requests; };
         }
     }
 }
@@ -167,7 +171,8 @@ fn bar(frame: &Frame, place: usize, period: &Period) -> Markup {
 pub(super) fn latency(periods: &[Period], title: &str) -> Markup {
     let highest = periods.iter().map(|period| period.latency_ms.p99).fold(0.0, f64::max);
     let frame = Frame::new(periods.len(), highest);
-    let lines: [(&str, fn(&Period) -> f64); 3] = [
+    type Value = fn(&Period) -> f64;
+    let lines: [(&str, Value); 3] = [
         ("l99", |period| period.latency_ms.p99),
         ("l90", |period| period.latency_ms.p90),
         ("l50", |period| period.latency_ms.p50),
