@@ -16,7 +16,7 @@ const EVERY: Duration = Duration::from_secs(20);
 
 /// Asks now and then.
 pub(crate) struct KeepAlive {
-    /// hyper's h2 gives it once a connection.
+    /// h2 gives it once a connection.
     pings: Option<PingPong>,
     timer: Timer,
     asked: bool,
