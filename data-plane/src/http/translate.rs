@@ -3,6 +3,7 @@
 //! HTTP/2 messages pass through the text form of HTTP/1.1 and its strict parsers, both ways: what HTTP/1 refuses does
 //! not come in by another door, and what belongs to one hop is left out in one place.
 
+use base64::{Engine as _, prelude::BASE64_STANDARD as BASE64};
 use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Uri, header};
 
@@ -57,7 +58,7 @@ pub(crate) fn write_request_head(
     }
     if websocket {
         // The key is this proxy's own, as it is the one who asks in HTTP/1.1.
-        let key = data_encoding::BASE64.encode(&fastrand::u128(..).to_be_bytes());
+        let key = BASE64.encode(fastrand::u128(..).to_be_bytes());
         push(out, b"Sec-WebSocket-Key", key.as_bytes());
         out.extend_from_slice(b"Connection: Upgrade\r\nUpgrade: websocket\r\n");
     } else if !ended && !parts.headers.contains_key(header::CONTENT_LENGTH) {
@@ -133,7 +134,7 @@ pub(crate) fn websocket_accept(key: &[u8]) -> String {
     let mut hash = sha1::Sha1::new();
     hash.update(key);
     hash.update(b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11");
-    data_encoding::BASE64.encode(&hash.finalize())
+    BASE64.encode(hash.finalize())
 }
 
 /// An answer's fields as HTTP/2 sends them, without those of one hop.

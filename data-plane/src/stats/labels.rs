@@ -59,7 +59,8 @@ impl Method {
 
 /// The hosts that a worker tells apart.
 pub(crate) struct Hosts {
-    known: FxHashMap<Arc<str>, u32>,
+    /// The name that is handed out, and how often in this minute.
+    known: FxHashMap<Arc<str>, (Arc<str>, u32)>,
     other: Arc<str>,
 }
 
@@ -79,25 +80,22 @@ impl Hosts {
         lower.make_ascii_lowercase();
         let Ok(host) = std::str::from_utf8(lower) else { return Arc::clone(&self.other) };
         // The map's own name is handed out, so that requests can be told apart by its address.
-        if let Some((name, _)) = self.known.get_key_value(host) {
-            let name = Arc::clone(name);
-            if let Some(requests) = self.known.get_mut(host) {
-                *requests = requests.saturating_add(1);
-            }
-            return name;
+        if let Some((name, requests)) = self.known.get_mut(host) {
+            *requests = requests.saturating_add(1);
+            return Arc::clone(name);
         }
         if self.known.len() >= MAX_HOSTS || host.is_empty() || host.chars().any(char::is_control) {
             return Arc::clone(&self.other);
         }
         let name: Arc<str> = host.into();
-        self.known.insert(Arc::clone(&name), 1);
+        self.known.insert(Arc::clone(&name), (Arc::clone(&name), 1));
         name
     }
 
     /// A minute is over: who was asked for more than once keeps its place, so that a flood of names that nobody asks
     /// for twice does not push out those that are real.
     pub(crate) fn next_minute(&mut self) {
-        self.known.retain(|_, requests| std::mem::take(requests) > 1);
+        self.known.retain(|_, (_, requests)| std::mem::take(requests) > 1);
     }
 }
 
