@@ -1,12 +1,15 @@
 //! `weir check FILE`: finds every mistake of a configuration file, with no control plane at hand.
 
-use std::io::Read as _;
+use std::{io::Read as _, path::Path};
 
 use anyhow::Context as _;
-use weir_snapshot::{Problem, file};
+use weir_snapshot::{Problem, Problems, file};
+
+use crate::client::ClientError;
 
 pub(crate) fn check(name: &str) -> anyhow::Result<()> {
-    match file::parse(&read(name)?) {
+    let text = read(name)?;
+    match inlined(name, &text).and_then(|text| file::parse(&text)) {
         Ok((config, _)) => {
             let backends: usize = config.pools.iter().map(|pool| pool.backends.len()).sum();
             let (pools, routes) = (config.pools.len(), config.routes.len());
@@ -30,6 +33,23 @@ pub(crate) fn read(name: &str) -> anyhow::Result<String> {
         return Ok(text);
     }
     std::fs::read_to_string(name).with_context(|| format!("cannot read {name}"))
+}
+
+/// Reads a configuration with the files that it names, ready to be sent.
+pub(crate) fn read_whole(name: &str) -> anyhow::Result<String> {
+    let text = read(name)?;
+    inlined(name, &text).map_err(|problems| {
+        let title = "the configuration names files that cannot be read".to_owned();
+        ClientError::Refused { title, problems: problems.0, file: Some(name.to_owned()) }.into()
+    })
+}
+
+/// The text with the files that it names in their places; their names are relative to its own folder.
+fn inlined(name: &str, text: &str) -> Result<String, Problems> {
+    let folder = if name == "-" { None } else { Path::new(name).parent() };
+    let folder = folder.unwrap_or(Path::new(""));
+    let read = |name: &str| std::fs::read_to_string(folder.join(name)).map_err(|error| error.to_string());
+    Ok(file::inline(text, read)?.into_owned())
 }
 
 /// `FILE:LINE: path: message`, which editors can follow.

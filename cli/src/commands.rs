@@ -85,7 +85,7 @@ pub(crate) async fn run(client: &Client, output: Output, command: Command) -> an
             done(output, &answer, &format!("pool {pool}: strategy {strategy}"));
         }
         Command::Apply { file, dry_run, wait } => {
-            let text = check::read(&file)?;
+            let text = check::read_whole(&file)?;
             let mut path = format!("/config?dry_run={dry_run}");
             if let Some(wait) = wait {
                 path.push_str(&format!("&wait={wait}"));

@@ -4,7 +4,9 @@
 //! own, so that a mistake in one does not hide those in the others; unknown keys are collected on the way; and the
 //! problems of [`check`](crate::check()) get the line of the value that they name.
 
-use std::{collections::HashMap, fmt};
+mod references;
+
+use std::{collections::HashMap, fmt, ops::Range};
 
 use serde::{
     Deserialize, Deserializer,
@@ -13,6 +15,7 @@ use serde::{
 use serde_json::{Map, Value};
 use serde_saphyr::Spanned;
 
+pub use self::references::{MAX_FILE, inline, is_content};
 use crate::{
     config::{Backend, Config, Pool, Route, Settings},
     problem::{Problem, Problems},
@@ -72,14 +75,18 @@ impl Document {
             )
             .into());
         }
-        let node: Node = serde_saphyr::from_str(text).map_err(|error| {
+        let mut lines = HashMap::new();
+        let root = Self::tree(text)?.into_value("", &mut lines);
+        Ok(Self { root, lines })
+    }
+
+    fn tree(text: &str) -> Result<Node, Problems> {
+        let read = serde_saphyr::from_str(text).map_err(|error| {
             let line = error.location().map(|location| location.line());
             let message = error.without_snippet().to_string();
             Problem { line, ..Problem::new("", message) }
-        })?;
-        let mut lines = HashMap::new();
-        let root = node.into_value("", &mut lines);
-        Ok(Self { root, lines })
+        });
+        Ok(read?)
     }
 
     fn config(&self, problems: &mut Problems) -> Config {
@@ -182,6 +189,8 @@ pub fn read<T: DeserializeOwned>(path: &str, value: Value, problems: &mut Proble
 /// A value of the text with the lines of everything in it.
 struct Node {
     line: u64,
+    /// Where the text defines it, in bytes.
+    span: Option<Range<usize>>,
     value: Tree,
 }
 
@@ -213,8 +222,11 @@ impl Node {
 
 impl<'de> Deserialize<'de> for Node {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        let Spanned { value, referenced, .. } = Spanned::<Tree>::deserialize(deserializer)?;
-        Ok(Self { line: referenced.line(), value })
+        let Spanned { value, referenced, defined } = Spanned::<Tree>::deserialize(deserializer)?;
+        let span = defined.span();
+        let bytes = |number: Option<u64>| number.and_then(|number| usize::try_from(number).ok());
+        let span = bytes(span.byte_offset()).zip(bytes(span.byte_len())).map(|(at, len)| at..at + len);
+        Ok(Self { line: referenced.line(), span, value })
     }
 }
 

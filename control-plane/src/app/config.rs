@@ -1,6 +1,6 @@
 //! The configuration as a whole: read it, replace it, take it back, wait until the nodes run it.
 
-use std::time::Duration;
+use std::{borrow::Cow, path::Path, time::Duration};
 
 use weir_snapshot::{
     BackendUrl, Config, Problems,
@@ -124,6 +124,14 @@ impl App {
         let text = tokio::fs::read_to_string(path)
             .await
             .map_err(|error| AppError::invalid("", format!("cannot read {}: {error}", path.display())))?;
+        let folder = path.parent().unwrap_or(Path::new("")).to_owned();
+        // Certificates are small; a slow disk is still no reason to hold up a thread that serves.
+        let inlined = tokio::task::spawn_blocking(move || {
+            let read =
+                |name: &str| std::fs::read_to_string(folder.join(name)).map_err(|error| error.to_string());
+            file::inline(&text, read).map(Cow::into_owned)
+        });
+        let text = inlined.await.map_err(|error| AppError::invalid("", error.to_string()))??;
         self.apply(author, &text, ApplyOptions::default()).await.map(Some)
     }
 

@@ -1,0 +1,201 @@
+//! What a configuration file says of other files: `cert: example.crt` means that file's content.
+//!
+//! Whoever reads the file puts the contents in their place before the text goes anywhere else, because a control
+//! plane on another machine has no such file. They are written where the names stood, each on its one line, so that
+//! every line of the text keeps its number and a mistake is still shown where it is.
+
+use std::{borrow::Cow, collections::BTreeMap, ops::Range};
+
+use super::{Document, Node, Tree};
+use crate::problem::Problems;
+
+/// The fields that may name a file, as paths; `[]` is any place in a list.
+const FIELDS: [&str; 6] = [
+    "certificates[].cert",
+    "certificates[].key",
+    "pools[].tls.ca",
+    "pools[].tls.cert",
+    "pools[].tls.key",
+    "routes[].jwt.jwks",
+];
+
+/// The largest file that is put in.
+pub const MAX_FILE: usize = 1 << 20;
+
+/// Whether a field's text is the content itself, and no file's name: PEM, or a JSON object.
+pub fn is_content(text: &str) -> bool {
+    text.contains("-----BEGIN") || text.trim_start().starts_with('{')
+}
+
+/// Puts the content of the files that the text names in the place of their names. `read` gets a name as it is
+/// written, relative to the configuration file, and gives the content or why there is none.
+///
+/// A text that cannot be read as a configuration is given back as it is: its mistakes are found by
+/// [`parse`](super::parse).
+///
+/// # Errors
+/// Every file that cannot be read, with the path and line of its name.
+pub fn inline<'a>(
+    text: &'a str,
+    mut read: impl FnMut(&str) -> Result<String, String>,
+) -> Result<Cow<'a, str>, Problems> {
+    // Most texts name no file, and are not read twice.
+    if !["cert", "key:", "\"key\"", "ca:", "\"ca\"", "jwks"].iter().any(|field| text.contains(field)) {
+        return Ok(Cow::Borrowed(text));
+    }
+    let Ok(root) = Document::tree(text) else { return Ok(Cow::Borrowed(text)) };
+    let mut found = Vec::new();
+    find(&root, String::new(), String::new(), &mut found);
+    let mut problems = Problems::default();
+    let mut contents: BTreeMap<usize, (usize, String)> = BTreeMap::new();
+    for Reference { path, line, name, span } in found {
+        let content = match read(&name) {
+            Ok(content) if content.len() > MAX_FILE => {
+                Err(format!("{name} is larger than {} MiB", MAX_FILE >> 20))
+            }
+            result => result.map_err(|why| format!("cannot read {name}: {why}")),
+        };
+        match (content, span.and_then(|span| place(text, span, &name))) {
+            (Ok(content), Some(place)) => {
+                contents.insert(place.start, (place.end, content));
+            }
+            (Ok(_), None) => {
+                problems.add(path, format!("write the file's name {name:?} plainly, on one line"))
+            }
+            (Err(why), _) => problems.add(path, why),
+        }
+        if let Some(problem) = problems.0.last_mut().filter(|problem| problem.line.is_none()) {
+            problem.line = Some(line);
+        }
+    }
+    if !problems.0.is_empty() {
+        return Err(problems);
+    }
+    let (mut out, mut done) = (String::with_capacity(text.len()), 0);
+    for (start, (end, content)) in contents {
+        out.push_str(&text[done..start]);
+        // JSON's way of writing a text is YAML's too, and stands on one line.
+        out.push_str(&serde_json::Value::from(content).to_string());
+        done = end;
+    }
+    out.push_str(&text[done..]);
+    Ok(Cow::Owned(out))
+}
+
+/// A file's name in the text.
+struct Reference {
+    path: String,
+    line: u64,
+    name: String,
+    /// Where it stands; with an alias, where its anchor does.
+    span: Option<Range<usize>>,
+}
+
+/// `path` is for people (`certificates[0].cert`), `shape` for comparing (`certificates[].cert`).
+fn find(node: &Node, path: String, shape: String, found: &mut Vec<Reference>) {
+    match &node.value {
+        Tree::Leaf(serde_json::Value::String(name))
+            if FIELDS.contains(&shape.as_str()) && !is_content(name) =>
+        {
+            found.push(Reference { path, line: node.line, name: name.clone(), span: node.span.clone() });
+        }
+        Tree::Leaf(_) => {}
+        Tree::List(items) => {
+            for (i, item) in items.iter().enumerate() {
+                find(item, format!("{path}[{i}]"), format!("{shape}[]"), found);
+            }
+        }
+        Tree::Mapping(entries) => {
+            let join = |path: &str, key: &str| {
+                if path.is_empty() { key.to_owned() } else { format!("{path}.{key}") }
+            };
+            for (key, item) in entries {
+                let shape = join(&shape, key);
+                if FIELDS.iter().any(|field| field.starts_with(&shape)) {
+                    find(item, join(&path, key), shape, found);
+                }
+            }
+        }
+    }
+}
+
+/// The name's exact place, with its quotes.
+fn place(text: &str, span: Range<usize>, name: &str) -> Option<Range<usize>> {
+    // What the parser calls a value's place may or may not include its quotes, tag and anchor.
+    let end = text[span.start..].find('\n').map_or(text.len(), |end| span.start + end);
+    let line = text.get(span.start..end)?;
+    let at = span.start + line.find(name)?;
+    let range = at..at + name.len();
+    let around = (text[..range.start].chars().next_back(), text[range.end..].chars().next());
+    Some(match around {
+        (Some('"'), Some('"')) | (Some('\''), Some('\'')) => range.start - 1..range.end + 1,
+        _ => range,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn reader(name: &str) -> Result<String, String> {
+        match name {
+            "a.crt" => Ok("-----BEGIN A\n\"x\"\n".into()),
+            "sub/it's.key" => Ok("-----BEGIN K\n".into()),
+            "keys.json" => Ok("{\"keys\":[]}".into()),
+            _ => Err("no such file".into()),
+        }
+    }
+
+    fn value(text: &str) -> serde_json::Value {
+        Document::read(text).unwrap().root
+    }
+
+    #[test]
+    fn names_become_contents_and_lines_stay() {
+        let text = "# a.crt is the certificate\ncertificates:\n  - { name: a.crt, cert: a.crt, key: \"sub/it's.key\" } # a.crt\n  - name: b\n    cert: &c 'a.crt'\n  - cert: *c\npools:\n  - name: ü\n    tls: { ca: a.crt }\nroutes:\n  - jwt: { jwks: keys.json }\n  - jwt: { jwks: '{\"keys\":[]}' }\n    cert: not-a-field\n";
+        let inlined = inline(text, reader).unwrap();
+        assert_eq!(inlined.lines().count(), text.lines().count(), "{inlined}");
+        let value = value(&inlined);
+        let at = |pointer: &str| value.pointer(pointer).and_then(|value| value.as_str()).unwrap().to_owned();
+        let certificate = "-----BEGIN A\n\"x\"\n";
+        assert_eq!(at("/certificates/0/name"), "a.crt");
+        assert_eq!(at("/certificates/0/cert"), certificate);
+        assert_eq!(at("/certificates/0/key"), "-----BEGIN K\n");
+        assert_eq!(at("/certificates/1/cert"), certificate);
+        assert_eq!(at("/certificates/2/cert"), certificate);
+        assert_eq!(at("/pools/0/tls/ca"), certificate);
+        assert_eq!(at("/routes/0/jwt/jwks"), "{\"keys\":[]}");
+        assert_eq!(at("/routes/1/cert"), "not-a-field");
+        assert!(inlined.ends_with("cert: not-a-field\n"));
+    }
+
+    #[test]
+    fn json_is_as_good() {
+        let text =
+            "{\"certificates\": [{\"name\": \"a\", \"cert\": \"a.crt\",\n \"key\": \"sub/it's.key\"}]}";
+        let inlined = inline(text, reader).unwrap();
+        let value: serde_json::Value = serde_json::from_str(&inlined).unwrap();
+        assert_eq!(value["certificates"][0]["cert"], "-----BEGIN A\n\"x\"\n");
+    }
+
+    #[test]
+    fn what_cannot_be_read_is_named_with_its_line() {
+        let text = "pools: []\ncertificates:\n  - name: a\n    cert: a.crt\n    key: gone.key\n  - name: b\n    cert: gone.crt\n";
+        let problems = inline(text, reader).unwrap_err();
+        let found: Vec<String> = problems.0.iter().map(ToString::to_string).collect();
+        assert_eq!(
+            found,
+            [
+                "line 5: certificates[0].key: cannot read gone.key: no such file",
+                "line 7: certificates[1].cert: cannot read gone.crt: no such file"
+            ]
+        );
+    }
+
+    #[test]
+    fn a_text_without_files_or_without_sense_stays_as_it_is() {
+        for text in ["pools: []\n", "certificates: [", "certificates: 5\nkey: 1", "", "key: x\ncert: y\n"] {
+            assert_eq!(inline(text, |_| unreachable!("nothing is named")).unwrap(), text);
+        }
+    }
+}
