@@ -1,0 +1,150 @@
+//! What the control plane says, done: a snapshot or delta is read, checked, warmed and activated, or refused.
+
+use std::sync::{Arc, PoisonError, atomic::Ordering::Relaxed};
+
+use weir_proto::{
+    FORMAT,
+    v1::{self, subscribe_request::Message as Say, subscribe_response::Message as Told},
+};
+use weir_snapshot::{
+    Problem, Problems,
+    resource::{ContentHash, Key, Kind, Resources, from_resources},
+};
+
+use super::{Running, State, health::take_health, key::take_key};
+use crate::resolve;
+
+/// Acts on one message; what has to be answered.
+pub(super) async fn take(state: &Arc<State>, message: Option<Told>) -> Option<Say> {
+    let (revision, result) = match message {
+        Some(Told::Health(update)) => {
+            take_health(state, &update);
+            return None;
+        }
+        Some(Told::Key(told)) => {
+            take_key(state, &told.key).await;
+            return None;
+        }
+        // Taken before it comes here.
+        Some(Told::Tail(_)) => return None,
+        Some(Told::Snapshot(snapshot)) => (snapshot.revision, activate(state, whole(&snapshot)).await),
+        Some(Told::Delta(delta)) => (delta.revision, activate(state, changed(state, &delta)).await),
+        None => {
+            tracing::error!("message of an unknown kind ignored");
+            return None;
+        }
+    };
+    Some(match result {
+        Ok(hash) => Say::Ack(v1::Ack { revision, hash: hash.to_string() }),
+        Err(problems) => {
+            state.rejections.fetch_add(1, Relaxed);
+            tracing::error!(revision, %problems, "snapshot rejected, the one before stays");
+            let problem = |problem: &Problem| v1::Problem {
+                path: problem.path.clone(),
+                message: problem.message.clone(),
+            };
+            Say::Rejection(v1::Rejection { revision, problems: problems.0.iter().map(problem).collect() })
+        }
+    })
+}
+
+/// What a message says the configuration is from now on.
+struct Next {
+    revision: u64,
+    resources: Resources,
+    hash: ContentHash,
+}
+
+fn whole(snapshot: &v1::Snapshot) -> Result<Next, Problems> {
+    check_format(snapshot.format)?;
+    let mut resources = Resources::new();
+    for resource in &snapshot.resources {
+        let (key, spec) = read(resource)?;
+        if resources.insert(key.clone(), spec).is_some() {
+            return Err(Problem::new(key.to_string(), "is there twice").into());
+        }
+    }
+    let hash = ContentHash::of(&resources);
+    check_hash(hash, &snapshot.hash)?;
+    Ok(Next { revision: snapshot.revision, resources, hash })
+}
+
+fn changed(state: &State, delta: &v1::Delta) -> Result<Next, Problems> {
+    check_format(delta.format)?;
+    let Some(Running { mut resources, mut hash, .. }) =
+        state.running().filter(|running| running.revision == delta.from_revision)
+    else {
+        let message = format!(
+            "the delta is from revision {}, this node runs {}",
+            delta.from_revision,
+            state.revision()
+        );
+        return Err(Problem::new("from_revision", message).into());
+    };
+    for key in &delta.removed {
+        let key = read_key(Some(key))?;
+        let spec = resources
+            .remove(&key)
+            .ok_or_else(|| Problem::new(key.to_string(), "is not there to be removed"))?;
+        hash.remove(&key, &spec);
+    }
+    for resource in &delta.changed {
+        let (key, spec) = read(resource)?;
+        hash.add(&key, &spec);
+        if let Some(before) = resources.insert(key.clone(), spec) {
+            hash.remove(&key, &before);
+        }
+    }
+    check_hash(hash, &delta.hash)?;
+    Ok(Next { revision: delta.revision, resources, hash })
+}
+
+fn check_format(format: u32) -> Result<(), Problem> {
+    if format == FORMAT {
+        return Ok(());
+    }
+    Err(Problem::new("format", format!("format {format} is not known to this node (it knows {FORMAT})")))
+}
+
+fn check_hash(ours: ContentHash, theirs: &str) -> Result<(), Problem> {
+    if ours.to_string() == theirs {
+        return Ok(());
+    }
+    Err(Problem::new("hash", format!("the content is {ours}, the control plane says {theirs:?}")))
+}
+
+fn read(resource: &v1::Resource) -> Result<(Key, String), Problem> {
+    let key = read_key(resource.key.as_ref())?;
+    let spec = String::from_utf8(resource.spec.clone())
+        .map_err(|_| Problem::new(key.to_string(), "is not UTF-8"))?;
+    Ok((key, spec))
+}
+
+fn read_key(key: Option<&v1::ResourceKey>) -> Result<Key, Problem> {
+    let key = key.ok_or_else(|| Problem::new("key", "is missing"))?;
+    let kind = match key.kind() {
+        v1::ResourceKind::Settings => Kind::Settings,
+        v1::ResourceKind::Pool => Kind::Pool,
+        v1::ResourceKind::Backend => Kind::Backend,
+        v1::ResourceKind::Route => Kind::Route,
+        v1::ResourceKind::Certificate | v1::ResourceKind::Unspecified => {
+            return Err(Problem::new("key.kind", format!("kind {} is not known to this node", key.kind)));
+        }
+    };
+    Ok(Key { kind, name: key.name.clone() })
+}
+
+/// Checks it again, warms it, and has every worker use it.
+async fn activate(state: &Arc<State>, next: Result<Next, Problems>) -> Result<ContentHash, Problems> {
+    let Next { revision, resources, hash } = next?;
+    let config = from_resources(&resources)?;
+    let snapshot = weir_snapshot::check(&config)?;
+    let active = state.fleet.build(Arc::new(snapshot));
+    resolve::warm(&active).await;
+    state.workers.activate(active).await;
+    *state.active.lock().unwrap_or_else(PoisonError::into_inner) =
+        Some(Running { revision, resources, hash });
+    state.revision.store(revision, Relaxed);
+    tracing::info!(revision, "revision active");
+    Ok(hash)
+}

@@ -1,0 +1,19 @@
+//! What the control plane's prober found.
+
+use weir_proto::v1;
+
+use super::State;
+use crate::backend::Health;
+
+/// Backends whose health is another now.
+pub(super) fn take_health(state: &State, update: &v1::HealthUpdate) {
+    let health = |told: &v1::BackendHealth| match told.health() {
+        v1::Health::Up => Health::Up,
+        v1::Health::Down => Health::Down,
+        v1::Health::Unknown | v1::Health::Unspecified => Health::Unknown,
+    };
+    let found = update.backends.iter().map(|told| (told.backend_id.clone(), health(told))).collect();
+    for backend in state.fleet.set_health(update.complete, found) {
+        tracing::info!(backend = %backend.id, url = %backend.url, health = ?backend.health(), "backend health");
+    }
+}

@@ -1,0 +1,19 @@
+//! Who this node is to the control plane.
+
+use crate::Config;
+
+/// Who this node is.
+#[derive(Debug, Clone)]
+pub(crate) struct Identity {
+    pub(crate) node_id: String,
+    /// New at each start.
+    pub(crate) boot_id: String,
+    pub(super) address: String,
+}
+
+impl Identity {
+    pub(crate) fn new(config: &Config, http: std::net::SocketAddr) -> Self {
+        let boot_id = uuid::Uuid::new_v4().to_string();
+        Self { node_id: config.node_id(http), boot_id, address: http.to_string() }
+    }
+}

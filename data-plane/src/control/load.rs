@@ -1,0 +1,57 @@
+//! What the node does now, as it is told to the control plane.
+
+use std::sync::{Arc, atomic::Ordering::Relaxed};
+
+use weir_proto::v1;
+
+use super::State;
+use crate::{backend::BackendState, breaker::Phase, pool::PoolState};
+
+/// How busy the node is, without the time.
+pub(super) fn load(state: &State) -> v1::Load {
+    let now_ms = state.fleet.now_ms();
+    let backend = |backend: &Arc<BackendState>| v1::BackendLoad {
+        backend_id: backend.id.to_string(),
+        active_requests: backend.in_flight(),
+        breaker: breaker(backend.phase()).into(),
+        ejections: backend.circuit.ejections(),
+        sessions: backend.sessions_left(now_ms),
+    };
+    let is_quiet =
+        |load: &v1::BackendLoad| load.active_requests == 0 && load.ejections == 0 && load.sessions == 0;
+    let mut backends: Vec<v1::BackendLoad> =
+        state.fleet.backends().iter().map(backend).filter(|load| !is_quiet(load)).collect();
+    backends.sort_by(|a, b| a.backend_id.cmp(&b.backend_id));
+    let active = state.fleet.active();
+    let pools = active.iter().flat_map(|active| &active.pools).map(pool_load).collect();
+    v1::Load {
+        connections: state.workers.connections(),
+        backends,
+        requests: state.workers.requests(),
+        dropped_rows: state.reporter.dropped(),
+        pools,
+        clock_ms: 0,
+    }
+}
+
+fn breaker(phase: Phase) -> v1::Breaker {
+    match phase {
+        Phase::Closed => v1::Breaker::Closed,
+        Phase::Open => v1::Breaker::Open,
+        Phase::HalfOpen => v1::Breaker::HalfOpen,
+    }
+}
+
+fn pool_load(pool: &PoolState) -> v1::PoolLoad {
+    let counts = &pool.live.counts;
+    v1::PoolLoad {
+        pool: pool.name.to_string(),
+        panic: pool.is_panicking(),
+        waiting: pool.live.waiting(),
+        retries: pool.live.budget.spent(),
+        retries_refused: pool.live.budget.refused(),
+        fallbacks: counts.fallbacks.load(Relaxed),
+        refused: counts.refused.load(Relaxed),
+        repinned: counts.repinned.load(Relaxed),
+    }
+}

@@ -1,0 +1,89 @@
+//! The node's side of the control stream: says hello, takes snapshots, deltas and health, answers each.
+//!
+//! This is the door through which protobuf comes in: behind it there are only checked snapshots. Whatever is wrong
+//! is answered with a rejection that names it, and the node keeps what it has; the stream goes on.
+
+mod apply;
+mod channel;
+mod health;
+mod identity;
+mod key;
+mod load;
+mod session;
+
+use std::sync::{
+    Mutex, PoisonError,
+    atomic::{AtomicBool, AtomicU64, Ordering::Relaxed},
+};
+
+use weir_snapshot::resource::{ContentHash, Resources};
+
+pub(crate) use self::{channel::channel, identity::Identity, session::run};
+use crate::{backend::Fleet, stats::Reporter, worker::Workers};
+
+/// What the control thread's tasks share.
+pub(crate) struct State {
+    pub(crate) fleet: Fleet,
+    pub(crate) workers: Workers,
+    pub(crate) reporter: Reporter,
+    identity: Identity,
+    active: Mutex<Option<Running>>,
+    revision: AtomicU64,
+    draining: AtomicBool,
+    connected: AtomicBool,
+    rejections: AtomicU64,
+}
+
+/// The configuration that is in use, in the form in which deltas change it.
+#[derive(Clone)]
+struct Running {
+    revision: u64,
+    resources: Resources,
+    hash: ContentHash,
+}
+
+impl State {
+    pub(crate) fn new(fleet: Fleet, workers: Workers, reporter: Reporter, identity: Identity) -> Self {
+        Self {
+            fleet,
+            workers,
+            reporter,
+            identity,
+            active: Mutex::new(None),
+            revision: AtomicU64::new(0),
+            draining: AtomicBool::new(false),
+            connected: AtomicBool::new(false),
+            rejections: AtomicU64::new(0),
+        }
+    }
+
+    /// The revision in use; 0 before the first.
+    pub(crate) fn revision(&self) -> u64 {
+        self.revision.load(Relaxed)
+    }
+
+    /// Whether the node has been asked to stop.
+    pub(crate) fn is_draining(&self) -> bool {
+        self.draining.load(Relaxed)
+    }
+
+    /// The node has been asked to stop.
+    pub(crate) fn set_draining(&self) {
+        self.draining.store(true, Relaxed);
+    }
+
+    /// Whether the control stream is open.
+    pub(crate) fn is_connected(&self) -> bool {
+        self.connected.load(Relaxed)
+    }
+
+    /// Snapshots that were refused since the start.
+    pub(crate) fn rejections(&self) -> u64 {
+        self.rejections.load(Relaxed)
+    }
+
+    /// The configuration in use, if there is one.
+    fn running(&self) -> Option<Running> {
+        self.active.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+}

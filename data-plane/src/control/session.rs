@@ -1,0 +1,136 @@
+//! One stream after the other, for ever.
+
+use std::{
+    sync::{Arc, atomic::Ordering::Relaxed},
+    time::{Duration, SystemTime, UNIX_EPOCH},
+};
+
+use tokio::sync::mpsc;
+use tonic::transport::Channel;
+use weir_proto::{
+    FORMAT,
+    v1::{
+        self, SubscribeRequest, nodes_client::NodesClient, subscribe_request::Message as Say,
+        subscribe_response::Message as Told,
+    },
+};
+
+use super::{State, apply::take, load::load};
+use crate::stats::{Events, Tap};
+
+/// The shortest and longest wait before the control plane is tried again.
+const WAIT: (Duration, Duration) = (Duration::from_millis(200), Duration::from_secs(5));
+
+/// A stream that lasted so long was a good one.
+const GOOD: Duration = Duration::from_secs(2);
+
+/// Load is told when it changes, this often at most.
+const LOAD_EVERY: Duration = Duration::from_secs(1);
+
+/// Load is told at least this often, in seconds.
+const LOAD_AT_LEAST: u64 = 10;
+
+/// Keeps the control stream open for ever.
+pub(crate) async fn run(state: Arc<State>, channel: Channel, tap: Arc<Tap>, mut events: Events) {
+    let mut wait = WAIT.0;
+    let mut told = false;
+    loop {
+        let begun = tokio::time::Instant::now();
+        let result = subscribe(&state, channel.clone(), &tap, &mut events).await;
+        // Who watched is on the other side of the stream.
+        tap.watch(Vec::new());
+        events.clear();
+        // A stream that is accepted and ended at once is no better than none.
+        if state.connected.swap(false, Relaxed) && begun.elapsed() >= GOOD {
+            wait = WAIT.0;
+            told = false;
+        }
+        // Once, not each try: the log of a lonely node stays readable.
+        if !told {
+            told = true;
+            let reason = result.err().map_or_else(|| "stream ended".to_owned(), |error| error.to_string());
+            tracing::warn!(reason, "control plane not reachable, trying again");
+        }
+        tokio::time::sleep(wait.mul_f64(0.5 + fastrand::f64())).await;
+        wait = (wait * 2).min(WAIT.1);
+    }
+}
+
+async fn subscribe(
+    state: &Arc<State>,
+    channel: Channel,
+    tap: &Tap,
+    events: &mut Events,
+) -> anyhow::Result<()> {
+    let (say, requests) = mpsc::channel(64);
+    let running = state.running();
+    say.send(request(Say::Hello(v1::Hello {
+        node_id: state.identity.node_id.clone(),
+        boot_id: state.identity.boot_id.clone(),
+        version: env!("CARGO_PKG_VERSION").to_owned(),
+        address: state.identity.address.clone(),
+        workers: u32::try_from(state.workers.count()).unwrap_or(u32::MAX),
+        labels: Default::default(),
+        format: FORMAT,
+        active_revision: running.as_ref().map_or(0, |running| running.revision),
+        active_hash: running.as_ref().map_or_else(String::new, |running| running.hash.to_string()),
+    })))
+    .await?;
+    let requests = tokio_stream::wrappers::ReceiverStream::new(requests);
+    let mut client = NodesClient::new(channel).max_decoding_message_size(256 << 20);
+    let mut stream =
+        client.subscribe(requests).await.map_err(|status| anyhow::anyhow!(reason(&status)))?.into_inner();
+    state.connected.store(true, Relaxed);
+    tracing::info!(node = state.identity.node_id, "control plane connected");
+
+    let mut last = v1::Load::default();
+    let mut ticks = tokio::time::interval(LOAD_EVERY);
+    let mut quiet = LOAD_AT_LEAST;
+    loop {
+        tokio::select! {
+            message = stream.message() => {
+                let Some(message) = message.map_err(|status| anyhow::anyhow!(reason(&status)))? else { return Ok(()) };
+                match message.message {
+                    Some(Told::Tail(v1::Tail { filters })) => tap.watch(filters),
+                    message => if let Some(answer) = take(state, message).await {
+                        say.send(request(answer)).await?;
+                    }
+                }
+            }
+            seen = events.next() => {
+                let (dropped, count) = (tap.take_dropped(), seen.len() as u64);
+                // Whoever watches may lose something, but nothing else waits for it.
+                if say.try_send(request(Say::Tail(v1::TailEvents { events: seen, dropped }))).is_err() {
+                    tap.lost(dropped + count);
+                }
+            }
+            _ = ticks.tick() => {
+                let load = load(state);
+                quiet += 1;
+                if load != last || quiet >= LOAD_AT_LEAST {
+                    let clock_ms = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_millis();
+                    let clock_ms = u64::try_from(clock_ms).unwrap_or_default();
+                    say.send(request(Say::Load(v1::Load { clock_ms, ..load.clone() }))).await?;
+                    last = load;
+                    quiet = 0;
+                }
+            }
+        }
+    }
+}
+
+/// tonic hides what went wrong below it in the error's source.
+fn reason(status: &tonic::Status) -> String {
+    use std::error::Error as _;
+    let mut reason = status.message().to_owned();
+    let mut source = status.source();
+    while let Some(error) = source {
+        reason = format!("{reason}: {error}");
+        source = error.source();
+    }
+    reason
+}
+
+fn request(message: Say) -> SubscribeRequest {
+    SubscribeRequest { message: Some(message) }
+}
