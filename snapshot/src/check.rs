@@ -1,5 +1,6 @@
 //! From the declarative [`Config`] to the checked [`Snapshot`], with every mistake reported at once.
 
+mod filters;
 mod resilience;
 
 use std::{collections::HashMap, sync::Arc, time::Duration};
@@ -24,6 +25,8 @@ const LONGEST: Duration = Duration::from_secs(365 * 86_400);
 pub fn check(config: &Config) -> Result<Snapshot, Problems> {
     let mut problems = Problems::default();
     downstream(&config.settings.downstream, &mut problems);
+    let ip_filter = config.settings.ip_filter.as_ref();
+    let ip_filter = ip_filter.map(|filter| filters::ip(filter, "settings.ip_filter", &mut problems));
 
     let mut pool_by_name = HashMap::new();
     let mut pools = Vec::with_capacity(config.pools.len());
@@ -50,7 +53,9 @@ pub fn check(config: &Config) -> Result<Snapshot, Problems> {
         match pool_by_name.get(route.pool.as_str()) {
             Some(&pool) => {
                 let fallback = fallbacks[i].take();
-                routes.push(check_route(route, pool, fallback, &path, &mut problems));
+                let mut route = check_route(route, pool, fallback, &path, &mut problems);
+                route.filters = filters::route(&config.routes[i], ip_filter.as_ref(), &path, &mut problems);
+                routes.push(route);
             }
             None => problems.add(
                 format!("{path}.pool"),
@@ -143,7 +148,7 @@ fn check_route(
         .request
         .map(|timeout| duration(timeout, least, format!("{path}.timeouts.request"), problems));
     let max_body = route.limits.max_body.map_or(u64::MAX, |size| size.0);
-    Route { name: route.name.as_str().into(), pool, fallback, max_body, request_timeout }
+    Route { name: route.name.as_str().into(), pool, fallback, max_body, request_timeout, filters: None }
 }
 
 fn check_pool(pool: &config::Pool, path: &str, problems: &mut Problems) -> Option<Pool> {

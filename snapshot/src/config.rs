@@ -3,12 +3,14 @@
 //! Field names are the contract. A value that is absent takes the default written here, and serializing leaves
 //! defaults out, so that an exported file is as short as the one that was written.
 
+mod filters;
 mod resilience;
 
 use std::{fmt, str::FromStr};
 
 use serde::{Deserialize, Serialize};
 
+pub use self::filters::{BasicAuth, IpFilter, Jwks, Jwt, RateKey, RateLimit, RateScope};
 pub use self::resilience::{Breaker, Fallback, HashOn, Limits, Retry, RetryOn, Sticky};
 use crate::units::{ByteSize, HumanDuration};
 
@@ -48,6 +50,9 @@ pub struct Settings {
     /// Deadlines and bounds towards clients.
     #[serde(skip_serializing_if = "is_default")]
     pub downstream: Downstream,
+    /// Whose requests any route takes; a route's own filter is asked besides.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub ip_filter: Option<IpFilter>,
 }
 
 /// Deadlines and bounds towards clients.
@@ -357,6 +362,21 @@ pub struct Route {
     /// Deadlines of the whole request.
     #[serde(default, skip_serializing_if = "is_default")]
     pub timeouts: RouteTimeouts,
+    /// Whose requests it takes.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ip_filter: Option<IpFilter>,
+    /// The methods that it takes; empty: all. GET means HEAD as well.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub allow_methods: Vec<String>,
+    /// How often who may ask.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rate_limit: Option<RateLimit>,
+    /// Asks for a name and a password.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub basic_auth: Option<BasicAuth>,
+    /// Asks for a signed token.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub jwt: Option<Jwt>,
 }
 
 /// Bounds of what clients may send to a route.

@@ -1,9 +1,11 @@
 //! The checked configuration: values that cannot be wrong, made only by [`check`](crate::check::check).
 
+mod filters;
 mod resilience;
 
 use std::{fmt, num::NonZeroU32, str::FromStr, sync::Arc, time::Duration};
 
+pub use self::filters::{BasicAuth, Filters, IpRules, Jwt, RateLimit};
 pub use self::resilience::{Breaker, Fallback, Limits, Resilience, Retry, Sticky};
 use crate::config::{BackendState, Protocol, Settings, Strategy};
 
@@ -289,6 +291,8 @@ pub struct Route {
     pub max_body: u64,
     /// From a request's head to the end of its answer; `None`: as long as it takes.
     pub request_timeout: Option<Duration>,
+    /// What it asks of a request; `None`: nothing.
+    pub filters: Option<Arc<Filters>>,
 }
 
 #[cfg(test)]

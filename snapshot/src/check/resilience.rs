@@ -37,7 +37,7 @@ fn is_token(name: &str) -> bool {
     (1..=100).contains(&name.len()) && name.bytes().all(is_tchar)
 }
 
-fn token(name: &str, what: &str, path: String, problems: &mut Problems) {
+pub(super) fn token(name: &str, what: &str, path: String, problems: &mut Problems) {
     if !is_token(name) {
         let message = format!(
             "{name:?} is not the name of a {what}: 1 to 100 letters, digits and !#$%&'*+-.^_`|~ (RFC 9110)"

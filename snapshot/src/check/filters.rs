@@ -1,0 +1,484 @@
+//! Checks what routes ask of requests: addresses, methods, rates, passwords, tokens.
+
+use std::{collections::HashMap, net::IpAddr, sync::Arc, time::Duration};
+
+use ipnet::{IpNet, Ipv4Net};
+
+use super::{duration, within};
+use crate::{
+    config::{self, RateKey},
+    problem::Problems,
+    snapshot::{BasicAuth, Filters, IpRules, Jwt, RateLimit},
+};
+
+/// The most that one request's password check may cost: bcrypt's cost, argon2's memory in KiB, rounds and lanes.
+const MOST_BCRYPT: u32 = 14;
+const MOST_ARGON2: [(&str, u32); 3] = [("m", 256 << 10), ("t", 10), ("p", 16)];
+
+/// The largest key set.
+const MAX_JWKS: usize = 256 << 10;
+
+/// Header names that filters may not set: what frames a message, what says where it goes, and what Weir vouches for.
+const OWN_HEADERS: [&str; 16] = [
+    "host",
+    "connection",
+    "content-length",
+    "transfer-encoding",
+    "te",
+    "trailer",
+    "upgrade",
+    "keep-alive",
+    "expect",
+    "via",
+    "forwarded",
+    "x-forwarded-for",
+    "x-forwarded-host",
+    "x-forwarded-proto",
+    "x-real-ip",
+    "cookie",
+];
+
+/// The filters of a route with those of all routes; `None`: nothing is asked.
+pub(super) fn route(
+    route: &config::Route,
+    all: Option<&Arc<IpRules>>,
+    path: &str,
+    problems: &mut Problems,
+) -> Option<Arc<Filters>> {
+    let own = route.ip_filter.as_ref().map(|filter| ip(filter, &format!("{path}.ip_filter"), problems));
+    let filters = Filters {
+        ip: all.cloned().into_iter().chain(own).collect(),
+        methods: methods(&route.allow_methods, &format!("{path}.allow_methods"), problems),
+        rate_limit: route
+            .rate_limit
+            .as_ref()
+            .map(|limit| rate_limit(limit, &format!("{path}.rate_limit"), problems)),
+        basic_auth: route
+            .basic_auth
+            .as_ref()
+            .map(|auth| basic_auth(auth, &format!("{path}.basic_auth"), problems)),
+        jwt: route.jwt.as_ref().map(|jwt| check_jwt(jwt, &format!("{path}.jwt"), problems)),
+    };
+    let Filters { ip, methods, rate_limit, basic_auth, jwt } = &filters;
+    if let (Some(basic), Some(jwt)) = (basic_auth, jwt)
+        && &*jwt.header == "authorization"
+        && jwt.cookie.is_none()
+    {
+        let message = format!(
+            "a request has one Authorization: the token of jwt and the password for realm {:?} cannot both be in it; name another header or a cookie for the token",
+            basic.realm
+        );
+        problems.add(format!("{path}.jwt.header"), message);
+    }
+    let asks = !ip.is_empty()
+        || !methods.is_empty()
+        || rate_limit.is_some()
+        || basic_auth.is_some()
+        || jwt.is_some();
+    asks.then(|| Arc::new(filters))
+}
+
+/// Whose requests are taken.
+pub(super) fn ip(filter: &config::IpFilter, path: &str, problems: &mut Problems) -> Arc<IpRules> {
+    let mut seen: HashMap<IpNet, bool> = HashMap::with_capacity(filter.allow.len() + filter.deny.len());
+    let mut prefixes = Vec::with_capacity(filter.allow.len() + filter.deny.len());
+    let lists = [("allow", &filter.allow, true), ("deny", &filter.deny, false)];
+    for (list, i, text, allow) in
+        lists.iter().flat_map(|(list, texts, allow)| {
+            texts.iter().enumerate().map(move |(i, text)| (list, i, text, *allow))
+        })
+    {
+        let place = || format!("{path}.{list}[{i}]");
+        match prefix(text) {
+            Err(message) => problems.add(place(), message),
+            Ok(net) => match seen.insert(net, allow) {
+                None => prefixes.push((net, allow)),
+                Some(before) if before == allow => problems.add(place(), format!("{net} is there twice")),
+                Some(_) => {
+                    problems.add(place(), format!("{net} is allowed and denied; of two equal prefixes none is longer"));
+                }
+            },
+        }
+    }
+    if filter.allow.is_empty() && filter.deny.is_empty() {
+        problems.add(path, "an ip_filter allows or denies something");
+    }
+    Arc::new(IpRules::new(&prefixes, filter.allow.is_empty()))
+}
+
+/// A prefix, or an address as the prefix that holds only it. IPv4 mapped into IPv6 is IPv4.
+fn prefix(text: &str) -> Result<IpNet, String> {
+    let wrong = || format!("{text:?} is not a prefix (write for example 10.0.0.0/8, 2001:db8::/32 or 192.0.2.7)");
+    let net = match text.parse::<IpAddr>() {
+        Ok(address) => IpNet::from(address),
+        Err(_) => text.parse::<IpNet>().map_err(|_| wrong())?,
+    };
+    if net.trunc() != net {
+        return Err(format!("{text:?} has bits set behind its prefix; the network is {}", net.trunc()));
+    }
+    if let IpNet::V6(v6) = net
+        && v6.prefix_len() >= 96
+        && let Some(v4) = v6.addr().to_ipv4_mapped()
+    {
+        return Ipv4Net::new(v4, v6.prefix_len() - 96).map(IpNet::V4).map_err(|_| wrong());
+    }
+    Ok(net)
+}
+
+fn methods(methods: &[String], path: &str, problems: &mut Problems) -> Vec<Arc<str>> {
+    for (i, method) in methods.iter().enumerate() {
+        let place = format!("{path}[{i}]");
+        let is_name = (1..=32).contains(&method.len())
+            && method.bytes().all(|b| b.is_ascii_uppercase() || b == b'-' || b == b'_');
+        if !is_name {
+            problems.add(place, format!("{method:?} is not a method (write for example GET, in capitals)"));
+        } else if matches!(method.as_str(), "CONNECT" | "TRACE") {
+            problems.add(place, format!("{method} is never forwarded"));
+        } else if methods[..i].contains(method) {
+            problems.add(place, format!("{method} is there twice"));
+        }
+    }
+    let mut methods: Vec<Arc<str>> = methods.iter().map(|method| Arc::from(method.as_str())).collect();
+    // Who may have the whole may have its head (RFC 9110, 9.3.2).
+    if methods.iter().any(|method| &**method == "GET") && !methods.iter().any(|method| &**method == "HEAD") {
+        methods.push("HEAD".into());
+    }
+    methods
+}
+
+fn rate_limit(limit: &config::RateLimit, path: &str, problems: &mut Problems) -> RateLimit {
+    let config::RateLimit { requests, per, burst, ref key, scope } = *limit;
+    if requests == 0 {
+        problems.add(format!("{path}.requests"), "a limit of 0 requests takes nothing; to refuse all, say so with ip_filter { deny: [0.0.0.0/0, \"::/0\"] } or leave the route out");
+    } else {
+        within(requests, (1, 1_000_000), path, "requests", problems);
+    }
+    let per = duration(per, Duration::from_secs(1), format!("{path}.per"), problems);
+    if per > Duration::from_secs(86_400) {
+        problems.add(format!("{path}.per"), format!("{} is out of bounds (1s to 1d)", limit.per));
+    }
+    let burst = burst.unwrap_or(requests);
+    if requests > 0 {
+        within(burst, (1, 1_000_000), path, "burst", problems);
+    }
+    if let RateKey::Header(name) = key {
+        super::resilience::token(name, "header", format!("{path}.key.header"), problems);
+    }
+    RateLimit { requests, per, burst, key: key.clone(), scope }
+}
+
+fn basic_auth(auth: &config::BasicAuth, path: &str, problems: &mut Problems) -> BasicAuth {
+    let realm = &auth.realm;
+    if realm.is_empty() || realm.len() > 100 || realm.bytes().any(|b| !(b' '..=b'~').contains(&b) || b == b'"' || b == b'\\') {
+        problems.add(
+            format!("{path}.realm"),
+            format!("{realm:?} is not a realm: 1 to 100 visible ASCII characters without quotes and backslashes"),
+        );
+    }
+    if auth.users.is_empty() {
+        problems.add(format!("{path}.users"), "there is no user, so nobody would be let in");
+    }
+    for (name, hash) in &auth.users {
+        let place = format!("{path}.users.{name}");
+        // RFC 7617, 2: a colon ends the name. What goes into a header has no controls.
+        if name.is_empty() || name.len() > 100 || !name.bytes().all(|b| b.is_ascii_graphic() && b != b':') {
+            problems.add(
+                place.clone(),
+                format!("{name:?} is not a user's name: 1 to 100 visible ASCII characters without a colon"),
+            );
+        }
+        if let Err(message) = password_hash(hash) {
+            problems.add(place, message);
+        }
+    }
+    own_header(&auth.user_header, format!("{path}.user_header"), problems);
+    BasicAuth {
+        realm: realm.as_str().into(),
+        users: auth.users.iter().map(|(name, hash)| (name.as_str().into(), hash.as_str().into())).collect(),
+        user_header: auth.user_header.to_ascii_lowercase().into(),
+        keep_authorization: auth.keep_authorization,
+    }
+}
+
+/// Whether the text is a hash that a node can check in bearable time. It is never told in a message.
+fn password_hash(hash: &str) -> Result<(), String> {
+    const WHAT: &str = "is not a hashed password: `weir hash-password` makes one ($argon2id$… or $2b$…)";
+    let parts: Vec<&str> = hash.split('$').collect();
+    match *parts.as_slice() {
+        ["", "2a" | "2b" | "2x" | "2y", cost, rest] => {
+            let is_whole = rest.len() == 53 && rest.bytes().all(|b| b.is_ascii_alphanumeric() || b"./".contains(&b));
+            let cost = cost.parse::<u32>().ok().filter(|_| cost.len() == 2 && is_whole).ok_or(WHAT)?;
+            if !(4..=MOST_BCRYPT).contains(&cost) {
+                return Err(format!("bcrypt's cost {cost} is out of bounds (4 to {MOST_BCRYPT})"));
+            }
+            Ok(())
+        }
+        ["", "argon2id" | "argon2i" | "argon2d", "v=19", params, salt, output] => {
+            let is_base64 = |text: &str| text.bytes().all(|b| b.is_ascii_alphanumeric() || b"+/".contains(&b));
+            if !(11..=64).contains(&salt.len()) || !(16..=86).contains(&output.len()) || !is_base64(salt) || !is_base64(output) {
+                return Err(WHAT.into());
+            }
+            let mut given = params.split(',');
+            for (name, most) in MOST_ARGON2 {
+                let value = given.next().and_then(|param| param.strip_prefix(name)?.strip_prefix('=')?.parse::<u32>().ok());
+                match value {
+                    None => return Err(WHAT.into()),
+                    Some(value) if value == 0 || value > most => {
+                        return Err(format!("argon2's {name}={value} is out of bounds (1 to {most})"));
+                    }
+                    Some(_) => {}
+                }
+            }
+            if given.next().is_some() { Err(WHAT.into()) } else { Ok(()) }
+        }
+        _ => Err(WHAT.into()),
+    }
+}
+
+/// A header that a filter sets.
+fn own_header(name: &str, path: String, problems: &mut Problems) {
+    if OWN_HEADERS.iter().any(|own| name.eq_ignore_ascii_case(own)) {
+        problems.add(path, format!("{name:?} says how a message is carried; a filter cannot set it"));
+    } else {
+        super::resilience::token(name, "header", path, problems);
+    }
+}
+
+/// What a key of this type can verify.
+fn algorithms_of(key: &serde_json::Value) -> Result<&'static [&'static str], String> {
+    let text = |field: &str| key.get(field).and_then(serde_json::Value::as_str);
+    if key.get("d").is_some() {
+        return Err("is a private key; give only the public part".into());
+    }
+    if key.get("use").is_some_and(|usage| usage != "sig") {
+        // For encryption: it verifies nothing.
+        return Ok(&[]);
+    }
+    let has = |fields: &[&str]| -> Result<(), String> {
+        let missing = fields.iter().find(|field| !text(field).is_some_and(is_base64url));
+        missing.map_or(Ok(()), |field| Err(format!("has no {field} in base64url")))
+    };
+    match (text("kty"), text("crv")) {
+        (Some("RSA"), _) => {
+            has(&["n", "e"])?;
+            // 2048 bits; shorter ones can be broken (RFC 7518, 3.3).
+            if text("n").is_some_and(|n| n.len() < 341) {
+                return Err("is an RSA key of less than 2048 bits".into());
+            }
+            Ok(&["RS256", "RS384", "RS512", "PS256", "PS384", "PS512"])
+        }
+        (Some("EC"), Some("P-256")) => has(&["x", "y"]).map(|()| &["ES256"][..]),
+        (Some("EC"), Some("P-384")) => has(&["x", "y"]).map(|()| &["ES384"][..]),
+        (Some("OKP"), Some("Ed25519")) => has(&["x"]).map(|()| &["EdDSA"][..]),
+        (Some("oct"), _) => Err("is a shared secret; only public keys (RSA, EC, OKP) are taken".into()),
+        (kty, crv) => Err(format!(
+            "is of an unknown type (kty {:?}, crv {:?}; known: RSA, EC with P-256 or P-384, OKP with Ed25519)",
+            kty.unwrap_or_default(),
+            crv.unwrap_or_default()
+        )),
+    }
+}
+
+fn is_base64url(text: &str) -> bool {
+    !text.is_empty() && text.bytes().all(|b| b.is_ascii_alphanumeric() || b"-_".contains(&b))
+}
+
+const ALGORITHMS: [&str; 9] =
+    ["RS256", "RS384", "RS512", "PS256", "PS384", "PS512", "ES256", "ES384", "EdDSA"];
+
+fn check_jwt(jwt: &config::Jwt, path: &str, problems: &mut Problems) -> Jwt {
+    if jwt.issuer.is_empty() {
+        problems.add(format!("{path}.issuer"), "the issuer is missing: without it tokens of anyone with a known key pass");
+    }
+    if jwt.audience.is_empty() || jwt.audience.iter().any(String::is_empty) {
+        problems.add(format!("{path}.audience"), "the audience is missing: without it tokens for others pass");
+    }
+    if jwt.algorithms.is_empty() {
+        problems.add(format!("{path}.algorithms"), format!("no algorithm is allowed (known: {})", ALGORITHMS.join(", ")));
+    }
+    for (i, algorithm) in jwt.algorithms.iter().enumerate() {
+        let place = format!("{path}.algorithms[{i}]");
+        let known = ALGORITHMS.join(", ");
+        if algorithm.eq_ignore_ascii_case("none") {
+            problems.add(place, format!("algorithm {algorithm:?} would take tokens that nobody signed (known: {known})"));
+        } else if algorithm.starts_with("HS") {
+            problems.add(place, format!("algorithm {algorithm} needs a shared secret, and everyone who can check a token could make one; sign with a key pair (known: {known})"));
+        } else if !ALGORITHMS.contains(&algorithm.as_str()) {
+            problems.add(place, format!("unknown algorithm {algorithm:?} (known: {known})"));
+        } else if jwt.algorithms[..i].contains(algorithm) {
+            problems.add(place, format!("{algorithm} is there twice"));
+        }
+    }
+    jwks(jwt, &format!("{path}.jwks"), problems);
+    super::resilience::token(&jwt.header, "header", format!("{path}.header"), problems);
+    if let Some(cookie) = &jwt.cookie {
+        super::resilience::token(cookie, "cookie", format!("{path}.cookie"), problems);
+    }
+    let mut told: Vec<String> = Vec::new();
+    for (claim, header) in &jwt.claims_to_headers {
+        let place = format!("{path}.claims_to_headers.{claim}");
+        let header = header.to_ascii_lowercase();
+        if claim.is_empty() {
+            problems.add(place, "a claim has a name");
+        } else if told.contains(&header) || header == jwt.header.to_ascii_lowercase() {
+            problems.add(place, format!("header {header:?} is used twice"));
+        } else {
+            own_header(&header, place, problems);
+        }
+        told.push(header);
+    }
+    let leeway = duration(jwt.leeway, Duration::ZERO, format!("{path}.leeway"), problems);
+    if leeway > Duration::from_secs(600) {
+        problems.add(format!("{path}.leeway"), format!("{} is out of bounds (0s to 10m)", jwt.leeway));
+    }
+    let texts = |list: &[String]| list.iter().map(|text| Arc::from(text.as_str())).collect();
+    Jwt {
+        issuer: jwt.issuer.as_str().into(),
+        audience: texts(&jwt.audience),
+        jwks: jwt.jwks.0.as_str().into(),
+        algorithms: texts(&jwt.algorithms),
+        header: jwt.header.to_ascii_lowercase().into(),
+        cookie: jwt.cookie.as_deref().map(Arc::from),
+        claims_to_headers: jwt
+            .claims_to_headers
+            .iter()
+            .map(|(claim, header)| (claim.as_str().into(), header.to_ascii_lowercase().into()))
+            .collect(),
+        leeway,
+        keep_authorization: jwt.keep_authorization,
+    }
+}
+
+fn jwks(jwt: &config::Jwt, path: &str, problems: &mut Problems) {
+    let text = &jwt.jwks.0;
+    if text.len() > MAX_JWKS {
+        return problems.add(path, format!("{} bytes are too many (at most 256KiB)", text.len()));
+    }
+    let parsed = serde_json::from_str::<serde_json::Value>(text).ok();
+    let Some(keys) = parsed.as_ref().and_then(|set| set.get("keys")?.as_array()) else {
+        return problems.add(path, "is not a JSON Web Key Set (RFC 7517): {\"keys\": [{\"kty\": …}]}");
+    };
+    let mut usable = false;
+    for (i, key) in keys.iter().enumerate() {
+        let place = format!("{path}.keys[{i}]");
+        match algorithms_of(key) {
+            Err(message) => problems.add(place, message),
+            Ok(fits) => {
+                let own = key.get("alg").and_then(serde_json::Value::as_str);
+                if own.is_some_and(|own| !fits.is_empty() && !fits.contains(&own)) {
+                    problems.add(place, format!("its alg {:?} does not fit its type", own.unwrap_or_default()));
+                }
+                usable |= fits.iter().any(|fit| {
+                    own.is_none_or(|own| own == *fit) && jwt.algorithms.iter().any(|allowed| allowed == fit)
+                });
+            }
+        }
+    }
+    if !usable {
+        problems.add(path, format!("no key fits an allowed algorithm ({})", jwt.algorithms.join(", ")));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::{check, file};
+
+    const RSA: &str = include_str!("../../tests/keys/rsa.json");
+
+    fn said(route: &str) -> String {
+        let text = format!("pools: [{{ name: p }}]\nroutes:\n  - name: r\n    pool: p\n    {route}\n");
+        match file::parse(&text) {
+            Ok(_) => String::new(),
+            Err(problems) => problems.to_string(),
+        }
+    }
+
+    #[test]
+    fn what_is_wrong_is_named_by_its_path() {
+        let hash = "$2b$10$abcdefghijklmnopqrstuuABCDEFGHIJKLMNOPQRSTUVWXYZ01234";
+        let basic = |users: &str| format!("basic_auth: {{ realm: a, users: {{ {users} }} }}");
+        let token = |more: &str| format!("jwt: {{ issuer: i, audience: [a], jwks: {RSA}, {more} }}");
+        for (route, says) in [
+            ("ip_filter: { allow: [10.0.0.1/8] }".to_owned(), "routes[0].ip_filter.allow[0]: \"10.0.0.1/8\" has bits set behind its prefix; the network is 10.0.0.0/8"),
+            ("ip_filter: { deny: [\"2001:db8::1/32\"] }".into(), "the network is 2001:db8::/32"),
+            ("ip_filter: { deny: [10.0.0.0/33] }".into(), "routes[0].ip_filter.deny[0]: \"10.0.0.0/33\" is not a prefix"),
+            ("ip_filter: { deny: [1.2.3] }".into(), "is not a prefix"),
+            ("ip_filter: { allow: [10.0.0.0/8, 10.0.0.0/8] }".into(), "allow[1]: 10.0.0.0/8 is there twice"),
+            ("ip_filter: { allow: [10.0.0.0/8], deny: [\"::ffff:10.0.0.0/104\"] }".into(), "deny[0]: 10.0.0.0/8 is allowed and denied"),
+            ("ip_filter: {}".into(), "routes[0].ip_filter: an ip_filter allows or denies something"),
+            ("ip_filter: { allows: [] }".into(), "unknown key"),
+            ("allow_methods: [get]".into(), "routes[0].allow_methods[0]: \"get\" is not a method"),
+            ("allow_methods: [GET, TRACE]".into(), "TRACE is never forwarded"),
+            ("allow_methods: [GET, GET]".into(), "GET is there twice"),
+            ("rate_limit: { requests: 0, per: 1m }".into(), "routes[0].rate_limit.requests: a limit of 0 requests"),
+            ("rate_limit: { requests: 5, per: 0s }".into(), "routes[0].rate_limit.per: 0s is out of bounds"),
+            ("rate_limit: { requests: 5, per: 2d }".into(), "routes[0].rate_limit.per: 2d is out of bounds"),
+            ("rate_limit: { requests: 5, per: 1m, burst: 0 }".into(), "routes[0].rate_limit.burst: burst 0"),
+            ("rate_limit: { requests: 5, per: 1m, key: colour }".into(), "client_ip"),
+            ("rate_limit: { requests: 5, per: 1m, key: { header: \"a b\" } }".into(), "routes[0].rate_limit.key.header"),
+            ("rate_limit: { requests: 5, per: 1m, scope: world }".into(), "fleet"),
+            ("rate_limit: { per: 1m }".into(), "requests"),
+            (basic(""), "routes[0].basic_auth.users: there is no user"),
+            (basic("anna: secret"), "routes[0].basic_auth.users.anna: is not a hashed password"),
+            (basic("anna: $2b$31$abcdefghijklmnopqrstuuABCDEFGHIJKLMNOPQRSTUVWXYZ01234"), "cost 31 is out of bounds"),
+            (basic("anna: \"$argon2id$v=19$m=99999999,t=2,p=1$c29tZXNhbHRzYWx0$MTIzNDU2Nzg5MDEyMzQ1Njc4OTAxMjM0NTY3ODkwMTI\""), "m=99999999 is out of bounds"),
+            (basic(&format!("\"a:b\": {hash}")), "is not a user's name"),
+            (format!("basic_auth: {{ realm: 'a\"b', users: {{ a: {hash} }} }}"), "routes[0].basic_auth.realm"),
+            (format!("basic_auth: {{ user_header: host, users: {{ a: {hash} }} }}"), "routes[0].basic_auth.user_header"),
+            (format!("jwt: {{ jwks: {RSA} }}"), "routes[0].jwt.issuer: the issuer is missing"),
+            (format!("jwt: {{ jwks: {RSA} }}"), "routes[0].jwt.audience: the audience is missing"),
+            (token("algorithms: [none]"), "routes[0].jwt.algorithms[0]: algorithm \"none\" would take tokens that nobody signed"),
+            (token("algorithms: [HS256]"), "algorithm HS256 needs a shared secret"),
+            (token("algorithms: [ES256]"), "routes[0].jwt.jwks: no key fits"),
+            (token("algorithms: []"), "no algorithm is allowed"),
+            (token("claims_to_headers: { sub: host }"), "routes[0].jwt.claims_to_headers.sub"),
+            (token("claims_to_headers: { sub: authorization }"), "is used twice"),
+            (token("leeway: 1h"), "routes[0].jwt.leeway: 1h is out of bounds"),
+            ("jwt: { issuer: i, audience: [a], jwks: keys.json }".into(), "routes[0].jwt.jwks: is not a JSON Web Key Set"),
+            ("jwt: { issuer: i, audience: [a], jwks: { keys: [{ kty: oct, k: abcd }] } }".into(), "keys[0]: is a shared secret"),
+            ("jwt: { issuer: i, audience: [a], jwks: { keys: [{ kty: RSA, n: AQAB, e: AQAB, d: AQAB }] } }".into(), "keys[0]: is a private key"),
+            ("jwt: { issuer: i, audience: [a], jwks: { keys: [{ kty: RSA, n: AQAB, e: AQAB }] } }".into(), "less than 2048 bits"),
+            ("jwt: 5".into(), "routes[0].jwt"),
+        ] {
+            let said = said(&route);
+            assert!(said.contains(says), "{route}:\n{said}");
+            assert!(!said.contains(hash), "no hash is told");
+        }
+    }
+
+    #[test]
+    fn what_is_right_reads_writes_and_is_the_same() {
+        let text = format!(
+            r#"
+settings:
+  ip_filter: {{ deny: [192.0.2.7] }}
+pools: [{{ name: p }}]
+routes:
+  - name: r
+    pool: p
+    ip_filter: {{ allow: [10.0.0.0/8, "2001:db8::/32"], deny: [10.6.6.0/24] }}
+    allow_methods: [GET, POST]
+    rate_limit: {{ requests: 20, per: 1m, burst: 5, key: {{ header: x-api-key }}, scope: fleet }}
+    basic_auth: {{ realm: Books, users: {{ anna: "$2y$10$abcdefghijklmnopqrstuuABCDEFGHIJKLMNOPQRSTUVWXYZ01234" }} }}
+    jwt: {{ issuer: "https://id.example", audience: [books], jwks: {RSA}, header: x-token, claims_to_headers: {{ sub: X-User }} }}
+"#
+        );
+        let (config, snapshot) = file::parse(&text).unwrap();
+        let filters = snapshot.routes[0].filters.as_ref().unwrap();
+        assert_eq!(filters.ip.len(), 2);
+        assert_eq!(filters.methods.iter().map(|m| &**m).collect::<Vec<_>>(), ["GET", "POST", "HEAD"]);
+        assert_eq!(filters.rate_limit.as_ref().unwrap().burst, 5);
+        assert_eq!(&*filters.jwt.as_ref().unwrap().claims_to_headers[0].1, "x-user");
+        let yaml = file::to_yaml(&config);
+        assert_eq!(file::parse(&yaml).unwrap().0, config, "{yaml}");
+        let json = serde_json::to_string(&config).unwrap();
+        assert_eq!(file::parse(&json).unwrap().0, config, "{json}");
+        assert_eq!(check(&config).unwrap(), snapshot);
+    }
+
+    #[test]
+    fn a_route_that_asks_nothing_has_no_filters() {
+        let (_, snapshot) = file::parse("pools: [{ name: p }]\nroutes: [{ name: r, pool: p }]\n").unwrap();
+        assert_eq!(snapshot.routes[0].filters, None);
+    }
+}
