@@ -22,6 +22,7 @@ mod pool_metrics;
 mod proxy;
 mod resolve;
 mod retry;
+mod route;
 mod standing;
 mod stats;
 mod status;

@@ -27,6 +27,7 @@ use crate::{
     place::{self, Nowhere},
     pool::{Reach, Taken},
     retry::{self, Reason, Retries},
+    route,
     stats::{Described, Sample},
     timer::Timer,
     upstream::{Attempt, Failure, Response, Upload, Watch},
@@ -181,8 +182,9 @@ pub(crate) async fn handle(
     }
     let view = Rc::clone(&exchange.view);
     let active = &view.active;
-    let Some(route) = active.snapshot.default_route else {
-        return Answer::Local(Local::NO_ROUTE);
+    let route = match route::find(&active.snapshot, head, client.scheme) {
+        Ok(route) => route,
+        Err(local) => return Answer::Local(local),
     };
     exchange.route = Some(route);
     let Route { mut pool, max_body, request_timeout, ref fallback, .. } = active.snapshot.routes[route];

@@ -2,12 +2,14 @@
 
 mod filters;
 mod resilience;
+mod routing;
 
 use std::{collections::HashMap, sync::Arc, time::Duration};
 
 use crate::{
     config::{self, Config, HealthCheckKind},
     problem::Problems,
+    routing::Router,
     snapshot::{
         Backend, BackendId, BackendUrl, Expectation, Fallback, HealthCheck, HealthProbe, Pool, Route,
         Snapshot, Timeouts, Weight,
@@ -62,15 +64,6 @@ pub fn check(config: &Config) -> Result<Snapshot, Problems> {
                 format!("route {:?}: unknown pool {:?}", route.name, route.pool),
             ),
         }
-        if i > 0 {
-            problems.add(
-                path,
-                format!(
-                    "route {:?} can never match: route {:?} takes everything",
-                    route.name, config.routes[0].name
-                ),
-            );
-        }
     }
 
     let mut ids = HashMap::new();
@@ -85,8 +78,9 @@ pub fn check(config: &Config) -> Result<Snapshot, Problems> {
         }
     }
 
-    let default_route = (!routes.is_empty()).then_some(0);
-    let snapshot = Snapshot { settings: config.settings.clone(), pools, routes, default_route };
+    let router = Router::new(routes.iter().map(|route| &route.matches));
+    let warnings = routing::warnings(&routes);
+    let snapshot = Snapshot { settings: config.settings.clone(), pools, routes, router, warnings };
     problems.into_result(snapshot)
 }
 
@@ -148,7 +142,9 @@ fn check_route(
         .request
         .map(|timeout| duration(timeout, least, format!("{path}.timeouts.request"), problems));
     let max_body = route.limits.max_body.map_or(u64::MAX, |size| size.0);
-    Route { name: route.name.as_str().into(), pool, fallback, max_body, request_timeout, filters: None }
+    let matches = routing::matches(&route.matches, &format!("{path}.match"), problems);
+    let name = route.name.as_str().into();
+    Route { name, matches, pool, fallback, max_body, request_timeout, filters: None }
 }
 
 fn check_pool(pool: &config::Pool, path: &str, problems: &mut Problems) -> Option<Pool> {
@@ -278,7 +274,7 @@ mod tests {
     fn the_default_is_sound() {
         let snapshot = check(&Config::default()).unwrap();
         assert_eq!(&*snapshot.pools[snapshot.routes[0].pool].name, "default");
-        assert_eq!(snapshot.default_route, Some(0));
+        assert_eq!(snapshot.router.only(), Some(0));
     }
 
     #[test]

@@ -5,13 +5,17 @@
 
 mod filters;
 mod resilience;
+mod routing;
 
 use std::{fmt, str::FromStr};
 
 use serde::{Deserialize, Serialize};
 
-pub use self::filters::{BasicAuth, IpFilter, Jwks, Jwt, RateKey, RateLimit, RateScope};
-pub use self::resilience::{Breaker, Fallback, HashOn, Limits, Retry, RetryOn, Sticky};
+pub use self::{
+    filters::{BasicAuth, IpFilter, Jwks, Jwt, RateKey, RateLimit, RateScope},
+    resilience::{Breaker, Fallback, HashOn, Limits, Retry, RetryOn, Sticky},
+    routing::{HeaderMatch, Match, WebScheme},
+};
 use crate::units::{ByteSize, HumanDuration};
 
 /// A whole configuration. [`Default`] is what a fresh database holds: a pool `default` with no backend and a route
@@ -351,6 +355,9 @@ impl FromStr for BackendState {
 pub struct Route {
     /// Its name, unique among the routes.
     pub name: String,
+    /// Which requests it takes; absent: all of them.
+    #[serde(default, rename = "match", skip_serializing_if = "is_default")]
+    pub matches: Match,
     /// Where the request goes.
     pub pool: String,
     /// What answers when the pool has no backend to offer.

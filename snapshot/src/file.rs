@@ -47,7 +47,12 @@ pub fn parse(text: &str) -> Result<(Config, Snapshot), Problems> {
         }
     };
     match snapshot {
-        Some(snapshot) if problems.0.is_empty() => Ok((config, snapshot)),
+        Some(mut snapshot) if problems.0.is_empty() => {
+            let mut warnings = Problems(std::mem::take(&mut snapshot.warnings));
+            document.place(&mut warnings);
+            snapshot.warnings = warnings.0;
+            Ok((config, snapshot))
+        }
         _ => {
             document.place(&mut problems);
             Err(problems)
@@ -127,7 +132,13 @@ impl Document {
         }
         let mut routes: Vec<Route> = Vec::new();
         for (i, route) in list(&mut root, "routes", "", problems).into_iter().enumerate() {
-            routes.extend(read(&format!("routes[{i}]"), route, problems));
+            // As with pools: what cannot be read keeps its place, and is no other mistake by what it lacks.
+            let fallback = || Route {
+                name: format!("unreadable-route-{i}"),
+                pool: format!("unreadable-pool-{i}"),
+                ..Route::default()
+            };
+            routes.push(read(&format!("routes[{i}]"), route, problems).unwrap_or_else(fallback));
         }
         for key in root.keys() {
             problems.add(key.as_str(), "unknown key (known: settings, pools, routes)");

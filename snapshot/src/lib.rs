@@ -15,6 +15,7 @@ pub mod diff;
 pub mod file;
 mod problem;
 pub mod resource;
+pub mod routing;
 mod snapshot;
 pub mod units;
 

@@ -7,7 +7,11 @@ use std::{fmt, num::NonZeroU32, str::FromStr, sync::Arc, time::Duration};
 
 pub use self::filters::{BasicAuth, Filters, IpRules, Jwt, RateLimit};
 pub use self::resilience::{Breaker, Fallback, Limits, Resilience, Retry, Sticky};
-use crate::config::{BackendState, Protocol, Settings, Strategy};
+use crate::{
+    config::{BackendState, Protocol, Settings, Strategy},
+    problem::Problem,
+    routing::{Match, Router},
+};
 
 /// The whole checked configuration of one revision. Immutable: a change makes a new one.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -18,8 +22,10 @@ pub struct Snapshot {
     pub pools: Vec<Pool>,
     /// In the order of the configuration.
     pub routes: Vec<Route>,
-    /// The index of the route that takes what no other matches.
-    pub default_route: Option<usize>,
+    /// Finds a request its route, as an index.
+    pub router: Router,
+    /// What is allowed and looks like a mistake.
+    pub warnings: Vec<Problem>,
 }
 
 /// Backends that share a strategy, a health check and a resilience policy.
@@ -283,6 +289,8 @@ fn is_dns_name(host: &str) -> bool {
 pub struct Route {
     /// Unique among the routes.
     pub name: Arc<str>,
+    /// Which requests it takes.
+    pub matches: Match,
     /// The index of its pool in [`Snapshot::pools`].
     pub pool: usize,
     /// What answers when the pool has no backend to offer.

@@ -32,7 +32,7 @@ pub(super) fn pool(pool: &config::Pool, path: &str, problems: &mut Problems) -> 
 }
 
 /// RFC 9110, 5.6.2: what names of header fields and cookies are made of.
-fn is_token(name: &str) -> bool {
+pub(super) fn is_token(name: &str) -> bool {
     let is_tchar = |b: u8| b.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&b);
     (1..=100).contains(&name.len()) && name.bytes().all(is_tchar)
 }

@@ -1,0 +1,190 @@
+//! Hosts as routes name them, and as requests do.
+
+use std::fmt;
+
+/// No name is longer (RFC 1035 section 2.3.4), and none that is can match.
+pub(super) const LONGEST: usize = 255;
+
+/// A host that a route asks for, in lower case.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub enum HostPattern {
+    /// This one.
+    Exact(Box<str>),
+    /// Every name that ends with a dot and this.
+    Suffix(Box<str>),
+    /// Any, or none at all.
+    Any,
+}
+
+impl HostPattern {
+    /// Reads `name`, `*.suffix` or `*`; the error says what is wrong with it.
+    pub(crate) fn parse(text: &str) -> Result<Self, String> {
+        let wrong = |why: &str| Err(format!("{text:?} {why} (write books.example.com, *.example.com or *)"));
+        if text == "*" {
+            return Ok(Self::Any);
+        }
+        let lower = text.to_ascii_lowercase();
+        if let Some(address) = lower.strip_prefix('[') {
+            let parsed = address.strip_suffix(']').map(str::parse::<std::net::Ipv6Addr>);
+            return match parsed {
+                Some(Ok(address)) => Ok(Self::Exact(format!("[{address}]").into())),
+                _ => wrong("is no IPv6 address in brackets, without a port"),
+            };
+        }
+        if let Ok(address) = lower.parse::<std::net::Ipv6Addr>() {
+            return Ok(Self::Exact(format!("[{address}]").into()));
+        }
+        if lower.contains("://") || lower.contains('/') {
+            return wrong("is a URL or has a path; a host is only a name");
+        }
+        if lower.contains(':') {
+            return wrong("has a port; hosts are matched without theirs");
+        }
+        if !lower.is_ascii() {
+            return wrong("is not ASCII; write an international name in its xn-- form");
+        }
+        let (suffix, name) = match lower.strip_prefix("*.") {
+            Some(name) => (true, name),
+            None => (false, lower.as_str()),
+        };
+        if name.contains('*') {
+            return wrong("has a * elsewhere than as its whole first label");
+        }
+        let name = name.strip_suffix('.').unwrap_or(name);
+        let is_label = |label: &str| {
+            (1..=63).contains(&label.len())
+                && label.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-' || b == b'_')
+        };
+        if name.len() > LONGEST - 2 || !name.split('.').all(is_label) {
+            return wrong("is no host name");
+        }
+        Ok(if suffix { Self::Suffix(name.into()) } else { Self::Exact(name.into()) })
+    }
+
+    /// How specific it is where it matches: what is greater goes first.
+    pub(super) fn rank(&self) -> (u8, usize) {
+        match self {
+            Self::Exact(_) => (2, 0),
+            Self::Suffix(suffix) => (1, suffix.len()),
+            Self::Any => (0, 0),
+        }
+    }
+
+    /// Whether it takes a host that [`read`] gave.
+    pub(super) fn takes(&self, host: Option<&[u8]>) -> bool {
+        match (self, host) {
+            (Self::Any, _) => true,
+            (_, None) => false,
+            (Self::Exact(name), Some(host)) => name.as_bytes() == host,
+            (Self::Suffix(suffix), Some(host)) => host
+                .strip_suffix(suffix.as_bytes())
+                .is_some_and(|rest| rest.len() > 1 && rest.ends_with(b".")),
+        }
+    }
+}
+
+impl fmt::Display for HostPattern {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Exact(name) => f.write_str(name),
+            Self::Suffix(suffix) => write!(f, "*.{suffix}"),
+            Self::Any => f.write_str("*"),
+        }
+    }
+}
+
+/// The name in a request's authority, as patterns have it: lower case, without a port and without the root's dot.
+pub(super) fn read<'a>(authority: Option<&[u8]>, buffer: &'a mut [u8; LONGEST]) -> Option<&'a [u8]> {
+    let authority = authority?;
+    let end = match authority.first()? {
+        b'[' => authority.iter().position(|byte| *byte == b']')? + 1,
+        _ => authority.iter().position(|byte| *byte == b':').unwrap_or(authority.len()),
+    };
+    let name = &authority[..end];
+    let name = name.strip_suffix(b".").unwrap_or(name);
+    let lower = buffer.get_mut(..name.len())?;
+    lower.copy_from_slice(name);
+    lower.make_ascii_lowercase();
+    Some(lower)
+}
+
+/// What follows each dot, the longest first, of at most `labels` labels.
+pub(super) fn suffixes(host: &[u8], labels: usize) -> impl Iterator<Item = &[u8]> {
+    let dots = host.iter().filter(|byte| **byte == b'.').count();
+    // Behind the nth dot there are so many labels: what no pattern has need not be looked up.
+    let behind = move |nth: usize| dots - nth;
+    host.iter()
+        .enumerate()
+        .filter(|(at, byte)| **byte == b'.' && *at > 0)
+        .map(|(at, _)| at)
+        .enumerate()
+        .filter(move |(nth, _)| behind(*nth) <= labels)
+        .map(|(_, at)| &host[at + 1..])
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn hosts_are_names_suffixes_or_any() {
+        for (text, shown) in [
+            ("Books.Example.com", "books.example.com"),
+            ("*.Example.com", "*.example.com"),
+            ("*.com", "*.com"),
+            ("*", "*"),
+            ("localhost", "localhost"),
+            ("a.example.", "a.example"),
+            ("10.0.0.1", "10.0.0.1"),
+            ("my_service", "my_service"),
+            ("::1", "[::1]"),
+            ("[2001:DB8:0::1]", "[2001:db8::1]"),
+        ] {
+            assert_eq!(HostPattern::parse(text).map(|host| host.to_string()).as_deref(), Ok(shown));
+        }
+        for (text, says) in [
+            ("", "no host name"),
+            ("*.", "no host name"),
+            ("a..b", "no host name"),
+            (".a", "no host name"),
+            ("a b", "no host name"),
+            ("a\r\nb", "no host name"),
+            ("*a.example", "elsewhere"),
+            ("a.*", "elsewhere"),
+            ("*.*.example", "elsewhere"),
+            ("a.example:80", "has a port"),
+            ("[::1]:80", "without a port"),
+            ("http://a.example", "URL"),
+            ("a.example/x", "path"),
+            ("b\u{fc}cher.example", "xn--"),
+        ] {
+            let error = HostPattern::parse(text).expect_err(text);
+            assert!(error.contains(says), "{text}: {error}");
+        }
+    }
+
+    #[test]
+    fn a_request_names_its_host_with_or_without_port_and_dot() {
+        let mut buffer = [0; LONGEST];
+        for (authority, host) in [
+            ("A.Example:8080", "a.example"),
+            ("a.example.", "a.example"),
+            ("a.example.:80", "a.example"),
+            ("[::1]:80", "[::1]"),
+            ("[::1]", "[::1]"),
+            ("127.0.0.1:1", "127.0.0.1"),
+        ] {
+            assert_eq!(read(Some(authority.as_bytes()), &mut buffer), Some(host.as_bytes()), "{authority}");
+        }
+        assert_eq!(read(None, &mut buffer), None);
+        assert_eq!(read(Some("a".repeat(300).as_bytes()), &mut buffer), None);
+    }
+
+    #[test]
+    fn suffixes_come_longest_first_and_no_longer_than_any_pattern() {
+        let of = |labels| -> Vec<&[u8]> { suffixes(b"a.b.c.d", labels).collect() };
+        assert_eq!(of(9), [&b"b.c.d"[..], b"c.d", b"d"]);
+        assert_eq!(of(2), [&b"c.d"[..], b"d"]);
+        assert_eq!(of(0), [] as [&[u8]; 0]);
+    }
+}

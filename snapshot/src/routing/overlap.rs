@@ -1,0 +1,114 @@
+//! Routes that no request can reach, because others take all that they would.
+
+use rustc_hash::FxHashMap;
+
+use super::{Conditions, HeaderCondition, HostPattern, Match, PathPattern};
+use crate::config::WebScheme;
+
+/// A host of a route for which another route takes everything first.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Overlap {
+    /// Takes nothing there.
+    pub(crate) hidden: usize,
+    /// Takes it first.
+    pub(crate) by: usize,
+    /// The hosts for which this is so; empty: all that the route has.
+    pub(crate) hosts: Vec<HostPattern>,
+}
+
+/// Every route that others hide, wholly or for some hosts, in the order of the configuration.
+///
+/// What is more specific is tried first, so a route can only be hidden by those of the same host pattern, path, scheme
+/// and headers that stand before it and take its methods.
+pub(crate) fn overlaps<'a>(routes: impl IntoIterator<Item = &'a Match>) -> Vec<Overlap> {
+    type Place<'a> = (&'a HostPattern, &'a PathPattern, Option<WebScheme>, &'a [HeaderCondition]);
+    let mut seen: FxHashMap<Place<'_>, Vec<(usize, &[Box<str>])>> = FxHashMap::default();
+    let mut found = Vec::new();
+    for (route, matches) in routes.into_iter().enumerate() {
+        let Conditions { methods, scheme, headers } = &matches.conditions;
+        let methods = methods.as_slice();
+        let mut hidden: Vec<(usize, HostPattern)> = Vec::new();
+        for host in &matches.hosts {
+            let earlier = seen.entry((host, &matches.path, *scheme, headers)).or_default();
+            // A route for all methods is less specific than one for some, and hides only its like.
+            let like = earlier.iter().filter(|(_, others)| others.is_empty() == methods.is_empty());
+            let taken = |method: &Box<str>| like.clone().any(|(_, others)| others.contains(method));
+            if methods.iter().all(taken)
+                && let Some((by, _)) = like.clone().find(|(_, others)| {
+                    methods.is_empty() || methods.iter().any(|method| others.contains(method))
+                })
+                && *by != route
+            {
+                hidden.push((*by, host.clone()));
+            }
+            earlier.push((route, methods));
+        }
+        let is_whole = hidden.len() == matches.hosts.len();
+        match hidden.first() {
+            Some((by, _)) if is_whole => found.push(Overlap { hidden: route, by: *by, hosts: Vec::new() }),
+            _ => {
+                for (by, host) in hidden {
+                    found.push(Overlap { hidden: route, by, hosts: vec![host] });
+                }
+            }
+        }
+    }
+    found
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::Wanted;
+    use super::*;
+
+    fn route(hosts: &[&str], path: &str, methods: &[&str], header: Option<&str>) -> Match {
+        let headers =
+            header.map(|value| HeaderCondition { name: "x".into(), wanted: Wanted::Value(value.into()) });
+        Match {
+            hosts: hosts.iter().map(|host| HostPattern::parse(host).unwrap()).collect(),
+            path: PathPattern::parse(path, false).unwrap(),
+            conditions: Conditions {
+                methods: methods.iter().map(|method| Box::from(*method)).collect(),
+                scheme: None,
+                headers: headers.into_iter().collect(),
+            },
+        }
+    }
+
+    fn hidden(routes: &[Match]) -> Vec<(usize, usize, usize)> {
+        overlaps(routes).iter().map(|one| (one.hidden, one.by, one.hosts.len())).collect()
+    }
+
+    #[test]
+    fn what_stands_behind_its_like_is_hidden() {
+        let any = || route(&["*"], "/", &[], None);
+        assert_eq!(hidden(&[any(), any(), any()]), [(1, 0, 0), (2, 0, 0)]);
+        let a = |methods: &[&str]| route(&["a"], "/x", methods, None);
+        assert_eq!(hidden(&[a(&["GET", "POST"]), a(&["GET"])]), [(1, 0, 0)]);
+        assert_eq!(hidden(&[a(&["GET"]), a(&["GET", "POST"])]), []);
+        assert_eq!(hidden(&[a(&["GET"]), a(&["POST"]), a(&["POST", "GET"])]), [(2, 0, 0)]);
+        assert_eq!(hidden(&[a(&[]), a(&["GET"])]), [], "what asks for more goes first");
+        let by_header = |value| route(&["a"], "/x", &[], Some(value));
+        assert_eq!(hidden(&[by_header("1"), by_header("2"), by_header("1"), a(&[])]), [(2, 0, 0)]);
+    }
+
+    #[test]
+    fn another_host_or_path_hides_nothing() {
+        let routes = [
+            route(&["*"], "/", &[], None),
+            route(&["*.a"], "/", &[], None),
+            route(&["b.a"], "/", &[], None),
+            route(&["b.a"], "/x", &[], None),
+        ];
+        assert_eq!(hidden(&routes), []);
+    }
+
+    #[test]
+    fn a_route_can_be_hidden_for_some_of_its_hosts() {
+        let routes = [route(&["a"], "/", &[], None), route(&["a", "b"], "/", &[], None)];
+        assert_eq!(hidden(&routes), [(1, 0, 1)]);
+        let routes = [routes[0].clone(), route(&["b"], "/", &[], None), routes[1].clone()];
+        assert_eq!(hidden(&routes), [(2, 0, 0)]);
+        assert_eq!(hidden(&[route(&["a", "a"], "/", &[], None)]), [], "that is a mistake of its own");
+    }
+}

@@ -1,0 +1,353 @@
+//! Paths as routes name them, and the ways in which servers read a request's.
+//!
+//! What a route decides (who may come in, where it goes) must hold for what the backend makes of the path, and servers
+//! do not agree: one takes `/a/../b` as it stands, another as `/b`; `//` is one slash here and two there; `%2F` is a
+//! slash to those who decode first, and `..;` is `..` to those who know parameters. The path is forwarded as it came, so a request is routed only where **all** these
+//! readings lead to the same route, and refused otherwise.
+
+use std::{borrow::Cow, fmt};
+
+/// A path that a route asks for, as [`plain`] reads it.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub enum PathPattern {
+    /// This one.
+    Exact(Box<[u8]>),
+    /// What begins with these segments; without a slash at the end.
+    Prefix(Box<[u8]>),
+    /// Any.
+    Any,
+}
+
+/// Why a request's path is not matched.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum PathFault {
+    /// An escape that is none.
+    #[error("the path has a malformed escape")]
+    Escape,
+    /// `%00`.
+    #[error("the path has an escaped NUL")]
+    Nul,
+    /// More `..` than segments before them.
+    #[error("the path climbs above its root")]
+    AboveRoot,
+    /// Readings that lead elsewhere.
+    #[error("the path can be read in ways that lead to different routes")]
+    Ambiguous,
+}
+
+impl PathFault {
+    /// The same text, for an answer.
+    pub const fn text(self) -> &'static str {
+        match self {
+            Self::Escape => "the path has a malformed escape",
+            Self::Nul => "the path has an escaped NUL",
+            Self::AboveRoot => "the path climbs above its root",
+            Self::Ambiguous => "the path can be read in ways that lead to different routes",
+        }
+    }
+}
+
+impl PathPattern {
+    /// Reads a prefix or a whole path; the error says what is wrong with it.
+    pub(crate) fn parse(text: &str, exact: bool) -> Result<Self, String> {
+        let wrong = |why: &str| Err(format!("{text:?} {why}"));
+        if !text.starts_with('/') {
+            return wrong("is not a path: it begins with /");
+        }
+        if text.len() > 1024 {
+            return Err(format!("a path of {} bytes is too long (at most 1024)", text.len()));
+        }
+        if text.contains(['?', '#']) {
+            return wrong("has a query or a fragment, which are not matched");
+        }
+        if text.contains('*') && !exact {
+            return wrong("has a *: a path is a prefix already, up to the border of a segment");
+        }
+        if !text.bytes().all(|byte| byte.is_ascii_graphic()) {
+            return wrong("has blanks or bytes that are not visible ASCII: escape them, as a request does");
+        }
+        let path = match plain(text.as_bytes()) {
+            Ok(path) => path,
+            Err(fault) => return Err(format!("{text:?} cannot match: {fault}")),
+        };
+        if !is_unambiguous(&path) {
+            return wrong(
+                "has empty segments, dot segments, parameters (;), a backslash or an escaped slash, which servers read in several ways",
+            );
+        }
+        if exact {
+            return Ok(Self::Exact(path.into()));
+        }
+        Ok(match path.strip_suffix(b"/").unwrap_or(&path) {
+            b"" => Self::Any,
+            prefix => Self::Prefix(prefix.into()),
+        })
+    }
+
+    /// How specific it is where it matches: what is greater goes first.
+    pub(super) fn rank(&self) -> (u8, usize) {
+        match self {
+            Self::Exact(_) => (2, 0),
+            Self::Prefix(prefix) => (1, prefix.len()),
+            Self::Any => (0, 0),
+        }
+    }
+
+    /// Whether it takes one reading of a path.
+    pub(super) fn takes(&self, path: &[u8]) -> bool {
+        match self {
+            Self::Exact(whole) => **whole == *path,
+            Self::Prefix(prefix) => {
+                path.strip_prefix(&**prefix).is_some_and(|rest| rest.is_empty() || rest.starts_with(b"/"))
+            }
+            Self::Any => true,
+        }
+    }
+}
+
+impl fmt::Display for PathPattern {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Exact(path) => write!(f, "= {}", String::from_utf8_lossy(path)),
+            Self::Prefix(path) => write!(f, "{}*", String::from_utf8_lossy(path)),
+            Self::Any => f.write_str("*"),
+        }
+    }
+}
+
+/// The path with its escapes decoded, save `%2F` and `%5C`, which would look like borders, and `%25`, which would look
+/// like the beginning of an escape.
+pub(crate) fn plain(path: &[u8]) -> Result<Cow<'_, [u8]>, PathFault> {
+    let Some(first) = path.iter().position(|byte| *byte == b'%') else {
+        return Ok(Cow::Borrowed(path));
+    };
+    let mut decoded = path[..first].to_vec();
+    let mut rest = &path[first..];
+    while let [byte, tail @ ..] = rest {
+        rest = tail;
+        if *byte != b'%' {
+            decoded.push(*byte);
+            continue;
+        }
+        let [high, low, tail @ ..] = tail else { return Err(PathFault::Escape) };
+        rest = tail;
+        match (hex(*high), hex(*low)) {
+            (Some(0), Some(0)) => return Err(PathFault::Nul),
+            (Some(high), Some(low)) => match high << 4 | low {
+                b'/' => decoded.extend_from_slice(b"%2F"),
+                b'\\' => decoded.extend_from_slice(b"%5C"),
+                b'%' => decoded.extend_from_slice(b"%25"),
+                byte => decoded.push(byte),
+            },
+            _ => return Err(PathFault::Escape),
+        }
+    }
+    Ok(Cow::Owned(decoded))
+}
+
+fn hex(digit: u8) -> Option<u8> {
+    char::from(digit).to_digit(16).and_then(|digit| u8::try_from(digit).ok())
+}
+
+/// Whether every server reads a path that [`plain`] gave in the same way.
+pub(crate) fn is_unambiguous(path: &[u8]) -> bool {
+    let mut previous = 0;
+    for (at, byte) in path.iter().enumerate() {
+        match byte {
+            b'\\' | b';' => return false,
+            b'/' if previous == b'/' => return false,
+            b'.' if previous == b'/' && is_dots(&path[at..]) => return false,
+            b'%' if matches!(path.get(at + 1..at + 3), Some(b"2F" | b"5C")) => return false,
+            _ => {}
+        }
+        previous = *byte;
+    }
+    true
+}
+
+/// Whether what begins here is a dot segment.
+fn is_dots(rest: &[u8]) -> bool {
+    matches!(
+        rest,
+        [b'.'] | [b'.', b'/' | b'\\' | b'%', ..] | [b'.', b'.'] | [b'.', b'.', b'/' | b'\\' | b'%', ..]
+    )
+}
+
+/// What a server may do with a path before it looks at it; each may do any of these.
+#[derive(Debug, Clone, Copy)]
+struct Reading {
+    /// Takes `%2F` for `/`.
+    decodes_slash: bool,
+    /// Takes `\` (and `%5C`, if it decodes) for `/`.
+    turns_backslash: bool,
+    /// Takes several slashes for one.
+    merges: bool,
+    /// Resolves `.` and `..`.
+    resolves: bool,
+    /// Leaves out what follows `;` in a segment (RFC 3986 section 3.3).
+    drops_parameters: bool,
+}
+
+/// Calls `look` with every reading of an ambiguous path, the literal one first, until it answers false.
+pub(crate) fn each_reading(path: &[u8], mut look: impl FnMut(&[u8]) -> bool) -> Result<(), PathFault> {
+    let (escaped, backslash) = (contains(path, b"%2F"), contains(path, b"\\") || contains(path, b"%5C"));
+    let parameters = contains(path, b";");
+    let mut read = Vec::with_capacity(path.len());
+    for bits in 0..32_u8 {
+        let reading = Reading {
+            decodes_slash: bits & 1 != 0,
+            turns_backslash: bits & 2 != 0,
+            merges: bits & 4 != 0,
+            resolves: bits & 8 != 0,
+            drops_parameters: bits & 16 != 0,
+        };
+        // What is not there cannot be read in two ways.
+        let is_same = reading.decodes_slash && !escaped
+            || reading.turns_backslash && !backslash
+            || reading.drops_parameters && !parameters;
+        if is_same {
+            continue;
+        }
+        read.clear();
+        reading.read(path, &mut read)?;
+        if !look(&read) {
+            return Ok(());
+        }
+    }
+    Ok(())
+}
+
+fn contains(path: &[u8], what: &[u8]) -> bool {
+    path.windows(what.len()).any(|window| window == what)
+}
+
+impl Reading {
+    fn read(self, path: &[u8], into: &mut Vec<u8>) -> Result<(), PathFault> {
+        let (mut at, mut drops) = (0, false);
+        while let Some(byte) = path.get(at) {
+            let (byte, length) = match (byte, path.get(at + 1..at + 3)) {
+                (b'%', Some(b"2F")) if self.decodes_slash => (b'/', 3),
+                (b'%', Some(b"5C")) if self.turns_backslash => (b'/', 3),
+                (b'\\', _) if self.turns_backslash => (b'/', 1),
+                (byte, _) => (*byte, 1),
+            };
+            at += length;
+            drops = byte != b'/' && (drops || byte == b';' && self.drops_parameters);
+            if drops {
+                continue;
+            }
+            if byte == b'/' && self.resolves {
+                resolve(into, false)?;
+            }
+            if !(byte == b'/' && self.merges && into.last() == Some(&b'/')) {
+                into.push(byte);
+            }
+        }
+        if self.resolves { resolve(into, true) } else { Ok(()) }
+    }
+}
+
+/// Removes a dot segment at the end of what was read so far, as far as its own slash.
+fn resolve(read: &mut Vec<u8>, at_end: bool) -> Result<(), PathFault> {
+    let slash = read.iter().rposition(|byte| *byte == b'/');
+    let Some(slash) = slash else { return Ok(()) };
+    let keep = match &read[slash + 1..] {
+        b"." => slash,
+        b".." => read[..slash].iter().rposition(|byte| *byte == b'/').ok_or(PathFault::AboveRoot)?,
+        _ => return Ok(()),
+    };
+    // `/a/.` is `/a/`; `/a/./b` gets its slash with what follows.
+    read.truncate(keep + usize::from(at_end));
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn readings(path: &str) -> Result<Vec<String>, PathFault> {
+        let plain = plain(path.as_bytes())?;
+        let mut all = Vec::new();
+        each_reading(&plain, |read| {
+            all.push(String::from_utf8_lossy(read).into_owned());
+            true
+        })?;
+        all.sort();
+        all.dedup();
+        Ok(all)
+    }
+
+    #[test]
+    fn escapes_that_mean_a_byte_are_that_byte() {
+        for (path, read) in [
+            ("/a/b", "/a/b"),
+            ("/%61%2d%5F%7e", "/a-_~"),
+            ("/a%20b", "/a b"),
+            ("/a%2fb", "/a%2Fb"),
+            ("/a%5cb", "/a%5Cb"),
+            ("/a%252Fb", "/a%252Fb"),
+            ("/%2e%2E/x", "/../x"),
+            ("*", "*"),
+        ] {
+            assert_eq!(plain(path.as_bytes()).unwrap().as_ref(), read.as_bytes(), "{path}");
+        }
+        for (path, fault) in [
+            ("/%", PathFault::Escape),
+            ("/%2", PathFault::Escape),
+            ("/%zz", PathFault::Escape),
+            ("/%+1", PathFault::Escape),
+            ("/%00", PathFault::Nul),
+        ] {
+            assert_eq!(plain(path.as_bytes()), Err(fault), "{path}");
+        }
+    }
+
+    #[test]
+    fn the_readings_of_a_path_are_those_of_the_servers_that_are_out_there() {
+        for (path, expected) in [
+            ("/a/b", &["/a/b"][..]),
+            ("/a/../b", &["/a/../b", "/b"]),
+            ("/a/./b", &["/a/./b", "/a/b"]),
+            ("/a/b/..", &["/a/", "/a/b/.."]),
+            ("/a/.", &["/a/", "/a/."]),
+            ("//a", &["//a", "/a"]),
+            ("/a%2Fb", &["/a%2Fb", "/a/b"]),
+            ("/a\\b", &["/a/b", "/a\\b"]),
+            ("/a/..%2fb", &["/a/..%2Fb", "/a/../b", "/b"]),
+            // Who merges first climbs one higher than who does not.
+            ("/a//../b", &["/a/../b", "/a//../b", "/a/b", "/b"]),
+            ("/a/..;x=1/b", &["/a/../b", "/a/..;x=1/b", "/b"]),
+            ("/a/...", &["/a/..."]),
+            ("/.well-known/x", &["/.well-known/x"]),
+        ] {
+            assert_eq!(readings(path).unwrap(), expected, "{path}");
+        }
+        for path in ["/..", "/../a", "/a/../../b", "/%2e%2e/a", "/..%2Fa", "/..\\a", "/a/..%5c..%5Cb"] {
+            assert_eq!(readings(path), Err(PathFault::AboveRoot), "{path}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn what_is_unambiguous_has_one_reading(path in "(/|;|\\.|a|%2[fF]|%2e|%5[cC]|\\\\|%41){0,12}") {
+            let path = format!("/{path}");
+            let plain = plain(path.as_bytes()).unwrap();
+            match readings(&path) {
+                Ok(all) if is_unambiguous(&plain) => {
+                    prop_assert_eq!(all, [String::from_utf8_lossy(&plain).into_owned()]);
+                }
+                Ok(_) => {}
+                Err(_) => prop_assert!(!is_unambiguous(&plain), "{}", path),
+            }
+        }
+
+        #[test]
+        fn nothing_makes_it_panic(path in proptest::collection::vec(any::<u8>(), 0..64)) {
+            if let Ok(plain) = plain(&path) {
+                let _ = each_reading(&plain, |_| true);
+            }
+        }
+    }
+}
