@@ -1,5 +1,7 @@
 //! What can be typed after `weir`.
 
+use std::path::PathBuf;
+
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use weir_snapshot::units::HumanDuration;
 
@@ -19,6 +21,12 @@ pub(crate) struct Arguments {
     /// The token for the admin API.
     #[arg(long, env = "WEIR_TOKEN", hide_env_values = true, global = true)]
     pub(crate) token: Option<String>,
+    /// A file with the token, where --token is not given.
+    #[arg(long, env = "WEIR_TOKEN_FILE", global = true, value_name = "FILE")]
+    pub(crate) token_file: Option<PathBuf>,
+    /// The certificates, as PEM, that an https:// control plane's has to be signed by [default: the system's].
+    #[arg(long, env = "WEIR_CA", global = true, value_name = "FILE")]
+    pub(crate) ca: Option<PathBuf>,
     /// Tables for people, JSON for scripts.
     #[arg(long, env = "WEIR_OUTPUT", value_enum, default_value = "table", global = true)]
     pub(crate) output: Output,
@@ -83,6 +91,18 @@ pub(crate) enum Command {
     Report(Report),
     /// Requests of all nodes as they end.
     Tail(Tail),
+    /// Makes, lists and revokes the tokens that the admin API asks for.
+    #[command(subcommand)]
+    Token(Token),
+    /// What was changed and what was refused, newest first.
+    Audit {
+        /// At most so many.
+        #[arg(long, default_value_t = 50, value_parser = clap::value_parser!(u32).range(1..=1000))]
+        limit: u32,
+        /// Only what is older than the entry with this id.
+        #[arg(long, value_name = "ID")]
+        after: Option<u64>,
+    },
     /// Writes the completions of a shell.
     Completions {
         /// Which shell.
@@ -126,6 +146,39 @@ pub(crate) enum Backends {
     },
     /// Probes a backend now.
     Check(Which),
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Token {
+    /// Makes a token and shows it, this once. The first has role admin, and from then on each call needs one.
+    Create {
+        /// Whose or what for.
+        name: String,
+        /// What it allows.
+        #[arg(long, value_enum)]
+        role: Role,
+        /// How long, such as 30d [default: until it is revoked].
+        #[arg(long)]
+        expires: Option<HumanDuration>,
+    },
+    /// Every token, without itself.
+    List,
+    /// Ends a token, and every session and stream that it opened.
+    Revoke {
+        /// Its name.
+        name: String,
+    },
+}
+
+/// What a token allows.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Role {
+    /// Looks.
+    Viewer,
+    /// And changes backends and strategies.
+    Operator,
+    /// And everything else.
+    Admin,
 }
 
 /// Which backend is meant.

@@ -1,6 +1,6 @@
 //! The admin API's client: one request a connection, with deadlines, problems as they were told.
 
-use std::time::Duration;
+use std::{path::Path, time::Duration};
 
 use bytes::Bytes;
 use http_body_util::{BodyExt as _, Full};
@@ -10,6 +10,8 @@ use serde_json::Value;
 use tokio::net::TcpStream;
 use weir_snapshot::Problem;
 
+use crate::tls::{Stream, Tls};
+
 const CONNECT_DEADLINE: Duration = Duration::from_secs(3);
 /// `apply --wait` adds its own time.
 const ANSWER_DEADLINE: Duration = Duration::from_secs(30);
@@ -17,17 +19,19 @@ const ANSWER_DEADLINE: Duration = Duration::from_secs(30);
 /// Why a call did not succeed.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum ClientError {
-    #[error("--admin {0:?} is not an address such as http://127.0.0.1:8081")]
+    #[error("--admin {0:?} is not an address such as http://127.0.0.1:8081 or https://weir.example:8081")]
     Address(String),
     #[error("--token: {0}")]
     Token(header::InvalidHeaderValue),
     #[error(
-        "the control plane is not reachable at http://{authority}: {reason}\n\
+        "the control plane is not reachable at {authority}: {reason}\n\
          start one with `control-plane` or `weir dev`, or say where it is with --admin URL (WEIR_ADMIN)"
     )]
     Unreachable { authority: String, reason: String },
-    #[error("the control plane at http://{authority} {reason}")]
+    #[error("the control plane at {authority} {reason}")]
     Broken { authority: String, reason: String },
+    #[error("--ca: {0}")]
+    Ca(String),
     #[error("{title}")]
     Refused { title: String, problems: Vec<Problem>, file: Option<String> },
 }
@@ -57,6 +61,7 @@ impl ClientError {
 
 /// Where the control plane is.
 pub(crate) struct Client {
+    tls: Option<Tls>,
     authority: String,
     prefix: String,
     token: Option<header::HeaderValue>,
@@ -75,13 +80,20 @@ pub(crate) struct Call<'a> {
 }
 
 impl Client {
-    pub(crate) fn new(admin: &str, token: Option<String>) -> Result<Self, ClientError> {
+    /// Asks at an address; what `ca` has signed is believed, or what the system believes.
+    pub(crate) fn new(admin: &str, token: Option<String>, ca: Option<&Path>) -> Result<Self, ClientError> {
         let wrong = || ClientError::Address(admin.to_owned());
         let uri: Uri = admin.parse().map_err(|_| wrong())?;
         let authority = uri.authority().ok_or_else(wrong)?;
-        if uri.scheme_str() != Some("http") || authority.as_str().contains('@') || uri.query().is_some() {
+        let is_tls = match uri.scheme_str() {
+            Some("http") => false,
+            Some("https") => true,
+            _ => return Err(wrong()),
+        };
+        if authority.as_str().contains('@') || uri.query().is_some() {
             return Err(wrong());
         }
+        let tls = if is_tls { Some(Tls::new(authority.host(), ca)?) } else { None };
         let token = match token.filter(|token| !token.is_empty()) {
             Some(token) => {
                 let mut value =
@@ -91,9 +103,9 @@ impl Client {
             }
             None => None,
         };
-        let port = authority.port_u16().unwrap_or(80);
+        let port = authority.port_u16().unwrap_or(if is_tls { 443 } else { 80 });
         let authority = format!("{}:{port}", authority.host());
-        Ok(Self { authority, prefix: uri.path().trim_end_matches('/').to_owned(), token })
+        Ok(Self { tls, authority, prefix: uri.path().trim_end_matches('/').to_owned(), token })
     }
 
     pub(crate) async fn get(&self, path: &str) -> Result<Value, ClientError> {
@@ -165,13 +177,20 @@ impl Client {
     }
 
     async fn open(&self, call: Call<'_>) -> Result<(StatusCode, hyper::body::Incoming), ClientError> {
-        let unreachable =
-            |reason: String| ClientError::Unreachable { authority: self.authority.clone(), reason };
+        let unreachable = |reason: String| ClientError::Unreachable { authority: self.place(), reason };
         let stream = tokio::time::timeout(CONNECT_DEADLINE, TcpStream::connect(&self.authority))
             .await
             .map_err(|_| unreachable(format!("no connection within {} s", CONNECT_DEADLINE.as_secs())))?
             .map_err(|error| unreachable(error.to_string()))?;
         let broken = |error: hyper::Error| self.broken(format!("broke off: {error}"));
+        let stream: Box<dyn Stream> = match &self.tls {
+            None => Box::new(stream),
+            Some(tls) => {
+                let shaken = tokio::time::timeout(CONNECT_DEADLINE, tls.connect(stream)).await;
+                let shaken = shaken.map_err(|_| unreachable("no TLS in time".to_owned()))?;
+                Box::new(shaken.map_err(|error| unreachable(error.to_string()))?)
+            }
+        };
         let (mut sender, connection) =
             hyper::client::conn::http1::handshake(TokioIo::new(stream)).await.map_err(broken)?;
         tokio::spawn(connection);
@@ -196,8 +215,12 @@ impl Client {
         Ok((response.status(), response.into_body()))
     }
 
+    fn place(&self) -> String {
+        format!("{}://{}", if self.tls.is_some() { "https" } else { "http" }, self.authority)
+    }
+
     fn broken(&self, reason: String) -> ClientError {
-        ClientError::Broken { authority: self.authority.clone(), reason }
+        ClientError::Broken { authority: self.place(), reason }
     }
 }
 

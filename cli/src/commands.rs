@@ -7,6 +7,7 @@ use hyper::Method;
 use serde_json::{Value, json};
 
 use crate::{
+    access,
     arguments::{Backends, Command, Output, Which},
     check,
     client::{Call, Client, encode},
@@ -118,6 +119,8 @@ pub(crate) async fn run(client: &Client, output: Output, command: Command) -> an
                 Output::Table => print_changes(&answer, false),
             }
         }
+        Command::Token(command) => access::token(client, output, command).await?,
+        Command::Audit { limit, after } => access::audit(client, output, limit, after).await?,
         Command::Report(report) => report::run(client, output, report).await?,
         Command::Tail(arguments) => tail::run(client, output, arguments).await?,
         Command::Check { .. } | Command::Completions { .. } | Command::Load(_) | Command::Dev(_) => {

@@ -121,7 +121,7 @@ async fn start(dev: &Dev, database: String, folder: &Path) -> anyhow::Result<Fle
         let config = backend_mock::Config { listen: shifted(dev.backend, i)?, name: None };
         mocks.push(backend_mock::start(config).await.context("a mock backend did not start")?);
     }
-    let client = Client::new(&format!("http://{}", control_plane.admin), None)?;
+    let client = Client::new(&format!("http://{}", control_plane.admin), None, None)?;
     configure(&client, &mocks).await.context("the configuration was not taken")?;
 
     let certificate = if dev.https.is_some() { Some(throw_away_certificate(folder)?) } else { None };
@@ -227,7 +227,7 @@ async fn ready(client: &Client, fleet: &Fleet) -> anyhow::Result<()> {
 }
 
 async fn is_ready(status: SocketAddr) -> bool {
-    let Ok(client) = Client::new(&format!("http://{status}"), None) else { return false };
+    let Ok(client) = Client::new(&format!("http://{status}"), None, None) else { return false };
     let call =
         Call { method: Method::GET, path: "/readyz", body: None, accept: "*/*", patience: Duration::ZERO };
     client.call(call).await.is_ok()

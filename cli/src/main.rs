@@ -3,6 +3,7 @@
 //! `arguments` is what can be typed; `commands` does it through the admin API (`client`) and prints (`output`);
 //! `check` needs no server, `load` sends traffic, `dev` runs a whole fleet in this process.
 
+mod access;
 mod arguments;
 mod check;
 mod client;
@@ -14,6 +15,7 @@ mod report;
 mod report_table;
 mod sparkline;
 mod tail;
+mod tls;
 
 use std::process::ExitCode;
 
@@ -50,7 +52,7 @@ fn main() -> ExitCode {
 }
 
 async fn run(arguments: Arguments) -> anyhow::Result<()> {
-    let Arguments { admin, token, output, command } = arguments;
+    let Arguments { admin, token, token_file, ca, output, command } = arguments;
     match command {
         Command::Check { file } => check::check(&file),
         Command::Completions { shell } => {
@@ -59,6 +61,9 @@ async fn run(arguments: Arguments) -> anyhow::Result<()> {
         }
         Command::Load(load) => load::run(load, output).await,
         Command::Dev(dev) => dev::run(dev).await,
-        command => commands::run(&Client::new(&admin, token)?, output, command).await,
+        command => {
+            let token = access::given(token, token_file.as_deref())?;
+            commands::run(&Client::new(&admin, token, ca.as_deref())?, output, command).await
+        }
     }
 }

@@ -4,7 +4,7 @@ use std::{net::SocketAddr, path::PathBuf};
 
 use weir_snapshot::units::HumanDuration;
 
-use crate::stats::Retention;
+use crate::{serve::AdminTls, stats::Retention};
 
 /// How a control plane is started. Every flag has an environment variable.
 #[derive(Debug, Clone, clap::Args)]
@@ -27,7 +27,19 @@ pub struct Config {
     /// How long counts by hour are kept; days are kept for ever.
     #[arg(long, env = "WEIR_KEEP_HOURS", default_value = "400d", value_name = "DURATION")]
     pub keep_hours: HumanDuration,
-    /// Allows addresses beyond loopback although there is neither a token nor TLS.
+    /// The admin port's certificate with its chain, as PEM: it is https then. Read again when it changes.
+    #[arg(long, env = "WEIR_ADMIN_TLS_CERT", value_name = "FILE", requires = "admin_tls_key")]
+    pub admin_tls_cert: Option<PathBuf>,
+    /// The certificate's private key, as PEM.
+    #[arg(long, env = "WEIR_ADMIN_TLS_KEY", value_name = "FILE", requires = "admin_tls_cert")]
+    pub admin_tls_key: Option<PathBuf>,
+    /// A further name under which the admin port may be asked for; several are separated by commas.
+    #[arg(long, env = "WEIR_ADMIN_HOST", value_name = "NAME", value_delimiter = ',')]
+    pub admin_host: Vec<String>,
+    /// Where an admin's token is written when there is none yet; only its owner can read the file.
+    #[arg(long, env = "WEIR_TOKEN_FILE", value_name = "FILE")]
+    pub token_file: Option<PathBuf>,
+    /// Lets the admin port be open beyond loopback until a token is made, and nodes connect there without TLS.
     #[arg(long, env = "WEIR_INSECURE")]
     pub insecure: bool,
 }
@@ -44,6 +56,10 @@ impl Default for Config {
             config: None,
             keep_minutes: HumanDuration(minutes),
             keep_hours: HumanDuration(hours),
+            admin_tls_cert: None,
+            admin_tls_key: None,
+            admin_host: Vec::new(),
+            token_file: None,
             insecure: false,
         }
     }
@@ -51,14 +67,15 @@ impl Default for Config {
 
 impl Config {
     pub(crate) fn check(&self) -> anyhow::Result<()> {
+        anyhow::ensure!(
+            self.nodes.ip().is_loopback() || self.insecure,
+            "--nodes {} is reachable from other machines, and anyone there could be a node; \
+             use a loopback address, or say --insecure where the network is trusted",
+            self.nodes
+        );
         for (flag, address) in [("--admin", self.admin), ("--nodes", self.nodes)] {
-            anyhow::ensure!(
-                address.ip().is_loopback() || self.insecure,
-                "{flag} {address} is reachable from other machines, and anyone there could change the fleet; \
-                 use a loopback address, or say --insecure where the network is trusted"
-            );
-            if !address.ip().is_loopback() {
-                tracing::warn!(flag, %address, "open to the network without token or TLS (--insecure)");
+            if self.insecure && !address.ip().is_loopback() {
+                tracing::warn!(flag, %address, "open to the network (--insecure)");
             }
         }
         let least = HumanDuration(Retention::LEAST);
@@ -75,6 +92,20 @@ impl Config {
             self.keep_minutes
         );
         Ok(())
+    }
+
+    /// What the admin port speaks TLS with, if it does.
+    pub(crate) fn admin_tls(&self) -> anyhow::Result<Option<AdminTls>> {
+        match (&self.admin_tls_cert, &self.admin_tls_key) {
+            (Some(certificate), Some(key)) => AdminTls::open(certificate.clone(), key.clone()).map(Some),
+            (None, None) => Ok(None),
+            _ => anyhow::bail!("--admin-tls-cert and --admin-tls-key go together"),
+        }
+    }
+
+    /// Whether the admin port needs a token from the first start on.
+    pub(crate) fn is_guarded(&self) -> bool {
+        !self.admin.ip().is_loopback() && !self.insecure
     }
 
     pub(crate) fn retention(&self) -> Retention {

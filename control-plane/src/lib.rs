@@ -1,14 +1,16 @@
 //! The control plane: it stores the configuration, checks it, streams it to the nodes, probes the backends, and
 //! keeps the statistics.
 //!
-//! Dependencies go one way: `store` ← `publish`, `health`, `stats` ← `app` ← `api`. The planes share nothing but
+//! Dependencies go one way: `store` ← `publish`, `health`, `stats`, `access` ← `app` ← `api`. The planes share nothing but
 //! the wire contract and the checked configuration.
 
+pub mod access;
 pub mod api;
 pub mod app;
 mod config;
 pub mod current;
 pub mod health;
+mod private_file;
 pub mod publish;
 mod serve;
 pub mod stats;
@@ -22,9 +24,12 @@ use tokio_util::sync::CancellationToken;
 
 pub use self::config::Config;
 use self::{
+    access::Access,
+    api::access::{Gate, Hosts},
     app::{App, AppError, Author, Parts},
     health::Health,
     publish::{Publisher, Registry},
+    serve::AdminTls,
     stats::Stats,
     store::Store,
 };
@@ -36,6 +41,8 @@ const SHUTDOWN: Duration = Duration::from_secs(5);
 pub struct Running {
     /// Where operators reach it.
     pub admin: SocketAddr,
+    /// What the admin port speaks: `http` or `https`.
+    pub admin_scheme: &'static str,
     /// Where nodes reach it.
     pub nodes: SocketAddr,
     app: App,
@@ -43,6 +50,7 @@ pub struct Running {
     servers: JoinSet<anyhow::Result<()>>,
     stats: Stats,
     store: Store,
+    tls: Option<AdminTls>,
 }
 
 /// Opens the database, applies the file where one is given, and serves.
@@ -51,10 +59,12 @@ pub struct Running {
 /// An address cannot be bound, the database cannot be used, or the file is wrong.
 pub async fn start(config: Config) -> anyhow::Result<Running> {
     config.check()?;
+    let tls = config.admin_tls()?;
     // First of all: who finds a port taken has not touched the database.
     let admin_listener = bind("--admin", config.admin).await?;
     let nodes_listener = bind("--nodes", config.nodes).await?;
     let store = Store::open(&config.database).await?;
+    let access = Access::open(store.clone()).await?;
     let (current, next_backend) = app::load(&store).await?;
     let stop = CancellationToken::new();
     let stats = Stats::start(store.clone(), config.retention());
@@ -78,6 +88,7 @@ pub async fn start(config: Config) -> anyhow::Result<Running> {
         stats: stats.clone(),
         registry,
         file: file.clone(),
+        access: access.clone(),
     };
     let app = App::new(parts);
     if let Some(path) = file {
@@ -86,12 +97,35 @@ pub async fn start(config: Config) -> anyhow::Result<Running> {
         applied.map_err(explain).with_context(|| format!("--config {} is refused", path.display()))?;
     }
 
+    if config.is_guarded() {
+        access.demand();
+    }
+    if access.is_needed() || config.token_file.is_some() {
+        access.first_token(config.token_file.as_deref()).await?;
+    }
+    let hosts = Hosts::new(config.admin.ip().is_loopback(), &config.admin_host);
+    let gate = Gate { access: access.clone(), hosts };
+
     let (admin, nodes) = (admin_listener.local_addr()?, nodes_listener.local_addr()?);
     let mut servers = JoinSet::new();
-    servers.spawn(serve::admin(admin_listener, app.clone(), stop.clone()));
+    servers.spawn(serve::admin(admin_listener, tls.clone(), app.clone(), gate, stop.clone()));
     servers.spawn(serve::nodes(nodes_listener, publisher, stop.clone()));
+    if let Some(watch) = tls.clone().map(|tls| tls.watch(stop.clone())) {
+        servers.spawn(async move {
+            watch.await;
+            Ok(())
+        });
+    } else if !admin.ip().is_loopback() {
+        tracing::warn!(%admin, "tokens cross the network in the clear: the admin port has no TLS (--admin-tls-cert)");
+    }
+    let admin_scheme = if tls.is_some() { "https" } else { "http" };
+    let keeper = access.keep(stop.clone());
+    servers.spawn(async move {
+        keeper.await;
+        Ok(())
+    });
     tracing::info!(%admin, %nodes, revision = app.current().revision, "control plane started");
-    Ok(Running { admin, nodes, app, stop, servers, stats, store })
+    Ok(Running { admin, admin_scheme, nodes, app, stop, servers, stats, store, tls })
 }
 
 async fn bind(flag: &str, address: SocketAddr) -> anyhow::Result<TcpListener> {
@@ -110,8 +144,11 @@ fn explain(error: AppError) -> anyhow::Error {
 }
 
 impl Running {
-    /// Reads the configuration file again, as `POST /config/reload` does.
+    /// Reads the configuration file and the admin port's certificate again, as `POST /config/reload` does.
     pub async fn reload(&self) {
+        if let Some(tls) = &self.tls {
+            tls.reload();
+        }
         let author = Author { actor: "SIGHUP".into(), source: "file" };
         match self.app.reload(&author).await {
             Ok(Some(applied)) => tracing::info!(revision = applied.revision, "configuration file read again"),

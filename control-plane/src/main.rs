@@ -27,7 +27,13 @@ async fn main() -> anyhow::Result<()> {
     init_log(&arguments.log_format);
     let mut running = control_plane::start(arguments.config).await?;
     // Whoever started it may have closed its end.
-    let _ = writeln!(std::io::stdout(), "admin http://{}\nnodes http://{}", running.admin, running.nodes);
+    let _ = writeln!(
+        std::io::stdout(),
+        "admin {}://{}\nnodes http://{}",
+        running.admin_scheme,
+        running.admin,
+        running.nodes
+    );
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
     let mut reload = signal(SignalKind::hangup())?;

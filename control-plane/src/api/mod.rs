@@ -1,5 +1,6 @@
-//! The admin port: REST and gRPC translate, nothing is decided here.
+//! The admin port: REST and gRPC translate, nothing is decided here but who may ask (`access`).
 
+pub(crate) mod access;
 pub mod dashboard;
 pub mod grpc;
 pub mod rest;

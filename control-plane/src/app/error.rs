@@ -2,7 +2,7 @@
 
 use weir_snapshot::{Problem, Problems};
 
-use crate::store::StoreError;
+use crate::{access::AccessError, store::StoreError};
 
 /// Why a use case did not do what it was asked. Nothing has changed then.
 #[derive(Debug, thiserror::Error)]
@@ -45,5 +45,19 @@ impl From<StoreError> for AppError {
     fn from(error: StoreError) -> Self {
         tracing::error!(%error, "database failed");
         Self::Store(error)
+    }
+}
+
+impl From<AccessError> for AppError {
+    fn from(error: AccessError) -> Self {
+        match error {
+            AccessError::Invalid(problems) => Self::Invalid(problems),
+            AccessError::NotFound(what, name) => Self::NotFound(what, name),
+            AccessError::Conflict(why) => Self::Conflict(why),
+            AccessError::Store(error) => error.into(),
+            AccessError::NoChance => {
+                StoreError::Sql(sqlx::Error::Io(std::io::Error::other(error.to_string()))).into()
+            }
+        }
     }
 }

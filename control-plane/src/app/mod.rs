@@ -28,6 +28,7 @@ pub use self::{
     status::{BackendInfo, NodeInfo, Status, rfc3339, rfc3339_ms},
 };
 use crate::{
+    access::{Access, trail},
     current::{Current, Watch},
     health::Health,
     publish::Registry,
@@ -57,6 +58,7 @@ struct Inner {
     stats: Stats,
     registry: Registry,
     file: Option<PathBuf>,
+    access: Access,
 }
 
 /// The parts that the use cases work with.
@@ -75,6 +77,8 @@ pub struct Parts {
     pub registry: Registry,
     /// The configuration file, where one was given.
     pub file: Option<PathBuf>,
+    /// Who may use it.
+    pub access: Access,
 }
 
 /// Reads what is stored; a fresh database gets its first revision.
@@ -122,7 +126,7 @@ pub struct Changed<T> {
 impl App {
     /// Joins the parts.
     pub fn new(parts: Parts) -> Self {
-        let Parts { store, current, next_backend, health, stats, registry, file } = parts;
+        let Parts { store, current, next_backend, health, stats, registry, file, access } = parts;
         Self(Arc::new(Inner {
             store,
             current,
@@ -131,6 +135,7 @@ impl App {
             stats,
             registry,
             file,
+            access,
         }))
     }
 
@@ -147,6 +152,11 @@ impl App {
     /// The statistics.
     pub fn stats(&self) -> &Stats {
         &self.0.stats
+    }
+
+    /// Tokens and the audit.
+    pub fn access(&self) -> &Access {
+        &self.0.access
     }
 
     /// Edits the configuration, and makes the result current if it is sound.
@@ -178,6 +188,7 @@ impl App {
         let number = after.revision;
         self.0.store.write_revision(&revision(number, author, changes), next).await?;
         *next_backend = next;
+        trail::made(number);
         self.0.current.send_replace(Arc::new(after));
         tracing::info!(
             revision = number,

@@ -13,11 +13,13 @@ use sqlx::{
     },
 };
 
+mod access;
 mod configuration;
 mod keys;
 mod nodes;
 pub mod stats;
 
+pub use access::{AuditEntry, StoredToken};
 pub use configuration::{Revision, Stored};
 pub use keys::FleetKey;
 pub use nodes::SeenNode;

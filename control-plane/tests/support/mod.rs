@@ -4,6 +4,7 @@
 // Each test program uses its part of this.
 #![allow(dead_code, unreachable_pub, clippy::unwrap_used, clippy::expect_used)]
 
+pub mod grpc;
 pub mod node;
 pub mod world;
 
@@ -36,6 +37,7 @@ pub struct Answer {
     pub status: u16,
     pub content_type: String,
     pub etag: String,
+    pub headers: http::HeaderMap,
     pub text: String,
 }
 
@@ -59,9 +61,30 @@ pub fn config(database: &std::path::Path) -> Config {
 
 impl ControlPlane {
     pub async fn start() -> Self {
+        Self::start_with(|_| ()).await
+    }
+
+    /// One whose flags are changed first.
+    pub async fn start_with(change: impl FnOnce(&mut Config)) -> Self {
         let folder = tempfile::tempdir().unwrap();
-        let running = control_plane::start(config(&folder.path().join("weir.db"))).await.unwrap();
+        let mut config = config(&folder.path().join("weir.db"));
+        change(&mut config);
+        let running = control_plane::start(config).await.unwrap();
         Self { folder, running }
+    }
+
+    /// Makes a token through the API, as `by`.
+    pub async fn token(&self, by: Option<&str>, name: &str, role: &str, expires: Option<&str>) -> String {
+        let body = serde_json::json!({ "name": name, "role": role, "expires": expires }).to_string();
+        let made = self.call_as(by, "POST", "/tokens", &body).await.expect(201);
+        made["token"].as_str().unwrap().to_owned()
+    }
+
+    pub async fn call_as(&self, token: Option<&str>, method: &str, path: &str, body: &str) -> Answer {
+        let bearer = token.map(|token| format!("Bearer {token}"));
+        let headers: Vec<(&str, &str)> =
+            bearer.iter().map(|value| ("authorization", value.as_str())).collect();
+        self.call_with(method, path, body, &headers).await
     }
 
     pub fn database(&self) -> PathBuf {
@@ -100,7 +123,10 @@ impl ControlPlane {
             let (mut sender, connection) =
                 hyper::client::conn::http1::handshake(TokioIo::new(stream)).await.unwrap();
             tokio::spawn(connection);
-            let mut request = http::Request::builder().method(method).uri(path).header("host", "weir");
+            let mut request = http::Request::builder().method(method).uri(path);
+            if !headers.iter().any(|(name, _)| *name == "host") {
+                request = request.header("host", self.admin().to_string());
+            }
             for (name, value) in headers {
                 request = request.header(*name, *value);
             }
@@ -111,9 +137,9 @@ impl ControlPlane {
                 value.unwrap_or_default()
             };
             let (content_type, etag) = (header("content-type"), header("etag"));
-            let status = response.status().as_u16();
+            let (status, headers) = (response.status().as_u16(), response.headers().clone());
             let bytes = response.into_body().collect().await.unwrap().to_bytes();
-            Answer { status, content_type, etag, text: String::from_utf8(bytes.into()).unwrap() }
+            Answer { status, content_type, etag, headers, text: String::from_utf8(bytes.into()).unwrap() }
         })
         .await
     }

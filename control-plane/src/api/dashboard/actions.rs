@@ -1,23 +1,20 @@
 //! What the dashboard's forms do. Each calls one use case and leads back to a page that shows what came of it.
 
-use std::net::SocketAddr;
-
 use axum::{
     Form,
-    extract::{ConnectInfo, Path, State},
+    extract::{Path, State},
     http::StatusCode,
     response::Redirect,
 };
 use serde::Deserialize;
 
 use super::{Page, Trouble};
-use crate::app::{App, Author, Named};
+use crate::{
+    api::access::Asking,
+    app::{App, Named},
+};
 
 type Done = Result<Redirect, Trouble>;
-
-fn author(peer: SocketAddr) -> Author {
-    Author { actor: format!("anonymous@{}", peer.ip().to_canonical()), source: "dashboard" }
-}
 
 fn back(page: Page) -> Done {
     Ok(Redirect::to(page.path()))
@@ -37,14 +34,14 @@ pub(super) struct Add {
 
 pub(super) async fn add(
     State(app): State<App>,
-    ConnectInfo(peer): ConnectInfo<SocketAddr>,
+    Asking(author): Asking,
     Form(Add { url, pool, weight }): Form<Add>,
 ) -> Done {
     let weight = match weight.trim() {
         "" => None,
         text => Some(text.parse().map_err(|_| wrong(format!("{text:?} is not a weight")))?),
     };
-    app.create_backend(&author(peer), url.trim(), Some(&pool), weight).await?;
+    app.create_backend(&author, url.trim(), Some(&pool), weight).await?;
     back(Page::Pools)
 }
 
@@ -55,11 +52,10 @@ pub(super) struct Update {
 
 pub(super) async fn update(
     State(app): State<App>,
-    ConnectInfo(peer): ConnectInfo<SocketAddr>,
+    Asking(author): Asking,
     Path(id): Path<String>,
     Form(Update { action }): Form<Update>,
 ) -> Done {
-    let author = author(peer);
     let state = match action.as_str() {
         "drain" => "draining",
         "disable" => "disabled",
@@ -85,19 +81,19 @@ pub(super) struct Strategy {
 
 pub(super) async fn strategy(
     State(app): State<App>,
-    ConnectInfo(peer): ConnectInfo<SocketAddr>,
+    Asking(author): Asking,
     Path(pool): Path<String>,
     Form(Strategy { strategy }): Form<Strategy>,
 ) -> Done {
-    app.set_strategy(&author(peer), &pool, &strategy).await?;
+    app.set_strategy(&author, &pool, &strategy).await?;
     back(Page::Pools)
 }
 
 pub(super) async fn rollback(
     State(app): State<App>,
-    ConnectInfo(peer): ConnectInfo<SocketAddr>,
+    Asking(author): Asking,
     Path(number): Path<u64>,
 ) -> Done {
-    app.rollback(&author(peer), number).await?;
+    app.rollback(&author, number).await?;
     back(Page::Revisions)
 }

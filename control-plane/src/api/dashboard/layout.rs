@@ -3,6 +3,7 @@
 use maud::{DOCTYPE, Markup, html};
 
 use super::Page;
+use crate::access::{Role, trail};
 
 pub(super) fn page(current: Page, events: &str, still: &Markup, live: &Markup) -> Markup {
     document(
@@ -16,6 +17,38 @@ pub(super) fn page(current: Page, events: &str, still: &Markup, live: &Markup) -
 }
 
 pub(super) fn document(title: &str, current: Option<Page>, content: &Markup) -> Markup {
+    let caller = trail::caller();
+    let role = caller.as_ref().map_or(Role::Viewer, |caller| caller.role);
+    let header = html! {
+        nav aria-label="Pages" {
+            @for page in Page::ALL {
+                @let name = if page == Page::Pools { "Pools" } else { page.title() };
+                @if current == Some(page) {
+                    a href=(page.path()) aria-current="page" { (name) }
+                } @else {
+                    a href=(page.path()) { (name) }
+                }
+            }
+        }
+        span class="link" role="status" {}
+        @if let Some(caller) = caller.filter(|caller| caller.token.is_some()) {
+            form class="session" method="post" action="/ui/logout" {
+                span class="soft" { (caller.name) " · " (caller.role) }
+                " "
+                button { "Log out" }
+            }
+        }
+    };
+    frame(title, role, &header, content)
+}
+
+/// A page without the way to the others, for whoever is not let in.
+pub(super) fn plain(title: &str, content: &Markup) -> Markup {
+    frame(title, Role::Viewer, &Markup::default(), content)
+}
+
+/// The role hides what would be refused: see the style sheet. It allows nothing.
+fn frame(title: &str, role: Role, header: &Markup, content: &Markup) -> Markup {
     html! {
         (DOCTYPE)
         html lang="en" {
@@ -28,22 +61,12 @@ pub(super) fn document(title: &str, current: Option<Page>, content: &Markup) -> 
                 link rel="icon" type="image/svg+xml" href="/ui/icon.svg";
                 script src="/ui/script.js" defer {}
             }
-            body {
+            body data-role=(role) {
                 a class="skip" href="#content" { "To the content" }
                 header class="top" {
                     div {
                         a class="brand" href="/" { "weir" span { "." } }
-                        nav aria-label="Pages" {
-                            @for page in Page::ALL {
-                                @let name = if page == Page::Pools { "Pools" } else { page.title() };
-                                @if current == Some(page) {
-                                    a href=(page.path()) aria-current="page" { (name) }
-                                } @else {
-                                    a href=(page.path()) { (name) }
-                                }
-                            }
-                        }
-                        span class="link" role="status" {}
+                        (header)
                     }
                 }
                 main id="content" {

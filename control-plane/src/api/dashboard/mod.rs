@@ -2,8 +2,7 @@
 //! use cases. It works offline and without script; the content security policy allows nothing but its own two files.
 //!
 //! A page is a function from what is known to HTML. The same function serves the page and, whenever its outcome
-//! changes, the stream that keeps it live. Who may do what comes with tokens; until then [`guard`] keeps other sites'
-//! pages from using the browser of somebody who can reach this port.
+//! changes, the stream that keeps it live. Who may see and do what is decided in front of it (`api::access`).
 
 mod actions;
 mod chart;
@@ -20,9 +19,8 @@ mod tail;
 
 use axum::{
     Router,
-    extract::{Query, Request, State},
-    http::{Method, StatusCode, header},
-    middleware::Next,
+    extract::{Query, State},
+    http::{StatusCode, header},
     response::{IntoResponse, Response},
     routing::{get, post},
 };
@@ -189,7 +187,7 @@ pub fn router(app: App) -> Router {
             "/ui/script.js",
             get(async || file("text/javascript; charset=utf-8", include_str!("script.js"))),
         )
-        .layer(axum::middleware::map_response(with_policy))
+        .layer(axum::middleware::map_response(async |answer| with_policy(answer)))
         .with_state(app)
 }
 
@@ -208,7 +206,17 @@ fn file(kind: &'static str, text: &'static str) -> impl IntoResponse {
     ([(header::CONTENT_TYPE, kind), (header::CACHE_CONTROL, "no-cache")], text)
 }
 
-async fn with_policy(mut response: Response) -> Response {
+/// A page of its own, for whoever is not let in.
+pub(crate) fn plain(title: &str, content: &Markup) -> Response {
+    with_policy(layout::plain(title, content).into_response())
+}
+
+/// A page that says why something is not done.
+pub(crate) fn refused(says: &str) -> Response {
+    with_policy(layout::trouble(says).into_response())
+}
+
+fn with_policy(mut response: Response) -> Response {
     let headers = response.headers_mut();
     for (name, value) in [
         (header::CONTENT_SECURITY_POLICY, POLICY),
@@ -224,23 +232,9 @@ async fn with_policy(mut response: Response) -> Response {
     response
 }
 
-/// Refuses what a page of another site makes a browser send. Browsers say where a request comes from; programs that are
-/// none say nothing of the kind, and are let through.
-pub async fn guard(request: Request, next: Next) -> Response {
-    let is_safe = matches!(*request.method(), Method::GET | Method::HEAD | Method::OPTIONS);
-    if is_safe || is_own(request.headers(), request.uri()) {
-        return next.run(request).await;
-    }
-    tracing::warn!(path = request.uri().path(), "a request from another site was refused");
-    let says = "this request comes from a page of another site";
-    let problem = serde_json::json!({
-        "type": "about:blank", "title": "Forbidden", "status": 403, "detail": says, "problems": [],
-    });
-    let kind = [(header::CONTENT_TYPE, "application/problem+json")];
-    (StatusCode::FORBIDDEN, kind, problem.to_string()).into_response()
-}
-
-fn is_own(headers: &axum::http::HeaderMap, uri: &axum::http::Uri) -> bool {
+/// Whether a request that may change something comes from this dashboard or from a program, and not from a page of another
+/// site. Browsers say where a request comes from; programs that are none say nothing of the kind.
+pub(crate) fn is_own(headers: &axum::http::HeaderMap, uri: &axum::http::Uri) -> bool {
     let text = |name: &str| headers.get(name).map(|value| value.as_bytes());
     match text("sec-fetch-site") {
         Some(b"same-origin" | b"none") => return true,

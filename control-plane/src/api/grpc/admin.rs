@@ -1,14 +1,15 @@
 //! The service `Admin`: the same use cases as REST.
 
-use std::{net::SocketAddr, time::Duration};
+use std::time::Duration;
 
-use axum::extract::ConnectInfo;
 use tonic::{Code, Request, Response, Status};
 use weir_proto::v1::{self, admin_server};
 use weir_snapshot::{diff::describe, file};
 
-use crate::app::{
-    App, AppError, Applied, ApplyOptions, Author, BackendInfo, Named, NodeInfo, PoolInfo, rfc3339,
+use super::access;
+use crate::{
+    access::trail::Caller,
+    app::{App, AppError, Applied, ApplyOptions, Author, BackendInfo, Named, NodeInfo, PoolInfo, rfc3339},
 };
 
 /// Translates between gRPC and the use cases.
@@ -25,13 +26,10 @@ impl Admin {
 }
 
 fn author<T>(request: &Request<T>) -> Author {
-    // The port is axum's, so the peer is known in its way and not in tonic's.
-    let peer = request.extensions().get::<ConnectInfo<SocketAddr>>().map(|peer| peer.0.ip().to_canonical());
-    let actor = peer.map_or_else(|| "anonymous".to_owned(), |peer| format!("anonymous@{peer}"));
-    Author { actor, source: "grpc" }
+    crate::api::access::author(request.extensions().get::<Caller>(), "grpc")
 }
 
-fn refuse(error: AppError) -> Status {
+pub(super) fn refuse(error: AppError) -> Status {
     let code = match &error {
         AppError::Invalid(_) => Code::InvalidArgument,
         AppError::NotFound(..) => Code::NotFound,
@@ -277,6 +275,49 @@ impl admin_server::Admin for Admin {
             backends: status.backends.into_iter().map(backend).collect(),
             nodes: status.nodes.into_iter().map(node).collect(),
             pools: status.pools.into_iter().map(pool).collect(),
+        }))
+    }
+
+    async fn create_token(
+        &self,
+        request: Request<v1::CreateTokenRequest>,
+    ) -> Result<Response<v1::CreateTokenResponse>, Status> {
+        let author = author(&request);
+        let new = access::new_token(request.into_inner())?;
+        let created = self.app.access().create_token(&new, &author.actor).await;
+        let (text, token) = created.map_err(|error| refuse(error.into()))?;
+        Ok(Response::new(v1::CreateTokenResponse { token: text, info: Some(access::token(&token)) }))
+    }
+
+    async fn list_tokens(
+        &self,
+        _: Request<v1::ListTokensRequest>,
+    ) -> Result<Response<v1::ListTokensResponse>, Status> {
+        let tokens = self.app.access().tokens();
+        Ok(Response::new(v1::ListTokensResponse {
+            tokens: tokens.iter().map(|one| access::token(one)).collect(),
+        }))
+    }
+
+    async fn delete_token(
+        &self,
+        request: Request<v1::DeleteTokenRequest>,
+    ) -> Result<Response<v1::DeleteTokenResponse>, Status> {
+        let revoked = self.app.access().revoke_token(&request.into_inner().name).await;
+        revoked.map_err(|error| refuse(error.into()))?;
+        Ok(Response::new(v1::DeleteTokenResponse {}))
+    }
+
+    async fn list_audit_entries(
+        &self,
+        request: Request<v1::ListAuditEntriesRequest>,
+    ) -> Result<Response<v1::ListAuditEntriesResponse>, Status> {
+        let v1::ListAuditEntriesRequest { page_size, before } = request.into_inner();
+        let limit = if page_size == 0 { 100 } else { page_size.min(1000) };
+        let before = i64::try_from(before).ok().filter(|before| *before > 0);
+        let found = self.app.access().audit(before, limit).await.map_err(|error| refuse(error.into()))?;
+        Ok(Response::new(v1::ListAuditEntriesResponse {
+            entries: found.into_iter().map(access::entry).collect(),
         }))
     }
 }

@@ -1,5 +1,6 @@
 //! REST: JSON over HTTP. Each handler reads, calls one use case, and writes.
 
+mod access;
 mod backends;
 mod body;
 mod config;
@@ -11,20 +12,18 @@ mod report_csv;
 pub mod reports;
 mod tail;
 
-use std::net::SocketAddr;
-
 use axum::{
     Router,
-    extract::{ConnectInfo, FromRequestParts},
-    http::{StatusCode, header, request::Parts},
+    http::{StatusCode, header},
     middleware::map_response,
     response::{IntoResponse as _, Response},
-    routing::{get, post},
+    routing::{delete, get, post},
 };
 use serde::Serialize;
 
 use self::problem::Refusal;
-use crate::app::{App, Author};
+use super::access::Asking;
+use crate::app::App;
 
 /// All of REST.
 pub fn router(app: App) -> Router {
@@ -46,6 +45,9 @@ pub fn router(app: App) -> Router {
         .route("/strategy", post(pools::set_strategy))
         .route("/config", get(config::export).put(config::apply))
         .route("/config/reload", post(config::reload))
+        .route("/tokens", get(access::tokens).post(access::create_token))
+        .route("/tokens/{name}", delete(access::delete_token))
+        .route("/audit", get(access::audit))
         .route("/revisions", get(config::revisions))
         .route("/revisions/{n}", get(config::revision))
         .route("/revisions/{n}/rollback", post(config::rollback))
@@ -76,17 +78,4 @@ async fn as_problem(answer: Response) -> Response {
 #[derive(Serialize)]
 struct Items<T> {
     items: Vec<T>,
-}
-
-/// Who asks.
-struct Asking(Author);
-
-impl<S: Sync> FromRequestParts<S> for Asking {
-    type Rejection = std::convert::Infallible;
-
-    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Self::Rejection> {
-        let peer = parts.extensions.get::<ConnectInfo<SocketAddr>>().map(|peer| peer.0.ip().to_canonical());
-        let actor = peer.map_or_else(|| "anonymous".to_owned(), |peer| format!("anonymous@{peer}"));
-        Ok(Self(Author { actor, source: "rest" }))
-    }
 }

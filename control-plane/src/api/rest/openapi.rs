@@ -3,6 +3,8 @@
 use axum::Json;
 use serde_json::{Map, Value, json};
 
+use crate::access::{Need, table};
+
 /// Path, method, what it does, schema of the request's body, status and schema of the answer.
 type Operation = (&'static str, &'static str, &'static str, Option<&'static str>, &'static str, &'static str);
 
@@ -79,6 +81,17 @@ const OPERATIONS: &[Operation] = &[
         "200",
         "Top",
     ),
+    ("/tokens", "get", "All tokens, without themselves", None, "200", "TokenList"),
+    ("/tokens", "post", "Makes a token, which is shown this once", Some("NewToken"), "201", "CreatedToken"),
+    ("/tokens/{name}", "delete", "Revokes a token", None, "200", "RevokedToken"),
+    (
+        "/audit",
+        "get",
+        "What was changed and refused, newest first; ?after and ?limit",
+        None,
+        "200",
+        "AuditList",
+    ),
     ("/healthz", "get", "Liveness", None, "200", "Text"),
     ("/readyz", "get", "Readiness", None, "200", "Text"),
     ("/metrics", "get", "Prometheus metrics", None, "200", "Text"),
@@ -117,17 +130,33 @@ pub(super) async fn document() -> Json<Value> {
                 },
             },
         });
+        operation["x-weir-role"] = match table::http(&method.to_ascii_uppercase(), Some(path)).need {
+            Need::Role(role) => role.as_str().into(),
+            Need::Nothing => {
+                operation["security"] = json!([]);
+                Value::Null
+            }
+        };
         if let Some(body) = body {
             operation["requestBody"] = json!({ "required": true, "content": content(body) });
         }
         let entry = paths.entry(*path).or_insert_with(|| json!({}));
         entry[*method] = operation;
     }
+    let mut schemas = schemas();
+    if let (Some(all), Value::Object(more)) = (schemas.as_object_mut(), access_schemas()) {
+        all.extend(more);
+    }
     Json(json!({
         "openapi": "3.1.0",
         "info": { "title": "Weir admin API", "version": env!("CARGO_PKG_VERSION") },
         "paths": paths,
-        "components": { "schemas": schemas() },
+        // On loopback nothing is needed until the first token is made.
+        "security": [{ "token": [] }],
+        "components": {
+            "schemas": schemas,
+            "securitySchemes": { "token": { "type": "http", "scheme": "bearer", "bearerFormat": "weir_ and 64 hexadecimal digits" } },
+        },
     }))
 }
 
@@ -161,6 +190,11 @@ fn parameters(path: &str) -> Value {
         "/config" => {
             parameters.push(query("dry_run", "true: only say what would change (PUT)"));
             parameters.push(query("wait", "Wait so long for the nodes, such as 5s (PUT)"));
+        }
+        "/audit" => {
+            parameters
+                .push(query("after", "Only what is listed after the entry with this id, so older ones"));
+            parameters.push(query("limit", "At most so many, 100 when absent"));
         }
         "/revisions" => {
             parameters.push(query("before", "Only revisions below this one"));
@@ -301,6 +335,43 @@ fn schemas() -> Value {
         "Summary": object(&summary, &["requests"]),
         "TopItem": object(&item, &["name", "requests"]),
         "Top": object(&[("from", text()), ("to", text()), ("by", text()), ("sort", text()), ("requests", number()), ("names", number()), ("items", many("TopItem")), ("complete", truth())], &["requests", "items"]),
+    })
+}
+
+/// The schemas of who may do what, apart from the others: one macro takes only so many.
+fn access_schemas() -> Value {
+    let text = || json!({ "type": "string" });
+    let number = || json!({ "type": "integer" });
+    let list = |name: &str| {
+        let items = json!({ "type": "array", "items": { "$ref": format!("#/components/schemas/{name}") } });
+        object(&[("items", items)], &["items"])
+    };
+    let duration = || json!({ "type": "string", "examples": ["30d"] });
+    let role = || json!({ "type": "string", "enum": ["viewer", "operator", "admin"] });
+    let maybe = || json!({ "type": ["string", "null"] });
+    let token = vec![
+        ("name", text()),
+        ("role", role()),
+        ("state", json!({ "type": "string", "enum": ["active", "revoked", "expired"] })),
+        ("created", text()),
+        ("created_by", text()),
+        ("expires", maybe()),
+        ("last_used", maybe()),
+    ];
+    let mut created_token = token.clone();
+    created_token.push(("token", text()));
+    json!({
+        "NewToken": object(&[("name", text()), ("role", role()), ("expires", duration())], &["name", "role"]),
+        "Token": object(&token, &["name", "role", "state", "created", "created_by"]),
+        "TokenList": list("Token"),
+        "CreatedToken": object(&created_token, &["name", "role", "token"]),
+        "RevokedToken": object(&[("name", text()), ("state", text())], &["name", "state"]),
+        "AuditEntry": object(
+            &[("id", number()), ("time", text()), ("actor", text()), ("role", text()), ("source", text()), ("action", text()),
+              ("outcome", json!({ "type": "string", "enum": ["ok", "failed", "refused"] })), ("detail", text()),
+              ("revision", json!({ "type": ["integer", "null"] })), ("times", number())],
+            &["id", "time", "actor", "source", "action", "outcome"]),
+        "AuditList": list("AuditEntry"),
     })
 }
 

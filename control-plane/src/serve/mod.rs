@@ -1,6 +1,9 @@
 //! The two ports: for operators (REST and gRPC on one) and for nodes.
 
-use std::{net::SocketAddr, time::Duration};
+mod http;
+mod tls;
+
+use std::time::Duration;
 
 use anyhow::Context as _;
 use tokio::net::TcpListener;
@@ -11,8 +14,10 @@ use tonic::{
 };
 use weir_proto::v1::{DESCRIPTOR_SET, nodes_server::NodesServer};
 
+pub(crate) use self::tls::AdminTls;
 use crate::{
     api::{
+        access::{self, Gate},
         dashboard,
         grpc::{admin::Admin, reports::Reports},
         rest,
@@ -40,18 +45,22 @@ async fn common(routes: Routes, services: &[&str]) -> anyhow::Result<Routes> {
 }
 
 /// Serves operators until `stop`.
-pub(crate) async fn admin(listener: TcpListener, app: App, stop: CancellationToken) -> anyhow::Result<()> {
+pub(crate) async fn admin(
+    listener: TcpListener,
+    tls: Option<AdminTls>,
+    app: App,
+    gate: Gate,
+    stop: CancellationToken,
+) -> anyhow::Result<()> {
     let routes = Routes::new(Admin::service(app.clone())).add_service(Reports::service(app.stats().clone()));
     let routes = common(routes, &["weir.v1.Admin", "weir.v1.Reports"]).await?;
     // gRPC's paths are few and known; whatever else comes is REST's, also what does not exist.
     let grpc = routes.prepare().into_axum_router().reset_fallback();
-    let router = rest::router(app.clone()).merge(dashboard::router(app)).merge(grpc);
-    let router = router.layer(axum::middleware::from_fn(dashboard::guard));
-    let service = router.into_make_service_with_connect_info::<SocketAddr>();
-    axum::serve(listener, service)
-        .with_graceful_shutdown(async move { stop.cancelled().await })
-        .await
-        .context("the admin port failed")
+    let router = rest::router(app.clone()).merge(dashboard::router(app)).merge(access::login(gate.clone()));
+    // The last layer is the first that a request meets, whatever it asks for.
+    let router = router.merge(grpc).layer(axum::middleware::from_fn_with_state(gate, access::gate));
+    http::serve(listener, tls.map(|tls| tls.config()), router, stop).await;
+    Ok(())
 }
 
 /// Serves nodes until `stop`.

@@ -1,0 +1,86 @@
+//! Tokens and the audit.
+
+use std::path::Path;
+
+use anyhow::Context as _;
+use clap::ValueEnum as _;
+use hyper::Method;
+use serde_json::json;
+
+use crate::{
+    arguments::{Output, Token},
+    client::{Client, encode},
+    output::{Column, cell, print, print_json, print_list},
+};
+
+const TOKENS: [Column; 7] = [
+    ("name", "name"),
+    ("role", "role"),
+    ("state", "state"),
+    ("created", "created"),
+    ("by", "created_by"),
+    ("expires", "expires"),
+    ("last used", "last_used"),
+];
+const AUDIT: [Column; 10] = [
+    ("id", "id"),
+    ("time", "time"),
+    ("actor", "actor"),
+    ("role", "role"),
+    ("source", "source"),
+    ("action", "action"),
+    ("outcome", "outcome"),
+    ("revision", "revision"),
+    ("times", "times"),
+    ("detail", "detail"),
+];
+
+/// The token that is meant: given itself, or in a file.
+pub(crate) fn given(token: Option<String>, file: Option<&Path>) -> anyhow::Result<Option<String>> {
+    let token = token.filter(|token| !token.is_empty());
+    let (None, Some(file)) = (&token, file) else { return Ok(token) };
+    let text = std::fs::read_to_string(file)
+        .with_context(|| format!("cannot read --token-file {}", file.display()))?;
+    Ok(Some(text.trim().to_owned()))
+}
+
+pub(crate) async fn token(client: &Client, output: Output, command: Token) -> anyhow::Result<()> {
+    match command {
+        Token::Create { name, role, expires } => {
+            let role = role.to_possible_value().map(|role| role.get_name().to_owned());
+            let mut body = json!({ "name": name, "role": role });
+            if let Some(expires) = expires {
+                body["expires"] = expires.to_string().into();
+            }
+            let made = client.json(Method::POST, "/tokens", Some(body)).await?;
+            match output {
+                Output::Json => print_json(&made),
+                Output::Table => {
+                    // The token alone, so that it can be caught: TOKEN=$(weir token create …).
+                    eprintln!("token {name:?} with role {}; it is shown this once:", cell(&made, "role"));
+                    print(&cell(&made, "token"));
+                }
+            }
+        }
+        Token::List => print_list(output, &client.get("/tokens").await?, &TOKENS),
+        Token::Revoke { name } => {
+            let answer = client.json(Method::DELETE, &format!("/tokens/{}", encode(&name)), None).await?;
+            match output {
+                Output::Json => print_json(&answer),
+                Output::Table => print(&format!("token {name} revoked")),
+            }
+        }
+    }
+    Ok(())
+}
+
+pub(crate) async fn audit(
+    client: &Client,
+    output: Output,
+    limit: u32,
+    after: Option<u64>,
+) -> anyhow::Result<()> {
+    let after = after.map_or_else(String::new, |id| format!("&after={id}"));
+    print_list(output, &client.get(&format!("/audit?limit={limit}{after}")).await?, &AUDIT);
+    Ok(())
+}

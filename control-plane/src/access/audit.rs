@@ -1,0 +1,122 @@
+//! The audit: every change and every refusal, with who, when and what came of it. Changes are all written. Refusals cost
+//! whoever causes them nothing, so only so many a minute are; the rest are counted, and the count is written.
+
+use std::sync::{Mutex, PoisonError};
+
+use crate::store::AuditEntry;
+
+/// Refusals that are written, in each minute.
+const REFUSALS: u32 = 600;
+
+/// Entries that are kept: of what was done, and of what was refused, so that a scanner pushes nothing else out.
+pub(super) const MOST: (i64, i64) = (100_000, 20_000);
+
+/// How long entries are kept.
+pub(super) const KEPT_MS: i64 = 400 * 24 * 3600 * 1000;
+
+/// What an attacker writes is not kept longer than this, in characters.
+const LONGEST: usize = 300;
+
+/// What came of a call.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Outcome {
+    /// It was done.
+    Ok,
+    /// It was allowed, and went wrong.
+    Failed,
+    /// It was not allowed.
+    Refused,
+}
+
+impl Outcome {
+    /// As it is written.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Ok => "ok",
+            Self::Failed => "failed",
+            Self::Refused => "refused",
+        }
+    }
+}
+
+/// A text of any length and content as the audit keeps it: bounded, in one line.
+pub(super) fn tame(text: &str) -> String {
+    text.chars().take(LONGEST).map(|c| if c.is_control() { '\u{fffd}' } else { c }).collect()
+}
+
+/// Counts refusals by the minute.
+#[derive(Debug, Default)]
+pub(super) struct Refusals(Mutex<Minute>);
+
+#[derive(Debug, Default)]
+struct Minute {
+    number: i64,
+    written: u32,
+    left_out: u64,
+}
+
+impl Refusals {
+    /// Whether one more may be written now, and what was left out in a minute that is over.
+    pub(super) fn admit(&self, now_ms: i64) -> (bool, u64) {
+        let mut minute = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let over = minute.turn(now_ms);
+        if minute.written < REFUSALS {
+            minute.written += 1;
+            return (true, over);
+        }
+        minute.left_out += 1;
+        (false, over)
+    }
+
+    /// What was left out in a minute that is over.
+    pub(super) fn over(&self, now_ms: i64) -> u64 {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).turn(now_ms)
+    }
+}
+
+impl Minute {
+    fn turn(&mut self, now_ms: i64) -> u64 {
+        let number = now_ms / 60_000;
+        if number == self.number {
+            return 0;
+        }
+        let left_out = self.left_out;
+        *self = Self { number, written: 0, left_out: 0 };
+        left_out
+    }
+}
+
+/// The entry for refusals that were only counted.
+pub(super) fn left_out(times: u64, now_ms: i64) -> AuditEntry {
+    AuditEntry {
+        time_ms: now_ms,
+        actor: "anyone".into(),
+        source: "audit".into(),
+        action: "refusals beyond what is written in a minute".into(),
+        outcome: Outcome::Refused.as_str().into(),
+        times,
+        ..AuditEntry::default()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_scanner_fills_a_bounded_number_of_rows_and_is_counted() {
+        let refusals = Refusals::default();
+        let begin = 60_000 * 1000;
+        let written = (0..1540).filter(|_| refusals.admit(begin).0).count();
+        assert_eq!(written, 600);
+        assert_eq!(refusals.over(begin + 59_999), 0, "the minute is not over");
+        assert_eq!(refusals.admit(begin + 60_000), (true, 940));
+        assert_eq!(refusals.over(begin + 120_000), 0);
+    }
+
+    #[test]
+    fn what_is_written_is_one_bounded_line() {
+        assert_eq!(tame("GET /a\r\nX"), "GET /a\u{fffd}\u{fffd}X");
+        assert_eq!(tame(&"é".repeat(5000)).chars().count(), LONGEST);
+    }
+}

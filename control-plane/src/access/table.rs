@@ -1,0 +1,195 @@
+//! Who may call what: one table for REST, gRPC and the dashboard. The gate in front of the admin port decides by it and
+//! by nothing else; what is not in it needs an admin. Tests hold it against `openapi.json`, against the descriptors of
+//! the gRPC services, and against the table in docs/access.md.
+
+use super::Role;
+
+/// What a call needs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Need {
+    /// Nothing, also when everything else needs a token.
+    Nothing,
+    /// A token of this role or a higher one.
+    Role(Role),
+}
+
+const OPEN: Need = Need::Nothing;
+const VIEWER: Need = Need::Role(Role::Viewer);
+const OPERATOR: Need = Need::Role(Role::Operator);
+const ADMIN: Need = Need::Role(Role::Admin);
+
+/// Method, path as the router has it, what it needs.
+type Path = (&'static str, &'static str, Need);
+
+/// REST.
+pub const REST: &[Path] = &[
+    ("GET", "/healthz", OPEN),
+    ("GET", "/readyz", OPEN),
+    ("GET", "/openapi.json", OPEN),
+    ("GET", "/status", VIEWER),
+    ("GET", "/nodes", VIEWER),
+    ("GET", "/metrics", VIEWER),
+    ("GET", "/backends", VIEWER),
+    ("POST", "/backends", OPERATOR),
+    ("DELETE", "/backends", OPERATOR),
+    ("GET", "/backends/{id}", VIEWER),
+    ("PATCH", "/backends/{id}", OPERATOR),
+    ("DELETE", "/backends/{id}", OPERATOR),
+    ("POST", "/backends/{id}/check", OPERATOR),
+    ("GET", "/pools", VIEWER),
+    ("GET", "/pools/{name}", VIEWER),
+    ("PUT", "/pools/{name}", ADMIN),
+    ("DELETE", "/pools/{name}", ADMIN),
+    ("GET", "/routes", VIEWER),
+    ("GET", "/routes/{name}", VIEWER),
+    ("PUT", "/routes/{name}", ADMIN),
+    ("DELETE", "/routes/{name}", ADMIN),
+    ("GET", "/certificates", VIEWER),
+    ("GET", "/certificates/{name}", VIEWER),
+    ("PUT", "/certificates/{name}", ADMIN),
+    ("DELETE", "/certificates/{name}", ADMIN),
+    ("POST", "/strategy", OPERATOR),
+    ("GET", "/config", VIEWER),
+    ("PUT", "/config", ADMIN),
+    ("POST", "/config/reload", ADMIN),
+    ("GET", "/revisions", VIEWER),
+    ("GET", "/revisions/{n}", VIEWER),
+    ("POST", "/revisions/{n}/rollback", ADMIN),
+    ("GET", "/explain", VIEWER),
+    ("GET", "/reports/minutely", VIEWER),
+    ("GET", "/reports/hourly", VIEWER),
+    ("GET", "/reports/daily", VIEWER),
+    ("GET", "/reports/summary", VIEWER),
+    ("GET", "/reports/top", VIEWER),
+    ("GET", "/reports/tail", VIEWER),
+    ("GET", "/tokens", ADMIN),
+    ("POST", "/tokens", ADMIN),
+    ("DELETE", "/tokens/{name}", ADMIN),
+    ("GET", "/audit", ADMIN),
+];
+
+/// The dashboard's pages and forms.
+pub const DASHBOARD: &[Path] = &[
+    ("GET", "/ui/icon.svg", OPEN),
+    ("GET", "/ui/style.css", OPEN),
+    ("GET", "/ui/script.js", OPEN),
+    ("GET", "/ui/login", OPEN),
+    ("POST", "/ui/login", OPEN),
+    ("POST", "/ui/logout", OPEN),
+    ("GET", "/", VIEWER),
+    ("GET", "/ui/pools", VIEWER),
+    ("GET", "/ui/routes", VIEWER),
+    ("GET", "/ui/nodes", VIEWER),
+    ("GET", "/ui/reports", VIEWER),
+    ("GET", "/ui/tail", VIEWER),
+    ("GET", "/ui/revisions", VIEWER),
+    ("GET", "/ui/revisions/{n}", VIEWER),
+    ("GET", "/ui/audit", ADMIN),
+    ("GET", "/ui/events", VIEWER),
+    ("POST", "/ui/backends", OPERATOR),
+    ("POST", "/ui/backends/{id}", OPERATOR),
+    ("POST", "/ui/pools/{name}/strategy", OPERATOR),
+    ("POST", "/ui/revisions/{n}/rollback", ADMIN),
+];
+
+/// gRPC: the method's path, what it needs, whether it changes anything.
+pub const GRPC: &[(&str, Need, bool)] = &[
+    ("/grpc.health.v1.Health/Check", OPEN, false),
+    ("/grpc.health.v1.Health/List", OPEN, false),
+    ("/grpc.health.v1.Health/Watch", OPEN, false),
+    // The schema is no secret: it is in the repository, as openapi.json's.
+    ("/grpc.reflection.v1.ServerReflection/ServerReflectionInfo", OPEN, false),
+    ("/grpc.reflection.v1alpha.ServerReflection/ServerReflectionInfo", OPEN, false),
+    ("/weir.v1.Admin/ListBackends", VIEWER, false),
+    ("/weir.v1.Admin/GetBackend", VIEWER, false),
+    ("/weir.v1.Admin/CreateBackend", OPERATOR, true),
+    ("/weir.v1.Admin/UpdateBackend", OPERATOR, true),
+    ("/weir.v1.Admin/DeleteBackend", OPERATOR, true),
+    ("/weir.v1.Admin/CheckBackend", OPERATOR, true),
+    ("/weir.v1.Admin/ListPools", VIEWER, false),
+    ("/weir.v1.Admin/ListRoutes", VIEWER, false),
+    ("/weir.v1.Admin/SetStrategy", OPERATOR, true),
+    ("/weir.v1.Admin/ApplyConfig", ADMIN, true),
+    ("/weir.v1.Admin/GetConfig", VIEWER, false),
+    ("/weir.v1.Admin/ListRevisions", VIEWER, false),
+    ("/weir.v1.Admin/Rollback", ADMIN, true),
+    ("/weir.v1.Admin/ListNodes", VIEWER, false),
+    ("/weir.v1.Admin/GetStatus", VIEWER, false),
+    ("/weir.v1.Admin/CreateToken", ADMIN, true),
+    ("/weir.v1.Admin/ListTokens", ADMIN, false),
+    ("/weir.v1.Admin/DeleteToken", ADMIN, true),
+    ("/weir.v1.Admin/ListAuditEntries", ADMIN, false),
+    ("/weir.v1.Reports/GetMinutely", VIEWER, false),
+    ("/weir.v1.Reports/GetHourly", VIEWER, false),
+    ("/weir.v1.Reports/GetDaily", VIEWER, false),
+    ("/weir.v1.Reports/GetSummary", VIEWER, false),
+    ("/weir.v1.Reports/GetTop", VIEWER, false),
+    ("/weir.v1.Reports/Tail", VIEWER, false),
+];
+
+/// What is called, as the table sees it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Rule {
+    /// What it needs.
+    pub need: Need,
+    /// Whether it may change something, and so belongs into the audit.
+    pub changes: bool,
+}
+
+/// The rule for a gRPC method's path.
+pub fn grpc(path: &str) -> Rule {
+    match GRPC.iter().find(|(known, ..)| *known == path) {
+        Some((_, need, changes)) => Rule { need: *need, changes: *changes },
+        None => Rule { need: ADMIN, changes: true },
+    }
+}
+
+/// The rule for a method and the path that the router found for it; `None`: it found none, and the answer is 404.
+pub fn http(method: &str, path: Option<&str>) -> Rule {
+    let method = if method == "HEAD" { "GET" } else { method };
+    let changes = !matches!(method, "GET" | "OPTIONS");
+    let Some(path) = path else { return Rule { need: VIEWER, changes } };
+    let row = REST.iter().chain(DASHBOARD).find(|(verb, known, _)| *verb == method && *known == path);
+    Rule { need: row.map_or(ADMIN, |(.., need)| *need), changes }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::HashSet;
+
+    use super::*;
+
+    #[test]
+    fn each_call_stands_in_the_table_once() {
+        let mut seen = HashSet::new();
+        for (method, path, _) in REST.iter().chain(DASHBOARD) {
+            assert!(seen.insert((*method, *path)), "{method} {path}");
+        }
+        for (path, ..) in GRPC {
+            assert!(seen.insert(("gRPC", *path)), "{path}");
+        }
+    }
+
+    #[test]
+    fn what_is_not_in_the_table_needs_an_admin() {
+        assert_eq!(http("DELETE", Some("/status")).need, ADMIN);
+        assert_eq!(http("GET", Some("/new")).need, ADMIN);
+        assert_eq!(grpc("/weir.v1.Admin/New").need, ADMIN);
+        assert_eq!(http("HEAD", Some("/status")).need, VIEWER);
+        assert_eq!(http("GET", None).need, VIEWER);
+    }
+
+    #[test]
+    fn what_anybody_may_call_changes_nothing_but_the_own_session() {
+        for (method, path, need) in REST.iter().chain(DASHBOARD) {
+            let is_session = ["/ui/login", "/ui/logout"].contains(path);
+            assert!(*need != OPEN || *method == "GET" || is_session, "{method} {path}");
+            assert!(*need != VIEWER || *method == "GET", "{method} {path}");
+        }
+        assert!(
+            GRPC.iter().all(
+                |(_, need, changes)| !changes || matches!(need, Need::Role(role) if *role > Role::Viewer)
+            )
+        );
+    }
+}

@@ -1,0 +1,162 @@
+//! Tokens: `weir_` and 256 bits of chance in hexadecimal digits. They are shown once; what is kept is their SHA-256, which
+//! is enough for a secret that nobody can guess.
+
+use std::sync::atomic::{AtomicI64, Ordering::Relaxed};
+
+use aws_lc_rs::{constant_time, digest, rand::SecureRandom as _};
+use tokio_util::sync::CancellationToken;
+use weir_snapshot::Problem;
+
+use super::{AccessError, Role};
+
+/// What each token for the admin API begins with, so that people and secret scanners know one when they see it.
+pub const PREFIX: &str = "weir_";
+
+/// The longest name.
+const LONGEST_NAME: usize = 64;
+
+/// SHA-256.
+pub(super) type Hash = [u8; 32];
+
+/// A new secret with this prefix.
+pub(super) fn generate(prefix: &str) -> Result<String, AccessError> {
+    let mut secret = [0; 32];
+    aws_lc_rs::rand::SystemRandom::new().fill(&mut secret).map_err(|_| AccessError::NoChance)?;
+    Ok(format!("{prefix}{}", hex(&secret)))
+}
+
+/// Bytes as hexadecimal digits.
+pub fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+/// The SHA-256 of bytes.
+pub fn sha256(bytes: &[u8]) -> Hash {
+    let mut hash = Hash::default();
+    hash.copy_from_slice(digest::digest(&digest::SHA256, bytes).as_ref());
+    hash
+}
+
+/// Whether two hashes are equal, in a time that tells nothing of where they differ.
+pub(super) fn is_same(one: &[u8], other: &[u8]) -> bool {
+    constant_time::verify_slices_are_equal(one, other).is_ok()
+}
+
+/// Whether a text has the form of a token: the prefix and 64 hexadecimal digits.
+pub(super) fn is_well_formed(text: &str, prefix: &str) -> bool {
+    let is_digit = |byte: u8| byte.is_ascii_digit() || (b'a'..=b'f').contains(&byte);
+    text.strip_prefix(prefix).is_some_and(|secret| secret.len() == 64 && secret.bytes().all(is_digit))
+}
+
+/// Checks a name: it stands in paths, logs and revisions.
+pub(super) fn check_name(name: &str) -> Result<(), Problem> {
+    let is_fine = |c: char| c.is_ascii_alphanumeric() || "-_.@".contains(c);
+    let begins = name.starts_with(|c: char| c.is_ascii_alphanumeric());
+    if begins && name.len() <= LONGEST_NAME && name.chars().all(is_fine) {
+        return Ok(());
+    }
+    let message = format!(
+        "{name:?} is not a name: 1 to {LONGEST_NAME} letters, digits and -_.@, the first a letter or digit"
+    );
+    Err(Problem::new("name", message))
+}
+
+/// A token that was made.
+#[derive(Debug)]
+pub struct Token {
+    /// Never given twice.
+    pub id: i64,
+    /// Its name.
+    pub name: String,
+    /// What it allows.
+    pub role: Role,
+    pub(super) hash: Hash,
+    /// When it was made.
+    pub created_ms: i64,
+    /// Who made it.
+    pub created_by: String,
+    /// When it ends by itself.
+    pub expires_ms: Option<i64>,
+    /// When it was revoked; 0: it was not.
+    pub(super) revoked_ms: AtomicI64,
+    pub(super) last_used_ms: AtomicI64,
+    pub(super) ended: CancellationToken,
+}
+
+impl Token {
+    /// Why it is good for nothing any more, if it is not.
+    pub fn ended(&self, now_ms: i64) -> Option<Ended> {
+        if self.revoked_ms.load(Relaxed) != 0 {
+            return Some(Ended::Revoked);
+        }
+        self.expires_ms.is_some_and(|at| at <= now_ms).then_some(Ended::Expired)
+    }
+
+    /// When it was used last.
+    pub fn last_used_ms(&self) -> Option<i64> {
+        Some(self.last_used_ms.load(Relaxed)).filter(|at| *at != 0)
+    }
+
+    /// Returns once it is good for nothing any more.
+    pub async fn until_ended(&self) {
+        let left = async {
+            match self.expires_ms {
+                Some(at) => {
+                    let left = u64::try_from(at - super::now_ms()).unwrap_or_default();
+                    tokio::time::sleep(std::time::Duration::from_millis(left)).await;
+                }
+                None => std::future::pending().await,
+            }
+        };
+        tokio::select! {
+            () = self.ended.cancelled() => {}
+            () = left => {}
+        }
+    }
+}
+
+/// Why a token is good for nothing any more.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Ended {
+    /// Somebody revoked it.
+    Revoked,
+    /// Its time is over.
+    Expired,
+}
+
+impl Ended {
+    /// As it is written.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Revoked => "revoked",
+            Self::Expired => "expired",
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn tokens_are_recognised_and_never_the_same() {
+        let (one, other) = (generate(PREFIX).unwrap(), generate(PREFIX).unwrap());
+        assert_ne!(one, other);
+        assert!(is_well_formed(&one, PREFIX) && one.len() == PREFIX.len() + 64);
+        for wrong in ["", "weir_", &one[1..], &one.to_uppercase(), &format!("{one}0"), "weir_\u{e9}"] {
+            assert!(!is_well_formed(wrong, PREFIX), "{wrong}");
+        }
+        assert!(is_same(&sha256(one.as_bytes()), &sha256(one.as_bytes())));
+        assert!(!is_same(&sha256(one.as_bytes()), &sha256(other.as_bytes())));
+    }
+
+    #[test]
+    fn names_are_plain() {
+        for fine in ["ci", "anna@example.org", "deploy-7.b_1", &"a".repeat(64)] {
+            assert_eq!(check_name(fine), Ok(()), "{fine}");
+        }
+        for wrong in ["", "-a", "a b", "a/b", "a\nb", "ä", &"a".repeat(65)] {
+            assert!(check_name(wrong).is_err(), "{wrong:?}");
+        }
+    }
+}

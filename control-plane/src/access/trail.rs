@@ -1,0 +1,51 @@
+//! What is known of the call that runs now: who asks, and which revision came of it. It goes with the task, so that neither
+//! each use case nor each page has to hand it on.
+
+use std::{cell::Cell, future::Future, sync::Arc};
+
+use super::{Role, Token};
+
+/// Who asks.
+#[derive(Debug, Clone)]
+pub struct Caller {
+    /// A token's name, or `anonymous@address` while no token is needed.
+    pub name: String,
+    /// What they may do.
+    pub role: Role,
+    /// What they showed.
+    pub token: Option<Arc<Token>>,
+    /// Through what: `rest`, `grpc` or `dashboard`.
+    pub source: &'static str,
+}
+
+/// The call that runs now.
+#[derive(Debug)]
+struct Trail {
+    caller: Caller,
+    revision: Cell<Option<u64>>,
+}
+
+tokio::task_local! {
+    static TRAIL: Trail;
+}
+
+/// Runs a call as somebody's; what came of it, and the revision that it made.
+pub async fn follow<T>(caller: Caller, call: impl Future<Output = T>) -> (T, Option<u64>) {
+    let trail = Trail { caller, revision: Cell::new(None) };
+    let run = async {
+        let value = call.await;
+        (value, TRAIL.with(|trail| trail.revision.get()))
+    };
+    TRAIL.scope(trail, run).await
+}
+
+/// A revision was made by the call that runs now.
+pub fn made(revision: u64) {
+    // Changes by the file at start are nobody's call.
+    let _ = TRAIL.try_with(|trail| trail.revision.set(Some(revision)));
+}
+
+/// Who asks, in a call that came through the gate.
+pub fn caller() -> Option<Caller> {
+    TRAIL.try_with(|trail| trail.caller.clone()).ok()
+}

@@ -1,0 +1,228 @@
+//! The gate: one layer in front of everything on the admin port, REST, gRPC and the dashboard alike. It finds out who
+//! asks, decides by [`table`](crate::access::table) alone, writes the audit, and ends what still streams when the token
+//! behind it has ended. Nothing behind it decides again, and nothing gets past it: what is not in the table needs an admin.
+
+mod cookie;
+mod host;
+mod login;
+mod refusal;
+mod until;
+
+use std::{net::SocketAddr, sync::Arc};
+
+use axum::{
+    extract::{ConnectInfo, FromRequestParts, MatchedPath, Request, State},
+    http::{HeaderMap, Method, StatusCode, header, request::Parts},
+    middleware::Next,
+    response::Response,
+};
+
+use self::refusal::{Kind, Refusal};
+pub(crate) use self::{host::Hosts, login::router as login};
+use crate::{
+    access::{
+        Access, Need, Outcome, Role, Token,
+        table::{self, Rule},
+        trail::{self, Caller},
+    },
+    app::Author,
+    store::AuditEntry,
+};
+
+/// The other end of a connection to the admin port.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Peer {
+    /// Where it is.
+    pub(crate) address: SocketAddr,
+    /// Whether it speaks TLS with us.
+    pub(crate) tls: bool,
+}
+
+/// What the gate decides with. Cheap to clone.
+#[derive(Clone)]
+pub(crate) struct Gate {
+    /// The tokens.
+    pub(crate) access: Access,
+    /// The names under which this port may be asked for.
+    pub(crate) hosts: Hosts,
+}
+
+/// What is asked, as far as the gate looks.
+struct Asked {
+    kind: Kind,
+    /// Method and path, or the gRPC method.
+    action: String,
+    rule: Rule,
+    peer: Option<Peer>,
+}
+
+impl Asked {
+    fn read(request: &Request) -> Self {
+        let path = request.uri().path();
+        let content = request.headers().get(header::CONTENT_TYPE).map_or(&b""[..], |value| value.as_bytes());
+        let matched = request.extensions().get::<MatchedPath>().map(MatchedPath::as_str);
+        // gRPC's services are told by the router's own path: what it sends there is decided as gRPC, however it is written.
+        let is_service = matched.is_some_and(|path| path.ends_with("/{*rest}"));
+        let (kind, rule) = if is_service || content.starts_with(b"application/grpc") {
+            (
+                if content.starts_with(b"application/grpc") { Kind::Grpc } else { Kind::Rest },
+                table::grpc(path),
+            )
+        } else {
+            let kind = if path == "/" || path.starts_with("/ui/") { Kind::Dashboard } else { Kind::Rest };
+            (kind, table::http(request.method().as_str(), matched))
+        };
+        let action = if kind == Kind::Grpc {
+            path.trim_start_matches('/').to_owned()
+        } else {
+            format!("{} {path}", request.method())
+        };
+        Self { kind, action, rule, peer: request.extensions().get::<ConnectInfo<Peer>>().map(|peer| peer.0) }
+    }
+
+    fn anonymous(&self) -> String {
+        match self.peer {
+            Some(peer) => format!("anonymous@{}", peer.address.ip().to_canonical()),
+            None => "anonymous".to_owned(),
+        }
+    }
+
+    fn is_tls(&self) -> bool {
+        self.peer.is_some_and(|peer| peer.tls)
+    }
+
+    fn entry(&self, actor: String, role: Option<Role>, outcome: Outcome, detail: String) -> AuditEntry {
+        AuditEntry {
+            actor,
+            role: role.map_or("", Role::as_str).to_owned(),
+            source: self.kind.source().into(),
+            action: self.action.clone(),
+            outcome: outcome.as_str().into(),
+            detail,
+            ..AuditEntry::default()
+        }
+    }
+}
+
+/// Lets a call through or refuses it.
+pub(crate) async fn gate(State(gate): State<Gate>, mut request: Request, next: Next) -> Response {
+    let asked = Asked::read(&request);
+    let caller = match gate.decide(&asked, &request) {
+        Ok(caller) => caller,
+        Err(refusal) => {
+            let actor = refusal.token.as_ref().map_or_else(|| asked.anonymous(), |(name, _)| name.clone());
+            let role = refusal.token.as_ref().map(|(_, role)| *role);
+            let entry = asked.entry(actor, role, Outcome::Refused, refusal.says.clone());
+            gate.access.record_refusal(entry).await;
+            return refusal.answer(asked.kind, request.uri());
+        }
+    };
+    if let Some(peer) = asked.peer {
+        request.extensions_mut().insert(ConnectInfo(peer.address));
+    }
+    request.extensions_mut().insert(caller.clone());
+    let (name, role, token) = (caller.name.clone(), caller.role, caller.token.clone());
+    let (answer, revision) = trail::follow(caller, next.run(request)).await;
+    // The login writes for itself: only it knows whose token was shown.
+    if asked.rule.changes && asked.rule.need != Need::Nothing {
+        let (outcome, detail) = refusal::outcome(&answer);
+        let entry = AuditEntry { revision, ..asked.entry(name, Some(role), outcome, detail) };
+        gate.access.record(entry).await;
+    }
+    match token {
+        Some(token) if until::is_stream(&answer) => until::ended(answer, token),
+        _ => answer,
+    }
+}
+
+impl Gate {
+    fn decide(&self, asked: &Asked, request: &Request) -> Result<Caller, Refusal> {
+        let headers = request.headers();
+        let is_needed = self.access.is_needed();
+        let is_probe = matches!(asked.action.as_str(), "GET /healthz" | "GET /readyz");
+        if !is_probe {
+            self.hosts.check(request.uri(), headers, is_needed).map_err(Refusal::misdirected)?;
+        }
+        let is_safe = matches!(*request.method(), Method::GET | Method::HEAD | Method::OPTIONS);
+        if !is_safe && !super::dashboard::is_own(headers, request.uri()) {
+            return Err(Refusal::forbidden("this request comes from a page of another site"));
+        }
+        let token = self.token(asked, headers, is_safe)?;
+        let caller = match token {
+            Some(token) => {
+                let (name, role) = (token.name.clone(), token.role);
+                Caller { name, role, token: Some(token), source: asked.kind.source() }
+            }
+            None if is_needed && asked.rule.need != Need::Nothing => {
+                return Err(Refusal::unknown("a token is needed", false));
+            }
+            None => {
+                // Whoever may call what needs nothing is nobody in particular.
+                let role = if is_needed { Role::Viewer } else { Role::Admin };
+                Caller { name: asked.anonymous(), role, token: None, source: asked.kind.source() }
+            }
+        };
+        match asked.rule.need {
+            Need::Role(needed) if caller.role < needed => {
+                let says =
+                    format!("this needs role {needed}; token {:?} has role {}", caller.name, caller.role);
+                Err(Refusal::forbidden(says).of(caller.name, caller.role))
+            }
+            _ => Ok(caller),
+        }
+    }
+
+    /// Whose call it is. A token that is shown has to be good, also where none is needed.
+    fn token(
+        &self,
+        asked: &Asked,
+        headers: &HeaderMap,
+        is_safe: bool,
+    ) -> Result<Option<Arc<Token>>, Refusal> {
+        if let Some(shown) = headers.get(header::AUTHORIZATION) {
+            if headers.get_all(header::AUTHORIZATION).iter().count() > 1 {
+                return Err(Refusal::unknown("there is more than one header authorization", true));
+            }
+            let text = shown.to_str().ok().and_then(bearer);
+            let text =
+                text.ok_or_else(|| Refusal::unknown("the header authorization is not: Bearer TOKEN", true))?;
+            return match self.access.authenticate(text) {
+                Ok(token) => Ok(Some(token)),
+                Err(unknown) => Err(Refusal::of_unknown(&unknown)),
+            };
+        }
+        // A session is the dashboard's: its pages and forms, and what its pages read.
+        if asked.kind == Kind::Dashboard || (asked.kind == Kind::Rest && is_safe) {
+            return Ok(cookie::read(headers, asked.is_tls()).and_then(|secret| self.access.session(secret)));
+        }
+        Ok(None)
+    }
+}
+
+/// The token in `Bearer TOKEN`.
+fn bearer(value: &str) -> Option<&str> {
+    let (scheme, token) = value.split_once(' ')?;
+    scheme.eq_ignore_ascii_case("bearer").then(|| token.trim())
+}
+
+/// Who asks, as the author of a change.
+pub(crate) struct Asking(pub(crate) Author);
+
+/// The author that a caller is.
+pub(crate) fn author(caller: Option<&Caller>, source: &'static str) -> Author {
+    match caller {
+        Some(caller) => Author { actor: caller.name.clone(), source: caller.source },
+        None => Author { actor: "anonymous".to_owned(), source },
+    }
+}
+
+impl<S: Sync> FromRequestParts<S> for Asking {
+    type Rejection = std::convert::Infallible;
+
+    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Self::Rejection> {
+        Ok(Self(author(parts.extensions.get::<Caller>(), "rest")))
+    }
+}
+
+/// Statuses that the gate itself answers with.
+const MISDIRECTED: StatusCode = StatusCode::MISDIRECTED_REQUEST;

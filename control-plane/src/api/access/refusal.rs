@@ -1,0 +1,123 @@
+//! What a refused call is answered, in the way of its caller: problem+json, a gRPC status, or a page.
+
+use axum::{
+    http::{HeaderValue, StatusCode, Uri, header},
+    response::{IntoResponse as _, Response},
+};
+use serde_json::json;
+use tonic::{Code, Status};
+
+use crate::access::{Outcome, Role, Unknown};
+
+/// Through what is asked.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Kind {
+    Rest,
+    Grpc,
+    Dashboard,
+}
+
+impl Kind {
+    pub(super) fn source(self) -> &'static str {
+        match self {
+            Self::Rest => "rest",
+            Self::Grpc => "grpc",
+            Self::Dashboard => "dashboard",
+        }
+    }
+}
+
+/// Why a call is not let through.
+#[derive(Debug)]
+pub(super) struct Refusal {
+    status: StatusCode,
+    pub(super) says: String,
+    /// Something was shown, and it is good for nothing.
+    is_wrong_token: bool,
+    /// Whose token was shown, where that is known.
+    pub(super) token: Option<(String, Role)>,
+}
+
+impl Refusal {
+    fn new(status: StatusCode, says: impl Into<String>) -> Self {
+        Self { status, says: says.into(), is_wrong_token: false, token: None }
+    }
+
+    pub(super) fn unknown(says: &str, is_wrong_token: bool) -> Self {
+        Self { is_wrong_token, ..Self::new(StatusCode::UNAUTHORIZED, says) }
+    }
+
+    pub(super) fn of_unknown(unknown: &Unknown) -> Self {
+        Self::unknown(&unknown.to_string(), true)
+    }
+
+    pub(super) fn forbidden(says: impl Into<String>) -> Self {
+        Self::new(StatusCode::FORBIDDEN, says)
+    }
+
+    /// It is known whose token was shown.
+    pub(super) fn of(self, name: String, role: Role) -> Self {
+        Self { token: Some((name, role)), ..self }
+    }
+
+    pub(super) fn misdirected(says: String) -> Self {
+        Self::new(super::MISDIRECTED, says)
+    }
+
+    /// The answer. A page that needs a login is answered with the login, as what it is: refused.
+    pub(super) fn answer(self, kind: Kind, uri: &Uri) -> Response {
+        let mut answer = match kind {
+            Kind::Grpc => {
+                let is_unknown = self.status == StatusCode::UNAUTHORIZED;
+                let code = if is_unknown { Code::Unauthenticated } else { Code::PermissionDenied };
+                return Status::new(code, self.says).into_http();
+            }
+            Kind::Dashboard if self.status == StatusCode::UNAUTHORIZED => {
+                let mut page = super::login::page(uri);
+                *page.status_mut() = self.status;
+                page
+            }
+            Kind::Dashboard => {
+                let mut page = crate::api::dashboard::refused(&self.says);
+                *page.status_mut() = self.status;
+                page
+            }
+            Kind::Rest => {
+                let problem = json!({
+                    "type": "about:blank",
+                    "title": self.status.canonical_reason().unwrap_or_default(),
+                    "status": self.status.as_u16(),
+                    "detail": self.says,
+                    "problems": [],
+                });
+                let kind = [(header::CONTENT_TYPE, "application/problem+json")];
+                (self.status, kind, problem.to_string()).into_response()
+            }
+        };
+        if self.status == StatusCode::UNAUTHORIZED {
+            // RFC 6750: nothing more is said to whoever showed nothing.
+            let challenge = if self.is_wrong_token {
+                r#"Bearer realm="weir", error="invalid_token""#
+            } else {
+                r#"Bearer realm="weir""#
+            };
+            answer.headers_mut().insert(header::WWW_AUTHENTICATE, HeaderValue::from_static(challenge));
+        }
+        answer.headers_mut().insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+        answer
+    }
+}
+
+/// What came of a call that was let through, as the audit has it.
+pub(super) fn outcome(answer: &Response) -> (Outcome, String) {
+    if let Some(code) = answer.headers().get("grpc-status") {
+        let code = Code::from_bytes(code.as_bytes());
+        if code == Code::Ok {
+            return (Outcome::Ok, String::new());
+        }
+        return (Outcome::Failed, format!("{code:?}"));
+    }
+    let status = answer.status();
+    let is_fine = status.is_success() || status.is_redirection();
+    if is_fine { (Outcome::Ok, String::new()) } else { (Outcome::Failed, status.to_string()) }
+}

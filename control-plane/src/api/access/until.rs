@@ -1,0 +1,64 @@
+//! A stream is a call that lasts: it ends when the token ends that it was opened with.
+
+use std::{
+    future::Future,
+    pin::Pin,
+    sync::Arc,
+    task::{Context, Poll},
+};
+
+use axum::{
+    body::{Body, Bytes, HttpBody},
+    http::header,
+    response::Response,
+};
+use http_body::{Frame, SizeHint};
+
+use crate::access::Token;
+
+/// Whether an answer may last.
+pub(super) fn is_stream(answer: &Response) -> bool {
+    let kind = answer.headers().get(header::CONTENT_TYPE).map_or(&b""[..], |value| value.as_bytes());
+    kind.starts_with(b"text/event-stream") || kind.starts_with(b"application/grpc")
+}
+
+/// The answer, until the token has ended.
+pub(super) fn ended(answer: Response, token: Arc<Token>) -> Response {
+    answer.map(|inner| {
+        let ended = Box::pin(async move { token.until_ended().await });
+        Body::new(Until { inner, ended: Some(ended) })
+    })
+}
+
+struct Until {
+    inner: Body,
+    /// `None`: it has ended, and this body with it.
+    ended: Option<Pin<Box<dyn Future<Output = ()> + Send>>>,
+}
+
+impl HttpBody for Until {
+    type Data = Bytes;
+    type Error = axum::Error;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, axum::Error>>> {
+        let Some(ended) = &mut self.ended else { return Poll::Ready(None) };
+        if ended.as_mut().poll(context).is_ready() {
+            self.ended = None;
+            // Cut, so that nobody takes it for the stream's own end.
+            let error = axum::Error::new("the token of this stream has ended");
+            return Poll::Ready(Some(Err(error)));
+        }
+        Pin::new(&mut self.inner).poll_frame(context)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.ended.is_none() || self.inner.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.inner.size_hint()
+    }
+}

@@ -1,0 +1,43 @@
+//! Files that nobody but their owner may read.
+
+use std::{
+    fs::{self, OpenOptions},
+    io::{self, Write as _},
+    os::unix::fs::OpenOptionsExt as _,
+    path::Path,
+};
+
+/// Writes a file with mode 0600, whole or not at all: it comes into being beside its place and is then moved there.
+pub(crate) fn write(path: &Path, content: &str) -> io::Result<()> {
+    let mut name = path.file_name().ok_or_else(|| io::Error::other("it has no name"))?.to_owned();
+    name.push(format!(".{}.new", std::process::id()));
+    let fresh = path.with_file_name(name);
+    // What an earlier try left is somebody's, perhaps with another mode.
+    let _ = fs::remove_file(&fresh);
+    let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&fresh)?;
+    let written = file.write_all(content.as_bytes()).and_then(|()| file.sync_all());
+    let moved = written.and_then(|()| fs::rename(&fresh, path));
+    if moved.is_err() {
+        let _ = fs::remove_file(&fresh);
+    }
+    moved
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::PermissionsExt as _;
+
+    use super::*;
+
+    #[test]
+    fn only_the_owner_may_read_it_also_where_a_readable_one_was() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("token");
+        fs::write(&path, "old").unwrap();
+        write(&path, "new\n").unwrap();
+        assert_eq!(fs::read_to_string(&path).unwrap(), "new\n");
+        assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
+        assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1);
+        assert!(write(&folder.path().join("missing/token"), "x").is_err());
+    }
+}

@@ -1,0 +1,97 @@
+//! TLS on the admin port: a certificate and its key from files, read again on SIGHUP and when the files have changed.
+
+use std::{
+    path::PathBuf,
+    sync::Arc,
+    time::{Duration, SystemTime},
+};
+
+use anyhow::Context as _;
+use rustls::{
+    ServerConfig,
+    crypto::aws_lc_rs,
+    pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject as _},
+};
+use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
+
+/// How often the files are looked at.
+const LOOK_EVERY: Duration = Duration::from_secs(10);
+
+/// The files, and what was read from them.
+#[derive(Debug, Clone)]
+pub(crate) struct AdminTls {
+    certificate: PathBuf,
+    key: PathBuf,
+    config: watch::Sender<Arc<ServerConfig>>,
+}
+
+impl AdminTls {
+    /// Reads the files.
+    ///
+    /// # Errors
+    /// One cannot be read, or they do not belong together.
+    pub(crate) fn open(certificate: PathBuf, key: PathBuf) -> anyhow::Result<Self> {
+        let config = read(&certificate, &key)?;
+        Ok(Self { certificate, key, config: watch::Sender::new(Arc::new(config)) })
+    }
+
+    /// What is served with now, and whatever comes after it.
+    pub(super) fn config(&self) -> watch::Receiver<Arc<ServerConfig>> {
+        self.config.subscribe()
+    }
+
+    /// Reads the files again. What is wrong is logged, and what was there stays.
+    pub(crate) fn reload(&self) {
+        match read(&self.certificate, &self.key) {
+            Ok(config) => {
+                self.config.send_replace(Arc::new(config));
+                tracing::info!(file = %self.certificate.display(), "certificate of the admin port read again");
+            }
+            Err(error) => tracing::error!(
+                error = format!("{error:#}"),
+                "certificate of the admin port refused, the one before stays"
+            ),
+        }
+    }
+
+    /// Reads the files again whenever they have changed, until `stop`.
+    pub(crate) async fn watch(self, stop: CancellationToken) {
+        let mut seen = self.changed();
+        let mut again = tokio::time::interval(LOOK_EVERY);
+        loop {
+            tokio::select! {
+                _ = again.tick() => {}
+                () = stop.cancelled() => return,
+            }
+            let now = self.changed();
+            if now != seen {
+                seen = now;
+                self.reload();
+            }
+        }
+    }
+
+    fn changed(&self) -> [Option<SystemTime>; 2] {
+        [&self.certificate, &self.key]
+            .map(|file| std::fs::metadata(file).and_then(|known| known.modified()).ok())
+    }
+}
+
+fn read(certificate: &PathBuf, key: &PathBuf) -> anyhow::Result<ServerConfig> {
+    let chain = CertificateDer::pem_file_iter(certificate)
+        .and_then(Iterator::collect::<Result<Vec<_>, _>>)
+        .with_context(|| format!("--admin-tls-cert {} is no PEM file", certificate.display()))?;
+    anyhow::ensure!(!chain.is_empty(), "--admin-tls-cert {} holds no certificate", certificate.display());
+    let private = PrivateKeyDer::from_pem_file(key)
+        .with_context(|| format!("--admin-tls-key {} holds no private key", key.display()))?;
+    let mut config = ServerConfig::builder_with_provider(Arc::new(aws_lc_rs::default_provider()))
+        .with_safe_default_protocol_versions()?
+        .with_no_client_auth()
+        .with_single_cert(chain, private)
+        .with_context(|| {
+            format!("--admin-tls-key {} does not go with {}", key.display(), certificate.display())
+        })?;
+    config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
+    Ok(config)
+}

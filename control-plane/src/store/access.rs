@@ -1,0 +1,225 @@
+//! The SQL of tokens and of the audit.
+
+use sqlx::{Row as _, sqlite::SqliteRow};
+
+use super::{Store, StoreError};
+
+/// A token as it is kept: its hash, never itself.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct StoredToken {
+    /// Never given twice.
+    pub id: i64,
+    /// A name for people; of the tokens that are not revoked only one has it.
+    pub name: String,
+    /// `viewer`, `operator` or `admin`.
+    pub role: String,
+    /// SHA-256 of the token.
+    pub hash: Vec<u8>,
+    /// When it was made.
+    pub created_ms: i64,
+    /// Who made it.
+    pub created_by: String,
+    /// When it ends by itself.
+    pub expires_ms: Option<i64>,
+    /// When it was revoked.
+    pub revoked_ms: Option<i64>,
+    /// When it was used, about.
+    pub last_used_ms: Option<i64>,
+}
+
+/// A change of the fleet, or what was refused.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct AuditEntry {
+    /// Grows.
+    pub id: i64,
+    /// When.
+    pub time_ms: i64,
+    /// Who: a token's name, `anonymous@address`, or a part of the control plane.
+    pub actor: String,
+    /// The role of who; empty where there is none.
+    pub role: String,
+    /// Through what: `rest`, `grpc`, `dashboard`, `nodes`, `start`.
+    pub source: String,
+    /// Method and path, or a gRPC method.
+    pub action: String,
+    /// `ok`, `failed` or `refused`.
+    pub outcome: String,
+    /// Why, in words.
+    pub detail: String,
+    /// The revision that came of it.
+    pub revision: Option<u64>,
+    /// How often, where the same refusal came again and again.
+    pub times: u64,
+}
+
+fn token(row: &SqliteRow) -> StoredToken {
+    StoredToken {
+        id: row.get(0),
+        name: row.get(1),
+        role: row.get(2),
+        hash: row.get(3),
+        created_ms: row.get(4),
+        created_by: row.get(5),
+        expires_ms: row.get(6),
+        revoked_ms: row.get(7),
+        last_used_ms: row.get(8),
+    }
+}
+
+impl Store {
+    /// Every token that is remembered, also the revoked, and whether one was ever made.
+    ///
+    /// # Errors
+    /// The database failed.
+    pub async fn tokens(&self) -> Result<(Vec<StoredToken>, bool), StoreError> {
+        let mut tx = self.reader.begin().await?;
+        let rows = sqlx::query(
+            "SELECT id, name, role, hash, created_ms, created_by, expires_ms, revoked_ms, last_used_ms \
+             FROM tokens ORDER BY id",
+        )
+        .fetch_all(&mut *tx)
+        .await?;
+        let needed: i64 = sqlx::query("SELECT value FROM meta WHERE key = 'tokens_needed'")
+            .fetch_one(&mut *tx)
+            .await?
+            .get(0);
+        Ok((rows.iter().map(token).collect(), needed != 0))
+    }
+
+    /// Keeps a new token, whose id is not looked at, and gives it one. From now on tokens are needed.
+    ///
+    /// # Errors
+    /// The database failed.
+    pub async fn add_token(&self, token: &StoredToken) -> Result<i64, StoreError> {
+        let mut tx = self.writer.begin().await?;
+        // A token that has ended by itself gives its name back.
+        sqlx::query(
+            "UPDATE tokens SET revoked_ms = expires_ms WHERE name = ? AND revoked_ms IS NULL AND expires_ms <= ?",
+        )
+        .bind(&token.name)
+        .bind(token.created_ms)
+        .execute(&mut *tx)
+        .await?;
+        let id = sqlx::query(
+            "INSERT INTO tokens (name, role, hash, created_ms, created_by, expires_ms) VALUES (?, ?, ?, ?, ?, ?)",
+        )
+        .bind(&token.name)
+        .bind(&token.role)
+        .bind(&token.hash)
+        .bind(token.created_ms)
+        .bind(&token.created_by)
+        .bind(token.expires_ms)
+        .execute(&mut *tx)
+        .await?
+        .last_insert_rowid();
+        sqlx::query("UPDATE meta SET value = 1 WHERE key = 'tokens_needed'").execute(&mut *tx).await?;
+        tx.commit().await?;
+        Ok(id)
+    }
+
+    /// A token is good for nothing any more.
+    ///
+    /// # Errors
+    /// The database failed.
+    pub async fn revoke_token(&self, id: i64, now_ms: i64) -> Result<(), StoreError> {
+        sqlx::query("UPDATE tokens SET revoked_ms = ? WHERE id = ? AND revoked_ms IS NULL")
+            .bind(now_ms)
+            .bind(id)
+            .execute(&self.writer)
+            .await?;
+        Ok(())
+    }
+
+    /// Remembers when tokens were used, and forgets those that ended before `ended_before_ms`.
+    ///
+    /// # Errors
+    /// The database failed.
+    pub async fn keep_tokens(&self, used: &[(i64, i64)], ended_before_ms: i64) -> Result<(), StoreError> {
+        let mut tx = self.writer.begin().await?;
+        for (id, used_ms) in used {
+            sqlx::query("UPDATE tokens SET last_used_ms = ? WHERE id = ?")
+                .bind(used_ms)
+                .bind(id)
+                .execute(&mut *tx)
+                .await?;
+        }
+        sqlx::query("DELETE FROM tokens WHERE coalesce(revoked_ms, expires_ms) < ?")
+            .bind(ended_before_ms)
+            .execute(&mut *tx)
+            .await?;
+        tx.commit().await?;
+        Ok(())
+    }
+
+    /// Adds to the audit; the entry's id is not looked at.
+    ///
+    /// # Errors
+    /// The database failed.
+    pub async fn add_audit(&self, entry: &AuditEntry) -> Result<(), StoreError> {
+        sqlx::query(
+            "INSERT INTO audit (time_ms, actor, role, source, action, outcome, detail, revision, times) \
+             VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
+        )
+        .bind(entry.time_ms)
+        .bind(&entry.actor)
+        .bind(&entry.role)
+        .bind(&entry.source)
+        .bind(&entry.action)
+        .bind(&entry.outcome)
+        .bind(&entry.detail)
+        .bind(entry.revision.map(u64::cast_signed))
+        .bind(entry.times.cast_signed())
+        .execute(&self.writer)
+        .await?;
+        Ok(())
+    }
+
+    /// The newest entries below `before`, newest first.
+    ///
+    /// # Errors
+    /// The database failed.
+    pub async fn audit(&self, before: Option<i64>, limit: u32) -> Result<Vec<AuditEntry>, StoreError> {
+        let rows = sqlx::query(
+            "SELECT id, time_ms, actor, role, source, action, outcome, detail, revision, times FROM audit \
+             WHERE id < ? ORDER BY id DESC LIMIT ?",
+        )
+        .bind(before.unwrap_or(i64::MAX))
+        .bind(limit)
+        .fetch_all(&self.reader)
+        .await?;
+        let entry = |row: &SqliteRow| AuditEntry {
+            id: row.get(0),
+            time_ms: row.get(1),
+            actor: row.get(2),
+            role: row.get(3),
+            source: row.get(4),
+            action: row.get(5),
+            outcome: row.get(6),
+            detail: row.get(7),
+            revision: row.get::<Option<i64>, _>(8).map(i64::unsigned_abs),
+            times: row.get::<i64, _>(9).unsigned_abs(),
+        };
+        Ok(rows.iter().map(entry).collect())
+    }
+
+    /// Forgets entries from before a time, and all but the newest: so many of what was done, so many of what was refused.
+    ///
+    /// # Errors
+    /// The database failed.
+    pub async fn trim_audit(&self, before_ms: i64, (done, refused): (i64, i64)) -> Result<(), StoreError> {
+        let mut tx = self.writer.begin().await?;
+        sqlx::query("DELETE FROM audit WHERE time_ms < ?").bind(before_ms).execute(&mut *tx).await?;
+        for (is_refused, most) in [(false, done), (true, refused)] {
+            sqlx::query(
+                "DELETE FROM audit WHERE (outcome = 'refused') = ?1 AND id <= (SELECT id FROM audit \
+                 WHERE (outcome = 'refused') = ?1 ORDER BY id DESC LIMIT 1 OFFSET ?2)",
+            )
+            .bind(is_refused)
+            .bind(most)
+            .execute(&mut *tx)
+            .await?;
+        }
+        tx.commit().await?;
+        Ok(())
+    }
+}
