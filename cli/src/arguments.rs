@@ -78,6 +78,8 @@ pub(crate) enum Command {
         /// The file, YAML or JSON; - reads stdin.
         file: String,
     },
+    /// Hashes a password from stdin for a route's basic_auth.
+    HashPassword,
     /// Writes the configuration that runs.
     Export,
     /// Who changed what, and when.

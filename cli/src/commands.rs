@@ -45,6 +45,20 @@ const REVISIONS: [Column; 5] = [
     ("changes", "changes"),
 ];
 
+const REFUSED: [Column; 5] = [
+    ("route", "name"),
+    ("ip_filter", "refused.ip_filter"),
+    ("method", "refused.method"),
+    ("rate_limit", "refused.rate_limit"),
+    ("auth", "refused.auth"),
+];
+
+/// Whether the filters of a route have refused something.
+fn refuses(route: &Value) -> bool {
+    let counts = route.get("refused").and_then(Value::as_object);
+    counts.is_some_and(|counts| counts.values().any(|count| count.as_u64() > Some(0)))
+}
+
 pub(crate) async fn run(client: &Client, output: Output, command: Command) -> anyhow::Result<()> {
     match command {
         Command::Status => {
@@ -59,6 +73,11 @@ pub(crate) async fn run(client: &Client, output: Output, command: Command) -> an
                         table(&BACKENDS, list("backends")),
                         table(&NODES, list("nodes")),
                     ));
+                    let refused: Vec<Value> =
+                        list("routes").iter().filter(|route| refuses(route)).cloned().collect();
+                    if !refused.is_empty() {
+                        print(&format!("\nrefused by filters\n{}", table(&REFUSED, &refused)));
+                    }
                 }
             }
         }
@@ -123,7 +142,11 @@ pub(crate) async fn run(client: &Client, output: Output, command: Command) -> an
         Command::Audit { limit, after } => access::audit(client, output, limit, after).await?,
         Command::Report(report) => report::run(client, output, report).await?,
         Command::Tail(arguments) => tail::run(client, output, arguments).await?,
-        Command::Check { .. } | Command::Completions { .. } | Command::Load(_) | Command::Dev(_) => {
+        Command::Check { .. }
+        | Command::HashPassword
+        | Command::Completions { .. }
+        | Command::Load(_)
+        | Command::Dev(_) => {
             bail!("this command does not ask the control plane")
         }
     }

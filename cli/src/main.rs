@@ -9,6 +9,7 @@ mod check;
 mod client;
 mod commands;
 mod dev;
+mod hash_password;
 mod load;
 mod output;
 mod report;
@@ -55,6 +56,7 @@ async fn run(arguments: Arguments) -> anyhow::Result<()> {
     let Arguments { admin, token, token_file, ca, output, command } = arguments;
     match command {
         Command::Check { file } => check::check(&file),
+        Command::HashPassword => hash_password::run(),
         Command::Completions { shell } => {
             clap_complete::generate(shell, &mut Arguments::command(), "weir", &mut std::io::stdout());
             Ok(())

@@ -159,3 +159,28 @@ fn dev_names_a_port_that_is_in_use() {
     let text = stderr(&output);
     assert!(text.contains(&format!("port {} is not free", address.port())), "{text}");
 }
+
+#[test]
+fn a_password_is_hashed_as_basic_auth_takes_it() {
+    let hash = |typed: &str| {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_weir"));
+        command.arg("hash-password").stdin(std::process::Stdio::piped());
+        command.stdout(std::process::Stdio::piped()).stderr(std::process::Stdio::piped());
+        let mut child = command.spawn().unwrap();
+        child.stdin.take().unwrap().write_all(typed.as_bytes()).unwrap();
+        child.wait_with_output().unwrap()
+    };
+    let output = hash("secret\n");
+    let hashed = stdout(&output).trim().to_owned();
+    assert!(hashed.starts_with("$argon2id$v=19$m=19456,t=2,p=1$"), "{hashed}");
+    assert_ne!(stdout(&hash("secret\n")).trim(), hashed, "each has its own salt");
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("weir.yaml");
+    let text = format!(
+        "pools: [{{ name: p }}]\nroutes: [{{ name: r, pool: p, basic_auth: {{ users: {{ anna: \"{hashed}\" }} }} }}]\n"
+    );
+    std::fs::write(&file, text).unwrap();
+    let output = weir(&["check", file.to_str().unwrap()]);
+    assert!(output.status.success(), "{}", stdout(&output));
+    assert!(!hash("\n").status.success() && stderr(&hash("")).contains("the password is empty"));
+}

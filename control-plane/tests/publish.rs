@@ -424,3 +424,16 @@ async fn a_backend_that_goes_is_down_within_fall_times_interval_and_returns_by_i
     let backend = control_plane.wait_for("/backends/b1", |backend| backend["alive"] == true).await;
     assert_eq!((&backend["health"], &backend["last_check"]), (&json!("up"), &json!("connected")));
 }
+
+#[tokio::test]
+async fn nodes_are_told_how_many_they_are_before_a_revision_and_whenever_that_changes() {
+    let control_plane = ControlPlane::start().await;
+    let mut first = Node::connect(&control_plane, hello("n1")).await;
+    first.push().await;
+    assert_eq!(first.sizes, [1], "before the revision that may have a limit to share");
+    let mut second = Node::connect(&control_plane, hello("n2")).await;
+    second.size(2).await;
+    first.size(2).await;
+    drop(second);
+    first.size(1).await;
+}

@@ -13,6 +13,8 @@ pub(crate) struct Local {
     detail: &'static str,
     /// What the configuration says instead.
     fixed: Option<Arc<str>>,
+    /// Fields of this one answer: names in lower case, values of visible ASCII.
+    fields: Vec<(&'static str, String)>,
 }
 
 impl Local {
@@ -56,15 +58,39 @@ impl Local {
     pub(crate) const NO_SWITCH: Self =
         Self::new(502, "Bad Gateway", "the backend did not switch to the WebSocket protocol");
 
+    /// The client's address is not taken.
+    pub(crate) const FORBIDDEN: Self = Self::new(403, "Forbidden", "the route does not take this address");
+    /// The route does not take the method.
+    pub(crate) const METHOD_NOT_ALLOWED: Self =
+        Self::new(405, "Method Not Allowed", "the route does not take this method");
+    /// The client asks too often.
+    pub(crate) const TOO_MANY: Self =
+        Self::new(429, "Too Many Requests", "the route takes no more requests from this client for now");
+    /// No password, or a wrong one.
+    pub(crate) const UNAUTHORIZED: Self =
+        Self::new(401, "Unauthorized", "the route asks for a name and a password");
+    /// No token, or a bad one.
+    pub(crate) const NO_TOKEN: Self = Self::new(401, "Unauthorized", "the route asks for a valid token");
+    /// Passwords are slow to check, and too many wait.
+    pub(crate) const BUSY: Self =
+        Self::new(503, "Service Unavailable", "too many passwords wait to be checked");
+
     const fn new(status: u16, title: &'static str, detail: &'static str) -> Self {
-        Self { status, title, detail, fixed: None }
+        Self { status, title, detail, fixed: None, fields: Vec::new() }
+    }
+
+    /// The same with one more field.
+    #[must_use]
+    pub(crate) fn with(mut self, name: &'static str, value: String) -> Self {
+        self.fields.push((name, value));
+        self
     }
 
     /// What the configuration says: a route's fallback.
     pub(crate) fn fixed(status: u16, body: &Arc<str>) -> Self {
         let code = http::StatusCode::from_u16(status).ok();
         let title = code.and_then(|code| code.canonical_reason()).unwrap_or_default();
-        Self { status, title, detail: "", fixed: Some(Arc::clone(body)) }
+        Self { status, title, detail: "", fixed: Some(Arc::clone(body)), fields: Vec::new() }
     }
 
     /// The client's mistake.
@@ -121,18 +147,20 @@ impl Local {
         (code, self.detail)
     }
 
-    /// A field that belongs to the status.
-    pub(crate) fn field(&self) -> Option<(&'static str, &'static str)> {
-        match self.status {
+    /// Its fields: what belongs to the status, unless it has its own, and its own.
+    pub(crate) fn fields(&self) -> impl Iterator<Item = (&'static str, &str)> {
+        let usual = match self.status {
             200 | 405 => Some(("allow", "GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS")),
             503 => Some(("retry-after", "1")),
             _ => None,
-        }
+        };
+        let own = self.fields.iter().map(|(name, value)| (*name, value.as_str()));
+        usual.filter(|(name, _)| self.fields.iter().all(|(own, _)| own != name)).into_iter().chain(own)
     }
 
     /// Content type and body.
     pub(crate) fn page(&self, media: Media, request_id: &str) -> (&'static str, String) {
-        let Self { status, title, detail, fixed } = self;
+        let Self { status, title, detail, fixed, .. } = self;
         if let Some(fixed) = fixed {
             return ("text/plain; charset=utf-8", fixed.to_string());
         }
@@ -169,7 +197,7 @@ impl Local {
             out,
             "HTTP/1.1 {status} {title}\r\nDate: {date}\r\nContent-Type: {content_type}\r\nContent-Length: {length}\r\n"
         );
-        if let Some((name, value)) = self.field() {
+        for (name, value) in self.fields() {
             let _ = write!(out, "{name}: {value}\r\n");
         }
         if !keep_alive {

@@ -19,6 +19,7 @@ use weir_snapshot::{BackendUrl, Host, Pool, Snapshot, config::BackendState as Wa
 use crate::{
     balance::{Balancer, peak_ewma::Latency},
     breaker::{Circuit, Phase, TRIALS, Tally},
+    filter,
     pool::{PoolLive, PoolState},
     standing::{DOWN, OPEN, Standing, TRIAL},
     sticky::{Key, Sticky},
@@ -296,6 +297,8 @@ pub(crate) struct Active {
     pub(crate) snapshot: Arc<Snapshot>,
     /// In the order of [`Snapshot::pools`].
     pub(crate) pools: Vec<PoolState>,
+    /// In the order of [`Snapshot::routes`]; `None`: the route asks nothing.
+    pub(crate) filters: Vec<Option<Arc<filter::Chain>>>,
     epoch: Instant,
 }
 
@@ -317,6 +320,8 @@ pub(crate) struct Fleet {
     active: Mutex<Weak<Active>>,
     /// What sessions are signed with; the node's own until the control plane has told the fleet's.
     key: Mutex<Key>,
+    /// What filters remember.
+    pub(crate) filters: filter::Live,
 }
 
 impl Default for Fleet {
@@ -329,6 +334,7 @@ impl Default for Fleet {
             health: Mutex::default(),
             active: Mutex::default(),
             key: Mutex::new(own_key()),
+            filters: filter::Live::default(),
         }
     }
 }
@@ -340,7 +346,8 @@ impl Fleet {
         let mut known = self.backends.lock().unwrap_or_else(PoisonError::into_inner);
         known.retain(|_, state| state.strong_count() > 0);
         self.pools.lock().unwrap_or_else(PoisonError::into_inner).retain(|_, live| live.strong_count() > 0);
-        let active = Arc::new(Active { snapshot, pools, epoch: self.epoch });
+        let filters = self.filters.chains(&snapshot);
+        let active = Arc::new(Active { snapshot, pools, filters, epoch: self.epoch });
         *self.active.lock().unwrap_or_else(PoisonError::into_inner) = Arc::downgrade(&active);
         active
     }
@@ -426,6 +433,7 @@ impl Fleet {
         loop {
             ticks.tick().await;
             let now_ms = self.now_ms();
+            self.filters.size.tick(Instant::now());
             self.backends().iter().for_each(|backend| backend.tick(now_ms));
             self.active().iter().flat_map(|active| &active.pools).for_each(PoolState::tick);
         }

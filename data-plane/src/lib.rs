@@ -11,6 +11,7 @@ mod breaker;
 mod buffer;
 mod config;
 mod control;
+mod filter;
 #[cfg(any(test, fuzzing))]
 pub mod fuzzing;
 mod http;

@@ -16,6 +16,7 @@ use crate::{
     answer::Local,
     backend::Active,
     balance::Tried,
+    filter::{self, Quota, Refusal},
     http::{
         BodyFraming, Forwarded, Known, RequestHead, ResponseFraming, ResponseHead, Version,
         translate::response_fields, write_request, write_response,
@@ -67,6 +68,10 @@ pub(crate) struct Exchange {
     described: Described,
     /// From the last backend's turn to the head of its answer.
     upstream: Option<Duration>,
+    /// Which filter refused it.
+    pub(crate) refusal: Option<Refusal>,
+    /// Where its client stands with the route's rate limit.
+    pub(crate) quota: Option<Quota>,
 }
 
 impl Exchange {
@@ -87,6 +92,8 @@ impl Exchange {
             deadline: None,
             described: Described::default(),
             upstream: None,
+            refusal: None,
+            quota: None,
         }
     }
 
@@ -172,7 +179,20 @@ pub(crate) enum Asker<'a> {
 pub(crate) async fn handle(
     exchange: &mut Exchange,
     client: &Downstream<'_>,
-    head: &RequestHead,
+    head: &mut RequestHead,
+    body: RequestBody,
+) -> Answer {
+    let answer = find(exchange, client, head, body).await;
+    match exchange.quota.take() {
+        None => answer,
+        Some(quota) => quota.tell(answer),
+    }
+}
+
+async fn find(
+    exchange: &mut Exchange,
+    client: &Downstream<'_>,
+    head: &mut RequestHead,
     body: RequestBody,
 ) -> Answer {
     let path = head.path_and_query();
@@ -187,6 +207,12 @@ pub(crate) async fn handle(
         Err(local) => return Answer::Local(local),
     };
     exchange.route = Some(route);
+    if let Some(chain) = &active.filters[route]
+        && let Err(local) = filter::ask(chain, exchange, client, head).await
+    {
+        return Answer::Local(local);
+    }
+    let head = &*head;
     let Route { mut pool, max_body, request_timeout, ref fallback, .. } = active.snapshot.routes[route];
     exchange.pool = Some(pool);
     if let BodyFraming::Length(length) = head.framing

@@ -14,7 +14,7 @@ use prometheus_client::{
 };
 use tokio::net::TcpListener;
 
-use crate::{control::State, pool_metrics};
+use crate::{control::State, filter, pool_metrics};
 
 /// The most connections at once; who comes later waits in the kernel's queue.
 const MAX_CONNECTIONS: usize = 256;
@@ -121,6 +121,7 @@ fn metrics(state: &State) -> Response<Full<Bytes>> {
         usable.get_or_create(&labels).set(i64::from(backend.is_usable()));
     }
     pool_metrics::register(&mut registry, &state.fleet);
+    filter::metrics::register(&mut registry, &state.fleet);
     registry.register("backend_active_requests", "Requests in flight", in_flight);
     registry.register("backend_usable", "Whether the health checker has nothing against it", usable);
     let mut body = String::new();

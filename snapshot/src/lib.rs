@@ -23,8 +23,8 @@ pub use check::check;
 pub use config::Config;
 pub use problem::{Problem, Problems};
 pub use resource::{Kind, Resource};
-pub use snapshot::{BasicAuth, Filters, IpRules, Jwt, RateLimit};
 pub use snapshot::{
     Backend, BackendId, BackendUrl, Breaker, Expectation, Fallback, HealthCheck, HealthProbe, Host, Limits,
     Pool, Resilience, Retry, Route, Scheme, Snapshot, Sticky, Timeouts, Weight,
 };
+pub use snapshot::{BasicAuth, Filters, IpRules, Jwt, RateLimit};

@@ -6,6 +6,7 @@
 mod backends;
 mod config;
 mod error;
+mod filters;
 mod resilience;
 mod status;
 
@@ -24,6 +25,7 @@ pub use self::{
     backends::Named,
     config::{Applied, ApplyOptions, Rollout},
     error::AppError,
+    filters::RouteInfo,
     resilience::{BackendWork, PoolInfo},
     status::{BackendInfo, NodeInfo, Status, rfc3339, rfc3339_ms},
 };

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use serde::Serialize;
 use weir_snapshot::{BackendUrl, Problem};
 
-use super::{App, AppError, BackendWork, PoolInfo};
+use super::{App, AppError, BackendWork, PoolInfo, RouteInfo};
 use crate::{health::State, publish::Node};
 
 /// A backend as users see it.
@@ -45,6 +45,8 @@ pub struct Status {
     pub nodes: Vec<NodeInfo>,
     /// Every pool, as the nodes see it.
     pub pools: Vec<PoolInfo>,
+    /// Every route, as the nodes see it.
+    pub routes: Vec<RouteInfo>,
 }
 
 /// A node as users see it.
@@ -171,6 +173,7 @@ impl App {
             backends: self.backends(None)?,
             nodes: self.nodes(),
             pools: self.pool_infos(),
+            routes: self.route_infos(),
         })
     }
 

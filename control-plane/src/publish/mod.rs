@@ -2,6 +2,7 @@
 //!
 //! Protobuf stops here (`service`, `wire`); what is decided (`session`) knows neither streams nor time.
 
+mod fleet_size;
 mod registry;
 mod service;
 mod session;
@@ -10,4 +11,4 @@ mod work;
 
 pub use registry::{Node, Registry};
 pub use service::Publisher;
-pub use work::{BackendWork, Breaker, PoolWork, Work};
+pub use work::{BackendWork, Breaker, PoolWork, Refused, Work};

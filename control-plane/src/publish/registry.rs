@@ -79,6 +79,8 @@ pub struct Registry(Arc<Inner>);
 struct Inner {
     nodes: Mutex<BTreeMap<String, Node>>,
     changed: watch::Sender<u64>,
+    /// How many are connected.
+    size: watch::Sender<u32>,
 }
 
 /// What a node says of itself.
@@ -112,7 +114,11 @@ impl Registry {
             (id.clone(), Node { id, version, address, since_ms: last_seen_ms, ..Node::default() })
         };
         let nodes = seen.into_iter().map(node).collect();
-        Self(Arc::new(Inner { nodes: Mutex::new(nodes), changed: watch::Sender::new(0) }))
+        Self(Arc::new(Inner {
+            nodes: Mutex::new(nodes),
+            changed: watch::Sender::new(0),
+            size: watch::Sender::new(0),
+        }))
     }
 
     /// Every node, by id.
@@ -185,6 +191,7 @@ impl Registry {
         };
         nodes.insert(node.id.clone(), node);
         drop(nodes);
+        self.count();
         self.tell();
         (stream, rejected)
     }
@@ -197,6 +204,7 @@ impl Registry {
             (node.connections, node.active) = (0, HashMap::new());
             node.work = Work::default();
         });
+        self.count();
     }
 
     pub(super) fn acknowledged(&self, id: &str, stream: u64, revision: u64) {
@@ -232,6 +240,19 @@ impl Registry {
             change(node);
         }
         self.tell();
+    }
+
+    /// How many nodes are connected, from now on.
+    pub(super) fn size(&self) -> watch::Receiver<u32> {
+        self.0.size.subscribe()
+    }
+
+    fn count(&self) {
+        let nodes = self.lock();
+        let connected = nodes.values().filter(|node| node.connected).count();
+        let connected = u32::try_from(connected).unwrap_or(u32::MAX);
+        // While the nodes are locked, so that an older count never comes last.
+        self.0.size.send_if_modified(|size| std::mem::replace(size, connected) != connected);
     }
 
     fn tell(&self) {

@@ -16,6 +16,7 @@ use weir_proto::{
 };
 
 use super::{
+    fleet_size::Teller,
     registry::{Registry, now_ms},
     session::{Next, Session},
     wire,
@@ -124,7 +125,13 @@ impl Publisher {
         }
         let mut watched = self.stats.tail().filters();
         let mut is_watched = false;
+        let mut size = Teller::new(self.registry.size());
         let result = loop {
+            if let Some(nodes) = size.due(Instant::now())
+                && outbound.send(Ok(wire::fleet_size(nodes))).await.is_err()
+            {
+                break Ok(());
+            }
             if let Err(Gone) = self.send_due(&mut session, &mut health, outbound).await {
                 break Ok(());
             }
@@ -158,6 +165,7 @@ impl Publisher {
                     }
                 },
                 changed = self.current.changed() => if changed.is_err() { break Ok(()) },
+                changed = size.changed() => if !changed { break Ok(()) },
                 changed = watched.changed() => if changed.is_err() { break Ok(()) },
                 changed = health.changed() => if changed.is_err() { break Ok(()) },
                 () = sleep_until(due) => {}

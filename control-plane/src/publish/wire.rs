@@ -56,6 +56,11 @@ pub(super) fn key(key: &FleetKey) -> v1::SubscribeResponse {
     v1::SubscribeResponse { message: Some(message) }
 }
 
+pub(super) fn fleet_size(nodes: u32) -> v1::SubscribeResponse {
+    let message = v1::subscribe_response::Message::FleetSize(v1::FleetSize { nodes });
+    v1::SubscribeResponse { message: Some(message) }
+}
+
 /// The filters of who watches requests live.
 pub(super) fn tail(filters: &[v1::TailFilter]) -> v1::SubscribeResponse {
     let message = v1::subscribe_response::Message::Tail(v1::Tail { filters: filters.to_vec() });

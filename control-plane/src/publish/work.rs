@@ -57,6 +57,37 @@ pub struct PoolWork {
     pub repinned: u64,
 }
 
+/// What a route's filters have refused.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, serde::Serialize)]
+pub struct Refused {
+    /// For the client's address.
+    pub ip_filter: u64,
+    /// For the method.
+    pub method: u64,
+    /// For the rate.
+    pub rate_limit: u64,
+    /// For the password or the token.
+    pub auth: u64,
+}
+
+impl Refused {
+    /// For whatever reason.
+    pub fn all(&self) -> u64 {
+        self.ip_filter + self.method + self.rate_limit + self.auth
+    }
+}
+
+impl std::iter::Sum for Refused {
+    fn sum<I: Iterator<Item = Self>>(all: I) -> Self {
+        all.fold(Self::default(), |sum, one| Self {
+            ip_filter: sum.ip_filter + one.ip_filter,
+            method: sum.method + one.method,
+            rate_limit: sum.rate_limit + one.rate_limit,
+            auth: sum.auth + one.auth,
+        })
+    }
+}
+
 /// What a node does, by backend and by pool.
 #[derive(Debug, Clone, Default)]
 pub struct Work {
@@ -64,6 +95,8 @@ pub struct Work {
     pub backends: BTreeMap<String, BackendWork>,
     /// By name.
     pub pools: BTreeMap<String, PoolWork>,
+    /// By name; of the others nothing was refused.
+    pub routes: BTreeMap<String, Refused>,
 }
 
 impl Work {
@@ -83,9 +116,14 @@ impl Work {
             let work = PoolWork { panic, waiting, retries, retries_refused, fallbacks, refused, repinned };
             (pool, work)
         };
+        let route = |load: &v1::RouteLoad| {
+            let v1::RouteLoad { route, ip_filter, method, rate_limit, auth } = load.clone();
+            (route, Refused { ip_filter, method, rate_limit, auth })
+        };
         Self {
             backends: load.backends.iter().map(backend).collect(),
             pools: load.pools.iter().map(pool).collect(),
+            routes: load.routes.iter().map(route).collect(),
         }
     }
 }

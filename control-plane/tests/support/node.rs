@@ -23,6 +23,8 @@ pub struct Node {
     pub resources: Resources,
     /// What it was told to sign sessions with.
     pub key: Vec<u8>,
+    /// How many nodes it was told that there are, each time.
+    pub sizes: Vec<u32>,
 }
 
 /// A revision that came, already applied and its hash found right.
@@ -86,7 +88,7 @@ impl Node {
         to.send(v1::SubscribeRequest { message: Some(ToControlPlane::Hello(hello)) }).await.unwrap();
         let mut client = client(control_plane).await;
         let from = within("the stream", client.subscribe(ReceiverStream::new(requests))).await.unwrap();
-        Self { to, from: from.into_inner(), resources: Resources::new(), key: Vec::new() }
+        Self { to, from: from.into_inner(), resources: Resources::new(), key: Vec::new(), sizes: Vec::new() }
     }
 
     pub async fn send(&self, message: ToControlPlane) {
@@ -117,11 +119,12 @@ impl Node {
                     assert_eq!(told.key.len(), 32);
                     self.key = told.key;
                 }
+                ToNode::FleetSize(told) => self.sizes.push(told.nodes),
                 message => break message,
             }
         };
         Ok(match message {
-            ToNode::Key(_) => unreachable!("passed over above"),
+            ToNode::Key(_) | ToNode::FleetSize(_) => unreachable!("passed over above"),
             ToNode::Health(health) => Came::Health(health),
             ToNode::Tail(tail) => Came::Tail(tail),
             ToNode::Snapshot(snapshot) => {
@@ -143,6 +146,16 @@ impl Node {
     fn came(&self, revision: u64, from: Option<u64>, hash: String) -> Came {
         assert_eq!(ContentHash::of(&self.resources).to_string(), hash, "revision {revision} from {from:?}");
         Came::Push(Push { revision, from, hash })
+    }
+
+    /// Waits until it is told that there are so many nodes.
+    pub async fn size(&mut self, nodes: u32) {
+        while self.sizes.last() != Some(&nodes) {
+            let message = within("the number of nodes", self.from.message()).await.unwrap().unwrap();
+            if let Some(ToNode::FleetSize(told)) = message.message {
+                self.sizes.push(told.nodes);
+            }
+        }
     }
 
     /// The next revision; what comes about health meanwhile is passed over.

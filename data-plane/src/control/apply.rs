@@ -1,6 +1,9 @@
 //! What the control plane says, done: a snapshot or delta is read, checked, warmed and activated, or refused.
 
-use std::sync::{Arc, PoisonError, atomic::Ordering::Relaxed};
+use std::{
+    sync::{Arc, PoisonError, atomic::Ordering::Relaxed},
+    time::Instant,
+};
 
 use weir_proto::{
     FORMAT,
@@ -23,6 +26,10 @@ pub(super) async fn take(state: &Arc<State>, message: Option<Told>) -> Option<Sa
         }
         Some(Told::Key(told)) => {
             take_key(state, &told.key).await;
+            return None;
+        }
+        Some(Told::FleetSize(told)) => {
+            state.fleet.filters.size.told(told.nodes, Instant::now());
             return None;
         }
         // Taken before it comes here.

@@ -5,7 +5,7 @@ use std::sync::{Arc, atomic::Ordering::Relaxed};
 use weir_proto::v1;
 
 use super::State;
-use crate::{backend::BackendState, breaker::Phase, pool::PoolState};
+use crate::{backend::BackendState, breaker::Phase, filter, pool::PoolState};
 
 /// How busy the node is, without the time.
 pub(super) fn load(state: &State) -> v1::Load {
@@ -31,6 +31,7 @@ pub(super) fn load(state: &State) -> v1::Load {
         dropped_rows: state.reporter.dropped(),
         pools,
         clock_ms: 0,
+        routes: active.iter().flat_map(|active| filter::metrics::load(active)).collect(),
     }
 }
 

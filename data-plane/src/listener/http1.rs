@@ -165,7 +165,7 @@ async fn serve_requests(client: &Rc<Client>) -> Next {
             Read::Closed => return Next::Close,
             Read::Refused(local) => return refuse(client, local, &mut out).await,
         }
-        if !exchange(client, &head, &mut out).await {
+        if !exchange(client, &mut head, &mut out).await {
             return Next::Close;
         }
         if client.worker.draining.get() {
@@ -294,7 +294,7 @@ async fn refuse(client: &Rc<Client>, local: Local, out: &mut Vec<u8>) -> Next {
 }
 
 /// One request from its head to the end of its answer; `true` if the connection can carry another.
-async fn exchange(client: &Rc<Client>, head: &RequestHead, out: &mut Vec<u8>) -> bool {
+async fn exchange(client: &Rc<Client>, head: &mut RequestHead, out: &mut Vec<u8>) -> bool {
     let worker = &client.worker;
     let Some(view) = worker.view() else { return false };
     let mut exchange = Exchange::begin(Rc::clone(worker), view, Instant::now());

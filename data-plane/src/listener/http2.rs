@@ -209,7 +209,7 @@ async fn stream(
         scheme: client.scheme(),
         asker: Asker::Http2(respond),
     };
-    match proxy::handle(exchange, &downstream, &head, body).await {
+    match proxy::handle(exchange, &downstream, &mut head, body).await {
         Answer::Upstream(response) => match recv {
             Some(recv) if response.head.status == 101 => answering.tunnel(*response, recv).await,
             // To an extended CONNECT any success means a tunnel, and there is none.
@@ -237,6 +237,15 @@ fn has_spaced_value(parts: &http::request::Parts) -> bool {
     parts.headers.values().any(spaced)
 }
 
+/// Adds the fields of an answer of Weir's own.
+fn insert_own(fields: &mut http::HeaderMap, local: &Local) {
+    for (name, value) in local.fields() {
+        if let Ok(value) = HeaderValue::from_str(value) {
+            fields.insert(header::HeaderName::from_static(name), value);
+        }
+    }
+}
+
 impl Answering {
     /// Sends an answer of Weir's own.
     fn local(mut self, local: Local, media: Media) {
@@ -251,9 +260,7 @@ impl Answering {
         if let Some(date) = self.client.worker.date_value() {
             fields.insert(header::DATE, date);
         }
-        if let Some((name, value)) = local.field() {
-            fields.insert(header::HeaderName::from_static(name), HeaderValue::from_static(value));
-        }
+        insert_own(fields, &local);
         // A stream that is gone has nobody to answer.
         if let Ok(mut stream) = self.respond.borrow_mut().send_response(answer, false) {
             self.exchange.bytes_out = body.len() as u64;
@@ -271,6 +278,7 @@ impl Answering {
         fields.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/grpc"));
         fields.insert("grpc-status", code.into());
         fields.insert("grpc-message", HeaderValue::from_static(message));
+        insert_own(fields, &local);
         // A stream that is gone has nobody to answer.
         let _ = self.respond.borrow_mut().send_response(answer, true);
     }

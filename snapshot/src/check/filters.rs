@@ -83,11 +83,9 @@ pub(super) fn ip(filter: &config::IpFilter, path: &str, problems: &mut Problems)
     let mut seen: HashMap<IpNet, bool> = HashMap::with_capacity(filter.allow.len() + filter.deny.len());
     let mut prefixes = Vec::with_capacity(filter.allow.len() + filter.deny.len());
     let lists = [("allow", &filter.allow, true), ("deny", &filter.deny, false)];
-    for (list, i, text, allow) in
-        lists.iter().flat_map(|(list, texts, allow)| {
-            texts.iter().enumerate().map(move |(i, text)| (list, i, text, *allow))
-        })
-    {
+    for (list, i, text, allow) in lists.iter().flat_map(|(list, texts, allow)| {
+        texts.iter().enumerate().map(move |(i, text)| (list, i, text, *allow))
+    }) {
         let place = || format!("{path}.{list}[{i}]");
         match prefix(text) {
             Err(message) => problems.add(place(), message),
@@ -95,7 +93,10 @@ pub(super) fn ip(filter: &config::IpFilter, path: &str, problems: &mut Problems)
                 None => prefixes.push((net, allow)),
                 Some(before) if before == allow => problems.add(place(), format!("{net} is there twice")),
                 Some(_) => {
-                    problems.add(place(), format!("{net} is allowed and denied; of two equal prefixes none is longer"));
+                    problems.add(
+                        place(),
+                        format!("{net} is allowed and denied; of two equal prefixes none is longer"),
+                    );
                 }
             },
         }
@@ -108,7 +109,8 @@ pub(super) fn ip(filter: &config::IpFilter, path: &str, problems: &mut Problems)
 
 /// A prefix, or an address as the prefix that holds only it. IPv4 mapped into IPv6 is IPv4.
 fn prefix(text: &str) -> Result<IpNet, String> {
-    let wrong = || format!("{text:?} is not a prefix (write for example 10.0.0.0/8, 2001:db8::/32 or 192.0.2.7)");
+    let wrong =
+        || format!("{text:?} is not a prefix (write for example 10.0.0.0/8, 2001:db8::/32 or 192.0.2.7)");
     let net = match text.parse::<IpAddr>() {
         Ok(address) => IpNet::from(address),
         Err(_) => text.parse::<IpNet>().map_err(|_| wrong())?,
@@ -169,10 +171,15 @@ fn rate_limit(limit: &config::RateLimit, path: &str, problems: &mut Problems) ->
 
 fn basic_auth(auth: &config::BasicAuth, path: &str, problems: &mut Problems) -> BasicAuth {
     let realm = &auth.realm;
-    if realm.is_empty() || realm.len() > 100 || realm.bytes().any(|b| !(b' '..=b'~').contains(&b) || b == b'"' || b == b'\\') {
+    if realm.is_empty()
+        || realm.len() > 100
+        || realm.bytes().any(|b| !(b' '..=b'~').contains(&b) || b == b'"' || b == b'\\')
+    {
         problems.add(
             format!("{path}.realm"),
-            format!("{realm:?} is not a realm: 1 to 100 visible ASCII characters without quotes and backslashes"),
+            format!(
+                "{realm:?} is not a realm: 1 to 100 visible ASCII characters without quotes and backslashes"
+            ),
         );
     }
     if auth.users.is_empty() {
@@ -206,7 +213,8 @@ fn password_hash(hash: &str) -> Result<(), String> {
     let parts: Vec<&str> = hash.split('$').collect();
     match *parts.as_slice() {
         ["", "2a" | "2b" | "2x" | "2y", cost, rest] => {
-            let is_whole = rest.len() == 53 && rest.bytes().all(|b| b.is_ascii_alphanumeric() || b"./".contains(&b));
+            let is_whole =
+                rest.len() == 53 && rest.bytes().all(|b| b.is_ascii_alphanumeric() || b"./".contains(&b));
             let cost = cost.parse::<u32>().ok().filter(|_| cost.len() == 2 && is_whole).ok_or(WHAT)?;
             if !(4..=MOST_BCRYPT).contains(&cost) {
                 return Err(format!("bcrypt's cost {cost} is out of bounds (4 to {MOST_BCRYPT})"));
@@ -214,13 +222,20 @@ fn password_hash(hash: &str) -> Result<(), String> {
             Ok(())
         }
         ["", "argon2id" | "argon2i" | "argon2d", "v=19", params, salt, output] => {
-            let is_base64 = |text: &str| text.bytes().all(|b| b.is_ascii_alphanumeric() || b"+/".contains(&b));
-            if !(11..=64).contains(&salt.len()) || !(16..=86).contains(&output.len()) || !is_base64(salt) || !is_base64(output) {
+            let is_base64 =
+                |text: &str| text.bytes().all(|b| b.is_ascii_alphanumeric() || b"+/".contains(&b));
+            if !(11..=64).contains(&salt.len())
+                || !(16..=86).contains(&output.len())
+                || !is_base64(salt)
+                || !is_base64(output)
+            {
                 return Err(WHAT.into());
             }
             let mut given = params.split(',');
             for (name, most) in MOST_ARGON2 {
-                let value = given.next().and_then(|param| param.strip_prefix(name)?.strip_prefix('=')?.parse::<u32>().ok());
+                let value = given
+                    .next()
+                    .and_then(|param| param.strip_prefix(name)?.strip_prefix('=')?.parse::<u32>().ok());
                 match value {
                     None => return Err(WHAT.into()),
                     Some(value) if value == 0 || value > most => {
@@ -288,19 +303,29 @@ const ALGORITHMS: [&str; 9] =
 
 fn check_jwt(jwt: &config::Jwt, path: &str, problems: &mut Problems) -> Jwt {
     if jwt.issuer.is_empty() {
-        problems.add(format!("{path}.issuer"), "the issuer is missing: without it tokens of anyone with a known key pass");
+        problems.add(
+            format!("{path}.issuer"),
+            "the issuer is missing: without it tokens of anyone with a known key pass",
+        );
     }
     if jwt.audience.is_empty() || jwt.audience.iter().any(String::is_empty) {
-        problems.add(format!("{path}.audience"), "the audience is missing: without it tokens for others pass");
+        problems
+            .add(format!("{path}.audience"), "the audience is missing: without it tokens for others pass");
     }
     if jwt.algorithms.is_empty() {
-        problems.add(format!("{path}.algorithms"), format!("no algorithm is allowed (known: {})", ALGORITHMS.join(", ")));
+        problems.add(
+            format!("{path}.algorithms"),
+            format!("no algorithm is allowed (known: {})", ALGORITHMS.join(", ")),
+        );
     }
     for (i, algorithm) in jwt.algorithms.iter().enumerate() {
         let place = format!("{path}.algorithms[{i}]");
         let known = ALGORITHMS.join(", ");
         if algorithm.eq_ignore_ascii_case("none") {
-            problems.add(place, format!("algorithm {algorithm:?} would take tokens that nobody signed (known: {known})"));
+            problems.add(
+                place,
+                format!("algorithm {algorithm:?} would take tokens that nobody signed (known: {known})"),
+            );
         } else if algorithm.starts_with("HS") {
             problems.add(place, format!("algorithm {algorithm} needs a shared secret, and everyone who can check a token could make one; sign with a key pair (known: {known})"));
         } else if !ALGORITHMS.contains(&algorithm.as_str()) {
@@ -366,7 +391,8 @@ fn jwks(jwt: &config::Jwt, path: &str, problems: &mut Problems) {
             Ok(fits) => {
                 let own = key.get("alg").and_then(serde_json::Value::as_str);
                 if own.is_some_and(|own| !fits.is_empty() && !fits.contains(&own)) {
-                    problems.add(place, format!("its alg {:?} does not fit its type", own.unwrap_or_default()));
+                    problems
+                        .add(place, format!("its alg {:?} does not fit its type", own.unwrap_or_default()));
                 }
                 usable |= fits.iter().any(|fit| {
                     own.is_none_or(|own| own == *fit) && jwt.algorithms.iter().any(|allowed| allowed == fit)

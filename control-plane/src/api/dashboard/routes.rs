@@ -38,6 +38,7 @@ pub(super) async fn page(app: &App) -> Result<Markup, Trouble> {
                         tr {
                             th scope="col" { "Route" } th scope="col" { "Goes to" } th scope="col" { "Matches" }
                             th scope="col" class="n" { "Requests" } th scope="col" class="n" { "Errors" }
+                            th scope="col" class="n" { "Refused" }
                             th scope="col" class="n" { "p50" } th scope="col" class="n" { "p99" }
                         }
                     }
@@ -50,6 +51,7 @@ pub(super) async fn page(app: &App) -> Result<Markup, Trouble> {
                                 td class="mono" data-label="Matches" { (matches(route)) }
                                 td class="n" data-label="Requests" { (count(item.map_or(0, |item| item.requests))) }
                                 td class="n" data-label="Errors" { (item.map_or("–".to_owned(), |item| percent(item.errors, item.requests))) }
+                                td class="n" data-label="Refused" title="by its filters, since the nodes started" { (count(app.refused(&route.name).all())) }
                                 td class="n" data-label="p50" { (item.map_or("–".to_owned(), |item| millis(item.latency_ms.p50))) }
                                 td class="n" data-label="p99" { (item.map_or("–".to_owned(), |item| millis(item.latency_ms.p99))) }
                             }

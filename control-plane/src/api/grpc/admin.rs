@@ -9,7 +9,11 @@ use weir_snapshot::{diff::describe, file};
 use super::access;
 use crate::{
     access::trail::Caller,
-    app::{App, AppError, Applied, ApplyOptions, Author, BackendInfo, Named, NodeInfo, PoolInfo, rfc3339},
+    app::{
+        App, AppError, Applied, ApplyOptions, Author, BackendInfo, Named, NodeInfo, PoolInfo, RouteInfo,
+        rfc3339,
+    },
+    publish::Refused,
 };
 
 /// Translates between gRPC and the use cases.
@@ -88,6 +92,11 @@ fn pool(info: PoolInfo) -> v1::PoolStatus {
         refused: info.refused,
         repinned: info.repinned,
     }
+}
+
+fn route_status(info: RouteInfo) -> v1::RouteStatus {
+    let Refused { ip_filter, method, rate_limit, auth } = info.refused;
+    v1::RouteStatus { name: info.name, ip_filter, method, rate_limit, auth }
 }
 
 fn given(text: String) -> Option<String> {
@@ -275,6 +284,7 @@ impl admin_server::Admin for Admin {
             backends: status.backends.into_iter().map(backend).collect(),
             nodes: status.nodes.into_iter().map(node).collect(),
             pools: status.pools.into_iter().map(pool).collect(),
+            routes: status.routes.into_iter().map(route_status).collect(),
         }))
     }
 

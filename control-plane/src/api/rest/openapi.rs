@@ -144,8 +144,10 @@ pub(super) async fn document() -> Json<Value> {
         entry[*method] = operation;
     }
     let mut schemas = schemas();
-    if let (Some(all), Value::Object(more)) = (schemas.as_object_mut(), access_schemas()) {
-        all.extend(more);
+    for more in [access_schemas(), filter_schemas()] {
+        if let (Some(all), Value::Object(more)) = (schemas.as_object_mut(), more) {
+            all.extend(more);
+        }
     }
     Json(json!({
         "openapi": "3.1.0",
@@ -209,6 +211,32 @@ fn object(properties: &[(&str, Value)], required: &[&str]) -> Value {
     let properties: Map<String, Value> =
         properties.iter().map(|(name, schema)| ((*name).to_owned(), schema.clone())).collect();
     json!({ "type": "object", "properties": properties, "required": required })
+}
+
+/// What routes ask of requests, and what they have refused.
+fn filter_schemas() -> Value {
+    let text = || json!({ "type": "string" });
+    let number = || json!({ "type": "integer" });
+    let truth = || json!({ "type": "boolean" });
+    let texts = || json!({ "type": "array", "items": text() });
+    let duration = || json!({ "type": "string", "examples": ["10s", "5m"] });
+    let refused = ["ip_filter", "method", "rate_limit", "auth"].map(|name| (name, number()));
+    json!({
+        "RouteStatus": object(&[("name", text()), ("refused", json!({ "$ref": "#/components/schemas/Refused" }))], &["name", "refused"]),
+        "Refused": object(&refused, &[]),
+        "IpFilter": object(&[("allow", texts()), ("deny", texts())], &[]),
+        "RateLimit": object(
+            &[("requests", number()), ("per", duration()), ("burst", number()), ("key", json!({ "type": ["string", "object"] })),
+              ("scope", json!({ "type": "string", "enum": ["node", "fleet"] }))], &["requests", "per"]),
+        "BasicAuth": object(
+            &[("realm", text()), ("users", json!({ "type": "object", "additionalProperties": { "type": "string" } })),
+              ("user_header", text()), ("keep_authorization", truth())], &["users"]),
+        "Jwt": object(
+            &[("issuer", text()), ("audience", texts()), ("jwks", json!({ "type": ["string", "object"] })), ("algorithms", texts()),
+              ("header", text()), ("cookie", text()),
+              ("claims_to_headers", json!({ "type": "object", "additionalProperties": { "type": "string" } })),
+              ("leeway", duration()), ("keep_authorization", truth())], &["issuer", "audience", "jwks"]),
+    })
 }
 
 fn schemas() -> Value {
@@ -290,7 +318,7 @@ fn schemas() -> Value {
               ("dropped_rows", number()), ("rejected_revision", number()), ("clock_offset_ms", number())],
             &["id", "connected", "active_revision"]),
         "NodeList": list("Node"),
-        "Status": object(&[("revision", number()), ("backends", many("Backend")), ("nodes", many("Node")), ("pools", many("PoolStatus"))], &["revision", "backends", "nodes"]),
+        "Status": object(&[("revision", number()), ("backends", many("Backend")), ("nodes", many("Node")), ("pools", many("PoolStatus")), ("routes", many("RouteStatus"))], &["revision", "backends", "nodes"]),
         "PoolStatus": object(
             &[("name", text()), ("strategy", text()), ("panic", texts()), ("waiting", number()), ("retries", number()),
               ("retries_refused", number()), ("fallbacks", number()), ("refused", number()), ("repinned", number())],
@@ -319,7 +347,9 @@ fn schemas() -> Value {
         "PoolList": list("Pool"),
         "Route": object(&[("name", text()), ("pool", text()), ("fallback", of("Fallback")),
               ("limits", object(&[("max_body", text())], &[])),
-              ("timeouts", object(&[("request", duration())], &[]))], &["pool"]),
+              ("timeouts", object(&[("request", duration())], &[])),
+              ("ip_filter", of("IpFilter")), ("allow_methods", texts()), ("rate_limit", of("RateLimit")),
+              ("basic_auth", of("BasicAuth")), ("jwt", of("Jwt"))], &["pool"]),
         "RouteList": list("Route"),
         "SetStrategy": object(&[("pool", text()), ("strategy", strategy)], &["pool", "strategy"]),
         "Config": object(&[("settings", json!({ "type": "object" })), ("pools", many("Pool")), ("routes", many("Route"))], &[]),

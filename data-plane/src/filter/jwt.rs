@@ -1,0 +1,308 @@
+//! A signed token (RFC 7519), sent as RFC 6750 says. What was verified is remembered until it expires.
+
+use std::{
+    sync::Arc,
+    time::{SystemTime, UNIX_EPOCH},
+};
+
+use jsonwebtoken::{
+    Algorithm, DecodingKey, Validation, decode, decode_header,
+    errors::ErrorKind,
+    jwk::{AlgorithmParameters, EllipticCurve, Jwk},
+};
+use serde_json::{Map, Value};
+use weir_snapshot::Jwt as Settings;
+
+use super::verified::Verified;
+use crate::{answer::Local, http::RequestHead, place::cookie};
+
+/// The longest token.
+const MOST: usize = 16 << 10;
+
+/// A token without a key's name may be tried on so many keys.
+const MOST_KEYS: usize = 8;
+
+/// What the backend is told of a token, in the order of the settings; `None`: it says nothing of that.
+pub(super) type Told = Arc<[Option<String>]>;
+
+/// A public key.
+struct Key {
+    id: Option<String>,
+    algorithms: Vec<Algorithm>,
+    key: DecodingKey,
+}
+
+pub(super) struct Jwt {
+    settings: Settings,
+    /// Stands for the settings where tokens are remembered.
+    name: String,
+    realm: Arc<str>,
+    keys: Vec<Key>,
+    verified: Arc<Verified<Told>>,
+}
+
+/// Where the token was.
+enum Place {
+    Header,
+    Cookie,
+}
+
+impl Jwt {
+    pub(super) fn new(route: &Arc<str>, settings: &Settings, verified: Arc<Verified<Told>>) -> Self {
+        let allowed: Vec<Algorithm> =
+            settings.algorithms.iter().filter_map(|name| name.parse().ok()).collect();
+        // One that is of no use here does not make the others so.
+        let set = serde_json::from_str::<Value>(&settings.jwks).unwrap_or_default();
+        let keys = set.get("keys").and_then(Value::as_array).into_iter().flatten();
+        let keys = keys.filter_map(|key| Key::new(key, &allowed)).collect();
+        let name = format!("{settings:?}");
+        Self { settings: settings.clone(), name, realm: Arc::clone(route), keys, verified }
+    }
+
+    fn refused(&self, why: Option<&str>) -> Local {
+        let realm = &self.realm;
+        Local::NO_TOKEN.with(
+            "www-authenticate",
+            match why {
+                // RFC 6750, 3.1: who sent none is not told of an error.
+                None => format!("Bearer realm=\"{realm}\""),
+                Some(why) => {
+                    format!("Bearer realm=\"{realm}\", error=\"invalid_token\", error_description=\"{why}\"")
+                }
+            },
+        )
+    }
+
+    /// Lets a good token in, and tells the backend what it says.
+    pub(super) fn ask(&self, head: &mut RequestHead) -> Result<(), Local> {
+        let (token, place) = self.token(head)?;
+        if token.len() > MOST {
+            return Err(self.refused(Some("the token is too long")));
+        }
+        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
+        let digest = self.verified.digest(&[self.name.as_bytes(), token]);
+        let told = match digest.and_then(|digest| self.verified.get(&digest, now)) {
+            Some(told) => told,
+            None => {
+                let (until, told) = self.verify(token).map_err(|why| self.refused(Some(why)))?;
+                if let Some(digest) = digest {
+                    self.verified.insert(digest, until, now, Arc::clone(&told));
+                }
+                told
+            }
+        };
+        for ((_, header), value) in self.settings.claims_to_headers.iter().zip(told.iter()) {
+            head.remove(header.as_bytes());
+            if let Some(value) = value {
+                // What could not stand in a head is not told.
+                head.add(header.as_bytes(), value.as_bytes());
+            }
+        }
+        if !self.settings.keep_authorization {
+            self.strip(head, &place);
+        }
+        Ok(())
+    }
+
+    /// The request's token. Two of them are refused: a backend could take the other one.
+    fn token<'a>(&self, head: &'a RequestHead) -> Result<(&'a [u8], Place), Local> {
+        let name = self.settings.header.as_bytes();
+        let is_ours = |field: &&crate::http::Field| head.name(field).eq_ignore_ascii_case(name);
+        let mut values = head.fields.iter().filter(is_ours).map(|field| head.value(field));
+        let bearer = |value: &'a [u8]| {
+            let (scheme, token) = value.split_at_checked(7)?;
+            scheme.eq_ignore_ascii_case(b"bearer ").then(|| token.trim_ascii())
+        };
+        match (values.next(), values.next()) {
+            (Some(_), Some(_)) => return Err(self.refused(Some("there are two tokens"))),
+            (Some(value), None) if name == b"authorization" => {
+                if let Some(token) = bearer(value) {
+                    return Ok((token, Place::Header));
+                }
+            }
+            (Some(value), None) => return Ok((value, Place::Header)),
+            (None, _) => {}
+        }
+        let cookie = self.settings.cookie.as_ref().and_then(|name| cookie(head, name));
+        cookie.map(|token| (token, Place::Cookie)).ok_or_else(|| self.refused(None))
+    }
+
+    fn strip(&self, head: &mut RequestHead, place: &Place) {
+        match (place, &self.settings.cookie) {
+            (Place::Cookie, Some(name)) => {
+                let is_token = |pair: &[u8]| {
+                    pair.strip_prefix(name.as_bytes()).is_some_and(|rest| rest.starts_with(b"="))
+                };
+                let pairs: Vec<&[u8]> = head
+                    .all(crate::http::Known::Cookie)
+                    .flat_map(|line| line.split(|byte| *byte == b';'))
+                    .map(<[u8]>::trim_ascii)
+                    .filter(|pair| !pair.is_empty() && !is_token(pair))
+                    .collect();
+                let rest = pairs.join(&b"; "[..]);
+                head.remove(b"cookie");
+                if !rest.is_empty() {
+                    head.add(b"Cookie", &rest);
+                }
+            }
+            _ => head.remove(self.settings.header.as_bytes()),
+        }
+    }
+
+    /// Until when the token is good, and what it says; or why it is not.
+    fn verify(&self, token: &[u8]) -> Result<(u64, Told), &'static str> {
+        // An algorithm that nobody knows, `none` among them, is no algorithm.
+        let header = decode_header(token).map_err(|_| "the token is malformed or its algorithm unknown")?;
+        if header.crit.is_some() {
+            return Err("the token demands an extension that is unknown");
+        }
+        let settings = &self.settings;
+        let mut validation = Validation::new(header.alg);
+        validation.leeway = settings.leeway.as_secs();
+        validation.validate_nbf = true;
+        validation.set_issuer(&[&settings.issuer]);
+        validation.set_audience(&settings.audience);
+        validation.set_required_spec_claims(&["exp", "iss", "aud"]);
+        let fits = |key: &&Key| {
+            // The key says what it is for: an RSA key is never taken for a shared secret.
+            key.algorithms.contains(&header.alg)
+                && (header.kid.is_none() || key.id.is_none() || header.kid == key.id)
+        };
+        let mut why = "the token is signed with an unknown key or an algorithm that is not allowed";
+        for key in self.keys.iter().filter(fits).take(MOST_KEYS) {
+            match decode::<Map<String, Value>>(token, &key.key, &validation) {
+                Ok(decoded) => return Ok(self.told(&decoded.claims)),
+                Err(error) => match reason(error.kind()) {
+                    // Another key may have signed it.
+                    None => why = "the token's signature is wrong",
+                    Some(reason) => return Err(reason),
+                },
+            }
+        }
+        Err(why)
+    }
+
+    fn told(&self, claims: &Map<String, Value>) -> (u64, Told) {
+        let text = |value: &Value| match value {
+            Value::String(text) => Some(text.clone()),
+            Value::Number(_) | Value::Bool(_) => Some(value.to_string()),
+            Value::Array(items) => {
+                let texts: Option<Vec<&str>> = items.iter().map(Value::as_str).collect();
+                texts.map(|texts| texts.join(","))
+            }
+            Value::Null | Value::Object(_) => None,
+        };
+        let told = self.settings.claims_to_headers.iter();
+        let told = told.map(|(claim, _)| claims.get(&**claim).and_then(text)).collect();
+        let exp = claims.get("exp").and_then(Value::as_f64).unwrap_or_default();
+        // A cast of what is too large gives the largest.
+        (exp as u64 + self.settings.leeway.as_secs().min(600), told)
+    }
+}
+
+impl Key {
+    fn new(key: &Value, allowed: &[Algorithm]) -> Option<Self> {
+        if key.get("use").is_some_and(|usage| usage != "sig") {
+            return None;
+        }
+        let jwk: Jwk = serde_json::from_value(key.clone()).ok()?;
+        use Algorithm::{ES256, ES384, EdDSA, PS256, PS384, PS512, RS256, RS384, RS512};
+        let fits: &[Algorithm] = match &jwk.algorithm {
+            AlgorithmParameters::RSA(_) => &[RS256, RS384, RS512, PS256, PS384, PS512],
+            AlgorithmParameters::EllipticCurve(key) if key.curve == EllipticCurve::P256 => &[ES256],
+            AlgorithmParameters::EllipticCurve(key) if key.curve == EllipticCurve::P384 => &[ES384],
+            AlgorithmParameters::OctetKeyPair(key) if key.curve == EllipticCurve::Ed25519 => &[EdDSA],
+            _ => return None,
+        };
+        let own = key.get("alg").and_then(Value::as_str).map(str::parse::<Algorithm>);
+        let algorithms: Vec<Algorithm> = fits
+            .iter()
+            .filter(|fit| {
+                allowed.contains(fit) && own.as_ref().is_none_or(|own| own.as_ref().ok() == Some(*fit))
+            })
+            .copied()
+            .collect();
+        let decoding = DecodingKey::from_jwk(&jwk).ok()?;
+        (!algorithms.is_empty()).then(|| Self { id: jwk.common.key_id, algorithms, key: decoding })
+    }
+}
+
+/// What is wrong with a token that is signed well; `None`: it is not.
+fn reason(kind: &ErrorKind) -> Option<&'static str> {
+    match kind {
+        ErrorKind::ExpiredSignature => Some("the token has expired"),
+        ErrorKind::ImmatureSignature => Some("the token is not valid yet"),
+        ErrorKind::InvalidIssuer => Some("the token is from another issuer"),
+        ErrorKind::InvalidAudience => Some("the token is for another audience"),
+        ErrorKind::MissingRequiredClaim(_) | ErrorKind::InvalidClaimFormat(_) => {
+            Some("the token lacks exp, iss or aud, or one of them is malformed")
+        }
+        ErrorKind::Json(_) | ErrorKind::Utf8(_) | ErrorKind::Base64(_) | ErrorKind::InvalidToken => {
+            Some("the token is malformed")
+        }
+        _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+    use crate::http::{Limits, Parsed, parse_request};
+
+    const JWKS: &str = include_str!("../../../snapshot/tests/keys/rsa.json");
+    /// Signed with the key of that set, for issuer `i` and audience `a`, good until 2100.
+    const TOKEN: &str = include_str!("rs256.txt");
+
+    fn jwt(algorithms: &[&str]) -> Jwt {
+        let settings = Settings {
+            issuer: "i".into(),
+            audience: vec!["a".into()],
+            jwks: JWKS.into(),
+            algorithms: algorithms.iter().map(|name| Arc::from(*name)).collect(),
+            header: "authorization".into(),
+            cookie: None,
+            claims_to_headers: vec![("sub".into(), "x-user".into())],
+            leeway: Duration::ZERO,
+            keep_authorization: true,
+        };
+        Jwt::new(&"r".into(), &settings, Arc::default())
+    }
+
+    fn request(token: &str) -> RequestHead {
+        let text = format!("GET / HTTP/1.1\r\nHost: a\r\nAuthorization: Bearer {token}\r\n\r\n");
+        let mut head = RequestHead::new();
+        let parsed = parse_request(text.as_bytes(), &Limits::default(), &mut head);
+        assert!(matches!(parsed, Ok(Parsed::Complete { .. })));
+        head
+    }
+
+    #[test]
+    fn a_token_that_another_program_signed_with_rsa_is_good() {
+        let mut head = request(TOKEN.trim());
+        assert_eq!(jwt(&["RS256"]).ask(&mut head), Ok(()));
+        assert_eq!(head.get_named(b"x-user"), Some(&b"anna"[..]));
+        // The same key, but nobody said that it may sign so.
+        assert_eq!(
+            jwt(&["PS256", "ES256"]).ask(&mut request(TOKEN.trim())).map_err(|local| local.status),
+            Err(401)
+        );
+    }
+
+    #[test]
+    fn an_rsa_key_is_never_taken_for_a_shared_secret() {
+        use jsonwebtoken::{EncodingKey, Header, encode};
+        let claims = serde_json::json!({ "iss": "i", "aud": "a", "exp": 4_102_444_800u64 });
+        let n = serde_json::from_str::<Value>(JWKS).unwrap()["keys"][0]["n"].as_str().unwrap().to_owned();
+        for secret in [JWKS.as_bytes(), n.as_bytes()] {
+            let mut header = Header::new(Algorithm::HS256);
+            header.kid = Some("one".into());
+            let token = encode(&header, &claims, &EncodingKey::from_secret(secret)).unwrap();
+            // Not even where someone had allowed it: the check of the configuration does not.
+            for algorithms in [&["RS256"][..], &["RS256", "HS256"]] {
+                assert!(jwt(algorithms).ask(&mut request(&token)).is_err());
+            }
+        }
+    }
+}

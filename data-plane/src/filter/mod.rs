@@ -1,0 +1,146 @@
+//! What a route asks of a request before it goes on, in this order: address, method, rate, password, token.
+//!
+//! The cheap questions come first, and the rate before the dear ones, so that guessing passwords is limited too. A
+//! route's filters are a [`Chain`], made when a snapshot is activated and kept as long as they stay the same; what
+//! they count and remember ([`Live`]) is the node's, bounded, and outlives them.
+
+mod basic_auth;
+mod fleet_size;
+mod hashing;
+mod jwt;
+mod live;
+pub(crate) mod metrics;
+mod rate_limit;
+mod verified;
+
+use std::{
+    net::IpAddr,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering::Relaxed},
+    },
+    time::Instant,
+};
+
+use weir_snapshot::Filters;
+
+pub(crate) use self::{live::Live, rate_limit::Quota};
+use crate::{
+    answer::Local,
+    http::RequestHead,
+    proxy::{Downstream, Exchange},
+};
+
+/// Which filter refused a request.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Refusal {
+    /// The client's address.
+    IpFilter,
+    /// The method.
+    Method,
+    /// The rate.
+    RateLimit,
+    /// The password or the token.
+    Auth,
+}
+
+impl Refusal {
+    /// All of them, as metrics name them.
+    pub(crate) const ALL: [(Self, &str); 4] = [
+        (Self::IpFilter, "ip_filter"),
+        (Self::Method, "method"),
+        (Self::RateLimit, "rate_limit"),
+        (Self::Auth, "auth"),
+    ];
+}
+
+/// What a route has refused since the node began; kept while the route has filters.
+#[derive(Debug, Default)]
+pub(crate) struct Refused([AtomicU64; Refusal::ALL.len()]);
+
+impl Refused {
+    fn count(&self, refusal: Refusal) {
+        // Who is refused costs nothing else that is shared.
+        self.0[refusal as usize].fetch_add(1, Relaxed);
+    }
+
+    /// How often this was the reason.
+    pub(crate) fn of(&self, refusal: Refusal) -> u64 {
+        self.0[refusal as usize].load(Relaxed)
+    }
+}
+
+/// The filters of one route.
+pub(crate) struct Chain {
+    /// The route's name.
+    pub(crate) route: Arc<str>,
+    settings: Arc<Filters>,
+    rate_limit: Option<rate_limit::Limiter>,
+    basic_auth: Option<basic_auth::BasicAuth>,
+    jwt: Option<jwt::Jwt>,
+    /// What they refused.
+    pub(crate) refused: Arc<Refused>,
+}
+
+/// Asks all filters of a route; what to answer where one refuses. What the backend is to be told goes into the head.
+pub(crate) async fn ask(
+    chain: &Chain,
+    exchange: &mut Exchange,
+    client: &Downstream<'_>,
+    head: &mut RequestHead,
+) -> Result<(), Local> {
+    let asked = chain.ask(exchange, client, head).await;
+    asked.map_err(|(refusal, local)| {
+        chain.refused.count(refusal);
+        exchange.refusal = Some(refusal);
+        local
+    })
+}
+
+impl Chain {
+    async fn ask(
+        &self,
+        exchange: &mut Exchange,
+        client: &Downstream<'_>,
+        head: &mut RequestHead,
+    ) -> Result<(), (Refusal, Local)> {
+        let Filters { ip, methods, .. } = &*self.settings;
+        let address = address(client);
+        if !ip.iter().all(|rules| rules.allows(address)) {
+            return Err((Refusal::IpFilter, Local::FORBIDDEN));
+        }
+        if !methods.is_empty() && !methods.iter().any(|method| method.as_bytes() == head.method()) {
+            let local = Local::METHOD_NOT_ALLOWED.with("allow", methods.join(", "));
+            return Err((Refusal::Method, local));
+        }
+        if let Some(limiter) = &self.rate_limit {
+            match limiter.ask(head, address, Instant::now()) {
+                Ok(quota) => exchange.quota = Some(quota),
+                Err(quota) => return Err((Refusal::RateLimit, quota.refuse())),
+            }
+        }
+        if let Some(auth) = &self.basic_auth {
+            auth.ask(client, address, head).await.map_err(|local| (Refusal::Auth, local))?;
+        }
+        if let Some(jwt) = &self.jwt {
+            jwt.ask(head).map_err(|local| (Refusal::Auth, local))?;
+        }
+        Ok(())
+    }
+}
+
+/// Whose request it is.
+fn address(client: &Downstream<'_>) -> IpAddr {
+    // It was written from an address.
+    client.address.parse().unwrap_or(IpAddr::V4(std::net::Ipv4Addr::UNSPECIFIED))
+}
+
+/// What stands for a client where clients are told apart: an IPv4 address, or of IPv6 the /64, of which whoever has one
+/// address has them all.
+fn client_key(address: IpAddr) -> u64 {
+    match address.to_canonical() {
+        IpAddr::V4(address) => u64::from(u32::from(address)),
+        // Unicast IPv6 does not begin with 32 zero bits, so that the two do not meet.
+        IpAddr::V6(address) => (u128::from(address) >> 64) as u64,
+    }
+}

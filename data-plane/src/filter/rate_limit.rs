@@ -1,0 +1,377 @@
+//! Rate limits by GCRA: of each client one moment is kept, at which all that it asked for is paid.
+//!
+//! A request costs an interval, and the moment may lie ahead by as much as the burst. So a limit that changes needs no
+//! reset: what was asked for before is still owed, as time. The moments of all limits are in one [`Table`] of fixed
+//! size: a set of a few clients in a cache line pair, each under a lock of its own that is held for some comparisons.
+//! Where a set is full, the client with the least debt makes room, and who comes new into that set begins with no
+//! less than that debt (but may ask at least once): being forgotten never lets anyone through unlimited.
+
+use std::{
+    hash::{BuildHasher as _, RandomState},
+    net::IpAddr,
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicU64, Ordering::Relaxed},
+    },
+    time::{Duration, Instant},
+};
+
+use weir_snapshot::{
+    RateLimit,
+    config::{RateKey, RateScope},
+};
+
+use super::{client_key, fleet_size::FleetSize};
+use crate::{answer::Local, backend::Padded, http::RequestHead, proxy::Answer};
+
+/// Sets of the table: with [`WAYS`] clients each it remembers 917,504 clients in 16 MiB.
+const SETS: usize = 1 << 17;
+
+/// Clients in a set: what fits into 128 bytes with the lock.
+const WAYS: usize = 7;
+
+/// The furthest that a debt may reach: a bound for arithmetic, a thousand years beyond what is asked for.
+const MOST: u64 = 1 << 62;
+
+/// What is remembered of some clients. Moments are nanoseconds since the table was made; 0: nobody.
+#[derive(Debug, Default)]
+struct Set {
+    clients: [u64; WAYS],
+    paid: [u64; WAYS],
+    /// The greatest debt of those that had to make room.
+    floor: u64,
+}
+
+/// What is remembered of all clients of all limits.
+pub(crate) struct Table {
+    hasher: RandomState,
+    sets: Box<[Padded<Mutex<Set>>]>,
+    epoch: Instant,
+    evicted: AtomicU64,
+}
+
+impl Default for Table {
+    fn default() -> Self {
+        Self::with_sets(SETS)
+    }
+}
+
+/// What a request costs, and how far ahead a client may be, in nanoseconds.
+#[derive(Debug, Clone, Copy)]
+struct Rate {
+    interval: u64,
+    /// At least the interval.
+    tolerance: u64,
+}
+
+/// A request may pass.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Passed {
+    /// So many more may follow at once.
+    left: u64,
+    /// Nanoseconds until one more may.
+    next: u64,
+}
+
+/// A request may not pass for so many nanoseconds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Wait(u64);
+
+impl Table {
+    fn with_sets(sets: usize) -> Self {
+        let sets = (0..sets.next_power_of_two()).map(|_| Padded::default()).collect();
+        // Never 0, which says that there is nobody.
+        let epoch = Instant::now().checked_sub(Duration::from_secs(1)).unwrap_or_else(Instant::now);
+        Self { hasher: RandomState::new(), sets, epoch, evicted: AtomicU64::new(0) }
+    }
+
+    fn now(&self, at: Instant) -> u64 {
+        u64::try_from(at.saturating_duration_since(self.epoch).as_nanos()).unwrap_or(MOST).max(1)
+    }
+
+    /// One request of a client at a moment.
+    fn take(&self, client: u64, rate: Rate, now: u64) -> Result<Passed, Wait> {
+        let client = client.max(1);
+        let Rate { interval, tolerance } = rate;
+        let index = (client >> 32) as usize & (self.sets.len() - 1);
+        let mut set = self.sets[index].0.lock().unwrap_or_else(PoisonError::into_inner);
+        let (at, paid) = match set.clients.iter().position(|known| *known == client) {
+            // A limit that was narrowed takes no longer to forget than it says.
+            Some(at) => (at, set.paid[at].clamp(now, now + tolerance)),
+            None => {
+                // Of equal debts the place goes by the newcomer, so that it is nobody's in particular.
+                let begin = client as usize % WAYS;
+                let places = (begin..begin + WAYS).map(|at| at % WAYS);
+                let at = places.min_by_key(|at| set.paid[*at]).unwrap_or_default();
+                if set.paid[at] > now {
+                    set.floor = set.floor.max(set.paid[at]);
+                    self.evicted.fetch_add(1, Relaxed);
+                }
+                set.clients[at] = client;
+                (at, set.floor.clamp(now, now + (tolerance - interval)))
+            }
+        };
+        let next = paid + interval;
+        let ahead = next - now;
+        if ahead > tolerance {
+            set.paid[at] = paid;
+            return Err(Wait(ahead - tolerance));
+        }
+        set.paid[at] = next;
+        drop(set);
+        let left = (tolerance - ahead) / interval;
+        Ok(Passed { left, next: ahead + (left + 1) * interval - tolerance })
+    }
+
+    /// Clients that owe something now.
+    pub(crate) fn clients(&self) -> u64 {
+        let now = self.now(Instant::now());
+        let of = |set: &Padded<Mutex<Set>>| {
+            let set = set.0.lock().unwrap_or_else(PoisonError::into_inner);
+            set.paid.iter().filter(|paid| **paid > now).count() as u64
+        };
+        self.sets.iter().map(of).sum()
+    }
+
+    /// Clients that were forgotten while they owed something.
+    pub(crate) fn evicted(&self) -> u64 {
+        self.evicted.load(Relaxed)
+    }
+}
+
+/// A route's limit.
+pub(crate) struct Limiter {
+    table: Arc<Table>,
+    /// Tells its clients from those of other limits.
+    seed: u64,
+    key: RateKey,
+    /// Of a node alone.
+    rate: Rate,
+    /// Who shares it.
+    size: Option<Arc<FleetSize>>,
+    texts: Arc<Texts>,
+}
+
+/// What clients are told of a limit, whatever they have asked for.
+struct Texts {
+    name: Arc<str>,
+    policy: String,
+}
+
+impl Limiter {
+    pub(crate) fn new(route: &Arc<str>, limit: &RateLimit, table: Arc<Table>, size: Arc<FleetSize>) -> Self {
+        let per = u64::try_from(limit.per.as_nanos()).unwrap_or(MOST);
+        let interval = (per / u64::from(limit.requests.max(1))).max(1);
+        let tolerance = interval.saturating_mul(u64::from(limit.burst.max(1))).min(MOST);
+        let seed = table.hasher.hash_one((&**route, &limit.key));
+        let policy =
+            format!("\"{route}\";q={};w={}", limit.requests, limit.per.as_nanos().div_ceil(1_000_000_000));
+        Self {
+            table,
+            seed,
+            key: limit.key.clone(),
+            rate: Rate { interval, tolerance },
+            size: (limit.scope == RateScope::Fleet).then_some(size),
+            texts: Arc::new(Texts { name: Arc::clone(route), policy }),
+        }
+    }
+
+    /// What this node may let through: of a limit that is shared its part, and never less than one request.
+    fn rate(&self) -> Rate {
+        let nodes = self.size.as_ref().map_or(1, |size| u64::from(size.nodes()));
+        let interval = self.rate.interval.saturating_mul(nodes).min(MOST);
+        Rate { interval, tolerance: self.rate.tolerance.max(interval) }
+    }
+
+    /// One request; the error says when it may come again.
+    pub(crate) fn ask(&self, head: &RequestHead, address: IpAddr, now: Instant) -> Result<Quota, Quota> {
+        let hasher = &self.table.hasher;
+        let client = match &self.key {
+            RateKey::Route => self.seed,
+            RateKey::ClientIp => hasher.hash_one((self.seed, client_key(address))),
+            RateKey::Header(name) => match head.get_named(name.as_bytes()) {
+                Some(value) => hasher.hash_one((self.seed, value)),
+                None => hasher.hash_one((self.seed, client_key(address))),
+            },
+        };
+        let quota = |left, wait: u64| Quota {
+            texts: Arc::clone(&self.texts),
+            left,
+            seconds: wait.div_ceil(1_000_000_000).max(1),
+        };
+        match self.table.take(client, self.rate(), self.table.now(now)) {
+            Ok(Passed { left, next }) => Ok(quota(left, next)),
+            Err(Wait(wait)) => Err(quota(0, wait)),
+        }
+    }
+}
+
+/// Where a client stands: what is told of it by draft-ietf-httpapi-ratelimit-headers-10.
+pub(crate) struct Quota {
+    texts: Arc<Texts>,
+    left: u64,
+    /// Until one more request may pass.
+    seconds: u64,
+}
+
+impl Quota {
+    fn state(&self) -> String {
+        format!("\"{}\";r={};t={}", self.texts.name, self.left, self.seconds)
+    }
+
+    /// The answer to a request too many.
+    pub(crate) fn refuse(&self) -> Local {
+        self.told(Local::TOO_MANY.with("retry-after", self.seconds.to_string()))
+    }
+
+    fn told(&self, local: Local) -> Local {
+        local.with("ratelimit-policy", self.texts.policy.clone()).with("ratelimit", self.state())
+    }
+
+    /// Tells the client with its answer.
+    pub(crate) fn tell(&self, answer: Answer) -> Answer {
+        match answer {
+            Answer::Upstream(mut response) => {
+                // Both are visible ASCII.
+                response.head.add(b"RateLimit-Policy", self.texts.policy.as_bytes());
+                response.head.add(b"RateLimit", self.state().as_bytes());
+                Answer::Upstream(response)
+            }
+            Answer::Local(local) => Answer::Local(self.told(local)),
+            Answer::Gone => Answer::Gone,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    const SECOND: u64 = 1_000_000_000;
+    /// 20 a minute, 20 at once.
+    const RATE: Rate = Rate { interval: 3 * SECOND, tolerance: 60 * SECOND };
+
+    #[test]
+    fn a_set_fits_its_cache_lines() {
+        assert_eq!(size_of::<Padded<Mutex<Set>>>(), 128);
+    }
+
+    #[test]
+    fn twenty_pass_and_five_wait_and_others_are_untouched() {
+        let table = Table::with_sets(8);
+        let results: Vec<_> = (0..25).map(|_| table.take(7, RATE, SECOND)).collect();
+        assert_eq!(results.iter().filter(|result| result.is_ok()).count(), 20);
+        assert_eq!(results[0], Ok(Passed { left: 19, next: 3 * SECOND }));
+        assert_eq!(results[19], Ok(Passed { left: 0, next: 3 * SECOND }));
+        assert!(results[20..].iter().all(|result| *result == Err(Wait(3 * SECOND))));
+        assert_eq!(table.take(8, RATE, SECOND), Ok(Passed { left: 19, next: 3 * SECOND }));
+        // One comes back every three seconds.
+        assert!(table.take(7, RATE, 4 * SECOND - 1).is_err());
+        assert_eq!(table.take(7, RATE, 4 * SECOND), Ok(Passed { left: 0, next: 3 * SECOND }));
+        assert!(table.take(7, RATE, 4 * SECOND).is_err());
+        assert_eq!(table.take(7, RATE, 3600 * SECOND).map(|passed| passed.left), Ok(19));
+    }
+
+    #[test]
+    fn a_limit_that_changes_forgets_nobody() {
+        let table = Table::with_sets(8);
+        (0..20).for_each(|_| drop(table.take(7, RATE, SECOND)));
+        let double = Rate { interval: RATE.interval / 2, ..RATE };
+        assert_eq!(table.take(7, double, SECOND), Err(Wait(double.interval)), "what was asked for is owed");
+        assert!(table.take(7, double, SECOND + double.interval).is_ok(), "and comes back twice as fast");
+        let narrow = Rate { interval: SECOND, tolerance: SECOND };
+        assert_eq!(table.take(7, narrow, 2 * SECOND), Err(Wait(SECOND)), "no longer than the new limit says");
+    }
+
+    #[test]
+    fn a_million_clients_fit_into_the_table_and_the_one_that_is_at_its_limit_stays_there() {
+        let table = Table::default();
+        let bytes = size_of_val(&*table.sets);
+        assert_eq!(bytes, 16 << 20);
+        let ours = table.hasher.hash_one("ours");
+        let mut passed = 0;
+        for client in 0..1_000_000u64 {
+            assert!(table.take(table.hasher.hash_one(client), RATE, SECOND).is_ok(), "each may ask once");
+            if client % 10_000 == 0 {
+                passed += u64::from(table.take(ours, RATE, SECOND).is_ok());
+            }
+        }
+        assert_eq!(passed, 20, "of a hundred");
+        let remembered: usize = table
+            .sets
+            .iter()
+            .map(|set| set.0.lock().unwrap().clients.iter().filter(|client| **client != 0).count())
+            .sum();
+        assert!(remembered <= SETS * WAYS && remembered > 900_000, "{remembered}");
+        assert_eq!(remembered as u64 + table.evicted(), 1_000_001, "who is not remembered was counted");
+    }
+
+    #[test]
+    fn who_is_forgotten_is_not_let_through_unlimited() {
+        // One set: every newcomer makes someone go.
+        let table = Table::with_sets(1);
+        let mut passed = 0;
+        for other in 0..10_000u64 {
+            passed += u64::from(table.take(1, RATE, SECOND).is_ok());
+            drop(table.take(2 + other, RATE, SECOND));
+        }
+        // 20 of its own; then one for every time that all the others had to go before it.
+        assert!(passed <= 20 + 10_000 / (WAYS as u64 - 1), "{passed}");
+    }
+
+    proptest! {
+        #[test]
+        fn never_more_than_the_burst_and_the_rate(
+            gaps in proptest::collection::vec(0u64..5 * SECOND, 1..200),
+            requests in 1u64..50,
+            burst in 1u64..50,
+        ) {
+            let table = Table::with_sets(1);
+            let rate = Rate { interval: 60 * SECOND / requests, tolerance: 60 * SECOND / requests * burst };
+            let (begin, mut now, mut passed) = (SECOND, SECOND, 0u64);
+            for gap in gaps {
+                now += gap;
+                match table.take(1, rate, now) {
+                    Ok(_) => passed += 1,
+                    Err(Wait(wait)) => {
+                        prop_assert!(table.take(1, rate, now + wait - 1).is_err());
+                        prop_assert!(wait <= rate.interval);
+                    }
+                }
+                prop_assert!(passed <= burst + (now - begin) / rate.interval);
+            }
+        }
+    }
+
+    fn limiter(scope: RateScope, size: &Arc<FleetSize>) -> Limiter {
+        let key = RateKey::Route;
+        let limit = RateLimit { requests: 20, per: Duration::from_secs(60), burst: 20, key, scope };
+        Limiter::new(&"r".into(), &limit, Arc::new(Table::with_sets(1)), Arc::clone(size))
+    }
+
+    #[test]
+    fn the_fleet_shares_and_each_node_lets_at_least_one_through() {
+        let now = Instant::now();
+        let count = |limiter: &Limiter| {
+            let ask = || limiter.ask(&RequestHead::new(), IpAddr::from([127, 0, 0, 1]), now).is_ok();
+            (0..25).filter(|_| ask()).count()
+        };
+        for (nodes, passes) in [(1, 20), (2, 10), (3, 6), (20, 1), (1000, 1)] {
+            let size = Arc::<FleetSize>::default();
+            size.told(nodes, now);
+            assert_eq!(count(&limiter(RateScope::Fleet, &size)), passes, "{nodes}");
+            assert_eq!(count(&limiter(RateScope::Node, &size)), 20);
+        }
+    }
+
+    #[test]
+    fn clients_are_told_where_they_stand() {
+        let limiter = limiter(RateScope::Node, &Arc::default());
+        let ask = || limiter.ask(&RequestHead::new(), IpAddr::from([127, 0, 0, 1]), Instant::now());
+        let Ok(quota) = ask() else { panic!("refused") };
+        assert_eq!(quota.texts.policy, "\"r\";q=20;w=60");
+        assert_eq!(quota.state(), "\"r\";r=19;t=3");
+    }
+}
