@@ -1,6 +1,6 @@
 //! The control plane's flags and environment.
 
-use std::{net::SocketAddr, path::PathBuf};
+use std::{net::SocketAddr, path::PathBuf, time::Duration};
 
 use weir_snapshot::units::HumanDuration;
 
@@ -39,6 +39,12 @@ pub struct Config {
     /// Where an admin's token is written when there is none yet; only its owner can read the file.
     #[arg(long, env = "WEIR_TOKEN_FILE", value_name = "FILE")]
     pub token_file: Option<PathBuf>,
+    /// A node that has been away for so long is forgotten; what it reported stays.
+    #[arg(long, env = "WEIR_FORGET_NODES", default_value = "24h", value_name = "DURATION")]
+    pub forget_nodes: HumanDuration,
+    /// A node that neither acknowledges nor refuses a revision for so long has its stream ended, and is shown as lagging.
+    #[arg(long, env = "WEIR_ACK_TIMEOUT", default_value = "30s", value_name = "DURATION")]
+    pub ack_timeout: HumanDuration,
     /// Lets the admin port be open beyond loopback until a token is made, and nodes connect there without TLS.
     #[arg(long, env = "WEIR_INSECURE")]
     pub insecure: bool,
@@ -60,6 +66,8 @@ impl Default for Config {
             admin_tls_key: None,
             admin_host: Vec::new(),
             token_file: None,
+            forget_nodes: HumanDuration(Duration::from_secs(24 * 60 * 60)),
+            ack_timeout: HumanDuration(Duration::from_secs(30)),
             insecure: false,
         }
     }
@@ -77,6 +85,9 @@ impl Config {
             if self.insecure && !address.ip().is_loopback() {
                 tracing::warn!(flag, %address, "open to the network (--insecure)");
             }
+        }
+        for (flag, time) in [("--forget-nodes", self.forget_nodes), ("--ack-timeout", self.ack_timeout)] {
+            anyhow::ensure!(!time.0.is_zero(), "{flag} is zero; say how long, such as 30s");
         }
         let least = HumanDuration(Retention::LEAST);
         for (flag, kept) in [("--keep-minutes", self.keep_minutes), ("--keep-hours", self.keep_hours)] {

@@ -5,7 +5,9 @@ use std::sync::Arc;
 use tokio::sync::watch;
 use weir_snapshot::{
     Config, Problems, Snapshot,
-    resource::{self, ContentHash, Resources},
+    diff::{Change, diff},
+    place::Places,
+    resource::{ContentHash, Resources, cut, from_resources},
 };
 
 /// One revision, immutable.
@@ -21,6 +23,8 @@ pub struct Current {
     pub resources: Resources,
     /// Over the pieces.
     pub hash: ContentHash,
+    /// Where each piece stands in its list.
+    places: Places,
 }
 
 /// Tells of each new revision.
@@ -33,8 +37,41 @@ impl Current {
     /// Every mistake in the configuration.
     pub fn new(revision: u64, config: Config) -> Result<Self, Problems> {
         let snapshot = weir_snapshot::check(&config)?;
-        let resources = resource::to_resources(&config);
+        let (resources, places) = cut(&config, &Places::default());
         let hash = ContentHash::of(&resources);
-        Ok(Self { revision, config, snapshot, resources, hash })
+        Ok(Self { revision, config, snapshot, resources, hash, places })
+    }
+
+    /// From the pieces as they were stored.
+    ///
+    /// # Errors
+    /// They are not sound any more.
+    pub fn stored(revision: u64, resources: Resources) -> Result<Self, Problems> {
+        let config = from_resources(&resources)?;
+        let snapshot = weir_snapshot::check(&config)?;
+        let (places, hash) = (Places::of(&resources), ContentHash::of(&resources));
+        Ok(Self { revision, config, snapshot, resources, hash, places })
+    }
+
+    /// What comes after this one, and the difference.
+    ///
+    /// # Errors
+    /// Every mistake in the configuration.
+    pub fn next(&self, config: Config) -> Result<(Self, Vec<Change>), Problems> {
+        let snapshot = weir_snapshot::check(&config)?;
+        let (resources, places) = cut(&config, &self.places);
+        let changes = diff(&self.resources, &resources);
+        // Only what changed is hashed: the rest of 15,000 pieces is in the sum already.
+        let mut hash = self.hash;
+        for Change { key, before, after } in &changes {
+            before.iter().for_each(|spec| hash.remove(key, spec));
+            after.iter().for_each(|spec| hash.add(key, spec));
+        }
+        Ok((Self { revision: self.revision + 1, config, snapshot, resources, hash, places }, changes))
+    }
+
+    /// The pieces of a configuration that might come after this one; it need not be sound.
+    pub fn cut(&self, config: &Config) -> Resources {
+        cut(config, &self.places).0
     }
 }

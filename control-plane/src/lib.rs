@@ -16,7 +16,7 @@ mod serve;
 pub mod stats;
 pub mod store;
 
-use std::{net::SocketAddr, time::Duration};
+use std::{net::SocketAddr, sync::Arc, time::Duration};
 
 use anyhow::Context as _;
 use tokio::{net::TcpListener, task::JoinSet};
@@ -28,7 +28,7 @@ use self::{
     api::access::{Gate, Hosts},
     app::{App, AppError, Author, Parts},
     health::Health,
-    publish::{Publisher, Registry},
+    publish::{Publisher, Registry, Sources},
     serve::AdminTls,
     stats::Stats,
     store::Store,
@@ -49,6 +49,7 @@ pub struct Running {
     stop: CancellationToken,
     servers: JoinSet<anyhow::Result<()>>,
     stats: Stats,
+    registry: Registry,
     store: Store,
     tls: Option<AdminTls>,
 }
@@ -70,15 +71,19 @@ pub async fn start(config: Config) -> anyhow::Result<Running> {
     let stats = Stats::start(store.clone(), config.retention());
     let health = Health::start(current.subscribe(), stop.clone());
     let registry = Registry::new(store.nodes_seen().await?);
-    let publisher = Publisher {
+    let newest = Arc::clone(&current.borrow());
+    let history = app::history(&store, &newest).await?;
+    let publisher = Publisher::new(Sources {
         current: current.subscribe(),
+        history: history.clone(),
         health: health.clone(),
         registry: registry.clone(),
-        store: store.clone(),
         stats: stats.clone(),
         key: store.session_key().await?,
+        ack_timeout: config.ack_timeout.0,
         stop: stop.clone(),
-    };
+    });
+    tokio::spawn(publish::keep(registry.clone(), store.clone(), config.forget_nodes.0, stop.clone()));
     let file = config.config.clone();
     let parts = Parts {
         store: store.clone(),
@@ -86,7 +91,8 @@ pub async fn start(config: Config) -> anyhow::Result<Running> {
         next_backend,
         health,
         stats: stats.clone(),
-        registry,
+        registry: registry.clone(),
+        history,
         file: file.clone(),
         access: access.clone(),
     };
@@ -125,7 +131,7 @@ pub async fn start(config: Config) -> anyhow::Result<Running> {
         Ok(())
     });
     tracing::info!(%admin, %nodes, revision = app.current().revision, "control plane started");
-    Ok(Running { admin, admin_scheme, nodes, app, stop, servers, stats, store, tls })
+    Ok(Running { admin, admin_scheme, nodes, app, stop, servers, stats, registry, store, tls })
 }
 
 async fn bind(flag: &str, address: SocketAddr) -> anyhow::Result<TcpListener> {
@@ -175,6 +181,7 @@ impl Running {
         }
         self.servers.shutdown().await;
         self.stats.stop().await;
+        publish::save(&self.registry, &self.store).await;
         self.store.close().await;
     }
 }

@@ -151,6 +151,7 @@ async fn a_rejected_revision_is_not_sent_again_and_the_next_one_is() {
     other.ack(&push).await;
 
     // The next difference is from what the node runs.
+    let node_resources = kept.clone();
     node.resources = kept;
     set_weight(&control_plane, 2).await;
     let next = node.push().await;
@@ -161,12 +162,14 @@ async fn a_rejected_revision_is_not_sent_again_and_the_next_one_is() {
     node_is(&control_plane, "n1", |node| node["connected"] == false).await;
 
     // The same start of the node on a new stream is not sent it either.
+    let resources = node_resources;
     let back = v1::Hello { active_revision: 1, active_hash: first.hash, ..hello("n1") };
     let mut node = Node::connect(&control_plane, back).await;
+    node.resources = resources;
     assert!(matches!(node.next().await.unwrap(), Came::Health(_)));
     set_weight(&control_plane, 3).await;
     let next = node.push().await;
-    assert_eq!(next.revision, 4);
+    assert_eq!((next.revision, next.from), (4, Some(1)), "what it still runs is known");
     node.ack(&next).await;
     let told = node_is(&control_plane, "n1", |node| node["active_revision"] == 4).await;
     assert_eq!((&told["rejected_revision"], &told["rejection"]), (&json!(0), &json!([])));

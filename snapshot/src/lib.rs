@@ -13,6 +13,7 @@ pub mod check;
 pub mod config;
 pub mod diff;
 pub mod file;
+pub mod place;
 mod problem;
 pub mod resource;
 pub mod routing;

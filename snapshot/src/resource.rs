@@ -11,6 +11,7 @@ use sha2::{Digest, Sha256};
 
 use crate::{
     config::{Backend, BackendState, Config, Pool, Route, Settings},
+    place::Places,
     problem::Problems,
 };
 
@@ -83,7 +84,7 @@ pub type Resources = BTreeMap<Key, String>;
 /// A pool or route with its place, because the order in the file is kept.
 #[derive(Serialize, Deserialize)]
 struct Placed<T> {
-    place: usize,
+    place: i64,
     spec: T,
 }
 
@@ -91,7 +92,7 @@ struct Placed<T> {
 #[derive(Serialize, Deserialize)]
 struct PlacedBackend {
     pool: String,
-    place: usize,
+    place: i64,
     url: String,
     weight: u32,
     state: BackendState,
@@ -99,26 +100,37 @@ struct PlacedBackend {
 
 /// Cuts the configuration into pieces. Every backend must have its id.
 pub fn to_resources(config: &Config) -> Resources {
+    cut(config, &Places::default()).0
+}
+
+/// Cuts the configuration into pieces that differ from those of before as little as can be: see [`Places`].
+pub fn cut(config: &Config, before: &Places) -> (Resources, Places) {
     let mut resources = Resources::new();
-    let mut add =
-        |kind, name: &str, spec: String| resources.insert(Key { kind, name: name.to_owned() }, spec);
-    add(Kind::Settings, "", json(&config.settings));
-    for (place, pool) in config.pools.iter().enumerate() {
-        for (place, backend) in pool.backends.iter().enumerate() {
-            let Backend { id, url, weight, state } = backend.clone();
-            add(
-                Kind::Backend,
-                &id,
-                json(&PlacedBackend { pool: pool.name.clone(), place, url, weight, state }),
-            );
+    let mut places = Places::default();
+    let mut add = |key: Key, place: Option<i64>, spec: String| {
+        places.0.extend(place.map(|place| (key.clone(), place)));
+        resources.insert(key, spec);
+    };
+    let key = |kind, name: &str| Key { kind, name: name.to_owned() };
+    add(key(Kind::Settings, ""), None, json(&config.settings));
+    let pools: Vec<Key> = config.pools.iter().map(|pool| key(Kind::Pool, &pool.name)).collect();
+    for ((pool, name), place) in config.pools.iter().zip(&pools).zip(before.arrange(&pools)) {
+        let backends: Vec<Key> = pool.backends.iter().map(|one| key(Kind::Backend, &one.id)).collect();
+        let placed = before.arrange(&backends);
+        for ((backend, key), place) in pool.backends.iter().zip(backends).zip(placed) {
+            let Backend { url, weight, state, .. } = backend.clone();
+            let spec = json(&PlacedBackend { pool: pool.name.clone(), place, url, weight, state });
+            add(key, Some(place), spec);
         }
         let bare = Pool { backends: Vec::new(), ..pool.clone() };
-        add(Kind::Pool, &pool.name, json(&Placed { place, spec: bare }));
+        add(name.clone(), Some(place), json(&Placed { place, spec: bare }));
     }
-    for (place, route) in config.routes.iter().enumerate() {
-        add(Kind::Route, &route.name, json(&Placed { place, spec: route }));
+    let routes: Vec<Key> = config.routes.iter().map(|route| key(Kind::Route, &route.name)).collect();
+    let placed = before.arrange(&routes);
+    for ((route, key), place) in config.routes.iter().zip(routes).zip(placed) {
+        add(key, Some(place), json(&Placed { place, spec: route }));
     }
-    resources
+    (resources, places)
 }
 
 fn json<T: Serialize>(value: &T) -> String {
@@ -261,6 +273,14 @@ mod tests {
         #[test]
         fn pieces_make_the_same_configuration_again(config in config()) {
             prop_assert_eq!(from_resources(&to_resources(&config)), Ok(config));
+        }
+
+        #[test]
+        fn pieces_that_were_cut_anew_make_the_same_configuration(before in config(), after in config()) {
+            let places = cut(&before, &Places::default()).1;
+            let (resources, places) = cut(&after, &places);
+            prop_assert_eq!(&Places::of(&resources), &places);
+            prop_assert_eq!(from_resources(&resources), Ok(after));
         }
 
         #[test]

@@ -7,7 +7,7 @@ use weir_snapshot::{
     config::Backend,
     diff::{describe, diff},
     file,
-    resource::{from_resources, to_resources},
+    resource::from_resources,
 };
 
 use super::{App, AppError, Author};
@@ -95,7 +95,7 @@ impl App {
             for (i, backend) in unnamed.filter(|backend| backend.id.is_empty()).enumerate() {
                 backend.id = format!("new-{}", i + 1);
             }
-            let changes = diff(&current.resources, &to_resources(&config)).iter().map(describe).collect();
+            let changes = diff(&current.resources, &current.cut(&config)).iter().map(describe).collect();
             return Ok(Applied { revision: current.revision, changes, rollout: None });
         }
         let current = || self.current().revision;

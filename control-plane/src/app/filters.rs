@@ -17,20 +17,17 @@ pub struct RouteInfo {
 impl App {
     /// Every route as the nodes see it.
     pub(super) fn route_infos(&self) -> Vec<RouteInfo> {
-        let nodes = self.0.registry.nodes();
+        let sums = self.0.registry.sums().routes;
         let current = self.current();
         let info = |route: &weir_snapshot::config::Route| {
-            let connected = nodes.iter().filter(|node| node.connected);
-            let refused = connected.filter_map(|node| node.work.routes.get(&route.name));
-            RouteInfo { name: route.name.clone(), refused: refused.copied().sum() }
+            let refused = sums.get(route.name.as_str()).map(|sum| sum.refused).unwrap_or_default();
+            RouteInfo { name: route.name.clone(), refused }
         };
         current.config.routes.iter().map(info).collect()
     }
 
     /// What a route's filters have refused.
     pub fn refused(&self, route: &str) -> Refused {
-        let nodes = self.0.registry.nodes();
-        let connected = nodes.iter().filter(|node| node.connected);
-        connected.filter_map(|node| node.work.routes.get(route)).copied().sum()
+        self.0.registry.sums().routes.get(route).map(|sum| sum.refused).unwrap_or_default()
     }
 }

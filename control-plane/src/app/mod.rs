@@ -18,7 +18,6 @@ use weir_snapshot::{
     Config,
     config::{Route, Strategy},
     diff::{Change, describe, diff},
-    resource::from_resources,
 };
 
 pub use self::{
@@ -27,13 +26,13 @@ pub use self::{
     error::AppError,
     filters::RouteInfo,
     resilience::{BackendWork, PoolInfo},
-    status::{BackendInfo, NodeInfo, Status, rfc3339, rfc3339_ms},
+    status::{BackendInfo, NodeErrorInfo, NodeInfo, Status, rfc3339, rfc3339_ms},
 };
 use crate::{
     access::{Access, trail},
     current::{Current, Watch},
     health::Health,
-    publish::Registry,
+    publish::{History, MOST_STEPS, Registry, Version},
     stats::Stats,
     store::{Revision, Store, StoreError},
 };
@@ -59,6 +58,7 @@ struct Inner {
     health: Health,
     stats: Stats,
     registry: Registry,
+    history: History,
     file: Option<PathBuf>,
     access: Access,
 }
@@ -77,6 +77,8 @@ pub struct Parts {
     pub stats: Stats,
     /// The nodes.
     pub registry: Registry,
+    /// What led to the newest revision.
+    pub history: History,
     /// The configuration file, where one was given.
     pub file: Option<PathBuf>,
     /// Who may use it.
@@ -95,9 +97,18 @@ pub async fn load(store: &Store) -> Result<(watch::Sender<Arc<Current>>, u64), A
         store.write_revision(&revision(1, &author_of_start(), changes), stored.next_backend).await?;
         current
     } else {
-        Current::new(stored.revision, from_resources(&stored.resources)?)?
+        Current::stored(stored.revision, stored.resources)?
     };
     Ok((watch::Sender::new(Arc::new(current)), stored.next_backend))
+}
+
+/// The last steps to what is current, from which nodes that are behind are sent the difference.
+///
+/// # Errors
+/// The database failed.
+pub async fn history(store: &Store, current: &Current) -> Result<History, AppError> {
+    let steps = store.revisions(None, MOST_STEPS).await?.into_iter();
+    Ok(History::load(current, steps.map(|step| (step.revision, step.time_ms, step.changes))))
 }
 
 fn author_of_start() -> Author {
@@ -128,7 +139,7 @@ pub struct Changed<T> {
 impl App {
     /// Joins the parts.
     pub fn new(parts: Parts) -> Self {
-        let Parts { store, current, next_backend, health, stats, registry, file, access } = parts;
+        let Parts { store, current, next_backend, health, stats, registry, history, file, access } = parts;
         Self(Arc::new(Inner {
             store,
             current,
@@ -136,6 +147,7 @@ impl App {
             health,
             stats,
             registry,
+            history,
             file,
             access,
         }))
@@ -181,16 +193,19 @@ impl App {
                 next += 1;
             }
         }
-        let after = Current::new(before.revision + 1, config)?;
-        let changes = diff(&before.resources, &after.resources);
+        let (after, changes) = before.next(config)?;
         if changes.is_empty() {
             return Ok(Changed { revision: before.revision, changes: Vec::new(), value });
         }
         let words: Vec<String> = changes.iter().map(describe).collect();
         let number = after.revision;
-        self.0.store.write_revision(&revision(number, author, changes), next).await?;
+        let written = revision(number, author, changes);
+        self.0.store.write_revision(&written, next).await?;
         *next_backend = next;
         trail::made(number);
+        // First, so that whoever learns of the revision finds the way to it.
+        let from = Version { revision: before.revision, hash: before.hash };
+        self.0.history.push(from, written.time_ms, &written.changes);
         self.0.current.send_replace(Arc::new(after));
         tracing::info!(
             revision = number,

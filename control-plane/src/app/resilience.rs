@@ -3,7 +3,7 @@
 use serde::Serialize;
 
 use super::App;
-use crate::publish::{Breaker, Node};
+use crate::publish::BackendSum;
 
 /// What the connected nodes do about a backend.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -19,19 +19,12 @@ pub struct BackendWork {
 }
 
 impl BackendWork {
-    pub(super) fn of(nodes: &[Node], id: &str) -> Self {
-        let connected = nodes.iter().filter(|node| node.connected);
-        let works: Vec<_> = connected.filter_map(|node| Some((node, *node.work.backends.get(id)?))).collect();
-        let is_out = |breaker| breaker == Breaker::Open;
+    pub(super) fn of(sum: &BackendSum) -> Self {
         Self {
-            breaker: works.iter().map(|(_, work)| work.breaker).max().unwrap_or_default().name(),
-            ejected_by: works
-                .iter()
-                .filter(|(_, work)| is_out(work.breaker))
-                .map(|(node, _)| node.id.clone())
-                .collect(),
-            ejections: works.iter().map(|(_, work)| work.ejections).sum(),
-            sessions: works.iter().map(|(_, work)| u64::from(work.sessions)).sum(),
+            breaker: sum.breaker().name(),
+            ejected_by: sum.open.iter().map(ToString::to_string).collect(),
+            ejections: sum.ejections,
+            sessions: sum.sessions,
         }
     }
 }
@@ -62,23 +55,20 @@ pub struct PoolInfo {
 impl App {
     /// Every pool as the nodes see it.
     pub(super) fn pool_infos(&self) -> Vec<PoolInfo> {
-        let nodes = self.0.registry.nodes();
+        let sums = self.0.registry.sums().pools;
         let current = self.current();
         let info = |pool: &weir_snapshot::config::Pool| {
-            let connected = nodes.iter().filter(|node| node.connected);
-            let works: Vec<_> =
-                connected.filter_map(|node| Some((node, *node.work.pools.get(&pool.name)?))).collect();
-            let sum = |of: fn(&crate::publish::PoolWork) -> u64| works.iter().map(|(_, work)| of(work)).sum();
+            let sum = sums.get(pool.name.as_str()).cloned().unwrap_or_default();
             PoolInfo {
                 name: pool.name.clone(),
                 strategy: pool.strategy.to_string(),
-                panic: works.iter().filter(|(_, work)| work.panic).map(|(node, _)| node.id.clone()).collect(),
-                waiting: sum(|work| work.waiting.into()),
-                retries: sum(|work| work.retries),
-                retries_refused: sum(|work| work.retries_refused),
-                fallbacks: sum(|work| work.fallbacks),
-                refused: sum(|work| work.refused),
-                repinned: sum(|work| work.repinned),
+                panic: sum.panic.iter().map(ToString::to_string).collect(),
+                waiting: sum.sums.waiting,
+                retries: sum.sums.retries,
+                retries_refused: sum.sums.retries_refused,
+                fallbacks: sum.sums.fallbacks,
+                refused: sum.sums.refused,
+                repinned: sum.sums.repinned,
             }
         };
         current.config.pools.iter().map(info).collect()

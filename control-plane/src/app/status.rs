@@ -6,7 +6,10 @@ use serde::Serialize;
 use weir_snapshot::{BackendUrl, Problem};
 
 use super::{App, AppError, BackendWork, PoolInfo, RouteInfo};
-use crate::{health::State, publish::Node};
+use crate::{
+    health::State,
+    publish::{History, Node, NodeError},
+};
 
 /// A backend as users see it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -66,10 +69,18 @@ pub struct NodeInfo {
     pub connected: bool,
     /// Since when it is connected, or when it was last seen; RFC 3339.
     pub since: String,
+    /// `active`: it runs the newest revision; `behind`; `rejected`: it refused the newest one; `away`.
+    pub state: &'static str,
     /// What it runs.
     pub active_revision: u64,
+    /// How many revisions it is behind the newest.
+    pub lag_revisions: u64,
+    /// For how long it has been behind; 0: it is not.
+    pub lag_ms: u64,
     /// Open client connections.
     pub connections: u64,
+    /// Requests in flight.
+    pub active_requests: u64,
     /// Requests answered since it started.
     pub requests: u64,
     /// Statistics rows that it had to drop.
@@ -80,11 +91,42 @@ pub struct NodeInfo {
     pub clock_offset_ms: Option<i64>,
     /// What was wrong with that.
     pub rejection: Vec<Problem>,
+    /// What last went wrong between it and the control plane; null: nothing.
+    pub last_error: Option<NodeErrorInfo>,
 }
 
-impl From<Node> for NodeInfo {
-    fn from(node: Node) -> Self {
+/// Something went wrong with a node.
+#[derive(Debug, Clone, Serialize)]
+pub struct NodeErrorInfo {
+    /// When; RFC 3339.
+    pub time: String,
+    /// In words.
+    pub text: String,
+}
+
+impl NodeInfo {
+    fn new(node: Node, current: u64, history: &History, now_ms: i64) -> Self {
+        let lag_revisions = current.saturating_sub(node.active_revision);
+        // Who never ran anything is behind since it came.
+        let passed = match node.active_revision {
+            0 => Some(node.since_ms),
+            runs => history.passed_ms(runs),
+        };
+        let lag_ms = passed.filter(|_| lag_revisions > 0).map_or(0, |passed| now_ms.saturating_sub(passed));
+        let state = match (node.connected, lag_revisions) {
+            (false, _) => "away",
+            (true, 0) => "active",
+            (true, _) if node.rejected_revision == current => "rejected",
+            (true, _) => "behind",
+        };
         Self {
+            state,
+            lag_revisions,
+            lag_ms: u64::try_from(lag_ms).unwrap_or(0),
+            active_requests: node.active_requests,
+            last_error: node
+                .last_error
+                .map(|NodeError { text, time_ms }| NodeErrorInfo { time: rfc3339(time_ms), text }),
             id: node.id,
             version: node.version,
             address: node.address,
@@ -126,12 +168,12 @@ impl App {
         {
             return Err(AppError::not_found("pool", name));
         }
-        let active = self.0.registry.active();
-        let nodes = self.0.registry.nodes();
+        let sums = self.0.registry.sums().backends;
         let wanted = |name: &str| pool.is_none_or(|pool| pool == name);
         let infos = current.config.pools.iter().filter(|pool| wanted(&pool.name)).flat_map(|pool| {
-            let (active, nodes) = (&active, &nodes);
+            let sums = &sums;
             pool.backends.iter().map(move |backend| {
+                let sum = sums.get(backend.id.as_str()).cloned().unwrap_or_default();
                 let (health, last_check) = self.0.health.of(&backend.id);
                 let url = backend
                     .url
@@ -145,9 +187,9 @@ impl App {
                     state: backend.state.to_string(),
                     alive: health != State::Down,
                     health: health.name(),
-                    active_connections: active.get(&backend.id).copied().unwrap_or_default(),
+                    active_connections: sum.active,
                     last_check,
-                    work: BackendWork::of(nodes, &backend.id),
+                    work: BackendWork::of(&sum),
                 }
             })
         });
@@ -179,6 +221,9 @@ impl App {
 
     /// Every node that is remembered.
     pub fn nodes(&self) -> Vec<NodeInfo> {
-        self.0.registry.nodes().into_iter().map(NodeInfo::from).collect()
+        let current = self.current().revision;
+        let now_ms = jiff::Timestamp::now().as_millisecond();
+        let info = |node| NodeInfo::new(node, current, &self.0.history, now_ms);
+        self.0.registry.nodes().into_iter().map(info).collect()
     }
 }

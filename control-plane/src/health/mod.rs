@@ -6,6 +6,7 @@
 
 mod judge;
 mod probe;
+mod told;
 
 use std::{
     collections::{BTreeMap, HashMap},
@@ -14,7 +15,7 @@ use std::{
 };
 
 use tokio::{
-    sync::{Semaphore, watch},
+    sync::{Notify, Semaphore, watch},
     time::Instant,
 };
 use tokio_util::sync::{CancellationToken, DropGuard};
@@ -24,6 +25,10 @@ use crate::current::{Current, Watch};
 use judge::Judge;
 pub use judge::State;
 pub use probe::Finding;
+pub use told::Told;
+
+/// Changes within this time are told as one.
+const COALESCE: Duration = Duration::from_millis(100);
 
 /// Probes that run at the same time.
 const CONCURRENT: usize = 256;
@@ -37,7 +42,9 @@ pub struct Health(Arc<Inner>);
 
 struct Inner {
     judges: Mutex<HashMap<String, Probed>>,
-    states: watch::Sender<Arc<States>>,
+    told: watch::Sender<Arc<Told>>,
+    /// Something may be other than was told.
+    changed: Notify,
     permits: Semaphore,
 }
 
@@ -64,10 +71,15 @@ impl Health {
     pub fn start(mut current: Watch, stop: CancellationToken) -> Self {
         let health = Self(Arc::new(Inner {
             judges: Mutex::default(),
-            states: watch::Sender::new(Arc::default()),
+            told: watch::Sender::new(Arc::default()),
+            changed: Notify::new(),
             permits: Semaphore::new(CONCURRENT),
         }));
         let this = health.clone();
+        tokio::spawn(stop.clone().run_until_cancelled_owned({
+            let this = health.clone();
+            async move { this.keep_telling().await }
+        }));
         tokio::spawn(async move {
             loop {
                 let now = Arc::clone(&current.borrow_and_update());
@@ -82,8 +94,8 @@ impl Health {
     }
 
     /// What is known now, and each change of it.
-    pub fn watch(&self) -> watch::Receiver<Arc<States>> {
-        self.0.states.subscribe()
+    pub fn watch(&self) -> watch::Receiver<Arc<Told>> {
+        self.0.told.subscribe()
     }
 
     /// What is known of a backend: its state, and what the last probe found.
@@ -136,7 +148,7 @@ impl Health {
                 judges.insert(probed.target.id.clone(), probed);
             }
         }
-        self.tell(&judges);
+        self.0.changed.notify_one();
     }
 
     async fn keep_probing(&self, target: &Target) {
@@ -171,22 +183,30 @@ impl Health {
             }
             _ => tracing::info!(backend = %id, %url, %pool, detail = %finding.detail, "backend is UP"),
         }
-        self.tell(&judges);
+        self.0.changed.notify_one();
         finding
     }
 
-    fn tell(&self, judges: &HashMap<String, Probed>) {
+    /// Tells of what has changed: the first change at once, more of them together.
+    async fn keep_telling(&self) {
+        loop {
+            self.0.changed.notified().await;
+            self.tell();
+            tokio::time::sleep(COALESCE).await;
+        }
+    }
+
+    fn tell(&self) {
         let known = |(id, probed): (&String, &Probed)| match probed.judge.state() {
             State::Unknown => None,
             state => Some((id.clone(), state)),
         };
+        let judges = self.0.judges.lock().unwrap_or_else(PoisonError::into_inner);
         let states: States = judges.iter().filter_map(known).collect();
-        self.0.states.send_if_modified(|old| {
-            let differs = **old != states;
-            if differs {
-                *old = Arc::new(states);
-            }
-            differs
-        });
+        drop(judges);
+        let next = self.0.told.borrow().next(states);
+        if let Some(next) = next {
+            self.0.told.send_replace(Arc::new(next));
+        }
     }
 }

@@ -1,14 +1,26 @@
 //! From a revision to the nodes: who is connected, what each runs, and what it gets next.
 //!
-//! Protobuf stops here (`service`, `wire`); what is decided (`session`) knows neither streams nor time.
+//! Protobuf stops here (`service`, `wire`); what is decided (`session`) knows neither streams nor time. Nothing of what
+//! a change costs depends on nodes × backends: a difference is made once (`history`) and encoded once (`frames`), and a
+//! node's task only hands the shared bytes to its connection (`server`).
 
 mod fleet_size;
+mod frames;
+mod gate;
+mod history;
+mod memory;
 mod registry;
+mod server;
 mod service;
 mod session;
 mod wire;
 mod work;
 
-pub use registry::{Node, Registry};
-pub use service::Publisher;
-pub use work::{BackendWork, Breaker, PoolWork, Refused, Work};
+pub(crate) use self::memory::{keep, save};
+pub use self::{
+    history::{History, MOST_STEPS, Version},
+    registry::{Node, NodeError, Registry},
+    server::Server,
+    service::{Publisher, Sources},
+    work::{BackendSum, Breaker, PoolSum, PoolSums, Refused, RouteSum, Sums},
+};

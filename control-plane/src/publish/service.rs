@@ -1,8 +1,10 @@
-//! The service `Nodes`: one task per stream drives its [`Session`].
+//! One task per stream drives its [`Session`].
 
-use std::{pin::Pin, sync::Arc};
+use std::{pin::Pin, sync::Arc, time::Duration};
 
-use futures_util::Stream;
+use bytes::Bytes;
+use futures_util::{Stream, StreamExt as _};
+use prost::Message as _;
 use tokio::{
     sync::{mpsc, watch},
     time::Instant,
@@ -17,70 +19,81 @@ use weir_proto::{
 
 use super::{
     fleet_size::Teller,
-    registry::{Registry, now_ms},
+    frames::Frames,
+    gate::{Allowance, Gate, Joining},
+    history::{History, Version},
+    registry::{Joined, Registry},
     session::{Next, Session},
     wire,
 };
 use crate::{
-    current::Watch,
-    health::Health,
+    current::{Current, Watch},
+    health::{self, Health},
     stats::Stats,
-    store::{FleetKey, SeenNode, Store},
+    store::FleetKey,
 };
+
+/// A stream says who it is within this time.
+const GREETING: Duration = Duration::from_secs(10);
+
+/// A node that is slow to run what it was sent first keeps others from joining no longer than this.
+const JOINING: Duration = Duration::from_secs(3);
+
+/// A node that does not take what is sent for so long is not there any more.
+const STUCK: Duration = Duration::from_secs(30);
 
 /// Carries revisions and health to the nodes, and their counts to the statistics. Cheap to clone.
 #[derive(Clone)]
 pub struct Publisher {
+    current: Watch,
+    health: Health,
+    registry: Registry,
+    stats: Stats,
+    key: Bytes,
+    ack_timeout: Duration,
+    frames: Frames,
+    gate: Gate,
+    stop: CancellationToken,
+}
+
+/// What a publisher works with.
+pub struct Sources {
     /// Tells of each revision.
     pub current: Watch,
+    /// What led to it.
+    pub history: History,
     /// Tells of each change of health.
     pub health: Health,
     /// Who is there.
     pub registry: Registry,
-    /// Remembers who was there.
-    pub store: Store,
     /// Takes the counts.
     pub stats: Stats,
     /// What the fleet signs sessions with.
     pub key: FleetKey,
+    /// A node answers a push within this time.
+    pub ack_timeout: Duration,
     /// Ends every stream.
     pub stop: CancellationToken,
 }
+
+type Outbound = mpsc::Sender<Result<Bytes, Status>>;
 
 #[tonic::async_trait]
 impl Nodes for Publisher {
     type SubscribeStream = Pin<Box<dyn Stream<Item = Result<v1::SubscribeResponse, Status>> + Send>>;
 
+    /// Only where this is served without [`Server`](super::Server), which sends the bytes as they are.
     async fn subscribe(
         &self,
         request: Request<Streaming<v1::SubscribeRequest>>,
     ) -> Result<Response<Self::SubscribeStream>, Status> {
-        let mut inbound = request.into_inner();
-        // Answered before Hello came: a client that waits for the head before it writes must not wait for ever.
-        let (outbound, stream) = mpsc::channel(4);
-        let this = self.clone();
-        tokio::spawn(async move {
-            let greeting = tokio::time::timeout(std::time::Duration::from_secs(10), inbound.message());
-            let ended = match greeting.await {
-                Ok(Ok(Some(v1::SubscribeRequest { message: Some(Message::Hello(hello)) }))) => {
-                    match refuse(&hello) {
-                        None => this.serve(hello, inbound, &outbound).await,
-                        Some(status) => {
-                            tracing::warn!(node = %hello.node_id, reason = status.message(), "node refused");
-                            Err(status)
-                        }
-                    }
-                }
-                Ok(Ok(_)) => Err(Status::invalid_argument("the first message is not hello")),
-                Ok(Err(status)) => Err(status),
-                Err(_) => Err(Status::deadline_exceeded("no hello within 10s")),
-            };
-            if let Err(status) = ended {
-                // The node may be gone already.
-                let _ = outbound.send(Err(status)).await;
-            }
-        });
-        Ok(Response::new(Box::pin(ReceiverStream::new(stream))))
+        let decode = |message: Result<Bytes, Status>| {
+            let mut message = message?;
+            let message = message.split_off(wire::PREFIX.min(message.len()));
+            v1::SubscribeResponse::decode(message).map_err(|error| Status::internal(error.to_string()))
+        };
+        let messages = ReceiverStream::new(self.open(request)?).map(decode);
+        Ok(Response::new(Box::pin(messages)))
     }
 
     async fn report(
@@ -103,142 +116,281 @@ fn refuse(hello: &v1::Hello) -> Option<Status> {
     (!is_fine).then(|| Status::invalid_argument("node_id is 1 to 253 visible characters"))
 }
 
-type Outbound = mpsc::Sender<Result<v1::SubscribeResponse, Status>>;
+/// How a stream ended.
+enum End {
+    /// The node has gone, or its connection.
+    Gone,
+    /// The control plane stops, or the node has another stream.
+    Done(Status),
+    /// The node did what it must not, or not what it must: it is shown with the node.
+    Wrong(Status),
+}
 
 impl Publisher {
+    /// Joins the sources.
+    pub fn new(sources: Sources) -> Self {
+        let Sources { current, history, health, registry, stats, key, ack_timeout, stop } = sources;
+        let (key, frames, gate) = (wire::key(&key), Frames::new(history), Gate::default());
+        Self { current, health, registry, stats, key, ack_timeout, frames, gate, stop }
+    }
+
+    /// Opens a node's stream; what comes out of it goes to the node as it is.
+    pub(super) fn open(
+        &self,
+        request: Request<Streaming<v1::SubscribeRequest>>,
+    ) -> Result<mpsc::Receiver<Result<Bytes, Status>>, Status> {
+        let mut inbound = request.into_inner();
+        // Answered before Hello came: a client that waits for the head before it writes must not wait for ever.
+        let (outbound, messages) = mpsc::channel(4);
+        let this = self.clone();
+        tokio::spawn(async move {
+            let greeting = tokio::time::timeout(GREETING, inbound.message());
+            let ended = match greeting.await {
+                Ok(Ok(Some(v1::SubscribeRequest { message: Some(Message::Hello(hello)) }))) => {
+                    match refuse(&hello) {
+                        None => this.serve(hello, inbound, &outbound).await,
+                        Some(status) => {
+                            tracing::warn!(node = %hello.node_id, reason = status.message(), "node refused");
+                            Err(status)
+                        }
+                    }
+                }
+                Ok(Ok(_)) => Err(Status::invalid_argument("the first message is not hello")),
+                Ok(Err(status)) => Err(status),
+                Err(_) => Err(Status::deadline_exceeded("no hello within 10s")),
+            };
+            if let Err(status) = ended {
+                // The node may be gone already, or not read: then it finds the stream ended without a reason.
+                let _ = outbound.try_send(Err(status));
+            }
+        });
+        Ok(messages)
+    }
+
     async fn serve(
-        mut self,
+        self,
         hello: v1::Hello,
-        mut inbound: Streaming<v1::SubscribeRequest>,
+        inbound: Streaming<v1::SubscribeRequest>,
         outbound: &Outbound,
     ) -> Result<(), Status> {
-        let (stream, rejected) = self.registry.connect(wire::introduction(&hello));
-        let node = hello.node_id.as_str();
-        tracing::info!(node, version = %hello.version, address = %hello.address, "node connected");
-        self.remember(&hello).await;
-        let first = Arc::clone(&self.current.borrow());
-        let mut session = Session::new(hello.active_revision, &hello.active_hash, &first, rejected);
-        let mut health = self.health.watch();
-        if outbound.send(Ok(wire::key(&self.key))).await.is_err() {
-            self.registry.disconnect(node, stream);
-            return Ok(());
-        }
-        let mut watched = self.stats.tail().filters();
-        let mut is_watched = false;
-        let mut size = Teller::new(self.registry.size());
-        let result = loop {
-            if let Some(nodes) = size.due(Instant::now())
-                && outbound.send(Ok(wire::fleet_size(nodes))).await.is_err()
-            {
-                break Ok(());
+        let joining = self.gate.admit().await;
+        let id = hello.node_id.clone();
+        let node = id.as_str();
+        let active = {
+            let current = self.current.borrow();
+            let is_current =
+                hello.active_revision == current.revision && hello.active_hash == current.hash.to_string();
+            let known = || self.frames.history().find(hello.active_revision, &hello.active_hash);
+            if is_current { Some(Version::of(&current)) } else { known() }
+        };
+        let introduction = wire::introduction(hello);
+        tracing::info!(node, version = %introduction.version, address = %introduction.address, "node connected");
+        let Joined { stream, rejected, stop } = self.registry.connect(introduction);
+        let registry = self.registry.clone();
+        let session = Session::new(active, rejected);
+        let mut driven = Driven { publisher: self, node, stream, session, inbound, outbound };
+        let end = driven.run(joining, stop).await;
+        let wrong = match &end {
+            End::Wrong(status) => Some(status.message()),
+            End::Gone | End::Done(_) => None,
+        };
+        registry.disconnect(node, stream, wrong);
+        match end {
+            End::Gone => {
+                tracing::info!(node, "node disconnected");
+                Ok(())
             }
-            if let Err(Gone) = self.send_due(&mut session, &mut health, outbound).await {
-                break Ok(());
+            End::Done(status) => {
+                tracing::info!(node, reason = status.message(), "stream ended");
+                Err(status)
+            }
+            End::Wrong(status) => {
+                tracing::error!(node, reason = status.message(), "stream ended");
+                Err(status)
+            }
+        }
+    }
+}
+
+/// A node's stream, while it is open.
+struct Driven<'a> {
+    publisher: Publisher,
+    node: &'a str,
+    stream: u64,
+    session: Session,
+    inbound: Streaming<v1::SubscribeRequest>,
+    outbound: &'a Outbound,
+}
+
+impl Driven<'_> {
+    async fn run(&mut self, joining: Option<Joining>, stop: CancellationToken) -> End {
+        let ended = self.talk(joining, stop).await;
+        ended.err().unwrap_or(End::Gone)
+    }
+
+    async fn talk(&mut self, joining: Option<Joining>, stop: CancellationToken) -> Result<(), End> {
+        let (mut joining, joined) = (joining, Instant::now());
+        let mut health = self.publisher.health.watch();
+        let mut watched = self.publisher.stats.tail().filters();
+        let mut current = self.publisher.current.clone();
+        let mut allowance = Allowance::new(Instant::now());
+        let mut is_watched = false;
+        let mut size = Teller::new(self.publisher.registry.size());
+        self.send(self.publisher.key.clone()).await?;
+        loop {
+            if let Some(nodes) = size.due(Instant::now()) {
+                self.send(wire::fleet_size(nodes)).await?;
             }
             let filters = Arc::clone(&watched.borrow_and_update());
             // A stream begins with nobody watching; that needs no message.
             if is_watched || !filters.is_empty() {
                 is_watched = !filters.is_empty();
-                if outbound.send(Ok(wire::tail(&filters))).await.is_err() {
-                    break Ok(());
-                }
+                self.send(wire::tail(&filters)).await?;
             }
-            let current = Arc::clone(&self.current.borrow_and_update());
-            let due = match session.next(&current, Instant::now()) {
-                Next::Send(push) => {
-                    if outbound.send(Ok(wire::push(&push))).await.is_err() {
-                        break Ok(());
-                    }
-                    tracing::debug!(node, revision = current.revision, "revision sent");
-                    continue;
-                }
-                Next::Wait(at) => Some(at),
-                Next::Nothing => None,
-            };
+            let newest = Arc::clone(&current.borrow_and_update());
+            let due = self.push_due(&newest).await?;
+            self.health_due(&mut health).await?;
+            let open = self.session.open();
+            if open.is_none() {
+                // It runs what there is, or refused it: others may come.
+                joining = None;
+            }
+            drop(newest);
+            let yields = joining.as_ref().map(|_| joined + JOINING);
+            let overdue = open.map(|(_, since)| since + self.publisher.ack_timeout);
             tokio::select! {
-                message = inbound.message() => match message {
-                    Ok(Some(message)) => self.take(node, stream, &mut session, message),
-                    Ok(None) => break Ok(()),
+                message = self.inbound.message() => match message {
+                    Ok(Some(message)) => {
+                        if !allowance.take(Instant::now()) {
+                            let why = "the node says more than it may: over 200 messages a second";
+                            return Err(End::Wrong(Status::resource_exhausted(why)));
+                        }
+                        self.take(message);
+                    }
+                    Ok(None) => return Ok(()),
                     Err(status) => {
-                        tracing::debug!(node, %status, "stream broke");
-                        break Ok(());
+                        tracing::debug!(node = self.node, %status, "stream broke");
+                        return Err(broken(&status));
                     }
                 },
-                changed = self.current.changed() => if changed.is_err() { break Ok(()) },
-                changed = size.changed() => if !changed { break Ok(()) },
-                changed = watched.changed() => if changed.is_err() { break Ok(()) },
-                changed = health.changed() => if changed.is_err() { break Ok(()) },
+                changed = current.changed() => if changed.is_err() { return Ok(()) },
+                changed = size.changed() => if !changed { return Ok(()) },
+                changed = watched.changed() => if changed.is_err() { return Ok(()) },
+                changed = health.changed() => if changed.is_err() { return Ok(()) },
                 () = sleep_until(due) => {}
-                () = self.stop.cancelled() => break Err(Status::unavailable("the control plane stops")),
+                () = sleep_until(yields) => joining = None,
+                () = sleep_until(overdue) => {
+                    let why = format!(
+                        "revision {} was neither acknowledged nor refused within {}",
+                        open.map_or(0, |(revision, _)| revision),
+                        weir_snapshot::units::HumanDuration(self.publisher.ack_timeout)
+                    );
+                    return Err(End::Wrong(Status::deadline_exceeded(why)));
+                }
+                () = stop.cancelled() => {
+                    return Err(End::Done(Status::aborted("the node has opened another stream")));
+                }
+                () = self.publisher.stop.cancelled() => {
+                    return Err(End::Done(Status::unavailable("the control plane stops")));
+                }
             }
-        };
-        self.registry.disconnect(node, stream);
-        tracing::info!(node, "node disconnected");
-        self.remember(&hello).await;
-        result
-    }
-
-    async fn send_due(
-        &self,
-        session: &mut Session,
-        health: &mut watch::Receiver<Arc<crate::health::States>>,
-        outbound: &Outbound,
-    ) -> Result<(), Gone> {
-        let states = Arc::clone(&health.borrow_and_update());
-        if let Some((complete, states)) = session.health(&states) {
-            outbound.send(Ok(wire::health(complete, &states))).await.map_err(|_| Gone)?;
         }
-        Ok(())
     }
 
-    /// One message of the node. What makes no sense is logged and changes nothing.
-    fn take(&self, node: &str, stream: u64, session: &mut Session, message: v1::SubscribeRequest) {
+    /// Sends the newest revision if it is the time; when to look again, if it is not yet.
+    async fn push_due(&mut self, current: &Current) -> Result<Option<Instant>, End> {
+        let version = Version::of(current);
+        let from = match self.session.next(version, Instant::now()) {
+            Next::Send(from) => from,
+            Next::Wait(at) => return Ok(Some(at)),
+            Next::Nothing => return Ok(None),
+        };
+        let delta = from.and_then(|from| self.publisher.frames.delta(from, current));
+        let is_whole = delta.is_none();
+        let message = delta.unwrap_or_else(|| self.publisher.frames.whole(current));
+        tracing::debug!(
+            node = self.node,
+            revision = current.revision,
+            bytes = message.len(),
+            is_whole,
+            "sent"
+        );
+        self.session.sent(version, is_whole, Instant::now());
+        self.send(message).await?;
+        Ok(None)
+    }
+
+    async fn health_due(&mut self, health: &mut watch::Receiver<Arc<health::Told>>) -> Result<(), End> {
+        let told = Arc::clone(&health.borrow_and_update());
+        if !self.session.has_begun() || self.session.health == Some(told.version) {
+            return Ok(());
+        }
+        let message = self.publisher.frames.health(self.session.health, &told);
+        self.session.health = Some(told.version);
+        self.send(message).await
+    }
+
+    async fn send(&self, message: Bytes) -> Result<(), End> {
+        match self.outbound.send_timeout(Ok(message), STUCK).await {
+            Ok(()) => Ok(()),
+            Err(mpsc::error::SendTimeoutError::Closed(_)) => Err(End::Gone),
+            Err(mpsc::error::SendTimeoutError::Timeout(_)) => {
+                Err(End::Wrong(Status::deadline_exceeded("the node does not read what it is sent")))
+            }
+        }
+    }
+
+    /// One message of the node. What makes no sense is shown with the node and changes nothing else.
+    fn take(&mut self, message: v1::SubscribeRequest) {
+        let (node, stream, registry) = (self.node, self.stream, &self.publisher.registry);
         match message.message {
-            Some(Message::Ack(ack)) => match session.acknowledged(ack.revision, &ack.hash) {
+            Some(Message::Ack(ack)) => match self.session.acknowledged(ack.revision, &ack.hash) {
                 Ok(()) => {
-                    self.registry.acknowledged(node, stream, ack.revision);
+                    registry.acknowledged(node, stream, ack.revision);
                     tracing::debug!(node, revision = ack.revision, "revision active");
                 }
-                Err(_) => tracing::warn!(
-                    node,
-                    revision = ack.revision,
-                    "acknowledgement of what is not open ignored"
-                ),
+                Err(_) => {
+                    let text = format!("it acknowledged revision {}, which was not open", ack.revision);
+                    registry.strange(node, stream, text);
+                }
             },
             Some(Message::Rejection(rejection)) => {
                 let revision = rejection.revision;
                 let problems = wire::problems(rejection.problems);
-                match session.rejected(revision, problems.0.iter().any(|problem| problem.path == "hash")) {
+                let is_hash = problems.0.iter().any(|problem| problem.path == "hash");
+                match self.session.rejected(revision, is_hash) {
                     Ok(Some(rejected)) => {
                         tracing::error!(node, revision, %problems, "node rejected the revision and keeps what it had");
-                        self.registry.rejected(node, stream, rejected, problems);
+                        registry.rejected(node, stream, rejected, problems);
                     }
                     Ok(None) => tracing::warn!(node, revision, "delta did not fit; the whole follows"),
-                    Err(_) => tracing::warn!(node, revision, "rejection of what is not open ignored"),
+                    Err(_) => {
+                        let text = format!("it refused revision {revision}, which was not open");
+                        registry.strange(node, stream, text);
+                    }
                 }
             }
-            Some(Message::Load(load)) => self.registry.load(node, stream, wire::load(load)),
-            Some(Message::Tail(seen)) => self.stats.tail().take(node, seen),
-            Some(Message::Hello(_)) => tracing::warn!(node, "second hello ignored"),
-            None => tracing::warn!(node, "unknown message ignored"),
-        }
-    }
-
-    async fn remember(&self, hello: &v1::Hello) {
-        let seen = SeenNode {
-            id: hello.node_id.clone(),
-            version: hello.version.clone(),
-            address: hello.address.clone(),
-            last_seen_ms: now_ms(),
-        };
-        if let Err(error) = self.store.node_seen(&seen).await {
-            tracing::error!(node = %seen.id, %error, "cannot remember the node");
+            Some(Message::Load(load)) => registry.load(node, stream, wire::load(load)),
+            Some(Message::Tail(seen)) => self.publisher.stats.tail().take(node, seen),
+            Some(Message::Hello(_)) => registry.strange(node, stream, "it said hello twice".into()),
+            None => registry.strange(node, stream, "it sent a message of an unknown kind".into()),
         }
     }
 }
 
-/// The node's end of the stream is closed.
-struct Gone;
+/// Whether a stream that broke was the node's fault.
+fn broken(status: &Status) -> End {
+    use std::error::Error as _;
+    use tonic::Code::{Internal, InvalidArgument, OutOfRange, ResourceExhausted};
+    // What came from the connection has a source; what tonic or prost could not read has none.
+    let is_unreadable = matches!(status.code(), Internal | InvalidArgument | OutOfRange | ResourceExhausted);
+    if is_unreadable && status.source().is_none() {
+        let status =
+            Status::invalid_argument(format!("the node's message cannot be read: {}", status.message()));
+        return End::Wrong(status);
+    }
+    End::Gone
+}
 
 async fn sleep_until(due: Option<Instant>) {
     match due {

@@ -1,43 +1,72 @@
-//! Between protobuf and what this crate works with.
+//! Between protobuf and what this crate works with. What goes out is encoded here, as gRPC frames it.
 
-use weir_proto::{FORMAT, v1};
+use std::collections::BTreeMap;
+
+use bytes::{BufMut as _, Bytes, BytesMut};
+use prost::Message as _;
+use weir_proto::{
+    FORMAT,
+    v1::{self, subscribe_response::Message},
+};
 use weir_snapshot::{
-    Problem, Problems, diff,
+    Problem, Problems,
     resource::{Key, Kind},
 };
 
 use super::{
+    history::Version,
     registry::{Introduction, Load},
-    session::Push,
-    work::Work,
+    work::Report,
 };
-use crate::{health, store::FleetKey};
+use crate::{current::Current, health, store::FleetKey};
 
-pub(super) fn push(push: &Push) -> v1::SubscribeResponse {
-    use v1::subscribe_response::Message;
-    let message = match push {
-        Push::Whole(current) => Message::Snapshot(v1::Snapshot {
-            format: FORMAT,
-            revision: current.revision,
-            resources: current.resources.iter().map(|(key, spec)| resource(key, spec)).collect(),
-            hash: current.hash.to_string(),
-        }),
-        Push::Delta(from, to) => {
-            let (mut changed, mut removed) = (Vec::new(), Vec::new());
-            for change in diff::diff(&from.resources, &to.resources) {
-                match change.after {
-                    Some(spec) => changed.push(resource(&change.key, &spec)),
-                    None => removed.push(resource_key(&change.key)),
-                }
-            }
-            let (from_revision, revision, hash) = (from.revision, to.revision, to.hash.to_string());
-            Message::Delta(v1::Delta { format: FORMAT, from_revision, revision, changed, removed, hash })
-        }
-    };
-    v1::SubscribeResponse { message: Some(message) }
+/// In front of each message: a byte that says whether it is compressed, and its length.
+pub(super) const PREFIX: usize = 5;
+
+/// Of what a node says of itself, as much is kept.
+const MOST_LABELS: usize = 64;
+const MOST_TEXT: usize = 256;
+/// Problems of a rejection that are kept.
+const MOST_PROBLEMS: usize = 100;
+
+/// A message as it goes over the wire.
+fn frame(message: Message) -> Bytes {
+    let message = v1::SubscribeResponse { message: Some(message) };
+    let length = message.encoded_len();
+    let mut bytes = BytesMut::with_capacity(PREFIX + length);
+    bytes.put_u8(0);
+    bytes.put_u32(u32::try_from(length).unwrap_or(u32::MAX));
+    // The room was made above; there is no other way to fail.
+    let _ = message.encode(&mut bytes);
+    bytes.freeze()
 }
 
-pub(super) fn health(complete: bool, states: &health::States) -> v1::SubscribeResponse {
+/// A whole revision.
+pub(super) fn whole(current: &Current) -> Bytes {
+    frame(Message::Snapshot(v1::Snapshot {
+        format: FORMAT,
+        revision: current.revision,
+        resources: current.resources.iter().map(|(key, spec)| resource(key, spec)).collect(),
+        hash: current.hash.to_string(),
+    }))
+}
+
+/// What has to change to come from a version to this revision; of each name, whether the version had it.
+pub(super) fn delta(from: Version, to: &Current, names: &BTreeMap<Key, bool>) -> Bytes {
+    let (mut changed, mut removed) = (Vec::new(), Vec::new());
+    for (key, was_there) in names {
+        match to.resources.get(key) {
+            Some(spec) => changed.push(resource(key, spec)),
+            None if *was_there => removed.push(resource_key(key)),
+            // It came and went meanwhile.
+            None => {}
+        }
+    }
+    let (from_revision, revision, hash) = (from.revision, to.revision, to.hash.to_string());
+    frame(Message::Delta(v1::Delta { format: FORMAT, from_revision, revision, changed, removed, hash }))
+}
+
+pub(super) fn health(complete: bool, states: &health::States) -> Bytes {
     let health = |state: &health::State| match state {
         health::State::Unknown => v1::Health::Unknown,
         health::State::Up => v1::Health::Up,
@@ -47,56 +76,51 @@ pub(super) fn health(complete: bool, states: &health::States) -> v1::SubscribeRe
         .iter()
         .map(|(id, state)| v1::BackendHealth { backend_id: id.clone(), health: health(state).into() })
         .collect();
-    let message = v1::subscribe_response::Message::Health(v1::HealthUpdate { complete, backends });
-    v1::SubscribeResponse { message: Some(message) }
+    frame(Message::Health(v1::HealthUpdate { complete, backends }))
 }
 
-pub(super) fn key(key: &FleetKey) -> v1::SubscribeResponse {
-    let message = v1::subscribe_response::Message::Key(v1::FleetKey { key: key.to_vec() });
-    v1::SubscribeResponse { message: Some(message) }
+pub(super) fn key(key: &FleetKey) -> Bytes {
+    frame(Message::Key(v1::FleetKey { key: key.to_vec() }))
 }
 
-pub(super) fn fleet_size(nodes: u32) -> v1::SubscribeResponse {
-    let message = v1::subscribe_response::Message::FleetSize(v1::FleetSize { nodes });
-    v1::SubscribeResponse { message: Some(message) }
+pub(super) fn fleet_size(nodes: u32) -> Bytes {
+    frame(Message::FleetSize(v1::FleetSize { nodes }))
 }
 
 /// The filters of who watches requests live.
-pub(super) fn tail(filters: &[v1::TailFilter]) -> v1::SubscribeResponse {
-    let message = v1::subscribe_response::Message::Tail(v1::Tail { filters: filters.to_vec() });
-    v1::SubscribeResponse { message: Some(message) }
+pub(super) fn tail(filters: &[v1::TailFilter]) -> Bytes {
+    frame(Message::Tail(v1::Tail { filters: filters.to_vec() }))
 }
 
-pub(super) fn introduction(hello: &v1::Hello) -> Introduction {
+pub(super) fn introduction(hello: v1::Hello) -> Introduction {
+    let text = |text: String| text.chars().filter(|c| !c.is_control()).take(MOST_TEXT).collect();
+    let labels: BTreeMap<String, String> = hello.labels.into_iter().collect();
     Introduction {
-        id: hello.node_id.clone(),
-        boot: hello.boot_id.clone(),
-        version: hello.version.clone(),
-        address: hello.address.clone(),
+        id: hello.node_id,
+        boot: text(hello.boot_id),
+        version: text(hello.version),
+        address: text(hello.address),
         workers: hello.workers,
-        labels: hello.labels.clone().into_iter().collect(),
+        labels: labels.into_iter().take(MOST_LABELS).map(|(name, value)| (text(name), text(value))).collect(),
         active_revision: hello.active_revision,
     }
 }
 
 pub(super) fn load(load: v1::Load) -> Load {
-    let work = Work::of(&load);
-    let active =
-        load.backends.into_iter().map(|backend| (backend.backend_id, backend.active_requests)).collect();
     let clock_ms = i64::try_from(load.clock_ms).ok().filter(|clock| *clock > 0);
-    let clock_offset_ms = clock_ms.map(|clock| clock.saturating_sub(super::registry::now_ms()));
     Load {
         connections: load.connections,
         requests: load.requests,
         dropped_rows: load.dropped_rows,
-        active,
-        work,
-        clock_offset_ms,
+        report: Report::of(&load),
+        clock_offset_ms: clock_ms.map(|clock| clock.saturating_sub(super::registry::now_ms())),
     }
 }
 
 pub(super) fn problems(problems: Vec<v1::Problem>) -> Problems {
-    Problems(problems.into_iter().map(|problem| Problem::new(problem.path, problem.message)).collect())
+    let text = |text: String| text.chars().take(4 * MOST_TEXT).collect::<String>();
+    let problems = problems.into_iter().take(MOST_PROBLEMS);
+    Problems(problems.map(|problem| Problem::new(text(problem.path), text(problem.message))).collect())
 }
 
 fn resource(key: &Key, spec: &str) -> v1::Resource {

@@ -12,7 +12,7 @@ use tonic::{
     service::Routes,
     transport::{Server, server::TcpIncoming},
 };
-use weir_proto::v1::{DESCRIPTOR_SET, nodes_server::NodesServer};
+use weir_proto::v1::DESCRIPTOR_SET;
 
 pub(crate) use self::tls::AdminTls;
 use crate::{
@@ -23,11 +23,8 @@ use crate::{
         rest,
     },
     app::App,
-    publish::Publisher,
+    publish::{self, Publisher},
 };
-
-/// The largest batch or message from a node.
-const MAX_NODE_MESSAGE: usize = 64 << 20;
 
 /// Reflection (the current version and the one before, which most tools still ask for) and health.
 async fn common(routes: Routes, services: &[&str]) -> anyhow::Result<Routes> {
@@ -69,8 +66,7 @@ pub(crate) async fn nodes(
     publisher: Publisher,
     stop: CancellationToken,
 ) -> anyhow::Result<()> {
-    let service = NodesServer::new(publisher).max_decoding_message_size(MAX_NODE_MESSAGE);
-    let routes = common(Routes::new(service), &["weir.v1.Nodes"]).await?;
+    let routes = common(Routes::new(publish::Server::new(publisher)), &["weir.v1.Nodes"]).await?;
     Server::builder()
         .http2_keepalive_interval(Some(Duration::from_secs(10)))
         .http2_keepalive_timeout(Some(Duration::from_secs(10)))

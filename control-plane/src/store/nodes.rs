@@ -1,11 +1,13 @@
-//! The SQL of the nodes: every one that was ever seen.
+//! The SQL of the nodes: every one that is remembered.
+
+use std::collections::BTreeMap;
 
 use sqlx::Row as _;
 
 use super::{Store, StoreError};
 
 /// A node as it is remembered.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct SeenNode {
     /// Its id.
     pub id: String,
@@ -13,43 +15,73 @@ pub struct SeenNode {
     pub version: String,
     /// Where it takes traffic.
     pub address: String,
+    /// What its operator says of it.
+    pub labels: BTreeMap<String, String>,
+    /// What it ran.
+    pub active_revision: u64,
     /// When it was last seen, milliseconds since the Unix epoch.
     pub last_seen_ms: i64,
 }
 
 impl Store {
-    /// Remembers that a node was seen.
+    /// Remembers that nodes were seen, all in one transaction.
     ///
     /// # Errors
     /// The database failed.
-    pub async fn node_seen(&self, node: &SeenNode) -> Result<(), StoreError> {
-        sqlx::query(
-            "INSERT INTO nodes (id, version, address, first_seen_ms, last_seen_ms) VALUES (?1, ?2, ?3, ?4, ?4) \
-             ON CONFLICT (id) DO UPDATE SET version = excluded.version, address = excluded.address, \
-             last_seen_ms = excluded.last_seen_ms",
-        )
-        .bind(&node.id)
-        .bind(&node.version)
-        .bind(&node.address)
-        .bind(node.last_seen_ms)
-        .execute(&self.writer)
-        .await?;
+    pub async fn nodes_met(&self, nodes: &[SeenNode]) -> Result<(), StoreError> {
+        let mut tx = self.writer.begin().await?;
+        for node in nodes {
+            sqlx::query(
+                "INSERT INTO nodes (id, version, address, labels, active_revision, first_seen_ms, last_seen_ms) \
+                 VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?6) \
+                 ON CONFLICT (id) DO UPDATE SET version = excluded.version, address = excluded.address, \
+                 labels = excluded.labels, active_revision = excluded.active_revision, \
+                 last_seen_ms = excluded.last_seen_ms",
+            )
+            .bind(&node.id)
+            .bind(&node.version)
+            .bind(&node.address)
+            .bind(serde_json::to_string(&node.labels).unwrap_or_default())
+            .bind(node.active_revision.cast_signed())
+            .bind(node.last_seen_ms)
+            .execute(&mut *tx)
+            .await?;
+        }
+        tx.commit().await?;
         Ok(())
     }
 
-    /// Every node that was ever seen.
+    /// Forgets nodes. What they reported stays.
+    ///
+    /// # Errors
+    /// The database failed.
+    pub async fn forget_nodes(&self, ids: &[String]) -> Result<(), StoreError> {
+        let mut tx = self.writer.begin().await?;
+        for id in ids {
+            sqlx::query("DELETE FROM nodes WHERE id = ?").bind(id).execute(&mut *tx).await?;
+        }
+        tx.commit().await?;
+        Ok(())
+    }
+
+    /// Every node that is remembered.
     ///
     /// # Errors
     /// The database failed.
     pub async fn nodes_seen(&self) -> Result<Vec<SeenNode>, StoreError> {
-        let rows = sqlx::query("SELECT id, version, address, last_seen_ms FROM nodes ORDER BY id")
-            .fetch_all(&self.reader)
-            .await?;
+        let rows = sqlx::query(
+            "SELECT id, version, address, labels, active_revision, last_seen_ms FROM nodes ORDER BY id",
+        )
+        .fetch_all(&self.reader)
+        .await?;
         let node = |row: &sqlx::sqlite::SqliteRow| SeenNode {
             id: row.get(0),
             version: row.get(1),
             address: row.get(2),
-            last_seen_ms: row.get(3),
+            // What somebody wrote there by hand is no reason not to start.
+            labels: serde_json::from_str(row.get(3)).unwrap_or_default(),
+            active_revision: row.get::<i64, _>(4).unsigned_abs(),
+            last_seen_ms: row.get(5),
         };
         Ok(rows.iter().map(node).collect())
     }

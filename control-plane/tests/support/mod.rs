@@ -73,6 +73,11 @@ impl ControlPlane {
         Self { folder, running }
     }
 
+    /// One that was started by the test.
+    pub fn from(folder: tempfile::TempDir, running: Running) -> Self {
+        Self { folder, running }
+    }
+
     /// Makes a token through the API, as `by`.
     pub async fn token(&self, by: Option<&str>, name: &str, role: &str, expires: Option<&str>) -> String {
         let body = serde_json::json!({ "name": name, "role": role, "expires": expires }).to_string();

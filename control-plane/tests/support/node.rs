@@ -25,6 +25,8 @@ pub struct Node {
     pub key: Vec<u8>,
     /// How many nodes it was told that there are, each time.
     pub sizes: Vec<u32>,
+    /// Pieces in the last difference.
+    pub pieces: usize,
 }
 
 /// A revision that came, already applied and its hash found right.
@@ -88,7 +90,8 @@ impl Node {
         to.send(v1::SubscribeRequest { message: Some(ToControlPlane::Hello(hello)) }).await.unwrap();
         let mut client = client(control_plane).await;
         let from = within("the stream", client.subscribe(ReceiverStream::new(requests))).await.unwrap();
-        Self { to, from: from.into_inner(), resources: Resources::new(), key: Vec::new(), sizes: Vec::new() }
+        let (resources, key, sizes) = (Resources::new(), Vec::new(), Vec::new());
+        Self { to, from: from.into_inner(), resources, key, sizes, pieces: 0 }
     }
 
     pub async fn send(&self, message: ToControlPlane) {
@@ -97,6 +100,16 @@ impl Node {
 
     pub async fn send_raw(&self, message: Option<ToControlPlane>) {
         self.to.send(v1::SubscribeRequest { message }).await.unwrap();
+    }
+
+    /// Sends, as long as the stream is open.
+    pub async fn try_send(&self, message: ToControlPlane) -> bool {
+        self.to.send(v1::SubscribeRequest { message: Some(message) }).await.is_ok()
+    }
+
+    /// The hash of what it was sent, put together.
+    pub fn push_hash(&self) -> String {
+        ContentHash::of(&self.resources).to_string()
     }
 
     pub async fn ack(&self, push: &Push) {
@@ -134,6 +147,7 @@ impl Node {
             }
             ToNode::Delta(delta) => {
                 assert_eq!(delta.format, FORMAT);
+                self.pieces = delta.removed.len() + delta.changed.len();
                 for gone in delta.removed {
                     assert!(self.resources.remove(&key(Some(gone))).is_some(), "removed what was not there");
                 }

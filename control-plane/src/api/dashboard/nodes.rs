@@ -1,6 +1,9 @@
 //! Nodes: who is there, what they run, and whether their clocks are right.
 
+use std::time::Duration;
+
 use maud::{Markup, html};
+use weir_snapshot::units::HumanDuration;
 
 use super::{
     format::{count, time},
@@ -46,7 +49,10 @@ fn row(node: &NodeInfo, revision: u64) -> Markup {
     let off = node.clock_offset_ms;
     html! {
         tr {
-            th scope="row" { (node.id) " " span class="soft mono" { (node.address) } }
+            th scope="row" {
+                (node.id) " " span class="soft mono" { (node.address) }
+                @for (name, value) in &node.labels { " " span class="soft mono" { (name) "=" (value) } }
+            }
             td data-label="State" {
                 @if node.connected { (badge("ok", "connected")) } @else { (badge("bad", "away")) }
             }
@@ -57,6 +63,7 @@ fn row(node: &NodeInfo, revision: u64) -> Markup {
                     (badge("ok", &revision.to_string()))
                 } @else {
                     (badge("warn", &node.active_revision.to_string()))
+                    " " span class="soft" { (behind(node)) }
                 }
             }
             td class="n" data-label="Connections" { (count(node.connections)) }
@@ -75,5 +82,14 @@ fn row(node: &NodeInfo, revision: u64) -> Markup {
         @for problem in &node.rejection {
             tr { td colspan="9" { strong { (problem.path) } " " (problem.message) } }
         }
+        @if let Some(error) = &node.last_error {
+            tr { td colspan="9" { strong { (time(&error.time)) } " " (error.text) } }
+        }
     }
+}
+
+/// How far it is behind, in words.
+fn behind(node: &NodeInfo) -> String {
+    let seconds = HumanDuration(Duration::from_secs(node.lag_ms / 1000));
+    format!("{} behind, {seconds}", node.lag_revisions)
 }

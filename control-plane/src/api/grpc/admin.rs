@@ -63,7 +63,15 @@ fn backend(info: BackendInfo) -> v1::Backend {
 }
 
 fn node(info: NodeInfo) -> v1::Node {
+    let (last_error, last_error_time) =
+        info.last_error.map(|error| (error.text, error.time)).unwrap_or_default();
     v1::Node {
+        lag_revisions: info.lag_revisions,
+        lag_ms: info.lag_ms,
+        state: info.state.to_owned(),
+        last_error,
+        last_error_time,
+        active_requests: info.active_requests,
         id: info.id,
         version: info.version,
         address: info.address,

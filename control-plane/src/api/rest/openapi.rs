@@ -315,8 +315,13 @@ fn schemas() -> Value {
         "Node": object(
             &[("id", text()), ("version", text()), ("address", text()), ("workers", number()), ("connected", truth()),
               ("since", text()), ("active_revision", number()), ("connections", number()), ("requests", number()),
-              ("dropped_rows", number()), ("rejected_revision", number()), ("clock_offset_ms", number())],
-            &["id", "connected", "active_revision"]),
+              ("dropped_rows", number()), ("rejected_revision", number()), ("clock_offset_ms", number()),
+              ("labels", json!({ "type": "object", "additionalProperties": { "type": "string" } })),
+              ("state", json!({ "type": "string", "enum": ["active", "behind", "rejected", "away"] })),
+              ("lag_revisions", number()), ("lag_ms", number()), ("active_requests", number()),
+              ("rejection", many("Problem")), ("last_error", of("NodeError"))],
+            &["id", "connected", "active_revision", "state"]),
+        "NodeError": object(&[("time", text()), ("text", text())], &["time", "text"]),
         "NodeList": list("Node"),
         "Status": object(&[("revision", number()), ("backends", many("Backend")), ("nodes", many("Node")), ("pools", many("PoolStatus")), ("routes", many("RouteStatus"))], &["revision", "backends", "nodes"]),
         "PoolStatus": object(

@@ -1,0 +1,106 @@
+//! What nodes are sent, encoded once: a thousand nodes that go from one revision to the next share the same bytes.
+
+use std::{
+    collections::HashMap,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+};
+
+use bytes::Bytes;
+
+use super::{
+    history::{History, Version},
+    wire,
+};
+use crate::{current::Current, health};
+
+/// Differences to the newest revision that are kept: nodes mostly come from the same few.
+const MOST_DELTAS: usize = 64;
+
+/// Encoded messages, shared by all streams. Cheap to clone.
+#[derive(Clone)]
+pub(super) struct Frames(Arc<Inner>);
+
+struct Inner {
+    history: History,
+    pushes: Mutex<Pushes>,
+    health: Mutex<HealthFrames>,
+}
+
+/// Everything is to this version.
+#[derive(Default)]
+struct Pushes {
+    to: Option<Version>,
+    whole: Option<Bytes>,
+    deltas: HashMap<u64, Option<Bytes>>,
+}
+
+/// Everything is to this version.
+#[derive(Default)]
+struct HealthFrames {
+    to: u64,
+    from: HashMap<Option<u64>, Bytes>,
+}
+
+impl Frames {
+    pub(super) fn new(history: History) -> Self {
+        Self(Arc::new(Inner { history, pushes: Mutex::default(), health: Mutex::default() }))
+    }
+
+    pub(super) fn history(&self) -> &History {
+        &self.0.history
+    }
+
+    /// The whole of a revision.
+    pub(super) fn whole(&self, to: &Current) -> Bytes {
+        match self.pushes(to) {
+            // Who encodes has the lock: the others wait for the bytes and not do the same.
+            Some(mut pushes) => pushes.whole.get_or_insert_with(|| wire::whole(to)).clone(),
+            None => wire::whole(to),
+        }
+    }
+
+    /// The difference between two revisions; `None`: it is not known any more what it is.
+    pub(super) fn delta(&self, from: Version, to: &Current) -> Option<Bytes> {
+        let make = || {
+            let names = self.0.history.between(from, Version::of(to))?;
+            Some(wire::delta(from, to, &names))
+        };
+        let Some(mut pushes) = self.pushes(to) else { return make() };
+        if let Some(made) = pushes.deltas.get(&from.revision) {
+            return made.clone();
+        }
+        let made = make();
+        if pushes.deltas.len() < MOST_DELTAS {
+            pushes.deltas.insert(from.revision, made.clone());
+        }
+        made
+    }
+
+    /// What was found of the backends' health since a version of it, or all of it.
+    pub(super) fn health(&self, from: Option<u64>, told: &health::Told) -> Bytes {
+        let make = || match from.and_then(|from| told.since(from)) {
+            Some(changed) => wire::health(false, &changed),
+            None => wire::health(true, &told.states),
+        };
+        let mut frames = self.0.health.lock().unwrap_or_else(PoisonError::into_inner);
+        if frames.to < told.version {
+            *frames = HealthFrames { to: told.version, from: HashMap::new() };
+        }
+        if frames.to > told.version {
+            return make();
+        }
+        frames.from.entry(from).or_insert_with(make).clone()
+    }
+
+    /// What is kept of this revision; `None`: a later one is known already.
+    fn pushes(&self, to: &Current) -> Option<MutexGuard<'_, Pushes>> {
+        let to = Version::of(to);
+        let mut pushes = self.0.pushes.lock().unwrap_or_else(PoisonError::into_inner);
+        match pushes.to {
+            Some(kept) if kept == to => {}
+            Some(kept) if kept.revision > to.revision => return None,
+            _ => *pushes = Pushes { to: Some(to), ..Pushes::default() },
+        }
+        Some(pushes)
+    }
+}

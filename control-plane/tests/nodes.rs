@@ -1,0 +1,274 @@
+//! Many nodes, and nodes that do what they must not: what the others notice of it, and what is shown.
+
+#![allow(clippy::unwrap_used, clippy::expect_used)]
+
+mod support;
+
+use std::time::Duration;
+
+use serde_json::{Value, json};
+use support::{
+    ControlPlane,
+    node::{Came, Node, Push, hello},
+    within,
+    world::{World, batch, of_node, row},
+};
+use tonic::Code;
+use weir_proto::v1::{self, subscribe_request::Message};
+use weir_snapshot::units::HumanDuration;
+
+const NOBODY: &str = "http://127.0.0.1:1";
+
+/// What `/nodes` says of a node once it is as wanted.
+async fn node_is(control_plane: &ControlPlane, id: &str, wanted: impl Fn(&Value) -> bool) -> Value {
+    let find = |nodes: &Value| {
+        let items = nodes["items"].as_array().unwrap();
+        items.iter().find(|node| node["id"] == id).cloned()
+    };
+    let nodes = control_plane.wait_for("/nodes", |nodes| find(nodes).is_some_and(|node| wanted(&node))).await;
+    find(&nodes).unwrap()
+}
+
+async fn running(control_plane: &ControlPlane, id: &str) -> (Node, Push) {
+    let mut node = Node::connect(control_plane, hello(id)).await;
+    let push = node.push().await;
+    node.ack(&push).await;
+    node_is(control_plane, id, |node| node["active_revision"] == push.revision).await;
+    (node, push)
+}
+
+/// How the stream ends; what comes before is passed over.
+async fn end(node: &mut Node) -> tonic::Status {
+    loop {
+        if let Err(status) = node.next().await {
+            return status;
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_node_that_never_answers_is_shown_and_cut_and_the_others_go_on() {
+    let short = |config: &mut control_plane::Config| {
+        config.ack_timeout = HumanDuration(Duration::from_millis(300));
+    };
+    let control_plane = ControlPlane::start_with(short).await;
+    let (mut silent, _) = running(&control_plane, "silent").await;
+    let (mut other, _) = running(&control_plane, "other").await;
+    control_plane.add(NOBODY).await;
+    assert_eq!(silent.push().await.revision, 2);
+    let push = other.push().await;
+    other.ack(&push).await;
+    let status = end(&mut silent).await;
+    assert_eq!(status.code(), Code::DeadlineExceeded, "{status}");
+    let told = node_is(&control_plane, "silent", |node| node["connected"] == false).await;
+    let why = told["last_error"]["text"].as_str().unwrap();
+    assert!(why.contains("revision 2") && why.contains("300ms"), "{told}");
+    assert_eq!((&told["lag_revisions"], &told["state"]), (&json!(1), &json!("away")));
+    let told = node_is(&control_plane, "other", |node| node["active_revision"] == 2).await;
+    assert_eq!(
+        (&told["state"], &told["lag_ms"], &told["last_error"]),
+        (&json!("active"), &json!(0), &json!(null))
+    );
+
+    // It comes back with what it runs, and is sent the same difference once more.
+    let back = v1::Hello { active_revision: 1, active_hash: running_hash(&silent), ..hello("silent") };
+    let mut silent = reconnect(&control_plane, back, silent).await;
+    let push = silent.push().await;
+    assert_eq!((push.revision, push.from), (2, Some(1)));
+    let told = node_is(&control_plane, "silent", |node| node["connected"] == true).await;
+    assert_eq!((&told["state"], &told["lag_revisions"]), (&json!("behind"), &json!(1)));
+    silent.ack(&push).await;
+    node_is(&control_plane, "silent", |node| node["state"] == "active").await;
+}
+
+/// The hash of what a node ran before it was sent what it never answered: that difference is taken back.
+fn running_hash(node: &Node) -> String {
+    let mut resources = node.resources.clone();
+    resources.retain(|key, _| key.kind != weir_snapshot::Kind::Backend);
+    weir_snapshot::resource::ContentHash::of(&resources).to_string()
+}
+
+async fn reconnect(control_plane: &ControlPlane, hello: v1::Hello, old: Node) -> Node {
+    let mut node = Node::connect(control_plane, hello).await;
+    node.resources = old.resources;
+    node.resources.retain(|key, _| key.kind != weir_snapshot::Kind::Backend);
+    node
+}
+
+#[tokio::test]
+async fn a_node_that_floods_is_cut_and_the_others_go_on() {
+    let control_plane = ControlPlane::start().await;
+    let (mut other, _) = running(&control_plane, "other").await;
+    let (mut mad, push) = running(&control_plane, "mad").await;
+    let flood = async {
+        // It ends when the control plane does not read any more.
+        while mad.try_send(Message::Ack(v1::Ack { revision: push.revision, hash: push.hash.clone() })).await {
+        }
+    };
+    within("the end of the flood", flood).await;
+    let status = end(&mut mad).await;
+    assert_eq!(status.code(), Code::ResourceExhausted, "{status}");
+    let told = node_is(&control_plane, "mad", |node| node["connected"] == false).await;
+    assert!(told["last_error"]["text"].as_str().unwrap().contains("messages a second"), "{told}");
+    control_plane.add(NOBODY).await;
+    assert_eq!(other.push().await.revision, 2);
+}
+
+#[tokio::test]
+async fn what_a_node_was_not_sent_it_cannot_acknowledge_and_that_is_shown() {
+    let control_plane = ControlPlane::start().await;
+    let (node, push) = running(&control_plane, "n1").await;
+    node.ack(&Push { revision: 77, ..push }).await;
+    let told = node_is(&control_plane, "n1", |node| node["last_error"] != json!(null)).await;
+    assert!(told["last_error"]["text"].as_str().unwrap().contains("revision 77"), "{told}");
+    assert_eq!((&told["active_revision"], &told["connected"]), (&json!(1), &json!(true)));
+}
+
+#[tokio::test]
+async fn after_a_restart_nodes_that_are_behind_are_sent_the_difference() {
+    let control_plane = ControlPlane::start().await;
+    let (node, push) = running(&control_plane, "n1").await;
+    let resources = node.resources.clone();
+    drop(node);
+    node_is(&control_plane, "n1", |node| node["connected"] == false).await;
+    for port in 1..=3 {
+        control_plane.add(&format!("http://127.0.0.1:{port}")).await;
+    }
+    let control_plane = control_plane.killed_and_started().await;
+    let back = v1::Hello { active_revision: push.revision, active_hash: push.hash.clone(), ..hello("n1") };
+    let mut node = Node::connect(&control_plane, back).await;
+    node.resources = resources;
+    let next = node.push().await;
+    assert_eq!((next.revision, next.from, node.pieces), (4, Some(1), 3));
+
+    // The same number with another content is not what it was.
+    let other = v1::Hello { active_revision: push.revision, active_hash: "0".repeat(32), ..hello("n2") };
+    assert_eq!(Node::connect(&control_plane, other).await.push().await.from, None);
+}
+
+#[tokio::test]
+async fn one_backend_that_goes_is_one_piece_of_a_difference() {
+    let control_plane = ControlPlane::start().await;
+    let urls: Vec<Value> =
+        (1..=50).map(|port| json!({ "url": format!("http://127.0.0.1:{port}") })).collect();
+    let pool = |urls: &[Value]| json!({ "health_check": { "type": "none" }, "backends": urls }).to_string();
+    control_plane.call("PUT", "/pools/default", &pool(&urls)).await.expect(200);
+    let (mut node, _) = running(&control_plane, "n1").await;
+    let mut order = urls.clone();
+    for (change, pieces) in [("removed", 1), ("put between", 1), ("moved to the end", 1)] {
+        match change {
+            "removed" => drop(order.remove(7)),
+            "put between" => order.insert(20, json!({ "url": "http://127.0.0.1:99" })),
+            _ => {
+                let first = order.remove(0);
+                order.push(first);
+            }
+        }
+        control_plane.call("PUT", "/pools/default", &pool(&order)).await.expect(200);
+        let push = node.push().await;
+        assert_eq!(node.pieces, pieces, "{change}");
+        node.ack(&push).await;
+        let exported = control_plane.get("/pools/default").await;
+        let listed: Vec<&Value> =
+            exported["backends"].as_array().unwrap().iter().map(|one| &one["url"]).collect();
+        assert_eq!(listed, order.iter().map(|one| &one["url"]).collect::<Vec<_>>(), "{change}");
+    }
+    // What is read back from the database is the same, to the last byte.
+    let (before, hash) = (control_plane.get("/pools/default").await, node.push_hash());
+    let control_plane = control_plane.killed_and_started().await;
+    assert_eq!(control_plane.get("/pools/default").await, before);
+    let revision = control_plane.revision().await;
+    let back = v1::Hello { active_revision: revision, active_hash: hash, ..hello("n1") };
+    let mut node = Node::connect(&control_plane, back).await;
+    assert!(matches!(node.next().await.unwrap(), Came::Health(_)), "it runs what is current");
+}
+
+#[tokio::test]
+async fn a_process_that_opens_another_stream_takes_over_from_its_first() {
+    let control_plane = ControlPlane::start().await;
+    let (mut first, push) = running(&control_plane, "n1").await;
+    let again = v1::Hello { active_revision: push.revision, active_hash: push.hash, ..hello("n1") };
+    let mut second = Node::connect(&control_plane, again).await;
+    assert_eq!(end(&mut first).await.code(), Code::Aborted);
+    assert!(matches!(second.next().await.unwrap(), Came::Health(_)));
+    let told = node_is(&control_plane, "n1", |node| node["connected"] == true).await;
+    assert_eq!((&told["state"], &told["last_error"]), (&json!("active"), &json!(null)));
+}
+
+#[tokio::test]
+async fn labels_are_shown_and_remembered() {
+    let control_plane = ControlPlane::start().await;
+    let labels = [("zone".to_owned(), "west".to_owned())].into();
+    let node = Node::connect(&control_plane, v1::Hello { labels, ..hello("n1") }).await;
+    let told = node_is(&control_plane, "n1", |node| node["connected"] == true).await;
+    assert_eq!(told["labels"], json!({ "zone": "west" }));
+    drop(node);
+    node_is(&control_plane, "n1", |node| node["connected"] == false).await;
+    let folder = control_plane.stop().await;
+    let again = control_plane::start(support::config(&folder.path().join("weir.db"))).await.unwrap();
+    let control_plane = ControlPlane::from(folder, again);
+    let told = node_is(&control_plane, "n1", |_| true).await;
+    assert_eq!((&told["labels"], &told["connected"]), (&json!({ "zone": "west" }), &json!(false)));
+}
+
+#[tokio::test]
+async fn who_is_away_for_long_is_forgotten() {
+    let soon = |config: &mut control_plane::Config| {
+        config.forget_nodes = HumanDuration(Duration::from_millis(200));
+    };
+    let control_plane = ControlPlane::start_with(soon).await;
+    let (_stays, _) = running(&control_plane, "stays").await;
+    let (goes, _) = running(&control_plane, "goes").await;
+    drop(goes);
+    let left = |nodes: &Value| nodes["items"].as_array().unwrap().len() == 1;
+    let nodes = control_plane.wait_for("/nodes", left).await;
+    assert_eq!(nodes["items"][0]["id"], "stays");
+    let control_plane = control_plane.killed_and_started().await;
+    let nodes = control_plane.get("/nodes").await;
+    assert!(nodes["items"].as_array().unwrap().iter().all(|node| node["id"] != "goes"), "{nodes}");
+}
+
+#[tokio::test]
+async fn what_a_forgotten_node_reported_stays_and_so_does_its_gap() {
+    let world = World::new("2026-11-21T13:00:00Z").await;
+    for (node, through) in [("stays", "2026-11-21T12:59:59Z"), ("goes", "2026-11-21T12:10:00Z")] {
+        let first = batch(1, "2026-11-21T12:00:01Z", vec![row("2026-11-21T12:00:00Z", 200, &[100])]);
+        let last = batch(2, through, vec![row("2026-11-21T12:05:00Z", 200, &[100])]);
+        for batch in [first, last] {
+            world.stats.ingest(of_node(node, batch)).await.unwrap();
+        }
+    }
+    world.at("2026-11-21T13:30:00Z");
+    let hourly = async || {
+        support::world::get(&world.stats, "/reports/hourly?from=2026-11-21T12:00:00Z&to=2026-11-21T13:00:00Z")
+            .await
+            .2
+    };
+    let before = hourly().await;
+    assert!(before.contains("\"expected\":2") && before.contains("partial"), "{before}");
+    let met = control_plane::store::SeenNode { id: "goes".into(), ..Default::default() };
+    world.store.nodes_met(&[met]).await.unwrap();
+    world.store.forget_nodes(&["goes".to_owned()]).await.unwrap();
+    assert_eq!(hourly().await, before);
+}
+
+#[tokio::test]
+async fn a_hundred_nodes_that_come_at_once_all_run_what_there_is() {
+    let control_plane = ControlPlane::start().await;
+    control_plane.add(NOBODY).await;
+    let join = |n: usize| {
+        let control_plane = &control_plane;
+        async move {
+            let mut node = Node::connect(control_plane, hello(&format!("n{n}"))).await;
+            let push = node.push().await;
+            node.ack(&push).await;
+            node
+        }
+    };
+    let _nodes = futures_util::future::join_all((0..100).map(join)).await;
+    let all_active = |nodes: &Value| {
+        let items = nodes["items"].as_array().unwrap();
+        items.len() == 100 && items.iter().all(|node| node["state"] == "active")
+    };
+    control_plane.wait_for("/nodes", all_active).await;
+}

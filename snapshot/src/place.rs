@@ -1,0 +1,141 @@
+//! Where pools, routes and backends stand in their lists, as numbers that stay when a neighbour comes or goes.
+//!
+//! The order of the file is kept, so each piece says its place. Were that simply its index, the removal of one backend
+//! would change every one behind it, and the message to the nodes with it. So places have gaps, and a new order keeps
+//! as many of the old places as it can.
+
+use std::collections::HashMap;
+
+use crate::resource::{Key, Kind, Resources};
+
+/// Between two neighbours of a new list.
+const STEP: i64 = 16;
+
+/// The place of each piece that has one.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Places(pub(crate) HashMap<Key, i64>);
+
+impl Places {
+    /// As the pieces themselves say. What cannot be read has none, and gets one when it is cut anew.
+    pub fn of(resources: &Resources) -> Self {
+        #[derive(serde::Deserialize)]
+        struct Placed {
+            place: i64,
+        }
+        let place = |(key, spec): (&Key, &String)| {
+            let placed: Placed = serde_json::from_str(spec).ok()?;
+            Some((key.clone(), placed.place))
+        };
+        Self(resources.iter().filter(|(key, _)| key.kind != Kind::Settings).filter_map(place).collect())
+    }
+
+    /// Places for a list in this order, those of before where that can be.
+    pub(crate) fn arrange(&self, order: &[Key]) -> Vec<i64> {
+        let old: Vec<Option<i64>> = order.iter().map(|key| self.0.get(key).copied()).collect();
+        // What nobody has moved is the usual case.
+        if old.iter().all(Option::is_some) && old.is_sorted_by(|a, b| a < b) {
+            return old.into_iter().flatten().collect();
+        }
+        fill(&rising(&old))
+    }
+}
+
+/// The longest selection of places that rises already; the others lose theirs.
+fn rising(old: &[Option<i64>]) -> Vec<Option<i64>> {
+    // By length: the index at which the best selection so long ends, the one with the least end.
+    let mut ends: Vec<usize> = Vec::new();
+    let mut before: Vec<Option<usize>> = vec![None; old.len()];
+    for (index, place) in old.iter().enumerate() {
+        let Some(place) = place else { continue };
+        let length = ends.partition_point(|end| old[*end].is_some_and(|end| end < *place));
+        before[index] = length.checked_sub(1).map(|shorter| ends[shorter]);
+        if length == ends.len() {
+            ends.push(index);
+        } else {
+            ends[length] = index;
+        }
+    }
+    let mut kept = vec![None; old.len()];
+    let mut at = ends.last().copied();
+    while let Some(index) = at {
+        kept[index] = old[index];
+        at = before[index];
+    }
+    kept
+}
+
+/// Gives a place to each that has none, between its neighbours' where there is room; else what follows moves on.
+fn fill(kept: &[Option<i64>]) -> Vec<i64> {
+    let mut places: Vec<i64> = Vec::with_capacity(kept.len());
+    let mut at = 0;
+    while at < kept.len() {
+        let last = places.last().copied();
+        if let Some(place) = kept[at].filter(|place| last.is_none_or(|last| last < *place)) {
+            places.push(place);
+            at += 1;
+            continue;
+        }
+        // A stretch without places, up to the next one that has a usable one.
+        let usable = |place: &Option<i64>| place.is_some_and(|place| last.is_none_or(|last| last < place));
+        let end = kept[at..].iter().position(usable).map_or(kept.len(), |found| at + found);
+        let count = i64::try_from(end - at).unwrap_or(i64::MAX);
+        let next = kept.get(end).copied().flatten();
+        match (last, next) {
+            (None, None) => places.extend((0..count).map(|n| n * STEP)),
+            (Some(last), None) => places.extend((1..=count).map(|n| last.saturating_add(n * STEP))),
+            (None, Some(next)) => places.extend((0..count).map(|n| next.saturating_sub((count - n) * STEP))),
+            (Some(last), Some(next)) => {
+                let step = (next - last) / (count + 1);
+                places.extend((1..=count).map(|n| last + n * step.max(1)));
+            }
+        }
+        at = end;
+    }
+    places
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn keys(names: &[u32]) -> Vec<Key> {
+        names.iter().map(|name| Key { kind: Kind::Backend, name: format!("b{name}") }).collect()
+    }
+
+    fn places(order: &[u32], places: &[i64]) -> Places {
+        Places(keys(order).into_iter().zip(places.iter().copied()).collect())
+    }
+
+    #[test]
+    fn who_stays_keeps_the_place() {
+        let before = places(&[1, 2, 3, 4], &[0, 16, 32, 48]);
+        assert_eq!(before.arrange(&keys(&[1, 3, 4])), [0, 32, 48], "one was removed");
+        assert_eq!(before.arrange(&keys(&[1, 2, 3, 4, 5])), [0, 16, 32, 48, 64], "one was added");
+        assert_eq!(before.arrange(&keys(&[1, 5, 2, 3, 4])), [0, 8, 16, 32, 48], "one came between");
+        assert_eq!(before.arrange(&keys(&[4, 1, 2, 3])), [-16, 0, 16, 32], "one moved to the front");
+        assert_eq!(before.arrange(&keys(&[2, 3, 4, 1])), [16, 32, 48, 64], "one moved to the end");
+    }
+
+    #[test]
+    fn without_room_what_follows_moves_on() {
+        let before = places(&[1, 2, 3], &[0, 1, 90]);
+        assert_eq!(before.arrange(&keys(&[1, 8, 9, 2, 3])), [0, 1, 2, 46, 90]);
+    }
+
+    proptest! {
+        #[test]
+        fn places_always_rise(
+            before in prop::collection::hash_map(0..40u32, -50..50i64, 0..40),
+            order in Just((0..40u32).collect::<Vec<_>>()).prop_shuffle(),
+            length in 0..40usize,
+        ) {
+            let (names, places): (Vec<u32>, Vec<i64>) = before.into_iter().unzip();
+            let order = keys(&order[..length]);
+            let arranged = super::tests::places(&names, &places).arrange(&order);
+            prop_assert_eq!(arranged.len(), order.len());
+            prop_assert!(arranged.is_sorted_by(|a, b| a < b), "{:?}", arranged);
+        }
+    }
+}
