@@ -453,12 +453,24 @@ impl Fleet {
         found: HashMap<String, Health>,
     ) -> Vec<Arc<BackendState>> {
         let mut health = self.health.lock().unwrap_or_else(PoisonError::into_inner);
-        if complete {
+        let mut changed = if complete {
             *health = found;
+            self.backends()
         } else {
-            health.extend(found);
-        }
-        let mut changed = self.backends();
+            let known = self.backends.lock().unwrap_or_else(PoisonError::into_inner);
+            let named =
+                found.keys().filter_map(|id| known.get(id.as_str()).and_then(Weak::upgrade)).collect();
+            drop(known);
+            for (id, found) in found {
+                // Most often it is gone from the configuration: nothing is kept of it.
+                if found == Health::Unknown {
+                    health.remove(&id);
+                } else {
+                    health.insert(id, found);
+                }
+            }
+            named
+        };
         changed.retain(|backend| {
             let now = health.get(&*backend.id).copied().unwrap_or(Health::Unknown);
             let differs = backend.health() != now;

@@ -33,6 +33,12 @@ pub struct Config {
     /// The node's name in the fleet; the host's name and the port when not given.
     #[arg(long, env = "WEIR_NODE_ID", value_name = "ID")]
     pub node_id: Option<String>,
+    /// What is to be known of the node, as name=value; several of them, or one list with commas.
+    #[arg(long = "label", env = "WEIR_LABELS", value_name = "NAME=VALUE", value_delimiter = ',', value_parser = label)]
+    pub labels: Vec<(String, String)>,
+    /// A folder in which the node keeps what it runs, so that it can start while the control plane is away.
+    #[arg(long, env = "WEIR_STATE_DIR", value_name = "DIR")]
+    pub state_dir: Option<PathBuf>,
     /// How long running requests may take once the node was asked to stop.
     #[arg(long, env = "WEIR_DRAIN_TIMEOUT", default_value = "30s", value_name = "DURATION")]
     pub drain_timeout: HumanDuration,
@@ -54,6 +60,8 @@ impl Default for Config {
             status: free,
             workers: None,
             node_id: None,
+            labels: Vec::new(),
+            state_dir: None,
             drain_timeout: HumanDuration(Duration::from_secs(30)),
             insecure: false,
         }
@@ -74,6 +82,15 @@ impl Config {
                 "--node-id {id:?} is not a name: 1 to 100 visible ASCII characters"
             );
         }
+        for (at, (name, _)) in self.labels.iter().enumerate() {
+            let is_new = self.labels[..at].iter().all(|(other, _)| other != name);
+            anyhow::ensure!(is_new, "--label {name} is given twice");
+        }
+        anyhow::ensure!(
+            self.labels.len() <= 32,
+            "--label is given {} times, 32 are the most",
+            self.labels.len()
+        );
         Ok(())
     }
 
@@ -98,6 +115,19 @@ impl Config {
     pub(crate) fn node_id(&self, http: SocketAddr) -> String {
         self.node_id.clone().unwrap_or_else(|| format!("{}-{}", host_name(), http.port()))
     }
+}
+
+/// A label as it is typed.
+fn label(text: &str) -> Result<(String, String), String> {
+    let (name, value) = text.split_once('=').ok_or("write name=value")?;
+    let fits = |c: char| c.is_ascii_alphanumeric() || "-_./".contains(c);
+    if name.is_empty() || name.len() > 63 || !name.chars().all(fits) {
+        return Err(format!("{name:?} is not a label's name: 1 to 63 of a-z, A-Z, 0-9, - _ . /"));
+    }
+    if value.len() > 128 || value.chars().any(char::is_control) {
+        return Err(format!("the value of {name} is longer than 128 bytes or holds control characters"));
+    }
+    Ok((name.to_owned(), value.to_owned()))
 }
 
 fn host_name() -> String {

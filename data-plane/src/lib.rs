@@ -38,7 +38,7 @@ mod worker;
 #[cfg(test)]
 mod wire_tests;
 
-use std::{net::SocketAddr, sync::Arc, time::Duration};
+use std::{net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
 
 use anyhow::Context as _;
 
@@ -56,6 +56,7 @@ pub struct Running {
     state: Arc<control::State>,
     tasks: tokio::task::JoinSet<()>,
     drain_timeout: Duration,
+    state_dir: Option<PathBuf>,
 }
 
 /// Starts a node: it accepts traffic once the control plane has sent a snapshot.
@@ -65,6 +66,9 @@ pub struct Running {
 pub async fn start(config: Config) -> anyhow::Result<Running> {
     config.check()?;
     let channel = control::channel(&config)?;
+    if let Some(folder) = &config.state_dir {
+        control::keep::prepare(folder)?;
+    }
     let (rows, inbox) = stats::channel();
     let (tap, events) = stats::tap();
     let watched = Arc::clone(&tap);
@@ -84,12 +88,24 @@ pub async fn start(config: Config) -> anyhow::Result<Running> {
     let reporter = Reporter::start(channel.clone(), &identity, inbox);
     let state = Arc::new(control::State::new(Fleet::default(), workers, reporter, identity));
     let mut tasks = tokio::task::JoinSet::new();
+    if let Some(folder) = &config.state_dir {
+        control::keep::restore(&state, folder).await;
+        tasks.spawn(control::keep::run(Arc::clone(&state), folder.clone()));
+    }
     tasks.spawn(control::run(Arc::clone(&state), channel, tap, events));
     tasks.spawn(resolve::run(Arc::clone(&state)));
     tasks.spawn(status::serve(status_listener, Arc::clone(&state)));
     let timed = Arc::clone(&state);
     tasks.spawn(async move { timed.fleet.keep_time().await });
-    Ok(Running { http, https, status, state, tasks, drain_timeout: config.drain_timeout.0 })
+    Ok(Running {
+        http,
+        https,
+        status,
+        state,
+        tasks,
+        drain_timeout: config.drain_timeout.0,
+        state_dir: config.state_dir,
+    })
 }
 
 impl Running {
@@ -99,5 +115,8 @@ impl Running {
         self.state.workers.drain(self.drain_timeout).await;
         self.state.reporter.finish().await;
         self.tasks.shutdown().await;
+        if let Some(folder) = &self.state_dir {
+            control::keep::save(&self.state, folder).await;
+        }
     }
 }

@@ -2,7 +2,7 @@
 
 use std::{
     sync::{Arc, PoisonError, atomic::Ordering::Relaxed},
-    time::Instant,
+    time::{Duration, Instant},
 };
 
 use weir_proto::{
@@ -16,6 +16,9 @@ use weir_snapshot::{
 
 use super::{Running, State, health::take_health, key::take_key};
 use crate::resolve;
+
+/// How long a node that starts without a control plane waits for its backends' names.
+const RESTORE: Duration = Duration::from_millis(300);
 
 /// Acts on one message; what has to be answered.
 pub(super) async fn take(state: &Arc<State>, message: Option<Told>) -> Option<Say> {
@@ -141,13 +144,26 @@ fn read_key(key: Option<&v1::ResourceKey>) -> Result<Key, Problem> {
     Ok(Key { kind, name: key.name.clone() })
 }
 
+/// Runs what was kept from an earlier start.
+pub(super) async fn restore(state: &State, snapshot: &v1::Snapshot) -> Result<(), Problems> {
+    // Clients wait: names that are not found at once are looked up while it serves.
+    activate_within(state, whole(snapshot)?, RESTORE).await.map(drop)
+}
+
 /// Checks it again, warms it, and has every worker use it.
-async fn activate(state: &Arc<State>, next: Result<Next, Problems>) -> Result<ContentHash, Problems> {
-    let Next { revision, resources, hash } = next?;
+async fn activate(state: &State, next: Result<Next, Problems>) -> Result<ContentHash, Problems> {
+    let hash = activate_within(state, next?, Duration::MAX).await?;
+    state.changed.notify_one();
+    Ok(hash)
+}
+
+async fn activate_within(state: &State, next: Next, warm: Duration) -> Result<ContentHash, Problems> {
+    let Next { revision, resources, hash } = next;
     let config = from_resources(&resources)?;
     let snapshot = weir_snapshot::check(&config)?;
     let active = state.fleet.build(Arc::new(snapshot));
-    resolve::warm(&active).await;
+    // What is not found in time is looked up again soon.
+    let _ = tokio::time::timeout(warm, resolve::warm(&active)).await;
     state.workers.activate(active).await;
     *state.active.lock().unwrap_or_else(PoisonError::into_inner) =
         Some(Running { revision, resources, hash });

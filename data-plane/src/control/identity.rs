@@ -1,5 +1,7 @@
 //! Who this node is to the control plane.
 
+use std::collections::HashMap;
+
 use crate::Config;
 
 /// Who this node is.
@@ -9,11 +11,18 @@ pub(crate) struct Identity {
     /// New at each start.
     pub(crate) boot_id: String,
     pub(super) address: String,
+    /// What its operator says of it.
+    pub(super) labels: HashMap<String, String>,
 }
 
 impl Identity {
     pub(crate) fn new(config: &Config, http: std::net::SocketAddr) -> Self {
         let boot_id = uuid::Uuid::new_v4().to_string();
-        Self { node_id: config.node_id(http), boot_id, address: http.to_string() }
+        Self {
+            node_id: config.node_id(http),
+            boot_id,
+            address: http.to_string(),
+            labels: config.labels.iter().cloned().collect(),
+        }
     }
 }

@@ -23,7 +23,7 @@ pub(super) fn load(state: &State) -> v1::Load {
         state.fleet.backends().iter().map(backend).filter(|load| !is_quiet(load)).collect();
     backends.sort_by(|a, b| a.backend_id.cmp(&b.backend_id));
     let active = state.fleet.active();
-    let pools = active.iter().flat_map(|active| &active.pools).map(pool_load).collect();
+    let pools = active.iter().flat_map(|active| &active.pools).map(pool_load).filter(has_news).collect();
     v1::Load {
         connections: state.workers.connections(),
         backends,
@@ -33,6 +33,12 @@ pub(super) fn load(state: &State) -> v1::Load {
         clock_ms: 0,
         routes: active.iter().flat_map(|active| filter::metrics::load(active)).collect(),
     }
+}
+
+/// Whether there is anything to tell of the pool: with hundreds of them, of most there is not.
+fn has_news(load: &v1::PoolLoad) -> bool {
+    let quiet = v1::PoolLoad { pool: load.pool.clone(), ..v1::PoolLoad::default() };
+    *load != quiet
 }
 
 fn breaker(phase: Phase) -> v1::Breaker {

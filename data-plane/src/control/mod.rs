@@ -7,6 +7,7 @@ mod apply;
 mod channel;
 mod health;
 mod identity;
+pub(crate) mod keep;
 mod key;
 mod load;
 mod session;
@@ -16,6 +17,7 @@ use std::sync::{
     atomic::{AtomicBool, AtomicU64, Ordering::Relaxed},
 };
 
+use tokio::sync::Notify;
 use weir_snapshot::resource::{ContentHash, Resources};
 
 pub(crate) use self::{channel::channel, identity::Identity, session::run};
@@ -32,6 +34,10 @@ pub(crate) struct State {
     draining: AtomicBool,
     connected: AtomicBool,
     rejections: AtomicU64,
+    /// The fleet's key, once it was told.
+    key: Mutex<Option<Vec<u8>>>,
+    /// What the node runs is not what it ran.
+    changed: Notify,
 }
 
 /// The configuration that is in use, in the form in which deltas change it.
@@ -54,6 +60,8 @@ impl State {
             draining: AtomicBool::new(false),
             connected: AtomicBool::new(false),
             rejections: AtomicU64::new(0),
+            key: Mutex::new(None),
+            changed: Notify::new(),
         }
     }
 
@@ -80,6 +88,10 @@ impl State {
     /// Snapshots that were refused since the start.
     pub(crate) fn rejections(&self) -> u64 {
         self.rejections.load(Relaxed)
+    }
+
+    fn told_key(&self) -> Option<Vec<u8>> {
+        self.key.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// The configuration in use, if there is one.

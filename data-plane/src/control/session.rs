@@ -70,7 +70,7 @@ async fn subscribe(
         version: env!("CARGO_PKG_VERSION").to_owned(),
         address: state.identity.address.clone(),
         workers: u32::try_from(state.workers.count()).unwrap_or(u32::MAX),
-        labels: Default::default(),
+        labels: state.identity.labels.clone(),
         format: FORMAT,
         active_revision: running.as_ref().map_or(0, |running| running.revision),
         active_hash: running.as_ref().map_or_else(String::new, |running| running.hash.to_string()),
