@@ -45,8 +45,12 @@ pub(crate) enum Output {
 pub(crate) enum Command {
     /// The revision, every backend and every node.
     Status,
-    /// Every node.
-    Nodes,
+    /// Every node: what it runs, how far it is behind, what it does, what went wrong.
+    Nodes {
+        /// Show it again and again, each second or as often as this says.
+        #[arg(long, value_name = "EVERY", num_args = 0..=1, default_missing_value = "1s")]
+        watch: Option<HumanDuration>,
+    },
     /// Lists and changes backends.
     #[command(subcommand)]
     Backends(Backends),

@@ -11,6 +11,7 @@ use crate::{
     arguments::{Backends, Command, Output, Which},
     check,
     client::{Call, Client, encode},
+    nodes,
     output::{Column, cell, items, print, print_json, print_list, table},
     report, tail,
 };
@@ -26,16 +27,6 @@ const BACKENDS: [Column; 10] = [
     ("active", "active_connections"),
     ("sessions", "sessions"),
     ("last check", "last_check"),
-];
-const NODES: [Column; 8] = [
-    ("id", "id"),
-    ("version", "version"),
-    ("connected", "connected"),
-    ("since", "connected_since|since"),
-    ("revision", "active_revision|revision"),
-    ("connections", "connections|load.connections"),
-    ("requests", "requests|load.requests"),
-    ("rejection", "rejection|last_rejection"),
 ];
 const REVISIONS: [Column; 5] = [
     ("revision", "revision"),
@@ -71,7 +62,7 @@ pub(crate) async fn run(client: &Client, output: Output, command: Command) -> an
                         "revision {}\n\n{}\n\n{}",
                         cell(&status, "revision"),
                         table(&BACKENDS, list("backends")),
-                        table(&NODES, list("nodes")),
+                        nodes::table(list("nodes")),
                     ));
                     let refused: Vec<Value> =
                         list("routes").iter().filter(|route| refuses(route)).cloned().collect();
@@ -81,7 +72,7 @@ pub(crate) async fn run(client: &Client, output: Output, command: Command) -> an
                 }
             }
         }
-        Command::Nodes => print_list(output, &client.get("/nodes").await?, &NODES),
+        Command::Nodes { watch } => nodes::run(client, output, watch).await?,
         Command::Backends(command) => backends(client, output, command).await?,
         Command::Pools => {
             let columns = [

@@ -11,6 +11,7 @@ mod commands;
 mod dev;
 mod hash_password;
 mod load;
+mod nodes;
 mod output;
 mod report;
 mod report_table;

@@ -1,0 +1,151 @@
+//! `weir nodes`: who carries the traffic, what each runs, how far it is behind, and what went wrong with it.
+
+use std::{
+    io::{IsTerminal as _, Write as _},
+    time::Duration,
+};
+
+use serde_json::Value;
+use weir_snapshot::units::HumanDuration;
+
+use crate::{
+    arguments::Output,
+    client::Client,
+    output::{cell, items, print, print_json, rows_table},
+};
+
+const HEADINGS: [&str; 12] = [
+    "id",
+    "state",
+    "revision",
+    "lag",
+    "version",
+    "address",
+    "labels",
+    "since",
+    "connections",
+    "in flight",
+    "requests",
+    "last error",
+];
+
+pub(crate) async fn run(client: &Client, output: Output, watch: Option<HumanDuration>) -> anyhow::Result<()> {
+    let Some(every) = watch else { return show(client, output).await };
+    let mut ticks = tokio::time::interval(every.0.max(Duration::from_millis(100)));
+    loop {
+        ticks.tick().await;
+        if output == Output::Table && std::io::stdout().is_terminal() {
+            // Home, and clear what is below: less flicker than clearing first.
+            let _ = write!(std::io::stdout(), "\x1b[H\x1b[J");
+        }
+        show(client, output).await?;
+        if std::io::stdout().flush().is_err() {
+            // Whoever watched has left.
+            return Ok(());
+        }
+    }
+}
+
+async fn show(client: &Client, output: Output) -> anyhow::Result<()> {
+    let nodes = client.get("/nodes").await?;
+    match output {
+        Output::Json => print_json(&nodes),
+        Output::Table => print(&table(items(&nodes))),
+    }
+    Ok(())
+}
+
+/// Nodes as people read them.
+pub(crate) fn table(nodes: &[Value]) -> String {
+    let row = |node: &Value| {
+        vec![
+            cell(node, "id"),
+            cell(node, "state"),
+            cell(node, "active_revision"),
+            lag(node),
+            cell(node, "version"),
+            cell(node, "address"),
+            labels(node),
+            cell(node, "since"),
+            cell(node, "connections"),
+            cell(node, "active_requests"),
+            cell(node, "requests"),
+            trouble(node),
+        ]
+    };
+    rows_table(HEADINGS.map(str::to_owned).to_vec(), nodes.iter().map(row))
+}
+
+fn number(node: &Value, field: &str) -> u64 {
+    node.get(field).and_then(Value::as_u64).unwrap_or_default()
+}
+
+/// `2 revisions, 1m 5s`.
+fn lag(node: &Value) -> String {
+    let (revisions, ms) = (number(node, "lag_revisions"), number(node, "lag_ms"));
+    if revisions == 0 {
+        return "-".into();
+    }
+    // As people say it: the longer it is, the less a second matters.
+    let unit_ms = match ms {
+        0..1_000 => 1,
+        1_000..600_000 => 1_000,
+        600_000..86_400_000 => 60_000,
+        _ => 3_600_000,
+    };
+    let ms = ms - ms % unit_ms;
+    let unit = if revisions == 1 { "revision" } else { "revisions" };
+    format!("{revisions} {unit}, {}", HumanDuration(Duration::from_millis(ms)))
+}
+
+fn labels(node: &Value) -> String {
+    let labels = node.get("labels").and_then(Value::as_object);
+    let pairs = labels.into_iter().flatten();
+    let pairs: Vec<String> =
+        pairs.map(|(name, value)| format!("{name}={}", value.as_str().unwrap_or_default())).collect();
+    if pairs.is_empty() { "-".into() } else { pairs.join(",") }
+}
+
+/// Why it does not run what it should, or what was last wrong.
+fn trouble(node: &Value) -> String {
+    let rejected = number(node, "rejected_revision");
+    if rejected > 0 {
+        let problem = |problem: &Value| format!("{}: {}", cell(problem, "path"), cell(problem, "message"));
+        let problems: Vec<String> =
+            node.get("rejection").map_or(&[][..], items).iter().map(problem).collect();
+        return format!("refused revision {rejected}: {}", problems.join("; "));
+    }
+    match node.get("last_error") {
+        Some(error) if error.is_object() => format!("{} ({})", cell(error, "text"), cell(error, "time")),
+        _ => "-".into(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn a_table_says_what_is_wrong_and_since_when() {
+        let nodes = [
+            json!({ "id": "a", "state": "behind", "active_revision": 3, "lag_revisions": 2, "lag_ms": 65_432,
+                "labels": { "zone": "west", "tier": "edge" }, "connections": 5, "active_requests": 2, "requests": 9,
+                "last_error": { "text": "was silent", "time": "2026-11-21T12:00:00Z" } }),
+            json!({ "id": "b", "state": "rejected", "active_revision": 4, "lag_revisions": 1, "lag_ms": 250,
+                "rejected_revision": 5, "rejection": [{ "path": "pools[0]", "message": "no" }] }),
+            json!({ "id": "c", "state": "active", "active_revision": 5, "lag_revisions": 0, "last_error": null }),
+        ];
+        let table = table(&nodes);
+        for part in [
+            "2 revisions, 65s",
+            "tier=edge,zone=west",
+            "was silent (2026-11-21T12:00:00Z)",
+            "1 revision, 250ms",
+            "refused revision 5: pools[0]: no",
+        ] {
+            assert!(table.contains(part), "{part} is missing in\n{table}");
+        }
+    }
+}
