@@ -7,6 +7,7 @@
 
 pub mod backend;
 pub mod certificate;
+pub mod fleet;
 pub mod h2load;
 pub mod idle;
 pub mod measure;

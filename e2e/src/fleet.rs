@@ -88,8 +88,17 @@ impl Fleet {
     /// # Errors
     /// It did not start.
     pub fn add_node(&mut self, arguments: &[&str]) -> anyhow::Result<()> {
+        let address = self.nodes_address.clone();
+        self.add_node_by(&address, arguments)
+    }
+
+    /// Starts one more node that reaches the control plane by another address.
+    ///
+    /// # Errors
+    /// It did not start.
+    pub fn add_node_by(&mut self, address: &str, arguments: &[&str]) -> anyhow::Result<()> {
         let id = format!("node-{}", self.nodes.len());
-        let control_plane = format!("http://{}", self.nodes_address);
+        let control_plane = format!("http://{address}");
         let mut all =
             vec!["--control-plane", &control_plane, "--http", "127.0.0.1:0", "--status", "127.0.0.1:0"];
         all.extend(["--node-id", &id]);
@@ -114,6 +123,11 @@ impl Fleet {
     /// Where the admin API is.
     pub fn admin(&self) -> &str {
         &self.admin
+    }
+
+    /// Where nodes reach the control plane.
+    pub fn nodes_address(&self) -> &str {
+        &self.nodes_address
     }
 
     /// Where a node takes traffic.

@@ -1,0 +1,115 @@
+//! The control plane's process: started, killed, and what it costs.
+
+use std::{
+    fs,
+    net::{SocketAddr, TcpStream},
+    path::{Path, PathBuf},
+    process::{Child, Command, Stdio},
+    time::{Duration, Instant},
+};
+
+use anyhow::Context as _;
+
+/// A control plane on given ports, over a database that outlives it.
+pub struct ControlPlane {
+    child: Child,
+    program: PathBuf,
+    folder: PathBuf,
+    /// Where operators reach it.
+    pub admin: SocketAddr,
+    /// Where nodes reach it.
+    pub nodes: SocketAddr,
+}
+
+impl ControlPlane {
+    /// Starts one over a database in the folder.
+    ///
+    /// # Errors
+    /// It does not come up.
+    pub fn start(
+        program: &Path,
+        folder: &Path,
+        admin: SocketAddr,
+        nodes: SocketAddr,
+    ) -> anyhow::Result<Self> {
+        let child = Self::spawn(program, folder, admin, nodes)?;
+        let (program, folder) = (program.to_owned(), folder.to_owned());
+        let mut this = Self { child, program, folder, admin, nodes };
+        this.wait()?;
+        Ok(this)
+    }
+
+    fn spawn(program: &Path, folder: &Path, admin: SocketAddr, nodes: SocketAddr) -> anyhow::Result<Child> {
+        let log = fs::File::options().create(true).append(true).open(folder.join("control-plane.log"))?;
+        Command::new(program)
+            .args(["--admin", &admin.to_string(), "--nodes", &nodes.to_string()])
+            .args(["--database", &format!("sqlite:{}", folder.join("weir.db").display())])
+            // A line for each flap would be a cost of the log's file, not of the control plane.
+            .env("WEIR_LOG", "error")
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(log)
+            .spawn()
+            .with_context(|| format!("cannot start {}", program.display()))
+    }
+
+    fn wait(&mut self) -> anyhow::Result<()> {
+        let begun = Instant::now();
+        while TcpStream::connect(self.admin).is_err() {
+            if let Some(status) = self.child.try_wait()? {
+                let log = fs::read_to_string(self.folder.join("control-plane.log")).unwrap_or_default();
+                anyhow::bail!("the control plane ended with {status}: {log}");
+            }
+            anyhow::ensure!(begun.elapsed() < Duration::from_secs(60), "the control plane does not come up");
+            std::thread::sleep(Duration::from_millis(5));
+        }
+        Ok(())
+    }
+
+    /// Ends it as `kill -9` does, and starts it again; returns when its ports are open.
+    ///
+    /// # Errors
+    /// It does not come up.
+    pub fn restart(&mut self) -> anyhow::Result<()> {
+        self.kill();
+        self.child = Self::spawn(&self.program, &self.folder, self.admin, self.nodes)?;
+        self.wait()
+    }
+
+    fn kill(&mut self) {
+        // It may have ended already.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+
+    /// CPU time that it has used.
+    ///
+    /// # Errors
+    /// It has ended.
+    pub fn cpu(&self) -> anyhow::Result<Duration> {
+        let stat = fs::read_to_string(format!("/proc/{}/stat", self.child.id()))?;
+        let after = stat.rsplit_once(')').context("no process name in /proc/PID/stat")?.1;
+        let ticks: Vec<u64> =
+            after.split_whitespace().skip(11).take(2).filter_map(|n| n.parse().ok()).collect();
+        Ok(Duration::from_millis(ticks.iter().sum::<u64>() * 10))
+    }
+
+    /// Memory that it holds now, and the most that it ever held; MiB.
+    ///
+    /// # Errors
+    /// It has ended.
+    pub fn memory(&self) -> anyhow::Result<(u64, u64)> {
+        let status = fs::read_to_string(format!("/proc/{}/status", self.child.id()))?;
+        let of = |name: &str| {
+            let line = status.lines().find(|line| line.starts_with(name))?;
+            line.split_whitespace().nth(1)?.parse::<u64>().ok()
+        };
+        Ok((of("VmRSS:").context("no VmRSS")? >> 10, of("VmHWM:").context("no VmHWM")? >> 10))
+    }
+}
+
+impl Drop for ControlPlane {
+    fn drop(&mut self) {
+        self.kill();
+    }
+}
