@@ -1,9 +1,12 @@
 //! The control plane killed at any moment of an apply: the database always opens, at a whole revision.
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "tests")]
 
-use std::{collections::BTreeSet, time::Duration};
+use std::{
+    collections::BTreeSet,
+    time::{Duration, Instant},
+};
 
-use e2e::{Program, get, send};
+use e2e::{Program, eventually, get, send};
 use serde_json::{Value, json};
 
 /// Kills over all lanes.
@@ -70,8 +73,10 @@ async fn lane(lane: usize) -> (usize, usize) {
     let database = format!("sqlite:{}", folder.path().join("weir.db").display());
     let mut program = start(&database);
     let mut admin = program.address("admin").unwrap();
+    let begun = Instant::now();
     let first = send("PUT", &admin, "/config", &configuration(0).to_string()).await.unwrap();
     assert_eq!(first.status, 200, "{first:?}");
+    let took = begun.elapsed();
     let (mut old, mut revision) = (0, 2);
     let (mut kept, mut lost) = (0, 0);
     for kill in 0..KILLS / LANES {
@@ -81,8 +86,17 @@ async fn lane(lane: usize) -> (usize, usize) {
             let admin = admin.clone();
             async move { send("PUT", &admin, "/config", &body).await.is_ok_and(|answer| answer.status == 200) }
         });
-        // From before the call arrives to after it was answered, evenly.
-        tokio::time::sleep(Duration::from_micros(((kill * LANES + lane) as u64 * 613) % 40_000)).await;
+        // From before the call arrives to after it was answered, evenly, however busy the machine is.
+        #[expect(clippy::cast_precision_loss, reason = "a small number")]
+        let part = ((kill * LANES + lane) as f64 * 0.618_034).fract();
+        if kill % 10 == 9 {
+            // What was answered a moment ago is stored.
+            eventually("an answer", Duration::from_secs(30), async || applying.is_finished().then_some(()))
+                .await
+                .unwrap();
+        } else {
+            tokio::time::sleep(took.mul_f64(1.5 * part)).await;
+        }
         let answered = applying.is_finished();
         program.kill();
         let acknowledged = applying.await.unwrap();
