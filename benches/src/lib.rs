@@ -10,6 +10,7 @@ pub mod certificate;
 pub mod fleet;
 pub mod h2load;
 pub mod idle;
+pub mod matching;
 pub mod measure;
 pub mod open_loop;
 pub mod peer;

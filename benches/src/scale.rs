@@ -56,7 +56,9 @@ pub fn variants(large: Size) -> Vec<Variant> {
         ));
     }
     if large.routes > SMALL.routes {
-        variants.push(pinned(format!("{} routes", large.routes), Size { routes: large.routes, ..SMALL }));
+        for routes in [5, large.routes] {
+            variants.push(pinned(format!("{routes} routes"), Size { routes, ..SMALL }));
+        }
     }
     variants.push(floating("one worker, both cores shared", 1));
     variants.push(floating("two workers, both cores shared", 2));
@@ -155,6 +157,8 @@ mod tests {
         assert_eq!(sizes, [(1, 2, 1), (5000, 2, 1), (1, 5000, 1), (1, 2, 1), (1, 2, 1)]);
         let workers: Vec<u16> = all.iter().map(|one| one.workers).collect();
         assert_eq!(workers, [1, 1, 1, 1, 2]);
-        assert_eq!(variants(Size { routes: 5000, ..SMALL }).len(), 4);
+        let routes: Vec<u16> =
+            variants(Size { routes: 5000, ..SMALL }).iter().map(|one| one.size.routes).collect();
+        assert_eq!(routes, [1, 5, 5000, 1, 1]);
     }
 }

@@ -15,7 +15,7 @@ pub struct Size {
     pub pools: u16,
     /// Backends of that one.
     pub backends: u16,
-    /// Routes, of which the last one takes the traffic: it matches what no other one does.
+    /// Routes, of which the last one takes the traffic: it matches what no other one does, which is the longest search.
     pub routes: u16,
 }
 

@@ -10,7 +10,10 @@ use crate::client::ClientError;
 pub(crate) fn check(name: &str) -> anyhow::Result<()> {
     let text = read(name)?;
     match inlined(name, &text).and_then(|text| file::parse(&text)) {
-        Ok((config, _)) => {
+        Ok((config, checked)) => {
+            for warning in &checked.warnings {
+                println!("{}", place(name, &warned(warning)));
+            }
             let backends: usize = config.pools.iter().map(|pool| pool.backends.len()).sum();
             let (pools, routes) = (config.pools.len(), config.routes.len());
             println!("{name}: good: {pools} pools, {backends} backends, {routes} routes");
@@ -23,6 +26,11 @@ pub(crate) fn check(name: &str) -> anyhow::Result<()> {
             anyhow::bail!("{name}: {} problems", problems.0.len())
         }
     }
+}
+
+/// The same problem, said to be a warning.
+pub(crate) fn warned(problem: &Problem) -> Problem {
+    Problem { message: format!("warning: {}", problem.message), ..problem.clone() }
 }
 
 /// Reads a file, or stdin for `-`.

@@ -5,6 +5,10 @@ use std::time::Duration;
 use anyhow::bail;
 use hyper::Method;
 use serde_json::{Value, json};
+use weir_snapshot::{
+    Problem,
+    config::{Match, Route},
+};
 
 use crate::{
     access,
@@ -27,6 +31,14 @@ const BACKENDS: [Column; 10] = [
     ("active", "active_connections"),
     ("sessions", "sessions"),
     ("last check", "last_check"),
+];
+const ROUTES: [Column; 6] = [
+    ("name", "name"),
+    ("hosts", "words.hosts"),
+    ("path", "words.path"),
+    ("methods", "match.methods"),
+    ("other", "words.other"),
+    ("goes to", "words.target"),
 ];
 const REVISIONS: [Column; 5] = [
     ("revision", "revision"),
@@ -88,7 +100,11 @@ pub(crate) async fn run(client: &Client, output: Output, command: Command) -> an
             print_list(output, &pools, &columns);
         }
         Command::Routes => {
-            print_list(output, &client.get("/routes").await?, &[("name", "name"), ("pool", "pool")]);
+            let mut routes = client.get("/routes").await?;
+            if output == Output::Table {
+                routes = Value::Array(items(&routes).iter().map(in_words).collect());
+            }
+            print_list(output, &routes, &ROUTES);
         }
         Command::Strategy { pool, strategy } => {
             let body = json!({"pool": pool, "strategy": strategy});
@@ -109,7 +125,10 @@ pub(crate) async fn run(client: &Client, output: Output, command: Command) -> an
             let answer = client.parse(&text)?;
             match output {
                 Output::Json => print_json(&answer),
-                Output::Table => print_changes(&answer, dry_run),
+                Output::Table => {
+                    print_warnings(&answer, &file);
+                    print_changes(&answer, dry_run);
+                }
             }
             if wait.is_some() && !dry_run && answer.get("active") == Some(&Value::Bool(false)) {
                 bail!("revision {} is stored, but not every node runs it yet", cell(&answer, "revision"));
@@ -235,6 +254,15 @@ fn done(output: Output, answer: &Value, said: &str) {
     }
 }
 
+/// Writes what the control plane warns of to stderr.
+fn print_warnings(answer: &Value, file: &str) {
+    let warnings = answer.get("warnings").cloned().unwrap_or_default();
+    let warnings: Vec<Problem> = serde_json::from_value(warnings).unwrap_or_default();
+    for warning in &warnings {
+        eprintln!("{}", check::place(file, &check::warned(warning)));
+    }
+}
+
 fn print_changes(answer: &Value, dry_run: bool) {
     let changes = answer.get("changes").map_or(&[][..], items);
     for change in changes {
@@ -246,6 +274,23 @@ fn print_changes(answer: &Value, dry_run: bool) {
         (false, true) => format!("{} changes, not applied", changes.len()),
         (false, false) => format!("revision {revision}"),
     });
+}
+
+/// A route with what it takes and where it goes in words.
+fn in_words(route: &Value) -> Value {
+    let mut shown = route.clone();
+    let Ok(route) = serde_json::from_value::<Route>(route.clone()) else { return shown };
+    let hosts = if route.matches.hosts.is_empty() { "*".to_owned() } else { route.matches.hosts.join(", ") };
+    let rest =
+        Match { scheme: route.matches.scheme, headers: route.matches.headers.clone(), ..Match::default() };
+    let other = if rest == Match::default() { String::new() } else { rest.to_string() };
+    shown["words"] = json!({
+        "hosts": hosts,
+        "path": route.matches.paths().unwrap_or_else(|| "/*".into()),
+        "other": other,
+        "target": route.target(),
+    });
+    shown
 }
 
 fn with_backend_urls(pool: &Value) -> Value {

@@ -2,7 +2,10 @@
 
 use std::{io::Write as _, sync::Arc};
 
-use crate::http::{RequestError, RequestHead, max_forwards};
+use crate::{
+    edit::Extra,
+    http::{RequestError, RequestHead, max_forwards, push_field},
+};
 
 /// An answer that no backend gave.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -15,6 +18,8 @@ pub(crate) struct Local {
     fixed: Option<Arc<str>>,
     /// Fields of this one answer: names in lower case, values of visible ASCII.
     fields: Vec<(&'static str, String)>,
+    /// Fields beside its own.
+    pub(crate) extra: Option<Box<Extra>>,
 }
 
 impl Local {
@@ -51,6 +56,9 @@ impl Local {
     /// The request's body is larger than its route allows.
     pub(crate) const TOO_LARGE: Self =
         Self::new(413, "Content Too Large", "the request's body is larger than its route allows");
+    /// A redirect to where the request came.
+    pub(crate) const CIRCLE: Self =
+        Self::new(508, "Loop Detected", "the route sends this request to where it is already");
     /// An extended CONNECT for something else than a WebSocket (RFC 8441).
     pub(crate) const UNKNOWN_PROTOCOL: Self =
         Self::new(501, "Not Implemented", "the only protocol of an extended CONNECT here is websocket");
@@ -76,7 +84,7 @@ impl Local {
         Self::new(503, "Service Unavailable", "too many passwords wait to be checked");
 
     const fn new(status: u16, title: &'static str, detail: &'static str) -> Self {
-        Self { status, title, detail, fixed: None, fields: Vec::new() }
+        Self { status, title, detail, fixed: None, fields: Vec::new(), extra: None }
     }
 
     /// The same with one more field.
@@ -90,7 +98,26 @@ impl Local {
     pub(crate) fn fixed(status: u16, body: &Arc<str>) -> Self {
         let code = http::StatusCode::from_u16(status).ok();
         let title = code.and_then(|code| code.canonical_reason()).unwrap_or_default();
-        Self { status, title, detail: "", fixed: Some(Arc::clone(body)), fields: Vec::new() }
+        Self { status, title, detail: "", fixed: Some(Arc::clone(body)), fields: Vec::new(), extra: None }
+    }
+
+    /// Sends the client elsewhere.
+    pub(crate) fn redirect(status: u16, location: &[u8]) -> Self {
+        let code = http::StatusCode::from_u16(status).ok();
+        let title = code.and_then(|code| code.canonical_reason()).unwrap_or_default();
+        let mut local = Self::new(status, title, "what you ask for is elsewhere");
+        local.extra_mut().add("location", location);
+        local
+    }
+
+    /// Fields beside its own.
+    pub(crate) fn extra_mut(&mut self) -> &mut Extra {
+        self.extra.get_or_insert_default()
+    }
+
+    /// Whether a field of its own is sent.
+    pub(crate) fn sends(&self, name: &str) -> bool {
+        self.extra.as_ref().is_none_or(|extra| !extra.removes(name))
     }
 
     /// The client's mistake.
@@ -147,7 +174,7 @@ impl Local {
         (code, self.detail)
     }
 
-    /// Its fields: what belongs to the status, unless it has its own, and its own.
+    /// Its fields: what belongs to the status, unless it has its own, and its own; without those that its route removes.
     pub(crate) fn fields(&self) -> impl Iterator<Item = (&'static str, &str)> {
         let usual = match self.status {
             200 | 405 => Some(("allow", "GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS")),
@@ -155,7 +182,8 @@ impl Local {
             _ => None,
         };
         let own = self.fields.iter().map(|(name, value)| (*name, value.as_str()));
-        usual.filter(|(name, _)| self.fields.iter().all(|(own, _)| own != name)).into_iter().chain(own)
+        let usual = usual.filter(|(name, _)| self.fields.iter().all(|(own, _)| own != name));
+        usual.into_iter().chain(own).filter(|(name, _)| self.sends(name))
     }
 
     /// Content type and body.
@@ -193,12 +221,15 @@ impl Local {
         let (content_type, body) = self.page(media, request_id);
         let length = body.len();
         // Writing to a Vec cannot fail.
-        let _ = write!(
-            out,
-            "HTTP/1.1 {status} {title}\r\nDate: {date}\r\nContent-Type: {content_type}\r\nContent-Length: {length}\r\n"
-        );
+        let _ = write!(out, "HTTP/1.1 {status} {title}\r\nDate: {date}\r\nContent-Length: {length}\r\n");
+        if self.sends("content-type") {
+            push_field(out, b"Content-Type", content_type.as_bytes());
+        }
         for (name, value) in self.fields() {
             let _ = write!(out, "{name}: {value}\r\n");
+        }
+        for (name, value) in self.extra.iter().flat_map(|extra| &extra.lines) {
+            push_field(out, name.as_bytes(), value);
         }
         if !keep_alive {
             out.extend_from_slice(b"Connection: close\r\n");

@@ -14,7 +14,7 @@ use std::{
 };
 
 use arc_swap::ArcSwap;
-use weir_snapshot::{BackendUrl, Host, Pool, Snapshot, config::BackendState as Wanted};
+use weir_snapshot::{BackendUrl, Host, Pool, Route, Snapshot, Target, config::BackendState as Wanted};
 
 use crate::{
     balance::{Balancer, peak_ewma::Latency},
@@ -299,10 +299,17 @@ pub(crate) struct Active {
     pub(crate) pools: Vec<PoolState>,
     /// In the order of [`Snapshot::routes`]; `None`: the route asks nothing.
     pub(crate) filters: Vec<Option<Arc<filter::Chain>>>,
+    /// What keeps clients at a pool of a split, by route; empty where none does.
+    splits: Vec<Option<Box<Sticky>>>,
     epoch: Instant,
 }
 
 impl Active {
+    /// What keeps clients at a pool of a route's split.
+    pub(crate) fn split(&self, route: usize) -> Option<&Sticky> {
+        self.splits.get(route)?.as_deref()
+    }
+
     /// A moment, in milliseconds since the node began.
     pub(crate) fn ms(&self, at: Instant) -> u64 {
         millis(at.saturating_duration_since(self.epoch))
@@ -347,9 +354,22 @@ impl Fleet {
         known.retain(|_, state| state.strong_count() > 0);
         self.pools.lock().unwrap_or_else(PoisonError::into_inner).retain(|_, live| live.strong_count() > 0);
         let filters = self.filters.chains(&snapshot);
-        let active = Arc::new(Active { snapshot, pools, filters, epoch: self.epoch });
+        let splits = self.splits(&snapshot);
+        let active = Arc::new(Active { snapshot, pools, filters, splits, epoch: self.epoch });
         *self.active.lock().unwrap_or_else(PoisonError::into_inner) = Arc::downgrade(&active);
         active
+    }
+
+    fn splits(&self, snapshot: &Snapshot) -> Vec<Option<Box<Sticky>>> {
+        let key = self.key.lock().unwrap_or_else(PoisonError::into_inner);
+        let sticky = |route: &Route| {
+            let Target::Split(split) = &route.target else { return None };
+            let names = split.shares.iter().map(|share| &snapshot.pools[share.pool].name);
+            // No pool can have a name with a blank.
+            Sticky::new(split.sticky.as_ref()?, &key, &format!("split {}", route.name), names).map(Box::new)
+        };
+        let splits: Vec<_> = snapshot.routes.iter().map(sticky).collect();
+        if splits.iter().any(Option::is_some) { splits } else { Vec::new() }
     }
 
     fn pool(&self, pool: &Pool) -> PoolState {

@@ -11,12 +11,14 @@ mod breaker;
 mod buffer;
 mod config;
 mod control;
+mod edit;
 mod filter;
 #[cfg(any(test, fuzzing))]
 pub mod fuzzing;
 mod http;
 mod keep_alive;
 mod listener;
+mod origin;
 mod place;
 mod pool;
 mod pool_metrics;

@@ -4,7 +4,7 @@ use std::{
     future::{Future as _, poll_fn},
     pin::pin,
     task::Poll,
-    time::{Instant, SystemTime, UNIX_EPOCH},
+    time::Instant,
 };
 
 use weir_snapshot::config::{BackendState as Wanted, HashOn};
@@ -14,7 +14,7 @@ use crate::{
     balance::{Ask, Tried, maglev},
     http::{Known, RequestHead, ResponseHead},
     pool::{Pinned, PoolState, Reach, Taken},
-    sticky::{Session, Sticky},
+    sticky::{self, Session, Sticky},
     timer::Timer,
     upstream::{Failure, Watch},
 };
@@ -75,7 +75,7 @@ impl<'a> Seat<'a> {
         let sticky = pool.sticky.as_ref();
         let mut seat = Self { sticky, now: 0, session: None, taken: None, stays: false };
         let Some(sticky) = sticky else { return seat };
-        seat.now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
+        seat.now = sticky::now();
         seat.session = sticky.read(head, seat.now);
         if let Some(session) = seat.session {
             match pool.take_session(session, now_ms) {

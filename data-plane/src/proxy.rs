@@ -2,6 +2,7 @@
 
 use std::{
     cell::RefCell,
+    net::{IpAddr, Ipv4Addr},
     rc::Rc,
     sync::Arc,
     task::{Context, Poll},
@@ -10,12 +11,13 @@ use std::{
 
 use bytes::Bytes;
 use h2::server::SendResponse;
-use weir_snapshot::{Fallback, Route};
+use weir_snapshot::{Fallback, Route, Target, headers::HeaderRules};
 
 use crate::{
     answer::Local,
     backend::Active,
     balance::Tried,
+    edit::{Answered, Facts},
     filter::{self, Quota, Refusal},
     http::{
         BodyFraming, Forwarded, Known, RequestHead, ResponseFraming, ResponseHead, Version,
@@ -25,6 +27,7 @@ use crate::{
         BodyFailure, RequestBody,
         http1::{Client, Presence},
     },
+    origin::Origin,
     place::{self, Nowhere},
     pool::{Reach, Taken},
     retry::{self, Reason, Retries},
@@ -60,6 +63,8 @@ pub(crate) struct Exchange {
     pub(crate) bytes_out: u64,
     retries: u32,
     id: u64,
+    /// The client's address, as seen through trusted proxies; canonical: no IPv4 address as an IPv6 one.
+    pub(crate) client_ip: IpAddr,
     /// The answer broke off.
     pub(crate) broken: bool,
     /// The end of what its route allows it.
@@ -88,6 +93,7 @@ impl Exchange {
             bytes_out: 0,
             retries: 0,
             id: fastrand::u64(..),
+            client_ip: IpAddr::V4(Ipv4Addr::UNSPECIFIED),
             broken: false,
             deadline: None,
             described: Described::default(),
@@ -113,8 +119,60 @@ impl Exchange {
         format!("{:016x}", self.id)
     }
 
+    /// The id that the client gave the request, as far as it can stand in any text, or else its own.
+    pub(crate) fn id_of(&self, head: &RequestHead) -> String {
+        let fine = |id: &&[u8]| {
+            (1..=128).contains(&id.len())
+                && id.iter().all(|byte| byte.is_ascii_alphanumeric() || b"-_.:/+=@".contains(byte))
+        };
+        let given = head.get(Known::XRequestId).filter(fine);
+        given.map_or_else(|| self.request_id(), |id| String::from_utf8_lossy(id).into_owned())
+    }
+
     fn active(&self) -> &Arc<Active> {
         &self.view.active
+    }
+
+    /// Changes an answer's header as its route says.
+    fn edit(
+        &self,
+        answer: &mut Answer,
+        rules: &Arc<HeaderRules>,
+        head: &RequestHead,
+        (peer, origin): (&str, &Origin<'_>),
+    ) {
+        let (active, own_id) = (self.active(), self.request_id());
+        let status = match answer {
+            Answer::Upstream(response) => response.head.status,
+            Answer::Local(local) => local.status,
+            Answer::Gone => return,
+        };
+        let pool = self.pool.and_then(|pool| active.pools.get(pool));
+        let member = self.member.and_then(|member| pool?.members.get(member));
+        let route = self.route.and_then(|route| active.snapshot.routes.get(route));
+        let facts = Facts {
+            head,
+            origin,
+            peer,
+            request_id: head.get(Known::XRequestId).filter(|id| !id.is_empty()).unwrap_or(own_id.as_bytes()),
+            route: route.map_or("", |route| &route.name),
+            answer: Answered {
+                pool: pool.map_or("", |pool| &pool.name),
+                backend: member.map_or("", |member| &member.state.id),
+                status,
+            },
+        };
+        match answer {
+            Answer::Upstream(response) => {
+                rules.removed.iter().for_each(|name| response.head.remove(name.as_bytes()));
+                response.head.hides_via = rules.removes(b"via");
+                facts.render(rules, |name, value| {
+                    response.head.add(name.as_bytes(), value);
+                });
+            }
+            Answer::Local(local) => local.extra_mut().headers(rules, &facts),
+            Answer::Gone => {}
+        }
     }
 }
 
@@ -158,9 +216,9 @@ pub(crate) struct Downstream<'a> {
     pub(crate) worker: &'a Rc<Worker>,
     /// The request's deadlines.
     pub(crate) timer: &'a Timer,
-    /// The client's address as text.
-    pub(crate) address: &'a str,
-    /// `http` or `https`, as the client came.
+    /// The address of who connected, canonical, and the same as text.
+    pub(crate) peer: (IpAddr, &'a str),
+    /// `http` or `https`, as it connected.
     pub(crate) scheme: &'static [u8],
     /// Is watched for the client's leaving, and takes interim answers.
     pub(crate) asker: Asker<'a>,
@@ -195,25 +253,63 @@ async fn find(
     head: &mut RequestHead,
     body: RequestBody,
 ) -> Answer {
+    let view = Rc::clone(&exchange.view);
+    let snapshot = &view.active.snapshot;
+    let origin = Origin::of(&snapshot.trusted_proxies, head, client.peer, client.scheme == b"https");
+    exchange.client_ip = origin.ip;
     let path = head.path_and_query();
-    exchange.described = client.worker.recorder.describe(head.method(), head.host(), path, client.address);
+    exchange.described = client.worker.recorder.describe(head.method(), head.host(), path, origin.text());
     if let Some(local) = Local::for_method(head) {
         return Answer::Local(local);
     }
-    let view = Rc::clone(&exchange.view);
-    let active = &view.active;
-    let route = match route::find(&active.snapshot, head, client.scheme) {
-        Ok(route) => route,
+    let place = match route::find(snapshot, head, &origin) {
+        Ok(place) => place,
         Err(local) => return Answer::Local(local),
     };
-    exchange.route = Some(route);
-    if let Some(chain) = &active.filters[route]
-        && let Err(local) = filter::ask(chain, exchange, client, head).await
-    {
-        return Answer::Local(local);
-    }
+    exchange.route = Some(place);
+    let route = &snapshot.routes[place];
+    let refused = match &view.active.filters[place] {
+        Some(chain) => filter::ask(chain, exchange, client, head).await.err(),
+        None => None,
+    };
     let head = &*head;
-    let Route { mut pool, max_body, request_timeout, ref fallback, .. } = active.snapshot.routes[route];
+    let mut answer = match (refused, &route.target) {
+        (Some(local), _) => Answer::Local(local),
+        (None, Target::Redirect(redirect)) => Answer::Local(route::redirect(redirect, head, &origin)),
+        (None, Target::Pool(pool)) => {
+            forward(exchange, client, head, body, (&view, route, &origin), *pool).await
+        }
+        (None, Target::Split(split)) => {
+            let chosen = route::choose(split, view.active.split(place), head);
+            let mut answer =
+                forward(exchange, client, head, body, (&view, route, &origin), chosen.pool).await;
+            // Who was served by the fallback is not kept there.
+            if let Answer::Upstream(response) = &mut answer
+                && exchange.pool == Some(chosen.pool)
+                && let Some(cookie) = chosen.cookie(origin.https)
+            {
+                response.head.add(b"Set-Cookie", cookie.as_bytes());
+            }
+            answer
+        }
+    };
+    if let Some(rules) = &route.response_headers {
+        exchange.edit(&mut answer, rules, head, (client.peer.1, &origin));
+    }
+    answer
+}
+
+/// Finds the answer in a pool, or in the route's fallback.
+async fn forward(
+    exchange: &mut Exchange,
+    client: &Downstream<'_>,
+    head: &RequestHead,
+    body: RequestBody,
+    (view, route, origin): (&View, &Route, &Origin<'_>),
+    mut pool: usize,
+) -> Answer {
+    let active = &view.active;
+    let Route { max_body, request_timeout, ref fallback, .. } = *route;
     exchange.pool = Some(pool);
     if let BodyFraming::Length(length) = head.framing
         && length > max_body
@@ -236,24 +332,39 @@ async fn find(
     let upgrade = head.upgrade && head.framing.is_empty();
     let mut request_id = [0; 16];
     write_hex(exchange.id, &mut request_id);
+    // A client's own id is passed on.
+    let own_id = head.get(Known::XRequestId).filter(|id| !id.is_empty());
+    let facts = Facts {
+        head,
+        origin,
+        peer: client.peer.1,
+        request_id: own_id.unwrap_or(&request_id),
+        route: &route.name,
+        answer: Answered::default(),
+    };
+    let edit = match route::edit(route, &facts) {
+        Ok(edit) => edit,
+        Err(local) => return Answer::Local(local),
+    };
     let forwarded = Forwarded {
-        client_ip: client.address.as_bytes(),
+        client_ip: origin.text().as_bytes(),
+        peer_ip: client.peer.1.as_bytes(),
         proto: client.scheme,
         host: head.host().unwrap_or_default(),
-        // A client's own id is passed on.
-        request_id: if head.get(Known::XRequestId).is_some() { b"" } else { &request_id },
-        trust: false,
+        request_id: if own_id.is_some() { b"" } else { &request_id },
+        trust: origin.trusted,
+        edit: edit.as_ref(),
     };
     let mut fallback = fallback.as_ref();
     loop {
-        let asked = Asked { pool, head, client, forwarded: &forwarded, upgrade };
-        let local = match ask(exchange, &asked, &view, &mut upload).await {
+        let asked = Asked { pool, head, client, origin, forwarded: &forwarded, upgrade };
+        let local = match ask(exchange, &asked, view, &mut upload).await {
             Outcome::Answer(answer) => return answer,
             Outcome::Nowhere(local) => local,
         };
         match fallback.take() {
             // A body that is no more at its start cannot be given to anyone else.
-            Some(Fallback::Pool(other)) if upload.is_untouched() => pool = *other,
+            Some(Fallback::Pool(other)) if upload.is_untouched() && *other != pool => pool = *other,
             Some(Fallback::Answer { status, body }) => {
                 active.pools[pool].live.counts.count(|counts| &counts.fallbacks);
                 return Answer::Local(Local::fixed(*status, body));
@@ -271,6 +382,7 @@ struct Asked<'a> {
     pool: usize,
     head: &'a RequestHead,
     client: &'a Downstream<'a>,
+    origin: &'a Origin<'a>,
     forwarded: &'a Forwarded<'a>,
     /// The request offers an upgrade.
     upgrade: bool,
@@ -285,11 +397,11 @@ enum Outcome {
 
 /// Asks a pool: picks a backend, sends, and tries others as far as that is safe and allowed.
 async fn ask(exchange: &mut Exchange, asked: &Asked<'_>, view: &View, upload: &mut Upload) -> Outcome {
-    let Asked { pool: pool_index, head, client, forwarded, upgrade } = *asked;
+    let Asked { pool: pool_index, head, client, origin, forwarded, upgrade } = *asked;
     let active = &view.active;
     let pool = &active.pools[pool_index];
     let policy = &pool.resilience.retry;
-    let mut ask = place::ask(active, pool, head, client.address, exchange.started);
+    let mut ask = place::ask(active, pool, head, origin.text(), exchange.started);
     let mut seat = place::Seat::of(pool, head, ask.now_ms);
     let mut tried = Tried::default();
     let mut retries = Retries::default();
@@ -380,7 +492,7 @@ async fn ask(exchange: &mut Exchange, asked: &Asked<'_>, view: &View, upload: &m
         return match sent {
             Ok(mut response) => {
                 if reason.is_none() {
-                    seat.keep(pool, member, &mut response.head, client.scheme == b"https");
+                    seat.keep(pool, member, &mut response.head, origin.https);
                 }
                 Outcome::Answer(Answer::Upstream(response))
             }

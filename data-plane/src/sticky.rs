@@ -4,7 +4,11 @@
 //! for this pool; to all others it says nothing. No node keeps anything, so any of them understands it, and one that
 //! was forged, has expired or comes from elsewhere is as good as none.
 
-use std::{fmt::Write as _, sync::Arc, time::Duration};
+use std::{
+    fmt::Write as _,
+    sync::Arc,
+    time::{Duration, SystemTime, UNIX_EPOCH},
+};
 
 use base64::{Engine as _, prelude::BASE64_URL_SAFE_NO_PAD as BASE64};
 use hmac::{Hmac, KeyInit as _, Mac as _};
@@ -20,7 +24,12 @@ pub(crate) type Key = [u8; 32];
 const LENGTH: usize = 32;
 const SIGNED: usize = 16;
 
-/// A pool's sessions.
+/// Seconds since the Unix epoch.
+pub(crate) fn now() -> u64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs()
+}
+
+/// A pool's sessions, or a split's: then what stands for a backend is a pool.
 pub(crate) struct Sticky {
     settings: Settings,
     /// Keyed, and with the pool's name in it.

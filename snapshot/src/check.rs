@@ -1,13 +1,16 @@
 //! From the declarative [`Config`] to the checked [`Snapshot`], with every mistake reported at once.
 
 mod filters;
+mod headers;
 mod resilience;
 mod routing;
+mod target;
 
 use std::{collections::HashMap, sync::Arc, time::Duration};
 
 use crate::{
     config::{self, Config, HealthCheckKind},
+    headers::Side,
     problem::Problems,
     routing::Router,
     snapshot::{
@@ -29,6 +32,8 @@ pub fn check(config: &Config) -> Result<Snapshot, Problems> {
     downstream(&config.settings.downstream, &mut problems);
     let ip_filter = config.settings.ip_filter.as_ref();
     let ip_filter = ip_filter.map(|filter| filters::ip(filter, "settings.ip_filter", &mut problems));
+    let mut warnings = Vec::new();
+    let trusted_proxies = routing::trusted(&config.settings.trusted_proxies, &mut warnings, &mut problems);
 
     let mut pool_by_name = HashMap::new();
     let mut pools = Vec::with_capacity(config.pools.len());
@@ -52,17 +57,11 @@ pub fn check(config: &Config) -> Result<Snapshot, Problems> {
         if route_names.insert(route.name.as_str(), i).is_some() {
             problems.add(format!("{path}.name"), format!("route {:?} is there twice", route.name));
         }
-        match pool_by_name.get(route.pool.as_str()) {
-            Some(&pool) => {
-                let fallback = fallbacks[i].take();
-                let mut route = check_route(route, pool, fallback, &path, &mut problems);
-                route.filters = filters::route(&config.routes[i], ip_filter.as_ref(), &path, &mut problems);
-                routes.push(route);
-            }
-            None => problems.add(
-                format!("{path}.pool"),
-                format!("route {:?}: unknown pool {:?}", route.name, route.pool),
-            ),
+        if let Some(mut checked) =
+            check_route(route, &pool_by_name, fallbacks[i].take(), &path, &mut problems)
+        {
+            checked.filters = filters::route(route, ip_filter.as_ref(), &path, &mut problems);
+            routes.push(checked);
         }
     }
 
@@ -79,8 +78,9 @@ pub fn check(config: &Config) -> Result<Snapshot, Problems> {
     }
 
     let router = Router::new(routes.iter().map(|route| &route.matches));
-    let warnings = routing::warnings(&routes);
-    let snapshot = Snapshot { settings: config.settings.clone(), pools, routes, router, warnings };
+    warnings.extend(routing::warnings(&routes));
+    let settings = config.settings.clone();
+    let snapshot = Snapshot { settings, trusted_proxies, pools, routes, router, warnings };
     problems.into_result(snapshot)
 }
 
@@ -131,20 +131,41 @@ fn downstream(settings: &config::Downstream, problems: &mut Problems) {
 
 fn check_route(
     route: &config::Route,
-    pool: usize,
+    pools: &target::Pools<'_>,
     fallback: Option<Fallback>,
     path: &str,
     problems: &mut Problems,
-) -> Route {
+) -> Option<Route> {
     let least = Duration::from_millis(1);
     let request_timeout = route
         .timeouts
         .request
         .map(|timeout| duration(timeout, least, format!("{path}.timeouts.request"), problems));
     let max_body = route.limits.max_body.map_or(u64::MAX, |size| size.0);
-    let matches = routing::matches(&route.matches, &format!("{path}.match"), problems);
+    let mut matches = routing::matches(&route.matches, &format!("{path}.match"), problems);
+    let target = target::target(route, &matches, pools, path, problems);
+    if matches.conditions.scheme.is_none() {
+        matches.conditions.scheme = target::implied_scheme(route);
+    }
+    let rewrite = target::rewrite(&route.rewrite, &matches, &format!("{path}.rewrite"), problems);
+    let mut rules =
+        |edits, side, field: &str| headers::rules(edits, side, &format!("{path}.{field}"), problems);
+    let request_headers = rules(&route.request_headers, Side::Request, "request_headers");
+    let response_headers = rules(&route.response_headers, Side::Answer, "response_headers");
     let name = route.name.as_str().into();
-    Route { name, matches, pool, fallback, max_body, request_timeout, filters: None }
+    let target = target?;
+    Some(Route {
+        name,
+        matches,
+        target,
+        rewrite,
+        request_headers,
+        response_headers,
+        fallback,
+        max_body,
+        request_timeout,
+        filters: None,
+    })
 }
 
 fn check_pool(pool: &config::Pool, path: &str, problems: &mut Problems) -> Option<Pool> {
@@ -273,7 +294,8 @@ mod tests {
     #[test]
     fn the_default_is_sound() {
         let snapshot = check(&Config::default()).unwrap();
-        assert_eq!(&*snapshot.pools[snapshot.routes[0].pool].name, "default");
+        let pool = snapshot.routes[0].target.pools().next().unwrap();
+        assert_eq!(&*snapshot.pools[pool].name, "default");
         assert_eq!(snapshot.router.only(), Some(0));
     }
 

@@ -6,6 +6,7 @@
 mod filters;
 mod resilience;
 mod routing;
+mod target;
 
 use std::{fmt, str::FromStr};
 
@@ -15,6 +16,7 @@ pub use self::{
     filters::{BasicAuth, IpFilter, Jwks, Jwt, RateKey, RateLimit, RateScope},
     resilience::{Breaker, Fallback, HashOn, Limits, Retry, RetryOn, Sticky},
     routing::{HeaderMatch, Match, WebScheme},
+    target::{HeaderEdits, Redirect, Rewrite, Share, SplitSticky},
 };
 use crate::units::{ByteSize, HumanDuration};
 
@@ -51,6 +53,9 @@ fn is_default<T: Default + PartialEq>(value: &T) -> bool {
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Settings {
+    /// Networks and addresses of proxies whose word on where a request came from is believed.
+    #[serde(skip_serializing_if = "is_default")]
+    pub trusted_proxies: Vec<String>,
     /// Deadlines and bounds towards clients.
     #[serde(skip_serializing_if = "is_default")]
     pub downstream: Downstream,
@@ -358,8 +363,27 @@ pub struct Route {
     /// Which requests it takes; absent: all of them.
     #[serde(default, rename = "match", skip_serializing_if = "is_default")]
     pub matches: Match,
-    /// Where the request goes.
+    /// The pool that requests go to; empty: none. A route has one of `pool`, `split` and `redirect`.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
     pub pool: String,
+    /// Several pools that requests go to, by weight.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub split: Vec<Share>,
+    /// Keeps a client at the pool of the split that it was given first.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub split_sticky: Option<SplitSticky>,
+    /// Where the client is told to go.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub redirect: Option<Redirect>,
+    /// What is changed of a request's target.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub rewrite: Rewrite,
+    /// What is changed of a request's header.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub request_headers: HeaderEdits,
+    /// What is changed of an answer's header, also where the answer is Weir's own.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub response_headers: HeaderEdits,
     /// What answers when the pool has no backend to offer.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub fallback: Option<Fallback>,

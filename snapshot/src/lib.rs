@@ -13,6 +13,8 @@ pub mod check;
 pub mod config;
 pub mod diff;
 pub mod file;
+pub mod headers;
+mod networks;
 pub mod place;
 mod problem;
 pub mod resource;
@@ -22,10 +24,12 @@ pub mod units;
 
 pub use check::check;
 pub use config::Config;
+pub use networks::Networks;
 pub use problem::{Problem, Problems};
 pub use resource::{Kind, Resource};
 pub use snapshot::{
     Backend, BackendId, BackendUrl, Breaker, Expectation, Fallback, HealthCheck, HealthProbe, Host, Limits,
-    Pool, Resilience, Retry, Route, Scheme, Snapshot, Sticky, Timeouts, Weight,
+    NoRedirect, Pool, Redirect, Resilience, Retry, Rewrite, Route, Scheme, Share, Snapshot, Split, Sticky,
+    Target, Timeouts, Weight,
 };
 pub use snapshot::{BasicAuth, Filters, IpRules, Jwt, RateLimit};

@@ -2,13 +2,19 @@
 
 mod filters;
 mod resilience;
+mod target;
 
 use std::{fmt, num::NonZeroU32, str::FromStr, sync::Arc, time::Duration};
 
-pub use self::filters::{BasicAuth, Filters, IpRules, Jwt, RateLimit};
-pub use self::resilience::{Breaker, Fallback, Limits, Resilience, Retry, Sticky};
+pub use self::{
+    filters::{BasicAuth, Filters, IpRules, Jwt, RateLimit},
+    resilience::{Breaker, Fallback, Limits, Resilience, Retry, Sticky},
+    target::{NoRedirect, Redirect, Rewrite, Share, Split, Target},
+};
 use crate::{
     config::{BackendState, Protocol, Settings, Strategy},
+    headers::HeaderRules,
+    networks::Networks,
     problem::Problem,
     routing::{Match, Router},
 };
@@ -18,6 +24,8 @@ use crate::{
 pub struct Snapshot {
     /// What holds for the whole fleet.
     pub settings: Settings,
+    /// Whose word on where a request came from is believed.
+    pub trusted_proxies: Networks,
     /// In the order of the configuration; routes refer to them by index.
     pub pools: Vec<Pool>,
     /// In the order of the configuration.
@@ -291,8 +299,14 @@ pub struct Route {
     pub name: Arc<str>,
     /// Which requests it takes.
     pub matches: Match,
-    /// The index of its pool in [`Snapshot::pools`].
-    pub pool: usize,
+    /// Where its requests go; pools are indexes in [`Snapshot::pools`].
+    pub target: Target,
+    /// What is changed of a request's target.
+    pub rewrite: Rewrite,
+    /// What is changed of a request's header.
+    pub request_headers: Option<Arc<HeaderRules>>,
+    /// What is changed of an answer's header.
+    pub response_headers: Option<Arc<HeaderRules>>,
     /// What answers when the pool has no backend to offer.
     pub fallback: Option<Fallback>,
     /// Bytes of a request's body; `u64::MAX`: no limit.

@@ -2,6 +2,7 @@
 //! one and two workers.
 
 use benches::{
+    matching::{self, By},
     programs,
     report::table,
     scale::{self, Figures, Variant},
@@ -26,12 +27,19 @@ struct Arguments {
     #[arg(long, default_value_t = 5000)]
     backends: u16,
     /// Routes of the large configuration.
-    #[arg(long, default_value_t = 1)]
+    #[arg(long, default_value_t = 5000)]
     routes: u16,
+    /// Only times the search for a route, and starts no program.
+    #[arg(long)]
+    only_matching: bool,
 }
 
 fn main() -> anyhow::Result<()> {
     let arguments = Arguments::parse();
+    println!("{}", matching(arguments.routes.max(5).into())?);
+    if arguments.only_matching {
+        return Ok(());
+    }
     let programs = programs::build()?;
     let folder = tempfile::tempdir()?;
     let Arguments { pools, backends, routes, .. } = arguments;
@@ -40,6 +48,21 @@ fn main() -> anyhow::Result<()> {
     let figures = scale::run(folder.path(), &programs, &variants, seconds, rounds)?;
     print!("{}", show(&variants, &figures));
     Ok(())
+}
+
+/// What finding a route costs, by how routes differ and how many there are.
+fn matching(routes: usize) -> anyhow::Result<String> {
+    let mut rows = vec![["routes differ by", "routes", "ns to find one", "to 5"].map(str::to_owned).to_vec()];
+    for (by, name) in By::ALL {
+        let few = matching::nanoseconds(by, 5)?;
+        for count in [5, 500, routes] {
+            let cost = matching::nanoseconds(by, count)?;
+            let cells =
+                [name.to_owned(), count.to_string(), format!("{cost:.0}"), format!("{:.2}", cost / few)];
+            rows.push(cells.to_vec());
+        }
+    }
+    Ok(table(&rows))
 }
 
 /// A row a variant; each is compared to the first.

@@ -3,7 +3,7 @@
 use std::{borrow::Cow, path::Path, time::Duration};
 
 use weir_snapshot::{
-    BackendUrl, Config, Problems,
+    BackendUrl, Config, Problem, Problems,
     config::Backend,
     diff::{describe, diff},
     file,
@@ -19,6 +19,8 @@ pub struct Applied {
     pub revision: u64,
     /// What changed, or would change, in words.
     pub changes: Vec<String>,
+    /// What is allowed and looks like a mistake.
+    pub warnings: Vec<Problem>,
     /// What the nodes made of it, where that was awaited.
     pub rollout: Option<Rollout>,
 }
@@ -80,7 +82,8 @@ impl App {
         text: &str,
         options: ApplyOptions,
     ) -> Result<Applied, AppError> {
-        let (mut config, _) = file::parse(text)?;
+        let (mut config, checked) = file::parse(text)?;
+        let warnings = checked.warnings;
         let expected = options.if_revision;
         let check_revision = |current: u64| match expected {
             Some(expected) if expected != current => Err(AppError::Outdated { expected, current }),
@@ -96,7 +99,7 @@ impl App {
                 backend.id = format!("new-{}", i + 1);
             }
             let changes = diff(&current.resources, &current.cut(&config)).iter().map(describe).collect();
-            return Ok(Applied { revision: current.revision, changes, rollout: None });
+            return Ok(Applied { revision: current.revision, changes, warnings, rollout: None });
         }
         let current = || self.current().revision;
         let changed = self
@@ -112,7 +115,7 @@ impl App {
             Some(wait) => Some(self.rollout(changed.revision, wait).await),
             None => None,
         };
-        Ok(Applied { revision: changed.revision, changes: changed.changes, rollout })
+        Ok(Applied { revision: changed.revision, changes: changed.changes, warnings, rollout })
     }
 
     /// Reads the file given at start again. `None`: none was given.
@@ -149,7 +152,8 @@ impl App {
                 Ok(())
             })
             .await?;
-        Ok(Applied { revision: changed.revision, changes: changed.changes, rollout: None })
+        let warnings = self.current().snapshot.warnings.clone();
+        Ok(Applied { revision: changed.revision, changes: changed.changes, warnings, rollout: None })
     }
 
     /// Waits until every connected node runs a revision or refused it, at most `wait`.

@@ -15,7 +15,7 @@ use std::{path::PathBuf, sync::Arc};
 use jiff::Timestamp;
 use tokio::sync::{Mutex, watch};
 use weir_snapshot::{
-    Config,
+    Config, Problem,
     config::{Route, Strategy},
     diff::{Change, describe, diff},
 };
@@ -203,6 +203,11 @@ impl App {
         self.0.store.write_revision(&written, next).await?;
         *next_backend = next;
         trail::made(number);
+        for warning in &after.snapshot.warnings {
+            if !before.snapshot.warnings.iter().any(|old| old.message == warning.message) {
+                tracing::warn!(revision = number, path = warning.path, "{}", warning.message);
+            }
+        }
         // First, so that whoever learns of the revision finds the way to it.
         let from = Version { revision: before.revision, hash: before.hash };
         self.0.history.push(from, written.time_ms, &written.changes);
@@ -267,7 +272,9 @@ impl App {
         let changed = self.change(author, |config| {
             let place = config.pools.iter().position(|pool| pool.name == name);
             let place = place.ok_or_else(|| AppError::not_found("pool", name))?;
-            if let Some(route) = config.routes.iter().find(|route| route.pool == name) {
+            let goes =
+                |route: &&Route| route.pool == name || route.split.iter().any(|share| share.pool == name);
+            if let Some(route) = config.routes.iter().find(goes) {
                 return Err(AppError::Conflict(format!("pool {name:?} is used by route {:?}", route.name)));
             }
             let falls_back = |route: &&Route| {
@@ -283,11 +290,12 @@ impl App {
         Ok(changed.await?.revision)
     }
 
-    /// Makes a route, or replaces it. Whether it is new.
+    /// Makes a route, or replaces it. Whether it is new, and what about it looks like a mistake.
     ///
     /// # Errors
     /// What it says is wrong.
-    pub async fn put_route(&self, author: &Author, route: Route) -> Result<bool, AppError> {
+    pub async fn put_route(&self, author: &Author, route: Route) -> Result<(bool, Vec<Problem>), AppError> {
+        let name = route.name.clone();
         let changed =
             self.change(author, |config| match config.routes.iter_mut().find(|one| one.name == route.name) {
                 Some(old) => {
@@ -299,7 +307,12 @@ impl App {
                     Ok(true)
                 }
             });
-        Ok(changed.await?.value)
+        let is_new = changed.await?.value;
+        // Of it, or of another one that it hides now.
+        let names = format!("{name:?}");
+        let current = self.current();
+        let about_it = |warning: &&Problem| warning.message.contains(&names);
+        Ok((is_new, current.snapshot.warnings.iter().filter(about_it).cloned().collect()))
     }
 
     /// Removes a route.

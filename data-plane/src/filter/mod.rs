@@ -105,7 +105,7 @@ impl Chain {
         head: &mut RequestHead,
     ) -> Result<(), (Refusal, Local)> {
         let Filters { ip, methods, .. } = &*self.settings;
-        let address = address(client);
+        let address = exchange.client_ip;
         if !ip.iter().all(|rules| rules.allows(address)) {
             return Err((Refusal::IpFilter, Local::FORBIDDEN));
         }
@@ -127,12 +127,6 @@ impl Chain {
         }
         Ok(())
     }
-}
-
-/// Whose request it is.
-fn address(client: &Downstream<'_>) -> IpAddr {
-    // It was written from an address.
-    client.address.parse().unwrap_or(IpAddr::V4(std::net::Ipv4Addr::UNSPECIFIED))
 }
 
 /// What stands for a client where clients are told apart: an IPv4 address, or of IPv6 the /64, of which whoever has one

@@ -277,7 +277,7 @@ mod tests {
     #[test]
     fn a_limit_that_changes_forgets_nobody() {
         let table = Table::with_sets(8);
-        (0..20).for_each(|_| drop(table.take(7, RATE, SECOND)));
+        (0..20).for_each(|_| _ = table.take(7, RATE, SECOND));
         let double = Rate { interval: RATE.interval / 2, ..RATE };
         assert_eq!(table.take(7, double, SECOND), Err(Wait(double.interval)), "what was asked for is owed");
         assert!(table.take(7, double, SECOND + double.interval).is_ok(), "and comes back twice as fast");
@@ -315,7 +315,7 @@ mod tests {
         let mut passed = 0;
         for other in 0..10_000u64 {
             passed += u64::from(table.take(1, RATE, SECOND).is_ok());
-            drop(table.take(2 + other, RATE, SECOND));
+            let _ = table.take(2 + other, RATE, SECOND);
         }
         // 20 of its own; then one for every time that all the others had to go before it.
         assert!(passed <= 20 + 10_000 / (WAYS as u64 - 1), "{passed}");

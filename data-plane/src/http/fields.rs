@@ -369,7 +369,7 @@ pub(super) fn write(out: &mut Vec<u8>, buf: &[u8], fields: &[Field], mut keep: i
 }
 
 /// Writes one field line.
-pub(super) fn push(out: &mut Vec<u8>, name: &[u8], value: &[u8]) {
+pub(crate) fn push(out: &mut Vec<u8>, name: &[u8], value: &[u8]) {
     out.extend_from_slice(name);
     out.extend_from_slice(b": ");
     out.extend_from_slice(value);

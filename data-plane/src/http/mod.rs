@@ -26,7 +26,7 @@ mod write_tests;
 #[allow(unused_imports)]
 pub(crate) use self::{
     chunked::{ChunkError, Decoder, Step, push_chunk_head, push_last_chunk},
-    fields::{Field, Known},
+    fields::{Field, Known, push as push_field},
     framing::{BodyDecoder, BodyFraming, ResponseFraming, Truncated},
     request::{RequestError, RequestHead, parse_request},
     response::{ResponseError, ResponseHead, parse_response},
@@ -136,7 +136,7 @@ fn trim_ows(mut value: &[u8]) -> &[u8] {
 }
 
 /// The members of a comma-separated list, without the empty ones (RFC 9110 section 5.6.1).
-fn list(value: &[u8]) -> impl Iterator<Item = &[u8]> {
+pub(crate) fn list(value: &[u8]) -> impl Iterator<Item = &[u8]> {
     value.split(|byte| *byte == b',').map(trim_ows).filter(|member| !member.is_empty())
 }
 

@@ -46,6 +46,8 @@ pub(crate) struct ResponseHead {
     pub upgrade: bool,
     /// The answer has a Date.
     pub date: bool,
+    /// This hop does not say that it was there.
+    pub hides_via: bool,
 }
 
 impl Default for ResponseHead {
@@ -67,6 +69,7 @@ impl ResponseHead {
             keep_alive: false,
             upgrade: false,
             date: false,
+            hides_via: false,
         }
     }
 

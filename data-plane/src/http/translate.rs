@@ -165,14 +165,14 @@ pub(crate) fn response_fields(head: &ResponseHead, date: Option<&HeaderValue>, s
             fields.insert(header::DATE, date.clone());
         }
     }
-    fields.append(
-        header::VIA,
-        HeaderValue::from_static(match head.version {
+    if !head.hides_via {
+        let via = match head.version {
             Version::Http10 => "1.0 weir",
             Version::Http11 => "1.1 weir",
             Version::Http2 => "2.0 weir",
-        }),
-    );
+        };
+        fields.append(header::VIA, HeaderValue::from_static(via));
+    }
     fields
 }
 

@@ -1,6 +1,8 @@
 //! What leaves a proxy: a head written again from one that was parsed, without what belonged to the former hop and
 //! with what belongs to the next (RFC 9110 section 7.6).
 
+use crate::edit::Edit;
+
 use super::{
     BodyFraming, Known, RequestHead, ResponseFraming, ResponseHead, Version,
     fields::{push, write},
@@ -11,8 +13,10 @@ use super::{
 /// What a backend is told about where a request came from.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Forwarded<'a> {
-    /// The peer's address, as text.
+    /// The client's address, as text.
     pub client_ip: &'a [u8],
+    /// The address of who connected, as text; the same, if that is no trusted proxy.
+    pub peer_ip: &'a [u8],
     /// `http` or `https`.
     pub proto: &'static [u8],
     /// The host that the client asked for.
@@ -21,6 +25,8 @@ pub(crate) struct Forwarded<'a> {
     pub request_id: &'a [u8],
     /// The peer is a trusted proxy: its word is kept, and its address is added. Otherwise all is replaced.
     pub trust: bool,
+    /// What the route changes.
+    pub edit: Option<&'a Edit<'a>>,
 }
 
 /// Appends the request as it goes to a backend.
@@ -34,7 +40,10 @@ pub(crate) fn write_request(
     out.reserve(head.buf.len() + 320);
     out.extend_from_slice(head.method());
     out.push(b' ');
-    if head.form == Form::Absolute && head.origin.0 == head.origin.1 && head.is_options() {
+    let edit = forwarded.edit;
+    if let Some(target) = edit.and_then(|edit| edit.target.as_ref()) {
+        out.extend_from_slice(target);
+    } else if head.form == Form::Absolute && head.origin.0 == head.origin.1 && head.is_options() {
         // RFC 9112 section 3.2.4: the last proxy turns an empty path back into the asterisk.
         out.push(b'*');
     } else {
@@ -45,15 +54,20 @@ pub(crate) fn write_request(
         out.extend_from_slice(origin);
     }
     out.extend_from_slice(b" HTTP/1.1\r\n");
-    if head.own_host || head.host.is_none() {
+    let other_host = edit.and_then(|edit| edit.host);
+    if let Some(host) = other_host {
+        push(out, b"Host", host.as_bytes());
+    } else if head.own_host || head.host.is_none() {
         push(out, b"Host", head.host().unwrap_or(forwarded.host));
     }
+    let removes = |name: &[u8]| edit.is_some_and(|edit| edit.removes(name));
 
     let forward_max = head.is_options() || head.is_trace();
     let mut seen = Seen::default();
     write(out, &head.buf, &head.fields, |field| match field.known {
+        _ if edit.is_some() && removes(head.name(field)) => false,
         Known::Other => !field.hop,
-        Known::Host => !head.own_host,
+        Known::Host => !head.own_host && other_host.is_none(),
         Known::Trailer => framing == BodyFraming::Chunked && !field.hop,
         Known::Upgrade => upgrade,
         Known::XForwardedFor => {
@@ -62,8 +76,11 @@ pub(crate) fn write_request(
         }
         Known::XForwardedProto => forwarded.trust && mark(&mut seen.proto),
         Known::XForwardedHost => forwarded.trust && mark(&mut seen.host),
-        Known::XRealIp => forwarded.trust && mark(&mut seen.real_ip),
-        Known::Forwarded => forwarded.trust,
+        Known::XRealIp => false,
+        Known::Forwarded => {
+            seen.forwarded = true;
+            false
+        }
         Known::XRequestId => forwarded.request_id.is_empty(),
         Known::MaxForwards => !forward_max && !field.hop,
         _ => !field.hop,
@@ -85,29 +102,55 @@ pub(crate) fn write_request(
         push_number(out, left.saturating_sub(1));
         out.extend_from_slice(b"\r\n");
     }
-    out.extend_from_slice(b"X-Forwarded-For: ");
-    if seen.chain && forwarded.trust {
-        for value in head.all(Known::XForwardedFor).filter(|value| !value.is_empty()) {
-            out.extend_from_slice(value);
-            out.extend_from_slice(b", ");
+    if !removes(b"x-forwarded-for") {
+        out.extend_from_slice(b"X-Forwarded-For: ");
+        if seen.chain && forwarded.trust {
+            joined(out, head, Known::XForwardedFor);
         }
+        out.extend_from_slice(forwarded.peer_ip);
+        out.extend_from_slice(b"\r\n");
     }
-    out.extend_from_slice(forwarded.client_ip);
-    out.extend_from_slice(b"\r\n");
-    if !seen.proto {
+    if seen.forwarded && forwarded.trust && !removes(b"forwarded") {
+        out.extend_from_slice(b"Forwarded: ");
+        joined(out, head, Known::Forwarded);
+        forwarded_element(out, forwarded);
+    }
+    if !seen.proto && !removes(b"x-forwarded-proto") {
         push(out, b"X-Forwarded-Proto", forwarded.proto);
     }
-    if !seen.host {
+    if !seen.host && !removes(b"x-forwarded-host") {
         push(out, b"X-Forwarded-Host", forwarded.host);
     }
-    if !seen.real_ip {
+    if !removes(b"x-real-ip") {
         push(out, b"X-Real-IP", forwarded.client_ip);
     }
-    if !forwarded.request_id.is_empty() {
+    if !forwarded.request_id.is_empty() && !removes(b"x-request-id") {
         push(out, b"X-Request-Id", forwarded.request_id);
     }
-    via(out, head.version);
+    if let Some(edit) = edit {
+        out.extend_from_slice(&edit.lines);
+    }
+    if !removes(b"via") {
+        via(out, head.version);
+    }
     out.extend_from_slice(b"\r\n");
+}
+
+/// Appends the values of all fields of this kind, each with the comma behind it.
+fn joined(out: &mut Vec<u8>, head: &RequestHead, known: Known) {
+    for value in head.all(known).filter(|value| !value.is_empty()) {
+        out.extend_from_slice(value);
+        out.extend_from_slice(b", ");
+    }
+}
+
+/// What this hop adds to a chain of RFC 7239, whose IPv6 addresses are in brackets and quotes.
+fn forwarded_element(out: &mut Vec<u8>, forwarded: &Forwarded<'_>) {
+    let is_v6 = forwarded.peer_ip.contains(&b':');
+    let (open, close): (&[u8], &[u8]) = if is_v6 { (b"\"[", b"]\"") } else { (b"", b"") };
+    for piece in [b"for=", open, forwarded.peer_ip, close, b";proto=", forwarded.proto, b"\r\n"] {
+        out.extend_from_slice(piece);
+    }
 }
 
 /// The forwarded fields that a trusted proxy has set.
@@ -116,7 +159,7 @@ struct Seen {
     chain: bool,
     proto: bool,
     host: bool,
-    real_ip: bool,
+    forwarded: bool,
 }
 
 /// Lets the first through and no other: of two values a backend could take either.
@@ -182,7 +225,9 @@ pub(crate) fn write_response(
             push(out, b"Date", date);
         }
     }
-    via(out, head.version);
+    if !head.hides_via {
+        via(out, head.version);
+    }
     out.extend_from_slice(b"\r\n");
 }
 

@@ -39,7 +39,9 @@ pub(crate) struct Client {
     pub(crate) worker: Rc<Worker>,
     pub(crate) stream: Stream,
     pub(crate) timer: Timer,
-    /// The client's address as text.
+    /// The address of who connected, canonical.
+    pub(crate) ip: IpAddr,
+    /// The same as text.
     pub(crate) address: String,
     /// What was read beyond the current head, or the part of a head that has come so far.
     pub(crate) input: RefCell<Vec<u8>>,
@@ -109,7 +111,8 @@ pub(crate) async fn serve(worker: Rc<Worker>, stream: Stream, timer: Timer, addr
     let client = Rc::new(Client {
         stream,
         timer,
-        address: address.to_string(),
+        ip: address.to_canonical(),
+        address: address.to_canonical().to_string(),
         input: RefCell::default(),
         body_done: Cell::new(true),
         half_closed: Cell::new(false),
@@ -306,7 +309,7 @@ async fn exchange(client: &Rc<Client>, head: &mut RequestHead, out: &mut Vec<u8>
     let downstream = Downstream {
         worker,
         timer: &client.timer,
-        address: &client.address,
+        peer: (client.ip, &client.address),
         scheme: client.scheme(),
         asker: Asker::Http1(client),
     };
@@ -320,7 +323,7 @@ async fn exchange(client: &Rc<Client>, head: &mut RequestHead, out: &mut Vec<u8>
             keep_alive &= !head.expect_continue || client.body_done.get();
             exchange.status = local.status;
             let media = answer::Media::accepted(head);
-            let (request_id, date) = (exchange.request_id(), worker.date());
+            let (request_id, date) = (exchange.id_of(head), worker.date());
             exchange.bytes_out +=
                 local.write(out, &date, keep_alive, head.is_head(), media, &request_id) as u64;
             client.timer.arm(write_timeout(&exchange));
@@ -444,7 +447,7 @@ async fn respond(
                 tracing::debug!(%failure, "answer broke off with its head");
                 *keep_alive = false;
                 let local = proxy::failed(&failure);
-                let (media, request_id) = (answer::Media::accepted(request), exchange.request_id());
+                let (media, request_id) = (answer::Media::accepted(request), exchange.id_of(request));
                 out.clear();
                 exchange.status = local.status;
                 exchange.bytes_out =

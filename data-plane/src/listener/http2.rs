@@ -20,7 +20,7 @@ use super::{RequestBody, http1::Client};
 use crate::{
     answer::{Local, Media},
     http::{
-        Limits, Parsed, ResponseHead, Version, parse_request,
+        Limits, Parsed, RequestHead, ResponseHead, Version, parse_request,
         translate::{read_trailers, response_fields, write_request_head},
     },
     keep_alive::KeepAlive,
@@ -172,12 +172,12 @@ async fn stream(
     let (parts, recv) = request.into_parts();
     if has_spaced_value(&parts) {
         let local = Local::bad_request("a field's value begins or ends with white space");
-        return answering.local(local, Media::Problem);
+        return answering.local(local, Media::Problem, None);
     }
     let protocol = parts.extensions.get::<h2::ext::Protocol>().map(h2::ext::Protocol::as_str);
     if protocol.is_some_and(|protocol| protocol != "websocket") {
         // RFC 8441, 4: what is not known to the server is refused.
-        return answering.local(Local::UNKNOWN_PROTOCOL, Media::Problem);
+        return answering.local(Local::UNKNOWN_PROTOCOL, Media::Problem, None);
     }
     let tunnel = protocol.is_some();
     let ended = recv.is_end_stream();
@@ -194,7 +194,7 @@ async fn stream(
     head.version = Version::Http2;
     worker.uploads.put(text);
     if let Some(local) = refused {
-        return answering.local(local, Media::Problem);
+        return answering.local(local, Media::Problem, None);
     }
     let (body, recv) = match (ended, tunnel) {
         (_, true) => (RequestBody::Empty, Some(recv)),
@@ -205,7 +205,7 @@ async fn stream(
     let downstream = Downstream {
         worker,
         timer,
-        address: &client.address,
+        peer: (client.ip, &client.address),
         scheme: client.scheme(),
         asker: Asker::Http2(respond),
     };
@@ -214,7 +214,7 @@ async fn stream(
             Some(recv) if response.head.status == 101 => answering.tunnel(*response, recv).await,
             // To an extended CONNECT any success means a tunnel, and there is none.
             Some(_) if (200..300).contains(&response.head.status) => {
-                answering.local(Local::NO_SWITCH, Media::Problem);
+                answering.local(Local::NO_SWITCH, Media::Problem, Some(&head));
             }
             _ => {
                 client.worker.requests.put(head);
@@ -222,7 +222,7 @@ async fn stream(
             }
         },
         Answer::Local(local) if head.is_grpc() => answering.grpc_status(local),
-        Answer::Local(local) => answering.local(local, Media::accepted(&head)),
+        Answer::Local(local) => answering.local(local, Media::accepted(&head), Some(&head)),
         Answer::Gone => {}
     }
 }
@@ -244,13 +244,20 @@ fn insert_own(fields: &mut http::HeaderMap, local: &Local) {
             fields.insert(header::HeaderName::from_static(name), value);
         }
     }
+    for (name, value) in local.extra.iter().flat_map(|extra| &extra.lines) {
+        let name = header::HeaderName::from_bytes(name.as_bytes());
+        if let (Ok(name), Ok(value)) = (name, HeaderValue::from_bytes(value)) {
+            fields.append(name, value);
+        }
+    }
 }
 
 impl Answering {
     /// Sends an answer of Weir's own.
-    fn local(mut self, local: Local, media: Media) {
+    fn local(mut self, local: Local, media: Media, head: Option<&RequestHead>) {
         self.exchange.status = local.status;
-        let (content_type, body) = local.page(media, &self.exchange.request_id());
+        let id = head.map_or_else(|| self.exchange.request_id(), |head| self.exchange.id_of(head));
+        let (content_type, body) = local.page(media, &id);
         let mut answer = HttpResponse::new(());
         *answer.status_mut() =
             StatusCode::from_u16(local.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
@@ -259,6 +266,9 @@ impl Answering {
         fields.insert(header::CONTENT_LENGTH, body.len().into());
         if let Some(date) = self.client.worker.date_value() {
             fields.insert(header::DATE, date);
+        }
+        if !local.sends("content-type") {
+            fields.remove(header::CONTENT_TYPE);
         }
         insert_own(fields, &local);
         // A stream that is gone has nobody to answer.

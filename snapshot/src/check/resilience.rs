@@ -5,6 +5,7 @@ use std::{collections::HashMap, sync::Arc, time::Duration};
 use super::{duration, within};
 use crate::{
     config::{self, HashOn, Strategy},
+    headers::is_token,
     problem::Problems,
     snapshot::{Breaker, Fallback, Limits, Resilience, Retry, Sticky},
 };
@@ -29,12 +30,6 @@ pub(super) fn pool(pool: &config::Pool, path: &str, problems: &mut Problems) -> 
         retry: retry(&pool.retry, &format!("{path}.retry"), problems),
         limits: limits(&pool.limits, &format!("{path}.limits"), problems),
     }
-}
-
-/// RFC 9110, 5.6.2: what names of header fields and cookies are made of.
-pub(super) fn is_token(name: &str) -> bool {
-    let is_tchar = |b: u8| b.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&b);
-    (1..=100).contains(&name.len()) && name.bytes().all(is_tchar)
 }
 
 pub(super) fn token(name: &str, what: &str, path: String, problems: &mut Problems) {
@@ -65,7 +60,7 @@ fn hash_on(pool: &config::Pool, path: &str, problems: &mut Problems) -> HashOn {
     hash_on.clone()
 }
 
-fn check_sticky(sticky: &config::Sticky, path: &str, problems: &mut Problems) -> Sticky {
+pub(super) fn check_sticky(sticky: &config::Sticky, path: &str, problems: &mut Problems) -> Sticky {
     token(&sticky.cookie, "cookie", format!("{path}.cookie"), problems);
     let ttl = duration(sticky.ttl, Duration::from_secs(1), format!("{path}.ttl"), problems);
     Sticky { cookie: Arc::from(sticky.cookie.as_str()), ttl }

@@ -2,9 +2,10 @@
 
 use std::collections::BTreeMap;
 
-use super::resilience::is_token;
 use crate::{
     config::{self, HeaderMatch},
+    headers::is_token,
+    networks::{self, Networks},
     problem::{Problem, Problems},
     routing::{Conditions, HeaderCondition, HostPattern, Match, PathPattern, Wanted, overlaps},
     snapshot::Route,
@@ -115,6 +116,29 @@ fn check_headers(
     }
     checked.sort_by(|a, b| a.name.cmp(&b.name));
     checked
+}
+
+/// Whose word on where a request came from is believed.
+pub(super) fn trusted(texts: &[String], warnings: &mut Vec<Problem>, problems: &mut Problems) -> Networks {
+    let mut found = Vec::with_capacity(texts.len());
+    for (i, text) in texts.iter().enumerate() {
+        let path = format!("settings.trusted_proxies[{i}]");
+        match networks::parse(text) {
+            Ok(network) => {
+                if network.trunc() != network {
+                    let message = format!("{text} has bits behind its prefix: it means {}", network.trunc());
+                    warnings.push(Problem::new(path.clone(), message));
+                }
+                if network.prefix_len() == 0 {
+                    let message = format!("{text} is everybody: any client can say that it is another one");
+                    warnings.push(Problem::new(path, message));
+                }
+                found.push(network);
+            }
+            Err(error) => problems.add(path, error),
+        }
+    }
+    Networks::new(found)
 }
 
 /// A warning for each route that takes nothing, or nothing for one of its hosts.

@@ -12,6 +12,7 @@ mod explain;
 mod host;
 mod overlap;
 mod path;
+mod rewrite;
 
 use rustc_hash::FxHashMap;
 
@@ -23,6 +24,7 @@ pub use self::{
     explain::{Explanation, Passed},
     host::HostPattern,
     path::{PathFault, PathPattern},
+    rewrite::PathRewrite,
 };
 
 /// What routing asks of a request.

@@ -93,6 +93,15 @@ impl PathPattern {
         }
     }
 
+    /// Whether a path can have both this prefix and another one.
+    pub(crate) fn may_meet(&self, other: &[u8]) -> bool {
+        match self {
+            Self::Prefix(own) => self.takes(other) || Self::Prefix(other.into()).takes(own),
+            Self::Exact(own) => Self::Prefix(other.into()).takes(own),
+            Self::Any => true,
+        }
+    }
+
     /// Whether it takes one reading of a path.
     pub(super) fn takes(&self, path: &[u8]) -> bool {
         match self {

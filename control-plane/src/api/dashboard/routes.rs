@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 
 use maud::{Markup, html};
+use weir_snapshot::{Problem, config::Route};
 
 use super::{
     Trouble,
@@ -47,8 +48,13 @@ pub(super) async fn page(app: &App) -> Result<Markup, Trouble> {
                             @let item = counted.get(route.name.as_str());
                             tr {
                                 th scope="row" { a href=(format!("/ui/reports?route={}", route.name)) { (route.name) } }
-                                td data-label="Goes to" { (route.pool) }
-                                td class="mono" data-label="Matches" { (matches(route)) }
+                                td data-label="Goes to" { (target(route)) }
+                                td class="mono" data-label="Matches" {
+                                    (route.matches)
+                                    @for warning in warnings(&current.snapshot.warnings, &route.name) {
+                                        p { span class="badge warn" { "warning" } " " (warning) }
+                                    }
+                                }
                                 td class="n" data-label="Requests" { (count(item.map_or(0, |item| item.requests))) }
                                 td class="n" data-label="Errors" { (item.map_or("–".to_owned(), |item| percent(item.errors, item.requests))) }
                                 td class="n" data-label="Refused" title="by its filters, since the nodes started" { (count(app.refused(&route.name).all())) }
@@ -63,14 +69,22 @@ pub(super) async fn page(app: &App) -> Result<Markup, Trouble> {
     })
 }
 
-/// What a route asks for, whatever it can ask for by now.
-fn matches(route: &weir_snapshot::config::Route) -> String {
-    let value = serde_json::to_value(route).unwrap_or_default();
-    match value.get("match") {
-        Some(serde_json::Value::Object(fields)) if !fields.is_empty() => {
-            let said: Vec<String> = fields.iter().map(|(name, value)| format!("{name} {value}")).collect();
-            said.join(", ")
+/// What looks like a mistake and names the route.
+fn warnings<'a>(all: &'a [Problem], route: &str) -> impl Iterator<Item = &'a str> {
+    let begins = format!("route {route:?} ");
+    all.iter().map(|warning| warning.message.as_str()).filter(move |message| message.starts_with(&begins))
+}
+
+/// Where a route's requests go.
+fn target(route: &Route) -> Markup {
+    html! {
+        (route.target())
+        @if let Some(fallback) = &route.fallback {
+            @match (&fallback.pool, fallback.status) {
+                (Some(pool), _) => p class="note" { "else " (pool) },
+                (None, Some(status)) => p class="note" { "else " (status) },
+                (None, None) => {}
+            }
         }
-        _ => "everything".to_owned(),
     }
 }

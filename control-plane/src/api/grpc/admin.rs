@@ -225,7 +225,7 @@ impl admin_server::Admin for Admin {
             wait: (wait_ms > 0).then(|| Duration::from_millis(wait_ms.min(300_000).into())),
             if_revision: (if_revision > 0).then_some(if_revision),
         };
-        let Applied { revision, changes, rollout } =
+        let Applied { revision, changes, warnings, rollout } =
             self.app.apply(&author, &config, options).await.map_err(refuse)?;
         match rollout {
             Some(rollout) if !rollout.complete => {
@@ -235,7 +235,10 @@ impl admin_server::Admin for Admin {
                     "revision {revision} is stored, but not active on all nodes: {missing}"
                 )))
             }
-            _ => Ok(Response::new(v1::ApplyConfigResponse { revision, changes })),
+            _ => {
+                let warnings = warnings.iter().map(ToString::to_string).collect();
+                Ok(Response::new(v1::ApplyConfigResponse { revision, changes, warnings }))
+            }
         }
     }
 

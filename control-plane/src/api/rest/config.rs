@@ -61,8 +61,8 @@ pub(super) async fn apply(
     Ok((status, Json(tell(applied))).into_response())
 }
 
-fn tell(Applied { revision, changes, rollout }: Applied) -> Value {
-    let mut told = json!({ "revision": revision, "changes": changes });
+fn tell(Applied { revision, changes, warnings, rollout }: Applied) -> Value {
+    let mut told = json!({ "revision": revision, "changes": changes, "warnings": warnings });
     if let Some(rollout) = rollout {
         told["active"] = rollout.complete.into();
         told["nodes"] = json!(rollout);

@@ -293,7 +293,7 @@ fn schemas() -> Value {
     let problem = object(&[("path", text()), ("message", text()), ("line", number())], &["path", "message"]);
     let share = || json!({ "type": "number", "minimum": 0, "maximum": 1 });
     let duration = || json!({ "type": "string", "examples": ["10s", "5m"] });
-    json!({
+    let mut all = json!({
         "Text": { "type": "string" },
         "Problem": object(
             &[("type", text()), ("title", text()), ("status", number()), ("detail", text()),
@@ -350,15 +350,10 @@ fn schemas() -> Value {
               ("timeouts", of("Timeouts")), ("protocol", json!({ "type": "string", "enum": ["http1", "http2"] })),
               ("limits", of("PoolLimits")), ("backends", many("ConfigBackend"))], &[]),
         "PoolList": list("Pool"),
-        "Route": object(&[("name", text()), ("pool", text()), ("fallback", of("Fallback")),
-              ("limits", object(&[("max_body", text())], &[])),
-              ("timeouts", object(&[("request", duration())], &[])),
-              ("ip_filter", of("IpFilter")), ("allow_methods", texts()), ("rate_limit", of("RateLimit")),
-              ("basic_auth", of("BasicAuth")), ("jwt", of("Jwt"))], &["pool"]),
         "RouteList": list("Route"),
         "SetStrategy": object(&[("pool", text()), ("strategy", strategy)], &["pool", "strategy"]),
         "Config": object(&[("settings", json!({ "type": "object" })), ("pools", many("Pool")), ("routes", many("Route"))], &[]),
-        "Applied": object(&[("revision", number()), ("changes", texts()), ("active", truth()), ("nodes", json!({ "type": "object" }))], &["revision", "changes"]),
+        "Applied": object(&[("revision", number()), ("changes", texts()), ("warnings", json!({ "type": "array", "items": { "type": "object" } })), ("active", truth()), ("nodes", json!({ "type": "object" }))], &["revision", "changes"]),
         "RevisionInfo": object(&[("revision", number()), ("time", text()), ("actor", text()), ("source", text()), ("changes", texts())], &["revision", "time", "actor", "source", "changes"]),
         "RevisionList": list("RevisionInfo"),
         "Latency": object(&["p50", "p90", "p99", "max"].map(|name| (name, json!({ "type": "number" }))), &[]),
@@ -370,6 +365,36 @@ fn schemas() -> Value {
         "Summary": object(&summary, &["requests"]),
         "TopItem": object(&item, &["name", "requests"]),
         "Top": object(&[("from", text()), ("to", text()), ("by", text()), ("sort", text()), ("requests", number()), ("names", number()), ("items", many("TopItem")), ("complete", truth())], &["requests", "items"]),
+    });
+    if let (Some(all), Value::Object(routing)) = (all.as_object_mut(), routing()) {
+        all.extend(routing);
+    }
+    all
+}
+
+/// What routes are made of.
+fn routing() -> Value {
+    let text = || json!({ "type": "string" });
+    let number = || json!({ "type": "integer" });
+    let of = |name: &str| json!({ "$ref": format!("#/components/schemas/{name}") });
+    let many = |name: &str| json!({ "type": "array", "items": of(name) });
+    let texts = || json!({ "type": "array", "items": text() });
+    let duration = || json!({ "type": "string", "examples": ["10s", "5m"] });
+    let edits = || json!({ "type": "object", "additionalProperties": { "type": "string" } });
+    json!({
+        "Match": object(&[("hosts", texts()), ("path", text()), ("path_exact", text()), ("methods", texts()), ("scheme", text()),
+              ("headers", json!({ "type": "object", "additionalProperties": { "type": ["string", "object"] } }))], &[]),
+        "Share": object(&[("pool", text()), ("weight", number())], &["pool"]),
+        "Rewrite": object(&[("strip_prefix", text()), ("replace_prefix", text()), ("path", text()), ("host", text())], &[]),
+        "Redirect": object(&[("scheme", text()), ("host", text()), ("port", number()), ("path", text()), ("strip_prefix", text()), ("replace_prefix", text()), ("status", number())], &[]),
+        "HeaderEdits": object(&[("set", edits()), ("add", edits()), ("remove", texts())], &[]),
+        "Route": object(&[("name", text()), ("match", of("Match")), ("pool", text()), ("split", many("Share")), ("split_sticky", of("Sticky")),
+              ("redirect", of("Redirect")), ("rewrite", of("Rewrite")), ("request_headers", of("HeaderEdits")),
+              ("response_headers", of("HeaderEdits")), ("fallback", of("Fallback")), ("warnings", texts()),
+              ("limits", object(&[("max_body", text())], &[])),
+              ("timeouts", object(&[("request", duration())], &[])),
+              ("ip_filter", of("IpFilter")), ("allow_methods", texts()), ("rate_limit", of("RateLimit")),
+              ("basic_auth", of("BasicAuth")), ("jwt", of("Jwt"))], &[]),
     })
 }
 

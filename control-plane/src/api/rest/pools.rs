@@ -59,10 +59,13 @@ pub(super) async fn put_route(
     Asking(author): Asking,
     Path(name): Path<String>,
     request: Request,
-) -> Result<(StatusCode, Json<Route>), Refusal> {
+) -> Result<(StatusCode, Json<Value>), Refusal> {
     let route: Route = body::object(named(request, &name).await?).await?;
-    let created = app.put_route(&author, route).await?;
-    Ok((created_or_ok(created), self::route(State(app), Path(name)).await?))
+    let (created, warnings) = app.put_route(&author, route).await?;
+    let Json(route) = self::route(State(app), Path(name)).await?;
+    let mut told = json!(route);
+    told["warnings"] = warnings.iter().map(ToString::to_string).collect();
+    Ok((created_or_ok(created), Json(told)))
 }
 
 pub(super) async fn delete_route(

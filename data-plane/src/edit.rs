@@ -1,0 +1,124 @@
+//! What a route changes of messages: headers with their variables filled in, another path, another host.
+
+use std::sync::Arc;
+
+use weir_snapshot::headers::{HeaderRules, Piece, Variable};
+
+use crate::{
+    http::{RequestHead, push_field},
+    origin::Origin,
+};
+
+/// What is changed of a request on its way to a backend.
+#[derive(Debug, Default)]
+pub(crate) struct Edit<'a> {
+    /// Path and query in the place of the client's.
+    pub(crate) target: Option<Vec<u8>>,
+    /// Host in the place of the client's.
+    pub(crate) host: Option<&'a str>,
+    rules: Option<&'a HeaderRules>,
+    /// Field lines, each with its end.
+    pub(crate) lines: Vec<u8>,
+}
+
+impl<'a> Edit<'a> {
+    /// Takes the rules for its headers, with what is known of the request.
+    pub(crate) fn headers(&mut self, rules: &'a HeaderRules, facts: &Facts<'_>) {
+        self.rules = Some(rules);
+        facts.render(rules, |name, value| push_field(&mut self.lines, name.as_bytes(), value));
+    }
+
+    /// Whether fields of this name are not passed on.
+    pub(crate) fn removes(&self, name: &[u8]) -> bool {
+        self.rules.is_some_and(|rules| rules.removes(name))
+    }
+}
+
+/// What is known of a request where its variables are filled in.
+pub(crate) struct Facts<'a> {
+    pub(crate) head: &'a RequestHead,
+    pub(crate) origin: &'a Origin<'a>,
+    /// The address of who connected, as text.
+    pub(crate) peer: &'a str,
+    pub(crate) request_id: &'a [u8],
+    pub(crate) route: &'a str,
+    /// Known once there is an answer.
+    pub(crate) answer: Answered<'a>,
+}
+
+/// What is known of a request's answer.
+#[derive(Default)]
+pub(crate) struct Answered<'a> {
+    pub(crate) pool: &'a str,
+    pub(crate) backend: &'a str,
+    pub(crate) status: u16,
+}
+
+impl Facts<'_> {
+    /// Calls `put` with each field that the rules write.
+    pub(crate) fn render(&self, rules: &HeaderRules, mut put: impl FnMut(&str, &[u8])) {
+        let mut value = Vec::new();
+        for line in &rules.lines {
+            value.clear();
+            line.value.iter().for_each(|piece| self.push(piece, &mut value));
+            // What stands for nothing at all is not there.
+            let trimmed = value.trim_ascii();
+            if !trimmed.is_empty() {
+                put(&line.name, trimmed);
+            }
+        }
+    }
+
+    fn push(&self, piece: &Piece, out: &mut Vec<u8>) {
+        let head = self.head;
+        let variable = match piece {
+            Piece::Text(text) => return out.extend_from_slice(text.as_bytes()),
+            Piece::Variable(variable) => variable,
+        };
+        match variable {
+            Variable::ClientIp => out.extend_from_slice(self.origin.text().as_bytes()),
+            Variable::PeerIp => out.extend_from_slice(self.peer.as_bytes()),
+            Variable::Host => out.extend_from_slice(self.origin.host(head).unwrap_or_default()),
+            Variable::Scheme => out.extend_from_slice(self.origin.scheme()),
+            Variable::Method => out.extend_from_slice(head.method()),
+            Variable::Path => out.extend_from_slice(head.path()),
+            Variable::Query => out.extend_from_slice(head.query().unwrap_or_default()),
+            Variable::Uri => out.extend_from_slice(head.path_and_query()),
+            Variable::RequestId => out.extend_from_slice(self.request_id),
+            Variable::Route => out.extend_from_slice(self.route.as_bytes()),
+            Variable::Header(name) => {
+                out.extend_from_slice(head.get_named(name.as_bytes()).unwrap_or_default());
+            }
+            Variable::Pool => out.extend_from_slice(self.answer.pool.as_bytes()),
+            Variable::Backend => out.extend_from_slice(self.answer.backend.as_bytes()),
+            Variable::Status => out.extend_from_slice(self.answer.status.to_string().as_bytes()),
+        }
+    }
+}
+
+/// What a route changes of an answer that is Weir's own.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub(crate) struct Extra {
+    rules: Option<Arc<HeaderRules>>,
+    /// Written behind the others.
+    pub(crate) lines: Vec<(Box<str>, Box<[u8]>)>,
+}
+
+impl Extra {
+    /// Adds a field.
+    pub(crate) fn add(&mut self, name: &str, value: &[u8]) {
+        self.lines.push((name.into(), value.into()));
+    }
+
+    /// Takes the rules of a route, with what is known of the request.
+    pub(crate) fn headers(&mut self, rules: &Arc<HeaderRules>, facts: &Facts<'_>) {
+        self.lines.retain(|(name, _)| !rules.removes(name.as_bytes()));
+        facts.render(rules, |name, value| self.lines.push((name.into(), value.into())));
+        self.rules = Some(Arc::clone(rules));
+    }
+
+    /// Whether fields of this name are not sent.
+    pub(crate) fn removes(&self, name: &str) -> bool {
+        self.rules.as_ref().is_some_and(|rules| rules.removes(name.as_bytes()))
+    }
+}

@@ -1,0 +1,110 @@
+//! What is forwarded is what came, or the request is refused: never one reading here and another one there.
+
+use std::collections::BTreeSet;
+
+use proptest::{
+    strategy::{Strategy as _, ValueTree as _},
+    test_runner::{Config, TestRunner},
+};
+
+use crate::asking::Stage;
+
+const FILE: &str = r#"
+pools: [{ name: public }, { name: private }]
+routes:
+  - { name: private, match: { path: /private }, pool: private }
+  - { name: public, match: { path: /public }, pool: public }
+"#;
+
+/// What a server may make of a path: everything that some server does, in every order and number.
+fn readings(path: &str) -> BTreeSet<String> {
+    let mut all = BTreeSet::from([path.to_owned()]);
+    loop {
+        let next: BTreeSet<String> = all.iter().flat_map(|path| steps(path)).collect();
+        let before = all.len();
+        all.extend(next);
+        if all.len() == before {
+            return all;
+        }
+    }
+}
+
+fn steps(path: &str) -> Vec<String> {
+    let mut steps: Vec<String> = [
+        ("%2F", "/"),
+        ("%2f", "/"),
+        ("%5C", "\\"),
+        ("%5c", "\\"),
+        ("\\", "/"),
+        ("%2e", "."),
+        ("%2E", "."),
+        ("%70", "p"),
+        ("//", "/"),
+    ]
+    .iter()
+    .map(|(from, to)| path.replace(from, to))
+    .collect();
+    // RFC 3986, 5.2.4.
+    let mut resolved: Vec<&str> = Vec::new();
+    let segments: Vec<&str> = path.split('/').skip(1).collect();
+    for (at, segment) in segments.iter().enumerate() {
+        let last = at + 1 == segments.len();
+        match *segment {
+            "." if last => resolved.push(""),
+            "." => {}
+            ".." => {
+                resolved.pop();
+                if last {
+                    resolved.push("");
+                }
+            }
+            segment => resolved.push(segment),
+        }
+    }
+    steps.push(format!("/{}", resolved.join("/")));
+    let bare: Vec<&str> =
+        path.split('/').map(|segment| segment.split(';').next().unwrap_or_default()).collect();
+    steps.push(bare.join("/"));
+    steps
+}
+
+#[tokio::test]
+async fn no_reading_of_what_a_pool_gets_belongs_to_another_one() {
+    let stage = Stage::start(FILE).await;
+    let mut runner = TestRunner::new_with_rng(
+        Config::default(),
+        proptest::test_runner::TestRng::deterministic_rng(proptest::test_runner::RngAlgorithm::ChaCha),
+    );
+    let strategy = "(/|/|/|private|public|\\.|\\.\\.|%2[fF]|%2e%2E|%5[cC]|;|;a=b|%70rivate|x){1,9}";
+    let paths = proptest::string::string_regex(strategy).unwrap();
+    let mut client = stage.http1().await;
+    let mut by_status = std::collections::BTreeMap::<u16, usize>::new();
+    for _ in 0..3000 {
+        let path = format!("/{}", paths.new_tree(&mut runner).unwrap().current());
+        let got = client.ask(&format!("GET {path} HTTP/1.1\r\nHost: a\r\n\r\n")).await;
+        *by_status.entry(got.status).or_default() += 1;
+        if got.status == 200 {
+            assert_eq!(got.asked(), format!("GET {path} HTTP/1.1"), "it is forwarded as it came");
+            let foreign = if got.backend() == "public" { "/private" } else { "/public" };
+            for reading in readings(&path) {
+                let is_foreign = reading
+                    .strip_prefix(foreign)
+                    .is_some_and(|rest| rest.is_empty() || rest.starts_with('/'));
+                assert!(!is_foreign, "{path} went to {}, and can be read as {reading}", got.backend());
+            }
+        }
+    }
+    // The strategy makes some of each.
+    for status in [200, 400, 404] {
+        assert!(by_status.get(&status).is_some_and(|count| *count > 50), "{by_status:?}");
+    }
+}
+
+#[tokio::test]
+async fn where_no_route_asks_for_a_path_every_path_passes() {
+    let stage = Stage::start("pools: [{ name: p }]\nroutes: [{ name: r, pool: p }]").await;
+    for path in ["/../x", "/a/%2e%2e/b", "//a", "/%zz", "/a%2Fb", "/%00"] {
+        let got = stage.get("a", path, "").await;
+        assert_eq!((got.status, got.asked()), (200, format!("GET {path} HTTP/1.1").as_str()), "{path}");
+    }
+}

@@ -1,0 +1,68 @@
+//! Whose word on where a request came from is believed, and what backends are told.
+
+use crate::asking::Stage;
+
+fn file(trusted: &str) -> String {
+    format!(
+        "settings: {{ trusted_proxies: {trusted} }}\npools: [{{ name: p, strategy: ip_hash }}]\n\
+         routes: [{{ name: r, pool: p, request_headers: {{ set: {{ x-client: \"{{client_ip}} {{scheme}} {{host}}\" }} }} }}]"
+    )
+}
+
+const CLAIMS: &str = "X-Forwarded-For: 198.51.100.9, 203.0.113.7\r\nX-Forwarded-Proto: https\r\n\
+                      X-Forwarded-Host: www.example\r\nX-Real-IP: 198.51.100.9\r\nForwarded: for=198.51.100.9\r\n";
+
+#[tokio::test]
+async fn a_strangers_word_is_replaced() {
+    for trusted in ["[]", "[10.0.0.0/8, \"2001:db8::/32\"]"] {
+        let stage = Stage::start(&file(trusted)).await;
+        let got = stage.get("own.test", "/", CLAIMS).await;
+        for (name, values) in [
+            ("x-client", &["127.0.0.1 http own.test"][..]),
+            ("x-forwarded-for", &["127.0.0.1"]),
+            ("x-forwarded-proto", &["http"]),
+            ("x-forwarded-host", &["own.test"]),
+            ("x-real-ip", &["127.0.0.1"]),
+            ("forwarded", &[]),
+        ] {
+            assert_eq!(got.seen(name), values, "{name} {trusted}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_trusted_proxys_word_is_kept_and_its_address_added() {
+    for trusted in ["[127.0.0.1/32]", "[\"::ffff:127.0.0.0/104\"]"] {
+        let stage = Stage::start(&file(trusted)).await;
+        let got = stage.get("own.test", "/", CLAIMS).await;
+        for (name, values) in [
+            // What stands before the last untrusted address anybody can have written.
+            ("x-client", &["203.0.113.7 https www.example"][..]),
+            ("x-forwarded-for", &["198.51.100.9, 203.0.113.7, 127.0.0.1"]),
+            ("x-forwarded-proto", &["https"]),
+            ("x-forwarded-host", &["www.example"]),
+            ("x-real-ip", &["203.0.113.7"]),
+            ("forwarded", &["for=198.51.100.9, for=127.0.0.1;proto=http"]),
+        ] {
+            assert_eq!(got.seen(name), values, "{name} {trusted}");
+        }
+        let bare = stage.get("own.test", "/", "").await;
+        assert_eq!(bare.seen("x-client"), ["127.0.0.1 http own.test"]);
+        let by_http2 = stage.http2().await;
+        let mut by_http2 = by_http2;
+        let claim = [("x-forwarded-for".to_owned(), "203.0.113.8".to_owned())];
+        let got = by_http2.ask("GET", "own.test", "/", &claim).await;
+        assert_eq!(got.seen("x-client"), ["203.0.113.8 http own.test"]);
+    }
+}
+
+#[tokio::test]
+async fn forwarded_is_read_where_nothing_else_is_said() {
+    let stage = Stage::start(&file("[127.0.0.1]")).await;
+    let got = stage.get("own.test", "/", "Forwarded: for=\"[2001:db8::9]:80\";proto=https\r\n").await;
+    assert_eq!(got.seen("x-client"), ["2001:db8::9 https own.test"]);
+    for garbage in ["for=", "for=\"", ";;;,,,", "for=_x", "for=unknown, ,", "\\\"=,for=300.1.1.1"] {
+        let got = stage.get("own.test", "/", &format!("Forwarded: {garbage}\r\n")).await;
+        assert_eq!(got.seen("x-client"), ["127.0.0.1 http own.test"], "{garbage}");
+    }
+}

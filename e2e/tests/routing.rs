@@ -1,0 +1,184 @@
+//! Routes that come and go under load, and what users see of them, with the real programs.
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "tests")]
+
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst},
+    },
+    time::Duration,
+};
+
+use e2e::{Fleet, eventually, get, send};
+use serde_json::{Value, json};
+
+/// So many routes come, one after the other; an optimised build has the time for as many as a large fleet has.
+const ROUTES: usize = if cfg!(debug_assertions) { 200 } else { 2000 };
+
+fn config(pools: &Value, routes: Value) -> String {
+    json!({ "pools": pools, "routes": routes }).to_string()
+}
+
+fn proving(name: &str, matches: Value) -> Value {
+    json!({
+        "name": name, "pool": "default", "match": matches,
+        "response_headers": { "set": { "x-route": "{route}" } },
+    })
+}
+
+/// What is known of the routes while they come and go: those below `certain` are active everywhere, those from
+/// `possible` on are nowhere.
+#[derive(Default)]
+struct Known {
+    certain: AtomicUsize,
+    possible: AtomicUsize,
+    over: AtomicBool,
+}
+
+/// Asks for paths of all routes until it is over; how many answers proved their route.
+async fn ask(node: String, known: Arc<Known>, seed: usize) -> usize {
+    let mut asked = seed;
+    let mut proved = 0;
+    while !known.over.load(SeqCst) {
+        asked = (asked * 31 + 17) % ROUTES;
+        let certain = known.certain.load(SeqCst);
+        let answer = get(&node, &format!("/thing/{asked}/books")).await.unwrap();
+        let possible = known.possible.load(SeqCst);
+        let route = answer.headers.get("x-route").and_then(|value| value.to_str().ok()).unwrap_or("none");
+        let own = format!("r{asked}");
+        let fits = (route == own && asked < possible) || (route == "default" && asked >= certain);
+        assert!(fits, "/thing/{asked} went to {route}, with {certain} to {possible} routes");
+        // The mock has no such book: that its answer came is what counts.
+        assert!(answer.status < 500, "{answer:?}");
+        proved += 1;
+    }
+    proved
+}
+
+async fn wait_active(fleet: &Fleet, revision: u64) {
+    eventually(&format!("revision {revision} on all nodes"), Duration::from_secs(60), async || {
+        let nodes = get(fleet.admin(), "/nodes").await.ok()?.json().ok()?;
+        let behind = |node: &&Value| node["active_revision"].as_u64().unwrap_or_default() < revision;
+        nodes["items"].as_array()?.iter().find(behind).is_none().then_some(())
+    })
+    .await
+    .unwrap();
+}
+
+async fn revision(fleet: &Fleet) -> u64 {
+    fleet.status().await.unwrap()["revision"].as_u64().unwrap()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn routes_come_and_go_under_load_and_each_answer_proves_its_route() {
+    let fleet = Fleet::start(2, 2).await.unwrap();
+    let pools = json!([get(fleet.admin(), "/pools/default").await.unwrap().json().unwrap()]);
+    let text = config(&pools, json!([proving("default", json!({}))]));
+    assert_eq!(send("PUT", fleet.admin(), "/config?wait=10s", &text).await.unwrap().status, 200);
+    let known = Arc::new(Known::default());
+    let asking: Vec<_> =
+        (0..4).map(|n| tokio::spawn(ask(fleet.http(n % 2).unwrap(), Arc::clone(&known), n * 7))).collect();
+
+    for n in 0..ROUTES {
+        known.possible.store(n + 1, SeqCst);
+        let route = proving(&format!("r{n}"), json!({ "path": format!("/thing/{n}") }));
+        let path = format!("/routes/r{n}");
+        let answer = send("PUT", fleet.admin(), &path, &route.to_string()).await.unwrap();
+        assert_eq!(answer.status, 201, "{answer:?}");
+        assert_eq!(answer.json().unwrap()["warnings"], json!([]));
+        if n % 20 == 19 {
+            wait_active(&fleet, revision(&fleet).await).await;
+            known.certain.store(n + 1, SeqCst);
+        }
+    }
+    wait_active(&fleet, revision(&fleet).await).await;
+    known.certain.store(ROUTES, SeqCst);
+    for node in 0..2 {
+        let answer = get(&fleet.http(node).unwrap(), &format!("/thing/{}", ROUTES - 1)).await.unwrap();
+        assert_eq!(answer.headers["x-route"], format!("r{}", ROUTES - 1).as_str());
+    }
+
+    for n in (0..ROUTES).rev() {
+        known.certain.store(n, SeqCst);
+        let answer = send("DELETE", fleet.admin(), &format!("/routes/r{n}"), "").await.unwrap();
+        assert_eq!(answer.status, 200, "{answer:?}");
+        if n % 20 == 0 {
+            wait_active(&fleet, revision(&fleet).await).await;
+            known.possible.store(n, SeqCst);
+        }
+    }
+    known.over.store(true, SeqCst);
+    let mut proved = 0;
+    for one in asking {
+        proved += one.await.expect("no request failed or was misrouted");
+    }
+    assert!(proved > ROUTES, "{proved} requests");
+    let answer = get(&fleet.http(0).unwrap(), "/thing/0").await.unwrap();
+    assert_eq!(answer.headers["x-route"], "default");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_hidden_route_is_warned_of_wherever_a_change_is_made() {
+    let fleet = Fleet::start(1, 1).await.unwrap();
+    let admin = fleet.admin();
+    let said = "route \"late\" can never match: route \"default\" takes the same requests before it";
+    let put = send("PUT", admin, "/routes/late", r#"{"pool":"default"}"#).await.unwrap();
+    assert_eq!(put.status, 201, "{put:?}");
+    assert!(put.json().unwrap()["warnings"][0].as_str().unwrap().contains(said), "{put:?}");
+    let file = tempfile::NamedTempFile::new().unwrap();
+    let text = "pools:\n  - { name: default }\nroutes:\n  - { name: default, pool: default }\n  - { name: late, pool: default }\n";
+    std::fs::write(file.path(), text).unwrap();
+    let name = file.path().to_str().unwrap();
+    let check = fleet.weir(&["check", name]).unwrap();
+    assert!(check.contains(&format!("{name}:5: routes[1].match: warning: {said}")), "{check}");
+    assert!(check.contains("good: 1 pools"), "{check}");
+    let applied = send("PUT", admin, "/config?dry_run=true", text).await.unwrap().json().unwrap();
+    assert_eq!(applied["warnings"][0]["message"], said, "{applied}");
+    assert_eq!(applied["warnings"][0]["line"], 5, "{applied}");
+    let page = get(admin, "/ui/routes").await.unwrap();
+    assert!(String::from_utf8_lossy(&page.body).contains("can never match"), "{page:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn people_see_what_routes_take_and_where_they_go() {
+    let fleet = Fleet::start(1, 1).await.unwrap();
+    let admin = fleet.admin();
+    for (name, body) in [
+        (
+            "api",
+            json!({ "match": { "hosts": ["api.test"], "path": "/v1", "methods": ["GET"], "headers": { "x-a": "1" } }, "split": [{ "pool": "default", "weight": 3 }] }),
+        ),
+        (
+            "old",
+            json!({ "match": { "path_exact": "/old" }, "redirect": { "host": "new.test", "status": 302 } }),
+        ),
+    ] {
+        let answer = send("PUT", admin, &format!("/routes/{name}"), &body.to_string()).await.unwrap();
+        assert_eq!(answer.status, 201, "{answer:?}");
+        let mut stored = get(admin, &format!("/routes/{name}")).await.unwrap().json().unwrap();
+        assert_eq!(stored.as_object_mut().unwrap().remove("name"), Some(json!(name)));
+        assert_eq!(stored, body);
+    }
+    let table = fleet.weir(&["routes"]).unwrap();
+    let words = |name: &str| -> Vec<String> {
+        let line = table.lines().find(|line| line.starts_with(name)).expect(&table);
+        line.split("  ").map(str::trim).filter(|word| !word.is_empty()).map(str::to_owned).collect()
+    };
+    assert_eq!(words("api"), ["api", "api.test", "/v1*", "GET", "x-a: 1", "default 3"], "{table}");
+    assert_eq!(words("old"), ["old", "*", "= /old", "-", "-", "→ 302 new.test"], "{table}");
+    assert_eq!(words("default"), ["default", "*", "/*", "-", "-", "default"], "{table}");
+    let page = String::from_utf8(get(admin, "/ui/routes").await.unwrap().body.to_vec()).unwrap();
+    for text in ["api.test · /v1* · GET · x-a: 1", "default 3", "→ 302 new.test"] {
+        assert!(page.contains(text), "{text}: {page}");
+    }
+    let used = send("DELETE", admin, "/pools/default", "").await.unwrap();
+    assert_eq!(used.status, 409, "{used:?}");
+    let wrong = send("PUT", admin, "/routes/api", r#"{"pool":"default","redirect":{"scheme":"https"}}"#)
+        .await
+        .unwrap();
+    assert!(
+        (400..500).contains(&wrong.status)
+            && String::from_utf8_lossy(&wrong.body).contains("exclude each other"),
+        "{wrong:?}"
+    );
+}

@@ -1,0 +1,195 @@
+//! Checks what routes change of headers.
+
+use std::{collections::BTreeMap, sync::Arc};
+
+use crate::{
+    config,
+    headers::{HeaderRules, Line, Side, is_token, value},
+    problem::Problems,
+};
+
+/// What each hop writes for itself (RFC 9110 section 7.6.1), and what frames a message.
+const OF_THE_HOP: [&str; 13] = [
+    "connection",
+    "content-length",
+    "http2-settings",
+    "keep-alive",
+    "proxy-authenticate",
+    "proxy-authorization",
+    "proxy-connection",
+    "sec-websocket-accept",
+    "sec-websocket-key",
+    "te",
+    "trailer",
+    "transfer-encoding",
+    "upgrade",
+];
+
+/// More than any route needs, and what keeps a request's cost bounded.
+const MOST: usize = 64;
+
+/// The compiled edits; `None`: there are none.
+pub(super) fn rules(
+    edits: &config::HeaderEdits,
+    side: Side,
+    path: &str,
+    problems: &mut Problems,
+) -> Option<Arc<HeaderRules>> {
+    let mut rules = HeaderRules::default();
+    if edits.set.len() + edits.add.len() + edits.remove.len() > MOST {
+        problems.add(path, format!("more than {MOST} changes of headers"));
+    }
+    for (i, name) in edits.remove.iter().enumerate() {
+        let path = format!("{path}.remove[{i}]");
+        let lower = checked(name, side, &path, problems);
+        let is_same = |(other, _): (&String, &String)| other.eq_ignore_ascii_case(name);
+        if edits.set.iter().any(is_same) {
+            problems.add(path, format!("header {lower:?} is set and removed: set replaces what is there"));
+        } else if rules.removes(lower.as_bytes()) {
+            problems.add(path, format!("header {lower:?} is there twice"));
+        } else {
+            rules.removed.push(lower);
+        }
+    }
+    for (field, lines, replaces) in [("set", &edits.set, true), ("add", &edits.add, false)] {
+        written(&mut rules, lines, replaces, (side, &format!("{path}.{field}")), problems);
+    }
+    (!rules.is_empty()).then(|| Arc::new(rules))
+}
+
+fn written(
+    rules: &mut HeaderRules,
+    lines: &BTreeMap<String, String>,
+    replaces: bool,
+    (side, path): (Side, &str),
+    problems: &mut Problems,
+) {
+    for (name, text) in lines {
+        let path = format!("{path}.{name}");
+        let lower = checked(name, side, &path, problems);
+        if replaces && rules.removes(lower.as_bytes()) {
+            problems
+                .add(path.clone(), format!("header {lower:?} is there twice: case tells names not apart"));
+        }
+        match value(text, side) {
+            Ok(pieces) => {
+                if replaces {
+                    rules.removed.push(lower);
+                }
+                rules.lines.push(Line { name: name.as_str().into(), value: pieces });
+            }
+            Err(error) => problems.add(path, error),
+        }
+    }
+}
+
+/// The name in lower case.
+fn checked(name: &str, side: Side, path: &str, problems: &mut Problems) -> Box<str> {
+    let lower = name.to_ascii_lowercase();
+    let wrong = match lower.as_str() {
+        _ if !is_token(name) => "is not the name of a header",
+        "host" if side == Side::Request => "is changed by rewrite.host, not as a header",
+        "expect" if side == Side::Request => "is answered by Weir, and cannot be changed",
+        "date" if side == Side::Answer => "is written by who answers, and cannot be changed",
+        own if OF_THE_HOP.contains(&own) => "belongs to one connection: Weir writes it itself",
+        _ => "",
+    };
+    if !wrong.is_empty() {
+        problems.add(path, format!("{name:?} {wrong}"));
+    }
+    lower.into()
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::file;
+
+    fn parse(route: &str) -> Result<crate::Snapshot, String> {
+        let text = format!("pools: [{{ name: p }}]\nroutes:\n  - {{ name: r, pool: p, {route} }}\n");
+        file::parse(&text).map(|(_, snapshot)| snapshot).map_err(|problems| problems.to_string())
+    }
+
+    #[test]
+    fn mistakes_are_told_with_their_place() {
+        for (headers, path, says) in [
+            (
+                "request_headers: { set: { \"a b\": x } }",
+                "request_headers.set.a b",
+                "not the name of a header",
+            ),
+            (
+                "request_headers: { set: { \"a\\r\\nb\": x } }",
+                "request_headers.set.a",
+                "not the name of a header",
+            ),
+            (
+                "request_headers: { set: { a: \"x\\r\\nb: y\" } }",
+                "request_headers.set.a",
+                "control characters",
+            ),
+            (
+                "request_headers: { add: { a: \"{nothing}\" } }",
+                "request_headers.add.a",
+                "unknown variable {nothing}",
+            ),
+            ("request_headers: { add: { a: \"{status}\" } }", "request_headers.add.a", "in answers only"),
+            ("request_headers: { set: { Host: a } }", "request_headers.set.Host", "rewrite.host"),
+            ("request_headers: { remove: [Connection] }", "request_headers.remove[0]", "one connection"),
+            (
+                "response_headers: { set: { transfer-encoding: x } }",
+                "response_headers.set.transfer-encoding",
+                "one connection",
+            ),
+            (
+                "response_headers: { add: { Content-Length: \"0\" } }",
+                "response_headers.add.Content-Length",
+                "one connection",
+            ),
+            ("response_headers: { remove: [date] }", "response_headers.remove[0]", "who answers"),
+            ("response_headers: { set: { a: x, A: z } }", "response_headers.set.a", "twice"),
+            (
+                "response_headers: { set: { a: x }, remove: [A] }",
+                "response_headers.remove[0]",
+                "set and removed",
+            ),
+            ("response_headers: { remove: [a, A] }", "response_headers.remove[1]", "twice"),
+            ("response_headers: { set: { a: \"\" } }", "response_headers.set.a", "remove it"),
+            ("response_headers: { unset: [a] }", "response_headers.unset", "unknown key"),
+        ] {
+            let said = parse(headers).expect_err(headers);
+            assert!(said.contains(&format!("routes[0].{path}")), "{headers}: {said}");
+            assert!(said.contains(says) && said.contains("line 3"), "{headers}: {said}");
+        }
+    }
+
+    #[test]
+    fn what_is_set_replaces_and_what_is_added_does_not() {
+        let snapshot = parse(
+            "request_headers: { set: { X-Env: prod }, add: { x-more: \"{client_ip}\" }, remove: [x-debug] }",
+        )
+        .unwrap();
+        let rules = snapshot.routes[0].request_headers.as_ref().unwrap();
+        assert!(rules.removes(b"x-env") && rules.removes(b"X-DEBUG") && !rules.removes(b"x-more"));
+        let names: Vec<&str> = rules.lines.iter().map(|line| &*line.name).collect();
+        assert_eq!(names, ["X-Env", "x-more"]);
+        assert!(snapshot.routes[0].response_headers.is_none());
+    }
+
+    #[test]
+    fn trusted_proxies_are_networks() {
+        let text = |list: &str| format!("settings:\n  trusted_proxies: {list}\n");
+        let (config, snapshot) = file::parse(&text("[10.0.0.0/8, \"::1\"]")).unwrap();
+        assert!(
+            snapshot.trusted_proxies.contains("10.1.2.3".parse().unwrap()) && snapshot.warnings.is_empty()
+        );
+        assert_eq!(file::parse(&file::to_yaml(&config)).unwrap().0, config);
+        let said = file::parse(&text("[10.0.0.0/8, nobody, 10.0.0.0/40]")).unwrap_err().to_string();
+        assert!(
+            said.contains("line 2: settings.trusted_proxies[1]") && said.contains("trusted_proxies[2]"),
+            "{said}"
+        );
+        let (_, snapshot) = file::parse(&text("[10.0.0.1/8, 0.0.0.0/0]")).unwrap();
+        let told: Vec<String> = snapshot.warnings.iter().map(ToString::to_string).collect();
+        assert!(told[0].contains("it means 10.0.0.0/8") && told[1].contains("everybody"), "{told:?}");
+    }
+}

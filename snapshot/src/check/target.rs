@@ -1,0 +1,365 @@
+//! Checks where routes send requests, and as what.
+
+use std::collections::HashMap;
+
+use super::resilience::check_sticky;
+use crate::{
+    config,
+    problem::Problems,
+    routing::{HostPattern, Match, PathPattern, PathRewrite},
+    snapshot::{Redirect, Rewrite, Share, Split, Target, Weight},
+};
+
+/// Pools by name.
+pub(super) type Pools<'a> = HashMap<&'a str, usize>;
+
+/// Where the route's requests go; `None` where that is not said rightly.
+pub(super) fn target(
+    route: &config::Route,
+    matches: &Match,
+    pools: &Pools<'_>,
+    path: &str,
+    problems: &mut Problems,
+) -> Option<Target> {
+    let config::Route { name, pool, split, redirect, .. } = route;
+    let given = [("pool", !pool.is_empty()), ("split", !split.is_empty()), ("redirect", redirect.is_some())];
+    let mut given = given.iter().filter(|(_, given)| *given).map(|(field, _)| *field);
+    let Some(first) = given.next() else {
+        problems.add(path, format!("route {name:?} goes nowhere: say pool, split or redirect"));
+        return None;
+    };
+    for other in given {
+        problems.add(format!("{path}.{other}"), format!("{first} and {other} exclude each other: keep one"));
+    }
+    if route.split_sticky.is_some() && first != "split" {
+        problems.add(format!("{path}.split_sticky"), "split_sticky has no meaning without split");
+    }
+    match first {
+        "pool" => match pools.get(pool.as_str()) {
+            Some(pool) => Some(Target::Pool(*pool)),
+            None => {
+                problems.add(format!("{path}.pool"), format!("route {name:?}: unknown pool {pool:?}"));
+                None
+            }
+        },
+        "split" => check_split(route, pools, path, problems).map(Target::Split),
+        _ => {
+            let meaningless = [
+                ("rewrite", route.rewrite != config::Rewrite::default()),
+                ("fallback", route.fallback.is_some()),
+                ("request_headers", route.request_headers != config::HeaderEdits::default()),
+            ];
+            for (field, _) in meaningless.iter().filter(|(_, given)| *given) {
+                problems.add(
+                    format!("{path}.{field}"),
+                    format!("{field} has no meaning with redirect: nothing goes to a backend"),
+                );
+            }
+            let redirect = redirect.as_ref()?;
+            Some(Target::Redirect(check_redirect(redirect, matches, &format!("{path}.redirect"), problems)))
+        }
+    }
+}
+
+fn check_split(
+    route: &config::Route,
+    pools: &Pools<'_>,
+    path: &str,
+    problems: &mut Problems,
+) -> Option<Split> {
+    let mut shares: Vec<Share> = Vec::with_capacity(route.split.len());
+    let mut total = 0;
+    for (i, share) in route.split.iter().enumerate() {
+        let path = format!("{path}.split[{i}]");
+        let config::Share { pool, weight } = share;
+        if *weight > Weight::MAX {
+            problems.add(
+                format!("{path}.weight"),
+                format!("weight {weight} is out of bounds (0 to {}; 0 takes nothing)", Weight::MAX),
+            );
+        }
+        total += (*weight).min(Weight::MAX);
+        match pools.get(pool.as_str()) {
+            None => {
+                problems.add(format!("{path}.pool"), format!("route {:?}: unknown pool {pool:?}", route.name))
+            }
+            Some(pool) if shares.iter().any(|one| one.pool == *pool) => {
+                problems.add(format!("{path}.pool"), format!("pool {:?} is there twice", share.pool));
+            }
+            Some(pool) => shares.push(Share { pool: *pool, weight: *weight }),
+        }
+    }
+    if total == 0 {
+        problems.add(format!("{path}.split"), "no pool has a weight: nobody would get requests");
+    }
+    if shares.len() > 1000 {
+        problems.add(format!("{path}.split"), format!("{} pools are too many (at most 1000)", shares.len()));
+    }
+    let sticky = route.split_sticky.as_ref();
+    let sticky = sticky.map(|sticky| check_sticky(&sticky.into(), &format!("{path}.split_sticky"), problems));
+    (shares.len() == route.split.len() && total > 0).then_some(Split { shares, total, sticky })
+}
+
+/// The one of `strip_prefix`, `replace_prefix` and `path` that is given.
+fn path_rewrite(
+    (strip, replace, whole): (Option<&String>, Option<&String>, Option<&String>),
+    matches: &Match,
+    path: &str,
+    problems: &mut Problems,
+) -> Option<PathRewrite> {
+    let given = [("strip_prefix", strip), ("replace_prefix", replace), ("path", whole)];
+    let mut given = given.iter().filter_map(|(field, text)| Some((*field, (*text)?)));
+    let (field, text) = given.next()?;
+    for (other, _) in given {
+        problems.add(format!("{path}.{other}"), format!("{field} and {other} exclude each other: keep one"));
+    }
+    let place = format!("{path}.{field}");
+    match field {
+        "strip_prefix" => match PathPattern::parse(text, false) {
+            Ok(PathPattern::Any) => {
+                problems.add(place, "/ is no prefix that could be taken off");
+                None
+            }
+            Ok(from) => {
+                if matches!(&matches.path, PathPattern::Prefix(own) if !from.may_meet(own)) {
+                    let said =
+                        format!("strip_prefix {text:?} is never there: the route takes {}", matches.path);
+                    problems.add(place, said);
+                }
+                Some(PathRewrite::Prefix { from, to: "".into() })
+            }
+            Err(error) => {
+                problems.add(place, error);
+                None
+            }
+        },
+        "replace_prefix" => {
+            if matches!(matches.path, PathPattern::Exact(_)) {
+                problems.add(place, "with match.path_exact there is no prefix: say path");
+                return None;
+            }
+            is_target(text, false, place, problems).then(|| PathRewrite::Prefix {
+                from: matches.path.clone(),
+                to: text.strip_suffix('/').unwrap_or(text).into(),
+            })
+        }
+        _ => is_target(text, true, place, problems).then(|| PathRewrite::Whole(text.as_str().into())),
+    }
+}
+
+fn is_target(text: &str, query: bool, path: String, problems: &mut Problems) -> bool {
+    let wrong = if !text.starts_with('/') {
+        "is not a path: it begins with /"
+    } else if !text.bytes().all(|byte| byte.is_ascii_graphic() && byte != b'#') {
+        "has bytes that no target may have: only visible ASCII, and no fragment"
+    } else if text.contains('?') && !query {
+        "has a query, which a prefix cannot"
+    } else if text.len() > 1024 {
+        "is too long (at most 1024 bytes)"
+    } else {
+        return true;
+    };
+    problems.add(path, format!("{text:?} {wrong}"));
+    false
+}
+
+/// What is changed of the route's requests.
+pub(super) fn rewrite(
+    rewrite: &config::Rewrite,
+    matches: &Match,
+    path: &str,
+    problems: &mut Problems,
+) -> Rewrite {
+    let config::Rewrite { strip_prefix, replace_prefix, path: whole, host } = rewrite;
+    let paths = (strip_prefix.as_ref(), replace_prefix.as_ref(), whole.as_ref());
+    let checked = path_rewrite(paths, matches, path, problems);
+    let host = host.as_ref().filter(|host| {
+        let fine = is_authority(host);
+        if !fine {
+            problems.add(
+                format!("{path}.host"),
+                format!("{host:?} is not a host (write for example books.internal or books.internal:8080)"),
+            );
+        }
+        fine
+    });
+    Rewrite { path: checked, host: host.map(|host| host.as_str().into()) }
+}
+
+/// A host, with a port if need be.
+fn is_authority(text: &str) -> bool {
+    let (host, port) = match text.rfind(':') {
+        Some(colon) if !text.ends_with(']') => (&text[..colon], Some(&text[colon + 1..])),
+        _ => (text, None),
+    };
+    let port_is_fine = port.is_none_or(|port| {
+        port.bytes().all(|byte| byte.is_ascii_digit()) && port.parse::<u16>().is_ok_and(|port| port > 0)
+    });
+    port_is_fine && !host.contains(':') == !host.starts_with('[') && is_host(host)
+}
+
+fn is_host(text: &str) -> bool {
+    matches!(HostPattern::parse(text), Ok(HostPattern::Exact(_)))
+}
+
+fn check_redirect(
+    redirect: &config::Redirect,
+    matches: &Match,
+    path: &str,
+    problems: &mut Problems,
+) -> Redirect {
+    let config::Redirect { scheme, host, port, path: whole, strip_prefix, replace_prefix, status } = redirect;
+    if !matches!(status, 301 | 302 | 303 | 307 | 308) {
+        problems.add(
+            format!("{path}.status"),
+            format!("status {status} sends nobody elsewhere (known: 301, 302, 303, 307, 308)"),
+        );
+    }
+    if let Some(host) = host
+        && (!is_host(host) || host.contains(':') && !host.starts_with('['))
+    {
+        problems.add(
+            format!("{path}.host"),
+            format!("{host:?} is not a host (write for example www.example.com; a port goes into port)"),
+        );
+    }
+    if *port == Some(0) {
+        problems.add(format!("{path}.port"), "0 is no port");
+    }
+    let paths = (strip_prefix.as_ref(), replace_prefix.as_ref(), whole.as_ref());
+    let rewrite = path_rewrite(paths, matches, path, problems);
+    let stays = host.is_none() && port.is_none() && paths == (None, None, None);
+    if stays && scheme.is_none() {
+        problems.add(
+            path,
+            "the redirect changes nothing: say scheme, host, port, path, strip_prefix or replace_prefix",
+        );
+    } else if stays && *scheme == matches.conditions.scheme {
+        problems
+            .add(format!("{path}.scheme"), "leads to where the request already is: match.scheme is the same");
+    }
+    Redirect {
+        scheme: *scheme,
+        host: host.as_ref().map(|host| host.as_str().into()),
+        port: *port,
+        path: rewrite,
+        status: *status,
+    }
+}
+
+/// A redirect that changes nothing but the scheme takes only requests that come by the other one: the same hosts and
+/// paths may have another route for what comes as it should.
+pub(super) fn implied_scheme(route: &config::Route) -> Option<config::WebScheme> {
+    let redirect = route.redirect.as_ref()?;
+    let config::Redirect {
+        host: None, port: None, path: None, strip_prefix: None, replace_prefix: None, ..
+    } = redirect
+    else {
+        return None;
+    };
+    Some(match redirect.scheme? {
+        config::WebScheme::Http => config::WebScheme::Https,
+        config::WebScheme::Https => config::WebScheme::Http,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::{Target, config::WebScheme, file};
+
+    fn file_of(route: &str) -> String {
+        format!("pools: [{{ name: p }}, {{ name: q }}]\nroutes:\n  - {{ name: r, {route} }}\n")
+    }
+
+    #[test]
+    fn mistakes_are_told_with_their_place() {
+        for (route, path, says) in [
+            ("match: { path: /a }", "", "say pool, split or redirect"),
+            ("pool: p, split: [{ pool: q }]", ".split", "exclude each other"),
+            ("pool: p, redirect: { scheme: https }", ".redirect", "exclude each other"),
+            ("pool: nowhere", ".pool", "unknown pool \"nowhere\""),
+            ("split: [{ pool: p }, { pool: nowhere }]", ".split[1].pool", "unknown pool \"nowhere\""),
+            ("split: [{ pool: p }, { pool: p }]", ".split[1].pool", "twice"),
+            ("split: [{ pool: p, weight: 1001 }]", ".split[0].weight", "0 to 1000"),
+            ("split: [{ pool: p, weight: 0 }]", ".split", "nobody would get"),
+            ("pool: p, split_sticky: {}", ".split_sticky", "without split"),
+            (
+                "split: [{ pool: p }], split_sticky: { cookie: \"a b\" }",
+                ".split_sticky.cookie",
+                "name of a cookie",
+            ),
+            ("pool: p, rewrite: { strip_prefix: v1 }", ".rewrite.strip_prefix", "begins with /"),
+            ("pool: p, rewrite: { strip_prefix: / }", ".rewrite.strip_prefix", "no prefix"),
+            (
+                "pool: p, match: { path: /a }, rewrite: { strip_prefix: /b }",
+                ".rewrite.strip_prefix",
+                "never there",
+            ),
+            ("pool: p, rewrite: { strip_prefix: /a, path: /b }", ".rewrite.path", "exclude each other"),
+            (
+                "pool: p, match: { path_exact: /a }, rewrite: { replace_prefix: /b }",
+                ".rewrite.replace_prefix",
+                "say path",
+            ),
+            ("pool: p, rewrite: { replace_prefix: \"/b?c\" }", ".rewrite.replace_prefix", "query"),
+            ("pool: p, rewrite: { path: \"/a b\" }", ".rewrite.path", "visible ASCII"),
+            ("pool: p, rewrite: { path: \"/a\\r\\nX: y\" }", ".rewrite.path", "visible ASCII"),
+            ("pool: p, rewrite: { host: \"a\\r\\nX: y\" }", ".rewrite.host", "not a host"),
+            ("pool: p, rewrite: { host: \"http://a\" }", ".rewrite.host", "not a host"),
+            ("pool: p, rewrite: { host: \"*.a\" }", ".rewrite.host", "not a host"),
+            ("pool: p, rewrite: { host: \"a:0\" }", ".rewrite.host", "not a host"),
+            ("redirect: {}", ".redirect", "changes nothing"),
+            ("redirect: { scheme: https }, match: { scheme: https }", ".redirect.scheme", "already is"),
+            ("redirect: { scheme: https, status: 200 }", ".redirect.status", "308"),
+            ("redirect: { host: \"a:80\" }", ".redirect.host", "goes into port"),
+            ("redirect: { port: 0 }", ".redirect.port", "no port"),
+            ("redirect: { host: a }, rewrite: { host: b }", ".rewrite", "no meaning with redirect"),
+            ("redirect: { host: a }, fallback: { status: 503 }", ".fallback", "no meaning with redirect"),
+            (
+                "redirect: { host: a }, request_headers: { remove: [x] }",
+                ".request_headers",
+                "no meaning with redirect",
+            ),
+        ] {
+            let said = file::parse(&file_of(route)).expect_err(route).to_string();
+            assert!(said.contains(&format!("routes[0]{path}: ")), "{route}: {said}");
+            assert!(said.contains(says) && said.contains("line 3"), "{route}: {said}");
+        }
+    }
+
+    #[test]
+    fn targets_are_written_as_they_were_read_and_told_in_words() {
+        for (route, told) in [
+            ("pool: p", "p"),
+            (
+                "split: [{ pool: p, weight: 90 }, { pool: q, weight: 10 }], split_sticky: { cookie: c, ttl: 5m }",
+                "p 90, q 10",
+            ),
+            ("redirect: { scheme: https, port: 8443, status: 301 }", "→ 301 https:// :8443"),
+            ("redirect: { host: www.a, strip_prefix: /x }, match: { path: /x }", "→ 308 www.a without /x"),
+            ("pool: p, rewrite: { strip_prefix: /v1, host: \"a:80\" }, match: { path: /v1/a }", "p"),
+            ("pool: p, rewrite: { replace_prefix: /, host: \"[::1]:80\" }, match: { path: /a }", "p"),
+        ] {
+            let (config, _) = file::parse(&file_of(route)).expect(route);
+            assert_eq!(config.routes[0].target(), told, "{route}");
+            let yaml = file::to_yaml(&config);
+            assert_eq!(file::parse(&yaml).unwrap().0, config, "{yaml}");
+            let resources = crate::resource::to_resources(&config);
+            assert_eq!(crate::resource::from_resources(&resources).unwrap().routes, config.routes);
+        }
+    }
+
+    #[test]
+    fn a_redirect_of_the_scheme_takes_only_what_comes_by_the_other_one() {
+        let text = "
+pools: [{ name: p }]
+routes:
+  - { name: secure, match: { hosts: [a] }, redirect: { scheme: https } }
+  - { name: site, match: { hosts: [a] }, pool: p }
+";
+        let (_, snapshot) = file::parse(text).unwrap();
+        assert_eq!(snapshot.warnings, []);
+        assert_eq!(snapshot.routes[0].matches.conditions.scheme, Some(WebScheme::Http));
+        assert!(matches!(snapshot.routes[0].target, Target::Redirect(_)));
+    }
+}

@@ -1,0 +1,233 @@
+//! What a route changes of headers, compiled: names and values that may stand in a message, variables found.
+
+use std::fmt;
+
+/// What is known of a request, by its name in a value: `{client_ip}`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Variable {
+    /// The client's address, as seen through trusted proxies.
+    ClientIp,
+    /// The address of who connected.
+    PeerIp,
+    /// The host that the client asked for, with its port.
+    Host,
+    /// `http` or `https`, as the client came.
+    Scheme,
+    /// The request's method.
+    Method,
+    /// The path that the client asked for.
+    Path,
+    /// What follows the `?`.
+    Query,
+    /// Path and query.
+    Uri,
+    /// The request's id.
+    RequestId,
+    /// The route's name.
+    Route,
+    /// The first value of a header of the request; the name is in lower case.
+    Header(Box<str>),
+    /// The pool that answered; only in answers.
+    Pool,
+    /// The id of the backend that answered; only in answers.
+    Backend,
+    /// The status; only in answers.
+    Status,
+}
+
+impl Variable {
+    const PLAIN: [(&'static str, Self, bool); 13] = [
+        ("client_ip", Self::ClientIp, true),
+        ("peer_ip", Self::PeerIp, true),
+        ("host", Self::Host, true),
+        ("scheme", Self::Scheme, true),
+        ("method", Self::Method, true),
+        ("path", Self::Path, true),
+        ("query", Self::Query, true),
+        ("uri", Self::Uri, true),
+        ("request_id", Self::RequestId, true),
+        ("route", Self::Route, true),
+        ("pool", Self::Pool, false),
+        ("backend", Self::Backend, false),
+        ("status", Self::Status, false),
+    ];
+
+    fn parse(name: &str, side: Side) -> Result<Self, String> {
+        if let Some(header) = name.strip_prefix("header:") {
+            return if is_token(header) {
+                Ok(Self::Header(header.to_ascii_lowercase().into()))
+            } else {
+                Err(format!("{header:?} in {{{name}}} is not the name of a header"))
+            };
+        }
+        let known = |in_request: bool| side == Side::Answer || in_request;
+        match Self::PLAIN.iter().find(|(own, ..)| *own == name) {
+            Some((_, variable, in_request)) if known(*in_request) => Ok(variable.clone()),
+            Some(_) => Err(format!("{{{name}}} is known in answers only")),
+            None => {
+                let names: Vec<&str> = Self::PLAIN
+                    .iter()
+                    .filter(|(.., in_request)| known(*in_request))
+                    .map(|(name, ..)| *name)
+                    .collect();
+                Err(format!(
+                    "unknown variable {{{name}}} (known: {}, header:NAME; a brace itself is {{{{ or }}}})",
+                    names.join(", ")
+                ))
+            }
+        }
+    }
+}
+
+/// Which messages are changed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Side {
+    Request,
+    Answer,
+}
+
+/// A piece of a value.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Piece {
+    /// As it is.
+    Text(Box<str>),
+    /// What it stands for.
+    Variable(Variable),
+}
+
+/// A field to be written.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Line {
+    /// As it was written in the configuration.
+    pub name: Box<str>,
+    /// What its value is made of; a value that comes out empty is not sent.
+    pub value: Vec<Piece>,
+}
+
+/// What is changed of a message's header.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct HeaderRules {
+    /// Fields of these names are not passed on, in lower case.
+    pub removed: Vec<Box<str>>,
+    /// Written behind the others.
+    pub lines: Vec<Line>,
+}
+
+impl HeaderRules {
+    /// Whether a field of this name, in any case, is not passed on.
+    pub fn removes(&self, name: &[u8]) -> bool {
+        self.removed.iter().any(|own| own.len() == name.len() && own.as_bytes().eq_ignore_ascii_case(name))
+    }
+
+    /// Whether there is nothing to change.
+    pub fn is_empty(&self) -> bool {
+        self.removed.is_empty() && self.lines.is_empty()
+    }
+}
+
+impl fmt::Display for Piece {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Text(text) => f.write_str(text),
+            Self::Variable(Variable::Header(name)) => write!(f, "{{header:{name}}}"),
+            Self::Variable(variable) => {
+                let name =
+                    Variable::PLAIN.iter().find(|(_, own, _)| own == variable).map_or("", |(name, ..)| name);
+                write!(f, "{{{name}}}")
+            }
+        }
+    }
+}
+
+/// RFC 9110, 5.6.2: what names of header fields are made of.
+pub(crate) fn is_token(name: &str) -> bool {
+    let is_tchar = |b: u8| b.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&b);
+    (1..=100).contains(&name.len()) && name.bytes().all(is_tchar)
+}
+
+/// Reads a value: text in which `{name}` stands for what is known of the request, and `{{` and `}}` for braces.
+pub(crate) fn value(text: &str, side: Side) -> Result<Vec<Piece>, String> {
+    // RFC 9110, 5.5, without its leave for bytes that no text has.
+    if text.trim_matches([' ', '\t']) != text || text.chars().any(|c| c != '\t' && c.is_control()) {
+        return Err(format!(
+            "{text:?} cannot be a header's value: no control characters, no blanks at its ends"
+        ));
+    }
+    if text.is_empty() {
+        return Err("a header cannot be set to nothing: remove it instead".to_owned());
+    }
+    if text.len() > 8192 {
+        return Err(format!("a value of {} bytes is too long (at most 8192)", text.len()));
+    }
+    let mut pieces = Vec::new();
+    let mut plain = String::new();
+    let mut rest = text;
+    while let Some(at) = rest.find(['{', '}']) {
+        plain.push_str(&rest[..at]);
+        let brace = &rest[at..=at];
+        rest = &rest[at + 1..];
+        if let Some(tail) = rest.strip_prefix(brace) {
+            plain.push_str(brace);
+            rest = tail;
+            continue;
+        }
+        let name = match rest.split_once('}') {
+            Some((name, tail)) if brace == "{" => {
+                rest = tail;
+                name
+            }
+            _ => return Err(format!("{text:?} has a single {brace}: a brace itself is {{{{ or }}}}")),
+        };
+        let variable = Variable::parse(name, side)?;
+        if !plain.is_empty() {
+            pieces.push(Piece::Text(std::mem::take(&mut plain).into()));
+        }
+        pieces.push(Piece::Variable(variable));
+    }
+    plain.push_str(rest);
+    if !plain.is_empty() {
+        pieces.push(Piece::Text(plain.into()));
+    }
+    Ok(pieces)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn values_are_text_and_variables() {
+        let shown = |text: &str| {
+            value(text, Side::Answer)
+                .map(|pieces| pieces.iter().map(|p| format!("<{p}>")).collect::<String>())
+        };
+        for (text, expected) in [
+            ("prod", "<prod>"),
+            ("{client_ip}", "<{client_ip}>"),
+            ("a {host}:{scheme} b", "<a ><{host}><:><{scheme}>< b>"),
+            ("{{\"a\":1}}", "<{\"a\":1}>"),
+            ("{header:X-User}", "<{header:x-user}>"),
+            ("{pool}/{backend}", "<{pool}></><{backend}>"),
+            ("caf\u{e9}", "<caf\u{e9}>"),
+        ] {
+            assert_eq!(shown(text).as_deref(), Ok(expected), "{text}");
+        }
+        for (text, says) in [
+            ("", "remove it"),
+            (" a", "blanks"),
+            ("a\r\nx: y", "control"),
+            ("a\nb", "control"),
+            ("a\0b", "control"),
+            ("{colour}", "unknown variable {colour} (known: client_ip"),
+            ("{\"a\":1}", "unknown variable"),
+            ("{header:a b}", "not the name"),
+            ("{host", "single {"),
+            ("host}", "single }"),
+            ("{}", "unknown variable {}"),
+        ] {
+            let error = shown(text).expect_err(text);
+            assert!(error.contains(says), "{text}: {error}");
+        }
+        assert!(value("{status}", Side::Request).unwrap_err().contains("in answers only"));
+    }
+}
