@@ -6,8 +6,8 @@ use std::{env, fs, path::PathBuf};
 use prost::Message as _;
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
-    let files = ["weir/v1/admin.proto", "weir/v1/reports.proto", "weir/v1/nodes.proto", "weir/v1/tail.proto"];
-    for file in files {
+    let files = ["admin", "reports", "nodes", "tail", "rejected"].map(|name| format!("weir/v1/{name}.proto"));
+    for file in &files {
         println!("cargo:rerun-if-changed={file}");
     }
     let descriptors = protox::compile(files, ["."])?;

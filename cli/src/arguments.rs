@@ -229,7 +229,7 @@ pub(crate) struct Report {
     /// top: route (the default), host, pool, backend, method, status or slowest.
     #[arg(long)]
     pub(crate) by: Option<String>,
-    /// top: requests (the default), errors, slowest or bytes.
+    /// top: requests (the default), errors, rejected, slowest or bytes.
     #[arg(long)]
     pub(crate) sort: Option<String>,
     /// top: at most so many [default: 10].

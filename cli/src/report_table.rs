@@ -25,10 +25,11 @@ pub(crate) fn periods(report: &Value) -> String {
     let periods = report.get("periods").map_or(&[][..], items);
     let mut headings = vec!["start".to_owned(), "requests".to_owned(), "status".to_owned()];
     headings.extend(FIELDS.map(|(heading, _)| heading.to_owned()));
-    headings.extend(["complete".to_owned(), "nodes".to_owned()]);
+    headings.extend(["rejected".to_owned(), "complete".to_owned(), "nodes".to_owned()]);
     let row = |period: &Value| {
         let mut row = vec![cell(period, "start"), requests(period), statuses(period)];
         row.extend(FIELDS.map(|(_, field)| number(period, field)));
+        row.push(rejected(period));
         row.push(match cell(period, "state").as_str() {
             "complete" => "yes".to_owned(),
             "-" => cell(period, "complete"),
@@ -82,6 +83,7 @@ pub(crate) fn summary(summary: &Value) -> String {
     for (heading, field) in FIELDS {
         push(heading, &|value| number(value, field), change(summary, field));
     }
+    push("rejected", &rejected, None);
     push("complete", &|value| cell(value, "complete"), None);
     for name in ["peak", "lowest"] {
         if summary.get(name).is_some_and(Value::is_object) {
@@ -122,6 +124,7 @@ pub(crate) fn top(top: &Value) -> String {
     let by = cell(top, "by");
     let mut headings = vec![by.clone(), "requests".to_owned(), "share".to_owned(), "errors".to_owned()];
     headings.extend(FIELDS.map(|(heading, _)| heading.to_owned()));
+    headings.push("rejected".to_owned());
     let row = |item: &Value| {
         let name = match (cell(item, "name"), item.get("url")) {
             (name, Some(Value::String(url))) => format!("{name} {url}"),
@@ -130,6 +133,7 @@ pub(crate) fn top(top: &Value) -> String {
         let share = item.get("share").and_then(Value::as_f64).unwrap_or(0.0) * 100.0;
         let mut row = vec![name, cell(item, "requests"), format!("{share:.1} %"), cell(item, "errors")];
         row.extend(FIELDS.map(|(_, field)| number(item, field)));
+        row.push(rejected(item));
         row
     };
     let items = items(top);
@@ -147,6 +151,15 @@ fn statuses(period: &Value) -> String {
         return "-".to_owned();
     }
     statuses.iter().map(|(status, count)| format!("{status}: {count}")).collect::<Vec<_>>().join(", ")
+}
+
+/// Why Weir refused requests itself, where it did.
+fn rejected(item: &Value) -> String {
+    let Some(Value::Object(reasons)) = item.get("rejected") else { return "-".to_owned() };
+    let counted = reasons.iter().filter(|(_, count)| count.as_u64().is_some_and(|count| count > 0));
+    let said: Vec<String> =
+        counted.map(|(reason, count)| format!("{}: {count}", reason.replace('_', " "))).collect();
+    if said.is_empty() { "-".to_owned() } else { said.join(", ") }
 }
 
 fn number(item: &Value, field: &str) -> String {

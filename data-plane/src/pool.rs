@@ -240,6 +240,15 @@ impl PoolState {
         active.peek().is_some() && active.all(|member| member.state.standing.bits() & (DOWN | OPEN) != 0)
     }
 
+    /// Whether a breaker is why a backend was not tried.
+    #[cold]
+    pub(crate) fn is_held_back(&self, tried: &Tried) -> bool {
+        let is_ejected = |member: &Member| {
+            member.wanted == Wanted::Active && member.state.standing.bits() & (OPEN | TRIAL) != 0
+        };
+        self.members.iter().enumerate().any(|(i, member)| is_ejected(member) && !tried.contains(i))
+    }
+
     /// Says when panic mode begins and ends.
     pub(crate) fn tick(&self) {
         let now = self.is_panicking();

@@ -18,7 +18,7 @@ use crate::{
     backend::Active,
     balance::Tried,
     edit::{Answered, Facts},
-    filter::{self, Quota, Refusal},
+    filter::{self, Quota},
     http::{
         BodyFraming, Forwarded, Known, RequestHead, ResponseFraming, ResponseHead, Version,
         translate::response_fields, write_request, write_response,
@@ -32,7 +32,7 @@ use crate::{
     pool::{Reach, Taken},
     retry::{self, Reason, Retries},
     route,
-    stats::{Described, Sample},
+    stats::{Described, Refusal, Sample},
     timer::Timer,
     upstream::{Attempt, Failure, Response, Upload, Watch},
     worker::{View, Worker},
@@ -73,7 +73,7 @@ pub(crate) struct Exchange {
     described: Described,
     /// From the last backend's turn to the head of its answer.
     upstream: Option<Duration>,
-    /// Which filter refused it.
+    /// Why Weir answers it itself, where that is counted.
     pub(crate) refusal: Option<Refusal>,
     /// Where its client stands with the route's rate limit.
     pub(crate) quota: Option<Quota>,
@@ -193,6 +193,7 @@ impl Drop for Exchange {
             method: self.described.method,
             host: self.described.host.as_ref(),
             upstream: self.upstream,
+            refusal: self.refusal,
         };
         self.worker.recorder.record(&sample);
         if let Some(seen) = &self.described.seen {
@@ -360,7 +361,10 @@ async fn forward(
         let asked = Asked { pool, head, client, origin, forwarded: &forwarded, upgrade };
         let local = match ask(exchange, &asked, view, &mut upload).await {
             Outcome::Answer(answer) => return answer,
-            Outcome::Nowhere(local) => local,
+            Outcome::Nowhere(local, refusal) => {
+                exchange.refusal = Some(refusal);
+                local
+            }
         };
         match fallback.take() {
             // A body that is no more at its start cannot be given to anyone else.
@@ -374,6 +378,7 @@ async fn forward(
         active.pools[pool].live.counts.count(|counts| &counts.fallbacks);
         exchange.pool = Some(pool);
         exchange.member = None;
+        exchange.refusal = None;
     }
 }
 
@@ -391,8 +396,8 @@ struct Asked<'a> {
 /// What asking a pool came to.
 enum Outcome {
     Answer(Answer),
-    /// None of its backends could be asked; what to say if nobody else can.
-    Nowhere(Local),
+    /// None of its backends could be asked; what to say if nobody else can, and what to count it as.
+    Nowhere(Local, Refusal),
 }
 
 /// Asks a pool: picks a backend, sends, and tries others as far as that is safe and allowed.
@@ -418,13 +423,14 @@ async fn ask(exchange: &mut Exchange, asked: &Asked<'_>, view: &View, upload: &m
             Ok(found) => found,
             Err(Nowhere::GivenUp(Failure::ClientGone)) => return Outcome::Answer(Answer::Gone),
             Err(Nowhere::GivenUp(failure)) => return Outcome::Answer(Answer::Local(failed(&failure))),
-            Err(Nowhere::Full) => return Outcome::Nowhere(Local::NO_ROOM),
+            Err(Nowhere::Full) => return Outcome::Nowhere(Local::NO_ROOM, Refusal::NoRoom),
             Err(Nowhere::NoBackend) => {
-                return Outcome::Nowhere(match (tried.is_empty(), connects_timed_out) {
+                let local = match (tried.is_empty(), connects_timed_out) {
                     (true, _) => Local::NO_BACKEND,
                     (false, 0) => Local::NO_CONNECTION,
                     (false, _) => Local::CONNECT_TIMEOUT,
-                });
+                };
+                return Outcome::Nowhere(local, Refusal::NoBackend);
             }
         };
         exchange.member = Some(member);
@@ -473,17 +479,19 @@ async fn ask(exchange: &mut Exchange, asked: &Asked<'_>, view: &View, upload: &m
                     exchange.retries += 1;
                     continue;
                 }
-                if let Taken::Member(member, in_flight) = pool.take(&mut ask, &tried, Reach::Usable)
-                    && pool.live.budget.withdraw(policy)
-                {
-                    tracing::debug!(backend = %state.id, ?reason, "attempt failed, another backend is asked");
-                    retries.count();
-                    exchange.retries += 1;
-                    next = Some((member, in_flight));
-                    if let Ok(response) = sent {
-                        *upload = response.body.discard(client.timer);
+                match pool.take(&mut ask, &tried, Reach::Usable) {
+                    Taken::Member(member, in_flight) if pool.live.budget.withdraw(policy) => {
+                        tracing::debug!(backend = %state.id, ?reason, "attempt failed, another backend is asked");
+                        retries.count();
+                        exchange.retries += 1;
+                        next = Some((member, in_flight));
+                        if let Ok(response) = sent {
+                            *upload = response.body.discard(client.timer);
+                        }
+                        continue;
                     }
-                    continue;
+                    Taken::None if pool.is_held_back(&tried) => exchange.refusal = Some(Refusal::Breaker),
+                    _ => {}
                 }
             }
         } else if sent.is_ok() {
@@ -503,7 +511,11 @@ async fn ask(exchange: &mut Exchange, asked: &Asked<'_>, view: &View, upload: &m
                 tracing::debug!(backend = %state.id, %failure, "attempt failed");
                 let local = failed(&failure);
                 let is_free = reason.is_some_and(Reason::is_free);
-                if is_free { Outcome::Nowhere(local) } else { Outcome::Answer(Answer::Local(local)) }
+                if is_free {
+                    Outcome::Nowhere(local, Refusal::NoBackend)
+                } else {
+                    Outcome::Answer(Answer::Local(local))
+                }
             }
         };
     }

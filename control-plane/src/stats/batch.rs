@@ -6,7 +6,7 @@
 use prost::Message as _;
 use weir_proto::{FORMAT, v1};
 
-use super::{counts, histogram};
+use super::{counts, histogram, rejected::Rejected};
 use crate::store::stats::{Late, NewBatch};
 
 /// Rows that one batch may have.
@@ -55,6 +55,8 @@ pub(crate) enum Refused {
     Latency { row: usize, source: histogram::Malformed },
     #[error("rows[{row}].latency: counts {samples} samples, requests is {requests}")]
     Samples { row: usize, samples: u64, requests: u64 },
+    #[error("rows[{row}].rejected: {rejected} of {requests} requests")]
+    Rejected { row: usize, rejected: u64, requests: u64 },
     #[error("rows[{row}].upstream_latency: counts {samples} samples of {requests} requests")]
     Upstream { row: usize, samples: u64, requests: u64 },
 }
@@ -161,6 +163,10 @@ fn check_row(row: usize, counts: &v1::TrafficRow) -> Result<(), Refused> {
         counts::check_histograms(counts).map_err(|source| Refused::Latency { row, source })?;
     if samples != counts.requests {
         return Err(Refused::Samples { row, samples, requests: counts.requests });
+    }
+    let rejected = Rejected::of(counts).total();
+    if rejected > counts.requests {
+        return Err(Refused::Rejected { row, rejected, requests: counts.requests });
     }
     if upstream > counts.requests {
         return Err(Refused::Upstream { row, samples: upstream, requests: counts.requests });

@@ -4,7 +4,10 @@ use std::collections::BTreeMap;
 
 use weir_proto::v1;
 
-use super::histogram::{self, Latencies, Malformed};
+use super::{
+    histogram::{self, Latencies, Malformed},
+    rejected::Rejected,
+};
 use crate::store::stats::{StoredCounts, StoredSum};
 
 /// What is counted of some requests.
@@ -20,6 +23,8 @@ pub(crate) struct Counts {
     /// From a backend's turn, its connection included, to the head of its answer.
     pub(crate) upstream: Latencies,
     pub(crate) upstream_max_us: u64,
+    /// Those that Weir refused itself.
+    pub(crate) rejected: Rejected,
 }
 
 impl Counts {
@@ -30,11 +35,16 @@ impl Counts {
         self.latency_max_us = self.latency_max_us.max(other.latency_max_us);
         self.upstream.add(&other.upstream);
         self.upstream_max_us = self.upstream_max_us.max(other.upstream_max_us);
+        self.rejected.add(&other.rejected);
     }
 
     /// Adds what is stored.
     pub(crate) fn add_stored(&mut self, stored: &StoredCounts) -> Result<(), sqlx::Error> {
         let broken = |error| sqlx::Error::Decode(Box::new(error));
+        if !stored.rejected.is_empty() {
+            let rejected = serde_json::from_str(&stored.rejected);
+            self.rejected.add(&rejected.map_err(|error| sqlx::Error::Decode(Box::new(error)))?);
+        }
         self.latency.add_encoded(&stored.latency).map_err(broken)?;
         self.upstream.add_encoded(&stored.upstream).map_err(broken)?;
         self.add_numbers([stored.requests, stored.bytes_in, stored.bytes_out, stored.retries]);
@@ -50,6 +60,7 @@ impl Counts {
         self.add_numbers([row.requests, row.bytes_in, row.bytes_out, row.retries]);
         self.latency_max_us = self.latency_max_us.max(row.latency_max_us);
         self.upstream_max_us = self.upstream_max_us.max(row.upstream_max_us);
+        self.rejected.add(&Rejected::of(row));
         Ok(())
     }
 
@@ -73,6 +84,11 @@ impl Counts {
             latency_max_us: self.latency_max_us,
             upstream: bytes(&self.upstream),
             upstream_max_us: self.upstream_max_us,
+            rejected: match self.rejected.total() {
+                0 => String::new(),
+                // A handful of numbers can always be written.
+                _ => serde_json::to_string(&self.rejected).unwrap_or_default(),
+            },
         }
     }
 }

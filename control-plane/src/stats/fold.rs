@@ -181,13 +181,15 @@ async fn put_rows(
     let known_others =
         if others.is_empty() { HashMap::new() } else { fold.counts(grain, start, &others).await? };
     stored.extend(known_others.iter().filter_map(|(i, known)| Some(((*others.get(*i)?).clone(), known))));
+    let mut puts = Vec::with_capacity(added.len());
     for (key, counts) in &added {
         let mut sum = counts.clone();
         if let Some(known) = stored.get(key) {
             sum.add_stored(known)?;
         }
-        fold.put(grain, start, key, &sum.encode()).await?;
+        puts.push((key.clone(), sum.encode()));
     }
+    fold.put(grain, start, &puts).await?;
     Ok(added)
 }
 
@@ -218,11 +220,12 @@ async fn put_sums(
     sums: BTreeMap<SumKey, Sum>,
 ) -> Result<(), sqlx::Error> {
     let known = fold.sums(grain, start, &sums.keys().collect::<Vec<_>>()).await?;
+    let mut puts = Vec::with_capacity(sums.len());
     for (i, (key, mut sum)) in sums.into_iter().enumerate() {
         if let Some(known) = known.get(&i) {
             sum.add_stored(known)?;
         }
-        fold.put_sum(grain, start, &key, &sum.encode()).await?;
+        puts.push((key, sum.encode()));
     }
-    Ok(())
+    fold.put_sums(grain, start, &puts).await
 }

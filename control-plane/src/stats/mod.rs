@@ -23,6 +23,7 @@ mod intake;
 mod keep;
 mod period;
 mod query;
+mod rejected;
 mod report;
 mod tail;
 mod top;
@@ -31,6 +32,7 @@ pub use self::{
     coverage::{Nodes, State},
     keep::Retention,
     query::{Query, ReportError},
+    rejected::Rejected,
     report::{Before, Latency, Period, PeriodCount, Report, Summary},
     tail::{Tail, TailQuery, Watching},
     top::{Item, Top, TopQuery},

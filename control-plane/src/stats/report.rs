@@ -15,6 +15,7 @@ use super::{
     histogram::Latencies,
     period::{self, Per, Span},
     query::{self, Asked, Query, ReportError},
+    rejected::Rejected,
 };
 use crate::store::Store;
 
@@ -52,6 +53,8 @@ pub struct Period {
     pub upstream_ms: Latency,
     /// Attempts beyond each request's first.
     pub retries: u64,
+    /// Those that Weir refused itself.
+    pub rejected: Rejected,
     /// False while it is open, when nobody reported it, or when a node that was expected has not reported all of it.
     pub complete: bool,
     /// Why it is complete or not.
@@ -105,6 +108,8 @@ pub struct Before {
     pub upstream_ms: Latency,
     /// Attempts beyond each request's first.
     pub retries: u64,
+    /// Those that Weir refused itself.
+    pub rejected: Rejected,
     /// Every node that was expected has reported all of it.
     pub complete: bool,
 }
@@ -130,6 +135,8 @@ pub struct Summary {
     pub upstream_ms: Latency,
     /// Attempts beyond each request's first.
     pub retries: u64,
+    /// Those that Weir refused itself.
+    pub rejected: Rejected,
     /// The hour with the most requests; null when there was none.
     pub peak: Option<PeriodCount>,
     /// The complete hour with the fewest requests; null when no hour is complete.
@@ -187,6 +194,7 @@ pub(super) async fn periods(
             bytes_in: sum.counts.bytes_in,
             bytes_out: sum.counts.bytes_out,
             retries: sum.counts.retries,
+            rejected: sum.counts.rejected,
             complete: state == State::Complete,
             state,
             nodes: coverage.nodes(from_ms, to_ms),
@@ -249,6 +257,7 @@ pub(super) async fn summary(store: &Store, query: &Query, now: Timestamp) -> Res
             bytes_in: sum.counts.bytes_in,
             bytes_out: sum.counts.bytes_out,
             retries: sum.counts.retries,
+            rejected: sum.counts.rejected,
             complete: coverage.state(from_ms, to_ms, now_ms) == State::Complete,
         })
     } else {
@@ -264,6 +273,7 @@ pub(super) async fn summary(store: &Store, query: &Query, now: Timestamp) -> Res
         bytes_in: total.counts.bytes_in,
         bytes_out: total.counts.bytes_out,
         retries: total.counts.retries,
+        rejected: total.counts.rejected,
         peak,
         lowest,
         complete: if asked.current {

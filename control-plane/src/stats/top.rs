@@ -10,6 +10,7 @@ use super::{
     coverage::{Coverage, State},
     period::{self, Per},
     query::{self, Asked, Query, ReportError},
+    rejected::Rejected,
     report::{Latency, total_latency, upstream_latency},
 };
 use crate::store::{
@@ -29,7 +30,7 @@ pub struct TopQuery {
     pub query: Query,
     /// `route`, `host`, `pool`, `backend`, `method`, `status`; `slowest` are the routes sorted by `slowest`. Routes when absent.
     pub by: Option<String>,
-    /// `requests`, `errors`, `slowest` or `bytes`; requests when absent.
+    /// `requests`, `errors`, `rejected`, `slowest` or `bytes`; requests when absent.
     pub sort: Option<String>,
     /// How many; 10 when absent.
     pub limit: Option<String>,
@@ -62,6 +63,8 @@ pub struct Item {
     pub upstream_ms: Latency,
     /// Attempts beyond each request's first.
     pub retries: u64,
+    /// Those that Weir refused itself.
+    pub rejected: Rejected,
 }
 
 /// A ranking.
@@ -89,6 +92,7 @@ pub struct Top {
 enum Sort {
     Requests,
     Errors,
+    Rejected,
     Slowest,
     Bytes,
 }
@@ -98,6 +102,7 @@ impl Sort {
         match self {
             Self::Requests => "requests",
             Self::Errors => "errors",
+            Self::Rejected => "rejected",
             Self::Slowest => "slowest",
             Self::Bytes => "bytes",
         }
@@ -108,7 +113,7 @@ impl FromStr for Sort {
     type Err = ();
 
     fn from_str(text: &str) -> Result<Self, ()> {
-        let all = [Self::Requests, Self::Errors, Self::Slowest, Self::Bytes];
+        let all = [Self::Requests, Self::Errors, Self::Rejected, Self::Slowest, Self::Bytes];
         all.into_iter().find(|sort| sort.name() == text).ok_or(())
     }
 }
@@ -145,7 +150,10 @@ impl Ranking {
             match text.parse() {
                 Ok(parsed) => sort = parsed,
                 Err(()) => {
-                    problems.add("sort", format!("{text:?} is not one of requests, errors, slowest, bytes"));
+                    problems.add(
+                        "sort",
+                        format!("{text:?} is not one of requests, errors, rejected, slowest, bytes"),
+                    );
                 }
             }
         }
@@ -204,6 +212,7 @@ pub(super) async fn top(store: &Store, query: &TopQuery, now: Timestamp) -> Resu
             let rank = match sort {
                 Sort::Requests => sum.counts.requests,
                 Sort::Errors => errors,
+                Sort::Rejected => sum.counts.rejected.total(),
                 Sort::Slowest => sum.counts.latency.quantiles([0.99])[0].min(sum.counts.latency_max_us),
                 Sort::Bytes => sum.counts.bytes_in.saturating_add(sum.counts.bytes_out),
             };
@@ -242,5 +251,6 @@ fn item(name: String, sum: Sum, errors: u64, all: u64, urls: &HashMap<String, St
         bytes_in: sum.counts.bytes_in,
         bytes_out: sum.counts.bytes_out,
         retries: sum.counts.retries,
+        rejected: sum.counts.rejected,
     }
 }

@@ -77,7 +77,8 @@ impl Store {
         let options = options
             .create_if_missing(true)
             .foreign_keys(true)
-            .busy_timeout(Duration::from_secs(5))
+            // After a crash the first connection reads the whole log again, and the others wait for it.
+            .busy_timeout(Duration::from_secs(30))
             // What old statistics held can be given back bit by bit; set before the first table, or by a `VACUUM`.
             .auto_vacuum(SqliteAutoVacuum::Incremental)
             // An acknowledged batch or revision must survive a power failure.

@@ -29,6 +29,7 @@ use crate::{
     answer::Local,
     http::RequestHead,
     proxy::{Downstream, Exchange},
+    stats,
 };
 
 /// Which filter refused a request.
@@ -52,6 +53,17 @@ impl Refusal {
         (Self::RateLimit, "rate_limit"),
         (Self::Auth, "auth"),
     ];
+}
+
+impl From<Refusal> for stats::Refusal {
+    fn from(refusal: Refusal) -> Self {
+        match refusal {
+            Refusal::IpFilter => Self::IpFilter,
+            Refusal::Method => Self::Method,
+            Refusal::RateLimit => Self::RateLimit,
+            Refusal::Auth => Self::Auth,
+        }
+    }
 }
 
 /// What a route has refused since the node began; kept while the route has filters.
@@ -92,7 +104,7 @@ pub(crate) async fn ask(
     let asked = chain.ask(exchange, client, head).await;
     asked.map_err(|(refusal, local)| {
         chain.refused.count(refusal);
-        exchange.refusal = Some(refusal);
+        exchange.refusal = Some(refusal.into());
         local
     })
 }

@@ -4,11 +4,13 @@
 mod labels;
 mod pending;
 mod recorder;
+mod refusal;
 mod reporter;
 mod tail;
 
 pub(crate) use self::{
     recorder::{Described, Recorder, Sample, recorder},
+    refusal::Refusal,
     reporter::{Reporter, channel},
     tail::{Events, Tap, tap},
 };

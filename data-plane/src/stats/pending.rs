@@ -17,6 +17,7 @@ use weir_proto::v1::TrafficRow;
 use super::{
     labels::{Method, OTHER},
     recorder::{Counts, Row},
+    refusal::Refusals,
 };
 
 /// The most rows that are kept while the control plane is away.
@@ -215,6 +216,7 @@ impl Kept {
             latency_max: row.latency_max_us,
             upstream: if row.upstream_latency.is_empty() { None } else { Some(read(&row.upstream_latency)?) },
             upstream_max: row.upstream_max_us,
+            refused: Refusals::from_wire(row.rejected),
         })
     }
 }
@@ -250,6 +252,7 @@ fn to_wire(counts: &Counts) -> Option<TrafficRow> {
         latency_max_us: counts.latency_max,
         upstream_latency: counts.upstream.as_ref().map_or(Some(Vec::new()), write)?,
         upstream_max_us: counts.upstream_max,
+        rejected: counts.refused.to_wire(),
         ..TrafficRow::default()
     })
 }

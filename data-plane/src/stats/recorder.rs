@@ -1,4 +1,4 @@
-//! Counts of one worker: a map that nobody else touches, handed over each second.
+//! Counts of one worker: a map that nobody else touches, handed over more than once a second.
 
 use std::{
     cell::{Cell, RefCell},
@@ -12,6 +12,7 @@ use tokio::sync::mpsc;
 
 use super::{
     labels::{Hosts, Method},
+    refusal::{Refusal, Refusals},
     tail::{Seen, Tap},
 };
 
@@ -31,6 +32,8 @@ pub(crate) struct Sample<'a> {
     pub(crate) host: Option<&'a Arc<str>>,
     /// From a backend's turn to the head of its answer.
     pub(crate) upstream: Option<Duration>,
+    /// Why Weir answered it itself, where that is counted.
+    pub(crate) refusal: Option<Refusal>,
 }
 
 /// What a request is about, as its head says.
@@ -71,6 +74,7 @@ pub(crate) struct Counts {
     /// Microseconds, of the requests that a backend answered; none as long as there are none.
     pub(crate) upstream: Option<Histogram<u64>>,
     pub(crate) upstream_max: u64,
+    pub(crate) refused: Refusals,
 }
 
 impl Counts {
@@ -84,6 +88,7 @@ impl Counts {
             latency_max: 0,
             upstream: None,
             upstream_max: 0,
+            refused: Refusals::default(),
         }
     }
 
@@ -96,6 +101,7 @@ impl Counts {
         // Both resize themselves, so that adding cannot fail.
         let _ = self.latency.add(&other.latency);
         self.upstream_max = self.upstream_max.max(other.upstream_max);
+        self.refused.merge(&other.refused);
         match (&mut self.upstream, &other.upstream) {
             (Some(upstream), Some(other)) => drop(upstream.add(other)),
             (upstream @ None, Some(other)) => *upstream = Some(other.clone()),
@@ -115,6 +121,9 @@ impl Counts {
         if let Some(upstream) = sample.upstream.map(micros) {
             self.upstream_max = self.upstream_max.max(upstream);
             let _ = self.upstream.get_or_insert_with(histogram).record(upstream);
+        }
+        if let Some(refusal) = sample.refusal {
+            self.refused.count(refusal);
         }
     }
 }

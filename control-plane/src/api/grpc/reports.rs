@@ -10,7 +10,8 @@ use tonic::{Request, Response, Status};
 use weir_proto::v1::{self, reports_server};
 
 use crate::stats::{
-    Latency, Nodes, PeriodCount, Query, Report, ReportError, Stats, Summary, TailQuery, Top, TopQuery,
+    Latency, Nodes, PeriodCount, Query, Rejected, Report, ReportError, Stats, Summary, TailQuery, Top,
+    TopQuery,
 };
 
 /// The service, to be wrapped in [`reports_server::ReportsServer`].
@@ -136,6 +137,7 @@ fn report_message(report: Report) -> v1::Report {
         upstream_ms: Some(latency(period.upstream_ms)),
         state: period.state.name().to_owned(),
         nodes: Some(node_count(period.nodes)),
+        rejected: Some(rejected(period.rejected)),
     });
     v1::Report { from: report.from, to: report.to, periods: periods.collect(), exact: report.exact }
 }
@@ -156,6 +158,7 @@ fn summary_message(summary: Summary) -> v1::Summary {
         upstream_ms: Some(latency(summary.upstream_ms)),
         gaps: summary.gaps,
         nodes: Some(node_count(summary.nodes)),
+        rejected: Some(rejected(summary.rejected)),
         before: summary.before.map(|before| {
             Box::new(v1::Summary {
                 from: before.from,
@@ -168,6 +171,7 @@ fn summary_message(summary: Summary) -> v1::Summary {
                 upstream_ms: Some(latency(before.upstream_ms)),
                 retries: before.retries,
                 complete: before.complete,
+                rejected: Some(rejected(before.rejected)),
                 ..v1::Summary::default()
             })
         }),
@@ -187,6 +191,7 @@ fn top_message(top: Top) -> v1::Top {
         latency_ms: Some(latency(item.latency_ms)),
         upstream_ms: Some(latency(item.upstream_ms)),
         retries: item.retries,
+        rejected: Some(rejected(item.rejected)),
     });
     v1::Top {
         from: top.from,
@@ -198,6 +203,11 @@ fn top_message(top: Top) -> v1::Top {
         items: items.collect(),
         complete: top.complete,
     }
+}
+
+fn rejected(rejected: Rejected) -> v1::Rejected {
+    let Rejected { ip_filter, method, auth, rate_limit, breaker, no_room, no_backend } = rejected;
+    v1::Rejected { ip_filter, method, auth, rate_limit, breaker, no_room, no_backend }
 }
 
 fn node_count(Nodes { expected, reported }: Nodes) -> v1::NodeCount {

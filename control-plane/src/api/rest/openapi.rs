@@ -111,7 +111,7 @@ const REPORT_PARAMETERS: &[(&str, &str)] = &[
 
 const TOP_PARAMETERS: &[(&str, &str)] = &[
     ("by", "route, host, pool, backend, method, status, or slowest (the routes by their 99th percentile)"),
-    ("sort", "requests, errors, slowest or bytes"),
+    ("sort", "requests, errors, rejected, slowest or bytes"),
     ("limit", "At most so many, 10 when absent"),
 ];
 
@@ -261,6 +261,7 @@ fn schemas() -> Value {
             ("latency_ms", of("Latency")),
             ("upstream_ms", of("Latency")),
             ("retries", number()),
+            ("rejected", of("Rejected")),
             ("complete", truth()),
         ]
     };
@@ -357,6 +358,7 @@ fn schemas() -> Value {
         "RevisionInfo": object(&[("revision", number()), ("time", text()), ("actor", text()), ("source", text()), ("changes", texts())], &["revision", "time", "actor", "source", "changes"]),
         "RevisionList": list("RevisionInfo"),
         "Latency": object(&["p50", "p90", "p99", "max"].map(|name| (name, json!({ "type": "number" }))), &[]),
+        "Rejected": object(&crate::stats::Rejected::default().each().map(|(name, _)| (name, number())), &[]),
         "PeriodCount": object(&[("start", text()), ("requests", number())], &["start", "requests"]),
         "Period": object(&period, &["start", "requests"]),
         "Report": object(&[("from", text()), ("to", text()), ("periods", many("Period")), ("exact", truth())], &["from", "to", "periods"]),

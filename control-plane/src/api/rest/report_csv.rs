@@ -2,7 +2,7 @@
 
 use std::{borrow::Cow, collections::BTreeMap, fmt::Write as _};
 
-use crate::stats::{Latency, Report, Summary, Top};
+use crate::stats::{Latency, Rejected, Report, Summary, Top};
 
 const COUNTS: &str = "requests,bytes_in,bytes_out,retries,p50_ms,p90_ms,p99_ms,max_ms";
 
@@ -11,6 +11,7 @@ struct Row<'a> {
     numbers: [u64; 4],
     latency: Latency,
     upstream: Latency,
+    rejected: Rejected,
     status: &'a BTreeMap<u16, u64>,
 }
 
@@ -24,6 +25,9 @@ impl Row<'_> {
     fn push_rest(&self, text: &mut String, statuses: &[u16]) {
         let Latency { p50, p90, p99, max } = self.upstream;
         let _ = write!(text, ",{p50},{p90},{p99},{max}");
+        for (_, count) in self.rejected.each() {
+            let _ = write!(text, ",{count}");
+        }
         for status in statuses {
             let _ = write!(text, ",{}", self.status.get(status).copied().unwrap_or(0));
         }
@@ -33,6 +37,9 @@ impl Row<'_> {
 
 fn push_last_names(text: &mut String, statuses: &[u16]) {
     text.push_str(",upstream_p50_ms,upstream_p90_ms,upstream_p99_ms,upstream_max_ms");
+    for (name, _) in Rejected::default().each() {
+        let _ = write!(text, ",rejected_{name}");
+    }
     for status in statuses {
         let _ = write!(text, ",status_{status}");
     }
@@ -55,6 +62,7 @@ pub(super) fn report(report: &Report) -> String {
             numbers: [period.requests, period.bytes_in, period.bytes_out, period.retries],
             latency: period.latency_ms,
             upstream: period.upstream_ms,
+            rejected: period.rejected,
             status: &period.status,
         };
         let _ = write!(text, "{},", period.start);
@@ -86,12 +94,16 @@ pub(super) fn summary(summary: &Summary) -> String {
     }
     let _ = write!(more, ",{}", summary.gaps);
     let numbers = [summary.requests, summary.bytes_in, summary.bytes_out, summary.retries];
-    let (latency, upstream, status) = (summary.latency_ms, summary.upstream_ms, &summary.status);
-    row(&summary.from, &summary.to, Row { numbers, latency, upstream, status }, summary.complete, &more);
+    let (latency, upstream) = (summary.latency_ms, summary.upstream_ms);
+    let (rejected, status) = (summary.rejected, &summary.status);
+    let whole = Row { numbers, latency, upstream, rejected, status };
+    row(&summary.from, &summary.to, whole, summary.complete, &more);
     if let Some(before) = &summary.before {
         let numbers = [before.requests, before.bytes_in, before.bytes_out, before.retries];
-        let (latency, upstream, status) = (before.latency_ms, before.upstream_ms, &before.status);
-        row(&before.from, &before.to, Row { numbers, latency, upstream, status }, before.complete, ",,,,,");
+        let (latency, upstream) = (before.latency_ms, before.upstream_ms);
+        let (rejected, status) = (before.rejected, &before.status);
+        let earlier = Row { numbers, latency, upstream, rejected, status };
+        row(&before.from, &before.to, earlier, before.complete, ",,,,,");
     }
     text
 }
@@ -107,6 +119,7 @@ pub(super) fn top(top: &Top) -> String {
             numbers: [item.requests, item.bytes_in, item.bytes_out, item.retries],
             latency: item.latency_ms,
             upstream: item.upstream_ms,
+            rejected: item.rejected,
             status: &item.status,
         };
         row.push_counts(&mut text);

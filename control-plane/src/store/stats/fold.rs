@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 
 use serde_json::json;
-use sqlx::{AssertSqlSafe, Row as _, Sqlite, Transaction};
+use sqlx::{AssertSqlSafe, QueryBuilder, Row as _, Sqlite, Transaction, query_builder::Separated};
 
 use super::{COUNTS, Dimension, Key, Result, StoredCounts, StoredSum, SumKey, stored_counts};
 use crate::store::Store;
@@ -12,6 +12,8 @@ use crate::store::Store;
 const FOLD_BYTES: i64 = 16 << 20;
 /// What one fold reads at most, in batches.
 const FOLD_BATCHES: i64 = 256;
+/// Rows that one statement writes: each statement is a way to the database's thread and back.
+const AT_ONCE: usize = 64;
 
 impl Store {
     /// Begins to fold the log into the counts.
@@ -129,57 +131,42 @@ impl Fold {
             .collect()
     }
 
-    /// Replaces the counts of a key.
-    pub(crate) async fn put(
-        &mut self,
-        grain: i64,
-        start: i64,
-        key: &Key,
-        counts: &StoredCounts,
-    ) -> Result<()> {
-        let query = sqlx::query(
-            "INSERT INTO traffic (grain, start, route, pool, backend, method, status,
-                 requests, bytes_in, bytes_out, retries, latency, latency_max_us, upstream, upstream_max_us)
-             VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
-             ON CONFLICT DO UPDATE SET requests = excluded.requests, bytes_in = excluded.bytes_in,
-                 bytes_out = excluded.bytes_out, retries = excluded.retries, latency = excluded.latency,
-                 latency_max_us = excluded.latency_max_us, upstream = excluded.upstream,
-                 upstream_max_us = excluded.upstream_max_us",
-        )
-        .bind(grain)
-        .bind(start)
-        .bind(&key.route)
-        .bind(&key.pool)
-        .bind(&key.backend)
-        .bind(&key.method)
-        .bind(i64::from(key.status));
-        bind_counts(query, counts).execute(&mut *self.tx).await?;
+    /// Replaces the counts of keys.
+    pub(crate) async fn put(&mut self, grain: i64, start: i64, rows: &[(Key, StoredCounts)]) -> Result<()> {
+        for rows in rows.chunks(AT_ONCE) {
+            let mut insert = QueryBuilder::<Sqlite>::new(format!(
+                "INSERT INTO traffic (grain, start, route, pool, backend, method, status, {COUNTS}) "
+            ));
+            insert.push_values(rows, |mut row, (key, counts)| {
+                row.push_bind(grain).push_bind(start).push_bind(&key.route).push_bind(&key.pool);
+                row.push_bind(&key.backend).push_bind(&key.method).push_bind(i64::from(key.status));
+                push_counts(row, counts);
+            });
+            insert.push(REPLACE);
+            insert.build().persistent(rows.len() == AT_ONCE).execute(&mut *self.tx).await?;
+        }
         Ok(())
     }
 
-    /// Replaces a sum.
-    pub(crate) async fn put_sum(
+    /// Replaces sums.
+    pub(crate) async fn put_sums(
         &mut self,
         grain: i64,
         start: i64,
-        key: &SumKey,
-        sum: &StoredSum,
+        sums: &[(SumKey, StoredSum)],
     ) -> Result<()> {
-        let query = sqlx::query(
-            "INSERT INTO sums (grain, dimension, start, name, status,
-                 requests, bytes_in, bytes_out, retries, latency, latency_max_us, upstream, upstream_max_us)
-             VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
-             ON CONFLICT DO UPDATE SET status = excluded.status, requests = excluded.requests,
-                 bytes_in = excluded.bytes_in, bytes_out = excluded.bytes_out, retries = excluded.retries,
-                 latency = excluded.latency, latency_max_us = excluded.latency_max_us,
-                 upstream = excluded.upstream, upstream_max_us = excluded.upstream_max_us",
-        )
-        .bind(grain)
-        .bind(key.dimension.name())
-        .bind(start)
-        .bind(&key.name)
-        .bind(&sum.status);
-        bind_counts(query, &sum.counts).execute(&mut *self.tx).await?;
+        for sums in sums.chunks(AT_ONCE) {
+            let mut insert = QueryBuilder::<Sqlite>::new(format!(
+                "INSERT INTO sums (grain, dimension, start, name, status, {COUNTS}) "
+            ));
+            insert.push_values(sums, |mut row, (key, sum)| {
+                row.push_bind(grain).push_bind(key.dimension.name()).push_bind(start);
+                row.push_bind(&key.name).push_bind(&sum.status);
+                push_counts(row, &sum.counts);
+            });
+            insert.push(REPLACE).push(", status = excluded.status");
+            insert.build().persistent(sums.len() == AT_ONCE).execute(&mut *self.tx).await?;
+        }
         Ok(())
     }
 
@@ -224,16 +211,21 @@ impl Fold {
     }
 }
 
-type Query<'a> = sqlx::query::Query<'a, Sqlite, sqlx::sqlite::SqliteArguments>;
+/// What a row that is there becomes.
+const REPLACE: &str = " ON CONFLICT DO UPDATE SET requests = excluded.requests, bytes_in = excluded.bytes_in,
+    bytes_out = excluded.bytes_out, retries = excluded.retries, latency = excluded.latency,
+    latency_max_us = excluded.latency_max_us, upstream = excluded.upstream,
+    upstream_max_us = excluded.upstream_max_us, rejected = excluded.rejected";
 
-fn bind_counts<'a>(query: Query<'a>, counts: &'a StoredCounts) -> Query<'a> {
-    query
-        .bind(counts.requests.cast_signed())
-        .bind(counts.bytes_in.cast_signed())
-        .bind(counts.bytes_out.cast_signed())
-        .bind(counts.retries.cast_signed())
-        .bind(&counts.latency)
-        .bind(counts.latency_max_us.cast_signed())
-        .bind(&counts.upstream)
-        .bind(counts.upstream_max_us.cast_signed())
+/// In the order of [`COUNTS`].
+fn push_counts(mut row: Separated<'_, Sqlite, &'static str>, counts: &StoredCounts) {
+    row.push_bind(counts.requests.cast_signed())
+        .push_bind(counts.bytes_in.cast_signed())
+        .push_bind(counts.bytes_out.cast_signed())
+        .push_bind(counts.retries.cast_signed())
+        .push_bind(&counts.latency)
+        .push_bind(counts.latency_max_us.cast_signed())
+        .push_bind(&counts.upstream)
+        .push_bind(counts.upstream_max_us.cast_signed())
+        .push_bind(&counts.rejected);
 }

@@ -100,6 +100,8 @@ pub(crate) struct StoredCounts {
     pub(crate) latency_max_us: u64,
     pub(crate) upstream: Vec<u8>,
     pub(crate) upstream_max_us: u64,
+    /// A JSON object; empty: none.
+    pub(crate) rejected: String,
 }
 
 /// Counts with their requests by status, a JSON object.
@@ -163,9 +165,10 @@ fn stored_counts(row: &sqlx::sqlite::SqliteRow, at: usize) -> Result<StoredCount
         latency_max_us: count(5)?,
         upstream: row.try_get(at + 6)?,
         upstream_max_us: count(7)?,
+        rejected: row.try_get(at + 8)?,
     })
 }
 
 /// [`StoredCounts`] as columns.
 const COUNTS: &str =
-    "requests, bytes_in, bytes_out, retries, latency, latency_max_us, upstream, upstream_max_us";
+    "requests, bytes_in, bytes_out, retries, latency, latency_max_us, upstream, upstream_max_us, rejected";
