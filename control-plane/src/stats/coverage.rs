@@ -2,10 +2,11 @@
 //!
 //! The rule: a node is accounted for from the making of a boot's first batch to the making of its last, as long as
 //! no sequence between is missing; batches are numbered and repeated until acknowledged, so what is contiguous is
-//! all. Missing are: the time around a sequence that has not come, a stretch in which the node dropped counts, more
-//! than a minute between one boot and the next, and the hour after a node's last batch: whether it was cut off cannot
-//! be told, and after an hour it is no longer expected. A node that leaves on purpose says so in its last batch, and
-//! nothing is missing after that. A node is not expected before its first batch.
+//! all. Missing are: the time around a sequence that has not come, a stretch in which the node dropped counts, the time
+//! from a boot's last batch to the next boot, because a killed process takes what it had not sent with it, and the hour
+//! after a node's last batch: whether it was cut off cannot be told, and after an hour it is no longer expected. A node
+//! that leaves on purpose says so in its last batch, and nothing is missing after that. A node is not expected before
+//! its first batch.
 //!
 //! A period is complete when it is over, at least one node was accounted for in some of it, and nothing of it is
 //! missing. So an outage is incomplete, never quiet.
@@ -14,8 +15,6 @@ use std::collections::BTreeMap;
 
 use crate::store::stats::{Lost, Run};
 
-/// Silence between two boots of a node that counts as a restart.
-const RESTART_MS: i64 = 60_000;
 /// A node gathers the counts of its workers each second, so a batch may lack what ended just before it was made.
 const GATHER_MS: i64 = 5_000;
 /// How long a silent node is expected to come back.
@@ -129,11 +128,13 @@ impl Building {
         boots.sort_unstable();
         let mut before: Option<(i64, bool)> = None;
         for (from, through, left) in boots {
-            if let Some((through, false)) = before
-                && from.saturating_sub(through) > RESTART_MS
+            if let Some((earlier, false)) = before
+                && earlier < through
             {
-                self.miss(through, from);
-                self.absent.push((through, from));
+                self.miss(earlier - GATHER_MS, from.max(earlier + 1));
+                if earlier < from {
+                    self.absent.push((earlier, from));
+                }
             }
             before = Some(match before {
                 Some((earlier, earlier_left)) if earlier > through => (earlier, earlier_left),
@@ -228,14 +229,19 @@ mod tests {
     }
 
     #[test]
-    fn an_outage_between_boots_is_a_gap_but_a_restart_is_not() {
+    fn an_outage_between_boots_is_a_gap_and_a_kill_is_told_but_a_restart_is_neither() {
         let outage = [run("a", 1, 9, 0, HOUR / 2), run("b", 1, 9, 3 * HOUR + 1, 4 * HOUR)];
         assert_eq!([0, 1, 2, 3].map(|hour| state(&outage, hour)), {
             use State::*;
             [Partial, Gap, Gap, Partial]
         });
-        let restart = [run("a", 1, 9, 0, HOUR), run("b", 1, 9, HOUR + 30_000, 3 * HOUR)];
-        assert_eq!(state(&restart, 1), State::Complete);
+        let killed = [run("a", 1, 9, 0, HOUR + 9_000), run("b", 1, 9, HOUR + 10_000, 3 * HOUR)];
+        assert_eq!([0, 1, 2].map(|hour| state(&killed, hour)), {
+            use State::*;
+            [Complete, Partial, Partial]
+        });
+        let restarted = [Run { left: true, ..killed[0].clone() }, killed[1].clone()];
+        assert_eq!([0, 1].map(|hour| state(&restarted, hour)), [State::Complete, State::Complete]);
     }
 
     #[test]

@@ -12,7 +12,10 @@ use std::{
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
-use tokio::sync::{mpsc, watch};
+use tokio::{
+    sync::{mpsc, watch},
+    time::Instant,
+};
 use tonic::{Code, transport::Channel};
 use weir_proto::v1::{ReportRequest, nodes_client::NodesClient};
 
@@ -24,6 +27,9 @@ use crate::control::Identity;
 
 /// An empty batch says that the node is there and had no traffic.
 const HEARTBEAT: Duration = Duration::from_secs(10);
+
+/// How long it waits for the other workers' counts when the first have come.
+const GATHER: Duration = Duration::from_millis(100);
 
 /// How long the last batch may take when the node stops.
 const FINISH: Duration = Duration::from_secs(5);
@@ -109,20 +115,11 @@ struct Delivery {
 
 impl Delivery {
     async fn run(mut self) {
-        let mut ticks = tokio::time::interval(Duration::from_secs(1));
-        ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
-        let mut last = tokio::time::Instant::now();
+        let mut last = Instant::now();
         loop {
             let finishing = *self.finishing.borrow();
-            if !finishing {
-                tokio::select! {
-                    rows = self.inbox.recv() => {
-                        rows.into_iter().flatten().for_each(|row| self.pending.add(row));
-                        continue;
-                    }
-                    _ = ticks.tick() => {}
-                    _ = self.finishing.changed() => continue,
-                }
+            if !finishing && !self.gather(last + HEARTBEAT).await {
+                return;
             }
             self.collect();
             while !self.pending.is_empty() || last.elapsed() >= HEARTBEAT || finishing {
@@ -132,7 +129,29 @@ impl Delivery {
                 if leaves {
                     return;
                 }
-                last = tokio::time::Instant::now();
+                last = Instant::now();
+            }
+        }
+    }
+
+    /// Waits for counts, at most until a time, and a moment more for those of the other workers. False: the node is gone
+    /// and will not even say so.
+    async fn gather(&mut self, mut until: Instant) -> bool {
+        let mut workers = true;
+        let mut waiting = true;
+        loop {
+            tokio::select! {
+                rows = self.inbox.recv(), if workers => match rows {
+                    Some(rows) => {
+                        rows.into_iter().for_each(|row| self.pending.add(row));
+                        if std::mem::take(&mut waiting) {
+                            until = until.min(Instant::now() + GATHER);
+                        }
+                    }
+                    None => workers = false,
+                },
+                () = tokio::time::sleep_until(until) => return true,
+                finishing = self.finishing.changed() => return finishing.is_ok(),
             }
         }
     }
