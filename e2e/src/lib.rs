@@ -6,6 +6,7 @@
 mod client;
 mod fleet;
 mod load;
+pub mod played;
 mod program;
 
 pub use self::{

@@ -106,6 +106,17 @@ impl Program {
         self.logged.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
+    /// Memory that it holds now, in bytes.
+    ///
+    /// # Errors
+    /// It has ended.
+    pub fn memory(&self) -> anyhow::Result<u64> {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", self.child.id()))?;
+        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
+        let kib = line.and_then(|line| line.trim().trim_end_matches(" kB").parse::<u64>().ok());
+        Ok(kib.with_context(|| format!("{} has no memory", self.name))? << 10)
+    }
+
     /// Ends it at once, as `kill -9` does.
     pub fn kill(&mut self) {
         // It may have ended already.

@@ -1,0 +1,157 @@
+//! Nodes that are only played: over real gRPC they say what nodes would have counted.
+//!
+//! Requests are generated one by one, so that a test knows each of them, and put into batches as a node does it. How a
+//! node counts and what the control plane stores are the inside of their crates; only the contract between them is
+//! used here.
+
+use std::collections::BTreeMap;
+
+use hdrhistogram::{
+    Histogram,
+    serialization::{Serializer as _, V2Serializer},
+};
+use weir_proto::{
+    FORMAT,
+    v1::{ReportRequest, TrafficRow},
+};
+
+/// Why a request may have been refused, as reports name it.
+pub const REASONS: [&str; 7] =
+    ["ip_filter", "method", "auth", "rate_limit", "breaker", "no_room", "no_backend"];
+
+/// One request as a node would have counted it.
+#[derive(Debug, Clone)]
+pub struct Request {
+    /// Minutes since the Unix epoch, in which it ended.
+    pub minute: u64,
+    /// Route, pool, backend id, method and host.
+    pub labels: Labels,
+    /// What the client was answered.
+    pub status: u16,
+    /// From its head to the end of its answer, in microseconds.
+    pub latency_us: u64,
+    /// To the head of a backend's answer; 0: none answered.
+    pub upstream_us: u64,
+    /// Body bytes from the client.
+    pub bytes_in: u64,
+    /// Body bytes to the client.
+    pub bytes_out: u64,
+    /// Attempts after the first.
+    pub retries: u64,
+    /// One of [`REASONS`].
+    pub rejected: Option<&'static str>,
+}
+
+/// What a request is counted under.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Labels {
+    /// By name.
+    pub route: &'static str,
+    /// By name.
+    pub pool: &'static str,
+    /// By id.
+    pub backend: &'static str,
+    /// In capitals.
+    pub method: &'static str,
+    /// In lower case.
+    pub host: &'static str,
+}
+
+/// A row that is being made.
+struct Building {
+    row: TrafficRow,
+    latency: Histogram<u64>,
+    upstream: Histogram<u64>,
+}
+
+impl Building {
+    fn new(row: TrafficRow) -> anyhow::Result<Self> {
+        Ok(Self { row, latency: Histogram::new(2)?, upstream: Histogram::new(2)? })
+    }
+
+    fn add(&mut self, request: &Request) -> anyhow::Result<()> {
+        let row = &mut self.row;
+        row.requests += 1;
+        row.bytes_in += request.bytes_in;
+        row.bytes_out += request.bytes_out;
+        row.retries += request.retries;
+        row.latency_max_us = row.latency_max_us.max(request.latency_us);
+        self.latency.record(request.latency_us)?;
+        if request.upstream_us > 0 {
+            row.upstream_max_us = row.upstream_max_us.max(request.upstream_us);
+            self.upstream.record(request.upstream_us)?;
+        }
+        if let Some(reason) = request.rejected {
+            let rejected = row.rejected.get_or_insert_default();
+            *match reason {
+                "ip_filter" => &mut rejected.ip_filter,
+                "method" => &mut rejected.method,
+                "auth" => &mut rejected.auth,
+                "rate_limit" => &mut rejected.rate_limit,
+                "breaker" => &mut rejected.breaker,
+                "no_room" => &mut rejected.no_room,
+                _ => &mut rejected.no_backend,
+            } += 1;
+        }
+        Ok(())
+    }
+
+    fn finish(self) -> anyhow::Result<TrafficRow> {
+        let Self { mut row, latency, upstream } = self;
+        V2Serializer::new().serialize(&latency, &mut row.latency)?;
+        if !upstream.is_empty() {
+            V2Serializer::new().serialize(&upstream, &mut row.upstream_latency)?;
+        }
+        Ok(row)
+    }
+}
+
+/// The batch that a node would make of some requests.
+///
+/// # Errors
+/// A latency is beyond what a histogram holds.
+pub fn batch<'a>(
+    node: &str,
+    boot: &str,
+    sequence: u64,
+    sent_at_ms: u64,
+    requests: impl IntoIterator<Item = &'a Request>,
+) -> anyhow::Result<ReportRequest> {
+    let mut rows = BTreeMap::new();
+    let mut hosts = BTreeMap::new();
+    for request in requests {
+        let Request { minute, labels, status, .. } = request;
+        let key = (*minute, Labels { host: "", ..*labels }, *status);
+        if !rows.contains_key(&key) {
+            let row = TrafficRow {
+                minute: *minute,
+                route: labels.route.into(),
+                pool: labels.pool.into(),
+                backend: labels.backend.into(),
+                method: labels.method.into(),
+                status: u32::from(*status),
+                ..TrafficRow::default()
+            };
+            rows.insert(key, Building::new(row)?);
+        }
+        let of_host = (*minute, labels.host, *status);
+        if !hosts.contains_key(&of_host) {
+            let (host, status) = (labels.host.into(), u32::from(*status));
+            let row = TrafficRow { minute: *minute, host, status, ..TrafficRow::default() };
+            hosts.insert(of_host, Building::new(row)?);
+        }
+        for building in [rows.get_mut(&key), hosts.get_mut(&of_host)].into_iter().flatten() {
+            building.add(request)?;
+        }
+    }
+    Ok(ReportRequest {
+        format: FORMAT,
+        node_id: node.to_owned(),
+        boot_id: boot.to_owned(),
+        sequence,
+        rows: rows.into_values().map(Building::finish).collect::<anyhow::Result<_>>()?,
+        hosts: hosts.into_values().map(Building::finish).collect::<anyhow::Result<_>>()?,
+        sent_at_ms,
+        ..ReportRequest::default()
+    })
+}

@@ -1,0 +1,262 @@
+//! What real nodes counted of real requests: killed nodes, floods of names, and requests as they end.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "tests")]
+
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicU64, Ordering::Relaxed},
+    },
+    time::{Duration, Instant},
+};
+
+use e2e::{Fleet, Load, eventually, get, send};
+use serde_json::{Value, json};
+use tokio::{
+    io::{AsyncReadExt as _, AsyncWriteExt as _},
+    net::TcpStream,
+    task::JoinSet,
+};
+
+const PAUSE: Duration = Duration::from_millis(4);
+const WAIT: Duration = Duration::from_secs(30);
+
+async fn report(fleet: &Fleet, path: &str) -> Option<Value> {
+    get(fleet.admin(), path).await.ok().filter(|answer| answer.status == 200)?.json().ok()
+}
+
+async fn counted(fleet: &Fleet) -> Option<u64> {
+    report(fleet, "/reports/summary").await?["requests"].as_u64()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_killed_node_takes_less_than_a_second_with_it_and_the_report_says_that_it_is_missed() {
+    let mut fleet = Fleet::start(3, 2).await.unwrap();
+    let loads = [1, 2].map(|node| Load::start(&fleet.http(node).unwrap(), "/books", 2, PAUSE));
+    // When each answer of the node that is to be killed came.
+    let address = fleet.http(0).unwrap();
+    let asking = tokio::spawn(async move {
+        let mut answers = Vec::new();
+        while let Ok(answer) = get(&address, "/books").await {
+            assert_eq!(answer.status, 200);
+            answers.push(Instant::now());
+        }
+        answers
+    });
+    eventually("some counts", WAIT, async || counted(&fleet).await.filter(|n| *n > 100)).await.unwrap();
+    // What was acknowledged outlives the control plane, what was not comes again.
+    fleet.control_plane.take().unwrap().kill();
+    fleet.start_control_plane().unwrap();
+    let before = counted(&fleet).await.unwrap();
+    assert!(before > 100);
+    eventually("new counts", WAIT, async || counted(&fleet).await.filter(|n| *n > before + 100))
+        .await
+        .unwrap();
+    let ended = Instant::now();
+    fleet.nodes[0].kill();
+    let killed_at = jiff::Timestamp::now();
+    let answers = asking.await.unwrap();
+    let mut answered = answers.len() as u64;
+    for load in loads {
+        let totals = load.stop().await;
+        assert!(totals.errors.is_empty(), "{totals:?}");
+        answered += totals.sent;
+    }
+    // Everything of the others, and of the killed one all but its last moments.
+    let until = killed_at + jiff::SignedDuration::from_secs(1);
+    let path = format!("/reports/summary?from=-5m&to={until}");
+    let summary = eventually("the report of the time of the kill", WAIT, async || {
+        let summary = report(&fleet, &path).await?;
+        (summary["nodes"] == json!({ "expected": 3, "reported": 2 })).then_some(summary)
+    })
+    .await
+    .unwrap();
+    assert_eq!(summary["complete"], false);
+    let stored = counted(&fleet).await.unwrap();
+    assert!(stored <= answered, "{stored} counted, {answered} answered");
+    let lost = usize::try_from(answered - stored).unwrap();
+    let oldest = answers.len().checked_sub(lost).and_then(|first| answers.get(first));
+    let age = oldest.map_or(Duration::ZERO, |oldest| ended.saturating_duration_since(*oldest));
+    println!("{lost} of {answered} requests died with their node, the oldest {age:?} before the kill");
+    // A node promises one second; one whose machine is busy with other tests may need twice as long.
+    assert!(age < Duration::from_secs(2), "{lost} requests lost, the oldest {age:?} before the kill");
+}
+
+/// Sends requests for hosts that nobody asked for before; each answer has no body.
+async fn flood(address: &str, next: &AtomicU64, until: u64) {
+    let mut stream = TcpStream::connect(address).await.unwrap();
+    let mut answer = Vec::new();
+    loop {
+        let n = next.fetch_add(1, Relaxed);
+        if n >= until {
+            return;
+        }
+        let request = format!("GET /status/204 HTTP/1.1\r\nHost: h{n}.example\r\n\r\n");
+        stream.write_all(request.as_bytes()).await.unwrap();
+        answer.clear();
+        while !answer.ends_with(b"\r\n\r\n") {
+            assert!(stream.read_buf(&mut answer).await.unwrap() > 0, "closed after {n} requests");
+        }
+        assert!(answer.starts_with(b"HTTP/1.1 204"), "{}", String::from_utf8_lossy(&answer));
+    }
+}
+
+/// `WEIR_HOSTS=1000000` sends a million of them.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_flood_of_hosts_takes_no_memory_and_no_count() {
+    let hosts: u64 = std::env::var("WEIR_HOSTS").ok().map_or(20_000, |hosts| hosts.parse().unwrap());
+    let fleet = Fleet::start(1, 1).await.unwrap();
+    let address = fleet.http(0).unwrap();
+    let next = Arc::new(AtomicU64::new(0));
+    let memory = || {
+        let of = |program: &e2e::Program| program.memory().unwrap() / 1024;
+        [of(&fleet.nodes[0]), of(fleet.control_plane.as_ref().unwrap())]
+    };
+    let send_until = async |until: u64| {
+        let mut clients = JoinSet::new();
+        for _ in 0..8 {
+            let (address, next) = (address.clone(), Arc::clone(&next));
+            clients.spawn(async move { flood(&address, &next, until).await });
+        }
+        while let Some(ended) = clients.join_next().await {
+            ended.unwrap();
+        }
+        next.store(until, Relaxed);
+        eventually("all counts", Duration::from_secs(60), async || {
+            counted(&fleet).await.filter(|n| *n >= until)
+        })
+        .await
+        .unwrap()
+    };
+    assert_eq!(send_until(hosts / 4).await, hosts / 4);
+    let before = memory();
+    assert_eq!(send_until(hosts).await, hosts, "every request is counted");
+    let after = memory();
+    println!("{hosts} hosts: KiB of node and control plane after a quarter {before:?}, at the end {after:?}");
+    for (before, after) in before.into_iter().zip(after) {
+        assert!(after < before + 24 * 1024, "{before} KiB became {after} KiB");
+    }
+    let top = report(&fleet, "/reports/top?by=host&limit=1").await.unwrap();
+    assert_eq!(top["requests"], hosts, "also by host, with what shares a name");
+    assert_eq!(top["items"][0]["name"], "_other");
+    assert!(top["names"].as_u64().unwrap() <= 1_001, "{top}");
+}
+
+/// What `weir tail` printed, while requests of all kinds are sent.
+async fn tail(fleet: &Arc<Fleet>, arguments: &[&str]) -> Vec<Value> {
+    let mut all = vec!["--output", "json", "tail"];
+    all.extend(arguments);
+    let all: Vec<String> = all.into_iter().map(str::to_owned).collect();
+    let (watched, done) = (Arc::clone(fleet), Arc::new(AtomicBool::new(false)));
+    let ended = Arc::clone(&done);
+    let watching = tokio::task::spawn_blocking(move || {
+        let arguments: Vec<&str> = all.iter().map(String::as_str).collect();
+        let printed = watched.weir(&arguments);
+        ended.store(true, Relaxed);
+        printed.unwrap()
+    });
+    let begun = Instant::now();
+    while !done.load(Relaxed) {
+        assert!(begun.elapsed() < WAIT, "weir tail {arguments:?} saw too little");
+        for node in 0..2 {
+            let http = fleet.http(node).unwrap();
+            for path in ["/books", "/status/404?a=1", "/status/503", "/slow?ms=120"] {
+                get(&http, path).await.unwrap();
+            }
+            send("POST", &http, "/status/201", "{}").await.unwrap();
+        }
+    }
+    watching.await.unwrap().lines().map(|line| serde_json::from_str(line).unwrap()).collect()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_tail_shows_what_passes_its_filters_from_all_nodes() {
+    let fleet = Arc::new(Fleet::start(2, 1).await.unwrap());
+    // Statuses of 5xx would eject the only backend, or be asked for twice.
+    let pool = json!({
+        "name": "default", "breaker": { "enabled": false }, "retry": { "attempts": 1 },
+        "backends": [{ "url": format!("http://{}", fleet.mocks[0].address("listening").unwrap()) }],
+    });
+    let put = send("PUT", fleet.admin(), "/pools/default", &pool.to_string()).await.unwrap();
+    assert_eq!(put.status, 200, "{put:?}");
+    let of = |events: &[Value], name: &str| -> Vec<String> {
+        let mut values: Vec<String> = events.iter().map(|event| event[name].to_string()).collect();
+        values.sort();
+        values.dedup();
+        values
+    };
+    let (failed, slow) = tokio::join!(
+        tail(&fleet, &["--status", "5xx", "--count", "6"]),
+        tail(&fleet, &["--min-latency", "100ms", "--path", "/slow", "--count", "4"])
+    );
+    assert_eq!((failed.len(), of(&failed, "status")), (6, vec!["503".to_owned()]));
+    assert_eq!(of(&failed, "node"), ["\"node-0\"", "\"node-1\""]);
+    assert_eq!((slow.len(), of(&slow, "path")), (4, vec!["\"/slow?ms=120\"".to_owned()]));
+    assert!(slow.iter().all(|event| event["latency_ms"].as_f64().unwrap() >= 100.0), "{slow:?}");
+    let posted =
+        tail(&fleet, &["--method", "post", "--client", "127.0.0.0/8", "--route", "default", "--count", "2"])
+            .await;
+    assert_eq!(of(&posted, "method"), ["\"POST\""]);
+    assert_eq!(of(&posted, "status"), ["201"]);
+    let missing = tail(&fleet, &["--status", "400-404", "--count", "2"]).await;
+    assert_eq!(of(&missing, "path"), ["\"/status/404?a=1\""]);
+    assert!(fleet.weir(&["tail", "--status", "6xx"]).is_err());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_weir_refuses_itself_is_counted_by_why() {
+    let mut fleet = Fleet::start(1, 1).await.unwrap();
+    let node = fleet.http(0).unwrap();
+    let url = format!("http://{}", fleet.mocks[0].address("listening").unwrap());
+    let pool = |limits: Value, backends: Value| json!({ "name": "default", "health_check": { "type": "none" }, "limits": limits, "backends": backends });
+    let apply = async |fleet: &Fleet, pool: Value| {
+        let answer = send("PUT", fleet.admin(), "/pools/default?wait=10s", &pool.to_string()).await.unwrap();
+        assert_eq!(answer.status, 200, "{answer:?}");
+        eventually("the node at the new revision", WAIT, async || {
+            let status = fleet.status().await.ok()?;
+            (status["nodes"][0]["active_revision"] == status["revision"]).then_some(())
+        })
+        .await
+        .unwrap();
+    };
+    // One at a time, and one that waits: the others are refused for want of room.
+    apply(&fleet, pool(json!({ "max_connections": 1, "max_pending": 1 }), json!([{ "url": url }]))).await;
+    let asked: Vec<_> = (0..6)
+        .map(|_| {
+            let node = node.clone();
+            tokio::spawn(async move { get(&node, "/slow?ms=300").await.unwrap().status })
+        })
+        .collect();
+    let mut full = 0;
+    for asked in asked {
+        full += u64::from(asked.await.unwrap() == 503);
+    }
+    assert!(full > 0);
+    // Nobody takes a connection.
+    fleet.mocks.clear();
+    let mut nobody = 0;
+    for _ in 0..3 {
+        nobody += u64::from(get(&node, "/books").await.unwrap().status == 503);
+    }
+    assert_eq!(nobody, 3);
+    let summary = eventually("all counts", WAIT, async || {
+        let summary = report(&fleet, "/reports/summary").await?;
+        (summary["requests"] == 9).then_some(summary)
+    })
+    .await
+    .unwrap();
+    let expected = json!({
+        "ip_filter": 0, "method": 0, "auth": 0, "rate_limit": 0, "breaker": 0, "no_room": full, "no_backend": 3,
+    });
+    assert_eq!(summary["rejected"], expected, "{summary}");
+    let top = report(&fleet, "/reports/top?by=status&sort=rejected").await.unwrap();
+    assert_eq!(
+        (&top["items"][0]["name"], &top["items"][0]["rejected"]["no_room"]),
+        (&json!("503"), &json!(full))
+    );
+    let csv = get(fleet.admin(), "/reports/summary?format=csv").await.unwrap();
+    let csv = String::from_utf8(csv.body.to_vec()).unwrap();
+    assert!(csv.lines().next().unwrap().contains(",rejected_no_room,rejected_no_backend,status_"), "{csv}");
+    let table = fleet.weir(&["report", "summary"]).unwrap();
+    assert!(table.contains("no backend: 3") && table.contains(&format!("no room: {full}")), "{table}");
+}
