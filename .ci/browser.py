@@ -2,13 +2,15 @@
 
 import base64
 import json
+import re
 import sys
 import time
 import urllib.error
 import urllib.request
 
-driver, admin, proxy, shots = sys.argv[1:]
+part, driver, admin, shots, axe = sys.argv[1:6]
 PAGES = ["/", "/ui/pools", "/ui/routes", "/ui/nodes", "/ui/reports", "/ui/tail", "/ui/revisions", "/ui/revisions/1"]
+LOOKS = [("light", 1280, False), ("dark", 1280, True), ("phone", 390, False)]
 
 
 def call(method, path, body=None):
@@ -23,6 +25,11 @@ def call(method, path, body=None):
 
 def fail(text):
     raise SystemExit(f"   FAILED: {text}")
+
+
+def get(url):
+    with urllib.request.urlopen(url, timeout=10) as answer:
+        return answer.read()
 
 
 arguments = ["--headless=new", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage", "--window-size=1280,900"]
@@ -56,69 +63,144 @@ def until(what, seconds, text, *given):
         time.sleep(0.05)
 
 
+def keys(*pressed):
+    actions = [action for key in pressed for action in ({"type": "keyDown", "value": key}, {"type": "keyUp", "value": key})]
+    call("POST", session + "/actions", {"actions": [{"type": "key", "id": "keyboard", "actions": actions}]})
+
+
 def shot(name):
+    # As long as the page is, but no picture of a mile.
+    height = min(script("return document.documentElement.scrollHeight"), 2600)
+    width = script("return innerWidth")
+    clip = {"x": 0, "y": 0, "width": width, "height": height, "scale": 1}
+    data = devtools("Page.captureScreenshot", captureBeyondViewport=True, clip=clip)["data"]
     with open(f"{shots}/{name}.png", "wb") as file:
-        file.write(base64.b64decode(devtools("Page.captureScreenshot", captureBeyondViewport=True)["data"]))
+        file.write(base64.b64decode(data))
 
 
-# What can be checked by rule: names for what can be used, one heading first, labels, and enough contrast.
+def look_like(width, dark):
+    devtools("Emulation.setDeviceMetricsOverride", width=width, height=900, deviceScaleFactor=1, mobile=width < 600)
+    features = [{"name": "prefers-color-scheme", "value": "dark" if dark else "light"}]
+    devtools("Emulation.setEmulatedMedia", features=features)
+
+
+# What holds beside the rules of axe: nothing from elsewhere, and nothing that has to be scrolled sideways.
 RULES = """
 const wrong = [];
-const name = (e) => (e.getAttribute('aria-label') || e.textContent || e.title || '').trim();
-for (const e of document.querySelectorAll('a[href], button')) if (!name(e) && !e.hidden) wrong.push('no name: ' + e.outerHTML.slice(0, 80));
-for (const e of document.querySelectorAll('input:not([type=hidden]), select')) if (!e.closest('label') && !e.getAttribute('aria-label')) wrong.push('no label: ' + e.outerHTML.slice(0, 80));
-for (const e of document.querySelectorAll('svg')) if (e.getAttribute('aria-hidden') !== 'true' && !e.getAttribute('aria-label')) wrong.push('an image without words');
 if (document.querySelectorAll('h1').length !== 1) wrong.push('not one h1');
-if (!document.documentElement.lang) wrong.push('no language');
-const ids = [...document.querySelectorAll('[id]')].map((e) => e.id).filter((id) => id !== 'hatch');
-if (new Set(ids).size !== ids.length) wrong.push('an id twice');
 for (const e of document.querySelectorAll('th')) if (!e.scope) wrong.push('a heading of a table without scope');
-const light = (c) => { const [r, g, b] = c.map((v) => { v /= 255; return v <= 0.03928 ? v / 12.92 : ((v + 0.055) / 1.055) ** 2.4; }); return 0.2126 * r + 0.7152 * g + 0.0722 * b; };
-const rgb = (text) => { const n = text.match(/[\\d.]+/g).map(Number); return n.length > 3 && n[3] === 0 ? null : n.slice(0, 3); };
-const back = (e) => { for (; e; e = e.parentElement) { const c = rgb(getComputedStyle(e).backgroundColor); if (c) return c; } return [255, 255, 255]; };
-for (const e of document.querySelectorAll('main *, header *')) {
-  if (![...e.childNodes].some((n) => n.nodeType === 3 && n.textContent.trim()) || e.closest('svg, noscript, option, .visually-hidden') || !e.offsetParent) continue;
-  const [a, b] = [light(rgb(getComputedStyle(e).color)), light(back(e))];
-  const contrast = (Math.max(a, b) + 0.05) / (Math.min(a, b) + 0.05);
-  if (contrast < 4.5) wrong.push('contrast ' + contrast.toFixed(1) + ': ' + e.textContent.trim().slice(0, 40));
+for (const e of document.querySelectorAll('svg')) if (e.getAttribute('aria-hidden') !== 'true' && !e.getAttribute('aria-label')) wrong.push('an image without words');
+for (const e of performance.getEntriesByType('resource')) if (!e.name.startsWith(location.origin)) wrong.push('from elsewhere: ' + e.name);
+if (document.documentElement.scrollWidth > innerWidth + 1) {
+  const wide = [...document.querySelectorAll('main *')].filter((e) => e.getBoundingClientRect().right > innerWidth + 1 && !e.closest('.scroll, .chart, pre'));
+  wrong.push('wider than the window: ' + document.documentElement.scrollWidth + ' ' + wide.slice(0, 3).map((e) => e.outerHTML.slice(0, 60)));
 }
-if (document.documentElement.scrollWidth > innerWidth + 1) wrong.push('wider than the window: ' + document.documentElement.scrollWidth);
+const small = [...document.querySelectorAll('main button, main select, main input:not([type=hidden])')].filter((e) => e.offsetParent && e.offsetHeight < 24);
+if (small.length) wrong.push('too small to hit: ' + small[0].outerHTML.slice(0, 80));
 return [...new Set(wrong)];
 """
 
-try:
-    looks = [("light", 1280, False), ("dark", 1280, True), ("phone", 390, False)]
-    for look, width, dark in looks:
-        devtools("Emulation.setDeviceMetricsOverride", width=width, height=900, deviceScaleFactor=1, mobile=width < 600)
-        features = [{"name": "prefers-color-scheme", "value": "dark" if dark else "light"}]
-        devtools("Emulation.setEmulatedMedia", features=features)
-        for path in PAGES:
-            go(path)
-            wrong = script(RULES)
-            if wrong:
-                fail(f"{path} ({look}): {wrong}")
-            quiet(path)
-            shot(f"{look}{path.replace('/', '-').rstrip('-') or '-overview'}")
-    print(f"   {len(PAGES)} pages, three looks, no message on the console, readable by rule")
+AXE = """
+const done = arguments[arguments.length - 1];
+axe.run(document, { resultTypes: ['violations'] }).then(
+  (found) => done(found.violations.map((one) => one.id + ': ' + one.help + ' at ' + one.nodes.slice(0, 3).map((node) => node.target.join(' ') + ' ' + node.any.map((any) => any.message).join(' ')).join('; '))),
+  (error) => done([String(error)]));
+"""
+axe_source = open(axe).read() if axe else ""
 
-    devtools("Emulation.setDeviceMetricsOverride", width=1280, height=900, deviceScaleFactor=1, mobile=False)
+
+def inspect(path, look):
+    wrong = script(RULES)
+    if axe_source:
+        script(axe_source + "\n;window.axe = window.axe || axe;")
+        wrong += call("POST", session + "/execute/async", {"script": AXE, "args": []})
+    if wrong:
+        fail(f"{path} ({look}): " + "\n      ".join(wrong))
+    quiet(path)
+
+
+def visit(pages, before=""):
+    for look, width, dark in LOOKS:
+        look_like(width, dark)
+        for path in pages:
+            go(path)
+            inspect(path, look)
+            shot(f"{before}{look}{path.split('?')[0].replace('/', '-').rstrip('-') or '-overview'}")
+    look_like(1280, False)
+    rules = "axe-core and own rules" if axe_source else "own rules"
+    print(f"   {len(pages)} pages, three looks: the console is silent, {rules} find nothing")
+
+
+def bars():
+    """The requests that the chart's bars say."""
+    titles = script("return [...document.querySelectorAll('.chart g title')].map((e) => e.textContent)")
+    return sum(int(re.search(r"· (\d+) requests", title).group(1)) for title in titles)
+
+
+def full(proxy, sent):
+    visit(PAGES)
+
+    # Nothing but the keyboard: the first stop leads to the content, and each control says where one is.
+    go("/")
+    keys("\ue004")
+    if script("return document.activeElement.className") != "skip":
+        fail("the first stop of the keyboard is not the way to the content")
+    keys("\ue007")
+    until("the content is reached by keyboard", 5, "return location.hash === '#content'")
+    for _ in range(4):
+        keys("\ue004")
+        if script("const s = getComputedStyle(document.activeElement); return s.outlineStyle === 'none' && s.boxShadow === 'none'"):
+            fail("where the keyboard is cannot be seen: " + script("return document.activeElement.outerHTML.slice(0, 80)"))
+    print("   the keyboard leads to the content, and one sees where one is")
+
+    # The outage of the played day is hatched and no bar stands in it.
     go("/ui/reports")
-    label = script("return document.querySelector('.chart svg').getAttribute('aria-label')")
-    if "The most is 3" not in label:
-        fail(f"the chart does not show the requests: {label}")
+    gaps = script("return document.querySelectorAll('.chart rect.gap').length")
+    if gaps < 2:
+        fail("the chart does not show the outage")
+    if "not reported" not in script("return document.querySelector('.legend').textContent"):
+        fail("nothing says what the hatching is")
+    print("   chart: " + script("return document.querySelector('.chart svg').getAttribute('aria-label')"))
+
+    end = time.monotonic() + 10
+    while True:
+        go("/ui/reports?per=minute&route=default")
+        shown = bars()
+        if shown == sent:
+            break
+        if time.monotonic() > end:
+            fail(f"curl sent {sent} requests, the chart shows {shown}")
+        time.sleep(0.2)
     if script("return document.querySelectorAll('.chart rect.s4').length") < 1:
         fail("the chart has no bar of 4xx")
-    print(f"   chart: {label}")
+    print(f"   the chart shows the {sent} requests that curl sent")
+
+    # Without loading it again, the overview counts one more request.
+    go("/")
+    until("the overview is live", 10, "return document.querySelector('.link').dataset.state === 'live'")
+    before = script("return document.querySelector('.figure dd').textContent")
+    get(proxy + "/books")
+    until("the overview counts it", 10, "return document.querySelector('.figure dd').textContent !== arguments[0]", before)
+    quiet("/")
+    print("   the overview counted a request by itself")
 
     go("/ui/pools")
     script("document.querySelector('button[value=drain]').click()")
     until("the backend is draining", 10, "return document.body.innerText.includes('draining')")
-    with urllib.request.urlopen(admin + "/backends", timeout=10) as answer:
-        states = sorted(item["state"] for item in json.load(answer)["items"])
+    states = sorted(item["state"] for item in json.loads(get(admin + "/backends"))["items"])
     if states != ["active", "draining"]:
         fail(f"after the click the states are {states}")
     quiet("/ui/pools")
     print("   a backend was drained by clicking")
+    script("const s = document.querySelector('select[name=strategy]'); s.value = 'least_connections'; s.form.requestSubmit()")
+    until("the strategy is changed", 10, "const s = document.querySelector('select[name=strategy] option[selected]'); return s && s.value === 'least_connections'")
+    quiet("/ui/pools")
+    go("/ui/revisions")
+    script("window.confirm = () => true; document.querySelector('form[action$=\"/rollback\"] button').click()")
+    until("the change is taken back", 10, "return document.body.innerText.includes('is current') && document.querySelectorAll('tbody tr').length > 5")
+    if json.loads(get(admin + "/pools/default"))["strategy"] == "least_connections":
+        fail("the rollback changed nothing")
+    print("   a strategy was changed and taken back by clicking")
 
     go("/ui/tail")
     until("the tail watches", 10, "return document.querySelector('.link').dataset.state === 'live'")
@@ -127,13 +209,23 @@ try:
     while not script("return document.querySelector('#tail tbody').rows.length"):
         if time.monotonic() > end:
             fail("no request in the tail")
-        urllib.request.urlopen(proxy + "/books", timeout=10).read()
+        get(proxy + "/books")
         time.sleep(0.1)
     begun = time.monotonic()
-    urllib.request.urlopen(proxy + "/books?mark=7", timeout=10).read()
+    get(proxy + "/books?mark=7")
     until("the request is in the tail", 1, "return document.querySelector('#tail').innerText.includes('mark=7')")
     print(f"   the tail showed a request after {(time.monotonic() - begun) * 1000:.0f} ms")
-    shot("light-ui-tail-live")
+    for look, width, dark in LOOKS:
+        look_like(width, dark)
+        inspect("/ui/tail", look)
+        shot(f"{look}-ui-tail-live")
     quiet("/ui/tail")
+
+
+try:
+    if part == "empty":
+        visit(PAGES[:-1], "empty-")
+    else:
+        full(sys.argv[6], int(sys.argv[7]))
 finally:
     call("DELETE", session)

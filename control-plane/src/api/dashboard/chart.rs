@@ -23,13 +23,13 @@ fn float(number: u64) -> f64 {
     number as f64
 }
 
-/// The top of an axis: 1, 2 or 5 times a power of ten.
+/// The top of an axis: a round number above all values.
 fn nice(highest: f64) -> f64 {
     if highest <= 0.0 {
         return 1.0;
     }
     let power = 10f64.powf(highest.log10().floor());
-    let steps = [1.0, 2.0, 5.0, 10.0];
+    let steps = [1.0, 2.0, 3.0, 4.0, 6.0, 8.0, 10.0];
     steps.into_iter().map(|step| step * power).find(|top| *top >= highest).unwrap_or(highest)
 }
 
@@ -107,7 +107,8 @@ fn classes(period: &Period) -> [u64; 5] {
 pub(super) fn requests(periods: &[Period], title: &str) -> Markup {
     let peak = periods.iter().enumerate().max_by(|a, b| a.1.requests.cmp(&b.1.requests).then(b.0.cmp(&a.0)));
     let peak = peak.filter(|(_, period)| period.requests > 0);
-    let frame = Frame::new(periods.len(), float(peak.map_or(0, |(_, period)| period.requests)));
+    // Half a request is none.
+    let frame = Frame::new(periods.len(), float(peak.map_or(0, |(_, period)| period.requests)).max(2.0));
     let said = match peak {
         Some((_, period)) => format!("{title}. The most is {} at {}.", count(period.requests), period.start),
         None => format!("{title}. There were no requests."),
@@ -139,7 +140,7 @@ pub(super) fn requests(periods: &[Period], title: &str) -> Markup {
                 li { (swatch(class)) (name) }
             }
             @if periods.iter().any(|period| period.state == State::Gap) {
-                li { svg viewBox="0 0 10 10" aria-hidden="true" { rect class="s1" width="10" height="10" rx="2" {} } "not reported" }
+                li { (swatch("gap")) "not reported" }
             }
         }
     }
@@ -204,6 +205,27 @@ pub(super) fn latency(periods: &[Period], title: &str) -> Markup {
         }
         ul class="legend" {
             @for (class, name) in [("l50", "p50"), ("l90", "p90"), ("l99", "p99")] { li { (swatch(class)) (name) } }
+            @if periods.iter().any(|period| period.state == State::Gap) { li { (swatch("gap")) "not reported" } }
+        }
+    }
+}
+
+/// Requests of each period as one small line, which breaks where nobody reported.
+pub(super) fn sparkline(periods: &[Period]) -> Markup {
+    let most = periods.iter().map(|period| period.requests).max().unwrap_or(0);
+    let highest = float(most).max(1.0);
+    let last = float(periods.len().saturating_sub(1) as u64).max(1.0);
+    let known: Vec<(usize, &Period)> = periods.iter().enumerate().collect();
+    let is_told = |period: &Period| !matches!(period.state, State::Gap | State::None);
+    html! {
+        svg class="sparkline" viewBox="0 0 120 28" preserveAspectRatio="none" role="img"
+            aria-label=(format!("Requests of each of the last {} hours, {} at most.", periods.len(), count(most))) {
+            @for run in known.chunk_by(|a, b| is_told(a.1) == is_told(b.1)).filter(|run| run.first().is_some_and(|(_, period)| is_told(period))) {
+                @let points: Vec<String> = run.iter().map(|(i, period)| {
+                    format!("{},{}", px(float(*i as u64) / last * 120.0), px(26.0 - float(period.requests) / highest * 24.0))
+                }).collect();
+                polyline points=(points.join(" ")) {}
+            }
         }
     }
 }

@@ -10,7 +10,7 @@ use super::{
 };
 use crate::{
     app::App,
-    stats::{Query, TopQuery},
+    stats::{Query, Summary, TopQuery},
 };
 
 pub(super) async fn page(app: &App) -> Result<Markup, Trouble> {
@@ -55,11 +55,17 @@ pub(super) async fn page(app: &App) -> Result<Markup, Trouble> {
                 p { "Requests are answered with 503 until there is one. " a href="/ui/pools" { "Add the first backend" } ", or:" }
                 p { code { "weir backends add http://127.0.0.1:8082" } }
             }))
+        } @else if day.requests == 0 {
+            (empty("No request has come yet", &html! {
+                p { "Send one to any node, and it is counted here within two seconds:" }
+                p { code { "curl http://" (status.nodes.first().map_or("127.0.0.1:8080", |node| node.address.as_str())) "/" } }
+            }))
         }
         dl class="figures" {
             div class="figure" {
                 dt { "Requests in the last minute" }
                 dd { (count(now.requests)) }
+                @if day.requests > 0 { dd class="spark" { (chart::sparkline(&hours.periods)) } }
                 dd class="note" { (format!("{:.1}", per_second(five.requests, 300))) " a second over five minutes" }
             }
             div class=(kind(failing * 20 > five.requests, failing > 0)) {
@@ -69,8 +75,8 @@ pub(super) async fn page(app: &App) -> Result<Markup, Trouble> {
             }
             div class="figure" {
                 dt { "Latency p99, five minutes" }
-                dd { (millis(five.latency_ms.p99)) }
-                dd class="note" { "p50 " (millis(five.latency_ms.p50)) ", backends p99 " (millis(five.upstream_ms.p99)) }
+                dd { (latency(&five, five.latency_ms.p99)) }
+                dd class="note" { "p50 " (latency(&five, five.latency_ms.p50)) ", backends p99 " (latency(&five, five.upstream_ms.p99)) }
             }
             div class=(kind(down > 0, active == 0)) {
                 dt { "Backends up" }
@@ -83,32 +89,44 @@ pub(super) async fn page(app: &App) -> Result<Markup, Trouble> {
                 dd class="note" { "revision " (status.revision) @if behind > 0 { ", " (behind) " behind" } }
             }
         }
-        section class="card" aria-label="The last hour" {
-            header { h2 { "The last hour" } p { "requests a minute, by status" } }
-            (chart::requests(&minutes.periods, "Requests of each minute of the last hour"))
-        }
-        section class="card" aria-label="The last 24 hours" {
-            header {
-                h2 { "The last 24 hours" }
-                p {
-                    (count(day.requests)) " requests, " (percent(errors(&day.status), day.requests)) " errors, "
-                    (bytes(day.bytes_out)) " sent "
-                    @if let Some(before) = &day.before { (change(day.requests, before.requests)) }
-                    @if day.gaps > 0 { " " (badge("warn", &format!("{} hours not reported", day.gaps))) }
-                }
+        @if day.requests > 0 || day.gaps > 0 {
+            section class="card" aria-label="The last hour" {
+                header { h2 { "The last hour" } p { "requests a minute, by status" } }
+                (chart::requests(&minutes.periods, "Requests of each minute of the last hour"))
             }
-            (chart::requests(&hours.periods, "Requests of each hour of the last day"))
-            p { a href="/ui/reports" { "All reports" } }
-        }
-        section class="card" aria-label="Latency over 24 hours" {
-            header { h2 { "Latency" } p { "percentiles of each hour, 24 hours" } }
-            (chart::latency(&hours.periods, "Percentiles of each hour of the last day"))
-        }
-        div class="two" {
-            section class="card" { header { h2 { "Slowest routes" } p { "by p99, 24 hours" } } (ranking(&slowest)) }
-            section class="card" { header { h2 { "Busiest hosts" } p { "24 hours" } } (ranking(&hosts)) }
+            section class="card" aria-label="The last 24 hours" {
+                header {
+                    h2 { "The last 24 hours" }
+                    p {
+                        (count(day.requests)) " requests, " (percent(errors(&day.status), day.requests)) " errors, "
+                        (bytes(day.bytes_out)) " sent "
+                        @if let Some(before) = &day.before { (change(day.requests, before.requests)) }
+                        @if day.gaps > 0 { " " (badge("warn", &hours_missing(day.gaps))) }
+                    }
+                }
+                (chart::requests(&hours.periods, "Requests of each hour of the last day"))
+                p { a href="/ui/reports" { "All reports" } }
+            }
+            section class="card" aria-label="Latency over 24 hours" {
+                header { h2 { "Latency" } p { "percentiles of each hour, 24 hours" } }
+                (chart::latency(&hours.periods, "Percentiles of each hour of the last day"))
+            }
+            div class="two" {
+                section class="card" { header { h2 { "Slowest routes" } p { "by p99, 24 hours" } } (ranking(&slowest)) }
+                section class="card" { header { h2 { "Busiest hosts" } p { "24 hours" } } (ranking(&hosts)) }
+            }
         }
     })
+}
+
+/// How much of the range nobody reported.
+pub(super) fn hours_missing(gaps: u64) -> String {
+    if gaps == 1 { "1 hour not reported".to_owned() } else { format!("{gaps} hours not reported") }
+}
+
+/// Without requests there is no latency.
+fn latency(of: &Summary, ms: f64) -> String {
+    if of.requests == 0 { "–".to_owned() } else { millis(ms) }
 }
 
 #[allow(clippy::cast_precision_loss, reason = "one digit is shown")]

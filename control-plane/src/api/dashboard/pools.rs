@@ -4,13 +4,15 @@ use maud::{Markup, html};
 use weir_snapshot::config::Strategy;
 
 use super::{Trouble, format::count, layout::badge};
-use crate::app::{App, BackendInfo};
+use crate::app::{App, BackendInfo, BackendWork, PoolInfo};
 
 pub(super) fn page(app: &App) -> Result<Markup, Trouble> {
     let current = app.current();
+    let works = app.status()?.pools;
     Ok(html! {
         @for pool in &current.config.pools {
             @let backends = app.backends(Some(&pool.name))?;
+            @let work = works.iter().find(|work| work.name == pool.name);
             section class="card" aria-label=(format!("Pool {}", pool.name)) {
                 header {
                     h2 { (pool.name) }
@@ -32,6 +34,7 @@ pub(super) fn page(app: &App) -> Result<Markup, Trouble> {
                         p { "Its routes answer 503 until there is one. Add its URL below." }
                     }
                 } @else {
+                    @if let Some(work) = work { (happened(work)) }
                     div class="scroll" { (table(&backends)) }
                 }
                 form class="fields" method="post" action="/ui/backends" {
@@ -45,12 +48,35 @@ pub(super) fn page(app: &App) -> Result<Markup, Trouble> {
     })
 }
 
+/// What the nodes had to do beyond passing requests on.
+fn happened(work: &PoolInfo) -> Markup {
+    let PoolInfo { panic, waiting, retries, retries_refused, fallbacks, refused, repinned, .. } = work;
+    let counted: Vec<String> = [
+        (*waiting, "waiting for room"),
+        (*retries, "retries"),
+        (*retries_refused, "retries beyond the budget"),
+        (*refused, "refused for want of room"),
+        (*fallbacks, "answered by the fallback"),
+        (*repinned, "sessions moved"),
+    ]
+    .into_iter()
+    .filter(|(number, _)| *number > 0)
+    .map(|(number, what)| format!("{} {what}", count(number)))
+    .collect();
+    html! {
+        @if !panic.is_empty() {
+            p class="note" { (badge("bad", "all look dead, all are used")) " by " (panic.join(", ")) }
+        }
+        @if !counted.is_empty() { p class="note" { "Since the nodes started: " (counted.join(" · ")) } }
+    }
+}
+
 fn table(backends: &[BackendInfo]) -> Markup {
     html! {
         table class="stack" {
             thead {
                 tr {
-                    th scope="col" { "Backend" } th scope="col" { "Health" } th scope="col" { "State" }
+                    th scope="col" { "Backend" } th scope="col" { "Health" } th scope="col" { "Breaker" } th scope="col" { "State" }
                     th scope="col" class="n" { "Weight" } th scope="col" class="n" { "Requests now" }
                     th scope="col" { "Last check" }
                     th scope="col" { span class="visually-hidden" { "Actions" } }
@@ -62,7 +88,7 @@ fn table(backends: &[BackendInfo]) -> Markup {
 }
 
 fn row(backend: &BackendInfo) -> Markup {
-    let BackendInfo { id, url, weight, state, health, active_connections, last_check, .. } = backend;
+    let BackendInfo { id, url, weight, state, health, active_connections, last_check, work, .. } = backend;
     let health_kind = match *health {
         "up" => "ok",
         "down" => "bad",
@@ -72,7 +98,11 @@ fn row(backend: &BackendInfo) -> Markup {
         tr id=(format!("backend-{id}")) {
             th scope="row" { (url) " " span class="soft mono" { (id) } }
             td data-label="Health" { (badge(health_kind, health)) }
-            td data-label="State" { (badge(if state == "active" { "ok" } else { "warn" }, state)) }
+            td data-label="Breaker" { (breaker(work)) }
+            td data-label="State" {
+                (badge(if state == "active" { "ok" } else { "warn" }, state))
+                @if state == "draining" { span class="soft" { " " (count(work.sessions)) @if work.sessions == 1 { " session" } @else { " sessions" } } }
+            }
             td class="n" data-label="Weight" { (weight) }
             td class="n" data-label="Requests now" { (count(*active_connections)) }
             td class="soft" data-label="Last check" { @if last_check.is_empty() { "–" } @else { (last_check) } }
@@ -89,6 +119,19 @@ fn row(backend: &BackendInfo) -> Markup {
                 }
             }
         }
+    }
+}
+
+fn breaker(work: &BackendWork) -> Markup {
+    let kind = match work.breaker {
+        "open" => "bad",
+        "half_open" => "warn",
+        _ => "ok",
+    };
+    html! {
+        (badge(kind, &work.breaker.replace('_', " ")))
+        @if !work.ejected_by.is_empty() { span class="soft" { " on " (work.ejected_by.join(", ")) } }
+        @if work.ejections > 0 { span class="soft" { " opened " (count(work.ejections)) @if work.ejections == 1 { " time" } @else { " times" } } }
     }
 }
 

@@ -5,12 +5,13 @@ use maud::{Markup, html};
 use super::{
     Asked, Trouble, chart,
     format::{bytes, count, millis, percent, time},
-    layout::badge,
+    layout::{badge, empty},
     live,
+    overview::hours_missing,
 };
 use crate::{
     app::App,
-    stats::{Period, PeriodCount, Query, State, Summary, Top, TopQuery},
+    stats::{Period, PeriodCount, Query, Rejected, State, Summary, Top, TopQuery},
 };
 
 fn query(asked: &Asked) -> Query {
@@ -72,6 +73,14 @@ pub(super) async fn page(app: &App, asked: &Asked) -> Result<Markup, Trouble> {
     // The rest is about the same time, also where none was given.
     query.from = Some(report.from.clone());
     let summary = stats.summary(&query).await?;
+    if summary.requests == 0 && summary.gaps == 0 {
+        return Ok(empty(
+            "Nothing was counted in this time",
+            &html! {
+                p { (time(&report.from)) " to " (time(&report.to)) ": ask for another time or for more, or send a request through a node. It is counted here within two seconds." }
+            },
+        ));
+    }
     let mut tops: Vec<(&str, Top)> = Vec::new();
     if query.host.is_none() {
         for (title, by) in
@@ -135,7 +144,7 @@ fn figures(summary: &Summary) -> Markup {
                 dt { "Requests" } dd { (count(summary.requests)) }
                 dd class="note" {
                     @if summary.complete { (badge("ok", "complete")) } @else { (badge("warn", "incomplete")) }
-                    @if summary.gaps > 0 { " " (summary.gaps) " hours missing" }
+                    @if summary.gaps > 0 { " " (hours_missing(summary.gaps)) }
                 }
             }
             div class=(if errors > 0 { "figure warn" } else { "figure" }) {
@@ -148,10 +157,21 @@ fn figures(summary: &Summary) -> Markup {
             div class="figure" {
                 dt { "Sent" } dd { (bytes(summary.bytes_out)) } dd class="note" { (bytes(summary.bytes_in)) " received" }
             }
+            div class=(if summary.rejected.total() > 0 { "figure warn" } else { "figure" }) {
+                dt { "Refused by Weir" } dd { (count(summary.rejected.total())) } dd class="note" { (refusals(&summary.rejected)) }
+            }
             div class="figure" { dt { "Busiest hour" } (hour(&summary.peak)) }
             div class="figure" { dt { "Quietest hour" } (hour(&summary.lowest)) }
         }
     }
+}
+
+/// Why Weir refused requests itself.
+pub(super) fn refusals(rejected: &Rejected) -> String {
+    let counted = rejected.each().into_iter().filter(|(_, number)| *number > 0);
+    let said: Vec<String> =
+        counted.map(|(reason, number)| format!("{} {}", reason.replace('_', " "), count(number))).collect();
+    if said.is_empty() { "none".to_owned() } else { said.join(", ") }
 }
 
 /// A ranking as a short table.
@@ -199,7 +219,7 @@ fn table(periods: &[Period]) -> Markup {
         table {
             thead {
                 tr {
-                    @for name in ["Start", "Requests", "Statuses", "Received", "Sent", "p50", "p90", "p99", "Slowest", "Retries", "Nodes", "State"] {
+                    @for name in ["Start", "Requests", "Statuses", "Received", "Sent", "p50", "p90", "p99", "Slowest", "Retries", "Refused", "Nodes", "State"] {
                         th scope="col" { (name) }
                     }
                 }
@@ -217,6 +237,7 @@ fn table(periods: &[Period]) -> Markup {
                         td { (millis(period.latency_ms.p99)) }
                         td { (millis(period.latency_ms.max)) }
                         td { (period.retries) }
+                        td { (refusals(&period.rejected)) }
                         td { (period.nodes.reported) "/" (period.nodes.expected) }
                         td { (state(period)) }
                     }
