@@ -209,8 +209,8 @@ async fn what_weir_refuses_itself_is_counted_by_why() {
     let node = fleet.http(0).unwrap();
     let url = format!("http://{}", fleet.mocks[0].address("listening").unwrap());
     let pool = |limits: Value, backends: Value| json!({ "name": "default", "health_check": { "type": "none" }, "limits": limits, "backends": backends });
-    let apply = async |fleet: &Fleet, pool: Value| {
-        let answer = send("PUT", fleet.admin(), "/pools/default?wait=10s", &pool.to_string()).await.unwrap();
+    let put = async |fleet: &Fleet, path: &str, what: Value| {
+        let answer = send("PUT", fleet.admin(), path, &what.to_string()).await.unwrap();
         assert_eq!(answer.status, 200, "{answer:?}");
         eventually("the node at the new revision", WAIT, async || {
             let status = fleet.status().await.ok()?;
@@ -220,7 +220,7 @@ async fn what_weir_refuses_itself_is_counted_by_why() {
         .unwrap();
     };
     // One at a time, and one that waits: the others are refused for want of room.
-    apply(&fleet, pool(json!({ "max_connections": 1, "max_pending": 1 }), json!([{ "url": url }]))).await;
+    put(&fleet, "/pools/default", pool(json!({ "max_connections": 1, "max_pending": 1 }), json!([{ "url": url }]))).await;
     let asked: Vec<_> = (0..6)
         .map(|_| {
             let node = node.clone();
@@ -239,14 +239,25 @@ async fn what_weir_refuses_itself_is_counted_by_why() {
         nobody += u64::from(get(&node, "/books").await.unwrap().status == 503);
     }
     assert_eq!(nobody, 3);
+    // Beyond the rate nobody is asked at all.
+    let route = json!({
+        "name": "default", "pool": "default",
+        "rate_limit": { "requests": 1, "per": "1h", "burst": 1, "key": "client_ip", "scope": "node" },
+    });
+    put(&fleet, "/routes/default", route).await;
+    let mut limited = 0;
+    for _ in 0..4 {
+        limited += u64::from(get(&node, "/books").await.unwrap().status == 429);
+    }
+    assert_eq!(limited, 3);
     let summary = eventually("all counts", WAIT, async || {
         let summary = report(&fleet, "/reports/summary").await?;
-        (summary["requests"] == 9).then_some(summary)
+        (summary["requests"] == 13).then_some(summary)
     })
     .await
     .unwrap();
     let expected = json!({
-        "ip_filter": 0, "method": 0, "auth": 0, "rate_limit": 0, "breaker": 0, "no_room": full, "no_backend": 3,
+        "ip_filter": 0, "method": 0, "auth": 0, "rate_limit": 3, "breaker": 0, "no_room": full, "no_backend": 4,
     });
     assert_eq!(summary["rejected"], expected, "{summary}");
     let top = report(&fleet, "/reports/top?by=status&sort=rejected").await.unwrap();
@@ -258,5 +269,5 @@ async fn what_weir_refuses_itself_is_counted_by_why() {
     let csv = String::from_utf8(csv.body.to_vec()).unwrap();
     assert!(csv.lines().next().unwrap().contains(",rejected_no_room,rejected_no_backend,status_"), "{csv}");
     let table = fleet.weir(&["report", "summary"]).unwrap();
-    assert!(table.contains("no backend: 3") && table.contains(&format!("no room: {full}")), "{table}");
+    assert!(table.contains("no backend: 4") && table.contains(&format!("no room: {full}")), "{table}");
 }
