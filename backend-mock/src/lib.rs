@@ -10,9 +10,11 @@ mod health;
 mod live;
 mod server;
 mod streams;
+mod tls;
 
 use std::{
     net::SocketAddr,
+    path::PathBuf,
     sync::{Arc, atomic::AtomicBool},
 };
 
@@ -38,11 +40,30 @@ pub struct Config {
     /// Its name in the header `x-backend` of each answer [default: mock-<port>].
     #[arg(long, env = "WEIR_NAME")]
     pub name: Option<String>,
+    /// Speaks TLS by a certificate for localhost that is made now.
+    #[arg(long, env = "WEIR_TLS", conflicts_with = "tls_cert")]
+    pub tls: bool,
+    /// Speaks TLS by this certificate, with its chain, as PEM.
+    #[arg(long, env = "WEIR_TLS_CERT", value_name = "FILE", requires = "tls_key")]
+    pub tls_cert: Option<PathBuf>,
+    /// The private key of --tls-cert, as PEM.
+    #[arg(long, env = "WEIR_TLS_KEY", value_name = "FILE", requires = "tls_cert")]
+    pub tls_key: Option<PathBuf>,
+    /// Speaks only to who shows a certificate of this authority, as PEM.
+    #[arg(long, env = "WEIR_TLS_CLIENT_CA", value_name = "FILE")]
+    pub tls_client_ca: Option<PathBuf>,
 }
 
 impl Default for Config {
     fn default() -> Self {
-        Self { listen: SocketAddr::from(([127, 0, 0, 1], 8082)), name: None }
+        Self {
+            listen: SocketAddr::from(([127, 0, 0, 1], 8082)),
+            name: None,
+            tls: false,
+            tls_cert: None,
+            tls_key: None,
+            tls_client_ca: None,
+        }
     }
 }
 

@@ -39,7 +39,7 @@ async fn main() -> anyhow::Result<()> {
 
     let running = backend_mock::start_with_faults(arguments.config, arguments.faults).await?;
     // Nobody may read stdout; that is no reason to end.
-    let _ = writeln!(std::io::stdout(), "listening http://{}", running.address);
+    let _ = writeln!(std::io::stdout(), "listening {}://{}", running.scheme, running.address);
 
     tokio::select! {
         _ = interrupt.recv() => {}

@@ -19,16 +19,20 @@ use axum::{
 use hyper::{body::Incoming, server::conn::http1, service::service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::{
+    io::{AsyncRead, AsyncWrite},
     net::{TcpListener, TcpStream},
     sync::watch,
     task::{JoinHandle, JoinSet},
 };
+use tokio_rustls::TlsAcceptor;
 use tower::ServiceExt as _;
 
-use crate::{Config, Faults, Shop, books::Books, faults::Gate, problem, routes};
+use crate::{Config, Faults, Shop, books::Books, faults::Gate, problem, routes, tls};
 
 /// What runs when the mock is told to stop may take this long.
 const GRACE: Duration = Duration::from_secs(2);
+/// How long a client may take to shake hands.
+const HANDSHAKE: Duration = Duration::from_secs(10);
 /// Out of file descriptors, the next attempt to accept waits this long.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 
@@ -39,6 +43,8 @@ const X_BACKEND: HeaderName = HeaderName::from_static("x-backend");
 pub struct Running {
     /// Where it listens.
     pub address: SocketAddr,
+    /// `http` or `https`.
+    pub scheme: &'static str,
     stop: watch::Sender<bool>,
     task: JoinHandle<()>,
 }
@@ -83,6 +89,7 @@ pub async fn start(config: Config) -> anyhow::Result<Running> {
 /// As [`start`], or a fault is out of its range.
 pub async fn start_with_faults(config: Config, faults: Faults) -> anyhow::Result<Running> {
     faults.check().context("wrong faults")?;
+    let tls = tls::acceptor(&config)?;
     let listener = TcpListener::bind(config.listen)
         .await
         .with_context(|| format!("cannot listen on {} (--listen)", config.listen))?;
@@ -99,13 +106,14 @@ pub async fn start_with_faults(config: Config, faults: Faults) -> anyhow::Result
         faults: Gate::new(faults),
         stopping: stopping.clone(),
     });
-    tracing::info!(name, %address, "mock listening");
+    let scheme = if tls.is_some() { "https" } else { "http" };
+    tracing::info!(name, %address, scheme, "mock listening");
     let service = Service { routes: routes(Arc::clone(&shop)), shop, header };
-    let task = tokio::spawn(serve(listener, service, stopping));
-    Ok(Running { address, stop, task })
+    let task = tokio::spawn(serve(listener, tls, service, stopping));
+    Ok(Running { address, scheme, stop, task })
 }
 
-async fn serve(listener: TcpListener, service: Service, mut stopping: Stopping) {
+async fn serve(listener: TcpListener, tls: Option<TlsAcceptor>, service: Service, mut stopping: Stopping) {
     let mut connections = JoinSet::new();
     loop {
         let accepted = tokio::select! {
@@ -115,7 +123,7 @@ async fn serve(listener: TcpListener, service: Service, mut stopping: Stopping) 
         };
         match accepted {
             Ok((stream, _)) => {
-                connections.spawn(connection(stream, service.clone()));
+                connections.spawn(admitted(stream, tls.clone(), service.clone()));
             }
             Err(error) => {
                 tracing::warn!(%error, "cannot accept a connection");
@@ -129,8 +137,17 @@ async fn serve(listener: TcpListener, service: Service, mut stopping: Stopping) 
     let _ = tokio::time::timeout(GRACE, ended).await;
 }
 
-async fn connection(stream: TcpStream, service: Service) {
+async fn admitted(stream: TcpStream, tls: Option<TlsAcceptor>, service: Service) {
     let _ = stream.set_nodelay(true);
+    let Some(tls) = tls else { return connection(stream, service).await };
+    match tokio::time::timeout(HANDSHAKE, tls.accept(stream)).await {
+        Ok(Ok(stream)) => connection(stream, service).await,
+        Ok(Err(error)) => tracing::debug!(%error, "TLS handshake failed"),
+        Err(_) => tracing::debug!("TLS handshake took too long"),
+    }
+}
+
+async fn connection(stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static, service: Service) {
     let mut stopping = service.shop.stopping.clone();
     let mut connection = pin!(
         http1::Builder::new()

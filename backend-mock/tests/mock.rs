@@ -13,7 +13,7 @@ use tokio::{
 };
 
 fn config() -> Config {
-    Config { listen: ([127, 0, 0, 1], 0).into(), name: Some("mock-a".into()) }
+    Config { listen: ([127, 0, 0, 1], 0).into(), name: Some("mock-a".into()), ..Config::default() }
 }
 
 async fn mock() -> Running {
@@ -196,6 +196,6 @@ async fn faults_are_played_and_changed_while_it_runs() {
 #[tokio::test]
 async fn a_port_in_use_is_named() {
     let mock = mock().await;
-    let error = start(Config { listen: mock.address, name: None }).await.unwrap_err();
+    let error = start(Config { listen: mock.address, ..Config::default() }).await.unwrap_err();
     assert!(error.to_string().contains(&mock.address.to_string()), "{error}");
 }

@@ -58,6 +58,9 @@ pub(crate) enum Command {
     Pools,
     /// Every route.
     Routes,
+    /// Lists and changes the certificates that nodes show.
+    #[command(subcommand)]
+    Certs(Certs),
     /// Sets the strategy of a pool.
     Strategy {
         /// The pool's name.
@@ -171,6 +174,28 @@ pub(crate) enum Token {
     List,
     /// Ends a token, and every session and stream that it opened.
     Revoke {
+        /// Its name.
+        name: String,
+    },
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Certs {
+    /// Every certificate, and when it expires.
+    List,
+    /// Adds a certificate, or replaces it.
+    Add {
+        /// Its name in the configuration; the hosts are in the certificate.
+        name: String,
+        /// The certificate with its chain, its own first, as PEM.
+        #[arg(long, value_name = "FILE")]
+        cert: String,
+        /// Its private key, as PEM [default: the one that is stored].
+        #[arg(long, value_name = "FILE")]
+        key: Option<String>,
+    },
+    /// Removes a certificate.
+    Remove {
         /// Its name.
         name: String,
     },

@@ -3,15 +3,24 @@
 use std::{io::Read as _, path::Path};
 
 use anyhow::Context as _;
-use weir_snapshot::{Problem, Problems, file};
+use weir_snapshot::{Chain, Config, Problem, Problems, Snapshot, config::PrivateKey, file};
 
 use crate::client::ClientError;
 
 pub(crate) fn check(name: &str) -> anyhow::Result<()> {
     let text = read(name)?;
-    match inlined(name, &text).and_then(|text| file::parse(&text)) {
-        Ok((config, checked)) => {
-            for warning in &checked.warnings {
+    let checked = inlined(name, &text).and_then(|text| {
+        let (config, snapshot) = file::parse(&text)?;
+        let mut problems = keys(&config, &snapshot);
+        file::locate(&text, &mut problems);
+        let expired = weir_snapshot::check::warnings(&snapshot, control_plane::expiry::now_s());
+        let mut warnings = Problems([snapshot.warnings, expired].concat());
+        file::locate(&text, &mut warnings);
+        problems.into_result((config, warnings))
+    });
+    match checked {
+        Ok((config, warnings)) => {
+            for warning in &warnings.0 {
                 println!("{}", place(name, &warned(warning)));
             }
             let backends: usize = config.pools.iter().map(|pool| pool.backends.len()).sum();
@@ -31,6 +40,27 @@ pub(crate) fn check(name: &str) -> anyhow::Result<()> {
 /// The same problem, said to be a warning.
 pub(crate) fn warned(problem: &Problem) -> Problem {
     Problem { message: format!("warning: {}", problem.message), ..problem.clone() }
+}
+
+/// Whether each key that is given belongs to its certificate. Those that are not given may be stored.
+fn keys(config: &Config, snapshot: &Snapshot) -> Problems {
+    let mut problems = Problems::default();
+    let mut check = |chain: &Chain, key: Option<&PrivateKey>, path: String| {
+        if let Some(PrivateKey(key)) = key
+            && let Err(why) = weir_tls::certified(chain, key.as_bytes())
+        {
+            problems.add(path, why);
+        }
+    };
+    for (i, (given, checked)) in config.certificates.iter().zip(&snapshot.certificates).enumerate() {
+        check(&checked.chain, given.key.as_ref(), format!("certificates[{i}].key"));
+    }
+    for (i, (given, checked)) in config.pools.iter().zip(&snapshot.pools).enumerate() {
+        if let (Some(tls), Some(client)) = (&given.tls, &checked.tls.client) {
+            check(client, tls.key.as_ref(), format!("pools[{i}].tls.key"));
+        }
+    }
+    problems
 }
 
 /// Reads a file, or stdin for `-`.

@@ -13,7 +13,7 @@ use weir_snapshot::{
 use crate::{
     access,
     arguments::{Backends, Command, Output, Which},
-    check,
+    certs, check,
     client::{Call, Client, encode},
     nodes,
     output::{Column, cell, items, print, print_json, print_list, table},
@@ -81,11 +81,15 @@ pub(crate) async fn run(client: &Client, output: Output, command: Command) -> an
                     if !refused.is_empty() {
                         print(&format!("\nrefused by filters\n{}", table(&REFUSED, &refused)));
                     }
+                    if !list("certificates").is_empty() {
+                        print(&format!("\n{}", table(&certs::COLUMNS, list("certificates"))));
+                    }
                 }
             }
         }
         Command::Nodes { watch } => nodes::run(client, output, watch).await?,
         Command::Backends(command) => backends(client, output, command).await?,
+        Command::Certs(command) => certs::run(client, output, command).await?,
         Command::Pools => {
             let columns = [
                 ("name", "name"),
@@ -247,7 +251,7 @@ async fn find(client: &Client, which: &Which) -> anyhow::Result<String> {
     }
 }
 
-fn done(output: Output, answer: &Value, said: &str) {
+pub(crate) fn done(output: Output, answer: &Value, said: &str) {
     match output {
         Output::Json => print_json(answer),
         Output::Table => print(said),

@@ -118,7 +118,8 @@ async fn start(dev: &Dev, database: String, folder: &Path) -> anyhow::Result<Fle
 
     let mut mocks = Vec::new();
     for i in 0..dev.backends {
-        let config = backend_mock::Config { listen: shifted(dev.backend, i)?, name: None };
+        let config =
+            backend_mock::Config { listen: shifted(dev.backend, i)?, ..backend_mock::Config::default() };
         mocks.push(backend_mock::start(config).await.context("a mock backend did not start")?);
     }
     let client = Client::new(&format!("http://{}", control_plane.admin), None, None)?;

@@ -5,6 +5,7 @@
 
 mod access;
 mod arguments;
+mod certs;
 mod check;
 mod client;
 mod commands;

@@ -17,7 +17,11 @@ fn weir(arguments: &[&str]) -> Output {
 
 fn with_mock(test: impl FnOnce(String)) {
     let runtime = tokio::runtime::Runtime::new().unwrap();
-    let config = backend_mock::Config { listen: ([127, 0, 0, 1], 0).into(), name: Some("one".into()) };
+    let config = backend_mock::Config {
+        listen: ([127, 0, 0, 1], 0).into(),
+        name: Some("one".into()),
+        ..backend_mock::Config::default()
+    };
     let mock = runtime.block_on(backend_mock::start(config)).unwrap();
     test(format!("http://{}", mock.address));
     runtime.block_on(mock.shutdown());

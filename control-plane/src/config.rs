@@ -21,6 +21,10 @@ pub struct Config {
     /// A configuration that is applied at start when it differs from what is stored.
     #[arg(long, env = "WEIR_CONFIG", value_name = "FILE")]
     pub config: Option<PathBuf>,
+    /// A file with the key that private keys are encrypted with in the database: 32 bytes as base64 or hexadecimal.
+    /// Else WEIR_SECRETS_KEY holds the key; else one is made beside the database.
+    #[arg(long, env = "WEIR_SECRETS_KEY_FILE", value_name = "FILE")]
+    pub secrets_key_file: Option<PathBuf>,
     /// How long counts by minute are kept; hours of time zones with half hours need them.
     #[arg(long, env = "WEIR_KEEP_MINUTES", default_value = "35d", value_name = "DURATION")]
     pub keep_minutes: HumanDuration,
@@ -60,6 +64,7 @@ impl Default for Config {
             admin: free,
             nodes: free,
             config: None,
+            secrets_key_file: None,
             keep_minutes: HumanDuration(minutes),
             keep_hours: HumanDuration(hours),
             admin_tls_cert: None,
@@ -117,6 +122,11 @@ impl Config {
     /// Whether the admin port needs a token from the first start on.
     pub(crate) fn is_guarded(&self) -> bool {
         !self.admin.ip().is_loopback() && !self.insecure
+    }
+
+    /// Whether private keys may be sent to nodes: nobody else can listen, or the operator has said so.
+    pub(crate) fn may_carry_secrets(&self) -> bool {
+        self.nodes.ip().is_loopback() || self.insecure
     }
 
     pub(crate) fn retention(&self) -> Retention {

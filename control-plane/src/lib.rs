@@ -4,14 +4,19 @@
 //! Dependencies go one way: `store` ← `publish`, `health`, `stats`, `access` ← `app` ← `api`. The planes share nothing but
 //! the wire contract and the checked configuration.
 
+// The description of REST is one large literal.
+#![recursion_limit = "256"]
+
 pub mod access;
 pub mod api;
 pub mod app;
 mod config;
 pub mod current;
+pub mod expiry;
 pub mod health;
 mod private_file;
 pub mod publish;
+pub mod secrets;
 mod serve;
 pub mod stats;
 pub mod store;
@@ -29,6 +34,7 @@ use self::{
     app::{App, AppError, Author, Parts},
     health::Health,
     publish::{Publisher, Registry, Sources},
+    secrets::{MasterKey, Secrets},
     serve::AdminTls,
     stats::Stats,
     store::Store,
@@ -68,8 +74,11 @@ pub async fn start(config: Config) -> anyhow::Result<Running> {
     let access = Access::open(store.clone()).await?;
     let (current, next_backend) = app::load(&store).await?;
     let stop = CancellationToken::new();
+    let master = MasterKey { file: config.secrets_key_file.clone(), database: store.path().to_owned() };
+    let secrets = Secrets::open(store.clone(), &master, stop.clone()).await?;
     let stats = Stats::start(store.clone(), config.retention());
-    let health = Health::start(current.subscribe(), stop.clone());
+    let health = Health::start(current.subscribe(), Arc::new(secrets.clone()), stop.clone());
+    tokio::spawn(expiry::watch(current.subscribe(), stop.clone()));
     let registry = Registry::new(store.nodes_seen().await?);
     let newest = Arc::clone(&current.borrow());
     let history = app::history(&store, &newest).await?;
@@ -81,6 +90,7 @@ pub async fn start(config: Config) -> anyhow::Result<Running> {
         stats: stats.clone(),
         key: store.session_key().await?,
         ack_timeout: config.ack_timeout.0,
+        secrets: config.may_carry_secrets().then(|| secrets.clone()),
         stop: stop.clone(),
     });
     tokio::spawn(publish::keep(registry.clone(), store.clone(), config.forget_nodes.0, stop.clone()));
@@ -93,6 +103,7 @@ pub async fn start(config: Config) -> anyhow::Result<Running> {
         stats: stats.clone(),
         registry: registry.clone(),
         history,
+        secrets,
         file: file.clone(),
         access: access.clone(),
     };

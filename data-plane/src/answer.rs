@@ -37,6 +37,9 @@ impl Local {
     /// No backend accepted a connection in time.
     pub(crate) const CONNECT_TIMEOUT: Self =
         Self::new(504, "Gateway Timeout", "no backend accepted the connection in time");
+    /// No backend could be spoken to by TLS: its certificate, or what it asks for, is not good.
+    pub(crate) const NO_HANDSHAKE: Self =
+        Self::new(502, "Bad Gateway", "no trusted TLS connection to the backend");
     /// The backend did not answer in time.
     pub(crate) const RESPONSE_TIMEOUT: Self =
         Self::new(504, "Gateway Timeout", "the backend did not answer in time");

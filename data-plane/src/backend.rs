@@ -10,11 +10,13 @@ use std::{
         Arc, Mutex, PoisonError, Weak,
         atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering, Ordering::Relaxed},
     },
-    time::{Duration, Instant},
+    time::{Duration, Instant, SystemTime, UNIX_EPOCH},
 };
 
 use arc_swap::ArcSwap;
-use weir_snapshot::{BackendUrl, Host, Pool, Route, Snapshot, Target, config::BackendState as Wanted};
+use weir_snapshot::{
+    BackendUrl, Host, Pool, Problems, Route, Snapshot, Target, config::BackendState as Wanted,
+};
 
 use crate::{
     balance::{Balancer, peak_ewma::Latency},
@@ -23,10 +25,14 @@ use crate::{
     pool::{PoolLive, PoolState},
     standing::{DOWN, OPEN, Standing, TRIAL},
     sticky::{Key, Sticky},
+    tls::{Material, Secured, Table},
 };
 
 /// How often breakers and slow starts are looked at.
 const TICK: Duration = Duration::from_millis(50);
+
+/// The log is told of a backend's bad TLS this often at most, in seconds.
+const COMPLAIN_EVERY: u64 = 10;
 
 /// A session that did not come for so long is not counted as one that a draining backend still has.
 const LATELY: Duration = Duration::from_secs(60);
@@ -80,6 +86,8 @@ pub(crate) struct BackendState {
     /// While it drains: its sessions, and when each came last.
     sessions: Mutex<HashMap<u32, u64>>,
     addresses: ArcSwap<Vec<SocketAddr>>,
+    /// When the log was told last that there is no TLS with it, seconds since the Unix epoch.
+    complained: AtomicU64,
     /// Its name was said to have no address, and has had none since.
     pub(crate) nameless: AtomicBool,
 }
@@ -102,8 +110,16 @@ impl BackendState {
             draining_since_ms: AtomicU64::new(0),
             sessions: Mutex::default(),
             addresses: ArcSwap::from_pointee(addresses),
+            complained: AtomicU64::new(0),
             nameless: AtomicBool::new(false),
         }
+    }
+
+    /// Whether the log may be told of what is wrong with it: once in a while, however many requests meet it.
+    pub(crate) fn may_complain(&self) -> bool {
+        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
+        let last = self.complained.load(Relaxed);
+        now >= last + COMPLAIN_EVERY && self.complained.compare_exchange(last, now, Relaxed, Relaxed).is_ok()
     }
 
     /// Requests that this node has under way there.
@@ -289,6 +305,8 @@ pub(crate) struct Member {
     pub(crate) weight: u32,
     /// Whether it may get new requests.
     pub(crate) wanted: Wanted,
+    /// How it is shaken hands with; `None`: it is spoken to in the clear.
+    pub(crate) secured: Option<Arc<Secured>>,
 }
 
 /// The configuration that is in use, with its live state.
@@ -301,6 +319,8 @@ pub(crate) struct Active {
     pub(crate) filters: Vec<Option<Arc<filter::Chain>>>,
     /// What keeps clients at a pool of a split, by route; empty where none does.
     splits: Vec<Option<Box<Sticky>>>,
+    /// What clients are shown.
+    pub(crate) certificates: Arc<Table>,
     epoch: Instant,
 }
 
@@ -329,6 +349,10 @@ pub(crate) struct Fleet {
     key: Mutex<Key>,
     /// What filters remember.
     pub(crate) filters: filter::Live,
+    /// Keys of certificates, and of tickets.
+    pub(crate) tls: Material,
+    /// Whether it takes clients by HTTPS.
+    serves_https: bool,
 }
 
 impl Default for Fleet {
@@ -342,22 +366,39 @@ impl Default for Fleet {
             active: Mutex::default(),
             key: Mutex::new(own_key()),
             filters: filter::Live::default(),
+            tls: Material::default(),
+            serves_https: false,
         }
     }
 }
 
 impl Fleet {
+    /// For a node that takes clients by HTTPS, and so needs the keys of all certificates.
+    pub(crate) fn of_https(serves_https: bool, tls: Material) -> Self {
+        Self { serves_https, tls, ..Self::default() }
+    }
+
     /// Joins a checked snapshot with the live state of the backends and pools that it keeps.
-    pub(crate) fn build(&self, snapshot: Arc<Snapshot>) -> Arc<Active> {
-        let pools = snapshot.pools.iter().map(|pool| self.pool(pool)).collect();
+    ///
+    /// # Errors
+    /// A certificate's key is not here.
+    pub(crate) fn build(&self, snapshot: Arc<Snapshot>) -> Result<Arc<Active>, Problems> {
+        let mut problems = Problems::default();
+        let certificates = if self.serves_https { &snapshot.certificates[..] } else { &[] };
+        let certificates = Arc::new(Table::new(certificates, &self.tls, &mut problems));
+        let mut pools = Vec::with_capacity(snapshot.pools.len());
+        for (place, pool) in snapshot.pools.iter().enumerate() {
+            pools.push(self.pool(pool, place, &mut problems));
+        }
+        problems.into_result(())?;
         let mut known = self.backends.lock().unwrap_or_else(PoisonError::into_inner);
         known.retain(|_, state| state.strong_count() > 0);
         self.pools.lock().unwrap_or_else(PoisonError::into_inner).retain(|_, live| live.strong_count() > 0);
         let filters = self.filters.chains(&snapshot);
         let splits = self.splits(&snapshot);
-        let active = Arc::new(Active { snapshot, pools, filters, splits, epoch: self.epoch });
+        let active = Arc::new(Active { snapshot, pools, filters, splits, certificates, epoch: self.epoch });
         *self.active.lock().unwrap_or_else(PoisonError::into_inner) = Arc::downgrade(&active);
-        active
+        Ok(active)
     }
 
     fn splits(&self, snapshot: &Snapshot) -> Vec<Option<Box<Sticky>>> {
@@ -372,7 +413,7 @@ impl Fleet {
         if splits.iter().any(Option::is_some) { splits } else { Vec::new() }
     }
 
-    fn pool(&self, pool: &Pool) -> PoolState {
+    fn pool(&self, pool: &Pool, place: usize, problems: &mut Problems) -> PoolState {
         let mut pools = self.pools.lock().unwrap_or_else(PoisonError::into_inner);
         let old = pools.get(&pool.name).and_then(Weak::upgrade);
         let is_new = old.is_none();
@@ -387,7 +428,8 @@ impl Fleet {
         let health = self.health.lock().unwrap_or_else(PoisonError::into_inner);
         let mut known = self.backends.lock().unwrap_or_else(PoisonError::into_inner);
         let mut members = Vec::with_capacity(pool.backends.len());
-        for backend in &pool.backends {
+        let secured = live.tls.secured(pool, place, &self.tls, problems);
+        for (backend, secured) in pool.backends.iter().zip(secured) {
             let id = &backend.id.0;
             let is_same =
                 |state: &Arc<BackendState>| state.url == backend.url && Arc::ptr_eq(&state.pool, &live);
@@ -418,7 +460,7 @@ impl Fleet {
                 }
                 _ => {}
             }
-            members.push(Member { state, weight: backend.weight.get(), wanted: backend.state });
+            members.push(Member { state, weight: backend.weight.get(), wanted: backend.state, secured });
         }
         let balancer = Balancer::new(pool.strategy, &members, &live);
         let key = self.key.lock().unwrap_or_else(PoisonError::into_inner);

@@ -1,10 +1,13 @@
 //! The node's flags and environment.
 
-use std::{net::SocketAddr, path::PathBuf, time::Duration};
+use std::{net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
 
 use weir_snapshot::units::HumanDuration;
 
-use crate::{tls, worker::Https};
+use crate::{
+    tls::{self, Certificates, Tickets},
+    worker::Https,
+};
 
 /// How a node is started. Every flag has an environment variable.
 #[derive(Debug, Clone, clap::Args)]
@@ -16,13 +19,13 @@ pub struct Config {
     #[arg(long, env = "WEIR_HTTP", default_value = "0.0.0.0:8080", value_name = "ADDR")]
     pub http: SocketAddr,
     /// Where clients' HTTPS requests are taken (HTTP/1.1 and HTTP/2); port 0: a free one.
-    #[arg(long, env = "WEIR_HTTPS", value_name = "ADDR", requires = "tls_cert", requires = "tls_key")]
+    #[arg(long, env = "WEIR_HTTPS", value_name = "ADDR")]
     pub https: Option<SocketAddr>,
-    /// The certificate for --https with its chain, as PEM.
-    #[arg(long, env = "WEIR_TLS_CERT", value_name = "FILE")]
+    /// A certificate for --https with its chain, as PEM: for clients that name no host of the configuration's certificates.
+    #[arg(long, env = "WEIR_TLS_CERT", value_name = "FILE", requires = "tls_key", requires = "https")]
     pub tls_cert: Option<PathBuf>,
-    /// The certificate's private key, as PEM.
-    #[arg(long, env = "WEIR_TLS_KEY", value_name = "FILE")]
+    /// The private key of --tls-cert, as PEM.
+    #[arg(long, env = "WEIR_TLS_KEY", value_name = "FILE", requires = "tls_cert")]
     pub tls_key: Option<PathBuf>,
     /// Where the node says how it is (/healthz, /readyz, /metrics).
     #[arg(long, env = "WEIR_STATUS", default_value = "127.0.0.1:8091", value_name = "ADDR")]
@@ -95,16 +98,16 @@ impl Config {
     }
 
     /// What TLS is accepted with, if it is.
-    pub(crate) fn https(&self) -> anyhow::Result<Option<Https>> {
-        let (Some(address), Some(certificate), Some(key)) = (self.https, &self.tls_cert, &self.tls_key)
-        else {
-            anyhow::ensure!(
-                self.https.is_none(),
-                "--https needs a certificate: give --tls-cert and --tls-key"
-            );
-            return Ok(None);
+    pub(crate) fn https(&self, tickets: &Arc<Tickets>) -> anyhow::Result<Option<Https>> {
+        let own = match (&self.tls_cert, &self.tls_key) {
+            (Some(certificate), Some(key)) => Some(tls::own_certificate(certificate, key)?),
+            (None, None) => None,
+            _ => anyhow::bail!("--tls-cert and --tls-key go together"),
         };
-        Ok(Some(Https { address, config: tls::server_config(certificate, key)? }))
+        let Some(address) = self.https else { return Ok(None) };
+        let certificates = Arc::new(Certificates::new(own));
+        let config = tls::server_config(&certificates, tickets)?;
+        Ok(Some(Https { address, config, certificates }))
     }
 
     pub(crate) fn worker_count(&self) -> usize {

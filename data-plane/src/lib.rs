@@ -74,12 +74,14 @@ pub async fn start(config: Config) -> anyhow::Result<Running> {
     let (rows, inbox) = stats::channel();
     let (tap, events) = stats::tap();
     let watched = Arc::clone(&tap);
-    let https = config.https()?;
+    let tls = tls::Material::default();
+    let https = config.https(&tls.tickets)?;
     let doors = match &https {
         None => format!("{} (--http)", config.http),
         Some(https) => format!("{} (--http) or {} (--https)", config.http, https.address),
     };
     let recorder = move || stats::recorder(rows.clone(), Arc::clone(&watched));
+    let serves_https = https.is_some();
     let workers = Workers::start(config.worker_count(), config.http, https, recorder)
         .with_context(|| format!("cannot listen on {doors}"))?;
     let status_listener = tokio::net::TcpListener::bind(config.status)
@@ -88,7 +90,8 @@ pub async fn start(config: Config) -> anyhow::Result<Running> {
     let (http, https, status) = (workers.http, workers.https, status_listener.local_addr()?);
     let identity = control::Identity::new(&config, http);
     let reporter = Reporter::start(channel.clone(), &identity, inbox);
-    let state = Arc::new(control::State::new(Fleet::default(), workers, reporter, identity));
+    let state =
+        Arc::new(control::State::new(Fleet::of_https(serves_https, tls), workers, reporter, identity));
     let mut tasks = tokio::task::JoinSet::new();
     if let Some(folder) = &config.state_dir {
         control::keep::restore(&state, folder).await;

@@ -29,6 +29,7 @@ use crate::{
     retry::Budget,
     standing::{DOWN, OPEN, TRIAL},
     sticky::{Session, Sticky},
+    tls::Cache,
 };
 
 /// A pool's live state, which outlives snapshots.
@@ -46,6 +47,8 @@ pub(crate) struct PoolLive {
     /// Whether it was in panic mode when that was looked at last.
     panicking: AtomicBool,
     pub(crate) counts: Counts,
+    /// What its backends are shaken hands with.
+    pub(crate) tls: Cache,
 }
 
 /// What happened in a pool since the node began.

@@ -47,6 +47,9 @@ const PROBE_AFTER: Duration = Duration::from_secs(1);
 /// How soon after it was asked a client that left has answered with a reset.
 const PROBE_EVERY: Duration = Duration::from_millis(100);
 
+/// Tells browsers to come by HTTPS only (RFC 6797).
+const HSTS: &[u8] = b"strict-transport-security";
+
 /// What is known of a request while it runs. Dropping it records the request, however it ended.
 pub(crate) struct Exchange {
     pub(crate) worker: Rc<Worker>,
@@ -80,6 +83,11 @@ pub(crate) struct Exchange {
 }
 
 impl Exchange {
+    /// What its route tells browsers of HTTPS.
+    fn hsts(&self) -> Option<&str> {
+        self.view.active.snapshot.routes.get(self.route?)?.hsts.as_deref()
+    }
+
     pub(crate) fn begin(worker: Rc<Worker>, view: Rc<View>, started: Instant) -> Self {
         Self {
             worker,
@@ -410,7 +418,7 @@ async fn ask(exchange: &mut Exchange, asked: &Asked<'_>, view: &View, upload: &m
     let mut seat = place::Seat::of(pool, head, ask.now_ms);
     let mut tried = Tried::default();
     let mut retries = Retries::default();
-    let (mut stale, mut connects_timed_out) = (0, 0);
+    let (mut stale, mut connects_timed_out, mut distrusted) = (0, 0, false);
     // A place that is taken already: for a retry it is taken before the answer at hand is given up.
     let mut next = seat.take();
     loop {
@@ -426,6 +434,7 @@ async fn ask(exchange: &mut Exchange, asked: &Asked<'_>, view: &View, upload: &m
             Err(Nowhere::Full) => return Outcome::Nowhere(Local::NO_ROOM, Refusal::NoRoom),
             Err(Nowhere::NoBackend) => {
                 let local = match (tried.is_empty(), connects_timed_out) {
+                    _ if distrusted => Local::NO_HANDSHAKE,
                     (true, _) => Local::NO_BACKEND,
                     (false, 0) => Local::NO_CONNECTION,
                     (false, _) => Local::CONNECT_TIMEOUT,
@@ -472,6 +481,7 @@ async fn ask(exchange: &mut Exchange, asked: &Asked<'_>, view: &View, upload: &m
         if let Some(reason) = reason {
             tried.add(member);
             connects_timed_out += u32::from(reason == Reason::ConnectTimeout);
+            distrusted |= matches!(sent, Err(Failure::Handshake(_)));
             let is_safe = reason.is_unseen() || head.is_idempotent();
             if whole && is_safe && retries.allows(policy, reason) {
                 if reason.is_free() {
@@ -499,6 +509,11 @@ async fn ask(exchange: &mut Exchange, asked: &Asked<'_>, view: &View, upload: &m
         }
         return match sent {
             Ok(mut response) => {
+                if let Some(hsts) = exchange.hsts().filter(|_| client.scheme == b"https") {
+                    // Ours is the one that counts: browsers heed the first (RFC 6797, 8.1).
+                    response.head.remove(HSTS);
+                    response.head.add(HSTS, hsts.as_bytes());
+                }
                 if reason.is_none() {
                     seat.keep(pool, member, &mut response.head, origin.https);
                 }
@@ -532,6 +547,7 @@ pub(crate) fn failed(failure: &Failure) -> Local {
         Failure::RequestBody(BodyFailure::TooLarge) => Local::TOO_LARGE,
         Failure::Connect(error) if error.kind() == std::io::ErrorKind::TimedOut => Local::CONNECT_TIMEOUT,
         Failure::Connect(_) => Local::NO_CONNECTION,
+        Failure::Handshake(_) => Local::NO_HANDSHAKE,
         Failure::Broken { .. }
         | Failure::Refused
         | Failure::ClientGone

@@ -118,7 +118,7 @@ pub(crate) fn of_status(policy: &Policy, status: u16) -> Option<Reason> {
 pub(crate) fn of_failure(failure: &Failure) -> Option<Reason> {
     match failure {
         Failure::Connect(error) if error.kind() == io::ErrorKind::TimedOut => Some(Reason::ConnectTimeout),
-        Failure::Connect(_) => Some(Reason::Connect),
+        Failure::Connect(_) | Failure::Handshake(_) => Some(Reason::Connect),
         Failure::Refused => Some(Reason::Refused),
         Failure::Broken { .. } | Failure::Invalid(_) => Some(Reason::Reset),
         Failure::Timeout => Some(Reason::Timeout),
@@ -168,7 +168,7 @@ mod tests {
 
     fn policy(retry: config::Retry) -> Policy {
         let pool = config::Pool { name: "p".into(), retry, ..Default::default() };
-        let config = config::Config { pools: vec![pool], routes: vec![], settings: Default::default() };
+        let config = config::Config { pools: vec![pool], routes: vec![], ..config::Config::default() };
         check(&config).unwrap().pools.remove(0).resilience.retry
     }
 

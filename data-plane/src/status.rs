@@ -1,6 +1,10 @@
 //! The status port: liveness, readiness and metrics of the node.
 
-use std::{convert::Infallible, sync::Arc, time::Duration};
+use std::{
+    convert::Infallible,
+    sync::Arc,
+    time::{Duration, SystemTime, UNIX_EPOCH},
+};
 
 use http_body_util::Full;
 use hyper::{
@@ -76,10 +80,16 @@ struct BackendLabels {
     url: String,
 }
 
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct CertificateLabels {
+    certificate: String,
+}
+
 /// Made anew for each scrape from what the node counts anyway: nothing is kept twice.
 fn metrics(state: &State) -> Response<Full<Bytes>> {
     let mut registry = Registry::with_prefix("weir_node");
-    let counters: [(&str, &str, u64); 6] = [
+    let (handshakes, resumed) = state.workers.handshakes();
+    let counters: [(&str, &str, u64); 9] = [
         ("requests", "Requests answered", state.workers.requests()),
         (
             "batches_acknowledged",
@@ -95,6 +105,13 @@ fn metrics(state: &State) -> Response<Full<Bytes>> {
             "tls_handshakes_failed",
             "Clients that did not get through their TLS handshake",
             state.workers.failed_handshakes(),
+        ),
+        ("tls_handshakes", "Clients that got through their TLS handshake", handshakes),
+        ("tls_handshakes_resumed", "Of these, those that went on with an earlier session", resumed),
+        (
+            "tls_handshakes_without_certificate",
+            "Clients that asked for a name for which there was no certificate",
+            state.workers.without_certificate(),
         ),
         ("dropped_rows", "Rows of counts lost to the bound", state.reporter.dropped()),
         ("snapshots_rejected", "Snapshots that this node refused", state.rejections()),
@@ -120,6 +137,13 @@ fn metrics(state: &State) -> Response<Full<Bytes>> {
         in_flight.get_or_create(&labels).set(i64::from(backend.in_flight()));
         usable.get_or_create(&labels).set(i64::from(backend.is_usable()));
     }
+    let expiry = Family::<CertificateLabels, Gauge>::default();
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs().cast_signed();
+    for certificate in state.fleet.active().iter().flat_map(|active| &active.snapshot.certificates) {
+        let labels = CertificateLabels { certificate: certificate.name.to_string() };
+        expiry.get_or_create(&labels).set(certificate.chain.seconds_left(now));
+    }
+    registry.register("certificate_expiry_seconds", "Until the certificate expires", expiry);
     pool_metrics::register(&mut registry, &state.fleet);
     filter::metrics::register(&mut registry, &state.fleet);
     registry.register("backend_active_requests", "Requests in flight", in_flight);

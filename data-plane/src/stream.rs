@@ -19,7 +19,12 @@ use tokio::{
     net::TcpStream,
 };
 
-use crate::{buffer::Buffers, timer::Timer, tls::Session, upstream::Failure};
+use crate::{
+    buffer::Buffers,
+    timer::Timer,
+    tls::{Secured, Session},
+    upstream::Failure,
+};
 
 /// A connected stream, in the clear or protected.
 #[derive(Debug)]
@@ -49,6 +54,26 @@ impl Stream {
     ) -> io::Result<Self> {
         let session = Session::accept(&self.tcp, config, buffers, timer, within).await?;
         Ok(Self { tcp: self.tcp, tls: Some(Box::new(session)) })
+    }
+
+    /// Shakes hands with a backend, for as long as the timer is armed.
+    ///
+    /// # Errors
+    /// There is no protected connection to be had.
+    pub(crate) async fn connect_tls(
+        self,
+        secured: &Secured,
+        buffers: Rc<Buffers>,
+        timer: &Timer,
+        watch: impl FnMut(&mut Context<'_>) -> Poll<Failure>,
+    ) -> Result<Self, Failure> {
+        let session = Session::connect(&self.tcp, secured, buffers, timer, watch).await?;
+        Ok(Self { tcp: self.tcp, tls: Some(Box::new(session)) })
+    }
+
+    /// Whether its handshake went on with an earlier session.
+    pub(crate) fn is_resumed(&self) -> bool {
+        self.tls.as_ref().is_some_and(|session| session.is_resumed())
     }
 
     /// Whether its bytes are protected on the wire.
@@ -129,6 +154,9 @@ impl Stream {
 
     /// Whether an unused connection is still open and silent; costs no system call unless something happened on it.
     pub(crate) fn is_quiet(&self) -> bool {
+        if let Some(session) = &self.tls {
+            return session.is_quiet(&self.tcp);
+        }
         let mut cx = Context::from_waker(std::task::Waker::noop());
         read(&self.tcp, &mut cx, &mut [0; 1]).is_pending()
     }

@@ -1,59 +1,137 @@
-//! TLS on a client's connection: rustls does the protocol, this file moves its bytes.
+//! TLS on a connection, to a client or to a backend: rustls does the protocol, this file moves its bytes.
 //!
 //! A [`Session`] reads and writes through a shared reference to its socket, as everything on a connection does.
 //! What the kernel has received is taken in one large read and decrypted piece by piece: rustls on its own would ask
 //! the kernel for 4 KiB at a time.
 
+mod certificates;
+mod tickets;
+mod upstream;
+
 use std::{
     cell::{Cell, RefCell},
     io::{self, IoSlice, Read as _, Write as _},
     path::Path,
-    sync::Arc,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering::Relaxed},
+    },
     task::{Context, Poll, ready},
     time::Duration,
 };
 
 use anyhow::Context as _;
 use rustls::{
-    ServerConfig, ServerConnection,
-    pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject as _},
+    ClientConnection, Connection, HandshakeKind, ServerConfig, ServerConnection, sign::CertifiedKey,
 };
 use tokio::net::TcpStream;
+use weir_proto::v1;
+use weir_snapshot::KeyId;
 
-use crate::{buffer::Buffers, stream::read, timer::Timer};
+pub(crate) use self::{
+    certificates::{Certificates, Keys, Made, Table},
+    tickets::Tickets,
+    upstream::{Cache, Secured},
+};
+use crate::{buffer::Buffers, stream::read, timer::Timer, upstream::Failure};
 
 /// The name of HTTP/2 in the handshake (RFC 9113, 3.2).
 const H2: &[u8] = b"h2";
 
-/// What every listener of the node uses: the certificate, the protocols, the keys of resumption tickets.
+/// The name of HTTP/1.1 in the handshake (RFC 7301, 6).
+const HTTP11: &[u8] = b"http/1.1";
+
+/// What the node knows for TLS besides the snapshot.
+#[derive(Default)]
+pub(crate) struct Material {
+    /// Private keys, by what they belong to.
+    pub(crate) keys: Keys,
+    /// Certificates that have their key.
+    pub(crate) made: Made,
+    /// What sessions are resumed by.
+    pub(crate) tickets: Arc<Tickets>,
+    /// What was kept from an earlier start is run, and its keys are yet to come: what has none does without.
+    restoring: AtomicBool,
+    /// Something does without its key.
+    incomplete: AtomicBool,
+}
+
+impl Material {
+    /// While it restores, what has no key is no mistake: keys are nowhere on the disk, and a node that serves some
+    /// hosts is better than one that serves none.
+    pub(crate) fn set_restoring(&self, restoring: bool) {
+        self.restoring.store(restoring, Relaxed);
+    }
+
+    /// Whether something without its key may be left out, which is noted.
+    pub(crate) fn may_lack(&self) -> bool {
+        let may = self.restoring.load(Relaxed);
+        if may {
+            self.incomplete.store(true, Relaxed);
+        }
+        may
+    }
+
+    /// Whether something was left out since this was asked last.
+    pub(crate) fn take_incomplete(&self) -> bool {
+        self.incomplete.swap(false, Relaxed)
+    }
+
+    /// The control plane tells what tickets are sealed with.
+    pub(crate) fn take_tickets(&self, told: &v1::TicketKeys) {
+        if !self.tickets.set(told) {
+            tracing::error!("keys of tickets that are none ignored");
+        }
+    }
+
+    /// The control plane tells the keys that the next snapshot needs.
+    pub(crate) fn take_keys(&self, told: v1::CertificateKeys) {
+        let key = |told: v1::CertificateKey| {
+            let id = told.public_key_sha256.try_into().ok()?;
+            Some((KeyId(id), told.key.into()))
+        };
+        self.keys.set(told.keys.into_iter().filter_map(key).collect());
+    }
+}
+
+/// What every listener of the node uses: certificates, protocols, and the keys of tickets.
 ///
 /// # Errors
-/// A file cannot be read or holds something else, or the key does not belong to the certificate.
-pub(crate) fn server_config(certificate: &Path, key: &Path) -> anyhow::Result<Arc<ServerConfig>> {
-    let certificates = CertificateDer::pem_file_iter(certificate)
-        .and_then(Iterator::collect::<Result<Vec<_>, _>>)
-        .with_context(|| format!("--tls-cert {} is no PEM file of certificates", certificate.display()))?;
-    anyhow::ensure!(!certificates.is_empty(), "--tls-cert {} holds no certificate", certificate.display());
-    let key_der = PrivateKeyDer::from_pem_file(key)
-        .with_context(|| format!("--tls-key {} is no PEM file of a private key", key.display()))?;
-    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
-    let mut config = ServerConfig::builder_with_provider(provider)
+/// None but what rustls finds wrong with the defaults.
+pub(crate) fn server_config(
+    certificates: &Arc<Certificates>,
+    tickets: &Arc<Tickets>,
+) -> anyhow::Result<Arc<ServerConfig>> {
+    let mut config = ServerConfig::builder_with_provider(weir_tls::provider())
         .with_safe_default_protocol_versions()?
         .with_no_client_auth()
-        .with_single_cert(certificates, key_der)
-        .with_context(|| {
-            format!("--tls-key {} is not the key of --tls-cert {}", key.display(), certificate.display())
-        })?;
-    config.alpn_protocols = vec![H2.to_vec(), b"http/1.1".to_vec()];
-    // Tickets instead of a table of sessions: any worker resumes what another began.
-    config.ticketer = rustls::crypto::aws_lc_rs::Ticketer::new()?;
+        .with_cert_resolver(Arc::<Certificates>::clone(certificates));
+    config.alpn_protocols = vec![H2.to_vec(), HTTP11.to_vec()];
+    // Tickets instead of a table of sessions: any worker of any node resumes what another began. No early data: it
+    // could be sent again by whoever recorded it (RFC 8446, 8).
+    config.ticketer = Arc::<Tickets>::clone(tickets);
     config.send_tls13_tickets = 1;
     Ok(Arc::new(config))
 }
 
+/// The certificate that the node's flags name.
+///
+/// # Errors
+/// A file cannot be read or holds something else, or the key does not belong to the certificate.
+pub(crate) fn own_certificate(certificate: &Path, key: &Path) -> anyhow::Result<Arc<CertifiedKey>> {
+    let file = certificate.display();
+    let pem =
+        std::fs::read_to_string(certificate).with_context(|| format!("--tls-cert {file} cannot be read"))?;
+    let chain =
+        weir_snapshot::check::chain(&pem).map_err(|why| anyhow::anyhow!("--tls-cert {file} {why}"))?;
+    let pem = std::fs::read(key).with_context(|| format!("--tls-key {} cannot be read", key.display()))?;
+    weir_tls::certified(&chain, &pem)
+        .map_err(|why| anyhow::anyhow!("--tls-key {} for --tls-cert {file}: {why}", key.display()))
+}
+
 /// The TLS state of one connection.
 pub(crate) struct Session {
-    tls: RefCell<ServerConnection>,
+    tls: RefCell<Connection>,
     /// Ciphertext that was read and did not fit yet; almost always empty.
     raw: RefCell<Vec<u8>>,
     /// Plaintext that rustls has taken and the kernel has not, of the write that is under way.
@@ -100,8 +178,7 @@ impl Session {
         timer: &Timer,
         within: Duration,
     ) -> io::Result<Self> {
-        let tls = ServerConnection::new(config).map_err(io::Error::other)?;
-        let session = Self { tls: RefCell::new(tls), raw: RefCell::default(), taken: Cell::new(0), buffers };
+        let session = Self::new(ServerConnection::new(config).map_err(io::Error::other)?.into(), buffers);
         timer.arm(within);
         std::future::poll_fn(|cx| match session.poll_handshake(cx, tcp) {
             Poll::Pending if timer.expired(cx) => Poll::Ready(Err(io::ErrorKind::TimedOut.into())),
@@ -109,6 +186,46 @@ impl Session {
         })
         .await?;
         Ok(session)
+    }
+
+    /// Runs the client's side of a handshake, for as long as the timer is armed; `watch` may have a reason not to wait.
+    ///
+    /// # Errors
+    /// The backend speaks no TLS, shows a certificate that is not good, or wants one that it was not shown.
+    pub(crate) async fn connect(
+        tcp: &RefCell<TcpStream>,
+        secured: &Secured,
+        buffers: std::rc::Rc<Buffers>,
+        timer: &Timer,
+        mut watch: impl FnMut(&mut Context<'_>) -> Poll<Failure>,
+    ) -> Result<Self, Failure> {
+        let failed = |error| Failure::Handshake(io::Error::other(error));
+        let tls = ClientConnection::new(Arc::clone(&secured.config), secured.name.clone()).map_err(failed)?;
+        let session = Self::new(tls.into(), buffers);
+        std::future::poll_fn(|cx| {
+            if let Poll::Ready(result) = session.poll_handshake(cx, tcp) {
+                return Poll::Ready(result.map_err(|error| match error.kind() {
+                    io::ErrorKind::UnexpectedEof => Failure::Handshake(io::Error::new(
+                        error.kind(),
+                        "the backend closed the connection within the handshake",
+                    )),
+                    _ => Failure::Handshake(error),
+                }));
+            }
+            if let Poll::Ready(reason) = watch(cx) {
+                return Poll::Ready(Err(reason));
+            }
+            if timer.expired(cx) {
+                return Poll::Ready(Err(Failure::Connect(io::ErrorKind::TimedOut.into())));
+            }
+            Poll::Pending
+        })
+        .await?;
+        Ok(session)
+    }
+
+    fn new(tls: Connection, buffers: std::rc::Rc<Buffers>) -> Self {
+        Self { tls: RefCell::new(tls), raw: RefCell::default(), taken: Cell::new(0), buffers }
     }
 
     fn poll_handshake(&self, cx: &mut Context<'_>, tcp: &RefCell<TcpStream>) -> Poll<io::Result<()>> {
@@ -121,7 +238,28 @@ impl Session {
         }
     }
 
-    /// Whether the client and this side agreed to HTTP/2.
+    /// Whether the handshake went on with an earlier session.
+    pub(crate) fn is_resumed(&self) -> bool {
+        self.tls.borrow().handshake_kind() == Some(HandshakeKind::Resumed)
+    }
+
+    /// Whether an unused connection is still open, and the peer has said nothing but what is TLS's own: a ticket for
+    /// the next session comes after the handshake, at any time.
+    pub(crate) fn is_quiet(&self, tcp: &RefCell<TcpStream>) -> bool {
+        let mut cx = Context::from_waker(std::task::Waker::noop());
+        loop {
+            if !self.raw.borrow().is_empty() || !self.tls.borrow().wants_read() {
+                return false;
+            }
+            match self.poll_fill(&mut cx, tcp, &mut []) {
+                Poll::Pending => return true,
+                Poll::Ready(Ok(0)) if self.tls.borrow().wants_read() => {}
+                Poll::Ready(_) => return false,
+            }
+        }
+    }
+
+    /// Whether both sides agreed to HTTP/2.
     pub(crate) fn is_http2(&self) -> bool {
         self.tls.borrow().alpn_protocol() == Some(H2)
     }
@@ -289,7 +427,8 @@ mod tests {
         let (certificate, key) = (folder.path().join("crt"), folder.path().join("key"));
         std::fs::write(&certificate, made.cert.pem()).unwrap();
         std::fs::write(&key, made.signing_key.serialize_pem()).unwrap();
-        server_config(&certificate, &key).unwrap()
+        let own = own_certificate(&certificate, &key).unwrap();
+        server_config(&Arc::new(Certificates::new(Some(own))), &Arc::default()).unwrap()
     }
 
     #[tokio::test]
@@ -321,7 +460,7 @@ mod tests {
         let (empty, missing) = (folder.path().join("empty"), folder.path().join("missing"));
         std::fs::write(&empty, "").unwrap();
         for (certificate, key) in [(&empty, &empty), (&missing, &empty)] {
-            let error = server_config(certificate, key).unwrap_err();
+            let error = own_certificate(certificate, key).unwrap_err();
             assert!(format!("{error:#}").contains("--tls-cert"), "{error:#}");
         }
     }

@@ -43,7 +43,7 @@ impl Proxy {
         })
         .unwrap();
         let fleet = Fleet::default();
-        let active = fleet.build(snapshot);
+        let active = fleet.build(snapshot).unwrap();
         let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
         runtime.block_on(workers.activate(active));
         Self { workers, fleet, _keep: Box::new(rows) }

@@ -19,12 +19,13 @@ use http::HeaderValue;
 use tokio::sync::{mpsc, oneshot, watch};
 
 use crate::{
-    backend::Active,
+    backend::{Active, Member},
     buffer::{Buffers, Spare},
     http::{RequestHead, ResponseHead},
     listener::{self, Addresses, Door, Entered},
     stats::Recorder,
     timer::{GRAIN, Timers},
+    tls::Certificates,
     upstream::Connections,
 };
 
@@ -73,9 +74,19 @@ pub(crate) struct Load {
     connections: AtomicU64,
     requests: AtomicU64,
     failed_handshakes: AtomicU64,
+    handshakes: AtomicU64,
+    resumed: AtomicU64,
 }
 
 impl Load {
+    /// Counts a client that got through its TLS handshake.
+    pub(crate) fn handshake(&self, is_resumed: bool) {
+        self.handshakes.fetch_add(1, Relaxed);
+        if is_resumed {
+            self.resumed.fetch_add(1, Relaxed);
+        }
+    }
+
     /// Counts a client that did not get through its TLS handshake.
     pub(crate) fn failed_handshake(&self) {
         self.failed_handshakes.fetch_add(1, Relaxed);
@@ -122,17 +133,20 @@ impl Worker {
 
     fn activate(&self, active: Arc<Active>) {
         let before = self.view();
-        let mut kept: HashMap<*const crate::backend::BackendState, Rc<Connections>> = HashMap::new();
+        // Connections that were made with another `tls` are not used again.
+        let key = |member: &Member| {
+            let secured = member.secured.as_ref().map(|secured| Arc::as_ptr(&secured.config));
+            (Arc::as_ptr(&member.state), secured)
+        };
+        let mut kept: HashMap<_, Rc<Connections>> = HashMap::new();
         if let Some(before) = &before {
             for (pool, connections) in before.active.pools.iter().zip(&before.connections) {
                 for (member, connections) in pool.members.iter().zip(connections) {
-                    kept.insert(Arc::as_ptr(&member.state), Rc::clone(connections));
+                    kept.insert(key(member), Rc::clone(connections));
                 }
             }
         }
-        let keep = |member: &crate::backend::Member| {
-            kept.get(&Arc::as_ptr(&member.state)).cloned().unwrap_or_default()
-        };
+        let keep = |member: &Member| kept.get(&key(member)).cloned().unwrap_or_default();
         let connections = active.pools.iter().map(|pool| pool.members.iter().map(keep).collect()).collect();
         self.view.replace(Some(Rc::new(View { active, connections })));
     }
@@ -206,6 +220,7 @@ pub(crate) struct Workers {
     pub(crate) http: SocketAddr,
     /// The address that they accept TLS on.
     pub(crate) https: Option<SocketAddr>,
+    certificates: Option<Arc<Certificates>>,
 }
 
 /// Where TLS is accepted, and with what.
@@ -213,6 +228,8 @@ pub(crate) struct Workers {
 pub(crate) struct Https {
     pub(crate) address: SocketAddr,
     pub(crate) config: Arc<rustls::ServerConfig>,
+    /// What the configuration chooses from.
+    pub(crate) certificates: Arc<Certificates>,
 }
 
 impl Workers {
@@ -248,11 +265,16 @@ impl Workers {
             let thread = thread::Builder::new().name(format!("worker-{i}")).spawn(run)?;
             handles.push(Handle { orders, load, thread: Mutex::new(Some(thread)) });
         }
-        Ok(Self { handles, http, https: https.map(|https| https.address) })
+        let certificates = https.as_ref().map(|https| Arc::clone(&https.certificates));
+        Ok(Self { handles, http, https: https.map(|https| https.address), certificates })
     }
 
     /// Makes every worker use the configuration, and returns when all of them do.
     pub(crate) async fn activate(&self, active: Arc<Active>) {
+        // First: a client that comes for a new host is to be shown its certificate.
+        if let Some(certificates) = &self.certificates {
+            certificates.set(&active.certificates);
+        }
         let mut done = Vec::with_capacity(self.handles.len());
         for handle in &self.handles {
             let (tell, told) = oneshot::channel();
@@ -279,6 +301,19 @@ impl Workers {
     /// Clients that did not get through their TLS handshake.
     pub(crate) fn failed_handshakes(&self) -> u64 {
         self.handles.iter().map(|handle| handle.load.failed_handshakes.load(Relaxed)).sum()
+    }
+
+    /// Clients that got through their TLS handshake, and how many of them went on with an earlier session.
+    pub(crate) fn handshakes(&self) -> (u64, u64) {
+        let sum = |which: fn(&Load) -> &AtomicU64| {
+            self.handles.iter().map(|handle| which(&handle.load).load(Relaxed)).sum()
+        };
+        (sum(|load| &load.handshakes), sum(|load| &load.resumed))
+    }
+
+    /// Clients for which there was no certificate.
+    pub(crate) fn without_certificate(&self) -> u64 {
+        self.certificates.as_ref().map_or(0, |certificates| certificates.missing())
     }
 
     /// How many there are.

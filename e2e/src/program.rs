@@ -55,7 +55,9 @@ impl Program {
             let printed = Arc::clone(&printed);
             std::thread::spawn(move || {
                 for line in BufReader::new(stdout).lines().map_while(Result::ok) {
-                    if let Some((what, address)) = line.split_once(" http://") {
+                    let printed_address =
+                        line.split_once(" http://").or_else(|| line.split_once(" https://"));
+                    if let Some((what, address)) = printed_address {
                         let mut state = printed.0.lock().unwrap_or_else(PoisonError::into_inner);
                         state.addresses.insert(what.trim().to_owned(), address.trim().to_owned());
                         printed.1.notify_all();

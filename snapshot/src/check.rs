@@ -5,6 +5,7 @@ mod headers;
 mod resilience;
 mod routing;
 mod target;
+mod tls;
 
 use std::{collections::HashMap, sync::Arc, time::Duration};
 
@@ -19,6 +20,8 @@ use crate::{
     },
     units::HumanDuration,
 };
+
+pub use self::tls::{chain, warnings};
 
 /// The longest duration that is accepted anywhere.
 const LONGEST: Duration = Duration::from_secs(365 * 86_400);
@@ -79,8 +82,10 @@ pub fn check(config: &Config) -> Result<Snapshot, Problems> {
 
     let router = Router::new(routes.iter().map(|route| &route.matches));
     warnings.extend(routing::warnings(&routes));
+    let certificates = tls::certificates(config, &mut problems);
+    warnings.extend(tls::lasting_warnings(&certificates, &pools));
     let settings = config.settings.clone();
-    let snapshot = Snapshot { settings, trusted_proxies, pools, routes, router, warnings };
+    let snapshot = Snapshot { settings, trusted_proxies, pools, routes, router, warnings, certificates };
     problems.into_result(snapshot)
 }
 
@@ -152,6 +157,7 @@ fn check_route(
         |edits, side, field: &str| headers::rules(edits, side, &format!("{path}.{field}"), problems);
     let request_headers = rules(&route.request_headers, Side::Request, "request_headers");
     let response_headers = rules(&route.response_headers, Side::Answer, "response_headers");
+    let hsts = tls::hsts(route.hsts.as_ref(), &format!("{path}.hsts"), problems);
     let name = route.name.as_str().into();
     let target = target?;
     Some(Route {
@@ -165,6 +171,7 @@ fn check_route(
         max_body,
         request_timeout,
         filters: None,
+        hsts,
     })
 }
 
@@ -178,6 +185,7 @@ fn check_pool(pool: &config::Pool, path: &str, problems: &mut Problems) -> Optio
         tunnel: duration(pool.timeouts.tunnel, least, format!("{path}.timeouts.tunnel"), problems),
     };
     let resilience = resilience::pool(pool, path, problems);
+    let tls = tls::upstream(pool.tls.as_ref(), &format!("{path}.tls"), problems);
 
     let mut seen = HashMap::new();
     let mut backends = Vec::with_capacity(pool.backends.len());
@@ -217,6 +225,7 @@ fn check_pool(pool: &config::Pool, path: &str, problems: &mut Problems) -> Optio
         timeouts,
         resilience,
         protocol: pool.protocol,
+        tls,
         backends,
     })
 }
@@ -324,6 +333,7 @@ mod tests {
                     ..Default::default()
                 },
             ],
+            certificates: vec![],
             routes: vec![Route {
                 name: "r".into(),
                 pool: "nowhere".into(),

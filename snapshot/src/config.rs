@@ -7,6 +7,7 @@ mod filters;
 mod resilience;
 mod routing;
 mod target;
+mod tls;
 
 use std::{fmt, str::FromStr};
 
@@ -17,6 +18,7 @@ pub use self::{
     resilience::{Breaker, Fallback, HashOn, Limits, Retry, RetryOn, Sticky},
     routing::{HeaderMatch, Match, WebScheme},
     target::{HeaderEdits, Redirect, Rewrite, Share, SplitSticky},
+    tls::{Certificate, Hsts, PrivateKey, Tls},
 };
 use crate::units::{ByteSize, HumanDuration};
 
@@ -33,6 +35,9 @@ pub struct Config {
     /// What matches, and what happens then.
     #[serde(default)]
     pub routes: Vec<Route>,
+    /// What nodes show to clients that come by HTTPS; the first one also to those that name no host that any has.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub certificates: Vec<Certificate>,
 }
 
 impl Default for Config {
@@ -41,6 +46,7 @@ impl Default for Config {
             settings: Settings::default(),
             pools: vec![Pool { name: "default".into(), ..Pool::default() }],
             routes: vec![Route { name: "default".into(), pool: "default".into(), ..Route::default() }],
+            certificates: Vec::new(),
         }
     }
 }
@@ -140,6 +146,9 @@ pub struct Pool {
     /// What the backends speak.
     #[serde(default, skip_serializing_if = "is_default")]
     pub protocol: Protocol,
+    /// How its `https://` backends are spoken to.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tls: Option<Tls>,
     /// Who answers.
     #[serde(default)]
     pub backends: Vec<Backend>,
@@ -209,7 +218,7 @@ pub enum Protocol {
     /// HTTP/1.1, one request at a time on a connection.
     #[default]
     Http1,
-    /// HTTP/2 with prior knowledge, many requests on a connection; what gRPC needs.
+    /// HTTP/2, in the clear with prior knowledge; many requests on a connection; what gRPC needs.
     Http2,
 }
 
@@ -301,7 +310,7 @@ pub struct Backend {
     /// Given by the control plane, never reused; not in the file. Empty until it is given.
     #[serde(skip)]
     pub id: String,
-    /// `http://host:port`.
+    /// `http://host:port` or `https://host:port`.
     pub url: String,
     /// Its share of the traffic, 1 to 1000.
     #[serde(default = "one", skip_serializing_if = "is_one")]
@@ -408,6 +417,9 @@ pub struct Route {
     /// Asks for a signed token.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub jwt: Option<Jwt>,
+    /// Tells browsers to come by HTTPS only.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub hsts: Option<Hsts>,
 }
 
 /// Bounds of what clients may send to a route.

@@ -17,7 +17,7 @@ use serde_saphyr::Spanned;
 
 pub use self::references::{MAX_FILE, inline, is_content};
 use crate::{
-    config::{Backend, Config, Pool, Route, Settings},
+    config::{Backend, Certificate, Config, Pool, Route, Settings},
     problem::{Problem, Problems},
     snapshot::Snapshot,
 };
@@ -60,6 +60,13 @@ pub fn parse(text: &str) -> Result<(Config, Snapshot), Problems> {
     }
 }
 
+/// Gives problems that were found elsewhere the lines of what they name in the text.
+pub fn locate(text: &str, problems: &mut Problems) {
+    if let Ok(document) = Document::read(text) {
+        document.place(problems);
+    }
+}
+
 /// Writes a configuration as YAML that [`parse`] reads back to the same.
 pub fn to_yaml(config: &Config) -> String {
     serde_saphyr::to_string(config).unwrap_or_default()
@@ -99,7 +106,10 @@ impl Document {
             Value::Object(root) => root.clone(),
             Value::Null => Map::new(),
             _ => {
-                problems.add("", "a configuration is a mapping with the keys settings, pools and routes");
+                problems.add(
+                    "",
+                    "a configuration is a mapping with the keys settings, pools, routes and certificates",
+                );
                 return Config::default();
             }
         };
@@ -140,10 +150,14 @@ impl Document {
             };
             routes.push(read(&format!("routes[{i}]"), route, problems).unwrap_or_else(fallback));
         }
-        for key in root.keys() {
-            problems.add(key.as_str(), "unknown key (known: settings, pools, routes)");
+        let mut certificates: Vec<Certificate> = Vec::new();
+        for (i, certificate) in list(&mut root, "certificates", "", problems).into_iter().enumerate() {
+            certificates.extend(read(&format!("certificates[{i}]"), certificate, problems));
         }
-        Config { settings, pools, routes }
+        for key in root.keys() {
+            problems.add(key.as_str(), "unknown key (known: settings, pools, routes, certificates)");
+        }
+        Config { settings, pools, routes, certificates }
     }
 
     /// Gives each problem the line of the value that its path names, or of the nearest one around it.

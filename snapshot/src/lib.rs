@@ -28,8 +28,8 @@ pub use networks::Networks;
 pub use problem::{Problem, Problems};
 pub use resource::{Kind, Resource};
 pub use snapshot::{
-    Backend, BackendId, BackendUrl, Breaker, Expectation, Fallback, HealthCheck, HealthProbe, Host, Limits,
-    NoRedirect, Pool, Redirect, Resilience, Retry, Rewrite, Route, Scheme, Share, Snapshot, Split, Sticky,
-    Target, Timeouts, Weight,
+    Backend, BackendId, BackendUrl, Breaker, Certificate, CertificateName, Chain, Expectation, Fallback,
+    HealthCheck, HealthProbe, Host, KeyId, Limits, NoRedirect, Pool, Redirect, Resilience, Retry, Rewrite,
+    Route, Scheme, Share, Snapshot, Split, Sticky, Target, Timeouts, UpstreamTls, Weight,
 };
 pub use snapshot::{BasicAuth, Filters, IpRules, Jwt, RateLimit};

@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use sha2::{Digest, Sha256};
 
 use crate::{
-    config::{Backend, BackendState, Config, Pool, Route, Settings},
+    config::{Backend, BackendState, Certificate, Config, Pool, Route, Settings},
     place::Places,
     problem::Problems,
 };
@@ -27,6 +27,8 @@ pub enum Kind {
     Backend,
     /// A route.
     Route,
+    /// A certificate, without its key.
+    Certificate,
 }
 
 impl fmt::Display for Kind {
@@ -36,6 +38,7 @@ impl fmt::Display for Kind {
             Self::Pool => "pool",
             Self::Backend => "backend",
             Self::Route => "route",
+            Self::Certificate => "certificate",
         })
     }
 }
@@ -44,7 +47,7 @@ impl FromStr for Kind {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
-        [Self::Settings, Self::Pool, Self::Backend, Self::Route]
+        [Self::Settings, Self::Pool, Self::Backend, Self::Route, Self::Certificate]
             .into_iter()
             .find(|kind| kind.to_string() == text)
             .ok_or_else(|| format!("unknown kind of resource {text:?}"))
@@ -130,6 +133,12 @@ pub fn cut(config: &Config, before: &Places) -> (Resources, Places) {
     for ((route, key), place) in config.routes.iter().zip(routes).zip(placed) {
         add(key, Some(place), json(&Placed { place, spec: route }));
     }
+    let certificates: Vec<Key> =
+        config.certificates.iter().map(|one| key(Kind::Certificate, &one.name)).collect();
+    let placed = before.arrange(&certificates);
+    for ((certificate, key), place) in config.certificates.iter().zip(certificates).zip(placed) {
+        add(key, Some(place), json(&Placed { place, spec: certificate }));
+    }
     (resources, places)
 }
 
@@ -148,12 +157,14 @@ pub fn from_resources(resources: &Resources) -> Result<Config, Problems> {
     let mut settings = Settings::default();
     let mut pools: Vec<Placed<Pool>> = Vec::new();
     let mut routes: Vec<Placed<Route>> = Vec::new();
+    let mut certificates: Vec<Placed<Certificate>> = Vec::new();
     let mut backends: Vec<(&str, PlacedBackend)> = Vec::new();
     for (key, spec) in resources {
         match key.kind {
             Kind::Settings => settings = read(key, spec, &mut problems).unwrap_or_default(),
             Kind::Pool => pools.extend(read(key, spec, &mut problems)),
             Kind::Route => routes.extend(read(key, spec, &mut problems)),
+            Kind::Certificate => certificates.extend(read(key, spec, &mut problems)),
             Kind::Backend => {
                 backends.extend(read(key, spec, &mut problems).map(|backend| (key.name.as_str(), backend)));
             }
@@ -161,6 +172,7 @@ pub fn from_resources(resources: &Resources) -> Result<Config, Problems> {
     }
     pools.sort_by_key(|pool| pool.place);
     routes.sort_by_key(|route| route.place);
+    certificates.sort_by_key(|certificate| certificate.place);
     backends.sort_by_key(|(_, backend)| backend.place);
 
     let mut pools: Vec<Pool> = pools.into_iter().map(|pool| pool.spec).collect();
@@ -174,7 +186,8 @@ pub fn from_resources(resources: &Resources) -> Result<Config, Problems> {
         }
     }
     let routes = routes.into_iter().map(|route| route.spec).collect();
-    problems.into_result(Config { settings, pools, routes })
+    let certificates = certificates.into_iter().map(|certificate| certificate.spec).collect();
+    problems.into_result(Config { settings, pools, routes, certificates })
 }
 
 /// Reads one piece; unknown fields are mistakes, so that a node never runs half of what a newer control plane says.
@@ -265,7 +278,8 @@ mod tests {
                 pool: pool.name.clone(),
                 ..Route::default()
             });
-            Config { settings: Settings::default(), pools, routes: routes.into_iter().collect() }
+            let routes = routes.into_iter().collect();
+            Config { settings: Settings::default(), pools, routes, ..Config::default() }
         })
     }
 

@@ -3,6 +3,7 @@
 mod filters;
 mod resilience;
 mod target;
+mod tls;
 
 use std::{fmt, num::NonZeroU32, str::FromStr, sync::Arc, time::Duration};
 
@@ -10,6 +11,7 @@ pub use self::{
     filters::{BasicAuth, Filters, IpRules, Jwt, RateLimit},
     resilience::{Breaker, Fallback, Limits, Resilience, Retry, Sticky},
     target::{NoRedirect, Redirect, Rewrite, Share, Split, Target},
+    tls::{Certificate, CertificateName, Chain, KeyId, UpstreamTls},
 };
 use crate::{
     config::{BackendState, Protocol, Settings, Strategy},
@@ -34,6 +36,8 @@ pub struct Snapshot {
     pub router: Router,
     /// What is allowed and looks like a mistake.
     pub warnings: Vec<Problem>,
+    /// In the order of the configuration.
+    pub certificates: Vec<Certificate>,
 }
 
 /// Backends that share a strategy, a health check and a resilience policy.
@@ -51,6 +55,8 @@ pub struct Pool {
     pub resilience: Resilience,
     /// What its backends speak.
     pub protocol: Protocol,
+    /// How its `https://` backends are spoken to.
+    pub tls: UpstreamTls,
     /// No two with the same URL.
     pub backends: Vec<Backend>,
 }
@@ -187,6 +193,17 @@ impl Weight {
 pub enum Scheme {
     /// Cleartext.
     Http,
+    /// TLS.
+    Https,
+}
+
+impl fmt::Display for Scheme {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Http => "http",
+            Self::Https => "https",
+        })
+    }
 }
 
 /// A host as a URL names it: an address, or a name to be looked up.
@@ -221,15 +238,14 @@ pub struct BackendUrl {
 
 impl fmt::Display for BackendUrl {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Scheme::Http = self.scheme;
-        write!(f, "http://{}:{}", self.host, self.port)
+        write!(f, "{}://{}:{}", self.scheme, self.host, self.port)
     }
 }
 
 impl FromStr for BackendUrl {
     type Err = String;
 
-    /// Reads `http://host[:port]`. The message of an error says what is wrong with which URL.
+    /// Reads `http://host[:port]` or `https://host[:port]`. The message of an error says what is wrong with which URL.
     fn from_str(text: &str) -> Result<Self, String> {
         let wrong = |what: &str| Err(format!("{text:?} {what}"));
         let Some((scheme, rest)) = text.split_once("://") else {
@@ -237,7 +253,8 @@ impl FromStr for BackendUrl {
         };
         let (scheme, default_port) = match scheme.to_ascii_lowercase().as_str() {
             "http" => (Scheme::Http, 80),
-            _ => return wrong("has an unsupported scheme (supported: http)"),
+            "https" => (Scheme::Https, 443),
+            _ => return wrong("has an unsupported scheme (supported: http, https)"),
         };
         let (authority, tail) = rest.split_at(rest.find(['/', '?', '#']).unwrap_or(rest.len()));
         if !matches!(tail, "" | "/") {
@@ -315,6 +332,8 @@ pub struct Route {
     pub request_timeout: Option<Duration>,
     /// What it asks of a request; `None`: nothing.
     pub filters: Option<Arc<Filters>>,
+    /// The value of `Strict-Transport-Security`, for answers over HTTPS.
+    pub hsts: Option<Arc<str>>,
 }
 
 #[cfg(test)]
@@ -328,6 +347,7 @@ mod tests {
             ("http://Books.Internal", "http://books.internal:80"),
             ("HTTP://mock_1:80/", "http://mock_1:80"),
             ("http://[::1]:9000", "http://[::1]:9000"),
+            ("https://Books.Internal", "https://books.internal:443"),
         ] {
             assert_eq!(text.parse::<BackendUrl>().map(|url| url.to_string()).as_deref(), Ok(printed));
         }

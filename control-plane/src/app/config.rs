@@ -3,7 +3,7 @@
 use std::{borrow::Cow, path::Path, time::Duration};
 
 use weir_snapshot::{
-    BackendUrl, Config, Problem, Problems,
+    BackendUrl, Config, Problem, Problems, check,
     config::Backend,
     diff::{describe, diff},
     file,
@@ -11,6 +11,7 @@ use weir_snapshot::{
 };
 
 use super::{App, AppError, Author};
+use crate::{expiry::now_s, secrets::Given};
 
 /// What replacing the configuration came to.
 #[derive(Debug)]
@@ -83,7 +84,9 @@ impl App {
         options: ApplyOptions,
     ) -> Result<Applied, AppError> {
         let (mut config, checked) = file::parse(text)?;
-        let warnings = checked.warnings;
+        let mut expired = Problems(check::warnings(&checked, now_s()));
+        file::locate(text, &mut expired);
+        let warnings = [checked.warnings, expired.0].concat();
         let expected = options.if_revision;
         let check_revision = |current: u64| match expected {
             Some(expected) if expected != current => Err(AppError::Outdated { expected, current }),
@@ -98,6 +101,8 @@ impl App {
             for (i, backend) in unnamed.filter(|backend| backend.id.is_empty()).enumerate() {
                 backend.id = format!("new-{}", i + 1);
             }
+            let keys = Given::take(&mut config);
+            self.0.secrets.check(&weir_snapshot::check(&config)?, &keys)?;
             let changes = diff(&current.resources, &current.cut(&config)).iter().map(describe).collect();
             return Ok(Applied { revision: current.revision, changes, warnings, rollout: None });
         }

@@ -4,6 +4,7 @@
 //! the next revision in one transaction, and only then make it current. One change at a time; readers never wait.
 
 mod backends;
+mod certificates;
 mod config;
 mod error;
 mod filters;
@@ -22,6 +23,7 @@ use weir_snapshot::{
 
 pub use self::{
     backends::Named,
+    certificates::CertificateInfo,
     config::{Applied, ApplyOptions, Rollout},
     error::AppError,
     filters::RouteInfo,
@@ -33,6 +35,7 @@ use crate::{
     current::{Current, Watch},
     health::Health,
     publish::{History, MOST_STEPS, Registry, Version},
+    secrets::{Given, Secrets},
     stats::Stats,
     store::{Revision, Store, StoreError},
 };
@@ -59,6 +62,7 @@ struct Inner {
     stats: Stats,
     registry: Registry,
     history: History,
+    secrets: Secrets,
     file: Option<PathBuf>,
     access: Access,
 }
@@ -79,6 +83,8 @@ pub struct Parts {
     pub registry: Registry,
     /// What led to the newest revision.
     pub history: History,
+    /// Private keys.
+    pub secrets: Secrets,
     /// The configuration file, where one was given.
     pub file: Option<PathBuf>,
     /// Who may use it.
@@ -139,7 +145,8 @@ pub struct Changed<T> {
 impl App {
     /// Joins the parts.
     pub fn new(parts: Parts) -> Self {
-        let Parts { store, current, next_backend, health, stats, registry, history, file, access } = parts;
+        let Parts { store, current, next_backend, health, stats, registry, history, secrets, file, access } =
+            parts;
         Self(Arc::new(Inner {
             store,
             current,
@@ -148,6 +155,7 @@ impl App {
             stats,
             registry,
             history,
+            secrets,
             file,
             access,
         }))
@@ -186,6 +194,7 @@ impl App {
         let before = self.current();
         let mut config = before.config.clone();
         let value = edit(&mut config)?;
+        let keys = Given::take(&mut config);
         let mut next = *next_backend;
         for backend in config.pools.iter_mut().flat_map(|pool| &mut pool.backends) {
             if backend.id.is_empty() {
@@ -194,6 +203,8 @@ impl App {
             }
         }
         let (after, changes) = before.next(config)?;
+        let keys = self.0.secrets.check(&after.snapshot, &keys)?;
+        self.0.secrets.keep(keys).await?;
         if changes.is_empty() {
             return Ok(Changed { revision: before.revision, changes: Vec::new(), value });
         }

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use serde::Serialize;
 use weir_snapshot::{BackendUrl, Problem};
 
-use super::{App, AppError, BackendWork, PoolInfo, RouteInfo};
+use super::{App, AppError, BackendWork, CertificateInfo, PoolInfo, RouteInfo};
 use crate::{
     health::State,
     publish::{History, Node, NodeError},
@@ -50,6 +50,8 @@ pub struct Status {
     pub pools: Vec<PoolInfo>,
     /// Every route, as the nodes see it.
     pub routes: Vec<RouteInfo>,
+    /// Every certificate, with the time of its end.
+    pub certificates: Vec<CertificateInfo>,
 }
 
 /// A node as users see it.
@@ -216,6 +218,7 @@ impl App {
             nodes: self.nodes(),
             pools: self.pool_infos(),
             routes: self.route_infos(),
+            certificates: self.certificates(),
         })
     }
 

@@ -6,9 +6,11 @@
 
 mod judge;
 mod probe;
+mod secured;
 mod told;
 
 use std::{
+    cell::LazyCell,
     collections::{BTreeMap, HashMap},
     sync::{Arc, Mutex, PoisonError},
     time::Duration,
@@ -19,12 +21,14 @@ use tokio::{
     time::Instant,
 };
 use tokio_util::sync::{CancellationToken, DropGuard};
-use weir_snapshot::{BackendUrl, HealthCheck, config::BackendState};
+use weir_snapshot::{BackendUrl, HealthCheck, Scheme, UpstreamTls, config::BackendState};
+use weir_tls::Keys;
 
 use crate::current::{Current, Watch};
 use judge::Judge;
 pub use judge::State;
 pub use probe::Finding;
+use secured::Secured;
 pub use told::Told;
 
 /// Changes within this time are told as one.
@@ -46,6 +50,7 @@ struct Inner {
     /// Something may be other than was told.
     changed: Notify,
     permits: Semaphore,
+    keys: Arc<dyn Keys + Send + Sync>,
 }
 
 /// A backend that is probed.
@@ -64,16 +69,20 @@ struct Target {
     pool: String,
     url: BackendUrl,
     check: HealthCheck,
+    /// How it is shaken hands with, where it has to be.
+    tls: Option<UpstreamTls>,
+    secured: Secured,
 }
 
 impl Health {
     /// Starts to probe what the current revision names, until `stop`.
-    pub fn start(mut current: Watch, stop: CancellationToken) -> Self {
+    pub fn start(mut current: Watch, keys: Arc<dyn Keys + Send + Sync>, stop: CancellationToken) -> Self {
         let health = Self(Arc::new(Inner {
             judges: Mutex::default(),
             told: watch::Sender::new(Arc::default()),
             changed: Notify::new(),
             permits: Semaphore::new(CONCURRENT),
+            keys,
         }));
         let this = health.clone();
         tokio::spawn(stop.clone().run_until_cancelled_owned({
@@ -123,19 +132,24 @@ impl Health {
             if pool.health_check.probe.is_none() {
                 continue;
             }
+            // Made once a pool, when there is somebody new to be probed with it.
+            let secured = LazyCell::new(|| Secured::new(pool, &*self.0.keys));
             for backend in pool.backends.iter().filter(|backend| backend.state != BackendState::Disabled) {
                 let target = Target {
                     id: backend.id.to_string(),
                     pool: pool.name.to_string(),
                     url: backend.url.clone(),
                     check: pool.health_check.clone(),
+                    tls: (backend.url.scheme == Scheme::Https).then(|| pool.tls.clone()),
+                    secured: Secured::default(),
                 };
                 let probed = match before.remove(&target.id) {
                     Some(probed) if *probed.target == target => probed,
                     // Another check may judge otherwise: its first probe decides. Until then the state stays.
                     old => {
                         let state = old.as_ref().map_or(State::Unknown, |old| old.judge.state());
-                        let target = Arc::new(target);
+                        let secured = target.tls.as_ref().map(|_| secured.clone()).unwrap_or_default();
+                        let target = Arc::new(Target { secured, ..target });
                         let task = stop.child_token();
                         tokio::spawn({
                             let (this, target, task) = (self.clone(), Arc::clone(&target), task.clone());
@@ -166,7 +180,8 @@ impl Health {
         let finding = {
             // The semaphore is never closed.
             let _permit = self.0.permits.acquire().await;
-            probe::probe(&target.url, &target.check).await
+            probe::probe(&target.url, &target.check, target.tls.as_ref().map(|tls| (tls, &target.secured)))
+                .await
         };
         let mut judges = self.0.judges.lock().unwrap_or_else(PoisonError::into_inner);
         let Some(probed) = judges.get_mut(&target.id).filter(|probed| *probed.target == *target) else {

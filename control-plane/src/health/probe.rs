@@ -5,12 +5,19 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use http_body_util::{BodyExt as _, Empty, Limited};
 use hyper_util::rt::TokioIo;
-use tokio::net::TcpStream;
+use tokio::{
+    io::{AsyncRead, AsyncWrite},
+    net::TcpStream,
+};
 use tonic::transport::Endpoint;
 use tonic_health::pb::{
     HealthCheckRequest, health_check_response::ServingStatus, health_client::HealthClient,
 };
-use weir_snapshot::{BackendUrl, Expectation, HealthCheck, HealthProbe, Host, units::HumanDuration};
+use weir_snapshot::{
+    BackendUrl, Expectation, HealthCheck, HealthProbe, Host, Scheme, UpstreamTls, units::HumanDuration,
+};
+
+use super::secured::Secured;
 
 /// So much of an answer's body is read for a match.
 const MAX_BODY: usize = 1 << 20;
@@ -27,11 +34,15 @@ pub struct Finding {
 }
 
 /// Probes once, within the check's timeout.
-pub(super) async fn probe(url: &BackendUrl, check: &HealthCheck) -> Finding {
+pub(super) async fn probe(
+    url: &BackendUrl,
+    check: &HealthCheck,
+    tls: Option<(&UpstreamTls, &Secured)>,
+) -> Finding {
     let begun = Instant::now();
     let result = match &check.probe {
         None => Ok("not probed".to_owned()),
-        Some(probe) => tokio::time::timeout(check.timeout, ask(url, probe))
+        Some(probe) => tokio::time::timeout(check.timeout, ask(url, probe, tls))
             .await
             .unwrap_or_else(|_| Err(format!("no answer within {}", HumanDuration(check.timeout)))),
     };
@@ -39,15 +50,34 @@ pub(super) async fn probe(url: &BackendUrl, check: &HealthCheck) -> Finding {
     Finding { ok, detail: result.unwrap_or_else(|error| error), latency: begun.elapsed() }
 }
 
-async fn ask(url: &BackendUrl, probe: &HealthProbe) -> Result<String, String> {
+async fn ask(
+    url: &BackendUrl,
+    probe: &HealthProbe,
+    tls: Option<(&UpstreamTls, &Secured)>,
+) -> Result<String, String> {
     match probe {
-        HealthProbe::Tcp => connect(url).await.map(|_| "connected".into()),
+        HealthProbe::Tcp => open(url, tls).await.map(|_| "connected".into()),
         HealthProbe::Http { path, expect, body, host } => {
             let host = host.clone().unwrap_or_else(|| authority(url));
-            get(connect(url).await?, &host, path, expect, body.as_deref()).await
+            get(open(url, tls).await?, &host, path, expect, body.as_deref()).await
         }
-        HealthProbe::Grpc { service, host } => serving(url, host.as_deref(), service).await,
+        HealthProbe::Grpc { service, host } => {
+            serving(open(url, tls).await?, url, host.as_deref(), service).await
+        }
     }
+}
+
+/// Anything that carries bytes both ways.
+trait Io: AsyncRead + AsyncWrite + Send + Unpin {}
+
+impl<T: AsyncRead + AsyncWrite + Send + Unpin> Io for T {}
+
+async fn open(url: &BackendUrl, tls: Option<(&UpstreamTls, &Secured)>) -> Result<Box<dyn Io>, String> {
+    let stream = connect(url).await?;
+    Ok(match tls {
+        None => Box::new(stream),
+        Some((tls, secured)) => Box::new(secured.connect(tls, url, stream).await?),
+    })
 }
 
 fn authority(url: &BackendUrl) -> String {
@@ -62,16 +92,30 @@ async fn connect(url: &BackendUrl) -> Result<TcpStream, String> {
     stream.map_err(|error| explain(&error))
 }
 
-/// Asks by gRPC's health protocol, over HTTP/2 with prior knowledge.
-async fn serving(url: &BackendUrl, host: Option<&str>, service: &str) -> Result<String, String> {
-    let endpoint = Endpoint::from_shared(url.to_string()).map_err(|error| error.to_string())?;
+/// Asks by gRPC's health protocol over a connection that speaks HTTP/2.
+async fn serving(
+    stream: Box<dyn Io>,
+    url: &BackendUrl,
+    host: Option<&str>,
+    service: &str,
+) -> Result<String, String> {
+    // The connection is there already: the endpoint only names it.
+    let endpoint = Endpoint::from_shared(format!("http://{}", authority(url)));
+    let endpoint = endpoint.map_err(|error| error.to_string())?;
     let endpoint = endpoint.user_agent(concat!("weir-health/", env!("CARGO_PKG_VERSION")));
     let mut endpoint = endpoint.map_err(|error| error.to_string())?;
-    if let Some(host) = host {
-        let origin = format!("http://{host}").parse().map_err(|_| format!("{host:?} is not a host"))?;
+    if host.is_some() || url.scheme == Scheme::Https {
+        let host = host.map_or_else(|| authority(url), str::to_owned);
+        let origin =
+            format!("{}://{host}", url.scheme).parse().map_err(|_| format!("{host:?} is not a host"))?;
         endpoint = endpoint.origin(origin);
     }
-    let channel = endpoint.connect().await.map_err(|error| deepest(&error))?;
+    let mut stream = Some(stream);
+    let connector = tower::service_fn(move |_: http::Uri| {
+        let stream = stream.take().map(TokioIo::new);
+        async move { stream.ok_or_else(|| std::io::Error::other("the connection broke")) }
+    });
+    let channel = endpoint.connect_with_connector(connector).await.map_err(|error| deepest(&error))?;
     let request = HealthCheckRequest { service: service.to_owned() };
     let answer = HealthClient::new(channel).check(request).await;
     match answer.map(|answer| answer.into_inner().status()) {
@@ -94,7 +138,7 @@ fn deepest(error: &(dyn std::error::Error + 'static)) -> String {
 }
 
 async fn get(
-    stream: TcpStream,
+    stream: Box<dyn Io>,
     host: &str,
     path: &str,
     expect: &Expectation,

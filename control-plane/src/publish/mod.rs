@@ -10,6 +10,7 @@ mod gate;
 mod history;
 mod memory;
 mod registry;
+mod secrets;
 mod server;
 mod service;
 mod session;
@@ -24,3 +25,4 @@ pub use self::{
     service::{Publisher, Sources},
     work::{BackendSum, Breaker, PoolSum, PoolSums, Refused, RouteSum, Sums},
 };
+pub(crate) use registry::now_ms;

@@ -23,12 +23,14 @@ use super::{
     gate::{Allowance, Gate, Joining},
     history::{History, Version},
     registry::{Joined, Registry},
+    secrets::Confided,
     session::{Next, Session},
     wire,
 };
 use crate::{
     current::{Current, Watch},
     health::{self, Health},
+    secrets::Secrets,
     stats::Stats,
     store::FleetKey,
 };
@@ -51,6 +53,7 @@ pub struct Publisher {
     stats: Stats,
     key: Bytes,
     ack_timeout: Duration,
+    secrets: Option<Secrets>,
     frames: Frames,
     gate: Gate,
     stop: CancellationToken,
@@ -72,6 +75,8 @@ pub struct Sources {
     pub key: FleetKey,
     /// A node answers a push within this time.
     pub ack_timeout: Duration,
+    /// Private keys; `None`: the nodes' channel may not carry them.
+    pub secrets: Option<Secrets>,
     /// Ends every stream.
     pub stop: CancellationToken,
 }
@@ -129,9 +134,9 @@ enum End {
 impl Publisher {
     /// Joins the sources.
     pub fn new(sources: Sources) -> Self {
-        let Sources { current, history, health, registry, stats, key, ack_timeout, stop } = sources;
+        let Sources { current, history, health, registry, stats, key, ack_timeout, secrets, stop } = sources;
         let (key, frames, gate) = (wire::key(&key), Frames::new(history), Gate::default());
-        Self { current, health, registry, stats, key, ack_timeout, frames, gate, stop }
+        Self { current, health, registry, stats, key, ack_timeout, secrets, frames, gate, stop }
     }
 
     /// Opens a node's stream; what comes out of it goes to the node as it is.
@@ -235,6 +240,7 @@ impl Driven<'_> {
         let mut current = self.publisher.current.clone();
         let mut allowance = Allowance::new(Instant::now());
         let mut is_watched = false;
+        let mut confided = self.publisher.secrets.clone().map(Confided::new);
         let mut size = Teller::new(self.publisher.registry.size());
         self.send(self.publisher.key.clone()).await?;
         loop {
@@ -248,6 +254,11 @@ impl Driven<'_> {
                 self.send(wire::tail(&filters)).await?;
             }
             let newest = Arc::clone(&current.borrow_and_update());
+            if let Some(confided) = &mut confided {
+                for due in confided.due(&newest) {
+                    self.send(wire::frame(due)).await?;
+                }
+            }
             let due = self.push_due(&newest).await?;
             self.health_due(&mut health).await?;
             let open = self.session.open();
@@ -278,6 +289,7 @@ impl Driven<'_> {
                 changed = watched.changed() => if changed.is_err() { return Ok(()) },
                 changed = health.changed() => if changed.is_err() { return Ok(()) },
                 () = sleep_until(due) => {}
+                () = confidence(&mut confided) => {}
                 () = sleep_until(yields) => joining = None,
                 () = sleep_until(overdue) => {
                     let why = format!(
@@ -390,6 +402,14 @@ fn broken(status: &Status) -> End {
         return End::Wrong(status);
     }
     End::Gone
+}
+
+/// What no revision holds may have to be told again.
+async fn confidence(confided: &mut Option<Confided>) {
+    match confided {
+        Some(confided) => confided.changed().await,
+        None => std::future::pending().await,
+    }
 }
 
 async fn sleep_until(due: Option<Instant>) {

@@ -30,7 +30,7 @@ const MOST_TEXT: usize = 256;
 const MOST_PROBLEMS: usize = 100;
 
 /// A message as it goes over the wire.
-fn frame(message: Message) -> Bytes {
+pub(super) fn frame(message: Message) -> Bytes {
     let message = v1::SubscribeResponse { message: Some(message) };
     let length = message.encoded_len();
     let mut bytes = BytesMut::with_capacity(PREFIX + length);
@@ -133,6 +133,7 @@ fn resource_key(key: &Key) -> v1::ResourceKey {
         Kind::Pool => v1::ResourceKind::Pool,
         Kind::Backend => v1::ResourceKind::Backend,
         Kind::Route => v1::ResourceKind::Route,
+        Kind::Certificate => v1::ResourceKind::Certificate,
     };
     v1::ResourceKey { kind: kind.into(), name: key.name.clone() }
 }

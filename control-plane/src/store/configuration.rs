@@ -49,7 +49,8 @@ impl Store {
             .get(0);
         let rows = sqlx::query(
             "SELECT 'settings', '', spec FROM settings UNION ALL SELECT 'pool', name, spec FROM pools \
-             UNION ALL SELECT 'backend', id, spec FROM backends UNION ALL SELECT 'route', name, spec FROM routes",
+             UNION ALL SELECT 'backend', id, spec FROM backends UNION ALL SELECT 'route', name, spec FROM routes \
+             UNION ALL SELECT 'certificate', name, spec FROM certificates",
         )
         .fetch_all(&mut *tx)
         .await?;
@@ -172,6 +173,10 @@ async fn write_change(tx: &mut SqliteConnection, revision: u64, change: &Change)
         Kind::Route => (
             "INSERT INTO routes (name, spec) VALUES (?, ?) ON CONFLICT (name) DO UPDATE SET spec = excluded.spec",
             "DELETE FROM routes WHERE name = ?",
+        ),
+        Kind::Certificate => (
+            "INSERT INTO certificates (name, spec) VALUES (?, ?) ON CONFLICT (name) DO UPDATE SET spec = excluded.spec",
+            "DELETE FROM certificates WHERE name = ?",
         ),
     };
     match &change.after {

@@ -3,7 +3,10 @@
 //! One connection writes, several read beside it (WAL). Migrations are embedded and run at start. A database that
 //! cannot be used is refused at start with a message that says why: nothing is ever repaired silently.
 
-use std::{path::Path, time::Duration};
+use std::{
+    path::{Path, PathBuf},
+    time::Duration,
+};
 
 use sqlx::{
     Row as _, SqlitePool,
@@ -17,12 +20,14 @@ mod access;
 mod configuration;
 mod keys;
 mod nodes;
+mod secrets;
 pub mod stats;
 
 pub use access::{AuditEntry, StoredToken};
 pub use configuration::{Revision, Stored};
 pub use keys::FleetKey;
 pub use nodes::SeenNode;
+pub use secrets::Sealed;
 
 static MIGRATIONS: Migrator = sqlx::migrate!("../migrations");
 
@@ -36,6 +41,8 @@ pub struct Store {
     pub(crate) writer: SqlitePool,
     /// Connections that only read.
     pub(crate) reader: SqlitePool,
+    /// The file.
+    path: PathBuf,
 }
 
 /// The database cannot be used, or said no.
@@ -74,6 +81,7 @@ impl Store {
             ));
         }
         refuse_read_only(database, options.get_filename())?;
+        let path = options.get_filename().to_owned();
         let options = options
             .create_if_missing(true)
             .foreign_keys(true)
@@ -100,7 +108,12 @@ impl Store {
             .connect_with(options.create_if_missing(false).pragma("query_only", "on"))
             .await
             .map_err(open)?;
-        Ok(Self { writer, reader })
+        Ok(Self { writer, reader, path })
+    }
+
+    /// The database's file.
+    pub fn path(&self) -> &Path {
+        &self.path
     }
 
     /// Closes every connection; what was committed is in the file.

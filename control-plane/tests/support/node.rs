@@ -27,6 +27,10 @@ pub struct Node {
     pub sizes: Vec<u32>,
     /// Pieces in the last difference.
     pub pieces: usize,
+    /// What it was told to seal tickets with.
+    pub tickets: v1::TicketKeys,
+    /// The private keys that it was told last.
+    pub private_keys: Vec<v1::CertificateKey>,
 }
 
 /// A revision that came, already applied and its hash found right.
@@ -75,6 +79,7 @@ fn key(key: Option<v1::ResourceKey>) -> Key {
         v1::ResourceKind::Pool => Kind::Pool,
         v1::ResourceKind::Backend => Kind::Backend,
         v1::ResourceKind::Route => Kind::Route,
+        v1::ResourceKind::Certificate => Kind::Certificate,
         other => panic!("{other:?}"),
     };
     Key { kind, name: key.name }
@@ -90,8 +95,16 @@ impl Node {
         to.send(v1::SubscribeRequest { message: Some(ToControlPlane::Hello(hello)) }).await.unwrap();
         let mut client = client(control_plane).await;
         let from = within("the stream", client.subscribe(ReceiverStream::new(requests))).await.unwrap();
-        let (resources, key, sizes) = (Resources::new(), Vec::new(), Vec::new());
-        Self { to, from: from.into_inner(), resources, key, sizes, pieces: 0 }
+        Self {
+            to,
+            from: from.into_inner(),
+            resources: Resources::new(),
+            key: Vec::new(),
+            sizes: Vec::new(),
+            pieces: 0,
+            tickets: Default::default(),
+            private_keys: Vec::new(),
+        }
     }
 
     pub async fn send(&self, message: ToControlPlane) {
@@ -133,11 +146,15 @@ impl Node {
                     self.key = told.key;
                 }
                 ToNode::FleetSize(told) => self.sizes.push(told.nodes),
+                ToNode::Tickets(told) => self.tickets = told,
+                ToNode::CertificateKeys(told) => self.private_keys = told.keys,
                 message => break message,
             }
         };
         Ok(match message {
-            ToNode::Key(_) | ToNode::FleetSize(_) => unreachable!("passed over above"),
+            ToNode::Key(_) | ToNode::FleetSize(_) | ToNode::Tickets(_) | ToNode::CertificateKeys(_) => {
+                unreachable!("passed over above")
+            }
             ToNode::Health(health) => Came::Health(health),
             ToNode::Tail(tail) => Came::Tail(tail),
             ToNode::Snapshot(snapshot) => {

@@ -28,8 +28,8 @@ fn backend(i: usize, weight: u32) -> Backend {
 
 fn with(fleet: &Fleet, pool: Pool) -> Arc<Active> {
     let pools = vec![Pool { name: "p".into(), ..pool }];
-    let config = Config { settings: Default::default(), pools, routes: vec![] };
-    fleet.build(Arc::new(weir_snapshot::check(&config).unwrap()))
+    let config = Config { settings: Default::default(), pools, routes: vec![], certificates: vec![] };
+    fleet.build(Arc::new(weir_snapshot::check(&config).unwrap())).unwrap()
 }
 
 fn pool(strategy: Strategy, weights: &[u32]) -> Pool {

@@ -14,7 +14,11 @@ use weir_snapshot::{
     resource::{ContentHash, Key, Kind, Resources, from_resources},
 };
 
-use super::{Running, State, health::take_health, key::take_key};
+use super::{
+    Running, State,
+    health::take_health,
+    key::{take_certificate_keys, take_key},
+};
 use crate::resolve;
 
 /// How long a node that starts without a control plane waits for its backends' names.
@@ -33,6 +37,14 @@ pub(super) async fn take(state: &Arc<State>, message: Option<Told>) -> Option<Sa
         }
         Some(Told::FleetSize(told)) => {
             state.fleet.filters.size.told(told.nodes, Instant::now());
+            return None;
+        }
+        Some(Told::Tickets(told)) => {
+            state.fleet.tls.take_tickets(&told);
+            return None;
+        }
+        Some(Told::CertificateKeys(told)) => {
+            take_certificate_keys(state, told).await;
             return None;
         }
         // Taken before it comes here.
@@ -137,7 +149,8 @@ fn read_key(key: Option<&v1::ResourceKey>) -> Result<Key, Problem> {
         v1::ResourceKind::Pool => Kind::Pool,
         v1::ResourceKind::Backend => Kind::Backend,
         v1::ResourceKind::Route => Kind::Route,
-        v1::ResourceKind::Certificate | v1::ResourceKind::Unspecified => {
+        v1::ResourceKind::Certificate => Kind::Certificate,
+        v1::ResourceKind::Unspecified => {
             return Err(Problem::new("key.kind", format!("kind {} is not known to this node", key.kind)));
         }
     };
@@ -146,8 +159,12 @@ fn read_key(key: Option<&v1::ResourceKey>) -> Result<Key, Problem> {
 
 /// Runs what was kept from an earlier start.
 pub(super) async fn restore(state: &State, snapshot: &v1::Snapshot) -> Result<(), Problems> {
+    // Private keys are kept on no node: what needs one waits for the control plane, and the rest does not.
+    state.fleet.tls.set_restoring(true);
     // Clients wait: names that are not found at once are looked up while it serves.
-    activate_within(state, whole(snapshot)?, RESTORE).await.map(drop)
+    let restored = activate_within(state, whole(snapshot)?, RESTORE).await;
+    state.fleet.tls.set_restoring(false);
+    restored.map(drop)
 }
 
 /// Checks it again, warms it, and has every worker use it.
@@ -161,7 +178,7 @@ async fn activate_within(state: &State, next: Next, warm: Duration) -> Result<Co
     let Next { revision, resources, hash } = next;
     let config = from_resources(&resources)?;
     let snapshot = weir_snapshot::check(&config)?;
-    let active = state.fleet.build(Arc::new(snapshot));
+    let active = state.fleet.build(Arc::new(snapshot))?;
     // What is not found in time is looked up again soon.
     let _ = tokio::time::timeout(warm, resolve::warm(&active)).await;
     state.workers.activate(active).await;

@@ -2,6 +2,8 @@
 
 use std::sync::{Arc, PoisonError};
 
+use weir_proto::v1;
+
 use super::State;
 
 /// The fleet's key. When it is another than was used so far, what is active is built anew with it.
@@ -15,9 +17,25 @@ pub(super) async fn take_key(state: &State, key: &[u8]) {
     if before.as_deref() != Some(&key[..]) {
         state.changed.notify_one();
     }
-    if state.fleet.set_key(key)
-        && let Some(active) = state.fleet.active()
-    {
-        state.workers.activate(state.fleet.build(Arc::clone(&active.snapshot))).await;
+    if state.fleet.set_key(key) {
+        rebuild(state).await;
+    }
+}
+
+/// The keys of certificates. What was left out at a start from the disk for want of them is used from now on.
+pub(super) async fn take_certificate_keys(state: &State, told: v1::CertificateKeys) {
+    state.fleet.tls.take_keys(told);
+    if state.fleet.tls.take_incomplete() {
+        rebuild(state).await;
+    }
+}
+
+/// Builds what is active anew with the keys that are known now.
+async fn rebuild(state: &State) {
+    if let Some(active) = state.fleet.active() {
+        match state.fleet.build(Arc::clone(&active.snapshot)) {
+            Ok(active) => state.workers.activate(active).await,
+            Err(problems) => tracing::error!(%problems, "new keys are not used yet"),
+        }
     }
 }

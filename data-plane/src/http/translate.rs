@@ -69,8 +69,12 @@ pub(crate) fn write_request_head(
 
 /// The request that [`write_request`](super::write_request) wrote, as HTTP/2 says it. With `connects` an offer of a
 /// WebSocket becomes an extended CONNECT, and the client's key is given back; any other offer of an upgrade is not
-/// made, which HTTP allows (RFC 9110, 7.8). `None`: it cannot be said in HTTP/2.
-pub(crate) fn request_from(head: &[u8], connects: bool) -> Option<(Request<()>, Option<Vec<u8>>)> {
+/// made, which HTTP allows (RFC 9110, 7.8). `secure`: it goes over TLS. `None`: it cannot be said in HTTP/2.
+pub(crate) fn request_from(
+    head: &[u8],
+    connects: bool,
+    secure: bool,
+) -> Option<(Request<()>, Option<Vec<u8>>)> {
     let mut table = [const { std::mem::MaybeUninit::uninit() }; super::MAX_FIELDS];
     let mut parsed = httparse::Request::new(&mut []);
     if !parsed.parse_with_uninit_headers(head, &mut table).ok()?.is_complete() {
@@ -91,7 +95,7 @@ pub(crate) fn request_from(head: &[u8], connects: bool) -> Option<(Request<()>, 
         }
     }
     let key = key.filter(|_| connects && websocket);
-    let mut uri = Uri::builder().scheme("http").authority(host?);
+    let mut uri = Uri::builder().scheme(if secure { "https" } else { "http" }).authority(host?);
     uri = uri.path_and_query(match parsed.path? {
         // RFC 9113, 8.3.1: the asterisk is a path of its own.
         "*" => "*",

@@ -154,7 +154,10 @@ async fn serve_tls(
     let within = view.active.snapshot.settings.downstream.tls_handshake_timeout.0;
     drop(view);
     match shake_hands(stream, config, Rc::clone(&worker.buffers), &timer, within).await {
-        Ok(stream) => http1::serve(worker, stream, timer, address).await,
+        Ok(stream) => {
+            worker.load.handshake(stream.is_resumed());
+            http1::serve(worker, stream, timer, address).await;
+        }
         Err(error) => {
             worker.load.failed_handshake();
             tracing::debug!(client = %address, %error, "TLS handshake failed");

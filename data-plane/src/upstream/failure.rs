@@ -10,6 +10,9 @@ pub(crate) enum Failure {
     /// There was no connection: nothing was sent.
     #[error("cannot connect: {0}")]
     Connect(io::Error),
+    /// There was a connection, and no TLS on it that can be trusted: nothing was sent.
+    #[error("TLS: {0}")]
+    Handshake(io::Error),
     /// The backend said that it has not looked at the request (RFC 9113, 8.7): anyone may have it again.
     #[error("the backend refused the request unseen")]
     Refused,

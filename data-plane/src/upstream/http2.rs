@@ -263,8 +263,9 @@ pub(super) async fn send(
     let mut text = Vec::with_capacity(512);
     write_head(&mut text);
     let connects = attempt.offers_upgrade && sender.is_extended_connect_protocol_enabled();
-    let (request, websocket) =
-        request_from(&text, connects).ok_or(Failure::Invalid("the request cannot be said in HTTP/2"))?;
+    let secure = attempt.member.secured.is_some();
+    let (request, websocket) = request_from(&text, connects, secure)
+        .ok_or(Failure::Invalid("the request cannot be said in HTTP/2"))?;
     upload.start(|_| {});
     let tunnel = websocket.is_some();
     let ends = upload.is_complete() && !tunnel;

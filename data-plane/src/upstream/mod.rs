@@ -29,6 +29,7 @@ use crate::{
     pool::PoolState,
     stream::Stream,
     timer::Timer,
+    tls::Secured,
     worker::Worker,
 };
 
@@ -79,7 +80,33 @@ impl Attempt<'_> {
         let address = self.member.state.address().ok_or_else(name)?;
         let within = self.pool.timeouts.connect;
         let stream = Stream::connect(address, self.timer, within, |cx| watch.poll(cx)).await?;
-        Ok((stream, address))
+        let Some(secured) = &self.member.secured else { return Ok((stream, address)) };
+        // In a box of its own: those in the clear need not be larger for it.
+        let shaken = Box::pin(self.shake_hands(stream, secured, watch)).await;
+        if let Err(failure @ Failure::Handshake(_)) = &shaken
+            && self.member.state.may_complain()
+        {
+            let state = &self.member.state;
+            tracing::warn!(backend = %state.id, url = %state.url, %address, %failure, "no TLS with a backend");
+        }
+        Ok((shaken?, address))
+    }
+
+    async fn shake_hands(
+        &self,
+        stream: Stream,
+        secured: &Secured,
+        watch: &mut impl Watch,
+    ) -> Result<Stream, Failure> {
+        let buffers = Rc::clone(&self.worker.buffers);
+        let stream = stream.connect_tls(secured, buffers, self.timer, |cx| watch.poll(cx)).await?;
+        if self.pool.protocol == Protocol::Http2 && !stream.is_http2() {
+            let error = std::io::Error::other(
+                "the backend does not offer HTTP/2 (ALPN), which protocol: http2 asks for",
+            );
+            return Err(Failure::Handshake(error));
+        }
+        Ok(stream)
     }
 
     fn response_timeout(&self) -> Duration {

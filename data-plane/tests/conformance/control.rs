@@ -91,6 +91,7 @@ fn snapshot(config: &Config) -> Snapshot {
             Kind::Pool => ResourceKind::Pool,
             Kind::Backend => ResourceKind::Backend,
             Kind::Route => ResourceKind::Route,
+            Kind::Certificate => ResourceKind::Certificate,
         };
         Resource { key: Some(ResourceKey { kind: kind.into(), name: key.name }), spec: spec.into_bytes() }
     });

@@ -255,6 +255,7 @@ fn wire_key(key: &Key) -> ResourceKey {
         Kind::Pool => ResourceKind::Pool,
         Kind::Backend => ResourceKind::Backend,
         Kind::Route => ResourceKind::Route,
+        Kind::Certificate => ResourceKind::Certificate,
     };
     ResourceKey { kind: kind.into(), name: key.name.clone() }
 }

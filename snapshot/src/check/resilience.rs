@@ -204,6 +204,7 @@ mod tests {
             settings: Default::default(),
             pools: vec![Pool { name: "p".into(), ..pool }],
             routes: vec![],
+            certificates: vec![],
         };
         check(&config).unwrap_err().to_string()
     }

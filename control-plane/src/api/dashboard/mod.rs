@@ -5,6 +5,7 @@
 //! changes, the stream that keeps it live. Who may see and do what is decided in front of it (`api::access`).
 
 mod actions;
+mod certificates;
 mod chart;
 mod format;
 mod layout;
@@ -111,7 +112,7 @@ impl Page {
         match self {
             Self::Overview => overview::page(app).await,
             Self::Pools => pools::page(app),
-            Self::Routes => routes::page(app).await,
+            Self::Routes => Ok(maud::html! { (routes::page(app).await?) (certificates::section(app)) }),
             Self::Nodes => Ok(nodes::page(app)),
             Self::Reports => reports::page(app, asked).await,
             Self::Tail => Ok(Markup::default()),

@@ -10,8 +10,8 @@ use super::access;
 use crate::{
     access::trail::Caller,
     app::{
-        App, AppError, Applied, ApplyOptions, Author, BackendInfo, Named, NodeInfo, PoolInfo, RouteInfo,
-        rfc3339,
+        App, AppError, Applied, ApplyOptions, Author, BackendInfo, CertificateInfo, Named, NodeInfo,
+        PoolInfo, RouteInfo, rfc3339,
     },
     publish::Refused,
 };
@@ -105,6 +105,21 @@ fn pool(info: PoolInfo) -> v1::PoolStatus {
 fn route_status(info: RouteInfo) -> v1::RouteStatus {
     let Refused { ip_filter, method, rate_limit, auth } = info.refused;
     v1::RouteStatus { name: info.name, ip_filter, method, rate_limit, auth }
+}
+
+fn certificate(info: CertificateInfo, cert: &str) -> v1::Certificate {
+    v1::Certificate {
+        name: info.name,
+        hosts: info.hosts,
+        not_before: info.not_before,
+        not_after: info.not_after,
+        days_left: info.days_left,
+        state: info.state.to_owned(),
+        subject: info.subject,
+        issuer: info.issuer,
+        fingerprint: info.fingerprint,
+        cert: cert.to_owned(),
+    }
 }
 
 fn given(text: String) -> Option<String> {
@@ -296,6 +311,7 @@ impl admin_server::Admin for Admin {
             nodes: status.nodes.into_iter().map(node).collect(),
             pools: status.pools.into_iter().map(pool).collect(),
             routes: status.routes.into_iter().map(route_status).collect(),
+            certificates: status.certificates.into_iter().map(|info| certificate(info, "")).collect(),
         }))
     }
 
@@ -340,5 +356,47 @@ impl admin_server::Admin for Admin {
         Ok(Response::new(v1::ListAuditEntriesResponse {
             entries: found.into_iter().map(access::entry).collect(),
         }))
+    }
+
+    async fn list_certificates(
+        &self,
+        _: Request<v1::ListCertificatesRequest>,
+    ) -> Result<Response<v1::ListCertificatesResponse>, Status> {
+        let certificates = self.app.certificates().into_iter().map(|info| certificate(info, "")).collect();
+        Ok(Response::new(v1::ListCertificatesResponse { certificates }))
+    }
+
+    async fn get_certificate(
+        &self,
+        request: Request<v1::GetCertificateRequest>,
+    ) -> Result<Response<v1::Certificate>, Status> {
+        let (info, cert) = self.app.certificate(&request.into_inner().name).map_err(refuse)?;
+        Ok(Response::new(certificate(info, &cert)))
+    }
+
+    async fn put_certificate(
+        &self,
+        request: Request<v1::PutCertificateRequest>,
+    ) -> Result<Response<v1::Certificate>, Status> {
+        let author = author(&request);
+        let v1::PutCertificateRequest { name, cert, key } = request.into_inner();
+        let new = weir_snapshot::config::Certificate {
+            name: name.clone(),
+            cert,
+            key: given(key).map(weir_snapshot::config::PrivateKey),
+        };
+        self.app.put_certificate(&author, new).await.map_err(refuse)?;
+        let (info, cert) = self.app.certificate(&name).map_err(refuse)?;
+        Ok(Response::new(certificate(info, &cert)))
+    }
+
+    async fn delete_certificate(
+        &self,
+        request: Request<v1::DeleteCertificateRequest>,
+    ) -> Result<Response<v1::DeleteCertificateResponse>, Status> {
+        let author = author(&request);
+        let name = request.into_inner().name;
+        let revision = self.app.delete_certificate(&author, &name).await.map_err(refuse)?;
+        Ok(Response::new(v1::DeleteCertificateResponse { revision }))
     }
 }

@@ -3,6 +3,7 @@
 mod access;
 mod backends;
 mod body;
+mod certificates;
 mod config;
 mod observe;
 mod openapi;
@@ -42,6 +43,11 @@ pub fn router(app: App) -> Router {
         .route("/pools/{name}", get(pools::pool).put(pools::put_pool).delete(pools::delete_pool))
         .route("/routes", get(pools::list_routes))
         .route("/routes/{name}", get(pools::route).put(pools::put_route).delete(pools::delete_route))
+        .route("/certificates", get(certificates::list))
+        .route(
+            "/certificates/{name}",
+            get(certificates::one).put(certificates::put).delete(certificates::delete),
+        )
         .route("/strategy", post(pools::set_strategy))
         .route("/config", get(config::export).put(config::apply))
         .route("/config/reload", post(config::reload))

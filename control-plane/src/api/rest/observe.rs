@@ -44,8 +44,13 @@ struct NodeLabels {
     node: String,
 }
 
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct CertificateLabels {
+    certificate: String,
+}
+
 pub(super) async fn metrics(State(app): State<App>) -> Result<Response, Refusal> {
-    let Status { revision, backends, nodes, .. } = app.status()?;
+    let Status { revision, backends, nodes, certificates, .. } = app.status()?;
     let mut registry = Registry::with_prefix("weir");
     let number = |value: u64| i64::try_from(value).unwrap_or(i64::MAX);
     let current = Gauge::<i64>::default();
@@ -63,6 +68,12 @@ pub(super) async fn metrics(State(app): State<App>) -> Result<Response, Refusal>
     registry.register("backend_up", "Whether the health checker has nothing against the backend", up);
     registry.register("backend_active_requests", "Requests in flight over all nodes", active);
     registry.register("backend_ejected_by", "Nodes whose breaker is open for the backend", ejected);
+    let expiry = Family::<CertificateLabels, Gauge>::default();
+    for certificate in certificates {
+        let labels = CertificateLabels { certificate: certificate.name };
+        expiry.get_or_create(&labels).set(certificate.seconds_left);
+    }
+    registry.register("certificate_expiry_seconds", "Until the certificate expires", expiry);
     type Measure = (&'static str, &'static str, fn(&NodeInfo) -> u64);
     let families: [Measure; 5] = [
         ("node_connected", "Whether the node's stream is open", |node| u64::from(node.connected)),

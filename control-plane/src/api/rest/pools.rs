@@ -92,12 +92,12 @@ pub(super) async fn set_strategy(
     Ok(Json(json!({ "revision": revision, "pool": pool, "strategy": strategy })))
 }
 
-fn created_or_ok(created: bool) -> StatusCode {
+pub(super) fn created_or_ok(created: bool) -> StatusCode {
     if created { StatusCode::CREATED } else { StatusCode::OK }
 }
 
 /// The object's name is in the path: the body may leave it out, and must not contradict it.
-async fn named(request: Request, name: &str) -> Result<Request, Refusal> {
+pub(super) async fn named(request: Request, name: &str) -> Result<Request, Refusal> {
     let (parts, body) = request.into_parts();
     let bytes = body::bytes(body, 1 << 20).await?;
     let bytes = match serde_json::from_slice::<Value>(&bytes) {

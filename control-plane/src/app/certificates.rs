@@ -1,0 +1,109 @@
+//! Certificates: what there is, when it expires, add, replace, remove.
+
+use std::sync::Arc;
+
+use serde::Serialize;
+use weir_snapshot::{Chain, config::Certificate};
+
+use super::{App, AppError, Author, rfc3339};
+use crate::expiry::{now_s, state};
+
+/// A certificate as users see it; never with its key.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct CertificateInfo {
+    /// In the configuration.
+    pub name: String,
+    /// The hosts and addresses that it is good for.
+    pub hosts: Vec<String>,
+    /// RFC 3339.
+    pub not_before: String,
+    /// RFC 3339.
+    pub not_after: String,
+    /// Whole days that it is still good for; less than 0 when it has expired.
+    pub days_left: i64,
+    /// Seconds that it is still good for.
+    #[serde(skip)]
+    pub seconds_left: i64,
+    /// `good`, `soon`, `expired` or `early`.
+    pub state: &'static str,
+    /// Whose it is.
+    pub subject: String,
+    /// Its authority.
+    pub issuer: String,
+    /// SHA-256 of the certificate.
+    pub fingerprint: String,
+}
+
+impl CertificateInfo {
+    fn new(name: &str, chain: &Arc<Chain>, now: i64) -> Self {
+        let seconds_left = chain.seconds_left(now);
+        Self {
+            name: name.to_owned(),
+            hosts: chain.names.iter().map(ToString::to_string).collect(),
+            not_before: rfc3339(chain.not_before.saturating_mul(1000)),
+            not_after: rfc3339(chain.not_after.saturating_mul(1000)),
+            days_left: seconds_left.div_euclid(86_400),
+            seconds_left,
+            state: state(chain, now),
+            subject: chain.subject.clone(),
+            issuer: chain.issuer.clone(),
+            fingerprint: chain.fingerprint_text(),
+        }
+    }
+}
+
+impl App {
+    /// Every certificate, in the order of the configuration.
+    pub fn certificates(&self) -> Vec<CertificateInfo> {
+        let now = now_s();
+        let current = self.current();
+        let all = current.snapshot.certificates.iter();
+        all.map(|one| CertificateInfo::new(&one.name, &one.chain, now)).collect()
+    }
+
+    /// One certificate, and its text as PEM.
+    ///
+    /// # Errors
+    /// No such certificate.
+    pub fn certificate(&self, name: &str) -> Result<(CertificateInfo, String), AppError> {
+        let missing = || AppError::not_found("certificate", name);
+        let info = self.certificates().into_iter().find(|one| one.name == name).ok_or_else(missing)?;
+        let current = self.current();
+        let stored = current.config.certificates.iter().find(|one| one.name == name).ok_or_else(missing)?;
+        Ok((info, stored.cert.clone()))
+    }
+
+    /// Makes a certificate, or replaces it. Whether it is new.
+    ///
+    /// # Errors
+    /// It cannot be read, or its key is not its own or not there.
+    pub async fn put_certificate(&self, author: &Author, certificate: Certificate) -> Result<bool, AppError> {
+        let changed = self.change(author, |config| {
+            let old = config.certificates.iter_mut().find(|one| one.name == certificate.name);
+            Ok(match old {
+                Some(old) => {
+                    *old = certificate;
+                    false
+                }
+                None => {
+                    config.certificates.push(certificate);
+                    true
+                }
+            })
+        });
+        Ok(changed.await?.value)
+    }
+
+    /// Removes a certificate. Its key stays as long as there is a revision to go back to that has it.
+    ///
+    /// # Errors
+    /// No such certificate.
+    pub async fn delete_certificate(&self, author: &Author, name: &str) -> Result<u64, AppError> {
+        let changed = self.change(author, |config| {
+            let place = config.certificates.iter().position(|one| one.name == name);
+            config.certificates.remove(place.ok_or_else(|| AppError::not_found("certificate", name))?);
+            Ok(())
+        });
+        Ok(changed.await?.revision)
+    }
+}

@@ -1,0 +1,119 @@
+//! Tells the log when a certificate is about to expire: thirty days before, seven, one, and when it has.
+
+use std::{
+    collections::HashMap,
+    sync::Arc,
+    time::{Duration, SystemTime, UNIX_EPOCH},
+};
+
+use tokio_util::sync::CancellationToken;
+use weir_snapshot::{Chain, Snapshot};
+
+use crate::{app::rfc3339, current::Watch};
+
+const LOOK_AGAIN: Duration = Duration::from_secs(3600);
+
+const DAY: i64 = 86_400;
+
+/// Days left at which a person should know.
+const STEPS: [i64; 3] = [1, 7, 30];
+
+/// Seconds since the Unix epoch.
+pub fn now_s() -> i64 {
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    i64::try_from(now.as_secs()).unwrap_or(i64::MAX)
+}
+
+/// How near the end is: `None` far away; else days left at most, 0 when it is over.
+fn step(chain: &Chain, now: i64) -> Option<i64> {
+    let left = chain.seconds_left(now);
+    if left <= 0 { Some(0) } else { STEPS.into_iter().find(|days| left <= days * DAY) }
+}
+
+/// How a certificate stands: `good`, `soon`, `expired` or `early`.
+pub fn state(chain: &Chain, now: i64) -> &'static str {
+    match step(chain, now) {
+        Some(0) => "expired",
+        _ if chain.not_before > now => "early",
+        Some(_) => "soon",
+        None => "good",
+    }
+}
+
+/// Looks once an hour and at each revision, until `stop`.
+pub(crate) async fn watch(mut current: Watch, stop: CancellationToken) {
+    let mut told = HashMap::new();
+    loop {
+        let snapshot = Arc::clone(&current.borrow_and_update());
+        tell(&snapshot.snapshot, now_s(), &mut told);
+        tokio::select! {
+            changed = current.changed() => if changed.is_err() { return },
+            () = tokio::time::sleep(LOOK_AGAIN) => {}
+            () = stop.cancelled() => return,
+        }
+    }
+}
+
+/// Tells each step once. Gives what it told.
+fn tell(snapshot: &Snapshot, now: i64, told: &mut HashMap<(String, [u8; 32]), i64>) -> Vec<(String, i64)> {
+    let own = snapshot.certificates.iter().map(|one| (format!("certificate {:?}", one.name), &one.chain));
+    let pools = snapshot.pools.iter().filter_map(|pool| {
+        Some((format!("client certificate of pool {:?}", pool.name), pool.tls.client.as_ref()?))
+    });
+    let (mut seen, mut new) = (HashMap::new(), Vec::new());
+    for (what, chain) in own.chain(pools) {
+        let Some(step) = step(chain, now) else { continue };
+        let key = (what, chain.fingerprint);
+        if told.get(&key) != Some(&step) {
+            let (certificate, not_after) = (&key.0, rfc3339(chain.not_after.saturating_mul(1000)));
+            match step {
+                0 => tracing::error!(certificate, not_after, "a certificate has expired: replace it"),
+                _ => {
+                    let days_left = chain.seconds_left(now) / DAY;
+                    tracing::warn!(
+                        certificate,
+                        not_after,
+                        days_left,
+                        "a certificate expires soon: replace it"
+                    );
+                }
+            }
+            new.push((key.0.clone(), step));
+        }
+        seen.insert(key, step);
+    }
+    *told = seen;
+    new
+}
+
+#[cfg(test)]
+mod tests {
+    use weir_snapshot::{Config, check, config::Certificate};
+
+    use super::*;
+
+    #[test]
+    fn each_step_is_told_once() {
+        let made = rcgen::generate_simple_self_signed(["a.example".to_owned()]).unwrap();
+        let certificate = Certificate { name: "a".into(), cert: made.cert.pem(), key: None };
+        let snapshot = check(&Config { certificates: vec![certificate], ..Config::default() }).unwrap();
+        let end = snapshot.certificates[0].chain.not_after;
+        let mut told = HashMap::new();
+        let mut steps = |days_left: i64| -> Vec<i64> {
+            let now = end - days_left * DAY;
+            tell(&snapshot, now, &mut told).into_iter().map(|(_, step)| step).collect()
+        };
+        assert!(steps(31).is_empty());
+        assert_eq!(steps(30), [30]);
+        assert!(steps(29).is_empty());
+        assert_eq!(steps(7), [7]);
+        assert_eq!(steps(1), [1]);
+        assert_eq!(steps(0), [0]);
+        assert!(steps(-1).is_empty());
+        let chain = &snapshot.certificates[0].chain;
+        assert_eq!(state(chain, end), "expired");
+        assert_eq!(state(chain, end - 30 * DAY), "soon");
+        assert_eq!(state(chain, end - 31 * DAY), "good");
+        assert_eq!(state(chain, chain.not_before - 1), "early");
+    }
+}

@@ -1,0 +1,258 @@
+//! What nobody may read who has the database alone: private keys of certificates, and keys of session tickets.
+//!
+//! A private key comes with a configuration and is taken out of it before anything else sees that: it is in no
+//! snapshot, hash, revision, export or log. It is stored sealed, under the name of its public half, and stays as long
+//! as a kept revision has a certificate that it belongs to, so that a rollback finds it.
+
+mod tickets;
+mod vault;
+
+use std::{
+    collections::{BTreeSet, HashMap},
+    sync::{Arc, PoisonError, RwLock},
+    time::Duration,
+};
+
+use anyhow::Context as _;
+use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
+use weir_snapshot::{Chain, Config, KeyId, Problems, Snapshot, check::chain, config::PrivateKey};
+
+pub use self::{
+    tickets::{TicketKey, TicketKeys},
+    vault::{MasterKey, Unreadable, Vault},
+};
+use crate::{
+    publish::now_ms,
+    store::{Sealed, Store, StoreError},
+};
+
+/// The kinds of secrets in the database.
+const CERTIFICATE_KEY: &str = "certificate_key";
+const TICKET_KEY: &str = "ticket_key";
+
+/// A key that no revision has is kept so long all the same: it may have come with a change that is being made.
+const ORPHAN_MS: i64 = 24 * 3600 * 1000;
+
+/// Longer than this the rotation never sleeps: clocks are put forward.
+const LOOK_AGAIN: Duration = Duration::from_secs(3600);
+
+/// The secrets, opened. Cheap to clone.
+#[derive(Clone)]
+pub struct Secrets(Arc<Inner>);
+
+struct Inner {
+    store: Store,
+    vault: Vault,
+    /// Every private key that is stored, as PEM.
+    keys: RwLock<HashMap<KeyId, Arc<[u8]>>>,
+    tickets: watch::Sender<Arc<TicketKeys>>,
+}
+
+/// Private keys as they came with a configuration, by the places of what they belong to.
+#[derive(Debug, Default)]
+pub struct Given {
+    certificates: Vec<Option<PrivateKey>>,
+    pools: Vec<Option<PrivateKey>>,
+}
+
+impl Given {
+    /// Takes the keys out of a configuration.
+    pub fn take(config: &mut Config) -> Self {
+        let certificates = config.certificates.iter_mut().map(|certificate| certificate.key.take());
+        let pools = config.pools.iter_mut().map(|pool| pool.tls.as_mut().and_then(|tls| tls.key.take()));
+        Self { certificates: certificates.collect(), pools: pools.collect() }
+    }
+}
+
+/// Keys that were found to belong to their certificates, to be stored.
+pub type Found = Vec<(KeyId, Arc<[u8]>)>;
+
+impl Secrets {
+    /// Finds the master key, opens what is stored, and begins to replace the keys of tickets.
+    ///
+    /// # Errors
+    /// There is no master key, or it does not open what is stored; the database failed.
+    pub async fn open(store: Store, master: &MasterKey, stop: CancellationToken) -> anyhow::Result<Self> {
+        let vault = Vault::new(&master.find(store.has_secrets().await?)?)?;
+        let mut keys = HashMap::new();
+        for Sealed { name, sealed, .. } in store.secrets(CERTIFICATE_KEY).await? {
+            let key =
+                vault.open(CERTIFICATE_KEY, &name, &sealed).with_context(|| unreadable("key", &name))?;
+            let id: KeyId = name.parse().map_err(anyhow::Error::msg)?;
+            keys.insert(id, Arc::from(key));
+        }
+        let tickets = watch::Sender::new(Arc::default());
+        let secrets = Self(Arc::new(Inner { store, vault, keys: RwLock::new(keys), tickets }));
+        secrets.forget_orphans().await?;
+        let mut next = secrets.rotate().await?;
+        let this = secrets.clone();
+        tokio::spawn(stop.run_until_cancelled_owned(async move {
+            loop {
+                let left = u64::try_from(next.saturating_sub(now_ms())).unwrap_or_default();
+                tokio::time::sleep(Duration::from_millis(left.max(100)).min(LOOK_AGAIN)).await;
+                match this.rotate().await {
+                    Ok(at) => next = at,
+                    Err(error) => {
+                        tracing::error!(%error, "keys of session tickets cannot be replaced");
+                        next = now_ms().saturating_add(60_000);
+                    }
+                }
+            }
+        }));
+        Ok(secrets)
+    }
+
+    /// Makes, tells and forgets keys of tickets as it is time to; gives when to come again.
+    async fn rotate(&self) -> anyhow::Result<i64> {
+        let Inner { store, vault, tickets, .. } = &*self.0;
+        let mut stored = Vec::new();
+        for Sealed { name, sealed, since_ms } in store.secrets(TICKET_KEY).await? {
+            let key =
+                vault.open(TICKET_KEY, &name, &sealed).with_context(|| unreadable("ticket key", &name))?;
+            let (key_name, key) = key.split_first_chunk::<16>().context("a ticket key is too short")?;
+            let key = key.try_into().context("a ticket key is of a wrong length")?;
+            stored.push(TicketKey { name: *key_name, key, since_ms });
+        }
+        let name = |key: &TicketKey| KeyText(&key.name).to_string();
+        let rotation = tickets::rotate(stored, now_ms()).map_err(|_| anyhow::anyhow!("no randomness"))?;
+        let mut new = Vec::new();
+        for key in &rotation.new {
+            let sealed = vault.seal(TICKET_KEY, &name(key), &[&key.name[..], &key.key].concat())?;
+            new.push(Sealed { name: name(key), sealed, since_ms: key.since_ms });
+        }
+        if !new.is_empty() || !rotation.old.is_empty() {
+            let old: Vec<String> = rotation.old.iter().map(name).collect();
+            store.change_secrets(TICKET_KEY, &new, &old).await?;
+        }
+        tickets.send_if_modified(|told| {
+            let differs = **told != rotation.keys;
+            if differs {
+                *told = Arc::new(rotation.keys);
+            }
+            differs
+        });
+        Ok(rotation.next_ms)
+    }
+
+    /// The keys of tickets, and each change of them.
+    pub fn tickets(&self) -> watch::Receiver<Arc<TicketKeys>> {
+        self.0.tickets.subscribe()
+    }
+
+    /// Whether each certificate of a revision has its key: one that was given, or one that is stored.
+    ///
+    /// # Errors
+    /// Every certificate without a key, and every key that is none or another certificate's.
+    pub fn check(&self, snapshot: &Snapshot, given: &Given) -> Result<Found, Problems> {
+        let (mut found, mut problems) = (Found::new(), Problems::default());
+        let mut check = |chain: &Chain, key: Option<&PrivateKey>, what: String, path: String| match key {
+            Some(PrivateKey(pem)) => match weir_tls::certified(chain, pem.as_bytes()) {
+                Ok(_) => found.push((chain.key, Arc::from(pem.as_bytes()))),
+                Err(why) => problems.add(path, format!("{what}: {why}")),
+            },
+            None if self.has(&chain.key) => {}
+            None => problems.add(path, format!("{what}: no key is stored for it; give its key")),
+        };
+        for (i, certificate) in snapshot.certificates.iter().enumerate() {
+            let key = given.certificates.get(i).and_then(Option::as_ref);
+            let what = format!("certificate {:?}", certificate.name);
+            check(&certificate.chain, key, what, format!("certificates[{i}].key"));
+        }
+        for (i, pool) in snapshot.pools.iter().enumerate() {
+            if let Some(client) = &pool.tls.client {
+                let key = given.pools.get(i).and_then(Option::as_ref);
+                let what = format!("the client certificate of pool {:?}", pool.name);
+                check(client, key, what, format!("pools[{i}].tls.key"));
+            }
+        }
+        problems.into_result(found)
+    }
+
+    /// Stores keys, before the revision that needs them: should that fail, a key without a revision does no harm.
+    ///
+    /// # Errors
+    /// The database failed.
+    pub async fn keep(&self, found: Found) -> Result<(), StoreError> {
+        let new: Vec<(KeyId, Arc<[u8]>)> = found.into_iter().filter(|(id, _)| !self.has(id)).collect();
+        if new.is_empty() {
+            return Ok(());
+        }
+        let seal = |(id, key): &(KeyId, Arc<[u8]>)| {
+            let name = id.to_string();
+            let sealed = self.0.vault.seal(CERTIFICATE_KEY, &name, key);
+            let sealed = sealed.map_err(|error| StoreError::Broken("private key", error.to_string()))?;
+            Ok(Sealed { name, sealed, since_ms: now_ms() })
+        };
+        let sealed = new.iter().map(seal).collect::<Result<Vec<_>, StoreError>>()?;
+        self.0.store.change_secrets(CERTIFICATE_KEY, &sealed, &[]).await?;
+        self.0.keys.write().unwrap_or_else(PoisonError::into_inner).extend(new);
+        Ok(())
+    }
+
+    fn has(&self, id: &KeyId) -> bool {
+        self.0.keys.read().unwrap_or_else(PoisonError::into_inner).contains_key(id)
+    }
+
+    /// The private keys that the nodes need for a revision.
+    pub fn needed(&self, snapshot: &Snapshot) -> Vec<(KeyId, Arc<[u8]>)> {
+        let ids: BTreeSet<KeyId> = key_ids(snapshot).collect();
+        let keys = self.0.keys.read().unwrap_or_else(PoisonError::into_inner);
+        ids.into_iter().filter_map(|id| Some((id, Arc::clone(keys.get(&id)?)))).collect()
+    }
+
+    /// Forgets keys that no revision has.
+    async fn forget_orphans(&self) -> Result<(), StoreError> {
+        let stored = self.0.store.secrets(CERTIFICATE_KEY).await?;
+        if stored.is_empty() {
+            return Ok(());
+        }
+        let specs = self.0.store.specs_with_keys().await?;
+        let used: BTreeSet<String> =
+            specs.iter().filter_map(|spec| key_of(spec)).map(|id| id.to_string()).collect();
+        let is_orphan =
+            |stored: &Sealed| !used.contains(&stored.name) && stored.since_ms + ORPHAN_MS < now_ms();
+        let orphans: Vec<String> = stored.into_iter().filter(is_orphan).map(|stored| stored.name).collect();
+        if !orphans.is_empty() {
+            tracing::info!(keys = orphans.len(), "private keys that no revision uses forgotten");
+            self.0.store.change_secrets(CERTIFICATE_KEY, &[], &orphans).await?;
+            let mut keys = self.0.keys.write().unwrap_or_else(PoisonError::into_inner);
+            keys.retain(|id, _| !orphans.contains(&id.to_string()));
+        }
+        Ok(())
+    }
+}
+
+impl weir_tls::Keys for Secrets {
+    fn key(&self, id: &KeyId) -> Option<Arc<[u8]>> {
+        self.0.keys.read().unwrap_or_else(PoisonError::into_inner).get(id).cloned()
+    }
+}
+
+fn unreadable(what: &str, name: &str) -> String {
+    format!(
+        "the {what} {name} in the database cannot be opened: is it the right --secrets-key-file or WEIR_SECRETS_KEY?"
+    )
+}
+
+/// Which keys a revision's certificates need.
+pub fn key_ids(snapshot: &Snapshot) -> impl Iterator<Item = KeyId> {
+    let pools = snapshot.pools.iter().filter_map(|pool| pool.tls.client.as_ref());
+    snapshot.certificates.iter().map(|certificate| &certificate.chain).chain(pools).map(|chain| chain.key)
+}
+
+/// The key of the certificate in a stored certificate or pool.
+fn key_of(spec: &str) -> Option<KeyId> {
+    let spec: serde_json::Value = serde_json::from_str(spec).ok()?;
+    let pem = spec.pointer("/spec/cert").or_else(|| spec.pointer("/spec/tls/cert"))?;
+    Some(chain(pem.as_str()?).ok()?.key)
+}
+
+/// Bytes as hexadecimal digits.
+struct KeyText<'a>(&'a [u8]);
+
+impl std::fmt::Display for KeyText<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        self.0.iter().try_for_each(|byte| write!(f, "{byte:02x}"))
+    }
+}

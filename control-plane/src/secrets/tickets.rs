@@ -1,0 +1,140 @@
+//! The keys that the nodes seal TLS session tickets with: made here, the same for all, replaced again and again.
+//!
+//! What has to be done follows from what is stored and what time it is: nothing is lost when the control plane was
+//! away. The key to come is told a whole period ahead, so that a node that is told late still opens what the others
+//! seal.
+
+use aws_lc_rs::rand;
+
+/// How long one key seals.
+pub(super) const PERIOD_MS: i64 = 8 * 3600 * 1000;
+
+/// How long a key opens once another one seals; with its own period that makes a day.
+const KEEP_MS: i64 = 2 * PERIOD_MS;
+
+/// One key.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TicketKey {
+    /// What its tickets begin with.
+    pub name: [u8; 16],
+    /// The key itself.
+    pub key: [u8; 32],
+    /// From when on it seals, milliseconds since the Unix epoch.
+    pub since_ms: i64,
+}
+
+impl TicketKey {
+    fn new(since_ms: i64) -> Result<Self, aws_lc_rs::error::Unspecified> {
+        let mut new = Self { name: [0; 16], key: [0; 32], since_ms };
+        rand::fill(&mut new.name)?;
+        rand::fill(&mut new.key)?;
+        Ok(new)
+    }
+}
+
+/// The keys that hold now.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct TicketKeys {
+    /// What seals.
+    pub current: Option<TicketKey>,
+    /// What opens besides.
+    pub others: Vec<TicketKey>,
+}
+
+impl TicketKeys {
+    /// How long a ticket is worth keeping, in seconds.
+    pub const LIFETIME_SECONDS: u32 = (KEEP_MS / 1000) as u32;
+}
+
+/// What follows from the stored keys at a time.
+#[derive(Debug, Default)]
+pub(super) struct Rotation {
+    /// To be stored.
+    pub(super) new: Vec<TicketKey>,
+    /// To be forgotten.
+    pub(super) old: Vec<TicketKey>,
+    /// What the nodes use.
+    pub(super) keys: TicketKeys,
+    /// When to look again.
+    pub(super) next_ms: i64,
+}
+
+pub(super) fn rotate(
+    mut stored: Vec<TicketKey>,
+    now_ms: i64,
+) -> Result<Rotation, aws_lc_rs::error::Unspecified> {
+    let mut rotation = Rotation::default();
+    stored.sort_by_key(|key| key.since_ms);
+    let mut add =
+        |stored: &mut Vec<TicketKey>, since_ms: i64| -> Result<i64, aws_lc_rs::error::Unspecified> {
+            let key = TicketKey::new(since_ms)?;
+            rotation.new.push(key.clone());
+            stored.push(key);
+            Ok(since_ms)
+        };
+    // The last one is the one to come, unless this program was away for longer than its period.
+    let mut last = match stored.last() {
+        Some(last) if last.since_ms + PERIOD_MS > now_ms => last.since_ms,
+        _ => add(&mut stored, now_ms)?,
+    };
+    if last <= now_ms {
+        last = add(&mut stored, last + PERIOD_MS)?;
+    }
+    // A clock that was put back leaves keys for later; the first of them does for now.
+    let current = stored.iter().rposition(|key| key.since_ms <= now_ms).unwrap_or(0);
+    let is_old = |i: usize, stored: &[TicketKey]| {
+        i < current && stored.get(i + 1).is_some_and(|next| next.since_ms + KEEP_MS <= now_ms)
+    };
+    for (i, key) in stored.iter().enumerate() {
+        if i == current {
+            rotation.keys.current = Some(key.clone());
+        } else if is_old(i, &stored) {
+            rotation.old.push(key.clone());
+        } else {
+            rotation.keys.others.push(key.clone());
+        }
+    }
+    rotation.next_ms = last;
+    Ok(rotation)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn apply(stored: &mut Vec<TicketKey>, now_ms: i64) -> Rotation {
+        let rotation = rotate(stored.clone(), now_ms).unwrap();
+        stored.extend(rotation.new.iter().cloned());
+        stored.retain(|key| !rotation.old.contains(key));
+        rotation
+    }
+
+    #[test]
+    fn the_key_to_come_is_told_a_period_ahead_and_the_old_ones_go() {
+        let mut stored = Vec::new();
+        let first = apply(&mut stored, 1_000);
+        assert_eq!((first.new.len(), first.keys.others.len(), first.next_ms), (2, 1, 1_000 + PERIOD_MS));
+        assert!(apply(&mut stored, 2_000).new.is_empty(), "nothing to do before its time");
+        let second = apply(&mut stored, first.next_ms);
+        assert_eq!(second.keys.current, Some(first.keys.others[0].clone()));
+        assert_eq!(second.keys.others.len(), 2, "the one before and the one to come");
+        let mut now = second.next_ms;
+        for _ in 0..10 {
+            let rotation = apply(&mut stored, now);
+            assert!(stored.len() <= 5 && rotation.keys.others.len() <= 3, "{}", stored.len());
+            now = rotation.next_ms;
+        }
+        assert!(!stored.contains(&first.keys.current.unwrap()));
+    }
+
+    #[test]
+    fn a_long_absence_and_a_clock_put_back_leave_a_current_key() {
+        let mut stored = Vec::new();
+        let before = apply(&mut stored, 1_000);
+        let after = apply(&mut stored, 1_000 + 100 * PERIOD_MS);
+        assert!(after.keys.current.is_some() && after.keys.current != before.keys.current);
+        assert_eq!(stored.len(), 3, "the one that would have been next is kept for what it may have sealed");
+        let earlier = apply(&mut stored, 500);
+        assert!(earlier.keys.current.is_some() && earlier.next_ms > 500);
+    }
+}

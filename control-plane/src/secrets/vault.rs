@@ -1,0 +1,205 @@
+//! Seals what is stored, and finds the key that it is sealed with.
+
+use std::{
+    fmt,
+    io::Write as _,
+    os::unix::fs::{OpenOptionsExt as _, PermissionsExt as _},
+    path::{Path, PathBuf},
+};
+
+use anyhow::Context as _;
+use aws_lc_rs::{
+    aead::{AES_256_GCM_SIV, Aad, NONCE_LEN, Nonce, RandomizedNonceKey},
+    rand,
+};
+use base64::{Engine as _, engine::general_purpose::STANDARD};
+
+/// The first byte of what is sealed so.
+const FORMAT: u8 = 1;
+
+/// The environment's variable with the key itself. There is no flag for it: other users see what a process was
+/// started with.
+const VARIABLE: &str = "WEIR_SECRETS_KEY";
+
+/// What a master key looks like.
+const LOOKS: &str = "a key is 32 bytes, as base64 (openssl rand -base64 32) or as 64 hexadecimal digits";
+
+/// Seals and opens with one key. Each secret is bound to its kind and name: they cannot be exchanged in the database.
+pub struct Vault(RandomizedNonceKey);
+
+impl fmt::Debug for Vault {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Vault")
+    }
+}
+
+/// It was sealed with another key, or changed since.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("it was sealed with another key, or is damaged")]
+pub struct Unreadable;
+
+fn bound_to(kind: &str, name: &str) -> Aad<Vec<u8>> {
+    Aad::from(format!("weir secret\0{kind}\0{name}").into_bytes())
+}
+
+impl Vault {
+    /// Seals with this key.
+    ///
+    /// # Errors
+    /// None with a key of this length.
+    pub fn new(key: &[u8; 32]) -> anyhow::Result<Self> {
+        RandomizedNonceKey::new(&AES_256_GCM_SIV, key).map(Self).map_err(|_| anyhow::anyhow!("{LOOKS}"))
+    }
+
+    /// Makes a text that only this key opens.
+    ///
+    /// # Errors
+    /// The system has no randomness.
+    pub fn seal(&self, kind: &str, name: &str, secret: &[u8]) -> Result<Vec<u8>, Unreadable> {
+        let mut sealed = secret.to_vec();
+        let nonce = self.0.seal_in_place_append_tag(bound_to(kind, name), &mut sealed);
+        let nonce = nonce.map_err(|_| Unreadable)?;
+        Ok([&[FORMAT], nonce.as_ref().as_slice(), &sealed].concat())
+    }
+
+    /// The secret again.
+    ///
+    /// # Errors
+    /// It was sealed with another key, under another name, or is damaged.
+    pub fn open(&self, kind: &str, name: &str, sealed: &[u8]) -> Result<Vec<u8>, Unreadable> {
+        let (nonce, sealed) = match sealed.split_first() {
+            Some((&FORMAT, rest)) => rest.split_first_chunk::<NONCE_LEN>().ok_or(Unreadable)?,
+            _ => return Err(Unreadable),
+        };
+        let mut secret = sealed.to_vec();
+        let nonce = Nonce::assume_unique_for_key(*nonce);
+        let length =
+            self.0.open_in_place(nonce, bound_to(kind, name), &mut secret).map_err(|_| Unreadable)?;
+        let length = length.len();
+        secret.truncate(length);
+        Ok(secret)
+    }
+}
+
+/// Where the key comes from.
+#[derive(Debug, Clone)]
+pub struct MasterKey {
+    /// `--secrets-key-file`.
+    pub file: Option<PathBuf>,
+    /// The database's file: where nothing is said, the key is beside it.
+    pub database: PathBuf,
+}
+
+impl MasterKey {
+    /// Finds the key. Where none was given and nothing is `sealed` yet, one is made beside the database.
+    ///
+    /// # Errors
+    /// What was given is no key; or there is none, and something is sealed with it.
+    pub fn find(&self, sealed: bool) -> anyhow::Result<[u8; 32]> {
+        if let Some(file) = &self.file {
+            return read(file).with_context(|| format!("--secrets-key-file {}", file.display()));
+        }
+        if let Some(text) = std::env::var_os(VARIABLE).filter(|text| !text.is_empty()) {
+            return parse(text.as_encoded_bytes()).context(VARIABLE);
+        }
+        let mut beside = self.database.clone().into_os_string();
+        beside.push(".key");
+        let beside = PathBuf::from(beside);
+        if beside.exists() {
+            warn_if_open(&beside);
+            return read(&beside).with_context(|| format!("the secrets' key {}", beside.display()));
+        }
+        anyhow::ensure!(
+            !sealed,
+            "the database holds secrets, and the key to them is gone: {} is not there, and neither \
+             --secrets-key-file nor {VARIABLE} is given",
+            beside.display()
+        );
+        make(&beside).with_context(|| format!("cannot write the secrets' key {}", beside.display()))
+    }
+}
+
+fn make(file: &Path) -> anyhow::Result<[u8; 32]> {
+    let mut key = [0; 32];
+    rand::fill(&mut key).map_err(|_| anyhow::anyhow!("the system has no randomness"))?;
+    let mut out = std::fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(file)?;
+    writeln!(out, "{}", STANDARD.encode(key))?;
+    out.sync_all()?;
+    tracing::info!(
+        file = %file.display(),
+        "a key for secrets at rest was made beside the database: keep a copy of it, and apart from copies of the \
+         database; --secrets-key-file or WEIR_SECRETS_KEY name another one"
+    );
+    Ok(key)
+}
+
+fn warn_if_open(file: &Path) {
+    let mode = std::fs::metadata(file).map_or(0, |metadata| metadata.permissions().mode());
+    if mode & 0o077 != 0 {
+        tracing::warn!(file = %file.display(), "the secrets' key can be read by other users (chmod 600)");
+    }
+}
+
+fn read(file: &Path) -> anyhow::Result<[u8; 32]> {
+    parse(&std::fs::read(file).context("cannot be read")?)
+}
+
+fn parse(text: &[u8]) -> anyhow::Result<[u8; 32]> {
+    if let Ok(key) = <[u8; 32]>::try_from(text) {
+        return Ok(key);
+    }
+    let text = text.trim_ascii();
+    let text = std::str::from_utf8(text).map_err(|_| anyhow::anyhow!("{LOOKS}"))?;
+    let bytes = match text.parse::<weir_snapshot::KeyId>() {
+        Ok(hexadecimal) => hexadecimal.0.to_vec(),
+        Err(_) => STANDARD.decode(text).unwrap_or_default(),
+    };
+    bytes.try_into().map_err(|_| anyhow::anyhow!("{LOOKS}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_secret_is_opened_by_its_key_under_its_name_only() {
+        let vault = Vault::new(&[1; 32]).unwrap();
+        let sealed = vault.seal("key", "a", b"secret").unwrap();
+        assert!(!sealed.windows(6).any(|part| part == b"secret"));
+        assert_eq!(vault.open("key", "a", &sealed).unwrap(), b"secret");
+        assert_eq!(vault.open("key", "b", &sealed), Err(Unreadable));
+        assert_eq!(vault.open("ticket", "a", &sealed), Err(Unreadable));
+        assert_eq!(Vault::new(&[2; 32]).unwrap().open("key", "a", &sealed), Err(Unreadable));
+        for at in 0..sealed.len() {
+            let mut damaged = sealed.clone();
+            damaged[at] ^= 1;
+            assert_eq!(vault.open("key", "a", &damaged), Err(Unreadable), "byte {at}");
+            assert_eq!(vault.open("key", "a", &sealed[..at]), Err(Unreadable), "{at} bytes");
+        }
+    }
+
+    #[test]
+    fn a_key_is_made_once_and_for_its_owner_alone() {
+        let folder = tempfile::tempdir().unwrap();
+        let master = MasterKey { file: None, database: folder.path().join("weir.db") };
+        let key = master.find(false).unwrap();
+        let mode = std::fs::metadata(folder.path().join("weir.db.key")).unwrap().permissions().mode();
+        assert_eq!(mode & 0o777, 0o600);
+        assert_eq!(master.find(true).unwrap(), key);
+        std::fs::remove_file(folder.path().join("weir.db.key")).unwrap();
+        assert!(master.find(true).unwrap_err().to_string().contains("is gone"));
+    }
+
+    #[test]
+    fn a_key_may_be_written_in_several_ways() {
+        let key: [u8; 32] = std::array::from_fn(|i| u8::try_from(i).unwrap());
+        let hexadecimal: String = key.iter().map(|byte| format!("{byte:02x}")).collect();
+        for text in [STANDARD.encode(key), format!("{}\n", STANDARD.encode(key)), hexadecimal] {
+            assert_eq!(parse(text.as_bytes()).unwrap(), key, "{text}");
+        }
+        assert_eq!(parse(&key).unwrap(), key);
+        for text in ["", "short", &STANDARD.encode([0; 31]), "zz"] {
+            assert!(parse(text.as_bytes()).unwrap_err().to_string().contains("openssl rand"), "{text}");
+        }
+    }
+}

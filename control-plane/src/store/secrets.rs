@@ -1,0 +1,86 @@
+//! The SQL of what is sealed: private keys of certificates, keys of session tickets.
+
+use sqlx::Row as _;
+
+use super::{Store, StoreError};
+
+/// A secret as it is stored.
+#[derive(Debug, Clone)]
+pub struct Sealed {
+    /// Which of its kind.
+    pub name: String,
+    /// What only the master key opens.
+    pub sealed: Vec<u8>,
+    /// Since when it holds, milliseconds since the Unix epoch.
+    pub since_ms: i64,
+}
+
+impl Store {
+    /// Whether anything is sealed.
+    ///
+    /// # Errors
+    /// The database failed.
+    pub async fn has_secrets(&self) -> Result<bool, StoreError> {
+        let row = sqlx::query("SELECT EXISTS (SELECT 1 FROM secrets)").fetch_one(&self.reader).await?;
+        Ok(row.get::<i64, _>(0) != 0)
+    }
+
+    /// Every secret of a kind.
+    ///
+    /// # Errors
+    /// The database failed.
+    pub async fn secrets(&self, kind: &str) -> Result<Vec<Sealed>, StoreError> {
+        let rows = sqlx::query("SELECT name, sealed, since_ms FROM secrets WHERE kind = ? ORDER BY name")
+            .bind(kind)
+            .fetch_all(&self.reader)
+            .await?;
+        let sealed = |row: &sqlx::sqlite::SqliteRow| Sealed {
+            name: row.get(0),
+            sealed: row.get(1),
+            since_ms: row.get(2),
+        };
+        Ok(rows.iter().map(sealed).collect())
+    }
+
+    /// Stores and forgets secrets of a kind, all or nothing. One that is there already stays as it is.
+    ///
+    /// # Errors
+    /// The database failed; nothing was written.
+    pub async fn change_secrets(&self, kind: &str, new: &[Sealed], old: &[String]) -> Result<(), StoreError> {
+        let mut tx = self.writer.begin().await?;
+        for Sealed { name, sealed, since_ms } in new {
+            sqlx::query("INSERT INTO secrets (kind, name, sealed, since_ms) VALUES (?, ?, ?, ?) ON CONFLICT DO NOTHING")
+                .bind(kind)
+                .bind(name)
+                .bind(sealed)
+                .bind(since_ms)
+                .execute(&mut *tx)
+                .await?;
+        }
+        for name in old {
+            sqlx::query("DELETE FROM secrets WHERE kind = ? AND name = ?")
+                .bind(kind)
+                .bind(name)
+                .execute(&mut *tx)
+                .await?;
+        }
+        tx.commit().await?;
+        Ok(())
+    }
+
+    /// Everything that certificates and pools with TLS have ever been, in what is current and in the revisions that
+    /// are kept: their content as JSON.
+    ///
+    /// # Errors
+    /// The database failed.
+    pub async fn specs_with_keys(&self) -> Result<Vec<String>, StoreError> {
+        let rows = sqlx::query(
+            "SELECT spec FROM certificates UNION SELECT spec FROM pools WHERE spec LIKE '%\"tls\"%' \
+             UNION SELECT before FROM changes WHERE kind = 'certificate' OR kind = 'pool' AND before LIKE '%\"tls\"%' \
+             UNION SELECT after FROM changes WHERE kind = 'certificate' OR kind = 'pool' AND after LIKE '%\"tls\"%'",
+        )
+        .fetch_all(&self.reader)
+        .await?;
+        Ok(rows.iter().filter_map(|row| row.get::<Option<String>, _>(0)).collect())
+    }
+}

@@ -1,0 +1,208 @@
+//! Certificates through REST, the file, the database and a node's stream: their keys go in, and come out only where they
+//! are needed.
+
+#![allow(clippy::unwrap_used, clippy::expect_used)]
+
+mod support;
+
+use rcgen::{CertificateParams, KeyPair, date_time_ymd};
+use serde_json::{Value, json};
+use support::{
+    ControlPlane, config,
+    node::{Node, hello},
+};
+
+struct Pair {
+    cert: String,
+    key: String,
+}
+
+fn pair(names: &[&str], until: i32) -> Pair {
+    let names: Vec<String> = names.iter().map(|name| (*name).to_owned()).collect();
+    let mut params = CertificateParams::new(names).unwrap();
+    (params.not_before, params.not_after) = (date_time_ymd(2020, 1, 1), date_time_ymd(until, 1, 1));
+    let key = KeyPair::generate().unwrap();
+    Pair { cert: params.self_signed(&key).unwrap().pem(), key: key.serialize_pem() }
+}
+
+async fn put(control_plane: &ControlPlane, name: &str, pair: &Pair) -> support::Answer {
+    let body = json!({ "cert": pair.cert, "key": pair.key }).to_string();
+    control_plane.call("PUT", &format!("/certificates/{name}"), &body).await
+}
+
+/// The part of a key that would give it away.
+fn secret(pair: &Pair) -> &str {
+    pair.key.lines().nth(1).unwrap()
+}
+
+fn holds(bytes: &[u8], text: &str) -> bool {
+    bytes.windows(text.len()).any(|window| window == text.as_bytes())
+}
+
+fn told_keys(node: &Node) -> Vec<String> {
+    node.private_keys.iter().map(|told| String::from_utf8(told.key.clone()).unwrap()).collect()
+}
+
+#[tokio::test]
+async fn a_key_reaches_the_nodes_and_nobody_else() {
+    let control_plane = ControlPlane::start().await;
+    let mut node = Node::connect(&control_plane, hello("node-1")).await;
+    let first = node.push().await;
+    node.ack(&first).await;
+    let one = pair(&["a.example", "*.b.example", "127.0.0.1"], 2040);
+    let made = put(&control_plane, "one", &one).await.expect(201);
+    assert_eq!(made["hosts"], json!(["a.example", "*.b.example", "127.0.0.1"]));
+    assert_eq!((&made["state"], &made["not_after"]), (&json!("good"), &json!("2040-01-01T00:00:00Z")));
+    // The key is there when the revision comes.
+    let push = node.push().await;
+    assert_eq!(told_keys(&node), [one.key.clone()]);
+    node.ack(&push).await;
+    for path in ["/certificates", "/certificates/one", "/config", "/status", "/revisions/2", "/metrics"] {
+        let answer = control_plane.call("GET", path, "").await;
+        assert_eq!(answer.status, 200, "{answer:?}");
+        assert!(!answer.text.contains(secret(&one)) && !answer.text.contains("PRIVATE KEY"), "{path}");
+    }
+    assert!(node.resources.values().all(|spec| !spec.contains("PRIVATE KEY")));
+    assert!(
+        control_plane
+            .call("GET", "/metrics", "")
+            .await
+            .text
+            .contains("weir_certificate_expiry_seconds{certificate=\"one\"}")
+    );
+    assert_eq!(control_plane.get("/status").await["certificates"][0]["name"], "one");
+    // What was exported applies back, and keeps the key.
+    let export = control_plane.call("GET", "/config", "").await.text;
+    let applied = control_plane.call("PUT", "/config", &export).await.expect(200);
+    assert_eq!(applied["changes"], json!([]));
+    let folder = control_plane.stop().await;
+    for entry in std::fs::read_dir(folder.path()).unwrap() {
+        let path = entry.unwrap().path();
+        let bytes = std::fs::read(&path).unwrap();
+        assert!(!holds(&bytes, secret(&one)) && !holds(&bytes, "PRIVATE KEY"), "{}", path.display());
+    }
+}
+
+#[tokio::test]
+async fn what_is_wrong_is_named_and_changes_nothing() {
+    let control_plane = ControlPlane::start().await;
+    let (one, other) = (pair(&["a.example"], 2040), pair(&["b.example"], 2040));
+    put(&control_plane, "one", &one).await.expect(201);
+    let locked = other.key.replace("PRIVATE KEY", "ENCRYPTED PRIVATE KEY");
+    let cases: [(Value, &str, &str); 7] = [
+        (json!({ "cert": one.cert, "key": other.key }), "certificates[0].key", "another certificate"),
+        (json!({ "cert": other.cert }), "certificates[0].key", "no key is stored"),
+        (json!({ "cert": other.cert, "key": locked }), "certificates[0].key", "passphrase"),
+        (json!({ "cert": other.cert, "key": "x" }), "certificates[0].key", "no PEM"),
+        (json!({ "cert": "one.crt", "key": one.key }), "certificates[0].cert", "no PEM"),
+        (json!({ "cert": format!("{}{}", one.cert, one.key) }), "certificates[0].cert", "private key"),
+        (json!({ "cert": one.cert.replace("MII", "AAA") }), "certificates[0].cert", "certificate"),
+    ];
+    for (body, path, says) in cases {
+        let refused = control_plane.call("PUT", "/certificates/one", &body.to_string()).await.expect(400);
+        assert_eq!(refused["problems"][0]["path"], path, "{refused}");
+        let message = refused["problems"][0]["message"].as_str().unwrap();
+        assert!(message.contains(says) && !message.contains(secret(&other)), "{says}: {message}");
+    }
+    // A dry run finds the same.
+    let config = json!({ "certificates": [{ "name": "new", "cert": other.cert }] }).to_string();
+    control_plane.call("PUT", "/config?dry_run=true", &config).await.expect(400);
+    assert_eq!(control_plane.revision().await, 2);
+    assert_eq!(control_plane.get("/certificates/one").await["hosts"], json!(["a.example"]));
+    control_plane.call("DELETE", "/certificates/nobody", "").await.expect(404);
+}
+
+#[tokio::test]
+async fn an_expired_certificate_is_taken_and_shown_as_such() {
+    let control_plane = ControlPlane::start().await;
+    let made = put(&control_plane, "old", &pair(&["a.example"], 2021)).await.expect(201);
+    assert_eq!(made["state"], "expired");
+    assert!(made["days_left"].as_i64().unwrap() < -1000, "{made}");
+    let page = control_plane.call("GET", "/ui/routes", "").await.text;
+    assert!(page.contains("expired") && page.contains("a.example"), "{page}");
+}
+
+#[tokio::test]
+async fn a_rollback_finds_the_key_of_its_time_also_after_a_restart() {
+    let control_plane = ControlPlane::start().await;
+    let (one, other) = (pair(&["a.example"], 2040), pair(&["a.example"], 2041));
+    put(&control_plane, "one", &one).await.expect(201);
+    put(&control_plane, "one", &other).await.expect(200);
+    control_plane.call("DELETE", "/certificates/one", "").await.expect(200);
+    let control_plane = control_plane.killed_and_started().await;
+    let mut node = Node::connect(&control_plane, hello("node-1")).await;
+    let push = node.push().await;
+    assert_eq!(told_keys(&node), [String::new(); 0]);
+    node.ack(&push).await;
+    for (revision, pair) in [(2, &one), (3, &other)] {
+        control_plane.call("POST", &format!("/revisions/{revision}/rollback"), "").await.expect(200);
+        let push = node.push().await;
+        assert_eq!(told_keys(&node), [pair.key.clone()], "revision {revision}");
+        node.ack(&push).await;
+    }
+}
+
+#[tokio::test]
+async fn all_nodes_seal_tickets_with_the_same_keys_also_after_a_restart() {
+    let control_plane = ControlPlane::start().await;
+    let mut told = Vec::new();
+    for id in ["node-1", "node-2"] {
+        let mut node = Node::connect(&control_plane, hello(id)).await;
+        node.push().await;
+        told.push(node.tickets);
+    }
+    let control_plane = control_plane.killed_and_started().await;
+    let mut node = Node::connect(&control_plane, hello("node-3")).await;
+    node.push().await;
+    told.push(node.tickets);
+    let first = told[0].clone();
+    assert_eq!(first.current.as_ref().map(|key| (key.name.len(), key.key.len())), Some((16, 32)));
+    assert_eq!(first.others.len(), 1, "the one to come");
+    assert!(told.iter().all(|told| *told == first));
+}
+
+#[tokio::test]
+async fn another_or_a_lost_key_refuses_the_start_and_says_so() {
+    let control_plane = ControlPlane::start().await;
+    put(&control_plane, "one", &pair(&["a.example"], 2040)).await.expect(201);
+    let folder = control_plane.stop().await;
+    let (database, key) = (folder.path().join("weir.db"), folder.path().join("weir.db.key"));
+    let kept = folder.path().join("kept.key");
+    std::fs::rename(&key, &kept).unwrap();
+    let start = async |file: Option<&std::path::Path>| {
+        let config = control_plane::Config { secrets_key_file: file.map(Into::into), ..config(&database) };
+        control_plane::start(config).await
+    };
+    let why = |result: anyhow::Result<control_plane::Running>| format!("{:#}", result.err().unwrap());
+    let says = why(start(None).await);
+    assert!(says.contains("is gone") && says.contains("--secrets-key-file"), "{says}");
+    std::fs::write(&key, "0".repeat(64)).unwrap();
+    let says = why(start(None).await);
+    assert!(says.contains("cannot be opened") && says.contains("WEIR_SECRETS_KEY"), "{says}");
+    std::fs::write(&key, "nonsense").unwrap();
+    let says = why(start(None).await);
+    assert!(says.contains("openssl rand"), "{says}");
+    start(Some(&kept)).await.unwrap().shutdown().await;
+}
+
+#[tokio::test]
+async fn a_file_names_the_files_of_its_certificates() {
+    let folder = tempfile::tempdir().unwrap();
+    let one = pair(&["a.example"], 2040);
+    std::fs::create_dir(folder.path().join("tls")).unwrap();
+    std::fs::write(folder.path().join("tls/one.crt"), &one.cert).unwrap();
+    std::fs::write(folder.path().join("tls/one.key"), &one.key).unwrap();
+    let file = folder.path().join("weir.yaml");
+    let text = "certificates:\n  - { name: one, cert: tls/one.crt, key: tls/one.key }\n";
+    std::fs::write(&file, text).unwrap();
+    let with = |database: &str| control_plane::Config {
+        config: Some(file.clone()),
+        ..config(&folder.path().join(database))
+    };
+    let running = control_plane::start(with("weir.db")).await.unwrap();
+    running.shutdown().await;
+    std::fs::remove_file(folder.path().join("tls/one.key")).unwrap();
+    let refused = control_plane::start(with("other.db")).await.err().unwrap();
+    let says = format!("{refused:#}");
+    assert!(says.contains("line 2: certificates[0].key: cannot read tls/one.key"), "{says}");
+}

@@ -1,0 +1,217 @@
+//! Which certificate a client gets: the one that has the name which it asks for (SNI, RFC 6066, 3).
+
+use std::{
+    collections::HashMap,
+    fmt,
+    sync::{
+        Arc, Mutex, PoisonError, Weak,
+        atomic::{AtomicU64, Ordering::Relaxed},
+    },
+};
+
+use arc_swap::ArcSwap;
+use rustc_hash::FxHashMap;
+use rustls::{
+    server::{ClientHello, ResolvesServerCert},
+    sign::CertifiedKey,
+};
+use weir_snapshot::{Certificate, CertificateName, Chain, KeyId, Problems};
+use weir_tls::Keys as _;
+
+use super::Material;
+
+/// The private keys that the control plane has told, as PEM.
+#[derive(Default)]
+pub(crate) struct Keys(Mutex<HashMap<KeyId, Arc<[u8]>>>);
+
+impl Keys {
+    /// Forgets what was told before: what is in use holds its own keys.
+    pub(crate) fn set(&self, keys: HashMap<KeyId, Arc<[u8]>>) {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = keys;
+    }
+}
+
+impl weir_tls::Keys for Keys {
+    fn key(&self, id: &KeyId) -> Option<Arc<[u8]>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).get(id).cloned()
+    }
+}
+
+/// Certificates joined with their keys, kept as long as some table has them: a revision that changes none makes none.
+#[derive(Default)]
+pub(crate) struct Made(Mutex<HashMap<[u8; 32], (Arc<Chain>, Weak<CertifiedKey>)>>);
+
+impl Made {
+    fn certified(&self, chain: &Arc<Chain>, keys: &Keys) -> Result<Arc<CertifiedKey>, String> {
+        let mut made = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        made.retain(|_, (_, certified)| certified.strong_count() > 0);
+        let known = made.get(&chain.fingerprint).filter(|(known, _)| known == chain);
+        if let Some(certified) = known.and_then(|(_, certified)| certified.upgrade()) {
+            return Ok(certified);
+        }
+        let key = keys.key(&chain.key).ok_or_else(|| {
+            "this node has not been given its key: the control plane sends keys only over a channel that is protected, \
+             to loopback, or when started with --insecure"
+                .to_owned()
+        })?;
+        let certified = weir_tls::certified(chain, &key)?;
+        made.insert(chain.fingerprint, (Arc::clone(chain), Arc::downgrade(&certified)));
+        Ok(certified)
+    }
+}
+
+/// The certificates of one revision, by name. Where several have a name, the first one that the client can use.
+#[derive(Default)]
+pub(crate) struct Table {
+    hosts: FxHashMap<Box<str>, Vec<Arc<CertifiedKey>>>,
+    /// By what stands behind `*.`.
+    below: FxHashMap<Box<str>, Vec<Arc<CertifiedKey>>>,
+    /// All of them, in the order of the configuration, for who asks for no name or for one that none has.
+    all: Vec<Arc<CertifiedKey>>,
+}
+
+impl Table {
+    /// Joins a revision's certificates with their keys; what cannot be joined is a problem.
+    pub(crate) fn new(certificates: &[Certificate], material: &Material, problems: &mut Problems) -> Self {
+        let Material { keys, made, .. } = material;
+        let mut table = Self::default();
+        for (i, Certificate { name, chain }) in certificates.iter().enumerate() {
+            match made.certified(chain, keys) {
+                Ok(certified) => table.add(&chain.names, &certified),
+                Err(why) if keys.key(&chain.key).is_none() && material.may_lack() => {
+                    tracing::warn!(certificate = %name, why, "certificate left out for now");
+                }
+                Err(why) => {
+                    problems.add(format!("certificates[{i}].key"), format!("certificate {name:?}: {why}"));
+                }
+            }
+        }
+        table
+    }
+
+    fn add(&mut self, names: &[CertificateName], certified: &Arc<CertifiedKey>) {
+        for name in names {
+            let entry = match name {
+                CertificateName::Host(host) => self.hosts.entry(host.as_str().into()),
+                CertificateName::Below(host) => self.below.entry(host.as_str().into()),
+                // Clients name no addresses (RFC 6066, 3).
+                CertificateName::Address(_) => continue,
+            };
+            entry.or_default().push(Arc::clone(certified));
+        }
+        self.all.push(Arc::clone(certified));
+    }
+
+    /// Those that have the name, which is in lower case.
+    fn named(&self, name: &str) -> &[Arc<CertifiedKey>] {
+        let name = name.strip_suffix('.').unwrap_or(name);
+        let exact = self.hosts.get(name);
+        let found = exact.or_else(|| self.below.get(name.split_once('.')?.1));
+        found.map_or(&[], Vec::as_slice)
+    }
+}
+
+/// What rustls asks for a certificate. The table behind it is replaced with each revision; connections go on with
+/// what they shook hands with.
+pub(crate) struct Certificates {
+    table: ArcSwap<Table>,
+    /// What the node's flags name: for who asks for no name that the table has.
+    own: Option<Arc<CertifiedKey>>,
+    missing: AtomicU64,
+}
+
+impl Certificates {
+    pub(crate) fn new(own: Option<Arc<CertifiedKey>>) -> Self {
+        Self { table: ArcSwap::default(), own, missing: AtomicU64::new(0) }
+    }
+
+    /// From now on handshakes use these.
+    pub(crate) fn set(&self, table: &Arc<Table>) {
+        self.table.store(Arc::clone(table));
+    }
+
+    /// Handshakes for which there was no certificate.
+    pub(crate) fn missing(&self) -> u64 {
+        self.missing.load(Relaxed)
+    }
+}
+
+impl fmt::Debug for Certificates {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Certificates")
+    }
+}
+
+impl ResolvesServerCert for Certificates {
+    fn resolve(&self, hello: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
+        let table = self.table.load();
+        let named = hello.server_name().map_or(&[][..], |name| table.named(name));
+        let schemes = hello.signature_schemes();
+        let usable = |certified: &&Arc<CertifiedKey>| certified.key.choose_scheme(schemes).is_some();
+        let found = named.iter().find(usable).or(self.own.as_ref()).or_else(|| {
+            // Where nothing fits, the handshake fails by what the client can do, and says so.
+            table.all.iter().find(usable).or_else(|| named.first().or_else(|| table.all.first()))
+        });
+        if found.is_none() {
+            self.missing.fetch_add(1, Relaxed);
+        }
+        found.cloned()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn certified(names: &[&str]) -> (Certificate, (KeyId, Arc<[u8]>)) {
+        let names: Vec<String> = names.iter().map(|name| (*name).to_owned()).collect();
+        let made = rcgen::generate_simple_self_signed(names).unwrap();
+        let chain = Arc::new(weir_snapshot::check::chain(&made.cert.pem()).unwrap());
+        let key = (chain.key, Arc::from(made.signing_key.serialize_pem().as_bytes()));
+        (Certificate { name: "c".into(), chain }, key)
+    }
+
+    #[test]
+    fn a_name_is_found_exactly_then_by_its_wildcard() {
+        let (one, one_key) = certified(&["a.example", "*.b.example"]);
+        let (other, other_key) = certified(&["x.b.example"]);
+        let (material, mut problems) = (Material::default(), Problems::default());
+        material.keys.set([one_key, other_key].into());
+        let table = Table::new(&[one.clone(), other], &material, &mut problems);
+        assert!(problems.0.is_empty(), "{problems}");
+        let which = |name: &str| {
+            let found = table.named(name).first();
+            found.map(|found| usize::from(!Arc::ptr_eq(found, &table.all[0])))
+        };
+        for (name, found) in [
+            ("a.example", Some(0)),
+            ("a.example.", Some(0)),
+            ("y.b.example", Some(0)),
+            ("x.b.example", Some(1)),
+            ("b.example", None),
+            ("z.y.b.example", None),
+            ("example", None),
+            ("", None),
+        ] {
+            assert_eq!(which(name), found, "{name}");
+        }
+        // The next revision has it still, and needs no key for it.
+        material.keys.set(HashMap::new());
+        let again = Table::new(&[one], &material, &mut problems);
+        assert!(problems.0.is_empty() && Arc::ptr_eq(&again.all[0], &table.all[0]));
+    }
+
+    #[test]
+    fn a_certificate_without_its_key_is_named() {
+        let ((one, _), (_, other_key)) = (certified(&["a"]), certified(&["b"]));
+        let (material, mut problems) = (Material::default(), Problems::default());
+        material.keys.set([other_key].into());
+        Table::new(std::slice::from_ref(&one), &material, &mut problems);
+        assert_eq!(problems.0[0].path, "certificates[0].key");
+        // From its own disk the node serves what it can.
+        material.set_restoring(true);
+        let mut problems = Problems::default();
+        assert!(Table::new(&[one], &material, &mut problems).all.is_empty() && problems.0.is_empty());
+        assert!(material.take_incomplete() && !material.take_incomplete());
+    }
+}

@@ -1,0 +1,337 @@
+//! What clients of the HTTPS port are shown, and how their sessions go on, through the real program.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "these are tests, outside test functions")]
+
+#[allow(unused_imports, reason = "each test program uses its own part of it")]
+mod support;
+
+use std::{
+    net::SocketAddr,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicU64, Ordering::Relaxed},
+    },
+};
+
+use tokio::{
+    io::{AsyncReadExt as _, AsyncWriteExt as _},
+    net::TcpStream,
+};
+use tokio_rustls::{
+    TlsConnector,
+    client::TlsStream,
+    rustls::{
+        ClientConfig, HandshakeKind, ProtocolVersion, SupportedProtocolVersion,
+        pki_types::ServerName,
+        version::{TLS12, TLS13},
+    },
+};
+use weir_proto::v1::{TicketKey, TicketKeys, subscribe_response::Message};
+use weir_snapshot::{
+    Config,
+    config::{Backend, Hsts},
+};
+
+use support::{
+    FakeControlPlane, Node, Origin,
+    authority::{Authority, Pair, keys, provider},
+    snapshot, within,
+};
+
+const HTTPS: &[&str] = &["--https", "127.0.0.1:0"];
+
+/// A node in front of a backend, with certificates of a test's authority.
+struct Stage {
+    authority: Authority,
+    control: FakeControlPlane,
+    node: Node,
+    config: Config,
+    _origin: Origin,
+}
+
+impl Stage {
+    async fn new(flags: &[&str]) -> Self {
+        let origin = Origin::start("hello").await;
+        let mut config = Config::default();
+        let url = origin.url();
+        config.pools[0].backends.push(Backend { id: "b1".into(), url, weight: 1, state: Default::default() });
+        let control = FakeControlPlane::start(config.clone()).await;
+        let node = Node::start_with(&control.url(), &[HTTPS, flags].concat()).await;
+        node.ready().await;
+        Self { authority: Authority::new(), control, node, config, _origin: origin }
+    }
+
+    /// The configuration with these certificates becomes active.
+    async fn activate(&mut self, revision: u64, certificates: &[(&str, &Pair)]) {
+        self.send(revision, certificates, &certificates.iter().map(|(_, pair)| *pair).collect::<Vec<_>>());
+        self.control.acked(revision).await;
+    }
+
+    fn send(&mut self, revision: u64, certificates: &[(&str, &Pair)], with_keys: &[&Pair]) {
+        self.config.certificates = certificates.iter().map(|(name, pair)| pair.certificate(name)).collect();
+        self.control.push(keys(with_keys));
+        self.control.push(Message::Snapshot(snapshot(revision, &self.config)));
+    }
+
+    async fn connect(&self, name: &str) -> std::io::Result<TlsStream<TcpStream>> {
+        connect(self.node.https.unwrap(), &Arc::new(self.authority.client(&["http/1.1"])), name).await
+    }
+
+    /// The end of the shown certificate's text, which tells them apart.
+    async fn shown(&self, name: &str) -> Vec<u8> {
+        let mut config = self.authority.client(&[]);
+        // A client that takes any certificate, and looks at it afterwards.
+        config.dangerous().set_certificate_verifier(Arc::new(any::Any));
+        let stream = connect(self.node.https.unwrap(), &Arc::new(config), name).await.unwrap();
+        stream.get_ref().1.peer_certificates().unwrap()[0].to_vec()
+    }
+}
+
+mod any {
+    use tokio_rustls::rustls::{
+        DigitallySignedStruct, Error, SignatureScheme,
+        client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier},
+        pki_types::{CertificateDer, ServerName, UnixTime},
+    };
+
+    #[derive(Debug)]
+    pub(super) struct Any;
+
+    impl ServerCertVerifier for Any {
+        fn verify_server_cert(
+            &self,
+            _: &CertificateDer<'_>,
+            _: &[CertificateDer<'_>],
+            _: &ServerName<'_>,
+            _: &[u8],
+            _: UnixTime,
+        ) -> Result<ServerCertVerified, Error> {
+            Ok(ServerCertVerified::assertion())
+        }
+
+        fn verify_tls12_signature(
+            &self,
+            _: &[u8],
+            _: &CertificateDer<'_>,
+            _: &DigitallySignedStruct,
+        ) -> Result<HandshakeSignatureValid, Error> {
+            Ok(HandshakeSignatureValid::assertion())
+        }
+
+        fn verify_tls13_signature(
+            &self,
+            _: &[u8],
+            _: &CertificateDer<'_>,
+            _: &DigitallySignedStruct,
+        ) -> Result<HandshakeSignatureValid, Error> {
+            Ok(HandshakeSignatureValid::assertion())
+        }
+
+        fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+            super::provider().signature_verification_algorithms.supported_schemes()
+        }
+    }
+}
+
+async fn connect(
+    address: SocketAddr,
+    config: &Arc<ClientConfig>,
+    name: &str,
+) -> std::io::Result<TlsStream<TcpStream>> {
+    let stream = TcpStream::connect(address).await?;
+    let name = ServerName::try_from(name.to_owned()).unwrap();
+    within(TlsConnector::from(Arc::clone(config)).connect(name, stream)).await
+}
+
+/// One request; the whole answer's head.
+async fn ask(stream: &mut TlsStream<TcpStream>, host: &str) -> std::io::Result<String> {
+    let request = format!("GET / HTTP/1.1\r\nHost: {host}\r\n\r\n");
+    stream.write_all(request.as_bytes()).await?;
+    let mut answer = Vec::new();
+    while !answer.ends_with(b"hello") {
+        let mut piece = [0; 1024];
+        match within(stream.read(&mut piece)).await? {
+            0 => return Err(std::io::ErrorKind::UnexpectedEof.into()),
+            read => answer.extend_from_slice(&piece[..read]),
+        }
+    }
+    Ok(String::from_utf8(answer).unwrap())
+}
+
+#[tokio::test]
+async fn each_host_is_shown_its_certificate() {
+    let mut stage = Stage::new(&[]).await;
+    let one = stage.authority.issue(&["a.example", "localhost"]);
+    let other = stage.authority.issue(&["b.example", "*.c.example"]);
+    let exact = stage.authority.issue(&["x.c.example"]);
+    stage.activate(2, &[("one", &one), ("other", &other), ("exact", &exact)]).await;
+    for (name, pair) in [
+        ("a.example", &one),
+        ("b.example", &other),
+        ("B.Example", &other),
+        ("y.c.example", &other),
+        ("x.c.example", &exact),
+        ("z.y.c.example", &one),
+        ("unknown.example", &one),
+        ("127.0.0.1", &one),
+    ] {
+        assert_eq!(stage.shown(name).await, pair.chain()[0].to_vec(), "{name}");
+    }
+    // And as clients do it: the certificate is checked, the answer read.
+    for name in ["a.example", "b.example", "y.c.example", "x.c.example"] {
+        let mut stream = stage.connect(name).await.unwrap();
+        assert!(ask(&mut stream, name).await.unwrap().starts_with("HTTP/1.1 200"), "{name}");
+    }
+    stage.connect("unknown.example").await.unwrap_err();
+    let metrics = stage.node.ask("/metrics").await.body;
+    assert!(metrics.contains("weir_node_certificate_expiry_seconds{certificate=\"other\"}"), "{metrics}");
+}
+
+#[tokio::test]
+async fn without_a_certificate_a_handshake_fails_with_an_alert_and_is_counted() {
+    let mut stage = Stage::new(&[]).await;
+    let error = stage.connect("a.example").await.unwrap_err();
+    assert!(error.to_string().contains("AccessDenied"), "{error}");
+    let counted = "weir_node_tls_handshakes_without_certificate_total 1";
+    stage.node.ask_until("/metrics", |answer| answer.body.contains(counted)).await;
+    let one = stage.authority.issue(&["a.example"]);
+    stage.activate(2, &[("one", &one)]).await;
+    stage.connect("a.example").await.unwrap();
+}
+
+#[tokio::test]
+async fn a_certificate_whose_key_is_not_there_is_rejected_and_the_old_ones_stay() {
+    let mut stage = Stage::new(&[]).await;
+    let (one, other) = (stage.authority.issue(&["a.example"]), stage.authority.issue(&["b.example"]));
+    stage.activate(2, &[("one", &one)]).await;
+    stage.send(3, &[("one", &one), ("other", &other)], &[&one]);
+    let rejection = stage.control.rejected(3).await;
+    assert_eq!(rejection.problems[0].path, "certificates[1].key");
+    assert!(rejection.problems[0].message.contains("\"other\""), "{rejection:?}");
+    stage.connect("a.example").await.unwrap();
+    // What stays the same needs no key again.
+    stage.send(4, &[("one", &one)], &[]);
+    stage.control.acked(4).await;
+    stage.connect("a.example").await.unwrap();
+}
+
+#[tokio::test]
+async fn a_certificate_is_replaced_under_a_storm_of_handshakes() {
+    let mut stage = Stage::new(&[]).await;
+    let mut pair = stage.authority.issue(&["a.example"]);
+    stage.activate(2, &[("one", &pair)]).await;
+    let mut old = stage.connect("a.example").await.unwrap();
+    let (stop, done) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicU64::new(0)));
+    let mut clients = tokio::task::JoinSet::new();
+    for _ in 0..8 {
+        let mut config = stage.authority.client(&["http/1.1"]);
+        config.resumption = tokio_rustls::rustls::client::Resumption::disabled();
+        let config = Arc::new(config);
+        let (stop, done, address) = (Arc::clone(&stop), Arc::clone(&done), stage.node.https.unwrap());
+        clients.spawn(async move {
+            while !stop.load(Relaxed) {
+                let mut stream = connect(address, &config, "a.example").await.expect("a handshake");
+                ask(&mut stream, "a.example").await.expect("an answer");
+                done.fetch_add(1, Relaxed);
+            }
+        });
+    }
+    for revision in 3..23 {
+        let before = done.load(Relaxed);
+        pair = stage.authority.issue(&["a.example"]);
+        stage.activate(revision, &[("one", &pair)]).await;
+        within(async {
+            while done.load(Relaxed) < before + 20 {
+                tokio::task::yield_now().await;
+            }
+        })
+        .await;
+    }
+    stop.store(true, Relaxed);
+    while let Some(ended) = clients.join_next().await {
+        ended.unwrap();
+    }
+    assert_eq!(stage.shown("a.example").await, pair.chain()[0].to_vec());
+    // A connection of the first certificate goes on.
+    ask(&mut old, "a.example").await.unwrap();
+}
+
+fn ticket_keys(current: u8, others: &[u8]) -> Message {
+    let key = |n: u8| TicketKey { name: vec![n; 16], key: vec![n; 32] };
+    Message::Tickets(TicketKeys {
+        current: Some(key(current)),
+        others: others.iter().map(|n| key(*n)).collect(),
+        lifetime_seconds: 3600,
+    })
+}
+
+/// Handshakes, reads an answer (and with it the ticket); how the handshake went.
+async fn visit(address: SocketAddr, config: &Arc<ClientConfig>) -> (HandshakeKind, ProtocolVersion) {
+    let mut stream = connect(address, config, "a.example").await.unwrap();
+    ask(&mut stream, "a.example").await.unwrap();
+    let (kind, version) = (stream.get_ref().1.handshake_kind(), stream.get_ref().1.protocol_version());
+    let _ = stream.shutdown().await;
+    (kind.unwrap(), version.unwrap())
+}
+
+#[tokio::test]
+async fn a_session_is_resumed_by_other_workers_and_on_the_other_node() {
+    // More workers than one: the kernel spreads connections over them.
+    let mut one = Stage::new(&["--workers", "4"]).await;
+    let mut other = Stage::new(&[]).await;
+    let pair = one.authority.issue(&["a.example"]);
+    for stage in [&mut one, &mut other] {
+        stage.control.push(ticket_keys(1, &[2]));
+        stage.activate(2, &[("one", &pair)]).await;
+    }
+    let (here, there) = (one.node.https.unwrap(), other.node.https.unwrap());
+    for version in [&TLS12, &TLS13] {
+        let versions: [&'static SupportedProtocolVersion; 1] = [version];
+        let config = ClientConfig::builder_with_provider(provider())
+            .with_protocol_versions(&versions)
+            .unwrap()
+            .with_root_certificates(one.authority.roots())
+            .with_no_client_auth();
+        let config = Arc::new(config);
+        assert_eq!(visit(here, &config).await, (HandshakeKind::Full, version.version));
+        for _ in 0..8 {
+            assert_eq!(visit(here, &config).await.0, HandshakeKind::Resumed, "{version:?}, another worker");
+        }
+        assert_eq!(visit(there, &config).await.0, HandshakeKind::Resumed, "{version:?}, the other node");
+        // The other node seals with the next key already; this one knows it.
+        other.control.push(ticket_keys(2, &[1, 3]));
+        other
+            .activate(if version.version == ProtocolVersion::TLSv1_2 { 3 } else { 5 }, &[("one", &pair)])
+            .await;
+        assert_eq!(visit(there, &config).await.0, HandshakeKind::Resumed, "the key before opens still");
+        assert_eq!(visit(here, &config).await.0, HandshakeKind::Resumed, "the key to come opens already");
+        // A key that is gone opens nothing, and the client comes in all the same.
+        other.control.push(ticket_keys(9, &[]));
+        other
+            .activate(if version.version == ProtocolVersion::TLSv1_2 { 4 } else { 6 }, &[("one", &pair)])
+            .await;
+        assert_eq!(visit(there, &config).await.0, HandshakeKind::Full);
+        other.control.push(ticket_keys(1, &[2]));
+    }
+    let metrics = one.node.ask("/metrics").await.body;
+    let resumed =
+        metrics.lines().find_map(|line| line.strip_prefix("weir_node_tls_handshakes_resumed_total "));
+    assert!(resumed.unwrap().parse::<u64>().unwrap() >= 18, "{metrics}");
+}
+
+#[tokio::test]
+async fn browsers_are_told_of_https_on_https_only() {
+    let mut stage = Stage::new(&[]).await;
+    let pair = stage.authority.issue(&["a.example"]);
+    stage.config.routes[0].hsts = Some(Hsts { include_subdomains: true, ..Hsts::default() });
+    stage.activate(2, &[("one", &pair)]).await;
+    let mut stream = stage.connect("a.example").await.unwrap();
+    let answer = ask(&mut stream, "a.example").await.unwrap().to_ascii_lowercase();
+    let told = "strict-transport-security: max-age=31536000; includesubdomains\r\n";
+    assert_eq!(answer.matches(told).count(), 1, "{answer}");
+    let mut clear = TcpStream::connect(stage.node.http).await.unwrap();
+    clear.write_all(b"GET / HTTP/1.1\r\nHost: a.example\r\nConnection: close\r\n\r\n").await.unwrap();
+    let mut answer = String::new();
+    within(clear.read_to_string(&mut answer)).await.unwrap();
+    assert!(answer.starts_with("HTTP/1.1 200") && !answer.to_ascii_lowercase().contains("strict-transport"));
+}

@@ -1,0 +1,378 @@
+//! Checks certificates, what a pool says of TLS, and what a route tells browsers of it.
+//!
+//! Whether a key belongs to its certificate is looked at where keys are: nothing secret comes this way. Whether a
+//! certificate has expired depends on the day, so it is no mistake but a [warning](warnings): a configuration that was
+//! sound yesterday can be started with, and gone back to, today.
+
+use std::{collections::HashMap, net::IpAddr, sync::Arc, time::Duration};
+
+use rustls_pki_types::{CertificateDer, ServerName, pem::PemObject as _};
+use sha2::{Digest as _, Sha256};
+use x509_parser::{extensions::GeneralName, prelude::FromDer as _, prelude::X509Certificate};
+
+use super::name;
+use crate::{
+    config::{self, Config},
+    problem::{Problem, Problems},
+    snapshot::{Certificate, CertificateName, Chain, KeyId, Pool, Scheme, Snapshot, UpstreamTls},
+};
+
+/// The most certificates in one text, and the longest text.
+const MOST: usize = 64;
+const MAX_BYTES: usize = 256 << 10;
+
+/// What browsers ask of a site before they ship with it.
+const PRELOAD_AT_LEAST: Duration = Duration::from_secs(365 * 86_400);
+
+pub(super) fn certificates(config: &Config, problems: &mut Problems) -> Vec<Certificate> {
+    let mut seen = HashMap::new();
+    let mut checked = Vec::with_capacity(config.certificates.len());
+    for (i, certificate) in config.certificates.iter().enumerate() {
+        let path = format!("certificates[{i}]");
+        name(&certificate.name, &format!("{path}.name"), problems);
+        if seen.insert(certificate.name.as_str(), i).is_some() {
+            problems
+                .add(format!("{path}.name"), format!("certificate {:?} is there twice", certificate.name));
+        }
+        match chain(&certificate.cert) {
+            Ok(chain) => {
+                let name = Arc::from(certificate.name.as_str());
+                checked.push(Certificate { name, chain: Arc::new(chain) });
+            }
+            Err(why) => problems.add(format!("{path}.cert"), why),
+        }
+    }
+    checked
+}
+
+/// Reads a certificate with its chain.
+///
+/// # Errors
+/// What is wrong with the text.
+pub fn chain(pem: &str) -> Result<Chain, String> {
+    let der = read_pem(pem)?;
+    let mut chain = None;
+    for (i, der) in der.iter().enumerate() {
+        let nth = |why: String| format!("its certificate {} {why}", i + 1);
+        let (rest, certificate) = X509Certificate::from_der(der)
+            .map_err(|error| nth(format!("is no X.509 certificate: {error}")))?;
+        if !rest.is_empty() {
+            return Err(nth("has bytes behind its end".into()));
+        }
+        if i == 0 {
+            chain = Some(Chain {
+                der: Vec::new(),
+                names: names(&certificate).map_err(nth)?,
+                not_before: certificate.validity().not_before.timestamp(),
+                not_after: certificate.validity().not_after.timestamp(),
+                key: KeyId(Sha256::digest(certificate.public_key().raw).into()),
+                fingerprint: Sha256::digest(der).into(),
+                subject: certificate.subject().to_string(),
+                issuer: certificate.issuer().to_string(),
+            });
+        }
+    }
+    let chain = chain.ok_or("holds no certificate")?;
+    Ok(Chain { der, ..chain })
+}
+
+fn read_pem(pem: &str) -> Result<Vec<Vec<u8>>, String> {
+    if pem.len() > MAX_BYTES {
+        return Err(format!("is larger than {} KiB", MAX_BYTES >> 10));
+    }
+    // What stands here is shown to everyone who may read the configuration.
+    if pem.contains("PRIVATE KEY-----") {
+        return Err("holds a private key, which belongs into key and never here".into());
+    }
+    if !pem.contains("-----BEGIN") {
+        let shown: String = pem.chars().take(100).collect();
+        return Err(format!(
+            "{shown:?} is no PEM; a file's name is understood by `weir apply -f` and --config, which put its content here"
+        ));
+    }
+    let read: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(pem.as_bytes()).collect();
+    let read = read.map_err(|error| format!("is broken PEM: {error}"))?;
+    match read.len() {
+        0 => Err("holds no certificate (-----BEGIN CERTIFICATE-----)".into()),
+        1..=MOST => Ok(read.into_iter().map(|der| der.as_ref().to_vec()).collect()),
+        count => Err(format!("holds {count} certificates, {MOST} at most")),
+    }
+}
+
+fn names(certificate: &X509Certificate<'_>) -> Result<Vec<CertificateName>, String> {
+    let found =
+        certificate.subject_alternative_name().map_err(|error| format!("has broken names: {error}"))?;
+    let mut names = Vec::new();
+    for name in found.map_or(&[][..], |found| &found.value.general_names) {
+        match name {
+            GeneralName::DNSName(name) => {
+                let name = name.to_ascii_lowercase();
+                names.push(match name.strip_prefix("*.") {
+                    Some(rest) => CertificateName::Below(rest.to_owned()),
+                    None => CertificateName::Host(name),
+                });
+            }
+            GeneralName::IPAddress(bytes) => {
+                let v4 = <[u8; 4]>::try_from(*bytes).map(IpAddr::from);
+                let address = v4.or_else(|_| <[u8; 16]>::try_from(*bytes).map(IpAddr::from));
+                names.extend(address.ok().map(CertificateName::Address));
+            }
+            _ => {}
+        }
+    }
+    Ok(names)
+}
+
+pub(super) fn upstream(tls: Option<&config::Tls>, path: &str, problems: &mut Problems) -> UpstreamTls {
+    let Some(tls) = tls else { return UpstreamTls::default() };
+    if let Some(name) = &tls.server_name
+        && ServerName::try_from(name.as_str()).is_err()
+    {
+        problems.add(format!("{path}.server_name"), format!("{name:?} is no host's name and no address"));
+    }
+    let ca = tls.ca.as_ref().and_then(|ca| match authorities(ca) {
+        Ok(ca) => Some(ca),
+        Err(why) => {
+            problems.add(format!("{path}.ca"), why);
+            None
+        }
+    });
+    let client = tls.cert.as_ref().and_then(|cert| match chain(cert) {
+        Ok(chain) => Some(Arc::new(chain)),
+        Err(why) => {
+            problems.add(format!("{path}.cert"), why);
+            None
+        }
+    });
+    if tls.key.is_some() && tls.cert.is_none() {
+        problems.add(format!("{path}.key"), "a key without its cert");
+    }
+    UpstreamTls { verify: tls.verify, server_name: tls.server_name.clone(), ca, client }
+}
+
+fn authorities(pem: &str) -> Result<Arc<[Vec<u8>]>, String> {
+    let der = read_pem(pem)?;
+    for (i, der) in der.iter().enumerate() {
+        X509Certificate::from_der(der)
+            .map_err(|error| format!("its certificate {} is no X.509 certificate: {error}", i + 1))?;
+    }
+    Ok(der.into())
+}
+
+/// The value of `Strict-Transport-Security`.
+pub(super) fn hsts(hsts: Option<&config::Hsts>, path: &str, problems: &mut Problems) -> Option<Arc<str>> {
+    let config::Hsts { max_age, include_subdomains, preload } = *hsts?;
+    super::duration(max_age, Duration::ZERO, format!("{path}.max_age"), problems);
+    if preload && (max_age.0 < PRELOAD_AT_LEAST || !include_subdomains) {
+        problems.add(
+            format!("{path}.preload"),
+            "browsers take a site into their list only with include_subdomains: true and a max_age of 365d",
+        );
+    }
+    let mut value = format!("max-age={}", max_age.0.as_secs());
+    if include_subdomains {
+        value.push_str("; includeSubDomains");
+    }
+    if preload {
+        value.push_str("; preload");
+    }
+    Some(value.into())
+}
+
+/// What is sound and still looks like a mistake, whatever the day.
+pub(super) fn lasting_warnings(certificates: &[Certificate], pools: &[Pool]) -> Vec<Problem> {
+    let mut warnings = Vec::new();
+    for (i, Certificate { name, chain }) in certificates.iter().enumerate() {
+        if chain.names.is_empty() {
+            let message = format!("certificate {name:?} names no host: no client will take it");
+            warnings.push(Problem::new(format!("certificates[{i}].cert"), message));
+        }
+    }
+    for (i, pool) in pools.iter().enumerate() {
+        let has_https = pool.backends.iter().any(|backend| backend.url.scheme == Scheme::Https);
+        if has_https && !pool.tls.verify {
+            let message = format!(
+                "pool {:?} takes any certificate: whoever is on the way can read and change what is sent",
+                pool.name
+            );
+            warnings.push(Problem::new(format!("pools[{i}].tls.verify"), message));
+        }
+    }
+    warnings
+}
+
+/// Certificates that are good no more, or not yet: `now` is in seconds since the Unix epoch.
+pub fn warnings(snapshot: &Snapshot, now: i64) -> Vec<Problem> {
+    let mut warnings = Vec::new();
+    let mut add = |path: String, message: String| warnings.push(Problem::new(path, message));
+    for (i, Certificate { name, chain }) in snapshot.certificates.iter().enumerate() {
+        validity(chain, now, &format!("certificate {name:?}"), format!("certificates[{i}].cert"), &mut add);
+    }
+    for (i, pool) in snapshot.pools.iter().enumerate() {
+        if let Some(client) = &pool.tls.client {
+            let what = format!("the client certificate of pool {:?}", pool.name);
+            validity(client, now, &what, format!("pools[{i}].tls.cert"), &mut add);
+        }
+    }
+    warnings
+}
+
+fn validity(chain: &Chain, now: i64, what: &str, path: String, add: &mut impl FnMut(String, String)) {
+    let days = |seconds: i64| seconds / 86_400;
+    if chain.not_after <= now {
+        add(path, format!("{what} has expired {} days ago", days(now - chain.not_after)));
+    } else if chain.not_before > now {
+        add(path, format!("{what} is not good for another {} days", days(chain.not_before - now)));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use rcgen::{CertificateParams, KeyPair, date_time_ymd};
+
+    use super::*;
+    use crate::{
+        check,
+        config::{Backend, Hsts, Pool, Route, Tls},
+    };
+
+    /// Good from the first day of 2020 to the first of a year; with its key.
+    fn pair(names: &[&str], year: i32) -> (String, String) {
+        let names: Vec<String> = names.iter().map(|name| (*name).to_owned()).collect();
+        let mut params = CertificateParams::new(names).unwrap();
+        (params.not_before, params.not_after) = (date_time_ymd(2020, 1, 1), date_time_ymd(year, 1, 1));
+        let key = KeyPair::generate().unwrap();
+        (params.self_signed(&key).unwrap().pem(), key.serialize_pem())
+    }
+
+    fn config(certificates: &[(&str, &str)]) -> Config {
+        let certificate = |(name, cert): &(&str, &str)| config::Certificate {
+            name: (*name).to_owned(),
+            cert: (*cert).to_owned(),
+            key: None,
+        };
+        Config { certificates: certificates.iter().map(certificate).collect(), ..Config::default() }
+    }
+
+    #[test]
+    fn a_certificate_tells_whom_it_is_for_and_how_long() {
+        let (one, _) = pair(&["A.example", "*.b.example", "127.0.0.1", "::1"], 2040);
+        let (issuer, _) = pair(&["ca"], 2041);
+        let snapshot = check(&config(&[("one", &format!("text before\n{one}{issuer}"))])).unwrap();
+        let chain = &snapshot.certificates[0].chain;
+        let names: Vec<String> = chain.names.iter().map(ToString::to_string).collect();
+        assert_eq!(names, ["a.example", "*.b.example", "127.0.0.1", "::1"]);
+        assert_eq!((chain.der.len(), chain.not_before, chain.not_after), (2, 1_577_836_800, 2_208_988_800));
+        assert_eq!(chain.key.to_string().parse(), Ok(chain.key));
+        assert_eq!(chain.seconds_left(chain.not_after + 5), -5);
+    }
+
+    #[test]
+    fn mistakes_are_named_and_a_key_is_never_taken_for_a_certificate() {
+        let (good, key) = pair(&["a"], 2040);
+        for (cert, says) in [
+            ("", "no PEM"),
+            ("example.crt", "a file's name"),
+            (&*key, "private key"),
+            (&*format!("{good}{key}"), "private key"),
+            ("-----BEGIN CERTIFICATE-----\nMII=\n-----END CERTIFICATE-----\n", "certificate 1 is no X.509"),
+            ("-----BEGIN CERTIFICATE-----\nMIIB", "broken PEM"),
+            ("-----BEGIN PUBLIC KEY-----\nMIIB\n-----END PUBLIC KEY-----\n", "no certificate"),
+        ] {
+            let problems = check(&config(&[("c", cert)])).unwrap_err();
+            assert_eq!(problems.0[0].path, "certificates[0].cert");
+            assert!(problems.0[0].message.contains(says), "{says}: {problems}");
+            assert!(!problems.to_string().contains(key.lines().nth(1).unwrap()));
+        }
+        let twice = check(&config(&[("c", &good), ("c", &good)])).unwrap_err();
+        assert_eq!(twice.0[0].path, "certificates[1].name");
+    }
+
+    #[test]
+    fn a_configuration_never_writes_a_key() {
+        let (cert, key) = pair(&["a"], 2040);
+        let key = config::PrivateKey(key);
+        let tls = Tls { cert: Some(cert.clone()), key: Some(key.clone()), ..Tls::default() };
+        let mut config = config(&[("c", &cert)]);
+        config.certificates[0].key = Some(key.clone());
+        config.pools[0].tls = Some(tls);
+        let resources = crate::resource::to_resources(&config);
+        for text in [format!("{config:?}"), crate::file::to_yaml(&config), format!("{resources:?}")] {
+            assert!(!text.contains("PRIVATE") && !text.contains(key.0.lines().nth(1).unwrap()), "{text}");
+        }
+        let back = crate::resource::from_resources(&resources).unwrap();
+        assert_eq!((&back.certificates[0].key, back.certificates[0].cert.as_str()), (&None, cert.as_str()));
+    }
+
+    #[test]
+    fn what_a_pool_says_of_tls_is_checked() {
+        let (cert, key) = pair(&["a"], 2040);
+        let key = Some(config::PrivateKey(key));
+        let check = |tls: Tls| {
+            let pool = Pool { name: "p".into(), tls: Some(tls), ..Pool::default() };
+            check(&Config { pools: vec![pool], routes: vec![], ..Config::default() })
+        };
+        let good = Tls {
+            server_name: Some("books.internal".into()),
+            ca: Some(cert.clone()),
+            cert: Some(cert.clone()),
+            key: key.clone(),
+            ..Tls::default()
+        };
+        let checked = check(good).unwrap();
+        assert!(checked.pools[0].tls.client.is_some() && checked.pools[0].tls.verify);
+        for (tls, path) in [
+            (Tls { server_name: Some("not a name".into()), ..Tls::default() }, "pools[0].tls.server_name"),
+            (Tls { ca: Some("ca.pem".into()), ..Tls::default() }, "pools[0].tls.ca"),
+            (Tls { cert: Some("x".into()), ..Tls::default() }, "pools[0].tls.cert"),
+            (Tls { key, ..Tls::default() }, "pools[0].tls.key"),
+        ] {
+            assert_eq!(check(tls).unwrap_err().0[0].path, path);
+        }
+    }
+
+    #[test]
+    fn browsers_are_told_what_they_understand() {
+        let value = |hsts: Hsts| {
+            let route =
+                Route { name: "r".into(), pool: "default".into(), hsts: Some(hsts), ..Route::default() };
+            check(&Config { routes: vec![route], ..Config::default() })
+                .map(|snapshot| snapshot.routes[0].hsts.as_deref().map(str::to_owned).unwrap_or_default())
+        };
+        assert_eq!(value(Hsts::default()).as_deref(), Ok("max-age=31536000"));
+        let all = Hsts { include_subdomains: true, preload: true, ..Hsts::default() };
+        assert_eq!(value(all).as_deref(), Ok("max-age=31536000; includeSubDomains; preload"));
+        let off = Hsts { max_age: "0s".parse().unwrap(), ..Hsts::default() };
+        assert_eq!(value(off).as_deref(), Ok("max-age=0"));
+        let hasty = Hsts { preload: true, ..Hsts::default() };
+        assert_eq!(value(hasty).unwrap_err().0[0].path, "routes[0].hsts.preload");
+    }
+
+    #[test]
+    fn what_wants_a_look_is_warned_of() {
+        let ((old, _), (nameless, _)) = (pair(&["a"], 2021), pair(&[], 2040));
+        let mut config = config(&[("old", &old), ("nameless", &nameless)]);
+        config.pools[0].tls = Some(Tls { verify: false, ..Tls::default() });
+        config.pools[0].backends.push(Backend {
+            id: String::new(),
+            url: "https://a".into(),
+            weight: 1,
+            state: Default::default(),
+        });
+        let snapshot = check(&config).unwrap();
+        let all = snapshot.warnings.iter().cloned().chain(warnings(&snapshot, 1_700_000_000));
+        let found: Vec<(String, String)> = all.map(|one| (one.path, one.message)).collect();
+        for (path, says) in [
+            ("certificates[0].cert", "expired"),
+            ("certificates[1].cert", "names no host"),
+            ("pools[0].tls.verify", "takes any certificate"),
+        ] {
+            assert!(
+                found.iter().any(|(at, message)| at == path && message.contains(says)),
+                "{path}: {found:?}"
+            );
+        }
+        let early = warnings(&snapshot, 0);
+        assert!(early.iter().any(|one| one.message.contains("not good for another")), "{early:?}");
+    }
+}
