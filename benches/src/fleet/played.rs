@@ -258,7 +258,8 @@ impl Incoming {
         }
         let part = data.split_to(data.len().min(self.left));
         self.left -= part.len();
-        if keeps_all || self.body.len() + part.len() + self.left <= SMALL {
+        let is_short = self.tail.is_empty() && self.body.len() + part.len() + self.left <= SMALL;
+        if keeps_all || is_short {
             self.body.extend_from_slice(&part);
         } else {
             let begin = part.len().min(SMALL.saturating_sub(self.body.len()).min(64));

@@ -45,7 +45,8 @@ impl Gate {
 
     fn turn(&self, now: Instant) -> Instant {
         let mut due = self.due.lock().unwrap_or_else(PoisonError::into_inner);
-        let this = due.unwrap_or(now).max(now.checked_sub(STEP * BURST).unwrap_or(now));
+        let earliest = now.checked_sub(STEP * BURST).unwrap_or(now);
+        let this = due.unwrap_or(earliest).max(earliest);
         *due = Some(this + STEP);
         this.max(now)
     }
