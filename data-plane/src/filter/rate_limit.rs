@@ -277,7 +277,7 @@ mod tests {
     #[test]
     fn a_limit_that_changes_forgets_nobody() {
         let table = Table::with_sets(8);
-        (0..20).for_each(|_| _ = table.take(7, RATE, SECOND));
+        assert!((0..20).all(|_| table.take(7, RATE, SECOND).is_ok()));
         let double = Rate { interval: RATE.interval / 2, ..RATE };
         assert_eq!(table.take(7, double, SECOND), Err(Wait(double.interval)), "what was asked for is owed");
         assert!(table.take(7, double, SECOND + double.interval).is_ok(), "and comes back twice as fast");
@@ -304,7 +304,8 @@ mod tests {
             .iter()
             .map(|set| set.0.lock().unwrap().clients.iter().filter(|client| **client != 0).count())
             .sum();
-        assert!(remembered <= SETS * WAYS && remembered > 900_000, "{remembered}");
+        // By chance some sets get more than they hold while others have room: about 813,000 of the 917,504 places.
+        assert!(remembered <= SETS * WAYS && remembered > 800_000, "{remembered}");
         assert_eq!(remembered as u64 + table.evicted(), 1_000_001, "who is not remembered was counted");
     }
 
@@ -315,7 +316,7 @@ mod tests {
         let mut passed = 0;
         for other in 0..10_000u64 {
             passed += u64::from(table.take(1, RATE, SECOND).is_ok());
-            let _ = table.take(2 + other, RATE, SECOND);
+            assert!(table.take(2 + other, RATE, SECOND).is_ok());
         }
         // 20 of its own; then one for every time that all the others had to go before it.
         assert!(passed <= 20 + 10_000 / (WAYS as u64 - 1), "{passed}");
