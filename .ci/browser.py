@@ -17,7 +17,7 @@ def call(method, path, body=None):
     data = None if body is None else json.dumps(body).encode()
     request = urllib.request.Request(driver + path, data, {"content-type": "application/json"}, method=method)
     try:
-        with urllib.request.urlopen(request, timeout=60) as answer:
+        with urllib.request.urlopen(request, timeout=180) as answer:
             return json.load(answer)["value"]
     except urllib.error.HTTPError as error:
         raise SystemExit(f"   FAILED: {method} {path}: {error.read().decode()[:500]}")
@@ -35,6 +35,8 @@ def get(url):
 arguments = ["--headless=new", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage", "--window-size=1280,900"]
 capabilities = {"browserName": "chrome", "goog:chromeOptions": {"args": arguments}, "goog:loggingPrefs": {"browser": "ALL"}}
 session = "/session/" + call("POST", "/session", {"capabilities": {"alwaysMatch": capabilities}})["sessionId"]
+
+call("POST", session + "/timeouts", {"script": 120_000, "pageLoad": 120_000})
 
 
 def script(text, *given):
