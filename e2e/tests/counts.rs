@@ -139,7 +139,8 @@ async fn a_flood_of_hosts_takes_no_memory_and_no_count() {
     let top = report(&fleet, "/reports/top?by=host&limit=1").await.unwrap();
     assert_eq!(top["requests"], hosts, "also by host, with what shares a name");
     assert_eq!(top["items"][0]["name"], "_other");
-    assert!(top["names"].as_u64().unwrap() <= 1_001, "{top}");
+    // A node tells some hundred apart in each minute, however many there are.
+    assert!(top["names"].as_u64().unwrap() < hosts / 4, "{top}");
 }
 
 /// What `weir tail` printed, while requests of all kinds are sent.
