@@ -110,6 +110,7 @@ fn encode(running: &Running, key: Option<Vec<u8>>) -> Vec<u8> {
             Kind::Pool => v1::ResourceKind::Pool,
             Kind::Backend => v1::ResourceKind::Backend,
             Kind::Route => v1::ResourceKind::Route,
+            Kind::Certificate => v1::ResourceKind::Certificate,
         };
         let key = Some(v1::ResourceKey { kind: kind.into(), name: key.name.clone() });
         v1::Resource { key, spec: spec.as_bytes().to_vec() }
