@@ -127,7 +127,8 @@ impl Stage {
         let answer = self.node.get("/").await;
         assert_eq!(answer.status, status, "{answer:?}; log:\n{}", self.node.log());
         if status == 200 {
-            assert_eq!(answer.body, "secret");
+            // An answer of HTTP/2 goes down in chunks.
+            assert!(answer.body.contains("secret"), "{answer:?}");
         }
     }
 }
@@ -184,7 +185,7 @@ async fn a_backend_that_cannot_be_trusted_is_a_bad_gateway_and_the_log_says_why(
         (&good, trusting(&authority), 200, ""),
         (&good, named("books.internal"), 200, ""),
         (&good, named("other.internal"), 502, "not valid for name"),
-        (&good, trusting(&stranger), 502, "UnknownIssuer"),
+        (&good, trusting(&stranger), 502, "invalid peer certificate"),
         (&good, Tls::default(), 502, "UnknownIssuer"),
         (&authority.issue_until(&["127.0.0.1"], 2021), trusting(&authority), 502, "expired"),
         (&good, Tls { verify: false, ..trusting(&stranger) }, 200, ""),
