@@ -126,7 +126,7 @@ fn call(admin: SocketAddr, method: &str, path: &str, body: &str) -> anyhow::Resu
     let length = body.len();
     write!(
         stream,
-        "{method} {path} HTTP/1.1\r\nhost: weir\r\ncontent-type: application/json\r\nconnection: close\r\ncontent-length: {length}\r\n\r\n{body}"
+        "{method} {path} HTTP/1.1\r\nhost: {admin}\r\ncontent-type: application/json\r\nconnection: close\r\ncontent-length: {length}\r\n\r\n{body}"
     )?;
     let mut answer = String::new();
     stream.read_to_string(&mut answer)?;
