@@ -11,6 +11,7 @@ mod tls;
 
 use std::{fmt, str::FromStr};
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 pub use self::{
@@ -24,7 +25,7 @@ use crate::units::{ByteSize, HumanDuration};
 
 /// A whole configuration. [`Default`] is what a fresh database holds: a pool `default` with no backend and a route
 /// `default` to it.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Config {
     /// What holds for the whole fleet.
     #[serde(default, skip_serializing_if = "is_default")]
@@ -56,7 +57,7 @@ fn is_default<T: Default + PartialEq>(value: &T) -> bool {
 }
 
 /// What holds for the whole fleet.
-#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(default)]
 pub struct Settings {
     /// Networks and addresses of proxies whose word on where a request came from is believed.
@@ -71,7 +72,7 @@ pub struct Settings {
 }
 
 /// Deadlines and bounds towards clients.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(default)]
 pub struct Downstream {
     /// From the first byte of a request's head, or the acceptance of the connection, to the head's end.
@@ -109,7 +110,7 @@ fn seconds(seconds: u64) -> HumanDuration {
 }
 
 /// Named backends that share a strategy, a health check and a resilience policy.
-#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
 pub struct Pool {
     /// Its name, unique among the pools.
     pub name: String,
@@ -155,7 +156,7 @@ pub struct Pool {
 }
 
 /// How a backend is picked.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Strategy {
     /// In turn, in proportion to the weights, evenly interleaved.
@@ -212,7 +213,7 @@ impl FromStr for Strategy {
 }
 
 /// What a pool's backends speak.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Protocol {
     /// HTTP/1.1, one request at a time on a connection.
@@ -223,7 +224,7 @@ pub enum Protocol {
 }
 
 /// How the control plane finds out whether a backend works.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(default)]
 pub struct HealthCheck {
     /// What a probe is.
@@ -270,7 +271,7 @@ impl Default for HealthCheck {
 }
 
 /// What a probe is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum HealthCheckKind {
     /// A GET that is answered with an expected status.
@@ -285,7 +286,7 @@ pub enum HealthCheckKind {
 }
 
 /// Deadlines towards the backends of a pool.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(default)]
 pub struct Timeouts {
     /// To open a connection.
@@ -305,15 +306,17 @@ impl Default for Timeouts {
 }
 
 /// One address that answers.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Backend {
     /// Given by the control plane, never reused; not in the file. Empty until it is given.
     #[serde(skip)]
     pub id: String,
     /// `http://host:port` or `https://host:port`.
+    #[schemars(example = "http://127.0.0.1:8082")]
     pub url: String,
     /// Its share of the traffic, 1 to 1000.
     #[serde(default = "one", skip_serializing_if = "is_one")]
+    #[schemars(range(min = 1, max = 1000), extend("default" = 1))]
     pub weight: u32,
     /// Whether it takes traffic.
     #[serde(default, skip_serializing_if = "is_default")]
@@ -329,7 +332,7 @@ fn is_one(weight: &u32) -> bool {
 }
 
 /// Whether a backend takes traffic.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum BackendState {
     /// It does.
@@ -365,7 +368,7 @@ impl FromStr for BackendState {
 }
 
 /// What matches, and what happens then.
-#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
 pub struct Route {
     /// Its name, unique among the routes.
     pub name: String,
@@ -423,7 +426,7 @@ pub struct Route {
 }
 
 /// Bounds of what clients may send to a route.
-#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(default)]
 pub struct RouteLimits {
     /// The size of a request's body; a larger one is answered with 413. Absent: no limit.
@@ -432,7 +435,7 @@ pub struct RouteLimits {
 }
 
 /// Deadlines of a route's requests.
-#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(default)]
 pub struct RouteTimeouts {
     /// From a request's head to the end of its answer, with all its attempts. Absent: as long as it takes.

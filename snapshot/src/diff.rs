@@ -1,5 +1,7 @@
 //! The difference between two configurations, resource by resource, in words and as data.
 
+use std::fmt;
+
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use sha2::{Digest as _, Sha256};
@@ -47,9 +49,115 @@ pub fn describe(change: &Change) -> String {
             let (before, after) = (parse(before), parse(after));
             let mut fields = Vec::new();
             compare("", &before, &after, &mut fields);
+            if is_move(&fields) {
+                return format!("{name}: its place in the order");
+            }
+            let fields = fields.iter().filter(|field| !field.is_place());
+            let fields: Vec<String> = fields.map(ToString::to_string).collect();
             format!("{name}: {}", fields.join(", "))
         }
     }
+}
+
+/// Whether something came, went or became something else.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Action {
+    /// It was not there.
+    Add,
+    /// It is not there any more.
+    Remove,
+    /// It was and is there.
+    Change,
+    /// Only its place in the order changed.
+    Move,
+}
+
+/// A field that differs.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Field {
+    /// Where it is in the resource, such as `health_check.interval`.
+    pub path: String,
+    /// Before; null: it had its default.
+    pub before: Value,
+    /// After.
+    pub after: Value,
+}
+
+/// One resource's difference as data, for people's programs.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Difference {
+    /// What happened.
+    pub action: Action,
+    /// What it is.
+    pub kind: Kind,
+    /// Its name; a backend's is its id.
+    pub name: String,
+    /// The same in words, one line.
+    pub text: String,
+    /// The fields that differ, where it was and is there.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub fields: Vec<Field>,
+    /// Its content before, as a whole; null: it was not there.
+    pub before: Value,
+    /// Its content after; null: it is gone.
+    pub after: Value,
+}
+
+impl Difference {
+    /// Tells of a change.
+    pub fn of(change: &Change) -> Self {
+        let spec = |spec: &Option<String>| spec.as_deref().map(parse).unwrap_or_default();
+        let (before, after) = (spec(&change.before), spec(&change.after));
+        let mut fields = Vec::new();
+        let action = match (&change.before, &change.after) {
+            (None, _) => Action::Add,
+            (_, None) => Action::Remove,
+            _ => {
+                compare("", &before, &after, &mut fields);
+                if is_move(&fields) { Action::Move } else { Action::Change }
+            }
+        };
+        fields.retain(|field| !field.is_place());
+        let Key { kind, name } = change.key.clone();
+        Self { action, kind, name, text: describe(change), fields, before, after }
+    }
+}
+
+impl Field {
+    /// The order in the file is kept as a number, which says nothing to people.
+    fn is_place(&self) -> bool {
+        self.path == "place"
+    }
+}
+
+fn is_move(fields: &[Field]) -> bool {
+    !fields.is_empty() && fields.iter().all(Field::is_place)
+}
+
+/// All changes in words. What only moved because something before it came or went is one line.
+pub fn in_words(changes: &[Change]) -> Vec<String> {
+    let mut words = Vec::with_capacity(changes.len());
+    let mut moved = [0; 8];
+    for change in changes {
+        match Difference::of(change) {
+            Difference { action: Action::Move, kind, .. } => moved[kind as usize] += 1,
+            difference => words.push(difference.text),
+        }
+    }
+    for (kind, moved) in [
+        (Kind::Pool, "pools"),
+        (Kind::Backend, "backends"),
+        (Kind::Route, "routes"),
+        (Kind::Certificate, "certificates"),
+    ]
+    .map(|(kind, name)| (name, moved[kind as usize]))
+    .into_iter()
+    .filter(|(_, moved)| *moved > 0)
+    {
+        words.push(format!("the order of {moved} {kind} changed"));
+    }
+    words
 }
 
 fn parse(spec: &str) -> Value {
@@ -72,8 +180,24 @@ fn name(change: &Change) -> String {
     }
 }
 
-/// Walks both values and writes `path: before → after` for each leaf that differs.
-fn compare(path: &str, before: &Value, after: &Value, fields: &mut Vec<String>) {
+impl fmt::Display for Field {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let show = |value: &Value| match value {
+            Value::Null => "default".to_owned(),
+            // A certificate is long and says nothing to the eye: whether two are the same, its hash does.
+            Value::String(text) if text.contains("-----BEGIN") => {
+                let hash = Sha256::digest(text.as_bytes());
+                format!("(PEM {:02x}{:02x}{:02x}{:02x})", hash[0], hash[1], hash[2], hash[3])
+            }
+            Value::String(text) => text.clone(),
+            value => value.to_string(),
+        };
+        write!(f, "{} {} → {}", self.path, show(&self.before), show(&self.after))
+    }
+}
+
+/// Walks both values and collects each leaf that differs.
+fn compare(path: &str, before: &Value, after: &Value, fields: &mut Vec<Field>) {
     match (before, after) {
         (Value::Object(left), Value::Object(right)) => {
             let mut keys: Vec<&String> = left.keys().chain(right.keys()).collect();
@@ -95,17 +219,7 @@ fn compare(path: &str, before: &Value, after: &Value, fields: &mut Vec<String>) 
             }
         }
         (before, after) if before != after => {
-            let show = |value: &Value| match value {
-                Value::Null => "default".to_owned(),
-                // A certificate is long and says nothing to the eye: whether two are the same, its hash does.
-                Value::String(text) if text.contains("-----BEGIN") => {
-                    let hash = Sha256::digest(text.as_bytes());
-                    format!("(PEM {:02x}{:02x}{:02x}{:02x})", hash[0], hash[1], hash[2], hash[3])
-                }
-                Value::String(text) => text.clone(),
-                value => value.to_string(),
-            };
-            fields.push(format!("{path} {} → {}", show(before), show(after)));
+            fields.push(Field { path: path.to_owned(), before: before.clone(), after: after.clone() });
         }
         _ => {}
     }

@@ -1,21 +1,22 @@
-//! Reads the configuration file, YAML or JSON, and finds all its mistakes with line and path.
+//! Reads the configuration file, YAML or JSON, and finds all its mistakes at once, with line, column and path.
 //!
-//! The text becomes a tree in which every value knows its line. Each pool, backend and route is then read on its
-//! own, so that a mistake in one does not hide those in the others; unknown keys are collected on the way; and the
-//! problems of [`check`](crate::check()) get the line of the value that they name.
+//! The text becomes a [tree](tree) in which every key and value knows its place. Each pool, backend and route is then
+//! read on its own and [as far as it goes](tolerant): what is wrong is told and left out, so that it hides neither the
+//! other mistakes of reading nor those that only [`check`](crate::check()) finds in what is left.
+//!
+//! Nothing that a text holds makes this panic, or take more time and memory than the bounds below allow.
 
 mod references;
+mod tolerant;
+mod tree;
 
-use std::{collections::HashMap, fmt, ops::Range};
+use std::collections::HashSet;
 
-use serde::{
-    Deserialize, Deserializer,
-    de::{self, DeserializeOwned, MapAccess, SeqAccess, Visitor},
-};
+use serde::de::DeserializeOwned;
 use serde_json::{Map, Value};
-use serde_saphyr::Spanned;
 
 pub use self::references::{MAX_FILE, inline, is_content};
+use self::tree::Node;
 use crate::{
     config::{Backend, Certificate, Config, Pool, Route, Settings},
     problem::{Problem, Problems},
@@ -23,48 +24,87 @@ use crate::{
 };
 
 /// The largest text that is read.
-pub const MAX_BYTES: usize = 64 << 20;
+pub const MAX_BYTES: usize = 16 << 20;
+
+/// The most values in a text.
+pub const MAX_NODES: usize = 500_000;
+
+/// The most values that aliases repeat.
+pub const MAX_REPEATED: usize = 100_000;
+
+/// How deep values may lie in one another.
+pub const MAX_DEPTH: usize = 32;
+
+/// How many mistakes are told.
+pub const MAX_PROBLEMS: usize = 1000;
 
 /// Reads a configuration and checks it.
 ///
 /// # Errors
-/// Every mistake with its path, and its line as far as it is known.
+/// Every mistake with its path, and its place as far as it is known; after [`MAX_PROBLEMS`] only how many more.
 pub fn parse(text: &str) -> Result<(Config, Snapshot), Problems> {
-    let document = Document::read(text)?;
-    let mut problems = Problems::default();
-    let config = document.config(&mut problems);
+    if text.len() > MAX_BYTES {
+        let (is, most) = (text.len() >> 20, MAX_BYTES >> 20);
+        return Err(Problem::new(
+            "",
+            format!("a configuration of {is} MiB is too large ({most} MiB at most)"),
+        )
+        .into());
+    }
+    let root = Node::read(text)?;
+    let mut reader = Reader::default();
+    let value = root.value(&mut String::new(), &mut reader.problems);
+    let config = reader.config(value);
+    let Reader { mut problems, untold } = reader;
     let snapshot = match crate::check(&config) {
         Ok(snapshot) => Some(snapshot),
-        // What could not be read was left out; what then dangles is not another mistake of the writer.
-        Err(found) if problems.0.is_empty() => {
-            problems = found;
-            None
-        }
         Err(found) => {
-            let is_reference = |problem: &Problem| problem.message.contains("unknown pool");
-            problems.0.extend(found.0.into_iter().filter(|problem| !is_reference(problem)));
+            let untold = Untold::new(untold);
+            problems.0.extend(found.0.into_iter().filter(|problem| !untold.explains(problem)));
             None
         }
     };
     match snapshot {
         Some(mut snapshot) if problems.0.is_empty() => {
             let mut warnings = Problems(std::mem::take(&mut snapshot.warnings));
-            document.place(&mut warnings);
+            place(&root, &mut warnings);
             snapshot.warnings = warnings.0;
             Ok((config, snapshot))
         }
         _ => {
-            document.place(&mut problems);
+            place(&root, &mut problems);
             Err(problems)
         }
     }
 }
 
-/// Gives problems that were found elsewhere the lines of what they name in the text.
+/// Gives problems that were found elsewhere the places of what they name in the text.
 pub fn locate(text: &str, problems: &mut Problems) {
-    if let Ok(document) = Document::read(text) {
-        document.place(problems);
+    if text.len() <= MAX_BYTES
+        && let Ok(root) = Node::read(text)
+    {
+        place(&root, problems);
     }
+}
+
+/// As [`parse`], from bytes that may not be text.
+///
+/// # Errors
+/// As [`parse`].
+pub fn parse_bytes(bytes: &[u8]) -> Result<(Config, Snapshot), Problems> {
+    parse(text(bytes)?)
+}
+
+/// The bytes as text.
+///
+/// # Errors
+/// They are not UTF-8: where that begins.
+pub fn text(bytes: &[u8]) -> Result<&str, Problems> {
+    std::str::from_utf8(bytes).map_err(|error| {
+        let good = &bytes[..error.valid_up_to()];
+        let line = 1 + good.iter().filter(|byte| **byte == b'\n').count() as u64;
+        Problem { line: Some(line), ..Problem::new("", "the configuration is not UTF-8 text") }.into()
+    })
 }
 
 /// Writes a configuration as YAML that [`parse`] reads back to the same.
@@ -72,250 +112,163 @@ pub fn to_yaml(config: &Config) -> String {
     serde_saphyr::to_string(config).unwrap_or_default()
 }
 
-/// A text as a tree, with the line of each value.
-struct Document {
-    root: Value,
-    lines: HashMap<String, u64>,
+/// Reads one value of the tree as `T`; every unknown key and every wrong type becomes a problem below `path`. Where
+/// there are problems, the value is no more than what could be read.
+pub fn read<T: DeserializeOwned>(path: &str, value: Value, problems: &mut Problems) -> Option<T> {
+    tolerant::read(path, value, problems).value
 }
 
-impl Document {
-    fn read(text: &str) -> Result<Self, Problems> {
-        if text.len() > MAX_BYTES {
-            return Err(Problem::new(
-                "",
-                format!("the configuration is larger than {} MiB", MAX_BYTES >> 20),
-            )
-            .into());
-        }
-        let mut lines = HashMap::new();
-        let root = Self::tree(text)?.into_value("", &mut lines);
-        Ok(Self { root, lines })
-    }
+/// Reads the parts of a configuration.
+#[derive(Default)]
+struct Reader {
+    problems: Problems,
+    /// The paths of what could not be read.
+    untold: Vec<String>,
+}
 
-    fn tree(text: &str) -> Result<Node, Problems> {
-        let read = serde_saphyr::from_str(text).map_err(|error| {
-            let line = error.location().map(|location| location.line());
-            let message = error.without_snippet().to_string();
-            Problem { line, ..Problem::new("", message) }
-        });
-        Ok(read?)
-    }
-
-    fn config(&self, problems: &mut Problems) -> Config {
-        let mut root = match &self.root {
-            Value::Object(root) => root.clone(),
+impl Reader {
+    fn config(&mut self, root: Value) -> Config {
+        let mut root = match root {
+            Value::Object(root) => root,
             Value::Null => Map::new(),
             _ => {
-                problems.add(
-                    "",
-                    "a configuration is a mapping with the keys settings, pools, routes and certificates",
-                );
+                let message =
+                    "a configuration is a mapping with the keys settings, pools, routes and certificates";
+                self.problems.add("", message);
                 return Config::default();
             }
         };
-        let settings: Settings = match root.remove("settings") {
-            None | Some(Value::Null) => Settings::default(),
-            Some(settings) => read("settings", settings, problems).unwrap_or_default(),
-        };
+        let settings = root.remove("settings").filter(|settings| !settings.is_null());
+        let settings =
+            settings.and_then(|settings| self.read::<Settings>("settings", "settings are", settings));
         let mut pools = Vec::new();
-        for (i, pool) in list(&mut root, "pools", "", problems).into_iter().enumerate() {
+        for (i, mut pool) in self.list(&mut root, "pools", "").into_iter().enumerate() {
             let path = format!("pools[{i}]");
-            let Value::Object(mut pool) = pool else {
-                problems.add(path, "a pool is a mapping");
-                continue;
-            };
-            let backends = list(&mut pool, "backends", &path, problems);
-            // A pool or backend that cannot be read keeps its place, so that the paths of the others stay right.
-            let fallback = || Pool { name: format!("unreadable-pool-{i}"), ..Pool::default() };
-            let mut pool: Pool = read(&path, Value::Object(pool), problems).unwrap_or_else(fallback);
+            let backends =
+                pool.as_object_mut().map(|pool| self.list(pool, "backends", &path)).unwrap_or_default();
+            // What cannot be read keeps its place, so that the paths of the others stay right.
+            let stand_in = || Pool { name: tolerant::STAND_IN.to_owned(), ..Pool::default() };
+            let mut pool = self.read(&path, "a pool is", pool).unwrap_or_else(stand_in);
             for (j, backend) in backends.into_iter().enumerate() {
-                let fallback = || Backend {
+                let stand_in = || Backend {
                     id: String::new(),
-                    url: format!("http://unreadable-backend-{j}"),
+                    url: tolerant::STAND_IN.to_owned(),
                     weight: 1,
                     state: Default::default(),
                 };
                 let path = format!("{path}.backends[{j}]");
-                pool.backends.push(read(&path, backend, problems).unwrap_or_else(fallback));
+                pool.backends.push(self.read(&path, "a backend is", backend).unwrap_or_else(stand_in));
             }
             pools.push(pool);
         }
-        let mut routes: Vec<Route> = Vec::new();
-        for (i, route) in list(&mut root, "routes", "", problems).into_iter().enumerate() {
-            // As with pools: what cannot be read keeps its place, and is no other mistake by what it lacks.
-            let fallback = || Route {
-                name: format!("unreadable-route-{i}"),
-                pool: format!("unreadable-pool-{i}"),
-                ..Route::default()
-            };
-            routes.push(read(&format!("routes[{i}]"), route, problems).unwrap_or_else(fallback));
+        let mut routes = Vec::new();
+        for (i, route) in self.list(&mut root, "routes", "").into_iter().enumerate() {
+            let stand_in = || Route { name: tolerant::STAND_IN.to_owned(), ..Route::default() };
+            let path = format!("routes[{i}]");
+            routes.push(self.read(&path, "a route is", route).unwrap_or_else(stand_in));
         }
-        let mut certificates: Vec<Certificate> = Vec::new();
-        for (i, certificate) in list(&mut root, "certificates", "", problems).into_iter().enumerate() {
-            certificates.extend(read(&format!("certificates[{i}]"), certificate, problems));
+        let mut certificates = Vec::new();
+        for (i, certificate) in self.list(&mut root, "certificates", "").into_iter().enumerate() {
+            let path = format!("certificates[{i}]");
+            certificates.extend(self.read::<Certificate>(&path, "a certificate is", certificate));
         }
-        for key in root.keys() {
-            problems.add(key.as_str(), "unknown key (known: settings, pools, routes, certificates)");
-        }
-        Config { settings, pools, routes, certificates }
+        tolerant::unknown_keys("", root.keys(), &mut self.problems);
+        Config { settings: settings.unwrap_or_default(), pools, routes, certificates }
     }
 
-    /// Gives each problem the line of the value that its path names, or of the nearest one around it.
-    fn place(&self, problems: &mut Problems) {
-        for problem in &mut problems.0 {
-            let mut path = problem.path.as_str();
-            while problem.line.is_none() {
-                problem.line = self.lines.get(path).copied();
-                match path.rfind(['.', '[']) {
-                    Some(end) => path = &path[..end],
-                    None => break,
-                }
-            }
+    fn read<T: DeserializeOwned>(&mut self, path: &str, what: &str, value: Value) -> Option<T> {
+        // A list of the fields' values in their order would be read too.
+        if !value.is_object() {
+            self.problems.add(path, format!("{what} a mapping"));
+            self.untold.push(path.to_owned());
+            return None;
         }
-        problems.0.sort_by_key(|problem| problem.line);
+        let reading = tolerant::read(path, value, &mut self.problems);
+        self.untold.extend(reading.untold);
+        reading.value
     }
-}
 
-fn list(parent: &mut Map<String, Value>, key: &str, path: &str, problems: &mut Problems) -> Vec<Value> {
-    match parent.remove(key) {
-        None | Some(Value::Null) => Vec::new(),
-        Some(Value::Array(items)) => items,
-        Some(_) => {
-            let path = if path.is_empty() { key.to_owned() } else { format!("{path}.{key}") };
-            problems.add(path, format!("{key} is a list"));
-            Vec::new()
-        }
-    }
-}
-
-/// Reads one value of the tree as `T`; unknown keys and a wrong type become problems below `path`.
-pub fn read<T: DeserializeOwned>(path: &str, value: Value, problems: &mut Problems) -> Option<T> {
-    let join = |inner: &str| match inner {
-        "" | "." => path.to_owned(),
-        inner if path.is_empty() || inner.starts_with('[') => format!("{path}{inner}"),
-        inner => format!("{path}.{inner}"),
-    };
-    let mut track = serde_path_to_error::Track::new();
-    let mut unknown = Vec::new();
-    let deserializer = serde_path_to_error::Deserializer::new(value, &mut track);
-    let result = serde_ignored::deserialize(deserializer, |path| unknown.push(path.to_string()));
-    for key in unknown {
-        problems.add(join(&key), "unknown key");
-    }
-    match result {
-        Ok(value) => Some(value),
-        Err(error) => {
-            problems.add(join(&track.path().to_string()), error.to_string());
-            None
-        }
-    }
-}
-
-/// A value of the text with the lines of everything in it.
-struct Node {
-    line: u64,
-    /// Where the text defines it, in bytes.
-    span: Option<Range<usize>>,
-    value: Tree,
-}
-
-enum Tree {
-    Leaf(Value),
-    List(Vec<Node>),
-    Mapping(Vec<(String, Node)>),
-}
-
-impl Node {
-    fn into_value(self, path: &str, lines: &mut HashMap<String, u64>) -> Value {
-        lines.insert(path.to_owned(), self.line);
-        match self.value {
-            Tree::Leaf(value) => value,
-            Tree::List(items) => {
-                let value = |(i, item): (usize, Node)| item.into_value(&format!("{path}[{i}]"), lines);
-                Value::Array(items.into_iter().enumerate().map(value).collect())
-            }
-            Tree::Mapping(entries) => {
-                let value = |(key, item): (String, Node)| {
-                    let path = if path.is_empty() { key.clone() } else { format!("{path}.{key}") };
-                    (key, item.into_value(&path, lines))
-                };
-                Value::Object(entries.into_iter().map(value).collect())
+    /// Takes a list out of a mapping, so that its items are read one by one.
+    fn list(&mut self, parent: &mut Map<String, Value>, key: &str, path: &str) -> Vec<Value> {
+        match parent.remove(key) {
+            None | Some(Value::Null) => Vec::new(),
+            Some(Value::Array(items)) => items,
+            Some(_) => {
+                let path = if path.is_empty() { key.to_owned() } else { format!("{path}.{key}") };
+                self.problems.add(&path, format!("{key} is a list"));
+                self.untold.push(path);
+                Vec::new()
             }
         }
     }
 }
 
-impl<'de> Deserialize<'de> for Node {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        let Spanned { value, referenced, defined } = Spanned::<Tree>::deserialize(deserializer)?;
-        let span = defined.span();
-        let bytes = |number: Option<u64>| number.and_then(|number| usize::try_from(number).ok());
-        let span = bytes(span.byte_offset()).zip(bytes(span.byte_len())).map(|(at, len)| at..at + len);
-        Ok(Self { line: referenced.line(), span, value })
+/// What could not be read, by which is told apart what is another mistake of the writer and what only follows.
+struct Untold {
+    paths: HashSet<String>,
+    /// What they are part of.
+    parents: HashSet<String>,
+    /// Whether every pool's name is known.
+    knows_pools: bool,
+}
+
+impl Untold {
+    fn new(untold: Vec<String>) -> Self {
+        let parents = untold.iter().map(|path| parent(path).to_owned()).collect();
+        let is_pool = |path: &String| {
+            let rest = path
+                .strip_prefix("pools")
+                .map(|rest| rest.trim_start_matches(|c: char| c.is_ascii_digit() || c == '[' || c == ']'));
+            matches!(rest, Some("" | ".name"))
+        };
+        Self { knows_pools: !untold.iter().any(is_pool), parents, paths: untold.into_iter().collect() }
+    }
+
+    /// Whether a problem says of what was read only what follows from what was not: it concerns the value itself, the
+    /// whole that it is part of, or what depends on it.
+    fn explains(&self, problem: &Problem) -> bool {
+        if self.paths.is_empty() {
+            return false;
+        }
+        let path = problem.path.as_str();
+        let is_unknown_pool = problem.message.contains("unknown pool");
+        if problem.message.contains(tolerant::STAND_IN) || is_unknown_pool && !self.knows_pools {
+            return true;
+        }
+        if self.parents.contains(path) {
+            return true;
+        }
+        if path.strip_suffix("hash_on").is_some_and(|pool| self.paths.contains(&format!("{pool}strategy"))) {
+            return true;
+        }
+        let mut around = path;
+        loop {
+            if self.paths.contains(around) || self.paths.contains(&format!("{around}.type")) {
+                return true;
+            }
+            if around.is_empty() {
+                return false;
+            }
+            around = parent(around);
+        }
     }
 }
 
-impl<'de> Deserialize<'de> for Tree {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        deserializer.deserialize_any(TreeVisitor)
-    }
+fn parent(path: &str) -> &str {
+    path.rfind(['.', '[']).map_or("", |end| &path[..end])
 }
 
-struct TreeVisitor;
-
-impl<'de> Visitor<'de> for TreeVisitor {
-    type Value = Tree;
-
-    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("a value")
+/// Gives each problem the place of what its path names, puts them in order, and keeps the list readable.
+fn place(root: &Node, problems: &mut Problems) {
+    for problem in problems.0.iter_mut().filter(|problem| problem.line.is_none()) {
+        root.find(&problem.path, problem.of_key).mark(problem);
     }
-
-    fn visit_bool<E: de::Error>(self, value: bool) -> Result<Tree, E> {
-        Ok(Tree::Leaf(value.into()))
-    }
-
-    fn visit_i64<E: de::Error>(self, value: i64) -> Result<Tree, E> {
-        Ok(Tree::Leaf(value.into()))
-    }
-
-    fn visit_u64<E: de::Error>(self, value: u64) -> Result<Tree, E> {
-        Ok(Tree::Leaf(value.into()))
-    }
-
-    fn visit_f64<E: de::Error>(self, value: f64) -> Result<Tree, E> {
-        Ok(Tree::Leaf(value.into()))
-    }
-
-    fn visit_str<E: de::Error>(self, value: &str) -> Result<Tree, E> {
-        Ok(Tree::Leaf(value.into()))
-    }
-
-    fn visit_unit<E: de::Error>(self) -> Result<Tree, E> {
-        Ok(Tree::Leaf(Value::Null))
-    }
-
-    fn visit_none<E: de::Error>(self) -> Result<Tree, E> {
-        Ok(Tree::Leaf(Value::Null))
-    }
-
-    fn visit_some<D: Deserializer<'de>>(self, deserializer: D) -> Result<Tree, D::Error> {
-        Tree::deserialize(deserializer)
-    }
-
-    fn visit_seq<A: SeqAccess<'de>>(self, mut items: A) -> Result<Tree, A::Error> {
-        let mut list = Vec::new();
-        while let Some(item) = items.next_element()? {
-            list.push(item);
-        }
-        Ok(Tree::List(list))
-    }
-
-    fn visit_map<A: MapAccess<'de>>(self, mut entries: A) -> Result<Tree, A::Error> {
-        let mut mapping: Vec<(String, Node)> = Vec::new();
-        while let Some((key, value)) = entries.next_entry::<String, Node>()? {
-            mapping.push((key, value));
-        }
-        Ok(Tree::Mapping(mapping))
+    problems.0.sort_by_key(|problem| (problem.line, problem.column));
+    problems.0.dedup();
+    let more = problems.0.len().saturating_sub(MAX_PROBLEMS);
+    if more > 0 {
+        problems.0.truncate(MAX_PROBLEMS);
+        problems.add("", format!("and {more} more"));
     }
 }
 
@@ -374,6 +327,7 @@ colour: blue
             (7, "pools[0].backends[1].weight"),
             (9, "pools[0].backends[2].color"),
             (11, "pools[1].health_check.interval"),
+            (14, "routes[0].pool"),
             (15, "colour"),
         ] {
             assert!(found.contains(&expected), "{expected:?} is missing from {problems}");

@@ -12,13 +12,18 @@
 pub mod check;
 pub mod config;
 pub mod diff;
+pub mod explain;
 pub mod file;
+#[cfg(any(test, fuzzing))]
+pub mod fuzzing;
 pub mod headers;
+mod near;
 mod networks;
 pub mod place;
 mod problem;
 pub mod resource;
 pub mod routing;
+pub mod schema;
 mod snapshot;
 pub mod units;
 

@@ -12,19 +12,27 @@ pub struct Problem {
     /// The line in the file, counted from 1, where the configuration came from a text.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub line: Option<u64>,
+    /// The column, counted from 1.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub column: Option<u64>,
+    /// What is wrong is the key and not its value.
+    #[serde(skip)]
+    pub of_key: bool,
 }
 
 impl Problem {
     /// A mistake at a path.
     pub fn new(path: impl Into<String>, message: impl Into<String>) -> Self {
-        Self { path: path.into(), message: message.into(), line: None }
+        Self { path: path.into(), message: message.into(), line: None, column: None, of_key: false }
     }
 }
 
 impl fmt::Display for Problem {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        if let Some(line) = self.line {
-            write!(f, "line {line}: ")?;
+        match (self.line, self.column) {
+            (Some(line), Some(column)) => write!(f, "line {line}, column {column}: ")?,
+            (Some(line), None) => write!(f, "line {line}: ")?,
+            (None, _) => {}
         }
         if !self.path.is_empty() {
             write!(f, "{}: ", self.path)?;

@@ -170,6 +170,26 @@ pub fn from_resources(resources: &Resources) -> Result<Config, Problems> {
             }
         }
     }
+    // Who comes under another name would be two things to whoever goes by the names.
+    let named = |kind, name: &String| resources.contains_key(&Key { kind, name: name.clone() });
+    for (kind, name) in pools
+        .iter()
+        .map(|pool| (Kind::Pool, &pool.spec.name))
+        .chain(routes.iter().map(|route| (Kind::Route, &route.spec.name)))
+        .chain(certificates.iter().map(|certificate| (Kind::Certificate, &certificate.spec.name)))
+        .filter(|(kind, name)| !named(*kind, name))
+    {
+        problems.add(format!("{kind} {name:?}.name"), "comes under another name");
+    }
+    for pool in pools.iter().filter(|pool| !pool.spec.backends.is_empty()) {
+        problems.add(format!("pool {:?}.backends", pool.spec.name), "are pieces of their own");
+    }
+    if backends.iter().any(|(id, _)| id.is_empty()) {
+        problems.add("backend", "has no id");
+    }
+    if resources.keys().any(|key| key.kind == Kind::Settings && !key.name.is_empty()) {
+        problems.add("settings", "have no name, and are there once");
+    }
     pools.sort_by_key(|pool| pool.place);
     routes.sort_by_key(|route| route.place);
     certificates.sort_by_key(|certificate| certificate.place);
@@ -306,6 +326,17 @@ mod tests {
             after.iter().rev().for_each(|(key, spec)| hash.add(key, spec));
             prop_assert_eq!(hash, ContentHash::of(&after));
         }
+    }
+
+    #[test]
+    fn a_piece_under_another_name_is_refused() {
+        let mut resources = to_resources(&Config::default());
+        let spec = resources.remove(&Key { kind: Kind::Route, name: "default".into() }).unwrap();
+        resources.insert(Key { kind: Kind::Route, name: "other".into() }, spec);
+        resources.insert(Key { kind: Kind::Settings, name: "more".into() }, "{}".into());
+        let problems = from_resources(&resources).unwrap_err().to_string();
+        assert!(problems.contains("route \"default\".name: comes under another name"), "{problems}");
+        assert!(problems.contains("settings: have no name"), "{problems}");
     }
 
     #[test]

@@ -218,9 +218,9 @@ routes:
         assert_eq!(
             told,
             [
-                "line 5: routes[1].match: route \"two\" can never match for host a: route \"one\" takes the same requests before it",
-                "line 6: routes[2].match: route \"three\" can never match: route \"two\" takes the same requests before it",
-                "line 8: routes[4].match: route \"late\" can never match: route \"rest\" takes the same requests before it",
+                "line 5, column 25: routes[1].match: route \"two\" can never match for host a: route \"one\" takes the same requests before it",
+                "line 6, column 27: routes[2].match: route \"three\" can never match: route \"two\" takes the same requests before it",
+                "line 8, column 5: routes[4].match: route \"late\" can never match: route \"rest\" takes the same requests before it",
             ]
         );
         let yaml = file::to_yaml(&config);

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 
 use super::resilience::check_sticky;
 use crate::{
-    config,
+    config, near,
     problem::Problems,
     routing::{HostPattern, Match, PathPattern, PathRewrite},
     snapshot::{Redirect, Rewrite, Share, Split, Target, Weight},
@@ -38,7 +38,8 @@ pub(super) fn target(
         "pool" => match pools.get(pool.as_str()) {
             Some(pool) => Some(Target::Pool(*pool)),
             None => {
-                problems.add(format!("{path}.pool"), format!("route {name:?}: unknown pool {pool:?}"));
+                let hint = near::hint(pool, pools.keys().copied(), problems.0.len());
+                problems.add(format!("{path}.pool"), format!("route {name:?}: unknown pool {pool:?}{hint}"));
                 None
             }
         },
@@ -81,7 +82,9 @@ fn check_split(
         total += (*weight).min(Weight::MAX);
         match pools.get(pool.as_str()) {
             None => {
-                problems.add(format!("{path}.pool"), format!("route {:?}: unknown pool {pool:?}", route.name))
+                let hint = near::hint(pool, pools.keys().copied(), problems.0.len());
+                let message = format!("route {:?}: unknown pool {pool:?}{hint}", route.name);
+                problems.add(format!("{path}.pool"), message);
             }
             Some(pool) if shares.iter().any(|one| one.pool == *pool) => {
                 problems.add(format!("{path}.pool"), format!("pool {:?} is there twice", share.pool));

@@ -2,6 +2,7 @@
 
 use std::{collections::BTreeMap, fmt};
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Deserializer, Serialize, de::Error as _};
 
 use super::seconds;
@@ -9,7 +10,7 @@ use crate::units::HumanDuration;
 
 /// Whose requests are taken. The longest prefix that holds the client's address decides; where none does, an address is
 /// taken only if `allow` is empty.
-#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(default)]
 pub struct IpFilter {
     /// Prefixes such as `10.0.0.0/8` or `2001:db8::/32`, or single addresses.
@@ -21,7 +22,7 @@ pub struct IpFilter {
 }
 
 /// How often who may ask.
-#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
 pub struct RateLimit {
     /// So many requests …
     pub requests: u32,
@@ -39,7 +40,7 @@ pub struct RateLimit {
 }
 
 /// Who shares a rate limit.
-#[derive(Debug, Clone, PartialEq, Eq, Hash, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum RateKey {
     /// Each client's address has its own; of IPv6 its /64.
@@ -62,7 +63,7 @@ impl fmt::Display for RateKey {
 }
 
 /// Where a rate limit counts.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum RateScope {
     /// Each node has the whole limit.
@@ -73,7 +74,7 @@ pub enum RateScope {
 }
 
 /// Asks for a name and a password (RFC 7617).
-#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
 #[serde(default)]
 pub struct BasicAuth {
     /// What a browser shows.
@@ -99,7 +100,7 @@ impl Default for BasicAuth {
 }
 
 /// Asks for a signed token (RFC 7519, RFC 6750).
-#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
 #[serde(default)]
 pub struct Jwt {
     /// What the token's `iss` must be.

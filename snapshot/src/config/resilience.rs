@@ -2,13 +2,14 @@
 
 use std::fmt;
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::seconds;
 use crate::units::{Fraction, HumanDuration};
 
 /// What of a request `consistent_hash` goes by.
-#[derive(Debug, Clone, PartialEq, Eq, Hash, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum HashOn {
     /// The client's address.
@@ -34,7 +35,7 @@ impl fmt::Display for HashOn {
 }
 
 /// Keeps a client at the backend that answered it first.
-#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
 #[serde(default)]
 pub struct Sticky {
     /// The cookie's name.
@@ -50,7 +51,7 @@ impl Default for Sticky {
 }
 
 /// When a node stops to send to a backend that fails for it, and when it tries again.
-#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
 #[serde(default)]
 pub struct Breaker {
     /// False: backends are never ejected by what happens to requests.
@@ -84,7 +85,7 @@ impl Default for Breaker {
 }
 
 /// What may be tried again, and how often.
-#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
 #[serde(default)]
 pub struct Retry {
     /// How often a request is sent to a backend, the first time included; 1: no retries.
@@ -186,7 +187,7 @@ impl<'de> Deserialize<'de> for RetryOn {
 }
 
 /// What a node sends to one backend at the same time.
-#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
 #[serde(default)]
 pub struct Limits {
     /// Connections in use.
@@ -202,7 +203,7 @@ impl Default for Limits {
 }
 
 /// What answers when the pool has no backend to offer.
-#[derive(Debug, Clone, PartialEq, Eq, Hash, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(default)]
 pub struct Fallback {
     /// Another pool; without `status` and `body`.

@@ -1,12 +1,13 @@
 //! Where a route sends a request, and as what.
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::{Sticky, WebScheme, is_default, one, seconds};
 use crate::units::HumanDuration;
 
 /// One pool of a split.
-#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
 pub struct Share {
     /// The pool's name.
     pub pool: String,
@@ -16,7 +17,7 @@ pub struct Share {
 }
 
 /// Keeps a client at the pool of a split that it was given first.
-#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
 #[serde(default)]
 pub struct SplitSticky {
     /// The cookie's name.
@@ -38,7 +39,7 @@ impl From<&SplitSticky> for Sticky {
 }
 
 /// What is changed of a request's target on its way to the backend. The query is kept.
-#[derive(Debug, Clone, PartialEq, Eq, Hash, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(default)]
 pub struct Rewrite {
     /// Taken off the beginning of the path, up to the border of a segment.
@@ -56,7 +57,7 @@ pub struct Rewrite {
 }
 
 /// Where a client is sent; what is absent stays as the client asked for it. The query is kept, unless `path` has one.
-#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
 #[serde(default)]
 pub struct Redirect {
     /// Another scheme.
@@ -124,7 +125,7 @@ impl super::Route {
 }
 
 /// What is changed of a message's header: first removed, then set, then added.
-#[derive(Debug, Clone, PartialEq, Eq, Hash, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(default)]
 pub struct HeaderEdits {
     /// In the place of all fields of this name.

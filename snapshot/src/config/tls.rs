@@ -2,13 +2,14 @@
 
 use std::fmt;
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::is_default;
 use crate::units::HumanDuration;
 
 /// What the nodes show to clients that ask for one of its names.
-#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
 pub struct Certificate {
     /// Its name in the configuration, unique among the certificates; the names of hosts are in the certificate.
     pub name: String,
@@ -20,7 +21,7 @@ pub struct Certificate {
 }
 
 /// A private key as PEM. Nothing prints it.
-#[derive(Clone, PartialEq, Eq, Deserialize)]
+#[derive(Clone, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(transparent)]
 pub struct PrivateKey(pub String);
 
@@ -31,7 +32,7 @@ impl fmt::Debug for PrivateKey {
 }
 
 /// How the `https://` backends of a pool are spoken to.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(default)]
 pub struct Tls {
     /// Whether a backend has to show a certificate that is good for its name; false takes any.
@@ -62,7 +63,7 @@ impl Default for Tls {
 }
 
 /// Tells browsers to come by HTTPS only (RFC 6797).
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(default)]
 pub struct Hsts {
     /// How long they keep to it; 0: they forget it.

@@ -6,8 +6,11 @@
 
 use std::{borrow::Cow, collections::BTreeMap, ops::Range};
 
-use super::{Document, Node, Tree};
-use crate::problem::Problems;
+use super::{
+    MAX_BYTES,
+    tree::{Entry, Node, Place, Tree},
+};
+use crate::problem::{Problem, Problems};
 
 /// The fields that may name a file, as paths; `[]` is any place in a list.
 const FIELDS: [&str; 6] = [
@@ -43,29 +46,32 @@ pub fn inline<'a>(
     if !["cert", "key:", "\"key\"", "ca:", "\"ca\"", "jwks"].iter().any(|field| text.contains(field)) {
         return Ok(Cow::Borrowed(text));
     }
-    let Ok(root) = Document::tree(text) else { return Ok(Cow::Borrowed(text)) };
+    if text.len() > MAX_BYTES {
+        return Ok(Cow::Borrowed(text));
+    }
+    let Ok(root) = Node::read(text) else { return Ok(Cow::Borrowed(text)) };
     let mut found = Vec::new();
     find(&root, String::new(), String::new(), &mut found);
     let mut problems = Problems::default();
     let mut contents: BTreeMap<usize, (usize, String)> = BTreeMap::new();
-    for Reference { path, line, name, span } in found {
+    for Reference { path, at, name, span } in found {
         let content = match read(&name) {
             Ok(content) if content.len() > MAX_FILE => {
                 Err(format!("{name} is larger than {} MiB", MAX_FILE >> 20))
             }
             result => result.map_err(|why| format!("cannot read {name}: {why}")),
         };
+        let mut problem = |message: String| {
+            let mut problem = Problem::new(path.as_str(), message);
+            at.mark(&mut problem);
+            problems.0.push(problem);
+        };
         match (content, span.and_then(|span| place(text, span, &name))) {
             (Ok(content), Some(place)) => {
                 contents.insert(place.start, (place.end, content));
             }
-            (Ok(_), None) => {
-                problems.add(path, format!("write the file's name {name:?} plainly, on one line"))
-            }
-            (Err(why), _) => problems.add(path, why),
-        }
-        if let Some(problem) = problems.0.last_mut().filter(|problem| problem.line.is_none()) {
-            problem.line = Some(line);
+            (Ok(_), None) => problem(format!("write the file's name {name:?} plainly, on one line")),
+            (Err(why), _) => problem(why),
         }
     }
     if !problems.0.is_empty() {
@@ -85,7 +91,7 @@ pub fn inline<'a>(
 /// A file's name in the text.
 struct Reference {
     path: String,
-    line: u64,
+    at: Place,
     name: String,
     /// Where it stands; with an alias, where its anchor does.
     span: Option<Range<usize>>,
@@ -97,7 +103,7 @@ fn find(node: &Node, path: String, shape: String, found: &mut Vec<Reference>) {
         Tree::Leaf(serde_json::Value::String(name))
             if FIELDS.contains(&shape.as_str()) && !is_content(name) =>
         {
-            found.push(Reference { path, line: node.line, name: name.clone(), span: node.span.clone() });
+            found.push(Reference { path, at: node.place, name: name.clone(), span: node.span() });
         }
         Tree::Leaf(_) => {}
         Tree::List(items) => {
@@ -109,7 +115,7 @@ fn find(node: &Node, path: String, shape: String, found: &mut Vec<Reference>) {
             let join = |path: &str, key: &str| {
                 if path.is_empty() { key.to_owned() } else { format!("{path}.{key}") }
             };
-            for (key, item) in entries {
+            for Entry { key, value: item, .. } in entries {
                 let shape = join(&shape, key);
                 if FIELDS.iter().any(|field| field.starts_with(&shape)) {
                     find(item, join(&path, key), shape, found);
@@ -147,7 +153,7 @@ mod tests {
     }
 
     fn value(text: &str) -> serde_json::Value {
-        Document::read(text).unwrap().root
+        Node::read(text).unwrap().value(&mut String::new(), &mut Problems::default())
     }
 
     #[test]
@@ -186,8 +192,8 @@ mod tests {
         assert_eq!(
             found,
             [
-                "line 5: certificates[0].key: cannot read gone.key: no such file",
-                "line 7: certificates[1].cert: cannot read gone.crt: no such file"
+                "line 5, column 10: certificates[0].key: cannot read gone.key: no such file",
+                "line 7, column 11: certificates[1].cert: cannot read gone.crt: no such file"
             ]
         );
     }

@@ -30,10 +30,9 @@ pub(super) async fn text(request: Request) -> Result<String, Refusal> {
 pub(super) async fn object<T: DeserializeOwned>(request: Request) -> Result<T, Refusal> {
     let bytes = bytes(request.into_body(), MAX_OBJECT).await?;
     let value: serde_json::Value = serde_json::from_slice(&bytes).map_err(|error| {
-        let line = u64::try_from(error.line()).ok();
-        Refusal::bad_request(
-            Problem { line, ..Problem::new("", format!("the body is not JSON: {error}")) }.into(),
-        )
+        let mut problem = Problem::new("", format!("the body is not JSON: {error}"));
+        problem.line = u64::try_from(error.line()).ok();
+        Refusal::bad_request(problem.into())
     })?;
     let mut problems = Problems::default();
     let read = file::read("", value, &mut problems);

@@ -1,0 +1,197 @@
+//! Reads a value as a type although some of it is wrong, so that one mistake does not hide the others.
+//!
+//! What a type refuses is told, taken out, and the rest is read again; what then misses is filled with a stand-in.
+//! The value that comes out is good for looking for more mistakes and for nothing else: it is used only when there
+//! are none.
+
+use std::collections::{BTreeSet, HashMap};
+
+use serde::de::DeserializeOwned;
+use serde_json::{Value, json};
+use serde_path_to_error::Segment;
+
+use super::MAX_PROBLEMS;
+use crate::{
+    near,
+    problem::{Problem, Problems},
+    schema,
+};
+
+/// The text that stands in for one that cannot be read.
+pub(super) const STAND_IN: &str = "unreadable-value";
+
+/// How many mistakes of reading are told of one object before the rest of it is given up. Each costs reading it again.
+const MOST: usize = 100;
+
+/// What could be read.
+pub(super) struct Reading<T> {
+    /// `None`: not enough of it.
+    pub(super) value: Option<T>,
+    /// The paths of what was taken out or filled in, about which nothing more can be said.
+    pub(super) untold: Vec<String>,
+}
+
+/// Reads `value`, which stands at `path`.
+pub(super) fn read<T: DeserializeOwned>(path: &str, mut value: Value, problems: &mut Problems) -> Reading<T> {
+    let mut untold = Vec::new();
+    let mut origins = Origins::default();
+    let mut stand_ins: HashMap<String, usize> = HashMap::new();
+    loop {
+        let mut unknown = BTreeSet::new();
+        let mut track = serde_path_to_error::Track::new();
+        let deserializer = serde_path_to_error::Deserializer::new(&value, &mut track);
+        let result = serde_ignored::deserialize(deserializer, |path| {
+            unknown.insert(path.to_string());
+        });
+        let error = match result {
+            Ok(read) => {
+                unknown.iter().for_each(|key| unknown_key(&join(path, &origins.translate(key)), problems));
+                return Reading { value: Some(read), untold };
+            }
+            Err(error) => error,
+        };
+        let message = error.to_string();
+        let mut steps: Vec<Step> = track.path().iter().filter_map(step).collect();
+        let missing = message.strip_prefix("missing field `").and_then(|rest| rest.split('`').next());
+        if let Some(field) = missing {
+            steps.push(Step::Key(field.to_owned()));
+        }
+        let place = join(path, &origins.path(&steps));
+        let tried = stand_ins.get(&place).copied();
+        if tried.is_none() && !untold.contains(&place) {
+            let told = missing.map_or_else(|| place.as_str(), |field| parent(&place, field));
+            problems.add(told, near::with_suggestion(message.clone()));
+        }
+        let give_up = steps.is_empty() || untold.len() >= MOST;
+        let mended = !give_up
+            && if missing.is_some() || tried.is_some() {
+                let kind = tried.map_or(0, |tried| tried + 1);
+                stand_ins.insert(place.clone(), kind);
+                stand_in(kind).is_some_and(|stand_in| fill(&mut value, &steps, stand_in))
+            } else {
+                origins.take_out(&mut value, &steps)
+            };
+        untold.push(place);
+        if !mended {
+            unknown.iter().for_each(|key| unknown_key(&join(path, &origins.translate(key)), problems));
+            return Reading { value: None, untold };
+        }
+    }
+}
+
+fn stand_in(kind: usize) -> Option<Value> {
+    [json!(STAND_IN), json!(1), json!(true), json!({}), json!([])].into_iter().nth(kind)
+}
+
+/// Tells of keys that an object at `path` does not have.
+pub(super) fn unknown_keys<'a>(path: &str, keys: impl Iterator<Item = &'a String>, problems: &mut Problems) {
+    keys.for_each(|key| unknown_key(&join(path, key), problems));
+}
+
+fn unknown_key(path: &str, problems: &mut Problems) {
+    let (parent, key) = path.rsplit_once('.').unwrap_or(("", path));
+    // Beyond what is told nobody reads the hint.
+    let known = if problems.0.len() < MAX_PROBLEMS { schema::keys(parent) } else { Vec::new() };
+    let mut message = "unknown key".to_owned();
+    if let Some(near) = near::nearest(key, known.iter().map(String::as_str)) {
+        message.push_str(&format!("; did you mean {near}?"));
+    } else if !known.is_empty() {
+        message.push_str(&format!(" (known: {})", known.join(", ")));
+    }
+    problems.0.push(Problem { of_key: true, ..Problem::new(path, message) });
+}
+
+/// The path of the object in which a field is missing.
+fn parent<'a>(place: &'a str, field: &str) -> &'a str {
+    place.strip_suffix(field).map_or(place, |parent| parent.trim_end_matches('.'))
+}
+
+fn join(path: &str, inner: &str) -> String {
+    match inner {
+        "" | "." => path.to_owned(),
+        inner if path.is_empty() || inner.starts_with('[') => format!("{path}{inner}"),
+        inner => format!("{path}.{inner}"),
+    }
+}
+
+#[derive(Debug, Clone)]
+enum Step {
+    Key(String),
+    Item(usize),
+}
+
+fn step(segment: &Segment) -> Option<Step> {
+    match segment {
+        Segment::Seq { index } => Some(Step::Item(*index)),
+        Segment::Map { key } => Some(Step::Key(key.clone())),
+        Segment::Enum { variant } => Some(Step::Key(variant.clone())),
+        Segment::Unknown => None,
+    }
+}
+
+/// Where the items stood in the text that are left of a list out of which some were taken.
+#[derive(Default)]
+struct Origins(HashMap<String, Vec<usize>>);
+
+impl Origins {
+    /// The path as it is in the text.
+    fn path(&self, steps: &[Step]) -> String {
+        let mut path = String::new();
+        for step in steps {
+            path = match step {
+                Step::Key(key) => join(&path, key),
+                Step::Item(now) => {
+                    let then = self.0.get(&path).and_then(|left| left.get(*now)).unwrap_or(now);
+                    format!("{path}[{then}]")
+                }
+            };
+        }
+        path
+    }
+
+    /// The same for a path as serde_ignored writes it: `a.0.b`, with `?` for what is inside an option.
+    fn translate(&self, path: &str) -> String {
+        let steps: Vec<Step> = path
+            .split('.')
+            .filter(|step| *step != "?")
+            .map(|step| step.parse().map_or_else(|_| Step::Key(step.to_owned()), Step::Item))
+            .collect();
+        self.path(&steps)
+    }
+
+    /// Takes out what the steps lead to.
+    fn take_out(&mut self, value: &mut Value, steps: &[Step]) -> bool {
+        let Some((last, before)) = steps.split_last() else { return false };
+        let parent = self.path(before);
+        match (walk(value, before), last) {
+            (Some(Value::Object(object)), Step::Key(key)) => object.remove(key).is_some(),
+            (Some(Value::Array(items)), Step::Item(index)) if *index < items.len() => {
+                self.0.entry(parent).or_insert_with(|| (0..items.len()).collect()).remove(*index);
+                items.remove(*index);
+                true
+            }
+            // The variant of an enum that is a plain text: the text goes.
+            (Some(Value::String(_)), Step::Key(_)) => self.take_out(value, before),
+            _ => false,
+        }
+    }
+}
+
+/// Puts a value where the steps lead to.
+fn fill(value: &mut Value, steps: &[Step], with: Value) -> bool {
+    let Some((last, before)) = steps.split_last() else { return false };
+    match (walk(value, before), last) {
+        (Some(Value::Object(object)), Step::Key(key)) => {
+            object.insert(key.clone(), with);
+            true
+        }
+        _ => false,
+    }
+}
+
+fn walk<'a>(value: &'a mut Value, steps: &[Step]) -> Option<&'a mut Value> {
+    steps.iter().try_fold(value, |value, step| match step {
+        Step::Key(key) => value.get_mut(key),
+        Step::Item(index) => value.get_mut(index),
+    })
+}

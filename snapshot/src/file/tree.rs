@@ -1,0 +1,238 @@
+//! A text as a tree in which every key and value knows its place, read within fixed bounds.
+
+use std::{fmt, ops::Range};
+
+use serde::{
+    Deserialize, Deserializer,
+    de::{self, MapAccess, SeqAccess, Visitor},
+};
+use serde_json::Value;
+use serde_saphyr::{Spanned, options::DuplicateKeyPolicy};
+
+use super::{MAX_DEPTH, MAX_NODES, MAX_REPEATED};
+use crate::problem::{Problem, Problems};
+
+/// Line and column, from 1; 0: not known.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct Place {
+    line: u32,
+    column: u32,
+}
+
+impl Place {
+    fn of(location: serde_saphyr::Location) -> Self {
+        let number = |number: u64| u32::try_from(number).unwrap_or_default();
+        Self { line: number(location.line()), column: number(location.column()) }
+    }
+
+    pub(super) fn mark(self, problem: &mut Problem) {
+        let known = |number: u32| (number > 0).then_some(u64::from(number));
+        (problem.line, problem.column) = (known(self.line), known(self.column));
+    }
+}
+
+/// A value with its place.
+pub(super) struct Node {
+    pub(super) place: Place,
+    /// Where the text defines it: begin and length, in bytes.
+    span: Option<(u32, u32)>,
+    pub(super) value: Tree,
+}
+
+pub(super) enum Tree {
+    Leaf(Value),
+    List(Vec<Node>),
+    Mapping(Vec<Entry>),
+}
+
+pub(super) struct Entry {
+    pub(super) key: String,
+    place: Place,
+    pub(super) value: Node,
+}
+
+impl Node {
+    pub(super) fn read(text: &str) -> Result<Self, Problems> {
+        // Each bound is told in docs/configuration.md. What aliases repeat is counted too, so that a short text cannot
+        // become a large tree.
+        let options = serde_saphyr::options! {
+            budget: serde_saphyr::budget! {
+                max_nodes: MAX_NODES,
+                max_events: 4 * MAX_NODES,
+                max_depth: MAX_DEPTH,
+                max_merge_keys: 100_000,
+                // One anchor for the health check of a thousand pools is no attack.
+                enforce_alias_anchor_ratio: false,
+            },
+            alias_limits: serde_saphyr::alias_limits! { max_total_replayed_events: MAX_REPEATED },
+            // All of them come here, and each that is there twice is told.
+            duplicate_keys: DuplicateKeyPolicy::LastWins,
+            with_snippet: false,
+        };
+        serde_saphyr::from_str_with_options(text, options).map_err(|error| {
+            let mut problem = Problem::new("", error.without_snippet().to_string());
+            error.location().map(Place::of).unwrap_or_default().mark(&mut problem);
+            problem.into()
+        })
+    }
+
+    /// Where the text defines it, in bytes.
+    pub(super) fn span(&self) -> Option<Range<usize>> {
+        let (begin, length) = self.span?;
+        let begin = usize::try_from(begin).ok()?;
+        Some(begin..begin + usize::try_from(length).ok()?)
+    }
+
+    /// The plain value. Keys that are there twice become problems; the first one counts.
+    pub(super) fn value(&self, path: &mut String, problems: &mut Problems) -> Value {
+        match &self.value {
+            Tree::Leaf(value) => value.clone(),
+            Tree::List(items) => {
+                let items = items
+                    .iter()
+                    .enumerate()
+                    .map(|(i, item)| within(path, format_args!("[{i}]"), |path| item.value(path, problems)));
+                Value::Array(items.collect())
+            }
+            Tree::Mapping(entries) => {
+                let mut object = serde_json::Map::new();
+                for Entry { key, place, value } in entries {
+                    let dot = if path.is_empty() { "" } else { "." };
+                    let value = within(path, format_args!("{dot}{key}"), |path| {
+                        if object.contains_key(key) {
+                            let mut problem = Problem::new(path.as_str(), format!("{key:?} is there twice"));
+                            place.mark(&mut problem);
+                            problems.0.push(problem);
+                            return None;
+                        }
+                        Some(value.value(path, problems))
+                    });
+                    if let Some(value) = value {
+                        object.insert(key.clone(), value);
+                    }
+                }
+                Value::Object(object)
+            }
+        }
+    }
+
+    /// The place of what a path names, or of the nearest thing around it; `of_key`: where its key stands.
+    pub(super) fn find(&self, path: &str, of_key: bool) -> Place {
+        let mut node = self;
+        let mut place = self.place;
+        let mut rest = path;
+        while !rest.is_empty() {
+            let step = match &node.value {
+                Tree::Leaf(_) => None,
+                Tree::List(items) => rest.strip_prefix('[').and_then(|rest| {
+                    let (index, rest) = rest.split_once(']')?;
+                    Some((items.get(index.parse::<usize>().ok()?)?, None, rest))
+                }),
+                Tree::Mapping(entries) => {
+                    let rest = rest.strip_prefix('.').unwrap_or(rest);
+                    // A key may hold a dot itself, so keys are looked for rather than cut out.
+                    entries.iter().find_map(|entry| {
+                        let rest = rest.strip_prefix(entry.key.as_str())?;
+                        (rest.is_empty() || rest.starts_with(['.', '['])).then_some((
+                            &entry.value,
+                            Some(entry.place),
+                            rest,
+                        ))
+                    })
+                }
+            };
+            let Some((next, key, left)) = step else { break };
+            place = key.filter(|_| of_key).unwrap_or(next.place);
+            (node, rest) = (next, left);
+        }
+        place
+    }
+}
+
+/// Runs with the path a step longer.
+fn within<T>(path: &mut String, step: fmt::Arguments<'_>, run: impl FnOnce(&mut String) -> T) -> T {
+    let length = path.len();
+    // Writing to a string does not fail.
+    let _ = fmt::Write::write_fmt(path, step);
+    let value = run(path);
+    path.truncate(length);
+    value
+}
+
+impl<'de> Deserialize<'de> for Node {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let Spanned { value, referenced, defined } = Spanned::<Tree>::deserialize(deserializer)?;
+        let span = defined.span();
+        let bytes = |number: Option<u64>| number.and_then(|number| u32::try_from(number).ok());
+        let span = bytes(span.byte_offset()).zip(bytes(span.byte_len()));
+        Ok(Self { place: Place::of(referenced), span, value })
+    }
+}
+
+impl<'de> Deserialize<'de> for Tree {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_any(TreeVisitor)
+    }
+}
+
+struct TreeVisitor;
+
+impl<'de> Visitor<'de> for TreeVisitor {
+    type Value = Tree;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a value")
+    }
+
+    fn visit_bool<E: de::Error>(self, value: bool) -> Result<Tree, E> {
+        Ok(Tree::Leaf(value.into()))
+    }
+
+    fn visit_i64<E: de::Error>(self, value: i64) -> Result<Tree, E> {
+        Ok(Tree::Leaf(value.into()))
+    }
+
+    fn visit_u64<E: de::Error>(self, value: u64) -> Result<Tree, E> {
+        Ok(Tree::Leaf(value.into()))
+    }
+
+    fn visit_f64<E: de::Error>(self, value: f64) -> Result<Tree, E> {
+        Ok(Tree::Leaf(value.into()))
+    }
+
+    fn visit_str<E: de::Error>(self, value: &str) -> Result<Tree, E> {
+        Ok(Tree::Leaf(value.into()))
+    }
+
+    fn visit_string<E: de::Error>(self, value: String) -> Result<Tree, E> {
+        Ok(Tree::Leaf(value.into()))
+    }
+
+    fn visit_unit<E: de::Error>(self) -> Result<Tree, E> {
+        Ok(Tree::Leaf(Value::Null))
+    }
+
+    fn visit_none<E: de::Error>(self) -> Result<Tree, E> {
+        Ok(Tree::Leaf(Value::Null))
+    }
+
+    fn visit_some<D: Deserializer<'de>>(self, deserializer: D) -> Result<Tree, D::Error> {
+        Tree::deserialize(deserializer)
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut items: A) -> Result<Tree, A::Error> {
+        let mut list = Vec::new();
+        while let Some(item) = items.next_element()? {
+            list.push(item);
+        }
+        Ok(Tree::List(list))
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut entries: A) -> Result<Tree, A::Error> {
+        let mut mapping = Vec::new();
+        while let Some((key, value)) = entries.next_entry::<Spanned<String>, Node>()? {
+            mapping.push(Entry { key: key.value, place: Place::of(key.referenced), value });
+        }
+        Ok(Tree::Mapping(mapping))
+    }
+}

@@ -1,0 +1,192 @@
+//! The JSON Schema of the configuration, generated from its types, so that it cannot disagree with them.
+//!
+//! Editors use it (`# yaml-language-server: $schema=…`), `weir schema` and `GET /schema.json` give it, and it stands
+//! in the repository as `docs/weir.schema.json`. It knows shapes, names and bounds; what only [`check`](crate::check())
+//! can know, such as a name that dangles, it does not.
+
+use std::{borrow::Cow, sync::OnceLock};
+
+use schemars::{
+    JsonSchema, Schema, SchemaGenerator,
+    generate::SchemaSettings,
+    json_schema,
+    transform::{Transform, transform_subschemas},
+};
+use serde_json::{Map, Value};
+
+use crate::{
+    config::{Config, HeaderMatch, Jwks, RetryOn},
+    units::{ByteSize, Fraction, HumanDuration},
+};
+
+/// The schema of the whole file.
+pub fn schema() -> Value {
+    let settings = SchemaSettings::draft2020_12().with_transform(Closed);
+    let mut schema = settings.into_generator().into_root_schema_for::<Config>();
+    schema.insert("title".into(), "Weir configuration".into());
+    schema.into()
+}
+
+/// The schema as the text that is committed and served.
+pub fn text() -> String {
+    let mut text = serde_json::to_string_pretty(&schema()).unwrap_or_default();
+    text.push('\n');
+    text
+}
+
+/// Every type of the configuration by its name, with references to `path` instead of `#/$defs`: for documents that hold
+/// the schema among others. The whole file is `Config`.
+pub fn definitions(path: &'static str) -> Map<String, Value> {
+    let settings = SchemaSettings::draft2020_12()
+        .with(|settings| {
+            settings.definitions_path = path.into();
+            settings.meta_schema = None;
+        })
+        .with_transform(Closed);
+    let mut generator = settings.into_generator();
+    generator.subschema_for::<Config>();
+    generator.take_definitions(true)
+}
+
+/// The keys that an object at this path of a configuration has, such as `pools[0].retry`; none when there is no such.
+pub(crate) fn keys(path: &str) -> Vec<String> {
+    static SCHEMA: OnceLock<Value> = OnceLock::new();
+    let root = SCHEMA.get_or_init(schema);
+    let mut found = vec![root];
+    let steps = path.split(['.', '[']).filter(|step| !step.is_empty());
+    for step in steps {
+        found = found.into_iter().flat_map(|schema| variants(root, schema)).collect();
+        let inner = |schema: &'static Value| match step.strip_suffix(']') {
+            Some(_) => schema.get("items"),
+            None => schema.get("properties").and_then(|properties| properties.get(step)),
+        };
+        found = found.into_iter().filter_map(inner).collect();
+    }
+    let found = found.into_iter().flat_map(|schema| variants(root, schema));
+    let objects = found.filter_map(|schema| schema.get("properties").and_then(Value::as_object));
+    objects.flat_map(|properties| properties.keys().cloned()).collect()
+}
+
+/// The schema itself, or what it refers to, or its alternatives.
+fn variants(root: &'static Value, schema: &'static Value) -> Vec<&'static Value> {
+    let mut found = vec![schema];
+    if let Some(name) = schema.get("$ref").and_then(Value::as_str)
+        && let Some(schema) = name.strip_prefix('#').and_then(|pointer| root.pointer(pointer))
+    {
+        found.extend(variants(root, schema));
+    }
+    for alternatives in ["anyOf", "oneOf", "allOf"] {
+        let alternatives = schema.get(alternatives).and_then(Value::as_array);
+        found.extend(alternatives.into_iter().flatten().flat_map(|schema| variants(root, schema)));
+    }
+    found
+}
+
+/// Unknown keys are mistakes everywhere.
+#[derive(Clone)]
+struct Closed;
+
+impl Transform for Closed {
+    fn transform(&mut self, schema: &mut Schema) {
+        if schema.get("properties").is_some() && schema.get("additionalProperties").is_none() {
+            schema.insert("additionalProperties".into(), false.into());
+        }
+        transform_subschemas(self, schema);
+    }
+}
+
+impl JsonSchema for HumanDuration {
+    fn schema_name() -> Cow<'static, str> {
+        "Duration".into()
+    }
+
+    fn json_schema(_: &mut SchemaGenerator) -> Schema {
+        json_schema!({
+            "description": "A number with a unit, ms, s, m, h or d; several in a row are added: 1m30s.",
+            "type": ["string", "integer"],
+            "pattern": "^\\s*([0-9]+\\s*(ms|s|m|min|h|d)\\s*)+$|^\\s*0+\\s*$",
+            "minimum": 0,
+            "maximum": 0,
+            "examples": ["500ms", "10s", "5m"],
+        })
+    }
+}
+
+impl JsonSchema for ByteSize {
+    fn schema_name() -> Cow<'static, str> {
+        "ByteSize".into()
+    }
+
+    fn json_schema(_: &mut SchemaGenerator) -> Schema {
+        json_schema!({
+            "description": "A number of bytes, plain or with KiB, MiB, GiB (1024) or kB, MB, GB (1000).",
+            "type": ["string", "integer"],
+            "pattern": "^\\s*[0-9]+\\s*(B|KiB|MiB|GiB|kB|KB|MB|GB)?\\s*$",
+            "minimum": 0,
+            "examples": ["64KiB", "10MiB"],
+        })
+    }
+}
+
+impl JsonSchema for Fraction {
+    fn schema_name() -> Cow<'static, str> {
+        "Fraction".into()
+    }
+
+    fn json_schema(_: &mut SchemaGenerator) -> Schema {
+        json_schema!({ "description": "A share from 0 to 1.", "type": "number", "minimum": 0, "maximum": 1 })
+    }
+}
+
+impl JsonSchema for RetryOn {
+    fn schema_name() -> Cow<'static, str> {
+        "RetryOn".into()
+    }
+
+    fn json_schema(_: &mut SchemaGenerator) -> Schema {
+        json_schema!({
+            "description": "A kind of failure that is tried again.",
+            "oneOf": [
+                { "description": "No connection: nothing was sent.", "const": "connect_failure" },
+                { "description": "The connection broke before an answer, or what came is no answer.", "const": "reset" },
+                { "description": "No answer within `per_attempt`.", "const": "timeout" },
+                { "description": "An answer with this status.", "type": "integer", "minimum": 400, "maximum": 599 },
+            ],
+        })
+    }
+}
+
+impl JsonSchema for Jwks {
+    fn schema_name() -> Cow<'static, str> {
+        "Jwks".into()
+    }
+
+    fn json_schema(_: &mut SchemaGenerator) -> Schema {
+        json_schema!({
+            "description": "A JSON Web Key Set: its file, its text, or the object written out.",
+            "type": ["string", "object"],
+        })
+    }
+}
+
+impl JsonSchema for HeaderMatch {
+    fn schema_name() -> Cow<'static, str> {
+        "HeaderMatch".into()
+    }
+
+    fn json_schema(_: &mut SchemaGenerator) -> Schema {
+        json_schema!({
+            "description": "What a header must be: its value, or whether it is there.",
+            "oneOf": [
+                { "description": "One of its values is this one.", "type": "string" },
+                {
+                    "type": "object",
+                    "properties": {
+                        "present": { "description": "It is there, or it is not.", "type": "boolean" },
+                    },
+                    "required": ["present"],
+                },
+            ],
+        })
+    }
+}

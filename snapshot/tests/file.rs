@@ -1,0 +1,212 @@
+//! What the reader of the file says of mistakes, and what it does with texts that nobody wrote in good faith.
+
+// The lint does not see that a test's helper is part of a test.
+#![allow(clippy::unwrap_used)]
+
+use weir_snapshot::file::{self, MAX_BYTES, MAX_DEPTH, MAX_NODES, MAX_PROBLEMS};
+
+/// Every mistake as `line:column path: message`.
+fn mistakes(text: &str) -> Vec<String> {
+    let problems = file::parse(text).unwrap_err();
+    let number = |number: Option<u64>| number.unwrap_or_default();
+    let tell = |problem: &weir_snapshot::Problem| {
+        format!("{}:{} {}: {}", number(problem.line), number(problem.column), problem.path, problem.message)
+    };
+    problems.0.iter().map(tell).collect()
+}
+
+#[track_caller]
+fn says(text: &str, wanted: &[&str]) {
+    let found = mistakes(text);
+    assert_eq!(found.len(), wanted.len(), "{found:#?}");
+    for (found, wanted) in found.iter().zip(wanted) {
+        assert!(found.starts_with(wanted), "{wanted:?} is not what {found:?} says");
+    }
+}
+
+#[test]
+fn mistakes_of_every_kind_are_told_together() {
+    says(
+        "\
+pools:
+  - name: books
+    stratgy: random
+    strategy: rnadom
+    slow_start: soon
+    slow_start: 5s
+    health_check: { type: htp, interval: 5, rise: many, fall: 0 }
+    breaker:
+      error_rate: 2
+      windw: 10s
+    retry: { on: [reset, nothing, 503, 200], attempts: 0 }
+    backends:
+      - url: ftp://x
+        weight: heavy
+      - weight: 0
+      - { url: \"http://b:1\", weight: 5, state: asleep, colour: red }
+      - 7
+  - strategy: random
+routes:
+  - name: r
+    pool: boks
+  - name: [r]
+    pool: books
+    limits: { max_body: 10 apples }
+colour: blue
+",
+        &[
+            "3:5 pools[0].stratgy: unknown key; did you mean strategy?",
+            "4:15 pools[0].strategy: unknown variant `rnadom`",
+            "5:17 pools[0].slow_start: \"soon\" is not a duration",
+            "6:5 pools[0].slow_start: \"slow_start\" is there twice",
+            "7:27 pools[0].health_check.type: unknown variant `htp`",
+            "7:42 pools[0].health_check.interval: \"5\" is not a duration",
+            "7:51 pools[0].health_check.rise: invalid type",
+            "9:19 pools[0].breaker.error_rate: 2 is not a share",
+            "10:7 pools[0].breaker.windw: unknown key; did you mean window?",
+            "11:26 pools[0].retry.on[1]: \"nothing\" is nothing to retry on",
+            "11:40 pools[0].retry.on[3]: status 200 is nothing to retry on",
+            "11:56 pools[0].retry.attempts: attempts 0 is out of bounds",
+            "13:14 pools[0].backends[0].url: \"ftp://x\" has an unsupported scheme",
+            "14:17 pools[0].backends[0].weight: invalid type",
+            "15:9 pools[0].backends[1]: missing field `url`",
+            "15:17 pools[0].backends[1].weight: weight 0 is out of bounds",
+            "16:48 pools[0].backends[2].state: unknown variant `asleep`",
+            "16:56 pools[0].backends[2].colour: unknown key",
+            "17:9 pools[0].backends[3]: a backend is a mapping",
+            "18:5 pools[1]: missing field `name`",
+            "22:11 routes[1].name: invalid type",
+            "24:25 routes[1].limits.max_body: \"10 apples\" is not a size",
+            "25:1 colour: unknown key",
+        ],
+    );
+}
+
+#[test]
+fn a_name_that_dangles_is_told_beside_what_cannot_be_read() {
+    says(
+        "pools:\n- name: books\n  colour: red\nroutes:\n- name: r\n  pool: boks\n",
+        &[
+            "3:3 pools[0].colour: unknown key",
+            "6:9 routes[0].pool: route \"r\": unknown pool \"boks\"; did you mean \"books\"?",
+        ],
+    );
+}
+
+#[test]
+fn the_whole_may_be_of_the_wrong_kind() {
+    says("- 1", &["1:1 : a configuration is a mapping"]);
+    says("pools: 5\n", &["1:8 pools: pools is a list"]);
+    says("pools:\n- name: p\n  backends: 7\n", &["3:13 pools[0].backends: backends is a list"]);
+    says("settings: [1]\n", &["1:11 settings: settings are a mapping"]);
+    says(
+        "settings: { downstream: { max_head: x, max_headers: -1, idle_timeout: 1 } }\n",
+        &[
+            "1:37 settings.downstream.max_head",
+            "1:53 settings.downstream.max_headers",
+            "1:71 settings.downstream.idle_timeout",
+        ],
+    );
+    assert!(file::parse("").is_ok() && file::parse("pools:\nroutes:\nsettings:\n").is_ok());
+}
+
+#[test]
+fn very_many_mistakes_are_told_up_to_a_bound_and_soon() {
+    let mut text = String::from("pools:\n- name: p\n  backends:\n");
+    (0..20_000).for_each(|i| text.push_str(&format!("  - {{ url: \"x{i}\", wieght: 1 }}\n")));
+    let found = mistakes(&text);
+    assert_eq!(found.len(), MAX_PROBLEMS + 1);
+    assert!(found[MAX_PROBLEMS].ends_with("and 39000 more"), "{}", found[MAX_PROBLEMS]);
+    let mut text = String::from("pools:\n- name: p\n  retry:\n    on:\n");
+    (0..20_000).for_each(|_| text.push_str("    - nothing\n"));
+    assert!(mistakes(&text).len() <= 101);
+}
+
+#[test]
+fn texts_beyond_the_bounds_are_refused() {
+    let large = "# weir\n".repeat((50 << 20) / 7);
+    assert!(large.len() > MAX_BYTES);
+    assert!(mistakes(&large)[0].contains("16 MiB at most"));
+
+    let deep = format!("{}{}", "[".repeat(100_000), "]".repeat(100_000));
+    assert!(!mistakes(&deep).is_empty());
+    let deep = format!("settings: {}1{}", "{a: ".repeat(MAX_DEPTH), "}".repeat(MAX_DEPTH));
+    assert!(!mistakes(&deep).is_empty());
+    let mut deep = String::new();
+    (0..1000).for_each(|depth| deep.push_str(&format!("{}a:\n", " ".repeat(depth))));
+    assert!(!mistakes(&deep).is_empty());
+
+    let many = format!("pools: [{}]", "1,".repeat(MAX_NODES));
+    assert!(!mistakes(&many).is_empty());
+}
+
+#[test]
+fn aliases_do_not_multiply() {
+    let mut laughs = String::from("a0: &a0 [lol, lol, lol, lol, lol, lol, lol, lol, lol, lol]\n");
+    for i in 1..20 {
+        let before = format!("*a{}, ", i - 1);
+        laughs.push_str(&format!("a{i}: &a{i} [{}]\n", before.repeat(10)));
+    }
+    assert!(!mistakes(&laughs).is_empty());
+    for text in ["a: &a [*a]\n", "&a a: *a\n", "a: *b\n", "<<: &a { <<: *a }\n", "a: &a {b: *a}\n"] {
+        assert!(!mistakes(text).is_empty(), "{text}");
+    }
+    // One anchor that many use is how files stay short.
+    let mut text = String::from(
+        "pools:\n- { name: p0, health_check: &check { type: http, path: /health, interval: 5s } }\n",
+    );
+    (1..500).for_each(|i| text.push_str(&format!("- {{ name: p{i}, health_check: *check }}\n")));
+    text.push_str("- name: merged\n  health_check:\n    <<: *check\n    interval: 7s\n");
+    let (config, _) = file::parse(&text).unwrap();
+    let merged = &config.pools[500].health_check;
+    assert_eq!((merged.path.as_str(), merged.interval.to_string().as_str()), ("/health", "7s"));
+}
+
+#[test]
+fn strange_texts_are_refused_with_a_line_and_never_a_panic() {
+    for text in [
+        "pools: [",
+        "a: b: c",
+        "pools:\n\t- name: x\n",
+        "\u{0}",
+        "pools:\n- name: \"a\u{0}b\"\n",
+        "pools: &\n",
+        "pools: *\n",
+        "%YAML 9.9\n---\npools: []\n",
+        "---\npools: []\n---\npools: []\n",
+        "? [a, b]\n: c\n",
+        "1: 2\n",
+        "null: 1\n",
+        "!!binary pools: x\n",
+        "pools: !!set {a, b}\n",
+        "pools: .inf\n",
+        "pools:\n- name: .nan\n",
+        "pools:\n- name: p\n  breaker: { error_rate: .nan }\n",
+        "pools:\n- name: p\n  backends: [{ url: \"http://a:1\", weight: 99999999999999999999999999 }]\n",
+        "pools:\n- name: p\n  backends: [{ url: \"http://a:1\", weight: 1e400 }]\n",
+        "pools:\n- name: ''\n",
+        "routes:\n- { name: r, pool: p }\n- { name: r, pool: p }\n",
+        "{",
+        "}",
+        "\u{feff}pools: 1",
+        "pools: |\n  text\n",
+        "a.b[0]: 1\n",
+        "'pools[0]': 1\n",
+        "'': 1\n",
+    ] {
+        assert!(!mistakes(text).is_empty(), "{text:?}");
+    }
+    for bytes in [&b"pools:\n- name: \xff\n"[..], b"\xff\xfe", b"pools: []\n# \xc3"] {
+        let problems = file::parse_bytes(bytes).unwrap_err();
+        assert!(problems.to_string().contains("not UTF-8"), "{problems}");
+    }
+    assert!(file::parse_bytes(b"pools:\n- name: \xff\n").unwrap_err().to_string().starts_with("line 2"));
+}
+
+#[test]
+fn json_as_programs_write_it_is_read() {
+    let text = "{\n\t\"pools\": [\n\t\t{\"name\": \"p\", \"backends\": [{\"url\": \"http:\\/\\/a:1\"}]}\n\t],\n\t\"routes\": [{\"name\": \"r\", \"pool\": \"p\", \"fallback\": {\"status\": 503, \"body\": \"\\ud83d\\ude00 \\u00e9\\n\"}}]\n}";
+    let (config, _) = file::parse(text).unwrap_or_else(|problems| panic!("{problems}"));
+    assert_eq!(config.pools[0].backends[0].url, "http://a:1");
+    assert_eq!(config.routes[0].fallback.as_ref().unwrap().body.as_deref(), Some("\u{1f600} é\n"));
+}
