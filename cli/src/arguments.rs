@@ -68,18 +68,14 @@ pub(crate) enum Command {
         /// round_robin, random or least_connections.
         strategy: String,
     },
-    /// Replaces the whole configuration by a file.
-    Apply {
+    /// Says how a file differs from the configuration that runs: exit status 0 same, 1 different, 2 trouble.
+    Diff {
         /// The file, YAML or JSON; - reads stdin.
         #[arg(short, long)]
         file: String,
-        /// Only say what would change.
-        #[arg(long)]
-        dry_run: bool,
-        /// Wait so long for the nodes to run it, such as 5s.
-        #[arg(long)]
-        wait: Option<HumanDuration>,
     },
+    /// Replaces the whole configuration by a file.
+    Apply(ApplyArguments),
     /// Checks a configuration file without a control plane.
     Check {
         /// The file, YAML or JSON; - reads stdin.
@@ -87,15 +83,23 @@ pub(crate) enum Command {
     },
     /// Hashes a password from stdin for a route's basic_auth.
     HashPassword,
+    /// Writes the JSON Schema of the configuration file, for editors.
+    Schema,
     /// Writes the configuration that runs.
     Export,
+    /// Has the control plane read its --config file again.
+    Reload(Changing),
     /// Who changed what, and when.
-    Revisions,
+    Revisions(RevisionsArguments),
     /// Makes a new revision with the content of an earlier one.
     Rollback {
         /// The number of the earlier revision.
         revision: u64,
+        #[command(flatten)]
+        changing: Changing,
     },
+    /// Where a request would go: its route, what its filters say, which backends could get it.
+    Explain(Explain),
     /// Traffic from exact counts.
     Report(Report),
     /// Requests of all nodes as they end.
@@ -121,6 +125,58 @@ pub(crate) enum Command {
     Load(Load),
     /// Runs a whole fleet in this process: control plane, nodes and mock backends.
     Dev(crate::dev::Dev),
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct ApplyArguments {
+    /// The file, YAML or JSON; - reads stdin.
+    #[arg(short, long)]
+    pub(crate) file: String,
+    /// Only say what would change.
+    #[arg(long, conflicts_with = "wait")]
+    pub(crate) dry_run: bool,
+    #[command(flatten)]
+    pub(crate) changing: Changing,
+}
+
+/// How the whole is changed.
+#[derive(Debug, Args)]
+pub(crate) struct Changing {
+    /// Wait for every connected node to run it, at most so long, such as 5s [without a value: 30s].
+    #[arg(long, num_args = 0..=1, default_missing_value = "30s", value_name = "DURATION")]
+    pub(crate) wait: Option<HumanDuration>,
+    /// Change nothing unless this is the current revision.
+    #[arg(long, value_name = "N")]
+    pub(crate) if_revision: Option<u64>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Explain {
+    /// Such as GET.
+    pub(crate) method: String,
+    /// Such as https://api.example.com/v1/books, or a path.
+    pub(crate) url: String,
+    /// A header, as `name: value`; as often as needed.
+    #[arg(short = 'H', long = "header", value_name = "NAME: VALUE")]
+    pub(crate) headers: Vec<String>,
+    /// The client's address.
+    #[arg(long, value_name = "IP")]
+    pub(crate) client: Option<String>,
+    /// Shows up to a hundred of the routes that were passed over.
+    #[arg(long)]
+    pub(crate) all: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct RevisionsArguments {
+    /// Shows the whole difference of this one.
+    pub(crate) revision: Option<u64>,
+    /// At most so many.
+    #[arg(long, default_value_t = 20, value_parser = clap::value_parser!(u32).range(1..=1000))]
+    pub(crate) limit: u32,
+    /// Only those below this one.
+    #[arg(long, value_name = "N")]
+    pub(crate) before: Option<u64>,
 }
 
 #[derive(Debug, Subcommand)]

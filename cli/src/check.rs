@@ -3,13 +3,18 @@
 use std::{io::Read as _, path::Path};
 
 use anyhow::Context as _;
+use serde_json::json;
 use weir_snapshot::{Chain, Config, Problem, Problems, Snapshot, config::PrivateKey, file};
 
-use crate::client::ClientError;
+use crate::{
+    arguments::Output,
+    client::ClientError,
+    output::{print, print_json},
+};
 
-pub(crate) fn check(name: &str) -> anyhow::Result<()> {
-    let text = read(name)?;
-    let checked = inlined(name, &text).and_then(|text| {
+pub(crate) fn check(name: &str, output: Output) -> anyhow::Result<()> {
+    let bytes = read_bytes(name)?;
+    let checked = file::text(&bytes).and_then(|text| inlined(name, text)).and_then(|text| {
         let (config, snapshot) = file::parse(&text)?;
         let mut problems = keys(&config, &snapshot);
         file::locate(&text, &mut problems);
@@ -18,22 +23,33 @@ pub(crate) fn check(name: &str) -> anyhow::Result<()> {
         file::locate(&text, &mut warnings);
         problems.into_result((config, warnings))
     });
+    let problems = checked.as_ref().err().map_or(&[][..], |problems| problems.0.as_slice());
+    if output == Output::Json {
+        let mut told = json!({ "file": name, "good": checked.is_ok(), "problems": problems });
+        if let Ok((config, warnings)) = &checked {
+            told["warnings"] = json!(warnings.0);
+            let (pools, backends, routes) = counts(config);
+            told["pools"] = pools.into();
+            told["backends"] = backends.into();
+            told["routes"] = routes.into();
+        }
+        print_json(&told);
+    } else {
+        problems.iter().for_each(|problem| print(&place(name, problem)));
+    }
     match checked {
         Ok((config, warnings)) => {
-            for warning in &warnings.0 {
-                println!("{}", place(name, &warned(warning)));
+            if output == Output::Table {
+                let (pools, backends, routes) = counts(&config);
+                for warning in &warnings.0 {
+                    print(&place(name, &warned(warning)));
+                }
+                print(&format!("{name}: good: {pools} pools, {backends} backends, {routes} routes"));
             }
-            let backends: usize = config.pools.iter().map(|pool| pool.backends.len()).sum();
-            let (pools, routes) = (config.pools.len(), config.routes.len());
-            println!("{name}: good: {pools} pools, {backends} backends, {routes} routes");
             Ok(())
         }
-        Err(problems) => {
-            for problem in &problems.0 {
-                println!("{}", place(name, problem));
-            }
-            anyhow::bail!("{name}: {} problems", problems.0.len())
-        }
+        Err(problems) if problems.0.len() == 1 => anyhow::bail!("{name}: 1 problem"),
+        Err(problems) => anyhow::bail!("{name}: {} problems", problems.0.len()),
     }
 }
 
@@ -63,21 +79,35 @@ fn keys(config: &Config, snapshot: &Snapshot) -> Problems {
     problems
 }
 
-/// Reads a file, or stdin for `-`.
+fn counts(config: &Config) -> (usize, usize, usize) {
+    let backends = config.pools.iter().map(|pool| pool.backends.len()).sum();
+    (config.pools.len(), backends, config.routes.len())
+}
+
+/// Reads a small text, or stdin for `-`.
 pub(crate) fn read(name: &str) -> anyhow::Result<String> {
+    String::from_utf8(read_bytes(name)?).with_context(|| format!("{name} is not text"))
+}
+
+/// Reads a file, or stdin for `-`, as far as it may be too large.
+fn read_bytes(name: &str) -> anyhow::Result<Vec<u8>> {
+    let most = file::MAX_BYTES as u64 + 1;
+    let mut bytes = Vec::new();
     if name == "-" {
-        let mut text = String::new();
-        std::io::stdin().read_to_string(&mut text).context("cannot read stdin")?;
-        return Ok(text);
+        std::io::stdin().take(most).read_to_end(&mut bytes).context("cannot read stdin")?;
+    } else {
+        let file = std::fs::File::open(name).with_context(|| format!("cannot read {name}"))?;
+        file.take(most).read_to_end(&mut bytes).with_context(|| format!("cannot read {name}"))?;
     }
-    std::fs::read_to_string(name).with_context(|| format!("cannot read {name}"))
+    Ok(bytes)
 }
 
 /// Reads a configuration with the files that it names, ready to be sent.
 pub(crate) fn read_whole(name: &str) -> anyhow::Result<String> {
-    let text = read(name)?;
-    inlined(name, &text).map_err(|problems| {
-        let title = "the configuration names files that cannot be read".to_owned();
+    let bytes = read_bytes(name)?;
+    let whole = file::text(&bytes).and_then(|text| inlined(name, text));
+    whole.map_err(|problems| {
+        let title = "the configuration cannot be read".to_owned();
         ClientError::Refused { title, problems: problems.0, file: Some(name.to_owned()) }.into()
     })
 }
@@ -90,11 +120,14 @@ fn inlined(name: &str, text: &str) -> Result<String, Problems> {
     Ok(file::inline(text, read)?.into_owned())
 }
 
-/// `FILE:LINE: path: message`, which editors can follow.
+/// `FILE:LINE:COLUMN: path: message`, which editors can follow.
 pub(crate) fn place(name: &str, problem: &Problem) -> String {
-    let line = problem.line.unwrap_or(1);
+    let mut name = format!("{name}:{}", problem.line.unwrap_or(1));
+    if let Some(column) = problem.column {
+        name.push_str(&format!(":{column}"));
+    }
     match problem.path.as_str() {
-        "" => format!("{name}:{line}: {}", problem.message),
-        path => format!("{name}:{line}: {path}: {}", problem.message),
+        "" => format!("{name}: {}", problem.message),
+        path => format!("{name}: {path}: {}", problem.message),
     }
 }

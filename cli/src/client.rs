@@ -77,6 +77,22 @@ pub(crate) struct Call<'a> {
     pub(crate) accept: &'static str,
     /// Beyond the usual.
     pub(crate) patience: Duration,
+    /// Refused unless this is the current revision.
+    pub(crate) if_revision: Option<u64>,
+}
+
+impl Default for Call<'_> {
+    /// Asks for JSON.
+    fn default() -> Self {
+        Self {
+            method: Method::GET,
+            path: "/",
+            body: None,
+            accept: "application/json",
+            patience: Duration::ZERO,
+            if_revision: None,
+        }
+    }
 }
 
 impl Client {
@@ -120,7 +136,7 @@ impl Client {
         body: Option<Value>,
     ) -> Result<Value, ClientError> {
         let body = body.map(|body| ("application/json", body.to_string()));
-        let call = Call { method, path, body, accept: "application/json", patience: Duration::ZERO };
+        let call = Call { method, path, body, ..Call::default() };
         let text = self.call(call).await?;
         self.parse(&text)
     }
@@ -150,7 +166,7 @@ impl Client {
         mut take: impl FnMut(&str) -> bool,
     ) -> Result<(), ClientError> {
         let accept = "text/event-stream";
-        let call = Call { method: Method::GET, path, body: None, accept, patience: Duration::ZERO };
+        let call = Call { path, accept, ..Call::default() };
         let (status, mut body) = self.open(call).await?;
         let broken = |error: hyper::Error| self.broken(format!("broke off: {error}"));
         if !status.is_success() {
@@ -202,6 +218,9 @@ impl Client {
             .header(header::USER_AGENT, concat!("weir/", env!("CARGO_PKG_VERSION")));
         if let Some(token) = &self.token {
             request = request.header(header::AUTHORIZATION, token);
+        }
+        if let Some(revision) = call.if_revision {
+            request = request.header(header::IF_MATCH, format!("\"{revision}\""));
         }
         let mut content = String::new();
         if let Some((content_type, text)) = call.body {

@@ -1,21 +1,18 @@
 //! The commands that ask the control plane.
 
-use std::time::Duration;
+use std::process::ExitCode;
 
 use anyhow::bail;
 use hyper::Method;
 use serde_json::{Value, json};
-use weir_snapshot::{
-    Problem,
-    config::{Match, Route},
-};
+use weir_snapshot::config::{Match, Route};
 
 use crate::{
     access,
     arguments::{Backends, Command, Output, Which},
-    certs, check,
+    certs,
     client::{Call, Client, encode},
-    nodes,
+    configuration, explain, nodes,
     output::{Column, cell, items, print, print_json, print_list, table},
     report, tail,
 };
@@ -40,14 +37,6 @@ const ROUTES: [Column; 6] = [
     ("other", "words.other"),
     ("goes to", "words.target"),
 ];
-const REVISIONS: [Column; 5] = [
-    ("revision", "revision"),
-    ("time", "time"),
-    ("actor", "actor"),
-    ("source", "source"),
-    ("changes", "changes"),
-];
-
 const REFUSED: [Column; 5] = [
     ("route", "name"),
     ("ip_filter", "refused.ip_filter"),
@@ -62,7 +51,7 @@ fn refuses(route: &Value) -> bool {
     counts.is_some_and(|counts| counts.values().any(|count| count.as_u64() > Some(0)))
 }
 
-pub(crate) async fn run(client: &Client, output: Output, command: Command) -> anyhow::Result<()> {
+pub(crate) async fn run(client: &Client, output: Output, command: Command) -> anyhow::Result<ExitCode> {
     match command {
         Command::Status => {
             let status = client.get("/status").await?;
@@ -115,56 +104,33 @@ pub(crate) async fn run(client: &Client, output: Output, command: Command) -> an
             let answer = client.json(Method::POST, "/strategy", Some(body)).await?;
             done(output, &answer, &format!("pool {pool}: strategy {strategy}"));
         }
-        Command::Apply { file, dry_run, wait } => {
-            let text = check::read_whole(&file)?;
-            let mut path = format!("/config?dry_run={dry_run}");
-            if let Some(wait) = wait {
-                path.push_str(&format!("&wait={wait}"));
-            }
-            // JSON is YAML too.
-            let body = Some(("application/yaml", text));
-            let patience = wait.map_or(Duration::ZERO, |wait| wait.0);
-            let call = Call { method: Method::PUT, path: &path, body, accept: "application/json", patience };
-            let text = client.call(call).await.map_err(|error| error.in_file(&file))?;
-            let answer = client.parse(&text)?;
-            match output {
-                Output::Json => print_json(&answer),
-                Output::Table => {
-                    print_warnings(&answer, &file);
-                    print_changes(&answer, dry_run);
-                }
-            }
-            if wait.is_some() && !dry_run && answer.get("active") == Some(&Value::Bool(false)) {
-                bail!("revision {} is stored, but not every node runs it yet", cell(&answer, "revision"));
-            }
+        Command::Diff { file } => return configuration::diff(client, output, &file).await,
+        Command::Apply(arguments) => configuration::apply(client, output, arguments).await?,
+        Command::Reload(changing) => configuration::reload(client, output, changing).await?,
+        Command::Revisions(arguments) => configuration::revisions(client, output, arguments).await?,
+        Command::Rollback { revision, changing } => {
+            configuration::rollback(client, output, revision, changing).await?;
         }
         Command::Export => {
             let accept = if output == Output::Json { "application/json" } else { "application/yaml" };
-            let call =
-                Call { method: Method::GET, path: "/config", body: None, accept, patience: Duration::ZERO };
+            let call = Call { path: "/config", accept, ..Call::default() };
             print(&client.call(call).await?);
-        }
-        Command::Revisions => print_list(output, &client.get("/revisions").await?, &REVISIONS),
-        Command::Rollback { revision } => {
-            let answer = client.json(Method::POST, &format!("/revisions/{revision}/rollback"), None).await?;
-            match output {
-                Output::Json => print_json(&answer),
-                Output::Table => print_changes(&answer, false),
-            }
         }
         Command::Token(command) => access::token(client, output, command).await?,
         Command::Audit { limit, after } => access::audit(client, output, limit, after).await?,
+        Command::Explain(about) => explain::run(client, output, about).await?,
         Command::Report(report) => report::run(client, output, report).await?,
         Command::Tail(arguments) => tail::run(client, output, arguments).await?,
         Command::Check { .. }
         | Command::HashPassword
+        | Command::Schema
         | Command::Completions { .. }
         | Command::Load(_)
         | Command::Dev(_) => {
             bail!("this command does not ask the control plane")
         }
     }
-    Ok(())
+    Ok(ExitCode::SUCCESS)
 }
 
 async fn backends(client: &Client, output: Output, command: Backends) -> anyhow::Result<()> {
@@ -256,28 +222,6 @@ pub(crate) fn done(output: Output, answer: &Value, said: &str) {
         Output::Json => print_json(answer),
         Output::Table => print(said),
     }
-}
-
-/// Writes what the control plane warns of to stderr.
-fn print_warnings(answer: &Value, file: &str) {
-    let warnings = answer.get("warnings").cloned().unwrap_or_default();
-    let warnings: Vec<Problem> = serde_json::from_value(warnings).unwrap_or_default();
-    for warning in &warnings {
-        eprintln!("{}", check::place(file, &check::warned(warning)));
-    }
-}
-
-fn print_changes(answer: &Value, dry_run: bool) {
-    let changes = answer.get("changes").map_or(&[][..], items);
-    for change in changes {
-        print(&cell(change, ""));
-    }
-    let revision = cell(answer, "revision");
-    print(&match (changes.is_empty(), dry_run) {
-        (true, _) => format!("nothing differs from revision {revision}"),
-        (false, true) => format!("{} changes, not applied", changes.len()),
-        (false, false) => format!("revision {revision}"),
-    });
 }
 
 /// A route with what it takes and where it goes in words.

@@ -162,13 +162,7 @@ fn throw_away_certificate(folder: &Path) -> anyhow::Result<(PathBuf, PathBuf)> {
 
 /// Puts the mocks into the pool `default`. What else a given database holds stays as it is.
 async fn configure(client: &Client, mocks: &[backend_mock::Running]) -> anyhow::Result<()> {
-    let call = Call {
-        method: Method::GET,
-        path: "/config",
-        body: None,
-        accept: "application/json",
-        patience: Duration::ZERO,
-    };
+    let call = Call { path: "/config", ..Call::default() };
     let mut config = client.parse(&client.call(call).await?)?;
     let named_default = |item: &Value| item.get("name").is_some_and(|name| name == "default");
     let list = |config: &mut Value, key: &str| match config.get_mut(key).map(Value::take) {
@@ -229,8 +223,7 @@ async fn ready(client: &Client, fleet: &Fleet) -> anyhow::Result<()> {
 
 async fn is_ready(status: SocketAddr) -> bool {
     let Ok(client) = Client::new(&format!("http://{status}"), None, None) else { return false };
-    let call =
-        Call { method: Method::GET, path: "/readyz", body: None, accept: "*/*", patience: Duration::ZERO };
+    let call = Call { path: "/readyz", accept: "*/*", ..Call::default() };
     client.call(call).await.is_ok()
 }
 

@@ -9,13 +9,16 @@ mod certs;
 mod check;
 mod client;
 mod commands;
+mod configuration;
 mod dev;
+mod explain;
 mod hash_password;
 mod load;
 mod nodes;
 mod output;
 mod report;
 mod report_table;
+mod rollout;
 mod sparkline;
 mod tail;
 mod tls;
@@ -42,32 +45,35 @@ fn main() -> ExitCode {
             return ExitCode::FAILURE;
         }
     };
+    // diff(1) has taught scripts that 1 means "different".
+    let failure = if matches!(arguments.command, Command::Diff { .. }) { 2 } else { 1 };
     match runtime.block_on(run(arguments)) {
-        Ok(()) => ExitCode::SUCCESS,
+        Ok(code) => code,
         Err(error) => {
             match error.downcast_ref::<ClientError>() {
                 Some(error) => error.print(),
                 None => eprintln!("error: {error:#}"),
             }
-            ExitCode::FAILURE
+            ExitCode::from(failure)
         }
     }
 }
 
-async fn run(arguments: Arguments) -> anyhow::Result<()> {
+async fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
     let Arguments { admin, token, token_file, ca, output, command } = arguments;
     match command {
-        Command::Check { file } => check::check(&file),
-        Command::HashPassword => hash_password::run(),
+        Command::Check { file } => check::check(&file, output)?,
+        Command::HashPassword => hash_password::run()?,
+        Command::Schema => output::print(&weir_snapshot::schema::text()),
         Command::Completions { shell } => {
             clap_complete::generate(shell, &mut Arguments::command(), "weir", &mut std::io::stdout());
-            Ok(())
         }
-        Command::Load(load) => load::run(load, output).await,
-        Command::Dev(dev) => dev::run(dev).await,
+        Command::Load(load) => load::run(load, output).await?,
+        Command::Dev(dev) => dev::run(dev).await?,
         command => {
             let token = access::given(token, token_file.as_deref())?;
-            commands::run(&Client::new(&admin, token, ca.as_deref())?, output, command).await
+            return commands::run(&Client::new(&admin, token, ca.as_deref())?, output, command).await;
         }
     }
+    Ok(ExitCode::SUCCESS)
 }

@@ -5,8 +5,6 @@ use std::{
     time::Duration,
 };
 
-use hyper::Method;
-
 use crate::{
     arguments::{Format, Output, Report, ReportKind},
     client::{Call, Client, ClientError, encode},
@@ -40,7 +38,7 @@ pub(crate) async fn run(client: &Client, output: Output, report: Report) -> Resu
 
 async fn show(client: &Client, report: &Report, format: Format, path: &str) -> Result<(), ClientError> {
     let accept = if format == Format::Csv { "text/csv" } else { "application/json" };
-    let call = Call { method: Method::GET, path, body: None, accept, patience: Duration::ZERO };
+    let call = Call { path, accept, ..Call::default() };
     let text = client.call(call).await?;
     match (format, report.kind) {
         (Format::Csv, _) => print(&text),

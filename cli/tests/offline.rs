@@ -56,8 +56,8 @@ fn check_prints_every_problem_with_its_line() {
     let output = weir(&["check", name]);
     assert_eq!(output.status.code(), Some(1));
     let text = stdout(&output);
-    assert!(text.contains(&format!("{name}:3: pools[0].strategy: ")), "{text}");
-    assert!(text.contains(&format!("{name}:4: pools[0].colour: unknown key")), "{text}");
+    assert!(text.contains(&format!("{name}:3:15: pools[0].strategy: ")), "{text}");
+    assert!(text.contains(&format!("{name}:4:5: pools[0].colour: unknown key")), "{text}");
 
     std::fs::write(&file, "pools:\n  - name: books\nroutes:\n  - name: default\n    pool: books\n").unwrap();
     let output = weir(&["check", name]);

@@ -49,6 +49,10 @@ pub struct Config {
     /// A node that neither acknowledges nor refuses a revision for so long has its stream ended, and is shown as lagging.
     #[arg(long, env = "WEIR_ACK_TIMEOUT", default_value = "30s", value_name = "DURATION")]
     pub ack_timeout: HumanDuration,
+    /// How many revisions of the configuration are kept to look at and to go back to.
+    #[arg(long, env = "WEIR_KEEP_REVISIONS", default_value_t = 1000, value_name = "N",
+          value_parser = clap::value_parser!(u64).range(1..=1_000_000))]
+    pub keep_revisions: u64,
     /// Lets the admin port be open beyond loopback until a token is made, and nodes connect there without TLS.
     #[arg(long, env = "WEIR_INSECURE")]
     pub insecure: bool,
@@ -73,6 +77,7 @@ impl Default for Config {
             token_file: None,
             forget_nodes: HumanDuration(Duration::from_secs(24 * 60 * 60)),
             ack_timeout: HumanDuration(Duration::from_secs(30)),
+            keep_revisions: 1000,
             insecure: false,
         }
     }

@@ -31,7 +31,7 @@ pub use self::config::Config;
 use self::{
     access::Access,
     api::access::{Gate, Hosts},
-    app::{App, AppError, Author, Parts},
+    app::{App, AppError, Applied, Author, Parts},
     health::Health,
     publish::{Publisher, Registry, Sources},
     secrets::{MasterKey, Secrets},
@@ -106,12 +106,15 @@ pub async fn start(config: Config) -> anyhow::Result<Running> {
         secrets,
         file: file.clone(),
         access: access.clone(),
+        keep_revisions: config.keep_revisions,
     };
     let app = App::new(parts);
     if let Some(path) = file {
         let author = Author { actor: "control-plane".into(), source: "file" };
         let applied = app.reload(&author).await;
-        applied.map_err(explain).with_context(|| format!("--config {} is refused", path.display()))?;
+        let applied =
+            applied.map_err(explain).with_context(|| format!("--config {} is refused", path.display()))?;
+        applied.iter().for_each(log_changes);
     }
 
     if config.is_guarded() {
@@ -149,6 +152,21 @@ async fn bind(flag: &str, address: SocketAddr) -> anyhow::Result<TcpListener> {
     TcpListener::bind(address).await.with_context(|| format!("cannot listen on {address} ({flag})"))
 }
 
+/// What reading the file came to, a line a change up to a bound.
+fn log_changes(applied: &Applied) {
+    const SHOWN: usize = 20;
+    let Applied { revision, changes, .. } = applied;
+    if changes.is_empty() {
+        tracing::info!(revision, "configuration file read, nothing differs");
+    }
+    for change in changes.iter().take(SHOWN) {
+        tracing::info!(revision, change, "configuration file changed this");
+    }
+    if changes.len() > SHOWN {
+        tracing::info!(revision, more = changes.len() - SHOWN, "configuration file changed more");
+    }
+}
+
 /// Every mistake on a line of its own.
 fn explain(error: AppError) -> anyhow::Error {
     match error {
@@ -168,7 +186,7 @@ impl Running {
         }
         let author = Author { actor: "SIGHUP".into(), source: "file" };
         match self.app.reload(&author).await {
-            Ok(Some(applied)) => tracing::info!(revision = applied.revision, "configuration file read again"),
+            Ok(Some(applied)) => log_changes(&applied),
             Ok(None) => tracing::warn!("there is no configuration file to read again (--config)"),
             Err(error) => tracing::error!(%error, "configuration file refused, nothing changed"),
         }

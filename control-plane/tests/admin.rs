@@ -171,7 +171,7 @@ async fn what_is_exported_applies_again_without_a_difference() {
         assert_eq!((exported.status, exported.content_type.as_str()), (200, accept));
         assert_eq!(exported.etag, format!("\"{revision}\""));
         let applied = control_plane.call("PUT", "/config", &exported.text).await.expect(200);
-        assert_eq!(applied, json!({ "revision": revision, "changes": [] }));
+        assert_eq!(applied, json!({ "revision": revision, "changes": [], "warnings": [] }));
     }
 }
 
@@ -223,7 +223,7 @@ async fn revisions_say_who_did_what_and_are_taken_back() {
     assert_eq!(back["revision"], 4, "taking back is a revision too");
     assert_eq!(control_plane.get("/backends/b1").await["url"], "http://a:1");
     let again = control_plane.call("POST", "/revisions/2/rollback", "").await.expect(200);
-    assert_eq!(again, json!({ "revision": 4, "changes": [] }));
+    assert_eq!(again, json!({ "revision": 4, "changes": [], "warnings": [] }));
 }
 
 #[tokio::test]
@@ -356,9 +356,15 @@ async fn grpc_does_what_rest_does() {
     let unknown = v1::GetBackendRequest { id: "b99".into() };
     assert_eq!(code(admin.get_backend(unknown).await.unwrap_err()), Code::NotFound);
 
-    let update = v1::UpdateBackendRequest { id: "b1".into(), weight: None, state: Some("disabled".into()) };
+    let update = v1::UpdateBackendRequest {
+        id: "b1".into(),
+        weight: None,
+        state: Some("disabled".into()),
+        ..Default::default()
+    };
     assert_eq!(admin.update_backend(update).await.unwrap().into_inner().state, "disabled");
-    let strategy = v1::SetStrategyRequest { pool: "default".into(), strategy: "random".into() };
+    let strategy =
+        v1::SetStrategyRequest { pool: "default".into(), strategy: "random".into(), ..Default::default() };
     assert_eq!(admin.set_strategy(strategy).await.unwrap().into_inner().revision, 4);
     let config = admin.get_config(v1::GetConfigRequest {}).await.unwrap().into_inner().config;
     let apply =
@@ -371,7 +377,7 @@ async fn grpc_does_what_rest_does() {
     let revisions = admin.list_revisions(v1::ListRevisionsRequest::default()).await.unwrap().into_inner();
     let newest = &revisions.revisions[0];
     assert_eq!((newest.source.as_str(), newest.actor.as_str()), ("grpc", "anonymous@127.0.0.1"));
-    admin.rollback(v1::RollbackRequest { revision: 4 }).await.unwrap();
+    admin.rollback(v1::RollbackRequest { revision: 4, ..Default::default() }).await.unwrap();
     let status = admin.get_status(v1::GetStatusRequest {}).await.unwrap().into_inner();
     assert_eq!((status.revision, status.backends[0].id.as_str()), (6, "b1"));
 }

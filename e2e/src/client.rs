@@ -28,6 +28,11 @@ impl Answer {
         serde_json::from_slice(&self.body).with_context(|| format!("not JSON: {:?}", self.body))
     }
 
+    /// The body as text.
+    pub fn text(&self) -> String {
+        String::from_utf8_lossy(&self.body).into_owned()
+    }
+
     /// The mock that answered.
     pub fn backend(&self) -> &str {
         self.headers.get("x-backend").and_then(|value| value.to_str().ok()).unwrap_or_default()

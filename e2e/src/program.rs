@@ -136,6 +136,15 @@ impl Program {
         self.ended(within).await
     }
 
+    /// Asks it to read its configuration again.
+    ///
+    /// # Errors
+    /// The signal could not be sent.
+    pub fn hang_up(&self) -> anyhow::Result<()> {
+        Command::new("kill").args(["-HUP", &self.child.id().to_string()]).status()?;
+        Ok(())
+    }
+
     /// Waits for its end; whether it ended well.
     ///
     /// # Errors

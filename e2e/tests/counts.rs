@@ -221,7 +221,12 @@ async fn what_weir_refuses_itself_is_counted_by_why() {
         .unwrap();
     };
     // One at a time, and one that waits: the others are refused for want of room.
-    put(&fleet, "/pools/default", pool(json!({ "max_connections": 1, "max_pending": 1 }), json!([{ "url": url }]))).await;
+    put(
+        &fleet,
+        "/pools/default",
+        pool(json!({ "max_connections": 1, "max_pending": 1 }), json!([{ "url": url }])),
+    )
+    .await;
     let asked: Vec<_> = (0..6)
         .map(|_| {
             let node = node.clone();

@@ -1,11 +1,11 @@
 //! The configuration as a whole: read it, replace it, take it back, wait until the nodes run it.
 
-use std::{borrow::Cow, path::Path, time::Duration};
+use std::{borrow::Cow, collections::HashMap, path::Path, time::Duration};
 
 use weir_snapshot::{
     BackendUrl, Config, Problem, Problems, check,
     config::Backend,
-    diff::{describe, diff},
+    diff::{Change, Difference, diff, in_words},
     file,
     resource::from_resources,
 };
@@ -22,6 +22,8 @@ pub struct Applied {
     pub changes: Vec<String>,
     /// What is allowed and looks like a mistake.
     pub warnings: Vec<Problem>,
+    /// The same, resource by resource.
+    pub diff: Vec<Change>,
     /// What the nodes made of it, where that was awaited.
     pub rollout: Option<Rollout>,
 }
@@ -46,29 +48,34 @@ pub struct ApplyOptions {
     pub dry_run: bool,
     /// Wait so long for the nodes.
     pub wait: Option<Duration>,
-    /// Refuse unless this is the current revision.
-    pub if_revision: Option<u64>,
 }
 
-/// Gives backends of a new list the ids that the same URLs had in the old one.
+impl Applied {
+    /// Every resource that differs, as data and in words.
+    pub fn differences(&self) -> Vec<Difference> {
+        self.diff.iter().map(Difference::of).collect()
+    }
+}
+
+/// Gives backends of a new list the ids that the same URLs had in the old one, and URLs their one spelling.
 pub(super) fn keep_ids(old: &[Backend], new: &mut [Backend]) {
     let canonical = |backend: &Backend| backend.url.parse::<BackendUrl>().ok();
+    let mut ids: HashMap<BackendUrl, &str> =
+        old.iter().filter_map(|backend| Some((canonical(backend)?, backend.id.as_str()))).collect();
     for backend in new.iter_mut().filter(|backend| backend.id.is_empty()) {
-        let url = canonical(backend);
-        if let (Some(url), Some(same)) = (&url, old.iter().find(|old| url.is_some() && canonical(old) == url))
-        {
-            backend.id.clone_from(&same.id);
-            backend.url = url.to_string();
-        } else if let Some(url) = url {
-            backend.url = url.to_string();
+        let Some(url) = canonical(backend) else { continue };
+        backend.url = url.to_string();
+        if let Some(id) = ids.remove(&url) {
+            id.clone_into(&mut backend.id);
         }
     }
 }
 
 fn keep_all_ids(old: &Config, new: &mut Config) {
+    let old: HashMap<&str, &[Backend]> =
+        old.pools.iter().map(|pool| (pool.name.as_str(), pool.backends.as_slice())).collect();
     for pool in &mut new.pools {
-        let old = old.pools.iter().find(|old| old.name == pool.name);
-        keep_ids(old.map_or(&[], |old| &old.backends), &mut pool.backends);
+        keep_ids(old.get(pool.name.as_str()).copied().unwrap_or_default(), &mut pool.backends);
     }
 }
 
@@ -87,14 +94,9 @@ impl App {
         let mut expired = Problems(check::warnings(&checked, now_s()));
         file::locate(text, &mut expired);
         let warnings = [checked.warnings, expired.0].concat();
-        let expected = options.if_revision;
-        let check_revision = |current: u64| match expected {
-            Some(expected) if expected != current => Err(AppError::Outdated { expected, current }),
-            _ => Ok(()),
-        };
         if options.dry_run {
             let current = self.current();
-            check_revision(current.revision)?;
+            self.expect(current.revision)?;
             keep_all_ids(&current.config, &mut config);
             // What is new has no id yet; each needs its own to be told apart.
             let unnamed = config.pools.iter_mut().flat_map(|pool| &mut pool.backends);
@@ -103,24 +105,17 @@ impl App {
             }
             let keys = Given::take(&mut config);
             self.0.secrets.check(&weir_snapshot::check(&config)?, &keys)?;
-            let changes = diff(&current.resources, &current.cut(&config)).iter().map(describe).collect();
-            return Ok(Applied { revision: current.revision, changes, warnings, rollout: None });
+            let (revision, diff) = (current.revision, diff(&current.resources, &current.cut(&config)));
+            return Ok(Applied { revision, changes: in_words(&diff), diff, warnings, rollout: None });
         }
-        let current = || self.current().revision;
         let changed = self
             .change(author, |old| {
-                // Within the change nobody else can make one.
-                check_revision(current())?;
                 keep_all_ids(old, &mut config);
                 *old = config;
                 Ok(())
             })
             .await?;
-        let rollout = match options.wait {
-            Some(wait) => Some(self.rollout(changed.revision, wait).await),
-            None => None,
-        };
-        Ok(Applied { revision: changed.revision, changes: changed.changes, warnings, rollout })
+        self.applied(changed, warnings, options.wait).await
     }
 
     /// Reads the file given at start again. `None`: none was given.
@@ -146,19 +141,48 @@ impl App {
     /// Makes the content of an earlier revision current, as a new revision.
     ///
     /// # Errors
-    /// No such revision, or what it holds is not sound any more.
-    pub async fn rollback(&self, author: &Author, number: u64) -> Result<Applied, AppError> {
+    /// No such revision, it is no longer kept, or what it holds is not sound any more.
+    pub async fn rollback(
+        &self,
+        author: &Author,
+        number: u64,
+        wait: Option<Duration>,
+    ) -> Result<Applied, AppError> {
         self.revision(number).await?;
-        let resources = self.0.store.resources_at(self.current().resources.clone(), number).await?;
-        let config = from_resources(&resources)?;
-        let changed = self
-            .change(author, |old| {
+        loop {
+            let current = self.current();
+            let resources = self.0.store.resources_at(current.resources.clone(), number).await?;
+            let config = from_resources(&resources)?;
+            // What the database gave belongs to this revision. Somebody who changes it in between is undone as well,
+            // as everything since then is, but never without being in the history: so it is read again.
+            let at = self.at(self.1.or(Some(current.revision)));
+            let replace = |old: &mut Config| {
                 *old = config;
                 Ok(())
-            })
-            .await?;
-        let warnings = self.current().snapshot.warnings.clone();
-        Ok(Applied { revision: changed.revision, changes: changed.changes, warnings, rollout: None })
+            };
+            match at.change(author, replace).await {
+                Err(AppError::Outdated { .. }) if self.1.is_none() => {}
+                changed => {
+                    let changed = changed?;
+                    let warnings = self.current().snapshot.warnings.clone();
+                    return self.applied(changed, warnings, wait).await;
+                }
+            }
+        }
+    }
+
+    async fn applied(
+        &self,
+        changed: super::Changed<()>,
+        warnings: Vec<Problem>,
+        wait: Option<Duration>,
+    ) -> Result<Applied, AppError> {
+        let super::Changed { revision, changes, diff, value: () } = changed;
+        let rollout = match wait {
+            Some(wait) => Some(self.rollout(revision, wait).await),
+            None => None,
+        };
+        Ok(Applied { revision, changes, diff, warnings, rollout })
     }
 
     /// Waits until every connected node runs a revision or refused it, at most `wait`.

@@ -13,11 +13,19 @@ pub enum AppError {
     /// There is no such thing.
     #[error("there is no {0} {1:?}")]
     NotFound(&'static str, String),
+    /// There is no such thing, told in full.
+    #[error("{0}")]
+    Missing(String),
+    /// It was there once, and is not kept any more.
+    #[error("{0}")]
+    Gone(String),
     /// It contradicts what is there.
     #[error("{0}")]
     Conflict(String),
     /// Somebody else was faster: the revision is not the expected one.
-    #[error("the current revision is {current}, not {expected}")]
+    #[error(
+        "the configuration has changed: revision {current} is current, not {expected}; look at it and try again"
+    )]
     Outdated {
         /// The revision that the change was made for.
         expected: u64,

@@ -7,6 +7,7 @@ mod backends;
 mod certificates;
 mod config;
 mod error;
+mod explain;
 mod filters;
 mod resilience;
 mod status;
@@ -18,7 +19,7 @@ use tokio::sync::{Mutex, watch};
 use weir_snapshot::{
     Config, Problem,
     config::{Route, Strategy},
-    diff::{Change, describe, diff},
+    diff::{Change, diff, in_words},
 };
 
 pub use self::{
@@ -26,6 +27,7 @@ pub use self::{
     certificates::CertificateInfo,
     config::{Applied, ApplyOptions, Rollout},
     error::AppError,
+    explain::{BackendExplained, Explained, PoolExplained},
     filters::RouteInfo,
     resilience::{BackendWork, PoolInfo},
     status::{BackendInfo, NodeErrorInfo, NodeInfo, Status, rfc3339, rfc3339_ms},
@@ -50,8 +52,11 @@ pub struct Author {
 }
 
 /// What the parts of the control plane share. Cheap to clone.
+///
+/// With a revision ([`App::at`]) its changes are refused unless that one is current, so that nobody overwrites what
+/// they have not seen.
 #[derive(Clone)]
-pub struct App(Arc<Inner>);
+pub struct App(Arc<Inner>, Option<u64>);
 
 struct Inner {
     store: Store,
@@ -65,6 +70,7 @@ struct Inner {
     secrets: Secrets,
     file: Option<PathBuf>,
     access: Access,
+    keep_revisions: u64,
 }
 
 /// The parts that the use cases work with.
@@ -89,6 +95,8 @@ pub struct Parts {
     pub file: Option<PathBuf>,
     /// Who may use it.
     pub access: Access,
+    /// How many revisions are kept to go back to.
+    pub keep_revisions: u64,
 }
 
 /// Reads what is stored; a fresh database gets its first revision.
@@ -100,7 +108,7 @@ pub async fn load(store: &Store) -> Result<(watch::Sender<Arc<Current>>, u64), A
     let current = if stored.revision == 0 {
         let current = Current::new(1, Config::default())?;
         let changes = diff(&Default::default(), &current.resources);
-        store.write_revision(&revision(1, &author_of_start(), changes), stored.next_backend).await?;
+        store.write_revision(&revision(1, &author_of_start(), changes), stored.next_backend, 0).await?;
         current
     } else {
         Current::stored(stored.revision, stored.resources)?
@@ -138,6 +146,8 @@ pub struct Changed<T> {
     pub revision: u64,
     /// What changed, in words; empty when nothing did, and then there is no new revision.
     pub changes: Vec<String>,
+    /// The same, resource by resource.
+    pub diff: Vec<Change>,
     /// What the edit gave.
     pub value: T,
 }
@@ -145,20 +155,37 @@ pub struct Changed<T> {
 impl App {
     /// Joins the parts.
     pub fn new(parts: Parts) -> Self {
-        let Parts { store, current, next_backend, health, stats, registry, history, secrets, file, access } =
-            parts;
-        Self(Arc::new(Inner {
-            store,
-            current,
-            changing: Mutex::new(next_backend),
-            health,
-            stats,
-            registry,
-            history,
-            secrets,
-            file,
-            access,
-        }))
+        let Parts { store, current, next_backend, health, stats, registry, .. } = parts;
+        let Parts { history, secrets, file, access, keep_revisions, .. } = parts;
+        let changing = Mutex::new(next_backend);
+        Self(
+            Arc::new(Inner {
+                store,
+                current,
+                changing,
+                health,
+                stats,
+                registry,
+                history,
+                secrets,
+                file,
+                access,
+                keep_revisions,
+            }),
+            None,
+        )
+    }
+
+    /// The same, changing only what is still at this revision; `None`: whatever is current.
+    pub fn at(&self, revision: Option<u64>) -> Self {
+        Self(Arc::clone(&self.0), revision)
+    }
+
+    fn expect(&self, current: u64) -> Result<(), AppError> {
+        match self.1 {
+            Some(expected) if expected != current => Err(AppError::Outdated { expected, current }),
+            _ => Ok(()),
+        }
     }
 
     /// The newest revision.
@@ -192,6 +219,8 @@ impl App {
     ) -> Result<Changed<T>, AppError> {
         let mut next_backend = self.0.changing.lock().await;
         let before = self.current();
+        // Nobody else can make a change until this one is made.
+        self.expect(before.revision)?;
         let mut config = before.config.clone();
         let value = edit(&mut config)?;
         let keys = Given::take(&mut config);
@@ -206,12 +235,13 @@ impl App {
         let keys = self.0.secrets.check(&after.snapshot, &keys)?;
         self.0.secrets.keep(keys).await?;
         if changes.is_empty() {
-            return Ok(Changed { revision: before.revision, changes: Vec::new(), value });
+            return Ok(Changed { revision: before.revision, changes: Vec::new(), diff: changes, value });
         }
-        let words: Vec<String> = changes.iter().map(describe).collect();
+        let words = in_words(&changes);
         let number = after.revision;
         let written = revision(number, author, changes);
-        self.0.store.write_revision(&written, next).await?;
+        let forget = number.saturating_sub(self.0.keep_revisions);
+        self.0.store.write_revision(&written, next, forget).await?;
         *next_backend = next;
         trail::made(number);
         for warning in &after.snapshot.warnings {
@@ -230,7 +260,7 @@ impl App {
             changes = words.len(),
             "revision"
         );
-        Ok(Changed { revision: number, changes: words, value })
+        Ok(Changed { revision: number, changes: words, diff: written.changes, value })
     }
 
     /// Replaces a pool's strategy.
@@ -350,12 +380,18 @@ impl App {
     /// One revision.
     ///
     /// # Errors
-    /// No such revision.
+    /// No such revision, or it is no longer kept.
     pub async fn revision(&self, number: u64) -> Result<Revision, AppError> {
-        self.0
-            .store
-            .revision(number)
-            .await?
-            .ok_or_else(|| AppError::not_found("revision", &number.to_string()))
+        if let Some(revision) = self.0.store.revision(number).await? {
+            return Ok(revision);
+        }
+        let (newest, oldest) = (self.current().revision, self.0.store.oldest_revision().await?);
+        Err(match number {
+            1.. if number < oldest => AppError::Gone(format!(
+                "revision {number} is no longer kept; the oldest that is kept is {oldest} (--keep-revisions {})",
+                self.0.keep_revisions
+            )),
+            _ => AppError::Missing(format!("there is no revision {number}; the newest is {newest}")),
+        })
     }
 }

@@ -59,11 +59,17 @@ impl Store {
         Ok(Stored { revision: revision.unsigned_abs(), resources, next_backend: next_backend.unsigned_abs() })
     }
 
-    /// Writes a revision and the rows that it changes, all or nothing. Refused when that number is taken.
+    /// Writes a revision and the rows that it changes, and forgets the revisions up to `forget`, all or nothing.
+    /// Refused when that number is taken.
     ///
     /// # Errors
     /// The database failed; nothing was written.
-    pub async fn write_revision(&self, revision: &Revision, next_backend: u64) -> Result<(), StoreError> {
+    pub async fn write_revision(
+        &self,
+        revision: &Revision,
+        next_backend: u64,
+        forget: u64,
+    ) -> Result<(), StoreError> {
         let mut tx = self.writer.begin().await?;
         sqlx::query("INSERT INTO revisions (revision, time_ms, actor, source) VALUES (?, ?, ?, ?)")
             .bind(revision.revision.cast_signed())
@@ -82,8 +88,22 @@ impl Store {
             .bind(next_backend.cast_signed())
             .execute(&mut *tx)
             .await?;
+        for table in ["DELETE FROM changes WHERE revision <= ?", "DELETE FROM revisions WHERE revision <= ?"]
+        {
+            sqlx::query(table).bind(forget.cast_signed()).execute(&mut *tx).await?;
+        }
         tx.commit().await?;
         Ok(())
+    }
+
+    /// The oldest revision that is kept; 0 when there is none.
+    ///
+    /// # Errors
+    /// The database failed.
+    pub async fn oldest_revision(&self) -> Result<u64, StoreError> {
+        let row =
+            sqlx::query("SELECT coalesce(min(revision), 0) FROM revisions").fetch_one(&self.reader).await?;
+        Ok(row.get::<i64, _>(0).unsigned_abs())
     }
 
     /// The newest revisions below `before`, newest first.

@@ -69,6 +69,11 @@ impl ControlPlane {
         let folder = tempfile::tempdir().unwrap();
         let mut config = config(&folder.path().join("weir.db"));
         change(&mut config);
+        Self::start_in(folder, config).await
+    }
+
+    /// One over what is in a folder.
+    pub async fn start_in(folder: tempfile::TempDir, config: Config) -> Self {
         let running = control_plane::start(config).await.unwrap();
         Self { folder, running }
     }

@@ -94,6 +94,6 @@ pub(super) async fn rollback(
     Asking(author): Asking,
     Path(number): Path<u64>,
 ) -> Done {
-    app.rollback(&author, number).await?;
+    app.rollback(&author, number, None).await?;
     back(Page::Revisions)
 }

@@ -131,7 +131,8 @@ impl From<AppError> for Trouble {
     fn from(error: AppError) -> Self {
         let status = match &error {
             AppError::Invalid(_) => StatusCode::BAD_REQUEST,
-            AppError::NotFound(..) => StatusCode::NOT_FOUND,
+            AppError::NotFound(..) | AppError::Missing(_) => StatusCode::NOT_FOUND,
+            AppError::Gone(_) => StatusCode::GONE,
             AppError::Conflict(_) => StatusCode::CONFLICT,
             AppError::Outdated { .. } => StatusCode::PRECONDITION_FAILED,
             AppError::Store(_) => {

@@ -4,9 +4,12 @@ use std::time::Duration;
 
 use tonic::{Code, Request, Response, Status};
 use weir_proto::v1::{self, admin_server};
-use weir_snapshot::{diff::describe, file};
+use weir_snapshot::{
+    diff::{Action, Difference, in_words},
+    file,
+};
 
-use super::access;
+use super::{access, explain};
 use crate::{
     access::trail::Caller,
     app::{
@@ -36,7 +39,7 @@ fn author<T>(request: &Request<T>) -> Author {
 pub(super) fn refuse(error: AppError) -> Status {
     let code = match &error {
         AppError::Invalid(_) => Code::InvalidArgument,
-        AppError::NotFound(..) => Code::NotFound,
+        AppError::NotFound(..) | AppError::Missing(_) | AppError::Gone(_) => Code::NotFound,
         AppError::Conflict(_) => Code::FailedPrecondition,
         AppError::Outdated { .. } => Code::Aborted,
         AppError::Store(_) => Code::Internal,
@@ -122,6 +125,68 @@ fn certificate(info: CertificateInfo, cert: &str) -> v1::Certificate {
     }
 }
 
+/// 0 stands for none.
+fn at(app: &App, if_revision: u64) -> App {
+    app.at((if_revision > 0).then_some(if_revision))
+}
+
+fn waits(wait_ms: u32) -> Option<Duration> {
+    (wait_ms > 0).then(|| Duration::from_millis(wait_ms.min(300_000).into()))
+}
+
+fn difference(difference: Difference) -> v1::Difference {
+    let whole = |value: &serde_json::Value| if value.is_null() { String::new() } else { value.to_string() };
+    let (before_json, after_json) = (whole(&difference.before), whole(&difference.after));
+    let field = |field: weir_snapshot::diff::Field| v1::FieldDifference {
+        path: field.path,
+        before_json: field.before.to_string(),
+        after_json: field.after.to_string(),
+    };
+    let action = match difference.action {
+        Action::Add => "add",
+        Action::Remove => "remove",
+        Action::Change => "change",
+        Action::Move => "move",
+    };
+    v1::Difference {
+        action: action.into(),
+        kind: difference.kind.to_string(),
+        name: difference.name,
+        text: difference.text,
+        fields: difference.fields.into_iter().map(field).collect(),
+        before_json,
+        after_json,
+    }
+}
+
+/// What a change of the whole came to; that nodes do not run it in time is an error.
+fn applied(applied: Applied) -> Result<v1::ApplyConfigResponse, Status> {
+    let diff = applied.differences().into_iter().map(difference).collect();
+    let warnings = applied.warnings.iter().map(ToString::to_string).collect();
+    let Applied { revision, changes, rollout, .. } = applied;
+    match rollout {
+        Some(rollout) if !rollout.complete => {
+            let missing =
+                rollout.rejected.iter().chain(&rollout.pending).cloned().collect::<Vec<_>>().join(", ");
+            Err(Status::deadline_exceeded(format!(
+                "revision {revision} is stored, but not active on all nodes: {missing}"
+            )))
+        }
+        _ => Ok(v1::ApplyConfigResponse { revision, changes, warnings, diff }),
+    }
+}
+
+fn revision(revision: crate::store::Revision) -> v1::Revision {
+    v1::Revision {
+        revision: revision.revision,
+        time: rfc3339(revision.time_ms),
+        changes: in_words(&revision.changes),
+        actor: revision.actor,
+        source: revision.source,
+        diff: Vec::new(),
+    }
+}
+
 fn given(text: String) -> Option<String> {
     (!text.is_empty()).then_some(text)
 }
@@ -153,8 +218,9 @@ impl admin_server::Admin for Admin {
         request: Request<v1::CreateBackendRequest>,
     ) -> Result<Response<v1::Backend>, Status> {
         let author = author(&request);
-        let v1::CreateBackendRequest { url, pool, weight } = request.into_inner();
-        let created = self.app.create_backend(&author, &url, given(pool).as_deref(), weight).await;
+        let v1::CreateBackendRequest { url, pool, weight, if_revision } = request.into_inner();
+        let app = at(&self.app, if_revision);
+        let created = app.create_backend(&author, &url, given(pool).as_deref(), weight).await;
         Ok(Response::new(backend(created.map_err(refuse)?)))
     }
 
@@ -163,8 +229,9 @@ impl admin_server::Admin for Admin {
         request: Request<v1::UpdateBackendRequest>,
     ) -> Result<Response<v1::Backend>, Status> {
         let author = author(&request);
-        let v1::UpdateBackendRequest { id, weight, state } = request.into_inner();
-        let updated = self.app.update_backend(&author, &id, weight, state.as_deref()).await;
+        let v1::UpdateBackendRequest { id, weight, state, if_revision } = request.into_inner();
+        let app = at(&self.app, if_revision);
+        let updated = app.update_backend(&author, &id, weight, state.as_deref()).await;
         Ok(Response::new(backend(updated.map_err(refuse)?)))
     }
 
@@ -173,12 +240,13 @@ impl admin_server::Admin for Admin {
         request: Request<v1::DeleteBackendRequest>,
     ) -> Result<Response<v1::DeleteBackendResponse>, Status> {
         let author = author(&request);
-        let v1::DeleteBackendRequest { id, url, pool } = request.into_inner();
+        let v1::DeleteBackendRequest { id, url, pool, if_revision } = request.into_inner();
         let named = match given(id) {
             Some(id) => Named::Id(id),
             None => Named::Url { url, pool: given(pool) },
         };
-        let revision = self.app.delete_backend(&author, &named).await.map_err(refuse)?;
+        let app = at(&self.app, if_revision);
+        let revision = app.delete_backend(&author, &named).await.map_err(refuse)?;
         Ok(Response::new(v1::DeleteBackendResponse { revision }))
     }
 
@@ -224,8 +292,9 @@ impl admin_server::Admin for Admin {
         request: Request<v1::SetStrategyRequest>,
     ) -> Result<Response<v1::SetStrategyResponse>, Status> {
         let author = author(&request);
-        let v1::SetStrategyRequest { pool, strategy } = request.into_inner();
-        let revision = self.app.set_strategy(&author, &pool, &strategy).await.map_err(refuse)?;
+        let v1::SetStrategyRequest { pool, strategy, if_revision } = request.into_inner();
+        let app = at(&self.app, if_revision);
+        let revision = app.set_strategy(&author, &pool, &strategy).await.map_err(refuse)?;
         Ok(Response::new(v1::SetStrategyResponse { revision }))
     }
 
@@ -235,25 +304,20 @@ impl admin_server::Admin for Admin {
     ) -> Result<Response<v1::ApplyConfigResponse>, Status> {
         let author = author(&request);
         let v1::ApplyConfigRequest { config, dry_run, wait_ms, if_revision } = request.into_inner();
-        let options = ApplyOptions {
-            dry_run,
-            wait: (wait_ms > 0).then(|| Duration::from_millis(wait_ms.min(300_000).into())),
-            if_revision: (if_revision > 0).then_some(if_revision),
-        };
-        let Applied { revision, changes, warnings, rollout } =
-            self.app.apply(&author, &config, options).await.map_err(refuse)?;
-        match rollout {
-            Some(rollout) if !rollout.complete => {
-                let missing =
-                    rollout.rejected.iter().chain(&rollout.pending).cloned().collect::<Vec<_>>().join(", ");
-                Err(Status::deadline_exceeded(format!(
-                    "revision {revision} is stored, but not active on all nodes: {missing}"
-                )))
-            }
-            _ => {
-                let warnings = warnings.iter().map(ToString::to_string).collect();
-                Ok(Response::new(v1::ApplyConfigResponse { revision, changes, warnings }))
-            }
+        let options = ApplyOptions { dry_run, wait: waits(wait_ms) };
+        let done = at(&self.app, if_revision).apply(&author, &config, options).await;
+        Ok(Response::new(applied(done.map_err(refuse)?)?))
+    }
+
+    async fn reload_config(
+        &self,
+        request: Request<v1::ReloadConfigRequest>,
+    ) -> Result<Response<v1::ApplyConfigResponse>, Status> {
+        let author = author(&request);
+        let app = at(&self.app, request.into_inner().if_revision);
+        match app.reload(&author).await.map_err(refuse)? {
+            Some(done) => Ok(Response::new(applied(done)?)),
+            None => Err(Status::failed_precondition("the control plane was started without --config")),
         }
     }
 
@@ -273,15 +337,17 @@ impl admin_server::Admin for Admin {
         let v1::ListRevisionsRequest { page_size, before } = request.into_inner();
         let limit = if page_size == 0 { 100 } else { page_size.min(1000) };
         let found = self.app.revisions((before > 0).then_some(before), limit).await;
-        let revision = |revision: crate::store::Revision| v1::Revision {
-            revision: revision.revision,
-            time: rfc3339(revision.time_ms),
-            actor: revision.actor,
-            source: revision.source,
-            changes: revision.changes.iter().map(describe).collect(),
-        };
         let found = found.map_err(|error| refuse(error.into()))?;
         Ok(Response::new(v1::ListRevisionsResponse { revisions: found.into_iter().map(revision).collect() }))
+    }
+
+    async fn get_revision(
+        &self,
+        request: Request<v1::GetRevisionRequest>,
+    ) -> Result<Response<v1::Revision>, Status> {
+        let found = self.app.revision(request.into_inner().revision).await.map_err(refuse)?;
+        let diff = found.changes.iter().map(|change| difference(Difference::of(change))).collect();
+        Ok(Response::new(v1::Revision { diff, ..revision(found) }))
     }
 
     async fn rollback(
@@ -289,8 +355,17 @@ impl admin_server::Admin for Admin {
         request: Request<v1::RollbackRequest>,
     ) -> Result<Response<v1::RollbackResponse>, Status> {
         let author = author(&request);
-        let applied = self.app.rollback(&author, request.into_inner().revision).await.map_err(refuse)?;
-        Ok(Response::new(v1::RollbackResponse { revision: applied.revision, changes: applied.changes }))
+        let v1::RollbackRequest { revision, if_revision, wait_ms } = request.into_inner();
+        let done = at(&self.app, if_revision).rollback(&author, revision, waits(wait_ms)).await;
+        let v1::ApplyConfigResponse { revision, changes, .. } = applied(done.map_err(refuse)?)?;
+        Ok(Response::new(v1::RollbackResponse { revision, changes }))
+    }
+
+    async fn explain(
+        &self,
+        request: Request<v1::ExplainRequest>,
+    ) -> Result<Response<v1::ExplainResponse>, Status> {
+        Ok(Response::new(explain::explain(&self.app, request.get_ref())?))
     }
 
     async fn list_nodes(

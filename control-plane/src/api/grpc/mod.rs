@@ -2,4 +2,5 @@
 
 mod access;
 pub mod admin;
+mod explain;
 pub mod reports;

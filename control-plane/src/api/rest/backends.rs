@@ -8,7 +8,11 @@ use axum::{
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-use super::{Asking, Items, body, problem::Refusal};
+use super::{
+    Asking, Items, body,
+    guard::{Guarded, Tag, Tagged},
+    problem::Refusal,
+};
 use crate::app::{App, BackendInfo, Named};
 
 #[derive(Deserialize)]
@@ -39,19 +43,19 @@ pub(super) struct OfPool {
 pub(super) async fn list(
     State(app): State<App>,
     Query(of): Query<OfPool>,
-) -> Result<Json<Items<BackendInfo>>, Refusal> {
-    Ok(Json(Items { items: app.backends(of.pool.as_deref())? }))
+) -> Result<Tagged<Json<Items<BackendInfo>>>, Refusal> {
+    Ok(Tagged(Tag::of(&app), Json(Items { items: app.backends(of.pool.as_deref())? })))
 }
 
 pub(super) async fn one(
     State(app): State<App>,
     Path(id): Path<String>,
-) -> Result<Json<BackendInfo>, Refusal> {
-    Ok(Json(app.backend(&id)?))
+) -> Result<Tagged<Json<BackendInfo>>, Refusal> {
+    Ok(Tagged(Tag::of(&app), Json(app.backend(&id)?)))
 }
 
 pub(super) async fn create(
-    State(app): State<App>,
+    Guarded(app): Guarded,
     Asking(author): Asking,
     request: Request,
 ) -> Result<(StatusCode, Json<BackendInfo>), Refusal> {
@@ -61,7 +65,7 @@ pub(super) async fn create(
 }
 
 pub(super) async fn update(
-    State(app): State<App>,
+    Guarded(app): Guarded,
     Asking(author): Asking,
     Path(id): Path<String>,
     request: Request,
@@ -71,7 +75,7 @@ pub(super) async fn update(
 }
 
 pub(super) async fn delete(
-    State(app): State<App>,
+    Guarded(app): Guarded,
     Asking(author): Asking,
     Path(id): Path<String>,
 ) -> Result<Json<Value>, Refusal> {
@@ -80,7 +84,7 @@ pub(super) async fn delete(
 }
 
 pub(super) async fn delete_by_url(
-    State(app): State<App>,
+    Guarded(app): Guarded,
     Asking(author): Asking,
     request: Request,
 ) -> Result<Json<Value>, Refusal> {

@@ -1,5 +1,7 @@
 //! `/config` and `/revisions`.
 
+use std::time::Duration;
+
 use axum::{
     Json,
     extract::{Path, Query, Request, State},
@@ -8,24 +10,35 @@ use axum::{
 };
 use serde::Deserialize;
 use serde_json::{Value, json};
-use weir_snapshot::{Problem, diff::describe, file, units::HumanDuration};
+use weir_snapshot::{
+    Problem,
+    diff::{Difference, in_words},
+    file,
+    units::HumanDuration,
+};
 
-use super::{Asking, Items, body, problem::Refusal};
+use super::{
+    Asking, Items, body,
+    guard::{Guarded, Tag},
+    problem::Refusal,
+};
 use crate::{
     app::{App, Applied, ApplyOptions, rfc3339},
     store::Revision,
 };
 
+/// The longest that an answer waits for the nodes.
+const LONGEST_WAIT: Duration = Duration::from_secs(300);
+
 /// The whole configuration, YAML unless JSON is asked for.
 pub(super) async fn export(State(app): State<App>, headers: HeaderMap) -> Response {
     let current = app.current();
     let accept = headers.get(header::ACCEPT).and_then(|accept| accept.to_str().ok()).unwrap_or_default();
-    let etag = (header::ETAG, format!("\"{}\"", current.revision));
+    let tag = Tag::revision(current.revision);
     if accept.contains("json") {
-        return ([etag], Json(&current.config)).into_response();
+        return (tag, Json(&current.config)).into_response();
     }
-    let yaml = (header::CONTENT_TYPE, "application/yaml".to_owned());
-    ([etag, yaml], file::to_yaml(&current.config)).into_response()
+    (tag, [(header::CONTENT_TYPE, "application/yaml")], file::to_yaml(&current.config)).into_response()
 }
 
 #[derive(Deserialize)]
@@ -36,49 +49,55 @@ pub(super) struct How {
     wait: Option<String>,
 }
 
-pub(super) async fn apply(
-    State(app): State<App>,
-    Asking(author): Asking,
-    Query(how): Query<How>,
-    headers: HeaderMap,
-    request: Request,
-) -> Result<Response, Refusal> {
-    let wait = how
-        .wait
-        .map(|wait| wait.parse::<HumanDuration>())
-        .transpose()
-        .map_err(|error| Refusal::bad_request(Problem::new("wait", error.to_string()).into()))?
-        .map(|wait| wait.0.min(std::time::Duration::from_secs(300)));
-    let if_revision = headers
-        .get(header::IF_MATCH)
-        .map(|value| value.to_str().unwrap_or_default().trim_matches('"').parse::<u64>())
-        .transpose()
-        .map_err(|_| Refusal::new(StatusCode::BAD_REQUEST, "If-Match is not a revision's number"))?;
-    let text = body::text(request).await?;
-    let applied = app.apply(&author, &text, ApplyOptions { dry_run: how.dry_run, wait, if_revision }).await?;
-    let failed = applied.rollout.as_ref().is_some_and(|rollout| !rollout.complete);
-    let status = if failed { StatusCode::GATEWAY_TIMEOUT } else { StatusCode::OK };
-    Ok((status, Json(tell(applied))).into_response())
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Waiting {
+    wait: Option<String>,
 }
 
-fn tell(Applied { revision, changes, warnings, rollout }: Applied) -> Value {
+fn waits(wait: Option<String>) -> Result<Option<Duration>, Refusal> {
+    let wait = wait.map(|wait| wait.parse::<HumanDuration>()).transpose();
+    let wait = wait.map_err(|error| Refusal::bad_request(Problem::new("wait", error.to_string()).into()))?;
+    Ok(wait.map(|wait| wait.0.min(LONGEST_WAIT)))
+}
+
+pub(super) async fn apply(
+    Guarded(app): Guarded,
+    Asking(author): Asking,
+    Query(how): Query<How>,
+    request: Request,
+) -> Result<Response, Refusal> {
+    let wait = waits(how.wait)?;
+    let text = body::text(request).await?;
+    let applied = app.apply(&author, &text, ApplyOptions { dry_run: how.dry_run, wait }).await?;
+    Ok(tell(&applied, how.dry_run))
+}
+
+/// What it came to. A dry run is asked for the difference, so it is told as data too.
+fn tell(applied: &Applied, with_diff: bool) -> Response {
+    let Applied { revision, changes, warnings, rollout, .. } = applied;
     let mut told = json!({ "revision": revision, "changes": changes, "warnings": warnings });
+    if with_diff {
+        told["diff"] = json!(applied.differences());
+    }
+    let mut status = StatusCode::OK;
     if let Some(rollout) = rollout {
         told["active"] = rollout.complete.into();
         told["nodes"] = json!(rollout);
         if !rollout.complete {
+            status = StatusCode::GATEWAY_TIMEOUT;
             let missing =
                 rollout.rejected.iter().chain(&rollout.pending).cloned().collect::<Vec<_>>().join(", ");
             told["detail"] =
                 format!("revision {revision} is stored, but not active on all nodes: {missing}").into();
         }
     }
-    told
+    (status, Tag::revision(*revision), Json(told)).into_response()
 }
 
-pub(super) async fn reload(State(app): State<App>, Asking(author): Asking) -> Result<Json<Value>, Refusal> {
+pub(super) async fn reload(Guarded(app): Guarded, Asking(author): Asking) -> Result<Response, Refusal> {
     match app.reload(&author).await? {
-        Some(applied) => Ok(Json(tell(applied))),
+        Some(applied) => Ok(tell(&applied, false)),
         None => Err(Refusal::new(StatusCode::CONFLICT, "the control plane was started without --config")),
     }
 }
@@ -105,7 +124,7 @@ fn summary(revision: &Revision) -> Value {
         "time": rfc3339(revision.time_ms),
         "actor": revision.actor,
         "source": revision.source,
-        "changes": revision.changes.iter().map(describe).collect::<Vec<_>>(),
+        "changes": in_words(&revision.changes),
     })
 }
 
@@ -115,19 +134,16 @@ pub(super) async fn revision(
 ) -> Result<Json<Value>, Refusal> {
     let revision = app.revision(number).await?;
     let mut told = summary(&revision);
-    let spec =
-        |spec: &Option<String>| spec.as_deref().and_then(|spec| serde_json::from_str::<Value>(spec).ok());
-    let diff = revision.changes.iter().map(|change| {
-        json!({ "kind": change.key.kind, "name": change.key.name, "before": spec(&change.before), "after": spec(&change.after) })
-    });
-    told["diff"] = diff.collect();
+    told["diff"] = revision.changes.iter().map(|change| json!(Difference::of(change))).collect();
     Ok(Json(told))
 }
 
 pub(super) async fn rollback(
-    State(app): State<App>,
+    Guarded(app): Guarded,
     Asking(author): Asking,
     Path(number): Path<u64>,
-) -> Result<Json<Value>, Refusal> {
-    Ok(Json(tell(app.rollback(&author, number).await?)))
+    Query(waiting): Query<Waiting>,
+) -> Result<Response, Refusal> {
+    let wait = waits(waiting.wait)?;
+    Ok(tell(&app.rollback(&author, number, wait).await?, false))
 }

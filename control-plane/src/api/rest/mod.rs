@@ -5,6 +5,8 @@ mod backends;
 mod body;
 mod certificates;
 mod config;
+mod explain;
+mod guard;
 mod observe;
 mod openapi;
 mod pools;
@@ -36,6 +38,7 @@ pub fn router(app: App) -> Router {
         .route("/readyz", get(observe::readyz))
         .route("/metrics", get(observe::metrics))
         .route("/openapi.json", get(openapi::document))
+        .route("/schema.json", get(openapi::schema))
         .route("/backends", get(backends::list).post(backends::create).delete(backends::delete_by_url))
         .route("/backends/{id}", get(backends::one).patch(backends::update).delete(backends::delete))
         .route("/backends/{id}/check", post(backends::check))
@@ -54,6 +57,7 @@ pub fn router(app: App) -> Router {
         .route("/tokens", get(access::tokens).post(access::create_token))
         .route("/tokens/{name}", delete(access::delete_token))
         .route("/audit", get(access::audit))
+        .route("/explain", get(explain::get))
         .route("/revisions", get(config::revisions))
         .route("/revisions/{n}", get(config::revision))
         .route("/revisions/{n}/rollback", post(config::rollback))

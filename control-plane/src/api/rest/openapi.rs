@@ -1,7 +1,11 @@
 //! `GET /openapi.json`: every path, method, request and answer of REST, as OpenAPI 3.1.
 
-use axum::Json;
+use axum::{
+    Json,
+    http::{HeaderName, header},
+};
 use serde_json::{Map, Value, json};
+use weir_snapshot::schema;
 
 use crate::access::{Need, table};
 
@@ -55,6 +59,14 @@ const OPERATIONS: &[Operation] = &[
         "Applied",
     ),
     ("/config/reload", "post", "Reads the file given at start again", None, "200", "Applied"),
+    (
+        "/explain",
+        "get",
+        "Where a request would go: its route, what its filters say, and which backends could get it",
+        None,
+        "200",
+        "Explained",
+    ),
     ("/revisions", "get", "The newest revisions; ?before and ?limit", None, "200", "RevisionList"),
     ("/revisions/{n}", "get", "One revision with its difference", None, "200", "RevisionInfo"),
     (
@@ -103,9 +115,26 @@ const OPERATIONS: &[Operation] = &[
         "200",
         "AuditList",
     ),
+    ("/schema.json", "get", "The JSON Schema of the configuration file", None, "200", "Schema"),
     ("/healthz", "get", "Liveness", None, "200", "Text"),
     ("/readyz", "get", "Readiness", None, "200", "Text"),
     ("/metrics", "get", "Prometheus metrics", None, "200", "Text"),
+];
+
+/// What can be made to depend on the revision that is current.
+const GUARDED: &[(&str, &str)] = &[
+    ("/backends", "post"),
+    ("/backends", "delete"),
+    ("/backends/{id}", "patch"),
+    ("/backends/{id}", "delete"),
+    ("/pools/{name}", "put"),
+    ("/pools/{name}", "delete"),
+    ("/routes/{name}", "put"),
+    ("/routes/{name}", "delete"),
+    ("/strategy", "post"),
+    ("/config", "put"),
+    ("/config/reload", "post"),
+    ("/revisions/{n}/rollback", "post"),
 ];
 
 const REPORT_PARAMETERS: &[(&str, &str)] = &[
@@ -148,6 +177,15 @@ pub(super) async fn document() -> Json<Value> {
                 Value::Null
             }
         };
+        if GUARDED.contains(&(*path, *method)) {
+            let guard = json!({
+                "name": "If-Match", "in": "header", "schema": { "type": "string" },
+                "description": "The ETag of what was seen, a revision's number; refused with 412 when another one is current",
+            });
+            if let Some(parameters) = operation["parameters"].as_array_mut() {
+                parameters.push(guard);
+            }
+        }
         if let Some(body) = body {
             operation["requestBody"] = json!({ "required": true, "content": content(body) });
         }
@@ -209,6 +247,15 @@ fn parameters(path: &str) -> Value {
                 .push(query("after", "Only what is listed after the entry with this id, so older ones"));
             parameters.push(query("limit", "At most so many, 100 when absent"));
         }
+        "/explain" => {
+            parameters.extend([
+                query("method", "GET when absent"),
+                query("url", "A URL, or a path"),
+                query("header", "name: value; as often as needed"),
+                query("client", "The client's address"),
+            ]);
+        }
+        "/revisions/{n}/rollback" => parameters.push(query("wait", "Wait so long for the nodes, such as 5s")),
         "/revisions" => {
             parameters.push(query("before", "Only revisions below this one"));
             parameters.push(query("limit", "At most so many, 100 when absent"));
@@ -302,14 +349,32 @@ fn schemas() -> Value {
     ]);
     let mut before = traffic();
     before.extend([("from", text()), ("to", text())]);
-    let problem = object(&[("path", text()), ("message", text()), ("line", number())], &["path", "message"]);
-    let share = || json!({ "type": "number", "minimum": 0, "maximum": 1 });
-    let duration = || json!({ "type": "string", "examples": ["10s", "5m"] });
-    let mut all = json!({
+    let problem = object(
+        &[("path", text()), ("message", text()), ("line", number()), ("column", number())],
+        &["path", "message"],
+    );
+    let difference = object(
+        &[
+            ("action", json!({ "type": "string", "enum": ["add", "remove", "change", "move"] })),
+            ("kind", text()),
+            ("name", text()),
+            ("text", text()),
+            (
+                "fields",
+                json!({ "type": "array", "items": object(&[("path", text()), ("before", json!({})), ("after", json!({}))], &["path"]) }),
+            ),
+            ("before", json!({})),
+            ("after", json!({})),
+        ],
+        &["action", "kind", "name", "text"],
+    );
+    let mut schemas = configuration();
+    let more = json!({
         "Text": { "type": "string" },
+        "Schema": { "type": "object" },
         "Problem": object(
             &[("type", text()), ("title", text()), ("status", number()), ("detail", text()),
-              ("problems", json!({ "type": "array", "items": problem }))],
+              ("problems", json!({ "type": "array", "items": problem })), ("revision", number())],
             &["title", "status", "detail", "problems"]),
         "Revised": object(&[("revision", number())], &["revision"]),
         "NewBackend": object(&[("url", text()), ("pool", text()), ("weight", weight.clone())], &["url"]),
@@ -347,36 +412,11 @@ fn schemas() -> Value {
               ("subject", text()), ("issuer", text()), ("fingerprint", text()), ("cert", text())],
             &["name", "hosts", "not_after", "days_left", "state"]),
         "CertificateList": list("Certificate"),
-        "ConfigCertificate": object(&[("name", text()), ("cert", text()), ("key", text())], &["name", "cert"]),
-        "Tls": object(&[("verify", truth()), ("server_name", text()), ("ca", text()), ("cert", text()), ("key", text())], &[]),
-        "Hsts": object(&[("max_age", duration()), ("include_subdomains", truth()), ("preload", truth())], &[]),
-        "ConfigBackend": object(&[("url", text()), ("weight", weight), ("state", state)], &["url"]),
-        "HealthCheck": object(
-            &[("type", json!({ "type": "string", "enum": ["http", "tcp", "grpc", "none"] })), ("path", text()),
-              ("interval", duration()), ("timeout", duration()), ("rise", number()), ("fall", number()), ("expect_status", text()),
-              ("expect_body", text()), ("host", text()), ("service", text())], &[]),
-        "Sticky": object(&[("cookie", text()), ("ttl", duration())], &[]),
-        "Breaker": object(
-            &[("enabled", truth()), ("consecutive_failures", number()), ("error_rate", share()), ("window", duration()),
-              ("min_requests", number()), ("open_for", duration()), ("max_ejected", share())], &[]),
-        "Retry": object(
-            &[("attempts", number()), ("on", json!({ "type": "array", "items": { "type": ["string", "integer"] } })),
-              ("budget", share()), ("per_attempt", duration())], &[]),
-        "PoolLimits": object(&[("max_connections", number()), ("max_pending", number())], &[]),
-        "Fallback": object(&[("pool", text()), ("status", number()), ("body", text())], &[]),
-        "Timeouts": object(&[("connect", duration()), ("response", duration()), ("idle", duration()), ("tunnel", duration())], &[]),
-        "Pool": object(
-            &[("name", text()), ("strategy", strategy.clone()), ("hash_on", json!({ "type": ["string", "object"] })),
-              ("sticky", of("Sticky")), ("slow_start", duration()), ("drain_timeout", duration()),
-              ("health_check", of("HealthCheck")), ("breaker", of("Breaker")), ("retry", of("Retry")),
-              ("timeouts", of("Timeouts")), ("protocol", json!({ "type": "string", "enum": ["http1", "http2"] })),
-              ("limits", of("PoolLimits")), ("tls", of("Tls")), ("backends", many("ConfigBackend"))], &[]),
         "PoolList": list("Pool"),
         "RouteList": list("Route"),
         "SetStrategy": object(&[("pool", text()), ("strategy", strategy)], &["pool", "strategy"]),
-        "Config": object(&[("settings", json!({ "type": "object" })), ("pools", many("Pool")), ("routes", many("Route")), ("certificates", many("ConfigCertificate"))], &[]),
-        "Applied": object(&[("revision", number()), ("changes", texts()), ("warnings", json!({ "type": "array", "items": { "type": "object" } })), ("active", truth()), ("nodes", json!({ "type": "object" }))], &["revision", "changes"]),
-        "RevisionInfo": object(&[("revision", number()), ("time", text()), ("actor", text()), ("source", text()), ("changes", texts())], &["revision", "time", "actor", "source", "changes"]),
+        "Applied": object(&[("revision", number()), ("changes", texts()), ("diff", many("Difference")), ("warnings", json!({ "type": "array", "items": { "type": "object" } })), ("active", truth()), ("nodes", json!({ "type": "object" }))], &["revision", "changes"]),
+        "RevisionInfo": object(&[("revision", number()), ("time", text()), ("actor", text()), ("source", text()), ("changes", texts()), ("diff", many("Difference"))], &["revision", "time", "actor", "source", "changes"]),
         "RevisionList": list("RevisionInfo"),
         "Latency": object(&["p50", "p90", "p99", "max"].map(|name| (name, json!({ "type": "number" }))), &[]),
         "Rejected": object(&crate::stats::Rejected::default().each().map(|(name, _)| (name, number())), &[]),
@@ -388,37 +428,59 @@ fn schemas() -> Value {
         "Summary": object(&summary, &["requests"]),
         "TopItem": object(&item, &["name", "requests"]),
         "Top": object(&[("from", text()), ("to", text()), ("by", text()), ("sort", text()), ("requests", number()), ("names", number()), ("items", many("TopItem")), ("complete", truth())], &["requests", "items"]),
+        "Difference": difference,
+        "Explained": object(
+            &[("revision", number()), ("route", text()), ("rewritten", text()), ("answer", text()), ("filters", many("FilterSays")),
+              ("passed", json!({ "type": "array", "items": object(&[("route", text()), ("because", text())], &["route"]) })),
+              ("more", number()), ("pools", many("PoolExplained"))],
+            &["revision", "filters", "passed", "pools"]),
+        "FilterSays": object(
+            &[("filter", text()), ("says", json!({ "type": "string", "enum": ["passes", "refuses", "depends"] })), ("detail", text())],
+            &["filter", "says", "detail"]),
+        "PoolExplained": object(
+            &[("pool", text()), ("because", text()), ("strategy", text()), ("panic", texts()),
+              ("backends", json!({ "type": "array", "items": object(
+                  &[("id", text()), ("url", text()), ("weight", number()), ("may", truth()), ("because", texts())], &["id", "url", "may"]) }))],
+            &["pool", "backends"]),
     });
-    if let (Some(all), Value::Object(routing)) = (all.as_object_mut(), routing()) {
-        all.extend(routing);
-    }
-    all
+    schemas.extend(more.as_object().cloned().unwrap_or_default());
+    schemas.into()
 }
 
-/// What routes are made of.
-fn routing() -> Value {
-    let text = || json!({ "type": "string" });
-    let number = || json!({ "type": "integer" });
-    let of = |name: &str| json!({ "$ref": format!("#/components/schemas/{name}") });
-    let many = |name: &str| json!({ "type": "array", "items": of(name) });
-    let texts = || json!({ "type": "array", "items": text() });
-    let duration = || json!({ "type": "string", "examples": ["10s", "5m"] });
-    let edits = || json!({ "type": "object", "additionalProperties": { "type": "string" } });
-    json!({
-        "Match": object(&[("hosts", texts()), ("path", text()), ("path_exact", text()), ("methods", texts()), ("scheme", text()),
-              ("headers", json!({ "type": "object", "additionalProperties": { "type": ["string", "object"] } }))], &[]),
-        "Share": object(&[("pool", text()), ("weight", number())], &["pool"]),
-        "Rewrite": object(&[("strip_prefix", text()), ("replace_prefix", text()), ("path", text()), ("host", text())], &[]),
-        "Redirect": object(&[("scheme", text()), ("host", text()), ("port", number()), ("path", text()), ("strip_prefix", text()), ("replace_prefix", text()), ("status", number())], &[]),
-        "HeaderEdits": object(&[("set", edits()), ("add", edits()), ("remove", texts())], &[]),
-        "Route": object(&[("name", text()), ("match", of("Match")), ("pool", text()), ("split", many("Share")), ("split_sticky", of("Sticky")),
-              ("redirect", of("Redirect")), ("rewrite", of("Rewrite")), ("request_headers", of("HeaderEdits")),
-              ("response_headers", of("HeaderEdits")), ("fallback", of("Fallback")), ("warnings", texts()),
-              ("limits", object(&[("max_body", text())], &[])), ("hsts", of("Hsts")),
-              ("timeouts", object(&[("request", duration())], &[])),
-              ("ip_filter", of("IpFilter")), ("allow_methods", texts()), ("rate_limit", of("RateLimit")),
-              ("basic_auth", of("BasicAuth")), ("jwt", of("Jwt"))], &[]),
-    })
+/// What the API shows in another way than the file has it.
+const SHOWN: [&str; 2] = ["Backend", "Certificate"];
+
+/// The types of the configuration, as the file has them.
+fn configuration() -> Map<String, Value> {
+    let path = |name: &str| format!("#/components/schemas/{name}");
+    let rename = |value: &mut Value| {
+        if let Some(name) = SHOWN.iter().find(|name| *value == path(name)) {
+            *value = path(&format!("Config{name}")).into();
+        }
+    };
+    let mut schemas = Value::Object(schema::definitions("/components/schemas"));
+    each(&mut schemas, &rename);
+    let mut schemas = schemas.as_object().cloned().unwrap_or_default();
+    for name in SHOWN {
+        if let Some(schema) = schemas.remove(name) {
+            schemas.insert(format!("Config{name}"), schema);
+        }
+    }
+    schemas
+}
+
+/// Runs over every text of a document.
+fn each(value: &mut Value, run: &impl Fn(&mut Value)) {
+    match value {
+        Value::Object(object) => object.values_mut().for_each(|value| each(value, run)),
+        Value::Array(items) => items.iter_mut().for_each(|value| each(value, run)),
+        value => run(value),
+    }
+}
+
+/// `GET /schema.json`: the JSON Schema of the configuration file.
+pub(super) async fn schema() -> ([(HeaderName, &'static str); 1], String) {
+    ([(header::CONTENT_TYPE, "application/schema+json")], schema::text())
 }
 
 /// The schemas of who may do what, apart from the others: one macro takes only so many.

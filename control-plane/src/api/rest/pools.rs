@@ -12,64 +12,78 @@ use weir_snapshot::{
     config::{Pool, Route},
 };
 
-use super::{Asking, Items, body, problem::Refusal};
+use super::{
+    Asking, Items, body,
+    guard::{Guarded, Tag, Tagged},
+    problem::Refusal,
+};
 use crate::app::{App, AppError};
 
-pub(super) async fn list_pools(State(app): State<App>) -> Json<Items<Pool>> {
-    Json(Items { items: app.current().config.pools.clone() })
+pub(super) async fn list_pools(State(app): State<App>) -> Tagged<Json<Items<Pool>>> {
+    let current = app.current();
+    Tagged(Tag::revision(current.revision), Json(Items { items: current.config.pools.clone() }))
 }
 
-pub(super) async fn pool(State(app): State<App>, Path(name): Path<String>) -> Result<Json<Pool>, Refusal> {
+pub(super) async fn pool(
+    State(app): State<App>,
+    Path(name): Path<String>,
+) -> Result<Tagged<Json<Pool>>, Refusal> {
     let current = app.current();
     let pool = current.config.pools.iter().find(|pool| pool.name == name).cloned();
-    Ok(Json(pool.ok_or_else(|| AppError::not_found("pool", &name))?))
+    let pool = pool.ok_or_else(|| AppError::not_found("pool", &name))?;
+    Ok(Tagged(Tag::revision(current.revision), Json(pool)))
 }
 
 pub(super) async fn put_pool(
-    State(app): State<App>,
+    Guarded(app): Guarded,
     Asking(author): Asking,
     Path(name): Path<String>,
     request: Request,
-) -> Result<(StatusCode, Json<Pool>), Refusal> {
+) -> Result<(StatusCode, Tagged<Json<Pool>>), Refusal> {
     let pool: Pool = body::object(named(request, &name).await?).await?;
     let created = app.put_pool(&author, pool).await?;
     Ok((created_or_ok(created), self::pool(State(app), Path(name)).await?))
 }
 
 pub(super) async fn delete_pool(
-    State(app): State<App>,
+    Guarded(app): Guarded,
     Asking(author): Asking,
     Path(name): Path<String>,
 ) -> Result<Json<Value>, Refusal> {
     Ok(Json(json!({ "revision": app.delete_pool(&author, &name).await? })))
 }
 
-pub(super) async fn list_routes(State(app): State<App>) -> Json<Items<Route>> {
-    Json(Items { items: app.current().config.routes.clone() })
+pub(super) async fn list_routes(State(app): State<App>) -> Tagged<Json<Items<Route>>> {
+    let current = app.current();
+    Tagged(Tag::revision(current.revision), Json(Items { items: current.config.routes.clone() }))
 }
 
-pub(super) async fn route(State(app): State<App>, Path(name): Path<String>) -> Result<Json<Route>, Refusal> {
+pub(super) async fn route(
+    State(app): State<App>,
+    Path(name): Path<String>,
+) -> Result<Tagged<Json<Route>>, Refusal> {
     let current = app.current();
     let route = current.config.routes.iter().find(|route| route.name == name).cloned();
-    Ok(Json(route.ok_or_else(|| AppError::not_found("route", &name))?))
+    let route = route.ok_or_else(|| AppError::not_found("route", &name))?;
+    Ok(Tagged(Tag::revision(current.revision), Json(route)))
 }
 
 pub(super) async fn put_route(
-    State(app): State<App>,
+    Guarded(app): Guarded,
     Asking(author): Asking,
     Path(name): Path<String>,
     request: Request,
-) -> Result<(StatusCode, Json<Value>), Refusal> {
+) -> Result<(StatusCode, Tagged<Json<Value>>), Refusal> {
     let route: Route = body::object(named(request, &name).await?).await?;
     let (created, warnings) = app.put_route(&author, route).await?;
-    let Json(route) = self::route(State(app), Path(name)).await?;
+    let Tagged(tag, Json(route)) = self::route(State(app), Path(name)).await?;
     let mut told = json!(route);
     told["warnings"] = warnings.iter().map(ToString::to_string).collect();
-    Ok((created_or_ok(created), Json(told)))
+    Ok((created_or_ok(created), Tagged(tag, Json(told))))
 }
 
 pub(super) async fn delete_route(
-    State(app): State<App>,
+    Guarded(app): Guarded,
     Asking(author): Asking,
     Path(name): Path<String>,
 ) -> Result<Json<Value>, Refusal> {
@@ -83,7 +97,7 @@ struct SetStrategy {
 }
 
 pub(super) async fn set_strategy(
-    State(app): State<App>,
+    Guarded(app): Guarded,
     Asking(author): Asking,
     request: Request,
 ) -> Result<Json<Value>, Refusal> {

@@ -8,6 +8,7 @@ use axum::{
 use serde_json::json;
 use weir_snapshot::{Problem, Problems};
 
+use super::guard::Tag;
 use crate::app::AppError;
 
 /// An error on its way to the client.
@@ -16,17 +17,19 @@ pub(super) struct Refusal {
     status: StatusCode,
     detail: String,
     problems: Vec<Problem>,
+    /// The current revision, where the one that was expected is not.
+    current: Option<u64>,
 }
 
 impl Refusal {
     /// A refusal without a list.
     pub(super) fn new(status: StatusCode, detail: impl Into<String>) -> Self {
-        Self { status, detail: detail.into(), problems: Vec::new() }
+        Self { status, detail: detail.into(), problems: Vec::new(), current: None }
     }
 
     /// 400 with the mistakes.
     pub(super) fn bad_request(problems: Problems) -> Self {
-        Self { status: StatusCode::BAD_REQUEST, detail: problems.to_string(), problems: problems.0 }
+        Self { problems: problems.0.clone(), ..Self::new(StatusCode::BAD_REQUEST, problems.to_string()) }
     }
 }
 
@@ -35,9 +38,12 @@ impl From<AppError> for Refusal {
         let detail = error.to_string();
         let status = match error {
             AppError::Invalid(problems) => return Self::bad_request(problems),
-            AppError::NotFound(..) => StatusCode::NOT_FOUND,
+            AppError::NotFound(..) | AppError::Missing(_) => StatusCode::NOT_FOUND,
+            AppError::Gone(_) => StatusCode::GONE,
             AppError::Conflict(_) => StatusCode::CONFLICT,
-            AppError::Outdated { .. } => StatusCode::PRECONDITION_FAILED,
+            AppError::Outdated { current, .. } => {
+                return Self { current: Some(current), ..Self::new(StatusCode::PRECONDITION_FAILED, detail) };
+            }
             AppError::Store(_) => StatusCode::INTERNAL_SERVER_ERROR,
         };
         Self::new(status, detail)
@@ -46,7 +52,7 @@ impl From<AppError> for Refusal {
 
 impl IntoResponse for Refusal {
     fn into_response(self) -> Response {
-        let body = json!({
+        let mut body = json!({
             "type": "about:blank",
             "title": self.status.canonical_reason().unwrap_or_default(),
             "status": self.status.as_u16(),
@@ -54,6 +60,10 @@ impl IntoResponse for Refusal {
             "problems": self.problems,
         });
         let content_type = [(header::CONTENT_TYPE, "application/problem+json")];
-        (self.status, content_type, Json(body).into_response().into_body()).into_response()
+        let tag = self.current.map(|current| {
+            body["revision"] = current.into();
+            Tag::revision(current)
+        });
+        (self.status, tag, content_type, Json(body).into_response().into_body()).into_response()
     }
 }

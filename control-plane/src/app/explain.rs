@@ -1,0 +1,150 @@
+//! Where a request would go: what a node would make of it, and which backends could get it.
+
+use serde::Serialize;
+use weir_snapshot::{
+    Fallback, Pool, Target,
+    config::{BackendState, Strategy},
+    explain::{Asked, Way, explain},
+};
+
+use super::App;
+use crate::{
+    health::State,
+    publish::{Breaker, Node},
+};
+
+/// What becomes of a request.
+#[derive(Debug, Clone, Serialize)]
+pub struct Explained {
+    /// The revision that was asked; a node that is behind may do something else.
+    pub revision: u64,
+    /// Route and filters.
+    #[serde(flatten)]
+    pub way: Way,
+    /// The pools that it may go to.
+    pub pools: Vec<PoolExplained>,
+}
+
+/// A pool that a request may go to.
+#[derive(Debug, Clone, Serialize)]
+pub struct PoolExplained {
+    /// Its name.
+    pub pool: String,
+    /// Why the request goes there.
+    pub because: String,
+    /// How a backend is picked.
+    pub strategy: String,
+    /// The nodes for which all its backends look dead, so that they use all of them.
+    pub panic: Vec<String>,
+    /// Each of its backends.
+    pub backends: Vec<BackendExplained>,
+}
+
+/// A backend that a request may get to, or not.
+#[derive(Debug, Clone, Serialize)]
+pub struct BackendExplained {
+    /// Its id.
+    pub id: String,
+    /// Its URL.
+    pub url: String,
+    /// Its weight.
+    pub weight: u32,
+    /// Whether any node could pick it now.
+    pub may: bool,
+    /// What keeps nodes from it, or what has to be said besides.
+    pub because: Vec<String>,
+}
+
+impl App {
+    /// Explains a request by what is current and what the nodes have said.
+    pub fn explain(&self, asked: &Asked) -> Explained {
+        let current = self.current();
+        let snapshot = &current.snapshot;
+        let way = explain(snapshot, asked);
+        let mut pools = Vec::new();
+        let nodes: Vec<Node> = self.0.registry.nodes().into_iter().filter(|node| node.connected).collect();
+        if let Some(route) = way.place.map(|place| &snapshot.routes[place]) {
+            let mut explain = |pool: usize, because: String| {
+                pools.push(self.explain_pool(&snapshot.pools[pool], because, &nodes));
+            };
+            match &route.target {
+                Target::Pool(pool) => explain(*pool, "the route's pool".to_owned()),
+                Target::Split(split) => {
+                    for share in &split.shares {
+                        let part = f64::from(share.weight) * 100.0 / f64::from(split.total);
+                        explain(share.pool, format!("{part:.1} % of the route's requests"));
+                    }
+                }
+                Target::Redirect(_) => {}
+            }
+            if let Some(Fallback::Pool(pool)) = route.fallback {
+                explain(pool, "the fallback, when there is no backend to offer".to_owned());
+            }
+        }
+        Explained { revision: current.revision, way, pools }
+    }
+
+    fn explain_pool(&self, pool: &Pool, because: String, nodes: &[Node]) -> PoolExplained {
+        let panics = |node: &&Node| node.work.pools.get(&*pool.name).is_some_and(|work| work.panic);
+        let panic: Vec<String> = nodes.iter().filter(panics).map(|node| node.id.clone()).collect();
+        let backend = |backend: &weir_snapshot::Backend| {
+            let (health, last_check) = self.0.health.of(&backend.id.0);
+            let mut because = Vec::new();
+            let ejected: Vec<&str> = nodes
+                .iter()
+                .filter(|node| is_out(node, &backend.id.0))
+                .map(|node| node.id.as_str())
+                .collect();
+            match backend.state {
+                BackendState::Active => {}
+                BackendState::Draining => because.push("draining: only sessions that it has stay".to_owned()),
+                BackendState::Disabled => because.push("disabled".to_owned()),
+            }
+            if health == State::Down {
+                because.push(format!("down: {last_check}"));
+            }
+            if !ejected.is_empty() {
+                because.push(format!("its breaker is open on {}", ejected.join(", ")));
+            }
+            let is_active = backend.state == BackendState::Active;
+            let is_out_everywhere = !nodes.is_empty() && ejected.len() == nodes.len();
+            let mut may = is_active && health != State::Down && !is_out_everywhere;
+            if is_active && !may && !panic.is_empty() {
+                may = true;
+                because.push(format!("used all the same by {}: all look dead there", panic.join(", ")));
+            }
+            BackendExplained {
+                id: backend.id.to_string(),
+                url: backend.url.to_string(),
+                weight: backend.weight.get(),
+                may,
+                because,
+            }
+        };
+        let mut backends: Vec<BackendExplained> = pool.backends.iter().map(backend).collect();
+        shares(pool.strategy, &mut backends);
+        PoolExplained {
+            pool: pool.name.to_string(),
+            because,
+            strategy: pool.strategy.to_string(),
+            panic,
+            backends,
+        }
+    }
+}
+
+fn is_out(node: &Node, backend: &str) -> bool {
+    node.work.backends.get(backend).is_some_and(|work| work.breaker == Breaker::Open)
+}
+
+/// What each that may be picked gets of many requests, where the weights alone say it.
+fn shares(strategy: Strategy, backends: &mut [BackendExplained]) {
+    if !matches!(strategy, Strategy::RoundRobin | Strategy::Random) {
+        return;
+    }
+    let all: u32 = backends.iter().filter(|backend| backend.may).map(|backend| backend.weight).sum();
+    for backend in backends.iter_mut().filter(|backend| backend.may) {
+        let share = f64::from(backend.weight) * 100.0 / f64::from(all.max(1));
+        backend.because.push(format!("{share:.1} % of the requests"));
+    }
+}

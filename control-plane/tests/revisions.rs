@@ -1,0 +1,246 @@
+//! Changes of the whole and of its parts: told before they are made, guarded by what was seen, taken back.
+
+#![allow(clippy::unwrap_used, clippy::expect_used)]
+
+mod support;
+
+use std::sync::Arc;
+
+use serde_json::{Value, json};
+use support::{ControlPlane, config, node::channel};
+use tonic::Code;
+use weir_proto::v1::{self, admin_client::AdminClient};
+
+const TEXT: &str = "pools:\n- name: default\n  strategy: random\n  backends:\n  - url: http://a:1\n\
+                    routes:\n- name: default\n  pool: default\n";
+
+#[tokio::test]
+async fn a_dry_run_tells_the_difference_in_words_and_as_data() {
+    let control_plane = ControlPlane::start().await;
+    let told = control_plane.call("PUT", "/config?dry_run=true", TEXT).await.expect(200);
+    assert_eq!(
+        told["changes"],
+        json!([
+            "pool \"default\": strategy round_robin → random",
+            "backend new-1 http://a:1 added to pool \"default\"",
+        ])
+    );
+    let diff = &told["diff"];
+    assert_eq!(
+        (&diff[0]["action"], &diff[0]["kind"], &diff[0]["name"]),
+        (&json!("change"), &json!("pool"), &json!("default"))
+    );
+    let field = json!([{ "path": "strategy", "before": "round_robin", "after": "random" }]);
+    assert_eq!(diff[0]["fields"], field);
+    assert_eq!((&diff[1]["action"], &diff[1]["before"]), (&json!("add"), &Value::Null));
+    assert_eq!(diff[1]["after"]["url"], "http://a:1");
+    assert_eq!(control_plane.revision().await, 1);
+
+    control_plane.call("PUT", "/config", TEXT).await.expect(200);
+    let same = control_plane.call("PUT", "/config?dry_run=true", TEXT).await.expect(200);
+    assert_eq!((&same["changes"], &same["diff"]), (&json!([]), &json!([])));
+    control_plane.call("PUT", "/config", TEXT).await.expect(200);
+    assert_eq!(control_plane.revision().await, 2, "what changes nothing is no revision");
+}
+
+#[tokio::test]
+async fn what_only_moves_is_one_line() {
+    let control_plane = ControlPlane::start().await;
+    let pools = |names: &[&str]| {
+        let pools: Vec<Value> = names.iter().map(|name| json!({ "name": name })).collect();
+        json!({ "pools": pools }).to_string()
+    };
+    control_plane.call("PUT", "/config", &pools(&["a", "b", "c"])).await.expect(200);
+    let told =
+        control_plane.call("PUT", "/config?dry_run=true", &pools(&["new", "a", "b", "c"])).await.expect(200);
+    assert_eq!(told["changes"], json!(["pool \"new\" added", "the order of 3 pools changed"]));
+}
+
+/// Method, path and body of each change that can be guarded.
+const GUARDED: &[(&str, &str, &str)] = &[
+    ("PUT", "/config", TEXT),
+    ("PUT", "/pools/default", "{\"strategy\":\"random\"}"),
+    ("PUT", "/pools/new", "{}"),
+    ("DELETE", "/pools/spare", ""),
+    ("PUT", "/routes/default", "{\"pool\":\"spare\"}"),
+    ("DELETE", "/routes/default", ""),
+    ("POST", "/backends", "{\"url\":\"http://b:1\"}"),
+    ("PATCH", "/backends/b1", "{\"weight\":3}"),
+    ("DELETE", "/backends/b1", ""),
+    ("DELETE", "/backends", "{\"url\":\"http://a:1\"}"),
+    ("POST", "/strategy", "{\"pool\":\"default\",\"strategy\":\"random\"}"),
+    ("POST", "/revisions/1/rollback", ""),
+];
+
+#[tokio::test]
+async fn every_change_can_be_guarded_by_what_was_seen() {
+    let control_plane = ControlPlane::start().await;
+    control_plane.add("http://a:1").await;
+    control_plane.call("PUT", "/pools/spare", "{}").await.expect(201);
+    let seen = control_plane.call("GET", "/pools/default", "").await.etag;
+    assert_eq!(seen, "\"3\"");
+    control_plane.call("PATCH", "/backends/b1", "{\"weight\":2}").await.expect(200);
+    for (method, path, body) in GUARDED {
+        let refused = control_plane.call_with(method, path, body, &[("if-match", &seen)]).await;
+        assert_eq!(refused.etag, "\"4\"", "{method} {path}");
+        let problem = refused.expect(412);
+        assert_eq!(problem["revision"], 4, "{method} {path}");
+        assert!(problem["detail"].as_str().unwrap().contains("revision 4 is current, not 3"), "{problem}");
+        let unreadable = control_plane.call_with(method, path, body, &[("if-match", "newest")]).await;
+        unreadable.expect(400);
+    }
+    assert_eq!(control_plane.revision().await, 4, "nothing has changed");
+    for (guard, weight) in [("\"4\"", 5), ("*", 6), ("\"1\", \"6\"", 7)] {
+        let body = json!({ "weight": weight }).to_string();
+        let changed = control_plane.call_with("PATCH", "/backends/b1", &body, &[("if-match", guard)]).await;
+        changed.expect(200);
+    }
+    for path in
+        ["/config", "/pools", "/pools/default", "/routes", "/routes/default", "/backends", "/backends/b1"]
+    {
+        assert_eq!(control_plane.call("GET", path, "").await.etag, "\"7\"", "{path}");
+    }
+    let applied = control_plane.call("PUT", "/pools/default", "{\"strategy\":\"random\"}").await;
+    assert_eq!((applied.status, applied.etag.as_str()), (200, "\"8\""));
+}
+
+/// Each adds a backend of its own by reading the pool, changing it, and writing the whole back.
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn writers_at_the_same_time_never_overwrite_each_other_unseen() {
+    const WRITERS: usize = 4;
+    const EACH: usize = 25;
+    let control_plane = Arc::new(ControlPlane::start().await);
+    let mut writers = tokio::task::JoinSet::new();
+    for writer in 0..WRITERS {
+        let control_plane = Arc::clone(&control_plane);
+        writers.spawn(async move {
+            let mut refused = 0;
+            for i in 0..EACH {
+                loop {
+                    let read = control_plane.call("GET", "/pools/default", "").await;
+                    let mut pool = read.json();
+                    let url = json!({ "url": format!("http://w{writer}-{i}:80") });
+                    pool["backends"].as_array_mut().unwrap().push(url);
+                    let guard = [("if-match", read.etag.as_str())];
+                    let wrote =
+                        control_plane.call_with("PUT", "/pools/default", &pool.to_string(), &guard).await;
+                    match wrote.status {
+                        200 => break,
+                        412 => refused += 1,
+                        _ => panic!("{wrote:?}"),
+                    }
+                }
+            }
+            refused
+        });
+    }
+    let refused: usize = writers.join_all().await.into_iter().sum();
+    let backends = control_plane.get("/backends").await;
+    assert_eq!(backends["items"].as_array().unwrap().len(), WRITERS * EACH, "each addition is there");
+    assert_eq!(control_plane.revision().await, 1 + (WRITERS * EACH) as u64);
+    assert!(refused > 0, "they did meet");
+}
+
+#[tokio::test]
+async fn revisions_are_kept_up_to_a_bound_and_the_rest_is_told_apart() {
+    let folder = tempfile::tempdir().unwrap();
+    let config = control_plane::Config { keep_revisions: 5, ..config(&folder.path().join("weir.db")) };
+    let control_plane = ControlPlane::start_in(folder, config).await;
+    control_plane.add("http://a:1").await;
+    for weight in 2..=20 {
+        let body = json!({ "weight": weight }).to_string();
+        control_plane.call("PATCH", "/backends/b1", &body).await.expect(200);
+    }
+    let kept = control_plane.get("/revisions").await;
+    let kept: Vec<u64> =
+        kept["items"].as_array().unwrap().iter().map(|one| one["revision"].as_u64().unwrap()).collect();
+    assert_eq!(kept, [21, 20, 19, 18, 17]);
+    for path in ["/revisions/16", "/revisions/1"] {
+        let gone = control_plane.call("GET", path, "").await.expect(410);
+        let detail = gone["detail"].as_str().unwrap();
+        assert!(
+            detail.contains("no longer kept") && detail.contains("oldest that is kept is 17"),
+            "{detail}"
+        );
+        control_plane.call("POST", &format!("{path}/rollback"), "").await.expect(410);
+    }
+    let never = control_plane.call("POST", "/revisions/99/rollback", "").await.expect(404);
+    assert!(never["detail"].as_str().unwrap().contains("the newest is 21"), "{never}");
+    control_plane.call("POST", "/revisions/0/rollback", "").await.expect(404);
+    assert_eq!(control_plane.revision().await, 21);
+
+    let back = control_plane.call("POST", "/revisions/17/rollback?wait=1s", "").await.expect(200);
+    assert_eq!((&back["revision"], &back["active"]), (&json!(22), &json!(true)));
+    assert_eq!(control_plane.get("/backends/b1").await["weight"], 16);
+    control_plane.call("POST", "/revisions/18/rollback?wait=soon", "").await.expect(400);
+}
+
+#[tokio::test]
+async fn grpc_guards_waits_and_tells_as_rest_does() {
+    let control_plane = ControlPlane::start().await;
+    control_plane.add("http://a:1").await;
+    let mut admin = AdminClient::new(channel(control_plane.admin()).await);
+    let stale =
+        v1::UpdateBackendRequest { id: "b1".into(), weight: Some(2), if_revision: 1, ..Default::default() };
+    let refused = admin.update_backend(stale.clone()).await.unwrap_err();
+    assert_eq!(refused.code(), Code::Aborted);
+    assert!(refused.message().contains("revision 2 is current"), "{refused}");
+    admin.update_backend(v1::UpdateBackendRequest { if_revision: 2, ..stale }).await.unwrap();
+    let rollback = |if_revision| v1::RollbackRequest { revision: 2, if_revision, wait_ms: 1000 };
+    assert_eq!(admin.rollback(rollback(2)).await.unwrap_err().code(), Code::Aborted);
+    assert_eq!(admin.rollback(rollback(3)).await.unwrap().into_inner().revision, 4);
+
+    let revision = admin.get_revision(v1::GetRevisionRequest { revision: 3 }).await.unwrap().into_inner();
+    let change = &revision.diff[0];
+    assert_eq!(
+        (change.action.as_str(), change.kind.as_str(), change.name.as_str()),
+        ("change", "backend", "b1")
+    );
+    assert_eq!((change.fields[0].path.as_str(), change.fields[0].after_json.as_str()), ("weight", "2"));
+    let missing = admin.get_revision(v1::GetRevisionRequest { revision: 99 }).await.unwrap_err();
+    assert_eq!(missing.code(), Code::NotFound);
+    let no_file = admin.reload_config(v1::ReloadConfigRequest::default()).await.unwrap_err();
+    assert_eq!(no_file.code(), Code::FailedPrecondition);
+    let apply = v1::ApplyConfigRequest { config: TEXT.into(), dry_run: true, ..Default::default() };
+    let told = admin.apply_config(apply).await.unwrap().into_inner();
+    assert_eq!((told.changes.len(), told.diff[0].fields[0].path.as_str()), (1, "strategy"));
+}
+
+#[tokio::test]
+async fn the_file_is_read_at_start_and_again_when_asked() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("weir.yaml");
+    std::fs::write(&file, TEXT).unwrap();
+    let config =
+        control_plane::Config { config: Some(file.clone()), ..config(&folder.path().join("weir.db")) };
+    let control_plane = ControlPlane::start_in(folder, config.clone()).await;
+    assert_eq!(control_plane.revision().await, 2);
+    let folder = control_plane.stop().await;
+    let control_plane = ControlPlane::start_in(folder, config).await;
+    assert_eq!(control_plane.revision().await, 2, "what does not differ is not applied");
+    let same = control_plane.call("POST", "/config/reload", "").await.expect(200);
+    assert_eq!(same, json!({ "revision": 2, "changes": [], "warnings": [] }));
+
+    std::fs::write(&file, TEXT.replace("random", "round_robin")).unwrap();
+    control_plane.call_with("POST", "/config/reload", "", &[("if-match", "\"1\"")]).await.expect(412);
+    let changed = control_plane.call("POST", "/config/reload", "").await.expect(200);
+    assert_eq!(changed["changes"], json!(["pool \"default\": strategy random → round_robin"]));
+    std::fs::write(&file, "pools: [").unwrap();
+    control_plane.call("POST", "/config/reload", "").await.expect(400);
+    assert_eq!(control_plane.revision().await, 3, "a broken file changes nothing");
+}
+
+#[tokio::test]
+async fn the_schema_is_served() {
+    let control_plane = ControlPlane::start().await;
+    let schema = control_plane.call("GET", "/schema.json", "").await;
+    assert_eq!(schema.content_type, "application/schema+json");
+    assert_eq!(schema.json(), weir_snapshot::schema::schema());
+    let openapi = control_plane.get("/openapi.json").await;
+    let pool = &openapi["components"]["schemas"]["Pool"]["properties"];
+    assert_eq!(pool["backends"]["items"]["$ref"], "#/components/schemas/ConfigBackend");
+    assert!(
+        pool["breaker"].is_object()
+            && openapi["components"]["schemas"]["Backend"]["properties"]["id"].is_object()
+    );
+}

@@ -1,0 +1,158 @@
+//! The configuration as a whole, through the real programs: compare, apply, read again, go back, two at once.
+
+use std::{
+    io::Write as _,
+    path::PathBuf,
+    process::{Command, Stdio},
+    time::Duration,
+};
+
+use anyhow::Context as _;
+use e2e::{Fleet, Program, eventually, get};
+use serde_json::Value;
+
+/// Where cargo puts the programs.
+fn program(name: &str) -> anyhow::Result<PathBuf> {
+    let test = std::env::current_exe()?;
+    Ok(test.parent().and_then(|deps| deps.parent()).context("the test's program has no folder")?.join(name))
+}
+
+/// Exit status, what it printed, what it complained of.
+fn weir(admin: &str, arguments: &[&str], input: &str) -> anyhow::Result<(i32, String, String)> {
+    let mut child = Command::new(program("weir")?)
+        .args(["--admin", &format!("http://{admin}")])
+        .args(arguments)
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()?;
+    child.stdin.take().context("no stdin")?.write_all(input.as_bytes())?;
+    let output = child.wait_with_output()?;
+    let code = output.status.code().context("killed")?;
+    Ok((code, String::from_utf8(output.stdout)?, String::from_utf8(output.stderr)?))
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_file_is_compared_applied_and_taken_back() -> anyhow::Result<()> {
+    let fleet = Fleet::start(2, 2).await?;
+    let admin = fleet.admin();
+    let (code, exported, _) = weir(admin, &["export"], "")?;
+    assert_eq!(code, 0);
+    let (code, printed, _) = weir(admin, &["diff", "-f", "-"], &exported)?;
+    assert_eq!((code, printed.as_str()), (0, "nothing differs from revision 2\n"));
+
+    let changed = exported.replace("strategy: round_robin", "strategy: random");
+    anyhow::ensure!(changed != exported, "{exported}");
+    let (code, printed, _) = weir(admin, &["diff", "-f", "-"], &changed)?;
+    assert_eq!(code, 1);
+    assert_eq!(printed, "~ pool \"default\"\n~     strategy round_robin → random\n");
+
+    let (code, printed, complained) = weir(admin, &["apply", "-f", "-", "--wait", "20s"], &changed)?;
+    assert_eq!(code, 0, "{printed}{complained}");
+    assert!(
+        printed.starts_with("pool \"default\": strategy round_robin → random\nrevision 3\n"),
+        "{printed}"
+    );
+    for node in ["node-0", "node-1"] {
+        assert!(printed.contains(&format!("node {node} runs revision 3\n")), "{printed}");
+    }
+    let (code, printed, _) = weir(admin, &["apply", "-f", "-"], &changed)?;
+    assert_eq!((code, printed.as_str()), (0, "nothing differs from revision 3\n"));
+
+    let (code, _, complained) = weir(admin, &["rollback", "2", "--if-revision", "2"], "")?;
+    assert_eq!(code, 1);
+    assert!(complained.contains("revision 3 is current, not 2"), "{complained}");
+    let (code, printed, _) = weir(admin, &["rollback", "2", "--if-revision", "3", "--wait", "20s"], "")?;
+    assert_eq!(code, 0);
+    assert!(printed.contains("strategy random → round_robin\nrevision 4\n"), "{printed}");
+    assert_eq!(weir(admin, &["export"], "")?.1, exported);
+    let (code, _, complained) = weir(admin, &["rollback", "99"], "")?;
+    assert_eq!(code, 1);
+    assert!(complained.contains("there is no revision 99; the newest is 4"), "{complained}");
+    Ok(())
+}
+
+/// Each writer adds a backend of its own to what it has read, with the program.
+#[tokio::test(flavor = "multi_thread")]
+async fn two_writers_never_overwrite_each_other_unseen() -> anyhow::Result<()> {
+    const EACH: usize = 10;
+    let fleet = Fleet::start(0, 1).await?;
+    let admin = fleet.admin().to_owned();
+    let writer = |name: &'static str| {
+        let admin = admin.clone();
+        move || -> anyhow::Result<usize> {
+            let mut refused = 0;
+            for i in 0..EACH {
+                loop {
+                    let (_, status, _) = weir(&admin, &["--output", "json", "status"], "")?;
+                    let revision = serde_json::from_str::<Value>(&status)?["revision"].to_string();
+                    let (_, exported, _) = weir(&admin, &["--output", "json", "export"], "")?;
+                    let mut config: Value = serde_json::from_str(&exported)?;
+                    let backends = config["pools"][0]["backends"].as_array_mut().context("no backends")?;
+                    backends.push(serde_json::json!({ "url": format!("http://{name}-{i}:80") }));
+                    let arguments = ["apply", "-f", "-", "--if-revision", &revision];
+                    match weir(&admin, &arguments, &config.to_string())? {
+                        (0, ..) => break,
+                        (_, _, complained) if complained.contains("is current, not") => refused += 1,
+                        (_, _, complained) => anyhow::bail!(complained),
+                    }
+                }
+            }
+            Ok(refused)
+        }
+    };
+    let (one, two) = (std::thread::spawn(writer("one")), std::thread::spawn(writer("two")));
+    let refused = [one, two].map(|writer| writer.join().map_err(|_| anyhow::anyhow!("it panicked")));
+    let refused = refused.into_iter().map(|refused| refused?).sum::<anyhow::Result<usize>>()?;
+    let backends = fleet.status().await?["backends"].as_array().map_or(0, Vec::len);
+    assert_eq!(backends, 1 + 2 * EACH, "every addition is there ({refused} were refused and tried again)");
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_file_is_read_again_on_a_signal_and_by_command() -> anyhow::Result<()> {
+    let folder = tempfile::tempdir()?;
+    let file = folder.path().join("weir.yaml");
+    let text = |strategy: &str| {
+        format!("pools:\n- name: books\n  strategy: {strategy}\nroutes:\n- name: default\n  pool: books\n")
+    };
+    std::fs::write(&file, text("random"))?;
+    let database = format!("sqlite:{}", folder.path().join("weir.db").display());
+    let name = file.display().to_string();
+    let arguments =
+        ["--database", &database, "--admin", "127.0.0.1:0", "--nodes", "127.0.0.1:0", "--config", &name];
+    let mut program = Program::start("control-plane", &arguments)?;
+    let admin = program.address("admin")?;
+    let strategy = async || {
+        let pool = get(&admin, "/pools/books").await.ok()?.json().ok()?;
+        pool["strategy"].as_str().map(str::to_owned)
+    };
+    assert_eq!(strategy().await.as_deref(), Some("random"));
+
+    std::fs::write(&file, text("peak_ewma"))?;
+    program.hang_up()?;
+    eventually("the new strategy", Duration::from_secs(20), async || {
+        (strategy().await? == "peak_ewma").then_some(())
+    })
+    .await?;
+    std::fs::write(&file, "pools: [")?;
+    program.hang_up()?;
+    eventually("the refusal in the log", Duration::from_secs(20), async || {
+        program.log().contains("configuration file refused, nothing changed").then_some(())
+    })
+    .await?;
+    let (code, _, complained) = weir(&admin, &["reload"], "")?;
+    assert_eq!(code, 1, "{complained}");
+    std::fs::write(&file, text("ip_hash"))?;
+    let (code, printed, complained) = weir(&admin, &["reload"], "")?;
+    assert_eq!(code, 0, "{complained}");
+    assert_eq!(printed, "pool \"books\": strategy peak_ewma → ip_hash\nrevision 4\n");
+    assert!(program.log().contains("strategy random → peak_ewma"), "{}", program.log());
+
+    // A file that has not changed is not applied at the next start.
+    assert!(program.terminate(Duration::from_secs(20)).await?);
+    let program = Program::start("control-plane", &arguments)?;
+    let admin = program.address("admin")?;
+    assert_eq!(get(&admin, "/status").await?.json()?["revision"], 4);
+    Ok(())
+}
