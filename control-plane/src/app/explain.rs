@@ -8,10 +8,7 @@ use weir_snapshot::{
 };
 
 use super::App;
-use crate::{
-    health::State,
-    publish::{Breaker, Node},
-};
+use crate::{health::State, publish::Sums};
 
 /// What becomes of a request.
 #[derive(Debug, Clone, Serialize)]
@@ -62,10 +59,11 @@ impl App {
         let snapshot = &current.snapshot;
         let way = explain(snapshot, asked);
         let mut pools = Vec::new();
-        let nodes: Vec<Node> = self.0.registry.nodes().into_iter().filter(|node| node.connected).collect();
+        let sums = self.0.registry.sums();
+        let nodes = self.0.registry.nodes().iter().filter(|node| node.connected).count();
         if let Some(route) = way.place.map(|place| &snapshot.routes[place]) {
             let mut explain = |pool: usize, because: String| {
-                pools.push(self.explain_pool(&snapshot.pools[pool], because, &nodes));
+                pools.push(self.explain_pool(&snapshot.pools[pool], because, &sums, nodes));
             };
             match &route.target {
                 Target::Pool(pool) => explain(*pool, "the route's pool".to_owned()),
@@ -84,17 +82,16 @@ impl App {
         Explained { revision: current.revision, way, pools }
     }
 
-    fn explain_pool(&self, pool: &Pool, because: String, nodes: &[Node]) -> PoolExplained {
-        let panics = |node: &&Node| node.work.pools.get(&*pool.name).is_some_and(|work| work.panic);
-        let panic: Vec<String> = nodes.iter().filter(panics).map(|node| node.id.clone()).collect();
+    /// What `sums` say of the pool, as `nodes` nodes see it.
+    fn explain_pool(&self, pool: &Pool, because: String, sums: &Sums, nodes: usize) -> PoolExplained {
+        let seen = sums.pools.get(&pool.name);
+        let panic: Vec<String> =
+            seen.iter().flat_map(|seen| &seen.panic).map(|node| node.to_string()).collect();
         let backend = |backend: &weir_snapshot::Backend| {
             let (health, last_check) = self.0.health.of(&backend.id.0);
             let mut because = Vec::new();
-            let ejected: Vec<&str> = nodes
-                .iter()
-                .filter(|node| is_out(node, &backend.id.0))
-                .map(|node| node.id.as_str())
-                .collect();
+            let seen = sums.backends.get(&backend.id.0);
+            let ejected: Vec<&str> = seen.iter().flat_map(|seen| &seen.open).map(|node| &**node).collect();
             match backend.state {
                 BackendState::Active => {}
                 BackendState::Draining => because.push("draining: only sessions that it has stay".to_owned()),
@@ -107,7 +104,7 @@ impl App {
                 because.push(format!("its breaker is open on {}", ejected.join(", ")));
             }
             let is_active = backend.state == BackendState::Active;
-            let is_out_everywhere = !nodes.is_empty() && ejected.len() == nodes.len();
+            let is_out_everywhere = nodes > 0 && ejected.len() >= nodes;
             let mut may = is_active && health != State::Down && !is_out_everywhere;
             if is_active && !may && !panic.is_empty() {
                 may = true;
@@ -131,10 +128,6 @@ impl App {
             backends,
         }
     }
-}
-
-fn is_out(node: &Node, backend: &str) -> bool {
-    node.work.backends.get(backend).is_some_and(|work| work.breaker == Breaker::Open)
 }
 
 /// What each that may be picked gets of many requests, where the weights alone say it.
