@@ -185,7 +185,9 @@ mod tests {
         assert_eq!(file::parse(&file::to_yaml(&config)).unwrap().0, config);
         let said = file::parse(&text("[10.0.0.0/8, nobody, 10.0.0.0/40]")).unwrap_err().to_string();
         assert!(
-            said.contains("line 2, column ") && said.contains(": settings.trusted_proxies[1]") && said.contains("trusted_proxies[2]"),
+            said.contains("line 2, column ")
+                && said.contains(": settings.trusted_proxies[1]")
+                && said.contains("trusted_proxies[2]"),
             "{said}"
         );
         let (_, snapshot) = file::parse(&text("[10.0.0.1/8, 0.0.0.0/0]")).unwrap();
