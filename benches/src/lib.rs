@@ -21,6 +21,7 @@ pub mod report;
 pub mod run;
 pub mod scale;
 pub mod syscalls;
+pub mod traffic;
 pub mod weir;
 pub mod workload;
 pub mod wrk;

@@ -1,5 +1,4 @@
-//! `cargo run --release -p benches --bin reports`: how long reports over a year take, asked over HTTP, and what taking
-//! in the counts of many nodes costs.
+//! `cargo run --release -p benches --bin reports`: how long reports over a year take, asked over HTTP.
 //!
 //! The year is made through the statistics themselves, with a clock that runs ahead, so that the database is what a
 //! fleet would have left.
@@ -12,25 +11,21 @@ use std::{
         Arc,
         atomic::{AtomicI64, Ordering::Relaxed},
     },
-    time::{Duration, Instant, SystemTime, UNIX_EPOCH},
+    time::{Instant, SystemTime, UNIX_EPOCH},
 };
 
-use anyhow::Context as _;
+use benches::traffic::{batch, row};
 use clap::Parser;
 use control_plane::{
     Config,
     stats::{Query, Retention, Stats},
     store::Store,
 };
-use hdrhistogram::{
-    Histogram,
-    serialization::{Serializer as _, V2Serializer},
-};
-use weir_proto::{FORMAT, v1};
+use weir_proto::v1;
 
 const HOUR_MS: i64 = 3_600_000;
 
-/// Measures reports, and what taking in counts costs.
+/// Measures reports.
 #[derive(Debug, Parser)]
 #[command(version)]
 struct Arguments {
@@ -46,15 +41,6 @@ struct Arguments {
     /// Times that each report is asked for.
     #[arg(long, default_value_t = 15)]
     times: usize,
-    /// Nodes whose batches are taken in, each second one of each.
-    #[arg(long, default_value_t = 50)]
-    nodes: usize,
-    /// Rows of each batch.
-    #[arg(long, default_value_t = 500)]
-    keys: usize,
-    /// Seconds of batches that are taken in.
-    #[arg(long, default_value_t = 60)]
-    seconds: u64,
     /// Keeps the database of the year here, or uses the one that is there.
     #[arg(long, value_name = "FILE")]
     database: Option<PathBuf>,
@@ -75,8 +61,7 @@ fn main() -> anyhow::Result<()> {
             size(&file)? >> 20
         );
     }
-    runtime.block_on(async { ask(&arguments, &file).await })?;
-    runtime.block_on(take_in(&arguments, &folder.path().join("ingest.db")))
+    runtime.block_on(async { ask(&arguments, &file).await })
 }
 
 fn now_ms() -> anyhow::Result<i64> {
@@ -87,43 +72,6 @@ fn now_ms() -> anyhow::Result<i64> {
 fn size(file: &Path) -> anyhow::Result<u64> {
     let wal = PathBuf::from(format!("{}-wal", file.display()));
     Ok(std::fs::metadata(file)?.len() + std::fs::metadata(wal).map_or(0, |data| data.len()))
-}
-
-fn latencies(around_us: u64, requests: u64) -> anyhow::Result<Vec<u8>> {
-    let mut histogram = Histogram::<u64>::new(2)?;
-    for n in 0..requests {
-        // A long tail: most are near, some are ten times as slow.
-        let spread = 1 + n * n * 9 / (requests * requests).max(1);
-        histogram.record(around_us * spread + n * 17)?;
-    }
-    let mut bytes = Vec::new();
-    V2Serializer::new().serialize(&histogram, &mut bytes)?;
-    Ok(bytes)
-}
-
-fn row(minute: i64, around_us: u64, requests: u64) -> anyhow::Result<v1::TrafficRow> {
-    Ok(v1::TrafficRow {
-        minute: minute.cast_unsigned(),
-        requests,
-        bytes_in: requests * 100,
-        bytes_out: requests * 5_000,
-        latency: latencies(around_us, requests)?,
-        latency_max_us: around_us * 11,
-        upstream_latency: latencies(around_us - around_us / 10, requests)?,
-        upstream_max_us: around_us * 10,
-        ..v1::TrafficRow::default()
-    })
-}
-
-fn batch(node: usize, sequence: u64, at_ms: i64) -> v1::ReportRequest {
-    v1::ReportRequest {
-        format: FORMAT,
-        node_id: format!("node-{node}"),
-        boot_id: format!("boot-{node}"),
-        sequence,
-        sent_at_ms: at_ms.cast_unsigned(),
-        ..v1::ReportRequest::default()
-    }
 }
 
 async fn make_year(arguments: &Arguments, file: &Path) -> anyhow::Result<()> {
@@ -214,69 +162,5 @@ async fn ask(arguments: &Arguments, file: &Path) -> anyhow::Result<()> {
         println!("{path:<58} {:>9.1} {worst:>9.1} {:>9}", took[took.len() / 2], bytes >> 10);
     }
     running.shutdown().await;
-    Ok(())
-}
-
-/// CPU time of this process.
-fn cpu() -> anyhow::Result<Duration> {
-    let stat = std::fs::read_to_string("/proc/self/stat")?;
-    let after = stat.rsplit_once(')').context("no process name in /proc/self/stat")?.1;
-    let ticks: Vec<u64> = after.split_whitespace().skip(11).take(2).filter_map(|n| n.parse().ok()).collect();
-    Ok(Duration::from_millis(ticks.iter().sum::<u64>() * 10))
-}
-
-async fn take_in(arguments: &Arguments, file: &Path) -> anyhow::Result<()> {
-    let store = Store::open(&format!("sqlite:{}", file.display())).await?;
-    let stats = Stats::start(store.clone(), Retention::default());
-    let rows: Vec<v1::TrafficRow> = (0..arguments.keys)
-        .map(|n| {
-            Ok(v1::TrafficRow {
-                route: format!("route-{}", n / 10),
-                pool: format!("pool-{}", n / 10),
-                backend: format!("b{}", n % 10),
-                method: "GET".into(),
-                status: 200,
-                ..row(0, 1_000 + n as u64, 20)?
-            })
-        })
-        .collect::<anyhow::Result<_>>()?;
-    let (cpu_before, begun) = (cpu()?, Instant::now());
-    let mut ticks = tokio::time::interval(Duration::from_secs(1));
-    let mut slowest = Duration::ZERO;
-    for second in 1..=arguments.seconds {
-        ticks.tick().await;
-        let at_ms = now_ms()?;
-        let sent = Instant::now();
-        let mut waiting = tokio::task::JoinSet::new();
-        for node in 0..arguments.nodes {
-            let mut rows = rows.clone();
-            rows.iter_mut().for_each(|row| row.minute = (at_ms / 60_000).cast_unsigned());
-            let (stats, batch) = (stats.clone(), v1::ReportRequest { rows, ..batch(node, second, at_ms) });
-            waiting.spawn(async move { stats.ingest(batch).await });
-        }
-        while let Some(taken) = waiting.join_next().await {
-            taken??;
-        }
-        slowest = slowest.max(sent.elapsed());
-    }
-    let asked = Instant::now();
-    let counted = stats.summary(&Query::default()).await?.requests;
-    let report = asked.elapsed();
-    let (took, used) = (begun.elapsed(), cpu()?.saturating_sub(cpu_before));
-    let sent = 20 * arguments.keys as u64 * arguments.nodes as u64 * arguments.seconds;
-    anyhow::ensure!(counted == sent, "{sent} requests were sent, {counted} are counted");
-    stats.stop().await;
-    store.close().await;
-    println!(
-        "{} nodes with {} keys each second for {:.0} s: {:.0} % of a core, slowest second's batches stored after \
-         {:.0} ms, report after {:.0} ms, {} MiB, {counted} requests counted exactly",
-        arguments.nodes,
-        arguments.keys,
-        took.as_secs_f64(),
-        used.as_secs_f64() / took.as_secs_f64() * 100.0,
-        slowest.as_secs_f64() * 1000.0,
-        report.as_secs_f64() * 1000.0,
-        size(file)? >> 20,
-    );
     Ok(())
 }
