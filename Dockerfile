@@ -36,6 +36,8 @@ USER 65532:65532
 FROM program AS control-plane
 COPY --from=tree /usr/share/zoneinfo /usr/share/zoneinfo
 COPY --from=tree --chown=65532:65532 /data /data
+# Where a join token for nodes may be left: --join-token-file.
+COPY --from=tree --chown=65532:65532 /data /join
 COPY --from=programs /programs/control-plane /control-plane
 ENV WEIR_DATABASE=sqlite:/data/weir.db WEIR_ADMIN=0.0.0.0:8081 WEIR_NODES=0.0.0.0:8090
 VOLUME /data
@@ -45,7 +47,7 @@ ENTRYPOINT ["/control-plane"]
 
 FROM program AS data-plane
 COPY --from=programs /programs/data-plane /data-plane
-ENV WEIR_CONTROL_PLANE=http://control-plane:8090 WEIR_HTTP=0.0.0.0:8080 WEIR_STATUS=127.0.0.1:8091
+ENV WEIR_CONTROL_PLANE=https://control-plane:8090 WEIR_HTTP=0.0.0.0:8080 WEIR_STATUS=127.0.0.1:8091
 EXPOSE 8080
 HEALTHCHECK --interval=2s --timeout=2s --retries=15 CMD ["/probe", "http://127.0.0.1:8091/readyz"]
 ENTRYPOINT ["/data-plane"]

@@ -4,6 +4,8 @@ cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
 export PATH="$PWD/target/ci/bin:$PATH:/usr/sbin:/sbin"
 work=$(mktemp -d)
+# What curl shows to the admin port.
+auth=()
 pids=()
 
 finish() {
@@ -50,5 +52,5 @@ address() {
 
 # requests_are ADMIN N: whether the report counts exactly N requests.
 requests_are() {
-    [ "$(curl -fsS -m 5 "http://$1/reports/summary" | jq .requests)" = "$2" ]
+    [ "$(curl -fsS -m 5 "${auth[@]}" "http://$1/reports/summary" | jq .requests)" = "$2" ]
 }

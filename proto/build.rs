@@ -6,7 +6,8 @@ use std::{env, fs, path::PathBuf};
 use prost::Message as _;
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
-    let files = ["admin", "reports", "nodes", "tail", "rejected"].map(|name| format!("weir/v1/{name}.proto"));
+    let files = ["admin", "reports", "nodes", "tail", "rejected", "enrollment"]
+        .map(|name| format!("weir/v1/{name}.proto"));
     for file in &files {
         println!("cargo:rerun-if-changed={file}");
     }

@@ -8,7 +8,7 @@ use hyper::Method;
 use serde_json::json;
 
 use crate::{
-    arguments::{Output, Token},
+    arguments::{NodeAccess, NodeToken, Output, Token},
     client::{Client, encode},
     output::{Column, cell, print, print_json, print_list},
 };
@@ -21,6 +21,15 @@ const TOKENS: [Column; 7] = [
     ("by", "created_by"),
     ("expires", "expires"),
     ("last used", "last_used"),
+];
+const NODE_TOKENS: [Column; 7] = [
+    ("id", "id"),
+    ("state", "state"),
+    ("created", "created"),
+    ("by", "created_by"),
+    ("expires", "expires"),
+    ("uses left", "uses_left"),
+    ("used", "used"),
 ];
 const AUDIT: [Column; 10] = [
     ("id", "id"),
@@ -82,5 +91,49 @@ pub(crate) async fn audit(
 ) -> anyhow::Result<()> {
     let after = after.map_or_else(String::new, |id| format!("&after={id}"));
     print_list(output, &client.get(&format!("/audit?limit={limit}{after}")).await?, &AUDIT);
+    Ok(())
+}
+
+pub(crate) async fn node_token(client: &Client, output: Output, command: NodeToken) -> anyhow::Result<()> {
+    match command {
+        NodeToken::Create { ttl, uses } => {
+            let mut body = json!({});
+            if let Some(ttl) = ttl {
+                body["ttl"] = ttl.into();
+            }
+            if let Some(uses) = uses {
+                body["uses"] = uses.into();
+            }
+            let made = client.json(Method::POST, "/node-tokens", Some(body)).await?;
+            match output {
+                Output::Json => print_json(&made),
+                Output::Table => {
+                    eprintln!("join token {}; it is shown this once:", cell(&made, "id"));
+                    print(&cell(&made, "token"));
+                }
+            }
+        }
+        NodeToken::List => print_list(output, &client.get("/node-tokens").await?, &NODE_TOKENS),
+        NodeToken::Revoke { id } => {
+            let answer = client.json(Method::DELETE, &format!("/node-tokens/{id}"), None).await?;
+            match output {
+                Output::Json => print_json(&answer),
+                Output::Table => print(&format!("join token {id} revoked")),
+            }
+        }
+    }
+    Ok(())
+}
+
+pub(crate) async fn node(client: &Client, output: Output, command: NodeAccess) -> anyhow::Result<()> {
+    let (id, what, said) = match &command {
+        NodeAccess::Revoke { id } => (id, "revoke", "revoked"),
+        NodeAccess::Allow { id } => (id, "allow", "may join again"),
+    };
+    let answer = client.json(Method::POST, &format!("/nodes/{}/{what}", encode(id)), None).await?;
+    match output {
+        Output::Json => print_json(&answer),
+        Output::Table => print(&format!("node {id} {said}")),
+    }
     Ok(())
 }

@@ -107,6 +107,12 @@ pub(crate) enum Command {
     /// Makes, lists and revokes the tokens that the admin API asks for.
     #[command(subcommand)]
     Token(Token),
+    /// Makes, lists and revokes the tokens that nodes join with.
+    #[command(subcommand)]
+    NodeToken(NodeToken),
+    /// Ends a node's membership, and lets it join again.
+    #[command(subcommand)]
+    Node(NodeAccess),
     /// What was changed and what was refused, newest first.
     Audit {
         /// At most so many.
@@ -254,6 +260,40 @@ pub(crate) enum Certs {
     Remove {
         /// Its name.
         name: String,
+    },
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum NodeToken {
+    /// Makes a join token and shows it, this once. A node gets it as --token-file or WEIR_NODE_TOKEN.
+    Create {
+        /// How long it is good, such as 1h; never: until it is revoked [default: 24h].
+        #[arg(long)]
+        ttl: Option<String>,
+        /// How many nodes may join with it [default: any number].
+        #[arg(long, value_parser = clap::value_parser!(u32).range(1..))]
+        uses: Option<u32>,
+    },
+    /// Every join token, without itself.
+    List,
+    /// Ends a join token. Nodes that joined with it stay.
+    Revoke {
+        /// Its id.
+        id: u64,
+    },
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum NodeAccess {
+    /// Ends a node's membership and its streams: it gets nothing any more.
+    Revoke {
+        /// The node's id.
+        id: String,
+    },
+    /// Lets a revoked node join again, with a token.
+    Allow {
+        /// The node's id.
+        id: String,
     },
 }
 

@@ -117,6 +117,8 @@ pub(crate) async fn run(client: &Client, output: Output, command: Command) -> an
             print(&client.call(call).await?);
         }
         Command::Token(command) => access::token(client, output, command).await?,
+        Command::NodeToken(command) => access::node_token(client, output, command).await?,
+        Command::Node(command) => access::node(client, output, command).await?,
         Command::Audit { limit, after } => access::audit(client, output, limit, after).await?,
         Command::Explain(about) => explain::run(client, output, about).await?,
         Command::Report(report) => report::run(client, output, report).await?,

@@ -76,7 +76,8 @@ struct Fleet {
     nodes: Vec<data_plane::Running>,
 }
 
-pub(crate) async fn run(dev: Dev) -> anyhow::Result<()> {
+/// The token is for a database that has some already.
+pub(crate) async fn run(dev: Dev, token: Option<String>) -> anyhow::Result<()> {
     log_to_stderr(&dev.log_format);
     let mut interrupt = signal(SignalKind::interrupt()).context("cannot handle SIGINT")?;
     let mut terminate = signal(SignalKind::terminate()).context("cannot handle SIGTERM")?;
@@ -86,7 +87,7 @@ pub(crate) async fn run(dev: Dev) -> anyhow::Result<()> {
     let database =
         dev.database.clone().unwrap_or_else(|| format!("sqlite:{}", folder.path().join("weir.db").display()));
     let fleet = tokio::select! {
-        fleet = start(&dev, database, folder.path()) => fleet?,
+        fleet = start(&dev, database, folder.path(), token) => fleet?,
         _ = interrupt.recv() => return Ok(()),
         _ = terminate.recv() => return Ok(()),
     };
@@ -107,7 +108,7 @@ pub(crate) async fn run(dev: Dev) -> anyhow::Result<()> {
     Ok(())
 }
 
-async fn start(dev: &Dev, database: String, folder: &Path) -> anyhow::Result<Fleet> {
+async fn start(dev: &Dev, database: String, folder: &Path, token: Option<String>) -> anyhow::Result<Fleet> {
     let config = control_plane::Config {
         database,
         admin: dev.admin_listen,
@@ -122,7 +123,7 @@ async fn start(dev: &Dev, database: String, folder: &Path) -> anyhow::Result<Fle
             backend_mock::Config { listen: shifted(dev.backend, i)?, ..backend_mock::Config::default() };
         mocks.push(backend_mock::start(config).await.context("a mock backend did not start")?);
     }
-    let client = Client::new(&format!("http://{}", control_plane.admin), None, None)?;
+    let client = Client::new(&format!("http://{}", control_plane.admin), token, None)?;
     configure(&client, &mocks).await.context("the configuration was not taken")?;
 
     let certificate = if dev.https.is_some() { Some(throw_away_certificate(folder)?) } else { None };

@@ -69,7 +69,7 @@ async fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
             clap_complete::generate(shell, &mut Arguments::command(), "weir", &mut std::io::stdout());
         }
         Command::Load(load) => load::run(load, output).await?,
-        Command::Dev(dev) => dev::run(dev).await?,
+        Command::Dev(dev) => dev::run(dev, access::given(token, token_file.as_deref())?).await?,
         command => {
             let token = access::given(token, token_file.as_deref())?;
             return commands::run(&Client::new(&admin, token, ca.as_deref())?, output, command).await;

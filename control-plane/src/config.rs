@@ -53,6 +53,15 @@ pub struct Config {
     #[arg(long, env = "WEIR_KEEP_REVISIONS", default_value_t = 1000, value_name = "N",
           value_parser = clap::value_parser!(u64).range(1..=1_000_000))]
     pub keep_revisions: u64,
+    /// Where a join token for nodes is left, good until it is revoked; only its owner can read the file.
+    #[arg(long, env = "WEIR_JOIN_TOKEN_FILE", value_name = "FILE")]
+    pub join_token_file: Option<PathBuf>,
+    /// How long nodes' certificates are good; each is replaced after half of its time.
+    #[arg(long, env = "WEIR_NODE_CERTIFICATES", default_value = "7d", value_name = "DURATION")]
+    pub node_certificates: HumanDuration,
+    /// Takes nodes over TLS alone, also on loopback.
+    #[arg(long, env = "WEIR_NODES_TLS")]
+    pub nodes_tls: bool,
     /// Lets the admin port be open beyond loopback until a token is made, and nodes connect there without TLS.
     #[arg(long, env = "WEIR_INSECURE")]
     pub insecure: bool,
@@ -78,6 +87,9 @@ impl Default for Config {
             forget_nodes: HumanDuration(Duration::from_secs(24 * 60 * 60)),
             ack_timeout: HumanDuration(Duration::from_secs(30)),
             keep_revisions: 1000,
+            join_token_file: None,
+            node_certificates: HumanDuration(Duration::from_secs(7 * 24 * 3600)),
+            nodes_tls: false,
             insecure: false,
         }
     }
@@ -86,10 +98,9 @@ impl Default for Config {
 impl Config {
     pub(crate) fn check(&self) -> anyhow::Result<()> {
         anyhow::ensure!(
-            self.nodes.ip().is_loopback() || self.insecure,
-            "--nodes {} is reachable from other machines, and anyone there could be a node; \
-             use a loopback address, or say --insecure where the network is trusted",
-            self.nodes
+            self.node_certificates.0 >= Duration::from_secs(5),
+            "--node-certificates {} is too short: a node could not replace one in time",
+            self.node_certificates
         );
         for (flag, address) in [("--admin", self.admin), ("--nodes", self.nodes)] {
             if self.insecure && !address.ip().is_loopback() {
@@ -124,14 +135,14 @@ impl Config {
         }
     }
 
+    /// Whether nodes may come in the clear.
+    pub(crate) fn plain_nodes(&self) -> bool {
+        (self.nodes.ip().is_loopback() || self.insecure) && !self.nodes_tls
+    }
+
     /// Whether the admin port needs a token from the first start on.
     pub(crate) fn is_guarded(&self) -> bool {
         !self.admin.ip().is_loopback() && !self.insecure
-    }
-
-    /// Whether private keys may be sent to nodes: nobody else can listen, or the operator has said so.
-    pub(crate) fn may_carry_secrets(&self) -> bool {
-        self.nodes.ip().is_loopback() || self.insecure
     }
 
     pub(crate) fn retention(&self) -> Retention {

@@ -29,13 +29,13 @@ use tokio_util::sync::CancellationToken;
 
 pub use self::config::Config;
 use self::{
-    access::Access,
+    access::{Access, nodes::NodeAccess},
     api::access::{Gate, Hosts},
     app::{App, AppError, Applied, Author, Parts},
     health::Health,
     publish::{Publisher, Registry, Sources},
-    secrets::{MasterKey, Secrets},
-    serve::AdminTls,
+    secrets::{MasterKey, Secrets, Vault},
+    serve::{AdminTls, NodesGate},
     stats::Stats,
     store::Store,
 };
@@ -51,6 +51,8 @@ pub struct Running {
     pub admin_scheme: &'static str,
     /// Where nodes reach it.
     pub nodes: SocketAddr,
+    /// What the nodes' port speaks: `http`, where it speaks both, or `https`.
+    pub nodes_scheme: &'static str,
     app: App,
     stop: CancellationToken,
     servers: JoinSet<anyhow::Result<()>>,
@@ -71,10 +73,13 @@ pub async fn start(config: Config) -> anyhow::Result<Running> {
     let admin_listener = bind("--admin", config.admin).await?;
     let nodes_listener = bind("--nodes", config.nodes).await?;
     let store = Store::open(&config.database).await?;
-    let access = Access::open(store.clone()).await?;
+    let master = MasterKey { file: config.secrets_key_file.clone(), database: store.path().to_owned() };
+    let is_sealed = store.fleet_ca(None).await?.is_some() || store.has_secrets().await?;
+    let vault = Vault::new(&master.find(is_sealed)?)?;
+    let node_access = NodeAccess::open(store.clone(), &vault, config.node_certificates.0).await?;
+    let access = Access::open(store.clone(), node_access.clone()).await?;
     let (current, next_backend) = app::load(&store).await?;
     let stop = CancellationToken::new();
-    let master = MasterKey { file: config.secrets_key_file.clone(), database: store.path().to_owned() };
     let secrets = Secrets::open(store.clone(), &master, stop.clone()).await?;
     let stats = Stats::start(store.clone(), config.retention());
     let health = Health::start(current.subscribe(), Arc::new(secrets.clone()), stop.clone());
@@ -90,7 +95,8 @@ pub async fn start(config: Config) -> anyhow::Result<Running> {
         stats: stats.clone(),
         key: store.session_key().await?,
         ack_timeout: config.ack_timeout.0,
-        secrets: config.may_carry_secrets().then(|| secrets.clone()),
+        // Whom the gate lets in comes over TLS, or in the clear where that is allowed.
+        secrets: Some(secrets.clone()),
         stop: stop.clone(),
     });
     tokio::spawn(publish::keep(registry.clone(), store.clone(), config.forget_nodes.0, stop.clone()));
@@ -129,7 +135,14 @@ pub async fn start(config: Config) -> anyhow::Result<Running> {
     let (admin, nodes) = (admin_listener.local_addr()?, nodes_listener.local_addr()?);
     let mut servers = JoinSet::new();
     servers.spawn(serve::admin(admin_listener, tls.clone(), app.clone(), gate, stop.clone()));
-    servers.spawn(serve::nodes(nodes_listener, publisher, stop.clone()));
+    if let Some(file) = &config.join_token_file {
+        node_access
+            .leave_token(file)
+            .await
+            .with_context(|| format!("--join-token-file {}", file.display()))?;
+    }
+    let nodes_gate = NodesGate { access: access.clone(), nodes: node_access, plain: config.plain_nodes() };
+    servers.spawn(serve::nodes(nodes_listener, publisher, nodes_gate, stop.clone()));
     if let Some(watch) = tls.clone().map(|tls| tls.watch(stop.clone())) {
         servers.spawn(async move {
             watch.await;
@@ -138,6 +151,7 @@ pub async fn start(config: Config) -> anyhow::Result<Running> {
     } else if !admin.ip().is_loopback() {
         tracing::warn!(%admin, "tokens cross the network in the clear: the admin port has no TLS (--admin-tls-cert)");
     }
+    let nodes_scheme = if config.plain_nodes() { "http" } else { "https" };
     let admin_scheme = if tls.is_some() { "https" } else { "http" };
     let keeper = access.keep(stop.clone());
     servers.spawn(async move {
@@ -145,7 +159,7 @@ pub async fn start(config: Config) -> anyhow::Result<Running> {
         Ok(())
     });
     tracing::info!(%admin, %nodes, revision = app.current().revision, "control plane started");
-    Ok(Running { admin, admin_scheme, nodes, app, stop, servers, stats, registry, store, tls })
+    Ok(Running { admin, admin_scheme, nodes, nodes_scheme, app, stop, servers, stats, registry, store, tls })
 }
 
 async fn bind(flag: &str, address: SocketAddr) -> anyhow::Result<TcpListener> {

@@ -29,9 +29,10 @@ async fn main() -> anyhow::Result<()> {
     // Whoever started it may have closed its end.
     let _ = writeln!(
         std::io::stdout(),
-        "admin {}://{}\nnodes http://{}",
+        "admin {}://{}\nnodes {}://{}",
         running.admin_scheme,
         running.admin,
+        running.nodes_scheme,
         running.nodes
     );
     let mut terminate = signal(SignalKind::terminate())?;

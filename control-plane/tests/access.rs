@@ -396,6 +396,10 @@ async fn a_browser_logs_in_does_what_its_role_allows_and_logs_out() {
             && page.text.contains("eyes · viewer"),
         "{page:?}"
     );
+    assert!(!page.text.contains("/ui/audit"));
+    for path in ["/ui/audit", "/ui/events?page=audit"] {
+        assert_eq!(get(path, &viewers).await.status, 403, "{path}");
+    }
     let add = "url=http%3A%2F%2F127.0.0.1%3A1&pool=default";
     assert_eq!(post("/ui/backends", add, &viewers).await.status, 403);
     assert_eq!(post("/ui/backends", add, &operators).await.status, 303);

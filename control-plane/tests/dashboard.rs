@@ -6,8 +6,8 @@ mod support;
 
 use support::{Answer, ControlPlane};
 
-const PAGES: [&str; 7] =
-    ["/", "/ui/pools", "/ui/routes", "/ui/nodes", "/ui/reports", "/ui/tail", "/ui/revisions"];
+const PAGES: [&str; 8] =
+    ["/", "/ui/pools", "/ui/routes", "/ui/nodes", "/ui/reports", "/ui/tail", "/ui/revisions", "/ui/audit"];
 
 async fn page(control_plane: &ControlPlane, path: &str) -> String {
     let answer = control_plane.call("GET", path, "").await;

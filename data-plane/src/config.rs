@@ -12,7 +12,7 @@ use crate::{
 /// How a node is started. Every flag has an environment variable.
 #[derive(Debug, Clone, clap::Args)]
 pub struct Config {
-    /// Where the control plane takes its nodes, as http://HOST:PORT.
+    /// Where the control plane takes its nodes, as https://HOST:PORT, or on loopback http://HOST:PORT.
     #[arg(long, env = "WEIR_CONTROL_PLANE", default_value = "http://127.0.0.1:8090", value_name = "URL")]
     pub control_plane: String,
     /// Where clients' HTTP requests are taken; port 0: a free one.
@@ -39,13 +39,19 @@ pub struct Config {
     /// What is to be known of the node, as name=value; several of them, or one list with commas.
     #[arg(long = "label", env = "WEIR_LABELS", value_name = "NAME=VALUE", value_delimiter = ',', value_parser = label)]
     pub labels: Vec<(String, String)>,
+    /// A file with the token to join with (weir node-token create); read again at each try, so it may come later.
+    #[arg(long, env = "WEIR_TOKEN_FILE", value_name = "FILE")]
+    pub token_file: Option<PathBuf>,
+    /// The token to join with itself; other users may see a flag, so rather set the variable.
+    #[arg(long, env = "WEIR_NODE_TOKEN", value_name = "TOKEN", hide_env_values = true)]
+    pub node_token: Option<String>,
     /// A folder in which the node keeps what it runs, so that it can start while the control plane is away.
     #[arg(long, env = "WEIR_STATE_DIR", value_name = "DIR")]
     pub state_dir: Option<PathBuf>,
     /// How long running requests may take once the node was asked to stop.
     #[arg(long, env = "WEIR_DRAIN_TIMEOUT", default_value = "30s", value_name = "DURATION")]
     pub drain_timeout: HumanDuration,
-    /// Allows the status port beyond loopback.
+    /// Allows the status port beyond loopback, and a control plane there without TLS.
     #[arg(long, env = "WEIR_INSECURE")]
     pub insecure: bool,
 }
@@ -64,6 +70,8 @@ impl Default for Config {
             workers: None,
             node_id: None,
             labels: Vec::new(),
+            token_file: None,
+            node_token: None,
             state_dir: None,
             drain_timeout: HumanDuration(Duration::from_secs(30)),
             insecure: false,
@@ -77,6 +85,15 @@ impl Config {
             self.status.ip().is_loopback() || self.insecure,
             "--status {} is reachable from other machines and shows metrics to anyone; use a loopback address or say --insecure",
             self.status
+        );
+        let host = crate::enroll::host(&self.control_plane);
+        anyhow::ensure!(
+            !self.control_plane.starts_with("http://")
+                || self.insecure
+                || host.is_none_or(|host| is_here(&host)),
+            "--control-plane {} is on another machine, and anyone between could be it: say https:// and give a join token \
+             (--token-file), or --insecure where the network is trusted",
+            self.control_plane
         );
         if let Some(id) = &self.node_id {
             let fine = |c: char| c.is_ascii_graphic();
@@ -131,6 +148,12 @@ fn label(text: &str) -> Result<(String, String), String> {
         return Err(format!("the value of {name} is longer than 128 bytes or holds control characters"));
     }
     Ok((name.to_owned(), value.to_owned()))
+}
+
+/// Whether a host is this machine's loopback.
+fn is_here(host: &str) -> bool {
+    let host = host.trim_start_matches('[').trim_end_matches(']');
+    host == "localhost" || host.parse().is_ok_and(|address: std::net::IpAddr| address.is_loopback())
 }
 
 fn host_name() -> String {

@@ -12,6 +12,7 @@ mod buffer;
 mod config;
 mod control;
 mod edit;
+mod enroll;
 mod filter;
 #[cfg(any(test, fuzzing))]
 pub mod fuzzing;
@@ -67,7 +68,8 @@ pub struct Running {
 /// An address cannot be bound, or a flag's value is wrong.
 pub async fn start(config: Config) -> anyhow::Result<Running> {
     config.check()?;
-    let channel = control::channel(&config)?;
+    let membership = enroll::Membership::new(&config)?;
+    let channel = control::channel(&config, &membership)?;
     if let Some(folder) = &config.state_dir {
         control::keep::prepare(folder)?;
     }
@@ -90,13 +92,15 @@ pub async fn start(config: Config) -> anyhow::Result<Running> {
     let (http, https, status) = (workers.http, workers.https, status_listener.local_addr()?);
     let identity = control::Identity::new(&config, http);
     let reporter = Reporter::start(channel.clone(), &identity, inbox);
-    let state =
-        Arc::new(control::State::new(Fleet::of_https(serves_https, tls), workers, reporter, identity));
+    let node_id = identity.node_id.clone();
+    let fleet = Fleet::of_https(serves_https, tls);
+    let state = Arc::new(control::State::new(fleet, workers, reporter, membership.clone(), identity));
     let mut tasks = tokio::task::JoinSet::new();
     if let Some(folder) = &config.state_dir {
         control::keep::restore(&state, folder).await;
         tasks.spawn(control::keep::run(Arc::clone(&state), folder.clone()));
     }
+    tasks.spawn(membership.keep(config.control_plane.clone(), node_id));
     tasks.spawn(control::run(Arc::clone(&state), channel, tap, events));
     tasks.spawn(resolve::run(Arc::clone(&state)));
     tasks.spawn(status::serve(status_listener, Arc::clone(&state)));

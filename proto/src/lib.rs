@@ -16,3 +16,11 @@ pub mod v1 {
 /// The version of the snapshot and batch formats that this build speaks. A message of another version is
 /// refused with a reason, and the stream that carried it goes on.
 pub const FORMAT: u32 = 1;
+
+/// What a join token begins with: `weirjoin_SECRET_FINGERPRINT`, each 64 hexadecimal digits; the fingerprint is the SHA-256 of
+/// the certificate of the fleet's authority.
+pub const JOIN_PREFIX: &str = "weirjoin_";
+
+/// The name in the certificate of the nodes' port, by whatever address it is reached: it is the fleet's own authority that
+/// signs, and the name says which of its certificates this is.
+pub const SERVER_NAME: &str = "control-plane.weir.internal";

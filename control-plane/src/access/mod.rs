@@ -5,6 +5,8 @@
 //! (`api::access`), which knows HTTP, as this module does not.
 
 mod audit;
+pub mod ca;
+pub mod nodes;
 mod role;
 mod session;
 pub mod table;
@@ -31,7 +33,7 @@ pub use self::{
     table::Need,
     token::{Ended, PREFIX, Token, hex, sha256},
 };
-use self::{audit::Refusals, session::Sessions, token::is_same};
+use self::{audit::Refusals, nodes::NodeAccess, session::Sessions, token::is_same};
 use crate::store::{AuditEntry, Store, StoreError, StoredToken};
 
 /// Tokens that are good at a time.
@@ -91,6 +93,7 @@ struct Inner {
     changing: tokio::sync::Mutex<()>,
     sessions: Sessions,
     refusals: Refusals,
+    nodes: NodeAccess,
 }
 
 /// The tokens in memory.
@@ -143,7 +146,7 @@ impl Access {
     ///
     /// # Errors
     /// The database failed, or holds what is no token.
-    pub async fn open(store: Store) -> Result<Self, StoreError> {
+    pub async fn open(store: Store, nodes: NodeAccess) -> Result<Self, StoreError> {
         let (stored, needed) = store.tokens().await?;
         let tokens = stored.into_iter().map(|one| read(one).map(Arc::new)).collect::<Result<_, _>>()?;
         Ok(Self(Arc::new(Inner {
@@ -152,7 +155,13 @@ impl Access {
             changing: tokio::sync::Mutex::default(),
             sessions: Sessions::default(),
             refusals: Refusals::default(),
+            nodes,
         })))
+    }
+
+    /// Who may be a node.
+    pub fn nodes(&self) -> &NodeAccess {
+        &self.0.nodes
     }
 
     fn book<T>(&self, look: impl FnOnce(&Book) -> T) -> T {
@@ -419,6 +428,7 @@ impl Access {
             tracing::error!(%error, "tokens and audit cannot be kept");
             return;
         }
+        self.0.nodes.keep_once().await;
         let mut book = self.0.book.write().unwrap_or_else(PoisonError::into_inner);
         book.tokens.retain(|token| {
             let revoked = Some(token.revoked_ms.load(Relaxed)).filter(|at| *at != 0);

@@ -67,6 +67,11 @@ pub const REST: &[Path] = &[
     ("POST", "/tokens", ADMIN),
     ("DELETE", "/tokens/{name}", ADMIN),
     ("GET", "/audit", ADMIN),
+    ("GET", "/node-tokens", ADMIN),
+    ("POST", "/node-tokens", ADMIN),
+    ("DELETE", "/node-tokens/{id}", ADMIN),
+    ("POST", "/nodes/{id}/revoke", ADMIN),
+    ("POST", "/nodes/{id}/allow", ADMIN),
 ];
 
 /// The dashboard's pages and forms.
@@ -127,6 +132,11 @@ pub const GRPC: &[(&str, Need, bool)] = &[
     ("/weir.v1.Admin/ListTokens", ADMIN, false),
     ("/weir.v1.Admin/DeleteToken", ADMIN, true),
     ("/weir.v1.Admin/ListAuditEntries", ADMIN, false),
+    ("/weir.v1.Admin/CreateNodeToken", ADMIN, true),
+    ("/weir.v1.Admin/ListNodeTokens", ADMIN, false),
+    ("/weir.v1.Admin/DeleteNodeToken", ADMIN, true),
+    ("/weir.v1.Admin/RevokeNode", ADMIN, true),
+    ("/weir.v1.Admin/AllowNode", ADMIN, true),
     ("/weir.v1.Reports/GetMinutely", VIEWER, false),
     ("/weir.v1.Reports/GetHourly", VIEWER, false),
     ("/weir.v1.Reports/GetDaily", VIEWER, false),

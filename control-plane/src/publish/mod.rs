@@ -8,6 +8,7 @@ mod fleet_size;
 mod frames;
 mod gate;
 mod history;
+mod identity;
 mod memory;
 mod registry;
 mod secrets;
@@ -20,6 +21,7 @@ mod work;
 pub(crate) use self::memory::{keep, save};
 pub use self::{
     history::{History, MOST_STEPS, Version},
+    identity::NodeIdentity,
     registry::{Node, NodeError, Registry},
     server::Server,
     service::{Publisher, Sources},

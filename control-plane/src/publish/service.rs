@@ -22,6 +22,7 @@ use super::{
     frames::Frames,
     gate::{Allowance, Gate, Joining},
     history::{History, Version},
+    identity::Whose,
     registry::{Joined, Registry},
     secrets::Confided,
     session::{Next, Session},
@@ -105,7 +106,10 @@ impl Nodes for Publisher {
         &self,
         request: Request<v1::ReportRequest>,
     ) -> Result<Response<v1::ReportResponse>, Status> {
-        self.stats.ingest(request.into_inner()).await.map(Response::new)
+        let whose = Whose::of(&request);
+        let batch = request.into_inner();
+        whose.check(&batch.node_id)?;
+        self.stats.ingest(batch).await.map(Response::new)
     }
 }
 
@@ -144,6 +148,7 @@ impl Publisher {
         &self,
         request: Request<Streaming<v1::SubscribeRequest>>,
     ) -> Result<mpsc::Receiver<Result<Bytes, Status>>, Status> {
+        let whose = Whose::of(&request);
         let mut inbound = request.into_inner();
         // Answered before Hello came: a client that waits for the head before it writes must not wait for ever.
         let (outbound, messages) = mpsc::channel(4);
@@ -152,7 +157,7 @@ impl Publisher {
             let greeting = tokio::time::timeout(GREETING, inbound.message());
             let ended = match greeting.await {
                 Ok(Ok(Some(v1::SubscribeRequest { message: Some(Message::Hello(hello)) }))) => {
-                    match refuse(&hello) {
+                    match refuse(&hello).or_else(|| whose.check(&hello.node_id).err()) {
                         None => this.serve(hello, inbound, &outbound).await,
                         Some(status) => {
                             tracing::warn!(node = %hello.node_id, reason = status.message(), "node refused");

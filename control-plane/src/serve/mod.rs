@@ -1,20 +1,19 @@
 //! The two ports: for operators (REST and gRPC on one) and for nodes.
 
+mod enrollment;
 mod http;
+mod nodes;
 mod tls;
 
-use std::time::Duration;
-
-use anyhow::Context as _;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
-use tonic::{
-    service::Routes,
-    transport::{Server, server::TcpIncoming},
-};
+use tonic::service::Routes;
 use weir_proto::v1::DESCRIPTOR_SET;
 
-pub(crate) use self::tls::AdminTls;
+pub(crate) use self::{
+    nodes::{NodesGate, nodes},
+    tls::AdminTls,
+};
 use crate::{
     api::{
         access::{self, Gate},
@@ -23,7 +22,6 @@ use crate::{
         rest,
     },
     app::App,
-    publish::{self, Publisher},
 };
 
 /// Reflection (the current version and the one before, which most tools still ask for) and health.
@@ -58,23 +56,4 @@ pub(crate) async fn admin(
     let router = router.merge(grpc).layer(axum::middleware::from_fn_with_state(gate, access::gate));
     http::serve(listener, tls.map(|tls| tls.config()), router, stop).await;
     Ok(())
-}
-
-/// Serves nodes until `stop`.
-pub(crate) async fn nodes(
-    listener: TcpListener,
-    publisher: Publisher,
-    stop: CancellationToken,
-) -> anyhow::Result<()> {
-    let routes = common(Routes::new(publish::Server::new(publisher)), &["weir.v1.Nodes"]).await?;
-    Server::builder()
-        .http2_keepalive_interval(Some(Duration::from_secs(10)))
-        .http2_keepalive_timeout(Some(Duration::from_secs(10)))
-        .add_routes(routes)
-        .serve_with_incoming_shutdown(
-            TcpIncoming::from(listener).with_nodelay(Some(true)),
-            stop.cancelled_owned(),
-        )
-        .await
-        .context("the nodes' port failed")
 }

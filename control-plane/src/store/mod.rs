@@ -19,6 +19,7 @@ use sqlx::{
 mod access;
 mod configuration;
 mod keys;
+mod node_access;
 mod nodes;
 mod secrets;
 pub mod stats;
@@ -26,6 +27,7 @@ pub mod stats;
 pub use access::{AuditEntry, StoredToken};
 pub use configuration::{Revision, Stored};
 pub use keys::FleetKey;
+pub use node_access::{NodeCertificate, StoredCa, StoredNodeToken};
 pub use nodes::SeenNode;
 pub use secrets::Sealed;
 

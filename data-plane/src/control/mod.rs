@@ -21,13 +21,14 @@ use tokio::sync::Notify;
 use weir_snapshot::resource::{ContentHash, Resources};
 
 pub(crate) use self::{channel::channel, identity::Identity, session::run};
-use crate::{backend::Fleet, stats::Reporter, worker::Workers};
+use crate::{backend::Fleet, enroll::Membership, stats::Reporter, worker::Workers};
 
 /// What the control thread's tasks share.
 pub(crate) struct State {
     pub(crate) fleet: Fleet,
     pub(crate) workers: Workers,
     pub(crate) reporter: Reporter,
+    membership: Membership,
     identity: Identity,
     active: Mutex<Option<Running>>,
     revision: AtomicU64,
@@ -49,11 +50,18 @@ struct Running {
 }
 
 impl State {
-    pub(crate) fn new(fleet: Fleet, workers: Workers, reporter: Reporter, identity: Identity) -> Self {
+    pub(crate) fn new(
+        fleet: Fleet,
+        workers: Workers,
+        reporter: Reporter,
+        membership: Membership,
+        identity: Identity,
+    ) -> Self {
         Self {
             fleet,
             workers,
             reporter,
+            membership,
             identity,
             active: Mutex::new(None),
             revision: AtomicU64::new(0),

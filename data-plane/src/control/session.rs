@@ -78,8 +78,7 @@ async fn subscribe(
     .await?;
     let requests = tokio_stream::wrappers::ReceiverStream::new(requests);
     let mut client = NodesClient::new(channel).max_decoding_message_size(256 << 20);
-    let mut stream =
-        client.subscribe(requests).await.map_err(|status| anyhow::anyhow!(reason(&status)))?.into_inner();
+    let mut stream = client.subscribe(requests).await.map_err(|status| refused(state, &status))?.into_inner();
     state.connected.store(true, Relaxed);
     tracing::info!(node = state.identity.node_id, "control plane connected");
 
@@ -89,7 +88,7 @@ async fn subscribe(
     loop {
         tokio::select! {
             message = stream.message() => {
-                let Some(message) = message.map_err(|status| anyhow::anyhow!(reason(&status)))? else { return Ok(()) };
+                let Some(message) = message.map_err(|status| refused(state, &status))? else { return Ok(()) };
                 match message.message {
                     Some(Told::Tail(v1::Tail { filters })) => tap.watch(filters),
                     message => if let Some(answer) = take(state, message).await {
@@ -117,6 +116,12 @@ async fn subscribe(
             }
         }
     }
+}
+
+/// A refusal may mean that this node is not known any more.
+fn refused(state: &State, status: &tonic::Status) -> anyhow::Error {
+    state.membership.doubt(status);
+    anyhow::anyhow!(reason(status))
 }
 
 /// tonic hides what went wrong below it in the error's source.

@@ -18,7 +18,7 @@ use axum::{
 };
 
 use self::refusal::{Kind, Refusal};
-pub(crate) use self::{host::Hosts, login::router as login};
+pub(crate) use self::{host::Hosts, login::router as login, until::until};
 use crate::{
     access::{
         Access, Need, Outcome, Role, Token,

@@ -24,10 +24,12 @@ pub(super) fn is_stream(answer: &Response) -> bool {
 
 /// The answer, until the token has ended.
 pub(super) fn ended(answer: Response, token: Arc<Token>) -> Response {
-    answer.map(|inner| {
-        let ended = Box::pin(async move { token.until_ended().await });
-        Body::new(Until { inner, ended: Some(ended) })
-    })
+    until(answer, async move { token.until_ended().await })
+}
+
+/// The answer, until something else has happened.
+pub(crate) fn until(answer: Response, end: impl Future<Output = ()> + Send + 'static) -> Response {
+    answer.map(|inner| Body::new(Until { inner, ended: Some(Box::pin(end)) }))
 }
 
 struct Until {
@@ -48,7 +50,7 @@ impl HttpBody for Until {
         if ended.as_mut().poll(context).is_ready() {
             self.ended = None;
             // Cut, so that nobody takes it for the stream's own end.
-            let error = axum::Error::new("the token of this stream has ended");
+            let error = axum::Error::new("whoever opened this stream may not have it any more");
             return Poll::Ready(Some(Err(error)));
         }
         Pin::new(&mut self.inner).poll_frame(context)

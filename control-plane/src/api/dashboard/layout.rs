@@ -21,7 +21,7 @@ pub(super) fn document(title: &str, current: Option<Page>, content: &Markup) -> 
     let role = caller.as_ref().map_or(Role::Viewer, |caller| caller.role);
     let header = html! {
         nav aria-label="Pages" {
-            @for page in Page::ALL {
+            @for page in Page::ALL.into_iter().filter(|page| page.is_for(role)) {
                 @let name = if page == Page::Pools { "Pools" } else { page.title() };
                 @if current == Some(page) {
                     a href=(page.path()) aria-current="page" { (name) }

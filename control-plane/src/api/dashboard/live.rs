@@ -4,13 +4,17 @@ use std::{convert::Infallible, time::Duration};
 
 use axum::{
     extract::{Query, State},
+    http::StatusCode,
     response::sse::{Event, KeepAlive, Sse},
 };
 use futures_util::Stream;
 use serde::Deserialize;
 
-use super::{Asked, Page};
-use crate::app::App;
+use super::{Asked, Page, Trouble};
+use crate::{
+    access::{Role, trail},
+    app::App,
+};
 
 /// How often a page is looked at again. Reports over long ranges are not, their hours do not change by the second.
 const EVERY: Duration = Duration::from_secs(2);
@@ -32,6 +36,7 @@ pub(super) fn address(page: Page, asked: &Asked) -> String {
         Page::Reports => "reports",
         Page::Tail => "tail",
         Page::Revisions => "revisions",
+        Page::Audit => "audit",
     };
     format!("/ui/events?page={name}{}", query(asked))
 }
@@ -72,7 +77,13 @@ fn encode(text: &str) -> String {
 pub(super) async fn events(
     State(app): State<App>,
     Query(of): Query<Of>,
-) -> Sse<impl Stream<Item = Result<Event, Infallible>>> {
+) -> Result<Sse<impl Stream<Item = Result<Event, Infallible>>>, Trouble> {
+    // One address for all pages, so what the gate lets through here is looked at by the page.
+    let role = trail::caller().map_or(Role::Viewer, |caller| caller.role);
+    if !of.page.is_for(role) {
+        let says = format!("this page is not for role {role}");
+        return Err(Trouble { status: StatusCode::FORBIDDEN, says });
+    }
     let stream = futures_util::stream::unfold((app, of, String::new()), async |(app, of, before)| {
         loop {
             tokio::time::sleep(EVERY).await;
@@ -85,5 +96,5 @@ pub(super) async fn events(
             }
         }
     });
-    Sse::new(stream).keep_alive(KeepAlive::default())
+    Ok(Sse::new(stream).keep_alive(KeepAlive::default()))
 }

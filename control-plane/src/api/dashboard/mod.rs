@@ -5,6 +5,7 @@
 //! changes, the stream that keeps it live. Who may see and do what is decided in front of it (`api::access`).
 
 mod actions;
+mod audit;
 mod certificates;
 mod chart;
 mod format;
@@ -29,6 +30,7 @@ use maud::Markup;
 use serde::Deserialize;
 
 use crate::{
+    access::{Need, Role, table},
     app::{App, AppError},
     stats::ReportError,
 };
@@ -68,11 +70,20 @@ enum Page {
     Reports,
     Tail,
     Revisions,
+    Audit,
 }
 
 impl Page {
-    const ALL: [Self; 7] =
-        [Self::Overview, Self::Pools, Self::Routes, Self::Nodes, Self::Reports, Self::Tail, Self::Revisions];
+    const ALL: [Self; 8] = [
+        Self::Overview,
+        Self::Pools,
+        Self::Routes,
+        Self::Nodes,
+        Self::Reports,
+        Self::Tail,
+        Self::Revisions,
+        Self::Audit,
+    ];
 
     fn path(self) -> &'static str {
         match self {
@@ -83,6 +94,7 @@ impl Page {
             Self::Reports => "/ui/reports",
             Self::Tail => "/ui/tail",
             Self::Revisions => "/ui/revisions",
+            Self::Audit => "/ui/audit",
         }
     }
 
@@ -95,6 +107,15 @@ impl Page {
             Self::Reports => "Reports",
             Self::Tail => "Live requests",
             Self::Revisions => "Revisions",
+            Self::Audit => "Audit",
+        }
+    }
+
+    /// Whether somebody of this role may see it.
+    fn is_for(self, role: Role) -> bool {
+        match table::http("GET", Some(self.path())).need {
+            Need::Role(needed) => role >= needed,
+            Need::Nothing => true,
         }
     }
 
@@ -117,6 +138,7 @@ impl Page {
             Self::Reports => reports::page(app, asked).await,
             Self::Tail => Ok(Markup::default()),
             Self::Revisions => revisions::page(app, asked).await,
+            Self::Audit => audit::page(app, asked).await,
         }
     }
 }

@@ -6,9 +6,12 @@ use weir_snapshot::{Problem, units::HumanDuration};
 
 use super::admin::refuse;
 use crate::{
-    access::{Ended, NewToken, Token},
+    access::{
+        Ended, NewToken, Token,
+        nodes::{self, NewNodeToken},
+    },
     app::{AppError, rfc3339},
-    store::AuditEntry,
+    store::{AuditEntry, StoredNodeToken},
 };
 
 pub(super) fn new_token(asked: v1::CreateTokenRequest) -> Result<NewToken, Status> {
@@ -31,6 +34,23 @@ pub(super) fn token(token: &Token) -> v1::Token {
         expires: time(token.expires_ms),
         last_used: time(token.last_used_ms()),
         state: token.ended(crate::access::now_ms()).map_or("active", Ended::as_str).to_owned(),
+    }
+}
+
+pub(super) fn new_node_token(asked: &v1::CreateNodeTokenRequest) -> Result<NewNodeToken, Status> {
+    let read = NewNodeToken::read(Some(&asked.ttl), (asked.uses > 0).then_some(asked.uses));
+    read.map_err(|problem| refuse(AppError::Invalid(problem.into())))
+}
+
+pub(super) fn node_token(token: &StoredNodeToken) -> v1::NodeToken {
+    v1::NodeToken {
+        id: token.id.unsigned_abs(),
+        state: nodes::ended(token, crate::access::now_ms()).unwrap_or("active").to_owned(),
+        created: rfc3339(token.created_ms),
+        created_by: token.created_by.clone(),
+        expires: token.expires_ms.map_or_else(String::new, rfc3339),
+        uses_left: token.uses_left.map(i64::unsigned_abs),
+        used: token.used.unsigned_abs(),
     }
 }
 

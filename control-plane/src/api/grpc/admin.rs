@@ -474,4 +474,52 @@ impl admin_server::Admin for Admin {
         let revision = self.app.delete_certificate(&author, &name).await.map_err(refuse)?;
         Ok(Response::new(v1::DeleteCertificateResponse { revision }))
     }
+
+    async fn create_node_token(
+        &self,
+        request: Request<v1::CreateNodeTokenRequest>,
+    ) -> Result<Response<v1::CreateNodeTokenResponse>, Status> {
+        let author = author(&request);
+        let new = access::new_node_token(&request.into_inner())?;
+        let created = self.app.access().nodes().create_token(new, &author.actor).await;
+        let (token, info) = created.map_err(|error| refuse(error.into()))?;
+        Ok(Response::new(v1::CreateNodeTokenResponse { token, info: Some(access::node_token(&info)) }))
+    }
+
+    async fn list_node_tokens(
+        &self,
+        _: Request<v1::ListNodeTokensRequest>,
+    ) -> Result<Response<v1::ListNodeTokensResponse>, Status> {
+        let tokens = self.app.access().nodes().tokens();
+        let node_tokens = tokens.iter().map(access::node_token).collect();
+        Ok(Response::new(v1::ListNodeTokensResponse { node_tokens }))
+    }
+
+    async fn delete_node_token(
+        &self,
+        request: Request<v1::DeleteNodeTokenRequest>,
+    ) -> Result<Response<v1::DeleteNodeTokenResponse>, Status> {
+        let id = i64::try_from(request.into_inner().id).unwrap_or_default();
+        self.app.access().nodes().revoke_token(id).await.map_err(|error| refuse(error.into()))?;
+        Ok(Response::new(v1::DeleteNodeTokenResponse {}))
+    }
+
+    async fn revoke_node(
+        &self,
+        request: Request<v1::RevokeNodeRequest>,
+    ) -> Result<Response<v1::RevokeNodeResponse>, Status> {
+        let author = author(&request);
+        let revoked = self.app.access().nodes().revoke(&request.into_inner().id, &author.actor).await;
+        revoked.map_err(|error| refuse(error.into()))?;
+        Ok(Response::new(v1::RevokeNodeResponse {}))
+    }
+
+    async fn allow_node(
+        &self,
+        request: Request<v1::AllowNodeRequest>,
+    ) -> Result<Response<v1::AllowNodeResponse>, Status> {
+        let allowed = self.app.access().nodes().allow(&request.into_inner().id).await;
+        allowed.map_err(|error| refuse(error.into()))?;
+        Ok(Response::new(v1::AllowNodeResponse {}))
+    }
 }

@@ -7,6 +7,7 @@ mod certificates;
 mod config;
 mod explain;
 mod guard;
+mod nodes;
 mod observe;
 mod openapi;
 mod pools;
@@ -58,6 +59,10 @@ pub fn router(app: App) -> Router {
         .route("/tokens/{name}", delete(access::delete_token))
         .route("/audit", get(access::audit))
         .route("/explain", get(explain::get))
+        .route("/node-tokens", get(nodes::tokens).post(nodes::create_token))
+        .route("/node-tokens/{id}", delete(nodes::delete_token))
+        .route("/nodes/{id}/revoke", post(nodes::revoke))
+        .route("/nodes/{id}/allow", post(nodes::allow))
         .route("/revisions", get(config::revisions))
         .route("/revisions/{n}", get(config::revision))
         .route("/revisions/{n}/rollback", post(config::rollback))

@@ -116,6 +116,25 @@ const OPERATIONS: &[Operation] = &[
         "AuditList",
     ),
     ("/schema.json", "get", "The JSON Schema of the configuration file", None, "200", "Schema"),
+    ("/node-tokens", "get", "All join tokens, without themselves", None, "200", "NodeTokenList"),
+    (
+        "/node-tokens",
+        "post",
+        "Makes a join token for nodes, which is shown this once",
+        Some("NewNodeToken"),
+        "201",
+        "CreatedNodeToken",
+    ),
+    (
+        "/node-tokens/{id}",
+        "delete",
+        "Revokes a join token; who joined with it stays",
+        None,
+        "200",
+        "RevokedNodeToken",
+    ),
+    ("/nodes/{id}/revoke", "post", "Ends a node's membership and its streams", None, "200", "NodeAccess"),
+    ("/nodes/{id}/allow", "post", "Lets a revoked node join again", None, "200", "NodeAccess"),
     ("/healthz", "get", "Liveness", None, "200", "Text"),
     ("/readyz", "get", "Readiness", None, "200", "Text"),
     ("/metrics", "get", "Prometheus metrics", None, "200", "Text"),
@@ -505,6 +524,17 @@ fn access_schemas() -> Value {
     ];
     let mut created_token = token.clone();
     created_token.push(("token", text()));
+    let node_token = vec![
+        ("id", number()),
+        ("state", json!({ "type": "string", "enum": ["active", "revoked", "expired", "used up"] })),
+        ("created", text()),
+        ("created_by", text()),
+        ("expires", maybe()),
+        ("uses_left", json!({ "type": ["integer", "null"] })),
+        ("used", number()),
+    ];
+    let mut created_node_token = node_token.clone();
+    created_node_token.push(("token", text()));
     json!({
         "NewToken": object(&[("name", text()), ("role", role()), ("expires", duration())], &["name", "role"]),
         "Token": object(&token, &["name", "role", "state", "created", "created_by"]),
@@ -517,6 +547,12 @@ fn access_schemas() -> Value {
               ("revision", json!({ "type": ["integer", "null"] })), ("times", number())],
             &["id", "time", "actor", "source", "action", "outcome"]),
         "AuditList": list("AuditEntry"),
+        "NewNodeToken": object(&[("ttl", json!({ "type": "string", "examples": ["24h", "never"] })), ("uses", number())], &[]),
+        "NodeToken": object(&node_token, &["id", "state", "created", "created_by", "used"]),
+        "NodeTokenList": list("NodeToken"),
+        "CreatedNodeToken": object(&created_node_token, &["id", "state", "token"]),
+        "RevokedNodeToken": object(&[("id", number()), ("state", text())], &["id", "state"]),
+        "NodeAccess": object(&[("id", text()), ("revoked", json!({ "type": "boolean" }))], &["id", "revoked"]),
     })
 }
 

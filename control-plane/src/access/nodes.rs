@@ -1,0 +1,419 @@
+//! Who may be a node. A node joins with a token that an operator made, and gets a certificate for a key of its own; with
+//! that it comes from then on, and gets the next one in time. The token names the fleet's authority, so that the node knows
+//! whom it speaks to before it says anything.
+
+use std::{
+    collections::{HashMap, HashSet},
+    path::Path,
+    sync::{Arc, PoisonError, RwLock},
+    time::Duration,
+};
+
+use anyhow::Context as _;
+use tokio_util::sync::CancellationToken;
+use weir_proto::JOIN_PREFIX;
+use weir_snapshot::{
+    Problem,
+    units::{HumanDuration, UnitError},
+};
+
+use super::{
+    AccessError,
+    ca::{Ca, CaError, Issued},
+    now_ms,
+    token::{generate, hex, is_same, is_well_formed, sha256},
+};
+use crate::{
+    secrets::Vault,
+    store::{NodeCertificate, Store, StoreError, StoredCa, StoredNodeToken},
+};
+
+/// Join tokens that are good at a time.
+const MOST_TOKENS: usize = 1000;
+
+/// How long a join token is good where nothing is said.
+const TTL: Duration = Duration::from_secs(24 * 3600);
+
+/// The kind and name under which the authority's key is sealed.
+const SEALED_AS: (&str, &str) = ("fleet_ca", "key");
+
+/// How long a join token that has ended is remembered.
+const REMEMBERED_MS: i64 = 30 * 24 * 3600 * 1000;
+
+/// Why a node is not let in.
+#[derive(Debug, thiserror::Error)]
+pub enum JoinError {
+    /// The token is none, or not of this fleet.
+    #[error("this is no join token of this fleet; make one with `weir node-token create`")]
+    NotThere,
+    /// The token has ended.
+    #[error("join token {0} is {1}; make another one with `weir node-token create`")]
+    Ended(i64, &'static str),
+    /// The node is revoked.
+    #[error("node {0:?} is revoked; `weir node allow` lets it join again")]
+    Revoked(String),
+    /// What the node sent makes no sense.
+    #[error("{0}")]
+    Invalid(String),
+    /// Not the node's fault.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// No certificate can be made.
+    #[error(transparent)]
+    Ca(CaError),
+}
+
+/// A node by its certificate.
+#[derive(Debug)]
+pub struct Member {
+    /// Its name.
+    pub node_id: String,
+    /// Until when the certificate is good.
+    pub expires_ms: i64,
+    /// It is revoked.
+    pub ended: CancellationToken,
+}
+
+/// A new join token.
+#[derive(Debug, Clone, Copy)]
+pub struct NewNodeToken {
+    /// How long it is good; `None`: until it is revoked.
+    pub ttl: Option<Duration>,
+    /// How many nodes may join with it; `None`: any number.
+    pub uses: Option<u32>,
+}
+
+impl NewNodeToken {
+    /// As it is asked for: a day where nothing is said, `never` for ever.
+    ///
+    /// # Errors
+    /// It is no duration, or nobody could use it.
+    pub fn read(ttl: Option<&str>, uses: Option<u32>) -> Result<Self, Problem> {
+        let ttl = match ttl.filter(|text| !text.is_empty()) {
+            None => Some(TTL),
+            Some("never") => None,
+            Some(text) => {
+                let given: HumanDuration =
+                    text.parse().map_err(|error: UnitError| Problem::new("ttl", error.to_string()))?;
+                if given.0 < Duration::from_secs(1) {
+                    return Err(Problem::new("ttl", "is less than a second; never: until it is revoked"));
+                }
+                Some(given.0)
+            }
+        };
+        if uses == Some(0) {
+            return Err(Problem::new("uses", "is 0: nobody could use it"));
+        }
+        Ok(Self { ttl, uses })
+    }
+}
+
+/// Who may be a node. Cheap to clone.
+#[derive(Clone)]
+pub struct NodeAccess(Arc<Inner>);
+
+struct Inner {
+    store: Store,
+    ca: Arc<Ca>,
+    /// How long nodes' certificates last.
+    lasts: Duration,
+    book: RwLock<Book>,
+    changing: tokio::sync::Mutex<()>,
+}
+
+#[derive(Default)]
+struct Book {
+    certificates: HashMap<[u8; 32], Arc<Member>>,
+    revoked: HashSet<String>,
+    tokens: Vec<StoredNodeToken>,
+}
+
+/// What is known of a certificate.
+#[derive(Debug, Clone)]
+pub enum Known {
+    /// It is this node's.
+    Member(Arc<Member>),
+    /// It was this node's, which is revoked.
+    Revoked(String),
+    /// It is nobody's: the database is another one than it was, or the node was revoked and allowed again.
+    Nobody,
+}
+
+/// Why a join token is good for nothing any more.
+pub fn ended(token: &StoredNodeToken, now_ms: i64) -> Option<&'static str> {
+    if token.revoked_ms.is_some() {
+        Some("revoked")
+    } else if token.expires_ms.is_some_and(|at| at <= now_ms) {
+        Some("expired")
+    } else if token.uses_left.is_some_and(|left| left <= 0) {
+        Some("used up")
+    } else {
+        None
+    }
+}
+
+impl NodeAccess {
+    /// Reads who may be a node, and makes the authority where there is none.
+    ///
+    /// # Errors
+    /// The database failed, or the authority's key cannot be opened.
+    pub async fn open(store: Store, vault: &Vault, lasts: Duration) -> anyhow::Result<Self> {
+        let (kind, name) = SEALED_AS;
+        let stored = match store.fleet_ca(None).await? {
+            Some(stored) => stored,
+            None => {
+                let ca = Ca::new()?;
+                let sealed_key = vault.seal(kind, name, ca.key())?;
+                let new = StoredCa { certificate: ca.certificate().to_vec(), sealed_key };
+                let stored = store.fleet_ca(Some(&new)).await?;
+                stored.context("the database does not keep the fleet's authority")?
+            }
+        };
+        let key = vault.open(kind, name, &stored.sealed_key).context(
+            "the key of the fleet's authority cannot be opened: is it the right --secrets-key-file or WEIR_SECRETS_KEY?",
+        )?;
+        let ca =
+            Ca::read(stored.certificate, key).context("the fleet's authority in the database is broken")?;
+        let now = now_ms();
+        let (certificates, revoked) = store.node_access(now).await?;
+        let mut book = Book {
+            tokens: store.node_tokens().await?,
+            revoked: revoked.into_iter().collect(),
+            ..Book::default()
+        };
+        for NodeCertificate { fingerprint, node_id, expires_ms, .. } in certificates {
+            let fingerprint = fingerprint.as_slice().try_into().context("a node's certificate is broken")?;
+            let ended = CancellationToken::new();
+            book.certificates.insert(fingerprint, Arc::new(Member { node_id, expires_ms, ended }));
+        }
+        let changing = tokio::sync::Mutex::default();
+        Ok(Self(Arc::new(Inner { store, ca: Arc::new(ca), lasts, book: RwLock::new(book), changing })))
+    }
+
+    /// The fleet's authority.
+    pub fn ca(&self) -> &Arc<Ca> {
+        &self.0.ca
+    }
+
+    fn book<T>(&self, look: impl FnOnce(&Book) -> T) -> T {
+        look(&self.0.book.read().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    fn edit<T>(&self, edit: impl FnOnce(&mut Book) -> T) -> T {
+        edit(&mut self.0.book.write().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// Every join token that is remembered.
+    pub fn tokens(&self) -> Vec<StoredNodeToken> {
+        self.book(|book| book.tokens.clone())
+    }
+
+    /// Makes a join token; it is in the answer, and nowhere else from then on.
+    ///
+    /// # Errors
+    /// There are too many, or the database failed.
+    pub async fn create_token(
+        &self,
+        new: NewNodeToken,
+        by: &str,
+    ) -> Result<(String, StoredNodeToken), AccessError> {
+        let _one = self.0.changing.lock().await;
+        let created_ms = now_ms();
+        if self.book(|book| book.tokens.iter().filter(|token| ended(token, created_ms).is_none()).count())
+            >= MOST_TOKENS
+        {
+            return Err(AccessError::Conflict(format!(
+                "there are {MOST_TOKENS} join tokens; revoke some first"
+            )));
+        }
+        let secret = generate(JOIN_PREFIX)?;
+        let lasts =
+            |ttl: Duration| created_ms.saturating_add(i64::try_from(ttl.as_millis()).unwrap_or(i64::MAX));
+        let mut token = StoredNodeToken {
+            id: 0,
+            hash: sha256(secret.as_bytes()).to_vec(),
+            created_ms,
+            created_by: by.to_owned(),
+            expires_ms: new.ttl.map(lasts),
+            uses_left: new.uses.map(i64::from),
+            used: 0,
+            revoked_ms: None,
+        };
+        token.id = self.0.store.add_node_token(&token).await?;
+        self.edit(|book| book.tokens.push(token.clone()));
+        tracing::info!(id = token.id, by, "join token made");
+        Ok((format!("{secret}_{}", hex(&self.0.ca.fingerprint())), token))
+    }
+
+    /// Leaves a join token in a file for its owner alone, good until it is revoked; one that is there and good stays.
+    ///
+    /// # Errors
+    /// The file cannot be written, or the database failed.
+    pub async fn leave_token(&self, file: &Path) -> anyhow::Result<()> {
+        let now = now_ms();
+        let secret =
+            std::fs::read_to_string(file).ok().and_then(|text| Some(self.secret(text.trim())?.to_owned()));
+        let is_good = |secret: String| {
+            let hash = sha256(secret.as_bytes());
+            self.book(|book| {
+                book.tokens.iter().any(|token| is_same(&token.hash, &hash) && ended(token, now).is_none())
+            })
+        };
+        if secret.is_some_and(is_good) {
+            return Ok(());
+        }
+        let (text, token) =
+            self.create_token(NewNodeToken { ttl: None, uses: None }, "control-plane").await?;
+        if let Err(error) = crate::private_file::write(file, &format!("{text}\n")) {
+            self.revoke_token(token.id).await?;
+            return Err(error.into());
+        }
+        Ok(())
+    }
+
+    /// The secret of a join token of this fleet.
+    fn secret<'a>(&self, text: &'a str) -> Option<&'a str> {
+        let (secret, fleet) = text.rsplit_once('_')?;
+        let ours = hex(&self.0.ca.fingerprint());
+        (is_well_formed(secret, JOIN_PREFIX) && is_same(fleet.as_bytes(), ours.as_bytes())).then_some(secret)
+    }
+
+    /// Ends a join token. Nodes that joined with it stay.
+    ///
+    /// # Errors
+    /// No such token.
+    pub async fn revoke_token(&self, id: i64) -> Result<(), AccessError> {
+        let _one = self.0.changing.lock().await;
+        let now = now_ms();
+        if !self.0.store.revoke_node_token(id, now).await? {
+            return Err(AccessError::NotFound("join token", id.to_string()));
+        }
+        self.edit(|book| {
+            book.tokens
+                .iter_mut()
+                .filter(|token| token.id == id)
+                .for_each(|token| token.revoked_ms = Some(now))
+        });
+        Ok(())
+    }
+
+    /// Lets a node in: a certificate for its key.
+    ///
+    /// # Errors
+    /// The token is good for nothing, the node is revoked, or what it sent makes no sense.
+    pub async fn join(&self, text: &str, node_id: &str, public_key: &[u8]) -> Result<Issued, JoinError> {
+        let secret = self.secret(text).ok_or(JoinError::NotThere)?;
+        let hash = sha256(secret.as_bytes());
+        let _one = self.0.changing.lock().await;
+        let found = self.book(|book| book.tokens.iter().find(|token| is_same(&token.hash, &hash)).cloned());
+        let token = found.ok_or(JoinError::NotThere)?;
+        if let Some(why) = ended(&token, now_ms()) {
+            return Err(JoinError::Ended(token.id, why));
+        }
+        self.issue(node_id, public_key, Some(token.id)).await
+    }
+
+    /// The next certificate of a node that has one.
+    ///
+    /// # Errors
+    /// The node is revoked, or what it sent makes no sense.
+    pub async fn renew(&self, member: &Member, public_key: &[u8]) -> Result<Issued, JoinError> {
+        let _one = self.0.changing.lock().await;
+        self.issue(&member.node_id, public_key, None).await
+    }
+
+    async fn issue(&self, node_id: &str, public_key: &[u8], token: Option<i64>) -> Result<Issued, JoinError> {
+        if node_id.is_empty() || node_id.len() > 253 || node_id.chars().any(char::is_control) {
+            return Err(JoinError::Invalid("node_id is 1 to 253 visible characters".into()));
+        }
+        if self.book(|book| book.revoked.contains(node_id)) {
+            return Err(JoinError::Revoked(node_id.to_owned()));
+        }
+        let issued = self.0.ca.issue(node_id, public_key, self.0.lasts).map_err(|error| match error {
+            CaError::NoKey => JoinError::Invalid(error.to_string()),
+            error => JoinError::Ca(error),
+        })?;
+        let fingerprint = sha256(&issued.certificate);
+        let certificate = NodeCertificate {
+            fingerprint: fingerprint.to_vec(),
+            node_id: node_id.to_owned(),
+            issued_ms: issued.issued_ms,
+            expires_ms: issued.expires_ms,
+        };
+        if !self.0.store.add_node_certificate(&certificate, token).await? {
+            return Err(JoinError::Ended(token.unwrap_or_default(), "used up"));
+        }
+        let ended = CancellationToken::new();
+        let member = Member { node_id: node_id.to_owned(), expires_ms: issued.expires_ms, ended };
+        self.edit(|book| {
+            book.certificates.insert(fingerprint, Arc::new(member));
+            for used in book.tokens.iter_mut().filter(|used| Some(used.id) == token) {
+                used.used += 1;
+                used.uses_left = used.uses_left.map(|left| left - 1);
+            }
+        });
+        Ok(issued)
+    }
+
+    /// Whose certificate it is.
+    pub fn known(&self, fingerprint: &[u8; 32]) -> Known {
+        self.book(|book| match book.certificates.get(fingerprint) {
+            Some(member) if book.revoked.contains(&member.node_id) => Known::Revoked(member.node_id.clone()),
+            Some(member) => Known::Member(Arc::clone(member)),
+            None => Known::Nobody,
+        })
+    }
+
+    /// Ends a node's membership, and its streams with it.
+    ///
+    /// # Errors
+    /// The database failed.
+    pub async fn revoke(&self, node_id: &str, by: &str) -> Result<(), AccessError> {
+        let _one = self.0.changing.lock().await;
+        self.0.store.revoke_node(node_id, by, now_ms()).await?;
+        self.edit(|book| {
+            book.revoked.insert(node_id.to_owned());
+            book.certificates
+                .values()
+                .filter(|member| member.node_id == node_id)
+                .for_each(|member| member.ended.cancel());
+        });
+        tracing::warn!(node = node_id, by, "node revoked");
+        Ok(())
+    }
+
+    /// Whether a node is revoked.
+    pub fn is_revoked(&self, node_id: &str) -> bool {
+        self.book(|book| book.revoked.contains(node_id))
+    }
+
+    /// Lets a revoked node join again, by a token.
+    ///
+    /// # Errors
+    /// It is not revoked.
+    pub async fn allow(&self, node_id: &str) -> Result<(), AccessError> {
+        let _one = self.0.changing.lock().await;
+        if !self.0.store.allow_node(node_id).await? {
+            return Err(AccessError::NotFound("revoked node", node_id.to_owned()));
+        }
+        self.edit(|book| {
+            book.revoked.remove(node_id);
+            book.certificates.retain(|_, member| member.node_id != node_id);
+        });
+        Ok(())
+    }
+
+    /// Forgets what has ended.
+    pub(super) async fn keep_once(&self) {
+        let (now, forgotten) = (now_ms(), now_ms() - REMEMBERED_MS);
+        if let Err(error) = self.0.store.keep_node_access(now, forgotten).await {
+            tracing::error!(%error, "join tokens and certificates cannot be kept");
+            return;
+        }
+        self.edit(|book| {
+            book.certificates.retain(|_, member| member.expires_ms > now);
+            book.tokens
+                .retain(|token| token.revoked_ms.or(token.expires_ms).is_none_or(|ended| ended >= forgotten));
+        });
+    }
+}

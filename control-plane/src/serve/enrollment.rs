@@ -1,0 +1,70 @@
+//! The service `Enrollment`: how a process becomes a node.
+
+use tonic::{Request, Response, Status};
+use weir_proto::v1::{self, enrollment_server};
+
+use super::nodes::{NodePeer, NodesGate};
+use crate::{
+    access::{ca::Issued, nodes::JoinError, now_ms},
+    publish::NodeIdentity,
+};
+
+/// Gives certificates to nodes.
+pub(super) struct Enrollment {
+    gate: NodesGate,
+}
+
+impl Enrollment {
+    pub(super) fn new(gate: NodesGate) -> Self {
+        Self { gate }
+    }
+
+    fn answer(&self, issued: Issued) -> Response<v1::JoinResponse> {
+        let expires_in_ms = u64::try_from(issued.expires_ms - now_ms()).unwrap_or_default();
+        let authority = self.gate.nodes.ca().certificate().to_vec();
+        Response::new(v1::JoinResponse { certificate: issued.certificate, authority, expires_in_ms })
+    }
+}
+
+fn refuse(error: JoinError) -> Status {
+    match error {
+        JoinError::NotThere | JoinError::Ended(..) => Status::unauthenticated(error.to_string()),
+        JoinError::Revoked(_) => Status::permission_denied(error.to_string()),
+        JoinError::Invalid(why) => Status::invalid_argument(why),
+        JoinError::Store(_) | JoinError::Ca(_) => {
+            tracing::error!(%error, "a node cannot join");
+            Status::internal("the control plane cannot make a certificate now")
+        }
+    }
+}
+
+#[tonic::async_trait]
+impl enrollment_server::Enrollment for Enrollment {
+    async fn join(&self, request: Request<v1::JoinRequest>) -> Result<Response<v1::JoinResponse>, Status> {
+        let peer = request.extensions().get::<NodePeer>().cloned();
+        let peer = peer.ok_or_else(|| Status::internal("it is not known who asks"))?;
+        let v1::JoinRequest { token, node_id, public_key } = request.into_inner();
+        match self.gate.nodes.join(&token, &node_id, &public_key).await {
+            Ok(issued) => {
+                tracing::info!(node = node_id, address = %peer.address, "node joined");
+                self.gate.joined(peer.address, &node_id, None).await;
+                Ok(self.answer(issued))
+            }
+            Err(error) => {
+                let status = refuse(error);
+                self.gate.joined(peer.address, &node_id, Some(&status)).await;
+                Err(status)
+            }
+        }
+    }
+
+    async fn renew(&self, request: Request<v1::RenewRequest>) -> Result<Response<v1::JoinResponse>, Status> {
+        let Some(NodeIdentity::Member(member)) = request.extensions().get::<NodeIdentity>().cloned() else {
+            return Err(Status::unauthenticated("a node's certificate is needed: join first"));
+        };
+        let issued =
+            self.gate.nodes.renew(&member, &request.into_inner().public_key).await.map_err(refuse)?;
+        tracing::info!(node = member.node_id, "node's certificate renewed");
+        Ok(self.answer(issued))
+    }
+}

@@ -1,0 +1,311 @@
+//! The nodes' port: TLS with the fleet's own authority, and on loopback, or where the operator said so, also in the clear.
+//! Which of the two a connection is, its first byte tells. A certificate is asked for and not demanded by TLS itself:
+//! whoever joins has none yet. Which call demands one is decided here, in front of all of them.
+
+use std::{
+    io,
+    net::SocketAddr,
+    pin::Pin,
+    sync::Arc,
+    task::{Context, Poll},
+    time::Duration,
+};
+
+use anyhow::Context as _;
+use axum::{
+    extract::{Request, State},
+    middleware::Next,
+    response::Response,
+};
+use rustls::ServerConfig;
+use tokio::{
+    io::{AsyncRead, AsyncWrite, ReadBuf},
+    net::{TcpListener, TcpStream},
+    sync::{Semaphore, mpsc},
+};
+use tokio_rustls::{TlsAcceptor, server::TlsStream};
+use tokio_stream::wrappers::ReceiverStream;
+use tokio_util::sync::CancellationToken;
+use tonic::{
+    Status,
+    service::Routes,
+    transport::{Server, server::Connected},
+};
+use weir_proto::v1::enrollment_server::EnrollmentServer;
+
+use super::enrollment::Enrollment;
+use crate::{
+    access::{
+        Access, Outcome,
+        nodes::{Known, NodeAccess},
+        sha256,
+    },
+    publish::{self, NodeIdentity, Publisher},
+    store::AuditEntry,
+};
+
+/// The first byte and the TLS handshake come within this.
+const GREETING: Duration = Duration::from_secs(10);
+
+/// Handshakes at a time. A fleet that comes back at once waits in the queue of the socket, not in memory.
+const HANDSHAKES: usize = 256;
+
+/// What a TLS connection begins with: a record of the handshake.
+const TLS: u8 = 0x16;
+
+/// What guards the nodes' port. Cheap to clone.
+#[derive(Clone)]
+pub(crate) struct NodesGate {
+    /// Writes the audit.
+    pub(crate) access: Access,
+    /// Who may be a node.
+    pub(crate) nodes: NodeAccess,
+    /// Nodes may come in the clear, and are then believed what they say they are.
+    pub(crate) plain: bool,
+}
+
+/// The other end of a connection.
+#[derive(Debug, Clone)]
+pub(super) struct NodePeer {
+    pub(super) address: SocketAddr,
+    is_tls: bool,
+    /// Whose certificate it showed, as was known when it came.
+    shown: Option<Known>,
+}
+
+/// A connection.
+enum NodeStream {
+    Plain(TcpStream),
+    Tls(Box<TlsStream<TcpStream>>),
+}
+
+struct Accepted {
+    stream: NodeStream,
+    peer: NodePeer,
+}
+
+impl Connected for Accepted {
+    type ConnectInfo = NodePeer;
+
+    fn connect_info(&self) -> NodePeer {
+        self.peer.clone()
+    }
+}
+
+impl AsyncRead for Accepted {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        match &mut self.stream {
+            NodeStream::Plain(stream) => Pin::new(stream).poll_read(cx, buf),
+            NodeStream::Tls(stream) => Pin::new(stream).poll_read(cx, buf),
+        }
+    }
+}
+
+impl AsyncWrite for Accepted {
+    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        match &mut self.stream {
+            NodeStream::Plain(stream) => Pin::new(stream).poll_write(cx, bytes),
+            NodeStream::Tls(stream) => Pin::new(stream).poll_write(cx, bytes),
+        }
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match &mut self.stream {
+            NodeStream::Plain(stream) => Pin::new(stream).poll_flush(cx),
+            NodeStream::Tls(stream) => Pin::new(stream).poll_flush(cx),
+        }
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match &mut self.stream {
+            NodeStream::Plain(stream) => Pin::new(stream).poll_shutdown(cx),
+            NodeStream::Tls(stream) => Pin::new(stream).poll_shutdown(cx),
+        }
+    }
+}
+
+/// Serves nodes until `stop`.
+pub(crate) async fn nodes(
+    listener: TcpListener,
+    publisher: Publisher,
+    gate: NodesGate,
+    stop: CancellationToken,
+) -> anyhow::Result<()> {
+    let tls = Arc::new(crate::access::ca::server_config(gate.nodes.ca())?);
+    let enrollment = EnrollmentServer::new(Enrollment::new(gate.clone()));
+    let routes = Routes::new(publish::Server::new(publisher)).add_service(enrollment);
+    let routes = super::common(routes, &["weir.v1.Nodes", "weir.v1.Enrollment"]).await?;
+    let router = routes.prepare().into_axum_router();
+    let router = router.layer(axum::middleware::from_fn_with_state(gate.clone(), guard));
+    let (send, incoming) = mpsc::channel(64);
+    let accepting = tokio::spawn(stop.clone().run_until_cancelled_owned(accept(listener, tls, gate, send)));
+    let served = Server::builder()
+        .http2_keepalive_interval(Some(Duration::from_secs(10)))
+        .http2_keepalive_timeout(Some(Duration::from_secs(10)))
+        .add_routes(Routes::from(router))
+        .serve_with_incoming_shutdown(ReceiverStream::new(incoming), stop.cancelled_owned())
+        .await
+        .context("the nodes' port failed");
+    accepting.abort();
+    served
+}
+
+async fn accept(
+    listener: TcpListener,
+    tls: Arc<ServerConfig>,
+    gate: NodesGate,
+    send: mpsc::Sender<Result<Accepted, io::Error>>,
+) {
+    let room = Arc::new(Semaphore::new(HANDSHAKES));
+    loop {
+        // Never closed, so it is always given.
+        let Ok(place) = Arc::clone(&room).acquire_owned().await else { return };
+        let (stream, address) = match listener.accept().await {
+            Ok(accepted) => accepted,
+            Err(error) => {
+                tracing::warn!(%error, "no connection can be accepted on the nodes' port");
+                tokio::time::sleep(Duration::from_millis(100)).await;
+                continue;
+            }
+        };
+        let (tls, gate, send) = (Arc::clone(&tls), gate.clone(), send.clone());
+        tokio::spawn(async move {
+            // Revisions are small, and the whole fleet waits for them.
+            let _ = stream.set_nodelay(true);
+            match tokio::time::timeout(GREETING, greet(stream, address, tls, &gate.nodes)).await {
+                Ok(Ok(accepted)) => {
+                    // The server may have ended.
+                    let _ = send.send(Ok(accepted)).await;
+                }
+                Ok(Err(error)) if error.kind() == io::ErrorKind::InvalidData => {
+                    let entry = entry(address, "connect", format!("TLS: {error}"));
+                    gate.access.record_refusal(entry).await;
+                }
+                Ok(Err(error)) => tracing::debug!(%error, %address, "connection to the nodes' port ended"),
+                Err(_) => tracing::debug!(%address, "connection to the nodes' port said nothing in time"),
+            }
+            drop(place);
+        });
+    }
+}
+
+async fn greet(
+    stream: TcpStream,
+    address: SocketAddr,
+    tls: Arc<ServerConfig>,
+    nodes: &NodeAccess,
+) -> io::Result<Accepted> {
+    let mut first = [0];
+    if stream.peek(&mut first).await? == 0 {
+        return Err(io::ErrorKind::UnexpectedEof.into());
+    }
+    if first != [TLS] {
+        let peer = NodePeer { address, is_tls: false, shown: None };
+        return Ok(Accepted { stream: NodeStream::Plain(stream), peer });
+    }
+    let stream = TlsAcceptor::from(tls).accept(stream).await?;
+    let shown = stream.get_ref().1.peer_certificates().and_then(|chain| chain.first());
+    let shown = shown.map(|certificate| nodes.known(&sha256(certificate)));
+    let peer = NodePeer { address, is_tls: true, shown };
+    Ok(Accepted { stream: NodeStream::Tls(Box::new(stream)), peer })
+}
+
+/// The audit's entry for something at this port.
+pub(super) fn entry(address: SocketAddr, action: &str, detail: String) -> AuditEntry {
+    AuditEntry {
+        actor: format!("anonymous@{}", address.ip().to_canonical()),
+        source: "nodes".into(),
+        action: action.to_owned(),
+        detail,
+        ..AuditEntry::default()
+    }
+}
+
+/// Lets a call through or refuses it, and ends it when its node is revoked.
+async fn guard(State(gate): State<NodesGate>, mut request: Request, next: Next) -> Response {
+    let Some(peer) = request.extensions().get::<NodePeer>().cloned() else {
+        return Status::internal("it is not known who asks").into_http();
+    };
+    let path = request.uri().path().to_owned();
+    let identity = match gate.decide(&peer, &path) {
+        Ok(identity) => identity,
+        Err((actor, status)) => {
+            let action = path.trim_start_matches('/');
+            let mut entry = entry(peer.address, action, status.message().to_owned());
+            if let Some(actor) = actor {
+                entry.actor = actor;
+            }
+            gate.access.record_refusal(entry).await;
+            return status.into_http();
+        }
+    };
+    let ended = match &identity {
+        NodeIdentity::Member(member) => Some(member.ended.clone()),
+        NodeIdentity::Plain | NodeIdentity::Nobody => None,
+    };
+    request.extensions_mut().insert(identity);
+    let answer = next.run(request).await;
+    match ended {
+        Some(ended) => crate::api::access::until(answer, async move { ended.cancelled().await }),
+        None => answer,
+    }
+}
+
+impl NodesGate {
+    /// Who asks; else whose certificate was shown, where that is known, and why it is good for nothing.
+    fn decide(&self, peer: &NodePeer, path: &str) -> Result<NodeIdentity, (Option<String>, Status)> {
+        if !peer.is_tls {
+            if path.starts_with("/weir.v1.Enrollment/") {
+                let why = "a node joins over TLS: say --control-plane https://…";
+                return Err((None, Status::failed_precondition(why)));
+            }
+            if self.plain {
+                return Ok(NodeIdentity::Plain);
+            }
+            let why = "this port takes nodes over TLS only: say --control-plane https://… and give a join token (weir node-token create)";
+            return Err((None, Status::unauthenticated(why)));
+        }
+        let node_id = match &peer.shown {
+            // Good when the connection came, and so for as long as that lasts, unless the node was revoked meanwhile.
+            Some(Known::Member(member)) if !member.ended.is_cancelled() => {
+                return Ok(NodeIdentity::Member(Arc::clone(member)));
+            }
+            Some(Known::Member(member)) => Some(&member.node_id),
+            Some(Known::Revoked(node_id)) => Some(node_id),
+            Some(Known::Nobody) | None => None,
+        };
+        if let Some(node_id) = node_id.filter(|node_id| self.nodes.is_revoked(node_id)) {
+            let why = format!("node {node_id:?} is revoked");
+            return Err((Some(node_id.clone()), Status::permission_denied(why)));
+        }
+        let is_open = path == "/grpc.health.v1.Health/Check" || path.starts_with("/grpc.reflection.");
+        if path == "/weir.v1.Enrollment/Join" || (is_open && peer.shown.is_none()) {
+            return Ok(NodeIdentity::Nobody);
+        }
+        Err((
+            None,
+            Status::unauthenticated(match peer.shown {
+                Some(_) => "this certificate is not known any more: join again",
+                None => "a node's certificate is needed: join first",
+            }),
+        ))
+    }
+
+    /// Writes to the audit that a node joined, or did not.
+    pub(super) async fn joined(&self, address: SocketAddr, node_id: &str, why_not: Option<&Status>) {
+        let action = format!("join as {node_id:?}");
+        match why_not {
+            Some(status) => {
+                self.access.record_refusal(entry(address, &action, status.message().to_owned())).await
+            }
+            None => {
+                let entry = entry(address, &action, String::new());
+                self.access.record(AuditEntry { outcome: Outcome::Ok.as_str().into(), ..entry }).await;
+            }
+        }
+    }
+}

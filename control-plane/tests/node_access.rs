@@ -1,0 +1,383 @@
+//! Who gets what on the nodes' port: every method tried in the clear, without a certificate, with another fleet's, and with one
+//! that is good for nothing any more.
+
+#![allow(clippy::unwrap_used, clippy::expect_used)]
+
+mod support;
+
+use std::sync::Arc;
+
+use bytes::{BufMut as _, Bytes};
+use control_plane::access::ca::Ca;
+use http_body_util::{BodyExt as _, Full};
+use hyper_util::rt::{TokioExecutor, TokioIo};
+use prost::Message;
+use rustls::{
+    ClientConfig, RootCertStore,
+    pki_types::{CertificateDer, PrivateKeyDer, ServerName},
+};
+use serde_json::{Value, json};
+use support::{ControlPlane, grpc, within};
+use tokio::net::TcpStream;
+use tonic::Code;
+use weir_proto::{FORMAT, SERVER_NAME, v1};
+
+/// What a node has once it has joined.
+#[derive(Clone)]
+struct Member {
+    certificate: Vec<u8>,
+    key: Vec<u8>,
+    authority: Vec<u8>,
+}
+
+/// How a call goes out.
+#[derive(Clone, Copy)]
+enum By<'a> {
+    Plain,
+    /// Over TLS, believing whoever is there.
+    Nobody,
+    Node(&'a Member),
+}
+
+/// Believes anybody: these tests are about the other side.
+#[derive(Debug)]
+struct Anybody(Arc<rustls::crypto::CryptoProvider>);
+
+impl rustls::client::danger::ServerCertVerifier for Anybody {
+    fn verify_server_cert(
+        &self,
+        _: &CertificateDer<'_>,
+        _: &[CertificateDer<'_>],
+        _: &ServerName<'_>,
+        _: &[u8],
+        _: rustls::pki_types::UnixTime,
+    ) -> Result<rustls::client::danger::ServerCertVerified, rustls::Error> {
+        Ok(rustls::client::danger::ServerCertVerified::assertion())
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        _: &[u8],
+        _: &CertificateDer<'_>,
+        _: &rustls::DigitallySignedStruct,
+    ) -> Result<rustls::client::danger::HandshakeSignatureValid, rustls::Error> {
+        unreachable!("TLS 1.3 only")
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signed: &rustls::DigitallySignedStruct,
+    ) -> Result<rustls::client::danger::HandshakeSignatureValid, rustls::Error> {
+        rustls::crypto::verify_tls13_signature(
+            message,
+            certificate,
+            signed,
+            &self.0.signature_verification_algorithms,
+        )
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<rustls::SignatureScheme> {
+        self.0.signature_verification_algorithms.supported_schemes()
+    }
+}
+
+fn tls(member: Option<&Member>) -> ClientConfig {
+    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+    let builder = ClientConfig::builder_with_provider(Arc::clone(&provider))
+        .with_protocol_versions(&[&rustls::version::TLS13])
+        .unwrap();
+    let mut config = match member {
+        None => {
+            let anybody = Arc::new(Anybody(provider));
+            builder.dangerous().with_custom_certificate_verifier(anybody).with_no_client_auth()
+        }
+        Some(Member { certificate, key, authority }) => {
+            // The authority that a node was told is the one that signed the port's certificate.
+            let mut roots = RootCertStore::empty();
+            roots.add(authority.clone().into()).unwrap();
+            let key = PrivateKeyDer::Pkcs8(key.clone().into());
+            builder
+                .with_root_certificates(roots)
+                .with_client_auth_cert(vec![certificate.clone().into()], key)
+                .unwrap()
+        }
+    };
+    config.alpn_protocols = vec![b"h2".to_vec()];
+    config
+}
+
+/// Calls a method; how it ended and its answer. `Err`: there was no connection.
+async fn call(
+    control_plane: &ControlPlane,
+    by: By<'_>,
+    method: &str,
+    message: &impl Message,
+) -> Result<(Code, String, Bytes), String> {
+    trait Io: tokio::io::AsyncRead + tokio::io::AsyncWrite + Send + Unpin {}
+    impl<T: tokio::io::AsyncRead + tokio::io::AsyncWrite + Send + Unpin> Io for T {}
+    let exchange = async {
+        let stream = TcpStream::connect(control_plane.nodes()).await.unwrap();
+        let member = match by {
+            By::Node(member) => Some(member),
+            By::Plain | By::Nobody => None,
+        };
+        let stream: Box<dyn Io> = if matches!(by, By::Plain) {
+            Box::new(stream)
+        } else {
+            let connector = tokio_rustls::TlsConnector::from(Arc::new(tls(member)));
+            let name = ServerName::try_from(SERVER_NAME).unwrap();
+            Box::new(connector.connect(name, stream).await.map_err(|error| error.to_string())?)
+        };
+        let (mut sender, connection) =
+            hyper::client::conn::http2::handshake(TokioExecutor::new(), TokioIo::new(stream))
+                .await
+                .map_err(|error| error.to_string())?;
+        tokio::spawn(connection);
+        let mut body = vec![0];
+        body.put_u32(u32::try_from(message.encoded_len()).unwrap());
+        message.encode(&mut body).unwrap();
+        let request = http::Request::post(format!("http://nodes{method}"))
+            .header("content-type", "application/grpc")
+            .header("te", "trailers")
+            .body(Full::new(Bytes::from(body)))
+            .unwrap();
+        let response = sender.send_request(request).await.map_err(|error| format!("{error:?}"))?;
+        let (head, body) = response.into_parts();
+        let collected = body.collect().await.map_err(|error| format!("{error:?}"))?;
+        let trailers = collected.trailers().cloned().unwrap_or_default();
+        let told = |name: &str| head.headers.get(name).or(trailers.get(name)).cloned();
+        let code = told("grpc-status").map_or(Code::Unknown, |code| Code::from_bytes(code.as_bytes()));
+        let message =
+            told("grpc-message").map(|text| text.to_str().unwrap().replace("%20", " ")).unwrap_or_default();
+        let bytes = collected.to_bytes();
+        Ok((code, message, bytes.slice(bytes.len().min(5)..)))
+    };
+    within("an answer", exchange).await
+}
+
+async fn code(control_plane: &ControlPlane, by: By<'_>, method: &str, message: &impl Message) -> Code {
+    call(control_plane, by, method, message).await.unwrap().0
+}
+
+async fn node_token(control_plane: &ControlPlane, body: Value) -> (String, i64) {
+    let made = control_plane.call("POST", "/node-tokens", &body.to_string()).await.expect(201);
+    (made["token"].as_str().unwrap().to_owned(), made["id"].as_i64().unwrap())
+}
+
+async fn join(control_plane: &ControlPlane, token: &str, node: &str) -> Result<Member, (Code, String)> {
+    let key = rcgen::KeyPair::generate_for(&rcgen::PKCS_ECDSA_P256_SHA256).unwrap();
+    let request = v1::JoinRequest {
+        token: token.into(),
+        node_id: node.into(),
+        public_key: key.public_key_raw().to_vec(),
+    };
+    let (code, why, bytes) =
+        call(control_plane, By::Nobody, "/weir.v1.Enrollment/Join", &request).await.unwrap();
+    if code != Code::Ok {
+        return Err((code, why));
+    }
+    let v1::JoinResponse { certificate, authority, expires_in_ms } = v1::JoinResponse::decode(bytes).unwrap();
+    assert!(expires_in_ms > 6 * 24 * 3600 * 1000 && expires_in_ms <= 7 * 24 * 3600 * 1000, "{expires_in_ms}");
+    Ok(Member { certificate, key: key.serialize_der(), authority })
+}
+
+fn report(node: &str) -> v1::ReportRequest {
+    v1::ReportRequest {
+        format: FORMAT,
+        node_id: node.into(),
+        boot_id: "boot".into(),
+        sequence: 1,
+        sent_at_ms: u64::try_from(jiff::Timestamp::now().as_millisecond()).unwrap(),
+        ..v1::ReportRequest::default()
+    }
+}
+
+const REPORT: &str = "/weir.v1.Nodes/Report";
+
+async fn guarded() -> ControlPlane {
+    ControlPlane::start_with(|config| config.nodes_tls = true).await
+}
+
+async fn refusals(control_plane: &ControlPlane) -> Vec<String> {
+    let list = control_plane.get("/audit?limit=1000").await;
+    let refused = list["items"].as_array().unwrap().iter().filter(|one| one["outcome"] == "refused");
+    refused
+        .map(|one| {
+            format!(
+                "{} {} {}",
+                one["actor"].as_str().unwrap(),
+                one["action"].as_str().unwrap(),
+                one["detail"].as_str().unwrap()
+            )
+        })
+        .collect()
+}
+
+#[tokio::test]
+async fn nobody_gets_anything_in_the_clear_or_without_a_certificate() {
+    let control_plane = guarded().await;
+    let methods = grpc::methods("weir.v1.Nodes");
+    for method in &methods {
+        for by in [By::Plain, By::Nobody] {
+            let (code, why, bytes) = call(&control_plane, by, method, &report("node-1")).await.unwrap();
+            assert_eq!((code, bytes.len()), (Code::Unauthenticated, 0), "{method}: {why}");
+        }
+    }
+    assert_eq!(
+        code(&control_plane, By::Nobody, "/weir.v1.Enrollment/Renew", &v1::RenewRequest::default()).await,
+        Code::Unauthenticated
+    );
+    let (code, why, _) =
+        call(&control_plane, By::Plain, "/weir.v1.Enrollment/Join", &v1::JoinRequest::default())
+            .await
+            .unwrap();
+    assert!(code == Code::FailedPrecondition && why.contains("over TLS"), "{code:?} {why}");
+    let refused = refusals(&control_plane).await;
+    for method in &methods {
+        let action = method.trim_start_matches('/');
+        assert_eq!(refused.iter().filter(|one| one.contains(action)).count(), 2, "{method}: {refused:#?}");
+    }
+    assert!(control_plane.get("/nodes").await["items"].as_array().unwrap().is_empty());
+}
+
+#[tokio::test]
+async fn a_node_joins_by_its_token_and_is_who_its_certificate_says() {
+    let control_plane = guarded().await;
+    let (token, _) = node_token(&control_plane, json!({ "uses": 1 })).await;
+    assert!(token.starts_with("weirjoin_"), "{token}");
+    let member = join(&control_plane, &token, "node-1").await.unwrap_or_else(|why| panic!("{why:?}"));
+    assert_eq!(code(&control_plane, By::Node(&member), REPORT, &report("node-1")).await, Code::Ok);
+    assert_eq!(
+        code(&control_plane, By::Node(&member), REPORT, &report("node-2")).await,
+        Code::PermissionDenied
+    );
+    // The next certificate is for the same node, by the one that it has.
+    let key = rcgen::KeyPair::generate_for(&rcgen::PKCS_ECDSA_P256_SHA256).unwrap();
+    let renew = v1::RenewRequest { public_key: key.public_key_raw().to_vec() };
+    let (_, _, bytes) =
+        call(&control_plane, By::Node(&member), "/weir.v1.Enrollment/Renew", &renew).await.unwrap();
+    let next = v1::JoinResponse::decode(bytes).unwrap();
+    let next = Member { certificate: next.certificate, key: key.serialize_der(), authority: next.authority };
+    assert_eq!(code(&control_plane, By::Node(&next), REPORT, &report("node-1")).await, Code::Ok);
+    // The token was for one.
+    let (used, why) = join(&control_plane, &token, "node-2").await.err().unwrap();
+    assert!(used == Code::Unauthenticated && why.contains("used up"), "{used:?} {why}");
+    // All of it holds after a restart.
+    let control_plane = control_plane.killed_and_started().await;
+    assert_eq!(code(&control_plane, By::Node(&next), REPORT, &report("node-1")).await, Code::Ok);
+    let listed = control_plane.get("/node-tokens").await;
+    assert!(listed["items"][0]["state"] == "used up" && listed["items"][0]["used"] == 1, "{listed}");
+    assert!(!listed.to_string().contains("weirjoin_"));
+}
+
+#[tokio::test]
+async fn a_wrong_token_or_another_fleets_certificate_gets_nothing_and_is_audited() {
+    let control_plane = guarded().await;
+    let (good, id) = node_token(&control_plane, json!({ "ttl": "never" })).await;
+    let (expired, _) = node_token(&control_plane, json!({ "ttl": "1s" })).await;
+    let (secret, fleet) = good.rsplit_once('_').unwrap();
+    let other = format!("{secret}_{}", "0".repeat(64));
+    let guessed = format!("weirjoin_{}_{fleet}", "a".repeat(64));
+    for wrong in ["", "nonsense", "weirjoin_", secret, &other, &guessed] {
+        let (code, why) = join(&control_plane, wrong, "node-1").await.err().unwrap();
+        assert!(
+            code == Code::Unauthenticated && why.contains("no join token of this fleet"),
+            "{wrong}: {code:?} {why}"
+        );
+    }
+    let begun = std::time::Instant::now();
+    let mut again = tokio::time::interval(std::time::Duration::from_millis(100));
+    while join(&control_plane, &expired, "node-1").await.is_ok() {
+        assert!(begun.elapsed() < support::DEADLINE, "it does not expire");
+        again.tick().await;
+    }
+    control_plane.call("DELETE", &format!("/node-tokens/{id}"), "").await.expect(200);
+    let (code, why) = join(&control_plane, &good, "node-1").await.err().unwrap();
+    assert!(code == Code::Unauthenticated && why.contains("revoked"), "{code:?} {why}");
+
+    // Signed by somebody else's authority; and a key that is none.
+    let (fresh, _) = node_token(&control_plane, json!({})).await;
+    let member = join(&control_plane, &fresh, "node-1").await.unwrap_or_else(|why| panic!("{why:?}"));
+    let key = rcgen::KeyPair::generate_for(&rcgen::PKCS_ECDSA_P256_SHA256).unwrap();
+    let day = std::time::Duration::from_secs(24 * 3600);
+    let foreign = Ca::new().unwrap().issue("node-1", key.public_key_raw(), day).unwrap();
+    let foreign =
+        Member { certificate: foreign.certificate, key: key.serialize_der(), authority: member.authority };
+    call(&control_plane, By::Node(&foreign), REPORT, &report("node-1")).await.unwrap_err();
+    let no_key = v1::JoinRequest { token: fresh, node_id: "node-9".into(), public_key: vec![4; 65] };
+    let (code, ..) = call(&control_plane, By::Nobody, "/weir.v1.Enrollment/Join", &no_key).await.unwrap();
+    assert_eq!(code, Code::InvalidArgument);
+    let refused =
+        control_plane.wait_for("/audit?limit=1000", |list| list.to_string().contains("TLS: ")).await;
+    let refused = refused.to_string();
+    for part in ["no join token of this fleet", "is expired", "is revoked", "not a public key", "node-9"] {
+        assert!(refused.contains(part), "{part} is not in {refused}");
+    }
+    assert!(!refused.contains(&secret[9..]), "no secret is in the audit");
+}
+
+#[tokio::test]
+async fn a_revoked_node_gets_nothing_until_it_is_allowed_and_joins_again() {
+    let control_plane = guarded().await;
+    let (token, _) = node_token(&control_plane, json!({})).await;
+    let member = join(&control_plane, &token, "node-1").await.unwrap_or_else(|why| panic!("{why:?}"));
+    let other = join(&control_plane, &token, "node-2").await.unwrap_or_else(|why| panic!("{why:?}"));
+    control_plane.call("POST", "/nodes/node-1/revoke", "").await.expect(200);
+    let (code_, why, _) = call(&control_plane, By::Node(&member), REPORT, &report("node-1")).await.unwrap();
+    assert!(
+        code_ == Code::PermissionDenied && why.contains("node-1") && why.contains("revoked"),
+        "{code_:?} {why}"
+    );
+    assert_eq!(code(&control_plane, By::Node(&other), REPORT, &report("node-2")).await, Code::Ok);
+    let (code_, _) = join(&control_plane, &token, "node-1").await.err().unwrap();
+    assert_eq!(code_, Code::PermissionDenied, "a token is of no use to it");
+    assert!(refusals(&control_plane).await.iter().any(|one| one.starts_with("node-1 weir.v1.Nodes/Report")));
+
+    control_plane.call("POST", "/nodes/node-1/allow", "").await.expect(200);
+    assert_eq!(control_plane.call("POST", "/nodes/node-1/allow", "").await.status, 404);
+    assert_eq!(
+        code(&control_plane, By::Node(&member), REPORT, &report("node-1")).await,
+        Code::Unauthenticated,
+        "the old one stays dead"
+    );
+    let again = join(&control_plane, &token, "node-1").await.unwrap_or_else(|why| panic!("{why:?}"));
+    assert_eq!(code(&control_plane, By::Node(&again), REPORT, &report("node-1")).await, Code::Ok);
+}
+
+#[tokio::test]
+async fn loopback_takes_nodes_in_the_clear_and_over_tls() {
+    let control_plane = ControlPlane::start().await;
+    assert_eq!(code(&control_plane, By::Plain, REPORT, &report("node-1")).await, Code::Ok);
+    let (token, _) = node_token(&control_plane, json!({})).await;
+    let member = join(&control_plane, &token, "node-2").await.unwrap_or_else(|why| panic!("{why:?}"));
+    assert_eq!(code(&control_plane, By::Node(&member), REPORT, &report("node-2")).await, Code::Ok);
+    for (body, path) in [(r#"{"ttl":"soon"}"#, "ttl"), (r#"{"ttl":"0s"}"#, "ttl"), (r#"{"uses":0}"#, "uses")]
+    {
+        let answer = control_plane.call("POST", "/node-tokens", body).await.expect(400);
+        assert_eq!(answer["problems"][0]["path"], path, "{body}: {answer}");
+    }
+}
+
+#[tokio::test]
+async fn the_authoritys_key_is_sealed_and_a_join_token_is_left_in_a_file() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("join");
+    let wanted = file.clone();
+    let control_plane = ControlPlane::start_with(|config| config.join_token_file = Some(wanted)).await;
+    let read = || std::fs::read_to_string(&file).unwrap().trim().to_owned();
+    let token = read();
+    join(&control_plane, &token, "node-1").await.unwrap_or_else(|why| panic!("{why:?}"));
+    let database = control_plane.stop().await;
+    let path = database.path().join("weir.db");
+    let again = || control_plane::Config { join_token_file: Some(file.clone()), ..support::config(&path) };
+    control_plane::start(again()).await.unwrap().shutdown().await;
+    assert_eq!(read(), token, "a good one stays");
+    // With another key nothing is opened, and it is said which flag to look at.
+    let key = folder.path().join("key");
+    std::fs::write(&key, "0".repeat(64)).unwrap();
+    let wrong = control_plane::Config { secrets_key_file: Some(key), ..again() };
+    let why = format!("{:#}", control_plane::start(wrong).await.err().unwrap());
+    assert!(why.contains("--secrets-key-file"), "{why}");
+}

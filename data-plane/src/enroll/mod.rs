@@ -1,0 +1,337 @@
+//! How this process becomes a node, and stays one: it joins with a token, gets a certificate for a key of its own, shows it on
+//! each connection to the control plane, and gets the next one in time. Over `http://` there is nothing of this.
+
+mod credentials;
+mod cut;
+mod token;
+mod trust;
+
+use std::{
+    path::PathBuf,
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
+
+use aws_lc_rs::digest;
+use rustls::{ClientConfig, pki_types::ServerName};
+use tokio::{
+    io::{AsyncRead, AsyncWrite},
+    net::TcpStream,
+    sync::{Notify, watch},
+};
+use tokio_rustls::TlsConnector;
+use tokio_util::sync::CancellationToken;
+use tonic::{
+    Code, Status,
+    transport::{Channel, Endpoint},
+};
+use weir_proto::{
+    SERVER_NAME,
+    v1::{JoinRequest, JoinResponse, RenewRequest, enrollment_client::EnrollmentClient},
+};
+
+use self::{
+    credentials::{Credentials, NodeKey, now_ms},
+    cut::Cut,
+    token::{Fingerprint, Source},
+    trust::{Shown, client_config},
+};
+use crate::Config;
+
+/// The shortest and longest wait before joining is tried again.
+const WAIT: (Duration, Duration) = (Duration::from_millis(200), Duration::from_secs(5));
+
+/// A call to join, with its connection, takes no longer.
+const CALL: Duration = Duration::from_secs(10);
+
+/// A connection to the control plane, in the clear or not.
+pub(crate) trait Stream: AsyncRead + AsyncWrite + Send + Unpin {}
+
+impl<T: AsyncRead + AsyncWrite + Send + Unpin> Stream for T {}
+
+fn sha256(bytes: &[u8]) -> [u8; 32] {
+    let mut hash = [0; 32];
+    hash.copy_from_slice(digest::digest(&digest::SHA256, bytes).as_ref());
+    hash
+}
+
+/// How the control plane is spoken to. Cheap to clone.
+#[derive(Clone)]
+pub(crate) struct Membership(Arc<Inner>);
+
+struct Inner {
+    /// `None`: in the clear.
+    tls: Option<Joining>,
+}
+
+struct Joining {
+    source: Source,
+    state_dir: Option<PathBuf>,
+    /// What to connect with, or why there is nothing yet.
+    ready: watch::Sender<Result<Arc<ClientConfig>, String>>,
+    /// The control plane does not know the certificate.
+    doubt: Notify,
+    /// Ends the connections that were made as a member that this node is no more.
+    connections: Mutex<CancellationToken>,
+    /// Why it lets this node in no more, as it said last.
+    refused: Mutex<String>,
+}
+
+/// Why this process is not let in.
+struct Refused {
+    why: String,
+    /// Another try with the same is of no use; another join may be.
+    is_unknown: bool,
+}
+
+impl From<String> for Refused {
+    fn from(why: String) -> Self {
+        Self { why, is_unknown: false }
+    }
+}
+
+impl Membership {
+    /// By what the flags say.
+    ///
+    /// # Errors
+    /// There is no way to join.
+    pub(crate) fn new(config: &Config) -> anyhow::Result<Self> {
+        if !config.control_plane.starts_with("https://") {
+            return Ok(Self(Arc::new(Inner { tls: None })));
+        }
+        let source = match (&config.node_token, &config.token_file) {
+            (Some(text), _) => Source::Text(text.clone()),
+            (None, Some(path)) => Source::File(path.clone()),
+            (None, None) => Source::Nowhere,
+        };
+        // A file may come later; what is given and wrong will stay so.
+        if let Source::Text(_) = source {
+            source.read().map_err(anyhow::Error::msg)?;
+        }
+        if matches!(source, Source::Nowhere) && config.state_dir.is_none() {
+            anyhow::bail!(
+                "--control-plane {}: {}",
+                config.control_plane,
+                source.read().err().unwrap_or_default()
+            );
+        }
+        let ready = watch::Sender::new(Err("not joined yet".to_owned()));
+        let joining = Joining {
+            source,
+            state_dir: config.state_dir.clone(),
+            ready,
+            doubt: Notify::new(),
+            connections: Mutex::default(),
+            refused: Mutex::default(),
+        };
+        Ok(Self(Arc::new(Inner { tls: Some(joining) })))
+    }
+
+    /// Opens a connection to the control plane, as a node.
+    pub(crate) async fn connect(&self, authority: &str) -> Result<Box<dyn Stream>, BoxError> {
+        let Some(joining) = &self.0.tls else {
+            return Ok(Box::new(TcpStream::connect(authority).await?));
+        };
+        let mut ready = joining.ready.subscribe();
+        // Whoever asks has a deadline, and is told why when it is over.
+        let joined = async { ready.wait_for(Result::is_ok).await.map(drop) };
+        // Too late or not: what there is says what to connect with, or why not.
+        let _ = tokio::time::timeout(CONNECT_WAIT, joined).await;
+        let config = joining.ready.borrow().clone()?;
+        let ended = joining.connections.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let inner = secured(authority, config).await?;
+        Ok(Box::new(Cut { inner, ended: Box::pin(ended.cancelled_owned()) }))
+    }
+
+    /// The control plane refused a call: when it does not know the certificate, another one is asked for.
+    pub(crate) fn doubt(&self, status: &Status) {
+        let Some(joining) = &self.0.tls else { return };
+        match status.code() {
+            Code::Unauthenticated => joining.doubt.notify_one(),
+            Code::PermissionDenied => {
+                let mut refused = joining.refused.lock().unwrap_or_else(PoisonError::into_inner);
+                if *refused != status.message() {
+                    status.message().clone_into(&mut refused);
+                    tracing::error!(reason = status.message(), "the control plane lets this node in no more");
+                }
+            }
+            _ => {}
+        }
+    }
+
+    /// Joins, and gets the next certificate in time, for ever.
+    pub(crate) async fn keep(self, control_plane: String, node_id: String) {
+        let Some(joining) = &self.0.tls else { return };
+        let folder = joining.state_dir.as_deref();
+        let mut credentials = folder.and_then(|folder| Credentials::kept(folder, &node_id));
+        // A token of another fleet says that this node goes there.
+        if let Ok(token) = joining.source.read() {
+            credentials = credentials.filter(|kept| kept.fleet == token.fleet);
+        }
+        if let Some(kept) = &credentials {
+            tracing::info!(node = node_id, "certificate of an earlier run found");
+            joining.use_credentials(kept);
+        }
+        let (mut wait, mut told) = (WAIT.0, String::new());
+        loop {
+            if let Some(good) = credentials.as_ref().filter(|kept| kept.are_good()) {
+                let due = good.renew_in();
+                if !due.is_zero() {
+                    tokio::select! {
+                        () = tokio::time::sleep(due) => {}
+                        () = joining.doubt.notified() => {}
+                    }
+                }
+            }
+            match joining.next(credentials.as_ref(), &control_plane, &node_id).await {
+                Ok(next) => {
+                    joining.use_credentials(&next);
+                    // A next certificate is for the same member; a new member has to come anew.
+                    if !credentials.as_ref().is_some_and(Credentials::are_good) {
+                        joining.end_connections();
+                    }
+                    if let Some(folder) = folder
+                        && let Err(error) = next.keep(folder)
+                    {
+                        tracing::error!(%error, "--state-dir {}: the node's certificate cannot be kept", folder.display());
+                    }
+                    tracing::info!(node = node_id, "certificate from the fleet's authority");
+                    credentials = Some(next);
+                    (wait, told) = (WAIT.0, String::new());
+                    // What was in doubt is replaced; a moment for the streams to come back with it.
+                    tokio::time::sleep(WAIT.0).await;
+                }
+                Err(Refused { why, is_unknown }) => {
+                    if is_unknown {
+                        // It joins anew as long as there is a token.
+                        credentials = None;
+                        folder.iter().for_each(|folder| Credentials::forget(folder));
+                    }
+                    if credentials.as_ref().is_none_or(|kept| !kept.are_good()) {
+                        joining.ready.send_modify(|ready| *ready = Err(why.clone()));
+                    }
+                    // Once for each reason: the log of a lonely node stays readable.
+                    if told != why {
+                        tracing::warn!(reason = why, "this process is not a node of the fleet, trying again");
+                        told = why;
+                    }
+                    tokio::time::sleep(wait.mul_f64(0.5 + fastrand::f64())).await;
+                    wait = (wait * 2).min(WAIT.1);
+                }
+            }
+        }
+    }
+}
+
+/// How long a connection waits for the certificate that it needs.
+const CONNECT_WAIT: Duration = Duration::from_millis(2500);
+
+type BoxError = Box<dyn std::error::Error + Send + Sync>;
+
+async fn secured(authority: &str, config: Arc<ClientConfig>) -> Result<Box<dyn Stream>, BoxError> {
+    let stream = TcpStream::connect(authority).await?;
+    // Reports are small, and acknowledgements are waited for.
+    stream.set_nodelay(true)?;
+    let name = ServerName::try_from(SERVER_NAME)?;
+    Ok(Box::new(TlsConnector::from(config).connect(name, stream).await?))
+}
+
+impl Joining {
+    fn end_connections(&self) {
+        let mut connections = self.connections.lock().unwrap_or_else(PoisonError::into_inner);
+        std::mem::take(&mut *connections).cancel();
+    }
+
+    fn use_credentials(&self, credentials: &Credentials) {
+        let config = client_config(credentials.fleet, Some(&credentials.shown));
+        let config =
+            config.map(Arc::new).map_err(|error| format!("the node's certificate cannot be used: {error}"));
+        self.ready.send_modify(|ready| *ready = config);
+    }
+
+    /// The next certificate: by the one that there is, or by the token.
+    async fn next(
+        &self,
+        credentials: Option<&Credentials>,
+        control_plane: &str,
+        node_id: &str,
+    ) -> Result<Credentials, Refused> {
+        let key = NodeKey::new()?;
+        let (fleet, answer) = match credentials.filter(|kept| kept.are_good()) {
+            Some(kept) => {
+                let mut client = client(control_plane, kept.fleet, Some(&kept.shown))?;
+                let request = RenewRequest { public_key: key.public.clone() };
+                (kept.fleet, tokio::time::timeout(CALL, client.renew(request)).await)
+            }
+            None => {
+                let token = self.source.read()?;
+                let mut client = client(control_plane, token.fleet, None)?;
+                let request = JoinRequest {
+                    token: token.text,
+                    node_id: node_id.to_owned(),
+                    public_key: key.public.clone(),
+                };
+                (token.fleet, tokio::time::timeout(CALL, client.join(request)).await)
+            }
+        };
+        let answer = answer.map_err(|_| "the control plane does not answer".to_owned())?;
+        let JoinResponse { certificate, expires_in_ms, .. } = answer
+            .map_err(|status| Refused {
+                why: reason(&status),
+                is_unknown: status.code() == Code::Unauthenticated,
+            })?
+            .into_inner();
+        let issued_ms = now_ms();
+        Ok(Credentials {
+            shown: Shown { certificate, key: key.private },
+            fleet,
+            node_id: node_id.to_owned(),
+            issued_ms,
+            expires_ms: issued_ms.saturating_add(expires_in_ms),
+        })
+    }
+}
+
+/// A client for one call, by a connection of its own.
+fn client(
+    control_plane: &str,
+    fleet: Fingerprint,
+    shown: Option<&Shown>,
+) -> Result<EnrollmentClient<Channel>, String> {
+    let config = client_config(fleet, shown).map_err(|error| error.to_string())?;
+    let config = Arc::new(config);
+    let endpoint = endpoint(control_plane).ok_or("--control-plane is no address")?;
+    let connect = tower::service_fn(move |uri: http::Uri| {
+        let config = Arc::clone(&config);
+        async move {
+            let authority =
+                uri.authority().map(|authority| authority.as_str().to_owned()).unwrap_or_default();
+            secured(&authority, config).await.map(hyper_util::rt::TokioIo::new)
+        }
+    });
+    Ok(EnrollmentClient::new(endpoint.connect_with_connector_lazy(connect)))
+}
+
+/// The control plane's address. Which protocol is spoken there the connector knows, so here it is always HTTP's.
+pub(crate) fn endpoint(control_plane: &str) -> Option<Endpoint> {
+    let rest = control_plane.strip_prefix("https://").or_else(|| control_plane.strip_prefix("http://"))?;
+    let endpoint = Endpoint::from_shared(format!("http://{rest}")).ok()?;
+    endpoint.uri().port().is_some().then_some(endpoint)
+}
+
+/// The host in the control plane's address.
+pub(crate) fn host(control_plane: &str) -> Option<String> {
+    endpoint(control_plane)?.uri().host().map(str::to_owned)
+}
+
+/// tonic hides what went wrong below it in the error's source.
+fn reason(status: &Status) -> String {
+    use std::error::Error as _;
+    let mut reason = status.message().to_owned();
+    let mut source = status.source();
+    while let Some(error) = source {
+        reason = format!("{reason}: {error}");
+        source = error.source();
+    }
+    reason
+}

@@ -1,0 +1,216 @@
+//! A fleet of real programs whose ports are guarded: tokens for people, certificates for nodes.
+
+#![allow(clippy::unwrap_used, clippy::expect_used)]
+
+use std::{path::Path, time::Duration};
+
+use e2e::{Program, eventually, get};
+use serde_json::Value;
+
+const SOON: Duration = Duration::from_secs(30);
+
+struct Guarded {
+    folder: tempfile::TempDir,
+    control_plane: Program,
+    admin: String,
+    nodes: String,
+    token: String,
+}
+
+impl Guarded {
+    fn start(more: &[&str]) -> anyhow::Result<Self> {
+        let folder = tempfile::tempdir()?;
+        let place = |name: &str| folder.path().join(name).display().to_string();
+        let database = format!("sqlite:{}", place("weir.db"));
+        let (token_file, join) = (place("token"), place("join"));
+        let mut all =
+            vec!["--database", &database, "--admin", "127.0.0.1:0", "--nodes", "127.0.0.1:0", "--nodes-tls"];
+        all.extend(["--token-file", &token_file, "--join-token-file", &join]);
+        all.extend(more);
+        let control_plane = Program::start("control-plane", &all)?;
+        let (admin, nodes) = (control_plane.address("admin")?, control_plane.address("nodes")?);
+        let token = std::fs::read_to_string(&token_file)?.trim().to_owned();
+        Ok(Self { folder, control_plane, admin, nodes, token })
+    }
+
+    fn file(&self, name: &str) -> String {
+        self.folder.path().join(name).display().to_string()
+    }
+
+    fn node(&self, id: &str, more: &[&str]) -> anyhow::Result<Program> {
+        let address = format!("https://{}", self.nodes);
+        let mut all = vec![
+            "--control-plane",
+            &address,
+            "--http",
+            "127.0.0.1:0",
+            "--status",
+            "127.0.0.1:0",
+            "--node-id",
+            id,
+        ];
+        all.extend(more);
+        Program::start("data-plane", &all)
+    }
+
+    /// `weir` against this control plane: whether it went well, and what it said.
+    fn weir(&self, token: Option<&str>, arguments: &[&str]) -> (bool, String) {
+        let program = std::env::current_exe().unwrap();
+        let folder = program.parent().and_then(Path::parent).unwrap();
+        let mut command = std::process::Command::new(folder.join("weir"));
+        if !arguments.contains(&"--admin") {
+            command.args(["--admin", &format!("http://{}", self.admin)]);
+        }
+        command.args(arguments).env_remove("WEIR_TOKEN");
+        if let Some(token) = token {
+            command.env("WEIR_TOKEN", token);
+        }
+        let output = command.output().unwrap();
+        let said = [output.stdout, output.stderr].concat();
+        (output.status.success(), String::from_utf8(said).unwrap())
+    }
+
+    fn json(&self, arguments: &[&str]) -> Value {
+        let (fine, said) = self.weir(Some(&self.token), &[&["--output", "json"], arguments].concat());
+        assert!(fine, "{arguments:?}: {said}");
+        serde_json::from_str(&said).unwrap()
+    }
+
+    fn is_connected(&self, id: &str) -> bool {
+        let nodes = self.json(&["nodes"]);
+        nodes["items"].as_array().unwrap().iter().any(|node| node["id"] == id && node["connected"] == true)
+    }
+
+    async fn connected(&self, id: &str, connected: bool) -> anyhow::Result<()> {
+        eventually("a node's stream", SOON, async || (self.is_connected(id) == connected).then_some(())).await
+    }
+}
+
+async fn ready(node: &Program) -> anyhow::Result<()> {
+    let status = node.address("status")?;
+    eventually("a ready node", SOON, async || {
+        get(&status, "/readyz").await.ok().filter(|answer| answer.status == 200).map(drop)
+    })
+    .await
+}
+
+async fn logged(program: &Program, text: &str) -> anyhow::Result<()> {
+    eventually(text, SOON, async || program.log().contains(text).then_some(())).await
+}
+
+#[tokio::test]
+async fn people_need_tokens_and_nodes_certificates() -> anyhow::Result<()> {
+    let fleet = Guarded::start(&[])?;
+    let join = fleet.file("join");
+    let node = fleet.node("node-1", &["--token-file", &join])?;
+    ready(&node).await?;
+    fleet.connected("node-1", true).await?;
+
+    // Nothing without a token; a viewer sees and does not change; what is revoked is over.
+    let (fine, said) = fleet.weir(None, &["status"]);
+    assert!(!fine && said.contains("a token is needed (401)"), "{said}");
+    let (fine, made) = fleet.weir(Some(&fleet.token), &["token", "create", "eyes", "--role", "viewer"]);
+    assert!(fine, "{made}");
+    let eyes = made.lines().find(|line| line.starts_with("weir_")).unwrap();
+    assert!(fleet.weir(Some(eyes), &["status"]).0);
+    let (fine, said) = fleet.weir(Some(eyes), &["strategy", "default", "random"]);
+    assert!(!fine && said.contains("needs role operator") && said.contains("(403)"), "{said}");
+    assert!(fleet.weir(Some(&fleet.token), &["token", "revoke", "eyes"]).0);
+    let (fine, said) = fleet.weir(Some(eyes), &["status"]);
+    assert!(!fine && said.contains("was revoked (401)"), "{said}");
+    let audit = fleet.json(&["audit"]).to_string();
+    for part in ["eyes", "POST /strategy", "was revoked", "join as \\\"node-1\\\"", "POST /tokens"] {
+        assert!(audit.contains(part), "{part} is not in {audit}");
+    }
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_node_says_why_it_is_not_let_in() -> anyhow::Result<()> {
+    let (fleet, other) = (Guarded::start(&[])?, Guarded::start(&[])?);
+    // Another fleet's token: the node finds out before it says anything.
+    let foreign = fleet.node("node-1", &["--token-file", &other.file("join")])?;
+    logged(&foreign, "this is not the control plane of the join token").await?;
+    // A revoked one.
+    let made = fleet.json(&["node-token", "create", "--ttl", "1h"]);
+    let late = fleet.file("late");
+    std::fs::write(&late, made["token"].as_str().unwrap())?;
+    assert!(fleet.weir(Some(&fleet.token), &["node-token", "revoke", &made["id"].to_string()]).0);
+    let revoked = fleet.node("node-2", &["--token-file", &late])?;
+    logged(&revoked, "is revoked; make another one").await?;
+    // In the clear.
+    let address = format!("http://{}", fleet.nodes);
+    let plain = [
+        "--control-plane",
+        &address,
+        "--http",
+        "127.0.0.1:0",
+        "--status",
+        "127.0.0.1:0",
+        "--node-id",
+        "node-3",
+    ];
+    let plain = Program::start("data-plane", &plain)?;
+    logged(&plain, "takes nodes over TLS only").await?;
+    assert!(fleet.json(&["nodes"])["items"].as_array().unwrap().is_empty());
+    // A file that comes later is enough.
+    std::fs::write(&late, std::fs::read_to_string(fleet.file("join"))?)?;
+    fleet.connected("node-2", true).await
+}
+
+#[tokio::test]
+async fn a_revoked_node_is_cut_and_comes_back_when_it_is_allowed() -> anyhow::Result<()> {
+    let fleet = Guarded::start(&[])?;
+    let node = fleet.node("node-1", &["--token-file", &fleet.file("join")])?;
+    fleet.connected("node-1", true).await?;
+    assert!(fleet.weir(Some(&fleet.token), &["node", "revoke", "node-1"]).0);
+    fleet.connected("node-1", false).await?;
+    logged(&node, "lets this node in no more").await?;
+    assert!(fleet.weir(Some(&fleet.token), &["node", "allow", "node-1"]).0);
+    fleet.connected("node-1", true).await?;
+    // It served all the time with what it had.
+    ready(&node).await
+}
+
+#[tokio::test]
+async fn certificates_are_replaced_in_time_and_kept_over_a_restart() -> anyhow::Result<()> {
+    let fleet = Guarded::start(&["--node-certificates", "20s"])?;
+    let state = fleet.file("state");
+    let join = fleet.file("join");
+    let flags = ["--token-file", join.as_str(), "--state-dir", state.as_str()];
+    let mut node = fleet.node("node-1", &flags)?;
+    fleet.connected("node-1", true).await?;
+    let renewed = "node's certificate renewed";
+    eventually("a second renewal", 2 * SOON, async || {
+        (fleet.control_plane.log().matches(renewed).count() >= 2).then_some(())
+    })
+    .await?;
+    assert!(fleet.is_connected("node-1"));
+    node.terminate(SOON).await?;
+    // Without any token, by the certificate alone.
+    let again = fleet.node("node-1", &["--state-dir", &state])?;
+    logged(&again, "certificate of an earlier run found").await?;
+    fleet.connected("node-1", true).await
+}
+
+#[tokio::test]
+async fn the_command_line_speaks_tls_and_checks_with_whom() -> anyhow::Result<()> {
+    let folder = tempfile::tempdir()?;
+    let place = |name: &str| folder.path().join(name).display().to_string();
+    let made = rcgen::generate_simple_self_signed(["127.0.0.1".to_owned()])?;
+    let other = rcgen::generate_simple_self_signed(["127.0.0.1".to_owned()])?;
+    std::fs::write(place("admin.pem"), made.cert.pem())?;
+    std::fs::write(place("admin.key"), made.signing_key.serialize_pem())?;
+    std::fs::write(place("other.pem"), other.cert.pem())?;
+    let fleet =
+        Guarded::start(&["--admin-tls-cert", &place("admin.pem"), "--admin-tls-key", &place("admin.key")])?;
+    let admin = format!("https://{}", fleet.admin);
+    let asked = |ca: &str| fleet.weir(Some(&fleet.token), &["--admin", &admin, "--ca", &place(ca), "status"]);
+    let (fine, said) = asked("admin.pem");
+    assert!(fine && said.contains("revision 1"), "{said}");
+    let (fine, said) = asked("other.pem");
+    assert!(!fine && said.contains("invalid peer certificate"), "{said}");
+    let (fine, said) = asked("missing.pem");
+    assert!(!fine && said.contains("--ca"), "{said}");
+    Ok(())
+}
