@@ -55,7 +55,7 @@ async fn a_key_reaches_the_nodes_and_nobody_else() {
     assert_eq!((&made["state"], &made["not_after"]), (&json!("good"), &json!("2040-01-01T00:00:00Z")));
     // The key is there when the revision comes.
     let push = node.push().await;
-    assert_eq!(told_keys(&node), [one.key.clone()]);
+    assert_eq!(told_keys(&node), std::slice::from_ref(&one.key));
     node.ack(&push).await;
     for path in ["/certificates", "/certificates/one", "/config", "/status", "/revisions/2", "/metrics"] {
         let answer = control_plane.call("GET", path, "").await;
@@ -132,12 +132,12 @@ async fn a_rollback_finds_the_key_of_its_time_also_after_a_restart() {
     let control_plane = control_plane.killed_and_started().await;
     let mut node = Node::connect(&control_plane, hello("node-1")).await;
     let push = node.push().await;
-    assert_eq!(told_keys(&node), [String::new(); 0]);
+    assert!(told_keys(&node).is_empty());
     node.ack(&push).await;
     for (revision, pair) in [(2, &one), (3, &other)] {
         control_plane.call("POST", &format!("/revisions/{revision}/rollback"), "").await.expect(200);
         let push = node.push().await;
-        assert_eq!(told_keys(&node), [pair.key.clone()], "revision {revision}");
+        assert_eq!(told_keys(&node), std::slice::from_ref(&pair.key), "revision {revision}");
         node.ack(&push).await;
     }
 }

@@ -48,7 +48,7 @@ impl<'a> Origin<'a> {
         let last = if has_chain { None } else { last_element(head) };
         let ip = if has_chain {
             let chain = head.all(Known::XForwardedFor).flat_map(list);
-            first_untrusted(trusted, peer, chain.map(|entry| address(entry)).collect())
+            first_untrusted(trusted, peer, chain.map(address).collect())
         } else {
             let elements = elements(head);
             let named =

@@ -11,6 +11,7 @@ use std::{
         Arc,
         atomic::{AtomicU64, Ordering::Relaxed},
     },
+    time::Duration,
 };
 
 use bytes::Bytes;
@@ -131,6 +132,15 @@ impl Stage {
             assert!(answer.body.contains("secret"), "{answer:?}");
         }
     }
+
+    /// Waits until the node's log says so: it comes through a pipe.
+    async fn says(&self, what: &str) {
+        let deadline = tokio::time::Instant::now() + Duration::from_secs(10);
+        while !self.node.log().contains(what) {
+            assert!(tokio::time::Instant::now() < deadline, "{what}: {}", self.node.log());
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    }
 }
 
 fn trusting(authority: &Authority) -> Tls {
@@ -173,7 +183,7 @@ async fn http2_is_agreed_on_or_refused() {
     let url = format!("https://{}", old.address);
     let stage = Stage::new(config(&[url], trusting(&authority), Protocol::Http2)).await;
     stage.expect(502).await;
-    assert!(stage.node.log().contains("does not offer HTTP/2"), "{}", stage.node.log());
+    stage.says("does not offer HTTP/2").await;
 }
 
 #[tokio::test]
@@ -195,7 +205,7 @@ async fn a_backend_that_cannot_be_trusted_is_a_bad_gateway_and_the_log_says_why(
         let url = format!("https://{}", origin.address);
         let stage = Stage::new(config(&[url], tls, Protocol::Http1)).await;
         stage.expect(status).await;
-        assert!(stage.node.log().contains(says), "{says}: {}", stage.node.log());
+        stage.says(says).await;
         assert_eq!(origin.seen.requests.load(Relaxed), u64::from(status == 200), "{says}");
     }
     // What speaks no TLS at all.
@@ -225,7 +235,7 @@ async fn a_backend_that_asks_is_shown_a_certificate() {
     let (server, client) = (authority.issue(&["127.0.0.1"]), authority.issue(&["node.internal"]));
     let origin = Origin::start(authority.server(&server, &["http/1.1"], true), false).await;
     let url = format!("https://{}", origin.address);
-    let without = config(&[url.clone()], trusting(&authority), Protocol::Http1);
+    let without = config(std::slice::from_ref(&url), trusting(&authority), Protocol::Http1);
     let with = Tls { cert: Some(client.cert.clone()), ..trusting(&authority) };
     let with = config(&[url], with, Protocol::Http1);
     let stage = Stage::new(without).await;

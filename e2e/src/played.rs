@@ -4,7 +4,7 @@
 //! node counts and what the control plane stores are the inside of their crates; only the contract between them is
 //! used here.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, btree_map::Entry};
 
 use hdrhistogram::{
     Histogram,
@@ -122,7 +122,7 @@ pub fn batch<'a>(
     for request in requests {
         let Request { minute, labels, status, .. } = request;
         let key = (*minute, Labels { host: "", ..*labels }, *status);
-        if !rows.contains_key(&key) {
+        if let Entry::Vacant(place) = rows.entry(key) {
             let row = TrafficRow {
                 minute: *minute,
                 route: labels.route.into(),
@@ -132,13 +132,13 @@ pub fn batch<'a>(
                 status: u32::from(*status),
                 ..TrafficRow::default()
             };
-            rows.insert(key, Building::new(row)?);
+            place.insert(Building::new(row)?);
         }
         let of_host = (*minute, labels.host, *status);
-        if !hosts.contains_key(&of_host) {
+        if let Entry::Vacant(place) = hosts.entry(of_host) {
             let (host, status) = (labels.host.into(), u32::from(*status));
             let row = TrafficRow { minute: *minute, host, status, ..TrafficRow::default() };
-            hosts.insert(of_host, Building::new(row)?);
+            place.insert(Building::new(row)?);
         }
         for building in [rows.get_mut(&key), hosts.get_mut(&of_host)].into_iter().flatten() {
             building.add(request)?;

@@ -138,24 +138,21 @@ fn is_move(fields: &[Field]) -> bool {
 /// All changes in words. What only moved because something before it came or went is one line.
 pub fn in_words(changes: &[Change]) -> Vec<String> {
     let mut words = Vec::with_capacity(changes.len());
-    let mut moved = [0; 8];
+    let mut moved = [false; 8];
     for change in changes {
         match Difference::of(change) {
-            Difference { action: Action::Move, kind, .. } => moved[kind as usize] += 1,
+            Difference { action: Action::Move, kind, .. } => moved[kind as usize] = true,
             difference => words.push(difference.text),
         }
     }
-    for (kind, moved) in [
+    let kinds = [
         (Kind::Pool, "pools"),
         (Kind::Backend, "backends"),
         (Kind::Route, "routes"),
         (Kind::Certificate, "certificates"),
-    ]
-    .map(|(kind, name)| (name, moved[kind as usize]))
-    .into_iter()
-    .filter(|(_, moved)| *moved > 0)
-    {
-        words.push(format!("the order of {moved} {kind} changed"));
+    ];
+    for (_, name) in kinds.iter().filter(|(kind, _)| moved[*kind as usize]) {
+        words.push(format!("the order of the {name} changed"));
     }
     words
 }

@@ -70,8 +70,8 @@ fn draw(text: &mut String, series: &[Outcome], what: &str, size: fn(&Outcome) ->
             y + 4.0
         );
     }
-    let lines: [(&str, fn(&Outcome) -> f64); 2] =
-        [("time", |one| one.all_p99_ms), ("cpu", |one| one.cpu_per_change_ms)];
+    type Line = (&'static str, fn(&Outcome) -> f64);
+    let lines: [Line; 2] = [("time", |one| one.all_p99_ms), ("cpu", |one| one.cpu_per_change_ms)];
     for (class, value) in lines {
         let points: Vec<String> =
             series.iter().map(|one| format!("{:.1},{:.1}", across(one), up(value(one)))).collect();

@@ -61,6 +61,10 @@ impl ControlPlane {
                 anyhow::bail!("the control plane ended with {status}: {log}");
             }
             anyhow::ensure!(begun.elapsed() < Duration::from_secs(60), "the control plane does not come up");
+            #[expect(
+                clippy::disallowed_methods,
+                reason = "this is the waiting for a condition, with a deadline"
+            )]
             std::thread::sleep(Duration::from_millis(5));
         }
         Ok(())

@@ -153,8 +153,11 @@ mod tests {
         Key { kind: Kind::Backend, name: id.into() }
     }
 
+    /// A revision's number, its time, and what it changed.
+    type Stored = (u64, i64, Vec<Change>);
+
     /// A chain of revisions, told as they are made, and their differences as they would be stored.
-    fn chain() -> (Vec<Current>, History, Vec<(u64, i64, Vec<Change>)>) {
+    fn chain() -> (Vec<Current>, History, Vec<Stored>) {
         let history = History::default();
         let mut revisions = vec![Current::new(1, with(&[("b1", 1)])).unwrap()];
         let mut stored = Vec::new();

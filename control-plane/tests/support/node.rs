@@ -1,5 +1,7 @@
 //! A node as the test scripts it: it applies what it is sent and checks each hash, and answers only when told to.
 
+use std::collections::HashMap;
+
 use http::Uri;
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
@@ -25,6 +27,8 @@ pub struct Node {
     pub key: Vec<u8>,
     /// How many nodes it was told that there are, each time.
     pub sizes: Vec<u32>,
+    /// What it was told of backends' health.
+    pub found: HashMap<String, v1::Health>,
     /// Pieces in the last difference.
     pub pieces: usize,
     /// What it was told to seal tickets with.
@@ -101,6 +105,7 @@ impl Node {
             resources: Resources::new(),
             key: Vec::new(),
             sizes: Vec::new(),
+            found: HashMap::new(),
             pieces: 0,
             tickets: Default::default(),
             private_keys: Vec::new(),
@@ -155,7 +160,14 @@ impl Node {
             ToNode::Key(_) | ToNode::FleetSize(_) | ToNode::Tickets(_) | ToNode::CertificateKeys(_) => {
                 unreachable!("passed over above")
             }
-            ToNode::Health(health) => Came::Health(health),
+            ToNode::Health(health) => {
+                if health.complete {
+                    self.found.clear();
+                }
+                let found = health.backends.iter().map(|one| (one.backend_id.clone(), one.health()));
+                self.found.extend(found);
+                Came::Health(health)
+            }
             ToNode::Tail(tail) => Came::Tail(tail),
             ToNode::Snapshot(snapshot) => {
                 assert_eq!(snapshot.format, FORMAT);
@@ -198,14 +210,10 @@ impl Node {
         }
     }
 
-    /// Passes over what comes until a backend is told to be so.
+    /// Passes over what comes until a backend is told to be so; that may have been before the revision that has it.
     pub async fn health(&mut self, backend: &str, health: v1::Health) {
-        loop {
-            if let Came::Health(update) = self.next().await.unwrap()
-                && update.backends.iter().any(|one| one.backend_id == backend && one.health() == health)
-            {
-                return;
-            }
+        while self.found.get(backend) != Some(&health) {
+            self.next().await.unwrap();
         }
     }
 }

@@ -18,11 +18,14 @@ const MOST: usize = 1024;
 /// What stands for a secret.
 pub(super) type Digest = [u8; 16];
 
-/// Values by digest, each until a moment in seconds since the Unix epoch.
+/// A part of the values with its lock: each until a moment in seconds since the Unix epoch.
+type Shard<V> = Padded<Mutex<FxHashMap<Digest, (u64, V)>>>;
+
+/// Values by digest.
 pub(super) struct Verified<V> {
     /// Keyed by chance at each start.
     mac: Option<Hmac<Sha256>>,
-    shards: [Padded<Mutex<FxHashMap<Digest, (u64, V)>>>; SHARDS],
+    shards: [Shard<V>; SHARDS],
 }
 
 impl<V> Default for Verified<V> {

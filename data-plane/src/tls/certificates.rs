@@ -39,7 +39,10 @@ impl weir_tls::Keys for Keys {
 
 /// Certificates joined with their keys, kept as long as some table has them: a revision that changes none makes none.
 #[derive(Default)]
-pub(crate) struct Made(Mutex<HashMap<[u8; 32], (Arc<Chain>, Weak<CertifiedKey>)>>);
+pub(crate) struct Made(Mutex<HashMap<[u8; 32], Joined>>);
+
+/// A chain, and the same with its key.
+type Joined = (Arc<Chain>, Weak<CertifiedKey>);
 
 impl Made {
     fn certified(&self, chain: &Arc<Chain>, keys: &Keys) -> Result<Arc<CertifiedKey>, String> {

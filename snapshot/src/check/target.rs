@@ -198,7 +198,7 @@ fn is_authority(text: &str) -> bool {
     let port_is_fine = port.is_none_or(|port| {
         port.bytes().all(|byte| byte.is_ascii_digit()) && port.parse::<u16>().is_ok_and(|port| port > 0)
     });
-    port_is_fine && !host.contains(':') == !host.starts_with('[') && is_host(host)
+    port_is_fine && host.contains(':') == host.starts_with('[') && is_host(host)
 }
 
 fn is_host(text: &str) -> bool {

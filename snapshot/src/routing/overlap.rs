@@ -22,7 +22,9 @@ pub(crate) struct Overlap {
 /// and headers that stand before it and take its methods.
 pub(crate) fn overlaps<'a>(routes: impl IntoIterator<Item = &'a Match>) -> Vec<Overlap> {
     type Place<'a> = (&'a HostPattern, &'a PathPattern, Option<WebScheme>, &'a [HeaderCondition]);
-    let mut seen: FxHashMap<Place<'_>, Vec<(usize, &[Box<str>])>> = FxHashMap::default();
+    /// A route and its methods.
+    type Seen<'a> = (usize, &'a [Box<str>]);
+    let mut seen: FxHashMap<Place<'_>, Vec<Seen<'_>>> = FxHashMap::default();
     let mut found = Vec::new();
     for (route, matches) in routes.into_iter().enumerate() {
         let Conditions { methods, scheme, headers } = &matches.conditions;
@@ -32,8 +34,7 @@ pub(crate) fn overlaps<'a>(routes: impl IntoIterator<Item = &'a Match>) -> Vec<O
             let earlier = seen.entry((host, &matches.path, *scheme, headers)).or_default();
             // A route for all methods is less specific than one for some, and hides only its like.
             let like = earlier.iter().filter(|(_, others)| others.is_empty() == methods.is_empty());
-            let taken = |method: &Box<str>| like.clone().any(|(_, others)| others.contains(method));
-            if methods.iter().all(taken)
+            if methods.iter().all(|method| like.clone().any(|(_, others)| others.contains(method)))
                 && let Some((by, _)) = like.clone().find(|(_, others)| {
                     methods.is_empty() || methods.iter().any(|method| others.contains(method))
                 })

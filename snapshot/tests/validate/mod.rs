@@ -115,9 +115,9 @@ fn look_inside(
     let properties = keywords.get("properties").and_then(Value::as_object);
     for (key, inner) in value.as_object().into_iter().flatten() {
         let at = format!("{at}/{key}");
-        match properties.and_then(|properties| properties.get(key)).or(keywords.get("additionalProperties")) {
-            Some(schema) => validate(root, schema, inner, &at, errors),
-            None => {}
+        let known = properties.and_then(|properties| properties.get(key));
+        if let Some(schema) = known.or(keywords.get("additionalProperties")) {
+            validate(root, schema, inner, &at, errors);
         }
     }
     if let Some(schema) = keywords.get("items") {
