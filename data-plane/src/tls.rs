@@ -111,6 +111,8 @@ pub(crate) fn server_config(
     // could be sent again by whoever recorded it (RFC 8446, 8).
     config.ticketer = Arc::<Tickets>::clone(tickets);
     config.send_tls13_tickets = 1;
+    // All that is left are good; of these the node's own order holds.
+    config.ignore_client_order = true;
     Ok(Arc::new(config))
 }
 
