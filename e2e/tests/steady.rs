@@ -56,7 +56,7 @@ async fn echo(stream: &mut TcpStream, text: [u8; 5]) {
 }
 
 async fn event_stream(address: String) -> TcpStream {
-    let (stream, came) = ask(&address, "GET /events?n=0&ms=500 HTTP/1.1\r\nhost: steady\r\n\r\n").await;
+    let (stream, came) = ask(&address, "GET /events?n=0&ms=3000 HTTP/1.1\r\nhost: steady\r\n\r\n").await;
     assert!(came.starts_with(b"HTTP/1.1 200"), "{}", String::from_utf8_lossy(&came));
     stream
 }
@@ -126,6 +126,13 @@ async fn sockets_and_event_streams_outlive_every_change() {
     let changes = size("WEIR_STEADY_CHANGES", 96);
     let fleet = Fleet::start(1, 3).await.unwrap();
     let node = fleet.http(0).unwrap();
+    // Each of them counts as a request in flight.
+    let mut pool = get(fleet.admin(), "/pools/default").await.unwrap().json().unwrap();
+    pool["limits"] = json!({ "max_connections": 100_000 });
+    let roomy = send("PUT", fleet.admin(), "/pools/default", &pool.to_string()).await.unwrap();
+    assert_eq!(roomy.status, 200, "{roomy:?}");
+    let config = get(fleet.admin(), "/config").await.unwrap().text();
+    send("PUT", fleet.admin(), "/config?wait=30s", &config).await.unwrap();
     let backends = get(fleet.admin(), "/backends").await.unwrap().json().unwrap();
     let id = |backend: &serde_json::Value| backend["id"].as_str().unwrap().to_owned();
     let ids: Vec<String> = backends["items"].as_array().unwrap().iter().map(id).collect();
@@ -158,10 +165,12 @@ async fn sockets_and_event_streams_outlive_every_change() {
     let last = send("PUT", fleet.admin(), "/config?wait=30s", &config).await.unwrap();
     assert_eq!(last.status, 200, "{last:?}");
 
-    for socket in &mut opened {
-        echo(socket, *b"there").await;
+    let mut all = JoinSet::new();
+    for mut socket in opened {
+        all.spawn(async move { echo(&mut socket, *b"there").await });
     }
-    for stream in &mut listening {
-        goes_on(stream).await;
+    for mut stream in listening {
+        all.spawn(async move { goes_on(&mut stream).await });
     }
+    all.join_all().await;
 }
