@@ -1,7 +1,8 @@
 //! Where a request came from: who connected, or whom the proxies before us vouch for.
 //!
-//! What a client says of itself is worth nothing; what a trusted proxy adds is. So the chain is read from its end: the
-//! last entry was written by who connected, and each one before it counts only as long as its writer is trusted too.
+//! What a client says of itself is worth nothing; what a trusted proxy adds is. So everything is read from its end: the
+//! last entry was written by who connected, and of addresses each one before it counts as long as its writer is trusted
+//! too. A proxy may add its word behind its client's, so the last one counts for scheme and host as well.
 
 use std::net::{IpAddr, SocketAddr};
 
@@ -43,25 +44,23 @@ impl<'a> Origin<'a> {
         if trusted.is_empty() || !trusted.contains(peer) {
             return direct;
         }
-        let has_chain = head.get(Known::XForwardedFor).is_some();
         // RFC 7239 says it in one field. Where a proxy writes the other ones, what is in this one came from outside.
-        let last = if has_chain { None } else { last_element(head) };
+        let has_chain = head.get(Known::XForwardedFor).is_some();
+        let elements = if has_chain { Vec::new() } else { elements(head) };
         let ip = if has_chain {
             let chain = head.all(Known::XForwardedFor).flat_map(list);
             first_untrusted(trusted, peer, chain.map(address).collect())
         } else {
-            let elements = elements(head);
-            let named =
-                elements.iter().map(|element| parameter(element, b"for").and_then(|node| address(&node)));
-            first_untrusted(trusted, peer, named.collect())
+            let node = |element: &&[u8]| parameter(element, b"for").and_then(|node| address(&node));
+            first_untrusted(trusted, peer, elements.iter().map(node).collect())
         };
-        let proto = match head.get(Known::XForwardedProto) {
-            Some(proto) => list(proto).next().map(<[u8]>::to_vec),
-            None => last.as_deref().and_then(|element| parameter(element, b"proto")),
+        let proto = match head.all(Known::XForwardedProto).flat_map(list).last() {
+            Some(proto) => Some(proto.to_vec()),
+            None => elements.last().and_then(|element| parameter(element, b"proto")),
         };
         let https = proto.map_or(https, |proto| proto.eq_ignore_ascii_case(b"https"));
         let mut fields = head.fields.iter();
-        let said = fields.find(|field| field.known == Known::XForwardedHost);
+        let said = fields.rfind(|field| field.known == Known::XForwardedHost);
         let said = said.filter(|field| authority::is_valid(head.value(field))).map(|field| field.value);
         let host = said.or(head.host);
         let text = if ip == peer { Text::Peer(text) } else { Text::Own(ip.to_string()) };
@@ -113,10 +112,6 @@ fn address(entry: &[u8]) -> Option<IpAddr> {
 /// The elements of all `Forwarded` fields, in order (RFC 7239 section 4).
 fn elements(head: &RequestHead) -> Vec<&[u8]> {
     head.all(Known::Forwarded).flat_map(|line| split(line, b',')).collect()
-}
-
-fn last_element(head: &RequestHead) -> Option<Vec<u8>> {
-    elements(head).last().map(|element| element.to_vec())
 }
 
 /// What stands between separators that are not in quotes.
@@ -173,8 +168,10 @@ mod tests {
         let parsed = parse_request(text.as_bytes(), &Limits::default(), &mut head);
         assert!(matches!(parsed, Ok(Parsed::Complete { .. })), "{fields}");
         let ip: IpAddr = peer.parse().unwrap();
-        let origin = Origin::of(&trusted, &head, (ip.to_canonical(), peer), false);
-        assert_eq!(origin.text(), if origin.ip.to_string() == peer { peer } else { origin.text() });
+        let ip = ip.to_canonical();
+        let text = ip.to_string();
+        let origin = Origin::of(&trusted, &head, (ip, &text), false);
+        assert_eq!(origin.text(), origin.ip.to_string());
         let host = String::from_utf8(origin.host(&head).unwrap().to_vec()).unwrap();
         (origin.ip.to_string(), origin.trusted, origin.https, host)
     }
@@ -232,6 +229,10 @@ mod tests {
             ("Forwarded: for=1.1.1.1;proto=https\r\n", true, "own"),
             ("X-Forwarded-Host: not a host\r\n", false, "own"),
             ("X-Forwarded-For: 1.1.1.1\r\nForwarded: proto=https\r\n", false, "own"),
+            // A proxy that adds its word does not repeat its client's.
+            ("X-Forwarded-Proto: https, http\r\n", false, "own"),
+            ("X-Forwarded-Proto: https\r\nX-Forwarded-Proto: http\r\n", false, "own"),
+            ("X-Forwarded-Host: lie\r\nX-Forwarded-Host: www.example\r\n", false, "www.example"),
         ] {
             let seen = seen("10.0.0.1", fields);
             assert_eq!((seen.2, seen.3.as_str()), (https, host), "{fields}");

@@ -358,8 +358,9 @@ async fn forward(
     let forwarded = Forwarded {
         client_ip: origin.text().as_bytes(),
         peer_ip: client.peer.1.as_bytes(),
-        proto: client.scheme,
-        host: head.host().unwrap_or_default(),
+        proto: origin.scheme(),
+        peer_proto: client.scheme,
+        host: origin.host(head).unwrap_or_default(),
         request_id: if own_id.is_some() { b"" } else { &request_id },
         trust: origin.trusted,
         edit: edit.as_ref(),

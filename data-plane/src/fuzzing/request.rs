@@ -122,6 +122,7 @@ pub(super) fn forward(head: &RequestHead, trust: bool) -> Vec<u8> {
         client_ip: ADDRESS,
         peer_ip: ADDRESS,
         proto: b"https",
+        peer_proto: b"https",
         host: head.host().unwrap_or_default(),
         request_id: if head.get(Known::XRequestId).is_some() { b"" } else { ID },
         trust,
@@ -190,8 +191,8 @@ fn expected_target(head: &RequestHead) -> Vec<u8> {
 fn provenance(came: &Head<'_>, sent: &Head<'_>, trust: bool) {
     let chain = sent.one("x-forwarded-for");
     assert!(if trust { chain.ends_with(ADDRESS) } else { chain == ADDRESS }, "{}", show(chain));
-    let proto = came.all("x-forwarded-proto").next();
-    assert_eq!(sent.one("x-forwarded-proto"), proto.filter(|_| trust).unwrap_or(b"https"));
+    // Whom a trusted proxy's word makes it is decided before (`origin`): one value, and never the client's own.
+    assert_eq!(sent.one("x-forwarded-proto"), b"https");
     // Also a trusted proxy may have passed on what a client said here.
     assert_eq!(sent.one("x-real-ip"), ADDRESS);
     sent.one("x-forwarded-host");

@@ -17,13 +17,15 @@ pub(crate) struct Forwarded<'a> {
     pub client_ip: &'a [u8],
     /// The address of who connected, as text; the same, if that is no trusted proxy.
     pub peer_ip: &'a [u8],
-    /// `http` or `https`.
+    /// `http` or `https`, as the client came.
     pub proto: &'static [u8],
+    /// The same of who connected.
+    pub peer_proto: &'static [u8],
     /// The host that the client asked for.
     pub host: &'a [u8],
     /// Takes the place of the client's; empty: the client's is kept.
     pub request_id: &'a [u8],
-    /// The peer is a trusted proxy: its word is kept, and its address is added. Otherwise all is replaced.
+    /// The peer is a trusted proxy: its chain is kept, and its address is added. Otherwise that is replaced.
     pub trust: bool,
     /// What the route changes.
     pub edit: Option<&'a Edit<'a>>,
@@ -74,9 +76,7 @@ pub(crate) fn write_request(
             seen.chain = true;
             false
         }
-        Known::XForwardedProto => forwarded.trust && mark(&mut seen.proto),
-        Known::XForwardedHost => forwarded.trust && mark(&mut seen.host),
-        Known::XRealIp => false,
+        Known::XForwardedProto | Known::XForwardedHost | Known::XRealIp => false,
         Known::Forwarded => {
             seen.forwarded = true;
             false
@@ -115,10 +115,10 @@ pub(crate) fn write_request(
         joined(out, head, Known::Forwarded);
         forwarded_element(out, forwarded);
     }
-    if !seen.proto && !removes(b"x-forwarded-proto") {
+    if !removes(b"x-forwarded-proto") {
         push(out, b"X-Forwarded-Proto", forwarded.proto);
     }
-    if !seen.host && !removes(b"x-forwarded-host") {
+    if !removes(b"x-forwarded-host") {
         push(out, b"X-Forwarded-Host", forwarded.host);
     }
     if !removes(b"x-real-ip") {
@@ -148,23 +148,16 @@ fn joined(out: &mut Vec<u8>, head: &RequestHead, known: Known) {
 fn forwarded_element(out: &mut Vec<u8>, forwarded: &Forwarded<'_>) {
     let is_v6 = forwarded.peer_ip.contains(&b':');
     let (open, close): (&[u8], &[u8]) = if is_v6 { (b"\"[", b"]\"") } else { (b"", b"") };
-    for piece in [b"for=", open, forwarded.peer_ip, close, b";proto=", forwarded.proto, b"\r\n"] {
+    for piece in [b"for=", open, forwarded.peer_ip, close, b";proto=", forwarded.peer_proto, b"\r\n"] {
         out.extend_from_slice(piece);
     }
 }
 
-/// The forwarded fields that a trusted proxy has set.
+/// The chains that are there.
 #[derive(Default)]
 struct Seen {
     chain: bool,
-    proto: bool,
-    host: bool,
     forwarded: bool,
-}
-
-/// Lets the first through and no other: of two values a backend could take either.
-fn mark(seen: &mut bool) -> bool {
-    !std::mem::replace(seen, true)
 }
 
 /// How many more proxies an OPTIONS or TRACE may pass (RFC 9110 section 7.6.2); at 0 it must be answered here. What is

@@ -8,6 +8,7 @@ const FORWARDED: Forwarded<'_> = Forwarded {
     client_ip: b"192.0.2.1",
     peer_ip: b"192.0.2.1",
     proto: b"http",
+    peer_proto: b"http",
     host: b"h",
     request_id: b"id",
     trust: false,
@@ -57,12 +58,13 @@ fn a_trusted_proxy_is_believed() {
         "GET / HTTP/1.1\r\nHost: h\r\nX-Forwarded-For: 1.1.1.1\r\nx-forwarded-for: 2.2.2.2\r\nX-Forwarded-Proto: https\r\n\
          X-Forwarded-Host: o\r\nX-Real-IP: 1.1.1.1\r\nForwarded: for=1\r\n\r\n",
     );
-    let trusting = Forwarded { trust: true, client_ip: b"2.2.2.2", request_id: b"", ..FORWARDED };
+    let claimed = Forwarded { proto: b"https", host: b"o", client_ip: b"2.2.2.2", ..FORWARDED };
+    let trusting = Forwarded { trust: true, request_id: b"", ..claimed };
     assert_eq!(
         sent(&head, &trusting),
-        "GET / HTTP/1.1\r\nHost: h\r\nX-Forwarded-Proto: https\r\nX-Forwarded-Host: o\r\n\
+        "GET / HTTP/1.1\r\nHost: h\r\n\
          X-Forwarded-For: 1.1.1.1, 2.2.2.2, 192.0.2.1\r\nForwarded: for=1, for=192.0.2.1;proto=http\r\n\
-         X-Real-IP: 2.2.2.2\r\nVia: 1.1 weir\r\n\r\n"
+         X-Forwarded-Proto: https\r\nX-Forwarded-Host: o\r\nX-Real-IP: 2.2.2.2\r\nVia: 1.1 weir\r\n\r\n"
     );
 }
 

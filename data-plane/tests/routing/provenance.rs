@@ -46,10 +46,16 @@ async fn a_trusted_proxys_word_is_kept_and_its_address_added() {
         ] {
             assert_eq!(got.seen(name), values, "{name} {trusted}");
         }
+        // A proxy that adds its word behind its client's.
+        let added = "X-Forwarded-Proto: https\r\nX-Forwarded-Proto: http\r\n\
+                     X-Forwarded-Host: lie\r\nX-Forwarded-Host: www.example\r\n";
+        let got = stage.get("own.test", "/", added).await;
+        assert_eq!(got.seen("x-client"), ["127.0.0.1 http www.example"]);
+        assert_eq!(got.seen("x-forwarded-proto"), ["http"]);
+        assert_eq!(got.seen("x-forwarded-host"), ["www.example"]);
         let bare = stage.get("own.test", "/", "").await;
         assert_eq!(bare.seen("x-client"), ["127.0.0.1 http own.test"]);
-        let by_http2 = stage.http2().await;
-        let mut by_http2 = by_http2;
+        let mut by_http2 = stage.http2().await;
         let claim = [("x-forwarded-for".to_owned(), "203.0.113.8".to_owned())];
         let got = by_http2.ask("GET", "own.test", "/", &claim).await;
         assert_eq!(got.seen("x-client"), ["203.0.113.8 http own.test"]);
@@ -61,6 +67,7 @@ async fn forwarded_is_read_where_nothing_else_is_said() {
     let stage = Stage::start(&file("[127.0.0.1]")).await;
     let got = stage.get("own.test", "/", "Forwarded: for=\"[2001:db8::9]:80\";proto=https\r\n").await;
     assert_eq!(got.seen("x-client"), ["2001:db8::9 https own.test"]);
+    assert_eq!(got.seen("x-forwarded-proto"), ["https"], "the backend is told what Weir goes by");
     for garbage in ["for=", "for=\"", ";;;,,,", "for=_x", "for=unknown, ,", "\\\"=,for=300.1.1.1"] {
         let got = stage.get("own.test", "/", &format!("Forwarded: {garbage}\r\n")).await;
         assert_eq!(got.seen("x-client"), ["127.0.0.1 http own.test"], "{garbage}");
