@@ -510,7 +510,7 @@ async fn ask(exchange: &mut Exchange, asked: &Asked<'_>, view: &View, upload: &m
         }
         return match sent {
             Ok(mut response) => {
-                if let Some(hsts) = exchange.hsts().filter(|_| client.scheme == b"https") {
+                if let Some(hsts) = exchange.hsts().filter(|_| origin.https) {
                     // Ours is the one that counts: browsers heed the first (RFC 6797, 8.1).
                     response.head.remove(HSTS);
                     response.head.add(HSTS, hsts.as_bytes());

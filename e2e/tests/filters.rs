@@ -26,6 +26,16 @@ async fn a_limit_of_the_fleet_is_divided_among_its_nodes_and_given_back_when_one
             "{{\"pool\":\"default\",\"rate_limit\":{{\"requests\":20,\"per\":\"1m\",\"key\":{{\"header\":\"{key}\"}},\"scope\":\"fleet\"}}}}"
         )
     };
+    // A node learns within a fraction of a second that it has company: until then it gives the whole limit.
+    let warm = send("PUT", fleet.admin(), "/routes/default", &put("x-warm")).await?;
+    anyhow::ensure!(warm.status < 300, "{warm:?}");
+    active(&fleet, revision(&fleet).await?).await?;
+    for node in &nodes {
+        eventually("half of the limit", Duration::from_secs(20), async || {
+            (left(node).await? < 10).then_some(())
+        })
+        .await?;
+    }
     let mut round = 0;
     let (passed, refused) = loop {
         round += 1;

@@ -196,7 +196,7 @@ impl Jwt {
         let told = told.map(|(claim, _)| claims.get(&**claim).and_then(text)).collect();
         let exp = claims.get("exp").and_then(Value::as_f64).unwrap_or_default();
         // A cast of what is too large gives the largest.
-        (exp as u64 + self.settings.leeway.as_secs().min(600), told)
+        ((exp as u64).saturating_add(self.settings.leeway.as_secs().min(600)), told)
     }
 }
 
@@ -288,6 +288,17 @@ mod tests {
             jwt(&["PS256", "ES256"]).ask(&mut request(TOKEN.trim())).map_err(|local| local.status),
             Err(401)
         );
+    }
+
+    #[test]
+    fn a_token_may_be_good_for_longer_than_any_clock_counts() {
+        let settings = Settings { leeway: Duration::from_secs(60), ..jwt(&["RS256"]).settings };
+        let jwt = Jwt::new(&"r".into(), &settings, Arc::default());
+        for exp in ["1e300", "18446744073709551615"] {
+            let claims = format!("{{\"sub\":\"anna\",\"exp\":{exp}}}");
+            let (until, told) = jwt.told(&serde_json::from_str(&claims).unwrap());
+            assert_eq!((until, told), (u64::MAX, Told::from(vec![Some("anna".into())])));
+        }
     }
 
     #[test]

@@ -167,7 +167,7 @@ fn written(head: &RequestHead, came: &Head<'_>, trust: bool) {
         |protocol: &Vec<u8>| matches!(protocol.split(|byte| *byte == b'/').next(), Some(b"h2c" | b"h2"));
     assert!(!sent.members("upgrade").iter().any(is_http2), "an offer of HTTP/2 is passed on");
 
-    provenance(came, &sent, trust);
+    provenance(&sent, trust);
     others(came, &sent);
     again(head, &out);
     if head.host().is_some() {
@@ -188,7 +188,7 @@ fn expected_target(head: &RequestHead) -> Vec<u8> {
 }
 
 /// The fields by which a backend learns who asked: one of each, and a stranger's word counts for nothing.
-fn provenance(came: &Head<'_>, sent: &Head<'_>, trust: bool) {
+fn provenance(sent: &Head<'_>, trust: bool) {
     let chain = sent.one("x-forwarded-for");
     assert!(if trust { chain.ends_with(ADDRESS) } else { chain == ADDRESS }, "{}", show(chain));
     // Whom a trusted proxy's word makes it is decided before (`origin`): one value, and never the client's own.
