@@ -102,6 +102,15 @@ impl Stream {
         read(&self.tcp, cx, buf)
     }
 
+    /// Reads what is there into memory that nothing was written to yet; nothing more is the end. To make that memory
+    /// a slice would mean to clear all of it for a few bytes.
+    fn poll_read_into(&self, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        match &self.tls {
+            None => Pin::new(&mut *self.tcp.borrow_mut()).poll_read(cx, buf),
+            Some(session) => session.poll_read_into(cx, &self.tcp, buf),
+        }
+    }
+
     /// Writes what fits. Who is told to wait comes back with the same bytes.
     pub(crate) fn poll_write(&self, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
         if let Some(session) = &self.tls {
@@ -277,9 +286,7 @@ impl<T: Owner + Unpin> AsyncRead for Io<T> {
                 return Poll::Ready(Ok(()));
             }
         }
-        let read = ready!(self.0.stream().poll_read(cx, buf.initialize_unfilled()))?;
-        buf.advance(read);
-        Poll::Ready(Ok(()))
+        self.0.stream().poll_read_into(cx, buf)
     }
 }
 

@@ -24,7 +24,7 @@ use anyhow::Context as _;
 use rustls::{
     ClientConnection, Connection, HandshakeKind, ServerConfig, ServerConnection, sign::CertifiedKey,
 };
-use tokio::net::TcpStream;
+use tokio::{io::ReadBuf, net::TcpStream};
 use weir_proto::v1;
 use weir_snapshot::KeyId;
 
@@ -362,6 +362,20 @@ impl Session {
                 return Poll::Ready(Ok(filled));
             }
         }
+    }
+
+    /// Reads plaintext by way of a buffer of the worker's; nothing more is an end that the peer has announced.
+    pub(crate) fn poll_read_into(
+        &self,
+        cx: &mut Context<'_>,
+        tcp: &RefCell<TcpStream>,
+        buf: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        let mut buffer = self.buffers.take();
+        let most = buf.remaining().min(buffer.len());
+        let read = ready!(self.poll_read(cx, tcp, &mut buffer[..most]))?;
+        buf.put_slice(&buffer[..read]);
+        Poll::Ready(Ok(()))
     }
 
     /// Encrypts and writes; ready when the kernel has all of what was taken. A caller that was told to wait comes back

@@ -78,9 +78,11 @@ pub(crate) fn classify(name: &[u8]) -> Known {
         19 => &[(b"proxy-authorization", Known::ProxyAuthorization)],
         _ => &[],
     };
+    // The first letter rules out most of the rest.
+    let first = name.first().map(u8::to_ascii_lowercase);
     candidates
         .iter()
-        .find(|(text, _)| name.eq_ignore_ascii_case(text))
+        .find(|(text, _)| text.first().copied() == first && name.eq_ignore_ascii_case(text))
         .map_or(Known::Other, |(_, known)| *known)
 }
 

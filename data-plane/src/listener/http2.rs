@@ -14,9 +14,9 @@ use h2::{
     Reason, RecvStream, SendStream,
     server::{Builder, SendResponse},
 };
-use http::{HeaderValue, Request, Response as HttpResponse, StatusCode, header};
+use http::{HeaderValue, Response as HttpResponse, StatusCode, header};
 
-use super::{RequestBody, http1::Client};
+use super::{RequestBody, http1::Client, lanes::Work};
 use crate::{
     answer::{Local, Media},
     http::{
@@ -29,6 +29,7 @@ use crate::{
     timer::Timer,
     tunnel::{self, End, Http2End},
     upstream::{Failure, Progress, Response},
+    worker::Worker,
 };
 
 /// What a client of HTTP/2 sends first (RFC 9113, 3.4).
@@ -86,7 +87,7 @@ pub(crate) async fn serve(client: Rc<Client>) {
             match connection.poll_accept(cx) {
                 Poll::Ready(Some(Ok((request, respond)))) => {
                     let open = OpenStream::new(&streams, &client, idle_timeout);
-                    tokio::task::spawn_local(stream(Rc::clone(&client), request, respond, open));
+                    client.worker.lanes.serve(Work { request, respond, open });
                     continue;
                 }
                 // How a connection ends is the client's affair; its streams say what became of them.
@@ -113,7 +114,7 @@ pub(crate) async fn serve(client: Rc<Client>) {
 }
 
 /// A stream that is open; the connection's idle time runs only while there is none.
-struct OpenStream {
+pub(super) struct OpenStream {
     streams: Rc<Cell<usize>>,
     client: Rc<Client>,
     idle_timeout: Duration,
@@ -126,6 +127,11 @@ impl OpenStream {
             client.timer.arm_idle(Duration::ZERO);
         }
         Self { streams: Rc::clone(streams), client: Rc::clone(client), idle_timeout }
+    }
+
+    /// Who serves it.
+    pub(super) fn worker(&self) -> &Rc<Worker> {
+        &self.client.worker
     }
 }
 
@@ -150,12 +156,8 @@ struct Answering {
 }
 
 /// One request, to the end of its answer.
-async fn stream(
-    client: Rc<Client>,
-    request: Request<RecvStream>,
-    respond: SendResponse<Bytes>,
-    _open: OpenStream,
-) {
+pub(super) async fn stream(Work { request, respond, open }: Work) {
+    let client = &open.client;
     let worker = &client.worker;
     let Some(view) = worker.view() else { return };
     let settings = &view.active.snapshot.settings.downstream;
@@ -167,7 +169,7 @@ async fn stream(
     let exchange = Exchange::begin(Rc::clone(worker), Rc::clone(&view), Instant::now());
     let timer = worker.timers.timer();
     let mut answering =
-        Answering { client: Rc::clone(&client), exchange, timer, respond: RefCell::new(respond) };
+        Answering { client: Rc::clone(client), exchange, timer, respond: RefCell::new(respond) };
 
     let (parts, recv) = request.into_parts();
     if has_spaced_value(&parts) {
@@ -210,7 +212,7 @@ async fn stream(
         asker: Asker::Http2(respond),
     };
     match proxy::handle(exchange, &downstream, &mut head, body).await {
-        Answer::Upstream(response) => match recv {
+        Answer::Upstream(mut response) => match recv {
             Some(recv) if response.head.status == 101 => answering.tunnel(*response, recv).await,
             // To an extended CONNECT any success means a tunnel, and there is none.
             Some(_) if (200..300).contains(&response.head.status) => {
@@ -218,7 +220,7 @@ async fn stream(
             }
             _ => {
                 client.worker.requests.put(head);
-                answering.upstream(*response).await;
+                answering.upstream(&mut response).await;
             }
         },
         Answer::Local(local) if head.is_grpc() => answering.grpc_status(local),
@@ -303,7 +305,7 @@ impl Answering {
     }
 
     /// Passes a backend's answer on.
-    async fn upstream(mut self, mut response: Response) {
+    async fn upstream(&mut self, response: &mut Response) {
         let ends = response.head.framing.is_empty();
         let status = response.head.status;
         let Ok(mut stream) = self.send_head(&response.head, status, ends) else { return };
@@ -315,7 +317,7 @@ impl Answering {
             self.exchange.broken = rest.is_err();
             return;
         }
-        let result = self.body(&mut stream, &mut response).await;
+        let result = self.body(&mut stream, response).await;
         self.exchange.bytes_in = response.body.uploaded();
         if let Err(failure) = result {
             tracing::debug!(%failure, "answer broke off");

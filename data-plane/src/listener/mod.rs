@@ -3,6 +3,7 @@
 mod addresses;
 pub(crate) mod http1;
 mod http2;
+mod lanes;
 mod request_body;
 
 use std::{
@@ -18,6 +19,7 @@ use tokio::net::{TcpListener, TcpStream};
 
 pub(crate) use self::{
     addresses::{Addresses, Entered},
+    lanes::Lanes,
     request_body::{BodyFailure, RequestBody},
 };
 use crate::{

@@ -1,0 +1,95 @@
+//! Tasks for HTTP/2's streams, used again and again.
+//!
+//! A stream's future is some kilobytes large. To spawn one for each request would move it several times and give its
+//! memory back each time; so a task takes one stream after the other, and waits among the idle ones in between.
+
+use std::{
+    cell::RefCell,
+    future::poll_fn,
+    rc::Rc,
+    task::{Context, Poll, Waker},
+};
+
+use h2::{RecvStream, server::SendResponse};
+use http::Request;
+
+use super::http2::{OpenStream, stream};
+use crate::worker::Worker;
+
+/// How many tasks without work a worker keeps.
+const KEEP: usize = 64;
+
+/// A request of a stream and what to answer it with.
+pub(super) struct Work {
+    pub(super) request: Request<RecvStream>,
+    pub(super) respond: SendResponse<bytes::Bytes>,
+    pub(super) open: OpenStream,
+}
+
+/// A task's door.
+#[derive(Default)]
+struct Lane {
+    work: RefCell<Option<Work>>,
+    waker: RefCell<Option<Waker>>,
+}
+
+impl Lane {
+    fn give(&self, work: Work) {
+        *self.work.borrow_mut() = Some(work);
+        if let Some(waker) = &*self.waker.borrow() {
+            waker.wake_by_ref();
+        }
+    }
+
+    fn poll_take(&self, cx: &Context<'_>) -> Poll<Work> {
+        if let Some(work) = self.work.borrow_mut().take() {
+            return Poll::Ready(work);
+        }
+        let mut waker = self.waker.borrow_mut();
+        if !waker.as_ref().is_some_and(|waker| waker.will_wake(cx.waker())) {
+            *waker = Some(cx.waker().clone());
+        }
+        Poll::Pending
+    }
+}
+
+/// A worker's tasks that have no work.
+#[derive(Default)]
+pub(crate) struct Lanes {
+    idle: RefCell<Vec<Rc<Lane>>>,
+}
+
+impl Lanes {
+    /// Has a task serve the stream.
+    pub(super) fn serve(&self, work: Work) {
+        let idle = self.idle.borrow_mut().pop();
+        if let Some(lane) = idle {
+            return lane.give(work);
+        }
+        let lane = Rc::<Lane>::default();
+        lane.give(work);
+        // In a box: spawning moves what it is given several times.
+        tokio::task::spawn_local(Box::pin(run(lane)));
+    }
+
+    /// Whether the lane is wanted again.
+    fn keep(&self, lane: &Rc<Lane>) -> bool {
+        let mut idle = self.idle.borrow_mut();
+        let room = idle.len() < KEEP;
+        if room {
+            idle.push(Rc::clone(lane));
+        }
+        room
+    }
+}
+
+async fn run(lane: Rc<Lane>) {
+    loop {
+        let work = poll_fn(|cx| lane.poll_take(cx)).await;
+        let worker = Rc::<Worker>::clone(work.open.worker());
+        stream(work).await;
+        if !worker.lanes.keep(&lane) {
+            return;
+        }
+    }
+}
