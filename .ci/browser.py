@@ -1,89 +1,33 @@
-"""What `.ci/browser` does in the browser, over WebDriver: the standard library is all that it needs."""
+"""What `.ci/browser` does in the browser: looks at every page, then works with them as a user does."""
 
-import base64
 import json
 import re
 import sys
 import time
-import urllib.error
 import urllib.request
 
-part, driver, admin, shots, axe = sys.argv[1:6]
-PAGES = ["/", "/ui/pools", "/ui/routes", "/ui/nodes", "/ui/reports", "/ui/tail", "/ui/revisions", "/ui/revisions/1"]
+from webdriver import ENTER, TAB, Browser, fail, wait
+
+part, driver, admin, work, shots, axe = sys.argv[1:7]
+EMPTY = ["/", "/ui/pools", "/ui/routes", "/ui/nodes", "/ui/reports", "/ui/tail", "/ui/revisions", "/ui/audit"]
+FULL = [*EMPTY, "/ui/reports?per=minute", "/ui/revisions/1"]
 LOOKS = [("light", 1280, False), ("dark", 1280, True), ("phone", 390, False)]
+browser = Browser(driver, admin, f"{work}/profile")
 
 
-def call(method, path, body=None):
-    data = None if body is None else json.dumps(body).encode()
-    request = urllib.request.Request(driver + path, data, {"content-type": "application/json"}, method=method)
-    try:
-        with urllib.request.urlopen(request, timeout=180) as answer:
-            return json.load(answer)["value"]
-    except urllib.error.HTTPError as error:
-        raise SystemExit(f"   FAILED: {method} {path}: {error.read().decode()[:500]}")
+def get(path, host=None):
+    address = path if path.startswith("http") else admin + path
+    request = urllib.request.Request(address, headers={"host": host} if host else {})
+    with urllib.request.urlopen(request, timeout=10) as answer:
+        return answer.read(), answer.headers
 
 
-def fail(text):
-    raise SystemExit(f"   FAILED: {text}")
+def api(path):
+    return json.loads(get(path)[0])
 
 
-def get(url):
-    with urllib.request.urlopen(url, timeout=10) as answer:
-        return answer.read()
-
-
-arguments = ["--headless=new", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage", "--window-size=1280,900"]
-capabilities = {"browserName": "chrome", "goog:chromeOptions": {"args": arguments}, "goog:loggingPrefs": {"browser": "ALL"}}
-session = "/session/" + call("POST", "/session", {"capabilities": {"alwaysMatch": capabilities}})["sessionId"]
-
-call("POST", session + "/timeouts", {"script": 120_000, "pageLoad": 120_000})
-
-
-def script(text, *given):
-    return call("POST", session + "/execute/sync", {"script": text, "args": list(given)})
-
-
-def devtools(command, **given):
-    return call("POST", session + "/goog/cdp/execute", {"cmd": command, "params": given})
-
-
-def go(path):
-    call("POST", session + "/url", {"url": admin + path})
-
-
-def quiet(path):
-    said = [entry["message"] for entry in call("POST", session + "/se/log", {"type": "browser"})]
-    if said:
-        fail(f"{path}: the console says {said}")
-
-
-def until(what, seconds, text, *given):
-    end = time.monotonic() + seconds
-    while not script(text, *given):
-        if time.monotonic() > end:
-            fail(f"not within {seconds} s: {what}")
-        time.sleep(0.05)
-
-
-def keys(*pressed):
-    actions = [action for key in pressed for action in ({"type": "keyDown", "value": key}, {"type": "keyUp", "value": key})]
-    call("POST", session + "/actions", {"actions": [{"type": "key", "id": "keyboard", "actions": actions}]})
-
-
-def shot(name):
-    # As long as the page is, but no picture of a mile.
-    height = min(script("return document.documentElement.scrollHeight"), 2600)
-    width = script("return innerWidth")
-    clip = {"x": 0, "y": 0, "width": width, "height": height, "scale": 1}
-    data = devtools("Page.captureScreenshot", captureBeyondViewport=True, clip=clip)["data"]
-    with open(f"{shots}/{name}.png", "wb") as file:
-        file.write(base64.b64decode(data))
-
-
-def look_like(width, dark):
-    devtools("Emulation.setDeviceMetricsOverride", width=width, height=900, deviceScaleFactor=1, mobile=width < 600)
-    features = [{"name": "prefers-color-scheme", "value": "dark" if dark else "light"}]
-    devtools("Emulation.setEmulatedMedia", features=features)
+def say(text):
+    print(f"   {text}", flush=True)
 
 
 # What holds beside the rules of axe: nothing from elsewhere, and nothing that has to be scrolled sideways.
@@ -101,7 +45,6 @@ const small = [...document.querySelectorAll('main button, main select, main inpu
 if (small.length) wrong.push('too small to hit: ' + small[0].outerHTML.slice(0, 80));
 return [...new Set(wrong)];
 """
-
 AXE = """
 const done = arguments[arguments.length - 1];
 axe.run(document, { resultTypes: ['violations'] }).then(
@@ -109,125 +52,219 @@ axe.run(document, { resultTypes: ['violations'] }).then(
   (error) => done([String(error)]));
 """
 axe_source = open(axe).read() if axe else ""
+by = "axe-core and own rules find" if axe else "own rules find"
 
 
 def inspect(path, look):
-    wrong = script(RULES)
+    wrong = browser.script(RULES)
     if axe_source:
-        script(axe_source + "\n;window.axe = window.axe || axe;")
-        wrong += call("POST", session + "/execute/async", {"script": AXE, "args": []})
+        browser.script(axe_source + "\n;window.axe = window.axe || axe;")
+        wrong += browser.promise(AXE)
+    wrong += [f"the console says {message}" for message in browser.console()]
     if wrong:
         fail(f"{path} ({look}): " + "\n      ".join(wrong))
-    quiet(path)
 
 
-def visit(pages, before=""):
+def picture(look, path):
+    name = re.sub(r"[^a-z0-9]+", "-", path.removeprefix("/ui")).strip("-") or "overview"
+    browser.picture(f"{shots}/{look}-{name}.png")
+
+
+def visit(pages, kind=""):
     for look, width, dark in LOOKS:
-        look_like(width, dark)
+        browser.look(width, dark)
         for path in pages:
-            go(path)
+            browser.go(path)
             inspect(path, look)
-            shot(f"{before}{look}{path.split('?')[0].replace('/', '-').rstrip('-') or '-overview'}")
-    look_like(1280, False)
-    rules = "axe-core and own rules" if axe_source else "own rules"
-    print(f"   {len(pages)} pages, three looks: the console is silent, {rules} find nothing")
+            picture(kind + look, path)
+    browser.look(1280, False)
+    say(f"{len(pages)} pages, light, dark and narrow: the console is silent, {by} nothing")
 
 
-def bars():
-    """The requests that the chart's bars say."""
-    titles = script("return [...document.querySelectorAll('.chart g title')].map((e) => e.textContent)")
-    return sum(int(re.search(r"· (\d+) requests", title).group(1)) for title in titles)
+def live():
+    browser.until("the page is live", 10, "return document.querySelector('.link').dataset.state === 'live'")
 
 
-def full(proxy, sent):
-    visit(PAGES)
-
-    # Nothing but the keyboard: the first stop leads to the content, and each control says where one is.
-    go("/")
-    keys("\ue004")
-    if script("return document.activeElement.className") != "skip":
+def keyboard():
+    """Nothing but the keyboard: past the navigation to the content, and to an action, with one's place always shown."""
+    browser.go("/ui/pools")
+    browser.press(TAB)
+    if browser.script("return document.activeElement.className") != "skip":
         fail("the first stop of the keyboard is not the way to the content")
-    keys("\ue007")
-    until("the content is reached by keyboard", 5, "return location.hash === '#content'")
-    for _ in range(4):
-        keys("\ue004")
-        if script("const s = getComputedStyle(document.activeElement); return s.outlineStyle === 'none' && s.boxShadow === 'none'"):
-            fail("where the keyboard is cannot be seen: " + script("return document.activeElement.outerHTML.slice(0, 80)"))
-    print("   the keyboard leads to the content, and one sees where one is")
+    browser.press(ENTER)
+    browser.until("the content is reached by keyboard", 5, "return location.hash === '#content'")
+    stops = []
+    while browser.script("return document.activeElement.value") != "drain":
+        if len(stops) > 20:
+            fail(f"no way by keyboard to Drain, but to {stops}")
+        browser.press(TAB)
+        seen = browser.script(
+            "const e = document.activeElement, s = getComputedStyle(e), b = e.getBoundingClientRect();"
+            "return [e.outerHTML.slice(0, 80), s.outlineStyle !== 'none' && parseFloat(s.outlineWidth) >= 2,"
+            " b.top >= 0 && b.bottom <= innerHeight && b.width > 0]"
+        )
+        if not seen[1] or not seen[2]:
+            fail(f"where the keyboard is cannot be seen: {seen[0]}")
+        stops.append(seen[0])
+    browser.press(ENTER)
+    browser.until("the backend is draining", 10, "return document.querySelector('main').innerText.includes('draining')")
+    browser.click("button[value=enable]")
+    browser.until("the backend is active", 10, "return !document.querySelector('main').innerText.includes('draining')")
+    say(f"by keyboard alone a backend was drained, {len(stops)} stops from the content, each to be seen")
 
-    # The outage of the played day is hatched and no bar stands in it.
-    go("/ui/reports")
-    gaps = script("return document.querySelectorAll('.chart rect.gap').length")
-    if gaps < 2:
-        fail("the chart does not show the outage")
-    if "not reported" not in script("return document.querySelector('.legend').textContent"):
+
+def outage():
+    """The two hours that nobody reported are hatched, and not the quietest."""
+    browser.go("/ui/reports")
+    summary = api("/reports/summary?from=-23h")
+    hours = [hour["start"] for hour in api("/reports/hourly")["periods"] if hour["state"] == "gap"]
+    if len(hours) != 2 or summary["gaps"] != 2:
+        fail(f"the outage is {hours}")
+    places = "return [...document.querySelectorAll('.chart')].map((e) => e.querySelectorAll('rect.gap').length)"
+    if browser.script(places) != [2, 2]:
+        fail(f"the charts do not show the outage: {browser.script(places)}")
+    fill = browser.script("return getComputedStyle(document.querySelector('.chart rect.gap')).fill")
+    if "hatch" not in fill:
+        fail(f"the outage is not hatched: {fill}")
+    if "not reported" not in browser.script("return document.querySelector('.legend').innerText"):
         fail("nothing says what the hatching is")
-    print("   chart: " + script("return document.querySelector('.chart svg').getAttribute('aria-label')"))
+    quietest = browser.script(
+        "return [...document.querySelectorAll('.figure')].find((e) => e.innerText.startsWith('Quietest hour')).innerText")
+    if any(hour[:16].replace("T", " ") in quietest for hour in hours) or summary["lowest"]["start"] in hours:
+        fail(f"an hour that nobody reported is the quietest: {quietest}")
+    if not summary["lowest"]["requests"]:
+        fail(f"the quietest hour has nothing: {summary['lowest']}")
+    browser.click("summary")
+    rows = browser.script("return [...document.querySelectorAll('details tbody tr')].filter((e) => e.innerText.includes('not reported')).length")
+    if rows != 2:
+        fail(f"the table shows {rows} hours that nobody reported")
+    say("the outage is hatched in both charts, said in the table, and not the quietest hour: " + " ".join(quietest.split()))
 
-    end = time.monotonic() + 10
-    while True:
-        go("/ui/reports?per=minute&route=default")
-        shown = bars()
-        if shown == sent:
-            break
-        if time.monotonic() > end:
-            fail(f"curl sent {sent} requests, the chart shows {shown}")
-        time.sleep(0.2)
-    if script("return document.querySelectorAll('.chart rect.s4').length") < 1:
+
+def charted(sent):
+    """The chart's bars say as many requests as curl has sent."""
+    def shown():
+        browser.go("/ui/reports?per=minute&route=default")
+        titles = browser.script("return [...document.querySelectorAll('.chart g title')].map((e) => e.textContent)")
+        return sum(int(re.search(r"· (\d+) requests", title).group(1)) for title in titles) == sent
+    wait(15, f"the chart shows the {sent} requests that curl sent", shown)
+    if not browser.script("return document.querySelectorAll('.chart rect.s4').length"):
         fail("the chart has no bar of 4xx")
-    print(f"   the chart shows the {sent} requests that curl sent")
+    say(f"the chart shows the {sent} requests that curl sent")
 
-    # Without loading it again, the overview counts one more request.
-    go("/")
-    until("the overview is live", 10, "return document.querySelector('.link').dataset.state === 'live'")
-    before = script("return document.querySelector('.figure dd').textContent")
+
+def overview(proxy):
+    """Without being loaded again, the overview counts one more request."""
+    browser.go("/")
+    live()
+    text = "return document.querySelector('.figure dd').textContent"
+    before = browser.script(text)
     get(proxy + "/books")
-    until("the overview counts it", 10, "return document.querySelector('.figure dd').textContent !== arguments[0]", before)
-    quiet("/")
-    print("   the overview counted a request by itself")
+    browser.until("the overview counts it", 10, text + " !== arguments[0]", before)
+    say("the overview counted a request by itself")
 
-    go("/ui/pools")
-    script("document.querySelector('button[value=drain]').click()")
-    until("the backend is draining", 10, "return document.body.innerText.includes('draining')")
-    states = sorted(item["state"] for item in json.loads(get(admin + "/backends"))["items"])
-    if states != ["active", "draining"]:
+
+def drain(proxy):
+    browser.go("/ui/pools")
+    browser.click("button[value=drain]")
+    browser.until("the backend is draining", 10, "return document.querySelector('main').innerText.includes('draining')")
+    states = {item["id"]: item["state"] for item in api("/backends?pool=default")["items"]}
+    if sorted(states.values()) != ["active", "draining"]:
         fail(f"after the click the states are {states}")
-    quiet("/ui/pools")
-    print("   a backend was drained by clicking")
-    script("const s = document.querySelector('select[name=strategy]'); s.value = 'least_connections'; s.form.requestSubmit()")
-    until("the strategy is changed", 10, "const s = document.querySelector('select[name=strategy] option[selected]'); return s && s.value === 'least_connections'")
-    quiet("/ui/pools")
-    go("/ui/revisions")
-    script("window.confirm = () => true; document.querySelector('form[action$=\"/rollback\"] button').click()")
-    until("the change is taken back", 10, "return document.body.innerText.includes('is current') && document.querySelectorAll('tbody tr').length > 5")
-    if json.loads(get(admin + "/pools/default"))["strategy"] == "least_connections":
-        fail("the rollback changed nothing")
-    print("   a strategy was changed and taken back by clicking")
+    # Once the nodes have it, all that comes goes to the other one.
+    asked = lambda: {get(proxy + "/books")[1]["x-backend"] for _ in range(6)}
+    wait(10, "one backend gets everything", lambda: len(asked()) == 1)
+    say("a backend was drained by a click, and traffic went to the other one alone")
 
-    go("/ui/tail")
-    until("the tail watches", 10, "return document.querySelector('.link').dataset.state === 'live'")
-    end = time.monotonic() + 10
+
+def rollback():
+    browser.go("/ui/pools")
+    before = api("/pools/default")["strategy"]
+    first = api("/status")["revision"]
+    browser.click("select[name=strategy] option[value=least_connections]")
+    browser.click("form[action$='/default/strategy'] button")
+    browser.until("the strategy is changed", 10, "const s = document.querySelector('select[name=strategy] option[selected]'); return s && s.value === 'least_connections'")
+    browser.go(f"/ui/revisions/{first + 1}")
+    told = browser.script("return document.querySelector('main').innerText")
+    if before not in told or "least_connections" not in told:
+        fail(f"the revision's page does not say what changed: {told}")
+    inspect("a revision's difference", "light")
+    picture("light", "/ui/revisions/difference")
+    browser.go("/ui/revisions")
+    browser.click(f"form[action$='/revisions/{first}/rollback'] button")
+    if str(first) not in browser.accept():
+        fail("the question does not say to where")
+    browser.until("the change is taken back", 10, f"return document.querySelector('main').innerText.includes('revision {first + 2} is current')")
+    if api("/pools/default")["strategy"] != before:
+        fail("the rollback changed nothing")
+    say("a strategy was changed, its difference shown, and taken back by clicks")
+
+
+def tail(proxy):
+    browser.go("/ui/tail")
+    live()
+
     # The node learns of the watcher a moment after the stream is open.
-    while not script("return document.querySelector('#tail tbody').rows.length"):
-        if time.monotonic() > end:
-            fail("no request in the tail")
+    def first():
         get(proxy + "/books")
-        time.sleep(0.1)
+        return browser.script("return document.querySelector('#tail tbody').rows.length")
+    wait(10, "the first request in the tail", first)
     begun = time.monotonic()
-    get(proxy + "/books?mark=7")
-    until("the request is in the tail", 1, "return document.querySelector('#tail').innerText.includes('mark=7')")
-    print(f"   the tail showed a request after {(time.monotonic() - begun) * 1000:.0f} ms")
+    get(proxy + "/books/1")
+    browser.until("the request is in the tail", 10, "return document.querySelector('#tail').innerText.includes('/books/1')")
+    took = time.monotonic() - begun
+    if took > 1:
+        fail(f"the tail showed a request only after {took:.1f} s")
+    say(f"the tail showed a request {took * 1000:.0f} ms after it was sent")
     for look, width, dark in LOOKS:
-        look_like(width, dark)
+        browser.look(width, dark)
         inspect("/ui/tail", look)
-        shot(f"{look}-ui-tail-live")
-    quiet("/ui/tail")
+        picture(look, "/ui/tail-live")
+    browser.look(1280, False)
+
+
+def login(token):
+    """From the first token on the dashboard asks for one."""
+    browser.go("/ui/nodes")
+    for look, width, dark in LOOKS:
+        browser.look(width, dark)
+        browser.go("/ui/nodes")
+        # That it is refused is what the browser says of a page that asks for a login.
+        told = [message for message in browser.console() if "401" not in message]
+        if told:
+            fail(f"the login says {told}")
+        inspect("the login", look)
+        picture(look, "/ui/login")
+    browser.look(1280, False)
+    browser.write("input[name=token]", "weir_wrong")
+    browser.press(ENTER)
+    browser.until("a wrong token is refused", 10, "return document.querySelector('[role=alert]')")
+    browser.write("input[name=token]", token)
+    browser.click("button.primary")
+    browser.until("one gets to where one wanted", 10, "return location.pathname === '/ui/nodes' && document.querySelector('h1').innerText === 'Nodes'")
+    browser.console()
+    live()
+    browser.click("form[action='/ui/logout'] button")
+    browser.until("one is out", 10, "return document.querySelector('input[name=token]')")
+    say("the login refuses a wrong token, takes a right one, leads to the page that was asked for, and ends")
 
 
 try:
     if part == "empty":
-        visit(PAGES[:-1], "empty-")
+        visit(EMPTY, "empty-")
+    elif part == "login":
+        login(sys.argv[7])
     else:
-        full(sys.argv[6], int(sys.argv[7]))
+        proxy = sys.argv[7]
+        visit(FULL)
+        charted(int(sys.argv[8]))
+        outage()
+        overview(proxy)
+        keyboard()
+        drain(proxy)
+        rollback()
+        tail(proxy)
+        if told := browser.console():
+            fail(f"the console says {told}")
 finally:
-    call("DELETE", session)
+    browser.close()

@@ -28,11 +28,11 @@ const OUTAGE: u64 = 10 * 60;
 /// Minutes that one batch has.
 const BATCH: u64 = 10;
 
-const ROUTES: [(&str, [&str; 2], u64, u32); 3] = [
-    // Route and pool, backends, usual latency in microseconds, part of all requests in percent.
-    ("shop", ["b1", "b2"], 9_000, 60),
-    ("api", ["b1", "b2"], 3_000, 30),
-    ("search", ["b3", "b3"], 45_000, 10),
+const ROUTES: [(&str, &str, [&str; 2], u64, u32); 3] = [
+    // Route, pool, backends, usual latency in microseconds, part of all requests in percent.
+    ("shop", "default", ["b1", "b2"], 9_000, 60),
+    ("api", "default", ["b1", "b2"], 3_000, 30),
+    ("search", "search", ["b3", "b3"], 45_000, 10),
 ];
 const HOSTS: [&str; 4] = ["shop.example", "www.shop.example", "api.shop.example", "search.shop.example"];
 
@@ -76,9 +76,9 @@ fn load(minute: u64, now: u64) -> f64 {
 
 fn request(rng: &mut Rng, minute: u64, incident: bool) -> Request {
     let mut of = rng.u32(..100);
-    let &(route, backends, usual, _) = ROUTES
+    let &(route, pool, backends, usual, _) = ROUTES
         .iter()
-        .find(|(_, _, _, part)| match of.checked_sub(*part) {
+        .find(|(_, _, _, _, part)| match of.checked_sub(*part) {
             Some(rest) => {
                 of = rest;
                 false
@@ -100,7 +100,7 @@ fn request(rng: &mut Rng, minute: u64, incident: bool) -> Request {
         minute,
         labels: Labels {
             route,
-            pool: route,
+            pool,
             backend: if rejected.is_some() { "" } else { backends[rng.usize(..2)] },
             method: if rng.u32(..5) == 0 { "POST" } else { "GET" },
             host: HOSTS[if route == "shop" {

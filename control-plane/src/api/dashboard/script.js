@@ -10,18 +10,51 @@ const say = (state, text) => {
   }
 };
 
-// The server sends the page's live part whenever it differs. A part in which somebody is typing waits for the next.
+// A stream for as long as its page is there. A browser has six connections for a place and no more, and would keep those
+// of pages that were left, for the way back to them: the seventh page had to wait for a minute.
+const watch = (address, open, handlers) => {
+  let source = null;
+  let wanted = true;
+  const stop = () => {
+    if (source) source.close();
+    source = null;
+  };
+  const start = () => {
+    if (source || !wanted) return;
+    source = new EventSource(address);
+    source.addEventListener("open", () => say("live", open));
+    source.addEventListener("error", () => say("lost", "Connection lost, trying again"));
+    for (const [name, handler] of Object.entries(handlers)) source.addEventListener(name, handler);
+  };
+  addEventListener("pagehide", stop);
+  addEventListener("pageshow", start);
+  start();
+  const want = (is) => {
+    wanted = is;
+    if (is) start();
+    else stop();
+  };
+  return want;
+};
+
+// The server sends the page's live part whenever it differs. A part in which somebody types or marks waits for the next,
+// who walks by keyboard stays where they are, and a tab that nobody looks at needs none.
 const live = document.querySelector(".live[data-events]");
 if (live) {
-  const events = new EventSource(live.dataset.events);
-  events.addEventListener("open", () => say("live", "Live"));
-  events.addEventListener("error", () => say("lost", "Connection lost, trying again"));
-  events.addEventListener("page", (event) => {
-    const focused = document.activeElement;
-    if (live.contains(focused) && focused.matches("input, select, button, summary")) return;
-    if (live.querySelector("details[open]")) return;
-    live.innerHTML = event.data;
+  const want = watch(live.dataset.events, "Live", {
+    page: (event) => {
+      const focused = document.activeElement;
+      if (live.contains(focused) && focused.matches("input, select, textarea, button, summary")) return;
+      if (live.querySelector("details[open]") || !getSelection().isCollapsed) return;
+      const stops = () => [...live.querySelectorAll("a, [tabindex]")];
+      const at = stops().indexOf(focused);
+      live.innerHTML = event.data;
+      if (at >= 0) stops()[at]?.focus({ preventScroll: true });
+    },
   });
+  const look = () => want(!document.hidden);
+  document.addEventListener("visibilitychange", look);
+  look();
 }
 
 for (const select of document.querySelectorAll("select[data-submit]")) {
@@ -38,7 +71,6 @@ if (tail) {
   const body = tail.querySelector("tbody");
   const note = document.querySelector("#tail-note");
   const pause = document.querySelector("#tail-pause");
-  let source = null;
   let lost = 0;
   let seen = 0;
   const cells = (event) => [
@@ -66,31 +98,23 @@ if (tail) {
   const count = () => {
     note.textContent = seen + " requests" + (lost ? ", " + lost + " left out: too many at once" : "");
   };
-  const start = () => {
-    source = new EventSource("/reports/tail" + tail.dataset.query);
-    source.addEventListener("open", () => say("live", "Watching"));
-    source.addEventListener("error", () => say("lost", "Connection lost, trying again"));
-    source.addEventListener("request", (event) => {
+  const want = watch("/reports/tail" + tail.dataset.query, "Watching", {
+    request: (event) => {
       seen += 1;
       add(JSON.parse(event.data));
       count();
-    });
-    source.addEventListener("dropped", (event) => {
+    },
+    dropped: (event) => {
       lost += Number(event.data);
       count();
-    });
-    pause.textContent = "Pause";
-  };
+    },
+  });
+  let watching = true;
   pause.hidden = false;
   pause.addEventListener("click", () => {
-    if (source) {
-      source.close();
-      source = null;
-      say("", "Paused");
-      pause.textContent = "Go on";
-    } else {
-      start();
-    }
+    watching = !watching;
+    want(watching);
+    pause.textContent = watching ? "Pause" : "Go on";
+    if (!watching) say("", "Paused");
   });
-  start();
 }
