@@ -1,8 +1,13 @@
 //! The search for a route by itself: what it costs with five routes and with thousands.
 
-use std::{hint::black_box, time::Instant};
+use std::{
+    fmt::{self, Write as _},
+    hint::black_box,
+};
 
 use anyhow::Context as _;
+use fastrand::Rng;
+use rustix::time::{ClockId, clock_gettime};
 use weir_snapshot::{Snapshot, config::WebScheme, file, routing::Request};
 
 use crate::measure::median;
@@ -51,54 +56,101 @@ impl By {
     pub const ALL: [(Self, &str); 3] =
         [(Self::Host, "hosts"), (Self::Path, "paths"), (Self::Suffix, "suffixes")];
 
-    fn route(self, n: usize) -> (String, String) {
+    /// Host and path of a route; of a suffix the name below it that `below` says.
+    fn write(self, n: usize, below: &str, host: &mut String, path: &mut String) -> fmt::Result {
         match self {
-            Self::Host => (format!("host-{n}.example"), "/api/v1".to_owned()),
-            Self::Path => ("api.example".to_owned(), format!("/api/group-{}/thing-{n}", n % 50)),
-            Self::Suffix => (format!("*.tenant-{n}.example"), "/api".to_owned()),
+            Self::Host => {
+                write!(host, "host-{n}.example")?;
+                path.write_str("/api/v1")
+            }
+            Self::Path => {
+                host.write_str("api.example")?;
+                write!(path, "/api/group-{}/thing-{n}", n % 50)
+            }
+            Self::Suffix => {
+                write!(host, "{below}.tenant-{n}.example")?;
+                path.write_str("/api")
+            }
         }
-    }
-
-    fn asked(self, n: usize) -> (String, String) {
-        let (host, path) = self.route(n);
-        (host.replace('*', "www"), format!("{path}/items/42"))
     }
 }
 
-/// Nanoseconds that finding one of `routes` routes takes: the median of some rounds over all of them.
+/// How often each route is asked for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Popularity {
+    /// Each as often as any other.
+    Uniform,
+    /// The second half as often as the first, the third a third as often, and so on.
+    Zipf,
+}
+
+impl Popularity {
+    /// Every one, with its name.
+    pub const ALL: [(Self, &str); 2] = [(Self::Uniform, "uniform"), (Self::Zipf, "zipf")];
+
+    fn draw(self, routes: usize, random: &mut Rng) -> usize {
+        match self {
+            Self::Uniform => random.usize(..routes),
+            // Evenly over the logarithm: the chance of rank k is ln(1 + 1/k). Ranks are spread over the configuration.
+            Self::Zipf => {
+                let rank = ((routes + 1) as f64).powf(random.f64()) as usize;
+                rank.clamp(1, routes) * 7919 % routes
+            }
+        }
+    }
+}
+
+/// Requests that are asked for in one go. They are written down just before, as a parser would leave them: in memory that is
+/// at hand, and the same memory each time, so that what is measured is what the router itself must fetch.
+const BATCH: usize = 64;
+
+/// Nanoseconds of the thread's time that finding one of `routes` routes takes: the median of all batches.
 ///
 /// # Errors
 /// The configuration is refused, or a request does not find its route.
-pub fn nanoseconds(by: By, routes: usize) -> anyhow::Result<f64> {
-    let (snapshot, texts) = prepared(by, routes)?;
-    let rounds = (200_000 / routes).max(1);
-    let samples = (0..15).map(|_| {
-        let begun = Instant::now();
-        for _ in 0..rounds {
-            for (host, path) in &texts {
-                let _ = black_box(snapshot.router.find(black_box(&Asked { host, path })));
-            }
+pub fn nanoseconds(by: By, routes: usize, popularity: Popularity, lookups: usize) -> anyhow::Result<f64> {
+    let snapshot = snapshot(by, routes)?;
+    let mut random = Rng::with_seed(42);
+    let mut batch = vec![(0, String::new(), String::new()); BATCH];
+    let mut samples = Vec::with_capacity(lookups / BATCH + 1);
+    let clock = median((0..1000).map(|_| {
+        let begun = thread_time();
+        thread_time() - begun
+    }));
+    while samples.len() * BATCH < lookups {
+        for (n, host, path) in &mut batch {
+            *n = popularity.draw(routes, &mut random);
+            (host.clear(), path.clear());
+            by.write(*n, "www", host, path)?;
+            path.push_str("/items/42");
         }
-        begun.elapsed().as_secs_f64() * 1e9 / (rounds * routes) as f64
-    });
+        let begun = thread_time();
+        let found = look_up(&snapshot, &batch);
+        samples.push((thread_time() - begun - clock) / BATCH as f64);
+        anyhow::ensure!(found == BATCH, "{found} of {BATCH} requests found their route");
+    }
     Ok(median(samples))
 }
 
-/// The routes, and a request for each of them in no order, which finds it.
-fn prepared(by: By, routes: usize) -> anyhow::Result<(Snapshot, Vec<(String, String)>)> {
-    let snapshot = snapshot(by, routes)?;
-    let texts: Vec<(String, String)> = (0..routes).map(|n| by.asked(n * 7919 % routes)).collect();
-    for (n, (host, path)) in texts.iter().enumerate() {
-        let found = snapshot.router.find(&Asked { host, path })?;
-        anyhow::ensure!(found == Some(n * 7919 % routes), "{host}{path} leads to {found:?}");
-    }
-    Ok((snapshot, texts))
+/// How many of the requests find their route. A function of its own, so that a profiler can be told of it.
+#[inline(never)]
+fn look_up(snapshot: &Snapshot, batch: &[(usize, String, String)]) -> usize {
+    let is_right = |(n, host, path): &&(usize, String, String)| {
+        snapshot.router.find(black_box(&Asked { host, path })) == Ok(Some(*n))
+    };
+    batch.iter().filter(is_right).count()
+}
+
+fn thread_time() -> f64 {
+    let time = clock_gettime(ClockId::ThreadCPUTime);
+    time.tv_sec as f64 * 1e9 + time.tv_nsec as f64
 }
 
 fn snapshot(by: By, routes: usize) -> anyhow::Result<Snapshot> {
     let mut text = "pools: [{ name: p }]\nroutes:\n".to_owned();
     for n in 0..routes {
-        let (host, path) = by.route(n);
+        let (mut host, mut path) = (String::new(), String::new());
+        by.write(n, "*", &mut host, &mut path)?;
         text.push_str(&format!(
             "  - {{ name: r{n}, match: {{ hosts: [\"{host}\"], path: {path} }}, pool: p }}\n"
         ));
@@ -114,7 +166,20 @@ mod tests {
     #[test]
     fn every_request_finds_its_route() {
         for (by, _) in By::ALL {
-            assert_eq!(prepared(by, 60).unwrap().1.len(), 60);
+            for (popularity, _) in Popularity::ALL {
+                assert!(nanoseconds(by, 60, popularity, 2000).is_ok(), "{by:?} {popularity:?}");
+            }
         }
+    }
+
+    #[test]
+    fn popular_routes_are_asked_for_more_often() {
+        let mut random = Rng::with_seed(7);
+        let mut times = vec![0; 100];
+        (0..100_000).for_each(|_| times[Popularity::Zipf.draw(100, &mut random)] += 1);
+        assert!(times.iter().all(|times| *times > 0), "{times:?}");
+        // ln 2 / ln 101 and ln 1.5 / ln 101 of all.
+        assert!((13_000..17_000).contains(&times[7919 % 100]), "{times:?}");
+        assert!((7_500..10_000).contains(&times[2 * 7919 % 100]), "{times:?}");
     }
 }

@@ -2,7 +2,7 @@
 //! one and two workers.
 
 use benches::{
-    matching::{self, By},
+    matching::{self, By, Popularity},
     programs,
     report::table,
     scale::{self, Figures, Variant},
@@ -32,11 +32,14 @@ struct Arguments {
     /// Only times the search for a route, and starts no program.
     #[arg(long)]
     only_matching: bool,
+    /// How many searches are timed in each case.
+    #[arg(long, default_value_t = 200_000)]
+    lookups: usize,
 }
 
 fn main() -> anyhow::Result<()> {
     let arguments = Arguments::parse();
-    println!("{}", matching(arguments.routes.max(5).into())?);
+    println!("{}", matching(arguments.routes.max(5).into(), arguments.lookups)?);
     if arguments.only_matching {
         return Ok(());
     }
@@ -50,16 +53,19 @@ fn main() -> anyhow::Result<()> {
     Ok(())
 }
 
-/// What finding a route costs, by how routes differ and how many there are.
-fn matching(routes: usize) -> anyhow::Result<String> {
-    let mut rows = vec![["routes differ by", "routes", "ns to find one", "to 5"].map(str::to_owned).to_vec()];
+/// What finding a route costs, by how routes differ, how often each is asked for, and how many there are.
+fn matching(routes: usize, lookups: usize) -> anyhow::Result<String> {
+    let head = ["routes differ by", "asked for", "routes", "ns of the thread to find one", "to 5"];
+    let mut rows = vec![head.map(str::to_owned).to_vec()];
     for (by, name) in By::ALL {
-        let few = matching::nanoseconds(by, 5)?;
-        for count in [5, 500, routes] {
-            let cost = matching::nanoseconds(by, count)?;
-            let cells =
-                [name.to_owned(), count.to_string(), format!("{cost:.0}"), format!("{:.2}", cost / few)];
-            rows.push(cells.to_vec());
+        for (popularity, asked_for) in Popularity::ALL {
+            let few = matching::nanoseconds(by, 5, popularity, lookups)?;
+            for count in [5, 500, routes] {
+                let cost = matching::nanoseconds(by, count, popularity, lookups)?;
+                let (count, figure) = (count.to_string(), format!("{cost:.0}"));
+                let ratio = format!("{:.2}", cost / few);
+                rows.push([name, asked_for, &count, &figure, &ratio].map(str::to_owned).to_vec());
+            }
         }
     }
     Ok(table(&rows))

@@ -81,8 +81,8 @@ impl Router {
         request: &impl Request,
         routes: impl IntoIterator<Item = &'a Match>,
     ) -> Explanation {
-        let mut buffer = [0; host::LONGEST];
-        let host = host::read(request.host(), &mut buffer);
+        let mut lower = Vec::new();
+        let host = host::read(request.host(), &mut lower);
         // Of a path that is refused, the literal reading says most.
         let path = path::plain(request.path()).unwrap_or(request.path().into());
         let chosen = self.find(request);

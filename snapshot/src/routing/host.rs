@@ -2,6 +2,8 @@
 
 use std::fmt;
 
+use super::counts::Counts;
+
 /// No name is longer (RFC 1035 section 2.3.4), and none that is can match.
 pub(super) const LONGEST: usize = 255;
 
@@ -93,8 +95,9 @@ impl fmt::Display for HostPattern {
     }
 }
 
-/// The name in a request's authority, as patterns have it: lower case, without a port and without the root's dot.
-pub(super) fn read<'a>(authority: Option<&[u8]>, buffer: &'a mut [u8; LONGEST]) -> Option<&'a [u8]> {
+/// The name in a request's authority, as patterns have it: lower case, without a port and without the root's dot. What
+/// is in lower case already is not copied.
+pub(super) fn read<'a>(authority: Option<&'a [u8]>, lower: &'a mut Vec<u8>) -> Option<&'a [u8]> {
     let authority = authority?;
     let end = match authority.first()? {
         b'[' => authority.iter().position(|byte| *byte == b']')? + 1,
@@ -102,24 +105,36 @@ pub(super) fn read<'a>(authority: Option<&[u8]>, buffer: &'a mut [u8; LONGEST]) 
     };
     let name = &authority[..end];
     let name = name.strip_suffix(b".").unwrap_or(name);
-    let lower = buffer.get_mut(..name.len())?;
-    lower.copy_from_slice(name);
-    lower.make_ascii_lowercase();
+    if name.len() > LONGEST {
+        return None;
+    }
+    if !name.iter().fold(false, |any, byte| any | byte.is_ascii_uppercase()) {
+        return Some(name);
+    }
+    lower.extend(name.iter().map(u8::to_ascii_lowercase));
     Some(lower)
 }
 
-/// What follows each dot, the longest first, of at most `labels` labels.
-pub(super) fn suffixes(host: &[u8], labels: usize) -> impl Iterator<Item = &[u8]> {
-    let dots = host.iter().filter(|byte| **byte == b'.').count();
-    // Behind the nth dot there are so many labels: what no pattern has need not be looked up.
-    let behind = move |nth: usize| dots - nth;
-    host.iter()
-        .enumerate()
-        .filter(|(at, byte)| **byte == b'.' && *at > 0)
-        .map(|(at, _)| at)
-        .enumerate()
-        .filter(move |(nth, _)| behind(*nth) <= labels)
-        .map(|(_, at)| &host[at + 1..])
+/// What begins with each dot, the longest first, of as many labels as patterns may have.
+pub(super) fn suffixes(host: &[u8], labels: Counts) -> impl Iterator<Item = &[u8]> {
+    // From behind to the first that has no more labels than any pattern, and then from there.
+    let mut from = host.len();
+    let mut count = 0;
+    while count < labels.most()
+        && let Some(dot) = host[..from].iter().rposition(|byte| *byte == b'.').filter(|dot| *dot > 0)
+    {
+        (from, count) = (dot, count + 1);
+    }
+    let mut rest = &host[from..];
+    std::iter::from_fn(move || {
+        let suffix = rest;
+        let next = suffix.get(1..)?.iter().position(|byte| *byte == b'.');
+        rest = next.map_or(&[], |dot| &suffix[dot + 1..]);
+        count -= 1;
+        Some((count + 1, suffix))
+    })
+    .filter(move |(count, _)| labels.may_have(*count))
+    .map(|(_, suffix)| suffix)
 }
 
 #[cfg(test)]
@@ -165,7 +180,6 @@ mod tests {
 
     #[test]
     fn a_request_names_its_host_with_or_without_port_and_dot() {
-        let mut buffer = [0; LONGEST];
         for (authority, host) in [
             ("A.Example:8080", "a.example"),
             ("a.example.", "a.example"),
@@ -174,17 +188,28 @@ mod tests {
             ("[::1]", "[::1]"),
             ("127.0.0.1:1", "127.0.0.1"),
         ] {
-            assert_eq!(read(Some(authority.as_bytes()), &mut buffer), Some(host.as_bytes()), "{authority}");
+            let mut lower = Vec::new();
+            assert_eq!(read(Some(authority.as_bytes()), &mut lower), Some(host.as_bytes()), "{authority}");
         }
-        assert_eq!(read(None, &mut buffer), None);
-        assert_eq!(read(Some("a".repeat(300).as_bytes()), &mut buffer), None);
+        assert_eq!(read(None, &mut Vec::new()), None);
+        assert_eq!(read(Some("a".repeat(300).as_bytes()), &mut Vec::new()), None);
     }
 
     #[test]
-    fn suffixes_come_longest_first_and_no_longer_than_any_pattern() {
-        let of = |labels| -> Vec<&[u8]> { suffixes(b"a.b.c.d", labels).collect() };
-        assert_eq!(of(9), [&b"b.c.d"[..], b"c.d", b"d"]);
-        assert_eq!(of(2), [&b"c.d"[..], b"d"]);
-        assert_eq!(of(0), [] as [&[u8]; 0]);
+    fn suffixes_come_longest_first_and_only_as_long_as_patterns_are() {
+        let of = |host: &'static str, labels: &[usize]| -> Vec<&str> {
+            let mut counts = Counts::default();
+            labels.iter().for_each(|count| counts.add(*count));
+            suffixes(host.as_bytes(), counts).map(|suffix| std::str::from_utf8(suffix).unwrap()).collect()
+        };
+        assert_eq!(of("a.b.c.d", &[1, 2, 3, 9]), [".b.c.d", ".c.d", ".d"]);
+        assert_eq!(of("a.b.c.d", &[1, 2]), [".c.d", ".d"]);
+        assert_eq!(of("a.b.c.d", &[1, 3]), [".b.c.d", ".d"]);
+        assert_eq!(of("a.b.c.d", &[2]), [".c.d"]);
+        assert_eq!(of("a.b.c.d", &[4]), [] as [&str; 0]);
+        assert_eq!(of("a.b.c.d", &[]), [] as [&str; 0]);
+        assert_eq!(of("a", &[1]), [] as [&str; 0]);
+        assert_eq!(of(".a", &[1]), [] as [&str; 0], "there is nothing before the dot");
+        assert_eq!(of("..a", &[1, 2]), [".a"]);
     }
 }

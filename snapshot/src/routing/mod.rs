@@ -1,22 +1,26 @@
 //! Finds a request its route: the most specific one that takes it.
 //!
-//! Hosts are looked up in maps, paths in a tree of segments, so that a request costs the same however many routes there
-//! are. Of those that take a request the most specific wins: by host (a name before the longest suffix before any), then
+//! Hosts and paths are looked up by hash, so that a request costs nearly the same however many routes there are. Of those that take a request the most specific wins: by host (a name before the longest suffix before any), then
 //! by path (a whole one before the longest prefix), then by the number of conditions on method, scheme and headers, and last by
 //! the order in the configuration. A route that is more specific and does not take the request hides none that does.
 //!
 //! Nodes and `weir explain` use the same code. It knows no HTTP library: a [`Request`] is what it asks.
 
+mod build;
 mod conditions;
+mod counts;
 mod explain;
 mod host;
 mod overlap;
 mod path;
 mod rewrite;
-
-use rustc_hash::FxHashMap;
+#[cfg(any(test, fuzzing))]
+pub(crate) mod scan;
+mod table;
 
 use crate::config::WebScheme;
+
+use self::{counts::Counts, table::Table};
 
 pub(crate) use self::overlap::{Overlap, overlaps};
 pub use self::{
@@ -68,65 +72,87 @@ impl Match {
     }
 }
 
-/// All routes, in a form that is quick to search.
+/// All routes, in a form that is quick to search: what a search has to fetch lies close together, in a few flat lists.
+/// What refers to a list does so by places in it.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Router {
     /// The only route, which takes everything.
     only: Option<usize>,
-    exact: FxHashMap<Box<[u8]>, Paths>,
-    suffixes: FxHashMap<Box<[u8]>, Paths>,
-    /// The labels of the longest suffix.
-    labels: usize,
-    any: Paths,
     /// Whether any route asks for a path.
     reads_paths: bool,
+    /// Whether any route names a host whole.
+    names_hosts: bool,
+    /// How many labels suffixes have.
+    labels: Counts,
+    /// What routes say of any host.
+    any: Host,
+    /// Finds hosts by name, and by suffix with the dot before it.
+    by_host: Table,
+    hosts: Box<[Host]>,
+    /// Finds paths of a host that has many.
+    by_path: Table,
+    /// Those of each host together, in the order in which they are tried.
+    paths: Box<[Path]>,
+    /// Those of each path together that need more than a look at the path, in the order in which they are tried.
+    candidates: Box<[u32]>,
+    /// Names and paths.
+    text: Box<[u8]>,
     /// By route.
     conditions: Vec<Conditions>,
 }
 
-/// The routes of one host pattern.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
-struct Paths {
-    exact: FxHashMap<Box<[u8]>, Vec<usize>>,
-    root: Segment,
+/// A host pattern.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+struct Host {
+    name: Text,
+    paths: Places,
+    /// Whether one of its paths is a whole one.
+    has_exact: bool,
+    /// How many segments its prefixes have.
+    depths: Counts,
 }
 
-/// The routes whose prefix ends with this segment, in the order in which they are tried, and what goes on behind it.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
-struct Segment {
-    routes: Vec<usize>,
-    next: FxHashMap<Box<[u8]>, Segment>,
+/// A path pattern of one host.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Path {
+    text: Text,
+    is_exact: bool,
+    takers: Takers,
 }
+
+/// The routes of one host and path.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Takers {
+    /// One route, without conditions, as nearly everywhere.
+    One(u32),
+    /// Places in the list of candidates.
+    Several(Places),
+}
+
+/// A piece of the text.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+struct Text {
+    at: u32,
+    length: u16,
+}
+
+/// Places in a list, from here to there.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+struct Places {
+    from: u32,
+    to: u32,
+}
+
+impl Places {
+    fn of<T>(self, list: &[T]) -> &[T] {
+        &list[self.from as usize..self.to as usize]
+    }
+}
+
+/// So many paths of a host are tried one after the other rather than looked up.
+const FEW: usize = 4;
 
 impl Router {
-    /// Of routes in the order of the configuration.
-    pub fn new<'a>(routes: impl IntoIterator<Item = &'a Match>) -> Self {
-        let mut router = Self::default();
-        for (route, matches) in routes.into_iter().enumerate() {
-            router.only = (route == 0 && matches.is_any()).then_some(0);
-            router.reads_paths |= matches.path != PathPattern::Any;
-            router.conditions.push(matches.conditions.clone());
-            for host in &matches.hosts {
-                router.paths(host).at(&matches.path).push(route);
-            }
-        }
-        let Self { exact, suffixes, any, conditions, .. } = &mut router;
-        let all = exact.values_mut().chain(suffixes.values_mut()).chain([any]);
-        all.for_each(|paths| paths.sort(conditions));
-        router
-    }
-
-    fn paths(&mut self, host: &HostPattern) -> &mut Paths {
-        match host {
-            HostPattern::Exact(name) => self.exact.entry(name.as_bytes().into()).or_default(),
-            HostPattern::Suffix(suffix) => {
-                self.labels = self.labels.max(suffix.split('.').count());
-                self.suffixes.entry(suffix.as_bytes().into()).or_default()
-            }
-            HostPattern::Any => &mut self.any,
-        }
-    }
-
     /// The route that takes every request, where it is the only one: then nothing of a request needs to be looked at.
     #[inline]
     pub fn only(&self) -> Option<usize> {
@@ -141,8 +167,8 @@ impl Router {
         if self.only.is_some() {
             return Ok(self.only);
         }
-        let mut buffer = [0; host::LONGEST];
-        let host = host::read(request.host(), &mut buffer);
+        let mut lower = Vec::new();
+        let host = host::read(request.host(), &mut lower);
         self.agree(request, |path| self.search(request, host, path))
     }
 
@@ -152,10 +178,11 @@ impl Router {
         request: &impl Request,
         search: impl Fn(&[u8]) -> Option<usize>,
     ) -> Result<Option<usize>, PathFault> {
-        if !self.reads_paths {
-            return Ok(search(b"/"));
+        let path = if self.reads_paths { request.path() } else { b"/" };
+        if path::is_simple(path) {
+            return Ok(search(path));
         }
-        let path = path::plain(request.path())?;
+        let path = path::plain(path)?;
         if path::is_unambiguous(&path) {
             return Ok(search(&path));
         }
@@ -170,72 +197,60 @@ impl Router {
     }
 
     fn search(&self, request: &impl Request, host: Option<&[u8]>, path: &[u8]) -> Option<usize> {
-        let of = |paths: &Paths| paths.find(request, path, &self.conditions);
+        let at = |host: &Host| self.search_host(request, host, path);
         if let Some(host) = host {
-            if let Some(found) = self.exact.get(host).and_then(of) {
+            let named = |name| Some(&self.hosts[self.place_of(name)?]);
+            // What begins with a dot is a suffix in the table, and no name.
+            if self.names_hosts
+                && !host.starts_with(b".")
+                && let Some(found) = named(host).and_then(at)
+            {
                 return Some(found);
             }
-            if self.labels > 0 {
-                let mut suffixes = host::suffixes(host, self.labels);
-                let found = suffixes.find_map(|suffix| self.suffixes.get(suffix).and_then(of));
-                if found.is_some() {
-                    return found;
-                }
+            let found = host::suffixes(host, self.labels).find_map(|suffix| named(suffix).and_then(at));
+            if found.is_some() {
+                return found;
             }
         }
-        of(&self.any)
+        at(&self.any)
     }
-}
 
-impl Paths {
-    fn at(&mut self, path: &PathPattern) -> &mut Vec<usize> {
-        match path {
-            PathPattern::Exact(path) => self.exact.entry(path.clone()).or_default(),
-            PathPattern::Any => &mut self.root.routes,
-            PathPattern::Prefix(prefix) => {
-                let mut segment = &mut self.root;
-                for name in prefix.split(|byte| *byte == b'/').skip(1) {
-                    segment = segment.next.entry(name.into()).or_default();
-                }
-                &mut segment.routes
-            }
+    fn place_of(&self, name: &[u8]) -> Option<usize> {
+        self.by_host.find(0, name, |place| self.text(self.hosts[place].name) == name)
+    }
+
+    fn search_host(&self, request: &impl Request, host: &Host, path: &[u8]) -> Option<usize> {
+        let taken_by = |found: &Path| self.taken_by(request, found.takers);
+        let paths = host.paths.of(&self.paths);
+        if paths.len() <= FEW {
+            let takes = |one: &&Path| path::takes(self.text(one.text), one.is_exact, path);
+            return paths.iter().filter(takes).find_map(taken_by);
         }
-    }
-
-    fn sort(&mut self, conditions: &[Conditions]) {
-        let order = |routes: &mut Vec<usize>| {
-            routes.sort_by_key(|route| std::cmp::Reverse(conditions[*route].count()));
+        let at = |is_exact, path: &[u8]| {
+            let place = self.by_path.find(build::scope(host.paths, is_exact), path, |place| {
+                let one = &self.paths[place];
+                (host.paths.from..host.paths.to).contains(&(place as u32))
+                    && one.is_exact == is_exact
+                    && self.text(one.text) == path
+            })?;
+            taken_by(&self.paths[place])
         };
-        self.exact.values_mut().for_each(order);
-        self.root.sort(&order);
+        let exact = if host.has_exact { at(true, path) } else { None };
+        exact.or_else(|| path::prefixes(path, host.depths).find_map(|prefix| at(false, prefix)))
     }
 
-    fn find(&self, request: &impl Request, path: &[u8], conditions: &[Conditions]) -> Option<usize> {
-        let holds =
-            |routes: &Vec<usize>| routes.iter().copied().find(|route| conditions[*route].hold(request));
-        let exact = if self.exact.is_empty() { None } else { self.exact.get(path) };
-        exact.and_then(holds).or_else(|| self.root.find(path, &holds))
-    }
-}
-
-impl Segment {
-    fn sort(&mut self, order: &impl Fn(&mut Vec<usize>)) {
-        order(&mut self.routes);
-        self.next.values_mut().for_each(|segment| segment.sort(order));
-    }
-
-    /// As deep as patterns go, which are at most 1,024 bytes long.
-    fn find(&self, rest: &[u8], holds: &impl Fn(&Vec<usize>) -> Option<usize>) -> Option<usize> {
-        if !self.next.is_empty()
-            && let Some(rest) = rest.strip_prefix(b"/")
-        {
-            let end = rest.iter().position(|byte| *byte == b'/').unwrap_or(rest.len());
-            let deeper = self.next.get(&rest[..end]).and_then(|segment| segment.find(&rest[end..], holds));
-            if deeper.is_some() {
-                return deeper;
+    fn taken_by(&self, request: &impl Request, takers: Takers) -> Option<usize> {
+        match takers {
+            Takers::One(route) => Some(route as usize),
+            Takers::Several(places) => {
+                let mut routes = places.of(&self.candidates).iter().map(|route| *route as usize);
+                routes.find(|route| self.conditions[*route].hold(request))
             }
         }
-        holds(&self.routes)
+    }
+
+    fn text(&self, text: Text) -> &[u8] {
+        &self.text[text.at as usize..][..text.length.into()]
     }
 }
 

@@ -7,8 +7,10 @@
 
 use std::{borrow::Cow, fmt};
 
+use super::counts::Counts;
+
 /// A path that a route asks for, as [`plain`] reads it.
-#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum PathPattern {
     /// This one.
     Exact(Box<[u8]>),
@@ -105,13 +107,55 @@ impl PathPattern {
     /// Whether it takes one reading of a path.
     pub(super) fn takes(&self, path: &[u8]) -> bool {
         match self {
-            Self::Exact(whole) => **whole == *path,
-            Self::Prefix(prefix) => {
-                path.strip_prefix(&**prefix).is_some_and(|rest| rest.is_empty() || rest.starts_with(b"/"))
-            }
+            Self::Exact(whole) => takes(whole, true, path),
+            Self::Prefix(prefix) => takes(prefix, false, path),
             Self::Any => true,
         }
     }
+}
+
+/// Whether a path is this one, or begins with it and goes on, if at all, with another segment. What is empty begins all.
+pub(super) fn takes(own: &[u8], is_exact: bool, path: &[u8]) -> bool {
+    match path.strip_prefix(own) {
+        Some(rest) => rest.is_empty() || !is_exact && (own.is_empty() || rest.starts_with(b"/")),
+        None => false,
+    }
+}
+
+/// How many segments a prefix has.
+pub(super) fn depth(prefix: &[u8]) -> usize {
+    prefix.iter().filter(|byte| **byte == b'/').count()
+}
+
+/// What a path begins with, up to each border of segments, the longest first, of as many segments as patterns may have.
+pub(super) fn prefixes(path: &[u8], depths: Counts) -> impl Iterator<Item = &[u8]> {
+    // To the end of the last segment that any pattern has, and then back from there.
+    let (mut end, mut depth) = (0, 0);
+    while depth < depths.most() && path.get(end) == Some(&b'/') {
+        let rest = &path[end + 1..];
+        end = rest.iter().position(|byte| *byte == b'/').map_or(path.len(), |slash| end + 1 + slash);
+        depth += 1;
+    }
+    let mut left = Some((depth, &path[..end]));
+    std::iter::from_fn(move || {
+        let (depth, prefix) = left?;
+        let shorter = prefix.iter().rposition(|byte| *byte == b'/');
+        left = shorter.map(|slash| (depth - 1, &prefix[..slash]));
+        Some((depth, prefix))
+    })
+    .filter(move |(depth, _)| depths.may_have(*depth))
+    .map(|(_, prefix)| prefix)
+}
+
+/// Whether a path, as it was sent, can be seen at a glance to have no escapes and one reading.
+pub(super) fn is_simple(path: &[u8]) -> bool {
+    let plain = |byte: u8| byte != b'%' && byte != b'\\' && byte != b';';
+    let follows = |slash: u8, byte: u8| slash != b'/' || byte != b'/' && byte != b'.';
+    let pairs = path.iter().zip(path.get(1..).unwrap_or_default());
+    // Not `all`, which would look at one byte after the other.
+    pairs.fold(path.first().is_none_or(|byte| plain(*byte)), |all, (before, byte)| {
+        all & plain(*byte) & follows(*before, *byte)
+    })
 }
 
 impl fmt::Display for PathPattern {
@@ -338,11 +382,32 @@ mod tests {
         }
     }
 
+    #[test]
+    fn prefixes_come_longest_first_and_only_as_deep_as_patterns_are() {
+        let of = |path: &'static str, depths: &[usize]| -> Vec<&str> {
+            let mut counts = Counts::default();
+            depths.iter().for_each(|depth| counts.add(*depth));
+            prefixes(path.as_bytes(), counts).map(|prefix| std::str::from_utf8(prefix).unwrap()).collect()
+        };
+        assert_eq!(of("/a/b/c", &[0, 1, 2, 3, 9]), ["/a/b/c", "/a/b", "/a", ""]);
+        assert_eq!(of("/a/b/c", &[1, 3]), ["/a/b/c", "/a"]);
+        assert_eq!(of("/a/b/c", &[0, 2]), ["/a/b", ""]);
+        assert_eq!(of("/a/b/c", &[]), [] as [&str; 0]);
+        assert_eq!(of("/a/", &[1, 2]), ["/a/", "/a"]);
+        assert_eq!(of("//a", &[0, 1, 2]), ["//a", "/", ""]);
+        assert_eq!(of("*", &[0, 1]), [""]);
+        assert_eq!(of("", &[0, 1]), [""]);
+    }
+
     proptest! {
         #[test]
         fn what_is_unambiguous_has_one_reading(path in "(/|;|\\.|a|%2[fF]|%2e|%5[cC]|\\\\|%41){0,12}") {
             let path = format!("/{path}");
             let plain = plain(path.as_bytes()).unwrap();
+            if is_simple(path.as_bytes()) {
+                prop_assert_eq!(plain.as_ref(), path.as_bytes());
+                prop_assert!(is_unambiguous(&plain));
+            }
             match readings(&path) {
                 Ok(all) if is_unambiguous(&plain) => {
                     prop_assert_eq!(all, [String::from_utf8_lossy(&plain).into_owned()]);

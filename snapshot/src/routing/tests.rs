@@ -1,6 +1,6 @@
 use proptest::prelude::*;
 
-use super::{explain::consider, *};
+use super::{scan::scan, *};
 use crate::{Config, check, config};
 
 /// A request as the tests write it.
@@ -37,30 +37,6 @@ impl Request for Asked {
 
 fn get(host: &str, path: &str) -> Asked {
     Asked { host: Some(host.into()), path: path.into(), method: "GET".into(), ..Asked::default() }
-}
-
-/// The definition: of all routes that take the request, the one of the greatest rank, for every reading of the path.
-fn scan(routes: &[Match], request: &Asked) -> Result<Option<usize>, PathFault> {
-    let mut buffer = [0; host::LONGEST];
-    let host = host::read(request.host(), &mut buffer);
-    let one = |path: &[u8]| {
-        let ranks = routes
-            .iter()
-            .enumerate()
-            .filter_map(|(place, route)| Some((consider(place, route, request, host, path).ok()?, place)));
-        ranks.max().map(|(_, place)| place)
-    };
-    if routes.iter().all(|route| route.path == PathPattern::Any) {
-        return Ok(one(b"/"));
-    }
-    let mut all = Vec::new();
-    let path = path::plain(request.path())?;
-    path::each_reading(&path, |reading| {
-        all.push(one(reading));
-        true
-    })?;
-    all.dedup();
-    if all.len() > 1 { Err(PathFault::Ambiguous) } else { Ok(all[0]) }
 }
 
 fn routes(file: &str) -> (Vec<String>, Vec<Match>, Router) {
