@@ -94,14 +94,14 @@ pub async fn start(config: Config) -> anyhow::Result<Running> {
     let reporter = Reporter::start(channel.clone(), &identity, inbox);
     let node_id = identity.node_id.clone();
     let fleet = Fleet::of_https(serves_https, tls);
-    let state = Arc::new(control::State::new(fleet, workers, reporter, membership.clone(), identity));
+    let state = Arc::new(control::State::new(fleet, workers, reporter, tap, membership.clone(), identity));
     let mut tasks = tokio::task::JoinSet::new();
     if let Some(folder) = &config.state_dir {
         control::keep::restore(&state, folder).await;
         tasks.spawn(control::keep::run(Arc::clone(&state), folder.clone()));
     }
     tasks.spawn(membership.keep(config.control_plane.clone(), node_id));
-    tasks.spawn(control::run(Arc::clone(&state), channel, tap, events));
+    tasks.spawn(control::run(Arc::clone(&state), channel, events));
     tasks.spawn(resolve::run(Arc::clone(&state)));
     tasks.spawn(status::serve(status_listener, Arc::clone(&state)));
     let timed = Arc::clone(&state);

@@ -89,7 +89,7 @@ struct CertificateLabels {
 fn metrics(state: &State) -> Response<Full<Bytes>> {
     let mut registry = Registry::with_prefix("weir_node");
     let (handshakes, resumed) = state.workers.handshakes();
-    let counters: [(&str, &str, u64); 9] = [
+    let counters: [(&str, &str, u64); 10] = [
         ("requests", "Requests answered", state.workers.requests()),
         (
             "batches_acknowledged",
@@ -114,6 +114,11 @@ fn metrics(state: &State) -> Response<Full<Bytes>> {
             state.workers.without_certificate(),
         ),
         ("dropped_rows", "Rows of counts lost to the bound", state.reporter.dropped()),
+        (
+            "tail_dropped",
+            "Requests that whoever watches them live was not shown: too many at once",
+            state.tap.dropped(),
+        ),
         ("snapshots_rejected", "Snapshots that this node refused", state.rejections()),
     ];
     for (name, help, value) in counters {

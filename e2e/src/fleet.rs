@@ -5,7 +5,7 @@ use std::{path::PathBuf, time::Duration};
 use anyhow::Context as _;
 use serde_json::{Value, json};
 
-use crate::{Program, client, eventually};
+use crate::{Program, client, eventually, path};
 
 /// A whole fleet.
 pub struct Fleet {
@@ -166,10 +166,7 @@ impl Fleet {
     /// # Errors
     /// It failed.
     pub fn weir(&self, arguments: &[&str]) -> anyhow::Result<String> {
-        let program = std::env::current_exe()?;
-        let folder =
-            program.parent().and_then(|deps| deps.parent()).context("the test's program has no folder")?;
-        let output = std::process::Command::new(folder.join("weir"))
+        let output = std::process::Command::new(path("weir")?)
             .args(["--admin", &format!("http://{}", self.admin)])
             .args(arguments)
             .output()?;

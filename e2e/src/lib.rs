@@ -13,7 +13,7 @@ pub use self::{
     client::{Answer, get, send},
     fleet::{Fleet, mock},
     load::{Load, Totals},
-    program::Program,
+    program::{Program, path},
 };
 
 use std::{

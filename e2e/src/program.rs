@@ -26,7 +26,10 @@ struct Printed {
 }
 
 /// Where cargo puts the workspace's programs: two folders above the test's own.
-fn path(name: &str) -> anyhow::Result<PathBuf> {
+///
+/// # Errors
+/// It is not built.
+pub fn path(name: &str) -> anyhow::Result<PathBuf> {
     let test = std::env::current_exe()?;
     let folder = test.parent().and_then(|deps| deps.parent()).context("the test's program has no folder")?;
     let path = folder.join(name);

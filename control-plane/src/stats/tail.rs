@@ -12,7 +12,7 @@ use std::{
     },
 };
 
-use tokio::sync::{mpsc, watch};
+use tokio::sync::{Notify, mpsc, watch};
 use weir_proto::v1;
 use weir_snapshot::{BackendUrl, Problems, units::HumanDuration};
 
@@ -55,6 +55,8 @@ pub struct Tail(Arc<Inner>);
 struct Inner {
     watchers: Mutex<BTreeMap<u64, Watcher>>,
     next: AtomicU64,
+    /// Events that some watcher was not given, since the start.
+    dropped: AtomicU64,
     filters: watch::Sender<Arc<Vec<v1::TailFilter>>>,
 }
 
@@ -62,7 +64,22 @@ struct Inner {
 struct Watcher {
     filter: v1::TailFilter,
     queue: mpsc::Sender<v1::TailEvent>,
-    dropped: Arc<AtomicU64>,
+    dropped: Arc<Dropped>,
+}
+
+/// Events that one watcher was not given and was not yet told of.
+#[derive(Debug, Default)]
+struct Dropped {
+    events: AtomicU64,
+    /// Something was left out, and maybe nothing comes after it.
+    more: Notify,
+}
+
+impl Dropped {
+    fn add(&self, events: u64) {
+        self.events.fetch_add(events, Relaxed);
+        self.more.notify_one();
+    }
 }
 
 impl Default for Inner {
@@ -70,6 +87,7 @@ impl Default for Inner {
         Self {
             watchers: Mutex::default(),
             next: AtomicU64::new(1),
+            dropped: AtomicU64::new(0),
             filters: watch::Sender::new(Arc::default()),
         }
     }
@@ -80,7 +98,7 @@ impl Default for Inner {
 pub struct Watching {
     id: u64,
     events: mpsc::Receiver<v1::TailEvent>,
-    dropped: Arc<AtomicU64>,
+    dropped: Arc<Dropped>,
     tail: Tail,
 }
 
@@ -90,18 +108,30 @@ impl Tail {
         self.0.filters.subscribe()
     }
 
+    /// How many watch.
+    pub(crate) fn watchers(&self) -> usize {
+        self.0.watchers.lock().unwrap_or_else(PoisonError::into_inner).len()
+    }
+
+    /// Events that were left out since the start, by nodes or for a watcher that did not keep up.
+    pub(crate) fn dropped(&self) -> u64 {
+        self.0.dropped.load(Relaxed)
+    }
+
     /// Takes what a node saw.
     pub(crate) fn take(&self, node: &str, seen: v1::TailEvents) {
         let watchers = self.0.watchers.lock().unwrap_or_else(PoisonError::into_inner);
+        self.0.dropped.fetch_add(seen.dropped, Relaxed);
         for watcher in watchers.values().filter(|_| seen.dropped > 0) {
-            watcher.dropped.fetch_add(seen.dropped, Relaxed);
+            watcher.dropped.add(seen.dropped);
         }
         for mut event in seen.events {
             let passed = std::mem::take(&mut event.filters);
             node.clone_into(&mut event.node);
             for watcher in passed.iter().filter_map(|id| watchers.get(id)) {
                 if watcher.queue.try_send(event.clone()).is_err() {
-                    watcher.dropped.fetch_add(1, Relaxed);
+                    watcher.dropped.add(1);
+                    self.0.dropped.fetch_add(1, Relaxed);
                 }
             }
         }
@@ -112,7 +142,7 @@ impl Tail {
         let filter = read(store, query).await?;
         let id = self.0.next.fetch_add(1, Relaxed);
         let (queue, events) = mpsc::channel(QUEUE);
-        let dropped = Arc::<AtomicU64>::default();
+        let dropped = Arc::<Dropped>::default();
         {
             let mut watchers = self.0.watchers.lock().unwrap_or_else(PoisonError::into_inner);
             if watchers.len() >= MAX_WATCHERS {
@@ -136,8 +166,17 @@ impl Watching {
     /// The next events, some at once, and how many were left out since the last.
     pub async fn next(&mut self) -> (Vec<v1::TailEvent>, u64) {
         let mut events = Vec::new();
-        self.events.recv_many(&mut events, 256).await;
-        (events, self.dropped.swap(0, Relaxed))
+        loop {
+            tokio::select! {
+                biased;
+                _ = self.events.recv_many(&mut events, 256) => {}
+                () = self.dropped.more.notified() => {}
+            }
+            let dropped = self.dropped.events.swap(0, Relaxed);
+            if !events.is_empty() || dropped > 0 {
+                return (events, dropped);
+            }
+        }
     }
 }
 

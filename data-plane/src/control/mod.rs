@@ -13,7 +13,7 @@ mod load;
 mod session;
 
 use std::sync::{
-    Mutex, PoisonError,
+    Arc, Mutex, PoisonError,
     atomic::{AtomicBool, AtomicU64, Ordering::Relaxed},
 };
 
@@ -21,13 +21,19 @@ use tokio::sync::Notify;
 use weir_snapshot::resource::{ContentHash, Resources};
 
 pub(crate) use self::{channel::channel, identity::Identity, session::run};
-use crate::{backend::Fleet, enroll::Membership, stats::Reporter, worker::Workers};
+use crate::{
+    backend::Fleet,
+    enroll::Membership,
+    stats::{Reporter, Tap},
+    worker::Workers,
+};
 
 /// What the control thread's tasks share.
 pub(crate) struct State {
     pub(crate) fleet: Fleet,
     pub(crate) workers: Workers,
     pub(crate) reporter: Reporter,
+    pub(crate) tap: Arc<Tap>,
     membership: Membership,
     identity: Identity,
     active: Mutex<Option<Running>>,
@@ -54,6 +60,7 @@ impl State {
         fleet: Fleet,
         workers: Workers,
         reporter: Reporter,
+        tap: Arc<Tap>,
         membership: Membership,
         identity: Identity,
     ) -> Self {
@@ -61,6 +68,7 @@ impl State {
             fleet,
             workers,
             reporter,
+            tap,
             membership,
             identity,
             active: Mutex::new(None),

@@ -16,7 +16,7 @@ use weir_proto::{
 };
 
 use super::{State, apply::take, load::load};
-use crate::stats::{Events, Tap};
+use crate::stats::Events;
 
 /// The shortest and longest wait before the control plane is tried again.
 const WAIT: (Duration, Duration) = (Duration::from_millis(200), Duration::from_secs(5));
@@ -31,15 +31,15 @@ const LOAD_EVERY: Duration = Duration::from_secs(1);
 const LOAD_AT_LEAST: u64 = 10;
 
 /// Keeps the control stream open for ever.
-pub(crate) async fn run(state: Arc<State>, channel: Channel, tap: Arc<Tap>, mut events: Events) {
+pub(crate) async fn run(state: Arc<State>, channel: Channel, mut events: Events) {
     let mut wait = WAIT.0;
     let mut told = false;
     loop {
         let begun = tokio::time::Instant::now();
-        let result = subscribe(&state, channel.clone(), &tap, &mut events).await;
+        let result = subscribe(&state, channel.clone(), &mut events).await;
         // Who watched is on the other side of the stream.
-        tap.watch(Vec::new());
-        events.clear();
+        state.tap.watch(Vec::new());
+        state.tap.lost(events.clear());
         // A stream that is accepted and ended at once is no better than none.
         if state.connected.swap(false, Relaxed) && begun.elapsed() >= GOOD {
             wait = WAIT.0;
@@ -56,12 +56,8 @@ pub(crate) async fn run(state: Arc<State>, channel: Channel, tap: Arc<Tap>, mut 
     }
 }
 
-async fn subscribe(
-    state: &Arc<State>,
-    channel: Channel,
-    tap: &Tap,
-    events: &mut Events,
-) -> anyhow::Result<()> {
+async fn subscribe(state: &Arc<State>, channel: Channel, events: &mut Events) -> anyhow::Result<()> {
+    let tap = &state.tap;
     let (say, requests) = mpsc::channel(64);
     let running = state.running();
     say.send(request(Say::Hello(v1::Hello {
@@ -97,13 +93,20 @@ async fn subscribe(
                 }
             }
             seen = events.next() => {
-                let (dropped, count) = (tap.take_dropped(), seen.len() as u64);
+                let (dropped, count) = (tap.untold(), seen.len() as u64);
                 // Whoever watches may lose something, but nothing else waits for it.
-                if say.try_send(request(Say::Tail(v1::TailEvents { events: seen, dropped }))).is_err() {
-                    tap.lost(dropped + count);
+                match say.try_send(request(Say::Tail(v1::TailEvents { events: seen, dropped }))) {
+                    Ok(()) => tap.tell(dropped),
+                    Err(_) => tap.lost(count),
                 }
             }
             _ = ticks.tick() => {
+                // What did not fit when nothing came after it is told now.
+                let dropped = tap.untold();
+                let told = v1::TailEvents { events: Vec::new(), dropped };
+                if dropped > 0 && say.try_send(request(Say::Tail(told))).is_ok() {
+                    tap.tell(dropped);
+                }
                 let load = load(state);
                 quiet += 1;
                 if load != last || quiet >= LOAD_AT_LEAST {

@@ -6,21 +6,30 @@
 use std::{
     net::IpAddr,
     sync::{
-        Arc, Mutex, PoisonError,
+        Arc,
         atomic::{AtomicBool, AtomicU64, Ordering::Relaxed},
     },
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
-use tokio::sync::mpsc;
+use arc_swap::ArcSwap;
+use tokio::{sync::mpsc, time::Instant};
 use weir_proto::v1;
 
 use super::recorder::Sample;
 
 /// Events on their way to the control thread.
 const QUEUE: usize = 4_096;
+/// Events of one message: even with the longest texts they are fewer bytes than a message may have.
+const AT_ONCE: usize = 512;
+/// Between two messages: a node that says too much has its stream ended, however many watch it.
+const PAUSE: Duration = Duration::from_millis(20);
 /// The most of a path that is shown.
 const MAX_PATH: usize = 2_048;
+/// The most of a host.
+const MAX_HOST: usize = 256;
+/// The most of a method.
+const MAX_METHOD: usize = 64;
 
 /// What a request was about, kept while it runs and is watched.
 #[derive(Debug)]
@@ -33,38 +42,55 @@ pub(crate) struct Seen {
 
 impl Seen {
     pub(crate) fn new(method: &[u8], host: &[u8], path: &[u8], client: &str) -> Box<Self> {
-        let path = path.get(..MAX_PATH).unwrap_or(path);
-        Box::new(Self { method: method.into(), host: host.into(), path: path.into(), client: client.into() })
+        Box::new(Self {
+            method: begin(method, MAX_METHOD).into(),
+            host: begin(host, MAX_HOST).into(),
+            path: begin(path, MAX_PATH).into(),
+            client: client.into(),
+        })
     }
+}
+
+/// At most so much of what a client wrote.
+fn begin(text: &[u8], most: usize) -> &[u8] {
+    text.get(..most).unwrap_or(text)
 }
 
 /// Where workers leave what is watched. One for the node.
 pub(crate) struct Tap {
     on: AtomicBool,
-    filters: Mutex<Arc<[Filter]>>,
+    filters: ArcSwap<Vec<Filter>>,
     queue: mpsc::Sender<v1::TailEvent>,
+    /// Events that were left out since the start.
     dropped: AtomicU64,
+    /// How many of these the control plane was told of; only its session changes that.
+    told: AtomicU64,
 }
 
 /// Where the control thread takes it.
-pub(crate) struct Events(mpsc::Receiver<v1::TailEvent>);
+pub(crate) struct Events {
+    queue: mpsc::Receiver<v1::TailEvent>,
+    /// When the next may be taken.
+    due: Instant,
+}
 
 impl Default for Tap {
     /// One that nobody ever watches.
     fn default() -> Self {
         Self {
             on: AtomicBool::new(false),
-            filters: Mutex::new(Arc::from([])),
+            filters: ArcSwap::default(),
             queue: mpsc::channel(1).0,
             dropped: AtomicU64::new(0),
+            told: AtomicU64::new(0),
         }
     }
 }
 
 /// A tap and its end.
 pub(crate) fn tap() -> (Arc<Tap>, Events) {
-    let (queue, events) = mpsc::channel(QUEUE);
-    (Arc::new(Tap { queue, ..Tap::default() }), Events(events))
+    let (into, queue) = mpsc::channel(QUEUE);
+    (Arc::new(Tap { queue: into, ..Tap::default() }), Events { queue, due: Instant::now() })
 }
 
 impl Tap {
@@ -75,14 +101,19 @@ impl Tap {
 
     /// What is watched from now on.
     pub(crate) fn watch(&self, filters: Vec<v1::TailFilter>) {
-        let filters: Arc<[Filter]> = filters.into_iter().map(Filter::new).collect();
-        self.on.store(!filters.is_empty(), Relaxed);
-        *self.filters.lock().unwrap_or_else(PoisonError::into_inner) = filters;
+        let filters: Vec<Filter> = filters.into_iter().map(Filter::new).collect();
+        if !self.is_on() {
+            // What was left out before is no concern of who begins to watch now.
+            self.tell(self.untold());
+        }
+        let on = !filters.is_empty();
+        self.filters.store(Arc::new(filters));
+        self.on.store(on, Relaxed);
     }
 
     /// Offers a request that has ended.
     pub(crate) fn offer(&self, seen: &Seen, sample: &Sample<'_>, request_id: impl FnOnce() -> String) {
-        let filters = Arc::clone(&self.filters.lock().unwrap_or_else(PoisonError::into_inner));
+        let filters = self.filters.load();
         let passed: Vec<u64> = filters
             .iter()
             .filter(|filter| filter.passes(seen, sample))
@@ -124,17 +155,29 @@ impl Tap {
         self.dropped.fetch_add(events, Relaxed);
     }
 
-    /// How many events were left out since this was asked last.
-    pub(crate) fn take_dropped(&self) -> u64 {
-        self.dropped.swap(0, Relaxed)
+    /// How many events were left out since the start.
+    pub(crate) fn dropped(&self) -> u64 {
+        self.dropped.load(Relaxed)
+    }
+
+    /// How many of these the control plane does not know of.
+    pub(crate) fn untold(&self) -> u64 {
+        self.dropped().saturating_sub(self.told.load(Relaxed))
+    }
+
+    /// The control plane was told of so many.
+    pub(crate) fn tell(&self, events: u64) {
+        self.told.fetch_add(events, Relaxed);
     }
 }
 
 impl Events {
-    /// Waits for events, and takes those that are there, a bounded number.
+    /// Waits for events, and takes those that are there, a bounded number a bounded number of times a second.
     pub(crate) async fn next(&mut self) -> Vec<v1::TailEvent> {
+        tokio::time::sleep_until(self.due).await;
         let mut events = Vec::new();
-        self.0.recv_many(&mut events, 256).await;
+        self.queue.recv_many(&mut events, AT_ONCE).await;
+        self.due = Instant::now() + PAUSE;
         if events.is_empty() {
             // The tap never goes before its end does; were it so, there would be nothing to come.
             std::future::pending::<()>().await;
@@ -142,9 +185,13 @@ impl Events {
         events
     }
 
-    /// Forgets what waits.
-    pub(crate) fn clear(&mut self) {
-        while self.0.try_recv().is_ok() {}
+    /// Forgets what waits; how many that were.
+    pub(crate) fn clear(&mut self) -> u64 {
+        let mut forgotten = 0;
+        while self.queue.try_recv().is_ok() {
+            forgotten += 1;
+        }
+        forgotten
     }
 }
 
@@ -247,7 +294,7 @@ mod tests {
         tap.offer(&seen("/xy", "10.1.2.3"), &sample(&web, 200, 1), String::new);
         tap.offer(&seen("/y", "10.1.2.3"), &sample(&web, 200, 1), String::new);
         let mut passed = Vec::new();
-        while let Ok(event) = events.0.try_recv() {
+        while let Ok(event) = events.queue.try_recv() {
             passed.push(event.filters);
         }
         assert_eq!(passed, [vec![1, 2], vec![3]]);
@@ -255,15 +302,38 @@ mod tests {
         assert!(!tap.is_on());
     }
 
+    #[tokio::test(start_paused = true)]
+    async fn however_much_is_watched_the_stream_carries_a_bounded_number_of_messages_of_bounded_size() {
+        let (tap, mut events) = tap();
+        tap.watch(vec![v1::TailFilter { id: 1, ..Default::default() }]);
+        let route: Arc<str> = "api".into();
+        let long = [0xff; 4_096];
+        let seen = Seen::new(&long, &long, &long, "::1");
+        let begun = Instant::now();
+        for _ in 0..50 {
+            for _ in 0..=AT_ONCE {
+                tap.offer(&seen, &sample(&route, 200, 1), || "0123456789abcdef".into());
+            }
+            let message = v1::TailEvents { events: events.next().await, dropped: 0 };
+            assert_eq!(message.events.len(), AT_ONCE);
+            assert!(prost::Message::encoded_len(&message) < 4 << 20);
+        }
+        assert!(begun.elapsed() >= PAUSE * 49, "{:?}", begun.elapsed());
+    }
+
     #[test]
     fn what_does_not_fit_is_counted() {
-        let (tap, _events) = tap();
+        let (tap, mut events) = tap();
         tap.watch(vec![v1::TailFilter { id: 1, ..Default::default() }]);
         let route: Arc<str> = "api".into();
         let seen = Seen::new(b"GET", b"", b"/", "::1");
         for _ in 0..QUEUE + 7 {
             tap.offer(&seen, &sample(&route, 200, 1), String::new);
         }
-        assert_eq!((tap.take_dropped(), tap.take_dropped()), (7, 0));
+        assert_eq!((tap.dropped(), tap.untold()), (7, 7));
+        tap.tell(7);
+        tap.lost(events.clear());
+        let all = QUEUE as u64 + 7;
+        assert_eq!((tap.dropped(), tap.untold()), (all, all - 7));
     }
 }

@@ -8,7 +8,7 @@ use axum::{
 };
 use prometheus_client::{
     encoding::{EncodeLabelSet, text::encode},
-    metrics::{family::Family, gauge::Gauge},
+    metrics::{counter::ConstCounter, family::Family, gauge::Gauge},
     registry::Registry,
 };
 
@@ -74,6 +74,15 @@ pub(super) async fn metrics(State(app): State<App>) -> Result<Response, Refusal>
         expiry.get_or_create(&labels).set(certificate.seconds_left);
     }
     registry.register("certificate_expiry_seconds", "Until the certificate expires", expiry);
+    let tail = app.stats().tail();
+    let watchers = Gauge::<i64>::default();
+    watchers.set(i64::try_from(tail.watchers()).unwrap_or(i64::MAX));
+    registry.register("tail_watchers", "Who watches requests live", watchers);
+    registry.register(
+        "tail_dropped",
+        "Requests that whoever watches them live was not shown: too many at once",
+        ConstCounter::new(tail.dropped()),
+    );
     type Measure = (&'static str, &'static str, fn(&NodeInfo) -> u64);
     let families: [Measure; 5] = [
         ("node_connected", "Whether the node's stream is open", |node| u64::from(node.connected)),
