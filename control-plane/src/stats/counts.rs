@@ -45,8 +45,8 @@ impl Counts {
             let rejected = serde_json::from_str(&stored.rejected);
             self.rejected.add(&rejected.map_err(|error| sqlx::Error::Decode(Box::new(error)))?);
         }
-        self.latency.add_encoded(&stored.latency).map_err(broken)?;
-        self.upstream.add_encoded(&stored.upstream).map_err(broken)?;
+        self.latency.add_stored(&stored.latency).map_err(broken)?;
+        self.upstream.add_stored(&stored.upstream).map_err(broken)?;
         self.add_numbers([stored.requests, stored.bytes_in, stored.bytes_out, stored.retries]);
         self.latency_max_us = self.latency_max_us.max(stored.latency_max_us);
         self.upstream_max_us = self.upstream_max_us.max(stored.upstream_max_us);

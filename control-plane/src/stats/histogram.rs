@@ -45,6 +45,12 @@ impl Latencies {
         each(bytes, |slot, count| self.add_slot(slot, count))
     }
 
+    /// As [`add_encoded`](Self::add_encoded), of what was checked when it was stored: when it is malformed nevertheless, a
+    /// part may have been added, and the sum is of no use.
+    pub(crate) fn add_stored(&mut self, bytes: &[u8]) -> Result<(), Malformed> {
+        each(bytes, |slot, count| self.add_slot(slot, count))
+    }
+
     /// Adds another sum.
     pub(crate) fn add(&mut self, other: &Self) {
         for (i, count) in other.counts.iter().enumerate().filter(|(_, count)| **count > 0) {

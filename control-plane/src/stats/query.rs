@@ -228,21 +228,21 @@ fn period_of(pieces: &[Piece], start: i64) -> Option<usize> {
     pieces.get(after.checked_sub(1)?).map(|piece| piece.period)
 }
 
-/// What is stored of each range.
-pub(super) async fn stored(
+/// What is stored of each range, as one.
+pub(super) async fn sums(
     traffic: &mut Traffic,
     ranges: &[(i64, i64)],
     filter: &Filter,
-) -> Result<Vec<Vec<StoredSum>>, sqlx::Error> {
-    let mut found: Vec<Vec<StoredSum>> = ranges.iter().map(|_| Vec::new()).collect();
+) -> Result<Vec<Sum>, sqlx::Error> {
+    let mut sums: Vec<Sum> = ranges.iter().map(|_| Sum::default()).collect();
     for (read, pieces) in Plan::new(ranges.iter().copied()).reads() {
-        for (_, start, sum) in traffic.counts(read, filter, GroupBy::Start).await? {
-            if let Some(sums) = period_of(pieces, start).and_then(|period| found.get_mut(period)) {
-                sums.push(sum);
-            }
-        }
+        let add = |_: &str, start, stored: &StoredSum| match period_of(pieces, start) {
+            Some(period) => sums.get_mut(period).map_or(Ok(()), |sum| sum.add_stored(stored)),
+            None => Ok(()),
+        };
+        traffic.counts(read, filter, GroupBy::Start, add).await?;
     }
-    Ok(found)
+    Ok(sums)
 }
 
 /// How many requests each range has.
@@ -268,11 +268,7 @@ pub(super) async fn total(
     range: (i64, i64),
     filter: &Filter,
 ) -> Result<Sum, sqlx::Error> {
-    let mut total = Sum::default();
-    for sum in stored(traffic, &[range], filter).await?.iter().flatten() {
-        total.add_stored(sum)?;
-    }
-    Ok(total)
+    Ok(sums(traffic, &[range], filter).await?.pop().unwrap_or_default())
 }
 
 /// The reads that cover one range.

@@ -176,13 +176,9 @@ pub(super) async fn periods(
     let (from_ms, to_ms) = whole.millis();
     let runs = traffic.runs(from_ms, to_ms).await?;
     let coverage = Coverage::new(&runs, &traffic.lost(from_ms, to_ms).await?);
-    let stored = query::stored(&mut traffic, &ranges, &asked.filter).await?;
+    let sums = query::sums(&mut traffic, &ranges, &asked.filter).await?;
     let mut periods = Vec::with_capacity(spans.len());
-    for (span, stored) in spans.iter().zip(stored) {
-        let mut sum = Sum::default();
-        for stored in &stored {
-            sum.add_stored(stored)?;
-        }
+    for (span, sum) in spans.iter().zip(sums) {
         let (from_ms, to_ms) = span.millis();
         let state = coverage.state(from_ms, to_ms, now.as_millisecond());
         periods.push(Period {

@@ -15,7 +15,7 @@ use super::{
 };
 use crate::store::{
     Store,
-    stats::{Dimension, GroupBy},
+    stats::{Dimension, GroupBy, StoredSum},
 };
 
 /// Items that one answer may have.
@@ -190,11 +190,16 @@ pub(super) async fn top(store: &Store, query: &TopQuery, now: Timestamp) -> Resu
     let range = query::laid(&asked.span, traffic.kept().await?);
     let mut sums: HashMap<String, Sum> = HashMap::new();
     for read in query::reads(range) {
-        for (name, _, stored) in traffic.counts(read, &asked.filter, GroupBy::Label(by)).await? {
-            if only.as_ref().is_none_or(|only| *only == name) {
-                sums.entry(name).or_default().add_stored(&stored)?;
+        let add = |name: &str, _, stored: &StoredSum| {
+            if only.as_ref().is_some_and(|only| only != name) {
+                return Ok(());
             }
-        }
+            match sums.get_mut(name) {
+                Some(sum) => sum.add_stored(stored),
+                None => sums.entry(name.to_owned()).or_default().add_stored(stored),
+            }
+        };
+        traffic.counts(read, &asked.filter, GroupBy::Label(by), add).await?;
     }
     let now_ms = now.as_millisecond();
     let coverage =

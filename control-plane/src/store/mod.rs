@@ -107,7 +107,13 @@ impl Store {
         make_shrinkable(&writer).await.map_err(open)?;
         let reader = SqlitePoolOptions::new()
             .max_connections(4)
-            .connect_with(options.create_if_missing(false).pragma("query_only", "on"))
+            .connect_with(
+                options
+                    .create_if_missing(false)
+                    .pragma("query_only", "on")
+                    // A year of hours is thousands of rows, each of which would otherwise wake whoever reads.
+                    .row_buffer_size(1_024),
+            )
             .await
             .map_err(open)?;
         Ok(Self { writer, reader, path })

@@ -172,3 +172,5 @@ fn stored_counts(row: &sqlx::sqlite::SqliteRow, at: usize) -> Result<StoredCount
 /// [`StoredCounts`] as columns.
 const COUNTS: &str =
     "requests, bytes_in, bytes_out, retries, latency, latency_max_us, upstream, upstream_max_us, rejected";
+/// How many these are.
+const COLUMNS: usize = 9;

@@ -1,8 +1,9 @@
 //! Reading counts: from the sums where they answer the question, else from the rows themselves.
 
+use futures_util::TryStreamExt as _;
 use sqlx::{AssertSqlSafe, Row as _, Sqlite, Transaction};
 
-use super::{COUNTS, Dimension, Kept, Lost, Result, Run, StoredSum, run, stored_counts};
+use super::{COLUMNS, COUNTS, Dimension, Kept, Lost, Result, Run, StoredSum, run, stored_counts};
 use crate::store::Store;
 
 /// Which requests a report is about; `None` is all.
@@ -101,63 +102,66 @@ impl Store {
 }
 
 impl Traffic {
-    /// The counts of a range, each with its start or label; in the order of starts, where these are asked for.
+    /// Gives the counts of a range, each with its start and, where these are asked for, its label; in any order. They are
+    /// taken while the database reads on.
     pub(crate) async fn counts(
         &mut self,
         read: Read,
         filter: &Filter,
         by: GroupBy,
-    ) -> Result<Vec<(String, i64, StoredSum)>> {
+        mut take: impl FnMut(&str, i64, &StoredSum) -> Result<()>,
+    ) -> Result<()> {
         let sums = match by {
             GroupBy::Start => filter.sum(),
             GroupBy::Label(dimension) => filter.is_empty().then(|| (dimension, String::new())),
         };
-        let rows = match (sums, by) {
-            (Some((dimension, names)), GroupBy::Start) => {
-                let sql = named(dimension, read.grain, &format!("start, '', status, {COUNTS}"));
-                sqlx::query(AssertSqlSafe(sql))
-                    .bind(read.from)
-                    .bind(read.to)
-                    .bind(names)
-                    .fetch_all(&mut *self.tx)
-                    .await?
+        let sql = match (&sums, by) {
+            (Some((dimension, _)), GroupBy::Start) => {
+                named(*dimension, read.grain, &format!("start, status, {COUNTS}"))
             }
-            (Some((dimension, _)), GroupBy::Label(_)) => {
-                let sql = format!(
-                    "SELECT start, name, status, {COUNTS} FROM sums
-                     WHERE grain = ? AND dimension = ? AND start >= ? AND start < ?"
-                );
-                sqlx::query(AssertSqlSafe(sql))
-                    .bind(read.grain)
-                    .bind(dimension.name())
-                    .bind(read.from)
-                    .bind(read.to)
-                    .fetch_all(&mut *self.tx)
-                    .await?
-            }
+            (Some(_), GroupBy::Label(_)) => format!(
+                "SELECT start, status, {COUNTS}, name FROM sums
+                 WHERE grain = ? AND dimension = ? AND start >= ? AND start < ?"
+            ),
             (None, by) => {
                 let label = match by {
-                    GroupBy::Start => "''",
+                    GroupBy::Start => "",
                     // Hosts are not in the rows; a report that asks for both is refused before it comes here.
-                    GroupBy::Label(Dimension::All | Dimension::Host) => "''",
-                    GroupBy::Label(Dimension::Status) => "CAST(status AS TEXT)",
-                    GroupBy::Label(dimension) => dimension.name(),
+                    GroupBy::Label(Dimension::All | Dimension::Host) => ", ''",
+                    GroupBy::Label(Dimension::Status) => ", CAST(status AS TEXT)",
+                    GroupBy::Label(Dimension::Route) => ", route",
+                    GroupBy::Label(Dimension::Pool) => ", pool",
+                    GroupBy::Label(Dimension::Backend) => ", backend",
+                    GroupBy::Label(Dimension::Method) => ", method",
                 };
-                let sql = format!(
-                    "SELECT start, {label}, json_object(CAST(status AS TEXT), requests), {COUNTS} FROM traffic
-                     WHERE {ROWS} ORDER BY start"
-                );
-                rows(sqlx::query(AssertSqlSafe(sql)), read, filter).fetch_all(&mut *self.tx).await?
+                format!(
+                    "SELECT start, json_object(CAST(status AS TEXT), requests), {COUNTS}{label} FROM traffic
+                     WHERE {}",
+                    conditions(filter)
+                )
             }
         };
-        let sum = |row: &sqlx::sqlite::SqliteRow| {
-            let sum = StoredSum { status: row.try_get(2)?, counts: stored_counts(row, 3)? };
-            Ok((row.try_get(1)?, row.try_get(0)?, sum))
+        let query = sqlx::query(AssertSqlSafe(sql));
+        let query = match (&sums, by) {
+            (Some((_, names)), GroupBy::Start) => query.bind(read.from).bind(read.to).bind(names),
+            (Some((dimension, _)), GroupBy::Label(_)) => {
+                query.bind(read.grain).bind(dimension.name()).bind(read.from).bind(read.to)
+            }
+            (None, _) => rows(query, read, filter),
         };
-        rows.iter().map(sum).collect()
+        let mut found = query.fetch(&mut *self.tx);
+        while let Some(row) = found.try_next().await? {
+            let sum = StoredSum { status: row.try_get(1)?, counts: stored_counts(&row, 2)? };
+            let label = match by {
+                GroupBy::Start => "",
+                GroupBy::Label(_) => row.try_get(2 + COLUMNS)?,
+            };
+            take(label, row.try_get(0)?, &sum)?;
+        }
+        Ok(())
     }
 
-    /// Only how many requests there were, by start, in order.
+    /// Only how many requests there were, by start.
     pub(crate) async fn requests(&mut self, read: Read, filter: &Filter) -> Result<Vec<(i64, i64)>> {
         match filter.sum() {
             Some((dimension, names)) => {
@@ -170,7 +174,8 @@ impl Traffic {
             }
             None => {
                 let sql = format!(
-                    "SELECT start, SUM(requests) FROM traffic WHERE {ROWS} GROUP BY start ORDER BY start"
+                    "SELECT start, SUM(requests) FROM traffic WHERE {} GROUP BY start ORDER BY start",
+                    conditions(filter)
                 );
                 let found =
                     rows(sqlx::query(AssertSqlSafe(sql)), read, filter).fetch_all(&mut *self.tx).await?;
@@ -235,26 +240,40 @@ impl Traffic {
     }
 }
 
-/// A statement over the sums of one dimension. It says itself that the grain is a coarse one, because only then may
-/// SQLite use the index by name, which has no minutes.
+/// A statement over the sums of one dimension. By name there is an index, but of minutes, and that is said twice: SQLite
+/// has to see that the grain is a coarse one, and otherwise thinks that it may as well read all names.
 fn named(dimension: Dimension, grain: i64, columns: &str) -> String {
-    let coarse = if grain > 1 { " AND grain > 1" } else { "" };
-    let names = match dimension {
-        Dimension::All => "?3 IS NOT NULL",
-        _ => "name IN (SELECT value FROM json_each(?3))",
+    let (names, index) = match dimension {
+        Dimension::All => ("?3 IS NOT NULL", ""),
+        _ if grain > 1 => {
+            ("grain > 1 AND name IN (SELECT value FROM json_each(?3))", "INDEXED BY sums_by_name")
+        }
+        _ => ("name IN (SELECT value FROM json_each(?3))", ""),
     };
     format!(
-        "SELECT {columns} FROM sums
-         WHERE grain = {grain}{coarse} AND dimension = '{}' AND start >= ?1 AND start < ?2 AND {names}
-         ORDER BY start",
+        "SELECT {columns} FROM sums {index}
+         WHERE grain = {grain} AND dimension = '{}' AND start >= ?1 AND start < ?2 AND {names}",
         dimension.name()
     )
 }
 
-/// Conditions on the rows; bound by [`rows`].
-const ROWS: &str = "grain = ?1 AND start >= ?2 AND start < ?3 AND (?4 IS NULL OR route = ?4)
-    AND (?5 IS NULL OR pool = ?5) AND (?6 IS NULL OR backend IN (SELECT value FROM json_each(?6)))
-    AND (?7 IS NULL OR method = ?7)";
+/// Conditions on the rows; bound by [`rows`]. With a route, each period is sought by it, so that the rows of other routes,
+/// which lie between, are not read.
+fn conditions(filter: &Filter) -> &'static str {
+    match filter.route {
+        Some(_) => {
+            "grain = ?1 AND route = ?4 AND start IN (
+                 SELECT start FROM sums WHERE grain = ?1 AND dimension = 'all' AND start >= ?2 AND start < ?3)
+             AND (?5 IS NULL OR pool = ?5) AND (?6 IS NULL OR backend IN (SELECT value FROM json_each(?6)))
+             AND (?7 IS NULL OR method = ?7)"
+        }
+        None => {
+            "grain = ?1 AND start >= ?2 AND start < ?3 AND ?4 IS NULL
+             AND (?5 IS NULL OR pool = ?5) AND (?6 IS NULL OR backend IN (SELECT value FROM json_each(?6)))
+             AND (?7 IS NULL OR method = ?7)"
+        }
+    }
+}
 
 type Query<'a> = sqlx::query::Query<'a, Sqlite, sqlx::sqlite::SqliteArguments>;
 
