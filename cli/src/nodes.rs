@@ -106,18 +106,28 @@ fn labels(node: &Value) -> String {
     if pairs.is_empty() { "-".into() } else { pairs.join(",") }
 }
 
-/// Why it does not run what it should, or what was last wrong.
+/// What there is to know of it, if anything.
 fn trouble(node: &Value) -> String {
+    let forgotten = number(node, "forgotten_clients");
+    let forgotten = (forgotten > 0).then(|| format!("rate limits had to forget {forgotten} clients"));
+    let all: Vec<String> = error(node).into_iter().chain(forgotten).collect();
+    if all.is_empty() { "-".into() } else { all.join("; ") }
+}
+
+/// Why it does not run what it should, or what was last wrong.
+fn error(node: &Value) -> Option<String> {
     let rejected = number(node, "rejected_revision");
     if rejected > 0 {
         let problem = |problem: &Value| format!("{}: {}", cell(problem, "path"), cell(problem, "message"));
         let problems: Vec<String> =
             node.get("rejection").map_or(&[][..], items).iter().map(problem).collect();
-        return format!("refused revision {rejected}: {}", problems.join("; "));
+        return Some(format!("refused revision {rejected}: {}", problems.join("; ")));
     }
     match node.get("last_error") {
-        Some(error) if error.is_object() => format!("{} ({})", cell(error, "text"), cell(error, "time")),
-        _ => "-".into(),
+        Some(error) if error.is_object() => {
+            Some(format!("{} ({})", cell(error, "text"), cell(error, "time")))
+        }
+        _ => None,
     }
 }
 
@@ -132,7 +142,8 @@ mod tests {
         let nodes = [
             json!({ "id": "a", "state": "behind", "active_revision": 3, "lag_revisions": 2, "lag_ms": 65_432,
                 "labels": { "zone": "west", "tier": "edge" }, "connections": 5, "active_requests": 2, "requests": 9,
-                "last_error": { "text": "was silent", "time": "2026-11-21T12:00:00Z" } }),
+                "last_error": { "text": "was silent", "time": "2026-11-21T12:00:00Z" },
+                "forgotten_clients": 7 }),
             json!({ "id": "b", "state": "rejected", "active_revision": 4, "lag_revisions": 1, "lag_ms": 250,
                 "rejected_revision": 5, "rejection": [{ "path": "pools[0]", "message": "no" }] }),
             json!({ "id": "c", "state": "active", "active_revision": 5, "lag_revisions": 0, "last_error": null }),
@@ -141,7 +152,7 @@ mod tests {
         for part in [
             "2 revisions, 65s",
             "tier=edge,zone=west",
-            "was silent (2026-11-21T12:00:00Z)",
+            "was silent (2026-11-21T12:00:00Z); rate limits had to forget 7 clients",
             "1 revision, 250ms",
             "refused revision 5: pools[0]: no",
         ] {

@@ -48,7 +48,7 @@ async fn what_nodes_refused_adds_up() {
     let control_plane = ControlPlane::start().await;
     let load = |rate_limit| {
         let route = v1::RouteLoad { route: "default".into(), rate_limit, auth: 1, ..Default::default() };
-        Message::Load(v1::Load { routes: vec![route], ..v1::Load::default() })
+        Message::Load(v1::Load { routes: vec![route], forgotten_clients: 7, ..v1::Load::default() })
     };
     let one = Node::connect(&control_plane, hello("one")).await;
     let two = Node::connect(&control_plane, hello("two")).await;
@@ -61,4 +61,5 @@ async fn what_nodes_refused_adds_up() {
         status["routes"][0]["refused"],
         json!({ "ip_filter": 0, "method": 0, "rate_limit": 12, "auth": 2 })
     );
+    assert_eq!(status["nodes"][0]["forgotten_clients"], 7);
 }

@@ -87,6 +87,8 @@ pub struct NodeInfo {
     pub requests: u64,
     /// Statistics rows that it had to drop.
     pub dropped_rows: u64,
+    /// Clients of rate limits that it had to forget while they owed something: its table was full.
+    pub forgotten_clients: u64,
     /// Which revision it refused last, until it acknowledges a later one; 0: none.
     pub rejected_revision: u64,
     /// How far its clock is ahead of the control plane's, in milliseconds; null before it said what time it has.
@@ -140,6 +142,7 @@ impl NodeInfo {
             connections: node.connections,
             requests: node.requests,
             dropped_rows: node.dropped_rows,
+            forgotten_clients: node.forgotten_clients,
             rejected_revision: node.rejected_revision,
             clock_offset_ms: node.clock_offset_ms,
             rejection: node.rejection,

@@ -43,6 +43,8 @@ pub struct Node {
     pub requests: u64,
     /// Statistics rows that it had to drop.
     pub dropped_rows: u64,
+    /// Clients of rate limits that it had to forget while they owed something.
+    pub forgotten_clients: u64,
     /// What was wrong with the revision that it refused last, until it acknowledges a later one.
     pub rejection: Vec<Problem>,
     /// Which that was; 0: none.
@@ -124,6 +126,7 @@ pub(super) struct Load {
     pub(super) connections: u64,
     pub(super) requests: u64,
     pub(super) dropped_rows: u64,
+    pub(super) forgotten_clients: u64,
     pub(super) report: Report,
     pub(super) clock_offset_ms: Option<i64>,
 }
@@ -287,6 +290,7 @@ impl Registry {
         let node = &mut entry.node;
         (node.connections, node.requests) = (load.connections, load.requests);
         (node.dropped_rows, node.active_requests) = (load.dropped_rows, load.report.active());
+        node.forgotten_clients = load.forgotten_clients;
         entry.report = load.report;
         if let Some(offset) = load.clock_offset_ms {
             entry.clock.truncate(CLOCK_SAMPLES - 1);

@@ -112,6 +112,7 @@ pub(super) fn load(load: v1::Load) -> Load {
         connections: load.connections,
         requests: load.requests,
         dropped_rows: load.dropped_rows,
+        forgotten_clients: load.forgotten_clients,
         report: Report::of(&load),
         clock_offset_ms: clock_ms.map(|clock| clock.saturating_sub(super::registry::now_ms())),
     }

@@ -32,6 +32,7 @@ pub(super) fn load(state: &State) -> v1::Load {
         pools,
         clock_ms: 0,
         routes: active.iter().flat_map(|active| filter::metrics::load(active)).collect(),
+        forgotten_clients: state.fleet.filters.rates().map_or(0, |rates| rates.evicted()),
     }
 }
 

@@ -87,6 +87,7 @@ fn node(info: NodeInfo) -> v1::Node {
         rejected_revision: info.rejected_revision,
         workers: info.workers,
         dropped_rows: info.dropped_rows,
+        forgotten_clients: info.forgotten_clients,
         labels: info.labels.into_iter().collect(),
     }
 }

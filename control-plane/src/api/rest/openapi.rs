@@ -411,7 +411,7 @@ fn schemas() -> Value {
         "Node": object(
             &[("id", text()), ("version", text()), ("address", text()), ("workers", number()), ("connected", truth()),
               ("since", text()), ("active_revision", number()), ("connections", number()), ("requests", number()),
-              ("dropped_rows", number()), ("rejected_revision", number()), ("clock_offset_ms", number()),
+              ("dropped_rows", number()), ("forgotten_clients", number()), ("rejected_revision", number()), ("clock_offset_ms", number()),
               ("labels", json!({ "type": "object", "additionalProperties": { "type": "string" } })),
               ("state", json!({ "type": "string", "enum": ["active", "behind", "rejected", "away"] })),
               ("lag_revisions", number()), ("lag_ms", number()), ("active_requests", number()),
