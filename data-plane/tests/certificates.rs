@@ -81,55 +81,9 @@ impl Stage {
     async fn shown(&self, name: &str) -> Vec<u8> {
         let mut config = self.authority.client(&[]);
         // A client that takes any certificate, and looks at it afterwards.
-        config.dangerous().set_certificate_verifier(Arc::new(any::Any));
+        config.dangerous().set_certificate_verifier(Arc::new(weir_tls::AnyCertificate::default()));
         let stream = connect(self.node.https.unwrap(), &Arc::new(config), name).await.unwrap();
         stream.get_ref().1.peer_certificates().unwrap()[0].to_vec()
-    }
-}
-
-mod any {
-    use tokio_rustls::rustls::{
-        DigitallySignedStruct, Error, SignatureScheme,
-        client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier},
-        pki_types::{CertificateDer, ServerName, UnixTime},
-    };
-
-    #[derive(Debug)]
-    pub(super) struct Any;
-
-    impl ServerCertVerifier for Any {
-        fn verify_server_cert(
-            &self,
-            _: &CertificateDer<'_>,
-            _: &[CertificateDer<'_>],
-            _: &ServerName<'_>,
-            _: &[u8],
-            _: UnixTime,
-        ) -> Result<ServerCertVerified, Error> {
-            Ok(ServerCertVerified::assertion())
-        }
-
-        fn verify_tls12_signature(
-            &self,
-            _: &[u8],
-            _: &CertificateDer<'_>,
-            _: &DigitallySignedStruct,
-        ) -> Result<HandshakeSignatureValid, Error> {
-            Ok(HandshakeSignatureValid::assertion())
-        }
-
-        fn verify_tls13_signature(
-            &self,
-            _: &[u8],
-            _: &CertificateDer<'_>,
-            _: &DigitallySignedStruct,
-        ) -> Result<HandshakeSignatureValid, Error> {
-            Ok(HandshakeSignatureValid::assertion())
-        }
-
-        fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-            super::provider().signature_verification_algorithms.supported_schemes()
-        }
     }
 }
 

@@ -294,7 +294,17 @@ fn check_health(check: &config::HealthCheck, path: &str, problems: &mut Problems
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::config::{Backend, Pool, Route};
+    use crate::{
+        config::{Backend, Pool, Route},
+        file,
+    };
+
+    /// A file is refused with this mistake, told with where it is.
+    pub(super) fn refused(text: &str, path: &str, says: &str, line: u32) {
+        let told = file::parse(text).expect_err(text).to_string();
+        assert!(told.contains(path) && told.contains(says), "{text}\n{path}, {says}: {told}");
+        assert!(told.contains(&format!("line {line}")), "{text}\nline {line}: {told}");
+    }
 
     fn backend(url: &str, weight: u32) -> Backend {
         Backend { id: String::new(), url: url.into(), weight, state: Default::default() }

@@ -53,8 +53,7 @@ pub fn client_config(
         }
         builder.with_root_certificates(roots)
     } else {
-        let algorithms = provider().signature_verification_algorithms;
-        builder.dangerous().with_custom_certificate_verifier(Arc::new(AnyCertificate { algorithms }))
+        builder.dangerous().with_custom_certificate_verifier(Arc::new(AnyCertificate::default()))
     };
     let mut config = match &tls.client {
         None => builder.with_no_client_auth(),
@@ -84,10 +83,16 @@ pub fn server_name(tls: &UpstreamTls, url: &BackendUrl) -> Result<ServerName<'st
         .map_err(|_| format!("{name:?} is no name that a certificate could have; set tls.server_name"))
 }
 
-/// Takes any certificate whose key the backend has: it protects from those who listen, not from those who act.
+/// Takes any certificate whose key the other side has: it protects from those who listen, not from those who act.
 #[derive(Debug)]
-struct AnyCertificate {
+pub struct AnyCertificate {
     algorithms: WebPkiSupportedAlgorithms,
+}
+
+impl Default for AnyCertificate {
+    fn default() -> Self {
+        Self { algorithms: provider().signature_verification_algorithms }
+    }
 }
 
 impl ServerCertVerifier for AnyCertificate {

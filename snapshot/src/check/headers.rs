@@ -102,11 +102,10 @@ fn checked(name: &str, side: Side, path: &str, problems: &mut Problems) -> Box<s
 
 #[cfg(test)]
 mod tests {
-    use crate::file;
+    use crate::{check::tests::refused, file};
 
-    fn parse(route: &str) -> Result<crate::Snapshot, String> {
-        let text = format!("pools: [{{ name: p }}]\nroutes:\n  - {{ name: r, pool: p, {route} }}\n");
-        file::parse(&text).map(|(_, snapshot)| snapshot).map_err(|problems| problems.to_string())
+    fn file_of(route: &str) -> String {
+        format!("pools: [{{ name: p }}]\nroutes:\n  - {{ name: r, pool: p, {route} }}\n")
     }
 
     #[test]
@@ -156,18 +155,15 @@ mod tests {
             ("response_headers: { set: { a: \"\" } }", "response_headers.set.a", "remove it"),
             ("response_headers: { unset: [a] }", "response_headers.unset", "unknown key"),
         ] {
-            let said = parse(headers).expect_err(headers);
-            assert!(said.contains(&format!("routes[0].{path}")), "{headers}: {said}");
-            assert!(said.contains(says) && said.contains("line 3"), "{headers}: {said}");
+            refused(&file_of(headers), &format!("routes[0].{path}"), says, 3);
         }
     }
 
     #[test]
     fn what_is_set_replaces_and_what_is_added_does_not() {
-        let snapshot = parse(
-            "request_headers: { set: { X-Env: prod }, add: { x-more: \"{client_ip}\" }, remove: [x-debug] }",
-        )
-        .unwrap();
+        let text =
+            "request_headers: { set: { X-Env: prod }, add: { x-more: \"{client_ip}\" }, remove: [x-debug] }";
+        let (_, snapshot) = file::parse(&file_of(text)).unwrap();
         let rules = snapshot.routes[0].request_headers.as_ref().unwrap();
         assert!(rules.removes(b"x-env") && rules.removes(b"X-DEBUG") && !rules.removes(b"x-more"));
         let names: Vec<&str> = rules.lines.iter().map(|line| &*line.name).collect();

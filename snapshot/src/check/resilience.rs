@@ -191,6 +191,7 @@ fn fallback(
 mod tests {
     use crate::{
         check,
+        check::tests::refused,
         config::{
             Breaker, Config, Fallback, HashOn, HealthCheck, HealthCheckKind, Limits, Pool, Retry, Route,
             Sticky, Strategy,
@@ -334,8 +335,7 @@ routes:
             ("limits: { max_connections: -1 }", "pools[0].limits.max_connections"),
             ("breaker: { open: 5s }", "unknown key"),
         ] {
-            let said = file::parse(&format!("pools:\n  - name: p\n    {pool}\n")).unwrap_err().to_string();
-            assert!(said.contains(says) && said.contains("line 3"), "{pool}: {said}");
+            refused(&format!("pools:\n  - name: p\n    {pool}\n"), "", says, 3);
         }
     }
 }

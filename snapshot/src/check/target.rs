@@ -268,7 +268,7 @@ pub(super) fn implied_scheme(route: &config::Route) -> Option<config::WebScheme>
 
 #[cfg(test)]
 mod tests {
-    use crate::{Target, config::WebScheme, file};
+    use crate::{Target, check::tests::refused, config::WebScheme, file};
 
     fn file_of(route: &str) -> String {
         format!("pools: [{{ name: p }}, {{ name: q }}]\nroutes:\n  - {{ name: r, {route} }}\n")
@@ -324,9 +324,7 @@ mod tests {
                 "no meaning with redirect",
             ),
         ] {
-            let said = file::parse(&file_of(route)).expect_err(route).to_string();
-            assert!(said.contains(&format!("routes[0]{path}: ")), "{route}: {said}");
-            assert!(said.contains(says) && said.contains("line 3"), "{route}: {said}");
+            refused(&file_of(route), &format!("routes[0]{path}: "), says, 3);
         }
     }
 
