@@ -1,6 +1,10 @@
 //! What fuzzers call: each function takes what came from outside and panics where something that must always hold does
 //! not. Exists only in tests and under `cargo fuzz`; docs/fuzzing.md says how to run it.
 
+mod paths;
+
+pub use self::paths::paths;
+
 use crate::{
     Config, check,
     diff::{Difference, diff, in_words},
@@ -161,7 +165,8 @@ mod tests {
     /// A function with its target's name.
     type Target = (&'static str, fn(&[u8]));
 
-    const TARGETS: [Target; 2] = [("config_file", super::config_file), ("pieces", super::pieces)];
+    const TARGETS: [Target; 3] =
+        [("config_file", super::config_file), ("pieces", super::pieces), ("paths", super::paths)];
 
     fn corpus(name: &str) -> Vec<(String, Vec<u8>)> {
         let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../fuzz/corpus").join(name);
