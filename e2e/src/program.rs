@@ -25,13 +25,20 @@ struct Printed {
     ended: bool,
 }
 
-/// Where cargo puts the workspace's programs: two folders above the test's own.
+/// Where the workspace's programs are: in the folder that `WEIR_PROGRAMS` names, or where cargo puts them, two folders
+/// above the test's own.
 ///
 /// # Errors
 /// It is not built.
 pub fn path(name: &str) -> anyhow::Result<PathBuf> {
-    let test = std::env::current_exe()?;
-    let folder = test.parent().and_then(|deps| deps.parent()).context("the test's program has no folder")?;
+    let folder = match std::env::var_os("WEIR_PROGRAMS") {
+        Some(folder) => folder.into(),
+        None => {
+            let test = std::env::current_exe()?;
+            let folder = test.ancestors().nth(2);
+            folder.context("the test's program has no folder")?.to_owned()
+        }
+    };
     let path = folder.join(name);
     anyhow::ensure!(path.exists(), "{} is not built; run `cargo build --workspace` first", path.display());
     Ok(path)
