@@ -14,7 +14,10 @@ use std::{
     time::{Instant, SystemTime, UNIX_EPOCH},
 };
 
-use benches::traffic::{batch, row};
+use benches::{
+    measure,
+    traffic::{batch, row},
+};
 use clap::Parser;
 use control_plane::{
     Config,
@@ -38,8 +41,8 @@ struct Arguments {
     /// Hosts.
     #[arg(long, default_value_t = 20)]
     hosts: usize,
-    /// Times that each report is asked for.
-    #[arg(long, default_value_t = 15)]
+    /// Times that each report is asked for, after the first.
+    #[arg(long, default_value_t = 50)]
     times: usize,
     /// Keeps the database of the year here, or uses the one that is there.
     #[arg(long, value_name = "FILE")]
@@ -114,7 +117,7 @@ async fn make_year(arguments: &Arguments, file: &Path) -> anyhow::Result<()> {
 
 fn get(admin: SocketAddr, path: &str) -> anyhow::Result<Vec<u8>> {
     let mut stream = TcpStream::connect(admin)?;
-    write!(stream, "GET {path} HTTP/1.1\r\nhost: weir\r\nconnection: close\r\n\r\n")?;
+    write!(stream, "GET {path} HTTP/1.1\r\nhost: {admin}\r\nconnection: close\r\n\r\n")?;
     let mut answer = Vec::new();
     stream.read_to_end(&mut answer)?;
     let head = String::from_utf8_lossy(answer.get(..answer.len().min(200)).unwrap_or_default());
@@ -132,7 +135,10 @@ async fn ask(arguments: &Arguments, file: &Path) -> anyhow::Result<()> {
     let admin = running.admin;
     let times = arguments.times.max(1);
     let from = format!("-{}d", arguments.days - 1);
-    println!("{:<58} {:>9} {:>9} {:>9}", "report", "median ms", "worst ms", "KiB");
+    println!(
+        "{:<62} {:>8} {:>8} {:>8} {:>8} {:>8}",
+        "report", "first ms", "p50 ms", "p99 ms", "CPU ms", "KiB"
+    );
     for path in [
         format!("/reports/hourly?from={from}"),
         format!("/reports/hourly?from={from}&route=route-1"),
@@ -140,26 +146,38 @@ async fn ask(arguments: &Arguments, file: &Path) -> anyhow::Result<()> {
         format!("/reports/hourly?from={from}&host=shop-1.example"),
         format!("/reports/hourly?from={from}&tz=Europe/Berlin"),
         format!("/reports/hourly?from={from}&route=route-1&method=GET"),
+        format!("/reports/hourly?from={from}&format=csv"),
         format!("/reports/daily?from={from}"),
+        format!("/reports/daily?from={from}&tz=Europe/Berlin"),
+        format!("/reports/daily?from={from}&route=route-1&method=GET"),
         format!("/reports/summary?from={from}&compare=true"),
+        format!("/reports/summary?from={from}&tz=Europe/Berlin&route=route-1"),
         format!("/reports/top?from={from}&by=route"),
+        format!("/reports/top?from={from}&by=backend&route=route-1&sort=slowest"),
         format!("/reports/top?from={from}&by=host"),
     ] {
         let asked = path.clone();
-        let (mut took, bytes) = tokio::task::spawn_blocking(move || -> anyhow::Result<_> {
-            let mut took = Vec::with_capacity(times);
-            let mut bytes = get(admin, &asked)?.len();
-            for _ in 0..times {
+        let (first, mut took, cpu, bytes) = tokio::task::spawn_blocking(move || -> anyhow::Result<_> {
+            let ask = || -> anyhow::Result<_> {
                 let begun = Instant::now();
-                bytes = get(admin, &asked)?.len();
-                took.push(begun.elapsed().as_secs_f64() * 1000.0);
-            }
-            Ok((took, bytes))
+                let bytes = get(admin, &asked)?.len();
+                Ok((begun.elapsed().as_secs_f64() * 1000.0, bytes))
+            };
+            let (first, bytes) = ask()?;
+            let used = measure::cpu_time(std::process::id())?;
+            let took: anyhow::Result<Vec<f64>> = (0..times).map(|_| Ok(ask()?.0)).collect();
+            let used = measure::cpu_time(std::process::id())?.saturating_sub(used);
+            Ok((first, took?, used.as_secs_f64() * 1000.0 / times as f64, bytes))
         })
         .await??;
         took.sort_by(f64::total_cmp);
-        let worst = took.last().copied().unwrap_or_default();
-        println!("{path:<58} {:>9.1} {worst:>9.1} {:>9}", took[took.len() / 2], bytes >> 10);
+        let share = |share: usize| took.get((took.len() - 1) * share / 100).copied().unwrap_or_default();
+        println!(
+            "{path:<62} {first:>8.1} {:>8.1} {:>8.1} {cpu:>8.1} {:>8}",
+            share(50),
+            share(99),
+            bytes >> 10
+        );
     }
     running.shutdown().await;
     Ok(())
