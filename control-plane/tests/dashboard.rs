@@ -4,10 +4,24 @@
 
 mod support;
 
-use support::{Answer, ControlPlane};
+use support::{
+    Answer, ControlPlane,
+    node::{Node, client, hello},
+    world::{batch, row},
+};
+use weir_proto::v1::{self, subscribe_request::Message};
 
-const PAGES: [&str; 8] =
-    ["/", "/ui/pools", "/ui/routes", "/ui/nodes", "/ui/reports", "/ui/tail", "/ui/revisions", "/ui/audit"];
+const PAGES: [&str; 9] = [
+    "/",
+    "/ui/pools",
+    "/ui/routes",
+    "/ui/explain",
+    "/ui/nodes",
+    "/ui/reports",
+    "/ui/tail",
+    "/ui/revisions",
+    "/ui/audit",
+];
 
 async fn page(control_plane: &ControlPlane, path: &str) -> String {
     let answer = control_plane.call("GET", path, "").await;
@@ -46,6 +60,7 @@ async fn empty_pages_say_what_to_do() {
     assert!(page(&control_plane, "/").await.contains("data-plane --control-plane"));
     assert!(page(&control_plane, "/ui/nodes").await.contains("No node was ever connected"));
     assert!(page(&control_plane, "/ui/pools").await.contains("No backend in this pool"));
+    assert!(page(&control_plane, "/ui/explain").await.contains("Which request?"));
 }
 
 #[tokio::test]
@@ -79,7 +94,7 @@ async fn a_strategy_is_changed_and_a_revision_is_rolled_back_by_forms() {
     assert_eq!(changed.status, 303, "{changed:?}");
     assert_eq!(control_plane.get("/pools/default").await["strategy"], "random");
     let text = page(&control_plane, "/ui/revisions/2").await;
-    assert!(text.contains("Before") && text.contains("random"), "{text}");
+    assert!(text.contains("<del>round_robin</del>") && text.contains("<ins>random</ins>"), "{text}");
     assert_eq!(post(&control_plane, "/ui/revisions/1/rollback", "", &[]).await.status, 303);
     assert_eq!(control_plane.revision().await, 3);
     assert_ne!(control_plane.get("/pools/default").await["strategy"], "random");
@@ -109,4 +124,77 @@ async fn what_users_and_clients_write_is_text_and_never_markup() {
     assert!(!text.contains("<script>alert"), "{text}");
     let wrong = page(&control_plane, "/ui/reports?tz=%3Cb%3EMars").await;
     assert!(wrong.contains("is not an IANA time zone") && !wrong.contains("<b>Mars"), "{wrong}");
+}
+
+#[tokio::test]
+async fn a_request_is_explained_as_rest_explains_it_and_mistakes_are_named() {
+    let control_plane = ControlPlane::start().await;
+    let config = r#"{
+        "pools": [{ "name": "default", "backends": [{ "url": "http://127.0.0.1:1" }, { "url": "http://127.0.0.1:2", "state": "disabled" }] }],
+        "routes": [
+            { "name": "api", "match": { "hosts": ["api.example"], "headers": { "x-canary": "1" } }, "pool": "default",
+              "ip_filter": { "allow": ["10.0.0.0/8"] }, "rate_limit": { "requests": 5, "per": "1m" } },
+            { "name": "default", "pool": "default" }
+        ]
+    }"#;
+    control_plane.call("PUT", "/config", config).await.expect(200);
+    let asked = "method=POST&url=http%3A%2F%2Fapi.example%2Fv1";
+    let canary = format!("{asked}&headers=accept%3A+a%0D%0Ax-canary%3A+1%0D%0A");
+    let text = page(&control_plane, &format!("/ui/explain?{canary}&client=10.1.2.3")).await;
+    for told in
+        ["Route api", "takes 10.1.2.3", "5 requests in 1m", "http://127.0.0.1:2", "disabled", "less specific"]
+    {
+        assert!(text.contains(told), "{told}: {text}");
+    }
+    assert!(text.contains("<option value=\"POST\" selected>") && text.contains("x-canary: 1"), "{text}");
+    // The stream that keeps it live is asked for the same.
+    assert!(text.contains("page=explain") && text.contains("headers=accept%3A%20a%0D%0Ax-canary"), "{text}");
+    let refused = page(&control_plane, &format!("/ui/explain?{canary}&client=11.1.2.3")).await;
+    assert!(refused.contains("403, 11.1.2.3 is not taken"), "{refused}");
+    let other = page(&control_plane, &format!("/ui/explain?{asked}")).await;
+    assert!(other.contains("Route default") && other.contains("takes requests with"), "{other}");
+    // What REST says stands on the page, and the other way round no route is shown that it does not name.
+    let said = control_plane.get(&format!("/explain?{asked}")).await;
+    assert_eq!(said["route"], "default");
+    assert!(other.contains(said["passed"][0]["because"].as_str().unwrap()), "{said}: {other}");
+
+    let wrong = page(&control_plane, "/ui/explain?method=GET&url=%3Cb%3E&headers=x&client=10.1").await;
+    for mistake in ["&lt;b&gt;", "is not a path", "is not a header", "is not an address"] {
+        assert!(wrong.contains(mistake), "{mistake}: {wrong}");
+    }
+    assert!(wrong.contains("role=\"alert\"") && !wrong.contains("<b>"), "{wrong}");
+}
+
+#[tokio::test]
+async fn breakers_and_refusals_are_shown_where_one_looks() {
+    let control_plane = ControlPlane::start().await;
+    let id = control_plane.add("http://127.0.0.1:1").await;
+    let node = Node::connect(&control_plane, hello("eu-1")).await;
+    node.send(Message::Load(v1::Load {
+        backends: vec![v1::BackendLoad {
+            backend_id: id,
+            breaker: v1::Breaker::Open.into(),
+            ejections: 2,
+            ..Default::default()
+        }],
+        ..v1::Load::default()
+    }))
+    .await;
+    control_plane.wait_for("/status", |status| status["backends"][0]["breaker"] == "open").await;
+    let now = jiff::Timestamp::now().to_string();
+    let rejected = v1::Rejected { rate_limit: 3, breaker: 2, ..Default::default() };
+    let row = v1::TrafficRow { rejected: Some(rejected), ..row(&now, 503, &[1000; 5]) };
+    client(&control_plane).await.report(batch(1, &now, vec![row])).await.unwrap();
+
+    let overview = page(&control_plane, "/").await;
+    for told in ["Needs a look", "breaker open on eu-1", "1 ejected by breakers", "rate limit 3, breaker 2"] {
+        assert!(overview.contains(told), "{told}: {overview}");
+    }
+    let pools = page(&control_plane, "/ui/pools").await;
+    for told in ["open</span>", " on eu-1", "opened 2 times", "5 refused by Weir", "rate limit 3, breaker 2"]
+    {
+        assert!(pools.contains(told), "{told}: {pools}");
+    }
+    let routes = page(&control_plane, "/ui/routes").await;
+    assert!(routes.contains("rate limit 3, breaker 2"), "{routes}");
 }

@@ -179,6 +179,14 @@ fn name(change: &Change) -> String {
 
 impl fmt::Display for Field {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (before, after) = self.values();
+        write!(f, "{} {before} → {after}", self.path)
+    }
+}
+
+impl Field {
+    /// Before and after, for the eye.
+    pub fn values(&self) -> (String, String) {
         let show = |value: &Value| match value {
             Value::Null => "default".to_owned(),
             // A certificate is long and says nothing to the eye: whether two are the same, its hash does.
@@ -189,7 +197,7 @@ impl fmt::Display for Field {
             Value::String(text) => text.clone(),
             value => value.to_string(),
         };
-        write!(f, "{} {} → {}", self.path, show(&self.before), show(&self.after))
+        (show(&self.before), show(&self.after))
     }
 }
 

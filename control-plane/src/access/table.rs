@@ -85,6 +85,7 @@ pub const DASHBOARD: &[Path] = &[
     ("GET", "/", VIEWER),
     ("GET", "/ui/pools", VIEWER),
     ("GET", "/ui/routes", VIEWER),
+    ("GET", "/ui/explain", VIEWER),
     ("GET", "/ui/nodes", VIEWER),
     ("GET", "/ui/reports", VIEWER),
     ("GET", "/ui/tail", VIEWER),

@@ -25,9 +25,4 @@ impl App {
         };
         current.config.routes.iter().map(info).collect()
     }
-
-    /// What a route's filters have refused.
-    pub fn refused(&self, route: &str) -> Refused {
-        self.0.registry.sums().routes.get(route).map(|sum| sum.refused).unwrap_or_default()
-    }
 }

@@ -1,21 +1,24 @@
 //! Charts as SVG: bars of requests by class of status, lines of percentiles. Small enough to be our own, and styled by
 //! the page's sheet alone, because the content security policy allows no styles in the page.
 //!
-//! A gap is hatched over the whole height and an open period is pale, so that neither looks like a quiet one. Every
-//! chart has its numbers as text: the peak, and a table beside it.
+//! A chart is as wide as there is room, and its letters stay as large as the page's: what is stretched is the drawing
+//! alone, whose unit across is the period. All bars of a class are one path, so that a page with thousands of periods
+//! stays light. A gap is hatched over the whole height and an open period is pale, so that neither looks like a quiet
+//! one. Every chart has its numbers as text: the peak, and a table beside it.
 
 use maud::{Markup, html};
 
 use super::format::{count, hour_label, millis};
 use crate::stats::{Period, State};
 
-const WIDTH: f64 = 960.0;
-const HEIGHT: f64 = 220.0;
-const LEFT: f64 = 52.0;
-const RIGHT: f64 = 8.0;
-const TOP: f64 = 22.0;
-const BOTTOM: f64 = 24.0;
-const PLOT: f64 = HEIGHT - TOP - BOTTOM;
+/// How high a drawing is, in pixels.
+const HEIGHT: f64 = 176.0;
+/// How wide a period is, in the drawing's units.
+const STEP: f64 = 100.0;
+/// The part of it that a bar takes.
+const BAR: f64 = 78.0;
+/// With more periods than this, single ones cannot be pointed at.
+const MOST_POINTED: usize = 200;
 
 /// A number for the eye.
 #[allow(clippy::cast_precision_loss, reason = "a chart shows some hundred points, not 2^53")]
@@ -33,46 +36,70 @@ fn nice(highest: f64) -> f64 {
     steps.into_iter().map(|step| step * power).find(|top| *top >= highest).unwrap_or(highest)
 }
 
-struct Frame {
-    step: f64,
+struct Frame<'a> {
+    periods: &'a [Period],
     top: f64,
 }
 
-impl Frame {
-    #[allow(clippy::cast_precision_loss, reason = "periods are few")]
-    fn new(periods: usize, highest: f64) -> Self {
-        Self { step: (WIDTH - LEFT - RIGHT) / periods.max(1) as f64, top: nice(highest) }
+impl<'a> Frame<'a> {
+    fn new(periods: &'a [Period], highest: f64) -> Self {
+        Self { periods, top: nice(highest) }
     }
 
-    #[allow(clippy::cast_precision_loss, reason = "periods are few")]
-    fn x(&self, period: usize) -> f64 {
-        LEFT + self.step * period as f64
+    /// Where a period's middle is, as a part of the width.
+    fn share(&self, period: usize) -> f64 {
+        (float(period as u64) + 0.5) / float(self.periods.len().max(1) as u64) * 100.0
     }
 
     fn y(&self, value: f64) -> f64 {
-        TOP + PLOT * (1.0 - value / self.top)
+        HEIGHT * (1.0 - value / self.top)
     }
 
-    fn axes(&self, periods: &[Period], label: &dyn Fn(f64) -> String) -> Markup {
-        let every = periods.len().div_ceil(8).max(1);
+    /// The chart around a drawing and what is written over it.
+    fn draw(
+        &self,
+        title: &str,
+        said: &str,
+        label: &dyn Fn(f64) -> String,
+        drawing: &Markup,
+        over: &Markup,
+    ) -> Markup {
+        let every = self.periods.len().div_ceil(8).max(1);
+        let labelled = self.periods.iter().enumerate().step_by(every).enumerate();
         html! {
-            @for share in [0.0, 0.5, 1.0] {
-                @let y = self.y(self.top * share);
-                line class="grid" x1=(LEFT) x2=(WIDTH - RIGHT) y1=(px(y)) y2=(px(y)) {}
-                text x=(LEFT - 8.0) y=(px(y + 4.0)) text-anchor="end" { (label(self.top * share)) }
-            }
-            @for (i, period) in periods.iter().enumerate().step_by(every) {
-                text x=(px(self.x(i) + self.step / 2.0)) y=(HEIGHT - 6.0) text-anchor="middle" {
-                    (hour_label(&period.start, periods))
+            div class="chart" role="group" aria-label=(title) {
+                div class="values" aria-hidden="true" {
+                    @for share in [1.0, 0.5, 0.0] { span { (label(self.top * share)) } }
+                }
+                svg class="plot" height=(HEIGHT) role="img" aria-label=(said) {
+                    (hatch())
+                    @for share in [0.0, 0.5, 1.0] {
+                        @let y = px(self.y(self.top * share));
+                        line class="grid" x1="0" x2="100%" y1=(y) y2=(y) {}
+                    }
+                    (self.gaps())
+                    svg width="100%" height=(HEIGHT) preserveAspectRatio="none" aria-hidden="true"
+                        viewBox=(format!("0 0 {} {HEIGHT}", float(self.periods.len().max(1) as u64) * STEP)) {
+                        (drawing)
+                    }
+                    (over)
+                }
+                svg class="times" height="18" aria-hidden="true" {
+                    @for (place, (i, period)) in labelled {
+                        text class=[(place % 2 == 1).then_some("second")] x=(percent(self.share(i))) y="14" text-anchor="middle" {
+                            (hour_label(&period.start, self.periods))
+                        }
+                    }
                 }
             }
         }
     }
 
-    fn gaps(&self, periods: &[Period]) -> Markup {
+    fn gaps(&self) -> Markup {
+        let width = 100.0 / float(self.periods.len().max(1) as u64);
         html! {
-            @for (i, _) in periods.iter().enumerate().filter(|(_, period)| period.state == State::Gap) {
-                rect class="gap" x=(px(self.x(i))) y=(TOP) width=(px(self.step)) height=(PLOT) {}
+            @for (i, _) in self.periods.iter().enumerate().filter(|(_, period)| period.state == State::Gap) {
+                rect class="gap" x=(percent(float(i as u64) * width)) width=(percent(width)) height=(HEIGHT) {}
             }
         }
     }
@@ -80,6 +107,10 @@ impl Frame {
 
 fn px(value: f64) -> String {
     format!("{value:.1}")
+}
+
+fn percent(value: f64) -> String {
+    format!("{value:.2}%")
 }
 
 fn hatch() -> Markup {
@@ -108,33 +139,33 @@ pub(super) fn requests(periods: &[Period], title: &str) -> Markup {
     let peak = periods.iter().enumerate().max_by(|a, b| a.1.requests.cmp(&b.1.requests).then(b.0.cmp(&a.0)));
     let peak = peak.filter(|(_, period)| period.requests > 0);
     // Half a request is none.
-    let frame = Frame::new(periods.len(), float(peak.map_or(0, |(_, period)| period.requests)).max(2.0));
+    let frame = Frame::new(periods, float(peak.map_or(0, |(_, period)| period.requests)).max(2.0));
     let said = match peak {
         Some((_, period)) => format!("{title}. The most is {} at {}.", count(period.requests), period.start),
         None => format!("{title}. There were no requests."),
     };
-    html! {
-        div class="chart" tabindex="0" role="group" aria-label=(title) {
-            svg viewBox=(format!("0 0 {WIDTH} {HEIGHT}")) role="img" aria-label=(said) {
-                (hatch())
-                (frame.axes(periods, &|value| short(value)))
-                (frame.gaps(periods))
-                @for (i, period) in periods.iter().enumerate().filter(|(_, period)| period.requests > 0) {
-                    g class=(if period.state == State::Open { "open" } else { "" }) {
-                        title { (tell(period)) }
-                        (bar(&frame, i, period))
-                    }
-                }
-                @if let Some((i, period)) = peak {
-                    @let x = frame.x(i) + frame.step / 2.0;
-                    @let y = frame.y(float(period.requests));
-                    circle class="mark" cx=(px(x)) cy=(px(y)) r="3" {}
-                    text class="peak" x=(px(x.clamp(LEFT + 40.0, WIDTH - 48.0))) y=(px(y - 7.0)) text-anchor="middle" {
-                        "peak " (count(period.requests))
-                    }
-                }
+    let drawing = html! {
+        @for (pale, open) in [("", false), (" open", true)] {
+            @for (place, path) in bars(&frame, open).into_iter().enumerate().filter(|(_, path)| !path.is_empty()) {
+                path class=(format!("s{}{pale}", place + 1)) d=(path) {}
             }
         }
+    };
+    let over = html! {
+        @if periods.len() <= MOST_POINTED {
+            @for (i, period) in periods.iter().enumerate().filter(|(_, period)| period.requests > 0) {
+                @let width = 100.0 / float(periods.len() as u64);
+                rect class="point" x=(percent(float(i as u64) * width)) width=(percent(width)) height=(HEIGHT) { title { (tell(period)) } }
+            }
+        }
+        @if let Some((i, period)) = peak {
+            @let (x, y) = (frame.share(i), frame.y(float(period.requests)));
+            circle class="mark" cx=(percent(x)) cy=(px(y)) r="3" {}
+            text class="peak" x=(percent(x)) y=(px(y - 8.0)) text-anchor=(anchor(x)) { "peak " (count(period.requests)) }
+        }
+    };
+    html! {
+        (frame.draw(title, &said, &|value| short(value), &drawing, &over))
         ul class="legend" {
             @for (class, name) in [("s2", "2xx"), ("s3", "3xx"), ("s4", "4xx"), ("s5", "5xx")] {
                 li { (swatch(class)) (name) }
@@ -146,63 +177,75 @@ pub(super) fn requests(periods: &[Period], title: &str) -> Markup {
     }
 }
 
+/// Beside its point where it would not fit over it.
+fn anchor(share: f64) -> &'static str {
+    match share {
+        share if share < 12.0 => "start",
+        share if share > 88.0 => "end",
+        _ => "middle",
+    }
+}
+
 fn swatch(class: &str) -> Markup {
     html! { svg viewBox="0 0 10 10" aria-hidden="true" { rect class=(class) width="10" height="10" rx="2" {} } }
 }
 
-fn bar(frame: &Frame, place: usize, period: &Period) -> Markup {
-    // Each class stands on those before it.
-    let stacked = classes(period).into_iter().enumerate().scan(0u64, |below, (class, requests)| {
-        let at = *below;
-        *below += requests;
-        Some((class, requests, at))
-    });
-    html! {
-        @for (class, requests, below) in stacked.filter(|(_, requests, _)| *requests > 0) {
-            @let base = frame.y(float(below));
-            @let y = frame.y(float(below + requests));
-            @let width = (frame.step * 0.78).max(1.0);
-            rect class=(format!("s{}", class + 1)) x=(px(frame.x(place) + (frame.step - width) / 2.0)) y=(px(y))
-                width=(px(width)) height=(px((base - y).max(0.5))) {}
+/// The bars of each class of status as a path; each class stands on those before it. Either of the periods that are still
+/// open, or of the others.
+fn bars(frame: &Frame<'_>, open: bool) -> [String; 5] {
+    let mut paths = [const { String::new() }; 5];
+    for (i, period) in frame.periods.iter().enumerate() {
+        if (period.state == State::Open) != open {
+            continue;
+        }
+        let x = float(i as u64) * STEP + (STEP - BAR) / 2.0;
+        let mut below = 0;
+        for (path, requests) in paths.iter_mut().zip(classes(period)).filter(|(_, requests)| *requests > 0) {
+            let (base, y) = (frame.y(float(below)), frame.y(float(below + requests)));
+            below += requests;
+            path.push_str(&format!("M{x} {}h{BAR}v{}h-{BAR}z", px(y), px((base - y).max(0.5))));
         }
     }
+    paths
 }
 
 /// Lines of the percentiles.
 pub(super) fn latency(periods: &[Period], title: &str) -> Markup {
     let highest = periods.iter().map(|period| period.latency_ms.p99).fold(0.0, f64::max);
-    let frame = Frame::new(periods.len(), highest);
+    let frame = Frame::new(periods, highest);
     type Value = fn(&Period) -> f64;
     let lines: [(&str, Value); 3] = [
         ("l99", |period| period.latency_ms.p99),
         ("l90", |period| period.latency_ms.p90),
         ("l50", |period| period.latency_ms.p50),
     ];
-    html! {
-        div class="chart" tabindex="0" role="group" aria-label=(title) {
-            svg viewBox=(format!("0 0 {WIDTH} {HEIGHT}")) role="img"
-                aria-label=(format!("{title}. The highest 99th percentile is {}.", millis(highest))) {
-                (hatch())
-                (frame.axes(periods, &|value| millis(value)))
-                (frame.gaps(periods))
-                @for (class, value) in lines {
-                    @for run in periods.iter().enumerate().collect::<Vec<_>>()
-                        .chunk_by(|a, b| (a.1.requests > 0) == (b.1.requests > 0))
-                        .filter(|run| run.first().is_some_and(|(_, period)| period.requests > 0))
-                    {
-                        @let points: Vec<String> = run.iter().map(|(i, period)| {
-                            format!("{},{}", px(frame.x(*i) + frame.step / 2.0), px(frame.y(value(period))))
-                        }).collect();
-                        @if let [(i, period)] = run {
-                            circle class=(format!("dot {class}")) r="2.5"
-                                cx=(px(frame.x(*i) + frame.step / 2.0)) cy=(px(frame.y(value(period)))) {}
-                        } @else {
-                            polyline class=(format!("{class} line")) points=(points.join(" ")) {}
-                        }
-                    }
+    let told: Vec<(usize, &Period)> = periods.iter().enumerate().collect();
+    let runs: Vec<&[(usize, &Period)]> = told
+        .chunk_by(|a, b| (a.1.requests > 0) == (b.1.requests > 0))
+        .filter(|run| run.first().is_some_and(|(_, period)| period.requests > 0))
+        .collect();
+    let drawing = html! {
+        @for (class, value) in lines {
+            @for run in runs.iter().filter(|run| run.len() > 1) {
+                @let points: Vec<String> = run.iter().map(|(i, period)| {
+                    format!("{},{}", (float(*i as u64) + 0.5) * STEP, px(frame.y(value(period))))
+                }).collect();
+                polyline class=(format!("{class} line")) points=(points.join(" ")) {}
+            }
+        }
+    };
+    let over = html! {
+        @for (class, value) in lines {
+            @for run in &runs {
+                @if let [(i, period)] = run {
+                    circle class=(format!("dot {class}")) r="2.5" cx=(percent(frame.share(*i))) cy=(px(frame.y(value(period)))) {}
                 }
             }
         }
+    };
+    let said = format!("{title}. The highest 99th percentile is {}.", millis(highest));
+    html! {
+        (frame.draw(title, &said, &|value| millis(value), &drawing, &over))
         ul class="legend" {
             @for (class, name) in [("l50", "p50"), ("l90", "p90"), ("l99", "p99")] { li { (swatch(class)) (name) } }
             @if periods.iter().any(|period| period.state == State::Gap) { li { (swatch("gap")) "not reported" } }

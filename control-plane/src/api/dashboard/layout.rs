@@ -22,12 +22,7 @@ pub(super) fn document(title: &str, current: Option<Page>, content: &Markup) -> 
     let header = html! {
         nav aria-label="Pages" {
             @for page in Page::ALL.into_iter().filter(|page| page.is_for(role)) {
-                @let name = if page == Page::Pools { "Pools" } else { page.title() };
-                @if current == Some(page) {
-                    a href=(page.path()) aria-current="page" { (name) }
-                } @else {
-                    a href=(page.path()) { (name) }
-                }
+                a href=(page.path()) aria-current=[(current == Some(page)).then_some("page")] { (page.name()) }
             }
         }
         span class="link" role="status" {}
@@ -80,16 +75,15 @@ fn frame(title: &str, role: Role, header: &Markup, content: &Markup) -> Markup {
 
 /// A page that says what went wrong.
 pub(super) fn trouble(says: &str) -> Markup {
-    document("That did not work", None, &problem(says))
+    document("That did not work", None, &html! { (problem(says)) p { a href="/" { "To the overview" } } })
 }
 
 /// What went wrong.
 pub(super) fn problem(says: &str) -> Markup {
     html! {
         section class="card problem" role="alert" {
-            h2 { "That did not work" }
+            h2 { "This is wrong" }
             p { (says) }
-            p { a href="/" { "To the overview" } }
         }
     }
 }

@@ -10,7 +10,10 @@ use axum::{
 use futures_util::Stream;
 use serde::Deserialize;
 
-use super::{Asked, Page, Trouble};
+use super::{
+    Page, Trouble,
+    asked::{Asked, query},
+};
 use crate::{
     access::{Role, trail},
     app::App,
@@ -32,6 +35,7 @@ pub(super) fn address(page: Page, asked: &Asked) -> String {
         Page::Overview => "overview",
         Page::Pools => "pools",
         Page::Routes => "routes",
+        Page::Explain => "explain",
         Page::Nodes => "nodes",
         Page::Reports => "reports",
         Page::Tail => "tail",
@@ -39,39 +43,6 @@ pub(super) fn address(page: Page, asked: &Asked) -> String {
         Page::Audit => "audit",
     };
     format!("/ui/events?page={name}{}", query(asked))
-}
-
-/// The fields of a form as a query, each behind an ampersand.
-pub(super) fn query(asked: &Asked) -> String {
-    let fields = [
-        ("from", &asked.from),
-        ("to", &asked.to),
-        ("per", &asked.per),
-        ("route", &asked.route),
-        ("pool", &asked.pool),
-        ("backend", &asked.backend),
-        ("host", &asked.host),
-        ("method", &asked.method),
-        ("tz", &asked.tz),
-        ("status", &asked.status),
-        ("min_latency", &asked.min_latency),
-        ("client", &asked.client),
-        ("path", &asked.path),
-        ("before", &asked.before),
-    ];
-    let given = fields.into_iter().filter(|(_, value)| !value.is_empty());
-    given.map(|(name, value)| format!("&{name}={}", encode(value))).collect()
-}
-
-fn encode(text: &str) -> String {
-    let mut out = String::new();
-    for byte in text.bytes() {
-        match byte {
-            b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'-' | b'.' | b'_' | b'~' => out.push(char::from(byte)),
-            _ => out.push_str(&format!("%{byte:02X}")),
-        }
-    }
-    out
 }
 
 pub(super) async fn events(

@@ -5,9 +5,12 @@
 //! changes, the stream that keeps it live. Who may see and do what is decided in front of it (`api::access`).
 
 mod actions;
+mod asked;
+mod attention;
 mod audit;
 mod certificates;
 mod chart;
+mod explain;
 mod format;
 mod layout;
 mod live;
@@ -29,6 +32,7 @@ use axum::{
 use maud::Markup;
 use serde::Deserialize;
 
+use self::asked::Asked;
 use crate::{
     access::{Need, Role, table},
     app::{App, AppError},
@@ -39,26 +43,6 @@ use crate::{
 const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; img-src 'self'; \
                       form-action 'self'; base-uri 'none'; frame-ancestors 'none'";
 
-/// What a page is asked for: the fields of its form.
-#[derive(Debug, Clone, Default, Deserialize)]
-#[serde(default)]
-struct Asked {
-    from: String,
-    to: String,
-    per: String,
-    route: String,
-    pool: String,
-    backend: String,
-    host: String,
-    method: String,
-    tz: String,
-    status: String,
-    min_latency: String,
-    client: String,
-    path: String,
-    before: String,
-}
-
 /// The pages.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "lowercase")]
@@ -66,6 +50,7 @@ enum Page {
     Overview,
     Pools,
     Routes,
+    Explain,
     Nodes,
     Reports,
     Tail,
@@ -74,10 +59,11 @@ enum Page {
 }
 
 impl Page {
-    const ALL: [Self; 8] = [
+    const ALL: [Self; 9] = [
         Self::Overview,
         Self::Pools,
         Self::Routes,
+        Self::Explain,
         Self::Nodes,
         Self::Reports,
         Self::Tail,
@@ -90,6 +76,7 @@ impl Page {
             Self::Overview => "/",
             Self::Pools => "/ui/pools",
             Self::Routes => "/ui/routes",
+            Self::Explain => "/ui/explain",
             Self::Nodes => "/ui/nodes",
             Self::Reports => "/ui/reports",
             Self::Tail => "/ui/tail",
@@ -103,11 +90,22 @@ impl Page {
             Self::Overview => "Overview",
             Self::Pools => "Pools and backends",
             Self::Routes => "Routes",
+            Self::Explain => "Explain a request",
             Self::Nodes => "Nodes",
             Self::Reports => "Reports",
             Self::Tail => "Live requests",
             Self::Revisions => "Revisions",
             Self::Audit => "Audit",
+        }
+    }
+
+    /// On the way to it, where there is little room.
+    fn name(self) -> &'static str {
+        match self {
+            Self::Pools => "Pools",
+            Self::Explain => "Explain",
+            Self::Tail => "Tail",
+            page => page.title(),
         }
     }
 
@@ -124,6 +122,7 @@ impl Page {
         Ok(match self {
             Self::Reports => reports::form(app, asked),
             Self::Tail => tail::page(app, asked),
+            Self::Explain => explain::form(asked),
             _ => Markup::default(),
         })
     }
@@ -132,8 +131,9 @@ impl Page {
     async fn live(self, app: &App, asked: &Asked) -> Result<Markup, Trouble> {
         match self {
             Self::Overview => overview::page(app).await,
-            Self::Pools => pools::page(app),
+            Self::Pools => pools::page(app).await,
             Self::Routes => Ok(maud::html! { (routes::page(app).await?) (certificates::section(app)) }),
+            Self::Explain => explain::page(app, asked),
             Self::Nodes => Ok(nodes::page(app)),
             Self::Reports => reports::page(app, asked).await,
             Self::Tail => Ok(Markup::default()),

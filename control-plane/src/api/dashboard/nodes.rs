@@ -12,7 +12,7 @@ use super::{
 use crate::app::{App, NodeInfo};
 
 /// A clock further off than this needs a look: counts of its node go to the wrong minute.
-const CLOCK_OFF_MS: i64 = 2_000;
+pub(super) const CLOCK_OFF_MS: i64 = 2_000;
 
 pub(super) fn page(app: &App) -> Markup {
     let (nodes, revision) = (app.nodes(), app.current().revision);

@@ -3,10 +3,10 @@
 use maud::{Markup, html};
 
 use super::{
-    Trouble, chart,
+    Trouble, attention, chart,
     format::{bytes, count, millis, percent},
     layout::{badge, empty},
-    reports::ranking,
+    reports::{ranking, refusals},
 };
 use crate::{
     app::App,
@@ -34,6 +34,8 @@ pub(super) async fn page(app: &App) -> Result<Markup, Trouble> {
     let usable = |state: &str| state == "active";
     let down = status.backends.iter().filter(|one| usable(&one.state) && !one.alive).count();
     let active = status.backends.iter().filter(|one| usable(&one.state)).count();
+    let ejected =
+        status.backends.iter().filter(|one| usable(&one.state) && one.work.breaker == "open").count();
     let behind =
         status.nodes.iter().filter(|node| node.connected && node.active_revision < status.revision).count();
     let errors =
@@ -61,27 +63,36 @@ pub(super) async fn page(app: &App) -> Result<Markup, Trouble> {
                 p { code { "curl http://" (status.nodes.first().map_or("127.0.0.1:8080", |node| node.address.as_str())) "/" } }
             }))
         }
+        (attention::section(&status))
         dl class="figures" {
             div class="figure" {
-                dt { "Requests in the last minute" }
+                dt { "Requests, last minute" }
                 dd { (count(now.requests)) }
                 @if day.requests > 0 { dd class="spark" { (chart::sparkline(&hours.periods)) } }
-                dd class="note" { (format!("{:.1}", per_second(five.requests, 300))) " a second over five minutes" }
+                dd class="note" { (format!("{:.1}", per_second(five.requests, 300))) " a second over 5 min" }
             }
             div class=(kind(failing * 20 > five.requests, failing > 0)) {
-                dt { "Errors, five minutes" }
+                dt { "Errors, 5 min" }
                 dd { (percent(failing, five.requests)) }
                 dd class="note" { (count(failing)) " answers of 5xx" }
             }
             div class="figure" {
-                dt { "Latency p99, five minutes" }
+                dt { "Latency p99, 5 min" }
                 dd { (latency(&five, five.latency_ms.p99)) }
                 dd class="note" { "p50 " (latency(&five, five.latency_ms.p50)) ", backends p99 " (latency(&five, five.upstream_ms.p99)) }
             }
-            div class=(kind(down > 0, active == 0)) {
+            div class=(kind(false, five.rejected.total() > 0)) {
+                dt { "Refused by Weir, 5 min" }
+                dd { (count(five.rejected.total())) }
+                dd class="note" { (refusals(&five.rejected)) }
+            }
+            div class=(kind(down > 0, active == 0 || ejected > 0)) {
                 dt { "Backends up" }
                 dd { (active - down) small { " of " (active) } }
-                dd class="note" { (status.backends.len() - active) " draining or disabled" }
+                dd class="note" {
+                    (status.backends.len() - active) " draining or disabled"
+                    @if ejected > 0 { ", " (ejected) " ejected by breakers" }
+                }
             }
             div class=(kind(connected == 0, behind > 0)) {
                 dt { "Nodes connected" }

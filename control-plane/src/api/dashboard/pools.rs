@@ -3,12 +3,24 @@
 use maud::{Markup, html};
 use weir_snapshot::config::Strategy;
 
-use super::{Trouble, format::count, layout::badge};
-use crate::app::{App, BackendInfo, BackendWork, PoolInfo};
+use super::{
+    Trouble,
+    format::{count, millis, percent},
+    layout::badge,
+    reports::refusals,
+};
+use crate::{
+    app::{App, BackendInfo, BackendWork, PoolInfo},
+    stats::{Item, Query, TopQuery},
+};
 
-pub(super) fn page(app: &App) -> Result<Markup, Trouble> {
+pub(super) async fn page(app: &App) -> Result<Markup, Trouble> {
     let current = app.current();
     let works = app.status()?.pools;
+    let query = Query { from: Some("-24h".into()), ..Query::default() };
+    let by_pool =
+        TopQuery { query, by: Some("pool".into()), limit: Some("1000".into()), ..TopQuery::default() };
+    let carried = app.stats().top(&by_pool).await?.items;
     Ok(html! {
         @for pool in &current.config.pools {
             @let backends = app.backends(Some(&pool.name))?;
@@ -34,6 +46,7 @@ pub(super) fn page(app: &App) -> Result<Markup, Trouble> {
                         p { "Its routes answer 503 until there is one. Add its URL below." }
                     }
                 } @else {
+                    @if let Some(item) = carried.iter().find(|item| item.name == pool.name) { (counted(item)) }
                     @if let Some(work) = work { (happened(work)) }
                     div class="scroll" { (table(&backends)) }
                 }
@@ -46,6 +59,19 @@ pub(super) fn page(app: &App) -> Result<Markup, Trouble> {
             }
         }
     })
+}
+
+/// What it carried.
+fn counted(item: &Item) -> Markup {
+    html! {
+        p class="note" {
+            "In 24 hours: " (count(item.requests)) " requests, " (percent(item.errors, item.requests)) " errors, p99 "
+            (millis(item.latency_ms.p99))
+            @if item.rejected.total() > 0 {
+                " · " strong { (count(item.rejected.total())) " refused by Weir" } " (" (refusals(&item.rejected)) ")"
+            }
+        }
+    }
 }
 
 /// What the nodes had to do beyond passing requests on.
@@ -100,7 +126,7 @@ fn row(backend: &BackendInfo) -> Markup {
             td data-label="Health" { (badge(health_kind, health)) }
             td data-label="Breaker" { (breaker(work)) }
             td data-label="State" {
-                (badge(if state == "active" { "ok" } else { "warn" }, state))
+                (badge(if state == "active" { "" } else { "warn" }, state))
                 @if state == "draining" { span class="soft" { " " (count(work.sessions)) @if work.sessions == 1 { " session" } @else { " sessions" } } }
             }
             td class="n" data-label="Weight" { (weight) }
@@ -126,7 +152,7 @@ fn breaker(work: &BackendWork) -> Markup {
     let kind = match work.breaker {
         "open" => "bad",
         "half_open" => "warn",
-        _ => "ok",
+        _ => "",
     };
     html! {
         (badge(kind, &work.breaker.replace('_', " ")))

@@ -3,10 +3,11 @@
 use maud::{Markup, html};
 
 use super::{
-    Asked, Trouble, chart,
+    Trouble,
+    asked::{self, Asked},
+    chart,
     format::{bytes, count, millis, percent, time},
     layout::{badge, empty},
-    live,
     overview::hours_missing,
 };
 use crate::{
@@ -106,7 +107,7 @@ pub(super) async fn page(app: &App, asked: &Asked) -> Result<Markup, Trouble> {
         _ => "hourly",
     };
     let link = Asked { per: String::new(), ..asked.clone() };
-    let link = |format: &str| format!("/reports/{kind}?format={format}{}", live::query(&link));
+    let link = |format: &str| format!("/reports/{kind}?format={format}{}", asked::query(&link));
     Ok(html! {
         (figures(&summary))
         section class="card" aria-label="Requests" {
@@ -139,7 +140,7 @@ fn figures(summary: &Summary) -> Markup {
         None => html! { dd { "–" } dd class="note" { "no complete hour" } },
     };
     html! {
-        dl class="figures" {
+        dl class="figures eight" {
             div class="figure" {
                 dt { "Requests" } dd { (count(summary.requests)) }
                 dd class="note" {
@@ -148,7 +149,7 @@ fn figures(summary: &Summary) -> Markup {
                 }
             }
             div class=(if errors > 0 { "figure warn" } else { "figure" }) {
-                dt { "Errors" } dd { (percent(errors, summary.requests)) } dd class="note" { (count(errors)) " answers of 5xx, " (count(summary.retries)) " retries" }
+                dt { "Errors" } dd { (percent(errors, summary.requests)) } dd class="note" { (count(errors)) " answers of 5xx" }
             }
             div class="figure" {
                 dt { "Latency p99" } dd { (millis(summary.latency_ms.p99)) }
@@ -159,6 +160,9 @@ fn figures(summary: &Summary) -> Markup {
             }
             div class=(if summary.rejected.total() > 0 { "figure warn" } else { "figure" }) {
                 dt { "Refused by Weir" } dd { (count(summary.rejected.total())) } dd class="note" { (refusals(&summary.rejected)) }
+            }
+            div class="figure" {
+                dt { "Retries" } dd { (count(summary.retries)) } dd class="note" { "attempts beyond the first" }
             }
             div class="figure" { dt { "Busiest hour" } (hour(&summary.peak)) }
             div class="figure" { dt { "Quietest hour" } (hour(&summary.lowest)) }
@@ -181,11 +185,11 @@ pub(super) fn ranking(top: &Top) -> Markup {
             p class="soft" { "Nothing was counted in this time. Send a request through a node, and it is here within two seconds." }
         } @else {
             div class="scroll" {
-                table {
+                table class="ranking" {
                     thead {
                         tr {
-                            th scope="col" { (top.by) } th scope="col" class="n" { "Requests" }
-                            th scope="col" class="n" { "Errors" } th scope="col" class="n" { "p50" } th scope="col" class="n" { "p99" }
+                            th scope="col" { (heading(&top.by)) } th scope="col" class="n" { "Requests" }
+                            th scope="col" class="n" { "Errors" } th scope="col" class="n p50" { "p50" } th scope="col" class="n" { "p99" }
                         }
                     }
                     tbody {
@@ -196,7 +200,7 @@ pub(super) fn ranking(top: &Top) -> Markup {
                                 }
                                 td class="n" { (count(item.requests)) }
                                 td class="n" { (percent(item.errors, item.requests)) }
-                                td class="n" { (millis(item.latency_ms.p50)) }
+                                td class="n p50" { (millis(item.latency_ms.p50)) }
                                 td class="n" { (millis(item.latency_ms.p99)) }
                             }
                         }
@@ -205,6 +209,12 @@ pub(super) fn ranking(top: &Top) -> Markup {
             }
         }
     }
+}
+
+/// The ranking's name as a heading.
+fn heading(by: &str) -> String {
+    let mut letters = by.chars();
+    letters.next().map_or_else(String::new, |first| first.to_uppercase().chain(letters).collect())
 }
 
 fn table(periods: &[Period]) -> Markup {
@@ -220,7 +230,7 @@ fn table(periods: &[Period]) -> Markup {
             thead {
                 tr {
                     @for name in ["Start", "Requests", "Statuses", "Received", "Sent", "p50", "p90", "p99", "Slowest", "Retries", "Refused", "Nodes", "State"] {
-                        th scope="col" { (name) }
+                        th scope="col" class=[(!matches!(name, "Start" | "Statuses" | "Refused" | "State")).then_some("n")] { (name) }
                     }
                 }
             }
@@ -228,17 +238,17 @@ fn table(periods: &[Period]) -> Markup {
                 @for period in periods.iter().rev().take(1000) {
                     tr {
                         th scope="row" { (time(&period.start)) }
-                        td { @if period.state == State::Gap { "–" } @else { (period.requests) } }
+                        td class="n" { @if period.state == State::Gap { "–" } @else { (period.requests) } }
                         td { @for (status, requests) in &period.status { (status) ": " (requests) " " } }
-                        td { (bytes(period.bytes_in)) }
-                        td { (bytes(period.bytes_out)) }
-                        td { (millis(period.latency_ms.p50)) }
-                        td { (millis(period.latency_ms.p90)) }
-                        td { (millis(period.latency_ms.p99)) }
-                        td { (millis(period.latency_ms.max)) }
-                        td { (period.retries) }
+                        td class="n" { (bytes(period.bytes_in)) }
+                        td class="n" { (bytes(period.bytes_out)) }
+                        td class="n" { (millis(period.latency_ms.p50)) }
+                        td class="n" { (millis(period.latency_ms.p90)) }
+                        td class="n" { (millis(period.latency_ms.p99)) }
+                        td class="n" { (millis(period.latency_ms.max)) }
+                        td class="n" { (period.retries) }
                         td { (refusals(&period.rejected)) }
-                        td { (period.nodes.reported) "/" (period.nodes.expected) }
+                        td class="n" { (period.nodes.reported) "/" (period.nodes.expected) }
                         td { (state(period)) }
                     }
                 }

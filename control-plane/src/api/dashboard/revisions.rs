@@ -2,9 +2,14 @@
 
 use axum::extract::{Path, State};
 use maud::{Markup, html};
-use weir_snapshot::diff::describe;
+use serde_json::Value;
+use weir_snapshot::diff::{Action, Difference, describe};
 
-use super::{Asked, Page, Trouble, format::time, layout};
+use super::{
+    Asked, Page, Trouble,
+    format::time,
+    layout::{self, badge},
+};
 use crate::{
     app::{App, AppError, rfc3339},
     store::Revision,
@@ -66,32 +71,62 @@ fn rollback(number: u64) -> Markup {
 
 pub(super) async fn one(State(app): State<App>, Path(number): Path<u64>) -> Result<Markup, Trouble> {
     let revision = app.revision(number).await?;
-    let pretty = |spec: &Option<String>| {
-        let value = spec.as_deref().and_then(|spec| serde_json::from_str::<serde_json::Value>(spec).ok());
-        value.and_then(|value| serde_json::to_string_pretty(&value).ok())
-    };
+    let current = app.current().revision;
     Ok(layout::document(
         &format!("Revision {number}"),
         Some(Page::Revisions),
         &html! {
-            p class="lead" { (time(&rfc3339(revision.time_ms))) " by " (revision.actor) " through " (revision.source) }
-            @for change in &revision.changes {
-                section class="card" {
-                    h2 { (describe(change)) }
-                    div class="diff" {
-                        @for (title, spec) in [("Before", &change.before), ("After", &change.after)] {
-                            div {
-                                h3 { (title) }
-                                @match pretty(spec) {
-                                    Some(text) => pre tabindex="0" { (text) },
-                                    None => p class="soft" { @if title == "Before" { "It was not there." } @else { "It is gone." } },
+            div class="lead" {
+                p { (time(&rfc3339(revision.time_ms))) " by " (revision.actor) " through " (revision.source) }
+                @if number == current { (badge("ok", "current")) } @else { (rollback(number)) }
+            }
+            @for change in &revision.changes { (difference(&Difference::of(change))) }
+        },
+    ))
+}
+
+/// One resource: each field that differs, or all of it where it came or went.
+fn difference(difference: &Difference) -> Markup {
+    let Difference { action, kind, name, text, fields, before, after } = difference;
+    let pretty = |value: &Value| serde_json::to_string_pretty(value.get("spec").unwrap_or(value));
+    let whole = match action {
+        Action::Add => Some(("+", "ins", after)),
+        Action::Remove => Some(("-", "del", before)),
+        Action::Change | Action::Move => None,
+    };
+    html! {
+        section class="card" aria-label=(text) {
+            header { h2 { (kind) " " (name) } p { (happened(*action)) } }
+            @if let Some((sign, class, value)) = whole {
+                pre class=(class) tabindex="0" aria-label=(text) {
+                    @for line in pretty(value).unwrap_or_default().lines() { (sign) " " (line) "\n" }
+                }
+            } @else {
+                div class="scroll" {
+                    table class="stack" {
+                        thead { tr { th scope="col" { "Field" } th scope="col" { "Before" } th scope="col" { "After" } } }
+                        tbody {
+                            @for field in fields {
+                                @let (before, after) = field.values();
+                                tr {
+                                    th scope="row" class="mono" { (field.path) }
+                                    td data-label="Before" { del { (before) } }
+                                    td data-label="After" { ins { (after) } }
                                 }
                             }
                         }
                     }
                 }
             }
-            @if number != app.current().revision { (rollback(number)) }
-        },
-    ))
+        }
+    }
+}
+
+fn happened(action: Action) -> &'static str {
+    match action {
+        Action::Add => "added",
+        Action::Remove => "removed",
+        Action::Change => "changed",
+        Action::Move => "its place in the order",
+    }
 }

@@ -9,10 +9,11 @@ use super::{
     Trouble,
     format::{count, millis, percent},
     layout::empty,
+    reports::refusals,
 };
 use crate::{
     app::App,
-    stats::{Item, Query, TopQuery},
+    stats::{Item, Query, Rejected, TopQuery},
 };
 
 pub(super) async fn page(app: &App) -> Result<Markup, Trouble> {
@@ -32,7 +33,7 @@ pub(super) async fn page(app: &App) -> Result<Markup, Trouble> {
     }
     Ok(html! {
         section class="card" aria-label="Routes" {
-            header { h2 { "Routes" } p { "the last 24 hours" } }
+            header { h2 { (current.config.routes.len()) @if current.config.routes.len() == 1 { " route" } @else { " routes" } } p { "counts of the last 24 hours · " a href="/ui/explain" { "Which one takes a request?" } } }
             div class="scroll" {
                 table class="stack" {
                     thead {
@@ -57,7 +58,7 @@ pub(super) async fn page(app: &App) -> Result<Markup, Trouble> {
                                 }
                                 td class="n" data-label="Requests" { (count(item.map_or(0, |item| item.requests))) }
                                 td class="n" data-label="Errors" { (item.map_or("–".to_owned(), |item| percent(item.errors, item.requests))) }
-                                td class="n" data-label="Refused" title="by its filters, since the nodes started" { (count(app.refused(&route.name).all())) }
+                                td class="n" data-label="Refused" { @if let Some(item) = item { (refused(&item.rejected)) } @else { "–" } }
                                 td class="n" data-label="p50" { (item.map_or("–".to_owned(), |item| millis(item.latency_ms.p50))) }
                                 td class="n" data-label="p99" { (item.map_or("–".to_owned(), |item| millis(item.latency_ms.p99))) }
                             }
@@ -67,6 +68,16 @@ pub(super) async fn page(app: &App) -> Result<Markup, Trouble> {
             }
         }
     })
+}
+
+/// What Weir refused itself, and why.
+fn refused(rejected: &Rejected) -> Markup {
+    html! {
+        span {
+            (count(rejected.total()))
+            @if rejected.total() > 0 { span class="note" { (refusals(rejected)) } }
+        }
+    }
 }
 
 /// What looks like a mistake and names the route.

@@ -2,12 +2,12 @@
 
 use maud::{Markup, html};
 
-use super::{Asked, live};
+use super::asked::{self, Asked};
 use crate::app::App;
 
 pub(super) fn page(app: &App, asked: &Asked) -> Markup {
     let current = app.current();
-    let filters = live::query(asked);
+    let filters = asked::query(asked);
     let watched = format!("?{}", filters.trim_start_matches('&'));
     html! {
         form class="card fields" method="get" action="/ui/tail" aria-label="Which requests" {
@@ -28,14 +28,14 @@ pub(super) fn page(app: &App, asked: &Asked) -> Markup {
             button class="primary" { "Watch" }
         }
         section class="card" aria-label="Requests" {
-            header { h2 { "Requests" } p { span id="tail-note" role="status" { "waiting for the first request" } " " button id="tail-pause" hidden { "Pause" } } }
+            header { h2 { "Requests" } div class="actions" { span id="tail-note" class="soft" role="status" { "waiting for the first request" } button id="tail-pause" hidden { "Pause" } } }
             noscript { p { "This page needs its script. The command line shows the same: " code { "weir tail" } } }
             div class="scroll" {
                 table class="stack" id="tail" data-query=(watched) {
                     thead {
                         tr {
                             @for name in ["Time", "Status", "Latency", "Request", "Route", "Backend", "Client", "Node"] {
-                                th scope="col" { (name) }
+                                th scope="col" class=[(name == "Latency").then_some("n")] { (name) }
                             }
                         }
                     }

@@ -1,0 +1,60 @@
+//! What a page is asked for, and the same as a query, for the stream that keeps the page live.
+
+use serde::Deserialize;
+
+/// What a page is asked for: the fields of its form.
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(default)]
+pub(super) struct Asked {
+    pub(super) from: String,
+    pub(super) to: String,
+    pub(super) per: String,
+    pub(super) route: String,
+    pub(super) pool: String,
+    pub(super) backend: String,
+    pub(super) host: String,
+    pub(super) method: String,
+    pub(super) tz: String,
+    pub(super) status: String,
+    pub(super) min_latency: String,
+    pub(super) client: String,
+    pub(super) path: String,
+    pub(super) before: String,
+    pub(super) url: String,
+    pub(super) headers: String,
+}
+
+/// The fields of a form as a query, each behind an ampersand.
+pub(super) fn query(asked: &Asked) -> String {
+    let fields = [
+        ("from", &asked.from),
+        ("to", &asked.to),
+        ("per", &asked.per),
+        ("route", &asked.route),
+        ("pool", &asked.pool),
+        ("backend", &asked.backend),
+        ("host", &asked.host),
+        ("method", &asked.method),
+        ("tz", &asked.tz),
+        ("status", &asked.status),
+        ("min_latency", &asked.min_latency),
+        ("client", &asked.client),
+        ("path", &asked.path),
+        ("before", &asked.before),
+        ("url", &asked.url),
+        ("headers", &asked.headers),
+    ];
+    let given = fields.into_iter().filter(|(_, value)| !value.is_empty());
+    given.map(|(name, value)| format!("&{name}={}", encode(value))).collect()
+}
+
+fn encode(text: &str) -> String {
+    let mut out = String::new();
+    for byte in text.bytes() {
+        match byte {
+            b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'-' | b'.' | b'_' | b'~' => out.push(char::from(byte)),
+            _ => out.push_str(&format!("%{byte:02X}")),
+        }
+    }
+    out
+}

@@ -1,0 +1,99 @@
+//! What needs a look: everything about backends, nodes and certificates that is not as it should be, worst first, each with
+//! the page that has more of it.
+
+use maud::{Markup, html};
+
+use super::{Page, format::time, layout::badge, nodes::CLOCK_OFF_MS};
+use crate::app::Status;
+
+/// How many are told.
+const MOST: usize = 8;
+/// A node that is behind for less is about to follow.
+const LAG_MS: u64 = 5_000;
+
+/// Something that needs a look.
+struct Notice {
+    is_bad: bool,
+    page: Page,
+    /// What it is about.
+    about: String,
+    says: String,
+}
+
+/// Nothing where all is well.
+pub(super) fn section(status: &Status) -> Markup {
+    let mut notices = notices(status);
+    notices.sort_by_key(|notice| !notice.is_bad);
+    html! {
+        @if !notices.is_empty() {
+            section class="card" aria-label="Needs a look" {
+                header { h2 { "Needs a look" } p { (notices.len()) @if notices.len() == 1 { " thing" } @else { " things" } } }
+                ul class="notices" {
+                    @for Notice { is_bad, page, about, says } in notices.iter().take(MOST) {
+                        li {
+                            (badge(if *is_bad { "bad" } else { "warn" }, says))
+                            " " a href=(page.path()) { (about) }
+                        }
+                    }
+                    @if notices.len() > MOST { li class="soft" { "and " (notices.len() - MOST) " more" } }
+                }
+            }
+        }
+    }
+}
+
+fn notices(status: &Status) -> Vec<Notice> {
+    let mut notices = Vec::new();
+    let mut add = |is_bad, page, about: String, says: String| {
+        notices.push(Notice { is_bad, page, about, says });
+    };
+    for pool in status.pools.iter().filter(|pool| !pool.panic.is_empty()) {
+        let says = format!("all backends look dead to {}, which uses all", pool.panic.join(", "));
+        add(true, Page::Pools, format!("pool {}", pool.name), says);
+    }
+    for backend in status.backends.iter().filter(|backend| backend.state == "active") {
+        let about = || format!("{} in pool {}", backend.url, backend.pool);
+        if !backend.alive {
+            add(true, Page::Pools, about(), format!("down: {}", backend.last_check));
+        }
+        match backend.work.breaker {
+            "open" => {
+                let says = format!("breaker open on {}", backend.work.ejected_by.join(", "));
+                add(true, Page::Pools, about(), says);
+            }
+            "half_open" => add(false, Page::Pools, about(), "breaker is trying it again".to_owned()),
+            _ => {}
+        }
+    }
+    for node in &status.nodes {
+        let about = || format!("node {}", node.id);
+        match node.state {
+            "away" => add(true, Page::Nodes, about(), format!("away since {}", time(&node.since))),
+            "rejected" => {
+                add(true, Page::Nodes, about(), format!("refused revision {}", node.rejected_revision));
+            }
+            "behind" if node.lag_ms > LAG_MS => {
+                add(false, Page::Nodes, about(), format!("{} revisions behind", node.lag_revisions));
+            }
+            _ => {}
+        }
+        if node.dropped_rows > 0 {
+            add(false, Page::Nodes, about(), format!("lost {} rows of counts", node.dropped_rows));
+        }
+        if let Some(ms) = node.clock_offset_ms.filter(|ms| ms.abs() > CLOCK_OFF_MS) {
+            add(false, Page::Nodes, about(), format!("its clock is off by {ms:+} ms"));
+        }
+    }
+    for certificate in &status.certificates {
+        let about = format!("certificate {}", certificate.name);
+        match certificate.state {
+            "expired" => add(true, Page::Routes, about, "expired".to_owned()),
+            "early" => add(false, Page::Routes, about, "not good yet".to_owned()),
+            "soon" => {
+                add(false, Page::Routes, about, format!("{} days left", certificate.days_left));
+            }
+            _ => {}
+        }
+    }
+    notices
+}

@@ -1,0 +1,160 @@
+//! Where a request would go: a form, and what a node would make of what is written into it. Nothing is sent.
+
+use maud::{Markup, html};
+use weir_snapshot::explain::{Asked as Request, Filter, Passed, Says, Way};
+
+use super::{
+    Trouble,
+    asked::Asked,
+    layout::{badge, empty},
+};
+use crate::app::{App, AppError, BackendExplained, Explained, PoolExplained};
+
+const METHODS: [&str; 7] = ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"];
+
+/// The method that is asked for, or the usual one.
+fn method(asked: &Asked) -> &str {
+    Some(asked.method.trim()).filter(|method| !method.is_empty()).unwrap_or(METHODS[0])
+}
+
+/// What is asked for.
+pub(super) fn form(asked: &Asked) -> Markup {
+    let method = method(asked);
+    html! {
+        form class="card fields" method="get" action="/ui/explain" aria-label="Which request" {
+            label {
+                "Method"
+                select name="method" {
+                    @for known in METHODS { option value=(known) selected[known == method] { (known) } }
+                    @if !METHODS.contains(&method) { option value=(method) selected { (method) } }
+                }
+            }
+            label class="long" { "URL" input name="url" value=(asked.url) required placeholder="http://shop.example/books?page=2"; }
+            label { "Client's address" input name="client" value=(asked.client) placeholder="10.1.2.3"; }
+            label class="long" {
+                "Headers, one a line"
+                textarea name="headers" rows="1" spellcheck="false" placeholder="x-canary: 1" { (asked.headers) }
+            }
+            button class="primary" { "Explain" }
+        }
+    }
+}
+
+pub(super) fn page(app: &App, asked: &Asked) -> Result<Markup, Trouble> {
+    if asked.url.trim().is_empty() {
+        return Ok(empty(
+            "Which request?",
+            &html! {
+                p { "Write a URL to see which route takes it, what its filters say, which backends could get it, and why not the others. Nothing is sent." }
+                p { code { "weir explain GET http://shop.example/books" } }
+            },
+        ));
+    }
+    let headers: Vec<String> =
+        asked.headers.lines().map(str::trim).filter(|line| !line.is_empty()).map(str::to_owned).collect();
+    let client = Some(asked.client.trim()).filter(|client| !client.is_empty());
+    let request = Request::read(method(asked), asked.url.trim(), &headers, client);
+    let Explained { revision, way, pools } = app.explain(&request.map_err(AppError::from)?);
+    Ok(html! {
+        (route(&way, revision))
+        @for pool in &pools { (backends(pool)) }
+        @if !way.passed.is_empty() { (others(&way)) }
+    })
+}
+
+/// The route and its filters, or what is answered without one.
+fn route(way: &Way, revision: u64) -> Markup {
+    html! {
+        section class="card" aria-label="Route" {
+            header {
+                h2 { @match &way.route { Some(route) => { "Route " (route) }, None => "No route takes it" } }
+                p { "by revision " (revision) }
+            }
+            @if let Some(answer) = &way.answer { p class="note" { (badge("warn", "the node answers")) " " (answer) } }
+            @if let Some(rewritten) = &way.rewritten { p class="note" { "The backend is asked for " code { (rewritten) } } }
+            @if way.route.is_some() && way.filters.is_empty() { p class="note" { "It has no filters." } }
+            @if !way.filters.is_empty() {
+                div class="scroll" {
+                    table class="stack" {
+                        thead { tr { th scope="col" { "Filter" } th scope="col" { "Says" } th scope="col" { "Because" } } }
+                        tbody {
+                            @for Filter { filter, says, detail } in &way.filters {
+                                tr {
+                                    th scope="row" class="mono" { (filter) }
+                                    td data-label="Says" { (said(*says)) }
+                                    td data-label="Because" { (detail) }
+                                }
+                            }
+                        }
+                    }
+                }
+            }
+        }
+    }
+}
+
+fn said(says: Says) -> Markup {
+    match says {
+        Says::Passes => badge("ok", "passes"),
+        Says::Refuses => badge("bad", "refuses"),
+        Says::Depends => badge("", "depends"),
+    }
+}
+
+fn backends(explained: &PoolExplained) -> Markup {
+    let PoolExplained { pool, because, strategy, panic, backends } = explained;
+    html! {
+        section class="card" aria-label=(format!("Pool {pool}")) {
+            header { h2 { "Pool " (pool) } p { (strategy.replace('_', " ")) " · " (because) } }
+            @if !panic.is_empty() {
+                p class="note" { (badge("bad", "all look dead, all are used")) " by " (panic.join(", ")) }
+            }
+            @if backends.is_empty() {
+                p class="note" { (badge("warn", "no backend")) " The node answers 503. " a href="/ui/pools" { "Add one" } }
+            } @else {
+                div class="scroll" {
+                    table class="stack" {
+                        thead {
+                            tr {
+                                th scope="col" { "Backend" } th scope="col" class="n" { "Weight" }
+                                th scope="col" { "Could be picked" } th scope="col" { "Because" }
+                            }
+                        }
+                        tbody { @for backend in backends { (row(backend)) } }
+                    }
+                }
+            }
+        }
+    }
+}
+
+fn row(backend: &BackendExplained) -> Markup {
+    let BackendExplained { id, url, weight, may, because } = backend;
+    html! {
+        tr {
+            th scope="row" { (url) " " span class="soft mono" { (id) } }
+            td class="n" data-label="Weight" { (weight) }
+            td data-label="Could be picked" { @if *may { (badge("ok", "yes")) } @else { (badge("bad", "no")) } }
+            td class="soft" data-label="Because" { @if because.is_empty() { "–" } @else { (because.join("; ")) } }
+        }
+    }
+}
+
+fn others(way: &Way) -> Markup {
+    html! {
+        section class="card" aria-label="Other routes" {
+            header { h2 { "Why no other route" } p { (way.passed.len() + way.more) @if way.passed.len() + way.more == 1 { " other" } @else { " others" } } }
+            div class="scroll" {
+                table class="stack" {
+                    thead { tr { th scope="col" { "Route" } th scope="col" { "Because it" } } }
+                    tbody {
+                        @for Passed { route, because } in &way.passed {
+                            tr { th scope="row" { (route) } td data-label="Because it" { (because) } }
+                        }
+                    }
+                }
+            }
+            @if way.more > 0 { p class="note" { "and " (way.more) " more" } }
+        }
+    }
+}
