@@ -9,42 +9,13 @@ use std::time::Duration;
 use serde_json::{Value, json};
 use support::{
     ControlPlane,
-    node::{Came, Node, Push, hello},
+    node::{Came, NOBODY, Node, Push, end, hello, node_is, running},
     within,
     world::{World, batch, of_node, row},
 };
 use tonic::Code;
 use weir_proto::v1::{self, subscribe_request::Message};
 use weir_snapshot::units::HumanDuration;
-
-const NOBODY: &str = "http://127.0.0.1:1";
-
-/// What `/nodes` says of a node once it is as wanted.
-async fn node_is(control_plane: &ControlPlane, id: &str, wanted: impl Fn(&Value) -> bool) -> Value {
-    let find = |nodes: &Value| {
-        let items = nodes["items"].as_array().unwrap();
-        items.iter().find(|node| node["id"] == id).cloned()
-    };
-    let nodes = control_plane.wait_for("/nodes", |nodes| find(nodes).is_some_and(|node| wanted(&node))).await;
-    find(&nodes).unwrap()
-}
-
-async fn running(control_plane: &ControlPlane, id: &str) -> (Node, Push) {
-    let mut node = Node::connect(control_plane, hello(id)).await;
-    let push = node.push().await;
-    node.ack(&push).await;
-    node_is(control_plane, id, |node| node["active_revision"] == push.revision).await;
-    (node, push)
-}
-
-/// How the stream ends; what comes before is passed over.
-async fn end(node: &mut Node) -> tonic::Status {
-    loop {
-        if let Err(status) = node.next().await {
-            return status;
-        }
-    }
-}
 
 #[tokio::test]
 async fn a_node_that_never_answers_is_shown_and_cut_and_the_others_go_on() {
@@ -144,6 +115,27 @@ async fn after_a_restart_nodes_that_are_behind_are_sent_the_difference() {
     // The same number with another content is not what it was.
     let other = v1::Hello { active_revision: push.revision, active_hash: "0".repeat(32), ..hello("n2") };
     assert_eq!(Node::connect(&control_plane, other).await.push().await.from, None);
+}
+
+#[tokio::test]
+async fn what_a_node_says_that_it_runs_is_believed_only_where_there_was_such_a_thing() {
+    let control_plane = ControlPlane::start().await;
+    control_plane.add(NOBODY).await;
+    let (_, push) = running(&control_plane, "n1").await;
+    // Of the future, of nowhere, and with a hash that is none.
+    for (id, revision, hash) in [
+        ("future", 99, push.hash.clone()),
+        ("nowhere", 0, push.hash.clone()),
+        ("garbled", 2, "x".repeat(5000)),
+    ] {
+        let said = v1::Hello { active_revision: revision, active_hash: hash, ..hello(id) };
+        let mut node = Node::connect(&control_plane, said).await;
+        let whole = node.push().await;
+        assert_eq!((whole.revision, whole.from), (2, None), "{id}");
+        node.ack(&whole).await;
+        let told = node_is(&control_plane, id, |node| node["state"] == "active").await;
+        assert_eq!((&told["active_revision"], &told["last_error"]), (&json!(2), &json!(null)), "{id}");
+    }
 }
 
 #[tokio::test]

@@ -13,10 +13,10 @@ use hdrhistogram::{
 };
 use http_body_util::{BodyExt as _, Full};
 use hyper_util::rt::{TokioExecutor, TokioIo};
-use serde_json::{Value, json};
+use serde_json::json;
 use support::{
     ControlPlane, DEADLINE,
-    node::{Came, Node, Push, client, hello},
+    node::{Came, NOBODY, Node, Push, client, hello, node_is, running},
     within,
 };
 use tokio::net::{TcpListener, TcpStream};
@@ -26,31 +26,9 @@ use weir_proto::{
     v1::{self, Health, subscribe_request::Message},
 };
 
-/// An address at which nobody answers: adding it changes the configuration, and a probe of it fails at once.
-const NOBODY: &str = "http://127.0.0.1:1";
-
-/// What `/nodes` says of a node once it is as wanted.
-async fn node_is(control_plane: &ControlPlane, id: &str, wanted: impl Fn(&Value) -> bool) -> Value {
-    let find = |nodes: &Value| {
-        let items = nodes["items"].as_array().unwrap();
-        items.iter().find(|node| node["id"] == id).cloned()
-    };
-    let nodes = control_plane.wait_for("/nodes", |nodes| find(nodes).is_some_and(|node| wanted(&node))).await;
-    find(&nodes).unwrap()
-}
-
 async fn set_weight(control_plane: &ControlPlane, weight: u32) {
     let body = json!({ "weight": weight }).to_string();
     control_plane.call("PATCH", "/backends/b1", &body).await.expect(200);
-}
-
-/// A node that runs what is current, and what that is.
-async fn running(control_plane: &ControlPlane, id: &str) -> (Node, Push) {
-    let mut node = Node::connect(control_plane, hello(id)).await;
-    let push = node.push().await;
-    node.ack(&push).await;
-    node_is(control_plane, id, |node| node["active_revision"] == push.revision).await;
-    (node, push)
 }
 
 #[tokio::test]

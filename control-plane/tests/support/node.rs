@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 
 use http::Uri;
+use serde_json::Value;
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Status, Streaming, transport::Channel};
@@ -16,6 +17,9 @@ use weir_proto::{
 use weir_snapshot::resource::{ContentHash, Key, Kind, Resources};
 
 use super::{ControlPlane, within};
+
+/// An address at which nobody answers: adding it changes the configuration, and a probe of it fails at once.
+pub const NOBODY: &str = "http://127.0.0.1:1";
 
 /// One stream of a node.
 pub struct Node {
@@ -73,6 +77,34 @@ pub fn hello(id: &str) -> v1::Hello {
         workers: 2,
         format: FORMAT,
         ..v1::Hello::default()
+    }
+}
+
+/// What `/nodes` says of a node once it is as wanted.
+pub async fn node_is(control_plane: &ControlPlane, id: &str, wanted: impl Fn(&Value) -> bool) -> Value {
+    let find = |nodes: &Value| {
+        let items = nodes["items"].as_array().unwrap();
+        items.iter().find(|node| node["id"] == id).cloned()
+    };
+    let nodes = control_plane.wait_for("/nodes", |nodes| find(nodes).is_some_and(|node| wanted(&node))).await;
+    find(&nodes).unwrap()
+}
+
+/// A node that runs what is current, and what that is.
+pub async fn running(control_plane: &ControlPlane, id: &str) -> (Node, Push) {
+    let mut node = Node::connect(control_plane, hello(id)).await;
+    let push = node.push().await;
+    node.ack(&push).await;
+    node_is(control_plane, id, |node| node["active_revision"] == push.revision).await;
+    (node, push)
+}
+
+/// How the stream ends; what comes before is passed over.
+pub async fn end(node: &mut Node) -> Status {
+    loop {
+        if let Err(status) = node.next().await {
+            return status;
+        }
     }
 }
 
