@@ -14,6 +14,7 @@ pub mod matching;
 pub mod measure;
 pub mod open_loop;
 pub mod peer;
+pub mod picture;
 pub mod plot;
 pub mod process;
 pub mod programs;

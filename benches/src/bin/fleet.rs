@@ -4,6 +4,7 @@ use std::{path::PathBuf, time::Duration};
 
 use anyhow::Context as _;
 use benches::fleet::{
+    calls::{self, Cost},
     plot,
     scenario::{Effort, Outcome, Size, measure},
 };
@@ -46,6 +47,9 @@ struct Arguments {
     /// The control plane's program; beside this one when not given.
     #[arg(long, value_name = "FILE")]
     program: Option<PathBuf>,
+    /// What single calls and the command line take with so many backends and routes, instead; needs `weir` beside this one.
+    #[arg(long)]
+    calls: bool,
     /// Only whether it works: a small fleet, briefly, and the bounds that do not depend on the machine.
     #[arg(long)]
     smoke: bool,
@@ -70,6 +74,11 @@ async fn run(arguments: &Arguments) -> anyhow::Result<()> {
     let program = std::path::absolute(program)?;
     let Arguments { nodes, checking, backends, pools, routes, .. } = *arguments;
     let size = Size { nodes, checking, backends, pools, routes };
+    if arguments.calls {
+        println!("{}", Cost::HEAD);
+        let weir = program.with_file_name("weir");
+        return calls::measure(&program, &weir, size, |cost| println!("{}", cost.show()));
+    }
     let effort = Effort {
         changes: arguments.changes,
         flappers: arguments.flappers,

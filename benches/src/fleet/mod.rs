@@ -5,6 +5,7 @@
 //! with the hash that it names, and put together and hash the whole content only in a sample. What a real node does
 //! with a revision (parse, check, warm, swap) is not in these figures.
 
+pub mod calls;
 pub mod flappers;
 pub mod played;
 pub mod plot;

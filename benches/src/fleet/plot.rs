@@ -3,53 +3,42 @@
 use std::fmt::Write as _;
 
 use super::scenario::Outcome;
+use crate::picture::Picture;
 
 const WIDTH: f64 = 860.0;
 const HEIGHT: f64 = 360.0;
 const PANEL: f64 = 350.0;
 const TALL: f64 = 180.0;
 
-const STYLE: &str = "
-text { font: 12px system-ui, -apple-system, 'Segoe UI', Roboto, 'Helvetica Neue', sans-serif; fill: #1f2328; }
-.ground { fill: #ffffff; stroke: #d1d9e0; }
-.title { font-size: 20px; font-weight: 600; }
-.panel { font-size: 14px; font-weight: 600; }
-.quiet { fill: #59636e; font-size: 11px; }
-.axis { stroke: #d1d9e0; }
+const STYLE: &str = ".axis { stroke: #d1d9e0; }
 .time { stroke: #0969da; fill: none; stroke-width: 2; }
 .time-dot { fill: #0969da; }
 .cpu { stroke: #bc4c00; fill: none; stroke-width: 2; stroke-dasharray: 5 3; }
 .cpu-dot { fill: #bc4c00; }
-@media (prefers-color-scheme: dark) {
-  text { fill: #e6edf3; }
-  .ground { fill: #0d1117; stroke: #3d444d; }
-  .quiet { fill: #9198a1; }
-  .axis { stroke: #3d444d; }
+";
+
+const DARK: &str = "  .axis { stroke: #3d444d; }
   .time { stroke: #4493f8; } .time-dot { fill: #4493f8; }
   .cpu { stroke: #f0883e; } .cpu-dot { fill: #f0883e; }
-}
 ";
 
 /// The picture of two series: by nodes, and by backends.
 #[must_use]
 pub fn svg(by_nodes: &[Outcome], by_backends: &[Outcome]) -> String {
     let mut text = String::new();
-    // Writing to a string cannot fail.
-    let _ = write!(
-        text,
-        r#"<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {HEIGHT}" width="{WIDTH}" height="{HEIGHT}" role="img" aria-label="What a change of a weight costs, by nodes and by backends">
-<style>{STYLE}</style>
-<rect class="ground" x="0.5" y="0.5" width="{}" height="{}" rx="8"/>
-<text class="title" x="24" y="38">What a change of a weight costs</text>
-<text class="quiet" x="24" y="58">Solid: milliseconds until the last node runs it (99 of 100 changes). Dashed: CPU milliseconds of the control plane.</text>
-"#,
-        WIDTH - 1.0,
-        HEIGHT - 1.0
-    );
     draw(&mut text, by_nodes, "nodes", |outcome| outcome.size.nodes, 64.0);
     draw(&mut text, by_backends, "backends", |outcome| outcome.size.backends, 64.0 + PANEL + 60.0);
-    text.push_str("</svg>\n");
-    text
+    let picture = Picture {
+        width: WIDTH,
+        height: HEIGHT,
+        margin: 24.0,
+        title: "What a change of a weight costs",
+        label: "What a change of a weight costs, by nodes and by backends",
+        caption: "Solid: milliseconds until the last node runs it (99 of 100 changes). Dashed: CPU milliseconds of the control plane.",
+        style: STYLE,
+        dark: DARK,
+    };
+    picture.with(&text)
 }
 
 #[expect(clippy::cast_precision_loss, reason = "a size")]
@@ -59,6 +48,7 @@ fn draw(text: &mut String, series: &[Outcome], what: &str, size: fn(&Outcome) ->
     let widest = series.iter().map(size).max().unwrap_or(1).max(1) as f64;
     let across = |outcome: &Outcome| x + (PANEL - 40.0) * size(outcome) as f64 / widest;
     let up = |value: f64| bottom - TALL * value / most;
+    // Writing to a string cannot fail.
     let _ = writeln!(text, r#"<text class="panel" x="{x}" y="{}">By {what}</text>"#, top - 18.0);
     for part in [0.0, 0.5, 1.0] {
         let (y, value) = (up(most * part), most * part);

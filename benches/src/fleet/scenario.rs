@@ -88,7 +88,7 @@ pub struct Effort {
     pub flapping: Duration,
 }
 
-fn configuration(size: Size, flappers: &[SocketAddr]) -> Value {
+pub(super) fn configuration(size: Size, flappers: &[SocketAddr]) -> Value {
     let per_pool = size.backends.saturating_sub(flappers.len()).div_ceil(size.pools.max(1)).max(1);
     let mut next = 0_usize;
     let mut pools: Vec<Value> = (0..size.pools)
@@ -119,7 +119,7 @@ fn configuration(size: Size, flappers: &[SocketAddr]) -> Value {
 }
 
 /// One call to the admin port; blocks.
-fn call(admin: SocketAddr, method: &str, path: &str, body: &str) -> anyhow::Result<Value> {
+pub(super) fn call(admin: SocketAddr, method: &str, path: &str, body: &str) -> anyhow::Result<Value> {
     let mut stream = TcpStream::connect(admin)?;
     stream.set_nodelay(true)?;
     stream.set_read_timeout(Some(PATIENCE))?;
