@@ -5,9 +5,10 @@ use std::sync::Arc;
 use tokio::sync::watch;
 use weir_snapshot::{
     Config, Problems, Snapshot,
-    diff::{Change, diff},
+    diff::Change,
     place::Places,
     resource::{ContentHash, Resources, cut, from_resources},
+    step::{changed, step},
 };
 
 /// One revision, immutable.
@@ -59,8 +60,8 @@ impl Current {
     /// Every mistake in the configuration.
     pub fn next(&self, config: Config) -> Result<(Self, Vec<Change>), Problems> {
         let snapshot = weir_snapshot::check(&config)?;
-        let (resources, places) = cut(&config, &self.places);
-        let changes = diff(&self.resources, &resources);
+        let (changes, places) = step(&self.config, &self.resources, &self.places, &config);
+        let resources = changed(&self.resources, &changes);
         // Only what changed is hashed: the rest of 15,000 pieces is in the sum already.
         let mut hash = self.hash;
         for Change { key, before, after } in &changes {
@@ -70,8 +71,8 @@ impl Current {
         Ok((Self { revision: self.revision + 1, config, snapshot, resources, hash, places }, changes))
     }
 
-    /// The pieces of a configuration that might come after this one; it need not be sound.
-    pub fn cut(&self, config: &Config) -> Resources {
-        cut(config, &self.places).0
+    /// What would change with this configuration.
+    pub fn changes(&self, config: &Config) -> Vec<Change> {
+        step(&self.config, &self.resources, &self.places, config).0
     }
 }

@@ -35,28 +35,9 @@ pub fn diff(before: &Resources, after: &Resources) -> Vec<Change> {
     changes
 }
 
-/// The change in words, one line: `backend b3 http://10.0.0.3:80 added to pool "books"`.
+/// The change in words, one line.
 pub fn describe(change: &Change) -> String {
-    let name = name(change);
-    match (&change.before, &change.after) {
-        (None, _) if change.key.kind == Kind::Backend => format!("{name} added to pool {:?}", pool(change)),
-        (None, _) => format!("{name} added"),
-        (_, None) if change.key.kind == Kind::Backend => {
-            format!("{name} removed from pool {:?}", pool(change))
-        }
-        (_, None) => format!("{name} removed"),
-        (Some(before), Some(after)) => {
-            let (before, after) = (parse(before), parse(after));
-            let mut fields = Vec::new();
-            compare("", &before, &after, &mut fields);
-            if is_move(&fields) {
-                return format!("{name}: its place in the order");
-            }
-            let fields = fields.iter().filter(|field| !field.is_place());
-            let fields: Vec<String> = fields.map(ToString::to_string).collect();
-            format!("{name}: {}", fields.join(", "))
-        }
-    }
+    Difference::of(change).text
 }
 
 /// Whether something came, went or became something else.
@@ -93,7 +74,7 @@ pub struct Difference {
     pub kind: Kind,
     /// Its name; a backend's is its id.
     pub name: String,
-    /// The same in words, one line.
+    /// The same in words, one line: `backend b3 http://10.0.0.3:80 added to pool "books"`.
     pub text: String,
     /// The fields that differ, where it was and is there.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
@@ -120,7 +101,30 @@ impl Difference {
         };
         fields.retain(|field| !field.is_place());
         let Key { kind, name } = change.key.clone();
-        Self { action, kind, name, text: describe(change), fields, before, after }
+        let text = in_a_line(&change.key, action, [&after, &before], &fields);
+        Self { action, kind, name, text, fields, before, after }
+    }
+}
+
+/// A change in words; the contents are that of after and that of before, null where there is none.
+fn in_a_line(key: &Key, action: Action, contents: [&Value; 2], fields: &[Field]) -> String {
+    let said = |field: &str| {
+        contents.into_iter().find_map(|content| content.get(field)?.as_str()).unwrap_or_default()
+    };
+    let name = match key.kind {
+        Kind::Backend => format!("backend {} {}", key.name, said("url")),
+        _ => key.to_string(),
+    };
+    match (action, key.kind) {
+        (Action::Add, Kind::Backend) => format!("{name} added to pool {:?}", said("pool")),
+        (Action::Add, _) => format!("{name} added"),
+        (Action::Remove, Kind::Backend) => format!("{name} removed from pool {:?}", said("pool")),
+        (Action::Remove, _) => format!("{name} removed"),
+        (Action::Move, _) => format!("{name}: its place in the order"),
+        (Action::Change, _) => {
+            let fields: Vec<String> = fields.iter().map(ToString::to_string).collect();
+            format!("{name}: {}", fields.join(", "))
+        }
     }
 }
 
@@ -159,22 +163,6 @@ pub fn in_words(changes: &[Change]) -> Vec<String> {
 
 fn parse(spec: &str) -> Value {
     serde_json::from_str(spec).unwrap_or_default()
-}
-
-fn text(change: &Change, field: &str) -> String {
-    let spec = change.after.as_deref().or(change.before.as_deref()).unwrap_or_default();
-    parse(spec).get(field).and_then(Value::as_str).unwrap_or_default().to_owned()
-}
-
-fn pool(change: &Change) -> String {
-    text(change, "pool")
-}
-
-fn name(change: &Change) -> String {
-    match change.key.kind {
-        Kind::Backend => format!("backend {} {}", change.key.name, text(change, "url")),
-        _ => change.key.to_string(),
-    }
 }
 
 impl fmt::Display for Field {
@@ -257,7 +245,10 @@ mod tests {
             state: Default::default(),
         });
         let told = |before: &Config, after: &Config| {
-            diff(&to_resources(before), &to_resources(after)).iter().map(describe).collect::<Vec<_>>()
+            diff(&to_resources(before), &to_resources(after))
+                .iter()
+                .map(|change| Difference::of(change).text)
+                .collect::<Vec<_>>()
         };
         assert_eq!(
             told(&before, &after),

@@ -9,8 +9,10 @@ use crate::{
     Config, check,
     diff::{Difference, diff, in_words},
     file::{self, MAX_PROBLEMS},
+    place::Places,
     problem::Problems,
     resource::{ContentHash, Key, Kind, Resources, from_resources, to_resources},
+    step,
 };
 
 /// A configuration file. What is read is written and read again to the same; what is not is refused with mistakes
@@ -74,9 +76,9 @@ pub fn pieces(mut input: &[u8]) {
     let mut pieces = start();
     let mut hash = ContentHash::of(&pieces);
     let mut before = pieces.clone();
-    while let Some((step, rest)) = step(input) {
+    while let Some((said, rest)) = said(input) {
         input = rest;
-        let Step { action, key, spec } = step;
+        let Said { action, key, spec } = said;
         match action % 4 {
             0 => {
                 if let Some(gone) = pieces.remove(&key) {
@@ -130,6 +132,21 @@ fn told(before: &Resources, after: &Resources) {
     }
     assert!(walked == *after);
     assert!(in_words(&changes).len() <= changes.len());
+    stepped(before, after);
+}
+
+/// The step from one sound configuration to another leads there, and to nothing that cannot be stepped from again.
+fn stepped(before: &Resources, after: &Resources) {
+    let sound = |pieces| from_resources(pieces).ok().filter(|config| check(config).is_ok());
+    let (Some(old), Some(new)) = (sound(before), sound(after)) else { return };
+    let (changes, places) = step::step(&old, before, &Places::of(before), &new);
+    let walked = step::changed(before, &changes);
+    assert!(from_resources(&walked) == Ok(new.clone()), "the step leads elsewhere: {changes:?}");
+    let (changes, back) = step::step(&new, &walked, &places, &old);
+    assert!(
+        from_resources(&step::changed(&walked, &changes)) == Ok(old),
+        "and not back: {changes:?} {back:?}"
+    );
 }
 
 /// What a node of a small fleet runs.
@@ -141,13 +158,13 @@ fn start() -> Resources {
     to_resources(&config)
 }
 
-struct Step {
+struct Said {
     action: u8,
     key: Key,
     spec: String,
 }
 
-fn step(input: &[u8]) -> Option<(Step, &[u8])> {
+fn said(input: &[u8]) -> Option<(Said, &[u8])> {
     let [action, kind, name, low, high, rest @ ..] = input else { return None };
     let (name, rest) = rest.split_at_checked(usize::from(*name).min(rest.len()))?;
     let (spec, rest) =
@@ -155,7 +172,7 @@ fn step(input: &[u8]) -> Option<(Step, &[u8])> {
     let kinds = [Kind::Settings, Kind::Pool, Kind::Backend, Kind::Route, Kind::Certificate];
     let kind = kinds[usize::from(*kind) % kinds.len()];
     let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
-    Some((Step { action: *action, key: Key { kind, name: text(name) }, spec: text(spec) }, rest))
+    Some((Said { action: *action, key: Key { kind, name: text(name) }, spec: text(spec) }, rest))
 }
 
 #[cfg(test)]

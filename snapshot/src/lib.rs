@@ -25,6 +25,7 @@ pub mod resource;
 pub mod routing;
 pub mod schema;
 mod snapshot;
+pub mod step;
 pub mod units;
 
 pub use check::check;

@@ -4,34 +4,61 @@
 //! would change every one behind it, and the message to the nodes with it. So places have gaps, and a new order keeps
 //! as many of the old places as it can.
 
-use std::collections::HashMap;
+use std::{collections::BTreeMap, sync::Arc};
+
+use rustc_hash::FxHashMap;
 
 use crate::resource::{Key, Kind, Resources};
 
 /// Between two neighbours of a new list.
 const STEP: i64 = 16;
 
-/// The place of each piece that has one.
+/// From here on places are not kept.
+const FARTHEST: u64 = 1 << 60;
+
+/// The place of each piece that has one. What a change does not touch is shared with what was before it.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub struct Places(pub(crate) HashMap<Key, i64>);
+pub struct Places(BTreeMap<Kind, Arc<FxHashMap<String, i64>>>);
 
 impl Places {
-    /// As the pieces themselves say. What cannot be read has none, and gets one when it is cut anew.
+    /// As the pieces themselves say. What cannot be read has none, nor what is so far out that nothing would have room
+    /// behind it; they get one when they are cut anew.
     pub fn of(resources: &Resources) -> Self {
         #[derive(serde::Deserialize)]
         struct Placed {
             place: i64,
         }
-        let place = |(key, spec): (&Key, &String)| {
-            let placed: Placed = serde_json::from_str(spec).ok()?;
-            Some((key.clone(), placed.place))
-        };
-        Self(resources.iter().filter(|(key, _)| key.kind != Kind::Settings).filter_map(place).collect())
+        let mut places = Self::default();
+        for (Key { kind, name }, spec) in resources.iter().filter(|(key, _)| key.kind != Kind::Settings) {
+            match serde_json::from_str(spec) {
+                Ok(Placed { place }) if place.unsigned_abs() <= FARTHEST => places.set(*kind, name, place),
+                _ => {}
+            }
+        }
+        places
+    }
+
+    pub(crate) fn get(&self, kind: Kind, name: &str) -> Option<i64> {
+        self.0.get(&kind)?.get(name).copied()
+    }
+
+    pub(crate) fn set(&mut self, kind: Kind, name: &str, place: i64) {
+        if self.get(kind, name) != Some(place) {
+            Arc::make_mut(self.0.entry(kind).or_default()).insert(name.to_owned(), place);
+        }
+    }
+
+    pub(crate) fn remove(&mut self, kind: Kind, name: &str) {
+        let Some(places) = self.0.get_mut(&kind) else { return };
+        Arc::make_mut(places).remove(name);
+        if places.is_empty() {
+            self.0.remove(&kind);
+        }
     }
 
     /// Places for a list in this order, those of before where that can be.
-    pub(crate) fn arrange(&self, order: &[Key]) -> Vec<i64> {
-        let old: Vec<Option<i64>> = order.iter().map(|key| self.0.get(key).copied()).collect();
+    pub(crate) fn arrange<'a>(&self, kind: Kind, order: impl IntoIterator<Item = &'a str>) -> Vec<i64> {
+        let old: Vec<Option<i64>> = order.into_iter().map(|name| self.get(kind, name)).collect();
         // What nobody has moved is the usual case.
         if old.iter().all(Option::is_some) && old.is_sorted_by(|a, b| a < b) {
             return old.into_iter().flatten().collect();
@@ -100,28 +127,32 @@ mod tests {
 
     use super::*;
 
-    fn keys(names: &[u32]) -> Vec<Key> {
-        names.iter().map(|name| Key { kind: Kind::Backend, name: format!("b{name}") }).collect()
+    /// Backends of these numbers at these places.
+    fn places(order: &[u32], at: &[i64]) -> Places {
+        let mut places = Places::default();
+        order.iter().zip(at).for_each(|(n, at)| places.set(Kind::Backend, &format!("b{n}"), *at));
+        places
     }
 
-    fn places(order: &[u32], places: &[i64]) -> Places {
-        Places(keys(order).into_iter().zip(places.iter().copied()).collect())
+    fn arrange(before: &Places, order: &[u32]) -> Vec<i64> {
+        let names: Vec<String> = order.iter().map(|n| format!("b{n}")).collect();
+        before.arrange(Kind::Backend, names.iter().map(String::as_str))
     }
 
     #[test]
     fn who_stays_keeps_the_place() {
         let before = places(&[1, 2, 3, 4], &[0, 16, 32, 48]);
-        assert_eq!(before.arrange(&keys(&[1, 3, 4])), [0, 32, 48], "one was removed");
-        assert_eq!(before.arrange(&keys(&[1, 2, 3, 4, 5])), [0, 16, 32, 48, 64], "one was added");
-        assert_eq!(before.arrange(&keys(&[1, 5, 2, 3, 4])), [0, 8, 16, 32, 48], "one came between");
-        assert_eq!(before.arrange(&keys(&[4, 1, 2, 3])), [-16, 0, 16, 32], "one moved to the front");
-        assert_eq!(before.arrange(&keys(&[2, 3, 4, 1])), [16, 32, 48, 64], "one moved to the end");
+        assert_eq!(arrange(&before, &[1, 3, 4]), [0, 32, 48], "one was removed");
+        assert_eq!(arrange(&before, &[1, 2, 3, 4, 5]), [0, 16, 32, 48, 64], "one was added");
+        assert_eq!(arrange(&before, &[1, 5, 2, 3, 4]), [0, 8, 16, 32, 48], "one came between");
+        assert_eq!(arrange(&before, &[4, 1, 2, 3]), [-16, 0, 16, 32], "one moved to the front");
+        assert_eq!(arrange(&before, &[2, 3, 4, 1]), [16, 32, 48, 64], "one moved to the end");
     }
 
     #[test]
     fn without_room_what_follows_moves_on() {
         let before = places(&[1, 2, 3], &[0, 1, 90]);
-        assert_eq!(before.arrange(&keys(&[1, 8, 9, 2, 3])), [0, 1, 2, 46, 90]);
+        assert_eq!(arrange(&before, &[1, 8, 9, 2, 3]), [0, 1, 2, 46, 90]);
     }
 
     proptest! {
@@ -132,8 +163,8 @@ mod tests {
             length in 0..40usize,
         ) {
             let (names, places): (Vec<u32>, Vec<i64>) = before.into_iter().unzip();
-            let order = keys(&order[..length]);
-            let arranged = super::tests::places(&names, &places).arrange(&order);
+            let order = &order[..length];
+            let arranged = arrange(&super::tests::places(&names, &places), order);
             prop_assert_eq!(arranged.len(), order.len());
             prop_assert!(arranged.is_sorted_by(|a, b| a < b), "{:?}", arranged);
         }

@@ -110,36 +110,51 @@ pub fn to_resources(config: &Config) -> Resources {
 pub fn cut(config: &Config, before: &Places) -> (Resources, Places) {
     let mut resources = Resources::new();
     let mut places = Places::default();
-    let mut add = |key: Key, place: Option<i64>, spec: String| {
-        places.0.extend(place.map(|place| (key.clone(), place)));
-        resources.insert(key, spec);
+    let mut add = |kind: Kind, name: &str, place: i64, spec: String| {
+        places.set(kind, name, place);
+        resources.insert(Key { kind, name: name.to_owned() }, spec);
     };
-    let key = |kind, name: &str| Key { kind, name: name.to_owned() };
-    add(key(Kind::Settings, ""), None, json(&config.settings));
-    let pools: Vec<Key> = config.pools.iter().map(|pool| key(Kind::Pool, &pool.name)).collect();
-    for ((pool, name), place) in config.pools.iter().zip(&pools).zip(before.arrange(&pools)) {
-        let backends: Vec<Key> = pool.backends.iter().map(|one| key(Kind::Backend, &one.id)).collect();
-        let placed = before.arrange(&backends);
-        for ((backend, key), place) in pool.backends.iter().zip(backends).zip(placed) {
-            let Backend { url, weight, state, .. } = backend.clone();
-            let spec = json(&PlacedBackend { pool: pool.name.clone(), place, url, weight, state });
-            add(key, Some(place), spec);
+    let placed = before.arrange(Kind::Pool, config.pools.iter().map(|pool| pool.name.as_str()));
+    for (pool, place) in config.pools.iter().zip(placed) {
+        add(Kind::Pool, &pool.name, place, pool_spec(pool, place));
+        let placed = before.arrange(Kind::Backend, pool.backends.iter().map(|one| one.id.as_str()));
+        for (backend, place) in pool.backends.iter().zip(placed) {
+            add(Kind::Backend, &backend.id, place, backend_spec(&pool.name, backend, place));
         }
-        let bare = Pool { backends: Vec::new(), ..pool.clone() };
-        add(name.clone(), Some(place), json(&Placed { place, spec: bare }));
     }
-    let routes: Vec<Key> = config.routes.iter().map(|route| key(Kind::Route, &route.name)).collect();
-    let placed = before.arrange(&routes);
-    for ((route, key), place) in config.routes.iter().zip(routes).zip(placed) {
-        add(key, Some(place), json(&Placed { place, spec: route }));
+    let placed = before.arrange(Kind::Route, config.routes.iter().map(|route| route.name.as_str()));
+    for (route, place) in config.routes.iter().zip(placed) {
+        add(Kind::Route, &route.name, place, placed_spec(route, place));
     }
-    let certificates: Vec<Key> =
-        config.certificates.iter().map(|one| key(Kind::Certificate, &one.name)).collect();
-    let placed = before.arrange(&certificates);
-    for ((certificate, key), place) in config.certificates.iter().zip(certificates).zip(placed) {
-        add(key, Some(place), json(&Placed { place, spec: certificate }));
+    let names = config.certificates.iter().map(|certificate| certificate.name.as_str());
+    for (certificate, place) in config.certificates.iter().zip(before.arrange(Kind::Certificate, names)) {
+        add(Kind::Certificate, &certificate.name, place, placed_spec(certificate, place));
     }
+    resources.insert(Key { kind: Kind::Settings, name: String::new() }, settings_spec(&config.settings));
     (resources, places)
+}
+
+pub(crate) fn settings_spec(settings: &Settings) -> String {
+    json(settings)
+}
+
+/// Of a pool without its backends.
+pub(crate) fn pool_spec(pool: &Pool, place: i64) -> String {
+    json(&Placed { place, spec: bare(pool) })
+}
+
+pub(crate) fn backend_spec(pool: &str, backend: &Backend, place: i64) -> String {
+    let Backend { url, weight, state, .. } = backend.clone();
+    json(&PlacedBackend { pool: pool.to_owned(), place, url, weight, state })
+}
+
+pub(crate) fn placed_spec<T: Serialize>(spec: &T, place: i64) -> String {
+    json(&Placed { place, spec })
+}
+
+/// A pool without its backends.
+pub(crate) fn bare(pool: &Pool) -> Pool {
+    Pool { backends: Vec::new(), ..pool.clone() }
 }
 
 fn json<T: Serialize>(value: &T) -> String {

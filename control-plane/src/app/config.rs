@@ -5,7 +5,7 @@ use std::{borrow::Cow, collections::HashMap, path::Path, time::Duration};
 use weir_snapshot::{
     BackendUrl, Config, Problem, Problems, check,
     config::Backend,
-    diff::{Change, Difference, diff, in_words},
+    diff::{Change, Difference, in_words},
     file,
     resource::from_resources,
 };
@@ -105,7 +105,7 @@ impl App {
             }
             let keys = Given::take(&mut config);
             self.0.secrets.check(&weir_snapshot::check(&config)?, &keys)?;
-            let (revision, diff) = (current.revision, diff(&current.resources, &current.cut(&config)));
+            let (revision, diff) = (current.revision, current.changes(&config));
             return Ok(Applied { revision, changes: in_words(&diff), diff, warnings, rollout: None });
         }
         let changed = self

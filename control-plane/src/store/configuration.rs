@@ -1,6 +1,6 @@
 //! The SQL of the configuration: what is current, and the revisions that led to it.
 
-use sqlx::{Row as _, SqliteConnection, sqlite::SqliteRow};
+use sqlx::{QueryBuilder, Row as _, Sqlite, SqliteConnection, sqlite::SqliteRow};
 use weir_snapshot::{
     diff::Change,
     resource::{Key, Kind, Resources},
@@ -78,12 +78,7 @@ impl Store {
             .bind(&revision.source)
             .execute(&mut *tx)
             .await?;
-        // What goes, goes first: a URL may move from one backend of a pool to another.
-        let (gone, stays): (Vec<&Change>, Vec<&Change>) =
-            revision.changes.iter().partition(|change| change.after.is_none());
-        for change in gone.into_iter().chain(stays) {
-            write_change(&mut tx, revision.revision, change).await?;
-        }
+        write_changes(&mut tx, revision).await?;
         sqlx::query("UPDATE meta SET value = ? WHERE key = 'next_backend_id'")
             .bind(next_backend.cast_signed())
             .execute(&mut *tx)
@@ -168,42 +163,78 @@ impl Store {
     }
 }
 
-async fn write_change(tx: &mut SqliteConnection, revision: u64, change: &Change) -> Result<(), StoreError> {
-    sqlx::query("INSERT INTO changes (revision, kind, name, before, after) VALUES (?, ?, ?, ?, ?)")
-        .bind(revision.cast_signed())
-        .bind(change.key.kind.to_string())
-        .bind(&change.key.name)
-        .bind(&change.before)
-        .bind(&change.after)
-        .execute(&mut *tx)
-        .await?;
-    let (put, delete) = match change.key.kind {
-        Kind::Settings => (
-            "INSERT INTO settings (id, spec) VALUES (iif(? = '', 1, 2), ?) ON CONFLICT DO UPDATE SET spec = excluded.spec",
-            "DELETE FROM settings WHERE ? = ''",
-        ),
-        Kind::Pool => (
-            "INSERT INTO pools (name, spec) VALUES (?, ?) ON CONFLICT (name) DO UPDATE SET spec = excluded.spec",
-            "DELETE FROM pools WHERE name = ?",
-        ),
-        Kind::Backend => (
-            "INSERT INTO backends (id, spec) VALUES (?, ?) ON CONFLICT (id) DO UPDATE SET spec = excluded.spec",
-            "DELETE FROM backends WHERE id = ?",
-        ),
-        Kind::Route => (
-            "INSERT INTO routes (name, spec) VALUES (?, ?) ON CONFLICT (name) DO UPDATE SET spec = excluded.spec",
-            "DELETE FROM routes WHERE name = ?",
-        ),
-        Kind::Certificate => (
-            "INSERT INTO certificates (name, spec) VALUES (?, ?) ON CONFLICT (name) DO UPDATE SET spec = excluded.spec",
-            "DELETE FROM certificates WHERE name = ?",
-        ),
-    };
-    match &change.after {
-        Some(spec) => sqlx::query(put).bind(&change.key.name).bind(spec).execute(&mut *tx).await?,
-        None => sqlx::query(delete).bind(&change.key.name).execute(&mut *tx).await?,
-    };
+/// Rows in one statement; SQLite takes 32,766 values in one.
+const ROWS: usize = 500;
+
+async fn write_changes(tx: &mut SqliteConnection, revision: &Revision) -> Result<(), StoreError> {
+    for rows in revision.changes.chunks(ROWS) {
+        let mut insert =
+            QueryBuilder::<Sqlite>::new("INSERT INTO changes (revision, kind, name, before, after) ");
+        insert.push_values(rows, |mut row, Change { key, before, after }| {
+            row.push_bind(revision.revision.cast_signed())
+                .push_bind(key.kind.to_string())
+                .push_bind(&*key.name)
+                .push_bind(before.as_deref())
+                .push_bind(after.as_deref());
+        });
+        insert.build().execute(&mut *tx).await?;
+    }
+    // What goes, goes first, and of backends all that change: a URL may move from one of a pool to another.
+    for kind in [Kind::Pool, Kind::Backend, Kind::Route, Kind::Certificate] {
+        let goes =
+            |change: &&Change| change.after.is_none() || kind == Kind::Backend && change.before.is_some();
+        let gone: Vec<&str> = revision
+            .changes
+            .iter()
+            .filter(|change| change.key.kind == kind)
+            .filter(goes)
+            .map(|change| change.key.name.as_str())
+            .collect();
+        for names in gone.chunks(ROWS) {
+            let (table, name) = table(kind);
+            let mut delete = QueryBuilder::<Sqlite>::new(format!("DELETE FROM {table} WHERE {name} IN ("));
+            let mut list = delete.separated(", ");
+            names.iter().for_each(|name| {
+                list.push_bind(*name);
+            });
+            delete.push(")");
+            delete.build().execute(&mut *tx).await?;
+        }
+    }
+    for kind in [Kind::Settings, Kind::Pool, Kind::Backend, Kind::Route, Kind::Certificate] {
+        let specs: Vec<(&str, &str)> = revision
+            .changes
+            .iter()
+            .filter(|change| change.key.kind == kind)
+            .filter_map(|change| Some((change.key.name.as_str(), change.after.as_deref()?)))
+            .collect();
+        for rows in specs.chunks(ROWS) {
+            let (table, name) = table(kind);
+            let mut put = QueryBuilder::<Sqlite>::new(format!("INSERT INTO {table} ({name}, spec) "));
+            put.push_values(rows, |mut row, (name, spec)| {
+                match kind {
+                    // There is one, and it has no name.
+                    Kind::Settings => row.push("1"),
+                    _ => row.push_bind(*name),
+                }
+                .push_bind(*spec);
+            });
+            put.push(format!(" ON CONFLICT ({name}) DO UPDATE SET spec = excluded.spec"));
+            put.build().execute(&mut *tx).await?;
+        }
+    }
     Ok(())
+}
+
+/// Where pieces of a kind are, and the column that tells them apart.
+fn table(kind: Kind) -> (&'static str, &'static str) {
+    match kind {
+        Kind::Settings => ("settings", "id"),
+        Kind::Pool => ("pools", "name"),
+        Kind::Backend => ("backends", "id"),
+        Kind::Route => ("routes", "name"),
+        Kind::Certificate => ("certificates", "name"),
+    }
 }
 
 async fn read_revision(tx: &mut SqliteConnection, row: &SqliteRow) -> Result<Revision, StoreError> {

@@ -1,0 +1,182 @@
+//! From one configuration to the next, at the price of what differs: of fifteen thousand pieces a changed weight writes
+//! one anew. What comes out is what cutting both and comparing all pieces would give, which the tests hold it to.
+
+use rustc_hash::{FxHashMap, FxHashSet};
+
+use crate::{
+    config::{Backend, Config, Pool},
+    diff::Change,
+    place::Places,
+    resource::{Key, Kind, Resources, backend_spec, bare, placed_spec, pool_spec, settings_spec},
+};
+
+/// What has to change for one configuration to become another, in the order of the keys, and the places then. Every
+/// backend must have its id, and `resources` and `places` must be those of `before`.
+pub fn step(
+    before: &Config,
+    resources: &Resources,
+    places: &Places,
+    after: &Config,
+) -> (Vec<Change>, Places) {
+    let mut walk =
+        Walk { resources, before: places, after: places.clone(), changes: Vec::new(), gone: Vec::new() };
+    if before.settings != after.settings {
+        walk.write(Kind::Settings, "", settings_spec(&after.settings));
+    }
+    let is_same = |old: &Pool, new: &Pool| old == new || bare(old) == bare(new);
+    walk.list(Kind::Pool, &before.pools, &after.pools, |pool| &pool.name, is_same, pool_spec);
+    walk.backends(before, after);
+    let (old, new) = (&before.routes, &after.routes);
+    walk.list(Kind::Route, old, new, |route| &route.name, |old, new| old == new, placed_spec);
+    let (old, new) = (&before.certificates, &after.certificates);
+    walk.list(Kind::Certificate, old, new, |one| &one.name, |old, new| old == new, placed_spec);
+    walk.end()
+}
+
+/// The pieces after these changes.
+pub fn changed(resources: &Resources, changes: &[Change]) -> Resources {
+    let mut resources = resources.clone();
+    for Change { key, after, .. } in changes {
+        match after {
+            Some(spec) => resources.insert(key.clone(), spec.clone()),
+            None => resources.remove(key),
+        };
+    }
+    resources
+}
+
+struct Walk<'a> {
+    resources: &'a Resources,
+    before: &'a Places,
+    after: Places,
+    changes: Vec<Change>,
+    /// What is not any more where it was; a backend may have come to another pool.
+    gone: Vec<Key>,
+}
+
+impl Walk<'_> {
+    /// Writes anew what is another one than before, or at another place.
+    fn list<T>(
+        &mut self,
+        kind: Kind,
+        before: &[T],
+        after: &[T],
+        name: impl Fn(&T) -> &str,
+        is_same: impl Fn(&T, &T) -> bool,
+        spec: impl Fn(&T, i64) -> String,
+    ) {
+        let is_in_order =
+            before.len() == after.len() && before.iter().zip(after).all(|(old, new)| name(old) == name(new));
+        if is_in_order {
+            // Nobody has moved: nothing but what differs needs to be looked at.
+            let differing = before.iter().zip(after).filter(|(old, new)| !is_same(old, new));
+            let placed: Option<Vec<(&T, i64)>> =
+                differing.map(|(_, new)| Some((new, self.before.get(kind, name(new))?))).collect();
+            if let Some(placed) = placed {
+                placed.into_iter().for_each(|(new, place)| self.write(kind, name(new), spec(new, place)));
+                return;
+            }
+        }
+        let known: FxHashMap<&str, &T> = before.iter().map(|old| (name(old), old)).collect();
+        let placed = self.before.arrange(kind, after.iter().map(&name));
+        for (new, place) in after.iter().zip(placed) {
+            let is_there = self.before.get(kind, name(new)) == Some(place);
+            if !is_there || !known.get(name(new)).is_some_and(|old| is_same(old, new)) {
+                self.after.set(kind, name(new), place);
+                self.write(kind, name(new), spec(new, place));
+            }
+        }
+        let stays: FxHashSet<&str> = after.iter().map(&name).collect();
+        let gone = before.iter().map(&name).filter(|name| !stays.contains(name));
+        self.gone.extend(gone.map(|name| Key { kind, name: name.to_owned() }));
+    }
+
+    fn backends(&mut self, before: &Config, after: &Config) {
+        let mut known: FxHashMap<&str, &[Backend]> =
+            before.pools.iter().map(|pool| (pool.name.as_str(), pool.backends.as_slice())).collect();
+        let lists = after.pools.iter().map(|pool| {
+            let old = known.remove(pool.name.as_str()).unwrap_or_default();
+            (pool.name.as_str(), old, pool.backends.as_slice())
+        });
+        let mut lists: Vec<_> = lists.collect();
+        lists.extend(known.into_iter().map(|(name, old)| (name, old, &[][..])));
+        for (pool, old, new) in lists {
+            let spec = |backend: &Backend, place| backend_spec(pool, backend, place);
+            self.list(Kind::Backend, old, new, |backend| &backend.id, |old, new| old == new, spec);
+        }
+    }
+
+    fn write(&mut self, kind: Kind, name: &str, spec: String) {
+        let key = Key { kind, name: name.to_owned() };
+        let before = self.resources.get(&key);
+        if before != Some(&spec) {
+            self.changes.push(Change { before: before.cloned(), after: Some(spec), key });
+        }
+    }
+
+    fn end(self) -> (Vec<Change>, Places) {
+        let Self { resources, mut after, mut changes, gone, .. } = self;
+        let came: FxHashSet<Key> = match gone.is_empty() {
+            true => FxHashSet::default(),
+            false => changes.iter().map(|change| change.key.clone()).collect(),
+        };
+        for key in gone.into_iter().filter(|key| !came.contains(key)) {
+            after.remove(key.kind, &key.name);
+            let before = resources.get(&key).cloned();
+            changes.push(Change { key, before, after: None });
+        }
+        changes.sort_by(|a, b| a.key.cmp(&b.key));
+        (changes, after)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::{config::Route, diff::diff, resource::cut};
+
+    /// Pools, and backends by their id and weight, in any order and any pool; routes likewise.
+    fn config() -> impl Strategy<Value = Config> {
+        let names = Just((0..6u32).collect::<Vec<_>>()).prop_shuffle();
+        let ids = Just((0..12u32).collect::<Vec<_>>()).prop_shuffle();
+        let parts = (names, 0..6usize, ids, prop::collection::vec((0..6usize, 1..3u32), 12), 0..12usize);
+        let more = (Just((0..8u32).collect::<Vec<_>>()).prop_shuffle(), 0..8usize, 0..2u32);
+        (parts, more).prop_map(|((names, count, ids, of, backends), (routes, some, attempts))| {
+            let mut pools: Vec<Pool> = names[..count]
+                .iter()
+                .map(|n| Pool { name: format!("pool-{n}"), ..Pool::default() })
+                .collect();
+            pools.iter_mut().take(2).for_each(|pool| pool.retry.attempts = 1 + attempts);
+            for (id, (pool, weight)) in ids.iter().zip(of).take(backends) {
+                if let Some(pool) = pools.get_mut(pool) {
+                    let (id, url) = (format!("b{id}"), format!("http://{id}:1"));
+                    pool.backends.push(Backend { id, url, weight, state: Default::default() });
+                }
+            }
+            let route = |n: &u32| Route {
+                name: format!("r{n}"),
+                pool: format!("pool-{attempts}"),
+                ..Route::default()
+            };
+            let routes = routes[..some].iter().map(route).collect();
+            Config { pools, routes, ..Config::default() }
+        })
+    }
+
+    proptest! {
+        #[test]
+        fn a_step_is_what_cutting_and_comparing_everything_gives(configs in prop::collection::vec(config(), 2..5)) {
+            let (mut resources, mut places) = cut(&configs[0], &Places::default());
+            for pair in configs.windows(2) {
+                let (all, all_places) = cut(&pair[1], &places);
+                let (changes, stepped) = step(&pair[0], &resources, &places, &pair[1]);
+                prop_assert_eq!(&changes, &diff(&resources, &all));
+                prop_assert_eq!(&stepped, &all_places);
+                prop_assert_eq!(&changed(&resources, &changes), &all);
+                (resources, places) = (all, all_places);
+            }
+        }
+    }
+}
