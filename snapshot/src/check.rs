@@ -9,6 +9,8 @@ mod tls;
 
 use std::{collections::HashMap, sync::Arc, time::Duration};
 
+use rustc_hash::FxHashSet;
+
 use crate::{
     config::{self, Config, HealthCheckKind},
     headers::Side,
@@ -42,7 +44,7 @@ pub fn check(config: &Config) -> Result<Snapshot, Problems> {
     let mut pools = Vec::with_capacity(config.pools.len());
     for (i, pool) in config.pools.iter().enumerate() {
         let path = format!("pools[{i}]");
-        name(&pool.name, &format!("{path}.name"), &mut problems);
+        name(&pool.name, &path, &mut problems);
         if pool_by_name.insert(pool.name.as_str(), i).is_some() {
             problems.add(format!("{path}.name"), format!("pool {:?} is there twice", pool.name));
         }
@@ -56,7 +58,7 @@ pub fn check(config: &Config) -> Result<Snapshot, Problems> {
     let mut route_names = HashMap::new();
     for (i, route) in config.routes.iter().enumerate() {
         let path = format!("routes[{i}]");
-        name(&route.name, &format!("{path}.name"), &mut problems);
+        name(&route.name, &path, &mut problems);
         if route_names.insert(route.name.as_str(), i).is_some() {
             problems.add(format!("{path}.name"), format!("route {:?} is there twice", route.name));
         }
@@ -68,10 +70,10 @@ pub fn check(config: &Config) -> Result<Snapshot, Problems> {
         }
     }
 
-    let mut ids = HashMap::new();
+    let mut ids = FxHashSet::default();
     for (i, pool) in config.pools.iter().enumerate() {
         for (j, backend) in pool.backends.iter().enumerate() {
-            if !backend.id.is_empty() && ids.insert(backend.id.as_str(), ()).is_some() {
+            if !backend.id.is_empty() && !ids.insert(backend.id.as_str()) {
                 problems.add(
                     format!("pools[{i}].backends[{j}].id"),
                     format!("id {:?} is there twice", backend.id),
@@ -89,7 +91,7 @@ pub fn check(config: &Config) -> Result<Snapshot, Problems> {
     problems.into_result(snapshot)
 }
 
-/// Names go into URLs, logs and metrics: letters, digits, `-`, `_` and `.`, at most 100.
+/// Names go into URLs, logs and metrics: letters, digits, `-`, `_` and `.`, at most 100. The path is that of what has it.
 fn name(name: &str, path: &str, problems: &mut Problems) {
     let fine = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_' | b'.');
     if name.is_empty()
@@ -98,7 +100,7 @@ fn name(name: &str, path: &str, problems: &mut Problems) {
         || !name.as_bytes()[0].is_ascii_alphanumeric()
     {
         problems.add(
-            path,
+            format!("{path}.name"),
             format!("{name:?} is not a name: 1 to 100 letters, digits, '-', '_' and '.', beginning with a letter or digit"),
         );
     }
@@ -152,12 +154,19 @@ fn check_route(
     if matches.conditions.scheme.is_none() {
         matches.conditions.scheme = target::implied_scheme(route);
     }
-    let rewrite = target::rewrite(&route.rewrite, &matches, &format!("{path}.rewrite"), problems);
-    let mut rules =
-        |edits, side, field: &str| headers::rules(edits, side, &format!("{path}.{field}"), problems);
+    // Of thousands of routes most say nothing of most of this, and paths that nobody reads cost more than the checks.
+    let rewrite = match &route.rewrite {
+        edits if *edits == config::Rewrite::default() => Default::default(),
+        edits => target::rewrite(edits, &matches, &format!("{path}.rewrite"), problems),
+    };
+    let mut rules = |edits: &config::HeaderEdits, side, field: &str| match edits {
+        edits if *edits == config::HeaderEdits::default() => None,
+        edits => headers::rules(edits, side, &format!("{path}.{field}"), problems),
+    };
     let request_headers = rules(&route.request_headers, Side::Request, "request_headers");
     let response_headers = rules(&route.response_headers, Side::Answer, "response_headers");
-    let hsts = tls::hsts(route.hsts.as_ref(), &format!("{path}.hsts"), problems);
+    let hsts = route.hsts.as_ref();
+    let hsts = hsts.and_then(|hsts| tls::hsts(Some(hsts), &format!("{path}.hsts"), problems));
     let name = route.name.as_str().into();
     let target = target?;
     Some(Route {
@@ -187,14 +196,14 @@ fn check_pool(pool: &config::Pool, path: &str, problems: &mut Problems) -> Optio
     let resilience = resilience::pool(pool, path, problems);
     let tls = tls::upstream(pool.tls.as_ref(), &format!("{path}.tls"), problems);
 
-    let mut seen = HashMap::new();
+    let mut seen = FxHashSet::default();
     let mut backends = Vec::with_capacity(pool.backends.len());
     for (j, backend) in pool.backends.iter().enumerate() {
-        let path = format!("{path}.backends[{j}]");
+        let place = |field: &str| format!("{path}.backends[{j}].{field}");
         let weight = Weight::new(backend.weight);
         if weight.is_none() {
             problems.add(
-                format!("{path}.weight"),
+                place("weight"),
                 format!(
                     "weight {} is out of bounds (1 to {}); to take a backend out, disable it",
                     backend.weight,
@@ -202,15 +211,11 @@ fn check_pool(pool: &config::Pool, path: &str, problems: &mut Problems) -> Optio
                 ),
             );
         }
-        let url = backend
-            .url
-            .parse::<BackendUrl>()
-            .map_err(|error| problems.add(format!("{path}.url"), error))
-            .ok();
+        let url = backend.url.parse::<BackendUrl>().map_err(|error| problems.add(place("url"), error)).ok();
         if let Some(url) = &url
-            && seen.insert(url.clone(), j).is_some()
+            && !seen.insert(url.clone())
         {
-            problems.add(format!("{path}.url"), format!("backend {url} is already in pool {:?}", pool.name));
+            problems.add(place("url"), format!("backend {url} is already in pool {:?}", pool.name));
         }
         if let (Some(weight), Some(url)) = (weight, url) {
             let id = BackendId(Arc::from(backend.id.as_str()));

@@ -3,12 +3,12 @@
 use std::collections::BTreeMap;
 
 use serde::Serialize;
-use weir_snapshot::{BackendUrl, Problem};
+use weir_snapshot::{BackendUrl, Problem, config::Backend};
 
 use super::{App, AppError, BackendWork, CertificateInfo, PoolInfo, RouteInfo};
 use crate::{
     health::State,
-    publish::{History, Node, NodeError},
+    publish::{BackendSum, History, Node, NodeError},
 };
 
 /// A backend as users see it.
@@ -173,32 +173,33 @@ impl App {
         {
             return Err(AppError::not_found("pool", name));
         }
-        let sums = self.0.registry.sums().backends;
+        let (sums, nothing) = (self.0.registry.sums().backends, BackendSum::default());
         let wanted = |name: &str| pool.is_none_or(|pool| pool == name);
         let infos = current.config.pools.iter().filter(|pool| wanted(&pool.name)).flat_map(|pool| {
-            let sums = &sums;
+            let (sums, nothing) = (&sums, &nothing);
             pool.backends.iter().map(move |backend| {
-                let sum = sums.get(backend.id.as_str()).cloned().unwrap_or_default();
-                let (health, last_check) = self.0.health.of(&backend.id);
-                let url = backend
-                    .url
-                    .parse::<BackendUrl>()
-                    .map_or_else(|_| backend.url.clone(), |url| url.to_string());
-                BackendInfo {
-                    id: backend.id.clone(),
-                    url,
-                    pool: pool.name.clone(),
-                    weight: backend.weight,
-                    state: backend.state.to_string(),
-                    alive: health != State::Down,
-                    health: health.name(),
-                    active_connections: sum.active,
-                    last_check,
-                    work: BackendWork::of(&sum),
-                }
+                self.backend_info(&pool.name, backend, sums.get(backend.id.as_str()).unwrap_or(nothing))
             })
         });
         Ok(infos.collect())
+    }
+
+    fn backend_info(&self, pool: &str, backend: &Backend, sum: &BackendSum) -> BackendInfo {
+        let (health, last_check) = self.0.health.of(&backend.id);
+        let url =
+            backend.url.parse::<BackendUrl>().map_or_else(|_| backend.url.clone(), |url| url.to_string());
+        BackendInfo {
+            id: backend.id.clone(),
+            url,
+            pool: pool.to_owned(),
+            weight: backend.weight,
+            state: backend.state.to_string(),
+            alive: health != State::Down,
+            health: health.name(),
+            active_connections: sum.active,
+            last_check,
+            work: BackendWork::of(sum),
+        }
     }
 
     /// One backend.
@@ -206,8 +207,12 @@ impl App {
     /// # Errors
     /// No such backend.
     pub fn backend(&self, id: &str) -> Result<BackendInfo, AppError> {
-        let all = self.backends(None)?;
-        all.into_iter().find(|backend| backend.id == id).ok_or_else(|| AppError::not_found("backend", id))
+        let current = self.current();
+        let mut all =
+            current.config.pools.iter().flat_map(|pool| pool.backends.iter().map(move |one| (pool, one)));
+        let (pool, backend) =
+            all.find(|(_, backend)| backend.id == id).ok_or_else(|| AppError::not_found("backend", id))?;
+        Ok(self.backend_info(&pool.name, backend, &self.0.registry.sum(id)))
     }
 
     /// The whole fleet.

@@ -12,7 +12,7 @@ use weir_snapshot::{Problem, Problems};
 
 use super::{
     history::Version,
-    work::{Report, Sums},
+    work::{BackendSum, Report, Sums},
 };
 use crate::store::SeenNode;
 
@@ -164,6 +164,11 @@ impl Registry {
     /// What the connected nodes do, added up.
     pub fn sums(&self) -> Sums {
         self.lock().sums.clone()
+    }
+
+    /// What the connected nodes do with a backend, added up.
+    pub fn sum(&self, backend: &str) -> BackendSum {
+        self.lock().sums.backends.get(backend).cloned().unwrap_or_default()
     }
 
     /// Waits until every connected node runs this revision, or a later one; whether it came to that in time. A node

@@ -135,8 +135,8 @@ pub(super) fn fallbacks(
         .iter()
         .enumerate()
         .map(|(i, route)| {
-            let path = format!("routes[{i}].fallback");
-            fallback(route.fallback.as_ref()?, &route.pool, pools, &path, problems)
+            let given = route.fallback.as_ref()?;
+            fallback(given, &route.pool, pools, &format!("routes[{i}].fallback"), problems)
         })
         .collect()
 }
