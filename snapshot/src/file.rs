@@ -44,12 +44,8 @@ pub const MAX_PROBLEMS: usize = 1000;
 /// Every mistake with its path, and its place as far as it is known; after [`MAX_PROBLEMS`] only how many more.
 pub fn parse(text: &str) -> Result<(Config, Snapshot), Problems> {
     if text.len() > MAX_BYTES {
-        let (is, most) = (text.len() >> 20, MAX_BYTES >> 20);
-        return Err(Problem::new(
-            "",
-            format!("a configuration of {is} MiB is too large ({most} MiB at most)"),
-        )
-        .into());
+        let message = format!("the configuration is too large: {} MiB at most", MAX_BYTES >> 20);
+        return Err(Problem::new("", message).into());
     }
     let root = Node::read(text)?;
     let mut reader = Reader::default();
@@ -80,7 +76,9 @@ pub fn parse(text: &str) -> Result<(Config, Snapshot), Problems> {
 
 /// Gives problems that were found elsewhere the places of what they name in the text.
 pub fn locate(text: &str, problems: &mut Problems) {
-    if text.len() <= MAX_BYTES
+    // Reading the text again is worth it only where there is something to be placed.
+    if problems.0.iter().any(|problem| problem.line.is_none())
+        && text.len() <= MAX_BYTES
         && let Ok(root) = Node::read(text)
     {
         place(&root, problems);

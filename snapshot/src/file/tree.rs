@@ -7,7 +7,7 @@ use serde::{
     de::{self, MapAccess, SeqAccess, Visitor},
 };
 use serde_json::Value;
-use serde_saphyr::{Spanned, options::DuplicateKeyPolicy};
+use serde_saphyr::{Error, Spanned, budget::BudgetBreach, options::DuplicateKeyPolicy};
 
 use super::{MAX_DEPTH, MAX_NODES, MAX_REPEATED};
 use crate::problem::{Problem, Problems};
@@ -70,7 +70,7 @@ impl Node {
             with_snippet: false,
         };
         serde_saphyr::from_str_with_options(text, options).map_err(|error| {
-            let mut problem = Problem::new("", error.without_snippet().to_string());
+            let mut problem = Problem::new("", in_words(error.without_snippet()));
             error.location().map(Place::of).unwrap_or_default().mark(&mut problem);
             problem.into()
         })
@@ -146,6 +146,38 @@ impl Node {
             (node, rest) = (next, left);
         }
         place
+    }
+}
+
+/// What keeps a text from being read, as its writer understands it; the place is told beside it.
+fn in_words(error: &Error) -> String {
+    let too_deep = || format!("values lie too deep in one another: {MAX_DEPTH} levels at most");
+    match error {
+        Error::RecursiveReferencesRequireWeakTypes { .. } => "an alias stands in what it names".to_owned(),
+        Error::Budget { breach: BudgetBreach::Depth { .. }, .. } => too_deep(),
+        Error::Budget { breach: BudgetBreach::Nodes { .. } | BudgetBreach::Events { .. }, .. } => {
+            format!("the text holds too many values: {MAX_NODES} at most")
+        }
+        Error::Budget { breach: BudgetBreach::MergeKeys { .. }, .. } => {
+            "the text holds too many merge keys (<<)".to_owned()
+        }
+        error => {
+            let text = error.to_string();
+            // These come as text only, wherever they were met.
+            if text.starts_with("alias replay") || text.starts_with("alias expansion") {
+                return format!("aliases repeat too much: {MAX_REPEATED} values at most");
+            }
+            if text.starts_with("recursion limit exceeded") {
+                return too_deep();
+            }
+            let is_place = |place: &str| {
+                place.split(", column ").all(|n| !n.is_empty() && n.bytes().all(|b| b.is_ascii_digit()))
+            };
+            match text.rsplit_once(" at line ") {
+                Some((message, place)) if is_place(place) => message.to_owned(),
+                _ => text,
+            }
+        }
     }
 }
 
