@@ -156,16 +156,24 @@ async fn revisions_are_kept_up_to_a_bound_and_the_rest_is_told_apart() {
         kept["items"].as_array().unwrap().iter().map(|one| one["revision"].as_u64().unwrap()).collect();
     assert_eq!(kept, [21, 20, 19, 18, 17]);
     for path in ["/revisions/16", "/revisions/1"] {
-        let gone = control_plane.call("GET", path, "").await.expect(410);
+        let gone = control_plane.call("GET", path, "").await.expect(404);
         let detail = gone["detail"].as_str().unwrap();
         assert!(
-            detail.contains("no longer kept") && detail.contains("oldest that is kept is 17"),
+            detail.contains("no longer there: those from 17 to 21 are kept (--keep-revisions 5)"),
             "{detail}"
         );
-        control_plane.call("POST", &format!("{path}/rollback"), "").await.expect(410);
+        control_plane.call("POST", &format!("{path}/rollback"), "").await.expect(404);
     }
+    let mut admin = AdminClient::new(channel(control_plane.admin()).await);
+    let rollback = v1::RollbackRequest { revision: 16, ..Default::default() };
+    let gone = admin.rollback(rollback).await.unwrap_err();
+    assert_eq!(gone.code(), Code::NotFound);
+    assert!(gone.message().contains("those from 17 to 21 are kept"), "{gone}");
     let never = control_plane.call("POST", "/revisions/99/rollback", "").await.expect(404);
-    assert!(never["detail"].as_str().unwrap().contains("the newest is 21"), "{never}");
+    assert!(
+        never["detail"].as_str().unwrap().contains("there is no revision 99: those from 17 to 21 are kept"),
+        "{never}"
+    );
     control_plane.call("POST", "/revisions/0/rollback", "").await.expect(404);
     assert_eq!(control_plane.revision().await, 21);
 

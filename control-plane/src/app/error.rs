@@ -16,9 +16,6 @@ pub enum AppError {
     /// There is no such thing, told in full.
     #[error("{0}")]
     Missing(String),
-    /// It was there once, and is not kept any more.
-    #[error("{0}")]
-    Gone(String),
     /// It contradicts what is there.
     #[error("{0}")]
     Conflict(String),

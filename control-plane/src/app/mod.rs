@@ -12,7 +12,7 @@ mod filters;
 mod resilience;
 mod status;
 
-use std::{path::PathBuf, sync::Arc};
+use std::{collections::HashSet, path::PathBuf, sync::Arc};
 
 use jiff::Timestamp;
 use tokio::sync::{Mutex, watch};
@@ -244,10 +244,9 @@ impl App {
         self.0.store.write_revision(&written, next, forget).await?;
         *next_backend = next;
         trail::made(number);
-        for warning in &after.snapshot.warnings {
-            if !before.snapshot.warnings.iter().any(|old| old.message == warning.message) {
-                tracing::warn!(revision = number, path = warning.path, "{}", warning.message);
-            }
+        let known: HashSet<&str> = before.snapshot.warnings.iter().map(|old| old.message.as_str()).collect();
+        for warning in after.snapshot.warnings.iter().filter(|one| !known.contains(one.message.as_str())) {
+            tracing::warn!(revision = number, path = warning.path, "{}", warning.message);
         }
         // First, so that whoever learns of the revision finds the way to it.
         let from = Version { revision: before.revision, hash: before.hash };
@@ -380,18 +379,21 @@ impl App {
     /// One revision.
     ///
     /// # Errors
-    /// No such revision, or it is no longer kept.
+    /// No such revision, or none any more.
     pub async fn revision(&self, number: u64) -> Result<Revision, AppError> {
         if let Some(revision) = self.0.store.revision(number).await? {
             return Ok(revision);
         }
         let (newest, oldest) = (self.current().revision, self.0.store.oldest_revision().await?);
-        Err(match number {
-            1.. if number < oldest => AppError::Gone(format!(
-                "revision {number} is no longer kept; the oldest that is kept is {oldest} (--keep-revisions {})",
-                self.0.keep_revisions
-            )),
-            _ => AppError::Missing(format!("there is no revision {number}; the newest is {newest}")),
-        })
+        let kept = format!("those from {oldest} to {newest} are kept");
+        Err(AppError::Missing(match number {
+            1.. if number < oldest => {
+                format!(
+                    "revision {number} is no longer there: {kept} (--keep-revisions {})",
+                    self.0.keep_revisions
+                )
+            }
+            _ => format!("there is no revision {number}: {kept}"),
+        }))
     }
 }

@@ -154,7 +154,6 @@ impl From<AppError> for Trouble {
         let status = match &error {
             AppError::Invalid(_) => StatusCode::BAD_REQUEST,
             AppError::NotFound(..) | AppError::Missing(_) => StatusCode::NOT_FOUND,
-            AppError::Gone(_) => StatusCode::GONE,
             AppError::Conflict(_) => StatusCode::CONFLICT,
             AppError::Outdated { .. } => StatusCode::PRECONDITION_FAILED,
             AppError::Store(_) => {

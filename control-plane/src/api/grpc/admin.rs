@@ -39,7 +39,7 @@ fn author<T>(request: &Request<T>) -> Author {
 pub(super) fn refuse(error: AppError) -> Status {
     let code = match &error {
         AppError::Invalid(_) => Code::InvalidArgument,
-        AppError::NotFound(..) | AppError::Missing(_) | AppError::Gone(_) => Code::NotFound,
+        AppError::NotFound(..) | AppError::Missing(_) => Code::NotFound,
         AppError::Conflict(_) => Code::FailedPrecondition,
         AppError::Outdated { .. } => Code::Aborted,
         AppError::Store(_) => Code::Internal,

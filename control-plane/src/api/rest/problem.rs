@@ -39,7 +39,6 @@ impl From<AppError> for Refusal {
         let status = match error {
             AppError::Invalid(problems) => return Self::bad_request(problems),
             AppError::NotFound(..) | AppError::Missing(_) => StatusCode::NOT_FOUND,
-            AppError::Gone(_) => StatusCode::GONE,
             AppError::Conflict(_) => StatusCode::CONFLICT,
             AppError::Outdated { current, .. } => {
                 return Self { current: Some(current), ..Self::new(StatusCode::PRECONDITION_FAILED, detail) };
