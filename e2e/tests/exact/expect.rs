@@ -182,6 +182,6 @@ impl<'a> Expect<'a> {
 }
 
 /// Minutes since the epoch from RFC 3339.
-fn minute(text: &str) -> u64 {
+pub fn minute(text: &str) -> u64 {
     u64::try_from(text.parse::<jiff::Timestamp>().unwrap().as_second() / 60).unwrap()
 }

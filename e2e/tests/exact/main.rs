@@ -5,6 +5,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, unreachable_pub, reason = "tests")]
 
 mod expect;
+mod forms;
 mod line;
 mod trace;
 
@@ -142,6 +143,8 @@ async fn a_million_requests_are_counted_exactly_whatever_happens_to_their_batche
     assert!(total > Trace::REQUESTS * 9 / 10);
 
     every_report_is_what_was_generated(&fleet, &expect).await;
+    forms::every_form_says_the_same(&fleet, &play.trace).await;
+    forms::what_is_derived_is_right(&fleet, &play.trace).await;
     what_died_is_told(&fleet, &play.trace, &gone).await;
 }
 

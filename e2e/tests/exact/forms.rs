@@ -1,0 +1,173 @@
+//! The same report in its other forms: what JSON says was compared with the generator, so all others are compared with it.
+
+use std::collections::BTreeMap;
+
+use e2e::{Fleet, get, played::REASONS};
+use serde_json::{Value, json};
+use tonic::transport::{Channel, Endpoint};
+use weir_proto::v1::{self, GetReportRequest, GetTopRequest, reports_client::ReportsClient};
+
+use crate::{
+    expect::minute,
+    report,
+    trace::{MINUTES, Trace, time},
+};
+
+fn latency(latency: Option<v1::Latency>) -> Value {
+    let v1::Latency { p50, p90, p99, max } = latency.unwrap();
+    json!({ "p50": p50, "p90": p90, "p99": p99, "max": max })
+}
+
+fn rejected(rejected: Option<v1::Rejected>) -> Value {
+    let v1::Rejected { ip_filter, method, auth, rate_limit, breaker, no_room, no_backend } =
+        rejected.unwrap_or_default();
+    let counts = [ip_filter, method, auth, rate_limit, breaker, no_room, no_backend];
+    REASONS
+        .into_iter()
+        .zip(counts)
+        .collect::<BTreeMap<_, _>>()
+        .into_iter()
+        .map(|(a, b)| (a, json!(b)))
+        .collect()
+}
+
+/// What periods, summaries and names have in common, of a gRPC message.
+macro_rules! counted {
+    ($message:expr) => {
+        json!({
+            "requests": $message.requests,
+            "status": $message.status,
+            "bytes_in": $message.bytes_in,
+            "bytes_out": $message.bytes_out,
+            "retries": $message.retries,
+            "latency_ms": latency($message.latency_ms),
+            "upstream_ms": latency($message.upstream_ms),
+            "rejected": rejected($message.rejected),
+        })
+    };
+}
+
+/// As [`counted`], of JSON.
+fn of_json(is: &Value) -> Value {
+    let names =
+        ["requests", "status", "bytes_in", "bytes_out", "retries", "latency_ms", "upstream_ms", "rejected"];
+    names.into_iter().map(|name| (name, is[name].clone())).collect()
+}
+
+/// As [`counted`], of a row of CSV; the first column that is none of these is what the row is about.
+fn of_csv(names: &[&str], row: &str) -> Value {
+    let cells: BTreeMap<&str, &str> = names.iter().copied().zip(row.split(',')).collect();
+    let number = |name: &str| -> Value { serde_json::from_str(cells[name]).unwrap() };
+    let float = |name: &str| json!(cells[name].parse::<f64>().unwrap());
+    let latencies = |before: &str| -> Value {
+        ["p50", "p90", "p99", "max"].into_iter().map(|p| (p, float(&format!("{before}{p}_ms")))).collect()
+    };
+    let status: BTreeMap<&str, Value> = cells
+        .keys()
+        .filter_map(|name| Some((name.strip_prefix("status_")?, number(name))))
+        // A status is a column when it occurs in any row.
+        .filter(|(_, count)| *count != 0)
+        .collect();
+    json!({
+        "requests": number("requests"),
+        "status": status,
+        "bytes_in": number("bytes_in"),
+        "bytes_out": number("bytes_out"),
+        "retries": number("retries"),
+        "latency_ms": latencies(""),
+        "upstream_ms": latencies("upstream_"),
+        "rejected": REASONS.into_iter().map(|reason| (reason, number(&format!("rejected_{reason}")))).collect::<Value>(),
+    })
+}
+
+async fn csv(fleet: &Fleet, path: &str) -> Vec<Value> {
+    let answer = get(fleet.admin(), &format!("{path}&format=csv")).await.unwrap();
+    let text = answer.text();
+    let (names, rows) = text.split_once('\n').unwrap();
+    let names: Vec<&str> = names.split(',').collect();
+    rows.lines().map(|row| of_csv(&names, row)).collect()
+}
+
+fn all(items: &Value) -> Vec<Value> {
+    items.as_array().unwrap().iter().map(of_json).collect()
+}
+
+/// Every kind of report, over gRPC and as CSV.
+pub async fn every_form_says_the_same(fleet: &Fleet, trace: &Trace) {
+    let range = trace.range();
+    let endpoint = Endpoint::from_shared(format!("http://{}", fleet.admin())).unwrap();
+    let mut reports: ReportsClient<Channel> = ReportsClient::new(endpoint.connect().await.unwrap());
+    let (from, to) = (time(trace.begin()), time(trace.begin() + MINUTES));
+    let asked = GetReportRequest { from, to, ..GetReportRequest::default() };
+    let of_route = GetReportRequest { route: "shop".into(), ..asked.clone() };
+    for (parameters, asked) in [("", asked), ("&route=shop", of_route)] {
+        for kind in ["minutely", "hourly", "daily"] {
+            let path = format!("/reports/{kind}?{range}{parameters}");
+            let says = all(&report(fleet, &path).await["periods"]);
+            let grpc = match kind {
+                "minutely" => reports.get_minutely(asked.clone()).await,
+                "hourly" => reports.get_hourly(asked.clone()).await,
+                _ => reports.get_daily(asked.clone()).await,
+            };
+            let grpc: Vec<Value> =
+                grpc.unwrap().into_inner().periods.into_iter().map(|period| counted!(period)).collect();
+            assert_eq!(grpc, says, "gRPC: {path}");
+            assert_eq!(csv(fleet, &path).await, says, "CSV: {path}");
+        }
+        let path = format!("/reports/summary?{range}{parameters}");
+        let says = of_json(&report(fleet, &path).await);
+        let grpc = reports.get_summary(asked.clone()).await.unwrap().into_inner();
+        assert_eq!((counted!(grpc), csv(fleet, &path).await), (says.clone(), vec![says]), "{path}");
+        let path = format!("/reports/top?{range}{parameters}&by=backend");
+        let says = all(&report(fleet, &path).await["items"]);
+        let top = GetTopRequest { report: Some(asked), by: "backend".into(), ..GetTopRequest::default() };
+        let grpc = reports.get_top(top).await.unwrap().into_inner();
+        let grpc: Vec<Value> = grpc.items.into_iter().map(|item| counted!(item)).collect();
+        assert_eq!(grpc, says, "gRPC: {path}");
+        assert_eq!(csv(fleet, &path).await, says, "CSV: {path}");
+    }
+}
+
+/// What is said about a report's own numbers: its extremes, its comparison, its orders.
+pub async fn what_is_derived_is_right(fleet: &Fleet, trace: &Trace) {
+    let range = trace.range();
+    let hours = report(fleet, &format!("/reports/hourly?{range}")).await["periods"].clone();
+    let summary = report(fleet, &format!("/reports/summary?{range}")).await;
+    let requests = |hour: &Value| hour["requests"].as_u64().unwrap();
+    let hours = hours.as_array().unwrap();
+    // What the range cuts is no whole hour.
+    let is_whole = |hour: &&Value| {
+        let start = minute(hour["start"].as_str().unwrap());
+        start >= trace.begin() && start + 60 <= trace.begin() + MINUTES && hour["state"] == "complete"
+    };
+    let peak = hours.iter().max_by_key(|hour| requests(hour));
+    let lowest = hours.iter().filter(is_whole).min_by_key(|hour| requests(hour));
+    let told = |hour: Option<&Value>| {
+        hour.map(|hour| json!({ "start": hour["start"], "requests": hour["requests"] }))
+    };
+    assert_eq!((&summary["peak"], &summary["lowest"]), (&json!(told(peak)), &json!(told(lowest))));
+
+    let (begin, middle, end) = (trace.begin(), trace.begin() + MINUTES / 2, trace.begin() + MINUTES);
+    let part = |from, to| format!("/reports/summary?from={}&to={}", time(from), time(to));
+    let later = report(fleet, &format!("{}&compare=true", part(middle, end))).await;
+    let earlier = report(fleet, &part(begin, middle)).await;
+    assert_eq!(of_json(&later["before"]), of_json(&earlier));
+    assert_eq!(requests(&later) + requests(&earlier), requests(&summary));
+
+    let key = |item: &Value, sort: &str| match sort {
+        "errors" => item["errors"].as_u64().unwrap(),
+        "rejected" => REASONS.iter().map(|reason| item["rejected"][reason].as_u64().unwrap()).sum(),
+        "bytes" => item["bytes_in"].as_u64().unwrap() + item["bytes_out"].as_u64().unwrap(),
+        _ => (item["latency_ms"]["p99"].as_f64().unwrap() * 1000.0).round() as u64,
+    };
+    let names = |items: &Value| -> BTreeMap<String, Value> {
+        items.as_array().unwrap().iter().map(|item| (item["name"].to_string(), item.clone())).collect()
+    };
+    let by_requests = report(fleet, &format!("/reports/top?{range}&by=host")).await;
+    for sort in ["errors", "rejected", "bytes", "slowest"] {
+        let top = report(fleet, &format!("/reports/top?{range}&by=host&sort={sort}")).await;
+        let keys: Vec<u64> = top["items"].as_array().unwrap().iter().map(|item| key(item, sort)).collect();
+        assert!(keys.is_sorted_by(|a, b| a >= b), "{sort}: {keys:?}");
+        assert_eq!(names(&top["items"]), names(&by_requests["items"]), "{sort}");
+    }
+}
