@@ -302,7 +302,7 @@ mod tests {
         assert!(!tap.is_on());
     }
 
-    #[tokio::test(start_paused = true)]
+    #[tokio::test]
     async fn however_much_is_watched_the_stream_carries_a_bounded_number_of_messages_of_bounded_size() {
         let (tap, mut events) = tap();
         tap.watch(vec![v1::TailFilter { id: 1, ..Default::default() }]);
@@ -310,7 +310,7 @@ mod tests {
         let long = [0xff; 4_096];
         let seen = Seen::new(&long, &long, &long, "::1");
         let begun = Instant::now();
-        for _ in 0..50 {
+        for _ in 0..4 {
             for _ in 0..=AT_ONCE {
                 tap.offer(&seen, &sample(&route, 200, 1), || "0123456789abcdef".into());
             }
@@ -318,7 +318,7 @@ mod tests {
             assert_eq!(message.events.len(), AT_ONCE);
             assert!(prost::Message::encoded_len(&message) < 4 << 20);
         }
-        assert!(begun.elapsed() >= PAUSE * 49, "{:?}", begun.elapsed());
+        assert!(begun.elapsed() >= PAUSE * 3, "{:?}", begun.elapsed());
     }
 
     #[test]
