@@ -68,7 +68,7 @@ async fn a_file_is_compared_applied_and_taken_back() -> anyhow::Result<()> {
     assert_eq!(weir(admin, &["export"], "")?.1, exported);
     let (code, _, complained) = weir(admin, &["rollback", "99"], "")?;
     assert_eq!(code, 1);
-    assert!(complained.contains("there is no revision 99; the newest is 4"), "{complained}");
+    assert!(complained.contains("there is no revision 99: those from 1 to 4 are kept"), "{complained}");
     Ok(())
 }
 
