@@ -120,7 +120,8 @@ pub fn nanoseconds(by: By, routes: usize, popularity: Popularity, lookups: usize
     while samples.len() * BATCH < lookups {
         for (n, host, path) in &mut batch {
             *n = popularity.draw(routes, &mut random);
-            (host.clear(), path.clear());
+            host.clear();
+            path.clear();
             by.write(*n, "www", host, path)?;
             path.push_str("/items/42");
         }
