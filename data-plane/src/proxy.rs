@@ -48,7 +48,7 @@ const PROBE_AFTER: Duration = Duration::from_secs(1);
 const PROBE_EVERY: Duration = Duration::from_millis(100);
 
 /// Tells browsers to come by HTTPS only (RFC 6797).
-const HSTS: &[u8] = b"strict-transport-security";
+const HSTS: &str = "strict-transport-security";
 
 /// What is known of a request while it runs. Dropping it records the request, however it ended.
 pub(crate) struct Exchange {
@@ -83,11 +83,6 @@ pub(crate) struct Exchange {
 }
 
 impl Exchange {
-    /// What its route tells browsers of HTTPS.
-    fn hsts(&self) -> Option<&str> {
-        self.view.active.snapshot.routes.get(self.route?)?.hsts.as_deref()
-    }
-
     pub(crate) fn begin(worker: Rc<Worker>, view: Rc<View>, started: Instant) -> Self {
         Self {
             worker,
@@ -220,6 +215,21 @@ pub(crate) enum Answer {
     Gone,
 }
 
+impl Answer {
+    /// Tells browsers to come by HTTPS only: an answer of anybody's may (RFC 6797, 7.1).
+    fn tells_of_https(&mut self, hsts: &str) {
+        match self {
+            Self::Upstream(response) => {
+                // Ours is the one that counts: browsers heed the first (RFC 6797, 8.1).
+                response.head.remove(HSTS.as_bytes());
+                response.head.add(HSTS.as_bytes(), hsts.as_bytes());
+            }
+            Self::Local(local) => local.extra_mut().add(HSTS, hsts.as_bytes()),
+            Self::Gone => {}
+        }
+    }
+}
+
 /// Who asks, whatever the protocol.
 pub(crate) struct Downstream<'a> {
     pub(crate) worker: &'a Rc<Worker>,
@@ -302,6 +312,9 @@ async fn find(
             answer
         }
     };
+    if let Some(hsts) = route.hsts.as_deref().filter(|_| origin.https) {
+        answer.tells_of_https(hsts);
+    }
     if let Some(rules) = &route.response_headers {
         exchange.edit(&mut answer, rules, head, (client.peer.1, &origin));
     }
@@ -510,11 +523,6 @@ async fn ask(exchange: &mut Exchange, asked: &Asked<'_>, view: &View, upload: &m
         }
         return match sent {
             Ok(mut response) => {
-                if let Some(hsts) = exchange.hsts().filter(|_| origin.https) {
-                    // Ours is the one that counts: browsers heed the first (RFC 6797, 8.1).
-                    response.head.remove(HSTS);
-                    response.head.add(HSTS, hsts.as_bytes());
-                }
                 if reason.is_none() {
                     seat.keep(pool, member, &mut response.head, origin.https);
                 }

@@ -124,8 +124,7 @@ impl Stage {
     /// A request by HTTP/1.1, as it is written.
     pub(crate) async fn raw(&self, request: &str) -> Got {
         let stream = TcpStream::connect(self.node.http).await.unwrap();
-        let mut client = Http1(BufReader::new(Box::new(stream)));
-        client.ask(request).await
+        Http1::on(Box::new(stream)).ask(request).await
     }
 
     /// GET by HTTP/1.1 with these field lines.
@@ -134,7 +133,7 @@ impl Stage {
     }
 
     pub(crate) async fn http1(&self) -> Http1 {
-        Http1(BufReader::new(Box::new(TcpStream::connect(self.node.http).await.unwrap())))
+        Http1::on(Box::new(TcpStream::connect(self.node.http).await.unwrap()))
     }
 
     pub(crate) async fn http2(&self) -> Http2 {
@@ -149,6 +148,10 @@ impl Stage {
 pub(crate) struct Http1(BufReader<BoxIo>);
 
 impl Http1 {
+    pub(crate) fn on(stream: BoxIo) -> Self {
+        Self(BufReader::new(stream))
+    }
+
     pub(crate) async fn ask(&mut self, request: &str) -> Got {
         self.0.write_all(request.as_bytes()).await.unwrap();
         within(self.answer(request.starts_with("HEAD "))).await
@@ -180,7 +183,7 @@ impl Http1 {
 }
 
 /// A client's connection of HTTP/2.
-pub(crate) struct Http2(h2::client::SendRequest<Bytes>);
+pub(crate) struct Http2(pub(crate) h2::client::SendRequest<Bytes>);
 
 impl Http2 {
     pub(crate) async fn ask(

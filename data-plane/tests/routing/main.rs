@@ -12,4 +12,5 @@ mod headers;
 mod paths;
 mod provenance;
 mod refused;
+mod secure;
 mod targets;
