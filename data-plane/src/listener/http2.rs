@@ -287,10 +287,11 @@ impl Answering {
         let (code, message) = local.grpc();
         let mut answer = HttpResponse::new(());
         let fields = answer.headers_mut();
+        insert_own(fields, &local);
+        // Without these it would be no status, whatever the route says of headers.
         fields.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/grpc"));
         fields.insert("grpc-status", code.into());
         fields.insert("grpc-message", HeaderValue::from_static(message));
-        insert_own(fields, &local);
         // A stream that is gone has nobody to answer.
         let _ = self.respond.borrow_mut().send_response(answer, true);
     }

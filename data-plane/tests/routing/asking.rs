@@ -193,6 +193,18 @@ impl Http2 {
         target: &str,
         fields: &[(String, String)],
     ) -> Got {
+        self.send(method, host, target, fields, Bytes::new()).await
+    }
+
+    /// A request with a body.
+    pub(crate) async fn send(
+        &mut self,
+        method: &str,
+        host: &str,
+        target: &str,
+        fields: &[(String, String)],
+        sent: Bytes,
+    ) -> Got {
         let uri = http::Uri::builder().scheme("http").authority(host).path_and_query(target).build().unwrap();
         let mut request = http::Request::builder().method(method).uri(uri);
         for (name, value) in fields {
@@ -200,7 +212,10 @@ impl Http2 {
         }
         within(async {
             let mut send = self.0.clone().ready().await.unwrap();
-            let (answer, _) = send.send_request(request.body(()).unwrap(), true).unwrap();
+            let (answer, mut stream) = send.send_request(request.body(()).unwrap(), sent.is_empty()).unwrap();
+            if !sent.is_empty() {
+                stream.send_data(sent, true).unwrap();
+            }
             let (parts, mut body) = answer.await.unwrap().into_parts();
             let mut bytes = Vec::new();
             while let Some(piece) = body.data().await {

@@ -1,5 +1,6 @@
-//! `Strict-Transport-Security` on every answer of a route over HTTPS, Weir's own too.
+//! `Strict-Transport-Security` on Weir's own answers, and what routes add to those that clients of gRPC get.
 
+use bytes::Bytes;
 use weir_snapshot::file;
 
 use crate::{
@@ -18,6 +19,11 @@ routes:
   - { name: once, match: { path: /once }, pool: books, rate_limit: { requests: 1, per: 1d }, hsts: { max_age: 6d } }
   - { name: mute, match: { path: /mute }, pool: empty, hsts: { max_age: 7d }, response_headers: { remove: [strict-transport-security] } }
   - { name: bare, match: { path: /bare }, pool: empty }
+  - name: calls
+    match: { path: /weir.test.Calls }
+    pool: empty
+    hsts: { max_age: 8d }
+    response_headers: { set: { x-route: "{route}", content-type: text/html, grpc-status: "0", grpc-message: fine }, remove: [retry-after] }
 "#;
 
 async fn stage() -> (Wire, Echo) {
@@ -61,5 +67,28 @@ async fn every_answer_of_a_route_over_https_tells_of_it() {
                 "{kind:?} {path}: {got:?}"
             );
         }
+    }
+}
+
+#[tokio::test]
+async fn a_status_for_a_client_of_grpc_has_what_its_route_says() {
+    let (wire, _echo) = stage().await;
+    for kind in Kind::HTTP2 {
+        let fields = [("content-type".to_owned(), "application/grpc".to_owned())];
+        let mut client = Http2(wire.h2(kind).await);
+        let got = client
+            .send("POST", "a.example", "/weir.test.Calls/Any", &fields, Bytes::from_static(&[0; 5]))
+            .await;
+        for (name, values) in [
+            ("x-route", &["calls"][..]),
+            ("content-type", &["application/grpc"]),
+            ("grpc-status", &["14"]),
+            ("grpc-message", &["the pool has no active backend"]),
+            ("retry-after", &[]),
+            ("strict-transport-security", if kind == Kind::H2 { &["max-age=691200"] } else { &[] }),
+        ] {
+            assert_eq!(got.all(name), values, "{kind:?} {name}: {got:?}");
+        }
+        assert_eq!((got.status, got.body.as_str()), (200, ""));
     }
 }
