@@ -154,14 +154,14 @@ fn aliases_do_not_multiply() {
         laughs.push_str(&format!("a{i}: &a{i} [{}]\n", before.repeat(10)));
     }
     assert!(mistakes(&laughs)[0].ends_with("aliases repeat too much: 100000 values at most"), "{laughs}");
-    for text in ["a: &a [*a]\n", "<<: &a { <<: *a }\n", "a: &a {b: *a}\n"] {
+    for text in ["a: &a [*a]\n", "a: &a {b: *a}\n"] {
         assert!(
             mistakes(text)[0].ends_with("an alias stands in what it names"),
             "{text}: {:?}",
             mistakes(text)
         );
     }
-    for text in ["&a a: *a\n", "a: *b\n"] {
+    for text in ["&a a: *a\n", "a: *b\n", "<<: &a { <<: *a }\n"] {
         assert!(!mistakes(text).is_empty(), "{text}");
     }
     // One anchor that many use is how files stay short.

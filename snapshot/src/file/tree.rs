@@ -153,7 +153,6 @@ impl Node {
 fn in_words(error: &Error) -> String {
     let too_deep = || format!("values lie too deep in one another: {MAX_DEPTH} levels at most");
     match error {
-        Error::RecursiveReferencesRequireWeakTypes { .. } => "an alias stands in what it names".to_owned(),
         Error::Budget { breach: BudgetBreach::Depth { .. }, .. } => too_deep(),
         Error::Budget { breach: BudgetBreach::Nodes { .. } | BudgetBreach::Events { .. }, .. } => {
             format!("the text holds too many values: {MAX_NODES} at most")
@@ -166,6 +165,9 @@ fn in_words(error: &Error) -> String {
             // These come as text only, wherever they were met.
             if text.starts_with("alias replay") || text.starts_with("alias expansion") {
                 return format!("aliases repeat too much: {MAX_REPEATED} values at most");
+            }
+            if text.starts_with("recursive references") {
+                return "an alias stands in what it names".to_owned();
             }
             if text.starts_with("recursion limit exceeded") {
                 return too_deep();
