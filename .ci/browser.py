@@ -68,7 +68,7 @@ def inspect(path, look):
 
 def picture(look, path):
     path, query = path.removeprefix("/ui").partition("?")[::2]
-    name = re.sub(r"[^a-z0-9]+", "-", path + query[:12]).strip("-") or "overview"
+    name = re.sub(r"[^a-z0-9]+", "-", f"{path} {query[:12]}").strip("-") or "overview"
     browser.picture(f"{shots}/{look}-{name}.png")
 
 

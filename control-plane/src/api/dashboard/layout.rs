@@ -11,7 +11,8 @@ pub(super) fn page(current: Page, events: &str, still: &Markup, live: &Markup) -
         Some(current),
         &html! {
             (still)
-            div class="live" data-events=(events) { (live) }
+            // The tail has a stream of its own.
+            @if current != Page::Tail { div class="live" data-events=(events) { (live) } }
         },
     )
 }

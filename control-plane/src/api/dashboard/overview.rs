@@ -69,7 +69,7 @@ pub(super) async fn page(app: &App) -> Result<Markup, Trouble> {
                 dt { "Requests, last minute" }
                 dd { (count(now.requests)) }
                 @if day.requests > 0 { dd class="spark" { (chart::sparkline(&hours.periods)) } }
-                dd class="note" { (format!("{:.1}", per_second(five.requests, 300))) " a second over 5 min" }
+                dd class="note" { (format!("{:.1}", per_second(five.requests, 300))) " a second, 5 min" }
             }
             div class=(kind(failing * 20 > five.requests, failing > 0)) {
                 dt { "Errors, 5 min" }
@@ -82,7 +82,7 @@ pub(super) async fn page(app: &App) -> Result<Markup, Trouble> {
                 dd class="note" { "p50 " (latency(&five, five.latency_ms.p50)) ", backends p99 " (latency(&five, five.upstream_ms.p99)) }
             }
             div class=(kind(false, five.rejected.total() > 0)) {
-                dt { "Refused by Weir, 5 min" }
+                dt { "Refused, 5 min" }
                 dd { (count(five.rejected.total())) }
                 dd class="note" { (refusals(&five.rejected)) }
             }

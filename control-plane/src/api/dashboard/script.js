@@ -96,6 +96,7 @@ if (tail) {
     while (body.rows.length > 200) body.deleteRow(-1);
   };
   const count = () => {
+    document.querySelector("#tail-empty")?.remove();
     note.textContent = seen + " requests" + (lost ? ", " + lost + " left out: too many at once" : "");
   };
   const want = watch("/reports/tail" + tail.dataset.query, "Watching", {

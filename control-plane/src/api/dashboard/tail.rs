@@ -42,6 +42,7 @@ pub(super) fn page(app: &App, asked: &Asked) -> Markup {
                     tbody {}
                 }
             }
+            p class="note" id="tail-empty" { "Requests stand here as they end, newest first. Send one through a node, or ask for fewer conditions." }
         }
     }
 }
