@@ -20,8 +20,6 @@ pub(super) async fn page(app: &App) -> Result<Markup, Trouble> {
     let minutes = stats.minutely(&Query::default()).await?;
     let hours = stats.hourly(&Query::default()).await?;
     let day = stats.summary(&Query { compare: true, ..since("-24h") }).await?;
-    // The last whole minute and the open one: what is behind by a second or two is in one of them.
-    let now = stats.summary(&since("-1m")).await?;
     let five = stats.summary(&since("-5m")).await?;
     let slowest =
         TopQuery { query: since("-24h"), sort: Some("slowest".into()), limit: Some("5".into()), by: None };
@@ -66,10 +64,10 @@ pub(super) async fn page(app: &App) -> Result<Markup, Trouble> {
         (attention::section(&status))
         dl class="figures" {
             div class="figure" {
-                dt { "Requests, last minute" }
-                dd { (count(now.requests)) }
+                dt { "Requests, 5 min" }
+                dd { (count(five.requests)) }
                 @if day.requests > 0 { dd class="spark" { (chart::sparkline(&hours.periods)) } }
-                dd class="note" { (format!("{:.1}", per_second(five.requests, 300))) " a second, 5 min" }
+                dd class="note" { (format!("{:.1}", per_second(five.requests, jiff::Timestamp::now().as_second()))) " a second" }
             }
             div class=(kind(failing * 20 > five.requests, failing > 0)) {
                 dt { "Errors, 5 min" }
@@ -140,9 +138,10 @@ fn latency(of: &Summary, ms: f64) -> String {
     if of.requests == 0 { "–".to_owned() } else { millis(ms) }
 }
 
+/// The rate over the last five minutes, which begin with a whole one: so many seconds have been counted.
 #[allow(clippy::cast_precision_loss, reason = "one digit is shown")]
-fn per_second(requests: u64, seconds: u64) -> f64 {
-    requests as f64 / seconds as f64
+fn per_second(requests: u64, now: i64) -> f64 {
+    requests as f64 / (241 + (now - 1).rem_euclid(60)) as f64
 }
 
 #[allow(clippy::cast_precision_loss, reason = "one digit is shown")]
