@@ -31,31 +31,55 @@ pub(crate) enum Malformed {
 }
 
 /// Merged latencies, in microseconds.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Default)]
 pub(crate) struct Latencies {
     /// The slot of the first count.
     first: usize,
     counts: Vec<u64>,
+    /// One stored histogram to which nothing was added, as it is stored: most periods of a report are the sum of one, and
+    /// are told from its bytes. Then there are no counts.
+    alone: Vec<u8>,
+    /// How many values it counts.
+    alone_len: u64,
 }
 
 impl Latencies {
     /// Adds an encoded histogram; empty bytes are an empty one. Nothing is added when it is malformed.
     pub(crate) fn add_encoded(&mut self, bytes: &[u8]) -> Result<(), Malformed> {
         check(bytes)?;
+        self.open();
         each(bytes, |slot, count| self.add_slot(slot, count))
     }
 
-    /// As [`add_encoded`](Self::add_encoded), of what was checked when it was stored: when it is malformed nevertheless, a
-    /// part may have been added, and the sum is of no use.
+    /// As [`add_encoded`](Self::add_encoded), of what is stored: it stays as it is until something is added to it.
     pub(crate) fn add_stored(&mut self, bytes: &[u8]) -> Result<(), Malformed> {
-        each(bytes, |slot, count| self.add_slot(slot, count))
+        if bytes.is_empty() {
+            return Ok(());
+        }
+        if !self.counts.is_empty() || !self.alone.is_empty() {
+            return self.add_encoded(bytes);
+        }
+        self.alone_len = check(bytes)?;
+        self.alone = bytes.to_vec();
+        Ok(())
+    }
+
+    /// What was alone is so no more.
+    fn open(&mut self) {
+        if !self.alone.is_empty() {
+            let bytes = std::mem::take(&mut self.alone);
+            // It was checked when it came.
+            let _ = each(&bytes, |slot, count| self.add_slot(slot, count));
+        }
     }
 
     /// Adds another sum.
     pub(crate) fn add(&mut self, other: &Self) {
+        self.open();
         for (i, count) in other.counts.iter().enumerate().filter(|(_, count)| **count > 0) {
             self.add_slot(other.first + i, *count);
         }
+        let _ = each(&other.alone, |slot, count| self.add_slot(slot, count));
     }
 
     fn add_slot(&mut self, slot: usize, count: u64) {
@@ -75,6 +99,9 @@ impl Latencies {
 
     /// How many there are.
     pub(crate) fn len(&self) -> u64 {
+        if !self.alone.is_empty() {
+            return self.alone_len;
+        }
         self.counts.iter().fold(0, |sum, count| sum.saturating_add(*count))
     }
 
@@ -83,28 +110,23 @@ impl Latencies {
     #[allow(clippy::cast_precision_loss, clippy::cast_possible_truncation, clippy::cast_sign_loss)]
     pub(crate) fn quantiles<const N: usize>(&self, shares: [f64; N]) -> [u64; N] {
         let total = self.len();
-        let mut found = [0; N];
-        let mut wanted =
-            shares.iter().map(|share| ((share * total as f64).ceil() as u64).clamp(1, total.max(1)));
-        let mut next = wanted.next();
-        let (mut sum, mut at) = (0u64, 0);
-        for (i, count) in self.counts.iter().enumerate() {
-            sum = sum.saturating_add(*count);
-            while let Some(rank) = next.filter(|rank| *rank <= sum) {
-                debug_assert!(rank > 0);
-                found[at] = upper_edge(self.first + i);
-                at += 1;
-                next = wanted.next();
+        let ranks = shares.map(|share| ((share * total as f64).ceil() as u64).clamp(1, total.max(1)));
+        let mut ranked = Ranked { ranks, found: [0; N], at: 0, sum: 0 };
+        if self.alone.is_empty() {
+            for (i, count) in self.counts.iter().enumerate() {
+                ranked.count(self.first + i, *count);
             }
-            if next.is_none() {
-                break;
-            }
+        } else {
+            let _ = each(&self.alone, |slot, count| ranked.count(slot, count));
         }
-        found
+        ranked.found
     }
 
     /// Writes it in the form in which it is read.
     pub(crate) fn encode(&self) -> Vec<u8> {
+        if !self.alone.is_empty() {
+            return self.alone.clone();
+        }
         let mut payload = Vec::with_capacity(self.counts.len() + 8);
         let mut zeros = self.first as u64;
         for count in &self.counts {
@@ -130,6 +152,27 @@ impl Latencies {
         bytes.extend(1f64.to_be_bytes());
         bytes.extend(payload);
         bytes
+    }
+}
+
+/// Values by their ranks, found while slots are counted in order.
+struct Ranked<const N: usize> {
+    /// Ascending.
+    ranks: [u64; N],
+    found: [u64; N],
+    /// How many were found.
+    at: usize,
+    /// Values so far.
+    sum: u64,
+}
+
+impl<const N: usize> Ranked<N> {
+    fn count(&mut self, slot: usize, count: u64) {
+        self.sum = self.sum.saturating_add(count);
+        while self.at < N && self.ranks[self.at] <= self.sum {
+            self.found[self.at] = upper_edge(slot);
+            self.at += 1;
+        }
     }
 }
 
@@ -280,6 +323,20 @@ mod tests {
             prop_assert_eq!(sum.len(), both.len());
             let shares = [0.25, 0.5, 0.9, 0.99, 1.0];
             prop_assert_eq!(sum.quantiles(shares), shares.map(|share| both.value_at_quantile(share)));
+            // One alone, and one that is joined, say the same as read and stored.
+            let mut stored = Latencies::default();
+            stored.add_stored(&encoded(&reference(&two))).unwrap();
+            let alone = reference(&two);
+            prop_assert_eq!(stored.quantiles(shares), shares.map(|share| alone.value_at_quantile(share)));
+            prop_assert_eq!((stored.len(), check(&stored.encode())), (alone.len(), Ok(alone.len())));
+            let mut into = ours(&one);
+            into.add(&stored);
+            stored.add_stored(&encoded(&reference(&one))).unwrap();
+            for joined in [&into, &stored] {
+                prop_assert_eq!(joined.len(), both.len());
+                prop_assert_eq!(joined.quantiles(shares), sum.quantiles(shares));
+                prop_assert_eq!(joined.encode(), sum.encode());
+            }
             // Both ways over the wire.
             prop_assert_eq!(check(&sum.encode()), Ok(both.len()));
             let back: Histogram<u64> = Deserializer::new().deserialize(&mut &sum.encode()[..]).unwrap();

@@ -104,6 +104,10 @@ impl Per {
             Self::Minute => start.checked_add(SignedDuration::from_mins(1)),
             Self::Hour => {
                 let hour_later = start.checked_add(SignedDuration::from_hours(1))?;
+                // As long as clocks do not change, the next hour begins an hour later.
+                if hour_later.offset() == start.offset() {
+                    return Ok(hour_later);
+                }
                 // Where clocks change by half an hour, an hour later is not the beginning of an hour.
                 let begun = self.start(&hour_later)?;
                 Ok(if begun > *start { begun } else { hour_later })

@@ -89,6 +89,8 @@ impl Store {
             .foreign_keys(true)
             // After a crash the first connection reads the whole log again, and the others wait for it.
             .busy_timeout(Duration::from_secs(30))
+            // Two histograms are more than a row of a small page may have: each would get a page of its own beside it.
+            .page_size(16 << 10)
             // What old statistics held can be given back bit by bit; set before the first table, or by a `VACUUM`.
             .auto_vacuum(SqliteAutoVacuum::Incremental)
             // An acknowledged batch or revision must survive a power failure.

@@ -8,7 +8,7 @@ use crate::store::Store;
 /// Minutes that one transaction removes at most from a grain: a writer that waits for it waits some milliseconds.
 const STEP: [(i64, &str, i64); 2] = [(1, "minutes_from", 60), (60, "hours_from", 24 * 60)];
 /// Free pages that one transaction gives back.
-const VACUUM_PAGES: i64 = 1_000;
+const VACUUM_PAGES: i64 = 250;
 
 impl Store {
     /// Removes a bounded part of what is older than is kept; whether there may be more. Reports learn of the new
