@@ -8,7 +8,7 @@ use std::{
 };
 
 use anyhow::Context as _;
-use e2e::{Fleet, Program, eventually, get};
+use e2e::{Fleet, Program, eventually, get, send};
 use serde_json::Value;
 
 /// Where cargo puts the programs.
@@ -154,5 +154,73 @@ async fn the_file_is_read_again_on_a_signal_and_by_command() -> anyhow::Result<(
     let program = Program::start("control-plane", &arguments)?;
     let admin = program.address("admin")?;
     assert_eq!(get(&admin, "/status").await?.json()?["revision"], 4);
+    Ok(())
+}
+
+/// Texts that are made to cost much, or are simply wrong, and what has to be said of each.
+fn hostile() -> Vec<(&'static str, String, &'static str)> {
+    let mut bomb = String::from("a0: &a0 [lol, lol, lol, lol, lol, lol, lol, lol, lol, lol]\n");
+    for i in 1..30 {
+        bomb.push_str(&format!("a{i}: &a{i} [{}]\n", format!("*a{}, ", i - 1).repeat(10)));
+    }
+    let mut indented = String::new();
+    (0..2000).for_each(|depth| indented.push_str(&format!("{}a:\n", " ".repeat(depth))));
+    let mut wrong = String::from("pools:\n- name: p\n  backends:\n");
+    (0..50_000).for_each(|i| wrong.push_str(&format!("  - {{ url: \"x{i}\", wieght: 1 }}\n")));
+    let route = "pools: [{ name: p }]\nroutes:\n";
+    vec![
+        ("an anchor bomb", bomb, "alias"),
+        ("an alias of itself", "pools: &a [*a]\n".into(), "alias"),
+        ("merges without end", "x: &x { <<: *x }\npools: []\n".into(), "alias"),
+        ("50 MB of comments", "# weir\n".repeat((50 << 20) / 7), "too large"),
+        ("50 MB in one word", format!("pools: {}", "x".repeat(50 << 20)), "too large"),
+        ("a million items", format!("pools: [{}]", "1,".repeat(1_000_000)), "too many values"),
+        ("deep lists", format!("pools: {}{}", "[".repeat(100_000), "]".repeat(100_000)), "deep"),
+        ("deep mappings", format!("{}1{}", "{a: ".repeat(100_000), "}".repeat(100_000)), "deep"),
+        ("deep indentation", indented, "deep"),
+        ("a key that is there twice", "pools:\n- name: p\n  name: q\n".into(), "\"name\" is there twice"),
+        ("a pool that is there twice", "pools: [{ name: p }, { name: p }]\n".into(), "is there twice"),
+        ("a number for a list", "pools: 7\n".into(), "pools is a list"),
+        ("a list for a mapping", "settings: [1]\n".into(), "settings are a mapping"),
+        (
+            "a word for a number",
+            format!("{route}- {{ name: r, pool: p, fallback: {{ status: ok }} }}\n"),
+            "status",
+        ),
+        ("fifty thousand mistakes", wrong, "more"),
+        ("no text", "pools: \u{0}".into(), "unexpected character"),
+    ]
+}
+
+/// None of them takes long; how long is not asserted but by the deadlines of the client and of the test.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_made_to_hurt_is_refused_by_name_offline_and_by_the_control_plane() -> anyhow::Result<()> {
+    let fleet = Fleet::start(0, 1).await?;
+    let admin = fleet.admin();
+    let folder = tempfile::tempdir()?;
+    let before = fleet.status().await?["revision"].clone();
+    for (what, text, says) in hostile() {
+        let file = folder.path().join("weir.yaml");
+        std::fs::write(&file, &text)?;
+        let name = file.display().to_string();
+        let (code, printed, complained) = weir(admin, &["check", &name], "")?;
+        assert_eq!(code, 1, "{what}: {printed}{complained}");
+        assert!(printed.len() + complained.len() < 1 << 20, "{what}: {} bytes are said of it", printed.len());
+        let said = format!("{printed}{complained}");
+        assert!(said.contains(says), "{what} is not named by {says:?}: {}", &said[..said.len().min(500)]);
+        let (code, _, complained) = weir(admin, &["apply", "-f", &name], "")?;
+        assert_eq!(code, 1, "{what}: {complained}");
+        if text.len() < 32 << 20 {
+            let answer = send("PUT", admin, "/config", &text).await?;
+            assert_eq!(answer.status, 400, "{what}: {answer:?}");
+            let told = answer.text();
+            assert!(told.contains(&says.replace('"', "\\\"")), "{what}: {}", &told[..told.len().min(500)]);
+        }
+    }
+    assert_eq!(fleet.status().await?["revision"], before, "nothing of it was stored");
+    // The control plane itself refuses to read what is too large, while it comes.
+    let large = "# weir\n".repeat((17 << 20) / 7);
+    let answer = send("PUT", admin, "/config", &large).await?;
+    assert_eq!(answer.status, 413, "{answer:?}");
     Ok(())
 }
