@@ -91,6 +91,9 @@ impl Store {
             .busy_timeout(Duration::from_secs(30))
             // Two histograms are more than a row of a small page may have: each would get a page of its own beside it.
             .page_size(16 << 10)
+            // What a statement would need to be taken back grows beyond what SQLite keeps in memory, and a container
+            // with a read-only root has no folder for temporary files.
+            .pragma("temp_store", "memory")
             // What old statistics held can be given back bit by bit; set before the first table, or by a `VACUUM`.
             .auto_vacuum(SqliteAutoVacuum::Incremental)
             // An acknowledged batch or revision must survive a power failure.
@@ -190,5 +193,21 @@ fn explain_migration(error: &MigrateError) -> String {
         }
         MigrateError::Execute(error) | MigrateError::ExecuteMigration(error, _) => explain(error),
         error => error.to_string(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn no_connection_needs_a_folder_for_temporary_files() {
+        let folder = tempfile::tempdir().unwrap();
+        let store =
+            Store::open(&format!("sqlite:{}", folder.path().join("weir.db").display())).await.unwrap();
+        for pool in [&store.writer, &store.reader] {
+            let place: i64 = sqlx::query_scalar("PRAGMA temp_store").fetch_one(pool).await.unwrap();
+            assert_eq!(place, 2, "in memory");
+        }
     }
 }
