@@ -58,6 +58,10 @@ const BAD: &[Bad] = &[
     ("DELETE", "/pools/nowhere", "", 404, "nowhere"),
     ("DELETE", "/pools/default", "", 409, "route"),
     ("PUT", "/routes/default", r#"{"pool":"nowhere"}"#, 400, "unknown pool"),
+    // What is known is what a route has, not what a configuration has.
+    ("PUT", "/routes/default", r#"{"zzz":[]}"#, 400, "unknown key (known: allow_methods, "),
+    ("PUT", "/routes/default", r#"{"match":{"pathh":"/"}}"#, 400, "did you mean path?"),
+    ("PUT", "/pools/new", r#"{"strateggy":"random"}"#, 400, "did you mean strategy?"),
     ("DELETE", "/routes/nowhere", "", 404, "nowhere"),
     ("POST", "/strategy", r#"{"pool":"nowhere","strategy":"random"}"#, 404, "nowhere"),
     ("POST", "/strategy", r#"{"pool":"default","strategy":"psychic"}"#, 400, "unknown strategy"),

@@ -22,7 +22,7 @@ use crate::{
     backend::{Active, Member},
     buffer::{Buffers, Spare},
     http::{RequestHead, ResponseHead},
-    listener::{self, Addresses, Door, Entered, Lanes},
+    listener::{self, Addresses, Door, Entered, StreamTasks},
     stats::Recorder,
     timer::{GRAIN, Timers},
     tls::Certificates,
@@ -49,7 +49,7 @@ pub(crate) struct Worker {
     /// Heads of requests.
     pub(crate) requests: Spare<RequestHead>,
     /// Tasks for HTTP/2's streams.
-    pub(crate) lanes: Lanes,
+    pub(crate) stream_tasks: StreamTasks,
     date: RefCell<DateCache>,
     /// When counts were handed over last, in units of [`FLUSH_MS`].
     flushed: Cell<u128>,
@@ -386,7 +386,7 @@ fn run(
             uploads: Spare::default(),
             heads: Spare::default(),
             requests: Spare::default(),
-            lanes: Lanes::default(),
+            stream_tasks: StreamTasks::default(),
             date: RefCell::new(DateCache { second: 0, text: Rc::from(""), value: None }),
             flushed: Cell::new(0),
             load,

@@ -110,10 +110,10 @@ pub fn to_yaml(config: &Config) -> String {
     serde_saphyr::to_string(config).unwrap_or_default()
 }
 
-/// Reads one value of the tree as `T`; every unknown key and every wrong type becomes a problem below `path`. Where
-/// there are problems, the value is no more than what could be read.
-pub fn read<T: DeserializeOwned>(path: &str, value: Value, problems: &mut Problems) -> Option<T> {
-    tolerant::read(path, value, problems).value
+/// Reads one object as `T`; every unknown key and every wrong type becomes a problem. `like` is where a configuration
+/// has such an object (`routes[0]`), if it has: then unknown keys are told with those that are known. Where there are problems, the value is no more than what could be read.
+pub fn read<T: DeserializeOwned>(like: Option<&str>, value: Value, problems: &mut Problems) -> Option<T> {
+    tolerant::read(("", like), value, problems).value
 }
 
 /// Reads the parts of a configuration.
@@ -181,7 +181,7 @@ impl Reader {
             self.untold.push(path.to_owned());
             return None;
         }
-        let reading = tolerant::read(path, value, &mut self.problems);
+        let reading = tolerant::read((path, Some(path)), value, &mut self.problems);
         self.untold.extend(reading.untold);
         reading.value
     }

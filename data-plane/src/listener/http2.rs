@@ -16,7 +16,7 @@ use h2::{
 };
 use http::{HeaderValue, Response as HttpResponse, StatusCode, header};
 
-use super::{RequestBody, http1::Client, lanes::Work};
+use super::{RequestBody, http1::Client, stream_tasks::Work};
 use crate::{
     answer::{Local, Media},
     http::{
@@ -87,7 +87,7 @@ pub(crate) async fn serve(client: Rc<Client>) {
             match connection.poll_accept(cx) {
                 Poll::Ready(Some(Ok((request, respond)))) => {
                     let open = OpenStream::new(&streams, &client, idle_timeout);
-                    client.worker.lanes.serve(Work { request, respond, open });
+                    client.worker.stream_tasks.serve(Work { request, respond, open });
                     continue;
                 }
                 // How a connection ends is the client's affair; its streams say what became of them.

@@ -3,8 +3,8 @@
 mod addresses;
 pub(crate) mod http1;
 mod http2;
-mod lanes;
 mod request_body;
+mod stream_tasks;
 
 use std::{
     io,
@@ -19,8 +19,8 @@ use tokio::net::{TcpListener, TcpStream};
 
 pub(crate) use self::{
     addresses::{Addresses, Entered},
-    lanes::Lanes,
     request_body::{BodyFailure, RequestBody},
+    stream_tasks::StreamTasks,
 };
 use crate::{
     buffer::Buffers,

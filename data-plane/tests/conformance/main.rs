@@ -171,7 +171,7 @@ fn cases_have_names_of_their_own_and_a_place_in_the_rfc() {
 }
 
 #[test]
-#[ignore = "needs the peers' programs; writes docs/conformance*.md"]
+#[ignore = "a measurement for docs/conformance*.md, with the peers that are installed: run it by hand"]
 fn the_peers_are_measured_by_the_same_rules() -> anyhow::Result<()> {
     let wanted = std::env::var("WEIR_CONFORMANCE_TARGET").ok();
     let is_wanted = |target: &Target| {

@@ -32,7 +32,11 @@ pub(super) struct Reading<T> {
 }
 
 /// Reads `value`, which stands at `path`.
-pub(super) fn read<T: DeserializeOwned>(path: &str, mut value: Value, problems: &mut Problems) -> Reading<T> {
+pub(super) fn read<T: DeserializeOwned>(
+    (path, like): (&str, Option<&str>),
+    mut value: Value,
+    problems: &mut Problems,
+) -> Reading<T> {
     let mut untold = Vec::new();
     let mut origins = Origins::default();
     let mut stand_ins: HashMap<String, usize> = HashMap::new();
@@ -45,7 +49,7 @@ pub(super) fn read<T: DeserializeOwned>(path: &str, mut value: Value, problems: 
         });
         let error = match result {
             Ok(read) => {
-                unknown.iter().for_each(|key| unknown_key(&join(path, &origins.translate(key)), problems));
+                unknown.iter().for_each(|key| unknown_key((path, like), &origins.translate(key), problems));
                 return Reading { value: Some(read), untold };
             }
             Err(error) => error,
@@ -73,7 +77,7 @@ pub(super) fn read<T: DeserializeOwned>(path: &str, mut value: Value, problems: 
             };
         untold.push(place);
         if !mended {
-            unknown.iter().for_each(|key| unknown_key(&join(path, &origins.translate(key)), problems));
+            unknown.iter().for_each(|key| unknown_key((path, like), &origins.translate(key), problems));
             return Reading { value: None, untold };
         }
     }
@@ -85,20 +89,23 @@ fn stand_in(kind: usize) -> Option<Value> {
 
 /// Tells of keys that an object at `path` does not have.
 pub(super) fn unknown_keys<'a>(path: &str, keys: impl Iterator<Item = &'a String>, problems: &mut Problems) {
-    keys.for_each(|key| unknown_key(&join(path, key), problems));
+    keys.for_each(|key| unknown_key((path, Some(path)), key, problems));
 }
 
-fn unknown_key(path: &str, problems: &mut Problems) {
-    let (parent, key) = path.rsplit_once('.').unwrap_or(("", path));
+/// `like` is where a configuration has such an object, so that it can be said what else it has.
+fn unknown_key((path, like): (&str, Option<&str>), inner: &str, problems: &mut Problems) {
+    let (parent, key) = inner.rsplit_once('.').unwrap_or(("", inner));
     // Beyond what is told nobody reads the hint.
-    let known = if problems.0.len() < MAX_PROBLEMS { schema::keys(parent) } else { Vec::new() };
+    let like = like.filter(|_| problems.0.len() < MAX_PROBLEMS);
+    let known = like.map(|like| schema::keys(&join(like, parent))).unwrap_or_default();
+    let path = join(path, inner);
     let mut message = "unknown key".to_owned();
     if let Some(near) = near::nearest(key, known.iter().map(String::as_str)) {
         message.push_str(&format!("; did you mean {near}?"));
     } else if !known.is_empty() {
         message.push_str(&format!(" (known: {})", known.join(", ")));
     }
-    problems.0.push(Problem { of_key: true, ..Problem::new(path, message) });
+    problems.0.push(Problem { of_key: true, ..Problem::new(&path, message) });
 }
 
 /// The path of the object in which a field is missing.

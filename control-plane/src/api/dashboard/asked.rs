@@ -1,6 +1,10 @@
 //! What a page is asked for, and the same as a query, for the stream that keeps the page live.
 
+use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use serde::Deserialize;
+
+/// All but the unreserved characters (RFC 3986, 2.3).
+const RESERVED: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
 
 /// What a page is asked for: the fields of its form.
 #[derive(Debug, Clone, Default, Deserialize)]
@@ -45,16 +49,5 @@ pub(super) fn query(asked: &Asked) -> String {
         ("headers", &asked.headers),
     ];
     let given = fields.into_iter().filter(|(_, value)| !value.is_empty());
-    given.map(|(name, value)| format!("&{name}={}", encode(value))).collect()
-}
-
-fn encode(text: &str) -> String {
-    let mut out = String::new();
-    for byte in text.bytes() {
-        match byte {
-            b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'-' | b'.' | b'_' | b'~' => out.push(char::from(byte)),
-            _ => out.push_str(&format!("%{byte:02X}")),
-        }
-    }
-    out
+    given.map(|(name, value)| format!("&{name}={}", utf8_percent_encode(value, RESERVED))).collect()
 }

@@ -26,8 +26,17 @@ pub(super) async fn text(request: Request) -> Result<String, Refusal> {
     String::from_utf8(bytes).map_err(|_| Refusal::new(StatusCode::BAD_REQUEST, "the body is not UTF-8"))
 }
 
-/// Reads one object.
+/// Reads one object that a configuration has none of.
 pub(super) async fn object<T: DeserializeOwned>(request: Request) -> Result<T, Refusal> {
+    read(request, None).await
+}
+
+/// Reads one object as a configuration has it at `like`.
+pub(super) async fn object_like<T: DeserializeOwned>(like: &str, request: Request) -> Result<T, Refusal> {
+    read(request, Some(like)).await
+}
+
+async fn read<T: DeserializeOwned>(request: Request, like: Option<&str>) -> Result<T, Refusal> {
     let bytes = bytes(request.into_body(), MAX_OBJECT).await?;
     let value: serde_json::Value = serde_json::from_slice(&bytes).map_err(|error| {
         let mut problem = Problem::new("", format!("the body is not JSON: {error}"));
@@ -35,7 +44,7 @@ pub(super) async fn object<T: DeserializeOwned>(request: Request) -> Result<T, R
         Refusal::bad_request(problem.into())
     })?;
     let mut problems = Problems::default();
-    let read = file::read("", value, &mut problems);
+    let read = file::read(like, value, &mut problems);
     match read {
         Some(read) if problems.0.is_empty() => Ok(read),
         _ => Err(Refusal::bad_request(problems)),

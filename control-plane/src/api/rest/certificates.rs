@@ -32,7 +32,7 @@ pub(super) async fn put(
     Path(name): Path<String>,
     request: Request,
 ) -> Result<(StatusCode, Json<Value>), Refusal> {
-    let certificate: Certificate = body::object(named(request, &name).await?).await?;
+    let certificate: Certificate = body::object_like("certificates[0]", named(request, &name).await?).await?;
     let created = app.put_certificate(&author, certificate).await?;
     Ok((created_or_ok(created), one(State(app), Path(name)).await?))
 }

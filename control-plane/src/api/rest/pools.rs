@@ -40,7 +40,7 @@ pub(super) async fn put_pool(
     Path(name): Path<String>,
     request: Request,
 ) -> Result<(StatusCode, Tagged<Json<Pool>>), Refusal> {
-    let pool: Pool = body::object(named(request, &name).await?).await?;
+    let pool: Pool = body::object_like("pools[0]", named(request, &name).await?).await?;
     let created = app.put_pool(&author, pool).await?;
     Ok((created_or_ok(created), self::pool(State(app), Path(name)).await?))
 }
@@ -74,7 +74,7 @@ pub(super) async fn put_route(
     Path(name): Path<String>,
     request: Request,
 ) -> Result<(StatusCode, Tagged<Json<Value>>), Refusal> {
-    let route: Route = body::object(named(request, &name).await?).await?;
+    let route: Route = body::object_like("routes[0]", named(request, &name).await?).await?;
     let (created, warnings) = app.put_route(&author, route).await?;
     let Tagged(tag, Json(route)) = self::route(State(app), Path(name)).await?;
     let mut told = json!(route);

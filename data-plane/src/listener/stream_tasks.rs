@@ -28,12 +28,12 @@ pub(super) struct Work {
 
 /// A task's door.
 #[derive(Default)]
-struct Lane {
+struct StreamTask {
     work: RefCell<Option<Work>>,
     waker: RefCell<Option<Waker>>,
 }
 
-impl Lane {
+impl StreamTask {
     fn give(&self, work: Work) {
         *self.work.borrow_mut() = Some(work);
         if let Some(waker) = &*self.waker.borrow() {
@@ -55,40 +55,40 @@ impl Lane {
 
 /// A worker's tasks that have no work.
 #[derive(Default)]
-pub(crate) struct Lanes {
-    idle: RefCell<Vec<Rc<Lane>>>,
+pub(crate) struct StreamTasks {
+    idle: RefCell<Vec<Rc<StreamTask>>>,
 }
 
-impl Lanes {
+impl StreamTasks {
     /// Has a task serve the stream.
     pub(super) fn serve(&self, work: Work) {
         let idle = self.idle.borrow_mut().pop();
-        if let Some(lane) = idle {
-            return lane.give(work);
+        if let Some(task) = idle {
+            return task.give(work);
         }
-        let lane = Rc::<Lane>::default();
-        lane.give(work);
+        let task = Rc::<StreamTask>::default();
+        task.give(work);
         // In a box: spawning moves what it is given several times.
-        tokio::task::spawn_local(Box::pin(run(lane)));
+        tokio::task::spawn_local(Box::pin(run(task)));
     }
 
-    /// Whether the lane is wanted again.
-    fn keep(&self, lane: &Rc<Lane>) -> bool {
+    /// Whether the task is wanted again.
+    fn keep(&self, task: &Rc<StreamTask>) -> bool {
         let mut idle = self.idle.borrow_mut();
         let room = idle.len() < KEEP;
         if room {
-            idle.push(Rc::clone(lane));
+            idle.push(Rc::clone(task));
         }
         room
     }
 }
 
-async fn run(lane: Rc<Lane>) {
+async fn run(task: Rc<StreamTask>) {
     loop {
-        let work = poll_fn(|cx| lane.poll_take(cx)).await;
+        let work = poll_fn(|cx| task.poll_take(cx)).await;
         let worker = Rc::<Worker>::clone(work.open.worker());
         stream(work).await;
-        if !worker.lanes.keep(&lane) {
+        if !worker.stream_tasks.keep(&task) {
             return;
         }
     }
