@@ -51,6 +51,9 @@ fn a_fixed_rate_is_kept() {
     with_mock(|url| {
         let tally = json(&weir(&[&url, "--rps", "200", "--duration", "500ms"]));
         assert_eq!(tally["sent"], 100, "{tally}");
+        // More than it can send in this time: the last ones leave late, but none is left out.
+        let tally = json(&weir(&[&url, "--rps", "20000", "--duration", "100ms"]));
+        assert_eq!(tally["sent"], 2000, "{tally}");
     });
 }
 
