@@ -62,4 +62,6 @@ async fn what_nodes_refused_adds_up() {
         json!({ "ip_filter": 0, "method": 0, "rate_limit": 12, "auth": 2 })
     );
     assert_eq!(status["nodes"][0]["forgotten_clients"], 7);
+    let page = control_plane.call("GET", "/", "").await.text;
+    assert!(page.contains("rate limits had to forget 7 clients"), "{page}");
 }

@@ -1,6 +1,6 @@
 //! Counts as they are summed: exact numbers, and histograms that are merged.
 
-use std::collections::BTreeMap;
+use std::{borrow::Cow, collections::BTreeMap};
 
 use weir_proto::v1;
 
@@ -39,8 +39,8 @@ impl Counts {
     }
 
     /// Adds what is stored.
-    pub(crate) fn add_stored(&mut self, stored: &StoredCounts) -> Result<(), sqlx::Error> {
-        let broken = |error| sqlx::Error::Decode(Box::new(error));
+    pub(crate) fn add_stored(&mut self, stored: &StoredCounts<'_>) -> Result<(), sqlx::Error> {
+        let broken = |error: Malformed| sqlx::Error::Decode(Box::new(error));
         if !stored.rejected.is_empty() {
             let rejected = serde_json::from_str(&stored.rejected);
             self.rejected.add(&rejected.map_err(|error| sqlx::Error::Decode(Box::new(error)))?);
@@ -72,9 +72,11 @@ impl Counts {
     }
 
     /// As it is stored.
-    pub(crate) fn encode(&self) -> StoredCounts {
-        let bytes =
-            |latencies: &Latencies| if latencies.len() == 0 { Vec::new() } else { latencies.encode() };
+    pub(crate) fn encode(&self) -> StoredCounts<'static> {
+        let bytes = |latencies: &Latencies| match latencies.len() {
+            0 => Cow::Borrowed(&[][..]),
+            _ => Cow::Owned(latencies.encode()),
+        };
         StoredCounts {
             requests: self.requests,
             bytes_in: self.bytes_in,
@@ -85,9 +87,9 @@ impl Counts {
             upstream: bytes(&self.upstream),
             upstream_max_us: self.upstream_max_us,
             rejected: match self.rejected.total() {
-                0 => String::new(),
+                0 => Cow::Borrowed(""),
                 // A handful of numbers can always be written.
-                _ => serde_json::to_string(&self.rejected).unwrap_or_default(),
+                _ => Cow::Owned(serde_json::to_string(&self.rejected).unwrap_or_default()),
             },
         }
     }
@@ -108,12 +110,10 @@ impl Sum {
     }
 
     /// Adds what is stored.
-    pub(crate) fn add_stored(&mut self, stored: &StoredSum) -> Result<(), sqlx::Error> {
-        let status: BTreeMap<u16, u64> =
-            serde_json::from_str(&stored.status).map_err(|error| sqlx::Error::Decode(Box::new(error)))?;
+    pub(crate) fn add_stored(&mut self, stored: &StoredSum<'_>) -> Result<(), sqlx::Error> {
         self.counts.add_stored(&stored.counts)?;
-        for (status, requests) in status {
-            self.add_status(status, requests);
+        for (status, requests) in &stored.status {
+            self.add_status(*status, *requests);
         }
         Ok(())
     }
@@ -124,10 +124,8 @@ impl Sum {
     }
 
     /// As it is stored.
-    pub(crate) fn encode(&self) -> StoredSum {
-        // A map of numbers can always be written.
-        let status = serde_json::to_string(&self.status).unwrap_or_default();
-        StoredSum { status, counts: self.counts.encode() }
+    pub(crate) fn encode(&self) -> StoredSum<'static> {
+        StoredSum { status: self.status.clone(), counts: self.counts.encode() }
     }
 }
 

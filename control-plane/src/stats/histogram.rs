@@ -36,11 +36,42 @@ pub(crate) struct Latencies {
     /// The slot of the first count.
     first: usize,
     counts: Vec<u64>,
-    /// One stored histogram to which nothing was added, as it is stored: most periods of a report are the sum of one, and
-    /// are told from its bytes. Then there are no counts.
-    alone: Vec<u8>,
-    /// How many values it counts.
-    alone_len: u64,
+    /// One stored histogram to which nothing was added: most periods of a report are the sum of one. Then there are no
+    /// counts.
+    alone: Option<Alone>,
+}
+
+/// The shares of [`Latencies::percentiles`].
+const SHARES: [f64; 3] = [0.5, 0.9, 0.99];
+
+/// A histogram as it is stored, and what is asked of it.
+#[derive(Debug, Clone)]
+struct Alone {
+    bytes: Vec<u8>,
+    len: u64,
+    percentiles: [u64; 3],
+}
+
+impl Alone {
+    fn read(bytes: &[u8]) -> Result<Self, Malformed> {
+        let mut sums: Vec<(usize, u64)> = Vec::with_capacity(bytes.len().saturating_sub(HEADER));
+        let mut len = 0u64;
+        let mut overflow = false;
+        each(bytes, |slot, count| {
+            let sum = len.checked_add(count);
+            overflow |= sum.is_none();
+            len = sum.unwrap_or(u64::MAX);
+            sums.push((slot, len));
+        })?;
+        if overflow {
+            return Err(Malformed::Payload);
+        }
+        let percentiles = ranks(len).map(|rank| {
+            let place = sums.partition_point(|(_, sum)| *sum < rank);
+            sums.get(place).map_or(0, |(slot, _)| upper_edge(*slot))
+        });
+        Ok(Self { bytes: bytes.to_vec(), len, percentiles })
+    }
 }
 
 impl Latencies {
@@ -52,24 +83,26 @@ impl Latencies {
     }
 
     /// As [`add_encoded`](Self::add_encoded), of what is stored: it stays as it is until something is added to it.
+    ///
+    /// # Errors
+    /// It is malformed; what was read of it until then stays added, so that the sum is not to be used.
     pub(crate) fn add_stored(&mut self, bytes: &[u8]) -> Result<(), Malformed> {
         if bytes.is_empty() {
             return Ok(());
         }
-        if !self.counts.is_empty() || !self.alone.is_empty() {
-            return self.add_encoded(bytes);
+        if self.counts.is_empty() && self.alone.is_none() {
+            self.alone = Some(Alone::read(bytes)?);
+            return Ok(());
         }
-        self.alone_len = check(bytes)?;
-        self.alone = bytes.to_vec();
-        Ok(())
+        self.open();
+        each(bytes, |slot, count| self.add_slot(slot, count))
     }
 
     /// What was alone is so no more.
     fn open(&mut self) {
-        if !self.alone.is_empty() {
-            let bytes = std::mem::take(&mut self.alone);
+        if let Some(alone) = self.alone.take() {
             // It was checked when it came.
-            let _ = each(&bytes, |slot, count| self.add_slot(slot, count));
+            let _ = each(&alone.bytes, |slot, count| self.add_slot(slot, count));
         }
     }
 
@@ -79,53 +112,65 @@ impl Latencies {
         for (i, count) in other.counts.iter().enumerate().filter(|(_, count)| **count > 0) {
             self.add_slot(other.first + i, *count);
         }
-        let _ = each(&other.alone, |slot, count| self.add_slot(slot, count));
+        if let Some(alone) = &other.alone {
+            let _ = each(&alone.bytes, |slot, count| self.add_slot(slot, count));
+        }
     }
 
+    #[inline]
     fn add_slot(&mut self, slot: usize, count: u64) {
+        if let Some(sum) = self.counts.get_mut(slot.wrapping_sub(self.first)) {
+            *sum = sum.saturating_add(count);
+        } else if count > 0 {
+            self.grow(slot);
+            self.add_slot(slot, count);
+        }
+    }
+
+    /// Makes room for a slot, and for all of its power of two: values lie close together.
+    #[cold]
+    fn grow(&mut self, slot: usize) {
+        let from = slot - slot % HALF;
         if self.counts.is_empty() {
-            self.first = slot;
-        } else if slot < self.first {
-            let missing = self.first - slot;
-            self.counts.splice(0..0, std::iter::repeat_n(0, missing));
-            self.first = slot;
+            self.first = from;
+        } else if from < self.first {
+            self.counts.splice(0..0, std::iter::repeat_n(0, self.first - from));
+            self.first = from;
         }
-        let place = slot - self.first;
-        if place >= self.counts.len() {
-            self.counts.resize(place + 1, 0);
-        }
-        self.counts[place] = self.counts[place].saturating_add(count);
+        self.counts.resize(self.counts.len().max(from + HALF - self.first), 0);
     }
 
     /// How many there are.
     pub(crate) fn len(&self) -> u64 {
-        if !self.alone.is_empty() {
-            return self.alone_len;
+        if let Some(alone) = &self.alone {
+            return alone.len;
         }
         self.counts.iter().fold(0, |sum, count| sum.saturating_add(*count))
     }
 
-    /// The values that these shares of all (ascending, within 0 to 1) do not exceed: the upper edges of their slots;
-    /// 0 when there are none.
-    #[allow(clippy::cast_precision_loss, clippy::cast_possible_truncation, clippy::cast_sign_loss)]
-    pub(crate) fn quantiles<const N: usize>(&self, shares: [f64; N]) -> [u64; N] {
-        let total = self.len();
-        let ranks = shares.map(|share| ((share * total as f64).ceil() as u64).clamp(1, total.max(1)));
-        let mut ranked = Ranked { ranks, found: [0; N], at: 0, sum: 0 };
-        if self.alone.is_empty() {
-            for (i, count) in self.counts.iter().enumerate() {
-                ranked.count(self.first + i, *count);
-            }
-        } else {
-            let _ = each(&self.alone, |slot, count| ranked.count(slot, count));
+    /// The values that a half, nine in ten and 99 in a hundred do not exceed: the upper edges of their slots; 0 when
+    /// there are none.
+    pub(crate) fn percentiles(&self) -> [u64; 3] {
+        if let Some(alone) = &self.alone {
+            return alone.percentiles;
         }
-        ranked.found
+        let ranks = ranks(self.len());
+        let mut percentiles = [0; 3];
+        let (mut found, mut sum) = (0, 0u64);
+        for (i, count) in self.counts.iter().enumerate() {
+            sum = sum.saturating_add(*count);
+            while ranks.get(found).is_some_and(|rank| *rank <= sum) {
+                percentiles[found] = upper_edge(self.first + i);
+                found += 1;
+            }
+        }
+        percentiles
     }
 
     /// Writes it in the form in which it is read.
     pub(crate) fn encode(&self) -> Vec<u8> {
-        if !self.alone.is_empty() {
-            return self.alone.clone();
+        if let Some(alone) = &self.alone {
+            return alone.bytes.clone();
         }
         let mut payload = Vec::with_capacity(self.counts.len() + 8);
         let mut zeros = self.first as u64;
@@ -155,25 +200,10 @@ impl Latencies {
     }
 }
 
-/// Values by their ranks, found while slots are counted in order.
-struct Ranked<const N: usize> {
-    /// Ascending.
-    ranks: [u64; N],
-    found: [u64; N],
-    /// How many were found.
-    at: usize,
-    /// Values so far.
-    sum: u64,
-}
-
-impl<const N: usize> Ranked<N> {
-    fn count(&mut self, slot: usize, count: u64) {
-        self.sum = self.sum.saturating_add(count);
-        while self.at < N && self.ranks[self.at] <= self.sum {
-            self.found[self.at] = upper_edge(slot);
-            self.at += 1;
-        }
-    }
+/// Which of so many values, in order, the percentiles are.
+#[allow(clippy::cast_precision_loss, clippy::cast_possible_truncation, clippy::cast_sign_loss)]
+fn ranks(len: u64) -> [u64; 3] {
+    SHARES.map(|share| ((share * len as f64).ceil() as u64).clamp(1, len.max(1)))
 }
 
 /// Checks encoded bytes and answers how many values they count.
@@ -197,7 +227,8 @@ fn upper_edge(slot: usize) -> u64 {
     u64::try_from(lowest + (1u128 << power) - 1).unwrap_or(u64::MAX)
 }
 
-/// Calls with each slot that is not empty, in order.
+/// Calls with each slot that is not empty, and with some that are, in order.
+#[inline]
 fn each(bytes: &[u8], mut take: impl FnMut(usize, u64)) -> Result<(), Malformed> {
     if bytes.is_empty() {
         return Ok(());
@@ -217,20 +248,27 @@ fn each(bytes: &[u8], mut take: impl FnMut(usize, u64)) -> Result<(), Malformed>
     }
     let mut payload = &bytes[HEADER..];
     let mut slot = 0usize;
-    while !payload.is_empty() {
-        let number = pull(&mut payload)?;
-        if number % 2 == 1 {
-            let zeros = usize::try_from(number / 2).map_err(|_| Malformed::Payload)?;
-            slot = slot.saturating_add(zeros).saturating_add(1);
-        } else {
-            if slot >= MAX_SLOTS {
-                return Err(Malformed::Payload);
+    while let Some((&first, rest)) = payload.split_first() {
+        // Nearly all numbers have one byte or two.
+        let number = match rest.split_first() {
+            _ if first < 0x80 => {
+                payload = rest;
+                u64::from(first)
             }
-            if number > 0 {
-                take(slot, number / 2);
+            Some((&second, rest)) if second < 0x80 => {
+                payload = rest;
+                u64::from(first & 0x7f) | u64::from(second) << 7
             }
-            slot += 1;
+            _ => pull(&mut payload)?,
+        };
+        if slot >= MAX_SLOTS {
+            return Err(Malformed::Payload);
         }
+        // Runs of empty slots and counts take turns as they like: a branch would be guessed wrongly half of the time.
+        let is_run = number & 1;
+        take(slot, number / 2 * (1 - is_run));
+        let run = usize::try_from(number / 2 * is_run).map_err(|_| Malformed::Payload)?;
+        slot = slot.saturating_add(run).saturating_add(1);
     }
     if slot > MAX_SLOTS { Err(Malformed::Payload) } else { Ok(()) }
 }
@@ -307,7 +345,7 @@ mod tests {
 
     #[test]
     fn no_values_have_no_percentiles() {
-        assert_eq!(Latencies::default().quantiles([0.5, 0.99]), [0, 0]);
+        assert_eq!(Latencies::default().percentiles(), [0; 3]);
     }
 
     proptest! {
@@ -321,20 +359,19 @@ mod tests {
             let mut sum = ours(&one);
             sum.add(&ours(&two));
             prop_assert_eq!(sum.len(), both.len());
-            let shares = [0.25, 0.5, 0.9, 0.99, 1.0];
-            prop_assert_eq!(sum.quantiles(shares), shares.map(|share| both.value_at_quantile(share)));
+            prop_assert_eq!(sum.percentiles(), SHARES.map(|share| both.value_at_quantile(share)));
             // One alone, and one that is joined, say the same as read and stored.
             let mut stored = Latencies::default();
             stored.add_stored(&encoded(&reference(&two))).unwrap();
             let alone = reference(&two);
-            prop_assert_eq!(stored.quantiles(shares), shares.map(|share| alone.value_at_quantile(share)));
+            prop_assert_eq!(stored.percentiles(), SHARES.map(|share| alone.value_at_quantile(share)));
             prop_assert_eq!((stored.len(), check(&stored.encode())), (alone.len(), Ok(alone.len())));
             let mut into = ours(&one);
             into.add(&stored);
             stored.add_stored(&encoded(&reference(&one))).unwrap();
             for joined in [&into, &stored] {
                 prop_assert_eq!(joined.len(), both.len());
-                prop_assert_eq!(joined.quantiles(shares), sum.quantiles(shares));
+                prop_assert_eq!(joined.percentiles(), sum.percentiles());
                 prop_assert_eq!(joined.encode(), sum.encode());
             }
             // Both ways over the wire.

@@ -236,7 +236,7 @@ pub(super) async fn sums(
 ) -> Result<Vec<Sum>, sqlx::Error> {
     let mut sums: Vec<Sum> = ranges.iter().map(|_| Sum::default()).collect();
     for (read, pieces) in Plan::new(ranges.iter().copied()).reads() {
-        let add = |_: &str, start, stored: &StoredSum| match period_of(pieces, start) {
+        let add = |_: &str, start, stored: &StoredSum<'_>| match period_of(pieces, start) {
             Some(period) => sums.get_mut(period).map_or(Ok(()), |sum| sum.add_stored(stored)),
             None => Ok(()),
         };

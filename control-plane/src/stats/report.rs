@@ -307,6 +307,6 @@ pub(super) fn upstream_latency(sum: &Sum) -> Latency {
 fn latency(latencies: &Latencies, max_us: u64) -> Latency {
     let millis = |micros: u64| micros as f64 / 1000.0;
     // A histogram answers the upper edge of a slot; nothing was slower than the exact maximum.
-    let [p50, p90, p99] = latencies.quantiles([0.5, 0.9, 0.99]).map(|micros| millis(micros.min(max_us)));
+    let [p50, p90, p99] = latencies.percentiles().map(|micros| millis(micros.min(max_us)));
     Latency { p50, p90, p99, max: millis(max_us) }
 }

@@ -190,7 +190,7 @@ pub(super) async fn top(store: &Store, query: &TopQuery, now: Timestamp) -> Resu
     let range = query::laid(&asked.span, traffic.kept().await?);
     let mut sums: HashMap<String, Sum> = HashMap::new();
     for read in query::reads(range) {
-        let add = |name: &str, _, stored: &StoredSum| {
+        let add = |name: &str, _, stored: &StoredSum<'_>| {
             if only.as_ref().is_some_and(|only| only != name) {
                 return Ok(());
             }
@@ -218,7 +218,7 @@ pub(super) async fn top(store: &Store, query: &TopQuery, now: Timestamp) -> Resu
                 Sort::Requests => sum.counts.requests,
                 Sort::Errors => errors,
                 Sort::Rejected => sum.counts.rejected.total(),
-                Sort::Slowest => sum.counts.latency.quantiles([0.99])[0].min(sum.counts.latency_max_us),
+                Sort::Slowest => sum.counts.latency.percentiles()[2].min(sum.counts.latency_max_us),
                 Sort::Bytes => sum.counts.bytes_in.saturating_add(sum.counts.bytes_out),
             };
             (rank, item(name, sum, errors, requests, &urls))

@@ -80,6 +80,10 @@ fn notices(status: &Status) -> Vec<Notice> {
         if node.dropped_rows > 0 {
             add(false, Page::Nodes, about(), format!("lost {} rows of counts", node.dropped_rows));
         }
+        if node.forgotten_clients > 0 {
+            let says = format!("rate limits had to forget {} clients", node.forgotten_clients);
+            add(false, Page::Nodes, about(), says);
+        }
         if let Some(ms) = node.clock_offset_ms.filter(|ms| ms.abs() > CLOCK_OFF_MS) {
             add(false, Page::Nodes, about(), format!("its clock is off by {ms:+} ms"));
         }

@@ -79,7 +79,7 @@ impl Fold {
         grain: i64,
         start: i64,
         keys: &[&Key],
-    ) -> Result<HashMap<usize, StoredCounts>> {
+    ) -> Result<HashMap<usize, StoredCounts<'static>>> {
         // One statement for all: asking for each key on its own costs more than finding it.
         let wanted: Vec<_> = keys
             .iter()
@@ -99,13 +99,17 @@ impl Fold {
         grain: i64,
         start: i64,
         keys: &[&SumKey],
-    ) -> Result<HashMap<usize, StoredSum>> {
+    ) -> Result<HashMap<usize, StoredSum<'static>>> {
         let wanted: Vec<_> = keys.iter().map(|key| json!([key.dimension.name(), key.name])).collect();
         let sql = format!(
             "SELECT wanted.key, sums.status, {COUNTS} FROM json_each(?) AS wanted CROSS JOIN sums
              WHERE grain = ? AND start = ? AND dimension = wanted.value ->> 0 AND name = wanted.value ->> 1"
         );
-        let sum = |row: &_| Ok(StoredSum { counts: stored_counts(row, 2)?, status: row.try_get(1)? });
+        let sum = |row: &sqlx::sqlite::SqliteRow| {
+            let status = serde_json::from_str(row.try_get(1)?);
+            let status = status.map_err(|error| sqlx::Error::Decode(Box::new(error)))?;
+            Ok(StoredSum { status, counts: stored_counts(row, 2)? })
+        };
         self.found(&sql, &wanted, grain, start, sum).await
     }
 
@@ -132,7 +136,12 @@ impl Fold {
     }
 
     /// Replaces the counts of keys.
-    pub(crate) async fn put(&mut self, grain: i64, start: i64, rows: &[(Key, StoredCounts)]) -> Result<()> {
+    pub(crate) async fn put(
+        &mut self,
+        grain: i64,
+        start: i64,
+        rows: &[(Key, StoredCounts<'_>)],
+    ) -> Result<()> {
         for rows in rows.chunks(AT_ONCE) {
             let mut insert = QueryBuilder::<Sqlite>::new(format!(
                 "INSERT INTO traffic (grain, start, route, pool, backend, method, status, {COUNTS}) "
@@ -153,7 +162,7 @@ impl Fold {
         &mut self,
         grain: i64,
         start: i64,
-        sums: &[(SumKey, StoredSum)],
+        sums: &[(SumKey, StoredSum<'_>)],
     ) -> Result<()> {
         for sums in sums.chunks(AT_ONCE) {
             let mut insert = QueryBuilder::<Sqlite>::new(format!(
@@ -161,7 +170,8 @@ impl Fold {
             ));
             insert.push_values(sums, |mut row, (key, sum)| {
                 row.push_bind(grain).push_bind(key.dimension.name()).push_bind(start);
-                row.push_bind(&key.name).push_bind(&sum.status);
+                // A map of numbers can always be written.
+                row.push_bind(&key.name).push_bind(serde_json::to_string(&sum.status).unwrap_or_default());
                 push_counts(row, &sum.counts);
             });
             insert.push(REPLACE).push(", status = excluded.status");
@@ -187,7 +197,11 @@ impl Fold {
     }
 
     /// All rows of a period.
-    pub(crate) async fn period(&mut self, grain: i64, start: i64) -> Result<Vec<(Key, StoredCounts)>> {
+    pub(crate) async fn period(
+        &mut self,
+        grain: i64,
+        start: i64,
+    ) -> Result<Vec<(Key, StoredCounts<'static>)>> {
         let sql = format!(
             "SELECT route, pool, backend, method, status, {COUNTS} FROM traffic WHERE grain = ? AND start = ?"
         );
@@ -218,14 +232,14 @@ const REPLACE: &str = " ON CONFLICT DO UPDATE SET requests = excluded.requests, 
     upstream_max_us = excluded.upstream_max_us, rejected = excluded.rejected";
 
 /// In the order of [`COUNTS`].
-fn push_counts(mut row: Separated<'_, Sqlite, &'static str>, counts: &StoredCounts) {
+fn push_counts(mut row: Separated<'_, Sqlite, &'static str>, counts: &StoredCounts<'_>) {
     row.push_bind(counts.requests.cast_signed())
         .push_bind(counts.bytes_in.cast_signed())
         .push_bind(counts.bytes_out.cast_signed())
         .push_bind(counts.retries.cast_signed())
-        .push_bind(&counts.latency)
+        .push_bind(counts.latency.as_ref())
         .push_bind(counts.latency_max_us.cast_signed())
-        .push_bind(&counts.upstream)
+        .push_bind(counts.upstream.as_ref())
         .push_bind(counts.upstream_max_us.cast_signed())
-        .push_bind(&counts.rejected);
+        .push_bind(counts.rejected.as_ref());
 }

@@ -3,11 +3,14 @@
 //! Every write is one transaction on the single writer connection, so a crash leaves a batch either in the log
 //! or in the counts, never in both and never in neither.
 
+use std::{borrow::Cow, collections::BTreeMap};
+
 use sqlx::Row as _;
 
 mod fold;
 mod keep;
 mod log;
+mod packed;
 mod read;
 
 pub(crate) use self::{
@@ -91,24 +94,24 @@ impl Dimension {
 
 /// Counts, the histograms encoded.
 #[derive(Debug, Clone, Default)]
-pub(crate) struct StoredCounts {
+pub(crate) struct StoredCounts<'a> {
     pub(crate) requests: u64,
     pub(crate) bytes_in: u64,
     pub(crate) bytes_out: u64,
     pub(crate) retries: u64,
-    pub(crate) latency: Vec<u8>,
+    pub(crate) latency: Cow<'a, [u8]>,
     pub(crate) latency_max_us: u64,
-    pub(crate) upstream: Vec<u8>,
+    pub(crate) upstream: Cow<'a, [u8]>,
     pub(crate) upstream_max_us: u64,
     /// A JSON object; empty: none.
-    pub(crate) rejected: String,
+    pub(crate) rejected: Cow<'a, str>,
 }
 
-/// Counts with their requests by status, a JSON object.
+/// Counts with their requests by status.
 #[derive(Debug, Clone, Default)]
-pub(crate) struct StoredSum {
-    pub(crate) status: String,
-    pub(crate) counts: StoredCounts,
+pub(crate) struct StoredSum<'a> {
+    pub(crate) status: BTreeMap<u16, u64>,
+    pub(crate) counts: StoredCounts<'a>,
 }
 
 /// A run of sequences without a gap.
@@ -154,23 +157,21 @@ fn run(row: &sqlx::sqlite::SqliteRow) -> Result<Run> {
 }
 
 /// The columns of [`StoredCounts`] from `at` on, in its order.
-fn stored_counts(row: &sqlx::sqlite::SqliteRow, at: usize) -> Result<StoredCounts> {
+fn stored_counts(row: &sqlx::sqlite::SqliteRow, at: usize) -> Result<StoredCounts<'static>> {
     let count = |column: usize| row.try_get::<i64, _>(at + column).map(i64::cast_unsigned);
     Ok(StoredCounts {
         requests: count(0)?,
         bytes_in: count(1)?,
         bytes_out: count(2)?,
         retries: count(3)?,
-        latency: row.try_get(at + 4)?,
+        latency: Cow::Owned(row.try_get(at + 4)?),
         latency_max_us: count(5)?,
-        upstream: row.try_get(at + 6)?,
+        upstream: Cow::Owned(row.try_get(at + 6)?),
         upstream_max_us: count(7)?,
-        rejected: row.try_get(at + 8)?,
+        rejected: Cow::Owned(row.try_get(at + 8)?),
     })
 }
 
 /// [`StoredCounts`] as columns.
 const COUNTS: &str =
     "requests, bytes_in, bytes_out, retries, latency, latency_max_us, upstream, upstream_max_us, rejected";
-/// How many these are.
-const COLUMNS: usize = 9;

@@ -3,7 +3,7 @@
 use futures_util::TryStreamExt as _;
 use sqlx::{AssertSqlSafe, Row as _, Sqlite, Transaction};
 
-use super::{COLUMNS, COUNTS, Dimension, Kept, Lost, Result, Run, StoredSum, run, stored_counts};
+use super::{Dimension, Kept, Lost, Result, Run, StoredSum, packed, run};
 use crate::store::Store;
 
 /// Which requests a report is about; `None` is all.
@@ -102,86 +102,44 @@ impl Store {
 }
 
 impl Traffic {
-    /// Gives the counts of a range, each with its start and, where these are asked for, its label; in any order. They are
+    /// Gives the counts of a range, each with its label, where these are asked for, and its start; in any order. They are
     /// taken while the database reads on.
     pub(crate) async fn counts(
         &mut self,
         read: Read,
         filter: &Filter,
         by: GroupBy,
-        mut take: impl FnMut(&str, i64, &StoredSum) -> Result<()>,
+        mut take: impl FnMut(&str, i64, &StoredSum<'_>) -> Result<()>,
     ) -> Result<()> {
-        let sums = match by {
-            GroupBy::Start => filter.sum(),
-            GroupBy::Label(dimension) => filter.is_empty().then(|| (dimension, String::new())),
-        };
-        let sql = match (&sums, by) {
-            (Some((dimension, _)), GroupBy::Start) => {
-                named(*dimension, read.grain, &format!("start, status, {COUNTS}"))
-            }
-            (Some(_), GroupBy::Label(_)) => format!(
-                "SELECT start, status, {COUNTS}, name FROM sums
-                 WHERE grain = ? AND dimension = ? AND start >= ? AND start < ?"
-            ),
-            (None, by) => {
-                let label = match by {
-                    GroupBy::Start => "",
-                    // Hosts are not in the rows; a report that asks for both is refused before it comes here.
-                    GroupBy::Label(Dimension::All | Dimension::Host) => ", ''",
-                    GroupBy::Label(Dimension::Status) => ", CAST(status AS TEXT)",
-                    GroupBy::Label(Dimension::Route) => ", route",
-                    GroupBy::Label(Dimension::Pool) => ", pool",
-                    GroupBy::Label(Dimension::Backend) => ", backend",
-                    GroupBy::Label(Dimension::Method) => ", method",
-                };
-                format!(
-                    "SELECT start, json_object(CAST(status AS TEXT), requests), {COUNTS}{label} FROM traffic
-                     WHERE {}",
-                    conditions(filter)
-                )
-            }
-        };
-        let query = sqlx::query(AssertSqlSafe(sql));
-        let query = match (&sums, by) {
-            (Some((_, names)), GroupBy::Start) => query.bind(read.from).bind(read.to).bind(names),
-            (Some((dimension, _)), GroupBy::Label(_)) => {
-                query.bind(read.grain).bind(dimension.name()).bind(read.from).bind(read.to)
-            }
-            (None, _) => rows(query, read, filter),
-        };
-        let mut found = query.fetch(&mut *self.tx);
+        let source = Source::new(filter, by);
+        let width = source.periods_at_once() * read.grain;
+        let steps = (read.from..read.to).step_by(usize::try_from(width).unwrap_or(1));
+        let steps = serde_json::Value::from_iter(steps).to_string();
+        let sql = format!(
+            "SELECT (SELECT {} {}) FROM json_each(?1) AS step",
+            packed::columns(source.status(), source.label(by)),
+            source.rows(read.grain, "step.value", "min(step.value + ?2, ?3)")
+        );
+        let query = sqlx::query(AssertSqlSafe(sql)).bind(steps).bind(width).bind(read.to);
+        let mut found = source.bind(query, filter).fetch(&mut *self.tx);
         while let Some(row) = found.try_next().await? {
-            let sum = StoredSum { status: row.try_get(1)?, counts: stored_counts(&row, 2)? };
-            let label = match by {
-                GroupBy::Start => "",
-                GroupBy::Label(_) => row.try_get(2 + COLUMNS)?,
-            };
-            take(label, row.try_get(0)?, &sum)?;
+            if let Some(packed) = row.try_get(0)? {
+                packed::each(packed, &mut take)?;
+            }
         }
         Ok(())
     }
 
     /// Only how many requests there were, by start.
     pub(crate) async fn requests(&mut self, read: Read, filter: &Filter) -> Result<Vec<(i64, i64)>> {
-        match filter.sum() {
-            Some((dimension, names)) => {
-                sqlx::query_as(AssertSqlSafe(named(dimension, read.grain, "start, requests")))
-                    .bind(read.from)
-                    .bind(read.to)
-                    .bind(names)
-                    .fetch_all(&mut *self.tx)
-                    .await
-            }
-            None => {
-                let sql = format!(
-                    "SELECT start, SUM(requests) FROM traffic WHERE {} GROUP BY start ORDER BY start",
-                    conditions(filter)
-                );
-                let found =
-                    rows(sqlx::query(AssertSqlSafe(sql)), read, filter).fetch_all(&mut *self.tx).await?;
-                found.iter().map(|row| Ok((row.try_get(0)?, row.try_get(1)?))).collect()
-            }
-        }
+        let source = Source::new(filter, GroupBy::Start);
+        let sql = format!(
+            "SELECT start, SUM(requests) {} GROUP BY start ORDER BY start",
+            source.rows(read.grain, "?2", "?3")
+        );
+        let query = sqlx::query(AssertSqlSafe(sql)).bind(None::<&str>).bind(read.from).bind(read.to);
+        let found = source.bind(query, filter).fetch_all(&mut *self.tx).await?;
+        found.iter().map(|row| Ok((row.try_get(0)?, row.try_get(1)?))).collect()
     }
 
     /// The runs of sequences that say something about a range: those in it, and of each node the one before and the
@@ -240,50 +198,101 @@ impl Traffic {
     }
 }
 
-/// A statement over the sums of one dimension. By name there is an index, but of minutes, and that is said twice: SQLite
-/// has to see that the grain is a coarse one, and otherwise thinks that it may as well read all names.
-fn named(dimension: Dimension, grain: i64, columns: &str) -> String {
-    let (names, index) = match dimension {
-        Dimension::All => ("?3 IS NOT NULL", ""),
-        _ if grain > 1 => {
-            ("grain > 1 AND name IN (SELECT value FROM json_each(?3))", "INDEXED BY sums_by_name")
-        }
-        _ => ("name IN (SELECT value FROM json_each(?3))", ""),
-    };
-    format!(
-        "SELECT {columns} FROM sums {index}
-         WHERE grain = {grain} AND dimension = '{}' AND start >= ?1 AND start < ?2 AND {names}",
-        dimension.name()
-    )
+/// Where an answer is read from.
+enum Source {
+    /// The sums of a dimension of these names, a JSON array; of all when there are none.
+    Sums(Dimension, Option<String>),
+    /// The rows themselves.
+    Rows { of_route: bool },
 }
 
-/// Conditions on the rows; bound by [`rows`]. With a route, each period is sought by it, so that the rows of other routes,
-/// which lie between, are not read.
-fn conditions(filter: &Filter) -> &'static str {
-    match filter.route {
-        Some(_) => {
-            "grain = ?1 AND route = ?4 AND start IN (
-                 SELECT start FROM sums WHERE grain = ?1 AND dimension = 'all' AND start >= ?2 AND start < ?3)
-             AND (?5 IS NULL OR pool = ?5) AND (?6 IS NULL OR backend IN (SELECT value FROM json_each(?6)))
-             AND (?7 IS NULL OR method = ?7)"
+impl Source {
+    fn new(filter: &Filter, by: GroupBy) -> Self {
+        let rows = Self::Rows { of_route: filter.route.is_some() };
+        match by {
+            GroupBy::Start => {
+                filter.sum().map_or(rows, |(dimension, names)| Self::Sums(dimension, Some(names)))
+            }
+            GroupBy::Label(dimension) if filter.is_empty() => Self::Sums(dimension, None),
+            GroupBy::Label(_) => rows,
         }
-        None => {
-            "grain = ?1 AND start >= ?2 AND start < ?3 AND ?4 IS NULL
-             AND (?5 IS NULL OR pool = ?5) AND (?6 IS NULL OR backend IN (SELECT value FROM json_each(?6)))
-             AND (?7 IS NULL OR method = ?7)"
+    }
+
+    /// Periods that are read as one. With some names these have a row each; otherwise as many as are kept.
+    fn periods_at_once(&self) -> i64 {
+        match self {
+            Self::Sums(_, Some(_)) => 168,
+            Self::Sums(_, None) | Self::Rows { .. } => 6,
+        }
+    }
+
+    /// Requests by status, as JSON.
+    fn status(&self) -> &'static str {
+        match self {
+            Self::Sums(..) => "json(status)",
+            Self::Rows { .. } => "json_object(CAST(status AS TEXT), requests)",
+        }
+    }
+
+    fn label(&self, by: GroupBy) -> &'static str {
+        let GroupBy::Label(dimension) = by else { return "''" };
+        match (self, dimension) {
+            (Self::Sums(..), _) => "name",
+            // Hosts are not in the rows; a report that asks for both is refused before it comes here.
+            (_, Dimension::All | Dimension::Host) => "''",
+            (_, Dimension::Status) => "CAST(status AS TEXT)",
+            (_, Dimension::Route) => "route",
+            (_, Dimension::Pool) => "pool",
+            (_, Dimension::Backend) => "backend",
+            (_, Dimension::Method) => "method",
+        }
+    }
+
+    /// `FROM` and `WHERE`; the parameters from the fourth on are bound by [`bind`](Self::bind).
+    ///
+    /// By name there is an index of the sums, but not of minutes, and that is said twice: SQLite has to see that the grain
+    /// is a coarse one, and otherwise thinks that it may as well read all names. With a route, each period is sought by
+    /// it, so that the rows of other routes, which lie between, are not read.
+    fn rows(&self, grain: i64, from: &str, to: &str) -> String {
+        let within = format!("start >= {from} AND start < {to}");
+        match self {
+            Self::Sums(dimension, names) => {
+                let named = "name IN (SELECT value FROM json_each(?4))";
+                let (index, named) = match (names, dimension) {
+                    (None, _) | (_, Dimension::All) => ("", "TRUE".to_owned()),
+                    _ if grain > 1 => ("INDEXED BY sums_by_name", format!("grain > 1 AND {named}")),
+                    _ => ("", named.to_owned()),
+                };
+                let dimension = dimension.name();
+                format!(
+                    "FROM sums {index} WHERE grain = {grain} AND dimension = '{dimension}' AND {within} AND {named}"
+                )
+            }
+            Self::Rows { of_route } => {
+                let sought = match of_route {
+                    true => format!(
+                        "route = ?4 AND start IN (
+                             SELECT start FROM sums WHERE grain = {grain} AND dimension = 'all' AND {within})"
+                    ),
+                    false => within,
+                };
+                format!(
+                    "FROM traffic WHERE grain = {grain} AND {sought} AND (?5 IS NULL OR pool = ?5)
+                     AND (?6 IS NULL OR backend IN (SELECT value FROM json_each(?6)))
+                     AND (?7 IS NULL OR method = ?7)"
+                )
+            }
+        }
+    }
+
+    fn bind<'a>(&'a self, query: Query<'a>, filter: &'a Filter) -> Query<'a> {
+        match self {
+            Self::Sums(_, names) => query.bind(names),
+            Self::Rows { .. } => {
+                query.bind(&filter.route).bind(&filter.pool).bind(&filter.backends).bind(&filter.method)
+            }
         }
     }
 }
 
 type Query<'a> = sqlx::query::Query<'a, Sqlite, sqlx::sqlite::SqliteArguments>;
-
-fn rows<'a>(query: Query<'a>, read: Read, filter: &'a Filter) -> Query<'a> {
-    query
-        .bind(read.grain)
-        .bind(read.from)
-        .bind(read.to)
-        .bind(&filter.route)
-        .bind(&filter.pool)
-        .bind(&filter.backends)
-        .bind(&filter.method)
-}
