@@ -116,8 +116,8 @@ impl Store {
                 options
                     .create_if_missing(false)
                     .pragma("query_only", "on")
-                    // A year of hours is thousands of rows, each of which would otherwise wake whoever reads.
-                    .row_buffer_size(1_024),
+                    // Of statistics a row is many, a megabyte or more.
+                    .row_buffer_size(16),
             )
             .await
             .map_err(open)?;

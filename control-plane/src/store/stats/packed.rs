@@ -79,3 +79,44 @@ pub(super) fn each(
     }
     if latencies.is_empty() && upstreams.is_empty() { Ok(()) } else { Err(torn()) }
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    const ROW: &str = r#"["a\u0000\"b",60,{"200":3,"404":1},4,5,6,7,8,9,"{\"auth\":1}",2,1]"#;
+
+    type Seen = (String, i64, Vec<u8>, Vec<u8>);
+
+    fn rows(packed: &[u8]) -> Result<Vec<Seen>> {
+        let mut rows = Vec::new();
+        each(packed, &mut |label, start, sum: &StoredSum<'_>| {
+            assert_eq!(sum.status, BTreeMap::from([(200, 3), (404, 1)]));
+            assert_eq!(sum.counts.rejected, r#"{"auth":1}"#);
+            rows.push((label.to_owned(), start, sum.counts.latency.to_vec(), sum.counts.upstream.to_vec()));
+            Ok(())
+        })?;
+        Ok(rows)
+    }
+
+    #[test]
+    fn rows_come_with_their_own_histograms() {
+        let packed = [format!("[{ROW},{ROW}]").as_bytes(), b"\0", b"\0\x01\x02\x03", b"\0\x05"].concat();
+        let row =
+            |latency: [u8; 2], upstream: u8| ("a\0\"b".to_owned(), 60, latency.to_vec(), vec![upstream]);
+        assert_eq!(rows(&packed).unwrap(), [row([0, 1], 0), row([2, 3], 5)]);
+        for length in 0..packed.len() {
+            assert!(rows(&packed[..length]).is_err(), "{length}");
+        }
+        assert!(rows(&[&packed[..], b"x"].concat()).is_err());
+    }
+
+    proptest! {
+        #[test]
+        fn no_bytes_make_it_panic(numbers in "[0-9\\[\\]{},\"]{0,60}", tail in proptest::collection::vec(any::<u8>(), 0..30)) {
+            let _ = each(&[numbers.as_bytes(), &tail].concat(), &mut |_, _, _: &StoredSum<'_>| Ok(()));
+        }
+    }
+}
