@@ -9,7 +9,7 @@ use std::time::Duration;
 use serde_json::{Value, json};
 use support::{
     ControlPlane,
-    node::{Came, NOBODY, Node, Push, end, hello, node_is, running},
+    node::{Came, NOBODY, Node, Push, client, end, hello, node_is, running},
     within,
     world::{World, batch, of_node, row},
 };
@@ -50,6 +50,33 @@ async fn a_node_that_never_answers_is_shown_and_cut_and_the_others_go_on() {
     assert_eq!((&told["state"], &told["lag_revisions"]), (&json!("behind"), &json!(1)));
     silent.ack(&push).await;
     node_is(&control_plane, "silent", |node| node["state"] == "active").await;
+}
+
+#[tokio::test]
+async fn a_node_that_does_not_read_is_cut_and_the_others_go_on() {
+    let short = |config: &mut control_plane::Config| {
+        config.ack_timeout = HumanDuration(Duration::from_millis(300));
+    };
+    let control_plane = ControlPlane::start_with(short).await;
+    let (_deaf, _) = running(&control_plane, "deaf").await;
+    let (mut other, _) = running(&control_plane, "other").await;
+    control_plane.add(NOBODY).await;
+    let push = other.push().await;
+    other.ack(&push).await;
+    let told = node_is(&control_plane, "deaf", |node| node["connected"] == false).await;
+    assert!(told["last_error"]["text"].as_str().unwrap().contains("revision 2"), "{told}");
+    node_is(&control_plane, "other", |node| node["active_revision"] == 2).await;
+}
+
+#[tokio::test]
+async fn a_stream_that_does_not_say_whose_it_is_ends() {
+    let control_plane = ControlPlane::start().await;
+    let (_silent, requests) = tokio::sync::mpsc::channel(1);
+    let requests = tokio_stream::wrappers::ReceiverStream::new(requests);
+    let mut stream = client(&control_plane).await.subscribe(requests).await.unwrap().into_inner();
+    let status = within("the end of the stream", stream.message()).await.unwrap_err();
+    assert_eq!((status.code(), status.message()), (Code::DeadlineExceeded, "no hello within 10s"));
+    assert_eq!(control_plane.get("/nodes").await["items"], json!([]));
 }
 
 /// The hash of what a node ran before it was sent what it never answered: that difference is taken back.
