@@ -1,8 +1,8 @@
 //! What is open stays open: WebSockets and event streams through configuration changes of every kind, with the real
 //! programs.
 //!
-//! `WEIR_STEADY_SOCKETS`, `WEIR_STEADY_STREAMS` and `WEIR_STEADY_CHANGES` make it larger; each connection takes two
-//! descriptors of the node.
+//! `WEIR_STEADY_SOCKETS`, `WEIR_STEADY_STREAMS`, `WEIR_STEADY_CHANGES` and `WEIR_STEADY_NODES` make it larger; each
+//! connection takes two descriptors of its node.
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "tests")]
 
 use std::{future::Future, time::Duration};
@@ -124,8 +124,9 @@ async fn change(fleet: &Fleet, i: usize, ids: &[String]) {
 async fn sockets_and_event_streams_outlive_every_change() {
     let (sockets, streams) = (size("WEIR_STEADY_SOCKETS", 150), size("WEIR_STEADY_STREAMS", 150));
     let changes = size("WEIR_STEADY_CHANGES", 96);
-    let fleet = Fleet::start(1, 3).await.unwrap();
-    let node = fleet.http(0).unwrap();
+    let nodes = size("WEIR_STEADY_NODES", 1);
+    let fleet = Fleet::start(nodes, 3).await.unwrap();
+    let node = |i: usize| fleet.http(i % nodes).unwrap();
     // Each of them counts as a request in flight.
     let mut pool = get(fleet.admin(), "/pools/default").await.unwrap().json().unwrap();
     pool["limits"] = json!({ "max_connections": 100_000 });
@@ -142,10 +143,10 @@ async fn sockets_and_event_streams_outlive_every_change() {
         let (mut open, mut listen) = (JoinSet::new(), JoinSet::new());
         for i in some {
             if *i < sockets {
-                open.spawn(websocket(node.clone()));
+                open.spawn(websocket(node(*i)));
             }
             if *i < streams {
-                listen.spawn(event_stream(node.clone()));
+                listen.spawn(event_stream(node(*i)));
             }
         }
         opened.extend(open.join_all().await);
