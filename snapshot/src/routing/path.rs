@@ -226,12 +226,12 @@ fn is_dots(rest: &[u8]) -> bool {
     )
 }
 
-/// What a server may do with a path before it looks at it; each may do any of these.
+/// What a server may do with a path before it looks at it; each may do any of these, and the next one again.
 #[derive(Debug, Clone, Copy)]
 struct Reading {
     /// Takes `%2F` for `/`.
     decodes_slash: bool,
-    /// Takes `\` (and `%5C`, if it decodes) for `/`.
+    /// Takes `\` and `%5C` for `/`.
     turns_backslash: bool,
     /// Takes several slashes for one.
     merges: bool,
@@ -241,37 +241,50 @@ struct Reading {
     drops_parameters: bool,
 }
 
+/// One thing at a time: in which order a server does them, or a chain of servers, makes a difference.
+const STEPS: [Reading; 5] = {
+    let nothing = Reading {
+        decodes_slash: false,
+        turns_backslash: false,
+        merges: false,
+        resolves: false,
+        drops_parameters: false,
+    };
+    [
+        Reading { decodes_slash: true, ..nothing },
+        Reading { turns_backslash: true, ..nothing },
+        Reading { merges: true, ..nothing },
+        Reading { resolves: true, ..nothing },
+        Reading { drops_parameters: true, ..nothing },
+    ]
+};
+
+/// A path that can be read in more ways than these is not looked into.
+const MOST_READINGS: usize = 64;
+
 /// Calls `look` with every reading of an ambiguous path, the literal one first, until it answers false.
 pub(crate) fn each_reading(path: &[u8], mut look: impl FnMut(&[u8]) -> bool) -> Result<(), PathFault> {
-    let (escaped, backslash) = (contains(path, b"%2F"), contains(path, b"\\") || contains(path, b"%5C"));
-    let parameters = contains(path, b";");
-    let mut read = Vec::with_capacity(path.len());
-    for bits in 0..32_u8 {
-        let reading = Reading {
-            decodes_slash: bits & 1 != 0,
-            turns_backslash: bits & 2 != 0,
-            merges: bits & 4 != 0,
-            resolves: bits & 8 != 0,
-            drops_parameters: bits & 16 != 0,
-        };
-        // What is not there cannot be read in two ways.
-        let is_same = reading.decodes_slash && !escaped
-            || reading.turns_backslash && !backslash
-            || reading.drops_parameters && !parameters;
-        if is_same {
-            continue;
-        }
-        read.clear();
-        reading.read(path, &mut read)?;
-        if !look(&read) {
+    let mut readings = vec![path.to_vec()];
+    let mut at = 0;
+    while let Some(reading) = readings.get(at) {
+        if !look(reading) {
             return Ok(());
         }
+        for step in STEPS {
+            let Some(reading) = readings.get(at) else { break };
+            let mut next = Vec::with_capacity(reading.len());
+            step.read(reading, &mut next)?;
+            if readings.contains(&next) {
+                continue;
+            }
+            if readings.len() == MOST_READINGS {
+                return Err(PathFault::Ambiguous);
+            }
+            readings.push(next);
+        }
+        at += 1;
     }
     Ok(())
-}
-
-fn contains(path: &[u8], what: &[u8]) -> bool {
-    path.windows(what.len()).any(|window| window == what)
 }
 
 impl Reading {
@@ -372,6 +385,8 @@ mod tests {
             // Who merges first climbs one higher than who does not.
             ("/a//../b", &["/a/../b", "/a//../b", "/a/b", "/b"]),
             ("/a/..;x=1/b", &["/a/../b", "/a/..;x=1/b", "/b"]),
+            // Found by fuzzing: who resolves and leaves two slashes, before somebody who merges them.
+            ("/.//a//../b", &["/.//a//../b", "/./a/../b", "//a/b", "/a/b", "/b"]),
             ("/a/...", &["/a/..."]),
             ("/.well-known/x", &["/.well-known/x"]),
         ] {
@@ -380,6 +395,12 @@ mod tests {
         for path in ["/..", "/../a", "/a/../../b", "/%2e%2e/a", "/..%2Fa", "/..\\a", "/a/..%5c..%5Cb"] {
             assert_eq!(readings(path), Err(PathFault::AboveRoot), "{path}");
         }
+    }
+
+    #[test]
+    fn a_path_that_can_be_read_in_too_many_ways_is_refused() {
+        let path = "/a/b/c/d/../..%5C;%2F%2F%5C.%2F%5C//a//a";
+        assert_eq!(readings(path), Err(PathFault::Ambiguous));
     }
 
     #[test]
