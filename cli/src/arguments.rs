@@ -323,11 +323,11 @@ pub(crate) struct Which {
 pub(crate) struct Report {
     /// What a period is.
     pub(crate) kind: ReportKind,
-    /// From when on: RFC 3339 or a date.
-    #[arg(long)]
+    /// From when on: RFC 3339, a date, or back from now as -2h.
+    #[arg(long, value_name = "TIME", allow_hyphen_values = true)]
     pub(crate) from: Option<String>,
-    /// Until when.
-    #[arg(long)]
+    /// Until when; a date includes its day.
+    #[arg(long, value_name = "TIME", allow_hyphen_values = true)]
     pub(crate) to: Option<String>,
     /// Only this route.
     #[arg(long)]

@@ -91,6 +91,10 @@ async fn an_outage_of_all_nodes_is_a_gap_in_every_form_and_never_the_lowest_peri
     let weir_json =
         |arguments: Vec<String>| json(&fleet, &arguments.iter().map(String::as_str).collect::<Vec<_>>());
 
+    // Back from now begins with a hyphen, and is no option.
+    let recent = fleet.weir(&["report", "summary", "--from", "-2h"]).unwrap();
+    assert!(recent.contains("requests"), "{recent}");
+
     let report = weir_json(with("hourly", &[]));
     let periods = report["periods"].as_array().unwrap();
     let states: Vec<&str> = periods.iter().map(|period| period["state"].as_str().unwrap()).collect();
