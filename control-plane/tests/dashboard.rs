@@ -198,3 +198,24 @@ async fn breakers_and_refusals_are_shown_where_one_looks() {
     let routes = page(&control_plane, "/ui/routes").await;
     assert!(routes.contains("rate limit 3, breaker 2"), "{routes}");
 }
+
+#[tokio::test]
+async fn a_report_names_the_busiest_of_the_periods_it_shows_and_takes_every_filter() {
+    let control_plane = ControlPlane::start().await;
+    let node = Node::connect(&control_plane, hello("eu-1")).await;
+    let now = jiff::Timestamp::now().to_string();
+    let other = v1::TrafficRow { method: "OTHER".to_owned(), ..row(&now, 404, &[1000; 2]) };
+    client(&control_plane).await.report(batch(1, &now, vec![row(&now, 200, &[1000; 3]), other])).await.unwrap();
+
+    for (per, called) in [("minute", "minute"), ("day", "day"), ("", "hour")] {
+        let text = page(&control_plane, &format!("/ui/reports?per={per}")).await;
+        assert!(text.contains(&format!("<dt>Busiest {called}</dt><dd>5</dd>")), "{per}: {text}");
+        assert!(text.contains(&format!("<dt>Quietest {called}</dt>")), "{per}: {text}");
+    }
+    let text = page(&control_plane, "/ui/reports?method=OTHER&route=one-that-is-gone").await;
+    assert!(text.contains("<option value=\"OTHER\" selected>"), "{text}");
+    assert!(text.contains("<option value=\"one-that-is-gone\" selected>"), "{text}");
+    let text = page(&control_plane, "/ui/reports?method=OTHER").await;
+    assert!(text.contains("<dt>Busiest hour</dt><dd>2</dd>"), "{text}");
+    drop(node);
+}

@@ -6,6 +6,9 @@ use serde::Deserialize;
 /// All but the unreserved characters (RFC 3986, 2.3).
 const RESERVED: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
 
+/// The methods that a form offers: those that nodes count by name.
+pub(super) const METHODS: [&str; 7] = ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"];
+
 /// What a page is asked for: the fields of its form.
 #[derive(Debug, Clone, Default, Deserialize)]
 #[serde(default)]

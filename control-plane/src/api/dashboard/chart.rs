@@ -8,7 +8,10 @@
 
 use maud::{Markup, html};
 
-use super::format::{count, hour_label, millis};
+use super::{
+    format::{count, millis},
+    time_axis,
+};
 use crate::stats::{Period, State};
 
 /// How high a drawing is, in pixels.
@@ -64,8 +67,7 @@ impl<'a> Frame<'a> {
         drawing: &Markup,
         over: &Markup,
     ) -> Markup {
-        let every = self.periods.len().div_ceil(8).max(1);
-        let labelled = self.periods.iter().enumerate().step_by(every).enumerate();
+        let times = time_axis::labels(self.periods);
         html! {
             div class="chart" role="group" aria-label=(title) {
                 div class="values" aria-hidden="true" {
@@ -85,9 +87,9 @@ impl<'a> Frame<'a> {
                     (over)
                 }
                 svg class="times" height="18" aria-hidden="true" {
-                    @for (place, (i, period)) in labelled {
-                        text class=[(place % 2 == 1).then_some("second")] x=(percent(self.share(i))) y="14" text-anchor="middle" {
-                            (hour_label(&period.start, self.periods))
+                    @for (place, (i, time)) in times.iter().enumerate() {
+                        text class=[(place % 2 == 1).then_some("second")] x=(percent(self.share(*i))) y="14" text-anchor="middle" {
+                            (time)
                         }
                     }
                 }

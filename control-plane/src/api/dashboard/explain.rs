@@ -5,12 +5,10 @@ use weir_snapshot::explain::{Asked as Request, Filter, Passed, Says, Way};
 
 use super::{
     Trouble,
-    asked::Asked,
+    asked::{Asked, METHODS},
     layout::{badge, empty},
 };
 use crate::app::{App, AppError, BackendExplained, Explained, PoolExplained};
-
-const METHODS: [&str; 7] = ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"];
 
 /// The method that is asked for, or the usual one.
 fn method(asked: &Asked) -> &str {

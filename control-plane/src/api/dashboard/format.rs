@@ -1,7 +1,5 @@
 //! Numbers and times for people.
 
-use crate::stats::Period;
-
 /// `12.3k`, with three digits that count.
 #[allow(clippy::cast_precision_loss, reason = "three digits are shown")]
 pub(super) fn count(number: u64) -> String {
@@ -49,16 +47,6 @@ pub(super) fn percent(part: u64, whole: u64) -> String {
             if share < 0.1 { "< 0.1 %".to_owned() } else { format!("{share:.1} %") }
         }
     }
-}
-
-/// A period's place under a chart: its time of day, or its date where periods are days.
-pub(super) fn hour_label(start: &str, periods: &[Period]) -> String {
-    let is_midnight = |period: &Period| period.start.get(11..16) == Some("00:00");
-    let days = periods.len() > 1 && periods.iter().all(is_midnight);
-    let long = periods.len() > 48
-        && periods.first().map(|p| p.start.get(..10)) != periods.last().map(|p| p.start.get(..10));
-    let part = if days || long { start.get(5..10) } else { start.get(11..16) };
-    part.unwrap_or(start).to_owned()
 }
 
 /// `2026-11-21 10:22` from RFC 3339.

@@ -21,6 +21,7 @@ mod reports;
 mod revisions;
 mod routes;
 mod tail;
+mod time_axis;
 
 use axum::{
     Router,

@@ -4,7 +4,7 @@ use maud::{Markup, html};
 
 use super::{
     Trouble,
-    asked::{self, Asked},
+    asked::{self, Asked, METHODS},
     chart,
     format::{bytes, count, millis, percent, time},
     layout::{badge, empty},
@@ -12,7 +12,7 @@ use super::{
 };
 use crate::{
     app::App,
-    stats::{Period, PeriodCount, Query, Rejected, State, Summary, Top, TopQuery},
+    stats::{Period, Query, Rejected, State, Summary, Top, TopQuery},
 };
 
 fn query(asked: &Asked) -> Query {
@@ -35,6 +35,7 @@ pub(super) fn form(app: &App, asked: &Asked) -> Markup {
     let current = app.current();
     let routes: Vec<&str> = current.config.routes.iter().map(|route| route.name.as_str()).collect();
     let pools: Vec<&str> = current.config.pools.iter().map(|pool| pool.name.as_str()).collect();
+    let methods = [&METHODS[..], &["OTHER"]].concat();
     html! {
         form class="card fields" method="get" action="/ui/reports" aria-label="What to report" {
             (choice("Each", "per", &asked.per, &["hour", "day", "minute"], "hour"))
@@ -43,7 +44,8 @@ pub(super) fn form(app: &App, asked: &Asked) -> Markup {
             (choice("Route", "route", &asked.route, &routes, "all"))
             (choice("Pool", "pool", &asked.pool, &pools, "all"))
             label { "Backend" input name="backend" value=(asked.backend) placeholder="id or URL"; }
-            label { "Host" input name="host" value=(asked.host) placeholder="alone only"; }
+            (choice("Method", "method", &asked.method, &methods, "all"))
+            label { "Host" input name="host" value=(asked.host) placeholder="shop.example"; }
             label { "Time zone" input name="tz" value=(asked.tz) placeholder="UTC"; }
             button class="primary" { "Show" }
         }
@@ -57,6 +59,10 @@ fn choice(label: &str, name: &str, is: &str, values: &[&str], none: &str) -> Mar
             (label)
             select name=(name) data-submit {
                 option value="" selected[is.is_empty()] { (none) }
+                @if !is.is_empty() && !values.iter().any(|value| **value == is) {
+                    // A route that is gone still has its numbers.
+                    option value=(is) selected { (is) }
+                }
                 @for value in values { option value=(value) selected[*value == is] { (value) } }
             }
         }
@@ -66,10 +72,10 @@ fn choice(label: &str, name: &str, is: &str, values: &[&str], none: &str) -> Mar
 pub(super) async fn page(app: &App, asked: &Asked) -> Result<Markup, Trouble> {
     let stats = app.stats();
     let mut query = query(asked);
-    let report = match asked.per.as_str() {
-        "minute" => stats.minutely(&query).await?,
-        "day" => stats.daily(&query).await?,
-        _ => stats.hourly(&query).await?,
+    let (kind, per, report) = match asked.per.as_str() {
+        "minute" => ("minutely", "minute", stats.minutely(&query).await?),
+        "day" => ("daily", "day", stats.daily(&query).await?),
+        _ => ("hourly", "hour", stats.hourly(&query).await?),
     };
     // The rest is about the same time, also where none was given.
     query.from = Some(report.from.clone());
@@ -101,15 +107,10 @@ pub(super) async fn page(app: &App, asked: &Asked) -> Result<Markup, Trouble> {
             tops.push(("Hosts", stats.top(&hosts).await?));
         }
     }
-    let kind = match asked.per.as_str() {
-        "minute" => "minutely",
-        "day" => "daily",
-        _ => "hourly",
-    };
     let link = Asked { per: String::new(), ..asked.clone() };
     let link = |format: &str| format!("/reports/{kind}?format={format}{}", asked::query(&link));
     Ok(html! {
-        (figures(&summary))
+        (figures(&summary, per, &report.periods))
         section class="card" aria-label="Requests" {
             header {
                 h2 { "Requests" }
@@ -133,11 +134,17 @@ pub(super) async fn page(app: &App, asked: &Asked) -> Result<Markup, Trouble> {
     })
 }
 
-fn figures(summary: &Summary) -> Markup {
+/// What the whole time comes to, with the busiest and the quietest of its periods (`per` is what one is called).
+fn figures(summary: &Summary, per: &str, periods: &[Period]) -> Markup {
     let errors: u64 = summary.status.range(500..).map(|(_, requests)| requests).sum();
-    let hour = |hour: &Option<PeriodCount>| match hour {
-        Some(hour) => html! { dd { (count(hour.requests)) } dd class="note" { (time(&hour.start)) } },
-        None => html! { dd { "–" } dd class="note" { "no complete hour" } },
+    // The first of equals, as in a summary; what is missing could only raise the busiest, but would lower the quietest.
+    let busiest =
+        periods.iter().rev().filter(|period| period.requests > 0).max_by_key(|period| period.requests);
+    let quietest =
+        periods.iter().filter(|period| period.state == State::Complete).min_by_key(|period| period.requests);
+    let period = |period: Option<&Period>| match period {
+        Some(period) => html! { dd { (count(period.requests)) } dd class="note" { (time(&period.start)) } },
+        None => html! { dd { "–" } dd class="note" { "no complete " (per) } },
     };
     html! {
         dl class="figures eight" {
@@ -164,8 +171,8 @@ fn figures(summary: &Summary) -> Markup {
             div class="figure" {
                 dt { "Retries" } dd { (count(summary.retries)) } dd class="note" { "attempts beyond the first" }
             }
-            div class="figure" { dt { "Busiest hour" } (hour(&summary.peak)) }
-            div class="figure" { dt { "Quietest hour" } (hour(&summary.lowest)) }
+            div class="figure" { dt { "Busiest " (per) } (period(busiest)) }
+            div class="figure" { dt { "Quietest " (per) } (period(quietest)) }
         }
     }
 }
