@@ -44,7 +44,8 @@ pub(crate) fn check(name: &str, output: Output) -> anyhow::Result<()> {
                 for warning in &warnings.0 {
                     print(&place(name, &warned(warning)));
                 }
-                print(&format!("{name}: good: {pools} pools, {backends} backends, {routes} routes"));
+                let found = [(pools, "pool"), (backends, "backend"), (routes, "route")].map(some).join(", ");
+                print(&format!("{name}: good: {found}"));
             }
             Ok(())
         }
@@ -82,6 +83,11 @@ fn keys(config: &Config, snapshot: &Snapshot) -> Problems {
 fn counts(config: &Config) -> (usize, usize, usize) {
     let backends = config.pools.iter().map(|pool| pool.backends.len()).sum();
     (config.pools.len(), backends, config.routes.len())
+}
+
+/// `1 pool`, `2 pools`.
+fn some((number, thing): (usize, &str)) -> String {
+    format!("{number} {thing}{}", if number == 1 { "" } else { "s" })
 }
 
 /// Reads a small text, or stdin for `-`.

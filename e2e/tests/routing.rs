@@ -142,7 +142,7 @@ async fn a_hidden_route_is_warned_of_wherever_a_change_is_made() {
     let check = fleet.weir(&["check", name]).unwrap();
     assert!(check.contains(&format!("{name}:5:")), "{check}");
     assert!(check.contains(&format!(": routes[1].match: warning: {said}")), "{check}");
-    assert!(check.contains("good: 1 pools"), "{check}");
+    assert!(check.contains("good: 1 pool, "), "{check}");
     let applied = send("PUT", admin, "/config?dry_run=true", text).await.unwrap().json().unwrap();
     assert_eq!(applied["warnings"][0]["message"], said, "{applied}");
     assert_eq!(applied["warnings"][0]["line"], 5, "{applied}");

@@ -94,6 +94,18 @@ fn a_name_that_dangles_is_told_beside_what_cannot_be_read() {
 }
 
 #[test]
+fn where_a_mapping_is_expected_its_keys_are_told_and_no_type_of_ours() {
+    says(
+        "pools:\n- name: p\nroutes:\n- name: r\n  pool: p\n  hsts: true\n  rate_limit: 20\n  match: x\n",
+        &[
+            "6:9 routes[0].hsts: invalid type: boolean `true`, expected a mapping of include_subdomains, max_age, preload",
+            "7:15 routes[0].rate_limit: invalid type: integer `20`, expected a mapping of burst, key, per, requests, scope",
+            "8:10 routes[0].match: invalid type: string \"x\", expected a mapping of ",
+        ],
+    );
+}
+
+#[test]
 fn the_whole_may_be_of_the_wrong_kind() {
     says("- 1", &["1:1 : a configuration is a mapping"]);
     says("pools: 5\n", &["1:8 pools: pools is a list"]);

@@ -60,11 +60,15 @@ pub(super) fn read<T: DeserializeOwned>(
         if let Some(field) = missing {
             steps.push(Step::Key(field.to_owned()));
         }
-        let place = join(path, &origins.path(&steps));
+        let inner = origins.path(&steps);
+        let place = join(path, &inner);
         let tried = stand_ins.get(&place).copied();
         if tried.is_none() && !untold.contains(&place) {
             let told = missing.map_or_else(|| place.as_str(), |field| parent(&place, field));
-            problems.add(told, near::with_suggestion(message.clone()));
+            let message = without_type(&message, || {
+                like.map_or_else(Vec::new, |like| schema::keys(&join(like, &inner)))
+            });
+            problems.add(told, near::with_suggestion(message));
         }
         let give_up = steps.is_empty() || untold.len() >= MOST;
         let mended = !give_up
@@ -81,6 +85,14 @@ pub(super) fn read<T: DeserializeOwned>(
             return Reading { value: None, untold };
         }
     }
+}
+
+/// Serde names a type of ours where it expects an object; people know the object's keys.
+fn without_type(message: &str, keys: impl FnOnce() -> Vec<String>) -> String {
+    let Some((before, _)) = message.rsplit_once("expected struct ") else { return message.to_owned() };
+    let keys = keys().join(", ");
+    let of = if keys.is_empty() { "" } else { " of " };
+    format!("{before}expected a mapping{of}{keys}")
 }
 
 fn stand_in(kind: usize) -> Option<Value> {
