@@ -12,7 +12,7 @@ mod tree;
 
 use std::collections::HashSet;
 
-use serde::de::DeserializeOwned;
+use serde::de::{DeserializeOwned, IgnoredAny};
 use serde_json::{Map, Value};
 
 pub use self::references::{MAX_FILE, inline, is_content};
@@ -116,6 +116,34 @@ pub fn read<T: DeserializeOwned>(like: Option<&str>, value: Value, problems: &mu
     tolerant::read(("", like), value, problems).value
 }
 
+/// As [`read`], from JSON as text.
+///
+/// # Errors
+/// It is not JSON, or has a key twice.
+pub fn read_json<T: DeserializeOwned>(
+    like: Option<&str>,
+    text: &str,
+    problems: &mut Problems,
+) -> Result<Option<T>, Problems> {
+    if text.trim().is_empty() {
+        return Err(Problem::new("", "the body is empty").into());
+    }
+    if let Err(error) = serde_json::from_str::<IgnoredAny>(text) {
+        let mut problem = Problem::new("", format!("the body is not JSON: {error}"));
+        problem.line = u64::try_from(error.line()).ok();
+        return Err(problem.into());
+    }
+    let mut twice = Problems::default();
+    let value = Node::read(text)?.value(&mut String::new(), &mut twice);
+    if !twice.0.is_empty() {
+        return Err(twice);
+    }
+    if !value.is_object() {
+        return Err(Problem::new("", "the body is not a JSON object").into());
+    }
+    Ok(read(like, value, problems))
+}
+
 /// Reads the parts of a configuration.
 #[derive(Default)]
 struct Reader {
@@ -128,7 +156,12 @@ impl Reader {
     fn config(&mut self, root: Value) -> Config {
         let mut root = match root {
             Value::Object(root) => root,
-            Value::Null => Map::new(),
+            // What made the text may have failed, and nobody wants to lose everything by that.
+            Value::Null => {
+                let message = "there is nothing in it: write {} for a configuration without pools and routes";
+                self.problems.add("", message);
+                return Config::default();
+            }
             _ => {
                 let message =
                     "a configuration is a mapping with the keys settings, pools, routes and certificates";

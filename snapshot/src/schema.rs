@@ -50,6 +50,24 @@ pub fn definitions(path: &'static str) -> Map<String, Value> {
 
 /// The keys that an object at this path of a configuration has, such as `pools[0].retry`; none when there is no such.
 pub(crate) fn keys(path: &str) -> Vec<String> {
+    keys_of(&at(path))
+}
+
+/// The same, where nothing but an object may stand.
+pub(crate) fn only_mapping(path: &str) -> Option<Vec<String>> {
+    let found = at(path);
+    let is_list = |schema: &&Value| schema.get("items").is_some();
+    let keys = keys_of(&found);
+    (!keys.is_empty() && !found.iter().any(is_list)).then_some(keys)
+}
+
+fn keys_of(schemas: &[&'static Value]) -> Vec<String> {
+    let objects = schemas.iter().filter_map(|schema| schema.get("properties").and_then(Value::as_object));
+    objects.flat_map(|properties| properties.keys().cloned()).collect()
+}
+
+/// What may stand at a path.
+fn at(path: &str) -> Vec<&'static Value> {
     static SCHEMA: OnceLock<Value> = OnceLock::new();
     let root = SCHEMA.get_or_init(schema);
     let mut found = vec![root];
@@ -62,9 +80,7 @@ pub(crate) fn keys(path: &str) -> Vec<String> {
         };
         found = found.into_iter().filter_map(inner).collect();
     }
-    let found = found.into_iter().flat_map(|schema| variants(root, schema));
-    let objects = found.filter_map(|schema| schema.get("properties").and_then(Value::as_object));
-    objects.flat_map(|properties| properties.keys().cloned()).collect()
+    found.into_iter().flat_map(|schema| variants(root, schema)).collect()
 }
 
 /// The schema itself, or what it refers to, or its alternatives.

@@ -106,6 +106,33 @@ fn where_a_mapping_is_expected_its_keys_are_told_and_no_type_of_ours() {
 }
 
 #[test]
+fn lists_are_no_mappings_though_their_items_would_fit() {
+    says(
+        "pools:\n- name: p\n  limits: [5]\n  retry: { on: [reset], attempts: 1 }\nroutes:\n- name: r\n  pool: p\n  match: [[x.org], /p]\n  rate_limit: [5, 1m]\n  ip_filter: [[10.0.0.0/8]]\n- name: s\n  split: [[p, 5], { pool: p, weight: 1 }, [p, 3]]\n",
+        &[
+            "3:11 pools[0].limits: invalid type: sequence, expected a mapping of max_connections, max_pending",
+            "8:10 routes[0].match: invalid type: sequence, expected a mapping of ",
+            "9:15 routes[0].rate_limit: invalid type: sequence",
+            "10:14 routes[0].ip_filter: invalid type: sequence",
+            "12:11 routes[1].split[0]: invalid type: sequence",
+            "12:43 routes[1].split[2]: invalid type: sequence",
+        ],
+    );
+    says("settings: { downstream: [1s] }\n", &["1:25 settings.downstream: invalid type: sequence"]);
+}
+
+#[test]
+fn numbers_are_told_as_numbers() {
+    says(
+        "pools:\n- name: p\nroutes:\n- name: r\n  redirect: { port: -1 }\n- name: s\n  split: [{ pool: p, weight: 1.5 }]\n",
+        &[
+            "5:21 routes[0].redirect.port: invalid value: integer `-1`, expected a whole number from 0 to 65535",
+            "7:30 routes[1].split[0].weight: invalid type: floating point `1.5`, expected a whole number",
+        ],
+    );
+}
+
+#[test]
 fn the_whole_may_be_of_the_wrong_kind() {
     says("- 1", &["1:1 : a configuration is a mapping"]);
     says("pools: 5\n", &["1:8 pools: pools is a list"]);
@@ -119,7 +146,10 @@ fn the_whole_may_be_of_the_wrong_kind() {
             "1:71 settings.downstream.idle_timeout",
         ],
     );
-    assert!(file::parse("").is_ok() && file::parse("pools:\nroutes:\nsettings:\n").is_ok());
+    assert!(file::parse("{}").is_ok() && file::parse("pools:\nroutes:\nsettings:\n").is_ok());
+    for empty in ["", "\n", "# a comment\n", "---\n", "null", "~"] {
+        assert!(mistakes(empty)[0].contains("there is nothing in it"), "{empty:?}: {:?}", mistakes(empty));
+    }
 }
 
 #[test]

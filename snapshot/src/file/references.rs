@@ -37,7 +37,7 @@ pub fn is_content(text: &str) -> bool {
 /// [`parse`](super::parse).
 ///
 /// # Errors
-/// Every file that cannot be read, with the path and line of its name.
+/// Every file that cannot be read, with the path and line of its name, and what else is wrong in the text.
 pub fn inline<'a>(
     text: &'a str,
     mut read: impl FnMut(&str) -> Result<String, String>,
@@ -56,6 +56,7 @@ pub fn inline<'a>(
     let mut contents: BTreeMap<usize, (usize, String)> = BTreeMap::new();
     for Reference { path, at, name, span } in found {
         let content = match read(&name) {
+            _ if name.trim().is_empty() => Err("there is neither a file's name nor content".to_owned()),
             Ok(content) if content.len() > MAX_FILE => {
                 Err(format!("{name} is larger than {} MiB", MAX_FILE >> 20))
             }
@@ -75,6 +76,11 @@ pub fn inline<'a>(
         }
     }
     if !problems.0.is_empty() {
+        // The other mistakes of the text are told too, but not what is wrong with a name as content.
+        let others = super::parse(text).err().unwrap_or_default();
+        problems
+            .0
+            .extend(others.0.into_iter().filter(|problem| !FIELDS.contains(&shape(&problem.path).as_str())));
         return Err(problems);
     }
     let (mut out, mut done) = (String::with_capacity(text.len()), 0);
@@ -86,6 +92,11 @@ pub fn inline<'a>(
     }
     out.push_str(&text[done..]);
     Ok(Cow::Owned(out))
+}
+
+/// `certificates[0].cert` as `certificates[].cert`.
+fn shape(path: &str) -> String {
+    path.chars().filter(|letter| !letter.is_ascii_digit()).collect()
 }
 
 /// A file's name in the text.
@@ -196,6 +207,21 @@ mod tests {
                 "line 7, column 11: certificates[1].cert: cannot read gone.crt: no such file"
             ]
         );
+    }
+
+    #[test]
+    fn a_file_that_is_missing_hides_no_other_mistake() {
+        let text = "pools:\n  - { name: a, strategy: rr, tls: { ca: gone.pem } }\ncolour: blue\ncertificates:\n  - { name: c, cert: a.crt, key: '' }\n";
+        let found: Vec<String> =
+            inline(text, reader).unwrap_err().0.iter().map(ToString::to_string).collect();
+        for told in [
+            "pools[0].tls.ca: cannot read gone.pem",
+            "pools[0].strategy: unknown variant",
+            "colour: unknown key",
+        ] {
+            assert!(found.iter().any(|problem| problem.contains(told)), "{told}: {found:?}");
+        }
+        assert!(!found.iter().any(|problem| problem.contains("not PEM")), "{found:?}");
     }
 
     #[test]

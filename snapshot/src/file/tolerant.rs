@@ -40,6 +40,7 @@ pub(super) fn read<T: DeserializeOwned>(
     let mut untold = Vec::new();
     let mut origins = Origins::default();
     let mut stand_ins: HashMap<String, usize> = HashMap::new();
+    take_lists_out((path, like), &mut value, &mut origins, problems, &mut untold);
     loop {
         let mut unknown = BTreeSet::new();
         let mut track = serde_path_to_error::Track::new();
@@ -87,12 +88,76 @@ pub(super) fn read<T: DeserializeOwned>(
     }
 }
 
-/// Serde names a type of ours where it expects an object; people know the object's keys.
+/// Serde names a type of Rust where it expects something; people know the keys of a mapping, and numbers.
 fn without_type(message: &str, keys: impl FnOnce() -> Vec<String>) -> String {
-    let Some((before, _)) = message.rsplit_once("expected struct ") else { return message.to_owned() };
-    let keys = keys().join(", ");
-    let of = if keys.is_empty() { "" } else { " of " };
-    format!("{before}expected a mapping{of}{keys}")
+    let Some((before, expected)) = message.rsplit_once("expected ") else { return message.to_owned() };
+    let expected = match expected {
+        "u8" => "a whole number from 0 to 255".to_owned(),
+        "u16" => "a whole number from 0 to 65535".to_owned(),
+        "u32" | "u64" | "usize" => "a whole number, 0 or more".to_owned(),
+        "i64" => "a whole number".to_owned(),
+        "f32" | "f64" => "a number".to_owned(),
+        _ if expected.starts_with("struct ") => mapping(&keys()),
+        _ => return message.to_owned(),
+    };
+    format!("{before}expected {expected}")
+}
+
+fn mapping(keys: &[String]) -> String {
+    if keys.is_empty() { "a mapping".to_owned() } else { format!("a mapping of {}", keys.join(", ")) }
+}
+
+/// Takes out the lists that stand where the schema has a mapping, and nothing but one. Serde would read their items as
+/// the mapping's values, in the order of its fields, which is nobody's to know.
+fn take_lists_out(
+    (path, like): (&str, Option<&str>),
+    value: &mut Value,
+    origins: &mut Origins,
+    problems: &mut Problems,
+    untold: &mut Vec<String>,
+) {
+    let Some(like) = like else { return };
+    let mut found = Vec::new();
+    find_lists(value, like, &mut Vec::new(), &mut found);
+    for (steps, keys) in &found {
+        let place = join(path, &origins.path(steps));
+        problems.add(&place, format!("invalid type: sequence, expected {}", mapping(keys)));
+        untold.push(place);
+    }
+    // From the last one on: those before it keep their places.
+    found.iter().rev().for_each(|(steps, _)| {
+        origins.take_out(value, steps);
+    });
+}
+
+fn find_lists(value: &Value, like: &str, steps: &mut Vec<Step>, found: &mut Vec<(Vec<Step>, Vec<String>)>) {
+    let inner: Vec<(Step, &Value, String)> = match value {
+        Value::Object(object) => {
+            object.iter().map(|(key, value)| (Step::Key(key.clone()), value, join(like, key))).collect()
+        }
+        Value::Array(items) => match schema::only_mapping(like) {
+            Some(keys) => {
+                if found.len() < MOST {
+                    found.push((steps.clone(), keys));
+                }
+                return;
+            }
+            None => items
+                .iter()
+                .enumerate()
+                .filter(|(_, item)| item.is_object() || item.is_array())
+                .map(|(i, item)| (Step::Item(i), item, format!("{like}[{i}]")))
+                .collect(),
+        },
+        _ => return,
+    };
+    for (step, value, like) in inner {
+        if value.is_object() || value.is_array() {
+            steps.push(step);
+            find_lists(value, &like, steps, found);
+            steps.pop();
+        }
+    }
 }
 
 fn stand_in(kind: usize) -> Option<Value> {

@@ -2,7 +2,7 @@
 
 use axum::{body::Body, extract::Request, http::StatusCode};
 use serde::de::DeserializeOwned;
-use weir_snapshot::{Problem, Problems, file};
+use weir_snapshot::{Problems, file};
 
 use super::problem::Refusal;
 
@@ -38,13 +38,9 @@ pub(super) async fn object_like<T: DeserializeOwned>(like: &str, request: Reques
 
 async fn read<T: DeserializeOwned>(request: Request, like: Option<&str>) -> Result<T, Refusal> {
     let bytes = bytes(request.into_body(), MAX_OBJECT).await?;
-    let value: serde_json::Value = serde_json::from_slice(&bytes).map_err(|error| {
-        let mut problem = Problem::new("", format!("the body is not JSON: {error}"));
-        problem.line = u64::try_from(error.line()).ok();
-        Refusal::bad_request(problem.into())
-    })?;
+    let text = file::text(&bytes).map_err(Refusal::bad_request)?;
     let mut problems = Problems::default();
-    let read = file::read(like, value, &mut problems);
+    let read = file::read_json(like, text, &mut problems).map_err(Refusal::bad_request)?;
     match read {
         Some(read) if problems.0.is_empty() => Ok(read),
         _ => Err(Refusal::bad_request(problems)),
