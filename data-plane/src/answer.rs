@@ -76,7 +76,7 @@ impl Local {
         Self::new(405, "Method Not Allowed", "the route does not take this method");
     /// The client asks too often.
     pub(crate) const TOO_MANY: Self =
-        Self::new(429, "Too Many Requests", "the route takes no more requests from this client for now");
+        Self::new(429, "Too Many Requests", "the rate limit of the route is reached, try again later");
     /// No password, or a wrong one.
     pub(crate) const UNAUTHORIZED: Self =
         Self::new(401, "Unauthorized", "the route asks for a name and a password");

@@ -247,10 +247,15 @@ impl Workers {
     ) -> io::Result<Self> {
         let mut handles = Vec::with_capacity(count);
         let addresses = Arc::new(Addresses::default());
+        listener::ensure_free(http)?;
         for i in 0..count {
             let mut doors = vec![Door { socket: listener::bind(http)?, tls: None }];
             http = doors[0].socket.local_addr()?;
             if let Some(https) = &mut https {
+                if i == 0 {
+                    // By now also not by the one above.
+                    listener::ensure_free(https.address)?;
+                }
                 let socket = listener::bind(https.address)?;
                 https.address = socket.local_addr()?;
                 doors.push(Door { socket, tls: Some(Arc::clone(&https.config)) });
@@ -397,6 +402,11 @@ fn run(
         });
         worker.update_date();
         let mut waiting = doors;
+        let mut turning_away = tokio::task::JoinSet::new();
+        for door in &waiting {
+            turning_away
+                .spawn_local(listener::waiting::turn_away(door.socket.try_clone()?, door.tls.is_none()));
+        }
         let mut drained: Option<oneshot::Sender<()>> = None;
         let mut sweeps = tokio::time::interval(GRAIN);
         sweeps.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
@@ -408,12 +418,14 @@ fn run(
                     Some(Order::Activate(active, done)) => {
                         worker.activate(active);
                         // The kernel queues connections from the start; they are taken once there is an answer for them.
+                        turning_away.abort_all();
                         for door in waiting.drain(..) {
                             tokio::task::spawn_local(listener::accept(door, Rc::clone(&worker)));
                         }
                         let _ = done.send(());
                     }
                     Some(Order::Drain(done)) => {
+                        turning_away.abort_all();
                         waiting.clear();
                         worker.draining.set(true);
                         worker.drain.send_replace(true);
@@ -441,6 +453,6 @@ fn run(
             }
         }
         worker.recorder.flush();
-    });
-    Ok(())
+        Ok(())
+    })
 }

@@ -278,3 +278,41 @@ async fn wrong_flags_are_refused_by_name() -> anyhow::Result<()> {
         .await?;
     Ok(())
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_node_takes_no_port_that_another_node_has() -> anyhow::Result<()> {
+    let fleet = Fleet::start(1, 1).await?;
+    let address = fleet.http(0)?;
+    let arguments = ["--control-plane", "http://127.0.0.1:1", "--status", "127.0.0.1:0", "--http", &address];
+    let mut second = Program::start("data-plane", &arguments)?;
+    assert!(!second.ended(Duration::from_secs(10)).await?, "{}", second.log());
+    let says = async || (second.log().contains(&address) && second.log().contains("in use")).then_some(());
+    eventually("a message", Duration::from_secs(5), says).await?;
+    served_by(&address).await?;
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_node_that_gets_no_configuration_says_so_to_clients() -> anyhow::Result<()> {
+    let arguments =
+        ["--control-plane", "http://127.0.0.1:1", "--status", "127.0.0.1:0", "--http", "127.0.0.1:0"];
+    let node = Program::start("data-plane", &arguments)?;
+    let answer = get(&node.address("http")?, "/books").await?;
+    assert_eq!(answer.status, 503, "{answer:?}");
+    assert!(answer.text().contains("no configuration yet"), "{answer:?}");
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_second_control_plane_does_not_take_the_database_of_the_first() -> anyhow::Result<()> {
+    let folder = tempfile::tempdir()?;
+    let database = format!("sqlite:{}", folder.path().join("weir.db").display());
+    let arguments = ["--admin", "127.0.0.1:0", "--nodes", "127.0.0.1:0", "--database", &database];
+    let first = Program::start("control-plane", &arguments)?;
+    let admin = first.address("admin")?;
+    let mut second = Program::start("control-plane", &arguments)?;
+    assert!(!second.ended(Duration::from_secs(30)).await?, "{}", second.log());
+    assert!(second.log().contains("another control plane uses it"), "{}", second.log());
+    assert_eq!(get(&admin, "/readyz").await?.status, 200);
+    Ok(())
+}

@@ -5,6 +5,7 @@ pub(crate) mod http1;
 mod http2;
 mod request_body;
 mod stream_tasks;
+pub(crate) mod waiting;
 
 use std::{
     io,
@@ -37,6 +38,22 @@ const PAUSE: Duration = Duration::from_millis(100);
 
 /// The most open client connections of one worker.
 const MAX_CONNECTIONS: usize = 500_000;
+
+/// Whether nobody listens on an address. Sockets that share a port, as workers' do, do not tell: another process' socket
+/// would silently take a part of the connections.
+///
+/// # Errors
+/// Somebody does, or it cannot be bound.
+pub(crate) fn ensure_free(address: SocketAddr) -> io::Result<()> {
+    let socket = socket2::Socket::new(
+        socket2::Domain::for_address(address),
+        socket2::Type::STREAM.cloexec(),
+        Some(socket2::Protocol::TCP),
+    )?;
+    // What a process that has ended left of its connections is in nobody's way.
+    socket.set_reuse_address(true)?;
+    socket.bind(&address.into())
+}
 
 /// Opens one worker's listening socket; the kernel spreads connections over all sockets of the address.
 ///

@@ -1,0 +1,65 @@
+//! Clients that come before the node knows what to do with them. The kernel queues them while it starts; if no
+//! configuration comes for a while, they are told so, since a client that is kept waiting tries nowhere else.
+
+use std::{sync::Arc, time::Duration};
+
+use tokio::{
+    io::{AsyncReadExt as _, AsyncWriteExt as _},
+    net::{TcpListener, TcpStream},
+    sync::Semaphore,
+};
+
+use super::PAUSE;
+
+/// How long clients are kept, in which most nodes have got what they need.
+pub(crate) const PATIENCE: Duration = Duration::from_secs(5);
+
+/// How long a client has for its request.
+const DEADLINE: Duration = Duration::from_secs(5);
+
+/// How many are answered at once by one worker.
+const MOST: usize = 256;
+
+/// The longest head that is read before the answer.
+const MOST_READ: usize = 64 << 10;
+
+const ANSWER: &[u8] = b"HTTP/1.1 503 Service Unavailable\r\nContent-Type: text/plain\r\nContent-Length: 35\r\nRetry-After: 1\r\nConnection: close\r\n\r\nthis node has no configuration yet\n";
+
+/// Answers 503 to whoever comes to a socket, and closes; where clients speak TLS, for which there may be no certificate, it
+/// closes alone. Ends when it is dropped.
+pub(crate) async fn turn_away(socket: std::net::TcpListener, in_clear: bool) {
+    tokio::time::sleep(PATIENCE).await;
+    let Ok(listener) = TcpListener::from_std(socket) else { return };
+    if in_clear {
+        tracing::warn!("there is no configuration yet: clients are answered 503");
+    }
+    let places = Arc::new(Semaphore::new(MOST));
+    while let Ok(place) = Arc::clone(&places).acquire_owned().await {
+        match listener.accept().await {
+            Ok((stream, _)) if in_clear => {
+                tokio::task::spawn_local(async move {
+                    // Whoever is too slow for an answer gets none.
+                    let _ = tokio::time::timeout(DEADLINE, refuse(stream)).await;
+                    drop(place);
+                });
+            }
+            Ok(_) => {}
+            Err(_) => tokio::time::sleep(PAUSE).await,
+        }
+    }
+}
+
+/// Reads the head first: a connection that is closed with something unread is reset, and the answer may be lost with it.
+async fn refuse(mut stream: TcpStream) -> std::io::Result<()> {
+    let mut head = Vec::with_capacity(1024);
+    while !head.windows(4).any(|end| end == b"\r\n\r\n") && head.len() < MOST_READ {
+        if stream.read_buf(&mut head).await? == 0 {
+            break;
+        }
+    }
+    stream.write_all(ANSWER).await?;
+    stream.shutdown().await?;
+    // Until the client has closed too.
+    while stream.read(&mut [0; 4096]).await? > 0 {}
+    Ok(())
+}
