@@ -10,7 +10,7 @@ use serde_json::json;
 use crate::{
     arguments::{NodeAccess, NodeToken, Output, Token},
     client::{Client, encode},
-    output::{Column, cell, print, print_json, print_list},
+    output::{Column, cell, print, print_json, print_list, tell},
 };
 
 const TOKENS: [Column; 7] = [
@@ -66,7 +66,7 @@ pub(crate) async fn token(client: &Client, output: Output, command: Token) -> an
                 Output::Json => print_json(&made),
                 Output::Table => {
                     // The token alone, so that it can be caught: TOKEN=$(weir token create …).
-                    eprintln!("token {name:?} with role {}; it is shown this once:", cell(&made, "role"));
+                    tell!("token {name:?} with role {}; it is shown this once:", cell(&made, "role"));
                     print(&cell(&made, "token"));
                 }
             }
@@ -108,7 +108,7 @@ pub(crate) async fn node_token(client: &Client, output: Output, command: NodeTok
             match output {
                 Output::Json => print_json(&made),
                 Output::Table => {
-                    eprintln!("join token {}; it is shown this once:", cell(&made, "id"));
+                    tell!("join token {}; it is shown this once:", cell(&made, "id"));
                     print(&cell(&made, "token"));
                 }
             }
@@ -134,6 +134,9 @@ pub(crate) async fn node(client: &Client, output: Output, command: NodeAccess) -
     match output {
         Output::Json => print_json(&answer),
         Output::Table => print(&format!("node {id} {said}")),
+    }
+    if answer.get("known").is_some_and(|known| known == false) {
+        tell!("no node of this name is known: should it ever come, it will be refused");
     }
     Ok(())
 }

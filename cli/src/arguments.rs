@@ -65,7 +65,7 @@ pub(crate) enum Command {
     Strategy {
         /// The pool's name.
         pool: String,
-        /// round_robin, random or least_connections.
+        /// round_robin, random, least_connections, power_of_two, peak_ewma, ip_hash or consistent_hash.
         strategy: String,
     },
     /// Says how a file differs from the configuration that runs: exit status 0 same, 1 different, 2 trouble.
@@ -94,6 +94,7 @@ pub(crate) enum Command {
     /// Makes a new revision with the content of an earlier one.
     Rollback {
         /// The number of the earlier revision.
+        #[arg(value_parser = clap::value_parser!(u64).range(1..), allow_negative_numbers = true)]
         revision: u64,
         #[command(flatten)]
         changing: Changing,
@@ -176,6 +177,7 @@ pub(crate) struct Explain {
 #[derive(Debug, Args)]
 pub(crate) struct RevisionsArguments {
     /// Shows the whole difference of this one.
+    #[arg(value_parser = clap::value_parser!(u64).range(1..), allow_negative_numbers = true)]
     pub(crate) revision: Option<u64>,
     /// At most so many.
     #[arg(long, default_value_t = 20, value_parser = clap::value_parser!(u32).range(1..=1000))]
@@ -196,8 +198,8 @@ pub(crate) enum Backends {
         /// Its pool [default: default].
         #[arg(long)]
         pool: Option<String>,
-        /// Its share of the traffic.
-        #[arg(long)]
+        /// Its share of the traffic, 1 to 1000.
+        #[arg(long, value_parser = clap::value_parser!(u32).range(1..=1000), allow_negative_numbers = true)]
         weight: Option<u32>,
     },
     /// Removes a backend.
@@ -212,7 +214,8 @@ pub(crate) enum Backends {
     SetWeight {
         #[command(flatten)]
         which: Which,
-        /// The share.
+        /// The share, 1 to 1000.
+        #[arg(value_parser = clap::value_parser!(u32).range(1..=1000), allow_negative_numbers = true)]
         weight: u32,
     },
     /// Probes a backend now.

@@ -40,12 +40,12 @@ pub(crate) enum ClientError {
 impl ClientError {
     /// Writes the error to stderr, every problem on its own line.
     pub(crate) fn print(&self) {
-        eprintln!("error: {self}");
+        crate::output::tell!("error: {self}");
         if let Self::Refused { problems, file, .. } = self {
             for problem in problems {
                 match file {
-                    Some(file) => eprintln!("{}", crate::check::place(file, problem)),
-                    None => eprintln!("  {problem}"),
+                    Some(file) => crate::output::tell!("{}", crate::check::place(file, problem)),
+                    None => crate::output::tell!("  {problem}"),
                 }
             }
         }

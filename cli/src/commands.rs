@@ -88,7 +88,7 @@ pub(crate) async fn run(client: &Client, output: Output, command: Command) -> an
             ];
             let mut pools = client.get("/pools").await?;
             if output == Output::Table {
-                pools = Value::Array(items(&pools).iter().map(with_backend_urls).collect());
+                pools = Value::Array(items(&pools).iter().map(for_people).collect());
             }
             print_list(output, &pools, &columns);
         }
@@ -243,8 +243,11 @@ fn in_words(route: &Value) -> Value {
     shown
 }
 
-fn with_backend_urls(pool: &Value) -> Value {
+fn for_people(pool: &Value) -> Value {
     let mut pool = pool.clone();
+    if pool.pointer("/health_check/type").is_none() {
+        pool["health_check"] = json!({ "type": "tcp" });
+    }
     let urls: Vec<String> =
         pool.get("backends").map_or(&[][..], items).iter().map(|backend| cell(backend, "url")).collect();
     pool["backend_urls"] = urls.join(", ").into();

@@ -71,7 +71,9 @@ async fn put(client: &Client, file: &str, dry_run: bool, if_revision: Option<u64
     let answer = client.parse(&text)?;
     let warnings = answer.get("warnings").cloned().unwrap_or_default();
     let warnings: Vec<Problem> = serde_json::from_value(warnings).unwrap_or_default();
-    warnings.iter().for_each(|warning| eprintln!("{}", check::place(file, &check::warned(warning))));
+    warnings
+        .iter()
+        .for_each(|warning| crate::output::tell!("{}", check::place(file, &check::warned(warning))));
     Ok(answer)
 }
 

@@ -11,7 +11,7 @@ use crate::output::print;
 pub(crate) fn run() -> anyhow::Result<()> {
     let stdin = std::io::stdin();
     if stdin.is_terminal() {
-        eprintln!("password (it is shown while you type; better: weir hash-password < FILE):");
+        crate::output::tell!("password (it is shown while you type; better: weir hash-password < FILE):");
     }
     let mut line = Vec::new();
     stdin.lock().read_until(b'\n', &mut line).context("cannot read stdin")?;

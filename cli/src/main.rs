@@ -41,7 +41,7 @@ fn main() -> ExitCode {
     let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
         Ok(runtime) => runtime,
         Err(error) => {
-            eprintln!("error: cannot start: {error}");
+            crate::output::tell!("error: cannot start: {error}");
             return ExitCode::FAILURE;
         }
     };
@@ -52,7 +52,7 @@ fn main() -> ExitCode {
         Err(error) => {
             match error.downcast_ref::<ClientError>() {
                 Some(error) => error.print(),
-                None => eprintln!("error: {error:#}"),
+                None => crate::output::tell!("error: {error:#}"),
             }
             ExitCode::from(failure)
         }
@@ -66,7 +66,9 @@ async fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
         Command::HashPassword => hash_password::run()?,
         Command::Schema => output::print(&weir_snapshot::schema::text()),
         Command::Completions { shell } => {
-            clap_complete::generate(shell, &mut Arguments::command(), "weir", &mut std::io::stdout());
+            let mut script = Vec::new();
+            clap_complete::generate(shell, &mut Arguments::command(), "weir", &mut script);
+            output::print(&String::from_utf8_lossy(&script));
         }
         Command::Load(load) => load::run(load, output).await?,
         Command::Dev(dev) => dev::run(dev, access::given(token, token_file.as_deref())?).await?,

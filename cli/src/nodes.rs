@@ -11,7 +11,7 @@ use weir_snapshot::units::HumanDuration;
 use crate::{
     arguments::Output,
     client::Client,
-    output::{cell, items, print, print_json, rows_table},
+    output::{self, cell, items, print, print_json, rows_table},
 };
 
 const HEADINGS: [&str; 12] = [
@@ -29,18 +29,17 @@ const HEADINGS: [&str; 12] = [
     "last error",
 ];
 
-pub(crate) async fn run(client: &Client, output: Output, watch: Option<HumanDuration>) -> anyhow::Result<()> {
-    let Some(every) = watch else { return show(client, output).await };
+pub(crate) async fn run(client: &Client, format: Output, watch: Option<HumanDuration>) -> anyhow::Result<()> {
+    let Some(every) = watch else { return show(client, format).await };
     let mut ticks = tokio::time::interval(every.0.max(Duration::from_millis(100)));
     loop {
         ticks.tick().await;
-        if output == Output::Table && std::io::stdout().is_terminal() {
+        if format == Output::Table && std::io::stdout().is_terminal() {
             // Home, and clear what is below: less flicker than clearing first.
             let _ = write!(std::io::stdout(), "\x1b[H\x1b[J");
         }
-        show(client, output).await?;
-        if std::io::stdout().flush().is_err() {
-            // Whoever watched has left.
+        show(client, format).await?;
+        if output::reader_left() {
             return Ok(());
         }
     }

@@ -1,6 +1,9 @@
 //! Tables for people and JSON for scripts.
 
-use std::io::Write as _;
+use std::{
+    io::Write as _,
+    sync::atomic::{AtomicBool, Ordering::Relaxed},
+};
 
 use serde_json::Value;
 use tabled::{
@@ -13,10 +16,29 @@ use crate::arguments::Output;
 /// A column: its heading, and the field it shows; of several fields with `|` the first that is there.
 pub(crate) type Column = (&'static str, &'static str);
 
+/// Whoever read stdout has left.
+static READER_LEFT: AtomicBool = AtomicBool::new(false);
+
 /// Writes to stdout; that nobody reads it is no error.
 pub(crate) fn print(text: &str) {
-    let _ = writeln!(std::io::stdout(), "{}", text.trim_end());
+    let mut out = std::io::stdout();
+    if writeln!(out, "{}", text.trim_end()).and_then(|()| out.flush()).is_err() {
+        READER_LEFT.store(true, Relaxed);
+    }
 }
+
+/// Whether whoever read what is printed has left: a watch ends then.
+pub(crate) fn reader_left() -> bool {
+    READER_LEFT.load(Relaxed)
+}
+
+/// Writes a line to stderr; that nobody reads it is no error, and no panic as with `eprintln`.
+macro_rules! tell {
+    ($($said:tt)*) => {{
+        let _ = ::std::io::Write::write_fmt(&mut ::std::io::stderr(), format_args!("{}\n", format_args!($($said)*)));
+    }};
+}
+pub(crate) use tell;
 
 /// Writes the value as JSON.
 pub(crate) fn print_json(value: &Value) {

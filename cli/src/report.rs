@@ -8,7 +8,7 @@ use std::{
 use crate::{
     arguments::{Format, Output, Report, ReportKind},
     client::{Call, Client, ClientError, encode},
-    output::{print, print_json},
+    output::{self, print, print_json},
     report_table,
 };
 
@@ -29,8 +29,7 @@ pub(crate) async fn run(client: &Client, output: Output, report: Report) -> Resu
             let _ = write!(std::io::stdout(), "\x1b[H\x1b[J");
         }
         show(client, &report, format, &path).await?;
-        if std::io::stdout().flush().is_err() {
-            // Whoever watched has left.
+        if output::reader_left() {
             return Ok(());
         }
     }

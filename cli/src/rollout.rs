@@ -95,7 +95,9 @@ impl Outcome {
         if self.is_complete() {
             // Who reads JSON has read it there.
             if active.is_empty() {
-                eprintln!("no node is connected: revision {revision} is stored and waits for them");
+                crate::output::tell!(
+                    "no node is connected: revision {revision} is stored and waits for them"
+                );
             }
             return Ok(());
         }

@@ -42,7 +42,7 @@ pub(crate) async fn run(client: &Client, output: Output, tail: Tail) -> Result<(
                         show(output, data.trim())
                     }
                     "dropped" => {
-                        eprintln!("{} requests were left out: too many at once", data.trim());
+                        crate::output::tell!("{} requests were left out: too many at once", data.trim());
                         true
                     }
                     _ => true,

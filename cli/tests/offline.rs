@@ -62,7 +62,7 @@ fn check_prints_every_problem_with_its_line() {
     std::fs::write(&file, "pools:\n  - name: books\nroutes:\n  - name: default\n    pool: books\n").unwrap();
     let output = weir(&["check", name]);
     assert!(output.status.success(), "{}", stderr(&output));
-    assert!(stdout(&output).contains("1 pools"));
+    assert!(stdout(&output).contains("1 pool, 0 backends, 1 route"));
 }
 
 #[test]
@@ -112,7 +112,7 @@ fn an_unreachable_control_plane_is_named() {
 fn every_problem_of_a_refusal_is_printed() {
     let body = r#"{"title":"invalid","status":422,"detail":"x","errors":[{"path":"url","message":"no scheme"},{"path":"weight","message":"is 0"}]}"#;
     let (url, asked) = answer_once(http("422 Unprocessable Entity", body));
-    let output = weir(&["--admin", &url, "--token", "secret", "backends", "add", "x", "--weight", "0"]);
+    let output = weir(&["--admin", &url, "--token", "secret", "backends", "add", "x", "--weight", "7"]);
     assert_eq!(output.status.code(), Some(1));
     let text = stderr(&output);
     assert!(text.contains("url: no scheme") && text.contains("weight: is 0"), "{text}");

@@ -31,13 +31,13 @@ pub use self::config::Config;
 use self::{
     access::{Access, nodes::NodeAccess},
     api::access::{Gate, Hosts},
-    app::{App, AppError, Applied, Author, Parts},
+    app::{App, AppError, Author, Parts},
     health::Health,
     publish::{Publisher, Registry, Sources},
     secrets::{MasterKey, Secrets, Vault},
     serve::{AdminTls, NodesGate},
     stats::Stats,
-    store::Store,
+    store::{Lock, Store},
 };
 
 /// How long running calls may take once the control plane was asked to stop.
@@ -60,6 +60,8 @@ pub struct Running {
     registry: Registry,
     store: Store,
     tls: Option<AdminTls>,
+    /// Nobody else has the database.
+    _lock: Lock,
 }
 
 /// Opens the database, applies the file where one is given, and serves.
@@ -72,6 +74,7 @@ pub async fn start(config: Config) -> anyhow::Result<Running> {
     // First of all: who finds a port taken has not touched the database.
     let admin_listener = bind("--admin", config.admin).await?;
     let nodes_listener = bind("--nodes", config.nodes).await?;
+    let lock = Lock::take(&config.database).await?;
     let store = Store::open(&config.database).await?;
     let master = MasterKey { file: config.secrets_key_file.clone(), database: store.path().to_owned() };
     let is_sealed = store.fleet_ca(None).await?.is_some() || store.has_secrets().await?;
@@ -118,9 +121,7 @@ pub async fn start(config: Config) -> anyhow::Result<Running> {
     if let Some(path) = file {
         let author = Author { actor: "control-plane".into(), source: "file" };
         let applied = app.reload(&author).await;
-        let applied =
-            applied.map_err(explain).with_context(|| format!("--config {} is refused", path.display()))?;
-        applied.iter().for_each(log_changes);
+        applied.map_err(explain).with_context(|| format!("--config {} is refused", path.display()))?;
     }
 
     if config.is_guarded() {
@@ -159,26 +160,24 @@ pub async fn start(config: Config) -> anyhow::Result<Running> {
         Ok(())
     });
     tracing::info!(%admin, %nodes, revision = app.current().revision, "control plane started");
-    Ok(Running { admin, admin_scheme, nodes, nodes_scheme, app, stop, servers, stats, registry, store, tls })
+    Ok(Running {
+        admin,
+        admin_scheme,
+        nodes,
+        nodes_scheme,
+        app,
+        stop,
+        servers,
+        stats,
+        registry,
+        store,
+        tls,
+        _lock: lock,
+    })
 }
 
 async fn bind(flag: &str, address: SocketAddr) -> anyhow::Result<TcpListener> {
     TcpListener::bind(address).await.with_context(|| format!("cannot listen on {address} ({flag})"))
-}
-
-/// What reading the file came to, a line a change up to a bound.
-fn log_changes(applied: &Applied) {
-    const SHOWN: usize = 20;
-    let Applied { revision, changes, .. } = applied;
-    if changes.is_empty() {
-        tracing::info!(revision, "configuration file read, nothing differs");
-    }
-    for change in changes.iter().take(SHOWN) {
-        tracing::info!(revision, change, "configuration file changed this");
-    }
-    if changes.len() > SHOWN {
-        tracing::info!(revision, more = changes.len() - SHOWN, "configuration file changed more");
-    }
 }
 
 /// Every mistake on a line of its own.
@@ -199,10 +198,9 @@ impl Running {
             tls.reload();
         }
         let author = Author { actor: "SIGHUP".into(), source: "file" };
-        match self.app.reload(&author).await {
-            Ok(Some(applied)) => log_changes(&applied),
-            Ok(None) => tracing::warn!("there is no configuration file to read again (--config)"),
-            Err(error) => tracing::error!(%error, "configuration file refused, nothing changed"),
+        // What else came of it is in the log already.
+        if let Ok(None) = self.app.reload(&author).await {
+            tracing::warn!("there is no configuration file to read again (--config)");
         }
     }
 

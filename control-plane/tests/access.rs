@@ -188,8 +188,12 @@ async fn changes_and_refusals_are_in_the_audit_with_who_and_what_came_of_it() {
         "{late}"
     );
     has("day", "weir.v1.Admin/CreateBackend", "failed");
-    has("root", "POST /tokens", "ok");
-    has("root", "DELETE /tokens/gone", "ok");
+    let made = entries.iter().filter(|one| one["action"] == "POST /tokens" && one["outcome"] == "ok");
+    let made: Vec<&str> = made.filter_map(|one| one["detail"].as_str()).collect();
+    assert!(made.iter().any(|one| one.starts_with("token \"day\" of role operator made")), "{made:?}");
+    assert!(
+        has("root", "DELETE /tokens/gone", "ok")["detail"].as_str().unwrap().contains("\"gone\" of role")
+    );
     assert!(entries.iter().all(|one| one["action"] != "GET /audit"), "looking is no change");
     let text = format!("{entries:?}");
     assert!(!text.contains(&admin) && !text.contains(&revoked), "no token is in the audit");
@@ -209,6 +213,8 @@ async fn loopback_is_open_until_the_first_token_which_is_an_admins() {
     assert_eq!(control_plane.call("GET", "/tokens", "").await.expect(200)["items"], serde_json::json!([]));
     let first = |role: &str| serde_json::json!({ "name": "one", "role": role }).to_string();
     assert_eq!(control_plane.call("POST", "/tokens", &first("viewer")).await.status, 409);
+    let passing = r#"{"name":"one","role":"admin","expires":"1h"}"#;
+    assert_eq!(control_plane.call("POST", "/tokens", passing).await.status, 409);
     assert_eq!(
         control_plane.call_as(Some("nonsense"), "GET", "/status", "").await.status,
         401,
@@ -224,7 +230,9 @@ async fn loopback_is_open_until_the_first_token_which_is_an_admins() {
     for path in ["/healthz", "/readyz", "/openapi.json", "/ui/login", "/ui/style.css"] {
         assert_eq!(control_plane.call("GET", path, "").await.status, 200, "{path}");
     }
-    // Nobody locks everybody out.
+    // Nobody locks everybody out, not even with an admin's token that will end.
+    let passing = passing.replace("one", "two");
+    control_plane.call_as(Some(&admin), "POST", "/tokens", &passing).await.expect(201);
     assert_eq!(control_plane.call_as(Some(&admin), "DELETE", "/tokens/one", "").await.status, 409);
     assert_eq!(control_plane.call_as(Some(&admin), "POST", "/tokens", &first("admin")).await.status, 409);
     let list = control_plane.call_as(Some(&admin), "GET", "/tokens", "").await;

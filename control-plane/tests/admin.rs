@@ -19,7 +19,27 @@ type Bad = (&'static str, &'static str, &'static str, u16, &'static str);
 
 const BAD: &[Bad] = &[
     ("POST", "/backends", r#"{"url":"#, 400, "not JSON"),
-    ("POST", "/backends", "", 400, "not JSON"),
+    ("POST", "/backends", "", 400, "the body is empty"),
+    ("POST", "/backends", "[]", 400, "not a JSON object"),
+    ("POST", "/backends", r#"["http://b:1","default",5]"#, 400, "not a JSON object"),
+    ("POST", "/backends", r#"{"url":"http://b:1","url":"http://c:1"}"#, 400, "\"url\" is there twice"),
+    ("POST", "/backends", r#"{"url":"http://b:1","weight":"3"}"#, 400, "expected a whole number"),
+    ("PATCH", "/backends/b1", r#"[7,"active"]"#, 400, "not a JSON object"),
+    (
+        "PUT",
+        "/pools/default",
+        r#"{"backends":[{"url":"http://b:1","weight":1,"weight":5}]}"#,
+        400,
+        "there twice",
+    ),
+    ("POST", "/strategy", r#"["default","random"]"#, 400, "not a JSON object"),
+    (
+        "PUT",
+        "/routes/default",
+        r#"{"pool":"default","rate_limit":[5,"1m"]}"#,
+        400,
+        "rate_limit: invalid type: sequence",
+    ),
     ("POST", "/backends", "[]", 400, ""),
     ("POST", "/backends", "{}", 400, "url"),
     ("POST", "/backends", r#"{"url":5}"#, 400, "url"),
@@ -65,6 +85,8 @@ const BAD: &[Bad] = &[
     ("DELETE", "/routes/nowhere", "", 404, "nowhere"),
     ("POST", "/strategy", r#"{"pool":"nowhere","strategy":"random"}"#, 404, "nowhere"),
     ("POST", "/strategy", r#"{"pool":"default","strategy":"psychic"}"#, 400, "unknown strategy"),
+    ("PUT", "/config", "", 400, "there is nothing in it"),
+    ("PUT", "/config", "null", 400, "there is nothing in it"),
     ("PUT", "/config", "pools: [", 400, ""),
     ("PUT", "/config", "pools:\n- name: a\n  colour: red\n", 400, "colour"),
     ("PUT", "/config?wait=soon", "pools: []", 400, "wait"),
@@ -72,8 +94,9 @@ const BAD: &[Bad] = &[
     ("PUT", "/config?dryrun=true", "pools: []", 400, "dryrun"),
     ("POST", "/config/reload", "", 409, "--config"),
     ("GET", "/revisions/99", "", 404, "99"),
-    ("GET", "/revisions/first", "", 400, "first"),
-    ("GET", "/revisions?limit=many", "", 400, "limit"),
+    ("GET", "/revisions/first", "", 400, "\"first\" is not a number"),
+    ("GET", "/revisions?limit=many", "", 400, "limit: is not a whole number"),
+    ("GET", "/revisions?x=1", "", 400, "x: unknown parameter (known: before, limit)"),
     ("POST", "/revisions/99/rollback", "", 404, "99"),
     ("GET", "/nowhere", "", 404, "no such path"),
     ("PUT", "/backends", "{}", 405, "method"),
@@ -100,6 +123,23 @@ async fn bad_input_is_refused_as_a_problem_and_changes_nothing() {
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
     assert_eq!(control_plane.revision().await, revision);
     assert_eq!(control_plane.get("/revisions").await, before);
+}
+
+#[tokio::test]
+async fn mistakes_in_one_object_are_told_by_their_place_in_it() {
+    let control_plane = ControlPlane::start().await;
+    for (path, body, place) in [
+        ("/routes/new", r#"{"pool":"nowhere"}"#, "pool"),
+        (
+            "/routes/new",
+            r#"{"split":[{"pool":"default","weight":1},{"pool":"nowhere","weight":1}]}"#,
+            "split[1].pool",
+        ),
+        ("/pools/new", r#"{"backends":[{"url":"http://b:1"},{"url":"http://b:1"}]}"#, "backends[1].url"),
+    ] {
+        let refused = control_plane.call("PUT", path, body).await.expect(400);
+        assert_eq!(refused["problems"][0]["path"], place, "{refused}");
+    }
 }
 
 #[tokio::test]

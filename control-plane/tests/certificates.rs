@@ -90,13 +90,13 @@ async fn what_is_wrong_is_named_and_changes_nothing() {
     put(&control_plane, "one", &one).await.expect(201);
     let locked = other.key.replace("PRIVATE KEY", "ENCRYPTED PRIVATE KEY");
     let cases: [(Value, &str, &str); 7] = [
-        (json!({ "cert": one.cert, "key": other.key }), "certificates[0].key", "another certificate"),
-        (json!({ "cert": other.cert }), "certificates[0].key", "no key is stored"),
-        (json!({ "cert": other.cert, "key": locked }), "certificates[0].key", "passphrase"),
-        (json!({ "cert": other.cert, "key": "x" }), "certificates[0].key", "no PEM"),
-        (json!({ "cert": "one.crt", "key": one.key }), "certificates[0].cert", "no PEM"),
-        (json!({ "cert": format!("{}{}", one.cert, one.key) }), "certificates[0].cert", "private key"),
-        (json!({ "cert": one.cert.replace("MII", "AAA") }), "certificates[0].cert", "certificate"),
+        (json!({ "cert": one.cert, "key": other.key }), "key", "another certificate"),
+        (json!({ "cert": other.cert }), "key", "no key that belongs to it is stored"),
+        (json!({ "cert": other.cert, "key": locked }), "key", "passphrase"),
+        (json!({ "cert": other.cert, "key": "x" }), "key", "no PEM"),
+        (json!({ "cert": "one.crt", "key": one.key }), "cert", "no PEM"),
+        (json!({ "cert": format!("{}{}", one.cert, one.key) }), "cert", "private key"),
+        (json!({ "cert": one.cert.replace("MII", "AAA") }), "cert", "certificate"),
     ];
     for (body, path, says) in cases {
         let refused = control_plane.call("PUT", "/certificates/one", &body.to_string()).await.expect(400);

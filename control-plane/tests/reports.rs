@@ -183,6 +183,30 @@ async fn minutes_are_told_while_they_are_kept() {
 }
 
 #[tokio::test]
+async fn a_range_begins_and_ends_with_whole_minutes_and_says_so() {
+    let world = world().await;
+    let at = |from: &str, to: Option<&str>| Query {
+        from: Some(from.into()),
+        to: to.map(str::to_owned),
+        ..Query::default()
+    };
+    // It is 12:00:30, and what was counted is in the minute that is open.
+    for from in ["2026-11-21T12:00:20Z", "-10s", "now"] {
+        let summary = world.stats.summary(&at(from, None)).await.unwrap();
+        assert_eq!((summary.requests, summary.from.as_str()), (14, "2026-11-21T12:00:00Z"), "{from}");
+        assert!(!summary.complete, "{from}: the minute is open");
+        let top = world.stats.top(&TopQuery { query: at(from, None), ..TopQuery::default() }).await.unwrap();
+        assert_eq!(top.items.iter().map(|item| item.requests).sum::<u64>(), 14, "{from}");
+    }
+    world.at("2026-11-21T12:10:00Z");
+    let summary =
+        world.stats.summary(&at("2026-11-21T11:59:30Z", Some("2026-11-21T12:00:01Z"))).await.unwrap();
+    assert_eq!((summary.requests, summary.from.as_str()), (14, "2026-11-21T11:59:00Z"));
+    let error = world.stats.summary(&at("2030-01-01", Some("2030-01-02"))).await.unwrap_err().to_string();
+    assert!(error.contains("(now)"), "{error}");
+}
+
+#[tokio::test]
 async fn rest_answers_a_top_as_json_and_csv_and_names_what_is_wrong() {
     let world = world().await;
     let (status, _, body) = get(&world.stats, "/reports/top?by=host&limit=1").await;

@@ -102,7 +102,7 @@ async fn two_hosts_have_two_certificates_and_one_is_replaced() -> anyhow::Result
     stranger.issue("a", &["a.example"]);
     let wrong = ["certs", "add", "a", "--cert", &stranger.path("a.crt"), "--key", &authority.path("a.key")];
     let refused = fleet.weir(&wrong).unwrap_err().to_string();
-    assert!(refused.contains("certificates[0].key") && refused.contains("another certificate"), "{refused}");
+    assert!(refused.contains("key: ") && refused.contains("another certificate"), "{refused}");
     fleet.weir(&[
         "certs",
         "add",

@@ -116,15 +116,11 @@ pub fn read<T: DeserializeOwned>(like: Option<&str>, value: Value, problems: &mu
     tolerant::read(("", like), value, problems).value
 }
 
-/// As [`read`], from JSON as text.
+/// Reads a JSON object, for [`read`].
 ///
 /// # Errors
-/// It is not JSON, or has a key twice.
-pub fn read_json<T: DeserializeOwned>(
-    like: Option<&str>,
-    text: &str,
-    problems: &mut Problems,
-) -> Result<Option<T>, Problems> {
+/// It is not JSON, has a key twice, or is no object.
+pub fn json_object(text: &str) -> Result<Map<String, Value>, Problems> {
     if text.trim().is_empty() {
         return Err(Problem::new("", "the body is empty").into());
     }
@@ -134,14 +130,11 @@ pub fn read_json<T: DeserializeOwned>(
         return Err(problem.into());
     }
     let mut twice = Problems::default();
-    let value = Node::read(text)?.value(&mut String::new(), &mut twice);
-    if !twice.0.is_empty() {
-        return Err(twice);
+    match Node::read(text)?.value(&mut String::new(), &mut twice) {
+        _ if !twice.0.is_empty() => Err(twice),
+        Value::Object(object) => Ok(object),
+        _ => Err(Problem::new("", "the body is not a JSON object").into()),
     }
-    if !value.is_object() {
-        return Err(Problem::new("", "the body is not a JSON object").into());
-    }
-    Ok(read(like, value, problems))
 }
 
 /// Reads the parts of a configuration.

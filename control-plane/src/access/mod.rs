@@ -241,6 +241,10 @@ impl Access {
             let why = "the first token has role admin: from then on each call needs a token, and nobody could make one";
             return Err(AccessError::Conflict(why.into()));
         }
+        if is_first && expires_ms.is_some() {
+            let why = "the first token does not expire: from then on each call needs a token, and once it ended nobody could make one";
+            return Err(AccessError::Conflict(why.into()));
+        }
         if count >= MOST_TOKENS {
             return Err(AccessError::Conflict(format!("there are {MOST_TOKENS} tokens; revoke some first")));
         }
@@ -263,30 +267,36 @@ impl Access {
         book.needed = true;
         drop(book);
         tracing::info!(name = new.name, role = %new.role, by, "token made");
+        let until = expires_ms.map_or_else(String::new, |at| format!(", until {}", crate::app::rfc3339(at)));
+        trail::note(format!("token {:?} of role {} made{until}", new.name, new.role));
         Ok((text, token))
     }
 
     /// Ends a token, and with it every session and stream that it opened.
     ///
     /// # Errors
-    /// No such token, or it is the last admin's.
+    /// No such token, or it is the last one of an admin that does not expire.
     pub async fn revoke_token(&self, name: &str) -> Result<(), AccessError> {
         let _one = self.0.changing.lock().await;
         let now = now_ms();
-        let (found, other_admin) = self.book(|book| {
+        let lasts = |token: &Token| token.role == Role::Admin && token.expires_ms.is_none();
+        let (found, another_lasts) = self.book(|book| {
             let mut good = book.tokens.iter().filter(|token| token.ended(now).is_none());
             let found = good.clone().find(|token| token.name == name).cloned();
-            (found, good.any(|token| token.role == Role::Admin && token.name != name))
+            (found, good.any(|token| lasts(token) && token.name != name))
         });
         let token = found.ok_or_else(|| AccessError::NotFound("token", name.to_owned()))?;
-        if token.role == Role::Admin && !other_admin {
-            let why = format!("token {name:?} is the last one of an admin; make another one first");
+        if lasts(&token) && !another_lasts {
+            let why = format!(
+                "token {name:?} is the last one of an admin that does not expire; make another one first"
+            );
             return Err(AccessError::Conflict(why));
         }
         self.0.store.revoke_token(token.id, now).await?;
         token.revoked_ms.store(now, Relaxed);
         token.ended.cancel();
         tracing::info!(name, "token revoked");
+        trail::note(format!("token {name:?} of role {} revoked", token.role));
         Ok(())
     }
 

@@ -1,7 +1,11 @@
 //! What is known of the call that runs now: who asks, and which revision came of it. It goes with the task, so that neither
 //! each use case nor each page has to hand it on.
 
-use std::{cell::Cell, future::Future, sync::Arc};
+use std::{
+    cell::{Cell, RefCell},
+    future::Future,
+    sync::Arc,
+};
 
 use super::{Role, Token};
 
@@ -23,18 +27,28 @@ pub struct Caller {
 struct Trail {
     caller: Caller,
     revision: Cell<Option<u64>>,
+    note: RefCell<String>,
+}
+
+/// What a call left behind.
+#[derive(Debug, Default)]
+pub struct Left {
+    /// The revision that it made.
+    pub revision: Option<u64>,
+    /// What it did, where the call's name does not say it.
+    pub note: String,
 }
 
 tokio::task_local! {
     static TRAIL: Trail;
 }
 
-/// Runs a call as somebody's; what came of it, and the revision that it made.
-pub async fn follow<T>(caller: Caller, call: impl Future<Output = T>) -> (T, Option<u64>) {
-    let trail = Trail { caller, revision: Cell::new(None) };
+/// Runs a call as somebody's; what came of it, and what it left behind.
+pub async fn follow<T>(caller: Caller, call: impl Future<Output = T>) -> (T, Left) {
+    let trail = Trail { caller, revision: Cell::new(None), note: RefCell::default() };
     let run = async {
         let value = call.await;
-        (value, TRAIL.with(|trail| trail.revision.get()))
+        (value, TRAIL.with(|trail| Left { revision: trail.revision.get(), note: trail.note.take() }))
     };
     TRAIL.scope(trail, run).await
 }
@@ -43,6 +57,11 @@ pub async fn follow<T>(caller: Caller, call: impl Future<Output = T>) -> (T, Opt
 pub fn made(revision: u64) {
     // Changes by the file at start are nobody's call.
     let _ = TRAIL.try_with(|trail| trail.revision.set(Some(revision)));
+}
+
+/// Says in the audit what the call that runs now did.
+pub fn note(text: String) {
+    let _ = TRAIL.try_with(|trail| trail.note.replace(text));
 }
 
 /// Who asks, in a call that came through the gate.

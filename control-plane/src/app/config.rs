@@ -124,6 +124,19 @@ impl App {
     /// The file cannot be read, or is wrong.
     pub async fn reload(&self, author: &Author) -> Result<Option<Applied>, AppError> {
         let Some(path) = &self.0.file else { return Ok(None) };
+        match self.read_file(author, path).await {
+            Ok(applied) => {
+                log_changes(&applied);
+                Ok(Some(applied))
+            }
+            Err(error) => {
+                tracing::error!(%error, "configuration file refused, nothing changed");
+                Err(error)
+            }
+        }
+    }
+
+    async fn read_file(&self, author: &Author, path: &Path) -> Result<Applied, AppError> {
         let text = tokio::fs::read_to_string(path)
             .await
             .map_err(|error| AppError::invalid("", format!("cannot read {}: {error}", path.display())))?;
@@ -135,7 +148,7 @@ impl App {
             file::inline(&text, read).map(Cow::into_owned)
         });
         let text = inlined.await.map_err(|error| AppError::invalid("", error.to_string()))??;
-        self.apply(author, &text, ApplyOptions::default()).await.map(Some)
+        self.apply(author, &text, ApplyOptions::default()).await
     }
 
     /// Makes the content of an earlier revision current, as a new revision.
@@ -199,5 +212,20 @@ impl App {
             }
         }
         rollout
+    }
+}
+
+/// What reading the file came to, a line a change up to a bound.
+fn log_changes(applied: &Applied) {
+    const SHOWN: usize = 20;
+    let Applied { revision, changes, .. } = applied;
+    if changes.is_empty() {
+        tracing::info!(revision, "configuration file read, nothing differs");
+    }
+    for change in changes.iter().take(SHOWN) {
+        tracing::info!(revision, change, "configuration file changed this");
+    }
+    if changes.len() > SHOWN {
+        tracing::info!(revision, more = changes.len() - SHOWN, "configuration file changed more");
     }
 }

@@ -234,7 +234,17 @@ impl App {
     pub fn nodes(&self) -> Vec<NodeInfo> {
         let current = self.current().revision;
         let now_ms = jiff::Timestamp::now().as_millisecond();
-        let info = |node| NodeInfo::new(node, current, &self.0.history, now_ms);
+        let info = |node| {
+            let node = NodeInfo::new(node, current, &self.0.history, now_ms);
+            // It is not awaited any more.
+            let is_revoked = !node.connected && self.access().nodes().is_revoked(&node.id);
+            if is_revoked { NodeInfo { state: "revoked", ..node } } else { node }
+        };
         self.0.registry.nodes().into_iter().map(info).collect()
+    }
+
+    /// Whether a node of this name was ever connected, as far as that is remembered.
+    pub fn knows_node(&self, id: &str) -> bool {
+        self.0.registry.nodes().iter().any(|node| node.id == id)
     }
 }

@@ -152,7 +152,7 @@ impl Secrets {
                 Err(why) => problems.add(path, format!("{what}: {why}")),
             },
             None if self.has(&chain.key) => {}
-            None => problems.add(path, format!("{what}: no key is stored for it; give its key")),
+            None => problems.add(path, format!("{what}: no key that belongs to it is stored; give its key")),
         };
         for (i, certificate) in snapshot.certificates.iter().enumerate() {
             let key = given.certificates.get(i).and_then(Option::as_ref);

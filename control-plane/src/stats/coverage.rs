@@ -193,7 +193,12 @@ impl Coverage {
 
     /// Whether all counts from a time to now are there, as far as they can be: nodes lag by some seconds.
     pub(crate) fn is_current(&self, from_ms: i64, now_ms: i64) -> bool {
-        let Nodes { expected, reported } = self.nodes(from_ms, (now_ms - LAG_MS).max(from_ms + 1));
+        let through_ms = now_ms - LAG_MS;
+        // Nothing can be said of what is open as a whole.
+        if through_ms <= from_ms {
+            return false;
+        }
+        let Nodes { expected, reported } = self.nodes(from_ms, through_ms);
         expected > 0 && reported == expected
     }
 }

@@ -1,7 +1,7 @@
 //! Time as reports have it: what a range parameter means, and where hours and days begin in a time zone.
 //!
 //! A range is half open. A date stands for its midnight in the report's zone, and as `to` for the midnight after
-//! it, so that `from=2026-11-20&to=2026-11-21` is both days. A negative span (`-2h`, `-7d`, `-30m`) counts back
+//! it, so that `from=2026-11-20&to=2026-11-21` is both days. A negative span (`-2h`, `-7d`, `-30m`, `-90s`) counts back
 //! from now. Reports of hours and days are widened to whole periods, and end with the period that is open now.
 
 use jiff::{SignedDuration, Timestamp, ToSpan as _, Unit, Zoned, ZonedRound, civil, tz::TimeZone};
@@ -61,6 +61,7 @@ pub(crate) fn parse(text: &str, end: bool, zone: &TimeZone, now: &Zoned) -> Resu
         let count: i32 = count.parse().ok().filter(|count| *count >= 0).ok_or_else(wrong)?;
         let count = i64::from(count);
         let time = match unit {
+            "s" => now.checked_sub(SignedDuration::from_secs(count)),
             "m" => now.checked_sub(SignedDuration::from_mins(count)),
             "h" => now.checked_sub(SignedDuration::from_hours(count)),
             "d" if count <= 100_000 => now.checked_sub(count.days()),

@@ -19,6 +19,7 @@ use sqlx::{
 mod access;
 mod configuration;
 mod keys;
+mod lock;
 mod node_access;
 mod nodes;
 mod secrets;
@@ -27,6 +28,7 @@ pub mod stats;
 pub use access::{AuditEntry, StoredToken};
 pub use configuration::{Revision, Stored};
 pub use keys::FleetKey;
+pub use lock::Lock;
 pub use node_access::{NodeCertificate, StoredCa, StoredNodeToken};
 pub use nodes::SeenNode;
 pub use secrets::Sealed;
@@ -73,9 +75,7 @@ impl Store {
     /// # Errors
     /// It is not a database, not Weir's, read-only, newer than this program, or the file cannot be opened.
     pub async fn open(database: &str) -> Result<Self, StoreError> {
-        let options: SqliteConnectOptions = database
-            .parse()
-            .map_err(|error: sqlx::Error| StoreError::Name(database.to_owned(), error.to_string()))?;
+        let options = options(database)?;
         if database.contains(":memory:") || database.contains("mode=memory") {
             return Err(StoreError::Name(
                 database.to_owned(),
@@ -134,6 +134,11 @@ impl Store {
         self.reader.close().await;
         self.writer.close().await;
     }
+}
+
+fn options(database: &str) -> Result<SqliteConnectOptions, StoreError> {
+    let wrong = |error: sqlx::Error| StoreError::Name(database.to_owned(), error.to_string());
+    database.parse().map_err(wrong)
 }
 
 /// Root may write to a file that nobody may write to; the operator who took the right away means it, though.

@@ -83,7 +83,7 @@ pub struct BasicAuth {
     pub users: BTreeMap<String, String>,
     /// The header in which the backend is told the user's name.
     pub user_header: String,
-    /// Whether the backend gets the password too.
+    /// Whether the backend gets the password too; not when absent.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub keep_authorization: bool,
 }
@@ -121,7 +121,7 @@ pub struct Jwt {
     pub claims_to_headers: BTreeMap<String, String>,
     /// So much may clocks differ.
     pub leeway: HumanDuration,
-    /// Whether the backend gets the token too.
+    /// Whether the backend gets the token too; it does when absent.
     #[serde(skip_serializing_if = "Clone::clone")]
     pub keep_authorization: bool,
 }

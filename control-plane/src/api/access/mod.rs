@@ -122,11 +122,12 @@ pub(crate) async fn gate(State(gate): State<Gate>, mut request: Request, next: N
     }
     request.extensions_mut().insert(caller.clone());
     let (name, role, token) = (caller.name.clone(), caller.role, caller.token.clone());
-    let (answer, revision) = trail::follow(caller, next.run(request)).await;
+    let (answer, left) = trail::follow(caller, next.run(request)).await;
     // The login writes for itself: only it knows whose token was shown.
     if asked.rule.changes && asked.rule.need != Need::Nothing {
         let (outcome, detail) = refusal::outcome(&answer);
-        let entry = AuditEntry { revision, ..asked.entry(name, Some(role), outcome, detail) };
+        let detail = if outcome == Outcome::Ok { left.note } else { detail };
+        let entry = AuditEntry { revision: left.revision, ..asked.entry(name, Some(role), outcome, detail) };
         gate.access.record(entry).await;
     }
     match token {

@@ -54,7 +54,9 @@ fn row(node: &NodeInfo, revision: u64) -> Markup {
                 @for (name, value) in &node.labels { " " span class="soft mono" { (name) "=" (value) } }
             }
             td data-label="State" {
-                @if node.connected { (badge("ok", "connected")) } @else { (badge("bad", "away")) }
+                @if node.connected { (badge("ok", "connected")) }
+                @else if node.state == "revoked" { (badge("", "revoked")) }
+                @else { (badge("bad", "away")) }
             }
             td data-label="Runs" {
                 @if node.rejected_revision > 0 {

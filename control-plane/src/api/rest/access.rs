@@ -2,7 +2,7 @@
 
 use axum::{
     Json,
-    extract::{Path, Query, Request, State},
+    extract::{Request, State},
     http::{StatusCode, header},
     response::{IntoResponse as _, Response},
 };
@@ -10,6 +10,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use weir_snapshot::{Problem, units::HumanDuration};
 
+use super::extract::{Path, Query};
 use super::{Asking, Items, body, problem::Refusal};
 use crate::{
     access::{Ended, NewToken, Token, now_ms},

@@ -2,12 +2,13 @@
 
 use axum::{
     Json,
-    extract::{Path, Query, Request, State},
+    extract::{Request, State},
     http::StatusCode,
 };
 use serde::Deserialize;
 use serde_json::{Value, json};
 
+use super::extract::{Path, Query};
 use super::{
     Asking, Items, body,
     guard::{Guarded, Tag, Tagged},

@@ -2,7 +2,8 @@
 
 use axum::{body::Body, extract::Request, http::StatusCode};
 use serde::de::DeserializeOwned;
-use weir_snapshot::{Problems, file};
+use serde_json::{Map, Value};
+use weir_snapshot::{Problem, Problems, file};
 
 use super::problem::Refusal;
 
@@ -28,20 +29,32 @@ pub(super) async fn text(request: Request) -> Result<String, Refusal> {
 
 /// Reads one object that a configuration has none of.
 pub(super) async fn object<T: DeserializeOwned>(request: Request) -> Result<T, Refusal> {
-    read(request, None).await
+    typed(None, json(request).await?)
 }
 
-/// Reads one object as a configuration has it at `like`.
-pub(super) async fn object_like<T: DeserializeOwned>(like: &str, request: Request) -> Result<T, Refusal> {
-    read(request, Some(like)).await
+/// Reads one object as a configuration has it at `like`. Its name is the path's; the body may say it again.
+pub(super) async fn named<T: DeserializeOwned>(
+    like: &str,
+    name: &str,
+    request: Request,
+) -> Result<T, Refusal> {
+    let mut object = json(request).await?;
+    let given = object.entry("name").or_insert_with(|| name.into());
+    if given != name {
+        let message = format!("the body names {given}, the path {name:?}");
+        return Err(Refusal::bad_request(Problem::new("name", message).into()));
+    }
+    typed(Some(like), object)
 }
 
-async fn read<T: DeserializeOwned>(request: Request, like: Option<&str>) -> Result<T, Refusal> {
+async fn json(request: Request) -> Result<Map<String, Value>, Refusal> {
     let bytes = bytes(request.into_body(), MAX_OBJECT).await?;
-    let text = file::text(&bytes).map_err(Refusal::bad_request)?;
+    file::text(&bytes).and_then(file::json_object).map_err(Refusal::bad_request)
+}
+
+fn typed<T: DeserializeOwned>(like: Option<&str>, object: Map<String, Value>) -> Result<T, Refusal> {
     let mut problems = Problems::default();
-    let read = file::read_json(like, text, &mut problems).map_err(Refusal::bad_request)?;
-    match read {
+    match file::read(like, Value::Object(object), &mut problems) {
         Some(read) if problems.0.is_empty() => Ok(read),
         _ => Err(Refusal::bad_request(problems)),
     }

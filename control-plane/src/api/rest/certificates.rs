@@ -2,17 +2,14 @@
 
 use axum::{
     Json,
-    extract::{Path, Request, State},
+    extract::{Request, State},
     http::StatusCode,
 };
 use serde_json::{Value, json};
 use weir_snapshot::config::Certificate;
 
-use super::{
-    Asking, Items, body,
-    pools::{created_or_ok, named},
-    problem::Refusal,
-};
+use super::extract::Path;
+use super::{Asking, Items, body, pools::created_or_ok, problem::Refusal};
 use crate::app::{App, CertificateInfo};
 
 pub(super) async fn list(State(app): State<App>) -> Json<Items<CertificateInfo>> {
@@ -32,8 +29,9 @@ pub(super) async fn put(
     Path(name): Path<String>,
     request: Request,
 ) -> Result<(StatusCode, Json<Value>), Refusal> {
-    let certificate: Certificate = body::object_like("certificates[0]", named(request, &name).await?).await?;
-    let created = app.put_certificate(&author, certificate).await?;
+    let certificate: Certificate = body::named("certificates[0]", &name, request).await?;
+    let created = app.put_certificate(&author, certificate).await;
+    let created = created.map_err(|error| Refusal::of_one("certificates", error))?;
     Ok((created_or_ok(created), one(State(app), Path(name)).await?))
 }
 

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use axum::{
     Json,
-    extract::{Path, Query, Request, State},
+    extract::{Request, State},
     http::{HeaderMap, StatusCode, header},
     response::{IntoResponse, Response},
 };
@@ -17,6 +17,7 @@ use weir_snapshot::{
     units::HumanDuration,
 };
 
+use super::extract::{Path, Query};
 use super::{
     Asking, Items, body,
     guard::{Guarded, Tag},

@@ -1,11 +1,9 @@
 //! `/explain`: where a request would go.
 
-use axum::{
-    Json,
-    extract::{Query, State},
-};
+use axum::{Json, extract::State};
 use weir_snapshot::{Problems, explain::Asked};
 
+use super::extract::Query;
 use super::problem::Refusal;
 use crate::app::{App, Explained};
 

@@ -6,6 +6,7 @@ mod body;
 mod certificates;
 mod config;
 mod explain;
+mod extract;
 mod guard;
 mod nodes;
 mod observe;

@@ -2,7 +2,7 @@
 
 use axum::{
     Json,
-    extract::{Path, Request, State},
+    extract::{Request, State},
     http::{StatusCode, header},
     response::{IntoResponse as _, Response},
 };
@@ -10,6 +10,7 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 use weir_snapshot::{Problem, Problems};
 
+use super::extract::Path;
 use super::{Asking, Items, body, problem::Refusal};
 use crate::{
     access::{
@@ -71,7 +72,7 @@ pub(super) async fn revoke(
     Path(id): Path<String>,
 ) -> Result<Json<Value>, Refusal> {
     app.access().nodes().revoke(&id, &author.actor).await.map_err(AppError::from)?;
-    Ok(Json(json!({ "id": id, "revoked": true })))
+    Ok(Json(json!({ "id": id, "revoked": true, "known": app.knows_node(&id) })))
 }
 
 pub(super) async fn allow(State(app): State<App>, Path(id): Path<String>) -> Result<Json<Value>, Refusal> {

@@ -157,8 +157,11 @@ const GUARDED: &[(&str, &str)] = &[
 ];
 
 const REPORT_PARAMETERS: &[(&str, &str)] = &[
-    ("from", "RFC 3339 or a date"),
-    ("to", "RFC 3339 or a date"),
+    (
+        "from",
+        "RFC 3339, a date, or so long ago: -90s, -30m, -2h, -7d; a day before `to` when absent, an hour with minutes, 30 days with days, a summary and a ranking",
+    ),
+    ("to", "As `from`; a date is its end. Now when absent"),
     ("route", "Only this route"),
     ("pool", "Only this pool"),
     ("backend", "Only this backend, by id or URL"),
@@ -180,7 +183,7 @@ pub(super) async fn document() -> Json<Value> {
     for (path, method, summary, body, status, answer) in OPERATIONS {
         let mut operation = json!({
             "summary": summary,
-            "parameters": parameters(path),
+            "parameters": parameters(path, method),
             "responses": {
                 *status: { "description": summary, "content": content(answer) },
                 "default": {
@@ -189,6 +192,10 @@ pub(super) async fn document() -> Json<Value> {
                 },
             },
         });
+        if *method == "put" && path.ends_with("/{name}") {
+            let made = json!({ "description": "It is new", "content": content(answer) });
+            operation["responses"]["201"] = made;
+        }
         operation["x-weir-role"] = match table::http(&method.to_ascii_uppercase(), Some(path)).need {
             Need::Role(role) => role.as_str().into(),
             Need::Nothing => {
@@ -235,7 +242,7 @@ fn content(schema: &str) -> Value {
     json!({ kind: { "schema": { "$ref": format!("#/components/schemas/{schema}") } } })
 }
 
-fn parameters(path: &str) -> Value {
+fn parameters(path: &str, method: &str) -> Value {
     let in_path = path.split('/').filter_map(|part| part.strip_prefix('{')?.strip_suffix('}'));
     let mut parameters: Vec<Value> = in_path
         .map(|name| json!({ "name": name, "in": "path", "required": true, "schema": { "type": "string" } }))
@@ -256,10 +263,10 @@ fn parameters(path: &str) -> Value {
             let all = REPORT_PARAMETERS.iter().chain(more);
             parameters.extend(all.map(|(name, description)| query(name, description)));
         }
-        "/backends" => parameters.push(query("pool", "Only this pool (GET)")),
-        "/config" => {
-            parameters.push(query("dry_run", "true: only say what would change (PUT)"));
-            parameters.push(query("wait", "Wait so long for the nodes, such as 5s (PUT)"));
+        "/backends" if method == "get" => parameters.push(query("pool", "Only this pool")),
+        "/config" if method == "put" => {
+            parameters.push(query("dry_run", "true: only say what would change"));
+            parameters.push(query("wait", "Wait so long for the nodes, such as 5s"));
         }
         "/audit" => {
             parameters
@@ -413,7 +420,7 @@ fn schemas() -> Value {
               ("since", text()), ("active_revision", number()), ("connections", number()), ("requests", number()),
               ("dropped_rows", number()), ("forgotten_clients", number()), ("rejected_revision", number()), ("clock_offset_ms", number()),
               ("labels", json!({ "type": "object", "additionalProperties": { "type": "string" } })),
-              ("state", json!({ "type": "string", "enum": ["active", "behind", "rejected", "away"] })),
+              ("state", json!({ "type": "string", "enum": ["active", "behind", "rejected", "away", "revoked"] })),
               ("lag_revisions", number()), ("lag_ms", number()), ("active_requests", number()),
               ("rejection", many("Problem")), ("last_error", of("NodeError"))],
             &["id", "connected", "active_revision", "state"]),
@@ -552,7 +559,7 @@ fn access_schemas() -> Value {
         "NodeTokenList": list("NodeToken"),
         "CreatedNodeToken": object(&created_node_token, &["id", "state", "token"]),
         "RevokedNodeToken": object(&[("id", number()), ("state", text())], &["id", "state"]),
-        "NodeAccess": object(&[("id", text()), ("revoked", json!({ "type": "boolean" }))], &["id", "revoked"]),
+        "NodeAccess": object(&[("id", text()), ("revoked", json!({ "type": "boolean" })), ("known", json!({ "type": "boolean" }))], &["id", "revoked"]),
     })
 }
 

@@ -2,16 +2,14 @@
 
 use axum::{
     Json,
-    extract::{Path, Request, State},
+    extract::{Request, State},
     http::StatusCode,
 };
 use serde::Deserialize;
 use serde_json::{Value, json};
-use weir_snapshot::{
-    Problem,
-    config::{Pool, Route},
-};
+use weir_snapshot::config::{Pool, Route};
 
+use super::extract::Path;
 use super::{
     Asking, Items, body,
     guard::{Guarded, Tag, Tagged},
@@ -40,8 +38,8 @@ pub(super) async fn put_pool(
     Path(name): Path<String>,
     request: Request,
 ) -> Result<(StatusCode, Tagged<Json<Pool>>), Refusal> {
-    let pool: Pool = body::object_like("pools[0]", named(request, &name).await?).await?;
-    let created = app.put_pool(&author, pool).await?;
+    let pool: Pool = body::named("pools[0]", &name, request).await?;
+    let created = app.put_pool(&author, pool).await.map_err(|error| Refusal::of_one("pools", error))?;
     Ok((created_or_ok(created), self::pool(State(app), Path(name)).await?))
 }
 
@@ -74,8 +72,9 @@ pub(super) async fn put_route(
     Path(name): Path<String>,
     request: Request,
 ) -> Result<(StatusCode, Tagged<Json<Value>>), Refusal> {
-    let route: Route = body::object_like("routes[0]", named(request, &name).await?).await?;
-    let (created, warnings) = app.put_route(&author, route).await?;
+    let route: Route = body::named("routes[0]", &name, request).await?;
+    let put = app.put_route(&author, route).await;
+    let (created, warnings) = put.map_err(|error| Refusal::of_one("routes", error))?;
     let Tagged(tag, Json(route)) = self::route(State(app), Path(name)).await?;
     let mut told = json!(route);
     told["warnings"] = warnings.iter().map(ToString::to_string).collect();
@@ -108,23 +107,4 @@ pub(super) async fn set_strategy(
 
 pub(super) fn created_or_ok(created: bool) -> StatusCode {
     if created { StatusCode::CREATED } else { StatusCode::OK }
-}
-
-/// The object's name is in the path: the body may leave it out, and must not contradict it.
-pub(super) async fn named(request: Request, name: &str) -> Result<Request, Refusal> {
-    let (parts, body) = request.into_parts();
-    let bytes = body::bytes(body, 1 << 20).await?;
-    let bytes = match serde_json::from_slice::<Value>(&bytes) {
-        Ok(Value::Object(mut object)) => {
-            let given = object.entry("name").or_insert_with(|| name.into());
-            if given != name {
-                let message = format!("the body names {given}, the path {name:?}");
-                return Err(Refusal::bad_request(Problem::new("name", message).into()));
-            }
-            Value::Object(object).to_string().into_bytes()
-        }
-        // What it is instead is said where it is read.
-        _ => bytes,
-    };
-    Ok(Request::from_parts(parts, bytes.into()))
 }

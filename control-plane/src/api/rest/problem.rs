@@ -31,6 +31,19 @@ impl Refusal {
     pub(super) fn bad_request(problems: Problems) -> Self {
         Self { problems: problems.0.clone(), ..Self::new(StatusCode::BAD_REQUEST, problems.to_string()) }
     }
+
+    /// What is wrong with one object of a `list` of the configuration, by its place in what was sent: where the object
+    /// stands in the configuration is nothing that its sender knows.
+    pub(super) fn of_one(list: &str, error: AppError) -> Self {
+        let AppError::Invalid(mut problems) = error else { return error.into() };
+        for problem in &mut problems.0 {
+            let index = problem.path.strip_prefix(list).and_then(|path| path.strip_prefix('['));
+            if let Some((_, inner)) = index.and_then(|path| path.split_once(']')) {
+                problem.path = inner.trim_start_matches('.').to_owned();
+            }
+        }
+        Self::bad_request(problems)
+    }
 }
 
 impl From<AppError> for Refusal {
