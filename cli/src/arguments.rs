@@ -5,6 +5,9 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use weir_snapshot::units::HumanDuration;
 
+/// Where the admin API is when nothing is said.
+pub(crate) const ADMIN: &str = "http://127.0.0.1:8081";
+
 /// The command line of a Weir fleet.
 #[derive(Debug, Parser)]
 #[command(name = "weir", version)]
@@ -13,7 +16,7 @@ pub(crate) struct Arguments {
     #[arg(
         long,
         env = "WEIR_ADMIN",
-        default_value = "http://127.0.0.1:8081",
+        default_value = ADMIN,
         global = true,
         value_name = "URL"
     )]

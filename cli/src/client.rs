@@ -262,7 +262,12 @@ fn refusal(status: StatusCode, text: &str) -> ClientError {
         (Some(title), _) if !problems.is_empty() => title.to_owned(),
         (Some(title), Some(detail)) if title != detail => format!("{title}: {detail}"),
         (Some(text), _) | (None, Some(text)) => text.to_owned(),
-        (None, None) => format!("the control plane answered {status}"),
+        (None, None) => {
+            let title = format!(
+                "{status} came back, and not as a control plane says it: does --admin name one's admin port?"
+            );
+            return ClientError::Refused { title, problems, file: None };
+        }
     };
     ClientError::Refused { title: format!("{title} ({})", status.as_u16()), problems, file: None }
 }

@@ -71,6 +71,13 @@ async fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
             output::print(&String::from_utf8_lossy(&script));
         }
         Command::Load(load) => load::run(load, output).await?,
+        Command::Dev(_)
+            if admin != arguments::ADMIN && std::env::var("WEIR_ADMIN").ok().as_ref() != Some(&admin) =>
+        {
+            anyhow::bail!(
+                "weir dev is where the control plane listens: write --admin-listen ADDRESS instead of --admin"
+            );
+        }
         Command::Dev(dev) => dev::run(dev, access::given(token, token_file.as_deref())?).await?,
         command => {
             let token = access::given(token, token_file.as_deref())?;

@@ -99,6 +99,23 @@ fn completions_name_the_commands() {
 }
 
 #[test]
+fn dev_is_told_where_to_listen_by_its_own_flag() {
+    let output = weir(&["dev", "--admin", "127.0.0.1:1"]);
+    assert_eq!(output.status.code(), Some(1));
+    assert!(stderr(&output).contains("--admin-listen"), "{}", stderr(&output));
+}
+
+#[test]
+fn whoever_answers_otherwise_than_a_control_plane_is_named_so() {
+    let (url, asked) = answer_once(http("404 Not Found", "no such page"));
+    let output = weir(&["--admin", &url, "status"]);
+    asked.join().unwrap();
+    assert_eq!(output.status.code(), Some(1));
+    let text = stderr(&output);
+    assert!(text.contains("404 Not Found came back") && text.contains("admin port"), "{text}");
+}
+
+#[test]
 fn an_unreachable_control_plane_is_named() {
     let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
     let output = weir(&["--admin", &format!("http://127.0.0.1:{port}"), "status"]);

@@ -18,6 +18,23 @@ use weir_proto::v1::{self, subscribe_request::Message};
 use weir_snapshot::units::HumanDuration;
 
 #[tokio::test]
+async fn a_node_is_counted_under_the_names_that_it_counts_under() {
+    let control_plane = ControlPlane::start().await;
+    let node = Node::connect(&control_plane, hello("eu-1")).await;
+    control_plane.wait_for("/nodes", |nodes| nodes["items"][0]["connected"] == true).await;
+    let metrics = control_plane.call("GET", "/metrics", "").await.text;
+    for line in [
+        "# TYPE weir_node_requests counter",
+        "weir_node_requests_total{node=\"eu-1\"} 0",
+        "weir_node_dropped_rows_total{node=\"eu-1\"} 0",
+        "weir_node_connected{node=\"eu-1\"} 1",
+    ] {
+        assert!(metrics.contains(line), "{line}: {metrics}");
+    }
+    drop(node);
+}
+
+#[tokio::test]
 async fn a_node_that_never_answers_is_shown_and_cut_and_the_others_go_on() {
     let short = |config: &mut control_plane::Config| {
         config.ack_timeout = HumanDuration(Duration::from_millis(300));

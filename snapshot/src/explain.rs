@@ -10,7 +10,7 @@ use std::net::IpAddr;
 use serde::Serialize;
 
 use crate::{
-    NoRedirect, Redirect, Rewrite, Route, Snapshot, Target,
+    NoRedirect, Redirect, Rewrite, Route, Snapshot, Target, authority,
     config::WebScheme,
     problem::Problems,
     routing::{PathFault, Request},
@@ -66,6 +66,7 @@ impl Asked {
             }
             None => (WebScheme::Http, None, url),
         };
+        check_host(host.as_deref(), "url", &mut problems);
         let path = rest.split(['?', '#']).next().unwrap_or_default();
         let path = if path.is_empty() && host.is_some() { "/" } else { path };
         if !path.starts_with('/') || !path.bytes().all(|b| b.is_ascii_graphic()) {
@@ -89,6 +90,7 @@ impl Asked {
                 Some((name, value)) if is_token(name) && !value.contains(|c: char| c.is_ascii_control()) => {
                     let name = name.to_ascii_lowercase();
                     if name == "host" {
+                        check_host(Some(value), "header", &mut problems);
                         asked.host = Some(value.to_owned());
                     }
                     asked.headers.push((name, value.to_owned()));
@@ -107,6 +109,13 @@ impl Asked {
 
     fn header(&self, name: &str) -> Option<&str> {
         self.headers.iter().find(|(one, _)| one == name).map(|(_, value)| value.as_str())
+    }
+}
+
+/// Nodes refuse such a request before they look for a route.
+fn check_host(host: Option<&str>, path: &str, problems: &mut Problems) {
+    if let Some(host) = host.filter(|host| !host.is_empty() && !authority::is_valid(host.as_bytes())) {
+        problems.add(path, format!("{host:?} is not a host with an optional port: a node answers 400"));
     }
 }
 
@@ -368,6 +377,19 @@ routes:
             way("GET", "/v1", &["Host: other"], None).answer.as_deref(),
             Some("404: no route takes this request")
         );
+    }
+
+    #[test]
+    fn a_host_that_a_node_refuses_is_refused() {
+        for url in ["http://x:99999/", "http://x:abc/", "http://\u{fc}/", "http://a,b/", "http://[::1/"] {
+            let error = Asked::read("GET", url, &[], None).unwrap_err().to_string();
+            assert!(error.contains("url") && error.contains("a node answers 400"), "{url}: {error}");
+        }
+        let error = Asked::read("GET", "/", &["Host: x:99999".to_owned()], None).unwrap_err().to_string();
+        assert!(error.contains("header"), "{error}");
+        for url in ["http://x:8080/", "http://[::1]:80/", "http://a_b.example./"] {
+            assert!(Asked::read("GET", url, &[], None).is_ok(), "{url}");
+        }
     }
 
     #[test]

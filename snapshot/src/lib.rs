@@ -9,6 +9,7 @@
 //! This crate does no I/O, knows no protobuf and no runtime: the control plane that builds a snapshot, the node
 //! that runs it, `weir check` and `weir explain` all use this code.
 
+pub mod authority;
 pub mod check;
 pub mod config;
 pub mod diff;

@@ -136,6 +136,7 @@ fn numbers_are_told_as_numbers() {
 fn the_whole_may_be_of_the_wrong_kind() {
     says("- 1", &["1:1 : a configuration is a mapping"]);
     says("pools: 5\n", &["1:8 pools: pools is a list"]);
+    says("pools: []\n---\npools: []\n", &["3:1 : a second document begins here"]);
     says("pools:\n- name: p\n  backends: 7\n", &["3:13 pools[0].backends: backends is a list"]);
     says("settings: [1]\n", &["1:11 settings: settings are a mapping"]);
     says(

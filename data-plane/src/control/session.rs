@@ -124,19 +124,7 @@ async fn subscribe(state: &Arc<State>, channel: Channel, events: &mut Events) ->
 /// A refusal may mean that this node is not known any more.
 fn refused(state: &State, status: &tonic::Status) -> anyhow::Error {
     state.membership.doubt(status);
-    anyhow::anyhow!(reason(status))
-}
-
-/// tonic hides what went wrong below it in the error's source.
-fn reason(status: &tonic::Status) -> String {
-    use std::error::Error as _;
-    let mut reason = status.message().to_owned();
-    let mut source = status.source();
-    while let Some(error) = source {
-        reason = format!("{reason}: {error}");
-        source = error.source();
-    }
-    reason
+    anyhow::anyhow!(crate::enroll::reason(status))
 }
 
 fn request(message: Say) -> SubscribeRequest {

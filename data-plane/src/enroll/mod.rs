@@ -324,13 +324,16 @@ pub(crate) fn host(control_plane: &str) -> Option<String> {
     endpoint(control_plane)?.uri().host().map(str::to_owned)
 }
 
-/// tonic hides what went wrong below it in the error's source.
-fn reason(status: &Status) -> String {
+/// What went wrong: tonic hides what is below it in the error's source, which mostly says the same again.
+pub(crate) fn reason(status: &Status) -> String {
     use std::error::Error as _;
     let mut reason = status.message().to_owned();
     let mut source = status.source();
     while let Some(error) = source {
-        reason = format!("{reason}: {error}");
+        let text = error.to_string();
+        if !reason.contains(&text) {
+            reason = format!("{reason}: {text}");
+        }
         source = error.source();
     }
     reason

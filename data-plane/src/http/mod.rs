@@ -7,7 +7,6 @@
 //! reused from message to message, nothing is allocated once it has grown.
 #![allow(dead_code, reason = "what filters of routes will use is written and tested with the rest")]
 
-pub(crate) mod authority;
 pub(crate) mod chunked;
 pub(crate) mod fields;
 pub(crate) mod framing;
@@ -22,6 +21,8 @@ mod request_tests;
 mod response_tests;
 #[cfg(test)]
 mod write_tests;
+
+pub(crate) use weir_snapshot::authority;
 
 #[allow(unused_imports)]
 pub(crate) use self::{

@@ -163,6 +163,9 @@ fn in_words(error: &Error) -> String {
         error => {
             let text = error.to_string();
             // These come as text only, wherever they were met.
+            if text.starts_with("multiple YAML documents") {
+                return "a second document begins here (---): a configuration is one".to_owned();
+            }
             if text.starts_with("alias replay") || text.starts_with("alias expansion") {
                 return format!("aliases repeat too much: {MAX_REPEATED} values at most");
             }

@@ -8,7 +8,11 @@ use axum::{
 };
 use prometheus_client::{
     encoding::{EncodeLabelSet, text::encode},
-    metrics::{counter::ConstCounter, family::Family, gauge::Gauge},
+    metrics::{
+        counter::{ConstCounter, Counter},
+        family::Family,
+        gauge::Gauge,
+    },
     registry::Registry,
 };
 
@@ -84,14 +88,24 @@ pub(super) async fn metrics(State(app): State<App>) -> Result<Response, Refusal>
         ConstCounter::new(tail.dropped()),
     );
     type Measure = (&'static str, &'static str, fn(&NodeInfo) -> u64);
-    let families: [Measure; 5] = [
+    let gauges: [Measure; 3] = [
         ("node_connected", "Whether the node's stream is open", |node| u64::from(node.connected)),
         ("node_revision", "The revision that the node runs", |node| node.active_revision),
         ("node_connections", "Open client connections", |node| node.connections),
+    ];
+    // As the nodes themselves name and count them.
+    let counters: [Measure; 2] = [
         ("node_requests", "Requests answered since the node started", |node| node.requests),
         ("node_dropped_rows", "Rows of counts that the node lost", |node| node.dropped_rows),
     ];
-    for (name, help, value) in families {
+    for (name, help, value) in counters {
+        let family = Family::<NodeLabels, Counter>::default();
+        for node in &nodes {
+            family.get_or_create(&NodeLabels { node: node.id.clone() }).inc_by(value(node));
+        }
+        registry.register(name, help, family);
+    }
+    for (name, help, value) in gauges {
         let family = Family::<NodeLabels, Gauge>::default();
         for node in &nodes {
             family.get_or_create(&NodeLabels { node: node.id.clone() }).set(number(value(node)));

@@ -4,7 +4,7 @@
 use std::net::Ipv6Addr;
 
 /// Whether `authority` is a host with an optional port, and nothing else.
-pub(crate) fn is_valid(authority: &[u8]) -> bool {
+pub fn is_valid(authority: &[u8]) -> bool {
     let (host, port) = split(authority);
     let port_ok = match port {
         None => true,
@@ -20,12 +20,12 @@ pub(crate) fn is_valid(authority: &[u8]) -> bool {
 }
 
 /// Whether `authority` names a port with at least one digit, as CONNECT needs it.
-pub(crate) fn has_port(authority: &[u8]) -> bool {
+pub fn has_port(authority: &[u8]) -> bool {
     split(authority).1.is_some_and(|port| !port.is_empty())
 }
 
 /// Whether both name the same host and port; a port that is `default` may be left out of either.
-pub(crate) fn same(a: &[u8], b: &[u8], default: &[u8]) -> bool {
+pub fn same(a: &[u8], b: &[u8], default: &[u8]) -> bool {
     let (a_host, a_port) = split(a);
     let (b_host, b_port) = split(b);
     let port = |p: Option<&[u8]>| -> Vec<u8> { p.filter(|p| !p.is_empty()).unwrap_or(default).to_vec() };
@@ -33,7 +33,7 @@ pub(crate) fn same(a: &[u8], b: &[u8], default: &[u8]) -> bool {
 }
 
 /// The host and, after its colon, the port.
-pub(crate) fn split(authority: &[u8]) -> (&[u8], Option<&[u8]>) {
+pub fn split(authority: &[u8]) -> (&[u8], Option<&[u8]>) {
     let from = if authority.first() == Some(&b'[') {
         memchr::memchr(b']', authority).map_or(authority.len(), |at| at + 1)
     } else {
