@@ -318,7 +318,7 @@ pub(crate) enum Role {
 #[derive(Debug, Args)]
 pub(crate) struct Which {
     /// The backend's id or URL.
-    #[arg(value_name = "ID|URL")]
+    #[arg(value_name = "ID|URL", value_parser = clap::builder::NonEmptyStringValueParser::new())]
     pub(crate) backend: String,
     /// Its pool, where a URL stands in several.
     #[arg(long)]

@@ -98,6 +98,8 @@ const BAD: &[Bad] = &[
     ("GET", "/revisions?limit=many", "", 400, "limit: is not a whole number"),
     ("GET", "/revisions?x=1", "", 400, "x: unknown parameter (known: before, limit)"),
     ("POST", "/revisions/99/rollback", "", 404, "99"),
+    ("GET", "/reports/tail?path=books", "", 400, "write /books"),
+    ("GET", "/reports/tail?method=G@T", "", 400, "is not a method"),
     ("GET", "/nowhere", "", 404, "no such path"),
     ("PUT", "/backends", "{}", 405, "method"),
     ("POST", "/status", "", 405, "method"),

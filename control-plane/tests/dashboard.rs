@@ -156,6 +156,7 @@ async fn a_request_is_explained_as_rest_explains_it_and_mistakes_are_named() {
     // What REST says stands on the page, and the other way round no route is shown that it does not name.
     let said = control_plane.get(&format!("/explain?{asked}")).await;
     assert_eq!(said["route"], "default");
+    assert_eq!(said["pools"][0]["because"], "the route's pool; 503 while it has no backend to offer");
     assert!(other.contains(said["passed"][0]["because"].as_str().unwrap()), "{said}: {other}");
 
     let wrong = page(&control_plane, "/ui/explain?method=GET&url=%3Cb%3E&headers=x&client=10.1").await;

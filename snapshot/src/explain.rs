@@ -241,7 +241,7 @@ fn redirected(redirect: &Redirect, asked: &Asked) -> String {
         Ok(location) => format!("{}: to {}", redirect.status, String::from_utf8_lossy(&location)),
         Err(NoRedirect::NoHost) => "400: the request names no host to be sent back to".to_owned(),
         Err(NoRedirect::Path(fault)) => format!("400: {}", fault.text()),
-        Err(NoRedirect::Circle) => "an error: the redirect leads to where it comes from".to_owned(),
+        Err(NoRedirect::Circle) => "508: the redirect leads to where it comes from".to_owned(),
     }
 }
 

@@ -65,12 +65,19 @@ impl App {
             let mut explain = |pool: usize, because: String| {
                 pools.push(self.explain_pool(&snapshot.pools[pool], because, &sums, nodes));
             };
+            let otherwise = match &route.fallback {
+                None => "; 503 while it has no backend to offer".to_owned(),
+                Some(Fallback::Answer { status, .. }) => {
+                    format!("; {status} from the route's fallback while it has no backend to offer")
+                }
+                Some(Fallback::Pool(_)) => String::new(),
+            };
             match &route.target {
-                Target::Pool(pool) => explain(*pool, "the route's pool".to_owned()),
+                Target::Pool(pool) => explain(*pool, format!("the route's pool{otherwise}")),
                 Target::Split(split) => {
                     for share in &split.shares {
                         let part = f64::from(share.weight) * 100.0 / f64::from(split.total);
-                        explain(share.pool, format!("{part:.1} % of the route's requests"));
+                        explain(share.pool, format!("{part:.1} % of the route's requests{otherwise}"));
                     }
                 }
                 Target::Redirect(_) => {}

@@ -158,7 +158,9 @@ pub fn rfc3339(ms: i64) -> String {
 
 /// A time for people and programs, to the millisecond.
 pub fn rfc3339_ms(ms: i64) -> String {
-    jiff::Timestamp::from_millisecond(ms).unwrap_or(jiff::Timestamp::UNIX_EPOCH).to_string()
+    let time = jiff::Timestamp::from_millisecond(ms).unwrap_or(jiff::Timestamp::UNIX_EPOCH);
+    // Always three digits, so that one stands under the other.
+    format!("{time:.3}")
 }
 
 impl App {
@@ -246,5 +248,18 @@ impl App {
     /// Whether a node of this name was ever connected, as far as that is remembered.
     pub fn knows_node(&self, id: &str) -> bool {
         self.0.registry.nodes().iter().any(|node| node.id == id)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn milliseconds_have_three_digits() {
+        assert_eq!(
+            [1_000, 1_020, 1_009].map(rfc3339_ms),
+            ["01.000", "01.020", "01.009"].map(|s| format!("1970-01-01T00:00:{s}Z"))
+        );
     }
 }

@@ -224,14 +224,22 @@ async fn read(store: &Store, query: &TailQuery) -> Result<v1::TailFilter, Report
     if !client.is_empty() && !is_network(&client) {
         problems.add("client", format!("{client:?} is not an address or a network (write 10.0.0.0/8)"));
     }
+    let path = given(&query.path);
+    if !path.is_empty() && !path.starts_with('/') {
+        problems.add("path", format!("{path:?} begins no path (write /{path})"));
+    }
+    let method = given(&query.method);
+    if !method.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-') {
+        problems.add("method", format!("{method:?} is not a method"));
+    }
     let filter = v1::TailFilter {
         id: 0,
         route: given(&query.route),
         pool: given(&query.pool),
         backends,
         host: given(&query.host).to_ascii_lowercase(),
-        method: given(&query.method).to_ascii_uppercase(),
-        path_prefix: given(&query.path),
+        method: method.to_ascii_uppercase(),
+        path_prefix: path,
         status_from,
         status_to,
         min_latency_us,

@@ -155,6 +155,8 @@ fn is_target(text: &str, query: bool, path: String, problems: &mut Problems) -> 
         "is not a path: it begins with /"
     } else if !text.bytes().all(|byte| byte.is_ascii_graphic() && byte != b'#') {
         "has bytes that no target may have: only visible ASCII, and no fragment"
+    } else if text.contains(['{', '}']) {
+        "has braces, which no target may have: variables are for headers alone"
     } else if text.contains('?') && !query {
         "has a query, which a prefix cannot"
     } else if text.len() > 1024 {
@@ -306,6 +308,7 @@ mod tests {
             ),
             ("pool: p, rewrite: { replace_prefix: \"/b?c\" }", ".rewrite.replace_prefix", "query"),
             ("pool: p, rewrite: { path: \"/a b\" }", ".rewrite.path", "visible ASCII"),
+            ("pool: p, rewrite: { path: \"/a/{host}\" }", ".rewrite.path", "variables are for headers"),
             ("pool: p, rewrite: { path: \"/a\\r\\nX: y\" }", ".rewrite.path", "visible ASCII"),
             ("pool: p, rewrite: { host: \"a\\r\\nX: y\" }", ".rewrite.host", "not a host"),
             ("pool: p, rewrite: { host: \"http://a\" }", ".rewrite.host", "not a host"),

@@ -207,6 +207,11 @@ pub fn warnings(snapshot: &Snapshot, now: i64) -> Vec<Problem> {
     let mut add = |path: String, message: String| warnings.push(Problem::new(path, message));
     for (i, Certificate { name, chain }) in snapshot.certificates.iter().enumerate() {
         validity(chain, now, &format!("certificate {name:?}"), format!("certificates[{i}].cert"), &mut add);
+        if chain.names.is_empty() {
+            let message =
+                format!("certificate {name:?} names no host (subjectAltName): clients will not trust it");
+            add(format!("certificates[{i}].cert"), message);
+        }
     }
     for (i, pool) in snapshot.pools.iter().enumerate() {
         if let Some(client) = &pool.tls.client {
@@ -265,6 +270,15 @@ mod tests {
         assert_eq!((chain.der.len(), chain.not_before, chain.not_after), (2, 1_577_836_800, 2_208_988_800));
         assert_eq!(chain.key.to_string().parse(), Ok(chain.key));
         assert_eq!(chain.seconds_left(chain.not_after + 5), -5);
+    }
+
+    #[test]
+    fn a_certificate_without_a_host_is_warned_of() {
+        let ((none, _), (one, _)) = (pair(&[], 2040), pair(&["a.example"], 2040));
+        let snapshot = check(&config(&[("none", &none), ("one", &one)])).unwrap();
+        let found: Vec<String> = warnings(&snapshot, 1_800_000_000).iter().map(ToString::to_string).collect();
+        assert_eq!(found.len(), 1, "{found:?}");
+        assert!(found[0].contains("certificates[0].cert") && found[0].contains("names no host"), "{found:?}");
     }
 
     #[test]
