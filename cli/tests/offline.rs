@@ -10,11 +10,21 @@ use std::{
 };
 
 fn weir(arguments: &[&str]) -> Output {
+    command(arguments).output().unwrap()
+}
+
+fn command(arguments: &[&str]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_weir"));
     for name in ["WEIR_ADMIN", "WEIR_TOKEN", "WEIR_OUTPUT"] {
         command.env_remove(name);
     }
-    command.args(arguments).output().unwrap()
+    command.args(arguments);
+    command
+}
+
+/// A pipe that nobody reads.
+fn nobody() -> std::io::PipeWriter {
+    std::io::pipe().unwrap().1
 }
 
 fn stdout(output: &Output) -> String {
@@ -113,6 +123,28 @@ fn whoever_answers_otherwise_than_a_control_plane_is_named_so() {
     assert_eq!(output.status.code(), Some(1));
     let text = stderr(&output);
     assert!(text.contains("404 Not Found came back") && text.contains("admin port"), "{text}");
+}
+
+#[test]
+fn that_nobody_reads_is_no_panic() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("many.yaml");
+    std::fs::write(&file, format!("pools:\n{}", "- { colour: red }\n".repeat(3000))).unwrap();
+    let name = file.to_str().unwrap();
+    for (arguments, status) in [(&["completions", "bash"][..], 0), (&["check", name], 1)] {
+        let ended = command(arguments).stdout(nobody()).stderr(nobody()).status().unwrap();
+        assert_eq!(ended.code(), Some(status), "{arguments:?}");
+    }
+}
+
+#[test]
+fn a_watch_ends_when_its_reader_has_left() {
+    let (url, asked) = answer_once(http("200 OK", r#"{"items":[]}"#));
+    let watch = ["--admin", &url, "nodes", "--watch", "100ms"];
+    let ended = command(&watch).stdout(nobody()).status().unwrap();
+    // After the first answer, not by the failure of the second question.
+    assert_eq!(ended.code(), Some(0));
+    asked.join().unwrap();
 }
 
 #[test]
