@@ -8,6 +8,9 @@ use weir_snapshot::units::HumanDuration;
 /// Where the admin API is when nothing is said.
 pub(crate) const ADMIN: &str = "http://127.0.0.1:8081";
 
+/// The shares that a backend may have.
+const WEIGHTS: std::ops::RangeInclusive<i64> = 1..=weir_snapshot::Weight::MAX as i64;
+
 /// The command line of a Weir fleet.
 #[derive(Debug, Parser)]
 #[command(name = "weir", version)]
@@ -202,7 +205,7 @@ pub(crate) enum Backends {
         #[arg(long)]
         pool: Option<String>,
         /// Its share of the traffic, 1 to 1000.
-        #[arg(long, value_parser = clap::value_parser!(u32).range(1..=1000), allow_negative_numbers = true)]
+        #[arg(long, value_parser = clap::value_parser!(u32).range(WEIGHTS), allow_negative_numbers = true)]
         weight: Option<u32>,
     },
     /// Removes a backend.
@@ -218,7 +221,7 @@ pub(crate) enum Backends {
         #[command(flatten)]
         which: Which,
         /// The share, 1 to 1000.
-        #[arg(value_parser = clap::value_parser!(u32).range(1..=1000), allow_negative_numbers = true)]
+        #[arg(value_parser = clap::value_parser!(u32).range(WEIGHTS), allow_negative_numbers = true)]
         weight: u32,
     },
     /// Probes a backend now.

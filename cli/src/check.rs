@@ -44,7 +44,8 @@ pub(crate) fn check(name: &str, output: Output) -> anyhow::Result<()> {
                 for warning in &warnings.0 {
                     print(&place(name, &warned(warning)));
                 }
-                let found = [(pools, "pool"), (backends, "backend"), (routes, "route")].map(some).join(", ");
+                let found =
+                    [(pools, "pool"), (backends, "backend"), (routes, "route")].map(counted).join(", ");
                 print(&format!("{name}: good: {found}"));
             }
             Ok(())
@@ -86,7 +87,7 @@ fn counts(config: &Config) -> (usize, usize, usize) {
 }
 
 /// `1 pool`, `2 pools`.
-fn some((number, thing): (usize, &str)) -> String {
+fn counted((number, thing): (usize, &str)) -> String {
     format!("{number} {thing}{}", if number == 1 { "" } else { "s" })
 }
 

@@ -11,7 +11,10 @@ use serde_json::Value;
 use tokio::net::TcpStream;
 use weir_snapshot::Problem;
 
-use crate::tls::{Stream, Tls};
+use crate::{
+    output::tell,
+    tls::{Stream, Tls},
+};
 
 const CONNECT_DEADLINE: Duration = Duration::from_secs(3);
 /// `apply --wait` adds its own time.
@@ -40,12 +43,12 @@ pub(crate) enum ClientError {
 impl ClientError {
     /// Writes the error to stderr, every problem on its own line.
     pub(crate) fn print(&self) {
-        crate::output::tell!("error: {self}");
+        tell!("error: {self}");
         if let Self::Refused { problems, file, .. } = self {
             for problem in problems {
                 match file {
-                    Some(file) => crate::output::tell!("{}", crate::check::place(file, problem)),
-                    None => crate::output::tell!("  {problem}"),
+                    Some(file) => tell!("{}", crate::check::place(file, problem)),
+                    None => tell!("  {problem}"),
                 }
             }
         }

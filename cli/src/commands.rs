@@ -5,7 +5,7 @@ use std::process::ExitCode;
 use anyhow::bail;
 use hyper::Method;
 use serde_json::{Value, json};
-use weir_snapshot::config::{Match, Route};
+use weir_snapshot::config::{HealthCheckKind, Match, Route};
 
 use crate::{
     access,
@@ -246,7 +246,7 @@ fn in_words(route: &Value) -> Value {
 fn for_people(pool: &Value) -> Value {
     let mut pool = pool.clone();
     if pool.pointer("/health_check/type").is_none() {
-        pool["health_check"] = json!({ "type": "tcp" });
+        pool["health_check"] = json!({ "type": HealthCheckKind::default() });
     }
     let urls: Vec<String> =
         pool.get("backends").map_or(&[][..], items).iter().map(|backend| cell(backend, "url")).collect();

@@ -13,7 +13,7 @@ use crate::{
     arguments::{ApplyArguments, Changing, Output, RevisionsArguments},
     check,
     client::{Call, Client},
-    output::{Column, cell, items, print, print_json, print_list},
+    output::{Column, cell, items, print, print_json, print_list, tell},
     rollout,
 };
 
@@ -71,9 +71,7 @@ async fn put(client: &Client, file: &str, dry_run: bool, if_revision: Option<u64
     let answer = client.parse(&text)?;
     let warnings = answer.get("warnings").cloned().unwrap_or_default();
     let warnings: Vec<Problem> = serde_json::from_value(warnings).unwrap_or_default();
-    warnings
-        .iter()
-        .for_each(|warning| crate::output::tell!("{}", check::place(file, &check::warned(warning))));
+    warnings.iter().for_each(|warning| tell!("{}", check::place(file, &check::warned(warning))));
     Ok(answer)
 }
 

@@ -5,13 +5,13 @@ use std::io::{BufRead as _, IsTerminal as _};
 use anyhow::Context as _;
 use argon2::{Argon2, password_hash::PasswordHasher as _};
 
-use crate::output::print;
+use crate::output::{print, tell};
 
 /// Reads a line from stdin and prints its hash: Argon2id with the parameters that OWASP advises (19 MiB, 2 rounds).
 pub(crate) fn run() -> anyhow::Result<()> {
     let stdin = std::io::stdin();
     if stdin.is_terminal() {
-        crate::output::tell!("password (it is shown while you type; better: weir hash-password < FILE):");
+        tell!("password (it is shown while you type; better: weir hash-password < FILE):");
     }
     let mut line = Vec::new();
     stdin.lock().read_until(b'\n', &mut line).context("cannot read stdin")?;

@@ -30,6 +30,7 @@ use clap::{CommandFactory as _, Parser as _};
 use self::{
     arguments::{Arguments, Command},
     client::{Client, ClientError},
+    output::tell,
 };
 
 #[global_allocator]
@@ -41,7 +42,7 @@ fn main() -> ExitCode {
     let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
         Ok(runtime) => runtime,
         Err(error) => {
-            crate::output::tell!("error: cannot start: {error}");
+            tell!("error: cannot start: {error}");
             return ExitCode::FAILURE;
         }
     };
@@ -52,7 +53,7 @@ fn main() -> ExitCode {
         Err(error) => {
             match error.downcast_ref::<ClientError>() {
                 Some(error) => error.print(),
-                None => crate::output::tell!("error: {error:#}"),
+                None => tell!("error: {error:#}"),
             }
             ExitCode::from(failure)
         }

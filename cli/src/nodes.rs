@@ -1,9 +1,6 @@
 //! `weir nodes`: who carries the traffic, what each runs, how far it is behind, and what went wrong with it.
 
-use std::{
-    io::{IsTerminal as _, Write as _},
-    time::Duration,
-};
+use std::time::Duration;
 
 use serde_json::Value;
 use weir_snapshot::units::HumanDuration;
@@ -11,7 +8,7 @@ use weir_snapshot::units::HumanDuration;
 use crate::{
     arguments::Output,
     client::Client,
-    output::{self, cell, items, print, print_json, rows_table},
+    output::{cell, items, print, print_json, rows_table, watch},
 };
 
 const HEADINGS: [&str; 12] = [
@@ -29,19 +26,10 @@ const HEADINGS: [&str; 12] = [
     "last error",
 ];
 
-pub(crate) async fn run(client: &Client, format: Output, watch: Option<HumanDuration>) -> anyhow::Result<()> {
-    let Some(every) = watch else { return show(client, format).await };
-    let mut ticks = tokio::time::interval(every.0.max(Duration::from_millis(100)));
-    loop {
-        ticks.tick().await;
-        if format == Output::Table && std::io::stdout().is_terminal() {
-            // Home, and clear what is below: less flicker than clearing first.
-            let _ = write!(std::io::stdout(), "\x1b[H\x1b[J");
-        }
-        show(client, format).await?;
-        if output::reader_left() {
-            return Ok(());
-        }
+pub(crate) async fn run(client: &Client, output: Output, every: Option<HumanDuration>) -> anyhow::Result<()> {
+    match every {
+        None => show(client, output).await,
+        Some(every) => watch(every, output == Output::Table, async || show(client, output).await).await,
     }
 }
 

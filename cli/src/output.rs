@@ -1,8 +1,9 @@
 //! Tables for people and JSON for scripts.
 
 use std::{
-    io::Write as _,
+    io::{IsTerminal as _, Write as _},
     sync::atomic::{AtomicBool, Ordering::Relaxed},
+    time::Duration,
 };
 
 use serde_json::Value;
@@ -10,6 +11,7 @@ use tabled::{
     builder::Builder,
     settings::{Padding, Style},
 };
+use weir_snapshot::units::HumanDuration;
 
 use crate::arguments::Output;
 
@@ -27,9 +29,22 @@ pub(crate) fn print(text: &str) {
     }
 }
 
-/// Whether whoever read what is printed has left: a watch ends then.
-pub(crate) fn reader_left() -> bool {
-    READER_LEFT.load(Relaxed)
+/// Shows the same again and again, in place on a terminal, until it fails or whoever read it has left.
+pub(crate) async fn watch<E>(
+    every: HumanDuration,
+    in_place: bool,
+    mut show: impl AsyncFnMut() -> Result<(), E>,
+) -> Result<(), E> {
+    let mut ticks = tokio::time::interval(every.0.max(Duration::from_millis(100)));
+    while !READER_LEFT.load(Relaxed) {
+        ticks.tick().await;
+        if in_place && std::io::stdout().is_terminal() {
+            // Home, and clear what is below: less flicker than clearing first.
+            let _ = write!(std::io::stdout(), "\x1b[H\x1b[J");
+        }
+        show().await?;
+    }
+    Ok(())
 }
 
 /// Writes a line to stderr; that nobody reads it is no error, and no panic as with `eprintln`.

@@ -1,14 +1,9 @@
 //! `weir report`: traffic by minute, hour or day, in sum, or who has the most of it.
 
-use std::{
-    io::{IsTerminal as _, Write as _},
-    time::Duration,
-};
-
 use crate::{
     arguments::{Format, Output, Report, ReportKind},
     client::{Call, Client, ClientError, encode},
-    output::{self, print, print_json},
+    output::{print, print_json, watch},
     report_table,
 };
 
@@ -18,20 +13,10 @@ pub(crate) async fn run(client: &Client, output: Output, report: Report) -> Resu
         Output::Json => Format::Json,
     });
     let path = path(&report, format);
-    let Some(every) = report.watch else {
-        return show(client, &report, format, &path).await;
-    };
-    let mut ticks = tokio::time::interval(every.0.max(Duration::from_millis(100)));
-    loop {
-        ticks.tick().await;
-        if format == Format::Table && std::io::stdout().is_terminal() {
-            // Home, and clear what is below: less flicker than clearing first.
-            let _ = write!(std::io::stdout(), "\x1b[H\x1b[J");
-        }
-        show(client, &report, format, &path).await?;
-        if output::reader_left() {
-            return Ok(());
-        }
+    let show = async || show(client, &report, format, &path).await;
+    match report.watch {
+        None => show().await,
+        Some(every) => watch(every, format == Format::Table, show).await,
     }
 }
 

@@ -12,7 +12,7 @@ use weir_snapshot::{Problem, units::HumanDuration};
 use crate::{
     arguments::Output,
     client::Client,
-    output::{cell, items, print},
+    output::{cell, items, print, tell},
 };
 
 const LOOK_AGAIN: Duration = Duration::from_millis(100);
@@ -95,9 +95,7 @@ impl Outcome {
         if self.is_complete() {
             // Who reads JSON has read it there.
             if active.is_empty() {
-                crate::output::tell!(
-                    "no node is connected: revision {revision} is stored and waits for them"
-                );
+                tell!("no node is connected: revision {revision} is stored and waits for them");
             }
             return Ok(());
         }

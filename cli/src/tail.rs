@@ -7,7 +7,7 @@ use serde_json::Value;
 use crate::{
     arguments::{Output, Tail},
     client::{Client, ClientError, encode},
-    output::cell,
+    output::{cell, tell},
 };
 
 pub(crate) async fn run(client: &Client, output: Output, tail: Tail) -> Result<(), ClientError> {
@@ -42,7 +42,7 @@ pub(crate) async fn run(client: &Client, output: Output, tail: Tail) -> Result<(
                         show(output, data.trim())
                     }
                     "dropped" => {
-                        crate::output::tell!("{} requests were left out: too many at once", data.trim());
+                        tell!("{} requests were left out: too many at once", data.trim());
                         true
                     }
                     _ => true,

@@ -148,6 +148,14 @@ fn a_watch_ends_when_its_reader_has_left() {
 }
 
 #[test]
+fn the_help_names_every_strategy() {
+    let help = stdout(&weir(&["strategy", "--help"]));
+    for (_, name) in weir_snapshot::config::Strategy::ALL {
+        assert!(help.contains(name), "{name}: {help}");
+    }
+}
+
+#[test]
 fn an_unreachable_control_plane_is_named() {
     let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
     let output = weir(&["--admin", &format!("http://127.0.0.1:{port}"), "status"]);

@@ -120,8 +120,8 @@ pub async fn start(config: Config) -> anyhow::Result<Running> {
     let app = App::new(parts);
     if let Some(path) = file {
         let author = Author { actor: "control-plane".into(), source: "file" };
-        let applied = app.reload(&author).await;
-        applied.map_err(explain).with_context(|| format!("--config {} is refused", path.display()))?;
+        let read = app.read_file(&author, &path).await;
+        read.map_err(explain).with_context(|| format!("--config {} is refused", path.display()))?;
     }
 
     if config.is_guarded() {

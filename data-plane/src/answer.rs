@@ -28,6 +28,9 @@ impl Local {
     /// The pool has no backend that may get requests.
     pub(crate) const NO_BACKEND: Self =
         Self::new(503, "Service Unavailable", "the pool has no active backend");
+    /// The node has been told of no route or backend so far.
+    pub(crate) const NO_CONFIGURATION: Self =
+        Self::new(503, "Service Unavailable", "this node has no configuration yet");
     /// Every backend has as many requests as it may have.
     pub(crate) const NO_ROOM: Self =
         Self::new(503, "Service Unavailable", "every backend of the pool is at its limit");

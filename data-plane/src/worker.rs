@@ -404,8 +404,8 @@ fn run(
         let mut waiting = doors;
         let mut turning_away = tokio::task::JoinSet::new();
         for door in &waiting {
-            turning_away
-                .spawn_local(listener::waiting::turn_away(door.socket.try_clone()?, door.tls.is_none()));
+            let (socket, in_clear) = (door.socket.try_clone()?, door.tls.is_none());
+            turning_away.spawn_local(listener::waiting::turn_away(socket, in_clear, Rc::clone(&worker)));
         }
         let mut drained: Option<oneshot::Sender<()>> = None;
         let mut sweeps = tokio::time::interval(GRAIN);

@@ -124,19 +124,16 @@ impl App {
     /// The file cannot be read, or is wrong.
     pub async fn reload(&self, author: &Author) -> Result<Option<Applied>, AppError> {
         let Some(path) = &self.0.file else { return Ok(None) };
-        match self.read_file(author, path).await {
-            Ok(applied) => {
-                log_changes(&applied);
-                Ok(Some(applied))
-            }
-            Err(error) => {
-                tracing::error!(%error, "configuration file refused, nothing changed");
-                Err(error)
-            }
-        }
+        let read = self.read_file(author, path).await;
+        read.map(Some)
+            .inspect_err(|error| tracing::error!(%error, "configuration file refused, nothing changed"))
     }
 
-    async fn read_file(&self, author: &Author, path: &Path) -> Result<Applied, AppError> {
+    /// Makes what the file says current, and logs what that changed.
+    ///
+    /// # Errors
+    /// The file cannot be read, or is wrong.
+    pub(crate) async fn read_file(&self, author: &Author, path: &Path) -> Result<Applied, AppError> {
         let text = tokio::fs::read_to_string(path)
             .await
             .map_err(|error| AppError::invalid("", format!("cannot read {}: {error}", path.display())))?;
@@ -148,7 +145,9 @@ impl App {
             file::inline(&text, read).map(Cow::into_owned)
         });
         let text = inlined.await.map_err(|error| AppError::invalid("", error.to_string()))??;
-        self.apply(author, &text, ApplyOptions::default()).await
+        let applied = self.apply(author, &text, ApplyOptions::default()).await?;
+        log_changes(&applied);
+        Ok(applied)
     }
 
     /// Makes the content of an earlier revision current, as a new revision.

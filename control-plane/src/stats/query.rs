@@ -94,7 +94,7 @@ impl Asked {
         let to = time("to", &query.to, true);
         let from = time("from", &query.from, false);
         // What is yet to come has no counts.
-        let (asked_to, to) = (to.clone(), to.unwrap_or_else(|| now.clone()).min(now.clone()));
+        let to = to.unwrap_or_else(|| now.clone()).min(now.clone());
         let current = to == now;
         let from = from.map_or_else(|| default_from(per, &to), Ok);
         // Counts are by the minute: the one in which a range begins belongs to it, as does the one in which it ends.
@@ -105,9 +105,8 @@ impl Asked {
             to.clone()
         });
         if problems.0.is_empty() && from >= to {
-            let is_to_come = asked_to.is_some_and(|to| to > now);
             let (from, to) = (period::rfc3339(&from), period::rfc3339(&to));
-            let now = if is_to_come || current { " (now)" } else { "" };
+            let now = if current { " (now)" } else { "" };
             problems.add("from", format!("{from} is not before the end of the range, {to}{now}"));
         }
         let asked = Self { span: Span { from, to }, current, filter };

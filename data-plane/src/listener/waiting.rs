@@ -1,7 +1,7 @@
 //! Clients that come before the node knows what to do with them. The kernel queues them while it starts; if no
 //! configuration comes for a while, they are told so, since a client that is kept waiting tries nowhere else.
 
-use std::{sync::Arc, time::Duration};
+use std::{rc::Rc, sync::Arc, time::Duration};
 
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
@@ -10,6 +10,10 @@ use tokio::{
 };
 
 use super::PAUSE;
+use crate::{
+    answer::{Local, Media},
+    worker::Worker,
+};
 
 /// How long clients are kept, in which most nodes have got what they need.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(5);
@@ -23,11 +27,9 @@ const MOST: usize = 256;
 /// The longest head that is read before the answer.
 const MOST_READ: usize = 64 << 10;
 
-const ANSWER: &[u8] = b"HTTP/1.1 503 Service Unavailable\r\nContent-Type: text/plain\r\nContent-Length: 35\r\nRetry-After: 1\r\nConnection: close\r\n\r\nthis node has no configuration yet\n";
-
 /// Answers 503 to whoever comes to a socket, and closes; where clients speak TLS, for which there may be no certificate, it
 /// closes alone. Ends when it is dropped.
-pub(crate) async fn turn_away(socket: std::net::TcpListener, in_clear: bool) {
+pub(crate) async fn turn_away(socket: std::net::TcpListener, in_clear: bool, worker: Rc<Worker>) {
     tokio::time::sleep(PATIENCE).await;
     let Ok(listener) = TcpListener::from_std(socket) else { return };
     if in_clear {
@@ -37,9 +39,10 @@ pub(crate) async fn turn_away(socket: std::net::TcpListener, in_clear: bool) {
     while let Ok(place) = Arc::clone(&places).acquire_owned().await {
         match listener.accept().await {
             Ok((stream, _)) if in_clear => {
+                let worker = Rc::clone(&worker);
                 tokio::task::spawn_local(async move {
                     // Whoever is too slow for an answer gets none.
-                    let _ = tokio::time::timeout(DEADLINE, refuse(stream)).await;
+                    let _ = tokio::time::timeout(DEADLINE, refuse(stream, &worker)).await;
                     drop(place);
                 });
             }
@@ -50,14 +53,17 @@ pub(crate) async fn turn_away(socket: std::net::TcpListener, in_clear: bool) {
 }
 
 /// Reads the head first: a connection that is closed with something unread is reset, and the answer may be lost with it.
-async fn refuse(mut stream: TcpStream) -> std::io::Result<()> {
+async fn refuse(mut stream: TcpStream, worker: &Worker) -> std::io::Result<()> {
     let mut head = Vec::with_capacity(1024);
     while !head.windows(4).any(|end| end == b"\r\n\r\n") && head.len() < MOST_READ {
         if stream.read_buf(&mut head).await? == 0 {
             break;
         }
     }
-    stream.write_all(ANSWER).await?;
+    let request_id = format!("{:016x}", fastrand::u64(..));
+    let mut answer = Vec::new();
+    Local::NO_CONFIGURATION.write(&mut answer, &worker.date(), false, false, Media::Problem, &request_id);
+    stream.write_all(&answer).await?;
     stream.shutdown().await?;
     // Until the client has closed too.
     while stream.read(&mut [0; 4096]).await? > 0 {}

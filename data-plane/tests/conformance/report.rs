@@ -5,6 +5,7 @@ use std::fmt::Write as _;
 use crate::{
     Played,
     case::{Case, Level, Version},
+    known,
     target::{Listener, Target},
 };
 
@@ -90,6 +91,33 @@ pub(crate) fn write(cases: &[Case], columns: &[Column]) -> anyhow::Result<()> {
     Ok(())
 }
 
+/// Whether the pages show each case, and of Weir what is known: that it holds, or not.
+pub(crate) fn check(cases: &[Case]) -> anyhow::Result<()> {
+    for (version, name, introduction, _) in PAGES {
+        let page = std::fs::read_to_string(format!("{}/../docs/{name}", env!("CARGO_MANIFEST_DIR")))?;
+        anyhow::ensure!(page.starts_with(introduction), "docs/{name} begins otherwise: WEIR_UPDATE=1");
+        let levels = [Level::Must, Level::Should, Level::Own].map(|one| format!(" | {} |", level(one)));
+        let shown: Vec<&str> =
+            page.lines().filter(|line| levels.iter().any(|level| line.contains(level.as_str()))).collect();
+        let cases: Vec<&Case> = cases.iter().filter(|case| case.version == version).collect();
+        anyhow::ensure!(shown.len() == cases.len(), "docs/{name} has {} rows: WEIR_UPDATE=1", shown.len());
+        for (case, shown) in cases.into_iter().zip(shown) {
+            let holds = known::why(case.group, &case.name).is_none();
+            let expected = format!("{} {} |", row(case), if holds { "yes" } else { "**no**" });
+            anyhow::ensure!(
+                shown.starts_with(&expected),
+                "docs/{name}: {shown} is not {expected}: WEIR_UPDATE=1"
+            );
+        }
+    }
+    Ok(())
+}
+
+/// The beginning of a case's row.
+fn row(case: &Case) -> String {
+    format!("| {} | {} | {} |", case.name.replace('|', "\\|"), case.rfc, level(case.level))
+}
+
 fn page(
     cases: &[Case],
     columns: &[Column],
@@ -117,7 +145,7 @@ fn page(
             }
             write!(page, "\n|---|---|---|{}", "---|".repeat(columns.len()))?;
         }
-        write!(page, "\n| {} | {} | {} |", case.name.replace('|', "\\|"), case.rfc, level(case.level))?;
+        write!(page, "\n{}", row(case))?;
         for (_, _, played) in columns {
             write!(page, " {} |", mark(played, at))?;
         }

@@ -226,38 +226,31 @@ fn is_dots(rest: &[u8]) -> bool {
     )
 }
 
-/// What a server may do with a path before it looks at it; each may do any of these, and the next one again.
-#[derive(Debug, Clone, Copy)]
-struct Reading {
+/// What a server may do with a path before it looks at it. Each may do any of these, and the next one again; in which
+/// order makes a difference.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Step {
     /// Takes `%2F` for `/`.
-    decodes_slash: bool,
+    DecodeSlashes,
     /// Takes `\` and `%5C` for `/`.
-    turns_backslash: bool,
+    TurnBackslashes,
     /// Takes several slashes for one.
-    merges: bool,
-    /// Resolves `.` and `..`.
-    resolves: bool,
-    /// Leaves out what follows `;` in a segment (RFC 3986 section 3.3).
-    drops_parameters: bool,
+    MergeSlashes,
+    /// Removes `.` and `..`.
+    ResolveDots,
+    /// Removes `;` and what follows it in a segment.
+    DropParameters,
 }
 
-/// One thing at a time: in which order a server does them, or a chain of servers, makes a difference.
-const STEPS: [Reading; 5] = {
-    let nothing = Reading {
-        decodes_slash: false,
-        turns_backslash: false,
-        merges: false,
-        resolves: false,
-        drops_parameters: false,
-    };
-    [
-        Reading { decodes_slash: true, ..nothing },
-        Reading { turns_backslash: true, ..nothing },
-        Reading { merges: true, ..nothing },
-        Reading { resolves: true, ..nothing },
-        Reading { drops_parameters: true, ..nothing },
-    ]
-};
+impl Step {
+    const ALL: [Self; 5] = [
+        Self::DecodeSlashes,
+        Self::TurnBackslashes,
+        Self::MergeSlashes,
+        Self::ResolveDots,
+        Self::DropParameters,
+    ];
+}
 
 /// A path that can be read in more ways than these is not looked into.
 const MOST_READINGS: usize = 64;
@@ -270,10 +263,10 @@ pub(crate) fn each_reading(path: &[u8], mut look: impl FnMut(&[u8]) -> bool) -> 
         if !look(reading) {
             return Ok(());
         }
-        for step in STEPS {
+        for step in Step::ALL {
             let Some(reading) = readings.get(at) else { break };
             let mut next = Vec::with_capacity(reading.len());
-            step.read(reading, &mut next)?;
+            step.take(reading, &mut next)?;
             if readings.contains(&next) {
                 continue;
             }
@@ -287,29 +280,29 @@ pub(crate) fn each_reading(path: &[u8], mut look: impl FnMut(&[u8]) -> bool) -> 
     Ok(())
 }
 
-impl Reading {
-    fn read(self, path: &[u8], into: &mut Vec<u8>) -> Result<(), PathFault> {
+impl Step {
+    fn take(self, path: &[u8], into: &mut Vec<u8>) -> Result<(), PathFault> {
         let (mut at, mut drops) = (0, false);
         while let Some(byte) = path.get(at) {
             let (byte, length) = match (byte, path.get(at + 1..at + 3)) {
-                (b'%', Some(b"2F")) if self.decodes_slash => (b'/', 3),
-                (b'%', Some(b"5C")) if self.turns_backslash => (b'/', 3),
-                (b'\\', _) if self.turns_backslash => (b'/', 1),
+                (b'%', Some(b"2F")) if self == Self::DecodeSlashes => (b'/', 3),
+                (b'%', Some(b"5C")) if self == Self::TurnBackslashes => (b'/', 3),
+                (b'\\', _) if self == Self::TurnBackslashes => (b'/', 1),
                 (byte, _) => (*byte, 1),
             };
             at += length;
-            drops = byte != b'/' && (drops || byte == b';' && self.drops_parameters);
+            drops = byte != b'/' && (drops || byte == b';' && self == Self::DropParameters);
             if drops {
                 continue;
             }
-            if byte == b'/' && self.resolves {
+            if byte == b'/' && self == Self::ResolveDots {
                 resolve(into, false)?;
             }
-            if !(byte == b'/' && self.merges && into.last() == Some(&b'/')) {
+            if !(byte == b'/' && self == Self::MergeSlashes && into.last() == Some(&b'/')) {
                 into.push(byte);
             }
         }
-        if self.resolves { resolve(into, true) } else { Ok(()) }
+        if self == Self::ResolveDots { resolve(into, true) } else { Ok(()) }
     }
 }
 
