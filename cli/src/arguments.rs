@@ -359,7 +359,7 @@ pub(crate) struct Report {
     /// top: route (the default), host, pool, backend, method, status or slowest.
     #[arg(long)]
     pub(crate) by: Option<String>,
-    /// top: requests (the default), errors, rejected, slowest or bytes.
+    /// top: requests (the default), errors, rejected, cut, slowest or bytes.
     #[arg(long)]
     pub(crate) sort: Option<String>,
     /// top: at most so many [default: 10].
@@ -415,12 +415,15 @@ pub(crate) struct Tail {
     /// Only this status: 404, 5xx or 400-499.
     #[arg(long)]
     pub(crate) status: Option<String>,
-    /// Only what took this long, such as 200ms.
+    /// Only answers that took this long, such as 200ms; tunnels and streams have no latency.
     #[arg(long)]
     pub(crate) min_latency: Option<String>,
     /// Only this client: an address, or a network such as 10.0.0.0/8.
     #[arg(long)]
     pub(crate) client: Option<String>,
+    /// Only this outcome: finished, cut, cut_by_client, cut_by_backend or cut_by_node.
+    #[arg(long)]
+    pub(crate) outcome: Option<String>,
     /// Ends after so many requests.
     #[arg(long, value_parser = clap::value_parser!(u64).range(1..))]
     pub(crate) count: Option<u64>,

@@ -25,11 +25,11 @@ pub(crate) fn periods(report: &Value) -> String {
     let periods = report.get("periods").map_or(&[][..], items);
     let mut headings = vec!["start".to_owned(), "requests".to_owned(), "status".to_owned()];
     headings.extend(FIELDS.map(|(heading, _)| heading.to_owned()));
-    headings.extend(["rejected".to_owned(), "complete".to_owned(), "nodes".to_owned()]);
+    headings.extend(["rejected", "cut", "streams", "complete", "nodes"].map(str::to_owned));
     let row = |period: &Value| {
         let mut row = vec![cell(period, "start"), requests(period), statuses(period)];
         row.extend(FIELDS.map(|(_, field)| number(period, field)));
-        row.push(rejected(period));
+        row.extend([rejected(period), cut(period), streams(period)]);
         row.push(match cell(period, "state").as_str() {
             "complete" => "yes".to_owned(),
             "-" => cell(period, "complete"),
@@ -84,6 +84,8 @@ pub(crate) fn summary(summary: &Value) -> String {
         push(heading, &|value| number(value, field), change(summary, field));
     }
     push("rejected", &rejected, None);
+    push("cut", &cut, None);
+    push("streams", &streams, None);
     push("complete", &|value| cell(value, "complete"), None);
     for name in ["peak", "lowest"] {
         if summary.get(name).is_some_and(Value::is_object) {
@@ -124,7 +126,7 @@ pub(crate) fn top(top: &Value) -> String {
     let by = cell(top, "by");
     let mut headings = vec![by.clone(), "requests".to_owned(), "share".to_owned(), "errors".to_owned()];
     headings.extend(FIELDS.map(|(heading, _)| heading.to_owned()));
-    headings.push("rejected".to_owned());
+    headings.extend(["rejected", "cut", "streams"].map(str::to_owned));
     let row = |item: &Value| {
         let name = match (cell(item, "name"), item.get("url")) {
             (name, Some(Value::String(url))) => format!("{name} {url}"),
@@ -133,7 +135,7 @@ pub(crate) fn top(top: &Value) -> String {
         let share = item.get("share").and_then(Value::as_f64).unwrap_or(0.0) * 100.0;
         let mut row = vec![name, cell(item, "requests"), format!("{share:.1} %"), cell(item, "errors")];
         row.extend(FIELDS.map(|(_, field)| number(item, field)));
-        row.push(rejected(item));
+        row.extend([rejected(item), cut(item), streams(item)]);
         row
     };
     let items = items(top);
@@ -155,7 +157,30 @@ fn statuses(period: &Value) -> String {
 
 /// Why Weir refused requests itself, where it did.
 fn rejected(item: &Value) -> String {
-    let Some(Value::Object(reasons)) = item.get("rejected") else { return "-".to_owned() };
+    counted(item, "rejected")
+}
+
+/// Which side cut answers, where one did.
+fn cut(item: &Value) -> String {
+    counted(item, "cut")
+}
+
+/// Tunnels and streams, and how long they lasted.
+fn streams(item: &Value) -> String {
+    match item.get("streams").and_then(Value::as_u64) {
+        None | Some(0) => "-".to_owned(),
+        Some(streams) => {
+            format!(
+                "{streams} (p50 {} ms, max {} ms)",
+                number(item, "stream_ms.p50"),
+                number(item, "stream_ms.max")
+            )
+        }
+    }
+}
+
+fn counted(item: &Value, name: &str) -> String {
+    let Some(Value::Object(reasons)) = item.get(name) else { return "-".to_owned() };
     let counted = reasons.iter().filter(|(_, count)| count.as_u64().is_some_and(|count| count > 0));
     let said: Vec<String> =
         counted.map(|(reason, count)| format!("{}: {count}", reason.replace('_', " "))).collect();

@@ -23,6 +23,7 @@ pub(crate) async fn run(client: &Client, output: Output, tail: Tail) -> Result<(
         ("status", &tail.status),
         ("min_latency", &tail.min_latency),
         ("client", &tail.client),
+        ("outcome", &tail.outcome),
     ] {
         if let Some(value) = value {
             path.push_str(&format!("{separator}{name}={}", encode(value)));
@@ -63,12 +64,21 @@ fn show(output: Output, data: &str) -> bool {
             let event: Value = serde_json::from_str(data).unwrap_or_default();
             let number = |name: &str| event.get(name).and_then(Value::as_f64);
             let upstream = number("upstream_ms").map_or("-".to_owned(), |ms| format!("{ms:.1}"));
+            // Most requests are answers that were sent to their end.
+            let word = |name: &str, usual: &str| match cell(&event, name).replace('_', " ") {
+                word if word == "-" || word == usual => String::new(),
+                word => word,
+            };
+            let kind = Some(word("kind", "answer")).filter(|kind| !kind.is_empty());
+            let kind = kind.map_or_else(String::new, |kind| format!(" {kind}"));
+            let cut = Some(word("outcome", "finished")).filter(|cut| !cut.is_empty());
+            let cut = cut.map_or_else(String::new, |cut| format!("  {cut}"));
             writeln!(
                 out,
-                "{} {} {:>9.1} ms ({upstream} backend)  {} {}{}  {} {}  {} {}",
+                "{} {} {:>9.1} ms{kind} ({upstream} backend)  {} {}{}  {} {}  {} {}{cut}",
                 cell(&event, "time"),
                 cell(&event, "status"),
-                number("latency_ms").unwrap_or_default(),
+                number("duration_ms").or(number("latency_ms")).unwrap_or_default(),
                 cell(&event, "method"),
                 cell(&event, "host"),
                 visible(&cell(&event, "path")),

@@ -205,7 +205,11 @@ async fn a_report_names_the_busiest_of_the_periods_it_shows_and_takes_every_filt
     let control_plane = ControlPlane::start().await;
     let node = Node::connect(&control_plane, hello("eu-1")).await;
     let now = jiff::Timestamp::now().to_string();
-    let other = v1::TrafficRow { method: "OTHER".to_owned(), ..row(&now, 404, &[1000; 2]) };
+    let other = v1::TrafficRow {
+        method: "OTHER".to_owned(),
+        route: "one-that-is-gone".to_owned(),
+        ..row(&now, 404, &[1000; 2])
+    };
     client(&control_plane)
         .await
         .report(batch(1, &now, vec![row(&now, 200, &[1000; 3]), other]))

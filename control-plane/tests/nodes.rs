@@ -24,13 +24,15 @@ async fn a_node_is_counted_under_the_names_that_it_counts_under() {
     control_plane.wait_for("/nodes", |nodes| nodes["items"][0]["connected"] == true).await;
     let metrics = control_plane.call("GET", "/metrics", "").await.text;
     for line in [
-        "# TYPE weir_node_requests counter",
-        "weir_node_requests_total{node=\"eu-1\"} 0",
-        "weir_node_dropped_rows_total{node=\"eu-1\"} 0",
-        "weir_node_connected{node=\"eu-1\"} 1",
+        "# TYPE weir_fleet_node_requests_total counter",
+        "weir_fleet_node_requests_total{node=\"eu-1\"} 0",
+        "weir_fleet_node_dropped_rows_total{node=\"eu-1\"} 0",
+        "weir_fleet_node_connected{node=\"eu-1\"} 1",
     ] {
         assert!(metrics.contains(line), "{line}: {metrics}");
     }
+    // A sum over all of the fleet's processes must not count a node twice.
+    assert!(!metrics.contains("weir_node_"), "{metrics}");
     drop(node);
 }
 

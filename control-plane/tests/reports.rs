@@ -9,7 +9,10 @@ use std::collections::BTreeMap;
 
 use control_plane::stats::{Query, ReportError, State, TopQuery};
 use proptest::prelude::*;
-use support::world::{NOON, World, batch, get, ms, of_node, row};
+use support::{
+    ControlPlane,
+    world::{NOON, World, batch, get, ms, of_node, row},
+};
 use weir_proto::v1;
 
 fn labelled(route: &str, backend: &str, method: &str, row: v1::TrafficRow) -> v1::TrafficRow {
@@ -228,6 +231,113 @@ async fn rest_answers_a_top_as_json_and_csv_and_names_what_is_wrong() {
 }
 
 #[tokio::test]
+async fn a_name_that_never_was_is_an_error_that_names_it_and_what_was_meant() {
+    let control_plane = ControlPlane::start().await;
+    let config = |route: &str| {
+        format!(
+            r#"{{ "pools": [{{ "name": "books", "backends": [{{ "url": "http://127.0.0.1:1" }}] }}],
+                  "routes": [{{ "name": "{route}", "pool": "books" }}] }}"#
+        )
+    };
+    control_plane.call("PUT", "/config", &config("checkout")).await.expect(200);
+    control_plane.call("PUT", "/config", &config("storefront")).await.expect(200);
+    let reports = ["minutely", "hourly", "daily", "summary", "top", "tail"];
+    for (filter, message) in [
+        ("route=storefrnt", "no route is or was named \\\"storefrnt\\\"; did you mean \\\"storefront\\\"?"),
+        ("route=moon", "no route is or was named \\\"moon\\\" (known: storefront"),
+        ("pool=boks", "no pool is or was named \\\"boks\\\"; did you mean \\\"books\\\"?"),
+        ("backend=b99", "no backend is or was named \\\"b99\\\""),
+        ("backend=http://127.0.0.1:9", "no backend has or had the URL"),
+    ] {
+        for report in reports {
+            let answer = control_plane.call("GET", &format!("/reports/{report}?{filter}"), "").await;
+            assert_eq!(answer.status, 400, "{report}?{filter}: {}", answer.text);
+            assert!(answer.text.contains(message), "{report}?{filter}: {}", answer.text);
+        }
+    }
+    for report in &reports[..5] {
+        let answer = control_plane.call("GET", &format!("/reports/{report}?method=BREW"), "").await;
+        assert!(answer.status == 400 && answer.text.contains("(known: GET, "), "{report}: {}", answer.text);
+        // In use, and in use until the last change; whatever the format.
+        for filter in ["route=storefront", "route=checkout", "pool=books", "backend=b1", "route=_other"] {
+            for format in ["json", "csv"] {
+                let path = format!("/reports/{report}?{filter}&format={format}");
+                let answer = control_plane.call("GET", &path, "").await;
+                assert_eq!(answer.status, 200, "{path}: {}", answer.text);
+            }
+        }
+    }
+}
+
+#[tokio::test]
+async fn how_answers_ended_and_how_long_streams_lasted_is_in_every_form() {
+    let world = World::new(NOON).await;
+    let stream = row(NOON, 200, &[44_000_000]);
+    let mixed = v1::TrafficRow {
+        requests: 4,
+        stream_duration: stream.latency,
+        stream_max_us: 44_000_000,
+        cut: Some(v1::Cut { client: 1, backend: 2, node: 0 }),
+        ..row(NOON, 200, &[1_000, 2_000, 3_000])
+    };
+    let tunnels = v1::TrafficRow {
+        requests: 1,
+        stream_duration: row(NOON, 200, &[9_000_000]).latency,
+        stream_max_us: 9_000_000,
+        ..labelled("chat", "b9", "GET", row(NOON, 101, &[]))
+    };
+    world.stats.ingest(batch(1, NOON, vec![mixed, tunnels])).await.unwrap();
+    world.at("2026-11-21T12:00:30Z");
+    let (_, _, body) = get(&world.stats, "/reports/summary").await;
+    let summary: serde_json::Value = serde_json::from_str(&body).unwrap();
+    assert_eq!(summary["cut"], serde_json::json!({ "client": 1, "backend": 2, "node": 0 }));
+    assert_eq!((&summary["streams"], &summary["stream_ms"]["max"]), (&2.into(), &44_000.0.into()));
+    assert_eq!(summary["latency_ms"]["max"], 3.0, "no stream is in the latency of answers");
+    let (_, _, text) = get(&world.stats, "/reports/top?by=route&sort=cut&format=csv").await;
+    let (names, rows) = text.split_once('\n').unwrap();
+    let cell = |row: usize, name: &str| {
+        let column =
+            names.split(',').position(|one| one == name).unwrap_or_else(|| panic!("{name}: {names}"));
+        rows.lines().nth(row).unwrap().split(',').nth(column).unwrap().to_owned()
+    };
+    let cells =
+        ["route", "cut_by_client", "cut_by_backend", "cut_by_node", "streams", "stream_max_ms", "max_ms"];
+    assert_eq!(cells.map(|name| cell(0, name)), ["default", "1", "2", "0", "1", "44000", "3"]);
+    assert_eq!(cells.map(|name| cell(1, name)), ["chat", "0", "0", "0", "1", "9000", "0"]);
+}
+
+#[tokio::test]
+async fn a_batch_whose_cuts_or_samples_do_not_fit_its_requests_is_refused() {
+    let world = World::new(NOON).await;
+    let duration = row(NOON, 200, &[5_000]).latency;
+    for (wrong, place) in [
+        (
+            v1::TrafficRow { cut: Some(v1::Cut { client: 1, backend: 1, node: 0 }), ..row(NOON, 200, &[1]) },
+            "rows[0].cut",
+        ),
+        (v1::TrafficRow { stream_duration: duration, ..row(NOON, 200, &[1]) }, "rows[0].latency"),
+        (v1::TrafficRow { stream_duration: vec![1, 2, 3], ..row(NOON, 200, &[1]) }, "rows[0].latency"),
+        (v1::TrafficRow { stream_max_us: u64::MAX, ..row(NOON, 200, &[1]) }, "rows[0].stream_max_us"),
+    ] {
+        let refused = world.stats.ingest(batch(1, NOON, vec![wrong])).await.unwrap_err();
+        assert!(refused.message().contains(place), "{place}: {}", refused.message());
+    }
+    assert_eq!(world.requests().await, 0);
+}
+
+#[tokio::test]
+async fn a_host_with_hidden_characters_is_counted_without_its_name() {
+    let world = World::new(NOON).await;
+    let hosts = ["a.example", "a\u{202e}b", "\x1b[2J", "a\u{200b}"];
+    let hosts: Vec<_> = hosts.into_iter().map(|host| of_host(host, row(NOON, 200, &[1_000]))).collect();
+    let sent = batch(1, NOON, vec![row(NOON, 200, &[1_000; 4])]);
+    world.stats.ingest(v1::ReportRequest { hosts, ..sent }).await.unwrap();
+    world.at("2026-11-21T12:00:30Z");
+    let ranked_hosts = ranking(&world, "host", "requests", Query::default()).await;
+    assert_eq!(ranked_hosts, ranked(&[("_other", 3, 0), ("a.example", 1, 0)]));
+}
+
+#[tokio::test]
 async fn a_host_that_looks_like_a_formula_is_none_in_csv() {
     let world = World::new(NOON).await;
     let hosts = vec![of_host("=cmd(\"x\",1)", row(NOON, 200, &[1_000]))];
@@ -316,7 +426,15 @@ proptest! {
             for route in 0..3 {
                 let of_route = Query { route: Some(format!("r{route}")), ..query() };
                 let expected = requests.iter().filter(|request| request.0 == route).count() as u64;
+                if expected == 0 {
+                    // Nothing has this name.
+                    prop_assert!(world.stats.summary(&of_route).await.is_err());
+                    continue;
+                }
                 prop_assert_eq!(world.stats.summary(&of_route).await.unwrap().requests, expected);
+                if requests.iter().all(|request| request.1 != 1) {
+                    continue;
+                }
                 let both = Query { backend: Some("b1".into()), ..of_route };
                 let expected = requests.iter().filter(|request| (request.0, request.1) == (route, 1)).count() as u64;
                 prop_assert_eq!(world.stats.summary(&both).await.unwrap().requests, expected);

@@ -175,7 +175,7 @@ async fn filters_and_statuses_divide_the_same_total() {
     assert_eq!(all.status.into_iter().collect::<Vec<_>>(), [(200, 2), (404, 1), (502, 1)]);
     assert_eq!((all.requests, all.bytes_in, all.bytes_out), (4, 3, 30));
     assert_eq!(of(Query { backend: Some("b1".into()), ..Query::default() }).await.requests, 3);
-    assert_eq!(of(Query { route: Some("none".into()), ..Query::default() }).await.requests, 0);
+    assert_eq!(of(Query { route: Some("default".into()), ..Query::default() }).await.requests, 4);
 }
 
 #[tokio::test]

@@ -7,7 +7,7 @@ mod support;
 
 use std::time::Duration;
 
-use control_plane::stats::{Query, Retention, State};
+use control_plane::stats::{Cut, Query, Retention, State};
 use sqlx::{Connection as _, SqliteConnection};
 use support::world::{NOON, World, batch, ms, of_node, row};
 use weir_proto::v1;
@@ -82,6 +82,40 @@ async fn a_fold_that_fails_anywhere_changes_nothing_and_is_done_again() {
             "write {failing}"
         );
     }
+}
+
+#[tokio::test]
+async fn counts_of_a_database_from_before_outcomes_stay_and_new_ones_are_added_to_them() {
+    let world = World::new(NOON).await;
+    world.stats.ingest(batch(1, NOON, vec![row(NOON, 200, &[1000, 2000])])).await.unwrap();
+    assert_eq!(world.requests().await, 2);
+    run(
+        &world,
+        "ALTER TABLE traffic DROP COLUMN cut; ALTER TABLE sums DROP COLUMN cut;
+         ALTER TABLE traffic DROP COLUMN streams; ALTER TABLE sums DROP COLUMN streams;
+         ALTER TABLE traffic DROP COLUMN stream_max_us; ALTER TABLE sums DROP COLUMN stream_max_us;
+         DELETE FROM _sqlx_migrations WHERE version = 70",
+    )
+    .await;
+    let world = world.restarted().await;
+    let summary = world.stats.summary(&Query::default()).await.unwrap();
+    assert_eq!((summary.requests, summary.cut, summary.streams), (2, Cut::default(), 0));
+    assert!((summary.latency_ms.max - 2.0).abs() < f64::EPSILON);
+    // The same row in the same minute: what is new is added to what was there.
+    let stream = row(NOON, 200, &[90_000_000]);
+    let new = v1::TrafficRow {
+        requests: 3,
+        stream_duration: stream.latency,
+        stream_max_us: 90_000_000,
+        cut: Some(v1::Cut { client: 0, backend: 1, node: 0 }),
+        ..row(NOON, 200, &[3000, 3000])
+    };
+    world.stats.ingest(batch(2, NOON, vec![new])).await.unwrap();
+    let summary = world.stats.summary(&Query::default()).await.unwrap();
+    assert_eq!((summary.requests, summary.cut.backend, summary.streams), (5, 1, 1));
+    assert!((summary.latency_ms.max - 3.0).abs() < f64::EPSILON, "a stream is in no latency");
+    assert!((summary.stream_ms.max - 90_000.0).abs() < f64::EPSILON);
+    assert_eq!(number(&world, ALL_GRAINS).await, 1_000_005);
 }
 
 #[tokio::test]

@@ -54,6 +54,10 @@ pub(crate) struct PoolLive {
 /// What happened in a pool since the node began.
 #[derive(Debug, Default)]
 pub(crate) struct Counts {
+    /// Attempts at its backends beyond the first of their requests.
+    pub(crate) retries: AtomicU64,
+    /// Answers that a backend broke off.
+    pub(crate) cut_by_backend: AtomicU64,
     /// Picks in panic mode.
     pub(crate) panics: AtomicU64,
     /// Requests that the fallback answered.

@@ -27,10 +27,16 @@ struct BackendLabels {
 
 type PoolCount = (&'static str, &'static str, fn(&PoolState) -> u64);
 
-const POOL_COUNTS: [PoolCount; 7] = [
-    ("pool_retries", "Retries that the budget paid for", |pool| pool.live.budget.spent()),
-    ("pool_retries_refused", "Retries for which the budget had not enough", |pool| {
+const POOL_COUNTS: [PoolCount; 9] = [
+    ("pool_retries", "Attempts beyond each request's first, as reports count them", |pool| {
+        pool.live.counts.retries.load(Relaxed)
+    }),
+    ("pool_retries_paid", "Retries that the retry budget paid for", |pool| pool.live.budget.spent()),
+    ("pool_retries_refused", "Retries refused because the retry budget was spent", |pool| {
         pool.live.budget.refused()
+    }),
+    ("pool_cut_by_backend", "Answers that a backend broke off or stalled", |pool| {
+        pool.live.counts.cut_by_backend.load(Relaxed)
     }),
     ("pool_panic_picks", "Picks while all backends looked dead", |pool| {
         pool.live.counts.panics.load(Relaxed)

@@ -32,7 +32,7 @@ use crate::{
     pool::{Reach, Taken},
     retry::{self, Reason, Retries},
     route,
-    stats::{Described, Refusal, Sample},
+    stats::{Cut, Described, Passing, Refusal, Sample},
     timer::Timer,
     upstream::{Attempt, Failure, Response, Upload, Watch},
     worker::{View, Worker},
@@ -64,18 +64,23 @@ pub(crate) struct Exchange {
     pub(crate) bytes_in: u64,
     /// Body bytes to the client.
     pub(crate) bytes_out: u64,
-    retries: u32,
+    /// How often it was sent to a backend, whichever.
+    attempts: u32,
     id: u64,
     /// The client's address, as seen through trusted proxies; canonical: no IPv4 address as an IPv6 one.
     pub(crate) client_ip: IpAddr,
-    /// The answer broke off.
-    pub(crate) broken: bool,
+    /// How its answer ended; `None` while it has not.
+    end: Option<End>,
+    /// Which kind of answer it is.
+    passing: Passing,
     /// The end of what its route allows it.
     deadline: Option<Timer>,
     /// What its head says that it is about.
     described: Described,
     /// From the last backend's turn to the head of its answer.
     upstream: Option<Duration>,
+    /// From its own head to the head of the backend's answer.
+    headed: Option<Duration>,
     /// Why Weir answers it itself, where that is counted.
     pub(crate) refusal: Option<Refusal>,
     /// Where its client stands with the route's rate limit.
@@ -94,16 +99,62 @@ impl Exchange {
             status: 499,
             bytes_in: 0,
             bytes_out: 0,
-            retries: 0,
+            attempts: 0,
             id: fastrand::u64(..),
             client_ip: IpAddr::V4(Ipv4Addr::UNSPECIFIED),
-            broken: false,
+            end: None,
+            passing: Passing::Answer,
             deadline: None,
             described: Described::default(),
             upstream: None,
+            headed: None,
             refusal: None,
             quota: None,
         }
+    }
+
+    /// A backend's answer is passed on, with this status.
+    pub(crate) fn answers(&mut self, head: &ResponseHead, status: u16) {
+        self.status = status;
+        self.passing = if status == 101 { Passing::Tunnel } else { Passing::of(head) };
+    }
+
+    /// A piece of an answer's body goes to the client.
+    pub(crate) fn sends(&mut self, piece: &[u8]) {
+        self.bytes_out += piece.len() as u64;
+        self.passing.read(piece);
+    }
+
+    /// The whole answer was handed to the client's connection.
+    pub(crate) fn finish(&mut self) {
+        self.end.get_or_insert(End::Whole);
+    }
+
+    /// The answer ends before its end.
+    pub(crate) fn cut(&mut self, by: Cut) {
+        self.end.get_or_insert(End::Cut(by));
+    }
+
+    /// The answer has ended; which side cut it, if any did.
+    pub(crate) fn ends(&mut self, cut: Option<Cut>) {
+        match cut {
+            None => self.finish(),
+            Some(by) => self.cut(by),
+        }
+    }
+
+    /// The answer broke off while its body was passed on.
+    pub(crate) fn broke_off(&mut self, failure: &Failure) {
+        self.cut(match failure {
+            Failure::ClientGone | Failure::ClientStalled | Failure::RequestBody(_) => Cut::Client,
+            Failure::Deadline => Cut::Node,
+            _ => Cut::Backend,
+        });
+    }
+
+    /// Whether its answer broke off.
+    pub(crate) fn is_cut(&self) -> bool {
+        matches!(self.end, Some(End::Cut(_)))
     }
 
     /// Whether the route's deadline has passed; if not, the task is woken when it does.
@@ -184,6 +235,24 @@ impl Drop for Exchange {
         self.worker.count_request();
         let active = self.active();
         let pool = self.pool.and_then(|pool| active.pools.get(pool));
+        let cut = match self.end {
+            Some(End::Whole) => None,
+            Some(End::Cut(by)) => Some(by),
+            // Its task was dropped: the node stops, or the client's connection has ended.
+            None if self.worker.draining.get() => Some(Cut::Node),
+            None => Some(Cut::Client),
+        };
+        let streamed = self.passing.ended(cut.is_some());
+        if let Some(cut) = cut {
+            self.worker.count_cut(cut);
+            if let Some(pool) = pool.filter(|_| cut == Cut::Backend) {
+                pool.live.counts.count(|counts| &counts.cut_by_backend);
+            }
+        }
+        if streamed.is_some() {
+            self.worker.count_stream();
+        }
+        let latency = self.started.elapsed();
         let sample = Sample {
             route: self.route.and_then(|route| active.snapshot.routes.get(route)).map(|route| &route.name),
             pool: pool.map(|pool| &pool.name),
@@ -191,18 +260,28 @@ impl Drop for Exchange {
             status: self.status,
             bytes_in: self.bytes_in,
             bytes_out: self.bytes_out,
-            retries: self.retries,
-            latency: self.started.elapsed(),
+            retries: self.attempts.saturating_sub(1),
+            latency,
             method: self.described.method,
             host: self.described.host.as_ref(),
             upstream: self.upstream,
             refusal: self.refusal,
+            cut,
+            streamed,
+            head: self.headed.unwrap_or(latency),
         };
         self.worker.recorder.record(&sample);
         if let Some(seen) = &self.described.seen {
             self.worker.recorder.offer(seen, &sample, || self.request_id());
         }
     }
+}
+
+/// How an answer ended.
+#[derive(Debug, Clone, Copy)]
+enum End {
+    Whole,
+    Cut(Cut),
 }
 
 /// What the client gets.
@@ -468,6 +547,12 @@ async fn ask(exchange: &mut Exchange, asked: &Asked<'_>, view: &View, upload: &m
             is_head: head.is_head(),
             offers_upgrade: upgrade,
         };
+        // One rule for the report and the metric: whatever follows a request's first attempt is a retry, whether or not
+        // the budget pays for it.
+        if exchange.attempts > 0 {
+            pool.live.counts.count(|counts| &counts.retries);
+        }
+        exchange.attempts += 1;
         let write_head = |out: &mut Vec<u8>| write_request(out, head, forwarded, head.framing, upgrade);
         let sent = attempt.run(in_flight, upload, write_head, watch).await;
         exchange.bytes_in = upload.bytes;
@@ -479,7 +564,6 @@ async fn ask(exchange: &mut Exchange, asked: &Asked<'_>, view: &View, upload: &m
             // connection. Whether the backend saw the request is not known, so it must be one that may be repeated.
             Err(Failure::Broken { reused: true }) if whole && head.is_idempotent() && stale < MAX_STALE => {
                 stale += 1;
-                exchange.retries += 1;
                 continue;
             }
             Err(failure) => retry::of_failure(failure),
@@ -490,6 +574,7 @@ async fn ask(exchange: &mut Exchange, asked: &Asked<'_>, view: &View, upload: &m
             pool.outcome(member, is_trial, ok, now - begun, active.ms(now));
             if sent.is_ok() {
                 exchange.upstream = Some(now - begun);
+                exchange.headed = Some(now - exchange.started);
             }
         }
         if let Some(reason) = reason {
@@ -500,14 +585,12 @@ async fn ask(exchange: &mut Exchange, asked: &Asked<'_>, view: &View, upload: &m
             if whole && is_safe && retries.allows(policy, reason) {
                 if reason.is_free() {
                     // Whoever is left may have it, the dead as a last resort.
-                    exchange.retries += 1;
                     continue;
                 }
                 match pool.take(&mut ask, &tried, Reach::Usable) {
                     Taken::Member(member, in_flight) if pool.live.budget.withdraw(policy) => {
                         tracing::debug!(backend = %state.id, ?reason, "attempt failed, another backend is asked");
                         retries.count();
-                        exchange.retries += 1;
                         next = Some((member, in_flight));
                         if let Ok(response) = sent {
                             *upload = response.body.discard(client.timer);

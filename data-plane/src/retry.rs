@@ -129,7 +129,7 @@ pub(crate) fn of_failure(failure: &Failure) -> Option<Reason> {
 /// The retries of one request.
 #[derive(Debug, Default)]
 pub(crate) struct Retries {
-    /// Attempts beyond the first that cost a backend something.
+    /// How often the request was sent again, after the first time.
     counted: u32,
     /// Connections that did not come about in time.
     timed_out: u32,
@@ -138,20 +138,19 @@ pub(crate) struct Retries {
 impl Retries {
     /// Whether policy and count allow another attempt after one failed so. It is not yet paid for.
     pub(crate) fn allows(&mut self, policy: &Policy, reason: Reason) -> bool {
-        // A backend that dies takes what it had with it, and the next one may be dying too: one more.
-        let extra = u32::from(policy.attempts > 1);
-        let (listed, most) = match reason {
-            // Refused at once by one after the other: each backend is asked once at most.
+        let listed = match reason {
+            // Nothing was sent, and it costs no time: each backend is tried once at most.
             Reason::Connect => return policy.on_connect_failure,
             Reason::ConnectTimeout => {
                 self.timed_out += 1;
                 return policy.on_connect_failure && self.timed_out < policy.attempts;
             }
-            Reason::Refused | Reason::Reset => (policy.on_reset, policy.attempts + extra),
-            Reason::Timeout => (policy.on_timeout, policy.attempts),
-            Reason::Status(status) => (policy.on_status(status), policy.attempts),
+            Reason::Refused | Reason::Reset => policy.on_reset,
+            Reason::Timeout => policy.on_timeout,
+            Reason::Status(status) => policy.on_status(status),
         };
-        listed && self.counted + 1 < most
+        // `attempts` bounds how often the request is sent, the first time included, however that ends.
+        listed && self.counted + 1 < policy.attempts
     }
 
     /// Another attempt is made that costs a backend something.
@@ -204,14 +203,17 @@ mod tests {
         assert!(retries.allows(&default, Reason::Status(503)) && retries.allows(&default, Reason::Reset));
         assert!(!retries.allows(&default, Reason::Status(500)) && !retries.allows(&default, Reason::Timeout));
         retries.count();
-        assert!(!retries.allows(&default, Reason::Status(503)), "two attempts in all");
-        assert!(retries.allows(&default, Reason::Reset), "but for a dying backend one more");
         retries.count();
-        assert!(!retries.allows(&default, Reason::Reset));
+        for reason in [Reason::Status(503), Reason::Reset, Reason::Refused] {
+            assert!(!retries.allows(&default, reason), "{reason:?}: sent three times in all");
+        }
         let none = policy(config::Retry { attempts: 1, ..Default::default() });
-        assert!(!Retries::default().allows(&none, Reason::Reset));
+        for reason in [Reason::Status(503), Reason::Reset, Reason::Refused, Reason::ConnectTimeout] {
+            assert!(!Retries::default().allows(&none, reason), "{reason:?}: sent once");
+        }
+        assert!(Retries::default().allows(&none, Reason::Connect), "nothing was sent");
         assert!(retries.allows(&default, Reason::Connect), "who is refused asks the next");
-        assert!(retries.allows(&default, Reason::ConnectTimeout));
+        assert!((0..2).all(|_| retries.allows(&default, Reason::ConnectTimeout)));
         assert!(!retries.allows(&default, Reason::ConnectTimeout), "but not with patience for each");
         let unpaid = policy(config::Retry { budget: Default::default(), ..Default::default() });
         assert!(!Budget::default().withdraw(&unpaid));

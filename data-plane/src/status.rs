@@ -12,13 +12,17 @@ use hyper::{
 };
 use hyper_util::rt::{TokioIo, TokioTimer};
 use prometheus_client::{
-    encoding::{EncodeLabelSet, text::encode},
-    metrics::{counter::ConstCounter, family::Family, gauge::Gauge},
+    encoding::EncodeLabelSet,
+    metrics::{
+        counter::{ConstCounter, Counter},
+        family::Family,
+        gauge::Gauge,
+    },
     registry::Registry,
 };
 use tokio::net::TcpListener;
 
-use crate::{control::State, filter, pool_metrics};
+use crate::{control::State, filter, pool_metrics, stats::Cut};
 
 /// The most connections at once; who comes later waits in the kernel's queue.
 const MAX_CONNECTIONS: usize = 256;
@@ -60,9 +64,15 @@ fn answer(request: &Request<Incoming>, state: &State) -> Response<Full<Bytes>> {
         "/readyz" if state.is_draining() => text(StatusCode::SERVICE_UNAVAILABLE, "draining\n"),
         "/readyz" if state.revision() == 0 => text(StatusCode::SERVICE_UNAVAILABLE, "no snapshot yet\n"),
         "/readyz" => text(StatusCode::OK, "ready\n"),
-        "/metrics" => metrics(state),
+        "/metrics" => metrics(state, &accept(request)),
         _ => text(StatusCode::NOT_FOUND, "there are /healthz, /readyz and /metrics\n"),
     }
+}
+
+/// All `Accept` fields as one.
+fn accept(request: &Request<Incoming>) -> String {
+    let fields = request.headers().get_all(header::ACCEPT);
+    fields.iter().filter_map(|field| field.to_str().ok()).collect::<Vec<_>>().join(",")
 }
 
 fn text(status: StatusCode, body: impl Into<Bytes>) -> Response<Full<Bytes>> {
@@ -81,16 +91,26 @@ struct BackendLabels {
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct CutLabels {
+    by: &'static str,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct CertificateLabels {
     certificate: String,
 }
 
 /// Made anew for each scrape from what the node counts anyway: nothing is kept twice.
-fn metrics(state: &State) -> Response<Full<Bytes>> {
+fn metrics(state: &State, accept: &str) -> Response<Full<Bytes>> {
     let mut registry = Registry::with_prefix("weir_node");
     let (handshakes, resumed) = state.workers.handshakes();
-    let counters: [(&str, &str, u64); 10] = [
-        ("requests", "Requests answered", state.workers.requests()),
+    let counters: [(&str, &str, u64); 11] = [
+        (
+            "streams",
+            "Tunnels, event streams and gRPC streams that have ended, among the requests",
+            state.workers.streams(),
+        ),
+        ("requests", "Requests that have ended", state.workers.requests()),
         (
             "batches_acknowledged",
             "Batches of counts that the control plane has stored",
@@ -135,6 +155,11 @@ fn metrics(state: &State) -> Response<Full<Bytes>> {
         gauge.set(i64::try_from(value).unwrap_or(i64::MAX));
         registry.register(name, help, gauge);
     }
+    let cuts = Family::<CutLabels, Counter>::default();
+    for (cut, by) in Cut::ALL {
+        cuts.get_or_create(&CutLabels { by }).inc_by(state.workers.cut(cut));
+    }
+    registry.register("requests_cut", "Requests whose answer was cut before its end, by side", cuts);
     let in_flight = Family::<BackendLabels, Gauge>::default();
     let usable = Family::<BackendLabels, Gauge>::default();
     for backend in state.fleet.backends() {
@@ -153,13 +178,11 @@ fn metrics(state: &State) -> Response<Full<Bytes>> {
     filter::metrics::register(&mut registry, &state.fleet);
     registry.register("backend_active_requests", "Requests in flight", in_flight);
     registry.register("backend_usable", "Whether the health checker has nothing against it", usable);
-    let mut body = String::new();
-    if encode(&mut body, &registry).is_err() {
+    let Ok(weir_metrics::Encoded { content_type, body }) = weir_metrics::encode(&registry, Some(accept))
+    else {
         return text(StatusCode::INTERNAL_SERVER_ERROR, "metrics cannot be written\n");
-    }
+    };
     let mut response = text(StatusCode::OK, body);
-    let openmetrics =
-        header::HeaderValue::from_static("application/openmetrics-text; version=1.0.0; charset=utf-8");
-    response.headers_mut().insert(header::CONTENT_TYPE, openmetrics);
+    response.headers_mut().insert(header::CONTENT_TYPE, header::HeaderValue::from_static(content_type));
     response
 }

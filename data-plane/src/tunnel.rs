@@ -12,6 +12,7 @@ use h2::{Reason, RecvStream, SendStream};
 
 use crate::{
     buffer::{Buffer, Buffers},
+    stats::Cut,
     stream::Stream,
     timer::Timer,
 };
@@ -123,6 +124,13 @@ impl End<'_> {
     }
 }
 
+/// Which side of a direction broke.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Broken {
+    From,
+    To,
+}
+
 /// One direction.
 #[derive(Default)]
 struct Flow {
@@ -141,13 +149,13 @@ impl Flow {
         from: &mut End<'_>,
         to: &mut End<'_>,
         buffer: &mut Buffer,
-    ) -> Result<bool, ()> {
+    ) -> Result<bool, Broken> {
         let mut moved = false;
         loop {
             while self.written < self.pending.len() {
                 match to.poll_write(cx, &self.pending[self.written..]) {
                     Poll::Ready(written) => {
-                        self.written += written?;
+                        self.written += written.map_err(|()| Broken::To)?;
                         moved = true;
                     }
                     Poll::Pending => return Ok(moved),
@@ -170,7 +178,7 @@ impl Flow {
                     moved = true;
                     self.pending.extend_from_slice(&buffer[..read]);
                 }
-                Poll::Ready(Err(())) => return Err(()),
+                Poll::Ready(Err(())) => return Err(Broken::From),
                 Poll::Pending => return Ok(moved),
             }
         }
@@ -181,14 +189,16 @@ impl Flow {
     }
 }
 
-/// Runs until both sides have ended, one broke, or nothing moved for `idle`; the bytes from and to the client.
+/// Runs until both sides have ended, one broke, or nothing moved for `idle`; returns what cut it. `passed` gets the bytes
+/// from and to the client each time that some have moved, so that a tunnel whose task is dropped has them too.
 pub(crate) async fn run(
     mut client: End<'_>,
     mut backend: End<'_>,
     buffers: &std::rc::Rc<Buffers>,
     timer: &Timer,
     idle: Duration,
-) -> (u64, u64) {
+    mut passed: impl FnMut(u64, u64),
+) -> Option<Cut> {
     let (mut up, mut down) = (Flow::default(), Flow::default());
     timer.arm(idle);
     poll_fn(|cx| {
@@ -197,19 +207,26 @@ pub(crate) async fn run(
             up.turn(cx, &mut client, &mut backend, &mut buffer),
             down.turn(cx, &mut backend, &mut client, &mut buffer),
         );
-        let (Ok(moved_up), Ok(moved_down)) = turns else {
-            client.abort();
-            backend.abort();
-            return Poll::Ready(());
+        passed(up.bytes, down.bytes);
+        let (moved_up, moved_down) = match turns {
+            (Ok(up), Ok(down)) => (up, down),
+            (up, down) => {
+                let by_client = up == Err(Broken::From) || down == Err(Broken::To);
+                client.abort();
+                backend.abort();
+                return Poll::Ready(Some(if by_client { Cut::Client } else { Cut::Backend }));
+            }
         };
         if up.is_over() && down.is_over() {
-            return Poll::Ready(());
+            return Poll::Ready(None);
         }
         if moved_up || moved_down {
             timer.arm(idle);
         }
-        if timer.expired(cx) { Poll::Ready(()) } else { Poll::Pending }
+        if timer.expired(cx) {
+            return Poll::Ready(Some(Cut::Node));
+        }
+        Poll::Pending
     })
-    .await;
-    (up.bytes, down.bytes)
+    .await
 }

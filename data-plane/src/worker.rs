@@ -23,7 +23,7 @@ use crate::{
     buffer::{Buffers, Spare},
     http::{RequestHead, ResponseHead},
     listener::{self, Addresses, Door, Entered, StreamTasks},
-    stats::Recorder,
+    stats::{Cut, Recorder},
     timer::{GRAIN, Timers},
     tls::Certificates,
     upstream::Connections,
@@ -78,6 +78,9 @@ pub(crate) struct Load {
     failed_handshakes: AtomicU64,
     handshakes: AtomicU64,
     resumed: AtomicU64,
+    /// Answers that were cut, by [`Cut::ALL`].
+    cut: [AtomicU64; 3],
+    streams: AtomicU64,
 }
 
 impl Load {
@@ -131,6 +134,20 @@ impl Worker {
     pub(crate) fn count_request(&self) {
         // Only this worker writes, so a plain load and store would do; the addition is as cheap.
         self.load.requests.fetch_add(1, Relaxed);
+    }
+
+    /// Counts an answer that was cut.
+    #[cold]
+    pub(crate) fn count_cut(&self, cut: Cut) {
+        if let Some(count) = self.load.cut.get(cut as usize) {
+            count.fetch_add(1, Relaxed);
+        }
+    }
+
+    /// Counts a tunnel or a stream.
+    #[cold]
+    pub(crate) fn count_stream(&self) {
+        self.load.streams.fetch_add(1, Relaxed);
     }
 
     fn activate(&self, active: Arc<Active>) {
@@ -303,6 +320,17 @@ impl Workers {
     /// Requests answered since the start.
     pub(crate) fn requests(&self) -> u64 {
         self.handles.iter().map(|handle| handle.load.requests.load(Relaxed)).sum()
+    }
+
+    /// Answers that were cut before their end, by [`Cut::ALL`].
+    pub(crate) fn cut(&self, cut: Cut) -> u64 {
+        let of = |handle: &Handle| handle.load.cut.get(cut as usize).map_or(0, |count| count.load(Relaxed));
+        self.handles.iter().map(of).sum()
+    }
+
+    /// Tunnels and streams that have ended since the start.
+    pub(crate) fn streams(&self) -> u64 {
+        self.handles.iter().map(|handle| handle.load.streams.load(Relaxed)).sum()
     }
 
     /// Clients that did not get through their TLS handshake.

@@ -19,6 +19,9 @@ use weir_proto::{
 pub const REASONS: [&str; 7] =
     ["ip_filter", "method", "auth", "rate_limit", "breaker", "no_room", "no_backend"];
 
+/// Which side may have cut an answer, as reports name it.
+pub const SIDES: [&str; 3] = ["client", "backend", "node"];
+
 /// One request as a node would have counted it.
 #[derive(Debug, Clone)]
 pub struct Request {
@@ -40,6 +43,10 @@ pub struct Request {
     pub retries: u64,
     /// One of [`REASONS`].
     pub rejected: Option<&'static str>,
+    /// One of [`SIDES`].
+    pub cut: Option<&'static str>,
+    /// A tunnel or a stream: `latency_us` is how long it lasted.
+    pub streamed: bool,
 }
 
 /// What a request is counted under.
@@ -62,11 +69,17 @@ struct Building {
     row: TrafficRow,
     latency: Histogram<u64>,
     upstream: Histogram<u64>,
+    streams: Histogram<u64>,
 }
 
 impl Building {
     fn new(row: TrafficRow) -> anyhow::Result<Self> {
-        Ok(Self { row, latency: Histogram::new(2)?, upstream: Histogram::new(2)? })
+        Ok(Self {
+            row,
+            latency: Histogram::new(2)?,
+            upstream: Histogram::new(2)?,
+            streams: Histogram::new(2)?,
+        })
     }
 
     fn add(&mut self, request: &Request) -> anyhow::Result<()> {
@@ -75,8 +88,21 @@ impl Building {
         row.bytes_in += request.bytes_in;
         row.bytes_out += request.bytes_out;
         row.retries += request.retries;
-        row.latency_max_us = row.latency_max_us.max(request.latency_us);
-        self.latency.record(request.latency_us)?;
+        if request.streamed {
+            row.stream_max_us = row.stream_max_us.max(request.latency_us);
+            self.streams.record(request.latency_us)?;
+        } else {
+            row.latency_max_us = row.latency_max_us.max(request.latency_us);
+            self.latency.record(request.latency_us)?;
+        }
+        if let Some(side) = request.cut {
+            let cut = row.cut.get_or_insert_default();
+            *match side {
+                "client" => &mut cut.client,
+                "backend" => &mut cut.backend,
+                _ => &mut cut.node,
+            } += 1;
+        }
         if request.upstream_us > 0 {
             row.upstream_max_us = row.upstream_max_us.max(request.upstream_us);
             self.upstream.record(request.upstream_us)?;
@@ -97,10 +123,13 @@ impl Building {
     }
 
     fn finish(self) -> anyhow::Result<TrafficRow> {
-        let Self { mut row, latency, upstream } = self;
+        let Self { mut row, latency, upstream, streams } = self;
         V2Serializer::new().serialize(&latency, &mut row.latency)?;
         if !upstream.is_empty() {
             V2Serializer::new().serialize(&upstream, &mut row.upstream_latency)?;
+        }
+        if !streams.is_empty() {
+            V2Serializer::new().serialize(&streams, &mut row.stream_duration)?;
         }
         Ok(row)
     }

@@ -30,6 +30,8 @@ fn request(minute: u64) -> Request {
         bytes_out: 100,
         retries: 0,
         rejected: None,
+        cut: None,
+        streamed: false,
     }
 }
 

@@ -28,9 +28,11 @@ pub mod schema;
 mod snapshot;
 pub mod step;
 pub mod units;
+mod visible;
 
 pub use check::check;
 pub use config::Config;
+pub use near::nearest;
 pub use networks::Networks;
 pub use problem::{Problem, Problems};
 pub use resource::{Kind, Resource};
@@ -40,3 +42,4 @@ pub use snapshot::{
     Route, Scheme, Share, Snapshot, Split, Sticky, Target, Timeouts, UpstreamTls, Weight,
 };
 pub use snapshot::{BasicAuth, Filters, IpRules, Jwt, RateLimit};
+pub use visible::{is_visible, visible, visible_bytes};

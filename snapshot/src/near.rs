@@ -1,7 +1,7 @@
 //! What a mistyped name was perhaps meant to be.
 
 /// The candidate that is nearest to `name`, when one is near enough that a slip of the keys explains it.
-pub(crate) fn nearest<'a>(name: &str, candidates: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
+pub fn nearest<'a>(name: &str, candidates: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
     // Two slips in a word, one in a short one. Bounded, as the distance costs the product of the lengths.
     let most = match name.chars().count() {
         0..=2 => return None,

@@ -93,7 +93,7 @@ pub(super) fn tail(filters: &[v1::TailFilter]) -> Bytes {
 }
 
 pub(super) fn introduction(hello: v1::Hello) -> Introduction {
-    let text = |text: String| text.chars().filter(|c| !c.is_control()).take(MOST_TEXT).collect();
+    let text = |text: String| weir_snapshot::visible(&text, MOST_TEXT).into_owned();
     let labels: BTreeMap<String, String> = hello.labels.into_iter().collect();
     Introduction {
         id: hello.node_id,
@@ -119,7 +119,7 @@ pub(super) fn load(load: v1::Load) -> Load {
 }
 
 pub(super) fn problems(problems: Vec<v1::Problem>) -> Problems {
-    let text = |text: String| text.chars().take(4 * MOST_TEXT).collect::<String>();
+    let text = |text: String| weir_snapshot::visible(&text, 4 * MOST_TEXT).into_owned();
     let problems = problems.into_iter().take(MOST_PROBLEMS);
     Problems(problems.map(|problem| Problem::new(text(problem.path), text(problem.message))).collect())
 }

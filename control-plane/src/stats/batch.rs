@@ -6,7 +6,7 @@
 use prost::Message as _;
 use weir_proto::{FORMAT, v1};
 
-use super::{counts, histogram, rejected::Rejected};
+use super::{counts, cut::Cut, fold::OTHER, histogram, rejected::Rejected};
 use crate::store::stats::{Late, NewBatch};
 
 /// Rows that one batch may have.
@@ -53,10 +53,12 @@ pub(crate) enum Refused {
     Count { row: usize, field: &'static str, value: u64 },
     #[error("rows[{row}].latency: {source}")]
     Latency { row: usize, source: histogram::Malformed },
-    #[error("rows[{row}].latency: counts {samples} samples, requests is {requests}")]
+    #[error("rows[{row}].latency: counts {samples} samples with stream_duration, requests is {requests}")]
     Samples { row: usize, samples: u64, requests: u64 },
     #[error("rows[{row}].rejected: {rejected} of {requests} requests")]
     Rejected { row: usize, rejected: u64, requests: u64 },
+    #[error("rows[{row}].cut: {cut} of {requests} requests")]
+    Cut { row: usize, cut: u64, requests: u64 },
     #[error("rows[{row}].upstream_latency: counts {samples} samples of {requests} requests")]
     Upstream { row: usize, samples: u64, requests: u64 },
 }
@@ -102,7 +104,11 @@ pub(crate) fn check(mut batch: v1::ReportRequest, now_ms: i64) -> Result<NewBatc
         rows.push(counts);
     }
     batch.rows = rows;
-    for (row, counts) in batch.hosts.iter().enumerate() {
+    for (row, counts) in batch.hosts.iter_mut().enumerate() {
+        // Clients write hosts: one that cannot be shown is no reason to lose a node's counts.
+        if !weir_snapshot::is_visible(&counts.host) {
+            OTHER.clone_into(&mut counts.host);
+        }
         check_row(row, counts)?;
         started_ms(row, counts, now_ms)?;
     }
@@ -154,6 +160,7 @@ fn check_row(row: usize, counts: &v1::TrafficRow) -> Result<(), Refused> {
         ("retries", counts.retries),
         ("latency_max_us", counts.latency_max_us),
         ("upstream_max_us", counts.upstream_max_us),
+        ("stream_max_us", counts.stream_max_us),
     ] {
         if value > MAX_COUNT {
             return Err(Refused::Count { row, field, value });
@@ -167,6 +174,10 @@ fn check_row(row: usize, counts: &v1::TrafficRow) -> Result<(), Refused> {
     let rejected = Rejected::of(counts).total();
     if rejected > counts.requests {
         return Err(Refused::Rejected { row, rejected, requests: counts.requests });
+    }
+    let cut = Cut::of(counts).total();
+    if cut > counts.requests {
+        return Err(Refused::Cut { row, cut, requests: counts.requests });
     }
     if upstream > counts.requests {
         return Err(Refused::Upstream { row, samples: upstream, requests: counts.requests });

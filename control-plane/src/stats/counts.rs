@@ -5,6 +5,7 @@ use std::{borrow::Cow, collections::BTreeMap};
 use weir_proto::v1;
 
 use super::{
+    cut::Cut,
     histogram::{self, Latencies, Malformed},
     rejected::Rejected,
 };
@@ -17,7 +18,7 @@ pub(crate) struct Counts {
     pub(crate) bytes_in: u64,
     pub(crate) bytes_out: u64,
     pub(crate) retries: u64,
-    /// From a request's head to the end of its answer.
+    /// From a request's head to the end of its answer; of plain answers.
     pub(crate) latency: Latencies,
     pub(crate) latency_max_us: u64,
     /// From a backend's turn, its connection included, to the head of its answer.
@@ -25,6 +26,11 @@ pub(crate) struct Counts {
     pub(crate) upstream_max_us: u64,
     /// Those that Weir refused itself.
     pub(crate) rejected: Rejected,
+    /// Those whose answer was cut before its end.
+    pub(crate) cut: Cut,
+    /// How long tunnels and streams lasted; they are not in `latency`.
+    pub(crate) streams: Latencies,
+    pub(crate) stream_max_us: u64,
 }
 
 impl Counts {
@@ -36,6 +42,9 @@ impl Counts {
         self.upstream.add(&other.upstream);
         self.upstream_max_us = self.upstream_max_us.max(other.upstream_max_us);
         self.rejected.add(&other.rejected);
+        self.cut.add(&other.cut);
+        self.streams.add(&other.streams);
+        self.stream_max_us = self.stream_max_us.max(other.stream_max_us);
     }
 
     /// Adds what is stored.
@@ -45,6 +54,12 @@ impl Counts {
             let rejected = serde_json::from_str(&stored.rejected);
             self.rejected.add(&rejected.map_err(|error| sqlx::Error::Decode(Box::new(error)))?);
         }
+        if !stored.cut.is_empty() {
+            let cut = serde_json::from_str(&stored.cut);
+            self.cut.add(&cut.map_err(|error| sqlx::Error::Decode(Box::new(error)))?);
+        }
+        self.streams.add_stored(&stored.streams).map_err(broken)?;
+        self.stream_max_us = self.stream_max_us.max(stored.stream_max_us);
         self.latency.add_stored(&stored.latency).map_err(broken)?;
         self.upstream.add_stored(&stored.upstream).map_err(broken)?;
         self.add_numbers([stored.requests, stored.bytes_in, stored.bytes_out, stored.retries]);
@@ -61,6 +76,9 @@ impl Counts {
         self.latency_max_us = self.latency_max_us.max(row.latency_max_us);
         self.upstream_max_us = self.upstream_max_us.max(row.upstream_max_us);
         self.rejected.add(&Rejected::of(row));
+        self.cut.add(&Cut::of(row));
+        self.streams.add_encoded(&row.stream_duration)?;
+        self.stream_max_us = self.stream_max_us.max(row.stream_max_us);
         Ok(())
     }
 
@@ -91,6 +109,12 @@ impl Counts {
                 // A handful of numbers can always be written.
                 _ => Cow::Owned(serde_json::to_string(&self.rejected).unwrap_or_default()),
             },
+            cut: match self.cut.total() {
+                0 => Cow::Borrowed(""),
+                _ => Cow::Owned(serde_json::to_string(&self.cut).unwrap_or_default()),
+            },
+            streams: bytes(&self.streams),
+            stream_max_us: self.stream_max_us,
         }
     }
 }
@@ -129,11 +153,12 @@ impl Sum {
     }
 }
 
-/// Checks the histograms of a row: how many values each has.
+/// Checks the histograms of a row: how many values those of requests and that of backends have.
 pub(crate) fn check_histograms(row: &v1::TrafficRow) -> Result<(u64, u64), Malformed> {
     // Nodes always send the latencies; of upstream there may be none.
     if row.latency.is_empty() {
         return Err(Malformed::Cookie);
     }
-    Ok((histogram::check(&row.latency)?, histogram::check(&row.upstream_latency)?))
+    let requests = histogram::check(&row.latency)?.checked_add(histogram::check(&row.stream_duration)?);
+    Ok((requests.ok_or(Malformed::Payload)?, histogram::check(&row.upstream_latency)?))
 }

@@ -17,10 +17,12 @@ use crate::store::Store;
 mod batch;
 mod counts;
 mod coverage;
+mod cut;
 mod fold;
 mod histogram;
 mod intake;
 mod keep;
+mod names;
 mod period;
 mod query;
 mod rejected;
@@ -28,8 +30,10 @@ mod report;
 mod tail;
 mod top;
 
+pub(crate) use self::tail::outcome_name;
 pub use self::{
     coverage::{Nodes, State},
+    cut::Cut,
     keep::Retention,
     query::{Query, ReportError},
     rejected::Rejected,

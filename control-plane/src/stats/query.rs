@@ -6,11 +6,12 @@ use weir_snapshot::{BackendUrl, Problems};
 
 use super::{
     counts::Sum,
+    names,
     period::{self, Per, Span},
 };
 use crate::store::{
     Store,
-    stats::{Filter, GroupBy, Kept, Read, StoredSum, Traffic},
+    stats::{Dimension, Filter, GroupBy, Kept, Read, StoredSum, Traffic},
 };
 
 /// Minutes that one report may have: two days.
@@ -161,6 +162,16 @@ async fn read_filter(store: &Store, query: &Query, problems: &mut Problems) -> R
         method: given(&query.method).map(|method| method.to_ascii_uppercase()),
         host: given(&query.host).map(|host| host.to_ascii_lowercase()),
     };
+    for (dimension, name) in [
+        (Dimension::Route, &filter.route),
+        (Dimension::Pool, &filter.pool),
+        (Dimension::Backend, &given(&query.backend).filter(|id| !id.contains("://"))),
+    ] {
+        names::check(store, problems, dimension, name.as_deref().unwrap_or_default()).await?;
+    }
+    if let Some(method) = &filter.method {
+        names::check_method(problems, method);
+    }
     let others = [&filter.route, &filter.pool, &filter.backends, &filter.method];
     if filter.host.is_some() && others.iter().any(|other| other.is_some()) {
         problems.add("host", "hosts are counted by themselves: no other filter goes with one");

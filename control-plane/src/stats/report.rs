@@ -12,6 +12,7 @@ use super::{
     batch::MAX_AHEAD_MS,
     counts::Sum,
     coverage::{Coverage, Nodes, State},
+    cut::Cut,
     histogram::Latencies,
     period::{self, Per, Span},
     query::{self, Asked, Query, ReportError},
@@ -47,14 +48,21 @@ pub struct Period {
     pub bytes_in: u64,
     /// Body bytes to clients.
     pub bytes_out: u64,
-    /// From a request's head to the end of its answer.
+    /// From a request's head to the end of its answer; without tunnels and streams.
     pub latency_ms: Latency,
-    /// From a backend's turn, its connection included, to the head of its answer.
+    /// From a backend's turn, its connection included, to the head of its answer (or the 101); of all requests that a
+    /// backend answered.
     pub upstream_ms: Latency,
     /// Attempts beyond each request's first.
     pub retries: u64,
     /// Those that Weir refused itself.
     pub rejected: Rejected,
+    /// Those whose answer was cut before its end.
+    pub cut: Cut,
+    /// Tunnels, event streams and gRPC streams among the requests; they are not in `latency_ms`.
+    pub streams: u64,
+    /// How long these lasted, from the request's head to their end.
+    pub stream_ms: Latency,
     /// False while it is open, when nobody reported it, or when a node that was expected has not reported all of it.
     pub complete: bool,
     /// Why it is complete or not.
@@ -102,14 +110,21 @@ pub struct Before {
     pub bytes_in: u64,
     /// Body bytes to clients.
     pub bytes_out: u64,
-    /// From a request's head to the end of its answer.
+    /// From a request's head to the end of its answer; without tunnels and streams.
     pub latency_ms: Latency,
-    /// From a backend's turn, its connection included, to the head of its answer.
+    /// From a backend's turn, its connection included, to the head of its answer (or the 101); of all requests that a
+    /// backend answered.
     pub upstream_ms: Latency,
     /// Attempts beyond each request's first.
     pub retries: u64,
     /// Those that Weir refused itself.
     pub rejected: Rejected,
+    /// Those whose answer was cut before its end.
+    pub cut: Cut,
+    /// Tunnels, event streams and gRPC streams among the requests; they are not in `latency_ms`.
+    pub streams: u64,
+    /// How long these lasted, from the request's head to their end.
+    pub stream_ms: Latency,
     /// Every node that was expected has reported all of it.
     pub complete: bool,
 }
@@ -129,14 +144,21 @@ pub struct Summary {
     pub bytes_in: u64,
     /// Body bytes to clients.
     pub bytes_out: u64,
-    /// From a request's head to the end of its answer.
+    /// From a request's head to the end of its answer; without tunnels and streams.
     pub latency_ms: Latency,
-    /// From a backend's turn, its connection included, to the head of its answer.
+    /// From a backend's turn, its connection included, to the head of its answer (or the 101); of all requests that a
+    /// backend answered.
     pub upstream_ms: Latency,
     /// Attempts beyond each request's first.
     pub retries: u64,
     /// Those that Weir refused itself.
     pub rejected: Rejected,
+    /// Those whose answer was cut before its end.
+    pub cut: Cut,
+    /// Tunnels, event streams and gRPC streams among the requests; they are not in `latency_ms`.
+    pub streams: u64,
+    /// How long these lasted, from the request's head to their end.
+    pub stream_ms: Latency,
     /// The hour with the most requests; null when there was none.
     pub peak: Option<PeriodCount>,
     /// The complete hour with the fewest requests; null when no hour is complete.
@@ -186,6 +208,9 @@ pub(super) async fn periods(
             requests: sum.counts.requests,
             latency_ms: total_latency(&sum),
             upstream_ms: upstream_latency(&sum),
+            streams: sum.counts.streams.len(),
+            stream_ms: stream_duration(&sum),
+            cut: sum.counts.cut,
             status: sum.status,
             bytes_in: sum.counts.bytes_in,
             bytes_out: sum.counts.bytes_out,
@@ -249,6 +274,9 @@ pub(super) async fn summary(store: &Store, query: &Query, now: Timestamp) -> Res
             requests: sum.counts.requests,
             latency_ms: total_latency(&sum),
             upstream_ms: upstream_latency(&sum),
+            streams: sum.counts.streams.len(),
+            stream_ms: stream_duration(&sum),
+            cut: sum.counts.cut,
             status: sum.status,
             bytes_in: sum.counts.bytes_in,
             bytes_out: sum.counts.bytes_out,
@@ -265,6 +293,9 @@ pub(super) async fn summary(store: &Store, query: &Query, now: Timestamp) -> Res
         requests: total.counts.requests,
         latency_ms: total_latency(&total),
         upstream_ms: upstream_latency(&total),
+        streams: total.counts.streams.len(),
+        stream_ms: stream_duration(&total),
+        cut: total.counts.cut,
         status: total.status,
         bytes_in: total.counts.bytes_in,
         bytes_out: total.counts.bytes_out,
@@ -301,6 +332,10 @@ pub(super) fn total_latency(sum: &Sum) -> Latency {
 
 pub(super) fn upstream_latency(sum: &Sum) -> Latency {
     latency(&sum.counts.upstream, sum.counts.upstream_max_us)
+}
+
+pub(super) fn stream_duration(sum: &Sum) -> Latency {
+    latency(&sum.counts.streams, sum.counts.stream_max_us)
 }
 
 #[allow(clippy::cast_precision_loss)]

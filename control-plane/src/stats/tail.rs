@@ -5,6 +5,7 @@
 //! without watchers they are told, and send, nothing.
 
 use std::{
+    borrow::Cow,
     collections::BTreeMap,
     sync::{
         Arc, Mutex, PoisonError,
@@ -14,13 +15,26 @@ use std::{
 
 use tokio::sync::{Notify, mpsc, watch};
 use weir_proto::v1;
-use weir_snapshot::{BackendUrl, Problems, units::HumanDuration};
+use weir_snapshot::{BackendUrl, Problems, units::HumanDuration, visible};
 
-use super::query::ReportError;
-use crate::store::Store;
+use super::{batch::MAX_LABEL, names, query::ReportError};
+use crate::store::{Store, stats::Dimension};
 
 /// Events that wait for one watcher.
 const QUEUE: usize = 2_048;
+/// Outcomes by their names.
+const OUTCOMES: [(&str, v1::Outcome); 4] = [
+    ("finished", v1::Outcome::Finished),
+    ("cut_by_client", v1::Outcome::CutByClient),
+    ("cut_by_backend", v1::Outcome::CutByBackend),
+    ("cut_by_node", v1::Outcome::CutByNode),
+];
+
+/// The name of an outcome; `None` from a node of an earlier version.
+pub(crate) fn outcome_name(outcome: v1::Outcome) -> Option<&'static str> {
+    OUTCOMES.iter().find(|(_, one)| *one == outcome).map(|(name, _)| *name)
+}
+
 /// Watchers at the same time.
 const MAX_WATCHERS: usize = 64;
 
@@ -45,6 +59,8 @@ pub struct TailQuery {
     pub min_latency: Option<String>,
     /// An address, or a network as ADDRESS/BITS.
     pub client: Option<String>,
+    /// `finished`, `cut`, `cut_by_client`, `cut_by_backend` or `cut_by_node`.
+    pub outcome: Option<String>,
 }
 
 /// Everyone who watches. Cheap to clone.
@@ -128,6 +144,7 @@ impl Tail {
         for mut event in seen.events {
             let passed = std::mem::take(&mut event.filters);
             node.clone_into(&mut event.node);
+            tame(&mut event);
             for watcher in passed.iter().filter_map(|id| watchers.get(id)) {
                 if watcher.queue.try_send(event.clone()).is_err() {
                     watcher.dropped.add(1);
@@ -220,6 +237,14 @@ async fn read(store: &Store, query: &TailQuery) -> Result<v1::TailFilter, Report
             }
         },
     };
+    let outcomes = match given(&query.outcome) {
+        none if none.is_empty() => Vec::new(),
+        text => outcomes(&text).unwrap_or_else(|| {
+            let known = "finished, cut, cut_by_client, cut_by_backend, cut_by_node";
+            problems.add("outcome", format!("{text:?} is not one of {known}"));
+            Vec::new()
+        }),
+    };
     let client = given(&query.client);
     if !client.is_empty() && !is_network(&client) {
         problems.add("client", format!("{client:?} is not an address or a network (write 10.0.0.0/8)"));
@@ -244,8 +269,43 @@ async fn read(store: &Store, query: &TailQuery) -> Result<v1::TailFilter, Report
         status_to,
         min_latency_us,
         client,
+        outcomes,
     };
+    for (name, dimension) in [(&filter.route, Dimension::Route), (&filter.pool, Dimension::Pool)] {
+        names::check(store, &mut problems, dimension, name).await?;
+    }
+    if let Some(id) = query.backend.as_deref().filter(|id| !id.contains("://")) {
+        names::check(store, &mut problems, Dimension::Backend, id).await?;
+    }
     problems.into_result(filter).map_err(ReportError::Invalid)
+}
+
+/// A node may be of an earlier version, or not what it claims to be: nothing in an event may steer the terminal or page
+/// that shows it, or take more room than its kind of text needs.
+fn tame(event: &mut v1::TailEvent) {
+    for (text, most) in [
+        (&mut event.client, 64),
+        (&mut event.method, 64),
+        (&mut event.host, 256),
+        (&mut event.path, 2_048),
+        (&mut event.route, MAX_LABEL),
+        (&mut event.pool, MAX_LABEL),
+        (&mut event.backend, MAX_LABEL),
+        (&mut event.request_id, 128),
+    ] {
+        if let Cow::Owned(shown) = visible(text, most) {
+            *text = shown;
+        }
+    }
+}
+
+/// The outcomes that a filter's text names.
+fn outcomes(text: &str) -> Option<Vec<i32>> {
+    use v1::Outcome::{CutByBackend, CutByClient, CutByNode};
+    if text == "cut" {
+        return Some([CutByClient, CutByBackend, CutByNode].map(i32::from).into());
+    }
+    OUTCOMES.iter().find(|(name, _)| *name == text).map(|(_, outcome)| vec![i32::from(*outcome)])
 }
 
 fn status(text: &str) -> Option<(u32, u32)> {
@@ -281,6 +341,45 @@ mod tests {
         assert_eq!(status("400-403"), Some((400, 403)));
         for wrong in ["", "6xx", "xx", "99", "500-400", "4x4", "-"] {
             assert_eq!(status(wrong), None, "{wrong}");
+        }
+    }
+
+    #[test]
+    fn an_outcome_is_one_or_all_that_are_cut() {
+        assert_eq!(outcomes("finished"), Some(vec![v1::Outcome::Finished.into()]));
+        assert_eq!(outcomes("cut_by_node"), Some(vec![v1::Outcome::CutByNode.into()]));
+        assert_eq!(outcomes("cut").unwrap().len(), 3);
+        assert!(["", "cut_by", "CUT", "200"].iter().all(|text| outcomes(text).is_none()));
+    }
+
+    #[test]
+    fn what_a_node_says_of_a_request_is_escaped_and_bounded() {
+        let text = "\x1b]0;x\x07\u{202e}".repeat(10_000);
+        let mut event = v1::TailEvent {
+            client: text.clone(),
+            method: text.clone(),
+            host: text.clone(),
+            path: text.clone(),
+            route: text.clone(),
+            pool: text.clone(),
+            backend: text.clone(),
+            request_id: text,
+            ..Default::default()
+        };
+        tame(&mut event);
+        let v1::TailEvent { client, method, host, path, route, pool, backend, request_id, .. } = event;
+        for (text, most) in [
+            (client, 64),
+            (method, 64),
+            (host, 256),
+            (path, 2_048),
+            (route, MAX_LABEL),
+            (pool, MAX_LABEL),
+            (backend, MAX_LABEL),
+            (request_id, 128),
+        ] {
+            assert!(text.len() <= most && weir_snapshot::is_visible(&text), "{text:?}");
+            assert!(text.starts_with(r"\u{1b}]0;x\u{7}\u{202e}"), "{text:?}");
         }
     }
 

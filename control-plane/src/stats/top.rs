@@ -8,10 +8,11 @@ use super::{
     batch::MAX_AHEAD_MS,
     counts::Sum,
     coverage::{Coverage, State},
+    cut::Cut,
     period::{self, Per},
     query::{self, Asked, Query, ReportError},
     rejected::Rejected,
-    report::{Latency, total_latency, upstream_latency},
+    report::{Latency, stream_duration, total_latency, upstream_latency},
 };
 use crate::store::{
     Store,
@@ -30,7 +31,7 @@ pub struct TopQuery {
     pub query: Query,
     /// `route`, `host`, `pool`, `backend`, `method`, `status`; `slowest` are the routes sorted by `slowest`. Routes when absent.
     pub by: Option<String>,
-    /// `requests`, `errors`, `rejected`, `slowest` or `bytes`; requests when absent.
+    /// `requests`, `errors`, `rejected`, `cut`, `slowest` or `bytes`; requests when absent.
     pub sort: Option<String>,
     /// How many; 10 when absent.
     pub limit: Option<String>,
@@ -57,7 +58,7 @@ pub struct Item {
     pub bytes_in: u64,
     /// Body bytes to clients.
     pub bytes_out: u64,
-    /// From a request's head to the end of its answer.
+    /// From a request's head to the end of its answer; without tunnels and streams.
     pub latency_ms: Latency,
     /// From a backend's turn, its connection included, to the head of its answer.
     pub upstream_ms: Latency,
@@ -65,6 +66,12 @@ pub struct Item {
     pub retries: u64,
     /// Those that Weir refused itself.
     pub rejected: Rejected,
+    /// Those whose answer was cut before its end.
+    pub cut: Cut,
+    /// Tunnels, event streams and gRPC streams among the requests; they are not in `latency_ms`.
+    pub streams: u64,
+    /// How long these lasted, from the request's head to their end.
+    pub stream_ms: Latency,
 }
 
 /// A ranking.
@@ -93,6 +100,7 @@ enum Sort {
     Requests,
     Errors,
     Rejected,
+    Cut,
     Slowest,
     Bytes,
 }
@@ -103,6 +111,7 @@ impl Sort {
             Self::Requests => "requests",
             Self::Errors => "errors",
             Self::Rejected => "rejected",
+            Self::Cut => "cut",
             Self::Slowest => "slowest",
             Self::Bytes => "bytes",
         }
@@ -113,7 +122,7 @@ impl FromStr for Sort {
     type Err = ();
 
     fn from_str(text: &str) -> Result<Self, ()> {
-        let all = [Self::Requests, Self::Errors, Self::Rejected, Self::Slowest, Self::Bytes];
+        let all = [Self::Requests, Self::Errors, Self::Rejected, Self::Cut, Self::Slowest, Self::Bytes];
         all.into_iter().find(|sort| sort.name() == text).ok_or(())
     }
 }
@@ -152,7 +161,7 @@ impl Ranking {
                 Err(()) => {
                     problems.add(
                         "sort",
-                        format!("{text:?} is not one of requests, errors, rejected, slowest, bytes"),
+                        format!("{text:?} is not one of requests, errors, rejected, cut, slowest, bytes"),
                     );
                 }
             }
@@ -218,6 +227,7 @@ pub(super) async fn top(store: &Store, query: &TopQuery, now: Timestamp) -> Resu
                 Sort::Requests => sum.counts.requests,
                 Sort::Errors => errors,
                 Sort::Rejected => sum.counts.rejected.total(),
+                Sort::Cut => sum.counts.cut.total(),
                 Sort::Slowest => sum.counts.latency.percentiles()[2].min(sum.counts.latency_max_us),
                 Sort::Bytes => sum.counts.bytes_in.saturating_add(sum.counts.bytes_out),
             };
@@ -252,6 +262,9 @@ fn item(name: String, sum: Sum, errors: u64, all: u64, urls: &HashMap<String, St
         errors,
         latency_ms: total_latency(&sum),
         upstream_ms: upstream_latency(&sum),
+        streams: sum.counts.streams.len(),
+        stream_ms: stream_duration(&sum),
+        cut: sum.counts.cut,
         status: sum.status,
         bytes_in: sum.counts.bytes_in,
         bytes_out: sum.counts.bytes_out,

@@ -10,6 +10,7 @@
 pub(crate) mod chunked;
 pub(crate) mod fields;
 pub(crate) mod framing;
+mod grpc;
 pub(crate) mod request;
 pub(crate) mod response;
 pub(crate) mod translate;
@@ -29,6 +30,7 @@ pub(crate) use self::{
     chunked::{ChunkError, Decoder, Step, push_chunk_head, push_last_chunk},
     fields::{Field, Known, push as push_field},
     framing::{BodyDecoder, BodyFraming, ResponseFraming, Truncated},
+    grpc::GrpcMessages,
     request::{RequestError, RequestHead, parse_request},
     response::{ResponseError, ResponseHead, parse_response},
     translate::read_trailers,

@@ -21,6 +21,7 @@ use crate::{
         push_chunk_head, push_last_chunk, write_response,
     },
     proxy::{self, Answer, Asker, Downstream, Exchange},
+    stats::Cut,
     stream::Stream,
     timer::Timer,
     tunnel::{self, End},
@@ -290,7 +291,7 @@ async fn refuse(client: &Rc<Client>, local: Local, out: &mut Vec<u8>) -> Next {
     exchange.status = local.status;
     local.write(out, &client.worker.date(), false, false, answer::Media::Problem, &exchange.request_id());
     client.timer.arm(Duration::from_secs(5));
-    if write_all(client, &exchange, out, &mut None).await.is_ok() {
+    if write_last(client, &mut exchange, out).await {
         client.stream.linger(&client.timer).await;
     }
     Next::Close
@@ -317,7 +318,10 @@ async fn exchange(client: &Rc<Client>, head: &mut RequestHead, out: &mut Vec<u8>
 
     let mut keep_alive = head.keep_alive && !worker.draining.get() && !client.half_closed.get();
     match answer {
-        Answer::Gone => return false,
+        Answer::Gone => {
+            exchange.cut(Cut::Client);
+            return false;
+        }
         Answer::Local(local) => {
             // Who was not told to continue may or may not send its body now.
             keep_alive &= !head.expect_continue || client.body_done.get();
@@ -327,7 +331,7 @@ async fn exchange(client: &Rc<Client>, head: &mut RequestHead, out: &mut Vec<u8>
             exchange.bytes_out +=
                 local.write(out, &date, keep_alive, head.is_head(), media, &request_id) as u64;
             client.timer.arm(write_timeout(&exchange));
-            if write_all(client, &exchange, out, &mut None).await.is_err() {
+            if !write_last(client, &mut exchange, out).await {
                 return false;
             }
         }
@@ -342,7 +346,7 @@ async fn exchange(client: &Rc<Client>, head: &mut RequestHead, out: &mut Vec<u8>
             exchange.bytes_in = response.body.uploaded();
             worker.heads.put(response.head);
             if !whole {
-                if exchange.broken {
+                if exchange.is_cut() {
                     // A close would end a body without a length as if it were whole.
                     client.stream.reset();
                 }
@@ -388,7 +392,7 @@ async fn respond(
         framing => framing,
     };
     *keep_alive &= how != ResponseFraming::UntilClose;
-    exchange.status = response.head.status;
+    exchange.answers(&response.head, response.head.status);
     let date = client.worker.date();
     write_response(out, &response.head, how, *keep_alive, request.version, Some(date.as_bytes()), false);
 
@@ -406,7 +410,7 @@ async fn respond(
         });
         match progress.await {
             Ok(Progress::Data(range)) => {
-                exchange.bytes_out += range.len() as u64;
+                exchange.sends(response.body.data(range.clone()));
                 client.timer.arm(body_timeout);
                 let written = if chunked {
                     let data = response.body.data(range);
@@ -420,15 +424,16 @@ async fn respond(
                 } else {
                     write_both(client, exchange, out, response, range).await
                 };
-                if written.is_err() {
-                    exchange.broken = true;
+                if let Err(by) = written {
+                    exchange.cut(by);
                     return false;
                 }
                 response.body.arm(&client.timer);
             }
             Ok(Progress::Waiting) => {
                 client.timer.arm(body_timeout);
-                if write_all(client, exchange, out, &mut Some(response)).await.is_err() {
+                if let Err(by) = write_all(client, exchange, out, &mut Some(response)).await {
+                    exchange.cut(by);
                     return false;
                 }
                 response.body.arm(&client.timer);
@@ -438,7 +443,7 @@ async fn respond(
                     push_last_chunk(out, response.body.trailers());
                 }
                 client.timer.arm(body_timeout);
-                return out.is_empty() || write_all(client, exchange, out, &mut None).await.is_ok();
+                return write_last(client, exchange, out).await;
             }
             // Nothing of it has left: the client is told what happened instead of a part.
             Err(failure)
@@ -452,15 +457,25 @@ async fn respond(
                 exchange.status = local.status;
                 exchange.bytes_out =
                     local.write(out, &date, false, request.is_head(), media, &request_id) as u64;
-                return write_all(client, exchange, out, &mut None).await.is_ok();
+                return write_last(client, exchange, out).await;
             }
             Err(failure) => {
                 tracing::debug!(%failure, "answer broke off");
-                exchange.broken = true;
+                exchange.broke_off(&failure);
                 return false;
             }
         }
     }
+}
+
+/// Writes the last of an answer, and records how the answer ended; `false` if it was cut.
+async fn write_last(client: &Client, exchange: &mut Exchange, out: &mut Vec<u8>) -> bool {
+    let written = match out.is_empty() {
+        true => Ok(()),
+        false => write_all(client, exchange, out, &mut None).await,
+    };
+    exchange.ends(written.err());
+    written.is_ok()
 }
 
 /// Writes all of `out` and empties it. Meanwhile the rest of the request's body goes on upstream: a backend that
@@ -470,13 +485,13 @@ async fn write_all(
     exchange: &Exchange,
     out: &mut Vec<u8>,
     response: &mut Option<&mut Response>,
-) -> Result<(), ()> {
+) -> Result<(), Cut> {
     let mut written = 0;
     poll_fn(|cx| {
         while written < out.len() {
             match client.stream.poll_write(cx, &out[written..]) {
                 Poll::Ready(Ok(n)) => written += n,
-                Poll::Ready(Err(_)) => return Poll::Ready(Err(())),
+                Poll::Ready(Err(_)) => return Poll::Ready(Err(Cut::Client)),
                 Poll::Pending => return stalled(client, exchange, response.as_deref_mut(), cx),
             }
         }
@@ -494,7 +509,7 @@ async fn write_both(
     out: &mut Vec<u8>,
     response: &mut Response,
     range: std::ops::Range<usize>,
-) -> Result<(), ()> {
+) -> Result<(), Cut> {
     let mut written = 0;
     let total = out.len() + range.len();
     poll_fn(|cx| {
@@ -504,7 +519,7 @@ async fn write_both(
             let body = &response.body.data(range.clone())[skip..];
             match client.stream.poll_write_both(cx, head, body) {
                 Poll::Ready(Ok(n)) => written += n,
-                Poll::Ready(Err(_)) => return Poll::Ready(Err(())),
+                Poll::Ready(Err(_)) => return Poll::Ready(Err(Cut::Client)),
                 Poll::Pending => return stalled(client, exchange, Some(response), cx),
             }
         }
@@ -521,11 +536,14 @@ fn stalled(
     exchange: &Exchange,
     response: Option<&mut Response>,
     cx: &mut Context<'_>,
-) -> Poll<Result<(), ()>> {
+) -> Poll<Result<(), Cut>> {
     if let Some(response) = response {
         response.body.poll_upload(cx);
     }
-    if client.timer.expired(cx) || exchange.is_late(cx) { Poll::Ready(Err(())) } else { Poll::Pending }
+    if client.timer.expired(cx) {
+        return Poll::Ready(Err(Cut::Client));
+    }
+    if exchange.is_late(cx) { Poll::Ready(Err(Cut::Node)) } else { Poll::Pending }
 }
 
 /// Reads what is left of a body that the answer did not need; `false` if it is too much or does not come.
@@ -551,7 +569,7 @@ fn body_length(head: &RequestHead) -> u64 {
 
 /// The backend agreed to another protocol: from here on bytes go both ways untouched.
 async fn upgrade(client: &Rc<Client>, mut exchange: Exchange, response: Response, out: &mut Vec<u8>) -> bool {
-    exchange.status = 101;
+    exchange.answers(&response.head, 101);
     let date = client.worker.date();
     write_response(
         out,
@@ -563,16 +581,22 @@ async fn upgrade(client: &Rc<Client>, mut exchange: Exchange, response: Response
         true,
     );
     client.timer.arm(write_timeout(&exchange));
-    if write_all(client, &exchange, out, &mut None).await.is_err() {
+    if let Err(by) = write_all(client, &exchange, out, &mut None).await {
+        exchange.cut(by);
         return false;
     }
     let Some(backend) = response.body.into_tunnel() else {
+        exchange.cut(Cut::Node);
         return false;
     };
     let idle = exchange.tunnel_timeout();
     let end = End::Client { stream: &client.stream, early: client.input.take() };
-    let (bytes_in, bytes_out) = tunnel::run(end, backend, &client.worker.buffers, &client.timer, idle).await;
-    exchange.bytes_in += bytes_in;
-    exchange.bytes_out += bytes_out;
+    let before = exchange.bytes_in;
+    let cut =
+        tunnel::run(end, backend, &client.worker.buffers, &client.timer, idle, |bytes_in, bytes_out| {
+            (exchange.bytes_in, exchange.bytes_out) = (before + bytes_in, bytes_out);
+        });
+    let cut = cut.await;
+    exchange.ends(cut);
     false
 }

@@ -25,6 +25,7 @@ use crate::{
     },
     keep_alive::KeepAlive,
     proxy::{self, Answer, Asker, Downstream, Exchange},
+    stats::Cut,
     stream::{Io, Owner, Stream},
     timer::Timer,
     tunnel::{self, End, Http2End},
@@ -225,7 +226,7 @@ pub(super) async fn stream(Work { request, respond, open }: Work) {
         },
         Answer::Local(local) if head.is_grpc() => answering.grpc_status(local),
         Answer::Local(local) => answering.local(local, Media::accepted(&head), Some(&head)),
-        Answer::Gone => {}
+        Answer::Gone => answering.exchange.cut(Cut::Client),
     }
 }
 
@@ -277,8 +278,11 @@ impl Answering {
         if let Ok(mut stream) = self.respond.borrow_mut().send_response(answer, false) {
             self.exchange.bytes_out = body.len() as u64;
             // It is small: it waits in the connection for the client's window.
-            let _ = stream.send_data(Bytes::from(body), true);
+            if stream.send_data(Bytes::from(body), true).is_ok() {
+                self.exchange.finish();
+            }
         }
+        self.exchange.cut(Cut::Client);
     }
 
     /// Says to a client of gRPC what Weir's own answer means there: a status and nothing else.
@@ -293,16 +297,22 @@ impl Answering {
         fields.insert("grpc-status", code.into());
         fields.insert("grpc-message", HeaderValue::from_static(message));
         // A stream that is gone has nobody to answer.
-        let _ = self.respond.borrow_mut().send_response(answer, true);
+        match self.respond.borrow_mut().send_response(answer, true) {
+            Ok(_) => self.exchange.finish(),
+            Err(_) => self.exchange.cut(Cut::Client),
+        }
     }
 
     fn send_head(&mut self, head: &ResponseHead, status: u16, ends: bool) -> Result<SendStream<Bytes>, Gone> {
-        self.exchange.status = status;
+        self.exchange.answers(head, head.status);
         let mut answer = HttpResponse::new(());
         *answer.status_mut() = StatusCode::from_u16(status).map_err(|_| Gone)?;
         *answer.headers_mut() =
             response_fields(head, self.client.worker.date_value().as_ref(), head.status == 101);
-        self.respond.borrow_mut().send_response(answer, ends).map_err(|_| Gone)
+        self.respond.borrow_mut().send_response(answer, ends).map_err(|_| {
+            self.exchange.cut(Cut::Client);
+            Gone
+        })
     }
 
     /// Passes a backend's answer on.
@@ -313,16 +323,19 @@ impl Answering {
         self.client.worker.heads.put(std::mem::take(&mut response.head));
         if ends {
             // The backend's connection is free for the next request, and the rest of this one still goes up.
-            let rest = poll_fn(|cx| response.body.poll_data(cx, &self.timer)).await;
+            self.exchange.finish();
+            let _ = poll_fn(|cx| response.body.poll_data(cx, &self.timer)).await;
             self.exchange.bytes_in = response.body.uploaded();
-            self.exchange.broken = rest.is_err();
             return;
         }
         let result = self.body(&mut stream, response).await;
         self.exchange.bytes_in = response.body.uploaded();
+        if result.is_ok() {
+            self.exchange.finish();
+        }
         if let Err(failure) = result {
             tracing::debug!(%failure, "answer broke off");
-            self.exchange.broken = true;
+            self.exchange.broke_off(&failure);
             stream.send_reset(match failure {
                 Failure::ClientGone => Reason::CANCEL,
                 _ => Reason::INTERNAL_ERROR,
@@ -346,7 +359,7 @@ impl Answering {
             match progress? {
                 Progress::Data(range) => {
                     let bytes = Bytes::copy_from_slice(response.body.data(range));
-                    self.exchange.bytes_out += bytes.len() as u64;
+                    self.exchange.sends(&bytes);
                     // The last piece carries the end, where it is known to be the last.
                     ahead = poll_fn(|cx| {
                         Poll::Ready(match response.body.poll_data(cx, &self.timer) {
@@ -403,7 +416,11 @@ impl Answering {
                                 self.timer.arm(stall);
                             }
                             response.body.poll_upload(cx);
-                            return self.poll_given_up(cx, stream).map(Err);
+                            return self.poll_given_up(cx, stream).map(|failure| {
+                                // It is the client that does not read.
+                                let stalled = matches!(failure, Failure::Timeout);
+                                Err(if stalled { Failure::ClientStalled } else { failure })
+                            });
                         }
                     }
                 }
@@ -434,13 +451,16 @@ impl Answering {
     /// The backend agreed to a WebSocket: from here on bytes go both ways untouched (RFC 8441, 5).
     async fn tunnel(mut self, response: Response, recv: RecvStream) {
         let Ok(stream) = self.send_head(&response.head, 200, false) else { return };
-        let Some(backend) = response.body.into_tunnel() else { return };
+        let Some(backend) = response.body.into_tunnel() else { return self.exchange.cut(Cut::Node) };
         let client = End::Http2(Box::new(Http2End::new(stream, recv, ())));
         let idle = self.exchange.tunnel_timeout();
-        let buffers = &self.client.worker.buffers;
-        let (bytes_in, bytes_out) = tunnel::run(client, backend, buffers, &self.timer, idle).await;
-        self.exchange.status = 101;
-        self.exchange.bytes_in += bytes_in;
-        self.exchange.bytes_out += bytes_out;
+        let buffers = Rc::clone(&self.client.worker.buffers);
+        let before = self.exchange.bytes_in;
+        let exchange = &mut self.exchange;
+        let passed = |bytes_in, bytes_out| {
+            (exchange.bytes_in, exchange.bytes_out) = (before + bytes_in, bytes_out);
+        };
+        let cut = tunnel::run(client, backend, &buffers, &self.timer, idle, passed).await;
+        self.exchange.ends(cut);
     }
 }

@@ -6,6 +6,7 @@
 use std::sync::Arc;
 
 use rustc_hash::FxHashMap;
+use weir_snapshot::is_visible;
 
 /// The host of whatever has none of its own.
 pub(crate) const OTHER: &str = "_other";
@@ -84,7 +85,7 @@ impl Hosts {
             *requests = requests.saturating_add(1);
             return Arc::clone(name);
         }
-        if self.known.len() >= MAX_HOSTS || host.is_empty() || host.chars().any(char::is_control) {
+        if self.known.len() >= MAX_HOSTS || host.is_empty() || !is_visible(host) {
             return Arc::clone(&self.other);
         }
         let name: Arc<str> = host.into();
@@ -127,6 +128,9 @@ mod tests {
         }
         assert_eq!(&*hosts.name(&[b'a'; 300]), OTHER);
         assert_eq!(&*hosts.name(b"\xff"), OTHER);
+        for hidden in ["a\x1b[2J", "a\u{202e}b", "a\u{200b}b", "a\u{9b}"] {
+            assert_eq!(&*hosts.name(hidden.as_bytes()), OTHER, "{hidden:?}");
+        }
     }
 
     #[test]

@@ -2,6 +2,7 @@
 //! they are acknowledged. And requests as they end, for whoever watches.
 
 mod labels;
+mod outcome;
 mod pending;
 mod recorder;
 mod refusal;
@@ -9,6 +10,7 @@ mod reporter;
 mod tail;
 
 pub(crate) use self::{
+    outcome::{Cut, Passing},
     recorder::{Described, Recorder, Sample, recorder},
     refusal::Refusal,
     reporter::{Reporter, channel},

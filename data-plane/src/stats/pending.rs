@@ -16,6 +16,7 @@ use weir_proto::v1::TrafficRow;
 
 use super::{
     labels::{Method, OTHER},
+    outcome::{Cuts, Durations},
     recorder::{Counts, Row},
     refusal::Refusals,
 };
@@ -217,6 +218,11 @@ impl Kept {
             upstream: if row.upstream_latency.is_empty() { None } else { Some(read(&row.upstream_latency)?) },
             upstream_max: row.upstream_max_us,
             refused: Refusals::from_wire(row.rejected),
+            cut: Cuts::from_wire(row.cut),
+            streams: match &row.stream_duration[..] {
+                [] => Durations::default(),
+                bytes => Durations::new(read(bytes)?, row.stream_max_us),
+            },
         })
     }
 }
@@ -243,6 +249,7 @@ fn to_wire(counts: &Counts) -> Option<TrafficRow> {
         let mut bytes = Vec::new();
         V2Serializer::new().serialize(histogram, &mut bytes).ok().map(|_| bytes)
     };
+    let streams = counts.streams.get();
     Some(TrafficRow {
         requests: counts.requests,
         bytes_in: counts.bytes_in,
@@ -253,6 +260,9 @@ fn to_wire(counts: &Counts) -> Option<TrafficRow> {
         upstream_latency: counts.upstream.as_ref().map_or(Some(Vec::new()), write)?,
         upstream_max_us: counts.upstream_max,
         rejected: counts.refused.to_wire(),
+        cut: counts.cut.to_wire(),
+        stream_duration: streams.map_or(Some(Vec::new()), |(histogram, _)| write(histogram))?,
+        stream_max_us: streams.map_or(0, |(_, max)| max),
         ..TrafficRow::default()
     })
 }

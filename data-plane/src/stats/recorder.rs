@@ -12,6 +12,7 @@ use tokio::sync::mpsc;
 
 use super::{
     labels::{Hosts, Method},
+    outcome::{Cut, Cuts, Durations, Streamed},
     refusal::{Refusal, Refusals},
     tail::{Seen, Tap},
 };
@@ -34,6 +35,12 @@ pub(crate) struct Sample<'a> {
     pub(crate) upstream: Option<Duration>,
     /// Why Weir answered it itself, where that is counted.
     pub(crate) refusal: Option<Refusal>,
+    /// Which side cut its answer; `None`: it was sent to its end.
+    pub(crate) cut: Option<Cut>,
+    /// It was a tunnel or a stream: `latency` is how long that lasted.
+    pub(crate) streamed: Option<Streamed>,
+    /// From the request's head to the head of its answer.
+    pub(crate) head: Duration,
 }
 
 /// What a request is about, as its head says.
@@ -67,7 +74,7 @@ pub(crate) struct Counts {
     pub(crate) bytes_in: u64,
     pub(crate) bytes_out: u64,
     pub(crate) retries: u64,
-    /// Microseconds.
+    /// Microseconds; of answers, not of tunnels and streams.
     pub(crate) latency: Histogram<u64>,
     /// Microseconds, exact.
     pub(crate) latency_max: u64,
@@ -75,6 +82,8 @@ pub(crate) struct Counts {
     pub(crate) upstream: Option<Histogram<u64>>,
     pub(crate) upstream_max: u64,
     pub(crate) refused: Refusals,
+    pub(crate) cut: Cuts,
+    pub(crate) streams: Durations,
 }
 
 impl Counts {
@@ -89,6 +98,8 @@ impl Counts {
             upstream: None,
             upstream_max: 0,
             refused: Refusals::default(),
+            cut: Cuts::default(),
+            streams: Durations::default(),
         }
     }
 
@@ -102,6 +113,8 @@ impl Counts {
         let _ = self.latency.add(&other.latency);
         self.upstream_max = self.upstream_max.max(other.upstream_max);
         self.refused.merge(&other.refused);
+        self.cut.merge(&other.cut);
+        self.streams.merge(&other.streams);
         match (&mut self.upstream, &other.upstream) {
             (Some(upstream), Some(other)) => drop(upstream.add(other)),
             (upstream @ None, Some(other)) => *upstream = Some(other.clone()),
@@ -110,14 +123,18 @@ impl Counts {
     }
 
     fn add(&mut self, sample: &Sample<'_>) {
-        let latency = micros(sample.latency);
         self.requests += 1;
         self.bytes_in += sample.bytes_in;
         self.bytes_out += sample.bytes_out;
         self.retries += u64::from(sample.retries);
-        self.latency_max = self.latency_max.max(latency);
-        // The histogram resizes itself; the value is bounded.
-        let _ = self.latency.record(latency);
+        if sample.streamed.is_none() {
+            let latency = micros(sample.latency);
+            self.latency_max = self.latency_max.max(latency);
+            // The histogram resizes itself; the value is bounded.
+            let _ = self.latency.record(latency);
+        } else {
+            self.streams.record(micros(sample.latency));
+        }
         if let Some(upstream) = sample.upstream.map(micros) {
             self.upstream_max = self.upstream_max.max(upstream);
             let _ = self.upstream.get_or_insert_with(histogram).record(upstream);
@@ -125,11 +142,14 @@ impl Counts {
         if let Some(refusal) = sample.refusal {
             self.refused.count(refusal);
         }
+        if let Some(cut) = sample.cut {
+            self.cut.count(cut);
+        }
     }
 }
 
 /// Two significant digits keep the error below 1 %; it grows to what is recorded.
-fn histogram() -> Histogram<u64> {
+pub(super) fn histogram() -> Histogram<u64> {
     Histogram::new(2).unwrap_or_else(|_| unreachable!("two significant digits are valid"))
 }
 
@@ -145,8 +165,11 @@ struct Key {
     status: u16,
 }
 
+/// The longest time that is told from longer ones: a year. Tunnels last for weeks.
+const MAX_MICROS: u64 = 365 * 24 * 3_600 * 1_000_000;
+
 fn micros(time: Duration) -> u64 {
-    u64::try_from(time.as_micros()).unwrap_or(u64::MAX).clamp(1, 1 << 40)
+    u64::try_from(time.as_micros()).unwrap_or(u64::MAX).clamp(1, MAX_MICROS)
 }
 
 /// A worker's counts. Used from its thread only, never across an await.

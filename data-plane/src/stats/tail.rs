@@ -15,8 +15,12 @@ use std::{
 use arc_swap::ArcSwap;
 use tokio::{sync::mpsc, time::Instant};
 use weir_proto::v1;
+use weir_snapshot::visible_bytes;
 
-use super::recorder::Sample;
+use super::{
+    outcome::{Cut, Streamed},
+    recorder::Sample,
+};
 
 /// Events on their way to the control thread.
 const QUEUE: usize = 4_096;
@@ -126,16 +130,16 @@ impl Tap {
             self.dropped.fetch_add(1, Relaxed);
             return;
         };
-        let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+        // Clients wrote these: nothing in them may steer the terminal that shows them.
         let label = |label: Option<&Arc<str>>| label.map(|label| label.to_string()).unwrap_or_default();
         let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
         place.send(v1::TailEvent {
             time_ms: u64::try_from(now.as_millis()).unwrap_or_default(),
             node: String::new(),
             client: seen.client.to_string(),
-            method: text(&seen.method),
-            host: text(&seen.host),
-            path: text(&seen.path),
+            method: visible_bytes(&seen.method, MAX_METHOD),
+            host: visible_bytes(&seen.host, MAX_HOST),
+            path: visible_bytes(&seen.path, MAX_PATH),
             route: label(sample.route),
             pool: label(sample.pool),
             backend: label(sample.backend),
@@ -147,6 +151,9 @@ impl Tap {
             retries: sample.retries,
             request_id: request_id(),
             filters: passed,
+            head_us: micros(sample.head),
+            outcome: Cut::outcome(sample.cut).into(),
+            kind: Streamed::kind(sample.streamed).into(),
         });
     }
 
@@ -218,7 +225,9 @@ impl Filter {
         let status = u32::from(sample.status);
         let backend = |backend: &Arc<str>| wanted.backends.iter().any(|wanted| wanted.as_str() == &**backend);
         (wanted.status_to == 0 || (wanted.status_from..=wanted.status_to).contains(&status))
-            && micros(sample.latency) >= wanted.min_latency_us
+            && (wanted.min_latency_us == 0
+                || sample.streamed.is_none() && micros(sample.latency) >= wanted.min_latency_us)
+            && (wanted.outcomes.is_empty() || wanted.outcomes.contains(&Cut::outcome(sample.cut).into()))
             && label(&wanted.route, sample.route)
             && label(&wanted.pool, sample.pool)
             && label(&wanted.host, sample.host)
@@ -319,6 +328,57 @@ mod tests {
             assert!(prost::Message::encoded_len(&message) < 4 << 20);
         }
         assert!(begun.elapsed() >= PAUSE * 3, "{:?}", begun.elapsed());
+    }
+
+    #[test]
+    fn what_a_client_wrote_is_shown_escaped_and_bounded() {
+        let (tap, mut events) = tap();
+        tap.watch(vec![v1::TailFilter { id: 1, path_prefix: "/\u{202e}".into(), ..Default::default() }]);
+        let route: Arc<str> = "api".into();
+        let seen = |method: &[u8], host: &[u8], path: &[u8]| {
+            tap.offer(&Seen::new(method, host, path, "::1"), &sample(&route, 200, 1), String::new);
+        };
+        seen(b"G\x1b[2J", "a\u{2066}b".as_bytes(), "/\u{202e}x\u{9b}\r\n".as_bytes());
+        seen(&[0x1b; 9_000], &[0xff; 9_000], &["/\u{202e}".as_bytes(), &[b'a'; 9_000]].concat());
+        let event = events.queue.try_recv().unwrap();
+        assert_eq!(event.method, r"G\u{1b}[2J");
+        assert_eq!(event.host, r"a\u{2066}b");
+        assert_eq!(event.path, r"/\u{202e}x\u{9b}\u{d}\u{a}", "filters see what was sent");
+        let event = events.queue.try_recv().unwrap();
+        let lengths =
+            [(event.method.len(), MAX_METHOD), (event.host.len(), MAX_HOST), (event.path.len(), MAX_PATH)];
+        assert!(lengths.iter().all(|(length, most)| length <= most), "{lengths:?}");
+    }
+
+    #[test]
+    fn an_outcome_is_a_filter_and_only_answers_have_a_latency() {
+        let (tap, mut events) = tap();
+        let cut = vec![v1::Outcome::CutByBackend.into(), v1::Outcome::CutByClient.into()];
+        tap.watch(vec![
+            v1::TailFilter { id: 1, outcomes: cut, ..Default::default() },
+            v1::TailFilter { id: 2, min_latency_us: 5_000, ..Default::default() },
+        ]);
+        let seen = Seen::new(b"GET", b"", b"/", "::1");
+        let route: Arc<str> = "api".into();
+        for (cut, streamed) in [
+            (None, None),
+            (Some(Cut::Backend), None),
+            (Some(Cut::Node), Some(Streamed::Events)),
+            (Some(Cut::Client), Some(Streamed::Tunnel)),
+            (None, Some(Streamed::Grpc)),
+        ] {
+            tap.offer(&seen, &Sample { cut, streamed, ..sample(&route, 200, 9) }, String::new);
+        }
+        let mut passed = Vec::new();
+        while let Ok(event) = events.queue.try_recv() {
+            passed.push((event.filters.clone(), event.outcome(), event.kind()));
+        }
+        let expected = [
+            (vec![2], v1::Outcome::Finished, v1::AnswerKind::Answer),
+            (vec![1, 2], v1::Outcome::CutByBackend, v1::AnswerKind::Answer),
+            (vec![1], v1::Outcome::CutByClient, v1::AnswerKind::Tunnel),
+        ];
+        assert_eq!(passed, expected);
     }
 
     #[test]

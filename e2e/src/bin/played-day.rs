@@ -118,5 +118,7 @@ fn request(rng: &mut Rng, minute: u64, incident: bool) -> Request {
         bytes_out: if status == 200 { rng.u64(500..40_000) } else { 0 },
         retries: u64::from(incident && rng.bool()),
         rejected,
+        cut: (rejected.is_none() && rng.u32(..500) == 0).then_some("client"),
+        streamed: false,
     }
 }

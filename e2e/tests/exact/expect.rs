@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use e2e::played::{Labels, REASONS, Request};
+use e2e::played::{Labels, REASONS, Request, SIDES};
 use serde_json::{Value, json};
 
 use crate::trace::{MINUTES, Trace};
@@ -42,8 +42,10 @@ struct Tally {
     bytes_out: u64,
     retries: u64,
     rejected: BTreeMap<&'static str, u64>,
+    cut: BTreeMap<&'static str, u64>,
     latency: Vec<u64>,
     upstream: Vec<u64>,
+    streams: Vec<u64>,
 }
 
 impl Tally {
@@ -59,7 +61,11 @@ impl Tally {
         if let Some(reason) = request.rejected {
             *self.rejected.entry(reason).or_default() += 1;
         }
-        self.latency.push(request.latency_us);
+        if let Some(side) = request.cut {
+            *self.cut.entry(side).or_default() += 1;
+        }
+        let durations = if request.streamed { &mut self.streams } else { &mut self.latency };
+        durations.push(request.latency_us);
         if request.upstream_us > 0 {
             self.upstream.push(request.upstream_us);
         }
@@ -81,7 +87,14 @@ impl Tally {
             let expected = self.rejected.get(reason).copied().unwrap_or(0);
             assert_eq!(is["rejected"][reason], expected, "{what}: rejected {reason}");
         }
-        for (name, sorted) in [("latency_ms", &self.latency), ("upstream_ms", &self.upstream)] {
+        for side in SIDES {
+            let expected = self.cut.get(side).copied().unwrap_or(0);
+            assert_eq!(is["cut"][side], expected, "{what}: cut by {side}");
+        }
+        assert_eq!(is["streams"], self.streams.len(), "{what}: streams");
+        let durations =
+            [("latency_ms", &self.latency), ("upstream_ms", &self.upstream), ("stream_ms", &self.streams)];
+        for (name, sorted) in durations {
             for (percentile, share) in [("p50", 0.5), ("p90", 0.9), ("p99", 0.99), ("max", 1.0)] {
                 let exact = exact(sorted, share);
                 let found = is[name][percentile].as_f64().unwrap();

@@ -2,7 +2,10 @@
 
 use std::collections::BTreeMap;
 
-use e2e::{Fleet, get, played::REASONS};
+use e2e::{
+    Fleet, get,
+    played::{REASONS, SIDES},
+};
 use serde_json::{Value, json};
 use tonic::transport::{Channel, Endpoint};
 use weir_proto::v1::{self, GetReportRequest, GetTopRequest, reports_client::ReportsClient};
@@ -31,6 +34,11 @@ fn rejected(rejected: Option<v1::Rejected>) -> Value {
         .collect()
 }
 
+fn cut(cut: Option<v1::Cut>) -> Value {
+    let v1::Cut { client, backend, node } = cut.unwrap_or_default();
+    json!({ "client": client, "backend": backend, "node": node })
+}
+
 /// What periods, summaries and names have in common, of a gRPC message.
 macro_rules! counted {
     ($message:expr) => {
@@ -43,14 +51,28 @@ macro_rules! counted {
             "latency_ms": latency($message.latency_ms),
             "upstream_ms": latency($message.upstream_ms),
             "rejected": rejected($message.rejected),
+            "cut": cut($message.cut),
+            "streams": $message.streams,
+            "stream_ms": latency($message.stream_ms),
         })
     };
 }
 
 /// As [`counted`], of JSON.
 fn of_json(is: &Value) -> Value {
-    let names =
-        ["requests", "status", "bytes_in", "bytes_out", "retries", "latency_ms", "upstream_ms", "rejected"];
+    let names = [
+        "requests",
+        "status",
+        "bytes_in",
+        "bytes_out",
+        "retries",
+        "latency_ms",
+        "upstream_ms",
+        "rejected",
+        "cut",
+        "streams",
+        "stream_ms",
+    ];
     names.into_iter().map(|name| (name, is[name].clone())).collect()
 }
 
@@ -77,6 +99,9 @@ fn of_csv(names: &[&str], row: &str) -> Value {
         "latency_ms": latencies(""),
         "upstream_ms": latencies("upstream_"),
         "rejected": REASONS.into_iter().map(|reason| (reason, number(&format!("rejected_{reason}")))).collect::<Value>(),
+        "cut": SIDES.into_iter().map(|side| (side, number(&format!("cut_by_{side}")))).collect::<Value>(),
+        "streams": number("streams"),
+        "stream_ms": latencies("stream_"),
     })
 }
 
@@ -157,6 +182,7 @@ pub async fn what_is_derived_is_right(fleet: &Fleet, trace: &Trace) {
     let key = |item: &Value, sort: &str| match sort {
         "errors" => item["errors"].as_u64().unwrap(),
         "rejected" => REASONS.iter().map(|reason| item["rejected"][reason].as_u64().unwrap()).sum(),
+        "cut" => SIDES.iter().map(|side| item["cut"][side].as_u64().unwrap()).sum(),
         "bytes" => item["bytes_in"].as_u64().unwrap() + item["bytes_out"].as_u64().unwrap(),
         _ => (item["latency_ms"]["p99"].as_f64().unwrap() * 1000.0).round() as u64,
     };
@@ -164,7 +190,7 @@ pub async fn what_is_derived_is_right(fleet: &Fleet, trace: &Trace) {
         items.as_array().unwrap().iter().map(|item| (item["name"].to_string(), item.clone())).collect()
     };
     let by_requests = report(fleet, &format!("/reports/top?{range}&by=host")).await;
-    for sort in ["errors", "rejected", "bytes", "slowest"] {
+    for sort in ["errors", "rejected", "cut", "bytes", "slowest"] {
         let top = report(fleet, &format!("/reports/top?{range}&by=host&sort={sort}")).await;
         let keys: Vec<u64> = top["items"].as_array().unwrap().iter().map(|item| key(item, sort)).collect();
         assert!(keys.is_sorted_by(|a, b| a >= b), "{sort}: {keys:?}");

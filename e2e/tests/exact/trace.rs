@@ -2,7 +2,7 @@
 
 use std::ops::Range;
 
-use e2e::played::{Labels, REASONS, Request};
+use e2e::played::{Labels, REASONS, Request, SIDES};
 use fastrand::Rng;
 
 pub const NODES: usize = 3;
@@ -93,6 +93,8 @@ fn request(rng: &mut Rng, minute: u64) -> Request {
         bytes_out: rng.u64(..100_000),
         retries: u64::from(rng.u32(..20) == 0),
         rejected,
+        cut: (rejected.is_none() && rng.u32(..50) == 0).then(|| SIDES[rng.usize(..SIDES.len())]),
+        streamed: status == 200 && rng.u32(..30) == 0,
     }
 }
 

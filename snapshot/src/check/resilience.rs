@@ -301,7 +301,7 @@ pools:
     slow_start: 30s
     health_check: { type: grpc, interval: 10s, service: books.v1.Books, host: books.internal }
     breaker: { enabled: true, consecutive_failures: 5, error_rate: 0.5, window: 10s, min_requests: 20, open_for: 10s, max_ejected: 0.5 }
-    retry: { attempts: 2, on: [connect_failure, reset, 502, 503, 504], budget: 0.2 }
+    retry: { attempts: 3, on: [connect_failure, reset, 502, 503, 504], budget: 0.2 }
     limits: { max_connections: 1024, max_pending: 1024 }
     backends:
       - { url: "http://127.0.0.1:8082" }

@@ -88,7 +88,8 @@ impl Default for Breaker {
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
 #[serde(default)]
 pub struct Retry {
-    /// How often a request is sent to a backend, the first time included; 1: no retries.
+    /// How often a request is sent to the pool's backends at most, the first time included; 1: once. A connection that fails
+    /// sends nothing.
     pub attempts: u32,
     /// What is tried again.
     pub on: Vec<RetryOn>,
@@ -103,7 +104,7 @@ impl Default for Retry {
     fn default() -> Self {
         use RetryOn::{ConnectFailure, Reset, Status};
         Self {
-            attempts: 2,
+            attempts: 3,
             on: vec![ConnectFailure, Reset, Status(502), Status(503), Status(504)],
             budget: Fraction::from_percent(20),
             per_attempt: None,

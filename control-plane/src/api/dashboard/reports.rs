@@ -12,7 +12,7 @@ use super::{
 };
 use crate::{
     app::App,
-    stats::{Period, Query, Rejected, State, Summary, Top, TopQuery},
+    stats::{Cut, Period, Query, Rejected, State, Summary, Top, TopQuery},
 };
 
 fn query(asked: &Asked) -> Query {
@@ -120,7 +120,7 @@ pub(super) async fn page(app: &App, asked: &Asked) -> Result<Markup, Trouble> {
             @if !report.exact { p class="soft" { "Some periods begin with whole hours or days of UTC: finer counts are no longer kept." } }
         }
         section class="card" aria-label="Latency" {
-            header { h2 { "Latency" } p { "from a request's head to the end of its answer" } }
+            header { h2 { "Latency" } p { "from a request's head to the end of its answer, without tunnels and streams" } }
             (chart::latency(&report.periods, "Percentiles of latency"))
         }
         div class="two" {
@@ -168,6 +168,15 @@ fn figures(summary: &Summary, per: &str, periods: &[Period]) -> Markup {
             div class=(if summary.rejected.total() > 0 { "figure warn" } else { "figure" }) {
                 dt { "Refused by Weir" } dd { (count(summary.rejected.total())) } dd class="note" { (refusals(&summary.rejected)) }
             }
+            div class=(if summary.cut.backend > 0 { "figure warn" } else { "figure" }) {
+                dt { "Cut answers" } dd { (count(summary.cut.total())) } dd class="note" { (cuts(&summary.cut)) }
+            }
+            @if summary.streams > 0 {
+                div class="figure" {
+                    dt { "Tunnels and streams" } dd { (count(summary.streams)) }
+                    dd class="note" { "lasted p50 " (millis(summary.stream_ms.p50)) ", longest " (millis(summary.stream_ms.max)) }
+                }
+            }
             div class="figure" {
                 dt { "Retries" } dd { (count(summary.retries)) } dd class="note" { "attempts beyond the first" }
             }
@@ -182,6 +191,13 @@ pub(super) fn refusals(rejected: &Rejected) -> String {
     let counted = rejected.each().into_iter().filter(|(_, number)| *number > 0);
     let said: Vec<String> =
         counted.map(|(reason, number)| format!("{} {}", reason.replace('_', " "), count(number))).collect();
+    if said.is_empty() { "none".to_owned() } else { said.join(", ") }
+}
+
+/// Which side cut answers.
+fn cuts(cut: &Cut) -> String {
+    let counted = cut.each().into_iter().filter(|(_, number)| *number > 0);
+    let said: Vec<String> = counted.map(|(side, number)| format!("by {side} {}", count(number))).collect();
     if said.is_empty() { "none".to_owned() } else { said.join(", ") }
 }
 
@@ -236,8 +252,8 @@ fn table(periods: &[Period]) -> Markup {
         table {
             thead {
                 tr {
-                    @for name in ["Start", "Requests", "Statuses", "Received", "Sent", "p50", "p90", "p99", "Slowest", "Retries", "Refused", "Nodes", "State"] {
-                        th scope="col" class=[(!matches!(name, "Start" | "Statuses" | "Refused" | "State")).then_some("n")] { (name) }
+                    @for name in ["Start", "Requests", "Statuses", "Received", "Sent", "p50", "p90", "p99", "Slowest", "Retries", "Refused", "Cut", "Streams", "Nodes", "State"] {
+                        th scope="col" class=[(!matches!(name, "Start" | "Statuses" | "Refused" | "Cut" | "State")).then_some("n")] { (name) }
                     }
                 }
             }
@@ -255,6 +271,8 @@ fn table(periods: &[Period]) -> Markup {
                         td class="n" { (millis(period.latency_ms.max)) }
                         td class="n" { (period.retries) }
                         td { (refusals(&period.rejected)) }
+                        td { (cuts(&period.cut)) }
+                        td class="n" { (period.streams) }
                         td class="n" { (period.nodes.reported) "/" (period.nodes.expected) }
                         td { (state(period)) }
                     }

@@ -76,7 +76,9 @@ if (tail) {
   const cells = (event) => [
     ["Time", new Date(event.time).toLocaleTimeString(undefined, { hour12: false })],
     ["Status", String(event.status), event.status >= 500 ? "badge bad" : event.status >= 400 ? "badge warn" : "badge ok"],
-    ["Latency", event.latency_ms.toFixed(1) + " ms", "n"],
+    ["Outcome", (event.outcome || "–").replaceAll("_", " "), event.outcome === "cut_by_backend" ? "badge bad" : ""],
+    // A tunnel or stream has a duration and no latency.
+    ["Latency", event.duration_ms.toFixed(1) + " ms" + (event.latency_ms === null ? " " + event.kind.replaceAll("_", " ") : ""), "n"],
     ["Request", event.method + " " + event.host + event.path, "mono"],
     ["Route", event.route || "–"],
     ["Backend", event.backend || "–"],

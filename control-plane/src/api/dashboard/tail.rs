@@ -5,6 +5,15 @@ use maud::{Markup, html};
 use super::asked::{self, Asked};
 use crate::app::App;
 
+/// Outcomes as the API names them, and as people read them.
+const OUTCOMES: [(&str, &str); 5] = [
+    ("finished", "finished"),
+    ("cut", "cut"),
+    ("cut_by_client", "cut by client"),
+    ("cut_by_backend", "cut by backend"),
+    ("cut_by_node", "cut by node"),
+];
+
 pub(super) fn page(app: &App, asked: &Asked) -> Markup {
     let current = app.current();
     let filters = asked::query(asked);
@@ -22,6 +31,15 @@ pub(super) fn page(app: &App, asked: &Asked) -> Markup {
             }
             label { "Status" input class="short" name="status" value=(asked.status) placeholder="5xx"; }
             label { "At least" input class="short" name="min_latency" value=(asked.min_latency) placeholder="200ms"; }
+            label {
+                "Outcome"
+                select name="outcome" data-submit {
+                    option value="" { "all" }
+                    @for (value, text) in OUTCOMES {
+                        option value=(value) selected[value == asked.outcome] { (text) }
+                    }
+                }
+            }
             label { "Host" input name="host" value=(asked.host) placeholder="shop.example"; }
             label { "Path" input name="path" value=(asked.path) placeholder="/api"; }
             label { "Client" input name="client" value=(asked.client) placeholder="10.0.0.0/8"; }
@@ -34,7 +52,7 @@ pub(super) fn page(app: &App, asked: &Asked) -> Markup {
                 table class="stack" id="tail" data-query=(watched) {
                     thead {
                         tr {
-                            @for name in ["Time", "Status", "Latency", "Request", "Route", "Backend", "Client", "Node"] {
+                            @for name in ["Time", "Status", "Outcome", "Latency", "Request", "Route", "Backend", "Client", "Node"] {
                                 th scope="col" class=[(name == "Latency").then_some("n")] { (name) }
                             }
                         }

@@ -69,7 +69,7 @@ mod tests {
     use jiff::{SignedDuration, civil};
 
     use super::*;
-    use crate::stats::{Latency, Nodes, Rejected, State};
+    use crate::stats::{Cut, Latency, Nodes, Rejected, State};
 
     /// So many periods of so many minutes from a time of Berlin.
     fn labelled(from: civil::DateTime, minutes: i64, number: usize) -> Vec<String> {
@@ -97,6 +97,9 @@ mod tests {
             upstream_ms: Latency::default(),
             retries: 0,
             rejected: Rejected::default(),
+            cut: Cut::default(),
+            streams: 0,
+            stream_ms: Latency::default(),
         }
     }
 

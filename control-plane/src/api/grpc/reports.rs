@@ -10,7 +10,7 @@ use tonic::{Request, Response, Status};
 use weir_proto::v1::{self, reports_server};
 
 use crate::stats::{
-    Latency, Nodes, PeriodCount, Query, Rejected, Report, ReportError, Stats, Summary, TailQuery, Top,
+    Cut, Latency, Nodes, PeriodCount, Query, Rejected, Report, ReportError, Stats, Summary, TailQuery, Top,
     TopQuery,
 };
 
@@ -49,6 +49,7 @@ impl reports_server::Reports for Reports {
             status: given(request.status),
             min_latency: given(request.min_latency),
             client: given(request.client),
+            outcome: given(request.outcome),
         };
         let watching = self.stats.watch(&query).await.map_err(refuse)?;
         let stream = futures_util::stream::unfold(watching, async |mut watching| {
@@ -138,6 +139,9 @@ fn report_message(report: Report) -> v1::Report {
         state: period.state.name().to_owned(),
         nodes: Some(node_count(period.nodes)),
         rejected: Some(rejected(period.rejected)),
+        cut: Some(cut(period.cut)),
+        streams: period.streams,
+        stream_ms: Some(latency(period.stream_ms)),
     });
     v1::Report { from: report.from, to: report.to, periods: periods.collect(), exact: report.exact }
 }
@@ -159,6 +163,9 @@ fn summary_message(summary: Summary) -> v1::Summary {
         gaps: summary.gaps,
         nodes: Some(node_count(summary.nodes)),
         rejected: Some(rejected(summary.rejected)),
+        cut: Some(cut(summary.cut)),
+        streams: summary.streams,
+        stream_ms: Some(latency(summary.stream_ms)),
         before: summary.before.map(|before| {
             Box::new(v1::Summary {
                 from: before.from,
@@ -172,6 +179,9 @@ fn summary_message(summary: Summary) -> v1::Summary {
                 retries: before.retries,
                 complete: before.complete,
                 rejected: Some(rejected(before.rejected)),
+                cut: Some(cut(before.cut)),
+                streams: before.streams,
+                stream_ms: Some(latency(before.stream_ms)),
                 ..v1::Summary::default()
             })
         }),
@@ -192,6 +202,9 @@ fn top_message(top: Top) -> v1::Top {
         upstream_ms: Some(latency(item.upstream_ms)),
         retries: item.retries,
         rejected: Some(rejected(item.rejected)),
+        cut: Some(cut(item.cut)),
+        streams: item.streams,
+        stream_ms: Some(latency(item.stream_ms)),
     });
     v1::Top {
         from: top.from,
@@ -208,6 +221,10 @@ fn top_message(top: Top) -> v1::Top {
 fn rejected(rejected: Rejected) -> v1::Rejected {
     let Rejected { ip_filter, method, auth, rate_limit, breaker, no_room, no_backend } = rejected;
     v1::Rejected { ip_filter, method, auth, rate_limit, breaker, no_room, no_backend }
+}
+
+fn cut(Cut { client, backend, node }: Cut) -> v1::Cut {
+    v1::Cut { client, backend, node }
 }
 
 fn node_count(Nodes { expected, reported }: Nodes) -> v1::NodeCount {

@@ -3,11 +3,11 @@
 use axum::{
     Json,
     extract::State,
-    http::{StatusCode, header},
+    http::{HeaderMap, StatusCode, header},
     response::{IntoResponse, Response},
 };
 use prometheus_client::{
-    encoding::{EncodeLabelSet, text::encode},
+    encoding::EncodeLabelSet,
     metrics::{
         counter::{ConstCounter, Counter},
         family::Family,
@@ -53,7 +53,7 @@ struct CertificateLabels {
     certificate: String,
 }
 
-pub(super) async fn metrics(State(app): State<App>) -> Result<Response, Refusal> {
+pub(super) async fn metrics(State(app): State<App>, headers: HeaderMap) -> Result<Response, Refusal> {
     let Status { revision, backends, nodes, certificates, .. } = app.status()?;
     let mut registry = Registry::with_prefix("weir");
     let number = |value: u64| i64::try_from(value).unwrap_or(i64::MAX);
@@ -89,14 +89,14 @@ pub(super) async fn metrics(State(app): State<App>) -> Result<Response, Refusal>
     );
     type Measure = (&'static str, &'static str, fn(&NodeInfo) -> u64);
     let gauges: [Measure; 3] = [
-        ("node_connected", "Whether the node's stream is open", |node| u64::from(node.connected)),
-        ("node_revision", "The revision that the node runs", |node| node.active_revision),
-        ("node_connections", "Open client connections", |node| node.connections),
+        ("fleet_node_connected", "Whether the node's stream is open", |node| u64::from(node.connected)),
+        ("fleet_node_revision", "The revision that the node runs", |node| node.active_revision),
+        ("fleet_node_connections", "Open client connections", |node| node.connections),
     ];
-    // As the nodes themselves name and count them.
+    // Names that begin with `weir_node_` are the nodes' own: with other names here, no sum over both counts twice.
     let counters: [Measure; 2] = [
-        ("node_requests", "Requests answered since the node started", |node| node.requests),
-        ("node_dropped_rows", "Rows of counts that the node lost", |node| node.dropped_rows),
+        ("fleet_node_requests", "Requests that have ended since the node started", |node| node.requests),
+        ("fleet_node_dropped_rows", "Rows of counts that the node lost", |node| node.dropped_rows),
     ];
     for (name, help, value) in counters {
         let family = Family::<NodeLabels, Counter>::default();
@@ -112,9 +112,10 @@ pub(super) async fn metrics(State(app): State<App>) -> Result<Response, Refusal>
         }
         registry.register(name, help, family);
     }
-    let mut text = String::new();
-    encode(&mut text, &registry)
-        .map_err(|_| Refusal::new(StatusCode::INTERNAL_SERVER_ERROR, "metrics cannot be written"))?;
-    let openmetrics = "application/openmetrics-text; version=1.0.0; charset=utf-8";
-    Ok(([(header::CONTENT_TYPE, openmetrics)], text).into_response())
+    let accept: Vec<&str> =
+        headers.get_all(header::ACCEPT).iter().filter_map(|field| field.to_str().ok()).collect();
+    let weir_metrics::Encoded { content_type, body } =
+        weir_metrics::encode(&registry, Some(&accept.join(",")))
+            .map_err(|_| Refusal::new(StatusCode::INTERNAL_SERVER_ERROR, "metrics cannot be written"))?;
+    Ok(([(header::CONTENT_TYPE, content_type)], body).into_response())
 }

@@ -91,7 +91,7 @@ const OPERATIONS: &[Operation] = &[
     (
         "/reports/tail",
         "get",
-        "Requests of all nodes as they end, as server-sent events; ?route, ?pool, ?backend, ?host, ?method, ?path, ?status=5xx, ?min_latency=200ms, ?client",
+        "Requests of all nodes as they end, as server-sent events; ?route, ?pool, ?backend, ?host, ?method, ?path, ?status=5xx, ?min_latency=200ms, ?client, ?outcome=cut",
         None,
         "200",
         "Text",
@@ -173,7 +173,7 @@ const REPORT_PARAMETERS: &[(&str, &str)] = &[
 
 const TOP_PARAMETERS: &[(&str, &str)] = &[
     ("by", "route, host, pool, backend, method, status, or slowest (the routes by their 99th percentile)"),
-    ("sort", "requests, errors, rejected, slowest or bytes"),
+    ("sort", "requests, errors, rejected, cut, slowest or bytes"),
     ("limit", "At most so many, 10 when absent"),
 ];
 
@@ -250,8 +250,18 @@ fn parameters(path: &str, method: &str) -> Value {
     let query = |name: &str, description: &str| json!({ "name": name, "in": "query", "description": description, "schema": { "type": "string" } });
     match path {
         "/reports/tail" => {
-            let names =
-                ["route", "pool", "backend", "host", "method", "path", "status", "min_latency", "client"];
+            let names = [
+                "route",
+                "pool",
+                "backend",
+                "host",
+                "method",
+                "path",
+                "status",
+                "min_latency",
+                "client",
+                "outcome",
+            ];
             parameters.extend(names.map(|name| query(name, "Only these requests")));
         }
         path if path.starts_with("/reports/") => {
@@ -346,6 +356,9 @@ fn schemas() -> Value {
             ("upstream_ms", of("Latency")),
             ("retries", number()),
             ("rejected", of("Rejected")),
+            ("cut", of("Cut")),
+            ("streams", number()),
+            ("stream_ms", of("Latency")),
             ("complete", truth()),
         ]
     };
@@ -445,6 +458,7 @@ fn schemas() -> Value {
         "RevisionInfo": object(&[("revision", number()), ("time", text()), ("actor", text()), ("source", text()), ("changes", texts()), ("diff", many("Difference"))], &["revision", "time", "actor", "source", "changes"]),
         "RevisionList": list("RevisionInfo"),
         "Latency": object(&["p50", "p90", "p99", "max"].map(|name| (name, json!({ "type": "number" }))), &[]),
+        "Cut": object(&crate::stats::Cut::default().each().map(|(name, _)| (name, number())), &[]),
         "Rejected": object(&crate::stats::Rejected::default().each().map(|(name, _)| (name, number())), &[]),
         "PeriodCount": object(&[("start", text()), ("requests", number())], &["start", "requests"]),
         "Period": object(&period, &["start", "requests"]),

@@ -2,7 +2,7 @@
 
 use std::{borrow::Cow, collections::BTreeMap, fmt::Write as _};
 
-use crate::stats::{Latency, Rejected, Report, Summary, Top};
+use crate::stats::{Cut, Latency, Rejected, Report, Summary, Top};
 
 const COUNTS: &str = "requests,bytes_in,bytes_out,retries,p50_ms,p90_ms,p99_ms,max_ms";
 
@@ -12,6 +12,9 @@ struct Row<'a> {
     latency: Latency,
     upstream: Latency,
     rejected: Rejected,
+    cut: Cut,
+    streams: u64,
+    durations: Latency,
     status: &'a BTreeMap<u16, u64>,
 }
 
@@ -28,6 +31,11 @@ impl Row<'_> {
         for (_, count) in self.rejected.each() {
             let _ = write!(text, ",{count}");
         }
+        for (_, count) in self.cut.each() {
+            let _ = write!(text, ",{count}");
+        }
+        let Latency { p50, p90, p99, max } = self.durations;
+        let _ = write!(text, ",{},{p50},{p90},{p99},{max}", self.streams);
         for status in statuses {
             let _ = write!(text, ",{}", self.status.get(status).copied().unwrap_or(0));
         }
@@ -40,6 +48,10 @@ fn push_last_names(text: &mut String, statuses: &[u16]) {
     for (name, _) in Rejected::default().each() {
         let _ = write!(text, ",rejected_{name}");
     }
+    for (name, _) in Cut::default().each() {
+        let _ = write!(text, ",cut_by_{name}");
+    }
+    text.push_str(",streams,stream_p50_ms,stream_p90_ms,stream_p99_ms,stream_max_ms");
     for status in statuses {
         let _ = write!(text, ",status_{status}");
     }
@@ -63,6 +75,9 @@ pub(super) fn report(report: &Report) -> String {
             latency: period.latency_ms,
             upstream: period.upstream_ms,
             rejected: period.rejected,
+            cut: period.cut,
+            streams: period.streams,
+            durations: period.stream_ms,
             status: &period.status,
         };
         let _ = write!(text, "{},", period.start);
@@ -96,13 +111,15 @@ pub(super) fn summary(summary: &Summary) -> String {
     let numbers = [summary.requests, summary.bytes_in, summary.bytes_out, summary.retries];
     let (latency, upstream) = (summary.latency_ms, summary.upstream_ms);
     let (rejected, status) = (summary.rejected, &summary.status);
-    let whole = Row { numbers, latency, upstream, rejected, status };
+    let (cut, streams, durations) = (summary.cut, summary.streams, summary.stream_ms);
+    let whole = Row { numbers, latency, upstream, rejected, cut, streams, durations, status };
     row(&summary.from, &summary.to, whole, summary.complete, &more);
     if let Some(before) = &summary.before {
         let numbers = [before.requests, before.bytes_in, before.bytes_out, before.retries];
         let (latency, upstream) = (before.latency_ms, before.upstream_ms);
         let (rejected, status) = (before.rejected, &before.status);
-        let earlier = Row { numbers, latency, upstream, rejected, status };
+        let (cut, streams, durations) = (before.cut, before.streams, before.stream_ms);
+        let earlier = Row { numbers, latency, upstream, rejected, cut, streams, durations, status };
         row(&before.from, &before.to, earlier, before.complete, ",,,,,");
     }
     text
@@ -120,6 +137,9 @@ pub(super) fn top(top: &Top) -> String {
             latency: item.latency_ms,
             upstream: item.upstream_ms,
             rejected: item.rejected,
+            cut: item.cut,
+            streams: item.streams,
+            durations: item.stream_ms,
             status: &item.status,
         };
         row.push_counts(&mut text);

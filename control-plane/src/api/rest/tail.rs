@@ -10,10 +10,10 @@ use axum::{
     },
 };
 use serde_json::{Value, json};
-use weir_proto::v1::TailEvent;
+use weir_proto::v1::{AnswerKind, TailEvent};
 use weir_snapshot::Problems;
 
-use crate::stats::{ReportError, Stats, TailQuery};
+use crate::stats::{ReportError, Stats, TailQuery, outcome_name};
 
 type Given = Result<Parameters<Vec<(String, String)>>, QueryRejection>;
 
@@ -61,8 +61,9 @@ fn read(given: Given) -> Result<TailQuery, ReportError> {
             "status" => query.status = value,
             "min_latency" => query.min_latency = value,
             "client" => query.client = value,
+            "outcome" => query.outcome = value,
             unknown => {
-                let known = "route, pool, backend, host, method, path, status, min_latency, client";
+                let known = "route, pool, backend, host, method, path, status, min_latency, client, outcome";
                 problems.add(unknown, format!("unknown parameter (known: {known})"));
             }
         }
@@ -72,6 +73,7 @@ fn read(given: Given) -> Result<TailQuery, ReportError> {
 
 #[allow(clippy::cast_precision_loss, reason = "microseconds of a request are far below 2^53")]
 fn to_json(event: &TailEvent) -> Value {
+    let is_stream = !matches!(event.kind(), AnswerKind::Unspecified | AnswerKind::Answer);
     let millis = |micros: u64| micros as f64 / 1000.0;
     json!({
         "time": crate::app::rfc3339_ms(i64::try_from(event.time_ms).unwrap_or_default()),
@@ -84,7 +86,16 @@ fn to_json(event: &TailEvent) -> Value {
         "pool": event.pool,
         "backend": event.backend,
         "status": event.status,
-        "latency_ms": millis(event.latency_us),
+        "kind": match event.kind() {
+            AnswerKind::Unspecified | AnswerKind::Answer => "answer",
+            AnswerKind::Tunnel => "tunnel",
+            AnswerKind::EventStream => "event_stream",
+            AnswerKind::GrpcStream => "grpc_stream",
+        },
+        "outcome": outcome_name(event.outcome()),
+        "latency_ms": if is_stream { Value::Null } else { millis(event.latency_us).into() },
+        "duration_ms": millis(event.latency_us),
+        "head_ms": if event.head_us == 0 { Value::Null } else { millis(event.head_us).into() },
         "upstream_ms": if event.upstream_us == 0 { Value::Null } else { millis(event.upstream_us).into() },
         "bytes_in": event.bytes_in,
         "bytes_out": event.bytes_out,

@@ -229,7 +229,8 @@ impl Fold {
 const REPLACE: &str = " ON CONFLICT DO UPDATE SET requests = excluded.requests, bytes_in = excluded.bytes_in,
     bytes_out = excluded.bytes_out, retries = excluded.retries, latency = excluded.latency,
     latency_max_us = excluded.latency_max_us, upstream = excluded.upstream,
-    upstream_max_us = excluded.upstream_max_us, rejected = excluded.rejected";
+    upstream_max_us = excluded.upstream_max_us, rejected = excluded.rejected, cut = excluded.cut,
+    streams = excluded.streams, stream_max_us = excluded.stream_max_us";
 
 /// In the order of [`COUNTS`].
 fn push_counts(mut row: Separated<'_, Sqlite, &'static str>, counts: &StoredCounts<'_>) {
@@ -241,5 +242,8 @@ fn push_counts(mut row: Separated<'_, Sqlite, &'static str>, counts: &StoredCoun
         .push_bind(counts.latency_max_us.cast_signed())
         .push_bind(counts.upstream.as_ref())
         .push_bind(counts.upstream_max_us.cast_signed())
-        .push_bind(counts.rejected.as_ref());
+        .push_bind(counts.rejected.as_ref())
+        .push_bind(counts.cut.as_ref())
+        .push_bind(counts.streams.as_ref())
+        .push_bind(counts.stream_max_us.cast_signed());
 }

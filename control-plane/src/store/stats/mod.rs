@@ -105,6 +105,11 @@ pub(crate) struct StoredCounts<'a> {
     pub(crate) upstream_max_us: u64,
     /// A JSON object; empty: none.
     pub(crate) rejected: Cow<'a, str>,
+    /// A JSON object; empty: none.
+    pub(crate) cut: Cow<'a, str>,
+    /// Durations of tunnels and streams; empty: none.
+    pub(crate) streams: Cow<'a, [u8]>,
+    pub(crate) stream_max_us: u64,
 }
 
 /// Counts with their requests by status.
@@ -169,9 +174,13 @@ fn stored_counts(row: &sqlx::sqlite::SqliteRow, at: usize) -> Result<StoredCount
         upstream: Cow::Owned(row.try_get(at + 6)?),
         upstream_max_us: count(7)?,
         rejected: Cow::Owned(row.try_get(at + 8)?),
+        cut: Cow::Owned(row.try_get(at + 9)?),
+        streams: Cow::Owned(row.try_get(at + 10)?),
+        stream_max_us: count(11)?,
     })
 }
 
 /// [`StoredCounts`] as columns.
 const COUNTS: &str =
-    "requests, bytes_in, bytes_out, retries, latency, latency_max_us, upstream, upstream_max_us, rejected";
+    "requests, bytes_in, bytes_out, retries, latency, latency_max_us, upstream, upstream_max_us, rejected,
+    cut, streams, stream_max_us";

@@ -1,7 +1,8 @@
 //! Many rows of counts as one value: the database's thread copies each column of each row on its own and wakes the reader
 //! for it, which costs a report over a year more than finding the rows.
 //!
-//! A value is a JSON array of the rows' numbers, a zero byte, and the histograms of all rows, first those of latency.
+//! A value is a JSON array of the rows' numbers, a zero byte, and the histograms of all rows: those of latency, then
+//! those of backends, then those of streams.
 
 use std::{borrow::Cow, collections::BTreeMap};
 
@@ -22,6 +23,9 @@ struct Numbers<'a>(
     i64,
     i64,
     #[serde(borrow)] Cow<'a, str>,
+    #[serde(borrow)] Cow<'a, str>,
+    i64,
+    usize,
     usize,
     usize,
 );
@@ -36,8 +40,9 @@ struct Torn;
 pub(super) fn columns(status: &str, label: &str) -> String {
     format!(
         "CAST(json_group_array(json_array({label}, start, {status}, requests, bytes_in, bytes_out, retries,
-                 latency_max_us, upstream_max_us, rejected, length(latency), length(upstream)))
-             || x'00' || group_concat(latency, '') || group_concat(upstream, '') AS BLOB)"
+                 latency_max_us, upstream_max_us, rejected, cut, stream_max_us, length(latency), length(upstream),
+                 length(streams)))
+             || x'00' || group_concat(latency, '') || group_concat(upstream, '') || group_concat(streams, '') AS BLOB)"
     )
 }
 
@@ -54,16 +59,32 @@ pub(super) fn each(
         .ok_or_else(torn)?;
     let rows: Vec<Numbers<'_>> =
         serde_json::from_slice(numbers).map_err(|error| sqlx::Error::Decode(Box::new(error)))?;
-    let of_latency = rows.iter().fold(0usize, |sum, row| sum.saturating_add(row.10));
-    let (mut latencies, mut upstreams) = histograms
-        .get(1..)
-        .and_then(|histograms| histograms.split_at_checked(of_latency))
-        .ok_or_else(torn)?;
+    let length =
+        |of: fn(&Numbers<'_>) -> usize| rows.iter().fold(0usize, |sum, row| sum.saturating_add(of(row)));
+    let histograms = histograms.get(1..).ok_or_else(torn)?;
+    let (mut latencies, rest) = histograms.split_at_checked(length(|row| row.12)).ok_or_else(torn)?;
+    let (mut upstreams, mut streams) = rest.split_at_checked(length(|row| row.13)).ok_or_else(torn)?;
     for row in rows {
-        let Numbers(label, start, status, requests, bytes_in, bytes_out, retries, .., rejected, _, _) = row;
-        let (latency, upstream);
-        (latency, latencies) = latencies.split_at_checked(row.10).ok_or_else(torn)?;
-        (upstream, upstreams) = upstreams.split_at_checked(row.11).ok_or_else(torn)?;
+        let Numbers(
+            label,
+            start,
+            status,
+            requests,
+            bytes_in,
+            bytes_out,
+            retries,
+            ..,
+            rejected,
+            cut,
+            _,
+            _,
+            _,
+            _,
+        ) = row;
+        let (latency, upstream, stream);
+        (latency, latencies) = latencies.split_at_checked(row.12).ok_or_else(torn)?;
+        (upstream, upstreams) = upstreams.split_at_checked(row.13).ok_or_else(torn)?;
+        (stream, streams) = streams.split_at_checked(row.14).ok_or_else(torn)?;
         let counts = StoredCounts {
             requests: requests.cast_unsigned(),
             bytes_in: bytes_in.cast_unsigned(),
@@ -74,10 +95,13 @@ pub(super) fn each(
             upstream: Cow::Borrowed(upstream),
             upstream_max_us: row.8.cast_unsigned(),
             rejected,
+            cut,
+            streams: Cow::Borrowed(stream),
+            stream_max_us: row.11.cast_unsigned(),
         };
         take(&label, start, &StoredSum { status, counts })?;
     }
-    if latencies.is_empty() && upstreams.is_empty() { Ok(()) } else { Err(torn()) }
+    if latencies.is_empty() && upstreams.is_empty() && streams.is_empty() { Ok(()) } else { Err(torn()) }
 }
 
 #[cfg(test)]
@@ -86,16 +110,20 @@ mod tests {
 
     use super::*;
 
-    const ROW: &str = r#"["a\u0000\"b",60,{"200":3,"404":1},4,5,6,7,8,9,"{\"auth\":1}",2,1]"#;
+    const ROW: &str =
+        r#"["a\u0000\"b",60,{"200":3,"404":1},4,5,6,7,8,9,"{\"auth\":1}","{\"node\":1}",7,2,1,1]"#;
 
-    type Seen = (String, i64, Vec<u8>, Vec<u8>);
+    type Seen = (String, i64, Vec<u8>, Vec<u8>, Vec<u8>);
 
     fn rows(packed: &[u8]) -> Result<Vec<Seen>> {
         let mut rows = Vec::new();
         each(packed, &mut |label, start, sum: &StoredSum<'_>| {
             assert_eq!(sum.status, BTreeMap::from([(200, 3), (404, 1)]));
             assert_eq!(sum.counts.rejected, r#"{"auth":1}"#);
-            rows.push((label.to_owned(), start, sum.counts.latency.to_vec(), sum.counts.upstream.to_vec()));
+            assert_eq!((&*sum.counts.cut, sum.counts.stream_max_us), (r#"{"node":1}"#, 7));
+            let [latency, upstream, streams] =
+                [&sum.counts.latency, &sum.counts.upstream, &sum.counts.streams].map(|bytes| bytes.to_vec());
+            rows.push((label.to_owned(), start, latency, upstream, streams));
             Ok(())
         })?;
         Ok(rows)
@@ -103,10 +131,12 @@ mod tests {
 
     #[test]
     fn rows_come_with_their_own_histograms() {
-        let packed = [format!("[{ROW},{ROW}]").as_bytes(), b"\0", b"\0\x01\x02\x03", b"\0\x05"].concat();
-        let row =
-            |latency: [u8; 2], upstream: u8| ("a\0\"b".to_owned(), 60, latency.to_vec(), vec![upstream]);
-        assert_eq!(rows(&packed).unwrap(), [row([0, 1], 0), row([2, 3], 5)]);
+        let packed =
+            [format!("[{ROW},{ROW}]").as_bytes(), b"\0", b"\0\x01\x02\x03", b"\0\x05", b"\x08\x09"].concat();
+        let row = |latency: [u8; 2], upstream: u8, stream: u8| {
+            ("a\0\"b".to_owned(), 60, latency.to_vec(), vec![upstream], vec![stream])
+        };
+        assert_eq!(rows(&packed).unwrap(), [row([0, 1], 0, 8), row([2, 3], 5, 9)]);
         for length in 0..packed.len() {
             assert!(rows(&packed[..length]).is_err(), "{length}");
         }

@@ -87,6 +87,40 @@ impl Store {
         .await
     }
 
+    /// Whether a route, pool or backend has this name, had it in a revision that is kept, or was counted under it.
+    pub(crate) async fn has_name(&self, dimension: Dimension, name: &str) -> Result<bool> {
+        let Some((table, column)) = resources(dimension) else { return Ok(true) };
+        let dimension = dimension.name();
+        // The cheapest first: a report by a name that is in use asks one index.
+        for sql in [
+            format!("SELECT EXISTS (SELECT 1 FROM {table} WHERE {column} = ?1)"),
+            format!(
+                "SELECT EXISTS (SELECT 1 FROM sums INDEXED BY sums_by_name
+                     WHERE grain > 1 AND grain = 1440 AND dimension = '{dimension}' AND name = ?1)"
+            ),
+            format!("SELECT EXISTS (SELECT 1 FROM changes WHERE kind = '{dimension}' AND name = ?1)"),
+        ] {
+            if sqlx::query_scalar(AssertSqlSafe(sql)).bind(name).fetch_one(&self.reader).await? {
+                return Ok(true);
+            }
+        }
+        Ok(false)
+    }
+
+    /// The names of routes, pools or backends, those in use first.
+    pub(crate) async fn names(&self, dimension: Dimension) -> Result<Vec<String>> {
+        let Some((table, column)) = resources(dimension) else { return Ok(Vec::new()) };
+        let dimension = dimension.name();
+        let sql = format!(
+            "SELECT {column} FROM {table}
+             UNION ALL
+             SELECT DISTINCT name FROM sums WHERE grain = 1440 AND dimension = '{dimension}' AND name <> ''
+                 AND name NOT IN (SELECT {column} FROM {table})
+             LIMIT 1000"
+        );
+        sqlx::query_scalar(AssertSqlSafe(sql)).fetch_all(&self.reader).await
+    }
+
     /// The URLs that backends have, or had last, by their ids.
     pub(crate) async fn backend_urls(&self) -> Result<Vec<(String, String)>> {
         sqlx::query_as(
@@ -98,6 +132,16 @@ impl Store {
         )
         .fetch_all(&self.reader)
         .await
+    }
+}
+
+/// The table and column in which the names of a dimension are, where they are configured.
+fn resources(dimension: Dimension) -> Option<(&'static str, &'static str)> {
+    match dimension {
+        Dimension::Route => Some(("routes", "name")),
+        Dimension::Pool => Some(("pools", "name")),
+        Dimension::Backend => Some(("backends", "id")),
+        Dimension::All | Dimension::Method | Dimension::Status | Dimension::Host => None,
     }
 }
 
