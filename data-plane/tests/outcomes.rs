@@ -266,6 +266,74 @@ fn samples(batches: &[v1::ReportRequest]) -> (u64, u64, u64) {
     })
 }
 
+#[tokio::test]
+async fn an_answer_that_is_still_running_when_the_node_stops_is_cut_by_the_node() {
+    for kind in [Kind::Http1, Kind::H2c] {
+        let mut wire = Wire::start_with(config(&[backend().await]), &["--drain-timeout", "300ms"]).await;
+        let client = async {
+            get(&wire, kind, "/plain/endless", false).await;
+        };
+        let stopped = async {
+            // The answer has begun: the backend has its request.
+            let busy = |answer: &support::node::Answer| {
+                let mut lines =
+                    answer.body.lines().filter(|line| line.starts_with("weir_node_backend_active_requests"));
+                lines.any(|line| line.ends_with(" 1"))
+            };
+            wire.node.ask_until("/metrics", busy).await;
+            wire.node.terminate();
+        };
+        tokio::join!(client, stopped);
+        assert!(wire.node.ended().await.success());
+        let cut = wire.control.heard(|heard| {
+            heard.batches.iter().flat_map(|batch| &batch.rows).filter_map(|row| row.cut).collect::<Vec<_>>()
+        });
+        assert_eq!(cut, [v1::Cut { client: 0, backend: 0, node: 1 }], "{kind:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_request_is_sent_as_often_as_attempts_says_however_it_fails() {
+    use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
+    let sent = std::sync::Arc::new(AtomicU32::new(0));
+    // Four backends: those of /reset close without an answer, those of /status answer 503.
+    let mut urls = Vec::new();
+    for _ in 0..4 {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        urls.push(format!("http://{}", listener.local_addr().unwrap()));
+        let sent = std::sync::Arc::clone(&sent);
+        tokio::spawn(async move {
+            while let Ok((mut stream, _)) = listener.accept().await {
+                let mut head = Vec::new();
+                while !head.ends_with(b"\r\n\r\n")
+                    && stream.read_buf(&mut head).await.is_ok_and(|read| read > 0)
+                {}
+                sent.fetch_add(1, Relaxed);
+                if head.starts_with(b"GET /status") {
+                    let answer =
+                        b"HTTP/1.1 503 Service Unavailable\r\ncontent-length: 0\r\nconnection: close\r\n\r\n";
+                    let _ = stream.write_all(answer).await;
+                }
+            }
+        });
+    }
+    for attempts in 1..=4 {
+        let mut config = config(&urls);
+        config.pools[0].retry.attempts = attempts;
+        config.pools[0].breaker.enabled = false;
+        let wire = Wire::start(config).await;
+        for path in ["/status", "/reset"] {
+            sent.store(0, Relaxed);
+            // The budget begins with five retries.
+            if attempts == 4 && path == "/reset" {
+                continue;
+            }
+            get(&wire, Kind::Http1, path, false).await;
+            assert_eq!(sent.load(Relaxed), attempts, "{path}, attempts: {attempts}");
+        }
+    }
+}
+
 async fn upgraded(wire: &Wire) -> support::wire::BoxIo {
     let mut io = wire.connect(Kind::Http1).await;
     io.write_all(b"GET /tunnel/upgrade HTTP/1.1\r\nhost: a.example\r\nconnection: upgrade\r\nupgrade: websocket\r\nsec-websocket-version: 13\r\nsec-websocket-key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n")

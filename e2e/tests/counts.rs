@@ -146,6 +146,73 @@ async fn a_flood_of_hosts_takes_no_memory_and_no_count() {
     assert!(top["names"].as_u64().unwrap() < hosts / 4, "{top}");
 }
 
+/// The families of a `/metrics` page in the text format, with the sum of their samples.
+fn families(text: &str) -> std::collections::BTreeMap<String, u64> {
+    let mut families = std::collections::BTreeMap::new();
+    for line in text.lines().filter(|line| !line.starts_with('#')) {
+        let (series, value) = line.rsplit_once(' ').unwrap();
+        let name = series.split('{').next().unwrap();
+        *families.entry(name.to_owned()).or_default() += value.parse().unwrap_or(0);
+    }
+    families
+}
+
+/// What Prometheus' own checker says of a page.
+fn promtool(text: &str) {
+    use std::{io::Write as _, process};
+    let started = process::Command::new("promtool")
+        .args(["check", "metrics"])
+        .stdin(process::Stdio::piped())
+        .stdout(process::Stdio::piped())
+        .stderr(process::Stdio::piped())
+        .spawn();
+    let mut checking = match started {
+        Ok(checking) => checking,
+        Err(error) if std::env::var("CI").as_deref() == Ok("true") => panic!("promtool: {error}"),
+        Err(error) => return println!("skipped: promtool cannot be run: {error}"),
+    };
+    checking.stdin.take().unwrap().write_all(text.as_bytes()).unwrap();
+    let said = checking.wait_with_output().unwrap();
+    assert!(said.status.success(), "{}\n{text}", String::from_utf8_lossy(&said.stderr));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn metrics_and_reports_count_retries_by_one_rule_and_no_metric_is_on_both_planes() {
+    let mut fleet = Fleet::start(1, 3).await.unwrap();
+    let node = fleet.http(0).unwrap();
+    let load = Load::start(&node, "/books", 4, PAUSE);
+    eventually("traffic", WAIT, async || counted(&fleet).await.filter(|n| *n > 50)).await.unwrap();
+    // Its connections break, and then it refuses them: attempts that the budget pays for, and attempts that cost nothing.
+    fleet.mocks.drain(..1).for_each(drop);
+    eventually("retries", WAIT, async || {
+        report(&fleet, "/reports/summary").await?["retries"].as_u64().filter(|n| *n > 0)
+    })
+    .await
+    .unwrap();
+    let totals = load.stop().await;
+    let status = fleet.nodes[0].address("status").unwrap();
+    let of_node = get(&status, "/metrics").await.unwrap().text();
+    let metric = families(&of_node);
+    let summary = eventually("all counts", WAIT, async || {
+        let summary = report(&fleet, "/reports/summary").await?;
+        (summary["requests"].as_u64()? >= totals.sent).then_some(summary)
+    })
+    .await
+    .unwrap();
+    assert_eq!(summary["retries"], metric["weir_node_pool_retries_total"], "{summary}");
+    assert_eq!(summary["requests"], metric["weir_node_requests_total"], "{summary}");
+    assert!(metric["weir_node_pool_retries_paid_total"] <= metric["weir_node_pool_retries_total"]);
+
+    let of_control_plane = get(fleet.admin(), "/metrics").await.unwrap().text();
+    let both = families(&of_control_plane);
+    let both: Vec<&String> = both.keys().filter(|name| metric.contains_key(*name)).collect();
+    assert!(both.is_empty(), "on both planes: {both:?}");
+    for text in [of_node, of_control_plane] {
+        assert!(!text.contains("# EOF"), "the text format has no such line");
+        promtool(&text);
+    }
+}
+
 /// What `weir tail` printed, while requests of all kinds are sent.
 async fn tail(fleet: &Arc<Fleet>, arguments: &[&str]) -> Vec<Value> {
     let mut all = vec!["--output", "json", "tail"];
@@ -204,7 +271,15 @@ async fn the_tail_shows_what_passes_its_filters_from_all_nodes() {
     assert_eq!(of(&posted, "status"), ["201"]);
     let missing = tail(&fleet, &["--status", "400-404", "--count", "2"]).await;
     assert_eq!(of(&missing, "path"), ["\"/status/404?a=1\""]);
-    assert!(fleet.weir(&["tail", "--status", "6xx"]).is_err());
+    let finished = tail(&fleet, &["--outcome", "finished", "--count", "2"]).await;
+    assert_eq!(of(&finished, "outcome"), ["\"finished\""]);
+    assert_eq!(of(&finished, "kind"), ["\"answer\""]);
+    for wrong in [["--status", "6xx"], ["--outcome", "lost"], ["--route", "nowhere"]] {
+        assert!(fleet.weir(&["tail", wrong[0], wrong[1]]).is_err(), "{wrong:?}");
+    }
+    // A name that never was is an error and no report of zeros.
+    let mistyped = fleet.weir(&["report", "hourly", "--route", "defualt"]).unwrap_err();
+    assert!(format!("{mistyped:#}").contains("did you mean \"default\"?"), "{mistyped:#}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -276,7 +351,10 @@ async fn what_weir_refuses_itself_is_counted_by_why() {
     );
     let csv = get(fleet.admin(), "/reports/summary?format=csv").await.unwrap();
     let csv = String::from_utf8(csv.body.to_vec()).unwrap();
-    assert!(csv.lines().next().unwrap().contains(",rejected_no_room,rejected_no_backend,status_"), "{csv}");
+    assert!(
+        csv.lines().next().unwrap().contains(",rejected_no_room,rejected_no_backend,cut_by_client,"),
+        "{csv}"
+    );
     let table = fleet.weir(&["report", "summary"]).unwrap();
     assert!(table.contains("no backend: 4") && table.contains(&format!("no room: {full}")), "{table}");
 }
