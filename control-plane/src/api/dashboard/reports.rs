@@ -147,7 +147,7 @@ fn figures(summary: &Summary, per: &str, periods: &[Period]) -> Markup {
         None => html! { dd { "–" } dd class="note" { "no complete " (per) } },
     };
     html! {
-        dl class="figures eight" {
+        dl class="figures ten" {
             div class="figure" {
                 dt { "Requests" } dd { (count(summary.requests)) }
                 dd class="note" {
@@ -171,10 +171,11 @@ fn figures(summary: &Summary, per: &str, periods: &[Period]) -> Markup {
             div class=(if summary.cut.backend > 0 { "figure warn" } else { "figure" }) {
                 dt { "Cut answers" } dd { (count(summary.cut.total())) } dd class="note" { (cuts(&summary.cut)) }
             }
-            @if summary.streams > 0 {
-                div class="figure" {
-                    dt { "Tunnels and streams" } dd { (count(summary.streams)) }
-                    dd class="note" { "lasted p50 " (millis(summary.stream_ms.p50)) ", longest " (millis(summary.stream_ms.max)) }
+            div class="figure" {
+                dt { "Streams" } dd { (count(summary.streams)) }
+                dd class="note" {
+                    @if summary.streams == 0 { "tunnels and streams" }
+                    @else { "p50 " (millis(summary.stream_ms.p50)) ", longest " (millis(summary.stream_ms.max)) }
                 }
             }
             div class="figure" {
