@@ -97,8 +97,27 @@ fn labels(node: &Value) -> String {
 fn trouble(node: &Value) -> String {
     let forgotten = number(node, "forgotten_clients");
     let forgotten = (forgotten > 0).then(|| format!("rate limits had to forget {forgotten} clients"));
-    let all: Vec<String> = error(node).into_iter().chain(forgotten).collect();
+    let all: Vec<String> =
+        error(node).into_iter().chain(forgotten).chain(clock(node)).chain(excluded(node)).collect();
     if all.is_empty() { "-".into() } else { all.join("; ") }
+}
+
+fn excluded(node: &Value) -> Option<String> {
+    let is_excluded = node.get("excluded").and_then(Value::as_bool).unwrap_or_default();
+    is_excluded.then(|| "its counts are left out of reports".to_owned())
+}
+
+/// A clock that differs by more than this is warned of, as the control plane does.
+const CLOCK_OFF_MS: u64 = 1_000;
+
+/// `its clock is 6m 40s ahead`.
+fn clock(node: &Value) -> Option<String> {
+    let off =
+        node.get("clock_offset_ms").and_then(Value::as_i64).filter(|ms| ms.unsigned_abs() > CLOCK_OFF_MS)?;
+    let ms = off.unsigned_abs();
+    let way = if off > 0 { "ahead of" } else { "behind" };
+    let off = HumanDuration(Duration::from_millis(if ms < 10_000 { ms } else { ms - ms % 1_000 }));
+    Some(format!("its clock is {off} {way} the control plane's"))
 }
 
 /// Why it does not run what it should, or what was last wrong.
@@ -130,10 +149,12 @@ mod tests {
             json!({ "id": "a", "state": "behind", "active_revision": 3, "lag_revisions": 2, "lag_ms": 65_432,
                 "labels": { "zone": "west", "tier": "edge" }, "connections": 5, "active_requests": 2, "requests": 9,
                 "last_error": { "text": "was silent", "time": "2026-11-21T12:00:00Z" },
-                "forgotten_clients": 7 }),
+                "forgotten_clients": 7, "clock_offset_ms": 400_123 }),
             json!({ "id": "b", "state": "rejected", "active_revision": 4, "lag_revisions": 1, "lag_ms": 250,
                 "rejected_revision": 5, "rejection": [{ "path": "pools[0]", "message": "no" }] }),
-            json!({ "id": "c", "state": "active", "active_revision": 5, "lag_revisions": 0, "last_error": null }),
+            json!({ "id": "c", "state": "active", "active_revision": 5, "lag_revisions": 0, "last_error": null,
+                "clock_offset_ms": -1_500 }),
+            json!({ "id": "d", "state": "active", "clock_offset_ms": 900, "excluded": true }),
         ];
         let table = table(&nodes);
         for part in [
@@ -142,8 +163,12 @@ mod tests {
             "was silent (2026-11-21T12:00:00Z); rate limits had to forget 7 clients",
             "1 revision, 250ms",
             "refused revision 5: pools[0]: no",
+            "; its clock is 400s ahead of the control plane's",
+            "its counts are left out of reports",
+            "its clock is 1500ms behind the control plane's",
         ] {
             assert!(table.contains(part), "{part} is missing in\n{table}");
         }
+        assert_eq!(table.matches("clock").count(), 2, "a second or less is no reason to warn:\n{table}");
     }
 }

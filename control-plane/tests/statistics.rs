@@ -6,7 +6,7 @@ mod support;
 
 use control_plane::stats::{Query, Report, ReportError};
 use proptest::prelude::*;
-use support::world::{NOON, World, batch, get, row};
+use support::world::{NOON, World, batch, get, ms, row};
 use tonic::Code;
 use weir_proto::v1;
 
@@ -75,6 +75,79 @@ async fn a_wrong_batch_is_refused_with_its_place_and_nothing_of_it_is_kept() {
     assert_eq!(world.requests().await, 0);
     assert!(!world.stats.ingest(good).await.unwrap().duplicate);
     assert_eq!(world.requests().await, 2);
+}
+
+/// Requests by minute, and whether the minute is complete.
+async fn minutes(world: &World) -> Vec<(String, u64, bool)> {
+    let report = world.stats.minutely(&Query::default()).await.unwrap();
+    let counted = report.periods.iter().filter(|period| period.requests > 0);
+    counted.map(|period| (period.start.clone(), period.requests, period.complete)).collect()
+}
+
+#[tokio::test]
+async fn counts_of_a_node_whose_clock_is_off_are_counted_by_the_control_planes_and_marked() {
+    const MINUTE: i64 = 60_000;
+    let time = |off_ms: i64| jiff::Timestamp::from_millisecond(ms(NOON) + off_ms).unwrap().to_string();
+    // How far the node's clock is ahead, and whether it says so.
+    for (off, told) in [
+        (400_000, true),
+        (400_000, false),
+        (365 * 24 * 60 * MINUTE, true),
+        (365 * 24 * 60 * MINUTE, false),
+        (-400_000, true),
+        (-26 * 60 * MINUTE, true),
+        (-ms(NOON) + MINUTE, true),
+    ] {
+        let world = World::new(NOON).await;
+        // The node made two batches, in the minute before and now, and was heard only now.
+        for (sequence, at) in [(1, -MINUTE), (2, 0)] {
+            let mut sent = batch(sequence, &time(off + at), vec![row(&time(off + at), 200, &[1000, 2000])]);
+            sent.hosts =
+                vec![v1::TrafficRow { host: "a".into(), ..row(&time(off + at), 200, &[1000, 2000]) }];
+            if told {
+                sent.clock_ms = u64::try_from(ms(NOON) + off).unwrap();
+            }
+            world.stats.ingest(sent).await.unwrap_or_else(|why| panic!("{off} {told}: {why}"));
+        }
+        assert_eq!(world.requests().await, 4, "{off} {told}");
+        world.at("2026-11-21T12:05:00Z");
+        let minutes = minutes(&world).await;
+        assert!(
+            minutes.iter().all(|(start, _, complete)| start.as_str() >= "2026-11-21T11:58" && !complete),
+            "{off}: {minutes:?}"
+        );
+    }
+    // A clock that is off by less is left alone, and so is a batch that waited for hours.
+    for (clock, sent_at) in [(4 * MINUTE, 4 * MINUTE), (0, -5 * 60 * MINUTE), (-4 * MINUTE, -4 * MINUTE)] {
+        let world = World::new(NOON).await;
+        let mut sent = batch(1, &time(sent_at), vec![row(&time(sent_at), 200, &[1000])]);
+        sent.clock_ms = u64::try_from(ms(NOON) + clock).unwrap();
+        world.stats.ingest(sent).await.unwrap();
+        world.at("2026-11-21T12:11:00Z");
+        let (from, to) = (Some(time(-6 * 60 * MINUTE)), Some(time(10 * MINUTE)));
+        let found = world.stats.minutely(&Query { from, to, ..Query::default() }).await.unwrap();
+        let counted = found.periods.iter().find(|period| period.requests > 0).unwrap();
+        assert_eq!(ms(&counted.start), ms(&time(sent_at)), "{clock} {sent_at}");
+    }
+}
+
+#[tokio::test]
+async fn counts_that_were_restamped_or_overtaken_by_a_clock_that_was_set_are_kept_and_marked() {
+    let world = World::new(NOON).await;
+    // The node's clock was set while they waited, and the node corrected their minute.
+    let sent = batch(1, NOON, vec![row("2026-11-21T11:58:00Z", 200, &[1000])]);
+    world.stats.ingest(v1::ReportRequest { restamped_rows: 1, ..sent }).await.unwrap();
+    // It was set back by ten minutes after the batch was made.
+    let ahead = "2026-11-21T12:10:00Z";
+    let mut sent = batch(2, ahead, vec![row(ahead, 200, &[1000])]);
+    sent.clock_ms = u64::try_from(ms(NOON)).unwrap();
+    world.stats.ingest(sent).await.unwrap();
+    world.stats.ingest(batch(3, "2026-11-21T12:00:59Z", Vec::new())).await.unwrap();
+    world.at("2026-11-21T12:03:00Z");
+    let found = minutes(&world).await;
+    let counted: Vec<(&str, u64, bool)> =
+        found.iter().map(|(start, requests, complete)| (&start[11..16], *requests, *complete)).collect();
+    assert_eq!(counted, [("11:58", 1, false), ("12:00", 1, false)]);
 }
 
 #[tokio::test]

@@ -253,6 +253,11 @@ async fn a_batch_is_repeated_with_its_number_until_it_is_acknowledged_and_counts
     assert_eq!(counted(&batches), 20);
     assert_eq!(batches[..4].iter().map(|batch| batch.sequence).collect::<Vec<_>>(), [1, 1, 1, 1]);
     assert!(batches[..4].iter().all(|batch| batch.rows == batches[0].rows), "repeated unchanged");
+    assert!(batches[..4].iter().all(|batch| batch.sent_at_ms == batches[0].sent_at_ms));
+    assert!(
+        batches[..4].windows(2).all(|pair| pair[0].clock_ms < pair[1].clock_ms),
+        "each attempt tells the clock, so that one that is off is told from a batch that waited"
+    );
     let row = batches.iter().flat_map(|batch| &batch.rows).next().unwrap();
     assert_eq!((row.route.as_str(), row.pool.as_str(), row.backend.as_str()), ("default", "default", "b1"));
     assert_eq!((row.status, row.retries), (200, 0));
@@ -275,6 +280,28 @@ async fn a_batch_that_is_refused_is_not_repeated_and_is_visible() {
     assert!(node.log().contains("rows[0]: no"), "{}", node.log());
     let metrics = node.ask("/metrics").await.body;
     assert!(metrics.contains("weir_node_batches_refused_total 1"), "{metrics}");
+}
+
+#[tokio::test]
+async fn names_that_the_control_plane_does_not_know_cost_no_counts() {
+    let origin = Origin::start("one").await;
+    let control_plane = FakeControlPlane::start(config(&[&origin])).await;
+    let unknown = || Status::out_of_range("rows: no kept revision has a route \"default\"");
+    control_plane.fail_reports([unknown()]);
+    let node = Node::start(&control_plane.url()).await;
+    control_plane.acked(1).await;
+    answering(&node).await;
+    let batches =
+        control_plane.wait("it comes again", |heard| heard.batches.get(..2).map(<[_]>::to_vec)).await;
+    assert_eq!((batches[0].sequence, batches[1].sequence), (1, 1));
+    let requests = |batch: &ReportRequest| batch.rows.iter().map(|row| row.requests).sum::<u64>();
+    assert!(requests(&batches[0]) > 0 && requests(&batches[0]) == requests(&batches[1]));
+    assert!(
+        batches[1].rows.iter().all(|row| [&row.route, &row.pool, &row.backend] == ["_other"; 3]),
+        "{batches:?}"
+    );
+    let metrics = node.ask("/metrics").await.body;
+    assert!(metrics.contains("weir_node_batches_refused_total 0"), "{metrics}");
 }
 
 #[tokio::test]

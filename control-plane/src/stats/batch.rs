@@ -1,6 +1,7 @@
 //! The door for batches: what a node sent is checked here as a whole, and nothing of a batch that fails is kept.
 //!
-//! A batch is refused for what it can never become by repeating it, so the node may drop and count it. The limits
+//! A batch is refused for what it can never become by repeating it, so the node may drop and count it. A clock that is
+//! off is no such thing: times are corrected to this machine's, and the period is marked. The limits
 //! on labels, rows and numbers keep one broken node from filling the store or overflowing a sum.
 
 use prost::Message as _;
@@ -18,7 +19,7 @@ pub(crate) const MAX_LABEL: usize = 256;
 pub(crate) const MAX_AGE_MS: i64 = 25 * 60 * MINUTE_MS;
 /// How long a batch may have been on its way: one that waited out a long absence still says that its node was there.
 const MAX_SENT_AGE_MS: i64 = 30 * 24 * 60 * MINUTE_MS;
-/// How far a node's clock may run ahead.
+/// How far a node's clock may differ before its times are corrected to the control plane's.
 pub(crate) const MAX_AHEAD_MS: i64 = 5 * MINUTE_MS;
 /// No counter of one row is greater: sums of rows stay far from overflow, and exact in JSON.
 const MAX_COUNT: u64 = 1 << 53;
@@ -77,10 +78,11 @@ pub(crate) fn check(mut batch: v1::ReportRequest, now_ms: i64) -> Result<NewBatc
     if batch.sequence == 0 || batch.sequence > MAX_COUNT {
         return Err(Refused::Sequence(batch.sequence));
     }
+    let clock_off_ms = clock_off_ms(&batch, now_ms);
     let acceptable = now_ms - MAX_SENT_AGE_MS..=now_ms + MAX_AHEAD_MS;
     let sent_ms = match i64::try_from(batch.sent_at_ms) {
         Ok(0) => now_ms,
-        Ok(sent) if acceptable.contains(&sent) => sent,
+        Ok(sent) if acceptable.contains(&sent.saturating_sub(clock_off_ms)) => sent - clock_off_ms,
         _ => return Err(Refused::SentAt(batch.sent_at_ms)),
     };
     let count = batch.rows.len() + batch.hosts.len();
@@ -90,15 +92,21 @@ pub(crate) fn check(mut batch: v1::ReportRequest, now_ms: i64) -> Result<NewBatc
     let mut from_ms = sent_ms;
     let mut late: Option<Late> = None;
     let mut rows = Vec::with_capacity(batch.rows.len());
-    for (row, counts) in std::mem::take(&mut batch.rows).into_iter().enumerate() {
+    let mut moved: Option<(i64, i64)> = None;
+    let is_moved = clock_off_ms != 0 || batch.restamped_rows > 0;
+    for (row, mut counts) in std::mem::take(&mut batch.rows).into_iter().enumerate() {
         check_row(row, &counts)?;
-        let started_ms = started_ms(row, &counts, now_ms)?;
+        let started_ms = started_ms(row, &mut counts, now_ms, clock_off_ms)?;
         if started_ms < now_ms - MAX_AGE_MS {
             let (from_ms, through_ms) = (started_ms, started_ms + MINUTE_MS);
             let late = late.get_or_insert(Late { rows: 0, from_ms, through_ms });
             late.rows += 1;
             (late.from_ms, late.through_ms) = (late.from_ms.min(from_ms), late.through_ms.max(through_ms));
             continue;
+        }
+        if is_moved {
+            let (from_ms, through_ms) = moved.unwrap_or((started_ms, started_ms));
+            moved = Some((from_ms.min(started_ms), through_ms.max(started_ms + MINUTE_MS)));
         }
         from_ms = from_ms.min(started_ms);
         rows.push(counts);
@@ -110,7 +118,7 @@ pub(crate) fn check(mut batch: v1::ReportRequest, now_ms: i64) -> Result<NewBatc
             OTHER.clone_into(&mut counts.host);
         }
         check_row(row, counts)?;
-        started_ms(row, counts, now_ms)?;
+        started_ms(row, counts, now_ms, clock_off_ms)?;
     }
     batch.hosts.retain(|row| i64::try_from(row.minute).is_ok_and(|at| at * MINUTE_MS >= now_ms - MAX_AGE_MS));
     Ok(NewBatch {
@@ -124,17 +132,40 @@ pub(crate) fn check(mut batch: v1::ReportRequest, now_ms: i64) -> Result<NewBatc
         lost: batch.dropped_rows > 0,
         left: batch.last,
         late,
+        moved,
         batch: batch.encode_to_vec(),
     })
 }
 
-/// The beginning of a row's minute. One that is yet to come is a clock gone wrong, and refused.
-fn started_ms(row: usize, counts: &v1::TrafficRow, now_ms: i64) -> Result<i64, Refused> {
-    i64::try_from(counts.minute)
+/// How far the node's clock is ahead of this one, where it differs by more than [`MAX_AHEAD_MS`]; 0 where it does not.
+/// Times of such a batch are corrected by it: counts are exact whatever clock a node has, only their minute is uncertain.
+fn clock_off_ms(batch: &v1::ReportRequest, now_ms: i64) -> i64 {
+    let time = |ms: u64| i64::try_from(ms).ok().filter(|ms| *ms > 0).map(|ms| ms.saturating_sub(now_ms));
+    let clock = time(batch.clock_ms).filter(|off| off.abs() > MAX_AHEAD_MS).unwrap_or(0);
+    // A batch cannot have been made later than now. One of a node that does not tell its clock, or whose clock was set
+    // back while the batch was on its way, is taken as just made.
+    match time(batch.sent_at_ms) {
+        Some(ahead) if ahead.saturating_sub(clock) > MAX_AHEAD_MS => ahead,
+        _ => clock,
+    }
+}
+
+/// The beginning of a row's minute, which is corrected by the node's clock. A row later than its own batch is malformed.
+fn started_ms(
+    row: usize,
+    counts: &mut v1::TrafficRow,
+    now_ms: i64,
+    clock_off_ms: i64,
+) -> Result<i64, Refused> {
+    let started_ms = i64::try_from(counts.minute)
         .ok()
         .and_then(|minute| minute.checked_mul(MINUTE_MS))
+        .and_then(|started| started.checked_sub(clock_off_ms))
         .filter(|started| *started <= now_ms + MAX_AHEAD_MS)
-        .ok_or(Refused::Minute { row, minute: counts.minute })
+        .ok_or(Refused::Minute { row, minute: counts.minute })?;
+    let minute = started_ms.div_euclid(MINUTE_MS);
+    counts.minute = u64::try_from(minute).unwrap_or_default();
+    Ok(minute * MINUTE_MS)
 }
 
 fn check_row(row: usize, counts: &v1::TrafficRow) -> Result<(), Refused> {

@@ -124,6 +124,15 @@ impl Stats {
         if let Some(late) = &checked.late {
             tracing::warn!(node, sequence, rows = late.rows, "rows older than a day are not counted");
         }
+        if let Some((from_ms, through_ms)) = checked.moved {
+            tracing::warn!(
+                node,
+                sequence,
+                from_ms,
+                through_ms,
+                "a clock is off: the batch is counted by this machine's, and its period is not complete"
+            );
+        }
         let (answer, answered) = oneshot::channel();
         let waiting = intake::Waiting { batch: checked, answer };
         self.inner.intake.try_send(waiting).map_err(|error| match error {

@@ -4,8 +4,9 @@
 //! travel as. Hosts have bounds of their own, beyond which they share a name, so that no flood of names costs a count.
 
 use std::{
-    collections::{BTreeMap, BTreeSet},
+    collections::{BTreeMap, BTreeSet, btree_map::Entry},
     sync::Arc,
+    time::Instant,
 };
 
 use hdrhistogram::{
@@ -47,12 +48,32 @@ enum Kept {
     Packed(Box<TrafficRow>),
 }
 
-#[derive(Default)]
+/// A minute whose age by the clock and by the monotonic time differ by more than this was counted under a clock that was
+/// set since; in minutes.
+const CLOCK_STEP: u64 = 5;
+
 struct Minute {
+    /// When it began to wait.
+    since: Instant,
     rows: BTreeMap<Labels, Kept>,
     hosts: BTreeMap<(Arc<str>, u16), Kept>,
     names: BTreeSet<Arc<str>>,
     packed: bool,
+    /// Rows that were counted under another minute, before the clock was set.
+    restamped: u64,
+}
+
+impl Default for Minute {
+    fn default() -> Self {
+        Self {
+            since: Instant::now(),
+            rows: BTreeMap::new(),
+            hosts: BTreeMap::new(),
+            names: BTreeSet::new(),
+            packed: false,
+            restamped: 0,
+        }
+    }
 }
 
 /// Counts that wait for their batch.
@@ -70,6 +91,8 @@ pub(super) struct Pending {
 pub(super) struct Taken {
     pub(super) rows: Vec<TrafficRow>,
     pub(super) hosts: Vec<TrafficRow>,
+    /// Rows of minutes that were corrected.
+    pub(super) restamped: u64,
 }
 
 impl Pending {
@@ -137,6 +160,7 @@ impl Pending {
             let Some(mut oldest) = self.minutes.first_entry() else { break };
             let at = *oldest.key();
             let minute = oldest.get_mut();
+            taken.restamped += std::mem::take(&mut minute.restamped);
             while room > 0
                 && let Some((labels, kept)) = minute.rows.pop_first()
             {
@@ -156,6 +180,55 @@ impl Pending {
         }
         taken
     }
+}
+
+impl Pending {
+    /// Corrects minutes that were counted before the clock was set: their age by the monotonic time is the true one. So a
+    /// clock that was corrected while counts wait makes none of them too old, and none to come.
+    pub(super) fn restamp(&mut self, now: u64, at: Instant) {
+        let true_minute =
+            |minute: &Minute| now.saturating_sub(at.duration_since(minute.since).as_secs() / 60);
+        let is_off = |(at, minute): &(&u64, &Minute)| at.abs_diff(true_minute(minute)) > CLOCK_STEP;
+        let off: Vec<u64> = self.minutes.iter().filter(is_off).map(|(at, _)| *at).collect();
+        for wrong in off {
+            let Some(mut minute) = self.minutes.remove(&wrong) else { continue };
+            tracing::warn!(
+                rows = minute.rows.len(),
+                "the clock was set: the minute of waiting counts is corrected"
+            );
+            minute.restamped += minute.rows.len() as u64;
+            let right = true_minute(&minute);
+            let Some(there) = self.minutes.get_mut(&right) else {
+                self.minutes.insert(right, minute);
+                continue;
+            };
+            there.packed = false;
+            there.restamped += minute.restamped;
+            // What is there already under the same labels is one row with it from now on.
+            self.rows -= merge(&mut there.rows, minute.rows);
+            self.hosts -= merge(&mut there.hosts, minute.hosts);
+            there.names.extend(minute.names);
+        }
+    }
+}
+
+/// Moves rows to others; how many became one with a row that was there.
+fn merge<K: Ord>(to: &mut BTreeMap<K, Kept>, from: BTreeMap<K, Kept>) -> usize {
+    let mut joined = 0;
+    for (key, kept) in from {
+        match to.entry(key) {
+            Entry::Vacant(place) => drop(place.insert(kept)),
+            Entry::Occupied(mut place) => {
+                joined += 1;
+                // What was packed here can be read here.
+                if let (Some(mut sum), Some(counts)) = (place.get().unpacked(), kept.unpacked()) {
+                    sum.merge(&counts);
+                    place.insert(Kept::Live(Box::new(sum)));
+                }
+            }
+        }
+    }
+    joined
 }
 
 /// Adds counts; whether they are a row of their own.
@@ -329,6 +402,41 @@ mod tests {
             counted += taken.hosts.iter().map(|row| row.requests).sum::<u64>();
         }
         assert_eq!((counted, pending.hosts), (1_000_000, 0));
+    }
+
+    #[test]
+    fn a_clock_that_is_set_while_counts_wait_costs_none_of_them() {
+        // They have waited for a minute.
+        let at = || Instant::now() + Duration::from_secs(60);
+        // From 1970 to now, a day and a half on, half a day back, and an hour back.
+        for (counted_at, now_is) in
+            [(3, 29_000_000), (29_000_000, 29_002_160), (29_000_000, 28_999_280), (100, 40)]
+        {
+            let mut pending = Pending::default();
+            for (minute, status) in [(counted_at, 200), (counted_at, 404), (counted_at + 1, 200)] {
+                pending.add(row(minute, status, None));
+                pending.add(row(minute, status, Some("a")));
+            }
+            // The same labels were counted in a minute after the clock was set.
+            pending.add(row(now_is - 1, 200, None));
+            pending.restamp(now_is, at());
+            let taken = pending.take(now_is);
+            let requests: u64 = taken.rows.iter().map(|row| row.requests).sum();
+            assert_eq!(
+                (requests, pending.dropped, pending.rows, pending.hosts),
+                (4, 0, 0, 0),
+                "{counted_at}"
+            );
+            assert_eq!(taken.hosts.iter().map(|row| row.requests).sum::<u64>(), 3);
+            assert!(taken.rows.iter().chain(&taken.hosts).all(|row| row.minute == now_is - 1), "{taken:?}");
+            assert_eq!(taken.restamped, 3);
+        }
+        // A clock that is only a little off changes nothing.
+        let mut pending = Pending::default();
+        pending.add(row(100, 200, None));
+        pending.restamp(101 + CLOCK_STEP, at());
+        let taken = pending.take(101 + CLOCK_STEP);
+        assert_eq!((taken.rows[0].minute, taken.restamped), (100, 0));
     }
 
     #[test]

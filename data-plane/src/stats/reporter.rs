@@ -20,6 +20,7 @@ use tonic::{Code, transport::Channel};
 use weir_proto::v1::{ReportRequest, nodes_client::NodesClient};
 
 use super::{
+    labels::OTHER,
     pending::{Pending, Taken},
     recorder::Row,
 };
@@ -101,6 +102,23 @@ impl Reporter {
     }
 }
 
+/// Replaces the names of a batch by the one that stands for all others. Its counts stay.
+fn forget_names(batch: &mut ReportRequest) {
+    for row in &mut batch.rows {
+        for name in [&mut row.route, &mut row.pool, &mut row.backend] {
+            if !name.is_empty() {
+                OTHER.clone_into(name);
+            }
+        }
+    }
+}
+
+/// This machine's clock, milliseconds since the Unix epoch.
+fn clock_ms() -> u64 {
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    u64::try_from(now.as_millis()).unwrap_or_default()
+}
+
 struct Delivery {
     client: NodesClient<Channel>,
     node_id: String,
@@ -166,11 +184,11 @@ impl Delivery {
     /// Makes a batch and sends it until it is acknowledged or refused for good. The last one says that the node leaves.
     async fn deliver(&mut self, leaves: bool) {
         self.sequence += 1;
-        let now = u64::try_from(SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_millis());
-        let sent_at_ms = now.unwrap_or_default();
-        let Taken { rows, hosts } = self.pending.take(sent_at_ms / 60_000);
+        let sent_at_ms = clock_ms();
+        self.pending.restamp(sent_at_ms / 60_000, std::time::Instant::now());
+        let Taken { rows, hosts, restamped } = self.pending.take(sent_at_ms / 60_000);
         let dropped = self.pending.dropped;
-        let batch = ReportRequest {
+        let mut batch = ReportRequest {
             format: weir_proto::FORMAT,
             node_id: self.node_id.clone(),
             boot_id: self.boot_id.clone(),
@@ -180,16 +198,30 @@ impl Delivery {
             dropped_rows: dropped - self.told_dropped,
             hosts,
             last: leaves,
+            clock_ms: 0,
+            restamped_rows: restamped,
         };
         self.told_dropped = dropped;
         let mut wait = Duration::from_millis(100);
+        let mut is_anonymous = false;
         loop {
-            let mut request = tonic::Request::new(batch.clone());
+            let mut request = tonic::Request::new(ReportRequest { clock_ms: clock_ms(), ..batch.clone() });
             request.set_timeout(Duration::from_secs(10));
             match tokio::time::timeout(Duration::from_secs(10), self.client.report(request)).await {
                 Ok(Ok(_)) => {
                     self.shared.acknowledged.fetch_add(1, Relaxed);
                     return;
+                }
+                // It does not know a name that this node has from a configuration that it has lost, or keeps no more.
+                Ok(Err(status)) if status.code() == Code::OutOfRange && !is_anonymous => {
+                    tracing::warn!(
+                        sequence = batch.sequence,
+                        reason = status.message(),
+                        "the batch is counted without the names of routes, pools and backends"
+                    );
+                    is_anonymous = true;
+                    forget_names(&mut batch);
+                    continue;
                 }
                 Ok(Err(status)) if matches!(status.code(), Code::InvalidArgument | Code::OutOfRange) => {
                     tracing::error!(

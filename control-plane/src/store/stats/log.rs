@@ -89,6 +89,10 @@ async fn see(tx: &mut SqliteConnection, batch: &NewBatch) -> Result<bool> {
     if let Some(late) = &batch.late {
         put_lost(tx, node, late.from_ms, late.through_ms, late.rows).await?;
     }
+    if let Some((from_ms, through_ms)) = batch.moved {
+        // All counts are there, but maybe not in their minutes.
+        put_lost(tx, node, from_ms, through_ms, 0).await?;
+    }
     if alone {
         close_oldest_gap(tx, node, boot).await?;
     }

@@ -36,6 +36,8 @@ pub(crate) struct NewBatch {
     pub(crate) left: bool,
     /// What of it came too late to be counted.
     pub(crate) late: Option<Late>,
+    /// From when to when its rows were counted, where their minutes are uncertain because a clock was off.
+    pub(crate) moved: Option<(i64, i64)>,
     /// The encoded message.
     pub(crate) batch: Vec<u8>,
 }
