@@ -46,7 +46,7 @@ pub fn rows(keys: usize, requests: u64) -> anyhow::Result<Vec<v1::TrafficRow>> {
             Ok(v1::TrafficRow {
                 route: format!("route-{}", n / 10),
                 pool: format!("pool-{}", n / 10),
-                backend: format!("b{}", n % 10),
+                backend: format!("b{}", 1 + n % 10),
                 method: "GET".into(),
                 status: 200,
                 ..row(0, 1_000 + n as u64, requests)?

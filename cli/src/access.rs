@@ -5,7 +5,7 @@ use std::path::Path;
 use anyhow::Context as _;
 use clap::ValueEnum as _;
 use hyper::Method;
-use serde_json::json;
+use serde_json::{Value, json};
 
 use crate::{
     arguments::{NodeAccess, NodeToken, Output, Token},
@@ -22,7 +22,7 @@ const TOKENS: [Column; 7] = [
     ("expires", "expires"),
     ("last used", "last_used"),
 ];
-const NODE_TOKENS: [Column; 7] = [
+const NODE_TOKENS: [Column; 8] = [
     ("id", "id"),
     ("state", "state"),
     ("created", "created"),
@@ -30,6 +30,7 @@ const NODE_TOKENS: [Column; 7] = [
     ("expires", "expires"),
     ("uses left", "uses_left"),
     ("used", "used"),
+    ("nodes", "node_ids"),
 ];
 const AUDIT: [Column; 10] = [
     ("id", "id"),
@@ -96,13 +97,16 @@ pub(crate) async fn audit(
 
 pub(crate) async fn node_token(client: &Client, output: Output, command: NodeToken) -> anyhow::Result<()> {
     match command {
-        NodeToken::Create { ttl, uses } => {
+        NodeToken::Create { ttl, uses, nodes } => {
             let mut body = json!({});
             if let Some(ttl) = ttl {
                 body["ttl"] = ttl.into();
             }
             if let Some(uses) = uses {
                 body["uses"] = uses.into();
+            }
+            if !nodes.is_empty() {
+                body["node_ids"] = nodes.into();
             }
             let made = client.json(Method::POST, "/node-tokens", Some(body)).await?;
             match output {
@@ -126,11 +130,22 @@ pub(crate) async fn node_token(client: &Client, output: Output, command: NodeTok
 }
 
 pub(crate) async fn node(client: &Client, output: Output, command: NodeAccess) -> anyhow::Result<()> {
-    let (id, what, said) = match &command {
-        NodeAccess::Revoke { id } => (id, "revoke", "revoked"),
-        NodeAccess::Allow { id } => (id, "allow", "may join again"),
+    let (id, what) = match &command {
+        NodeAccess::Revoke { id } => (id, "revoke"),
+        NodeAccess::Allow { id } => (id, "allow"),
+        NodeAccess::Exclude { id } => (id, "exclude"),
+        NodeAccess::Include { id } => (id, "include"),
     };
     let answer = client.json(Method::POST, &format!("/nodes/{}/{what}", encode(id)), None).await?;
+    let said = match (&command, answer.get("permit_expires").and_then(Value::as_str)) {
+        (NodeAccess::Revoke { .. }, _) => "is revoked".to_owned(),
+        (NodeAccess::Allow { .. }, None) => "may join again".to_owned(),
+        (NodeAccess::Allow { .. }, Some(until)) => {
+            format!("is not revoked; until {until} one more process may join under this id")
+        }
+        (NodeAccess::Exclude { .. }, _) => "is left out of reports from now on".to_owned(),
+        (NodeAccess::Include { .. }, _) => "is counted again from now on".to_owned(),
+    };
     match output {
         Output::Json => print_json(&answer),
         Output::Table => print(&format!("node {id} {said}")),

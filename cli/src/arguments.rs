@@ -51,11 +51,14 @@ pub(crate) enum Output {
 pub(crate) enum Command {
     /// The revision, every backend and every node.
     Status,
-    /// Every node: what it runs, how far it is behind, what it does, what went wrong.
+    /// Every node: what it runs, how far it is behind, what it does, what went wrong. And who may be a node.
+    #[command(args_conflicts_with_subcommands = true)]
     Nodes {
         /// Show it again and again, each second or as often as this says.
         #[arg(long, value_name = "EVERY", num_args = 0..=1, default_missing_value = "1s")]
         watch: Option<HumanDuration>,
+        #[command(subcommand)]
+        command: Option<NodesCommand>,
     },
     /// Lists and changes backends.
     #[command(subcommand)]
@@ -117,7 +120,7 @@ pub(crate) enum Command {
     /// Makes, lists and revokes the tokens that nodes join with.
     #[command(subcommand)]
     NodeToken(NodeToken),
-    /// Ends a node's membership, and lets it join again.
+    /// Ends a node's membership and lets it join again; the same as the commands of `weir nodes`.
     #[command(subcommand)]
     Node(NodeAccess),
     /// What was changed and what was refused, newest first.
@@ -282,6 +285,9 @@ pub(crate) enum NodeToken {
         /// How many nodes may join with it [default: any number].
         #[arg(long, value_parser = clap::value_parser!(u32).range(1..))]
         uses: Option<u32>,
+        /// The node id that it is for; several of them, or one list with commas [default: any].
+        #[arg(long = "node", value_name = "ID", value_delimiter = ',')]
+        nodes: Vec<String>,
     },
     /// Every join token, without itself.
     List,
@@ -292,6 +298,19 @@ pub(crate) enum NodeToken {
     },
 }
 
+/// What `weir nodes` does.
+#[derive(Debug, Subcommand)]
+pub(crate) enum NodesCommand {
+    /// Every node; the same as without a command.
+    List {
+        /// Show it again and again, each second or as often as this says.
+        #[arg(long, value_name = "EVERY", num_args = 0..=1, default_missing_value = "1s")]
+        watch: Option<HumanDuration>,
+    },
+    #[command(flatten)]
+    Access(NodeAccess),
+}
+
 #[derive(Debug, Subcommand)]
 pub(crate) enum NodeAccess {
     /// Ends a node's membership and its streams: it gets nothing any more.
@@ -299,8 +318,18 @@ pub(crate) enum NodeAccess {
         /// The node's id.
         id: String,
     },
-    /// Lets a revoked node join again, with a token.
+    /// Lets a revoked node join again; or, within an hour, one more process join as a node that is connected.
     Allow {
+        /// The node's id.
+        id: String,
+    },
+    /// Leaves a node's counts out of reports from now on.
+    Exclude {
+        /// The node's id.
+        id: String,
+    },
+    /// Counts a node again from now on.
+    Include {
         /// The node's id.
         id: String,
     },

@@ -9,7 +9,7 @@ use weir_snapshot::config::{HealthCheckKind, Match, Route};
 
 use crate::{
     access,
-    arguments::{Backends, Command, Output, Which},
+    arguments::{Backends, Command, NodesCommand, Output, Which},
     certs,
     client::{Call, Client, encode},
     configuration, explain, nodes,
@@ -76,7 +76,11 @@ pub(crate) async fn run(client: &Client, output: Output, command: Command) -> an
                 }
             }
         }
-        Command::Nodes { watch } => nodes::run(client, output, watch).await?,
+        Command::Nodes { command: Some(NodesCommand::Access(command)), .. } => {
+            access::node(client, output, command).await?;
+        }
+        Command::Nodes { command: Some(NodesCommand::List { watch }), .. }
+        | Command::Nodes { watch, command: None } => nodes::run(client, output, watch).await?,
         Command::Backends(command) => backends(client, output, command).await?,
         Command::Certs(command) => certs::run(client, output, command).await?,
         Command::Pools => {

@@ -113,6 +113,8 @@ async fn start(dev: &Dev, database: String, folder: &Path, token: Option<String>
         database,
         admin: dev.admin_listen,
         nodes: dev.nodes_listen,
+        // So that the nodes stay when a token or a certificate is made.
+        nodes_socket: Some(folder.join("nodes.sock")),
         ..control_plane::Config::default()
     };
     let control_plane = control_plane::start(config).await.context("the control plane did not start")?;
@@ -128,11 +130,13 @@ async fn start(dev: &Dev, database: String, folder: &Path, token: Option<String>
 
     let certificate = if dev.https.is_some() { Some(throw_away_certificate(folder)?) } else { None };
     let mut nodes = Vec::new();
+    let socket =
+        control_plane.nodes_socket.clone().context("the control plane opened no socket for nodes")?;
     let mut next = 0;
     for i in 0..dev.nodes {
         let (http, status) = if i == 0 { (dev.http, dev.status) } else { free_ports(dev, &mut next).await? };
         let config = data_plane::Config {
-            control_plane: format!("http://{}", control_plane.nodes),
+            control_plane: socket.clone(),
             http,
             https: dev.https.filter(|_| i == 0),
             tls_cert: certificate.as_ref().map(|(certificate, _)| certificate.clone()),

@@ -1,10 +1,19 @@
 //! The control plane's flags and environment.
 
-use std::{net::SocketAddr, path::PathBuf, time::Duration};
+use std::{
+    net::SocketAddr,
+    path::{Path, PathBuf},
+    time::Duration,
+};
 
+use anyhow::Context as _;
 use weir_snapshot::units::HumanDuration;
 
-use crate::{serve::AdminTls, stats::Retention};
+use crate::{
+    publish::Rule,
+    serve::{AdminTls, LocalSocket},
+    stats::Retention,
+};
 
 /// How a control plane is started. Every flag has an environment variable.
 #[derive(Debug, Clone, clap::Args)]
@@ -59,10 +68,15 @@ pub struct Config {
     /// How long nodes' certificates are good; each is replaced after half of its time.
     #[arg(long, env = "WEIR_NODE_CERTIFICATES", default_value = "7d", value_name = "DURATION")]
     pub node_certificates: HumanDuration,
-    /// Takes nodes over TLS alone, also on loopback.
+    /// A Unix socket for nodes on this machine that run as the same user or as root: they need no join token. Nodes use it as
+    /// --control-plane unix:PATH. off: none. [default: beside the database, with .sock after its name]
+    #[arg(long, env = "WEIR_NODES_SOCKET", value_name = "PATH")]
+    pub nodes_socket: Option<PathBuf>,
+    /// Takes nodes over TLS alone, also on loopback, and opens no local socket unless --nodes-socket names it.
     #[arg(long, env = "WEIR_NODES_TLS")]
     pub nodes_tls: bool,
-    /// Lets the admin port be open beyond loopback until a token is made, and nodes connect there without TLS.
+    /// Lets the admin port be open beyond loopback until a token is made, and nodes connect in the clear: beyond loopback,
+    /// and on loopback also once there is a token or a private key.
     #[arg(long, env = "WEIR_INSECURE")]
     pub insecure: bool,
 }
@@ -89,6 +103,7 @@ impl Default for Config {
             keep_revisions: 1000,
             join_token_file: None,
             node_certificates: HumanDuration(Duration::from_secs(7 * 24 * 3600)),
+            nodes_socket: None,
             nodes_tls: false,
             insecure: false,
         }
@@ -106,6 +121,12 @@ impl Config {
             if self.insecure && !address.ip().is_loopback() {
                 tracing::warn!(flag, %address, "open to the network (--insecure)");
             }
+        }
+        if self.insecure && self.nodes.ip().is_loopback() && !self.nodes_tls {
+            tracing::warn!(
+                address = %self.nodes,
+                "any process of this machine can connect as a node, and gets keys and configuration (--insecure)"
+            );
         }
         for (flag, time) in [("--forget-nodes", self.forget_nodes), ("--ack-timeout", self.ack_timeout)] {
             anyhow::ensure!(!time.0.is_zero(), "{flag} is zero; say how long, such as 30s");
@@ -135,9 +156,44 @@ impl Config {
         }
     }
 
-    /// Whether nodes may come in the clear.
-    pub(crate) fn plain_nodes(&self) -> bool {
-        (self.nodes.ip().is_loopback() || self.insecure) && !self.nodes_tls
+    /// Where nodes may come in the clear.
+    pub(crate) fn cleartext(&self) -> Rule {
+        if self.nodes_tls {
+            Rule::Never
+        } else if self.insecure {
+            Rule::Always
+        } else if self.nodes.ip().is_loopback() {
+            Rule::WhileOpen
+        } else {
+            Rule::Never
+        }
+    }
+
+    /// Opens the local socket, where there is to be one.
+    ///
+    /// # Errors
+    /// A path that was given cannot be used. Where none was, that is only logged.
+    pub(crate) async fn local_socket(&self, database: &Path) -> anyhow::Result<Option<LocalSocket>> {
+        match &self.nodes_socket {
+            Some(path) if path.as_os_str() == "off" => Ok(None),
+            Some(path) => {
+                let opened = LocalSocket::bind(path).await;
+                opened.with_context(|| format!("--nodes-socket {}", path.display())).map(Some)
+            }
+            None if self.nodes_tls => Ok(None),
+            None => {
+                let mut path = database.as_os_str().to_owned();
+                path.push(".sock");
+                match LocalSocket::bind(Path::new(&path)).await {
+                    Ok(socket) => Ok(Some(socket)),
+                    Err(error) => {
+                        let (socket, error) = (path.to_string_lossy(), format!("{error:#}"));
+                        tracing::warn!(%socket, error, "no local socket for nodes (--nodes-socket)");
+                        Ok(None)
+                    }
+                }
+            }
+        }
     }
 
     /// Whether the admin port needs a token from the first start on.

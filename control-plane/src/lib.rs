@@ -33,7 +33,7 @@ use self::{
     api::access::{Gate, Hosts},
     app::{App, AppError, Author, Parts},
     health::Health,
-    publish::{Publisher, Registry, Sources},
+    publish::{Cleartext, Publisher, Registry, Rule, Sources},
     secrets::{MasterKey, Secrets, Vault},
     serve::{AdminTls, NodesGate},
     stats::Stats,
@@ -53,6 +53,8 @@ pub struct Running {
     pub nodes: SocketAddr,
     /// What the nodes' port speaks: `http`, where it speaks both, or `https`.
     pub nodes_scheme: &'static str,
+    /// The value of `--control-plane` by which nodes reach the local socket, where there is one.
+    pub nodes_socket: Option<String>,
     app: App,
     stop: CancellationToken,
     servers: JoinSet<anyhow::Result<()>>,
@@ -100,6 +102,8 @@ pub async fn start(config: Config) -> anyhow::Result<Running> {
         ack_timeout: config.ack_timeout.0,
         // Whom the gate lets in comes over TLS, or in the clear where that is allowed.
         secrets: Some(secrets.clone()),
+        nodes: node_access.clone(),
+        store: store.clone(),
         stop: stop.clone(),
     });
     tokio::spawn(publish::keep(registry.clone(), store.clone(), config.forget_nodes.0, stop.clone()));
@@ -142,8 +146,18 @@ pub async fn start(config: Config) -> anyhow::Result<Running> {
             .await
             .with_context(|| format!("--join-token-file {}", file.display()))?;
     }
-    let nodes_gate = NodesGate { access: access.clone(), nodes: node_access, plain: config.plain_nodes() };
-    servers.spawn(serve::nodes(nodes_listener, publisher, nodes_gate, stop.clone()));
+    let socket = config.local_socket(store.path()).await?;
+    let nodes_socket = socket.as_ref().map(serve::LocalSocket::url);
+    let cleartext = Cleartext::new(
+        config.cleartext(),
+        access.clone(),
+        node_access.clone(),
+        app.watch(),
+        nodes_socket.as_deref(),
+    );
+    let nodes_gate =
+        NodesGate { access: access.clone(), nodes: node_access, registry: registry.clone(), cleartext };
+    servers.spawn(serve::nodes(nodes_listener, socket, publisher, nodes_gate, stop.clone()));
     if let Some(watch) = tls.clone().map(|tls| tls.watch(stop.clone())) {
         servers.spawn(async move {
             watch.await;
@@ -152,19 +166,20 @@ pub async fn start(config: Config) -> anyhow::Result<Running> {
     } else if !admin.ip().is_loopback() {
         tracing::warn!(%admin, "tokens cross the network in the clear: the admin port has no TLS (--admin-tls-cert)");
     }
-    let nodes_scheme = if config.plain_nodes() { "http" } else { "https" };
+    let nodes_scheme = if config.cleartext() == Rule::Never { "https" } else { "http" };
     let admin_scheme = if tls.is_some() { "https" } else { "http" };
     let keeper = access.keep(stop.clone());
     servers.spawn(async move {
         keeper.await;
         Ok(())
     });
-    tracing::info!(%admin, %nodes, revision = app.current().revision, "control plane started");
+    tracing::info!(%admin, %nodes, socket = nodes_socket.as_deref().unwrap_or("none"), revision = app.current().revision, "control plane started");
     Ok(Running {
         admin,
         admin_scheme,
         nodes,
         nodes_scheme,
+        nodes_socket,
         app,
         stop,
         servers,

@@ -17,7 +17,11 @@ use rustls::{
     pki_types::{CertificateDer, PrivateKeyDer, ServerName},
 };
 use serde_json::{Value, json};
-use support::{ControlPlane, grpc, within};
+use support::{
+    ControlPlane, grpc,
+    node::{Node, end, hello, node_is},
+    within,
+};
 use tokio::net::TcpStream;
 use tonic::Code;
 use weir_proto::{FORMAT, SERVER_NAME, v1};
@@ -149,8 +153,10 @@ async fn call(
         let trailers = collected.trailers().cloned().unwrap_or_default();
         let told = |name: &str| head.headers.get(name).or(trailers.get(name)).cloned();
         let code = told("grpc-status").map_or(Code::Unknown, |code| Code::from_bytes(code.as_bytes()));
-        let message =
-            told("grpc-message").map(|text| text.to_str().unwrap().replace("%20", " ")).unwrap_or_default();
+        let decode = |text: &http::HeaderValue| {
+            percent_encoding::percent_decode(text.as_bytes()).decode_utf8_lossy().into_owned()
+        };
+        let message = told("grpc-message").as_ref().map(decode).unwrap_or_default();
         let bytes = collected.to_bytes();
         Ok((code, message, bytes.slice(bytes.len().min(5)..)))
     };
@@ -167,11 +173,21 @@ async fn node_token(control_plane: &ControlPlane, body: Value) -> (String, i64) 
 }
 
 async fn join(control_plane: &ControlPlane, token: &str, node: &str) -> Result<Member, (Code, String)> {
+    join_as(control_plane, token, node, "boot").await
+}
+
+async fn join_as(
+    control_plane: &ControlPlane,
+    token: &str,
+    node: &str,
+    boot: &str,
+) -> Result<Member, (Code, String)> {
     let key = rcgen::KeyPair::generate_for(&rcgen::PKCS_ECDSA_P256_SHA256).unwrap();
     let request = v1::JoinRequest {
         token: token.into(),
         node_id: node.into(),
         public_key: key.public_key_raw().to_vec(),
+        boot_id: boot.into(),
     };
     let (code, why, bytes) =
         call(control_plane, By::Nobody, "/weir.v1.Enrollment/Join", &request).await.unwrap();
@@ -306,7 +322,12 @@ async fn a_wrong_token_or_another_fleets_certificate_gets_nothing_and_is_audited
     let foreign =
         Member { certificate: foreign.certificate, key: key.serialize_der(), authority: member.authority };
     call(&control_plane, By::Node(&foreign), REPORT, &report("node-1")).await.unwrap_err();
-    let no_key = v1::JoinRequest { token: fresh, node_id: "node-9".into(), public_key: vec![4; 65] };
+    let no_key = v1::JoinRequest {
+        token: fresh,
+        node_id: "node-9".into(),
+        public_key: vec![4; 65],
+        ..v1::JoinRequest::default()
+    };
     let (code, ..) = call(&control_plane, By::Nobody, "/weir.v1.Enrollment/Join", &no_key).await.unwrap();
     assert_eq!(code, Code::InvalidArgument);
     let refused =
@@ -346,18 +367,345 @@ async fn a_revoked_node_gets_nothing_until_it_is_allowed_and_joins_again() {
     assert_eq!(code(&control_plane, By::Node(&again), REPORT, &report("node-1")).await, Code::Ok);
 }
 
+/// A node's channel over TLS, showing a certificate.
+async fn member_channel(control_plane: &ControlPlane, member: &Member) -> tonic::transport::Channel {
+    let (address, config) = (control_plane.nodes(), Arc::new(tls(Some(member))));
+    let connect = tower::service_fn(move |_: http::Uri| {
+        let config = Arc::clone(&config);
+        async move {
+            let stream = TcpStream::connect(address).await?;
+            let name = ServerName::try_from(SERVER_NAME).unwrap();
+            let stream = tokio_rustls::TlsConnector::from(config).connect(name, stream).await?;
+            Ok::<_, std::io::Error>(TokioIo::new(stream))
+        }
+    });
+    let endpoint = tonic::transport::Channel::builder(http::Uri::from_static("http://nodes:1"));
+    endpoint.connect_with_connector(connect).await.unwrap()
+}
+
+async fn connect_as(control_plane: &ControlPlane, member: &Member, id: &str, boot: &str) -> Node {
+    let client = v1::nodes_client::NodesClient::new(member_channel(control_plane, member).await);
+    Node::connect_by(client, v1::Hello { boot_id: boot.into(), ..hello(id) }).await
+}
+
+/// A way by which something to protect comes to be.
+type Protect = (&'static str, &'static str, Value);
+
+fn protections() -> [Protect; 3] {
+    let pair = rcgen::generate_simple_self_signed(["a.example".to_owned()]).unwrap();
+    let certificate = json!({ "cert": pair.cert.pem(), "key": pair.signing_key.serialize_pem() });
+    [
+        ("POST", "/tokens", json!({ "name": "root", "role": "admin" })),
+        ("POST", "/node-tokens", json!({})),
+        ("PUT", "/certificates/one", certificate),
+    ]
+}
+
 #[tokio::test]
-async fn loopback_takes_nodes_in_the_clear_and_over_tls() {
+async fn loopback_is_open_until_there_is_something_to_protect_and_then_nobody_gets_it_in_the_clear() {
+    for (method, path, body) in protections() {
+        let control_plane = ControlPlane::start().await;
+        assert_eq!(code(&control_plane, By::Plain, REPORT, &report("node-1")).await, Code::Ok);
+        let mut plain = Node::connect_in_the_clear(&control_plane, hello("node-1")).await;
+        let push = plain.push().await;
+        plain.ack(&push).await;
+        let mut local = Node::connect(&control_plane, hello("node-2")).await;
+        let push = local.push().await;
+        local.ack(&push).await;
+        control_plane.call(method, path, &body.to_string()).await.expect(201);
+        // The stream that was open ends, before a key is sent on it.
+        end(&mut plain).await;
+        assert_eq!(plain.private_keys, [], "{path}");
+        assert_eq!(
+            (plain.resources.len(), push.revision),
+            (local.resources.len().min(plain.resources.len()), 1)
+        );
+        // New calls are refused, and told what to do instead.
+        for rpc in grpc::methods("weir.v1.Nodes") {
+            let (code, why, bytes) = call(&control_plane, By::Plain, &rpc, &report("node-1")).await.unwrap();
+            assert_eq!((code, bytes.len()), (Code::Unauthenticated, 0), "{path} {rpc}: {why}");
+            let socket = format!("unix:{}", control_plane.socket().display());
+            for part in ["must authenticate", &socket, "https://HOST:PORT", "weir node-token create"] {
+                assert!(why.contains(part), "{path}: {part} is not in {why:?}");
+            }
+        }
+        // The same user's node goes on by the local socket, with the keys.
+        if path.starts_with("/certificates") {
+            let push = local.push().await;
+            assert_eq!(local.private_keys.len(), 1);
+            local.ack(&push).await;
+        }
+        let mut late = Node::connect(&control_plane, hello("node-3")).await;
+        late.push().await;
+        // All of it holds after a restart.
+        let control_plane = control_plane.killed_and_started().await;
+        assert_eq!(
+            code(&control_plane, By::Plain, REPORT, &report("node-1")).await,
+            Code::Unauthenticated,
+            "{path}"
+        );
+    }
+}
+
+#[tokio::test]
+async fn insecure_takes_nodes_in_the_clear_whatever_there_is_and_nodes_tls_never_does() {
+    for (method, path, body) in protections() {
+        let insecure = ControlPlane::start_with(|config| config.insecure = true).await;
+        insecure.call(method, path, &body.to_string()).await.expect(201);
+        assert_eq!(code(&insecure, By::Plain, REPORT, &report("node-1")).await, Code::Ok, "{path}");
+    }
+    let tls = ControlPlane::start_with(|config| (config.insecure, config.nodes_tls) = (true, true)).await;
+    assert_eq!(code(&tls, By::Plain, REPORT, &report("node-1")).await, Code::Unauthenticated);
+}
+
+#[tokio::test]
+async fn the_local_socket_is_where_it_is_named_for_its_user_alone_and_off_where_it_shall_be() {
+    use std::os::unix::fs::PermissionsExt as _;
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("nodes.sock");
+    let wanted = path.clone();
+    let control_plane = ControlPlane::start_with(|config| {
+        (config.nodes_socket, config.nodes_tls) = (Some(wanted), true);
+    })
+    .await;
+    assert_eq!(control_plane.socket(), path);
+    assert_eq!(std::fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
+    Node::connect(&control_plane, hello("node-1")).await.push().await;
+    // What only TLS may do stays so.
+    drop(control_plane.stop().await);
+    assert!(!path.exists(), "it goes with the control plane");
+    let database = folder.path().join("weir.db");
+    let off = control_plane::Config { nodes_socket: Some("off".into()), ..support::config(&database) };
+    let running = control_plane::start(off).await.unwrap();
+    assert_eq!(running.nodes_socket, None);
+    running.shutdown().await;
+    let missing = control_plane::Config {
+        nodes_socket: Some(folder.path().join("missing/nodes.sock")),
+        ..support::config(&database)
+    };
+    let why = format!("{:#}", control_plane::start(missing).await.err().unwrap());
+    assert!(why.contains("--nodes-socket") && why.contains("missing/nodes.sock"), "{why}");
+}
+
+#[tokio::test]
+async fn what_a_join_token_asks_for_has_to_make_sense() {
     let control_plane = ControlPlane::start().await;
-    assert_eq!(code(&control_plane, By::Plain, REPORT, &report("node-1")).await, Code::Ok);
-    let (token, _) = node_token(&control_plane, json!({})).await;
-    let member = join(&control_plane, &token, "node-2").await.unwrap_or_else(|why| panic!("{why:?}"));
-    assert_eq!(code(&control_plane, By::Node(&member), REPORT, &report("node-2")).await, Code::Ok);
-    for (body, path) in [(r#"{"ttl":"soon"}"#, "ttl"), (r#"{"ttl":"0s"}"#, "ttl"), (r#"{"uses":0}"#, "uses")]
-    {
+    for (body, path) in [
+        (r#"{"ttl":"soon"}"#, "ttl"),
+        (r#"{"ttl":"0s"}"#, "ttl"),
+        (r#"{"uses":0}"#, "uses"),
+        (r#"{"node_ids":["a",""]}"#, "node_ids[1]"),
+        ("{\"node_ids\":[\"a\\u001b\"]}", "node_ids[0]"),
+    ] {
         let answer = control_plane.call("POST", "/node-tokens", body).await.expect(400);
         assert_eq!(answer["problems"][0]["path"], path, "{body}: {answer}");
     }
+}
+
+#[tokio::test]
+async fn a_join_token_may_be_bound_to_node_ids() {
+    let control_plane = guarded().await;
+    let (token, _) = node_token(&control_plane, json!({ "node_ids": ["node-1", "node-2"] })).await;
+    let (code, why) = join(&control_plane, &token, "node-3").await.err().unwrap();
+    assert!(code == Code::PermissionDenied && why.contains("not for node \"node-3\""), "{code:?} {why}");
+    join(&control_plane, &token, "node-2").await.unwrap_or_else(|why| panic!("{why:?}"));
+    let listed = control_plane.get("/node-tokens").await;
+    assert_eq!(listed["items"][0]["node_ids"], json!(["node-1", "node-2"]));
+    let control_plane = control_plane.killed_and_started().await;
+    assert_eq!(join(&control_plane, &token, "node-3").await.err().unwrap().0, Code::PermissionDenied);
+    join(&control_plane, &token, "node-1").await.unwrap_or_else(|why| panic!("{why:?}"));
+}
+
+#[tokio::test]
+async fn a_second_process_does_not_become_a_connected_node_unless_that_is_allowed() {
+    let control_plane = guarded().await;
+    let (token, _) = node_token(&control_plane, json!({ "ttl": "never" })).await;
+    let first = join_as(&control_plane, &token, "node-1", "first").await.unwrap();
+    let mut node = connect_as(&control_plane, &first, "node-1", "first").await;
+    node.push().await;
+    // By the token, and by a copy of the certificate: neither configuration nor counts.
+    for boot in ["second", ""] {
+        let (code, why) = join_as(&control_plane, &token, "node-1", boot).await.err().unwrap();
+        assert!(code == Code::AlreadyExists && why.contains("weir nodes allow node-1"), "{code:?} {why}");
+    }
+    let mut copy = connect_as(&control_plane, &first, "node-1", "second").await;
+    let status = copy.next().await.unwrap_err();
+    assert!(status.code() == Code::AlreadyExists && status.message().contains("--state-dir"), "{status}");
+    let of = |boot: &str| v1::ReportRequest { boot_id: boot.into(), ..report("node-1") };
+    assert_eq!(code(&control_plane, By::Node(&first), REPORT, &of("second")).await, Code::AlreadyExists);
+    assert_eq!(code(&control_plane, By::Node(&first), REPORT, &of("first")).await, Code::Ok);
+    // The same process may join and connect again, before its earlier stream has ended.
+    let again = join_as(&control_plane, &token, "node-1", "first").await.unwrap();
+    let mut reconnected = connect_as(&control_plane, &again, "node-1", "first").await;
+    reconnected.push().await;
+    assert!(
+        refusals(&control_plane).await.iter().any(|one| one.contains("another process is connected as node"))
+    );
+
+    // Allowed: one more, and no third; both stay, also when they reconnect.
+    assert_eq!(control_plane.call("POST", "/nodes/nobody/allow", "").await.status, 404);
+    let allowed = control_plane.call("POST", "/nodes/node-1/allow", "").await.expect(200);
+    assert!(allowed["permit_expires"].as_str().is_some_and(|until| until.ends_with('Z')), "{allowed}");
+    let second =
+        join_as(&control_plane, &token, "node-1", "second").await.unwrap_or_else(|why| panic!("{why:?}"));
+    assert_eq!(
+        join_as(&control_plane, &token, "node-1", "third").await.err().unwrap().0,
+        Code::AlreadyExists
+    );
+    let mut beside = connect_as(&control_plane, &second, "node-1", "second").await;
+    beside.push().await;
+    drop(reconnected);
+    let mut back = connect_as(&control_plane, &first, "node-1", "first").await;
+    back.push().await;
+    for (member, boot) in [(&first, "first"), (&second, "second")] {
+        assert_eq!(code(&control_plane, By::Node(member), REPORT, &of(boot)).await, Code::Ok);
+    }
+    let audit = control_plane.get("/audit?limit=100").await.to_string();
+    assert!(audit.contains("one more process may join as node"), "{audit}");
+    // A revoked node is revoked for all of its processes, and the permit is gone with it.
+    control_plane.call("POST", "/nodes/node-1/revoke", "").await.expect(200);
+    end(&mut beside).await;
+    end(&mut back).await;
+    control_plane.call("POST", "/nodes/node-1/allow", "").await.expect(200);
+    let fresh =
+        join_as(&control_plane, &token, "node-1", "fourth").await.unwrap_or_else(|why| panic!("{why:?}"));
+    let mut node = connect_as(&control_plane, &fresh, "node-1", "fourth").await;
+    node.push().await;
+    assert_eq!(
+        join_as(&control_plane, &token, "node-1", "fifth").await.err().unwrap().0,
+        Code::AlreadyExists
+    );
+    // Once it has gone, its id is free: a node that lost its certificate joins anew.
+    drop(node);
+    node_is(&control_plane, "node-1", |node| node["connected"] == false).await;
+    join_as(&control_plane, &token, "node-1", "sixth").await.unwrap_or_else(|why| panic!("{why:?}"));
+}
+
+/// A report of so many requests, under these names.
+fn counts(node: &str, sequence: u64, [route, pool, backend]: [&str; 3], requests: u64) -> v1::ReportRequest {
+    let mut histogram = hdrhistogram::Histogram::<u64>::new(2).unwrap();
+    histogram.record_n(1000, requests).unwrap();
+    let mut latency = Vec::new();
+    hdrhistogram::serialization::Serializer::serialize(
+        &mut hdrhistogram::serialization::V2Serializer::new(),
+        &histogram,
+        &mut latency,
+    )
+    .unwrap();
+    let row = v1::TrafficRow {
+        minute: u64::try_from(jiff::Timestamp::now().as_second() / 60).unwrap(),
+        route: route.into(),
+        pool: pool.into(),
+        backend: backend.into(),
+        status: 200,
+        requests,
+        latency,
+        latency_max_us: 1000,
+        ..v1::TrafficRow::default()
+    };
+    v1::ReportRequest { sequence, rows: vec![row], ..report(node) }
+}
+
+#[tokio::test]
+async fn a_report_names_what_a_kept_revision_knew() {
+    let control_plane = ControlPlane::start_with(|config| config.keep_revisions = 2).await;
+    let backend = control_plane.add("http://127.0.0.1:1").await;
+    let known = ["default", "default", backend.as_str()];
+    let send = async |sequence, names| {
+        call(&control_plane, By::Plain, REPORT, &counts("node-1", sequence, names, 5)).await.unwrap()
+    };
+    assert_eq!(send(1, known).await.0, Code::Ok);
+    assert_eq!(send(2, ["", "", ""]).await.0, Code::Ok);
+    assert_eq!(send(3, ["_other", "_other", "_other"]).await.0, Code::Ok);
+    for names in [
+        ["forged", "default", ""],
+        ["default", "forged", ""],
+        ["default", "default", "b99"],
+        ["default", "default", "default"],
+    ] {
+        let (code, why, _) = send(4, names).await;
+        assert!(
+            code == Code::OutOfRange && why.contains("no kept revision has a"),
+            "{names:?}: {code:?} {why}"
+        );
+    }
+    // A backend that has gone is known as long as a revision that had it is kept.
+    control_plane.call("DELETE", &format!("/backends/{backend}"), "").await.expect(200);
+    assert_eq!(send(5, known).await.0, Code::Ok);
+    for port in 2..5 {
+        control_plane.add(&format!("http://127.0.0.1:{port}")).await;
+    }
+    assert_eq!(send(6, known).await.0, Code::OutOfRange);
+    assert_eq!(control_plane.get("/reports/summary").await["requests"], 20);
+}
+
+#[tokio::test]
+async fn a_report_counts_what_a_node_can_have_carried() {
+    let control_plane = guarded().await;
+    let (token, _) = node_token(&control_plane, json!({})).await;
+    let member = join(&control_plane, &token, "node-1").await.unwrap();
+    let mut node = connect_as(&control_plane, &member, "node-1", "boot").await;
+    node.push().await;
+    node_is(&control_plane, "node-1", |node| node["workers"] == 2).await;
+    let names = ["default", "default", ""];
+    let send = async |batch| call(&control_plane, By::Node(&member), REPORT, &batch).await.unwrap();
+    // More than two workers make in a minute, however it is said.
+    for requests in [1 << 52, 1_000_000_000, 50_000_000] {
+        let (code, why, _) = send(counts("node-1", 1, names, requests)).await;
+        assert!(
+            code == Code::InvalidArgument && why.contains("a node with 2 workers"),
+            "{requests}: {code:?} {why}"
+        );
+    }
+    // More than since it is known, over many minutes; what is too much now may come again later.
+    let mut long = counts("node-1", 1, names, 20_000_000);
+    for _ in 0..5 {
+        let mut row = long.rows[0].clone();
+        row.minute -= long.rows.len() as u64;
+        long.rows.push(row);
+    }
+    let (code_, why, _) = send(long).await;
+    assert!(code_ == Code::ResourceExhausted && why.contains("requests beyond"), "{code_:?} {why}");
+    let mut bytes = counts("node-1", 1, names, 1);
+    bytes.rows[0].bytes_out = 1 << 52;
+    assert_eq!(send(bytes).await.0, Code::ResourceExhausted);
+    // Nothing of them counts, and the bounds hold over repeated batches, which cost nothing more.
+    let fair = counts("node-1", 1, names, 1_000_000);
+    for _ in 0..100 {
+        assert_eq!(send(fair.clone()).await.0, Code::Ok);
+    }
+    assert_eq!(control_plane.get("/reports/summary").await["requests"], 1_000_000);
+}
+
+#[tokio::test]
+async fn a_nodes_counts_may_be_left_out_of_reports() {
+    let control_plane = ControlPlane::start().await;
+    let mut nodes = Vec::new();
+    for id in ["node-1", "node-2"] {
+        nodes.push(Node::connect(&control_plane, hello(id)).await);
+        node_is(&control_plane, id, |node| node["excluded"] == false).await;
+    }
+    let names = ["default", "default", ""];
+    let send = async |control_plane: &ControlPlane, sequence| {
+        for node in ["node-1", "node-2"] {
+            assert_eq!(
+                code(control_plane, By::Plain, REPORT, &counts(node, sequence, names, 5)).await,
+                Code::Ok
+            );
+        }
+        control_plane.get("/reports/summary").await["requests"].clone()
+    };
+    assert_eq!(send(&control_plane, 1).await, 10);
+    assert_eq!(control_plane.call("POST", "/nodes/nobody/exclude", "").await.status, 404);
+    control_plane.call("POST", "/nodes/node-2/exclude", "").await.expect(200);
+    node_is(&control_plane, "node-2", |node| node["excluded"] == true).await;
+    assert_eq!(send(&control_plane, 2).await, 15);
+    let control_plane = control_plane.killed_and_started().await;
+    assert_eq!(send(&control_plane, 3).await, 20);
+    control_plane.call("POST", "/nodes/node-2/include", "").await.expect(200);
+    assert_eq!(send(&control_plane, 4).await, 30);
+    let audit = control_plane.get("/audit?limit=100").await.to_string();
+    assert!(audit.contains("left out of reports") && audit.contains("counted again"), "{audit}");
 }
 
 #[tokio::test]

@@ -233,6 +233,71 @@ async fn a_process_that_opens_another_stream_takes_over_from_its_first() {
     assert_eq!((&told["state"], &told["last_error"]), (&json!("active"), &json!(null)));
 }
 
+/// A second process under the id of a node, in the clear.
+async fn other_process(control_plane: &ControlPlane, id: &str, boot: &str) -> (Node, Push) {
+    let mut node = Node::connect(control_plane, v1::Hello { boot_id: boot.into(), ..hello(id) }).await;
+    let push = node.push().await;
+    node.ack(&push).await;
+    (node, push)
+}
+
+#[tokio::test]
+async fn a_node_is_away_only_when_none_of_its_streams_is_open() {
+    let control_plane = ControlPlane::start().await;
+    let (mut observer, _) = running(&control_plane, "observer").await;
+    let (mut survivor, _) = running(&control_plane, "n1").await;
+    let clash =
+        |node: &Value| node["last_error"]["text"].as_str().is_some_and(|text| text.contains("two processes"));
+    // The newer one goes; it does so twice, once without ever having run anything.
+    for boot in ["second", "third"] {
+        let (newer, _) = other_process(&control_plane, "n1", boot).await;
+        node_is(&control_plane, "n1", clash).await;
+        observer.size(3).await;
+        drop(newer);
+        observer.size(2).await;
+        let told = node_is(&control_plane, "n1", |node| node["connected"] == true).await;
+        assert_eq!((&told["state"], &told["active_revision"]), (&json!("active"), &json!(1)), "{told}");
+    }
+    // It still acknowledges, and what it does is shown and summed.
+    let id = control_plane.add(NOBODY).await;
+    let push = survivor.push().await;
+    node_is(&control_plane, "n1", |node| node["state"] == "behind").await;
+    survivor.ack(&push).await;
+    node_is(&control_plane, "n1", |node| node["state"] == "active").await;
+    let backends = vec![v1::BackendLoad { backend_id: id.clone(), active_requests: 3, ..Default::default() }];
+    survivor.send(Message::Load(v1::Load { connections: 5, backends, ..Default::default() })).await;
+    node_is(&control_plane, "n1", |node| node["connections"] == 5).await;
+    control_plane.wait_for(&format!("/backends/{id}"), |backend| backend["active_connections"] == 3).await;
+    // The older one goes, and the newer one stays.
+    let (newer, _) = other_process(&control_plane, "n1", "fourth").await;
+    observer.size(3).await;
+    drop(survivor);
+    observer.size(2).await;
+    node_is(&control_plane, "n1", |node| node["state"] == "active").await;
+    // The last one goes.
+    drop(newer);
+    observer.size(1).await;
+    let told = node_is(&control_plane, "n1", |node| node["state"] == "away").await;
+    assert_eq!(told["connections"], 0);
+}
+
+#[tokio::test]
+async fn a_change_waits_for_every_process_under_an_id_and_a_cut_one_leaves_the_other_active() {
+    let soon = |config: &mut control_plane::Config| {
+        config.ack_timeout = HumanDuration(Duration::from_millis(300));
+    };
+    let control_plane = ControlPlane::start_with(soon).await;
+    let (mut older, _) = running(&control_plane, "n1").await;
+    let (mut silent, _) = other_process(&control_plane, "n1", "second").await;
+    control_plane.add(NOBODY).await;
+    let push = older.push().await;
+    older.ack(&push).await;
+    // The newer process does not answer: it is cut, with a reason, and the older one is shown as it is.
+    assert_eq!(end(&mut silent).await.code(), Code::DeadlineExceeded);
+    let told = node_is(&control_plane, "n1", |node| node["state"] == "active").await;
+    assert!(told["last_error"]["text"].as_str().unwrap().contains("neither acknowledged"), "{told}");
+}
+
 #[tokio::test]
 async fn labels_are_shown_and_remembered() {
     let control_plane = ControlPlane::start().await;

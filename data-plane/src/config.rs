@@ -12,7 +12,9 @@ use crate::{
 /// How a node is started. Every flag has an environment variable.
 #[derive(Debug, Clone, clap::Args)]
 pub struct Config {
-    /// Where the control plane takes its nodes, as https://HOST:PORT, or on loopback http://HOST:PORT.
+    /// Where the control plane takes its nodes: https://HOST:PORT with a join token; unix:PATH, its local socket, for the
+    /// same user on the same machine; or http://HOST:PORT on loopback, while the control plane has neither a token nor a
+    /// private key.
     #[arg(long, env = "WEIR_CONTROL_PLANE", default_value = "http://127.0.0.1:8090", value_name = "URL")]
     pub control_plane: String,
     /// Where clients' HTTP requests are taken; port 0: a free one.

@@ -92,7 +92,7 @@ pub async fn start(config: Config) -> anyhow::Result<Running> {
     let (http, https, status) = (workers.http, workers.https, status_listener.local_addr()?);
     let identity = control::Identity::new(&config, http);
     let reporter = Reporter::start(channel.clone(), &identity, inbox);
-    let node_id = identity.node_id.clone();
+    let (node_id, boot_id) = (identity.node_id.clone(), identity.boot_id.clone());
     let fleet = Fleet::of_https(serves_https, tls);
     let state = Arc::new(control::State::new(fleet, workers, reporter, tap, membership.clone(), identity));
     let mut tasks = tokio::task::JoinSet::new();
@@ -100,7 +100,7 @@ pub async fn start(config: Config) -> anyhow::Result<Running> {
         control::keep::restore(&state, folder).await;
         tasks.spawn(control::keep::run(Arc::clone(&state), folder.clone()));
     }
-    tasks.spawn(membership.keep(config.control_plane.clone(), node_id));
+    tasks.spawn(membership.keep(config.control_plane.clone(), node_id, boot_id));
     tasks.spawn(control::run(Arc::clone(&state), channel, events));
     tasks.spawn(resolve::run(Arc::clone(&state)));
     tasks.spawn(status::serve(status_listener, Arc::clone(&state)));

@@ -83,13 +83,13 @@ impl Fleet {
         self.folder.path().join("weir.db")
     }
 
-    /// Starts one more node.
+    /// Starts one more node, which reaches the control plane by its local socket.
     ///
     /// # Errors
     /// It did not start.
     pub fn add_node(&mut self, arguments: &[&str]) -> anyhow::Result<()> {
-        let address = self.nodes_address.clone();
-        self.add_node_by(&address, arguments)
+        let socket = format!("unix:{}.sock", self.database().display());
+        self.add_node_at(&socket, arguments)
     }
 
     /// Starts one more node that reaches the control plane by another address.
@@ -97,10 +97,13 @@ impl Fleet {
     /// # Errors
     /// It did not start.
     pub fn add_node_by(&mut self, address: &str, arguments: &[&str]) -> anyhow::Result<()> {
+        self.add_node_at(&format!("http://{address}"), arguments)
+    }
+
+    fn add_node_at(&mut self, control_plane: &str, arguments: &[&str]) -> anyhow::Result<()> {
         let id = format!("node-{}", self.nodes.len());
-        let control_plane = format!("http://{address}");
         let mut all =
-            vec!["--control-plane", &control_plane, "--http", "127.0.0.1:0", "--status", "127.0.0.1:0"];
+            vec!["--control-plane", control_plane, "--http", "127.0.0.1:0", "--status", "127.0.0.1:0"];
         all.extend(["--node-id", &id]);
         all.extend(arguments);
         self.nodes.push(Program::start("data-plane", &all)?);

@@ -172,6 +172,66 @@ async fn a_revoked_node_is_cut_and_comes_back_when_it_is_allowed() -> anyhow::Re
     ready(&node).await
 }
 
+/// A node on free ports, whose control plane is there.
+fn plain_node(control_plane: &str, id: &str) -> anyhow::Result<Program> {
+    let free = ["--http", "127.0.0.1:0", "--status", "127.0.0.1:0"];
+    Program::start("data-plane", &[&["--control-plane", control_plane, "--node-id", id], &free[..]].concat())
+}
+
+#[tokio::test]
+async fn one_machine_needs_no_token_until_there_is_one_and_then_says_what_to_do() -> anyhow::Result<()> {
+    let folder = tempfile::tempdir()?;
+    let database = folder.path().join("weir.db").display().to_string();
+    let control_plane = Program::start(
+        "control-plane",
+        &["--database", &format!("sqlite:{database}"), "--admin", "127.0.0.1:0", "--nodes", "127.0.0.1:0"],
+    )?;
+    let (admin, nodes) = (control_plane.address("admin")?, control_plane.address("nodes")?);
+    let clear = format!("http://{nodes}");
+    let node = plain_node(&clear, "node-1")?;
+    ready(&node).await?;
+    // A token is made: the node serves on, and says how to connect from now on.
+    let made = e2e::send("POST", &admin, "/tokens", r#"{"name":"root","role":"admin"}"#).await?;
+    assert_eq!(made.status, 201, "{made:?}");
+    let socket = format!("unix:{database}.sock");
+    logged(&node, &format!("--control-plane {socket}")).await?;
+    ready(&node).await?;
+    let late = plain_node(&clear, "node-2")?;
+    logged(&late, "there are admin tokens, so nodes must authenticate").await?;
+    ready(&plain_node(&socket, "node-3")?).await?;
+    // An address that is none.
+    let wrong = plain_node("unix:", "node-4")?;
+    logged(&wrong, "none of https://HOST:PORT, unix:PATH and http://HOST:PORT").await
+}
+
+#[tokio::test]
+async fn a_second_process_under_an_id_waits_until_it_is_allowed() -> anyhow::Result<()> {
+    let fleet = Guarded::start(&[])?;
+    let join = fleet.file("join");
+    let _first = fleet.node("node-1", &["--token-file", &join])?;
+    fleet.connected("node-1", true).await?;
+    let second = fleet.node("node-1", &["--token-file", &join])?;
+    logged(&second, "another process is connected as node").await?;
+    let (fine, said) = fleet.weir(Some(&fleet.token), &["nodes", "allow", "node-1"]);
+    assert!(fine && said.contains("one more process may join under this id"), "{said}");
+    ready(&second).await?;
+    // A token for one id is of no use for another.
+    let made = fleet.json(&["node-token", "create", "--node", "node-7,node-8"]);
+    assert_eq!(made["node_ids"], serde_json::json!(["node-7", "node-8"]));
+    std::fs::write(fleet.file("bound"), made["token"].as_str().unwrap())?;
+    let other = fleet.node("node-9", &["--token-file", &fleet.file("bound")])?;
+    logged(&other, "it is bound to other node ids").await?;
+    let _bound = fleet.node("node-8", &["--token-file", &fleet.file("bound")])?;
+    fleet.connected("node-8", true).await?;
+    for (verb, said) in [("exclude", "left out of reports"), ("include", "counted again")] {
+        let (fine, printed) = fleet.weir(Some(&fleet.token), &["nodes", verb, "node-8"]);
+        assert!(fine && printed.contains(said), "{printed}");
+        let (_, listed) = fleet.weir(Some(&fleet.token), &["nodes", "list"]);
+        assert_eq!(listed.contains("its counts are left out of reports"), verb == "exclude", "{listed}");
+    }
+    Ok(())
+}
+
 #[tokio::test]
 async fn certificates_are_replaced_in_time_and_kept_over_a_restart() -> anyhow::Result<()> {
     let fleet = Guarded::start(&["--node-certificates", "20s"])?;

@@ -77,7 +77,8 @@ fn json(fleet: &Fleet, arguments: &[&str]) -> Value {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn an_outage_of_all_nodes_is_a_gap_in_every_form_and_never_the_lowest_period() {
-    let fleet = Fleet::start(0, 0).await.unwrap();
+    // The backend that the played requests name.
+    let fleet = Fleet::start(0, 1).await.unwrap();
     let begin = begin();
     play(&fleet, begin).await;
     let (from, to) = (time(begin), time(begin + HOURS * 60));

@@ -85,7 +85,10 @@ async fn take_in(arguments: &Arguments, folder: &Path) -> anyhow::Result<()> {
         &admin.to_string(),
         "--nodes",
         &listen.to_string(),
+        "--config",
+        "weir.yaml",
     ]);
+    std::fs::write(folder.join("weir.yaml"), config(keys))?;
     let mut control_plane = Process::start(folder, "control-plane", command)?;
     control_plane.wait_for_port(listen)?;
     control_plane.wait_for_port(admin)?;
@@ -143,6 +146,24 @@ async fn take_in(arguments: &Arguments, folder: &Path) -> anyhow::Result<()> {
         report.as_secs_f64() * 1e3,
     );
     Ok(())
+}
+
+/// A configuration that knows the names of [`rows`].
+fn config(keys: usize) -> String {
+    use std::fmt::Write as _;
+    let (mut pools, mut routes) = ("pools:\n".to_owned(), "routes:\n".to_owned());
+    for n in 0..keys.div_ceil(10).max(1) {
+        let backends = if n == 0 { 1..=10 } else { 1..=0 };
+        let urls = backends.map(|port| format!("{{ url: \"http://127.0.0.1:{port}\" }}")).collect::<Vec<_>>();
+        // Writing to a String cannot fail.
+        let _ = writeln!(
+            pools,
+            "  - {{ name: pool-{n}, health_check: {{ type: none }}, backends: [{}] }}",
+            urls.join(", ")
+        );
+        let _ = writeln!(routes, "  - {{ name: route-{n}, pool: pool-{n}, match: {{ path: /{n} }} }}");
+    }
+    pools + &routes
 }
 
 /// A day's minutes with all keys in each: that is what a file grows by, however many nodes share the keys.

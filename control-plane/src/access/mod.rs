@@ -23,6 +23,7 @@ use std::{
 };
 
 use jiff::Timestamp;
+use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use weir_snapshot::{Problem, Problems};
 
@@ -94,6 +95,8 @@ struct Inner {
     sessions: Sessions,
     refusals: Refusals,
     nodes: NodeAccess,
+    /// Whether each call needs a token, for those who wait for it.
+    needed: watch::Sender<bool>,
 }
 
 /// The tokens in memory.
@@ -152,6 +155,7 @@ impl Access {
         Ok(Self(Arc::new(Inner {
             store,
             book: RwLock::new(Book { tokens, needed }),
+            needed: watch::Sender::new(needed),
             changing: tokio::sync::Mutex::default(),
             sessions: Sessions::default(),
             refusals: Refusals::default(),
@@ -173,9 +177,15 @@ impl Access {
         self.book(|book| book.needed)
     }
 
+    /// Tells when tokens are needed.
+    pub(crate) fn needed(&self) -> watch::Receiver<bool> {
+        self.0.needed.subscribe()
+    }
+
     /// From now on each call needs a token, also while none was made.
     pub fn demand(&self) {
         self.0.book.write().unwrap_or_else(PoisonError::into_inner).needed = true;
+        self.0.needed.send_replace(true);
     }
 
     /// Every token that is remembered, also those that have ended; the oldest first.
@@ -266,6 +276,7 @@ impl Access {
         book.tokens.push(Arc::clone(&token));
         book.needed = true;
         drop(book);
+        self.0.needed.send_replace(true);
         tracing::info!(name = new.name, role = %new.role, by, "token made");
         let until = expires_ms.map_or_else(String::new, |at| format!(", until {}", crate::app::rfc3339(at)));
         trail::note(format!("token {:?} of role {} made{until}", new.name, new.role));

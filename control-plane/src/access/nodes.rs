@@ -10,6 +10,7 @@ use std::{
 };
 
 use anyhow::Context as _;
+use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use weir_proto::JOIN_PREFIX;
 use weir_snapshot::{
@@ -25,7 +26,7 @@ use super::{
 };
 use crate::{
     secrets::Vault,
-    store::{NodeCertificate, Store, StoreError, StoredCa, StoredNodeToken},
+    store::{Issuing, NodeCertificate, Store, StoreError, StoredCa, StoredNodeAccess, StoredNodeToken},
 };
 
 /// Join tokens that are good at a time.
@@ -36,6 +37,12 @@ const TTL: Duration = Duration::from_secs(24 * 3600);
 
 /// The kind and name under which the authority's key is sealed.
 const SEALED_AS: (&str, &str) = ("fleet_ca", "key");
+
+/// How long a second process may join under a node's id once that was allowed.
+const PERMIT: Duration = Duration::from_secs(3600);
+
+/// Node ids that one join token may be bound to.
+const MOST_BOUND: usize = 1000;
 
 /// How long a join token that has ended is remembered.
 const REMEMBERED_MS: i64 = 30 * 24 * 3600 * 1000;
@@ -52,6 +59,15 @@ pub enum JoinError {
     /// The node is revoked.
     #[error("node {0:?} is revoked; `weir node allow` lets it join again")]
     Revoked(String),
+    /// The token is for other nodes.
+    #[error("join token {0} is not for node {1:?}: it is bound to other node ids")]
+    Bound(i64, String),
+    /// Another process is that node.
+    #[error(
+        "another process is connected as node {0:?}; give this one another --node-id, or let it in beside that one with \
+         `weir nodes allow {0}`"
+    )]
+    Taken(String),
     /// What the node sent makes no sense.
     #[error("{0}")]
     Invalid(String),
@@ -75,20 +91,47 @@ pub struct Member {
 }
 
 /// A new join token.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Default)]
 pub struct NewNodeToken {
     /// How long it is good; `None`: until it is revoked.
     pub ttl: Option<Duration>,
     /// How many nodes may join with it; `None`: any number.
     pub uses: Option<u32>,
+    /// The node ids that it is for; none: any.
+    pub node_ids: Vec<String>,
+}
+
+/// Whether a text can be a node's id.
+fn is_node_id(text: &str) -> bool {
+    !text.is_empty() && text.len() <= 253 && !text.chars().any(char::is_control)
+}
+
+/// What an operator allowed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Allowed {
+    /// A revoked node may join again.
+    Rejoin,
+    /// One more process may join under the id of a node that is connected, until then (milliseconds since the Unix epoch).
+    Beside(i64),
+}
+
+/// A process that wants to join.
+#[derive(Debug, Clone, Copy)]
+pub struct Joiner<'a> {
+    /// The node that it wants to be.
+    pub node_id: &'a str,
+    /// The public key that its certificate is to be for.
+    pub public_key: &'a [u8],
+    /// Another process is connected as that node.
+    pub is_taken: bool,
 }
 
 impl NewNodeToken {
     /// As it is asked for: a day where nothing is said, `never` for ever.
     ///
     /// # Errors
-    /// It is no duration, or nobody could use it.
-    pub fn read(ttl: Option<&str>, uses: Option<u32>) -> Result<Self, Problem> {
+    /// It is no duration, or no node could use it.
+    pub fn read(ttl: Option<&str>, uses: Option<u32>, node_ids: Vec<String>) -> Result<Self, Problem> {
         let ttl = match ttl.filter(|text| !text.is_empty()) {
             None => Some(TTL),
             Some("never") => None,
@@ -104,7 +147,19 @@ impl NewNodeToken {
         if uses == Some(0) {
             return Err(Problem::new("uses", "is 0: nobody could use it"));
         }
-        Ok(Self { ttl, uses })
+        if let Some(at) = node_ids.iter().position(|id| !is_node_id(id)) {
+            return Err(Problem::new(
+                format!("node_ids[{at}]"),
+                "is not a node id: 1 to 253 visible characters",
+            ));
+        }
+        if node_ids.len() > MOST_BOUND {
+            return Err(Problem::new(
+                "node_ids",
+                format!("has {} ids, the limit is {MOST_BOUND}", node_ids.len()),
+            ));
+        }
+        Ok(Self { ttl, uses, node_ids })
     }
 }
 
@@ -119,6 +174,8 @@ struct Inner {
     lasts: Duration,
     book: RwLock<Book>,
     changing: tokio::sync::Mutex<()>,
+    /// Whether there is a join token or a member, for those who wait for it.
+    members: watch::Sender<bool>,
 }
 
 #[derive(Default)]
@@ -126,6 +183,12 @@ struct Book {
     certificates: HashMap<[u8; 32], Arc<Member>>,
     revoked: HashSet<String>,
     tokens: Vec<StoredNodeToken>,
+    /// Ids under which one more process may join, and until when.
+    permits: HashMap<String, i64>,
+    /// Ids that several processes may use at a time.
+    shared: HashSet<String>,
+    /// Nodes whose counts are left out of reports.
+    excluded: HashSet<String>,
 }
 
 /// What is known of a certificate.
@@ -175,19 +238,30 @@ impl NodeAccess {
         let ca =
             Ca::read(stored.certificate, key).context("the fleet's authority in the database is broken")?;
         let now = now_ms();
-        let (certificates, revoked) = store.node_access(now).await?;
+        let StoredNodeAccess { certificates, revoked, permits, excluded } = store.node_access(now).await?;
         let mut book = Book {
             tokens: store.node_tokens().await?,
             revoked: revoked.into_iter().collect(),
+            excluded: excluded.into_iter().collect(),
             ..Book::default()
         };
+        for permit in permits {
+            if let Some(expires_ms) = permit.expires_ms {
+                book.permits.insert(permit.node_id.clone(), expires_ms);
+            }
+            if permit.is_shared {
+                book.shared.insert(permit.node_id);
+            }
+        }
         for NodeCertificate { fingerprint, node_id, expires_ms, .. } in certificates {
             let fingerprint = fingerprint.as_slice().try_into().context("a node's certificate is broken")?;
             let ended = CancellationToken::new();
             book.certificates.insert(fingerprint, Arc::new(Member { node_id, expires_ms, ended }));
         }
         let changing = tokio::sync::Mutex::default();
-        Ok(Self(Arc::new(Inner { store, ca: Arc::new(ca), lasts, book: RwLock::new(book), changing })))
+        let members = watch::Sender::new(!book.tokens.is_empty() || !book.certificates.is_empty());
+        let (ca, book) = (Arc::new(ca), RwLock::new(book));
+        Ok(Self(Arc::new(Inner { store, ca, lasts, book, changing, members })))
     }
 
     /// The fleet's authority.
@@ -201,6 +275,16 @@ impl NodeAccess {
 
     fn edit<T>(&self, edit: impl FnOnce(&mut Book) -> T) -> T {
         edit(&mut self.0.book.write().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// Whether nodes join: there is or was a join token, or a node that joined with one.
+    pub fn has_members(&self) -> bool {
+        *self.0.members.borrow()
+    }
+
+    /// Tells when the first join token is made.
+    pub(crate) fn members(&self) -> watch::Receiver<bool> {
+        self.0.members.subscribe()
     }
 
     /// Every join token that is remembered.
@@ -238,9 +322,11 @@ impl NodeAccess {
             uses_left: new.uses.map(i64::from),
             used: 0,
             revoked_ms: None,
+            node_ids: new.node_ids,
         };
         token.id = self.0.store.add_node_token(&token).await?;
         self.edit(|book| book.tokens.push(token.clone()));
+        self.0.members.send_replace(true);
         tracing::info!(id = token.id, by, "join token made");
         Ok((format!("{secret}_{}", hex(&self.0.ca.fingerprint())), token))
     }
@@ -262,8 +348,7 @@ impl NodeAccess {
         if secret.is_some_and(is_good) {
             return Ok(());
         }
-        let (text, token) =
-            self.create_token(NewNodeToken { ttl: None, uses: None }, "control-plane").await?;
+        let (text, token) = self.create_token(NewNodeToken::default(), "control-plane").await?;
         if let Err(error) = crate::private_file::write(file, &format!("{text}\n")) {
             self.revoke_token(token.id).await?;
             return Err(error.into());
@@ -300,8 +385,10 @@ impl NodeAccess {
     /// Lets a node in: a certificate for its key.
     ///
     /// # Errors
-    /// The token is good for nothing, the node is revoked, or what it sent makes no sense.
-    pub async fn join(&self, text: &str, node_id: &str, public_key: &[u8]) -> Result<Issued, JoinError> {
+    /// The token is good for nothing or for other nodes, the node is revoked, another process is that node, or what it
+    /// sent makes no sense.
+    pub async fn join(&self, text: &str, joiner: Joiner<'_>) -> Result<Issued, JoinError> {
+        let Joiner { node_id, public_key, is_taken } = joiner;
         let secret = self.secret(text).ok_or(JoinError::NotThere)?;
         let hash = sha256(secret.as_bytes());
         let _one = self.0.changing.lock().await;
@@ -310,7 +397,19 @@ impl NodeAccess {
         if let Some(why) = ended(&token, now_ms()) {
             return Err(JoinError::Ended(token.id, why));
         }
-        self.issue(node_id, public_key, Some(token.id)).await
+        if !token.node_ids.is_empty() && !token.node_ids.iter().any(|id| id == node_id) {
+            return Err(JoinError::Bound(token.id, node_id.to_owned()));
+        }
+        let mut issuing = Issuing { token: Some(token.id), uses_permit: false };
+        if is_taken {
+            let until = self.book(|book| book.permits.get(node_id).copied());
+            issuing.uses_permit = until.is_some_and(|until| until > now_ms());
+            // Said last of all: it tells that there is such a node.
+            if !issuing.uses_permit && !self.is_revoked(node_id) {
+                return Err(JoinError::Taken(node_id.to_owned()));
+            }
+        }
+        self.issue(node_id, public_key, issuing).await
     }
 
     /// The next certificate of a node that has one.
@@ -319,11 +418,12 @@ impl NodeAccess {
     /// The node is revoked, or what it sent makes no sense.
     pub async fn renew(&self, member: &Member, public_key: &[u8]) -> Result<Issued, JoinError> {
         let _one = self.0.changing.lock().await;
-        self.issue(&member.node_id, public_key, None).await
+        self.issue(&member.node_id, public_key, Issuing::default()).await
     }
 
-    async fn issue(&self, node_id: &str, public_key: &[u8], token: Option<i64>) -> Result<Issued, JoinError> {
-        if node_id.is_empty() || node_id.len() > 253 || node_id.chars().any(char::is_control) {
+    async fn issue(&self, node_id: &str, public_key: &[u8], issuing: Issuing) -> Result<Issued, JoinError> {
+        let token = issuing.token;
+        if !is_node_id(node_id) {
             return Err(JoinError::Invalid("node_id is 1 to 253 visible characters".into()));
         }
         if self.book(|book| book.revoked.contains(node_id)) {
@@ -340,13 +440,17 @@ impl NodeAccess {
             issued_ms: issued.issued_ms,
             expires_ms: issued.expires_ms,
         };
-        if !self.0.store.add_node_certificate(&certificate, token).await? {
+        if !self.0.store.add_node_certificate(&certificate, issuing).await? {
             return Err(JoinError::Ended(token.unwrap_or_default(), "used up"));
         }
         let ended = CancellationToken::new();
         let member = Member { node_id: node_id.to_owned(), expires_ms: issued.expires_ms, ended };
         self.edit(|book| {
             book.certificates.insert(fingerprint, Arc::new(member));
+            if issuing.uses_permit {
+                book.permits.remove(node_id);
+                book.shared.insert(node_id.to_owned());
+            }
             for used in book.tokens.iter_mut().filter(|used| Some(used.id) == token) {
                 used.used += 1;
                 used.uses_left = used.uses_left.map(|left| left - 1);
@@ -373,6 +477,8 @@ impl NodeAccess {
         self.0.store.revoke_node(node_id, by, now_ms()).await?;
         self.edit(|book| {
             book.revoked.insert(node_id.to_owned());
+            book.permits.remove(node_id);
+            book.shared.remove(node_id);
             book.certificates
                 .values()
                 .filter(|member| member.node_id == node_id)
@@ -387,20 +493,57 @@ impl NodeAccess {
         self.book(|book| book.revoked.contains(node_id))
     }
 
-    /// Lets a revoked node join again, by a token.
+    /// Whether several processes may be connected as this node.
+    pub fn is_shared(&self, node_id: &str) -> bool {
+        self.book(|book| book.shared.contains(node_id))
+    }
+
+    /// Whether a node's counts are left out of reports.
+    pub fn is_excluded(&self, node_id: &str) -> bool {
+        self.book(|book| book.excluded.contains(node_id))
+    }
+
+    /// Leaves a node's counts out of reports from now on, or counts them again.
     ///
     /// # Errors
-    /// It is not revoked.
-    pub async fn allow(&self, node_id: &str) -> Result<(), AccessError> {
+    /// The database failed.
+    pub async fn exclude(&self, node_id: &str, is_excluded: bool, by: &str) -> Result<(), AccessError> {
         let _one = self.0.changing.lock().await;
-        if !self.0.store.allow_node(node_id).await? {
-            return Err(AccessError::NotFound("revoked node", node_id.to_owned()));
-        }
-        self.edit(|book| {
-            book.revoked.remove(node_id);
-            book.certificates.retain(|_, member| member.node_id != node_id);
+        self.0.store.exclude_node(node_id, by, now_ms(), is_excluded).await?;
+        self.edit(|book| match is_excluded {
+            true => drop(book.excluded.insert(node_id.to_owned())),
+            false => drop(book.excluded.remove(node_id)),
         });
+        tracing::warn!(
+            node = node_id,
+            by,
+            is_excluded,
+            "whether the node's counts are left out of reports has changed"
+        );
         Ok(())
+    }
+
+    /// Lets a revoked node join again, by a token; or, where it is not revoked, one more process join under the id of a
+    /// node that is known.
+    ///
+    /// # Errors
+    /// It is neither revoked nor known.
+    pub async fn allow(&self, node_id: &str, is_known: bool, by: &str) -> Result<Allowed, AccessError> {
+        let _one = self.0.changing.lock().await;
+        if self.0.store.allow_node(node_id).await? {
+            self.edit(|book| {
+                book.revoked.remove(node_id);
+                book.certificates.retain(|_, member| member.node_id != node_id);
+            });
+            return Ok(Allowed::Rejoin);
+        }
+        if !is_known {
+            return Err(AccessError::NotFound("node", node_id.to_owned()));
+        }
+        let until = now_ms().saturating_add(i64::try_from(PERMIT.as_millis()).unwrap_or(i64::MAX));
+        self.0.store.permit_node(node_id, by, until).await?;
+        self.edit(|book| book.permits.insert(node_id.to_owned(), until));
+        Ok(Allowed::Beside(until))
     }
 
     /// Forgets what has ended.
@@ -412,6 +555,7 @@ impl NodeAccess {
         }
         self.edit(|book| {
             book.certificates.retain(|_, member| member.expires_ms > now);
+            book.permits.retain(|_, until| *until > now);
             book.tokens
                 .retain(|token| token.revoked_ms.or(token.expires_ms).is_none_or(|ended| ended >= forgotten));
         });

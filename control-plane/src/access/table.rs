@@ -72,6 +72,8 @@ pub const REST: &[Path] = &[
     ("DELETE", "/node-tokens/{id}", ADMIN),
     ("POST", "/nodes/{id}/revoke", ADMIN),
     ("POST", "/nodes/{id}/allow", ADMIN),
+    ("POST", "/nodes/{id}/exclude", OPERATOR),
+    ("POST", "/nodes/{id}/include", OPERATOR),
 ];
 
 /// The dashboard's pages and forms.
@@ -138,6 +140,8 @@ pub const GRPC: &[(&str, Need, bool)] = &[
     ("/weir.v1.Admin/DeleteNodeToken", ADMIN, true),
     ("/weir.v1.Admin/RevokeNode", ADMIN, true),
     ("/weir.v1.Admin/AllowNode", ADMIN, true),
+    ("/weir.v1.Admin/ExcludeNode", OPERATOR, true),
+    ("/weir.v1.Admin/IncludeNode", OPERATOR, true),
     ("/weir.v1.Reports/GetMinutely", VIEWER, false),
     ("/weir.v1.Reports/GetHourly", VIEWER, false),
     ("/weir.v1.Reports/GetDaily", VIEWER, false),

@@ -7,6 +7,7 @@ use weir_snapshot::{BackendUrl, Problem, config::Backend};
 
 use super::{App, AppError, BackendWork, CertificateInfo, PoolInfo, RouteInfo};
 use crate::{
+    access::{nodes::Allowed, trail},
     health::State,
     publish::{BackendSum, History, Node, NodeError},
 };
@@ -93,6 +94,8 @@ pub struct NodeInfo {
     pub rejected_revision: u64,
     /// How far its clock is ahead of the control plane's, in milliseconds; null before it said what time it has.
     pub clock_offset_ms: Option<i64>,
+    /// Its counts are left out of reports.
+    pub excluded: bool,
     /// What was wrong with that.
     pub rejection: Vec<Problem>,
     /// What last went wrong between it and the control plane; null: nothing.
@@ -145,6 +148,7 @@ impl NodeInfo {
             forgotten_clients: node.forgotten_clients,
             rejected_revision: node.rejected_revision,
             clock_offset_ms: node.clock_offset_ms,
+            excluded: false,
             rejection: node.rejection,
         }
     }
@@ -240,9 +244,39 @@ impl App {
             let node = NodeInfo::new(node, current, &self.0.history, now_ms);
             // It is not awaited any more.
             let is_revoked = !node.connected && self.access().nodes().is_revoked(&node.id);
+            let node = NodeInfo { excluded: self.access().nodes().is_excluded(&node.id), ..node };
             if is_revoked { NodeInfo { state: "revoked", ..node } } else { node }
         };
         self.0.registry.nodes().into_iter().map(info).collect()
+    }
+
+    /// Lets a revoked node join again, or one more process join as a node that is known.
+    ///
+    /// # Errors
+    /// It is neither revoked nor known, or the database failed.
+    pub async fn allow_node(&self, id: &str, by: &str) -> Result<Allowed, AppError> {
+        let allowed = self.access().nodes().allow(id, self.knows_node(id), by).await?;
+        trail::note(match allowed {
+            Allowed::Rejoin => format!("node {id:?} may join again"),
+            Allowed::Beside(until) => {
+                format!("one more process may join as node {id:?} until {}", rfc3339(until))
+            }
+        });
+        Ok(allowed)
+    }
+
+    /// Leaves a node's counts out of reports from now on, or counts them again.
+    ///
+    /// # Errors
+    /// No such node, or the database failed.
+    pub async fn exclude_node(&self, id: &str, is_excluded: bool, by: &str) -> Result<(), AppError> {
+        if !self.knows_node(id) && !self.access().nodes().is_excluded(id) {
+            return Err(AppError::not_found("node", id));
+        }
+        self.access().nodes().exclude(id, is_excluded, by).await?;
+        let what = if is_excluded { "left out of reports" } else { "counted again" };
+        trail::note(format!("counts of node {id:?} are {what}"));
+        Ok(())
     }
 
     /// Whether a node of this name was ever connected, as far as that is remembered.

@@ -4,6 +4,8 @@
 //! a change costs depends on nodes × backends: a difference is made once (`history`) and encoded once (`frames`), and a
 //! node's task only hands the shared bytes to its connection (`server`).
 
+mod bounds;
+mod cleartext;
 mod fleet_size;
 mod frames;
 mod gate;
@@ -20,9 +22,10 @@ mod work;
 
 pub(crate) use self::memory::{keep, save};
 pub use self::{
+    cleartext::{Cleartext, Rule},
     history::{History, MOST_STEPS, Version},
     identity::NodeIdentity,
-    registry::{Node, NodeError, Registry},
+    registry::{CLOCK_OFF_MS, Node, NodeError, Registry},
     server::Server,
     service::{Publisher, Sources},
     work::{BackendSum, Breaker, PoolSum, PoolSums, Refused, RouteSum, Sums},

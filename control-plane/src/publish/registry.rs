@@ -55,6 +55,16 @@ pub struct Node {
     pub clock_offset_ms: Option<i64>,
 }
 
+/// A clock that differs by more than this is warned of: counts of the node go to the wrong minute.
+pub const CLOCK_OFF_MS: i64 = 1_000;
+
+impl Node {
+    /// Whether its clock differs by more than [`CLOCK_OFF_MS`].
+    fn is_clock_off(&self) -> bool {
+        self.clock_offset_ms.is_some_and(|ms| ms.abs() > CLOCK_OFF_MS)
+    }
+}
+
 /// Something went wrong with a node.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct NodeError {
@@ -64,20 +74,39 @@ pub struct NodeError {
     pub time_ms: i64,
 }
 
-/// What is kept of a node beside what is shown.
-#[derive(Debug, Default)]
+/// Everything known under one node id: one stream, or several while processes share the id.
+#[derive(Debug)]
 struct Entry {
-    node: Node,
     name: Arc<str>,
-    report: Report,
-    /// What the last messages said of its clock.
-    clock: VecDeque<i64>,
+    /// Oldest first, and never empty. The last one is shown. Ended streams are removed, except the last one of a node
+    /// that is away.
+    streams: Vec<NodeStream>,
+}
+
+/// One stream of a node, and what its process said over it.
+#[derive(Debug, Default)]
+struct NodeStream {
+    id: u64,
+    node: Node,
+    /// The process behind the stream.
     boot: String,
+    report: Report,
+    /// The last clock offsets, newest first.
+    clock: VecDeque<i64>,
     rejected: Option<Version>,
-    /// Which stream is the node's; an older one that ends late changes nothing.
-    stream: u64,
-    /// Ends that stream.
+    /// Ends the stream.
     stop: CancellationToken,
+}
+
+impl Entry {
+    /// What is shown of the node.
+    fn shown(&self) -> Option<&NodeStream> {
+        self.streams.last()
+    }
+
+    fn is_connected(&self) -> bool {
+        self.streams.iter().any(|stream| stream.node.connected)
+    }
 }
 
 /// Messages by which a node's clock is judged.
@@ -106,6 +135,8 @@ struct Known {
     sums: Sums,
     /// Nodes that are to be remembered as they are now.
     unsaved: BTreeSet<String>,
+    /// The id of the newest stream.
+    newest_stream: u64,
 }
 
 /// What a node says of itself.
@@ -149,7 +180,7 @@ impl Registry {
             let name = Arc::from(id.as_str());
             let (since_ms, key) = (last_seen_ms, id.clone());
             let node = Node { id, version, address, labels, active_revision, since_ms, ..Node::default() };
-            (key, Entry { node, name, ..Entry::default() })
+            (key, Entry { name, streams: vec![NodeStream { node, ..NodeStream::default() }] })
         };
         let known = Known { nodes: seen.into_iter().map(entry).collect(), ..Known::default() };
         let (changed, size, unsaved) = (watch::Sender::new(0), watch::Sender::new(0), Notify::new());
@@ -158,7 +189,7 @@ impl Registry {
 
     /// Every node, by id.
     pub fn nodes(&self) -> Vec<Node> {
-        self.lock().nodes.values().map(|entry| entry.node.clone()).collect()
+        self.lock().nodes.values().filter_map(Entry::shown).map(|stream| stream.node.clone()).collect()
     }
 
     /// What the connected nodes do, added up.
@@ -180,7 +211,8 @@ impl Registry {
                 changed.borrow_and_update();
                 {
                     let known = self.lock();
-                    let nodes = known.nodes.values().map(|entry| &entry.node);
+                    let nodes =
+                        known.nodes.values().flat_map(|entry| &entry.streams).map(|stream| &stream.node);
                     let mut waiting =
                         nodes.filter(|node| node.connected && node.active_revision < revision).peekable();
                     if waiting.peek().is_none() {
@@ -200,28 +232,61 @@ impl Registry {
         tokio::time::timeout(within, wait).await.unwrap_or(false)
     }
 
-    /// A node's stream is open.
-    pub(super) fn connect(&self, node: Introduction) -> Joined {
+    /// Whether a process other than `boot` has an open stream under this id.
+    pub fn is_taken(&self, id: &str, boot: &str) -> bool {
+        let known = self.lock();
+        let streams = known.nodes.get(id).into_iter().flat_map(|entry| &entry.streams);
+        streams.into_iter().any(|stream| stream.node.connected && (boot.is_empty() || stream.boot != boot))
+    }
+
+    /// Whether a process has an open stream under this id.
+    pub(super) fn is_open(&self, id: &str, boot: &str) -> bool {
+        let known = self.lock();
+        let streams = known.nodes.get(id).into_iter().flat_map(|entry| &entry.streams);
+        streams.into_iter().any(|stream| stream.node.connected && stream.boot == boot)
+    }
+
+    /// The worker threads that a node said it has.
+    pub(super) fn workers(&self, id: &str) -> Option<u32> {
+        let known = self.lock();
+        known.nodes.get(id)?.streams.iter().map(|stream| stream.node.workers).max()
+    }
+
+    /// A node's stream is open. `None`: the id is to be used by one process at a time, and another one has it.
+    pub(super) fn connect(&self, node: Introduction, is_exclusive: bool) -> Option<Joined> {
         let mut known = self.lock();
-        let known = &mut *known;
+        let Known { nodes, sums, unsaved, newest_stream } = &mut *known;
+        *newest_stream += 1;
         let Introduction { id, boot, version, address, workers, labels, active_revision } = node;
-        let old = known.nodes.remove(&id).unwrap_or_default();
-        known.sums.remove(&old.name, &old.report);
-        let is_same_boot = old.boot == boot;
+        let is_other = |stream: &NodeStream| stream.node.connected && stream.boot != boot;
+        if is_exclusive && nodes.get(&id).is_some_and(|entry| entry.streams.iter().any(is_other)) {
+            return None;
+        }
+        let name = Arc::from(id.as_str());
+        let entry = nodes.entry(id.clone()).or_insert_with(|| Entry { name, streams: Vec::new() });
+        let mut last_error = None;
+        if let Some(shown) = entry.shown() {
+            sums.remove(&entry.name, &shown.report);
+            last_error.clone_from(&shown.node.last_error);
+        }
+        let same_boot = entry.streams.iter().position(|stream| stream.boot == boot);
+        let old = same_boot.map(|at| entry.streams.remove(at)).unwrap_or_default();
+        // The same process reconnected before the end of its earlier stream was noticed.
+        old.stop.cancel();
         if !old.node.connected {
             self.0.size.send_modify(|size| *size = size.saturating_add(1));
         }
-        let mut last_error = old.node.last_error.clone();
-        if old.node.connected && is_same_boot {
-            // The same process: that one's end has just not been noticed yet.
-            old.stop.cancel();
-        } else if old.node.connected {
+        entry.streams.retain(|stream| stream.node.connected);
+        if !entry.streams.is_empty() {
             let text = "two processes use this node id, or it restarted at once".to_owned();
             tracing::warn!(node = %id, "{text}");
-            last_error = Some(NodeError { text, time_ms: now_ms() });
+            let error = NodeError { text, time_ms: now_ms() };
+            for other in &mut entry.streams {
+                other.node.last_error = Some(error.clone());
+            }
+            last_error = Some(error);
         }
-        let (stream, stop) = (old.stream + 1, CancellationToken::new());
-        let kept = if is_same_boot { old } else { Entry::default() };
+        let (stream, stop) = (*newest_stream, CancellationToken::new());
         let node = Node {
             id: id.clone(),
             version,
@@ -232,76 +297,101 @@ impl Registry {
             connected: true,
             since_ms: now_ms(),
             last_error,
-            ..kept.node
+            ..old.node
         };
-        let joined = Joined { stream, rejected: kept.rejected, stop: stop.clone() };
-        let (name, report) = (Arc::from(id.as_str()), Report::default());
-        let entry = Entry { node, name, report, boot, stream, stop, ..kept };
-        known.unsaved.insert(id.clone());
-        known.nodes.insert(id, entry);
+        let joined = Joined { stream, rejected: old.rejected, stop: stop.clone() };
+        let report = Report::default();
+        entry.streams.push(NodeStream { id: stream, node, boot, report, stop, ..old });
+        unsaved.insert(id);
         self.0.unsaved.notify_one();
         self.tell();
-        joined
+        Some(joined)
     }
 
-    /// The stream has ended; why, where something was wrong.
+    /// The stream has ended; why, where something was wrong. The node is away once no stream of it is left.
     pub(super) fn disconnect(&self, id: &str, stream: u64, error: Option<&str>) {
-        self.update(id, stream, |entry, sums| {
-            let node = &mut entry.node;
-            // While the nodes are locked: an older count never comes last.
-            if node.connected {
-                self.0.size.send_modify(|size| *size = size.saturating_sub(1));
+        let mut known = self.lock();
+        let Known { nodes, sums, unsaved, .. } = &mut *known;
+        let Some(entry) = nodes.get_mut(id) else { return };
+        // Absent when the same process has opened another stream meanwhile.
+        let Some(at) = entry.streams.iter().position(|one| one.id == stream) else { return };
+        let was_shown = at + 1 == entry.streams.len();
+        let mut ended = entry.streams.remove(at);
+        // Sent while the nodes are locked, so that an older count never comes last.
+        self.0.size.send_modify(|size| *size = size.saturating_sub(1));
+        if was_shown {
+            sums.remove(&entry.name, &ended.report);
+            if let Some(next) = entry.streams.last_mut() {
+                sums.add(&entry.name, &mut next.report);
             }
-            (node.connected, node.since_ms) = (false, now_ms());
-            (node.connections, node.active_requests) = (0, 0);
-            sums.remove(&entry.name, &entry.report);
-            entry.report = Report::default();
-            if let Some(error) = error {
-                node.last_error = Some(NodeError { text: error.to_owned(), time_ms: now_ms() });
+        }
+        let error = error.map(|text| NodeError { text: text.to_owned(), time_ms: now_ms() });
+        match entry.streams.last_mut() {
+            Some(survivor) => survivor.node.last_error = error.or(survivor.node.last_error.take()),
+            None => {
+                let node = &mut ended.node;
+                (node.connected, node.since_ms) = (false, now_ms());
+                (node.connections, node.active_requests) = (0, 0);
+                node.last_error = error.or(node.last_error.take());
+                ended.report = Report::default();
+                entry.streams.push(ended);
             }
-        });
-        self.lock().unsaved.insert(id.to_owned());
+        }
+        unsaved.insert(id.to_owned());
         self.0.unsaved.notify_one();
+        self.tell();
     }
 
     /// The node does something that it should not; its stream goes on.
     pub(super) fn strange(&self, id: &str, stream: u64, text: String) {
         tracing::warn!(node = id, "{text}");
-        self.update(id, stream, |entry, _| {
-            entry.node.last_error = Some(NodeError { text, time_ms: now_ms() });
+        self.update(id, stream, |stream| {
+            stream.node.last_error = Some(NodeError { text, time_ms: now_ms() });
         });
     }
 
     pub(super) fn acknowledged(&self, id: &str, stream: u64, revision: u64) {
-        self.update(id, stream, |entry, _| {
-            entry.node.active_revision = revision;
-            (entry.node.rejection, entry.node.rejected_revision) = (Vec::new(), 0);
+        self.update(id, stream, |stream| {
+            stream.node.active_revision = revision;
+            (stream.node.rejection, stream.node.rejected_revision) = (Vec::new(), 0);
         });
     }
 
     pub(super) fn rejected(&self, id: &str, stream: u64, rejected: Version, problems: Problems) {
-        self.update(id, stream, |entry, _| {
-            entry.rejected = Some(rejected);
-            (entry.node.rejection, entry.node.rejected_revision) = (problems.0, rejected.revision);
+        self.update(id, stream, |stream| {
+            stream.rejected = Some(rejected);
+            (stream.node.rejection, stream.node.rejected_revision) = (problems.0, rejected.revision);
         });
     }
 
     pub(super) fn load(&self, id: &str, stream: u64, mut load: Load) {
         let mut known = self.lock();
         let Known { nodes, sums, .. } = &mut *known;
-        let Some(entry) = nodes.get_mut(id).filter(|entry| entry.stream == stream) else { return };
-        sums.remove(&entry.name, &entry.report);
-        sums.add(&entry.name, &mut load.report);
-        let node = &mut entry.node;
+        let Some(entry) = nodes.get_mut(id) else { return };
+        let Some(at) = entry.streams.iter().position(|one| one.id == stream) else { return };
+        let is_shown = at + 1 == entry.streams.len();
+        let Some(stream) = entry.streams.get_mut(at) else { return };
+        if is_shown {
+            sums.remove(&entry.name, &stream.report);
+            sums.add(&entry.name, &mut load.report);
+        }
+        let node = &mut stream.node;
         (node.connections, node.requests) = (load.connections, load.requests);
         (node.dropped_rows, node.active_requests) = (load.dropped_rows, load.report.active());
         node.forgotten_clients = load.forgotten_clients;
-        entry.report = load.report;
-        if let Some(offset) = load.clock_offset_ms {
-            entry.clock.truncate(CLOCK_SAMPLES - 1);
-            entry.clock.push_front(offset);
-            // A message that took its time makes a clock look late, and none makes it look early.
-            node.clock_offset_ms = entry.clock.iter().max().copied();
+        stream.report = load.report;
+        let Some(offset) = load.clock_offset_ms else { return };
+        let was_off = node.is_clock_off();
+        stream.clock.truncate(CLOCK_SAMPLES - 1);
+        stream.clock.push_front(offset);
+        // A message that took its time makes a clock look late, and none makes it look early.
+        node.clock_offset_ms = stream.clock.iter().max().copied();
+        if node.is_clock_off() && !was_off {
+            tracing::warn!(
+                node = id,
+                offset_ms = node.clock_offset_ms,
+                "the node's clock differs from this machine's"
+            );
         }
     }
 
@@ -316,11 +406,11 @@ impl Registry {
         let names = std::mem::take(&mut known.unsaved);
         let seen = |entry: &Entry| {
             let Node { id, version, address, labels, active_revision, connected, since_ms, .. } =
-                entry.node.clone();
+                entry.shown()?.node.clone();
             let last_seen_ms = if connected { now_ms() } else { since_ms };
-            SeenNode { id, version, address, labels, active_revision, last_seen_ms }
+            Some(SeenNode { id, version, address, labels, active_revision, last_seen_ms })
         };
-        names.iter().filter_map(|name| known.nodes.get(name)).map(seen).collect()
+        names.iter().filter_map(|name| known.nodes.get(name)).filter_map(seen).collect()
     }
 
     /// Forgets who has been away for longer than this, and says who that was.
@@ -328,7 +418,9 @@ impl Registry {
         let away_ms = i64::try_from(away.as_millis()).unwrap_or(i64::MAX);
         let before_ms = now_ms().saturating_sub(away_ms);
         let mut known = self.lock();
-        let is_gone = |entry: &Entry| !entry.node.connected && entry.node.since_ms < before_ms;
+        let is_gone = |entry: &Entry| {
+            !entry.is_connected() && entry.shown().is_none_or(|stream| stream.node.since_ms < before_ms)
+        };
         let gone = known.nodes.extract_if(.., |_, entry| is_gone(entry)).map(|(id, _)| id).collect();
         drop(known);
         self.tell();
@@ -340,11 +432,11 @@ impl Registry {
         self.0.size.subscribe()
     }
 
-    fn update(&self, id: &str, stream: u64, change: impl FnOnce(&mut Entry, &mut Sums)) {
+    fn update(&self, id: &str, stream: u64, change: impl FnOnce(&mut NodeStream)) {
         let mut known = self.lock();
-        let Known { nodes, sums, .. } = &mut *known;
-        if let Some(entry) = nodes.get_mut(id).filter(|entry| entry.stream == stream) {
-            change(entry, sums);
+        let streams = known.nodes.get_mut(id).map(|entry| &mut entry.streams);
+        if let Some(stream) = streams.into_iter().flatten().find(|one| one.id == stream) {
+            change(stream);
         }
         drop(known);
         self.tell();

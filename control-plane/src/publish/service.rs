@@ -18,6 +18,7 @@ use weir_proto::{
 };
 
 use super::{
+    bounds::Bounds,
     fleet_size::Teller,
     frames::Frames,
     gate::{Allowance, Gate, Joining},
@@ -29,11 +30,12 @@ use super::{
     wire,
 };
 use crate::{
+    access::nodes::NodeAccess,
     current::{Current, Watch},
     health::{self, Health},
     secrets::Secrets,
     stats::Stats,
-    store::FleetKey,
+    store::{FleetKey, Store},
 };
 
 /// A stream says who it is within this time.
@@ -57,6 +59,8 @@ pub struct Publisher {
     secrets: Option<Secrets>,
     frames: Frames,
     gate: Gate,
+    bounds: Arc<Bounds>,
+    nodes: NodeAccess,
     stop: CancellationToken,
 }
 
@@ -78,6 +82,10 @@ pub struct Sources {
     pub ack_timeout: Duration,
     /// Private keys; `None`: the nodes' channel may not carry them.
     pub secrets: Option<Secrets>,
+    /// Who may be a node, and whose counts are left out.
+    pub nodes: NodeAccess,
+    /// Knows which names the kept revisions had.
+    pub store: Store,
     /// Ends every stream.
     pub stop: CancellationToken,
 }
@@ -107,10 +115,37 @@ impl Nodes for Publisher {
         request: Request<v1::ReportRequest>,
     ) -> Result<Response<v1::ReportResponse>, Status> {
         let whose = Whose::of(&request);
-        let batch = request.into_inner();
+        let mut batch = request.into_inner();
         whose.check(&batch.node_id)?;
-        self.stats.ingest(batch).await.map(Response::new)
+        if whose.is_exclusive()
+            && !self.nodes.is_shared(&batch.node_id)
+            && self.registry.is_taken(&batch.node_id, &batch.boot_id)
+            && !self.registry.is_open(&batch.node_id, &batch.boot_id)
+        {
+            return Err(taken(&batch.node_id));
+        }
+        let current = Arc::clone(&self.current.borrow());
+        self.bounds.check_names(&batch, &current).await?;
+        let cost = self.bounds.take(&batch, self.registry.workers(&batch.node_id)).await?;
+        if self.nodes.is_excluded(&batch.node_id) {
+            // Stored without its counts: the node is done with them, and their time is not complete.
+            batch.dropped_rows = batch.dropped_rows.saturating_add(batch.rows.len() as u64);
+            (batch.rows, batch.hosts) = (Vec::new(), Vec::new());
+        }
+        let node_id = batch.node_id.clone();
+        let stored = self.stats.ingest(batch).await;
+        if stored.as_ref().map_or(true, |answer| answer.duplicate) {
+            self.bounds.give_back(&node_id, &cost);
+        }
+        stored.map(Response::new)
     }
+}
+
+/// A second process shows the certificate of a node that is connected.
+fn taken(id: &str) -> Status {
+    Status::already_exists(format!(
+        "another process is connected with the certificate of node {id:?}; give each process a --node-id and a --state-dir of its own"
+    ))
 }
 
 fn refuse(hello: &v1::Hello) -> Option<Status> {
@@ -138,9 +173,35 @@ enum End {
 impl Publisher {
     /// Joins the sources.
     pub fn new(sources: Sources) -> Self {
-        let Sources { current, history, health, registry, stats, key, ack_timeout, secrets, stop } = sources;
+        let Sources {
+            current,
+            history,
+            health,
+            registry,
+            stats,
+            key,
+            ack_timeout,
+            secrets,
+            nodes,
+            store,
+            stop,
+        } = sources;
         let (key, frames, gate) = (wire::key(&key), Frames::new(history), Gate::default());
-        Self { current, health, registry, stats, key, ack_timeout, secrets, frames, gate, stop }
+        let bounds = Arc::new(Bounds::new(store));
+        Self {
+            current,
+            health,
+            registry,
+            stats,
+            key,
+            ack_timeout,
+            secrets,
+            frames,
+            gate,
+            bounds,
+            nodes,
+            stop,
+        }
     }
 
     /// Opens a node's stream; what comes out of it goes to the node as it is.
@@ -158,7 +219,7 @@ impl Publisher {
             let ended = match greeting.await {
                 Ok(Ok(Some(v1::SubscribeRequest { message: Some(Message::Hello(hello)) }))) => {
                     match refuse(&hello).or_else(|| whose.check(&hello.node_id).err()) {
-                        None => this.serve(hello, inbound, &outbound).await,
+                        None => this.serve(hello, whose, inbound, &outbound).await,
                         Some(status) => {
                             tracing::warn!(node = %hello.node_id, reason = status.message(), "node refused");
                             Err(status)
@@ -180,6 +241,7 @@ impl Publisher {
     async fn serve(
         self,
         hello: v1::Hello,
+        whose: Whose,
         inbound: Streaming<v1::SubscribeRequest>,
         outbound: &Outbound,
     ) -> Result<(), Status> {
@@ -194,11 +256,18 @@ impl Publisher {
             if is_current { Some(Version::of(&current)) } else { known() }
         };
         let introduction = wire::introduction(hello);
-        tracing::info!(node, version = %introduction.version, address = %introduction.address, "node connected");
-        let Joined { stream, rejected, stop } = self.registry.connect(introduction);
+        let (version, address) = (introduction.version.clone(), introduction.address.clone());
+        let is_exclusive = whose.is_exclusive() && !self.nodes.is_shared(node);
+        let Some(Joined { stream, rejected, stop }) = self.registry.connect(introduction, is_exclusive)
+        else {
+            let status = taken(node);
+            tracing::warn!(node, address, reason = status.message(), "node refused");
+            return Err(status);
+        };
+        tracing::info!(node, version, address, "node connected");
         let registry = self.registry.clone();
         let session = Session::new(active, rejected);
-        let mut driven = Driven { publisher: self, node, stream, session, inbound, outbound };
+        let mut driven = Driven { publisher: self, node, whose, stream, session, inbound, outbound };
         let end = driven.run(joining, stop).await;
         let wrong = match &end {
             End::Wrong(status) => Some(status.message()),
@@ -226,6 +295,7 @@ impl Publisher {
 struct Driven<'a> {
     publisher: Publisher,
     node: &'a str,
+    whose: Whose,
     stream: u64,
     session: Session,
     inbound: Streaming<v1::SubscribeRequest>,
@@ -247,6 +317,8 @@ impl Driven<'_> {
         let mut is_watched = false;
         let mut confided = self.publisher.secrets.clone().map(Confided::new);
         let mut size = Teller::new(self.publisher.registry.size());
+        let mut closed = std::pin::pin!(self.whose.closed());
+        self.may_be_sent(&Arc::clone(&current.borrow()))?;
         self.send(self.publisher.key.clone()).await?;
         loop {
             if let Some(nodes) = size.due(Instant::now()) {
@@ -259,6 +331,7 @@ impl Driven<'_> {
                 self.send(wire::tail(&filters)).await?;
             }
             let newest = Arc::clone(&current.borrow_and_update());
+            self.may_be_sent(&newest)?;
             if let Some(confided) = &mut confided {
                 for due in confided.due(&newest) {
                     self.send(wire::frame(due)).await?;
@@ -295,6 +368,8 @@ impl Driven<'_> {
                 changed = health.changed() => if changed.is_err() { return Ok(()) },
                 () = sleep_until(due) => {}
                 () = confidence(&mut confided) => {}
+                // Said at the top of the loop.
+                () = &mut closed => self.may_be_sent(&Arc::clone(&current.borrow()))?,
                 () = sleep_until(yields) => joining = None,
                 () = sleep_until(overdue) => {
                     let why = format!(
@@ -312,6 +387,11 @@ impl Driven<'_> {
                 }
             }
         }
+    }
+
+    /// Ends the stream of a node that came in the clear, once there is something to protect.
+    fn may_be_sent(&self, current: &Current) -> Result<(), End> {
+        self.whose.refusal(current).map_or(Ok(()), |status| Err(End::Wrong(status)))
     }
 
     /// Sends the newest revision if it is the time; when to look again, if it is not yet.

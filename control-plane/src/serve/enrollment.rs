@@ -5,7 +5,11 @@ use weir_proto::v1::{self, enrollment_server};
 
 use super::nodes::{NodePeer, NodesGate};
 use crate::{
-    access::{ca::Issued, nodes::JoinError, now_ms},
+    access::{
+        ca::Issued,
+        nodes::{JoinError, Joiner},
+        now_ms,
+    },
     publish::NodeIdentity,
 };
 
@@ -29,7 +33,8 @@ impl Enrollment {
 fn refuse(error: JoinError) -> Status {
     match error {
         JoinError::NotThere | JoinError::Ended(..) => Status::unauthenticated(error.to_string()),
-        JoinError::Revoked(_) => Status::permission_denied(error.to_string()),
+        JoinError::Revoked(_) | JoinError::Bound(..) => Status::permission_denied(error.to_string()),
+        JoinError::Taken(_) => Status::already_exists(error.to_string()),
         JoinError::Invalid(why) => Status::invalid_argument(why),
         JoinError::Store(_) | JoinError::Ca(_) => {
             tracing::error!(%error, "a node cannot join");
@@ -43,8 +48,10 @@ impl enrollment_server::Enrollment for Enrollment {
     async fn join(&self, request: Request<v1::JoinRequest>) -> Result<Response<v1::JoinResponse>, Status> {
         let peer = request.extensions().get::<NodePeer>().cloned();
         let peer = peer.ok_or_else(|| Status::internal("it is not known who asks"))?;
-        let v1::JoinRequest { token, node_id, public_key } = request.into_inner();
-        match self.gate.nodes.join(&token, &node_id, &public_key).await {
+        let v1::JoinRequest { token, node_id, public_key, boot_id } = request.into_inner();
+        let is_taken = self.gate.registry.is_taken(&node_id, &boot_id);
+        let joiner = Joiner { node_id: &node_id, public_key: &public_key, is_taken };
+        match self.gate.nodes.join(&token, joiner).await {
             Ok(issued) => {
                 tracing::info!(node = node_id, address = %peer.address, "node joined");
                 self.gate.joined(peer.address, &node_id, None).await;

@@ -3,6 +3,7 @@
 mod enrollment;
 mod http;
 mod nodes;
+mod socket;
 mod tls;
 
 use tokio::net::TcpListener;
@@ -12,6 +13,7 @@ use weir_proto::v1::DESCRIPTOR_SET;
 
 pub(crate) use self::{
     nodes::{NodesGate, nodes},
+    socket::LocalSocket,
     tls::AdminTls,
 };
 use crate::{

@@ -1,4 +1,4 @@
-//! The nodes' port: TLS with the fleet's own authority, and on loopback, or where the operator said so, also in the clear.
+//! The nodes' port: TLS with the fleet's own authority, and in the clear where that is allowed ([`Cleartext`]).
 //! Which of the two a connection is, its first byte tells. A certificate is asked for and not demanded by TLS itself:
 //! whoever joins has none yet. Which call demands one is decided here, in front of all of them.
 
@@ -20,12 +20,12 @@ use axum::{
 use rustls::ServerConfig;
 use tokio::{
     io::{AsyncRead, AsyncWrite, ReadBuf},
-    net::{TcpListener, TcpStream},
+    net::{TcpListener, TcpStream, UnixStream},
     sync::{Semaphore, mpsc},
 };
 use tokio_rustls::{TlsAcceptor, server::TlsStream};
 use tokio_stream::wrappers::ReceiverStream;
-use tokio_util::sync::CancellationToken;
+use tokio_util::{sync::CancellationToken, task::AbortOnDropHandle};
 use tonic::{
     Status,
     service::Routes,
@@ -33,14 +33,14 @@ use tonic::{
 };
 use weir_proto::v1::enrollment_server::EnrollmentServer;
 
-use super::enrollment::Enrollment;
+use super::{enrollment::Enrollment, socket::LocalSocket};
 use crate::{
     access::{
         Access, Outcome,
         nodes::{Known, NodeAccess},
         sha256,
     },
-    publish::{self, NodeIdentity, Publisher},
+    publish::{self, Cleartext, NodeIdentity, Publisher, Registry},
     store::AuditEntry,
 };
 
@@ -60,8 +60,10 @@ pub(crate) struct NodesGate {
     pub(crate) access: Access,
     /// Who may be a node.
     pub(crate) nodes: NodeAccess,
-    /// Nodes may come in the clear, and are then believed what they say they are.
-    pub(crate) plain: bool,
+    /// Who is connected.
+    pub(crate) registry: Registry,
+    /// Whether nodes may come in the clear, and are then believed what they say they are.
+    pub(crate) cleartext: Cleartext,
 }
 
 /// The other end of a connection.
@@ -69,6 +71,8 @@ pub(crate) struct NodesGate {
 pub(super) struct NodePeer {
     pub(super) address: SocketAddr,
     is_tls: bool,
+    /// It came by the local socket, whose other end was checked.
+    is_local: bool,
     /// Whose certificate it showed, as was known when it came.
     shown: Option<Known>,
 }
@@ -77,11 +81,22 @@ pub(super) struct NodePeer {
 enum NodeStream {
     Plain(TcpStream),
     Tls(Box<TlsStream<TcpStream>>),
+    Local(UnixStream),
 }
 
-struct Accepted {
+/// A connection that is served, and its other end.
+pub(super) struct Accepted {
     stream: NodeStream,
     peer: NodePeer,
+}
+
+impl Accepted {
+    /// A node on this machine, by the local socket.
+    pub(super) fn local(stream: UnixStream) -> Self {
+        let address = SocketAddr::from((std::net::Ipv4Addr::LOCALHOST, 0));
+        let peer = NodePeer { address, is_tls: false, is_local: true, shown: None };
+        Self { stream: NodeStream::Local(stream), peer }
+    }
 }
 
 impl Connected for Accepted {
@@ -101,6 +116,7 @@ impl AsyncRead for Accepted {
         match &mut self.stream {
             NodeStream::Plain(stream) => Pin::new(stream).poll_read(cx, buf),
             NodeStream::Tls(stream) => Pin::new(stream).poll_read(cx, buf),
+            NodeStream::Local(stream) => Pin::new(stream).poll_read(cx, buf),
         }
     }
 }
@@ -110,6 +126,7 @@ impl AsyncWrite for Accepted {
         match &mut self.stream {
             NodeStream::Plain(stream) => Pin::new(stream).poll_write(cx, bytes),
             NodeStream::Tls(stream) => Pin::new(stream).poll_write(cx, bytes),
+            NodeStream::Local(stream) => Pin::new(stream).poll_write(cx, bytes),
         }
     }
 
@@ -117,6 +134,7 @@ impl AsyncWrite for Accepted {
         match &mut self.stream {
             NodeStream::Plain(stream) => Pin::new(stream).poll_flush(cx),
             NodeStream::Tls(stream) => Pin::new(stream).poll_flush(cx),
+            NodeStream::Local(stream) => Pin::new(stream).poll_flush(cx),
         }
     }
 
@@ -124,6 +142,7 @@ impl AsyncWrite for Accepted {
         match &mut self.stream {
             NodeStream::Plain(stream) => Pin::new(stream).poll_shutdown(cx),
             NodeStream::Tls(stream) => Pin::new(stream).poll_shutdown(cx),
+            NodeStream::Local(stream) => Pin::new(stream).poll_shutdown(cx),
         }
     }
 }
@@ -131,6 +150,7 @@ impl AsyncWrite for Accepted {
 /// Serves nodes until `stop`.
 pub(crate) async fn nodes(
     listener: TcpListener,
+    socket: Option<LocalSocket>,
     publisher: Publisher,
     gate: NodesGate,
     stop: CancellationToken,
@@ -142,7 +162,12 @@ pub(crate) async fn nodes(
     let router = routes.prepare().into_axum_router();
     let router = router.layer(axum::middleware::from_fn_with_state(gate.clone(), guard));
     let (send, incoming) = mpsc::channel(64);
+    let local = socket.map(|socket| {
+        let accepting = stop.clone().run_until_cancelled_owned(socket.accept(send.clone()));
+        AbortOnDropHandle::new(tokio::spawn(accepting))
+    });
     let accepting = tokio::spawn(stop.clone().run_until_cancelled_owned(accept(listener, tls, gate, send)));
+    let accepting = AbortOnDropHandle::new(accepting);
     let served = Server::builder()
         .http2_keepalive_interval(Some(Duration::from_secs(10)))
         .http2_keepalive_timeout(Some(Duration::from_secs(10)))
@@ -150,7 +175,7 @@ pub(crate) async fn nodes(
         .serve_with_incoming_shutdown(ReceiverStream::new(incoming), stop.cancelled_owned())
         .await
         .context("the nodes' port failed");
-    accepting.abort();
+    drop((accepting, local));
     served
 }
 
@@ -204,13 +229,13 @@ async fn greet(
         return Err(io::ErrorKind::UnexpectedEof.into());
     }
     if first != [TLS] {
-        let peer = NodePeer { address, is_tls: false, shown: None };
+        let peer = NodePeer { address, is_tls: false, is_local: false, shown: None };
         return Ok(Accepted { stream: NodeStream::Plain(stream), peer });
     }
     let stream = TlsAcceptor::from(tls).accept(stream).await?;
     let shown = stream.get_ref().1.peer_certificates().and_then(|chain| chain.first());
     let shown = shown.map(|certificate| nodes.known(&sha256(certificate)));
-    let peer = NodePeer { address, is_tls: true, shown };
+    let peer = NodePeer { address, is_tls: true, is_local: false, shown };
     Ok(Accepted { stream: NodeStream::Tls(Box::new(stream)), peer })
 }
 
@@ -243,15 +268,14 @@ async fn guard(State(gate): State<NodesGate>, mut request: Request, next: Next) 
             return status.into_http();
         }
     };
-    let ended = match &identity {
-        NodeIdentity::Member(member) => Some(member.ended.clone()),
-        NodeIdentity::Plain | NodeIdentity::Nobody => None,
-    };
-    request.extensions_mut().insert(identity);
+    request.extensions_mut().insert(identity.clone());
     let answer = next.run(request).await;
-    match ended {
-        Some(ended) => crate::api::access::until(answer, async move { ended.cancelled().await }),
-        None => answer,
+    match identity {
+        NodeIdentity::Member(member) => {
+            crate::api::access::until(answer, async move { member.ended.cancelled().await })
+        }
+        // The publisher ends a stream in the clear itself, and tells the node why.
+        NodeIdentity::Plain(_) | NodeIdentity::Local | NodeIdentity::Nobody => answer,
     }
 }
 
@@ -263,11 +287,13 @@ impl NodesGate {
                 let why = "a node joins over TLS: say --control-plane https://…";
                 return Err((None, Status::failed_precondition(why)));
             }
-            if self.plain {
-                return Ok(NodeIdentity::Plain);
+            if peer.is_local {
+                return Ok(NodeIdentity::Local);
             }
-            let why = "this port takes nodes over TLS only: say --control-plane https://… and give a join token (weir node-token create)";
-            return Err((None, Status::unauthenticated(why)));
+            return match self.cleartext.refusal() {
+                None => Ok(NodeIdentity::Plain(self.cleartext.clone())),
+                Some(why) => Err((None, Status::unauthenticated(why))),
+            };
         }
         let node_id = match &peer.shown {
             // Good when the connection came, and so for as long as that lasts, unless the node was revoked meanwhile.

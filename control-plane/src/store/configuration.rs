@@ -138,6 +138,23 @@ impl Store {
         }
     }
 
+    /// Those of the keys that a kept revision changed, so that one of the kept revisions knew them.
+    ///
+    /// # Errors
+    /// The database failed or holds what it cannot hold.
+    pub async fn keys_in_revisions(&self, keys: &[Key]) -> Result<Vec<Key>, StoreError> {
+        let wanted: Vec<_> =
+            keys.iter().map(|key| serde_json::json!([key.kind.to_string(), key.name])).collect();
+        let rows = sqlx::query(
+            "SELECT DISTINCT changes.kind, changes.name FROM json_each(?) AS wanted CROSS JOIN changes \
+             WHERE kind = wanted.value ->> 0 AND name = wanted.value ->> 1",
+        )
+        .bind(serde_json::Value::from(wanted).to_string())
+        .fetch_all(&self.reader)
+        .await?;
+        rows.iter().map(key).collect()
+    }
+
     /// The pieces as they were at a revision: the current ones with every later change undone.
     ///
     /// # Errors

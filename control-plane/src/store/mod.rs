@@ -29,7 +29,7 @@ pub use access::{AuditEntry, StoredToken};
 pub use configuration::{Revision, Stored};
 pub use keys::FleetKey;
 pub use lock::Lock;
-pub use node_access::{NodeCertificate, StoredCa, StoredNodeToken};
+pub use node_access::{Issuing, NodeCertificate, NodePermit, StoredCa, StoredNodeAccess, StoredNodeToken};
 pub use nodes::SeenNode;
 pub use secrets::Sealed;
 

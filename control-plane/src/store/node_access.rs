@@ -32,6 +32,41 @@ pub struct StoredNodeToken {
     pub used: i64,
     /// When it was revoked.
     pub revoked_ms: Option<i64>,
+    /// The node ids that it is for; none: any.
+    pub node_ids: Vec<String>,
+}
+
+/// A node id under which an operator let a second process in.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct NodePermit {
+    /// The id.
+    pub node_id: String,
+    /// Until when one more process may join; `None`: none may.
+    pub expires_ms: Option<i64>,
+    /// Several processes may be connected under the id.
+    pub is_shared: bool,
+}
+
+/// What is remembered of who may be a node, beside join tokens.
+#[derive(Debug, Default)]
+pub struct StoredNodeAccess {
+    /// Certificates that have not expired.
+    pub certificates: Vec<NodeCertificate>,
+    /// Nodes that are revoked.
+    pub revoked: Vec<String>,
+    /// Ids that a second process may use.
+    pub permits: Vec<NodePermit>,
+    /// Nodes whose counts are left out of reports.
+    pub excluded: Vec<String>,
+}
+
+/// How a certificate comes to be issued.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Issuing {
+    /// The join token that is used; `None`: a renewal.
+    pub token: Option<i64>,
+    /// The permit of the node's id is used up.
+    pub uses_permit: bool,
 }
 
 /// A node's certificate.
@@ -57,6 +92,10 @@ fn node_token(row: &SqliteRow) -> StoredNodeToken {
         uses_left: row.get(5),
         used: row.get(6),
         revoked_ms: row.get(7),
+        // Written by this program; a list that cannot be read admits no node.
+        node_ids: row
+            .get::<Option<String>, _>(8)
+            .map_or_else(Vec::new, |ids| serde_json::from_str(&ids).unwrap_or_else(|_| vec![String::new()])),
     }
 }
 
@@ -88,7 +127,7 @@ impl Store {
     /// The database failed.
     pub async fn node_tokens(&self) -> Result<Vec<StoredNodeToken>, StoreError> {
         let rows = sqlx::query(
-            "SELECT id, hash, created_ms, created_by, expires_ms, uses_left, used, revoked_ms FROM node_tokens ORDER BY id",
+            "SELECT id, hash, created_ms, created_by, expires_ms, uses_left, used, revoked_ms, node_ids FROM node_tokens ORDER BY id",
         )
         .fetch_all(&self.reader)
         .await?;
@@ -101,13 +140,15 @@ impl Store {
     /// The database failed.
     pub async fn add_node_token(&self, token: &StoredNodeToken) -> Result<i64, StoreError> {
         let done = sqlx::query(
-            "INSERT INTO node_tokens (hash, created_ms, created_by, expires_ms, uses_left) VALUES (?, ?, ?, ?, ?)",
+            "INSERT INTO node_tokens (hash, created_ms, created_by, expires_ms, uses_left, node_ids) \
+             VALUES (?, ?, ?, ?, ?, ?)",
         )
         .bind(&token.hash)
         .bind(token.created_ms)
         .bind(&token.created_by)
         .bind(token.expires_ms)
         .bind(token.uses_left)
+        .bind((!token.node_ids.is_empty()).then(|| serde_json::json!(token.node_ids).to_string()))
         .execute(&self.writer)
         .await?;
         Ok(done.last_insert_rowid())
@@ -134,10 +175,16 @@ impl Store {
     pub async fn add_node_certificate(
         &self,
         certificate: &NodeCertificate,
-        token: Option<i64>,
+        issuing: Issuing,
     ) -> Result<bool, StoreError> {
         let mut tx = self.writer.begin().await?;
-        if let Some(id) = token {
+        if issuing.uses_permit {
+            sqlx::query("UPDATE node_permits SET expires_ms = NULL, shared = 1 WHERE node_id = ?")
+                .bind(&certificate.node_id)
+                .execute(&mut *tx)
+                .await?;
+        }
+        if let Some(id) = issuing.token {
             let used = sqlx::query(
                 "UPDATE node_tokens SET used = used + 1, uses_left = uses_left - 1 \
                  WHERE id = ? AND revoked_ms IS NULL AND (uses_left IS NULL OR uses_left > 0)",
@@ -162,11 +209,11 @@ impl Store {
         Ok(true)
     }
 
-    /// Every certificate that is good, and every node that is revoked.
+    /// Who may be a node: certificates that are good, revoked nodes, permits, and nodes that are not counted.
     ///
     /// # Errors
     /// The database failed.
-    pub async fn node_access(&self, now_ms: i64) -> Result<(Vec<NodeCertificate>, Vec<String>), StoreError> {
+    pub async fn node_access(&self, now_ms: i64) -> Result<StoredNodeAccess, StoreError> {
         let mut tx = self.reader.begin().await?;
         let rows = sqlx::query(
             "SELECT fingerprint, node_id, issued_ms, expires_ms FROM node_certificates WHERE expires_ms > ?",
@@ -180,8 +227,63 @@ impl Store {
             issued_ms: row.get(2),
             expires_ms: row.get(3),
         };
-        let revoked = sqlx::query("SELECT node_id FROM revoked_nodes").fetch_all(&mut *tx).await?;
-        Ok((rows.iter().map(certificate).collect(), revoked.iter().map(|row| row.get(0)).collect()))
+        let revoked = sqlx::query_scalar("SELECT node_id FROM revoked_nodes").fetch_all(&mut *tx).await?;
+        let excluded = sqlx::query_scalar("SELECT node_id FROM excluded_nodes").fetch_all(&mut *tx).await?;
+        let permits =
+            sqlx::query("SELECT node_id, expires_ms, shared FROM node_permits").fetch_all(&mut *tx).await?;
+        let permit = |row: &SqliteRow| NodePermit {
+            node_id: row.get(0),
+            expires_ms: row.get(1),
+            is_shared: row.get(2),
+        };
+        Ok(StoredNodeAccess {
+            certificates: rows.iter().map(certificate).collect(),
+            revoked,
+            permits: permits.iter().map(permit).collect(),
+            excluded,
+        })
+    }
+
+    /// One more process may join under a node's id, until a time.
+    ///
+    /// # Errors
+    /// The database failed.
+    pub async fn permit_node(&self, node_id: &str, by: &str, expires_ms: i64) -> Result<(), StoreError> {
+        sqlx::query(
+            "INSERT INTO node_permits (node_id, expires_ms, granted_by) VALUES (?, ?, ?) \
+             ON CONFLICT DO UPDATE SET expires_ms = excluded.expires_ms, granted_by = excluded.granted_by",
+        )
+        .bind(node_id)
+        .bind(expires_ms)
+        .bind(by)
+        .execute(&self.writer)
+        .await?;
+        Ok(())
+    }
+
+    /// Leaves a node's counts out of reports from now on, or counts them again.
+    ///
+    /// # Errors
+    /// The database failed.
+    pub async fn exclude_node(
+        &self,
+        node_id: &str,
+        by: &str,
+        now_ms: i64,
+        is_excluded: bool,
+    ) -> Result<(), StoreError> {
+        let query = if is_excluded {
+            sqlx::query(
+                "INSERT INTO excluded_nodes (node_id, excluded_ms, excluded_by) VALUES (?, ?, ?) ON CONFLICT DO NOTHING",
+            )
+            .bind(node_id)
+            .bind(now_ms)
+            .bind(by)
+        } else {
+            sqlx::query("DELETE FROM excluded_nodes WHERE node_id = ?").bind(node_id)
+        };
+        query.execute(&self.writer).await?;
+        Ok(())
     }
 
     /// A node gets nothing any more. Its certificates are remembered, to know it by.
@@ -189,14 +291,17 @@ impl Store {
     /// # Errors
     /// The database failed.
     pub async fn revoke_node(&self, node_id: &str, by: &str, now_ms: i64) -> Result<(), StoreError> {
+        let mut tx = self.writer.begin().await?;
         sqlx::query(
             "INSERT INTO revoked_nodes (node_id, revoked_ms, revoked_by) VALUES (?, ?, ?) ON CONFLICT DO NOTHING",
         )
         .bind(node_id)
         .bind(now_ms)
         .bind(by)
-        .execute(&self.writer)
+        .execute(&mut *tx)
         .await?;
+        sqlx::query("DELETE FROM node_permits WHERE node_id = ?").bind(node_id).execute(&mut *tx).await?;
+        tx.commit().await?;
         Ok(())
     }
 
@@ -227,6 +332,10 @@ impl Store {
     pub async fn keep_node_access(&self, now_ms: i64, ended_before_ms: i64) -> Result<(), StoreError> {
         let mut tx = self.writer.begin().await?;
         sqlx::query("DELETE FROM node_certificates WHERE expires_ms <= ?")
+            .bind(now_ms)
+            .execute(&mut *tx)
+            .await?;
+        sqlx::query("DELETE FROM node_permits WHERE expires_ms <= ? AND shared = 0")
             .bind(now_ms)
             .execute(&mut *tx)
             .await?;

@@ -51,6 +51,18 @@ impl Store {
         Ok(())
     }
 
+    /// When a node was first seen, milliseconds since the Unix epoch.
+    ///
+    /// # Errors
+    /// The database failed.
+    pub async fn node_first_seen(&self, id: &str) -> Result<Option<i64>, StoreError> {
+        let found = sqlx::query_scalar("SELECT first_seen_ms FROM nodes WHERE id = ?")
+            .bind(id)
+            .fetch_optional(&self.reader)
+            .await?;
+        Ok(found)
+    }
+
     /// Forgets nodes. What they reported stays.
     ///
     /// # Errors

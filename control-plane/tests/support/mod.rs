@@ -101,6 +101,12 @@ impl ControlPlane {
         self.folder.path().join("weir.db")
     }
 
+    /// Where nodes of this machine connect.
+    pub fn socket(&self) -> PathBuf {
+        let url = self.running.nodes_socket.clone().expect("a local socket");
+        url.strip_prefix("unix:").unwrap().into()
+    }
+
     pub fn admin(&self) -> SocketAddr {
         self.running.admin
     }

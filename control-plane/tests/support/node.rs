@@ -63,8 +63,15 @@ pub async fn channel(address: std::net::SocketAddr) -> Channel {
     Channel::builder(uri).connect().await.unwrap()
 }
 
+/// By the local socket, which takes nodes whatever there is to protect.
 pub async fn client(control_plane: &ControlPlane) -> NodesClient<Channel> {
-    NodesClient::new(channel(control_plane.nodes()).await)
+    let path = control_plane.socket();
+    let connect = tower::service_fn(move |_: Uri| {
+        let path = path.clone();
+        async move { tokio::net::UnixStream::connect(path).await.map(hyper_util::rt::TokioIo::new) }
+    });
+    let endpoint = Channel::builder(Uri::from_static("http://localhost:1"));
+    NodesClient::new(endpoint.connect_with_connector(connect).await.unwrap())
 }
 
 /// What a node without a revision says first.
@@ -127,9 +134,17 @@ fn resource(resource: v1::Resource) -> (Key, String) {
 
 impl Node {
     pub async fn connect(control_plane: &ControlPlane, hello: v1::Hello) -> Self {
+        Self::connect_by(client(control_plane).await, hello).await
+    }
+
+    /// In the clear.
+    pub async fn connect_in_the_clear(control_plane: &ControlPlane, hello: v1::Hello) -> Self {
+        Self::connect_by(NodesClient::new(channel(control_plane.nodes()).await), hello).await
+    }
+
+    pub async fn connect_by(mut client: NodesClient<Channel>, hello: v1::Hello) -> Self {
         let (to, requests) = mpsc::channel(16);
         to.send(v1::SubscribeRequest { message: Some(ToControlPlane::Hello(hello)) }).await.unwrap();
-        let mut client = client(control_plane).await;
         let from = within("the stream", client.subscribe(ReceiverStream::new(requests))).await.unwrap();
         Self {
             to,

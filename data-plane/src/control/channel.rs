@@ -18,7 +18,7 @@ use crate::{
 pub(crate) fn channel(config: &Config, membership: &Membership) -> anyhow::Result<Channel> {
     let url = &config.control_plane;
     let endpoint = endpoint(url).with_context(|| {
-        format!("--control-plane {url:?} is neither http://HOST:PORT nor https://HOST:PORT")
+        format!("--control-plane {url:?} is none of https://HOST:PORT, unix:PATH and http://HOST:PORT")
     })?;
     let membership = membership.clone();
     let connect = tower::service_fn(move |uri: http::Uri| {

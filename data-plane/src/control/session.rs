@@ -6,7 +6,7 @@ use std::{
 };
 
 use tokio::sync::mpsc;
-use tonic::transport::Channel;
+use tonic::{Code, transport::Channel};
 use weir_proto::{
     FORMAT,
     v1::{
@@ -34,6 +34,8 @@ const LOAD_AT_LEAST: u64 = 10;
 pub(crate) async fn run(state: Arc<State>, channel: Channel, mut events: Events) {
     let mut wait = WAIT.0;
     let mut told = false;
+    // Why the control plane refused this node last.
+    let mut refusal = String::new();
     loop {
         let begun = tokio::time::Instant::now();
         let result = subscribe(&state, channel.clone(), &mut events).await;
@@ -45,10 +47,18 @@ pub(crate) async fn run(state: Arc<State>, channel: Channel, mut events: Events)
             wait = WAIT.0;
             told = false;
         }
-        // Once, not each try: the log of a lonely node stays readable.
-        if !told {
+        // Once, not each try: the log of a lonely node stays readable. A refusal says what to do about it, so each new one
+        // is logged.
+        let error = result.err();
+        let reason = error.as_ref().map_or_else(|| "stream ended".to_owned(), ToString::to_string);
+        if error.is_some_and(|error| error.is::<Refusal>()) {
+            if refusal != reason {
+                tracing::warn!(reason, "the control plane refuses this node, trying again");
+                refusal = reason;
+            }
             told = true;
-            let reason = result.err().map_or_else(|| "stream ended".to_owned(), |error| error.to_string());
+        } else if !told {
+            told = true;
             tracing::warn!(reason, "control plane not reachable, trying again");
         }
         tokio::time::sleep(wait.mul_f64(0.5 + fastrand::f64())).await;
@@ -124,8 +134,19 @@ async fn subscribe(state: &Arc<State>, channel: Channel, events: &mut Events) ->
 /// A refusal may mean that this node is not known any more.
 fn refused(state: &State, status: &tonic::Status) -> anyhow::Error {
     state.membership.doubt(status);
-    anyhow::anyhow!(crate::enroll::reason(status))
+    let reason = crate::enroll::reason(status);
+    match status.code() {
+        Code::Unauthenticated | Code::PermissionDenied | Code::AlreadyExists | Code::FailedPrecondition => {
+            Refusal(reason).into()
+        }
+        _ => anyhow::anyhow!(reason),
+    }
 }
+
+/// The control plane answered, and does not want this node.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+struct Refusal(String);
 
 fn request(message: Say) -> SubscribeRequest {
     SubscribeRequest { message: Some(message) }

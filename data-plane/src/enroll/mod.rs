@@ -1,5 +1,5 @@
 //! How this process becomes a node, and stays one: it joins with a token, gets a certificate for a key of its own, shows it on
-//! each connection to the control plane, and gets the next one in time. Over `http://` there is nothing of this.
+//! each connection to the control plane, and gets the next one in time. Over `http://` and `unix:` there is nothing of this.
 
 mod credentials;
 mod cut;
@@ -7,7 +7,7 @@ mod token;
 mod trust;
 
 use std::{
-    path::PathBuf,
+    path::{Path, PathBuf},
     sync::{Arc, Mutex, PoisonError},
     time::Duration,
 };
@@ -16,7 +16,7 @@ use aws_lc_rs::digest;
 use rustls::{ClientConfig, pki_types::ServerName};
 use tokio::{
     io::{AsyncRead, AsyncWrite},
-    net::TcpStream,
+    net::{TcpStream, UnixStream},
     sync::{Notify, watch},
 };
 use tokio_rustls::TlsConnector;
@@ -60,8 +60,10 @@ fn sha256(bytes: &[u8]) -> [u8; 32] {
 pub(crate) struct Membership(Arc<Inner>);
 
 struct Inner {
-    /// `None`: in the clear.
+    /// `None`: in the clear, or over the local socket.
     tls: Option<Joining>,
+    /// The control plane's local socket.
+    socket: Option<PathBuf>,
 }
 
 struct Joining {
@@ -97,7 +99,8 @@ impl Membership {
     /// There is no way to join.
     pub(crate) fn new(config: &Config) -> anyhow::Result<Self> {
         if !config.control_plane.starts_with("https://") {
-            return Ok(Self(Arc::new(Inner { tls: None })));
+            let socket = socket(&config.control_plane).map(PathBuf::from);
+            return Ok(Self(Arc::new(Inner { tls: None, socket })));
         }
         let source = match (&config.node_token, &config.token_file) {
             (Some(text), _) => Source::Text(text.clone()),
@@ -124,11 +127,14 @@ impl Membership {
             connections: Mutex::default(),
             refused: Mutex::default(),
         };
-        Ok(Self(Arc::new(Inner { tls: Some(joining) })))
+        Ok(Self(Arc::new(Inner { tls: Some(joining), socket: None })))
     }
 
     /// Opens a connection to the control plane, as a node.
     pub(crate) async fn connect(&self, authority: &str) -> Result<Box<dyn Stream>, BoxError> {
+        if let Some(path) = &self.0.socket {
+            return local(path).await;
+        }
         let Some(joining) = &self.0.tls else {
             return Ok(Box::new(TcpStream::connect(authority).await?));
         };
@@ -160,7 +166,7 @@ impl Membership {
     }
 
     /// Joins, and gets the next certificate in time, for ever.
-    pub(crate) async fn keep(self, control_plane: String, node_id: String) {
+    pub(crate) async fn keep(self, control_plane: String, node_id: String, boot_id: String) {
         let Some(joining) = &self.0.tls else { return };
         let folder = joining.state_dir.as_deref();
         let mut credentials = folder.and_then(|folder| Credentials::kept(folder, &node_id));
@@ -183,7 +189,7 @@ impl Membership {
                     }
                 }
             }
-            match joining.next(credentials.as_ref(), &control_plane, &node_id).await {
+            match joining.next(credentials.as_ref(), &control_plane, (&node_id, &boot_id)).await {
                 Ok(next) => {
                     joining.use_credentials(&next);
                     // A next certificate is for the same member; a new member has to come anew.
@@ -228,6 +234,20 @@ const CONNECT_WAIT: Duration = Duration::from_millis(2500);
 
 type BoxError = Box<dyn std::error::Error + Send + Sync>;
 
+/// Connects to the local socket, if it is the same user's or root's: another user could have put one there.
+async fn local(path: &Path) -> Result<Box<dyn Stream>, BoxError> {
+    let stream = UnixStream::connect(path).await.map_err(|error| format!("{}: {error}", path.display()))?;
+    let (own, peer) = (rustix::process::geteuid().as_raw(), stream.peer_cred()?.uid());
+    if peer != own && peer != 0 {
+        return Err(format!(
+            "{} belongs to a process of user {peer}, this one runs as user {own}: use https:// and a join token",
+            path.display()
+        )
+        .into());
+    }
+    Ok(Box::new(stream))
+}
+
 async fn secured(authority: &str, config: Arc<ClientConfig>) -> Result<Box<dyn Stream>, BoxError> {
     let stream = TcpStream::connect(authority).await?;
     // Reports are small, and acknowledgements are waited for.
@@ -254,7 +274,7 @@ impl Joining {
         &self,
         credentials: Option<&Credentials>,
         control_plane: &str,
-        node_id: &str,
+        (node_id, boot_id): (&str, &str),
     ) -> Result<Credentials, Refused> {
         let key = NodeKey::new()?;
         let (fleet, answer) = match credentials.filter(|kept| kept.are_good()) {
@@ -270,6 +290,7 @@ impl Joining {
                     token: token.text,
                     node_id: node_id.to_owned(),
                     public_key: key.public.clone(),
+                    boot_id: boot_id.to_owned(),
                 };
                 (token.fleet, tokio::time::timeout(CALL, client.join(request)).await)
             }
@@ -314,9 +335,19 @@ fn client(
 
 /// The control plane's address. Which protocol is spoken there the connector knows, so here it is always HTTP's.
 pub(crate) fn endpoint(control_plane: &str) -> Option<Endpoint> {
+    if let Some(path) = socket(control_plane) {
+        // The connector knows where to connect; HTTP wants a name all the same.
+        return (!path.is_empty()).then(|| Endpoint::from_static("http://localhost:8090"));
+    }
     let rest = control_plane.strip_prefix("https://").or_else(|| control_plane.strip_prefix("http://"))?;
     let endpoint = Endpoint::from_shared(format!("http://{rest}")).ok()?;
     endpoint.uri().port().is_some().then_some(endpoint)
+}
+
+/// The path in the address of a local socket, `unix:PATH` or `unix://PATH`.
+fn socket(control_plane: &str) -> Option<&str> {
+    let path = control_plane.strip_prefix("unix:")?;
+    Some(path.strip_prefix("//").unwrap_or(path))
 }
 
 /// The host in the control plane's address.

@@ -18,7 +18,7 @@ use std::{
     time::Duration,
 };
 
-use e2e::{Fleet, eventually, get, played};
+use e2e::{Fleet, eventually, get, played, send};
 use expect::Expect;
 use line::Line;
 use serde_json::Value;
@@ -80,6 +80,9 @@ impl Play {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_million_requests_are_counted_exactly_whatever_happens_to_their_batches() {
     let mut fleet = Fleet::start(0, 0).await.unwrap();
+    // A report names what a kept revision knows.
+    let answer = send("PUT", fleet.admin(), "/config", &trace::config().to_string()).await.unwrap();
+    assert_eq!(answer.status, 200, "{answer:?}");
     let line = Line::start(fleet.nodes_address()).await;
     let play = Arc::new(Play {
         trace: Trace::new(),

@@ -15,6 +15,28 @@ const ROUTES: [(&str, [&str; 2]); 3] =
     [("shop", ["b1", "b2"]), ("api", ["b4", "b5"]), ("search", ["b6", "b6"])];
 const HOSTS: [&str; 4] = ["a.example", "b.example", "c.example", "d.example"];
 
+/// A configuration with the routes, pools and backends of the requests.
+pub fn config() -> serde_json::Value {
+    let mut ports = 1..;
+    let mut backends = |count: usize| -> Vec<serde_json::Value> {
+        ports
+            .by_ref()
+            .take(count)
+            .map(|port| serde_json::json!({ "url": format!("http://127.0.0.1:{port}") }))
+            .collect()
+    };
+    // They are numbered in this order: b1 to b3, b4 and b5, b6.
+    let pools: Vec<_> = ROUTES
+        .iter()
+        .zip([3, 2, 1])
+        .map(|((name, _), count)| {
+            serde_json::json!({ "name": name, "health_check": { "type": "none" }, "backends": backends(count) })
+        })
+        .collect();
+    let route = |(name, _): &(&str, [&str; 2])| serde_json::json!({ "name": name, "pool": name, "match": { "path": format!("/{name}") } });
+    serde_json::json!({ "pools": pools, "routes": ROUTES.iter().map(route).collect::<Vec<_>>() })
+}
+
 /// All requests, of each node's batches in turn.
 pub struct Trace {
     begin: u64,

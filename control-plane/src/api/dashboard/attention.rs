@@ -3,8 +3,8 @@
 
 use maud::{Markup, html};
 
-use super::{Page, format::time, layout::badge, nodes::CLOCK_OFF_MS};
-use crate::app::Status;
+use super::{Page, format::time, layout::badge};
+use crate::{app::Status, publish::CLOCK_OFF_MS};
 
 /// How many are told.
 const MOST: usize = 8;
@@ -83,6 +83,9 @@ fn notices(status: &Status) -> Vec<Notice> {
         if node.forgotten_clients > 0 {
             let says = format!("rate limits had to forget {} clients", node.forgotten_clients);
             add(false, Page::Nodes, about(), says);
+        }
+        if node.excluded {
+            add(false, Page::Nodes, about(), "its counts are left out of reports".to_owned());
         }
         if let Some(ms) = node.clock_offset_ms.filter(|ms| ms.abs() > CLOCK_OFF_MS) {
             add(false, Page::Nodes, about(), format!("its clock is off by {ms:+} ms"));

@@ -9,10 +9,10 @@ use super::{
     format::{count, time},
     layout::{badge, empty},
 };
-use crate::app::{App, NodeInfo};
-
-/// A clock further off than this needs a look: counts of its node go to the wrong minute.
-pub(super) const CLOCK_OFF_MS: i64 = 2_000;
+use crate::{
+    app::{App, NodeInfo},
+    publish::CLOCK_OFF_MS,
+};
 
 pub(super) fn page(app: &App) -> Markup {
     let (nodes, revision) = (app.nodes(), app.current().revision);
@@ -57,6 +57,7 @@ fn row(node: &NodeInfo, revision: u64) -> Markup {
                 @if node.connected { (badge("ok", "connected")) }
                 @else if node.state == "revoked" { (badge("", "revoked")) }
                 @else { (badge("bad", "away")) }
+                @if node.excluded { " " (badge("warn", "not counted")) }
             }
             td data-label="Runs" {
                 @if node.rejected_revision > 0 {

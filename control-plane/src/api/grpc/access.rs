@@ -38,7 +38,8 @@ pub(super) fn token(token: &Token) -> v1::Token {
 }
 
 pub(super) fn new_node_token(asked: &v1::CreateNodeTokenRequest) -> Result<NewNodeToken, Status> {
-    let read = NewNodeToken::read(Some(&asked.ttl), (asked.uses > 0).then_some(asked.uses));
+    let read =
+        NewNodeToken::read(Some(&asked.ttl), (asked.uses > 0).then_some(asked.uses), asked.node_ids.clone());
     read.map_err(|problem| refuse(AppError::Invalid(problem.into())))
 }
 
@@ -51,6 +52,7 @@ pub(super) fn node_token(token: &StoredNodeToken) -> v1::NodeToken {
         expires: token.expires_ms.map_or_else(String::new, rfc3339),
         uses_left: token.uses_left.map(i64::unsigned_abs),
         used: token.used.unsigned_abs(),
+        node_ids: token.node_ids.clone(),
     }
 }
 

@@ -11,7 +11,7 @@ use weir_snapshot::{
 
 use super::{access, explain};
 use crate::{
-    access::trail::Caller,
+    access::{nodes::Allowed, trail::Caller},
     app::{
         App, AppError, Applied, ApplyOptions, Author, BackendInfo, CertificateInfo, Named, NodeInfo,
         PoolInfo, RouteInfo, rfc3339,
@@ -88,6 +88,8 @@ fn node(info: NodeInfo) -> v1::Node {
         workers: info.workers,
         dropped_rows: info.dropped_rows,
         forgotten_clients: info.forgotten_clients,
+        excluded: info.excluded,
+        clock_offset_ms: info.clock_offset_ms,
         labels: info.labels.into_iter().collect(),
     }
 }
@@ -519,8 +521,30 @@ impl admin_server::Admin for Admin {
         &self,
         request: Request<v1::AllowNodeRequest>,
     ) -> Result<Response<v1::AllowNodeResponse>, Status> {
-        let allowed = self.app.access().nodes().allow(&request.into_inner().id).await;
-        allowed.map_err(|error| refuse(error.into()))?;
-        Ok(Response::new(v1::AllowNodeResponse {}))
+        let author = author(&request);
+        let allowed = self.app.allow_node(&request.into_inner().id, &author.actor).await.map_err(refuse)?;
+        let permit_expires = match allowed {
+            Allowed::Rejoin => String::new(),
+            Allowed::Beside(until) => rfc3339(until),
+        };
+        Ok(Response::new(v1::AllowNodeResponse { permit_expires }))
+    }
+
+    async fn exclude_node(
+        &self,
+        request: Request<v1::ExcludeNodeRequest>,
+    ) -> Result<Response<v1::ExcludeNodeResponse>, Status> {
+        let author = author(&request);
+        self.app.exclude_node(&request.into_inner().id, true, &author.actor).await.map_err(refuse)?;
+        Ok(Response::new(v1::ExcludeNodeResponse {}))
+    }
+
+    async fn include_node(
+        &self,
+        request: Request<v1::IncludeNodeRequest>,
+    ) -> Result<Response<v1::IncludeNodeResponse>, Status> {
+        let author = author(&request);
+        self.app.exclude_node(&request.into_inner().id, false, &author.actor).await.map_err(refuse)?;
+        Ok(Response::new(v1::IncludeNodeResponse {}))
     }
 }

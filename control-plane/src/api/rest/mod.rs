@@ -64,6 +64,8 @@ pub fn router(app: App) -> Router {
         .route("/node-tokens/{id}", delete(nodes::delete_token))
         .route("/nodes/{id}/revoke", post(nodes::revoke))
         .route("/nodes/{id}/allow", post(nodes::allow))
+        .route("/nodes/{id}/exclude", post(nodes::exclude))
+        .route("/nodes/{id}/include", post(nodes::include))
         .route("/revisions", get(config::revisions))
         .route("/revisions/{n}", get(config::revision))
         .route("/revisions/{n}/rollback", post(config::rollback))

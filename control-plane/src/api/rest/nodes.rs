@@ -1,4 +1,4 @@
-//! Who may be a node: `/node-tokens`, and `/nodes/{id}` revoked and allowed again.
+//! Who may be a node: `/node-tokens`, and `/nodes/{id}` revoked, allowed again, left out of reports.
 
 use axum::{
     Json,
@@ -14,7 +14,7 @@ use super::extract::Path;
 use super::{Asking, Items, body, problem::Refusal};
 use crate::{
     access::{
-        nodes::{self, NewNodeToken},
+        nodes::{self, Allowed, NewNodeToken},
         now_ms,
     },
     app::{App, AppError, rfc3339},
@@ -30,6 +30,7 @@ fn info(token: &StoredNodeToken) -> Value {
         "expires": token.expires_ms.map(rfc3339),
         "uses_left": token.uses_left,
         "used": token.used,
+        "node_ids": token.node_ids,
     })
 }
 
@@ -41,6 +42,8 @@ pub(super) async fn tokens(State(app): State<App>) -> Json<Items<Value>> {
 struct Create {
     ttl: Option<String>,
     uses: Option<u32>,
+    #[serde(default)]
+    node_ids: Vec<String>,
 }
 
 pub(super) async fn create_token(
@@ -48,8 +51,8 @@ pub(super) async fn create_token(
     Asking(author): Asking,
     request: Request,
 ) -> Result<Response, Refusal> {
-    let Create { ttl, uses } = body::object(request).await?;
-    let new = NewNodeToken::read(ttl.as_deref(), uses)
+    let Create { ttl, uses, node_ids } = body::object(request).await?;
+    let new = NewNodeToken::read(ttl.as_deref(), uses, node_ids)
         .map_err(|problem: Problem| Refusal::bad_request(Problems::from(problem)))?;
     let (text, token) =
         app.access().nodes().create_token(new, &author.actor).await.map_err(AppError::from)?;
@@ -75,7 +78,32 @@ pub(super) async fn revoke(
     Ok(Json(json!({ "id": id, "revoked": true, "known": app.knows_node(&id) })))
 }
 
-pub(super) async fn allow(State(app): State<App>, Path(id): Path<String>) -> Result<Json<Value>, Refusal> {
-    app.access().nodes().allow(&id).await.map_err(AppError::from)?;
-    Ok(Json(json!({ "id": id, "revoked": false })))
+pub(super) async fn allow(
+    State(app): State<App>,
+    Asking(author): Asking,
+    Path(id): Path<String>,
+) -> Result<Json<Value>, Refusal> {
+    let permit_expires = match app.allow_node(&id, &author.actor).await? {
+        Allowed::Rejoin => None,
+        Allowed::Beside(until) => Some(rfc3339(until)),
+    };
+    Ok(Json(json!({ "id": id, "revoked": false, "permit_expires": permit_expires })))
+}
+
+pub(super) async fn exclude(
+    State(app): State<App>,
+    Asking(author): Asking,
+    Path(id): Path<String>,
+) -> Result<Json<Value>, Refusal> {
+    app.exclude_node(&id, true, &author.actor).await?;
+    Ok(Json(json!({ "id": id, "excluded": true })))
+}
+
+pub(super) async fn include(
+    State(app): State<App>,
+    Asking(author): Asking,
+    Path(id): Path<String>,
+) -> Result<Json<Value>, Refusal> {
+    app.exclude_node(&id, false, &author.actor).await?;
+    Ok(Json(json!({ "id": id, "excluded": false })))
 }

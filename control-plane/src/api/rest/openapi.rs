@@ -134,7 +134,23 @@ const OPERATIONS: &[Operation] = &[
         "RevokedNodeToken",
     ),
     ("/nodes/{id}/revoke", "post", "Ends a node's membership and its streams", None, "200", "NodeAccess"),
-    ("/nodes/{id}/allow", "post", "Lets a revoked node join again", None, "200", "NodeAccess"),
+    (
+        "/nodes/{id}/allow",
+        "post",
+        "Lets a revoked node join again, or one more process join as a node that is connected",
+        None,
+        "200",
+        "NodeAccess",
+    ),
+    (
+        "/nodes/{id}/exclude",
+        "post",
+        "Leaves a node's counts out of reports from now on",
+        None,
+        "200",
+        "NodeCounting",
+    ),
+    ("/nodes/{id}/include", "post", "Counts a node again from now on", None, "200", "NodeCounting"),
     ("/healthz", "get", "Liveness", None, "200", "Text"),
     ("/readyz", "get", "Readiness", None, "200", "Text"),
     ("/metrics", "get", "Prometheus metrics", None, "200", "Text"),
@@ -432,6 +448,7 @@ fn schemas() -> Value {
             &[("id", text()), ("version", text()), ("address", text()), ("workers", number()), ("connected", truth()),
               ("since", text()), ("active_revision", number()), ("connections", number()), ("requests", number()),
               ("dropped_rows", number()), ("forgotten_clients", number()), ("rejected_revision", number()), ("clock_offset_ms", number()),
+              ("excluded", truth()),
               ("labels", json!({ "type": "object", "additionalProperties": { "type": "string" } })),
               ("state", json!({ "type": "string", "enum": ["active", "behind", "rejected", "away", "revoked"] })),
               ("lag_revisions", number()), ("lag_ms", number()), ("active_requests", number()),
@@ -526,6 +543,7 @@ pub(super) async fn schema() -> ([(HeaderName, &'static str); 1], String) {
 /// The schemas of who may do what, apart from the others: one macro takes only so many.
 fn access_schemas() -> Value {
     let text = || json!({ "type": "string" });
+    let texts = || json!({ "type": "array", "items": { "type": "string" } });
     let number = || json!({ "type": "integer" });
     let list = |name: &str| {
         let items = json!({ "type": "array", "items": { "$ref": format!("#/components/schemas/{name}") } });
@@ -553,6 +571,7 @@ fn access_schemas() -> Value {
         ("expires", maybe()),
         ("uses_left", json!({ "type": ["integer", "null"] })),
         ("used", number()),
+        ("node_ids", texts()),
     ];
     let mut created_node_token = node_token.clone();
     created_node_token.push(("token", text()));
@@ -568,12 +587,13 @@ fn access_schemas() -> Value {
               ("revision", json!({ "type": ["integer", "null"] })), ("times", number())],
             &["id", "time", "actor", "source", "action", "outcome"]),
         "AuditList": list("AuditEntry"),
-        "NewNodeToken": object(&[("ttl", json!({ "type": "string", "examples": ["24h", "never"] })), ("uses", number())], &[]),
+        "NewNodeToken": object(&[("ttl", json!({ "type": "string", "examples": ["24h", "never"] })), ("uses", number()), ("node_ids", texts())], &[]),
         "NodeToken": object(&node_token, &["id", "state", "created", "created_by", "used"]),
         "NodeTokenList": list("NodeToken"),
         "CreatedNodeToken": object(&created_node_token, &["id", "state", "token"]),
         "RevokedNodeToken": object(&[("id", number()), ("state", text())], &["id", "state"]),
-        "NodeAccess": object(&[("id", text()), ("revoked", json!({ "type": "boolean" })), ("known", json!({ "type": "boolean" }))], &["id", "revoked"]),
+        "NodeAccess": object(&[("id", text()), ("revoked", json!({ "type": "boolean" })), ("known", json!({ "type": "boolean" })), ("permit_expires", maybe())], &["id", "revoked"]),
+        "NodeCounting": object(&[("id", text()), ("excluded", json!({ "type": "boolean" }))], &["id", "excluded"]),
     })
 }
 
