@@ -204,6 +204,10 @@ async fn breakers_and_refusals_are_shown_where_one_looks() {
 async fn a_report_names_the_busiest_of_the_periods_it_shows_and_takes_every_filter() {
     let control_plane = ControlPlane::start().await;
     assert_eq!(control_plane.add("http://127.0.0.1:1").await, "b1");
+    // A route that is gone and that a kept revision still knows.
+    let route = r#"{"pool":"default","match":{"path":"/gone"}}"#;
+    assert!(control_plane.call("PUT", "/routes/one-that-is-gone", route).await.status < 300);
+    control_plane.call("DELETE", "/routes/one-that-is-gone", "").await.expect(200);
     let node = Node::connect(&control_plane, hello("eu-1")).await;
     let now = jiff::Timestamp::now().to_string();
     let other = v1::TrafficRow {
