@@ -487,6 +487,53 @@ async fn the_local_socket_is_where_it_is_named_for_its_user_alone_and_off_where_
     assert!(why.contains("--nodes-socket") && why.contains("missing/nodes.sock"), "{why}");
 }
 
+/// Not by PATH: another user may not be able to run what a home folder holds.
+const SETPRIV: &str = "/usr/bin/setpriv";
+const PYTHON: &str = "/usr/bin/python3";
+
+/// Whether another user's process gets a byte from the local socket when it opens HTTP/2 there.
+async fn other_user_is_answered(socket: &std::path::Path) -> bool {
+    let script = format!(
+        "import socket\ns = socket.socket(socket.AF_UNIX)\ns.connect({:?})\n\
+         s.sendall(b'PRI * HTTP/2.0\\r\\n\\r\\nSM\\r\\n\\r\\n' + bytes([0, 0, 0, 4, 0, 0, 0, 0, 0]))\n\
+         print(len(s.recv(100)))",
+        socket.display().to_string()
+    );
+    let asked = tokio::task::spawn_blocking(move || {
+        std::process::Command::new(SETPRIV)
+            .args(["--reuid=65534", "--clear-groups", PYTHON, "-c", &script])
+            .output()
+    });
+    let output = within("another user's process", asked).await.unwrap().unwrap();
+    let (said, wrong) = (String::from_utf8(output.stdout).unwrap(), String::from_utf8_lossy(&output.stderr));
+    // The connection may be cut before all is written.
+    let is_cut = wrong.contains("BrokenPipe") || wrong.contains("ConnectionReset");
+    assert!(output.status.success() || is_cut, "{wrong}");
+    said.trim().parse::<u32>().is_ok_and(|bytes| bytes > 0)
+}
+
+#[tokio::test]
+async fn another_users_process_gets_nothing_from_the_local_socket_whatever_its_mode() {
+    use std::os::unix::fs::PermissionsExt as _;
+    if !rustix::process::geteuid().is_root() {
+        println!("skipped: only root can run a process as another user");
+        return;
+    }
+    if [SETPRIV, PYTHON].iter().any(|program| !std::path::Path::new(program).exists()) {
+        assert!(std::env::var_os("CI").is_none(), "{SETPRIV} and {PYTHON} are needed");
+        println!("skipped: {SETPRIV} and {PYTHON} are needed");
+        return;
+    }
+    let control_plane = ControlPlane::start().await;
+    let socket = control_plane.socket();
+    // The file lets everybody connect; the kernel still says who it is.
+    for (path, mode) in [(control_plane.folder.path(), 0o755), (socket.as_path(), 0o666)] {
+        std::fs::set_permissions(path, std::fs::Permissions::from_mode(mode)).unwrap();
+    }
+    assert!(!other_user_is_answered(&socket).await);
+    Node::connect(&control_plane, hello("node-1")).await.push().await;
+}
+
 #[tokio::test]
 async fn what_a_join_token_asks_for_has_to_make_sense() {
     let control_plane = ControlPlane::start().await;
