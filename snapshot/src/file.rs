@@ -6,6 +6,7 @@
 //!
 //! Nothing that a text holds makes this panic, or take more time and memory than the bounds below allow.
 
+mod locate;
 mod references;
 mod tolerant;
 mod tree;
@@ -16,7 +17,7 @@ use serde::de::{DeserializeOwned, IgnoredAny};
 use serde_json::{Map, Value};
 
 pub use self::references::{MAX_FILE, inline, is_content};
-use self::tree::Node;
+use self::{locate::Locator, tree::Node};
 use crate::{
     config::{Backend, Certificate, Config, Pool, Route, Settings},
     problem::{Problem, Problems},
@@ -265,16 +266,10 @@ impl Untold {
         if path.strip_suffix("hash_on").is_some_and(|pool| self.paths.contains(&format!("{pool}strategy"))) {
             return true;
         }
-        let mut around = path;
-        loop {
-            if self.paths.contains(around) || self.paths.contains(&format!("{around}.type")) {
-                return true;
-            }
-            if around.is_empty() {
-                return false;
-            }
-            around = parent(around);
-        }
+        // From the root down to the value. A key may be long and full of dots, so there is a bound.
+        let ends = path.char_indices().filter(|(_, letter)| matches!(letter, '.' | '[')).map(|(end, _)| end);
+        let mut around = ends.take(4 * MAX_DEPTH).chain([0, path.len()]).map(|end| &path[..end]);
+        around.any(|around| self.paths.contains(around) || self.paths.contains(&format!("{around}.type")))
     }
 }
 
@@ -284,8 +279,9 @@ fn parent(path: &str) -> &str {
 
 /// Gives each problem the place of what its path names, puts them in order, and keeps the list readable.
 fn place(root: &Node, problems: &mut Problems) {
+    let mut places = Locator::new(root);
     for problem in problems.0.iter_mut().filter(|problem| problem.line.is_none()) {
-        root.find(&problem.path, problem.of_key).mark(problem);
+        places.find(&problem.path, problem.of_key).mark(problem);
     }
     problems.0.sort_by_key(|problem| (problem.line, problem.column));
     problems.0.dedup();

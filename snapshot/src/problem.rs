@@ -22,9 +22,27 @@ pub struct Problem {
 
 impl Problem {
     /// A mistake at a path.
+    ///
+    /// Both texts are cut after a bound: they may hold keys and values of the input, which may be large and be in the
+    /// message of many mistakes.
     pub fn new(path: impl Into<String>, message: impl Into<String>) -> Self {
-        Self { path: path.into(), message: message.into(), line: None, column: None, of_key: false }
+        let (path, message) = (cut(path.into(), MAX_PATH), cut(message.into(), MAX_MESSAGE));
+        Self { path, message, line: None, column: None, of_key: false }
     }
+}
+
+/// The longest path of a problem, in bytes.
+pub(crate) const MAX_PATH: usize = 1 << 10;
+/// The longest message of a problem, in bytes.
+const MAX_MESSAGE: usize = 8 << 10;
+
+fn cut(mut text: String, most: usize) -> String {
+    if text.len() > most {
+        text.truncate(text.floor_char_boundary(most));
+        text.push('…');
+        text.shrink_to_fit();
+    }
+    text
 }
 
 impl fmt::Display for Problem {

@@ -266,3 +266,38 @@ fn json_as_programs_write_it_is_read() {
     assert_eq!(config.pools[0].backends[0].url, "http://a:1");
     assert_eq!(config.routes[0].fallback.as_ref().unwrap().body.as_deref(), Some("\u{1f600} é\n"));
 }
+
+/// Texts with very many mistakes, each text of another kind. Where reading was quadratic, 200,000 of them took minutes.
+#[test]
+fn very_many_mistakes_take_no_longer_than_as_many_values() {
+    let each = |n: usize, text: &dyn Fn(usize) -> String| (0..n).map(text).collect::<String>();
+    let keys = |n: usize, space: &str| each(n, &|i| format!("{space}k{i}: 1\n"));
+    let same = |n: usize, line: &str| line.repeat(n);
+    let (long, n) = ("k".repeat(1 << 20), 20_000);
+    let headers = each(n, &|i| format!("      \"a b{i}\": x\n"));
+    let dots = ".".repeat(1 << 20);
+    let texts = [
+        ("unknown keys at the root", keys(200_000, "")),
+        ("unknown keys of settings", format!("settings:\n{}", keys(n, "  "))),
+        ("unknown keys of a pool", format!("pools:\n- name: a\n{}", keys(n, "  "))),
+        ("unknown keys of a mapping", format!("pools:\n- name: a\n  breaker:\n{}", keys(n, "    "))),
+        ("one key very often", same(n, "a: 1\n")),
+        ("one key very often under a long one", format!("? {long}\n:\n{}", same(n, "  a: 1\n"))),
+        ("pools that are no mappings", format!("pools:\n{}", same(n, "- 1\n"))),
+        ("lists in a pool", format!("pools:\n- name: a\n  x:\n{}", same(n, "  - []\n"))),
+        ("backends without URL", format!("pools:\n- name: a\n  backends:\n{}", same(n, "  - {}\n"))),
+        ("header names", format!("routes:\n- name: a\n  pool: b\n  request_headers:\n    set:\n{headers}")),
+        (
+            "a key of dots",
+            format!("routes:\n- name: a\n  pool: [b]\n  request_headers: {{ set: {{ \"{dots}\": x }} }}\n"),
+        ),
+    ];
+    for (what, text) in texts {
+        let begun = std::time::Instant::now();
+        let problems = file::parse(&text).unwrap_err().0;
+        eprintln!("{what}: {:?}", begun.elapsed());
+        assert!(begun.elapsed().as_secs() < 60, "{what}: {:?}", begun.elapsed());
+        assert!(!problems.is_empty() && problems.len() <= MAX_PROBLEMS + 1, "{what}");
+        assert!(problems.iter().all(|one| one.path.len() < 2_000 && one.message.len() < 10_000), "{what}");
+    }
+}

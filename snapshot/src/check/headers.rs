@@ -37,7 +37,9 @@ pub(super) fn rules(
 ) -> Option<Arc<HeaderRules>> {
     let mut rules = HeaderRules::default();
     if edits.set.len() + edits.add.len() + edits.remove.len() > MOST {
+        // Nothing more is looked at: each name is compared with all others.
         problems.add(path, format!("more than {MOST} changes of headers"));
+        return None;
     }
     for (i, name) in edits.remove.iter().enumerate() {
         let path = format!("{path}.remove[{i}]");

@@ -10,7 +10,7 @@ use serde_json::Value;
 use serde_saphyr::{Error, Spanned, budget::BudgetBreach, options::DuplicateKeyPolicy};
 
 use super::{MAX_DEPTH, MAX_NODES, MAX_REPEATED};
-use crate::problem::{Problem, Problems};
+use crate::problem::{MAX_PATH, Problem, Problems};
 
 /// Line and column, from 1; 0: not known.
 #[derive(Debug, Clone, Copy, Default)]
@@ -47,7 +47,7 @@ pub(super) enum Tree {
 
 pub(super) struct Entry {
     pub(super) key: String,
-    place: Place,
+    pub(super) place: Place,
     pub(super) value: Node,
 }
 
@@ -100,7 +100,8 @@ impl Node {
                     let dot = if path.is_empty() { "" } else { "." };
                     let value = within(path, format_args!("{dot}{key}"), |path| {
                         if object.contains_key(key) {
-                            let mut problem = Problem::new(path.as_str(), format!("{key:?} is there twice"));
+                            let short = &path[..path.floor_char_boundary(2 * MAX_PATH)];
+                            let mut problem = Problem::new(short, format!("{key:?} is there twice"));
                             place.mark(&mut problem);
                             problems.0.push(problem);
                             return None;
@@ -114,38 +115,6 @@ impl Node {
                 Value::Object(object)
             }
         }
-    }
-
-    /// The place of what a path names, or of the nearest thing around it; `of_key`: where its key stands.
-    pub(super) fn find(&self, path: &str, of_key: bool) -> Place {
-        let mut node = self;
-        let mut place = self.place;
-        let mut rest = path;
-        while !rest.is_empty() {
-            let step = match &node.value {
-                Tree::Leaf(_) => None,
-                Tree::List(items) => rest.strip_prefix('[').and_then(|rest| {
-                    let (index, rest) = rest.split_once(']')?;
-                    Some((items.get(index.parse::<usize>().ok()?)?, None, rest))
-                }),
-                Tree::Mapping(entries) => {
-                    let rest = rest.strip_prefix('.').unwrap_or(rest);
-                    // A key may hold a dot itself, so keys are looked for rather than cut out.
-                    entries.iter().find_map(|entry| {
-                        let rest = rest.strip_prefix(entry.key.as_str())?;
-                        (rest.is_empty() || rest.starts_with(['.', '['])).then_some((
-                            &entry.value,
-                            Some(entry.place),
-                            rest,
-                        ))
-                    })
-                }
-            };
-            let Some((next, key, left)) = step else { break };
-            place = key.filter(|_| of_key).unwrap_or(next.place);
-            (node, rest) = (next, left);
-        }
-        place
     }
 }
 
