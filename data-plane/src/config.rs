@@ -32,6 +32,10 @@ pub struct Config {
     /// Where the node says how it is (/healthz, /readyz, /metrics).
     #[arg(long, env = "WEIR_STATUS", default_value = "127.0.0.1:8091", value_name = "ADDR")]
     pub status: SocketAddr,
+    /// A further name under which metrics may be asked for, beside addresses and localhost; several are separated by commas.
+    /// On a loopback address no other name is served; beyond loopback any name is, unless some are given.
+    #[arg(long, env = "WEIR_STATUS_HOST", value_name = "NAME", value_delimiter = ',')]
+    pub status_host: Vec<String>,
     /// Worker threads; one for each core when not given.
     #[arg(long, env = "WEIR_WORKERS", value_name = "N", value_parser = clap::value_parser!(u16).range(1..=1024))]
     pub workers: Option<u16>,
@@ -69,6 +73,7 @@ impl Default for Config {
             tls_cert: None,
             tls_key: None,
             status: free,
+            status_host: Vec::new(),
             workers: None,
             node_id: None,
             labels: Vec::new(),

@@ -30,6 +30,7 @@ mod route;
 mod standing;
 mod stats;
 mod status;
+mod status_host;
 mod sticky;
 mod stream;
 mod timer;
@@ -46,7 +47,7 @@ use std::{net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
 use anyhow::Context as _;
 
 pub use self::config::Config;
-use self::{backend::Fleet, stats::Reporter, worker::Workers};
+use self::{backend::Fleet, stats::Reporter, status_host::StatusHosts, worker::Workers};
 
 /// A node that runs.
 pub struct Running {
@@ -103,7 +104,8 @@ pub async fn start(config: Config) -> anyhow::Result<Running> {
     tasks.spawn(membership.keep(config.control_plane.clone(), node_id, boot_id));
     tasks.spawn(control::run(Arc::clone(&state), channel, events));
     tasks.spawn(resolve::run(Arc::clone(&state)));
-    tasks.spawn(status::serve(status_listener, Arc::clone(&state)));
+    let hosts = StatusHosts::new(status.ip().is_loopback(), &config.status_host);
+    tasks.spawn(status::serve(status_listener, hosts, Arc::clone(&state)));
     let timed = Arc::clone(&state);
     tasks.spawn(async move { timed.fleet.keep_time().await });
     Ok(Running {

@@ -22,13 +22,13 @@ use prometheus_client::{
 };
 use tokio::net::TcpListener;
 
-use crate::{control::State, filter, pool_metrics, stats::Cut};
+use crate::{control::State, filter, pool_metrics, stats::Cut, status_host::StatusHosts};
 
 /// The most connections at once; who comes later waits in the kernel's queue.
 const MAX_CONNECTIONS: usize = 256;
 
 /// Answers until the node ends.
-pub(crate) async fn serve(listener: TcpListener, state: Arc<State>) {
+pub(crate) async fn serve(listener: TcpListener, hosts: StatusHosts, state: Arc<State>) {
     let mut connections = tokio::task::JoinSet::new();
     loop {
         while connections.len() >= MAX_CONNECTIONS {
@@ -39,10 +39,10 @@ pub(crate) async fn serve(listener: TcpListener, state: Arc<State>) {
             tokio::time::sleep(Duration::from_millis(100)).await;
             continue;
         };
-        let state = Arc::clone(&state);
+        let (state, hosts) = (Arc::clone(&state), hosts.clone());
         connections.spawn(async move {
             let service = service_fn(|request| {
-                let answer = answer(&request, &state);
+                let answer = answer(&request, &hosts, &state);
                 async move { Ok::<_, Infallible>(answer) }
             });
             // A client that breaks off is no concern of the node's.
@@ -55,7 +55,7 @@ pub(crate) async fn serve(listener: TcpListener, state: Arc<State>) {
     }
 }
 
-fn answer(request: &Request<Incoming>, state: &State) -> Response<Full<Bytes>> {
+fn answer(request: &Request<Incoming>, hosts: &StatusHosts, state: &State) -> Response<Full<Bytes>> {
     if !matches!(*request.method(), Method::GET | Method::HEAD) {
         return text(StatusCode::METHOD_NOT_ALLOWED, "only GET\n");
     }
@@ -64,7 +64,10 @@ fn answer(request: &Request<Incoming>, state: &State) -> Response<Full<Bytes>> {
         "/readyz" if state.is_draining() => text(StatusCode::SERVICE_UNAVAILABLE, "draining\n"),
         "/readyz" if state.revision() == 0 => text(StatusCode::SERVICE_UNAVAILABLE, "no snapshot yet\n"),
         "/readyz" => text(StatusCode::OK, "ready\n"),
-        "/metrics" => metrics(state, &accept(request)),
+        "/metrics" => match hosts.refuse(request.uri(), request.headers()) {
+            Some(why) => text(StatusCode::MISDIRECTED_REQUEST, why),
+            None => metrics(state, &accept(request)),
+        },
         _ => text(StatusCode::NOT_FOUND, "there are /healthz, /readyz and /metrics\n"),
     }
 }

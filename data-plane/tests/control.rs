@@ -356,3 +356,29 @@ fn a_flag_that_cannot_be_read_is_named() {
         assert!(said.contains(flag), "{said}");
     }
 }
+
+#[tokio::test]
+async fn metrics_are_not_served_under_a_name_that_only_points_here() {
+    let origin = Origin::start("one").await;
+    let control_plane = FakeControlPlane::start(config(&[&origin])).await;
+    let node = Node::start(&control_plane.url()).await;
+    control_plane.acked(1).await;
+    let status = |path: &'static str, host: &'static str| {
+        let node = &node;
+        async move { node.ask_as(path, host).await.status }
+    };
+    for host in
+        ["evil.example", "evil.example:8091", "127.0.0.1.evil.example", "localhost.evil", "a@localhost"]
+    {
+        assert_eq!(status("/metrics", host).await, 421, "{host}");
+        // Probes come under any name, and learn nothing that is worth hiding.
+        assert_eq!(status("/healthz", host).await, 200, "{host}");
+        assert_eq!(status("/readyz", host).await, 200, "{host}");
+    }
+    for host in ["127.0.0.1", "localhost:8091", "[::1]:8091", "10.1.2.3:8091"] {
+        assert_eq!(status("/metrics", host).await, 200, "{host}");
+    }
+    let named = Node::start_with(&control_plane.url(), &["--status-host", "edge-1.example"]).await;
+    assert_eq!(named.ask_as("/metrics", "edge-1.example:8091").await.status, 200);
+    assert_eq!(named.ask_as("/metrics", "evil.example").await.status, 421);
+}

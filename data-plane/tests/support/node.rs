@@ -114,6 +114,11 @@ impl Node {
         get(self.status, path).await
     }
 
+    /// GET from the status port, under a name.
+    pub async fn ask_as(&self, path: &str, host: &str) -> Answer {
+        get_as(self.status, path, host).await
+    }
+
     /// Waits until the status port's answer fits.
     pub async fn ask_until(&self, path: &str, fits: impl Fn(&Answer) -> bool) -> Answer {
         let found = async {
@@ -160,9 +165,13 @@ impl Drop for Node {
 }
 
 async fn get(address: SocketAddr, path: &str) -> Answer {
+    get_as(address, path, "test").await
+}
+
+async fn get_as(address: SocketAddr, path: &str, host: &str) -> Answer {
     let exchange = async {
         let mut stream = TcpStream::connect(address).await.unwrap();
-        let head = format!("GET {path} HTTP/1.1\r\nhost: test\r\nconnection: close\r\n\r\n");
+        let head = format!("GET {path} HTTP/1.1\r\nhost: {host}\r\nconnection: close\r\n\r\n");
         stream.write_all(head.as_bytes()).await.unwrap();
         let mut answer = String::new();
         stream.read_to_string(&mut answer).await.unwrap();
