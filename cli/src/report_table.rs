@@ -86,7 +86,11 @@ pub(crate) fn summary(summary: &Value) -> String {
     push("rejected", &rejected, None);
     push("cut", &cut, None);
     push("streams", &streams, None);
-    push("complete", &|value| cell(value, "complete"), None);
+    let complete = |value: &Value| match (cell(value, "complete").as_str(), cell(value, "state").as_str()) {
+        ("no", state) if state != "-" => format!("no ({state})"),
+        (complete, _) => complete.to_owned(),
+    };
+    push("complete", &complete, None);
     for name in ["peak", "lowest"] {
         if summary.get(name).is_some_and(Value::is_object) {
             let hour = |value: &Value| match value.get(name) {

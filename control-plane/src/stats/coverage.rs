@@ -8,8 +8,11 @@
 //! that leaves on purpose says so in its last batch, and nothing is missing after that. A node is not expected before
 //! its first batch.
 //!
-//! A period is complete when it is over, at least one node was accounted for in some of it, and nothing of it is
-//! missing. So an outage is incomplete, never quiet.
+//! One rule ([`Coverage::state`]) holds for minutes, hours, days, summaries and rankings. A range is complete when it is over,
+//! at least one node was accounted for in some of it, and nothing of it is missing. So an outage is incomplete, never quiet, and
+//! a range that reaches up to now is open: it is never called complete, and it is called partial as soon as something of
+//! it is known to be missing. A node that has been silent for less than [`LAG_MS`] may still deliver: until then a range that
+//! has ended is open and not partial.
 
 use std::collections::BTreeMap;
 
@@ -17,9 +20,10 @@ use crate::store::stats::{Lost, Run};
 
 /// A node gathers the counts of its workers each second, so a batch may lack what ended just before it was made.
 const GATHER_MS: i64 = 5_000;
+const MINUTE_MS: i64 = 60_000;
 /// How long a silent node is expected to come back.
 const EXPECTED_MS: i64 = 60 * 60_000;
-/// Nodes send a batch at least every ten seconds; so much silence up to now says nothing yet.
+/// Nodes send a batch at least every ten seconds. A node that has been silent for less is expected to deliver.
 const LAG_MS: i64 = 60_000;
 
 /// What can be said of a period.
@@ -28,9 +32,9 @@ const LAG_MS: i64 = 60_000;
 pub enum State {
     /// It is over, and every node that was expected reported all of it.
     Complete,
-    /// It is not over yet.
+    /// It is not over yet, or nodes may still deliver some of it.
     Open,
-    /// Some of it is missing.
+    /// Some of it is missing, whether or not it is over.
     Partial,
     /// Nobody reported anything of it, and nobody had said goodbye.
     Gap,
@@ -89,6 +93,8 @@ impl Stretches {
 struct OfNode {
     covered: Stretches,
     missing: Stretches,
+    /// When its last batch was made, unless it said goodbye.
+    last_ms: Option<i64>,
     /// It was not there, and had not said that it would not be.
     absent: Stretches,
 }
@@ -104,6 +110,7 @@ struct Building {
     covered: Vec<(i64, i64)>,
     missing: Vec<(i64, i64)>,
     absent: Vec<(i64, i64)>,
+    last_ms: Option<i64>,
 }
 
 impl Building {
@@ -142,7 +149,7 @@ impl Building {
             });
         }
         if let Some((through, false)) = before {
-            self.miss(through - GATHER_MS, through.saturating_add(EXPECTED_MS));
+            self.last_ms = Some(through);
             self.absent.push((through + 1, i64::MAX));
         }
     }
@@ -162,6 +169,7 @@ impl Coverage {
         let built = |node: Building| OfNode {
             covered: Stretches::new(node.covered),
             missing: Stretches::new(node.missing),
+            last_ms: node.last_ms,
             absent: Stretches::new(node.absent),
         };
         Self { nodes: nodes.into_values().map(built).collect() }
@@ -171,7 +179,8 @@ impl Coverage {
     pub(crate) fn nodes(&self, from_ms: i64, to_ms: i64) -> Nodes {
         let mut nodes = Nodes::default();
         for node in &self.nodes {
-            let (covered, missing) = (node.covered.meet(from_ms, to_ms), node.missing.meet(from_ms, to_ms));
+            let covered = node.covered.meet(from_ms, to_ms);
+            let missing = node.missing.meet(from_ms, to_ms) || node.is_awaited(from_ms, to_ms);
             nodes.expected += u32::from(covered || missing);
             nodes.reported += u32::from(covered && !missing);
         }
@@ -180,26 +189,41 @@ impl Coverage {
 
     /// What can be said of a period.
     pub(crate) fn state(&self, from_ms: i64, to_ms: i64, now_ms: i64) -> State {
-        if to_ms > now_ms {
-            return State::Open;
+        let any = |holds: &dyn Fn(&OfNode) -> bool| self.nodes.iter().any(holds);
+        let is_covered = any(&|node| node.covered.meet(from_ms, to_ms));
+        let is_silent = |node: &OfNode| node.last_ms.is_some_and(|last| now_ms.saturating_sub(last) > LAG_MS);
+        let is_missing = any(&|node| {
+            node.missing.meet(from_ms, to_ms) || is_silent(node) && node.is_awaited(from_ms, to_ms)
+        });
+        let is_awaited = any(&|node| !is_silent(node) && node.is_awaited(from_ms, to_ms));
+        match is_covered {
+            true if is_missing => State::Partial,
+            _ if to_ms > now_ms || is_awaited => State::Open,
+            true => State::Complete,
+            false if is_missing || any(&|node| node.absent.meet(from_ms, to_ms)) => State::Gap,
+            false => State::None,
         }
-        let Nodes { expected, reported } = self.nodes(from_ms, to_ms);
-        if self.nodes.iter().any(|node| node.covered.meet(from_ms, to_ms)) {
-            return if reported == expected { State::Complete } else { State::Partial };
-        }
-        let absent = self.nodes.iter().any(|node| node.absent.meet(from_ms, to_ms));
-        if absent || expected > 0 { State::Gap } else { State::None }
     }
 
-    /// Whether all counts from a time to now are there, as far as they can be: nodes lag by some seconds.
-    pub(crate) fn is_current(&self, from_ms: i64, now_ms: i64) -> bool {
-        let through_ms = now_ms - LAG_MS;
-        // Nothing can be said of what is open as a whole.
-        if through_ms <= from_ms {
-            return false;
-        }
-        let Nodes { expected, reported } = self.nodes(from_ms, through_ms);
-        expected > 0 && reported == expected
+    /// What can be said of a range that is counted by whole minutes; `is_current`: it reaches up to now.
+    pub(crate) fn state_of_range(
+        &self,
+        (from_ms, to_ms): (i64, i64),
+        is_current: bool,
+        now_ms: i64,
+    ) -> State {
+        // The minute in which it ends belongs to it as a whole.
+        let to_ms = to_ms.saturating_add(i64::from(is_current) + MINUTE_MS - 1);
+        self.state(from_ms, to_ms - to_ms.rem_euclid(MINUTE_MS), now_ms)
+    }
+}
+
+impl OfNode {
+    /// Whether its next batch would account for some of a period.
+    fn is_awaited(&self, from_ms: i64, to_ms: i64) -> bool {
+        self.last_ms.is_some_and(|last| {
+            last.saturating_sub(GATHER_MS) < to_ms && from_ms < last.saturating_add(EXPECTED_MS)
+        })
     }
 }
 
@@ -275,6 +299,82 @@ mod tests {
         let coverage = Coverage::new(&[run("a", 1, 9, 0, 2 * HOUR)], &lost);
         assert_eq!(coverage.state(0, HOUR, 9 * HOUR), State::Partial);
         assert_eq!(coverage.nodes(0, HOUR), Nodes { expected: 1, reported: 0 });
+    }
+
+    #[test]
+    fn a_range_that_is_not_over_is_open_until_something_of_it_is_missing() {
+        const MINUTE: i64 = 60_000;
+        let now = 10 * MINUTE + 30_000;
+        let alive = |from_ms| run("a", 1, 9, from_ms, now - 1_000);
+        let state = |runs: &[Run]| {
+            let coverage = Coverage::new(runs, &[]);
+            let minute = coverage.state(9 * MINUTE, 10 * MINUTE, now);
+            let open = coverage.state(10 * MINUTE, 11 * MINUTE, now);
+            // Minutes 5 to now, and the same up to the end of minute 9.
+            let current = coverage.state_of_range((5 * MINUTE, now), true, now);
+            let over = coverage.state_of_range((5 * MINUTE, 10 * MINUTE), false, now);
+            [minute, open, current, over]
+        };
+        use State::*;
+        assert_eq!(state(&[alive(0)]), [Complete, Open, Open, Complete]);
+        // Killed at 9:30 and started again at once: minute 9 is partial, and so is every range with it in it.
+        let killed = run("b", 1, 9, 0, 9 * MINUTE + 30_000);
+        assert_eq!(state(&[alive(9 * MINUTE + 31_000), killed.clone()]), [Partial, Open, Partial, Partial]);
+        // Killed at 9:30 and not started again: it may still deliver, and after a minute of silence it is missing.
+        assert_eq!(state(std::slice::from_ref(&killed)), [Open, Open, Open, Open]);
+        let later = Coverage::new(&[killed], &[]);
+        let after = now + 2_000;
+        assert_eq!(later.state(9 * MINUTE, 10 * MINUTE, after), Partial);
+        assert_eq!(later.state_of_range((5 * MINUTE, after), true, after), Partial);
+    }
+
+    #[test]
+    fn a_minute_that_has_just_ended_is_not_called_partial_before_its_last_batch_can_have_come() {
+        let live = [run("a", 1, 9, 0, HOUR - 500)];
+        let coverage = Coverage::new(&live, &[]);
+        assert_eq!(coverage.state(0, HOUR, HOUR + 100), State::Open);
+        assert_eq!(coverage.state(0, HOUR, HOUR + LAG_MS), State::Partial);
+    }
+
+    /// What a summary says follows from what the minutes in it say, whatever happened.
+    #[test]
+    fn a_range_is_complete_exactly_when_its_minutes_are() {
+        const MINUTE: i64 = 60_000;
+        let now = 20 * MINUTE + 20_000;
+        let mut seed = 1u64;
+        let mut next = |below: i64| {
+            seed = seed.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+            i64::try_from(seed >> 33).unwrap() % below
+        };
+        for _ in 0..2_000 {
+            let mut runs = Vec::new();
+            for boot in ["a", "b", "c"] {
+                let from_ms = next(now);
+                let through_ms = from_ms + next(now - from_ms);
+                let left = next(2) == 0;
+                runs.push(Run { left, ..run(boot, 1 + next(2), 9, from_ms, through_ms) });
+            }
+            let coverage = Coverage::new(&runs, &[]);
+            let from = next(20);
+            let to = from + 1 + next(20 - from);
+            let range = coverage.state_of_range((from * MINUTE, to * MINUTE), false, now);
+            let minutes: Vec<State> = (from..to)
+                .map(|minute| coverage.state(minute * MINUTE, (minute + 1) * MINUTE, now))
+                .collect();
+            // A minute without any node (none) takes nothing away from the others.
+            if range == State::Complete {
+                assert!(
+                    minutes.iter().all(|one| [State::Complete, State::None].contains(one)),
+                    "{runs:?} {minutes:?}"
+                );
+            }
+            if minutes.iter().all(|one| *one == State::Complete) {
+                assert_eq!(range, State::Complete, "{runs:?}");
+            }
+            if minutes.contains(&State::Partial) {
+                assert_eq!(range, State::Partial, "{runs:?} {minutes:?}");
+            }
+        }
     }
 
     #[test]

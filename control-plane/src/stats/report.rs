@@ -163,8 +163,10 @@ pub struct Summary {
     pub peak: Option<PeriodCount>,
     /// The complete hour with the fewest requests; null when no hour is complete.
     pub lowest: Option<PeriodCount>,
-    /// Every node that was expected has reported all of the range, or for a range that ends now, up to a minute ago.
+    /// The range is over, and every node that was expected has reported all of it: `state` is `complete`.
     pub complete: bool,
+    /// As a period's: a range that reaches up to now is `open`, or `partial` when something of it is missing.
+    pub state: State,
     /// Hours that nobody reported.
     pub gaps: u64,
     /// Who should have reported the range, and who has.
@@ -282,11 +284,12 @@ pub(super) async fn summary(store: &Store, query: &Query, now: Timestamp) -> Res
             bytes_out: sum.counts.bytes_out,
             retries: sum.counts.retries,
             rejected: sum.counts.rejected,
-            complete: coverage.state(from_ms, to_ms, now_ms) == State::Complete,
+            complete: coverage.state_of_range((from_ms, to_ms), false, now_ms) == State::Complete,
         })
     } else {
         None
     };
+    let state = coverage.state_of_range((from_ms, to_ms), asked.current, now_ms);
     Ok(Summary {
         from: period::rfc3339(&asked.span.from),
         to,
@@ -303,11 +306,8 @@ pub(super) async fn summary(store: &Store, query: &Query, now: Timestamp) -> Res
         rejected: total.counts.rejected,
         peak,
         lowest,
-        complete: if asked.current {
-            coverage.is_current(from_ms, now_ms)
-        } else {
-            coverage.state(from_ms, to_ms, now_ms) == State::Complete
-        },
+        complete: state == State::Complete,
+        state,
         gaps,
         nodes: coverage.nodes(from_ms, to_ms),
         before,

@@ -91,8 +91,10 @@ pub struct Top {
     pub names: u64,
     /// The first of them.
     pub items: Vec<Item>,
-    /// Every node that was expected has reported all of the range.
+    /// The range is over, and every node that was expected has reported all of it: `state` is `complete`.
     pub complete: bool,
+    /// As a period's.
+    pub state: State,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -236,6 +238,7 @@ pub(super) async fn top(store: &Store, query: &TopQuery, now: Timestamp) -> Resu
         .collect();
     items.sort_by(|(a, one), (b, two)| b.cmp(a).then_with(|| one.name.cmp(&two.name)));
     items.truncate(limit);
+    let state = coverage.state_of_range((from_ms, to_ms), asked.current, now_ms);
     Ok(Top {
         from: period::rfc3339(&asked.span.from),
         to,
@@ -244,11 +247,8 @@ pub(super) async fn top(store: &Store, query: &TopQuery, now: Timestamp) -> Resu
         requests,
         names,
         items: items.into_iter().map(|(_, item)| item).collect(),
-        complete: if asked.current {
-            coverage.is_current(from_ms, now_ms)
-        } else {
-            coverage.state(from_ms, to_ms, now_ms) == State::Complete
-        },
+        complete: state == State::Complete,
+        state,
     })
 }
 

@@ -151,7 +151,7 @@ fn figures(summary: &Summary, per: &str, periods: &[Period]) -> Markup {
             div class="figure" {
                 dt { "Requests" } dd { (count(summary.requests)) }
                 dd class="note" {
-                    @if summary.complete { (badge("ok", "complete")) } @else { (badge("warn", "incomplete")) }
+                    (state_badge(summary.state))
                     @if summary.gaps > 0 { " " (hours_missing(summary.gaps)) }
                 }
             }
@@ -241,14 +241,18 @@ fn heading(by: &str) -> String {
     letters.next().map_or_else(String::new, |first| first.to_uppercase().chain(letters).collect())
 }
 
-fn table(periods: &[Period]) -> Markup {
-    let state = |period: &Period| match period.state {
+fn state_badge(state: State) -> Markup {
+    match state {
         State::Complete => badge("ok", "complete"),
         State::Open => badge("", "open"),
         State::Partial => badge("warn", "partial"),
         State::Gap => badge("bad", "not reported"),
         State::None => badge("", "no nodes"),
-    };
+    }
+}
+
+fn table(periods: &[Period]) -> Markup {
+    let state = |period: &Period| state_badge(period.state);
     html! {
         table {
             thead {

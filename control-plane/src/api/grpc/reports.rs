@@ -159,6 +159,7 @@ fn summary_message(summary: Summary) -> v1::Summary {
         peak: summary.peak.map(period_count),
         lowest: summary.lowest.map(period_count),
         complete: summary.complete,
+        state: summary.state.name().to_owned(),
         upstream_ms: Some(latency(summary.upstream_ms)),
         gaps: summary.gaps,
         nodes: Some(node_count(summary.nodes)),
@@ -215,6 +216,7 @@ fn top_message(top: Top) -> v1::Top {
         names: top.names,
         items: items.collect(),
         complete: top.complete,
+        state: top.state.name().to_owned(),
     }
 }
 
