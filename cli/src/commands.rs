@@ -59,8 +59,9 @@ pub(crate) async fn run(client: &Client, output: Output, command: Command) -> an
                 Output::Json => print_json(&status),
                 Output::Table => {
                     let list = |name: &str| status.get(name).map_or(&[][..], items);
+                    let file = status.get("config_file").map(drift).unwrap_or_default();
                     print(&format!(
-                        "revision {}\n\n{}\n\n{}",
+                        "revision {}\n{file}\n{}\n\n{}",
                         cell(&status, "revision"),
                         table(&BACKENDS, list("backends")),
                         nodes::table(list("nodes")),
@@ -137,6 +138,26 @@ pub(crate) async fn run(client: &Client, output: Output, command: Command) -> an
         }
     }
     Ok(ExitCode::SUCCESS)
+}
+
+/// How the configuration differs from the control plane's configuration file.
+fn drift(file: &Value) -> String {
+    let count = file.get("drift_count").and_then(Value::as_u64).unwrap_or_default();
+    let (path, applied) = (cell(file, "path"), cell(file, "applied"));
+    if count == 0 {
+        return format!("configuration file {path}: no differences (applied {applied})\n");
+    }
+    let differences = if count == 1 { "difference" } else { "differences" };
+    let mut text =
+        format!("configuration file {path}: {count} {differences} since it was applied {applied}\n");
+    let listed = file.get("drift").map_or(&[][..], items);
+    for difference in listed {
+        text.push_str(&format!("  {}\n", cell(difference, "")));
+    }
+    if count > listed.len() as u64 {
+        text.push_str(&format!("  and {} more\n", count - listed.len() as u64));
+    }
+    text
 }
 
 async fn backends(client: &Client, output: Output, command: Backends) -> anyhow::Result<()> {

@@ -102,6 +102,8 @@ async fn done(client: &Client, output: Output, mut answer: Value, changing: &Cha
     if output == Output::Table {
         let changes = answer.get("changes").map_or(&[][..], items);
         changes.iter().for_each(|change| print(&cell(change, "")));
+        let replaced = answer.get("replaced").map_or(&[][..], items);
+        replaced.iter().for_each(|one| tell!("warning: the file replaced a live change: {}", cell(one, "")));
         print(&match changes.is_empty() {
             true => format!("nothing differs from revision {revision}"),
             false => format!("revision {revision}"),

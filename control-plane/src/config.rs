@@ -27,9 +27,13 @@ pub struct Config {
     /// Where nodes connect.
     #[arg(long, env = "WEIR_NODES", default_value = "127.0.0.1:8090", value_name = "ADDR")]
     pub nodes: SocketAddr,
-    /// A configuration that is applied at start when it differs from what is stored.
+    /// A configuration file. At start, on SIGHUP and on POST /config/reload, what has changed in it since it was last
+    /// applied is applied; changes made by API or dashboard stay.
     #[arg(long, env = "WEIR_CONFIG", value_name = "FILE")]
     pub config: Option<PathBuf>,
+    /// Makes the whole configuration file current at each start and reload, and undoes changes made by API or dashboard.
+    #[arg(long, env = "WEIR_CONFIG_AUTHORITATIVE", requires = "config")]
+    pub config_authoritative: bool,
     /// A file with the key that private keys are encrypted with in the database: 32 bytes as base64 or hexadecimal.
     /// Else WEIR_SECRETS_KEY holds the key; else one is made beside the database.
     #[arg(long, env = "WEIR_SECRETS_KEY_FILE", value_name = "FILE")]
@@ -91,6 +95,7 @@ impl Default for Config {
             admin: free,
             nodes: free,
             config: None,
+            config_authoritative: false,
             secrets_key_file: None,
             keep_minutes: HumanDuration(minutes),
             keep_hours: HumanDuration(hours),

@@ -31,11 +31,11 @@ pub use self::config::Config;
 use self::{
     access::{Access, nodes::NodeAccess},
     api::access::{Gate, Hosts},
-    app::{App, AppError, Author, Parts},
+    app::{App, AppError, Author, ConfigFile, Parts},
     health::Health,
     publish::{Cleartext, Publisher, Registry, Rule, Sources},
     secrets::{MasterKey, Secrets, Vault},
-    serve::{AdminTls, NodesGate},
+    serve::{AdminTls, NodesGate, Ports},
     stats::Stats,
     store::{Lock, Store},
 };
@@ -107,7 +107,10 @@ pub async fn start(config: Config) -> anyhow::Result<Running> {
         stop: stop.clone(),
     });
     tokio::spawn(publish::keep(registry.clone(), store.clone(), config.forget_nodes.0, stop.clone()));
-    let file = config.config.clone();
+    let file = match config.config.clone() {
+        Some(path) => Some(ConfigFile::new(path, config.config_authoritative, store.config_file().await?)),
+        None => None,
+    };
     let parts = Parts {
         store: store.clone(),
         current,
@@ -117,14 +120,14 @@ pub async fn start(config: Config) -> anyhow::Result<Running> {
         registry: registry.clone(),
         history,
         secrets,
-        file: file.clone(),
+        file,
         access: access.clone(),
         keep_revisions: config.keep_revisions,
     };
     let app = App::new(parts);
-    if let Some(path) = file {
+    if let Some(path) = &config.config {
         let author = Author { actor: "control-plane".into(), source: "file" };
-        let read = app.read_file(&author, &path).await;
+        let read = app.read_file(&author).await;
         read.map_err(explain).with_context(|| format!("--config {} is refused", path.display()))?;
     }
 
@@ -135,11 +138,12 @@ pub async fn start(config: Config) -> anyhow::Result<Running> {
         access.first_token(config.token_file.as_deref()).await?;
     }
     let hosts = Hosts::new(config.admin.ip().is_loopback(), &config.admin_host);
-    let gate = Gate { access: access.clone(), hosts };
+    let ports = Ports::new();
+    let gate = Gate { access: access.clone(), hosts, shares: ports.shares.clone() };
 
     let (admin, nodes) = (admin_listener.local_addr()?, nodes_listener.local_addr()?);
     let mut servers = JoinSet::new();
-    servers.spawn(serve::admin(admin_listener, tls.clone(), app.clone(), gate, stop.clone()));
+    servers.spawn(serve::admin(admin_listener, tls.clone(), app.clone(), gate, ports.clone(), stop.clone()));
     if let Some(file) = &config.join_token_file {
         node_access
             .leave_token(file)
@@ -157,7 +161,7 @@ pub async fn start(config: Config) -> anyhow::Result<Running> {
     );
     let nodes_gate =
         NodesGate { access: access.clone(), nodes: node_access, registry: registry.clone(), cleartext };
-    servers.spawn(serve::nodes(nodes_listener, socket, publisher, nodes_gate, stop.clone()));
+    servers.spawn(serve::nodes(nodes_listener, socket, publisher, nodes_gate, ports.nodes, stop.clone()));
     if let Some(watch) = tls.clone().map(|tls| tls.watch(stop.clone())) {
         servers.spawn(async move {
             watch.await;

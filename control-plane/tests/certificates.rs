@@ -9,8 +9,10 @@ use rcgen::{CertificateParams, KeyPair, date_time_ymd};
 use serde_json::{Value, json};
 use support::{
     ControlPlane, config,
-    node::{Node, hello},
+    node::{Node, channel, hello},
 };
+use tonic::Code;
+use weir_proto::v1::{self, admin_client::AdminClient};
 
 struct Pair {
     cert: String,
@@ -41,6 +43,35 @@ fn holds(bytes: &[u8], text: &str) -> bool {
 
 fn told_keys(node: &Node) -> Vec<String> {
     node.private_keys.iter().map(|told| String::from_utf8(told.key.clone()).unwrap()).collect()
+}
+
+#[tokio::test]
+async fn a_stale_revision_changes_no_certificate() {
+    let control_plane = ControlPlane::start().await;
+    let (one, two) = (pair(&["a.example"], 2040), pair(&["a.example"], 2041));
+    put(&control_plane, "one", &one).await.expect(201);
+    let seen = control_plane.call("GET", "/certificates/one", "").await;
+    assert_eq!(seen.etag, "\"2\"");
+    assert_eq!(control_plane.call("GET", "/certificates", "").await.etag, "\"2\"");
+    control_plane.add("http://a:1").await;
+    let body = json!({ "cert": two.cert, "key": two.key }).to_string();
+    let stale = [("if-match", seen.etag.as_str())];
+    control_plane.call_with("PUT", "/certificates/one", &body, &stale).await.expect(412);
+    control_plane.call_with("DELETE", "/certificates/one", "", &stale).await.expect(412);
+    let mut grpc = AdminClient::new(channel(control_plane.admin()).await);
+    let put = v1::PutCertificateRequest {
+        name: "one".into(),
+        cert: two.cert.clone(),
+        key: two.key.clone(),
+        if_revision: 2,
+    };
+    assert_eq!(grpc.put_certificate(put.clone()).await.unwrap_err().code(), Code::Aborted);
+    let delete = v1::DeleteCertificateRequest { name: "one".into(), if_revision: 2 };
+    assert_eq!(grpc.delete_certificate(delete).await.unwrap_err().code(), Code::Aborted);
+    assert_eq!(control_plane.get("/certificates/one").await, seen.json());
+    let changed = control_plane.call_with("PUT", "/certificates/one", &body, &[("if-match", "\"3\"")]).await;
+    assert_eq!((changed.status, changed.etag.as_str()), (200, "\"4\""));
+    grpc.put_certificate(v1::PutCertificateRequest { if_revision: 4, ..put }).await.unwrap();
 }
 
 #[tokio::test]

@@ -6,6 +6,7 @@ mod support;
 
 use std::sync::Arc;
 
+use control_plane::access::table::REST;
 use serde_json::{Value, json};
 use support::{ControlPlane, config, node::channel};
 use tonic::Code;
@@ -71,6 +72,38 @@ const GUARDED: &[(&str, &str, &str)] = &[
     ("POST", "/strategy", "{\"pool\":\"default\",\"strategy\":\"random\"}"),
     ("POST", "/revisions/1/rollback", ""),
 ];
+
+#[tokio::test]
+async fn every_changing_call_refuses_a_stale_and_an_unreadable_if_match() {
+    let control_plane = ControlPlane::start().await;
+    control_plane.add("http://a:1").await;
+    let changing: Vec<_> = REST.iter().filter(|(method, ..)| *method != "GET").collect();
+    assert!(changing.len() >= 19, "{changing:?}");
+    for (method, path, _) in changing {
+        let path = path.replace("{id}", "b1").replace("{name}", "default").replace("{n}", "1");
+        // Refused before the body is read: none of these bodies would be accepted.
+        let stale = control_plane.call_with(method, &path, "{}", &[("if-match", "\"1\"")]).await;
+        assert_eq!((stale.status, stale.etag.as_str()), (412, "\"2\""), "{method} {path}: {stale:?}");
+        let unreadable = control_plane.call_with(method, &path, "{}", &[("if-match", "newest")]).await;
+        assert_eq!(unreadable.status, 400, "{method} {path}: {unreadable:?}");
+    }
+    assert_eq!(control_plane.revision().await, 2);
+}
+
+#[tokio::test]
+async fn a_dry_run_is_not_audited_and_a_change_is() {
+    let control_plane = ControlPlane::start().await;
+    control_plane.call("PUT", "/config?dry_run=true", TEXT).await.expect(200);
+    control_plane.call("PUT", "/config?dry_run=true", "pools: [").await.expect(400);
+    let mut grpc = AdminClient::new(channel(control_plane.admin()).await);
+    let dry = v1::ApplyConfigRequest { config: TEXT.into(), dry_run: true, ..Default::default() };
+    grpc.apply_config(dry).await.unwrap();
+    let audit = control_plane.get("/audit").await;
+    assert_eq!(audit["items"], json!([]));
+    control_plane.call("PUT", "/config?dry_run=false", TEXT).await.expect(200);
+    let audit = control_plane.get("/audit").await;
+    assert_eq!(audit["items"].as_array().unwrap().len(), 1, "{audit}");
+}
 
 #[tokio::test]
 async fn every_change_can_be_guarded_by_what_was_seen() {

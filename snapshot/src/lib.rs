@@ -18,6 +18,7 @@ pub mod file;
 #[cfg(any(test, fuzzing))]
 pub mod fuzzing;
 pub mod headers;
+pub mod merge;
 mod near;
 mod networks;
 pub mod place;

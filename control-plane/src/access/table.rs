@@ -176,6 +176,19 @@ pub fn http(method: &str, path: Option<&str>) -> Rule {
     Rule { need: row.map_or(ADMIN, |(.., need)| *need), changes }
 }
 
+/// Whether a call lasts as long as its caller likes, by its path.
+pub fn lasts(path: &str) -> bool {
+    matches!(
+        path,
+        "/ui/events"
+            | "/reports/tail"
+            | "/weir.v1.Reports/Tail"
+            | "/grpc.health.v1.Health/Watch"
+            | "/grpc.reflection.v1.ServerReflection/ServerReflectionInfo"
+            | "/grpc.reflection.v1alpha.ServerReflection/ServerReflectionInfo"
+    )
+}
+
 #[cfg(test)]
 mod tests {
     use std::collections::HashSet;

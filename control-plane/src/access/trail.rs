@@ -28,6 +28,7 @@ struct Trail {
     caller: Caller,
     revision: Cell<Option<u64>>,
     note: RefCell<String>,
+    dry_run: Cell<bool>,
 }
 
 /// What a call left behind.
@@ -37,6 +38,8 @@ pub struct Left {
     pub revision: Option<u64>,
     /// What it did, where the call's name does not say it.
     pub note: String,
+    /// It was only asked what a change would do.
+    pub dry_run: bool,
 }
 
 tokio::task_local! {
@@ -45,10 +48,16 @@ tokio::task_local! {
 
 /// Runs a call as somebody's; what came of it, and what it left behind.
 pub async fn follow<T>(caller: Caller, call: impl Future<Output = T>) -> (T, Left) {
-    let trail = Trail { caller, revision: Cell::new(None), note: RefCell::default() };
+    let trail =
+        Trail { caller, revision: Cell::new(None), note: RefCell::default(), dry_run: Cell::new(false) };
     let run = async {
         let value = call.await;
-        (value, TRAIL.with(|trail| Left { revision: trail.revision.get(), note: trail.note.take() }))
+        let left = TRAIL.with(|trail| Left {
+            revision: trail.revision.get(),
+            note: trail.note.take(),
+            dry_run: trail.dry_run.get(),
+        });
+        (value, left)
     };
     TRAIL.scope(trail, run).await
 }
@@ -62,6 +71,11 @@ pub fn made(revision: u64) {
 /// Says in the audit what the call that runs now did.
 pub fn note(text: String) {
     let _ = TRAIL.try_with(|trail| trail.note.replace(text));
+}
+
+/// The call that runs now is a dry run: it changes nothing, so the audit has no entry for it.
+pub fn dry_run() {
+    let _ = TRAIL.try_with(|trail| trail.dry_run.set(true));
 }
 
 /// Who asks, in a call that came through the gate.

@@ -1,6 +1,6 @@
 //! The configuration as a whole: read it, replace it, take it back, wait until the nodes run it.
 
-use std::{borrow::Cow, collections::HashMap, path::Path, time::Duration};
+use std::{collections::HashMap, time::Duration};
 
 use weir_snapshot::{
     BackendUrl, Config, Problem, Problems, check,
@@ -26,6 +26,8 @@ pub struct Applied {
     pub diff: Vec<Change>,
     /// What the nodes made of it, where that was awaited.
     pub rollout: Option<Rollout>,
+    /// Changes made by other means that the configuration file replaced, in words.
+    pub replaced: Vec<String>,
 }
 
 /// How far the connected nodes have come.
@@ -71,11 +73,29 @@ pub(super) fn keep_ids(old: &[Backend], new: &mut [Backend]) {
     }
 }
 
-fn keep_all_ids(old: &Config, new: &mut Config) {
+pub(super) fn keep_all_ids(old: &Config, new: &mut Config) {
     let old: HashMap<&str, &[Backend]> =
         old.pools.iter().map(|pool| (pool.name.as_str(), pool.backends.as_slice())).collect();
     for pool in &mut new.pools {
         keep_ids(old.get(pool.name.as_str()).copied().unwrap_or_default(), &mut pool.backends);
+    }
+}
+
+/// Reads a configuration's text, away from the threads that serve: a large text takes seconds. The second value is what is
+/// allowed and looks like a mistake.
+pub(super) async fn parsed(text: String) -> Result<(Config, Vec<Problem>), AppError> {
+    let parsed = tokio::task::spawn_blocking(move || {
+        let (config, checked) = file::parse(&text)?;
+        let mut expired = Problems(check::warnings(&checked, now_s()));
+        file::locate(&text, &mut expired);
+        Ok::<_, Problems>((config, [checked.warnings, expired.0].concat()))
+    });
+    match parsed.await {
+        Ok(parsed) => Ok(parsed?),
+        Err(error) => match error.try_into_panic() {
+            Ok(panic) => std::panic::resume_unwind(panic),
+            Err(error) => Err(AppError::invalid("", error.to_string())),
+        },
     }
 }
 
@@ -90,10 +110,7 @@ impl App {
         text: &str,
         options: ApplyOptions,
     ) -> Result<Applied, AppError> {
-        let (mut config, checked) = file::parse(text)?;
-        let mut expired = Problems(check::warnings(&checked, now_s()));
-        file::locate(text, &mut expired);
-        let warnings = [checked.warnings, expired.0].concat();
+        let (mut config, warnings) = parsed(text.to_owned()).await?;
         if options.dry_run {
             let current = self.current();
             self.expect(current.revision)?;
@@ -106,7 +123,14 @@ impl App {
             let keys = Given::take(&mut config);
             self.0.secrets.check(&weir_snapshot::check(&config)?, &keys)?;
             let (revision, diff) = (current.revision, current.changes(&config));
-            return Ok(Applied { revision, changes: in_words(&diff), diff, warnings, rollout: None });
+            return Ok(Applied {
+                revision,
+                changes: in_words(&diff),
+                diff,
+                warnings,
+                rollout: None,
+                replaced: Vec::new(),
+            });
         }
         let changed = self
             .change(author, |old| {
@@ -116,38 +140,6 @@ impl App {
             })
             .await?;
         self.applied(changed, warnings, options.wait).await
-    }
-
-    /// Reads the file given at start again. `None`: none was given.
-    ///
-    /// # Errors
-    /// The file cannot be read, or is wrong.
-    pub async fn reload(&self, author: &Author) -> Result<Option<Applied>, AppError> {
-        let Some(path) = &self.0.file else { return Ok(None) };
-        let read = self.read_file(author, path).await;
-        read.map(Some)
-            .inspect_err(|error| tracing::error!(%error, "configuration file refused, nothing changed"))
-    }
-
-    /// Makes what the file says current, and logs what that changed.
-    ///
-    /// # Errors
-    /// The file cannot be read, or is wrong.
-    pub(crate) async fn read_file(&self, author: &Author, path: &Path) -> Result<Applied, AppError> {
-        let text = tokio::fs::read_to_string(path)
-            .await
-            .map_err(|error| AppError::invalid("", format!("cannot read {}: {error}", path.display())))?;
-        let folder = path.parent().unwrap_or(Path::new("")).to_owned();
-        // Certificates are small; a slow disk is still no reason to hold up a thread that serves.
-        let inlined = tokio::task::spawn_blocking(move || {
-            let read =
-                |name: &str| std::fs::read_to_string(folder.join(name)).map_err(|error| error.to_string());
-            file::inline(&text, read).map(Cow::into_owned)
-        });
-        let text = inlined.await.map_err(|error| AppError::invalid("", error.to_string()))??;
-        let applied = self.apply(author, &text, ApplyOptions::default()).await?;
-        log_changes(&applied);
-        Ok(applied)
     }
 
     /// Makes the content of an earlier revision current, as a new revision.
@@ -194,7 +186,7 @@ impl App {
             Some(wait) => Some(self.rollout(revision, wait).await),
             None => None,
         };
-        Ok(Applied { revision, changes, diff, warnings, rollout })
+        Ok(Applied { revision, changes, diff, warnings, rollout, replaced: Vec::new() })
     }
 
     /// Waits until every connected node runs a revision or refused it, at most `wait`.
@@ -211,20 +203,5 @@ impl App {
             }
         }
         rollout
-    }
-}
-
-/// What reading the file came to, a line a change up to a bound.
-fn log_changes(applied: &Applied) {
-    const SHOWN: usize = 20;
-    let Applied { revision, changes, .. } = applied;
-    if changes.is_empty() {
-        tracing::info!(revision, "configuration file read, nothing differs");
-    }
-    for change in changes.iter().take(SHOWN) {
-        tracing::info!(revision, change, "configuration file changed this");
-    }
-    if changes.len() > SHOWN {
-        tracing::info!(revision, more = changes.len() - SHOWN, "configuration file changed more");
     }
 }

@@ -6,13 +6,14 @@
 mod backends;
 mod certificates;
 mod config;
+mod config_file;
 mod error;
 mod explain;
 mod filters;
 mod resilience;
 mod status;
 
-use std::{collections::HashSet, path::PathBuf, sync::Arc};
+use std::{collections::HashSet, sync::Arc};
 
 use jiff::Timestamp;
 use tokio::sync::{Mutex, watch};
@@ -26,6 +27,7 @@ pub use self::{
     backends::Named,
     certificates::CertificateInfo,
     config::{Applied, ApplyOptions, Rollout},
+    config_file::{ConfigFile, ConfigFileInfo},
     error::AppError,
     explain::{BackendExplained, Explained, PoolExplained},
     filters::RouteInfo,
@@ -68,7 +70,7 @@ struct Inner {
     registry: Registry,
     history: History,
     secrets: Secrets,
-    file: Option<PathBuf>,
+    file: Option<ConfigFile>,
     access: Access,
     keep_revisions: u64,
 }
@@ -92,7 +94,7 @@ pub struct Parts {
     /// Private keys.
     pub secrets: Secrets,
     /// The configuration file, where one was given.
-    pub file: Option<PathBuf>,
+    pub file: Option<ConfigFile>,
     /// Who may use it.
     pub access: Access,
     /// How many revisions are kept to go back to.
@@ -186,6 +188,14 @@ impl App {
             Some(expected) if expected != current => Err(AppError::Outdated { expected, current }),
             _ => Ok(()),
         }
+    }
+
+    /// Whether the revision given to [`at`](Self::at) is still current. A change checks it again.
+    ///
+    /// # Errors
+    /// Another revision is current.
+    pub fn check_revision(&self) -> Result<(), AppError> {
+        self.expect(self.current().revision)
     }
 
     /// The newest revision.

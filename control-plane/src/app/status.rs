@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use serde::Serialize;
 use weir_snapshot::{BackendUrl, Problem, config::Backend};
 
-use super::{App, AppError, BackendWork, CertificateInfo, PoolInfo, RouteInfo};
+use super::{App, AppError, BackendWork, CertificateInfo, ConfigFileInfo, PoolInfo, RouteInfo};
 use crate::{
     access::{nodes::Allowed, trail},
     health::State,
@@ -53,6 +53,9 @@ pub struct Status {
     pub routes: Vec<RouteInfo>,
     /// Every certificate, with the time of its end.
     pub certificates: Vec<CertificateInfo>,
+    /// The configuration file, where one was given at start.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub config_file: Option<ConfigFileInfo>,
 }
 
 /// A node as users see it.
@@ -233,6 +236,7 @@ impl App {
             pools: self.pool_infos(),
             routes: self.route_infos(),
             certificates: self.certificates(),
+            config_file: self.config_file(),
         })
     }
 

@@ -1,30 +1,53 @@
-//! The admin port's connections: accepted up to a bound, each with a deadline for what it has to say first.
+//! The admin port's connections: as many as there is [room](super::room) for, and everything that a client has to do has a deadline: the
+//! TLS handshake, its first request, the head and the body of each request, taking the answer, and asking again.
 
-use std::{convert::Infallible, sync::Arc, time::Duration};
+use std::{convert::Infallible, pin::pin, sync::Arc, sync::atomic::Ordering::Relaxed, time::Duration};
 
-use axum::{Router, body::Body, extract::ConnectInfo};
+use axum::{
+    Router,
+    body::Body,
+    extract::ConnectInfo,
+    http::{HeaderValue, StatusCode, header},
+    response::{IntoResponse as _, Response},
+};
 use hyper::body::Incoming;
 use hyper_util::{
     rt::{TokioExecutor, TokioIo, TokioTimer},
-    server::{conn::auto, graceful::GracefulShutdown},
+    server::conn::auto,
 };
 use rustls::ServerConfig;
 use tokio::{
     io::{AsyncRead, AsyncWrite},
     net::{TcpListener, TcpStream},
-    sync::{Semaphore, watch},
+    sync::watch,
+    time::Instant,
 };
 use tokio_rustls::TlsAcceptor;
-use tokio_util::sync::CancellationToken;
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tower::ServiceExt as _;
 
+use super::{
+    body::{CallBody, TimedBody},
+    room::{Connection, Limits, Room},
+};
 use crate::api::access::Peer;
 
-/// Connections at a time. A person and a script have one or two each.
-const MOST: usize = 1024;
+/// A person and a script have one or two connections each, a browser six.
+pub(super) const LIMITS: Limits = Limits { all: 1024, share: 256, reserve: 64 };
 
-/// A request's head comes within this, and a TLS handshake is done within it.
+/// A request's head comes within this, the first one also counted from the connection's beginning; a TLS handshake is done
+/// within it.
 const GREETING: Duration = Duration::from_secs(10);
+
+/// A connection without a call in flight stays open for this long.
+const IDLE: Duration = Duration::from_secs(60);
+
+/// An answer waits for this long until its client takes more of it: for a stranger, and for a known caller, who may have
+/// stopped a page or piped a stream into a pager.
+const STALL: [Duration; 2] = [Duration::from_secs(30), Duration::from_secs(300)];
+
+/// What an idle connection has to end in order.
+const GOODBYE: Duration = Duration::from_secs(5);
 
 /// The largest head of a request.
 const MAX_HEAD: usize = 64 << 10;
@@ -34,68 +57,68 @@ pub(super) async fn serve(
     listener: TcpListener,
     tls: Option<watch::Receiver<Arc<ServerConfig>>>,
     router: Router,
+    room: Room,
     stop: CancellationToken,
 ) {
-    let room = Arc::new(Semaphore::new(MOST));
-    let graceful = GracefulShutdown::new();
+    let connections = TaskTracker::new();
     loop {
-        let (stream, place) = tokio::select! {
+        let stream = tokio::select! {
             accepted = accept(&listener, &room) => accepted,
             () = stop.cancelled() => break,
         };
         let Ok(address) = stream.peer_addr() else { continue };
-        let (router, watcher) = (router.clone(), graceful.watcher());
+        let (router, stop) = (router.clone(), stop.clone());
         let tls = tls.as_ref().map(|tls| TlsAcceptor::from(Arc::clone(&tls.borrow())));
-        tokio::spawn(async move {
-            let _place = place;
-            let Some(tls) = tls else {
-                return connection(stream, Peer { address, tls: false }, router, watcher).await;
+        let seat = room.admit(address.ip());
+        connections.spawn(async move {
+            let known = Arc::clone(&seat.connection);
+            let served = async move {
+                let Some(tls) = tls else {
+                    return connection(stream, Peer { address, tls: false }, router, known, stop).await;
+                };
+                match tokio::time::timeout(GREETING, tls.accept(stream)).await {
+                    Ok(Ok(stream)) => connection(stream, Peer { address, tls: true }, router, known, stop).await,
+                    Ok(Err(error)) => tracing::debug!(%error, peer = %address, "no TLS on the admin port"),
+                    Err(_) => tracing::debug!(peer = %address, "no TLS on the admin port in time"),
+                }
             };
-            match tokio::time::timeout(GREETING, tls.accept(stream)).await {
-                Ok(Ok(stream)) => connection(stream, Peer { address, tls: true }, router, watcher).await,
-                Ok(Err(error)) => tracing::debug!(%error, peer = %address, "no TLS on the admin port"),
-                Err(_) => tracing::debug!(peer = %address, "no TLS on the admin port in time"),
+            tokio::select! {
+                () = served => {}
+                () = seat.closed() => tracing::debug!(peer = %address, "connection to the admin port closed to make room"),
             }
         });
     }
     drop(listener);
-    graceful.shutdown().await;
+    connections.close();
+    connections.wait().await;
 }
 
-async fn accept(
-    listener: &TcpListener,
-    room: &Arc<Semaphore>,
-) -> (TcpStream, Option<tokio::sync::OwnedSemaphorePermit>) {
+async fn accept(listener: &TcpListener, room: &Room) -> TcpStream {
     loop {
-        // Never closed, so it is always given.
-        let place = Arc::clone(room).acquire_owned().await.ok();
         match listener.accept().await {
             Ok((stream, _)) => {
                 // Answers are small, and somebody waits for them.
                 let _ = stream.set_nodelay(true);
-                return (stream, place);
+                return stream;
             }
             Err(error) => {
-                // Mostly no more file descriptors; those who hold them go away in time.
+                // Mostly no more file descriptors. A stranger's is needed more by whoever comes now.
                 tracing::warn!(%error, "no connection can be accepted on the admin port");
-                tokio::time::sleep(Duration::from_millis(100)).await;
+                room.close_stranger();
+                tokio::time::sleep(Duration::from_millis(20)).await;
             }
         }
     }
 }
 
-async fn connection<S>(stream: S, peer: Peer, router: Router, watcher: hyper_util::server::graceful::Watcher)
+async fn connection<S>(stream: S, peer: Peer, router: Router, known: Arc<Connection>, stop: CancellationToken)
 where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
+    let calls = Arc::clone(&known);
     let service = hyper::service::service_fn(move |request: hyper::Request<Incoming>| {
-        let router = router.clone();
-        async move {
-            let mut request = request.map(Body::new);
-            request.extensions_mut().insert(ConnectInfo(peer));
-            let Ok::<_, Infallible>(answer) = router.oneshot(request).await;
-            Ok::<_, Infallible>(answer)
-        }
+        let (router, calls) = (router.clone(), Arc::clone(&calls));
+        async move { Ok::<_, Infallible>(call(request, peer, router, &calls).await) }
     });
     let mut builder = auto::Builder::new(TokioExecutor::new());
     builder.http1().timer(TokioTimer::new()).header_read_timeout(GREETING).max_buf_size(MAX_HEAD);
@@ -103,11 +126,110 @@ where
         .http2()
         .timer(TokioTimer::new())
         .max_header_list_size(u32::try_from(MAX_HEAD).unwrap_or(u32::MAX))
-        .max_concurrent_streams(256)
+        .max_concurrent_streams(128)
         .keep_alive_interval(Some(Duration::from_secs(30)))
         .keep_alive_timeout(GREETING);
-    let connection = builder.serve_connection(TokioIo::new(stream), service).into_owned();
-    if let Err(error) = watcher.watch(connection).await {
-        tracing::debug!(%error, peer = %peer.address, "connection to the admin port ended");
+    let mut connection = pin!(builder.serve_connection(TokioIo::new(stream), service));
+    let mut stopping = pin!(stop.cancelled());
+    let mut expired = pin!(expired(&known));
+    let mut ends = None;
+    let mut is_stopping = false;
+    loop {
+        tokio::select! {
+            served = connection.as_mut() => {
+                if let Err(error) = served {
+                    tracing::debug!(%error, peer = %peer.address, "connection to the admin port ended");
+                }
+                return;
+            }
+            () = stopping.as_mut(), if !is_stopping => {
+                is_stopping = true;
+                connection.as_mut().graceful_shutdown();
+            }
+            end = expired.as_mut(), if ends.is_none() => match end {
+                End::Idle => {
+                    connection.as_mut().graceful_shutdown();
+                    ends = Some(Instant::now() + GOODBYE);
+                }
+                End::Silent | End::Stalled => {
+                    tracing::debug!(peer = %peer.address, ?end, "connection to the admin port closed");
+                    return;
+                }
+            },
+            () = tokio::time::sleep_until(ends.unwrap_or_else(Instant::now)), if ends.is_some() => {
+                // A call that began meanwhile goes on.
+                if known.quiet().is_some() {
+                    return;
+                }
+                ends = Some(Instant::now() + GOODBYE);
+            }
+        }
     }
+}
+
+/// Why a connection is closed.
+#[derive(Debug, Clone, Copy)]
+enum End {
+    /// No call came in time.
+    Silent,
+    /// No call came after the last one.
+    Idle,
+    /// The client took nothing of an answer.
+    Stalled,
+}
+
+/// Returns when the client has let a deadline pass.
+async fn expired(connection: &Connection) -> End {
+    loop {
+        let now = Instant::now();
+        let mut next = now + Duration::from_secs(5);
+        let stall = STALL[usize::from(connection.is_known())];
+        if let Some((since, any)) = connection.quiet() {
+            let (lasts, end) = if any { (IDLE, End::Idle) } else { (GREETING, End::Silent) };
+            if now >= since + lasts {
+                return end;
+            }
+            next = next.min(since + lasts);
+        } else if let Some(since) = connection.stalled_since() {
+            if now >= since + stall {
+                return End::Stalled;
+            }
+            next = next.min(since + stall);
+        }
+        tokio::time::sleep_until(next).await;
+    }
+}
+
+async fn call(
+    request: hyper::Request<Incoming>,
+    peer: Peer,
+    router: Router,
+    connection: &Arc<Connection>,
+) -> Response {
+    let call = connection.call();
+    let content = request.headers().get(header::CONTENT_TYPE).map_or(&b""[..], HeaderValue::as_bytes);
+    let is_grpc = content.starts_with(b"application/grpc");
+    let (parts, body) = request.into_parts();
+    let body = TimedBody::new(body, is_grpc);
+    let is_late = Arc::clone(&body.is_late);
+    let mut request = hyper::Request::from_parts(parts, Body::new(body));
+    request.extensions_mut().insert(ConnectInfo(peer));
+    request.extensions_mut().insert(Arc::clone(connection));
+    let Ok::<_, Infallible>(mut answer) = router.oneshot(request).await;
+    if is_late.load(Relaxed) && !is_grpc {
+        answer = late();
+    }
+    answer.map(|body| Body::new(CallBody::new(body, call)))
+}
+
+fn late() -> Response {
+    let status = StatusCode::REQUEST_TIMEOUT;
+    let problem = serde_json::json!({
+        "type": "about:blank",
+        "title": status.canonical_reason().unwrap_or_default(),
+        "status": status.as_u16(),
+        "detail": "the body did not arrive in time",
+        "problems": [],
+    });
+    (status, [(header::CONTENT_TYPE, "application/problem+json")], problem.to_string()).into_response()
 }

@@ -1,8 +1,10 @@
 //! The two ports: for operators (REST and gRPC on one) and for nodes.
 
+mod body;
 mod enrollment;
 mod http;
 mod nodes;
+mod room;
 mod socket;
 mod tls;
 
@@ -11,14 +13,16 @@ use tokio_util::sync::CancellationToken;
 use tonic::service::Routes;
 use weir_proto::v1::DESCRIPTOR_SET;
 
+use self::room::Room;
 pub(crate) use self::{
     nodes::{NodesGate, nodes},
+    room::{Connection, network},
     socket::LocalSocket,
     tls::AdminTls,
 };
 use crate::{
     api::{
-        access::{self, Gate},
+        access::{self, Gate, Shares},
         dashboard,
         grpc::{admin::Admin, reports::Reports},
         rest,
@@ -41,12 +45,27 @@ async fn common(routes: Routes, services: &[&str]) -> anyhow::Result<Routes> {
     Ok(routes.add_service(v1).add_service(v1alpha).add_service(health))
 }
 
+/// The connections of both ports, and what the admin port's callers have taken. Cheap to clone.
+#[derive(Debug, Clone)]
+pub(crate) struct Ports {
+    pub(crate) admin: Room,
+    pub(crate) nodes: Room,
+    pub(crate) shares: Shares,
+}
+
+impl Ports {
+    pub(crate) fn new() -> Self {
+        Self { admin: Room::new(http::LIMITS), nodes: Room::new(nodes::LIMITS), shares: Shares::default() }
+    }
+}
+
 /// Serves operators until `stop`.
 pub(crate) async fn admin(
     listener: TcpListener,
     tls: Option<AdminTls>,
     app: App,
     gate: Gate,
+    ports: Ports,
     stop: CancellationToken,
 ) -> anyhow::Result<()> {
     let routes = Routes::new(Admin::service(app.clone())).add_service(Reports::service(app.stats().clone()));
@@ -55,7 +74,9 @@ pub(crate) async fn admin(
     let grpc = routes.prepare().into_axum_router().reset_fallback();
     let router = rest::router(app.clone()).merge(dashboard::router(app)).merge(access::login(gate.clone()));
     // The last layer is the first that a request meets, whatever it asks for.
-    let router = router.merge(grpc).layer(axum::middleware::from_fn_with_state(gate, access::gate));
-    http::serve(listener, tls.map(|tls| tls.config()), router, stop).await;
+    let room = ports.admin.clone();
+    let router = router.merge(grpc).layer(axum::Extension(ports));
+    let router = router.layer(axum::middleware::from_fn_with_state(gate, access::gate));
+    http::serve(listener, tls.map(|tls| tls.config()), router, room, stop).await;
     Ok(())
 }

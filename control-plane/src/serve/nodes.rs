@@ -13,6 +13,7 @@ use std::{
 
 use anyhow::Context as _;
 use axum::{
+    body::Body,
     extract::{Request, State},
     middleware::Next,
     response::Response,
@@ -21,7 +22,8 @@ use rustls::ServerConfig;
 use tokio::{
     io::{AsyncRead, AsyncWrite, ReadBuf},
     net::{TcpListener, TcpStream, UnixStream},
-    sync::{Semaphore, mpsc},
+    sync::mpsc,
+    time::Instant,
 };
 use tokio_rustls::{TlsAcceptor, server::TlsStream};
 use tokio_stream::wrappers::ReceiverStream;
@@ -33,7 +35,12 @@ use tonic::{
 };
 use weir_proto::v1::enrollment_server::EnrollmentServer;
 
-use super::{enrollment::Enrollment, socket::LocalSocket};
+use super::{
+    body::CallBody,
+    enrollment::Enrollment,
+    room::{Connection, Limits, Room, Seat},
+    socket::LocalSocket,
+};
 use crate::{
     access::{
         Access, Outcome,
@@ -47,8 +54,12 @@ use crate::{
 /// The first byte and the TLS handshake come within this.
 const GREETING: Duration = Duration::from_secs(10);
 
-/// Handshakes at a time. A fleet that comes back at once waits in the queue of the socket, not in memory.
-const HANDSHAKES: usize = 256;
+/// A connection on which no node's call was let in is closed after this, whatever else was called on it.
+const STRANGER: Duration = Duration::from_secs(60);
+
+/// A fleet may be behind one address. Its nodes are strangers only until their first call, so the room for strangers is for those
+/// that come at once, for example after a restart.
+pub(super) const LIMITS: Limits = Limits { all: 8192, share: 2048, reserve: 512 };
 
 /// What a TLS connection begins with: a record of the handshake.
 const TLS: u8 = 0x16;
@@ -75,6 +86,8 @@ pub(super) struct NodePeer {
     is_local: bool,
     /// Whose certificate it showed, as was known when it came.
     shown: Option<Known>,
+    /// Its place at this port.
+    connection: Arc<Connection>,
 }
 
 /// A connection.
@@ -88,14 +101,38 @@ enum NodeStream {
 pub(super) struct Accepted {
     stream: NodeStream,
     peer: NodePeer,
+    /// Returns why the connection has to end.
+    ended: Pin<Box<dyn Future<Output = io::Error> + Send>>,
+}
+
+/// Returns when the place was given to another connection, or the first call or a node's first call did not come in time.
+async fn ended(seat: Seat, begun: Instant) -> io::Error {
+    let connection = Arc::clone(&seat.connection);
+    let overdue = async {
+        tokio::time::sleep_until(begun + GREETING).await;
+        // The first call may still be running.
+        if connection.quiet().is_none_or(|(_, any)| any) {
+            tokio::time::sleep_until(begun + STRANGER).await;
+        }
+        if connection.is_known() {
+            std::future::pending::<()>().await;
+        }
+    };
+    tokio::select! {
+        () = seat.closed() => io::Error::new(io::ErrorKind::ConnectionAborted, "closed to make room"),
+        () = overdue => io::Error::new(io::ErrorKind::TimedOut, "no node's call came in time"),
+    }
 }
 
 impl Accepted {
     /// A node on this machine, by the local socket.
     pub(super) fn local(stream: UnixStream) -> Self {
         let address = SocketAddr::from((std::net::Ipv4Addr::LOCALHOST, 0));
-        let peer = NodePeer { address, is_tls: false, is_local: true, shown: None };
-        Self { stream: NodeStream::Local(stream), peer }
+        // Its other end was checked before, so it is no stranger and takes no place.
+        let connection = Arc::new(Connection::default());
+        connection.make_known();
+        let peer = NodePeer { address, is_tls: false, is_local: true, shown: None, connection };
+        Self { stream: NodeStream::Local(stream), peer, ended: Box::pin(std::future::pending()) }
     }
 }
 
@@ -113,6 +150,11 @@ impl AsyncRead for Accepted {
         cx: &mut Context<'_>,
         buf: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
+        // HTTP/2 always reads, so this is seen at once.
+        if let Poll::Ready(error) = self.ended.as_mut().poll(cx) {
+            self.ended = Box::pin(std::future::ready(io::ErrorKind::ConnectionAborted.into()));
+            return Poll::Ready(Err(error));
+        }
         match &mut self.stream {
             NodeStream::Plain(stream) => Pin::new(stream).poll_read(cx, buf),
             NodeStream::Tls(stream) => Pin::new(stream).poll_read(cx, buf),
@@ -153,6 +195,7 @@ pub(crate) async fn nodes(
     socket: Option<LocalSocket>,
     publisher: Publisher,
     gate: NodesGate,
+    room: Room,
     stop: CancellationToken,
 ) -> anyhow::Result<()> {
     let tls = Arc::new(crate::access::ca::server_config(gate.nodes.ca())?);
@@ -166,7 +209,8 @@ pub(crate) async fn nodes(
         let accepting = stop.clone().run_until_cancelled_owned(socket.accept(send.clone()));
         AbortOnDropHandle::new(tokio::spawn(accepting))
     });
-    let accepting = tokio::spawn(stop.clone().run_until_cancelled_owned(accept(listener, tls, gate, send)));
+    let accepting =
+        tokio::spawn(stop.clone().run_until_cancelled_owned(accept(listener, tls, gate, room, send)));
     let accepting = AbortOnDropHandle::new(accepting);
     let served = Server::builder()
         .http2_keepalive_interval(Some(Duration::from_secs(10)))
@@ -183,26 +227,34 @@ async fn accept(
     listener: TcpListener,
     tls: Arc<ServerConfig>,
     gate: NodesGate,
+    room: Room,
     send: mpsc::Sender<Result<Accepted, io::Error>>,
 ) {
-    let room = Arc::new(Semaphore::new(HANDSHAKES));
     loop {
-        // Never closed, so it is always given.
-        let Ok(place) = Arc::clone(&room).acquire_owned().await else { return };
         let (stream, address) = match listener.accept().await {
             Ok(accepted) => accepted,
             Err(error) => {
                 tracing::warn!(%error, "no connection can be accepted on the nodes' port");
-                tokio::time::sleep(Duration::from_millis(100)).await;
+                room.close_stranger();
+                tokio::time::sleep(Duration::from_millis(20)).await;
                 continue;
             }
         };
         let (tls, gate, send) = (Arc::clone(&tls), gate.clone(), send.clone());
+        let (seat, begun) = (room.admit(address.ip()), Instant::now());
         tokio::spawn(async move {
             // Revisions are small, and the whole fleet waits for them.
             let _ = stream.set_nodelay(true);
-            match tokio::time::timeout(GREETING, greet(stream, address, tls, &gate.nodes)).await {
-                Ok(Ok(accepted)) => {
+            let connection = Arc::clone(&seat.connection);
+            let greeting =
+                tokio::time::timeout(GREETING, greet(stream, address, tls, &gate.nodes, connection));
+            let greeted = tokio::select! {
+                greeted = greeting => greeted,
+                () = seat.closed() => return tracing::debug!(%address, "connection to the nodes' port closed to make room"),
+            };
+            match greeted {
+                Ok(Ok((stream, peer))) => {
+                    let accepted = Accepted { stream, peer, ended: Box::pin(ended(seat, begun)) };
                     // The server may have ended.
                     let _ = send.send(Ok(accepted)).await;
                 }
@@ -213,7 +265,6 @@ async fn accept(
                 Ok(Err(error)) => tracing::debug!(%error, %address, "connection to the nodes' port ended"),
                 Err(_) => tracing::debug!(%address, "connection to the nodes' port said nothing in time"),
             }
-            drop(place);
         });
     }
 }
@@ -223,20 +274,21 @@ async fn greet(
     address: SocketAddr,
     tls: Arc<ServerConfig>,
     nodes: &NodeAccess,
-) -> io::Result<Accepted> {
+    connection: Arc<Connection>,
+) -> io::Result<(NodeStream, NodePeer)> {
     let mut first = [0];
     if stream.peek(&mut first).await? == 0 {
         return Err(io::ErrorKind::UnexpectedEof.into());
     }
     if first != [TLS] {
-        let peer = NodePeer { address, is_tls: false, is_local: false, shown: None };
-        return Ok(Accepted { stream: NodeStream::Plain(stream), peer });
+        let peer = NodePeer { address, is_tls: false, is_local: false, shown: None, connection };
+        return Ok((NodeStream::Plain(stream), peer));
     }
     let stream = TlsAcceptor::from(tls).accept(stream).await?;
     let shown = stream.get_ref().1.peer_certificates().and_then(|chain| chain.first());
     let shown = shown.map(|certificate| nodes.known(&sha256(certificate)));
-    let peer = NodePeer { address, is_tls: true, is_local: false, shown };
-    Ok(Accepted { stream: NodeStream::Tls(Box::new(stream)), peer })
+    let peer = NodePeer { address, is_tls: true, is_local: false, shown, connection };
+    Ok((NodeStream::Tls(Box::new(stream)), peer))
 }
 
 /// The audit's entry for something at this port.
@@ -255,6 +307,7 @@ async fn guard(State(gate): State<NodesGate>, mut request: Request, next: Next) 
     let Some(peer) = request.extensions().get::<NodePeer>().cloned() else {
         return Status::internal("it is not known who asks").into_http();
     };
+    let call = peer.connection.call();
     let path = request.uri().path().to_owned();
     let identity = match gate.decide(&peer, &path) {
         Ok(identity) => identity,
@@ -268,8 +321,11 @@ async fn guard(State(gate): State<NodesGate>, mut request: Request, next: Next) 
             return status.into_http();
         }
     };
+    if !matches!(identity, NodeIdentity::Nobody) {
+        peer.connection.make_known();
+    }
     request.extensions_mut().insert(identity.clone());
-    let answer = next.run(request).await;
+    let answer = next.run(request).await.map(|body| Body::new(CallBody::new(body, call)));
     match identity {
         NodeIdentity::Member(member) => {
             crate::api::access::until(answer, async move { member.ended.cancelled().await })

@@ -17,6 +17,7 @@ use sqlx::{
 };
 
 mod access;
+mod config_file;
 mod configuration;
 mod keys;
 mod lock;
@@ -26,6 +27,7 @@ mod secrets;
 pub mod stats;
 
 pub use access::{AuditEntry, StoredToken};
+pub use config_file::StoredFile;
 pub use configuration::{Revision, Stored};
 pub use keys::FleetKey;
 pub use lock::Lock;

@@ -3,7 +3,7 @@
 
 use axum::{
     Form, Router,
-    extract::{ConnectInfo, State},
+    extract::{ConnectInfo, DefaultBodyLimit, State},
     http::{HeaderMap, StatusCode, Uri, header},
     response::{IntoResponse as _, Redirect, Response},
     routing::{get, post},
@@ -19,6 +19,8 @@ pub(crate) fn router(gate: Gate) -> Router {
     Router::new()
         .route("/ui/login", get(async |uri: Uri| page(&uri)).post(log_in))
         .route("/ui/logout", post(log_out))
+        // Anyone may send one, and it holds a token and a path.
+        .layer(DefaultBodyLimit::max(16 << 10))
         .with_state(gate)
 }
 

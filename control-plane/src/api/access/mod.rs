@@ -6,6 +6,7 @@ mod cookie;
 mod host;
 mod login;
 mod refusal;
+mod shares;
 mod until;
 
 use std::{net::SocketAddr, sync::Arc};
@@ -18,7 +19,8 @@ use axum::{
 };
 
 use self::refusal::{Kind, Refusal};
-pub(crate) use self::{host::Hosts, login::router as login, until::until};
+use self::shares::{Holder, OPEN_CALLS, Share};
+pub(crate) use self::{host::Hosts, login::router as login, shares::Shares, until::until};
 use crate::{
     access::{
         Access, Need, Outcome, Role, Token,
@@ -26,6 +28,7 @@ use crate::{
         trail::{self, Caller},
     },
     app::Author,
+    serve::{Connection, network},
     store::AuditEntry,
 };
 
@@ -45,6 +48,8 @@ pub(crate) struct Gate {
     pub(crate) access: Access,
     /// The names under which this port may be asked for.
     pub(crate) hosts: Hosts,
+    /// What each caller has taken of the port.
+    pub(crate) shares: Shares,
 }
 
 /// What is asked, as far as the gate looks.
@@ -87,6 +92,10 @@ impl Asked {
         }
     }
 
+    fn is_probe(&self) -> bool {
+        matches!(self.action.as_str(), "GET /healthz" | "GET /readyz")
+    }
+
     fn is_tls(&self) -> bool {
         self.peer.is_some_and(|peer| peer.tls)
     }
@@ -117,6 +126,11 @@ pub(crate) async fn gate(State(gate): State<Gate>, mut request: Request, next: N
             return refusal.answer(asked.kind, request.uri());
         }
     };
+    let share = match gate.share(&asked, &caller, &request) {
+        Ok(share) => share,
+        Err(says) => return Refusal::busy(says).answer(asked.kind, request.uri()),
+    };
+    let uri = request.uri().clone();
     if let Some(peer) = asked.peer {
         request.extensions_mut().insert(ConnectInfo(peer.address));
     }
@@ -124,12 +138,19 @@ pub(crate) async fn gate(State(gate): State<Gate>, mut request: Request, next: N
     let (name, role, token) = (caller.name.clone(), caller.role, caller.token.clone());
     let (answer, left) = trail::follow(caller, next.run(request)).await;
     // The login writes for itself: only it knows whose token was shown.
-    if asked.rule.changes && asked.rule.need != Need::Nothing {
+    if asked.rule.changes && asked.rule.need != Need::Nothing && !left.dry_run {
         let (outcome, detail) = refusal::outcome(&answer);
         let detail = if outcome == Outcome::Ok { left.note } else { detail };
         let entry = AuditEntry { revision: left.revision, ..asked.entry(name, Some(role), outcome, detail) };
         gate.access.record(entry).await;
     }
+    let answer = match share {
+        Some(share) => match share.keep(answer, asked.rule.changes).await {
+            Ok(answer) => answer,
+            Err(says) => return Refusal::busy(says).answer(asked.kind, &uri),
+        },
+        None => answer,
+    };
     match token {
         Some(token) if until::is_stream(&answer) => until::ended(answer, token),
         _ => answer,
@@ -140,8 +161,7 @@ impl Gate {
     fn decide(&self, asked: &Asked, request: &Request) -> Result<Caller, Refusal> {
         let headers = request.headers();
         let is_needed = self.access.is_needed();
-        let is_probe = matches!(asked.action.as_str(), "GET /healthz" | "GET /readyz");
-        if !is_probe {
+        if !asked.is_probe() {
             self.hosts.check(request.uri(), headers, is_needed).map_err(Refusal::misdirected)?;
         }
         let is_safe = matches!(*request.method(), Method::GET | Method::HEAD | Method::OPTIONS);
@@ -171,6 +191,29 @@ impl Gate {
             }
             _ => Ok(caller),
         }
+    }
+
+    /// What the call takes of its caller's share. Probes take nothing: they are answered whatever else goes on.
+    fn share(&self, asked: &Asked, caller: &Caller, request: &Request) -> Result<Option<Share>, String> {
+        if asked.is_probe() || asked.action == "grpc.health.v1.Health/Check" {
+            return Ok(None);
+        }
+        let is_open = asked.rule.need == Need::Nothing;
+        let is_stream = table::lasts(request.uri().path());
+        if let Some(connection) = request.extensions().get::<Arc<Connection>>() {
+            if !is_open {
+                connection.make_known();
+            } else if connection.in_flight() > OPEN_CALLS {
+                return Err(format!("{OPEN_CALLS} calls on this connection are in flight"));
+            }
+        }
+        let address = || asked.peer.map(|peer| network(peer.address.ip()));
+        let holder = match &caller.token {
+            Some(token) => Holder::Token(token.name.clone()),
+            None if is_open && !is_stream => Holder::Open(address()),
+            None => Holder::Address(address()),
+        };
+        self.shares.take(holder, is_stream).map(Some)
     }
 
     /// Whose call it is. A token that is shown has to be good, also where none is needed.

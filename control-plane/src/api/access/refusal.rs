@@ -55,6 +55,11 @@ impl Refusal {
         Self::new(StatusCode::FORBIDDEN, says)
     }
 
+    /// The caller's share of the port is taken.
+    pub(super) fn busy(says: String) -> Self {
+        Self::new(StatusCode::TOO_MANY_REQUESTS, says)
+    }
+
     /// It is known whose token was shown.
     pub(super) fn of(self, name: String, role: Role) -> Self {
         Self { token: Some((name, role)), ..self }
@@ -68,8 +73,11 @@ impl Refusal {
     pub(super) fn answer(self, kind: Kind, uri: &Uri) -> Response {
         let mut answer = match kind {
             Kind::Grpc => {
-                let is_unknown = self.status == StatusCode::UNAUTHORIZED;
-                let code = if is_unknown { Code::Unauthenticated } else { Code::PermissionDenied };
+                let code = match self.status {
+                    StatusCode::UNAUTHORIZED => Code::Unauthenticated,
+                    StatusCode::TOO_MANY_REQUESTS => Code::ResourceExhausted,
+                    _ => Code::PermissionDenied,
+                };
                 return Status::new(code, self.says).into_http();
             }
             Kind::Dashboard if self.status == StatusCode::UNAUTHORIZED => {
@@ -102,6 +110,9 @@ impl Refusal {
                 r#"Bearer realm="weir""#
             };
             answer.headers_mut().insert(header::WWW_AUTHENTICATE, HeaderValue::from_static(challenge));
+        }
+        if self.status == StatusCode::TOO_MANY_REQUESTS {
+            answer.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from_static("1"));
         }
         answer.headers_mut().insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
         answer

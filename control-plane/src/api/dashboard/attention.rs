@@ -91,6 +91,12 @@ fn notices(status: &Status) -> Vec<Notice> {
             add(false, Page::Nodes, about(), format!("its clock is off by {ms:+} ms"));
         }
     }
+    if let Some(file) = status.config_file.as_ref().filter(|file| file.drift_count > 0) {
+        let differences = if file.drift_count == 1 { "difference" } else { "differences" };
+        let first = file.drift.first().map_or("", String::as_str);
+        let says = format!("{} {differences} from the file, first: {first}", file.drift_count);
+        add(false, Page::Revisions, format!("configuration file {}", file.path), says);
+    }
     for certificate in &status.certificates {
         let about = format!("certificate {}", certificate.name);
         match certificate.state {

@@ -45,7 +45,7 @@ const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; c
                       form-action 'self'; base-uri 'none'; frame-ancestors 'none'";
 
 /// The pages.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Deserialize)]
 #[serde(rename_all = "lowercase")]
 enum Page {
     Overview,
@@ -211,6 +211,7 @@ pub fn router(app: App) -> Router {
             "/ui/script.js",
             get(async || file("text/javascript; charset=utf-8", include_str!("script.js"))),
         )
+        .layer(axum::Extension(live::Live::default()))
         .layer(axum::middleware::map_response(async |answer| with_policy(answer)))
         .with_state(app)
 }

@@ -11,10 +11,13 @@ use weir_snapshot::{
 
 use super::{access, explain};
 use crate::{
-    access::{nodes::Allowed, trail::Caller},
+    access::{
+        nodes::Allowed,
+        trail::{self, Caller},
+    },
     app::{
-        App, AppError, Applied, ApplyOptions, Author, BackendInfo, CertificateInfo, Named, NodeInfo,
-        PoolInfo, RouteInfo, rfc3339,
+        App, AppError, Applied, ApplyOptions, Author, BackendInfo, CertificateInfo, ConfigFileInfo, Named,
+        NodeInfo, PoolInfo, RouteInfo, rfc3339,
     },
     publish::Refused,
 };
@@ -113,6 +116,11 @@ fn route_status(info: RouteInfo) -> v1::RouteStatus {
     v1::RouteStatus { name: info.name, ip_filter, method, rate_limit, auth }
 }
 
+fn config_file(info: ConfigFileInfo) -> v1::ConfigFile {
+    let ConfigFileInfo { path, authoritative, applied, revision, drift, drift_count } = info;
+    v1::ConfigFile { path, authoritative, applied, revision, drift, drift_count }
+}
+
 fn certificate(info: CertificateInfo, cert: &str) -> v1::Certificate {
     v1::Certificate {
         name: info.name,
@@ -166,7 +174,7 @@ fn difference(difference: Difference) -> v1::Difference {
 fn applied(applied: Applied) -> Result<v1::ApplyConfigResponse, Status> {
     let diff = applied.differences().into_iter().map(difference).collect();
     let warnings = applied.warnings.iter().map(ToString::to_string).collect();
-    let Applied { revision, changes, rollout, .. } = applied;
+    let Applied { revision, changes, rollout, replaced, .. } = applied;
     match rollout {
         Some(rollout) if !rollout.complete => {
             let missing =
@@ -175,7 +183,7 @@ fn applied(applied: Applied) -> Result<v1::ApplyConfigResponse, Status> {
                 "revision {revision} is stored, but not active on all nodes: {missing}"
             )))
         }
-        _ => Ok(v1::ApplyConfigResponse { revision, changes, warnings, diff }),
+        _ => Ok(v1::ApplyConfigResponse { revision, changes, warnings, diff, replaced }),
     }
 }
 
@@ -307,6 +315,9 @@ impl admin_server::Admin for Admin {
     ) -> Result<Response<v1::ApplyConfigResponse>, Status> {
         let author = author(&request);
         let v1::ApplyConfigRequest { config, dry_run, wait_ms, if_revision } = request.into_inner();
+        if dry_run {
+            trail::dry_run();
+        }
         let options = ApplyOptions { dry_run, wait: waits(wait_ms) };
         let done = at(&self.app, if_revision).apply(&author, &config, options).await;
         Ok(Response::new(applied(done.map_err(refuse)?)?))
@@ -390,6 +401,7 @@ impl admin_server::Admin for Admin {
             pools: status.pools.into_iter().map(pool).collect(),
             routes: status.routes.into_iter().map(route_status).collect(),
             certificates: status.certificates.into_iter().map(|info| certificate(info, "")).collect(),
+            config_file: status.config_file.map(config_file),
         }))
     }
 
@@ -457,13 +469,13 @@ impl admin_server::Admin for Admin {
         request: Request<v1::PutCertificateRequest>,
     ) -> Result<Response<v1::Certificate>, Status> {
         let author = author(&request);
-        let v1::PutCertificateRequest { name, cert, key } = request.into_inner();
+        let v1::PutCertificateRequest { name, cert, key, if_revision } = request.into_inner();
         let new = weir_snapshot::config::Certificate {
             name: name.clone(),
             cert,
             key: given(key).map(weir_snapshot::config::PrivateKey),
         };
-        self.app.put_certificate(&author, new).await.map_err(refuse)?;
+        at(&self.app, if_revision).put_certificate(&author, new).await.map_err(refuse)?;
         let (info, cert) = self.app.certificate(&name).map_err(refuse)?;
         Ok(Response::new(certificate(info, &cert)))
     }
@@ -473,8 +485,9 @@ impl admin_server::Admin for Admin {
         request: Request<v1::DeleteCertificateRequest>,
     ) -> Result<Response<v1::DeleteCertificateResponse>, Status> {
         let author = author(&request);
-        let name = request.into_inner().name;
-        let revision = self.app.delete_certificate(&author, &name).await.map_err(refuse)?;
+        let v1::DeleteCertificateRequest { name, if_revision } = request.into_inner();
+        let deleted = at(&self.app, if_revision).delete_certificate(&author, &name).await;
+        let revision = deleted.map_err(refuse)?;
         Ok(Response::new(v1::DeleteCertificateResponse { revision }))
     }
 

@@ -9,26 +9,35 @@ use serde_json::{Value, json};
 use weir_snapshot::config::Certificate;
 
 use super::extract::Path;
-use super::{Asking, Items, body, pools::created_or_ok, problem::Refusal};
+use super::{
+    Asking, Items, body,
+    guard::{Guarded, Tag, Tagged},
+    pools::created_or_ok,
+    problem::Refusal,
+};
 use crate::app::{App, CertificateInfo};
 
-pub(super) async fn list(State(app): State<App>) -> Json<Items<CertificateInfo>> {
-    Json(Items { items: app.certificates() })
+pub(super) async fn list(State(app): State<App>) -> Tagged<Json<Items<CertificateInfo>>> {
+    Tagged(Tag::of(&app), Json(Items { items: app.certificates() }))
 }
 
-pub(super) async fn one(State(app): State<App>, Path(name): Path<String>) -> Result<Json<Value>, Refusal> {
+pub(super) async fn one(
+    State(app): State<App>,
+    Path(name): Path<String>,
+) -> Result<Tagged<Json<Value>>, Refusal> {
+    let tag = Tag::of(&app);
     let (info, cert) = app.certificate(&name)?;
     let mut told = json!(info);
     told["cert"] = cert.into();
-    Ok(Json(told))
+    Ok(Tagged(tag, Json(told)))
 }
 
 pub(super) async fn put(
-    State(app): State<App>,
+    Guarded(app): Guarded,
     Asking(author): Asking,
     Path(name): Path<String>,
     request: Request,
-) -> Result<(StatusCode, Json<Value>), Refusal> {
+) -> Result<(StatusCode, Tagged<Json<Value>>), Refusal> {
     let certificate: Certificate = body::named("certificates[0]", &name, request).await?;
     let created = app.put_certificate(&author, certificate).await;
     let created = created.map_err(|error| Refusal::of_one("certificates", error))?;
@@ -36,7 +45,7 @@ pub(super) async fn put(
 }
 
 pub(super) async fn delete(
-    State(app): State<App>,
+    Guarded(app): Guarded,
     Asking(author): Asking,
     Path(name): Path<String>,
 ) -> Result<Json<Value>, Refusal> {

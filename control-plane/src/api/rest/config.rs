@@ -24,6 +24,7 @@ use super::{
     problem::Refusal,
 };
 use crate::{
+    access::trail,
     app::{App, Applied, ApplyOptions, rfc3339},
     store::Revision,
 };
@@ -68,6 +69,9 @@ pub(super) async fn apply(
     Query(how): Query<How>,
     request: Request,
 ) -> Result<Response, Refusal> {
+    if how.dry_run {
+        trail::dry_run();
+    }
     let wait = waits(how.wait)?;
     let text = body::text(request).await?;
     let applied = app.apply(&author, &text, ApplyOptions { dry_run: how.dry_run, wait }).await?;
@@ -80,6 +84,9 @@ fn tell(applied: &Applied, with_diff: bool) -> Response {
     let mut told = json!({ "revision": revision, "changes": changes, "warnings": warnings });
     if with_diff {
         told["diff"] = json!(applied.differences());
+    }
+    if !applied.replaced.is_empty() {
+        told["replaced"] = json!(applied.replaced);
     }
     let mut status = StatusCode::OK;
     if let Some(rollout) = rollout {

@@ -1,11 +1,15 @@
 //! `ETag` and `If-Match`: who changes something may say what they have seen, and is refused when it is no longer so.
 //!
+//! Every changing call is covered: [`precondition`] refuses a stale or unreadable `If-Match` before the call is looked at,
+//! also for calls that change no revision (tokens, nodes, probes), and [`Guarded`] checks it again inside the change.
+//!
 //! The tag is the number of the revision: a change of anything else makes it old as well. That costs a second look now
 //! and then, and in return nothing is ever overwritten unseen.
 
 use axum::{
-    extract::FromRequestParts,
-    http::{HeaderMap, HeaderValue, StatusCode, header, request::Parts},
+    extract::{FromRequestParts, Request, State},
+    http::{HeaderMap, HeaderValue, Method, StatusCode, header, request::Parts},
+    middleware::Next,
     response::{IntoResponse, IntoResponseParts, Response, ResponseParts},
 };
 
@@ -20,6 +24,20 @@ impl FromRequestParts<App> for Guarded {
 
     async fn from_request_parts(parts: &mut Parts, app: &App) -> Result<Self, Refusal> {
         Ok(Self(app.at(expected(&parts.headers, app)?)))
+    }
+}
+
+/// Refuses a changing call whose `If-Match` names another revision than the current one. No handler can forget it.
+pub(super) async fn precondition(State(app): State<App>, request: Request, next: Next) -> Response {
+    let is_safe = matches!(*request.method(), Method::GET | Method::HEAD | Method::OPTIONS);
+    if is_safe || !request.headers().contains_key(header::IF_MATCH) {
+        return next.run(request).await;
+    }
+    let checked = expected(request.headers(), &app)
+        .and_then(|expected| app.at(expected).check_revision().map_err(Refusal::from));
+    match checked {
+        Ok(()) => next.run(request).await,
+        Err(refusal) => refusal.into_response(),
     }
 }
 

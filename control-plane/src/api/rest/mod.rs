@@ -20,7 +20,7 @@ mod tail;
 use axum::{
     Router,
     http::{StatusCode, header},
-    middleware::map_response,
+    middleware::{from_fn_with_state, map_response},
     response::{IntoResponse as _, Response},
     routing::{delete, get, post},
 };
@@ -75,6 +75,7 @@ pub fn router(app: App) -> Router {
                 "this path does not take this method; see /openapi.json",
             )
         })
+        .layer(from_fn_with_state(app.clone(), guard::precondition))
         .with_state(app)
         .merge(reports)
         .fallback(async || Refusal::new(StatusCode::NOT_FOUND, "there is no such path; see /openapi.json"))

@@ -1,7 +1,7 @@
 //! What the fleet looks like now, for people and for monitoring.
 
 use axum::{
-    Json,
+    Extension, Json,
     extract::State,
     http::{HeaderMap, StatusCode, header},
     response::{IntoResponse, Response},
@@ -17,7 +17,10 @@ use prometheus_client::{
 };
 
 use super::{Items, problem::Refusal};
-use crate::app::{App, NodeInfo, Status};
+use crate::{
+    app::{App, NodeInfo, Status},
+    serve::Ports,
+};
 
 pub(super) async fn status(State(app): State<App>) -> Result<Json<Status>, Refusal> {
     Ok(Json(app.status()?))
@@ -44,6 +47,11 @@ struct BackendLabels {
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct PortLabels {
+    port: &'static str,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct NodeLabels {
     node: String,
 }
@@ -53,13 +61,26 @@ struct CertificateLabels {
     certificate: String,
 }
 
-pub(super) async fn metrics(State(app): State<App>, headers: HeaderMap) -> Result<Response, Refusal> {
-    let Status { revision, backends, nodes, certificates, .. } = app.status()?;
+pub(super) async fn metrics(
+    State(app): State<App>,
+    ports: Option<Extension<Ports>>,
+    headers: HeaderMap,
+) -> Result<Response, Refusal> {
+    let Status { revision, backends, nodes, certificates, config_file, .. } = app.status()?;
     let mut registry = Registry::with_prefix("weir");
     let number = |value: u64| i64::try_from(value).unwrap_or(i64::MAX);
     let current = Gauge::<i64>::default();
     current.set(number(revision));
     registry.register("revision", "The current revision", current);
+    if let Some(file) = config_file {
+        let drift = Gauge::<i64>::default();
+        drift.set(number(file.drift_count));
+        registry.register(
+            "config_drift",
+            "Differences between the configuration file and the configuration",
+            drift,
+        );
+    }
     let up = Family::<BackendLabels, Gauge>::default();
     let active = Family::<BackendLabels, Gauge>::default();
     let ejected = Family::<BackendLabels, Gauge>::default();
@@ -78,6 +99,27 @@ pub(super) async fn metrics(State(app): State<App>, headers: HeaderMap) -> Resul
         expiry.get_or_create(&labels).set(certificate.seconds_left);
     }
     registry.register("certificate_expiry_seconds", "Until the certificate expires", expiry);
+    if let Some(Extension(Ports { admin, nodes, shares })) = ports {
+        let open = Family::<PortLabels, Gauge>::default();
+        let closed = Family::<PortLabels, Counter>::default();
+        for (port, room) in [("admin", admin), ("nodes", nodes)] {
+            let labels = PortLabels { port };
+            open.get_or_create(&labels).set(number(room.connections() as u64));
+            closed.get_or_create(&labels).inc_by(room.closed());
+        }
+        registry.register("port_connections", "Open connections by port", open);
+        registry.register(
+            "port_connections_evicted",
+            "Connections closed to make room for new ones, by port",
+            closed,
+        );
+        let refused = ConstCounter::new(shares.refused());
+        registry.register(
+            "admin_calls_refused",
+            "Calls refused because their caller's share was taken",
+            refused,
+        );
+    }
     let tail = app.stats().tail();
     let watchers = Gauge::<i64>::default();
     watchers.set(i64::try_from(tail.watchers()).unwrap_or(i64::MAX));

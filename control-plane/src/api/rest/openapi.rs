@@ -58,7 +58,14 @@ const OPERATIONS: &[Operation] = &[
         "200",
         "Applied",
     ),
-    ("/config/reload", "post", "Reads the file given at start again", None, "200", "Applied"),
+    (
+        "/config/reload",
+        "post",
+        "Reads the file given at start again, and applies what has changed in it",
+        None,
+        "200",
+        "Applied",
+    ),
     (
         "/explain",
         "get",
@@ -156,22 +163,6 @@ const OPERATIONS: &[Operation] = &[
     ("/metrics", "get", "Prometheus metrics", None, "200", "Text"),
 ];
 
-/// What can be made to depend on the revision that is current.
-const GUARDED: &[(&str, &str)] = &[
-    ("/backends", "post"),
-    ("/backends", "delete"),
-    ("/backends/{id}", "patch"),
-    ("/backends/{id}", "delete"),
-    ("/pools/{name}", "put"),
-    ("/pools/{name}", "delete"),
-    ("/routes/{name}", "put"),
-    ("/routes/{name}", "delete"),
-    ("/strategy", "post"),
-    ("/config", "put"),
-    ("/config/reload", "post"),
-    ("/revisions/{n}/rollback", "post"),
-];
-
 const REPORT_PARAMETERS: &[(&str, &str)] = &[
     (
         "from",
@@ -219,7 +210,7 @@ pub(super) async fn document() -> Json<Value> {
                 Value::Null
             }
         };
-        if GUARDED.contains(&(*path, *method)) {
+        if *method != "get" {
             let guard = json!({
                 "name": "If-Match", "in": "header", "schema": { "type": "string" },
                 "description": "The ETag of what was seen, a revision's number; refused with 412 when another one is current",
@@ -394,6 +385,7 @@ fn schemas() -> Value {
     ]);
     let mut summary = traffic();
     summary.extend([
+        ("state", json!({ "type": "string", "enum": ["complete", "open", "partial", "gap", "none"] })),
         ("from", text()),
         ("to", text()),
         ("peak", of("PeriodCount")),
@@ -456,7 +448,10 @@ fn schemas() -> Value {
             &["id", "connected", "active_revision", "state"]),
         "NodeError": object(&[("time", text()), ("text", text())], &["time", "text"]),
         "NodeList": list("Node"),
-        "Status": object(&[("revision", number()), ("backends", many("Backend")), ("nodes", many("Node")), ("pools", many("PoolStatus")), ("routes", many("RouteStatus")), ("certificates", many("Certificate"))], &["revision", "backends", "nodes"]),
+        "Status": object(&[("revision", number()), ("backends", many("Backend")), ("nodes", many("Node")), ("pools", many("PoolStatus")), ("routes", many("RouteStatus")), ("certificates", many("Certificate")), ("config_file", json!({ "$ref": "#/components/schemas/ConfigFile" }))], &["revision", "backends", "nodes"]),
+        "ConfigFile": object(
+            &[("path", text()), ("authoritative", truth()), ("applied", text()), ("revision", number()), ("drift", texts()), ("drift_count", number())],
+            &["path", "authoritative", "applied", "revision", "drift", "drift_count"]),
         "PoolStatus": object(
             &[("name", text()), ("strategy", text()), ("panic", texts()), ("waiting", number()), ("retries", number()),
               ("retries_refused", number()), ("fallbacks", number()), ("refused", number()), ("repinned", number())],
@@ -471,7 +466,7 @@ fn schemas() -> Value {
         "PoolList": list("Pool"),
         "RouteList": list("Route"),
         "SetStrategy": object(&[("pool", text()), ("strategy", strategy)], &["pool", "strategy"]),
-        "Applied": object(&[("revision", number()), ("changes", texts()), ("diff", many("Difference")), ("warnings", json!({ "type": "array", "items": { "type": "object" } })), ("active", truth()), ("nodes", json!({ "type": "object" }))], &["revision", "changes"]),
+        "Applied": object(&[("revision", number()), ("changes", texts()), ("diff", many("Difference")), ("warnings", json!({ "type": "array", "items": { "type": "object" } })), ("replaced", texts()), ("active", truth()), ("nodes", json!({ "type": "object" }))], &["revision", "changes"]),
         "RevisionInfo": object(&[("revision", number()), ("time", text()), ("actor", text()), ("source", text()), ("changes", texts()), ("diff", many("Difference"))], &["revision", "time", "actor", "source", "changes"]),
         "RevisionList": list("RevisionInfo"),
         "Latency": object(&["p50", "p90", "p99", "max"].map(|name| (name, json!({ "type": "number" }))), &[]),
@@ -484,7 +479,7 @@ fn schemas() -> Value {
         "Before": object(&before, &["requests"]),
         "Summary": object(&summary, &["requests"]),
         "TopItem": object(&item, &["name", "requests"]),
-        "Top": object(&[("from", text()), ("to", text()), ("by", text()), ("sort", text()), ("requests", number()), ("names", number()), ("items", many("TopItem")), ("complete", truth())], &["requests", "items"]),
+        "Top": object(&[("from", text()), ("to", text()), ("by", text()), ("sort", text()), ("requests", number()), ("names", number()), ("items", many("TopItem")), ("complete", truth()), ("state", json!({ "type": "string", "enum": ["complete", "open", "partial", "gap", "none"] }))], &["requests", "items"]),
         "Difference": difference,
         "Explained": object(
             &[("revision", number()), ("route", text()), ("rewritten", text()), ("answer", text()), ("filters", many("FilterSays")),

@@ -1,0 +1,290 @@
+//! The ports under clients that say nothing, say it slowly, or take nothing of what they asked for: probes and authenticated callers are
+//! served all the same.
+
+#![allow(clippy::unwrap_used, clippy::expect_used)]
+
+mod support;
+
+use std::time::{Duration, Instant};
+
+use http_body_util::{BodyExt as _, StreamBody, combinators::BoxBody};
+use hyper::body::{Bytes, Frame};
+use hyper_util::rt::{TokioExecutor, TokioIo};
+use serde_json::json;
+use support::{ControlPlane, DEADLINE, grpc, node::channel, within};
+use tokio::{
+    io::{AsyncReadExt as _, AsyncWriteExt as _},
+    net::TcpStream,
+};
+use tonic::Code;
+use weir_proto::v1::{self, reports_client::ReportsClient};
+
+/// More connections than the port has room for, and more than one address has.
+const MANY: usize = 1_100;
+const SHARE: usize = 300;
+
+/// Opens connections that say only this.
+async fn open(control_plane: &ControlPlane, many: usize, says: &str) -> Vec<TcpStream> {
+    let mut open = Vec::with_capacity(many);
+    for _ in 0..many {
+        let mut stream = within("a connection", TcpStream::connect(control_plane.admin())).await.unwrap();
+        // The port may have closed it already to make room.
+        let _ = stream.write_all(says.as_bytes()).await;
+        open.push(stream);
+    }
+    open
+}
+
+/// What has to work whatever strangers do.
+async fn is_usable(control_plane: &ControlPlane, token: &str) {
+    assert_eq!(control_plane.call("GET", "/healthz", "").await.status, 200);
+    assert_eq!(control_plane.call("GET", "/readyz", "").await.status, 200);
+    assert_eq!(grpc::call(control_plane, None, "/grpc.health.v1.Health/Check").await, Code::Ok);
+    control_plane.call_as(Some(token), "GET", "/status", "").await.expect(200);
+    assert_eq!(grpc::call(control_plane, Some(token), "/weir.v1.Admin/GetStatus").await, Code::Ok);
+    assert_eq!(control_plane.call_as(Some(token), "GET", "/", "").await.status, 200);
+    assert_eq!(control_plane.call("GET", "/ui/login", "").await.status, 200);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn strangers_keep_out_neither_probes_nor_authenticated_callers() {
+    raise_descriptors();
+    let control_plane = ControlPlane::start().await;
+    let token = control_plane.token(None, "root", "admin", None).await;
+    let login = "POST /ui/login HTTP/1.1\r\nhost: localhost\r\ncontent-type: application/x-www-form-urlencoded\r\n\
+                 content-length: 100\r\n\r\nt";
+    let bearer = "POST /backends HTTP/1.1\r\nhost: localhost\r\nauthorization: Bearer weir_x\r\ncontent-length: 100\r\n\r\n{";
+    for (many, says) in [
+        (MANY, login),
+        (SHARE, bearer),
+        (SHARE, ""),
+        (SHARE, "P"),
+        (SHARE, "GET /openapi.json HTTP/1.1\r\nhost: localhost\r\n"),
+        (SHARE, "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"),
+        (SHARE, "GET /openapi.json HTTP/1.1\r\nhost: localhost\r\n\r\n"),
+    ] {
+        let attack = open(&control_plane, many, says).await;
+        is_usable(&control_plane, &token).await;
+        drop(attack);
+    }
+    let metrics = control_plane.call_as(Some(&token), "GET", "/metrics", "").await.text;
+    assert!(metrics.contains(r#"weir_port_connections_evicted_total{port="admin"}"#), "{metrics}");
+}
+
+/// The descriptors of both ends are this process's.
+fn raise_descriptors() {
+    let limit = rustix::process::getrlimit(rustix::process::Resource::Nofile);
+    let most = rustix::process::Rlimit { current: limit.maximum, maximum: limit.maximum };
+    rustix::process::setrlimit(rustix::process::Resource::Nofile, most).unwrap();
+}
+
+/// Over HTTP/2 one connection carries many calls.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn strangers_streams_keep_nobody_out() {
+    let control_plane = ControlPlane::start().await;
+    let token = control_plane.token(None, "root", "admin", None).await;
+    let mut held = Vec::new();
+    let mut refused = 0;
+    for _ in 0..20 {
+        let stream = TcpStream::connect(control_plane.admin()).await.unwrap();
+        let (mut sender, connection) = hyper::client::conn::http2::handshake::<
+            _,
+            _,
+            BoxBody<Bytes, std::io::Error>,
+        >(TokioExecutor::new(), TokioIo::new(stream))
+        .await
+        .unwrap();
+        tokio::spawn(connection);
+        for _ in 0..100 {
+            let slow = futures_util::stream::once(async { Ok(Frame::data(Bytes::from_static(b"t"))) });
+            let slow = futures_util::StreamExt::chain(slow, futures_util::stream::pending());
+            let request = http::Request::post(format!("http://{}/ui/login", control_plane.admin()))
+                .header("content-type", "application/x-www-form-urlencoded")
+                .body(StreamBody::new(slow).boxed())
+                .unwrap();
+            held.push(tokio::spawn(sender.send_request(request)));
+        }
+        held.retain(|call| !call.is_finished());
+        let _ = &sender;
+        refused += 1;
+        is_usable(&control_plane, &token).await;
+    }
+    assert_eq!(refused, 20);
+    held.iter().for_each(tokio::task::JoinHandle::abort);
+}
+
+#[tokio::test]
+async fn what_a_client_has_to_do_has_a_deadline() {
+    let control_plane = ControlPlane::start().await;
+    tokio::time::pause();
+    let cases = [
+        // Says nothing, half a method, half a head, half of HTTP/2's preface, the preface alone.
+        ("", "", 11),
+        ("P", "", 11),
+        ("GET /healthz HTTP/1.1\r\nhost: localhost\r\n", "", 11),
+        ("PRI * HT", "", 11),
+        // A body that does not come, and one that comes slowly.
+        (
+            "POST /ui/login HTTP/1.1\r\nhost: localhost\r\ncontent-type: application/x-www-form-urlencoded\r\ncontent-length: 9\r\n\r\nt",
+            "HTTP/1.1 408",
+            11,
+        ),
+        // These are audited, and a paused clock leaps ahead while it waits for the database.
+        (
+            "PUT /config HTTP/1.1\r\nhost: localhost\r\ncontent-length: 9\r\n\r\n{",
+            "HTTP/1.1 408",
+            u64::MAX / 2,
+        ),
+        (
+            "POST /backends HTTP/1.1\r\nhost: localhost\r\ntransfer-encoding: chunked\r\n\r\n1\r\n{\r\n",
+            "HTTP/1.1 408",
+            u64::MAX / 2,
+        ),
+        // Nothing more after an answer.
+        ("GET /healthz HTTP/1.1\r\nhost: localhost\r\n\r\n", "HTTP/1.1 200", 66),
+    ];
+    for (says, hears, seconds) in cases {
+        let begun = tokio::time::Instant::now();
+        let mut stream = TcpStream::connect(control_plane.admin()).await.unwrap();
+        stream.write_all(says.as_bytes()).await.unwrap();
+        let mut heard = Vec::new();
+        let _ = stream.read_to_end(&mut heard).await;
+        let heard = String::from_utf8_lossy(&heard);
+        assert!(heard.starts_with(hears), "{says:?}: {heard}");
+        assert!(begun.elapsed() <= Duration::from_secs(seconds + 1), "{says:?}: {:?}", begun.elapsed());
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn one_tokens_streams_leave_room_for_the_others() {
+    let control_plane = ControlPlane::start().await;
+    let root = control_plane.token(None, "root", "admin", None).await;
+    let greedy = control_plane.token(Some(&root), "greedy", "viewer", None).await;
+    let other = control_plane.token(Some(&root), "other", "viewer", None).await;
+    let mut held = Vec::new();
+    let mut last = String::new();
+    for i in 0..80 {
+        let path = if i % 2 == 0 { "/reports/tail" } else { "/ui/events?page=routes" };
+        let (head, stream) = begin(&control_plane, &greedy, path).await;
+        last = head;
+        held.push(stream);
+    }
+    assert!(last.starts_with("HTTP/1.1 429") && last.contains("retry-after: 1"), "{last}");
+    let mut tail = ReportsClient::with_interceptor(channel(control_plane.admin()).await, bearer(&greedy));
+    assert_eq!(tail.tail(v1::TailRequest::default()).await.unwrap_err().code(), Code::ResourceExhausted);
+    // Its other calls are served, and so are all calls of others.
+    control_plane.call_as(Some(&greedy), "GET", "/status", "").await.expect(200);
+    for path in ["/reports/tail", "/ui/events?page=routes"] {
+        let (head, stream) = begin(&control_plane, &other, path).await;
+        assert!(head.starts_with("HTTP/1.1 200"), "{head}");
+        held.push(stream);
+    }
+    let metrics = control_plane.call_as(Some(&root), "GET", "/metrics", "").await.text;
+    assert!(metrics.contains("weir_admin_calls_refused_total"), "{metrics}");
+    // What is given back can be taken again.
+    drop(held);
+    let begun = Instant::now();
+    while !begin(&control_plane, &greedy, "/reports/tail").await.0.starts_with("HTTP/1.1 200") {
+        assert!(begun.elapsed() < DEADLINE, "the share comes back");
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+}
+
+fn bearer(
+    token: &str,
+) -> impl FnMut(tonic::Request<()>) -> Result<tonic::Request<()>, tonic::Status> + Clone {
+    let value: tonic::metadata::MetadataValue<_> = format!("Bearer {token}").parse().unwrap();
+    move |mut request: tonic::Request<()>| {
+        request.metadata_mut().insert("authorization", value.clone());
+        Ok(request)
+    }
+}
+
+/// Begins a stream, and gives the head of its answer.
+async fn begin(control_plane: &ControlPlane, token: &str, path: &str) -> (String, TcpStream) {
+    let mut stream = TcpStream::connect(control_plane.admin()).await.unwrap();
+    let says = format!("GET {path} HTTP/1.1\r\nhost: localhost\r\nauthorization: Bearer {token}\r\n\r\n");
+    stream.write_all(says.as_bytes()).await.unwrap();
+    let mut head = Vec::new();
+    while !head.ends_with(b"\r\n\r\n") {
+        head.push(within("a head", stream.read_u8()).await.unwrap());
+    }
+    (String::from_utf8(head).unwrap(), stream)
+}
+
+/// A page with many routes costs the same for one watcher and for all of them, also when they read nothing.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_large_page_is_kept_once_for_all_who_watch_it() {
+    let control_plane = ControlPlane::start().await;
+    let routes: Vec<_> = (0..3_000)
+        .map(|i| json!({ "name": format!("r{i}"), "pool": "default", "match": { "path": format!("/p{i}") } }))
+        .collect();
+    let config = json!({ "pools": [{ "name": "default" }], "routes": routes }).to_string();
+    control_plane.call("PUT", "/config", &config).await.expect(200);
+    let root = control_plane.token(None, "root", "admin", None).await;
+    let mut held = Vec::new();
+    for i in 0..10 {
+        let token = control_plane.token(Some(&root), &format!("t{i}"), "viewer", None).await;
+        for _ in 0..10 {
+            held.push(begin(&control_plane, &token, "/ui/events?page=routes").await.1);
+        }
+    }
+    let before = resident();
+    // One reads a whole event; by then the page was sent to all the others as well.
+    let mut reader = held.pop().unwrap();
+    let mut event = Vec::new();
+    within("an event", async {
+        let mut buffer = vec![0; 64 << 10];
+        while !event.windows(4).any(|end| end == b"\n\n\r\n") {
+            let read = reader.read(&mut buffer).await.unwrap();
+            assert!(read > 0, "the stream ends");
+            event.extend_from_slice(&buffer[..read]);
+        }
+    })
+    .await;
+    assert!(event.len() > 500_000, "{} bytes", event.len());
+    let grown = resident().saturating_sub(before);
+    assert!(grown < 40 << 20, "{} MiB for {} KiB", grown >> 20, event.len() >> 10);
+}
+
+/// Bytes of memory of this process.
+fn resident() -> usize {
+    let text = std::fs::read_to_string("/proc/self/statm").unwrap();
+    text.split(' ').nth(1).unwrap().parse::<usize>().unwrap() * 4096
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_nodes_port_takes_nodes_whatever_strangers_hold() {
+    raise_descriptors();
+    let control_plane = ControlPlane::start().await;
+    for says in ["", "P", "\u{16}\u{3}\u{1}", "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"] {
+        let mut attack = Vec::new();
+        for _ in 0..2_100 {
+            let mut stream = TcpStream::connect(control_plane.nodes()).await.unwrap();
+            let _ = stream.write_all(says.as_bytes()).await;
+            attack.push(stream);
+        }
+        let mut node = support::node::Node::connect(&control_plane, support::node::hello("node-1")).await;
+        let push = node.push().await;
+        node.ack(&push).await;
+    }
+    let metrics = control_plane.call("GET", "/metrics", "").await.text;
+    let evicted = metrics.lines().find(|line| line.contains(r#"evicted_total{port="nodes"}"#)).unwrap();
+    assert!(!evicted.ends_with(" 0"), "{evicted}");
+}
+
+#[tokio::test]
+async fn a_connection_to_the_nodes_port_needs_a_first_call() {
+    let control_plane = ControlPlane::start().await;
+    tokio::time::pause();
+    for (says, seconds) in
+        [("", 11), ("P", 11), ("PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\u{4}\0\0\0\0\0", 11)]
+    {
+        let begun = tokio::time::Instant::now();
+        let mut stream = TcpStream::connect(control_plane.nodes()).await.unwrap();
+        stream.write_all(says.as_bytes()).await.unwrap();
+        let mut heard = Vec::new();
+        let _ = stream.read_to_end(&mut heard).await;
+        assert!(begun.elapsed() <= Duration::from_secs(seconds + 1), "{says:?}: {:?}", begun.elapsed());
+    }
+}
