@@ -47,6 +47,9 @@ const PROBE_AFTER: Duration = Duration::from_secs(1);
 /// How soon after it was asked a client that left has answered with a reset.
 const PROBE_EVERY: Duration = Duration::from_millis(100);
 
+/// The most bytes of interim answers that wait for a client of HTTP/2, for each attempt. More are dropped.
+const MAX_INTERIM_BYTES: usize = 64 << 10;
+
 /// Tells browsers to come by HTTPS only (RFC 6797).
 const HSTS: &str = "strict-transport-security";
 
@@ -661,6 +664,8 @@ fn write_hex(number: u64, into: &mut [u8; 16]) {
 /// every HTTP/1.1 client must accept and ignore (RFC 9110, 15.2), and who has left answers with a reset.
 struct Attendance<'a> {
     asker: Asker<'a>,
+    /// How many bytes of interim answers an HTTP/2 client may still be sent.
+    interim_left: usize,
     deadline: Option<&'a Timer>,
     version: Version,
     timer: Option<Timer>,
@@ -669,7 +674,14 @@ struct Attendance<'a> {
 
 impl<'a> Attendance<'a> {
     fn new(client: &Downstream<'a>, head: &RequestHead, deadline: Option<&'a Timer>) -> Self {
-        Self { asker: client.asker, deadline, version: head.version, timer: None, probed: false }
+        Self {
+            asker: client.asker,
+            interim_left: MAX_INTERIM_BYTES,
+            deadline,
+            version: head.version,
+            timer: None,
+            probed: false,
+        }
     }
 
     fn probe(&mut self, cx: &mut Context<'_>, client: &Client) -> Poll<Failure> {
@@ -683,7 +695,7 @@ impl<'a> Attendance<'a> {
         }
         if !self.probed {
             self.probed = true;
-            client.stream.write_now(b"HTTP/1.1 100 Continue\r\n\r\n");
+            client.stream.send_interim(b"HTTP/1.1 100 Continue\r\n\r\n");
         } else if client.stream.is_broken() {
             return Poll::Ready(Failure::ClientGone);
         }
@@ -699,6 +711,10 @@ impl Watch for Attendance<'_> {
             return Poll::Ready(Failure::Deadline);
         }
         match self.asker {
+            // An interim answer that the client takes slowly goes on while the final one is awaited.
+            Asker::Http1(client) if matches!(client.stream.poll_unsent(cx), Poll::Ready(Err(_))) => {
+                Poll::Ready(Failure::ClientGone)
+            }
             Asker::Http1(client) => match client.poll_presence(cx) {
                 Presence::There => Poll::Pending,
                 Presence::Gone => Poll::Ready(Failure::ClientGone),
@@ -717,9 +733,12 @@ impl Watch for Attendance<'_> {
             Asker::Http1(client) => {
                 let mut out = Vec::new();
                 write_response(&mut out, head, ResponseFraming::None, true, Version::Http11, None, false);
-                client.stream.write_now(&out);
+                client.stream.send_interim(&out);
             }
             Asker::Http2(respond) => {
+                // h2 queues heads without a bound, whether the client reads or not.
+                let Some(left) = self.interim_left.checked_sub(head.buf.len()) else { return };
+                self.interim_left = left;
                 let mut answer = http::Response::new(());
                 *answer.status_mut() = http::StatusCode::from_u16(head.status).unwrap_or_default();
                 *answer.headers_mut() = response_fields(head, None, false);

@@ -11,7 +11,7 @@ use std::{
     rc::Rc,
     sync::Arc,
     task::{Context, Poll, ready},
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use tokio::{
@@ -26,6 +26,15 @@ use crate::{
     upstream::Failure,
 };
 
+/// How long a connection that is closing waits for the next bytes of a client that still sends.
+const LINGER_PAUSE: Duration = Duration::from_secs(5);
+
+/// How long a closing connection reads what its client still sends, in all.
+const LINGER: Duration = Duration::from_secs(15);
+
+/// How many bytes a closing connection reads at most.
+const MAX_LINGER_BYTES: usize = 256 << 20;
+
 /// A connected stream, in the clear or protected.
 #[derive(Debug)]
 pub(crate) struct Stream {
@@ -33,12 +42,14 @@ pub(crate) struct Stream {
     tcp: RefCell<TcpStream>,
     /// In a box: most streams have none, and an idle one should be small.
     tls: Option<Box<Session>>,
+    /// The rest of an interim answer whose first part has left. It leaves before anything else; nearly always empty.
+    unsent: RefCell<Vec<u8>>,
 }
 
 impl Stream {
     /// Takes over a socket as it was accepted.
     pub(crate) fn accepted(tcp: TcpStream) -> Self {
-        Self { tcp: RefCell::new(tcp), tls: None }
+        Self { tcp: RefCell::new(tcp), tls: None, unsent: RefCell::default() }
     }
 
     /// Has the client prove that it speaks TLS; the stream's bytes are plaintext from then on.
@@ -53,7 +64,7 @@ impl Stream {
         within: Duration,
     ) -> io::Result<Self> {
         let session = Session::accept(&self.tcp, config, buffers, timer, within).await?;
-        Ok(Self { tcp: self.tcp, tls: Some(Box::new(session)) })
+        Ok(Self { tls: Some(Box::new(session)), ..self })
     }
 
     /// Shakes hands with a backend, for as long as the timer is armed.
@@ -68,7 +79,7 @@ impl Stream {
         watch: impl FnMut(&mut Context<'_>) -> Poll<Failure>,
     ) -> Result<Self, Failure> {
         let session = Session::connect(&self.tcp, secured, buffers, timer, watch).await?;
-        Ok(Self { tcp: self.tcp, tls: Some(Box::new(session)) })
+        Ok(Self { tls: Some(Box::new(session)), ..self })
     }
 
     /// Whether its handshake went on with an earlier session.
@@ -111,13 +122,10 @@ impl Stream {
         }
     }
 
-    /// Writes what fits. Who is told to wait comes back with the same bytes.
+    /// Writes what fits. A caller that gets `Pending` calls again with the same bytes.
     pub(crate) fn poll_write(&self, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
-        if let Some(session) = &self.tls {
-            return session.poll_write(cx, &self.tcp, [bytes, &[]]);
-        }
-        let written = ready!(Pin::new(&mut *self.tcp.borrow_mut()).poll_write(cx, bytes))?;
-        Poll::Ready(some_of(written, bytes))
+        ready!(self.poll_unsent(cx))?;
+        self.write_some(cx, bytes)
     }
 
     /// Writes what fits of two pieces in one call.
@@ -133,6 +141,7 @@ impl Stream {
         if second.is_empty() {
             return self.poll_write(cx, first);
         }
+        ready!(self.poll_unsent(cx))?;
         if let Some(session) = &self.tls {
             return session.poll_write(cx, &self.tcp, [first, second]);
         }
@@ -141,15 +150,44 @@ impl Stream {
         Poll::Ready(some_of(written, first))
     }
 
-    /// Writes something small that nobody waits for: what the socket does not take now is lost, as an interim answer
-    /// may be.
-    pub(crate) fn write_now(&self, bytes: &[u8]) {
-        match &self.tls {
-            None => {
-                let _ = self.poll_write(&mut Context::from_waker(std::task::Waker::noop()), bytes);
-            }
-            Some(session) => session.write_now(&self.tcp, bytes),
+    /// Writes what fits, without regard to an interim answer that is not complete yet.
+    fn write_some(&self, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        if let Some(session) = &self.tls {
+            return session.poll_write(cx, &self.tcp, [bytes, &[]]);
         }
+        let written = ready!(Pin::new(&mut *self.tcp.borrow_mut()).poll_write(cx, bytes))?;
+        Poll::Ready(some_of(written, bytes))
+    }
+
+    /// Sends an interim answer (RFC 9110, 15.2). The client may miss it, but never gets a part of it: an answer that
+    /// cannot begin now is dropped; of one that has begun, the rest is kept and leaves before any other byte.
+    pub(crate) fn send_interim(&self, bytes: &[u8]) {
+        let mut unsent = self.unsent.borrow_mut();
+        if !unsent.is_empty() || self.tls.as_ref().is_some_and(|session| !session.is_flushed()) {
+            return;
+        }
+        let rest = match self.write_some(&mut Context::from_waker(std::task::Waker::noop()), bytes) {
+            Poll::Ready(Ok(written)) => &bytes[written..],
+            // TLS has encrypted a part of it, and expects the same bytes again.
+            Poll::Pending if self.is_tls() => bytes,
+            // Nothing has left. A broken connection is noticed by the next read or write.
+            Poll::Pending | Poll::Ready(Err(_)) => &[],
+        };
+        unsent.extend_from_slice(rest);
+    }
+
+    /// Goes on with an interim answer that was cut short; ready when all of it has left.
+    pub(crate) fn poll_unsent(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let mut unsent = self.unsent.borrow_mut();
+        if unsent.is_empty() {
+            return Poll::Ready(Ok(()));
+        }
+        while !unsent.is_empty() {
+            let written = ready!(self.write_some(cx, &unsent))?;
+            unsent.drain(..written);
+        }
+        *unsent = Vec::new();
+        Poll::Ready(Ok(()))
     }
 
     /// Says that nothing more will be written.
@@ -189,23 +227,35 @@ impl Stream {
         let _ = socket2::SockRef::from(&*self.tcp.borrow()).set_linger(Some(Duration::ZERO));
     }
 
-    /// Closes so that what was written last still arrives: a socket closed with unread input is reset by the
-    /// kernel, and a reset overtakes data. Reads what comes for a moment, then closes (RFC 9112, 9.6).
-    pub(crate) async fn linger(&self, timer: &Timer) {
+    /// Closes so that what was written last still arrives: the kernel resets a connection that is closed with unread
+    /// input, and a reset overtakes data. Reads and drops what the client still sends, until it closes, pauses for
+    /// [`LINGER_PAUSE`], or has had [`LINGER`] or [`MAX_LINGER_BYTES`] (RFC 9112, 9.6). Clients such as curl, Python's and browsers send on
+    /// for seconds before they read an early answer.
+    pub(crate) async fn linger(&self, timer: &Timer, buffers: &Rc<Buffers>, is_draining: impl Fn() -> bool) {
         self.shutdown_write();
-        timer.arm(Duration::from_millis(500));
-        let mut scratch = [0; 4096];
-        let mut left: usize = 1 << 20;
+        let (end, mut left) = (Instant::now() + LINGER, MAX_LINGER_BYTES);
+        timer.arm(LINGER_PAUSE);
         std::future::poll_fn(|cx| {
-            while left > 0 {
-                match self.poll_read(cx, &mut scratch) {
-                    Poll::Ready(Ok(1..)) => left = left.saturating_sub(scratch.len()),
+            let mut scratch = None;
+            // A sender that is faster than this loop must not keep the worker from its other connections.
+            for _ in 0..16 {
+                if is_draining() || left == 0 || Instant::now() >= end {
+                    return Poll::Ready(());
+                }
+                if self.poll_readable(cx).is_pending() {
+                    return if timer.expired(cx) { Poll::Ready(()) } else { Poll::Pending };
+                }
+                match self.poll_read(cx, scratch.get_or_insert_with(|| buffers.take())) {
+                    Poll::Ready(Ok(read @ 1..)) => {
+                        left = left.saturating_sub(read);
+                        timer.arm(LINGER_PAUSE);
+                    }
                     Poll::Ready(_) => return Poll::Ready(()),
-                    Poll::Pending if timer.expired(cx) => return Poll::Ready(()),
-                    Poll::Pending => return Poll::Pending,
+                    Poll::Pending => {}
                 }
             }
-            Poll::Ready(())
+            cx.waker().wake_by_ref();
+            Poll::Pending
         })
         .await;
     }

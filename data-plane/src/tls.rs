@@ -394,15 +394,9 @@ impl Session {
         Poll::Ready(Ok(self.taken.replace(0)))
     }
 
-    /// Writes something that nobody waits for, unless another write is under way.
-    pub(crate) fn write_now(&self, tcp: &RefCell<TcpStream>, bytes: &[u8]) {
-        if self.taken.get() > 0 || self.tls.borrow().wants_write() {
-            return;
-        }
-        if self.tls.borrow_mut().writer().write_all(bytes).is_ok() {
-            // What does not leave now leaves before the next write.
-            let _ = self.poll_flush(&mut Context::from_waker(std::task::Waker::noop()), tcp);
-        }
+    /// Whether the kernel has everything that was written so far.
+    pub(crate) fn is_flushed(&self) -> bool {
+        self.taken.get() == 0 && !self.tls.borrow().wants_write()
     }
 
     fn poll_flush(&self, cx: &mut Context<'_>, tcp: &RefCell<TcpStream>) -> Poll<io::Result<()>> {

@@ -8,8 +8,10 @@ mod support;
 
 mod hostile {
     mod backend;
+    mod closing;
     mod descriptors;
     mod flood;
+    mod interim;
     mod leave;
     mod slow;
     mod stage;

@@ -187,10 +187,12 @@ pub(crate) fn write_response(
     out.push(b' ');
     out.extend_from_slice(head.reason());
     out.extend_from_slice(b"\r\n");
+    // An answer 426 has to name the protocols that it demands (RFC 9110, 15.5.22); HTTP/1.0 knows no upgrades.
+    let names_protocols = upgrade || head.status == 426 && client_version == Version::Http11;
     write(out, &head.buf, &head.fields, |field| match field.known {
         Known::Other => !field.hop,
         Known::Trailer => how == ResponseFraming::Chunked && !field.hop,
-        Known::Upgrade => upgrade,
+        Known::Upgrade => names_protocols,
         _ => !field.hop,
     });
     let interim = head.status < 200;
@@ -207,7 +209,11 @@ pub(crate) fn write_response(
     if upgrade {
         out.extend_from_slice(b"Connection: upgrade\r\n");
     } else if !interim {
-        if !keep_alive {
+        if names_protocols {
+            let connection: &[u8] =
+                if keep_alive { b"Connection: upgrade\r\n" } else { b"Connection: upgrade, close\r\n" };
+            out.extend_from_slice(connection);
+        } else if !keep_alive {
             out.extend_from_slice(b"Connection: close\r\n");
         } else if client_version == Version::Http10 {
             out.extend_from_slice(b"Connection: keep-alive\r\n");

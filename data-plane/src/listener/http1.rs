@@ -57,6 +57,23 @@ impl Client {
     pub(crate) fn scheme(&self) -> &'static [u8] {
         if self.stream.is_tls() { b"https" } else { b"http" }
     }
+
+    /// Closes so that what was written last still arrives.
+    async fn linger(&self) {
+        self.stream.linger(&self.timer, &self.worker.buffers, || self.worker.draining.get()).await;
+    }
+
+    /// Lets a client of TLS tell the end of the connection from a cut (RFC 8446, 6.1).
+    fn say_end(&self) {
+        if self.stream.is_tls() {
+            self.stream.shutdown_write();
+        }
+    }
+
+    /// Whether nothing more comes: the client has closed its side, and everything it sent has been read.
+    fn is_exhausted(&self) -> bool {
+        self.half_closed.get() && self.input.borrow().is_empty()
+    }
 }
 
 /// Whether a client is still there while it waits for its answer.
@@ -120,7 +137,8 @@ pub(crate) async fn serve(worker: Rc<Worker>, stream: Stream, timer: Timer, addr
         worker,
     });
     if client.stream.is_http2() {
-        return http2(client).await;
+        http2(Rc::clone(&client)).await;
+        return client.say_end();
     }
     let mut first = true;
     loop {
@@ -137,7 +155,7 @@ pub(crate) async fn serve(worker: Rc<Worker>, stream: Stream, timer: Timer, addr
             Poll::Pending => Poll::Pending,
         });
         if !readable.await {
-            return;
+            return client.say_end();
         }
         match active(&client).await {
             Next::Park => {}
@@ -207,6 +225,8 @@ async fn read_head(client: &Client, head: &mut RequestHead) -> Read {
         max_fields: settings.max_headers as usize,
         ..Limits::default()
     };
+    // Over TLS the handshake decides for HTTP/2 (ALPN), not the first bytes (RFC 9113, 3.2).
+    let is_tls = client.stream.is_tls();
     let mut begun = false;
     let mut parse = true;
     poll_fn(|cx| {
@@ -218,7 +238,7 @@ async fn read_head(client: &Client, head: &mut RequestHead) -> Read {
                     client.timer.arm(settings.header_timeout.0);
                 }
                 let preface = &http2::PREFACE[..input.len().min(http2::PREFACE.len())];
-                if input.starts_with(preface) {
+                if !is_tls && input.starts_with(preface) {
                     if input.len() >= http2::PREFACE.len() {
                         return Poll::Ready(Read::Http2);
                     }
@@ -259,7 +279,7 @@ async fn read_head(client: &Client, head: &mut RequestHead) -> Read {
                 input.extend_from_slice(&buffer[..read]);
                 continue;
             }
-            if buffer.starts_with(&http2::PREFACE[..read.min(3)]) {
+            if !is_tls && buffer.starts_with(&http2::PREFACE[..read.min(3)]) {
                 input.extend_from_slice(&buffer[..read]);
                 continue;
             }
@@ -292,7 +312,7 @@ async fn refuse(client: &Rc<Client>, local: Local, out: &mut Vec<u8>) -> Next {
     local.write(out, &client.worker.date(), false, false, answer::Media::Problem, &exchange.request_id());
     client.timer.arm(Duration::from_secs(5));
     if write_last(client, &mut exchange, out).await {
-        client.stream.linger(&client.timer).await;
+        client.linger().await;
     }
     Next::Close
 }
@@ -316,7 +336,7 @@ async fn exchange(client: &Rc<Client>, head: &mut RequestHead, out: &mut Vec<u8>
     };
     let answer = proxy::handle(&mut exchange, &downstream, head, body).await;
 
-    let mut keep_alive = head.keep_alive && !worker.draining.get() && !client.half_closed.get();
+    let mut keep_alive = head.keep_alive && !worker.draining.get() && !client.is_exhausted();
     match answer {
         Answer::Gone => {
             exchange.cut(Cut::Client);
@@ -362,10 +382,8 @@ async fn exchange(client: &Rc<Client>, head: &mut RequestHead, out: &mut Vec<u8>
     let is_over = !head.keep_alive && client.body_done.get() && client.input.borrow().is_empty();
     match (keep_alive, is_over) {
         (true, _) => {}
-        (false, false) => client.stream.linger(&client.timer).await,
-        // TLS tells an end from a cut by its own last word.
-        (false, true) if client.stream.is_tls() => client.stream.shutdown_write(),
-        (false, true) => {}
+        (false, false) => client.linger().await,
+        (false, true) => client.say_end(),
     }
     keep_alive
 }

@@ -46,7 +46,8 @@ async fn a_body_without_end_that_the_backend_did_not_want_ends_with_the_answer()
         let (mut from, mut to) = client.into_split();
         let head = format!("POST {path} HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n");
         to.write_all(head.as_bytes()).await.unwrap();
-        let sending = async { while to.write_all(b"5\r\nhello\r\n").await.is_ok() {} };
+        let chunk = [b"10000\r\n", &[b'x'; 0x10000][..], b"\r\n"].concat();
+        let sending = async { while to.write_all(&chunk).await.is_ok() {} };
         timeout(DEADLINE, sending).await.unwrap_or_else(|_| panic!("{path}: it may send for ever"));
         let mut said = Vec::new();
         let _ = from.read_to_end(&mut said).await;
