@@ -10,8 +10,7 @@ use std::time::{Duration, Instant};
 use http_body_util::{BodyExt as _, StreamBody, combinators::BoxBody};
 use hyper::body::{Bytes, Frame};
 use hyper_util::rt::{TokioExecutor, TokioIo};
-use serde_json::json;
-use support::{ControlPlane, DEADLINE, grpc, node::channel, within};
+use support::{ControlPlane, DEADLINE, begin, grpc, node::channel, within};
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
     net::TcpStream,
@@ -200,59 +199,6 @@ fn bearer(
     }
 }
 
-/// Begins a stream, and gives the head of its answer.
-async fn begin(control_plane: &ControlPlane, token: &str, path: &str) -> (String, TcpStream) {
-    let mut stream = TcpStream::connect(control_plane.admin()).await.unwrap();
-    let says = format!("GET {path} HTTP/1.1\r\nhost: localhost\r\nauthorization: Bearer {token}\r\n\r\n");
-    stream.write_all(says.as_bytes()).await.unwrap();
-    let mut head = Vec::new();
-    while !head.ends_with(b"\r\n\r\n") {
-        head.push(within("a head", stream.read_u8()).await.unwrap());
-    }
-    (String::from_utf8(head).unwrap(), stream)
-}
-
-/// A page with many routes costs the same for one watcher and for all of them, also when they read nothing.
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_large_page_is_kept_once_for_all_who_watch_it() {
-    let control_plane = ControlPlane::start().await;
-    let routes: Vec<_> = (0..3_000)
-        .map(|i| json!({ "name": format!("r{i}"), "pool": "default", "match": { "path": format!("/p{i}") } }))
-        .collect();
-    let config = json!({ "pools": [{ "name": "default" }], "routes": routes }).to_string();
-    control_plane.call("PUT", "/config", &config).await.expect(200);
-    let root = control_plane.token(None, "root", "admin", None).await;
-    let mut held = Vec::new();
-    for i in 0..10 {
-        let token = control_plane.token(Some(&root), &format!("t{i}"), "viewer", None).await;
-        for _ in 0..10 {
-            held.push(begin(&control_plane, &token, "/ui/events?page=routes").await.1);
-        }
-    }
-    let before = resident();
-    // One reads a whole event; by then the page was sent to all the others as well.
-    let mut reader = held.pop().unwrap();
-    let mut event = Vec::new();
-    within("an event", async {
-        let mut buffer = vec![0; 64 << 10];
-        while !event.windows(4).any(|end| end == b"\n\n\r\n") {
-            let read = reader.read(&mut buffer).await.unwrap();
-            assert!(read > 0, "the stream ends");
-            event.extend_from_slice(&buffer[..read]);
-        }
-    })
-    .await;
-    assert!(event.len() > 500_000, "{} bytes", event.len());
-    let grown = resident().saturating_sub(before);
-    assert!(grown < 40 << 20, "{} MiB for {} KiB", grown >> 20, event.len() >> 10);
-}
-
-/// Bytes of memory of this process.
-fn resident() -> usize {
-    let text = std::fs::read_to_string("/proc/self/statm").unwrap();
-    text.split(' ').nth(1).unwrap().parse::<usize>().unwrap() * 4096
-}
-
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_nodes_port_takes_nodes_whatever_strangers_hold() {
     raise_descriptors();
@@ -286,5 +232,81 @@ async fn a_connection_to_the_nodes_port_needs_a_first_call() {
         let mut heard = Vec::new();
         let _ = stream.read_to_end(&mut heard).await;
         assert!(begun.elapsed() <= Duration::from_secs(seconds + 1), "{says:?}: {:?}", begun.elapsed());
+    }
+}
+
+/// One thread serves here, so whatever is done on it keeps the probes waiting.
+#[tokio::test]
+async fn a_configuration_with_very_many_mistakes_keeps_no_probe_waiting() {
+    let control_plane = ControlPlane::start().await;
+    let text: String = (0..200_000).map(|i| format!("k{i}: 1\n")).collect();
+    for path in ["/config", "/config?dry_run=true"] {
+        let mut put = std::pin::pin!(control_plane.call("PUT", path, &text));
+        let mut probes = 0;
+        let refused = loop {
+            tokio::select! {
+                biased;
+                refused = put.as_mut() => break refused,
+                probe = control_plane.call("GET", "/healthz", "") => {
+                    assert_eq!(probe.status, 200);
+                    probes += 1;
+                }
+            }
+        };
+        let problems = refused.expect(400)["problems"].as_array().unwrap().len();
+        assert_eq!(problems, 1_001);
+        assert!(probes > 3, "{path}: {probes} probes were answered meanwhile");
+    }
+}
+
+/// TLS with its handshake, HTTP/1.1 and HTTP/2.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn strangers_keep_nobody_out_over_tls() {
+    raise_descriptors();
+    let folder = tempfile::tempdir().unwrap();
+    let key = rcgen::KeyPair::generate().unwrap();
+    let certificate = rcgen::CertificateParams::new(vec!["localhost".to_owned()]).unwrap();
+    let certificate = certificate.self_signed(&key).unwrap();
+    std::fs::write(folder.path().join("a.crt"), certificate.pem()).unwrap();
+    std::fs::write(folder.path().join("a.key"), key.serialize_pem()).unwrap();
+    let mut config = support::config(&folder.path().join("weir.db"));
+    config.admin_tls_cert = Some(folder.path().join("a.crt"));
+    config.admin_tls_key = Some(folder.path().join("a.key"));
+    let control_plane = ControlPlane::start_in(folder, config).await;
+    let mut roots = rustls::RootCertStore::empty();
+    roots.add(certificate.der().clone()).unwrap();
+    let hello = "\u{16}\u{3}\u{1}\u{2}\u{0}\u{1}";
+    for says in ["", hello, "GET / HTTP/1.1\r\n"] {
+        let attack = open(&control_plane, SHARE, says).await;
+        for protocol in [&b"h2"[..], b"http/1.1"] {
+            let provider = std::sync::Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+            let mut tls = rustls::ClientConfig::builder_with_provider(provider)
+                .with_safe_default_protocol_versions()
+                .unwrap()
+                .with_root_certificates(roots.clone())
+                .with_no_client_auth();
+            tls.alpn_protocols = vec![protocol.to_vec()];
+            let tls = tokio_rustls::TlsConnector::from(std::sync::Arc::new(tls));
+            let stream = TcpStream::connect(control_plane.admin()).await.unwrap();
+            let stream =
+                within("a handshake", tls.connect("localhost".try_into().unwrap(), stream)).await.unwrap();
+            let request = http::Request::get("https://localhost/healthz").header("host", "localhost");
+            let request = request.body(http_body_util::Empty::<Bytes>::new()).unwrap();
+            let answered = if protocol == b"h2" {
+                let (mut sender, connection) =
+                    hyper::client::conn::http2::handshake(TokioExecutor::new(), TokioIo::new(stream))
+                        .await
+                        .unwrap();
+                tokio::spawn(connection);
+                within("an answer", sender.send_request(request)).await.unwrap().status()
+            } else {
+                let (mut sender, connection) =
+                    hyper::client::conn::http1::handshake(TokioIo::new(stream)).await.unwrap();
+                tokio::spawn(connection);
+                within("an answer", sender.send_request(request)).await.unwrap().status()
+            };
+            assert_eq!(answered, 200, "{says:?}");
+        }
+        drop(attack);
     }
 }

@@ -20,7 +20,10 @@ use control_plane::{Config, Running};
 use http_body_util::{BodyExt as _, Full};
 use hyper_util::rt::TokioIo;
 use serde_json::Value;
-use tokio::net::TcpStream;
+use tokio::{
+    io::{AsyncReadExt as _, AsyncWriteExt as _},
+    net::TcpStream,
+};
 
 /// Whatever a test waits for comes within this, or the test has failed.
 pub const DEADLINE: Duration = Duration::from_secs(20);
@@ -188,6 +191,18 @@ impl ControlPlane {
             assert!(begun.elapsed() < DEADLINE, "{path} does not become what is waited for: {value}");
         }
     }
+}
+
+/// Begins a stream, and gives the head of its answer.
+pub async fn begin(control_plane: &ControlPlane, token: &str, path: &str) -> (String, TcpStream) {
+    let mut stream = TcpStream::connect(control_plane.admin()).await.unwrap();
+    let says = format!("GET {path} HTTP/1.1\r\nhost: localhost\r\nauthorization: Bearer {token}\r\n\r\n");
+    stream.write_all(says.as_bytes()).await.unwrap();
+    let mut head = Vec::new();
+    while !head.ends_with(b"\r\n\r\n") {
+        head.push(within("a head", stream.read_u8()).await.unwrap());
+    }
+    (String::from_utf8(head).unwrap(), stream)
 }
 
 /// The future's value, which comes before the deadline.
