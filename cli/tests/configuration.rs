@@ -227,3 +227,38 @@ fn check_is_for_programs_too_and_reads_standard_input() {
     let schema: Value = serde_json::from_slice(&weir(&["schema"], "").stdout).unwrap();
     assert_eq!(schema["title"], "Weir configuration");
 }
+
+#[test]
+fn the_status_shows_drift_and_a_reload_names_what_the_file_replaced() {
+    let status = |file: Value| json!({ "revision": 9, "backends": [], "nodes": [], "config_file": file });
+    let file = |drift: Value, count: u64| {
+        json!({ "path": "weir.yaml", "authoritative": false, "applied": "2026-11-21T12:00:00Z", "revision": 7,
+            "drift": drift, "drift_count": count })
+    };
+    for (answer, shown) in [
+        (
+            status(file(json!(["backend b1 http://a:1: state active → draining"]), 3)),
+            "revision 9\nconfiguration file weir.yaml: 3 differences since it was applied 2026-11-21T12:00:00Z\n  \
+             backend b1 http://a:1: state active → draining\n  and 2 more\n",
+        ),
+        (
+            status(file(json!([]), 0)),
+            "configuration file weir.yaml: no differences (applied 2026-11-21T12:00:00Z)\n",
+        ),
+    ] {
+        let (url, asked) = script(vec![(200, answer)]);
+        let output = weir(&["--admin", &url, "status"], "");
+        asked.join().unwrap();
+        assert!(text(&output.stdout).contains(shown), "{}", text(&output.stdout));
+    }
+    let (url, asked) = script(vec![(
+        200,
+        json!({ "revision": 10, "changes": ["backend b1 http://a:1: weight 7 → 3"],
+            "replaced": ["pools[web].backends[http://a:1].weight: 7 → 3"] }),
+    )]);
+    let output = weir(&["--admin", &url, "reload"], "");
+    asked.join().unwrap();
+    assert_eq!(text(&output.stdout), "backend b1 http://a:1: weight 7 → 3\nrevision 10\n");
+    let warned = "warning: the file replaced a live change: pools[web].backends[http://a:1].weight: 7 → 3";
+    assert!(text(&output.stderr).contains(warned), "{}", text(&output.stderr));
+}
