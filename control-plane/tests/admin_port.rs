@@ -276,8 +276,8 @@ async fn strangers_keep_nobody_out_over_tls() {
     let mut roots = rustls::RootCertStore::empty();
     roots.add(certificate.der().clone()).unwrap();
     let hello = "\u{16}\u{3}\u{1}\u{2}\u{0}\u{1}";
-    for says in ["", hello, "GET / HTTP/1.1\r\n"] {
-        let attack = open(&control_plane, SHARE, says).await;
+    for (many, says) in [(MANY, hello), (SHARE, ""), (SHARE, "GET / HTTP/1.1\r\n")] {
+        let attack = open(&control_plane, many, says).await;
         for protocol in [&b"h2"[..], b"http/1.1"] {
             let provider = std::sync::Arc::new(rustls::crypto::aws_lc_rs::default_provider());
             let mut tls = rustls::ClientConfig::builder_with_provider(provider)

@@ -42,9 +42,12 @@ const PIECE: usize = 64 << 10;
 /// How often something is sent although nothing has changed, so that nobody takes the stream for dead.
 const KEEP_ALIVE: Duration = Duration::from_secs(15);
 
-/// The pages that are watched, by page and query.
+/// The pages that are watched. Cheap to clone.
 #[derive(Debug, Clone, Default)]
-pub(super) struct Live(Arc<Mutex<HashMap<(Page, String), Weak<Watched>>>>);
+pub(super) struct Live(Arc<Mutex<Pages>>);
+
+/// By page and query.
+type Pages = HashMap<(Page, String), Weak<Watched>>;
 
 /// A page that is watched: it is rendered as long as this lives.
 #[derive(Debug)]
