@@ -58,11 +58,12 @@ impl<'a> Origin<'a> {
             Some(proto) => Some(proto.to_vec()),
             None => elements.last().and_then(|element| parameter(element, b"proto")),
         };
-        let https = proto.map_or(https, |proto| proto.eq_ignore_ascii_case(b"https"));
+        // A scheme that is not known leaves it at how the connection came in.
+        let https = proto.and_then(|proto| is_secure(unquoted(&proto))).unwrap_or(https);
         let mut fields = head.fields.iter();
         let said = fields.rfind(|field| field.known == Known::XForwardedHost);
-        let said = said.filter(|field| authority::is_valid(head.value(field))).map(|field| field.value);
-        let host = said.or(head.host);
+        let said = said.map(|field| last_member(&head.buf, field.value));
+        let host = said.filter(|range| authority::is_valid(in_range(&head.buf, *range))).or(head.host);
         let text = if ip == peer { Text::Peer(text) } else { Text::Own(ip.to_string()) };
         Self { ip, text, trusted: true, https, host }
     }
@@ -101,12 +102,67 @@ fn first_untrusted(trusted: &Networks, peer: IpAddr, chain: Vec<Option<IpAddr>>)
     farthest
 }
 
-/// An address, with or without port and brackets.
+/// Whether a scheme is one over TLS; `None` for an unknown scheme. Proxies name a WebSocket's scheme `ws` or `wss`.
+fn is_secure(scheme: &[u8]) -> Option<bool> {
+    let is = |names: [&[u8]; 2]| names.iter().any(|name| scheme.eq_ignore_ascii_case(name));
+    match () {
+        () if is([b"https", b"wss"]) => Some(true),
+        () if is([b"http", b"ws"]) => Some(false),
+        () => None,
+    }
+}
+
+/// A value without the quotes around it.
+fn unquoted(value: &[u8]) -> &[u8] {
+    match value {
+        [b'"', inner @ .., b'"'] => inner.trim_ascii(),
+        value => value,
+    }
+}
+
+fn in_range(buf: &[u8], (from, to): Range) -> &[u8] {
+    buf.get(from as usize..to as usize).unwrap_or_default()
+}
+
+/// Where the last member of a list is, without its quotes.
+fn last_member(buf: &[u8], (from, to): Range) -> Range {
+    let value = in_range(buf, (from, to));
+    let tail = value.rsplit(|byte| *byte == b',').next().unwrap_or_default();
+    let start = from as usize + (value.len() - tail.len());
+    let blanks = tail.len() - tail.trim_ascii_start().len();
+    let member = tail.trim_ascii();
+    let bare = unquoted(member);
+    let quote = if bare.len() == member.len() {
+        0
+    } else {
+        1 + member[1..].len() - member[1..].trim_ascii_start().len()
+    };
+    let start = (start + blanks + quote) as u32;
+    (start, start + bare.len() as u32)
+}
+
+/// An address, with or without quotes, port, brackets and zone (RFC 4007 section 11, RFC 6874). The zone has a meaning
+/// only on the host that wrote it.
 fn address(entry: &[u8]) -> Option<IpAddr> {
-    let text = std::str::from_utf8(entry).ok()?.trim();
-    let bare = text.strip_prefix('[').and_then(|text| text.strip_suffix(']')).unwrap_or(text);
-    let address = bare.parse::<IpAddr>().ok().or_else(|| text.parse::<SocketAddr>().ok().map(|it| it.ip()));
+    let text = std::str::from_utf8(unquoted(entry.trim_ascii())).ok()?.trim();
+    let without_zone = |text: &str| text.split_once('%').map_or(text, |(address, _)| address).parse().ok();
+    let address = match text.strip_prefix('[') {
+        Some(rest) => {
+            let (inner, port) = rest.split_once(']')?;
+            let port_is_fine = port.is_empty() || port.strip_prefix(':').is_some_and(is_port);
+            without_zone(inner).filter(|_| port_is_fine).map(IpAddr::V6)
+        }
+        None => match text.parse::<IpAddr>() {
+            Ok(address) => Some(address),
+            Err(_) if text.contains('%') => without_zone(text).map(IpAddr::V6),
+            Err(_) => text.parse::<SocketAddr>().ok().map(|address| address.ip()),
+        },
+    };
     address.map(|address| address.to_canonical())
+}
+
+fn is_port(text: &str) -> bool {
+    (1..=5).contains(&text.len()) && text.bytes().all(|byte| byte.is_ascii_digit())
 }
 
 /// The elements of all `Forwarded` fields, in order (RFC 7239 section 4).
@@ -209,6 +265,28 @@ mod tests {
             ("Forwarded: for=9.9.9.9, For=\"1.1.1.1:80\";by=x, for=10.3.3.3\r\n", "1.1.1.1"),
             ("Forwarded: for=\"[2001:db9::1]:80\"\r\n", "2001:db9::1"),
             ("Forwarded: for=\"[2001:db8::1]\"\r\n", "2001:db8::1"),
+            // Quotes and zones, in both fields.
+            ("X-Forwarded-For: \"1.1.1.1\"\r\n", "1.1.1.1"),
+            ("X-Forwarded-For: \"1.1.1.1:5000\"\r\n", "1.1.1.1"),
+            ("X-Forwarded-For: \"[2001:db9::1]:5000\"\r\n", "2001:db9::1"),
+            ("X-Forwarded-For: \"[2001:db9::1]\", \"10.3.3.3\"\r\n", "2001:db9::1"),
+            ("X-Forwarded-For: \"2001:db9::1\"\r\n", "2001:db9::1"),
+            ("X-Forwarded-For: fe80::1%eth0\r\n", "fe80::1"),
+            ("X-Forwarded-For: [fe80::1%eth0]\r\n", "fe80::1"),
+            ("X-Forwarded-For: [fe80::1%25eth0]:443\r\n", "fe80::1"),
+            ("X-Forwarded-For: \"[fe80::1%2]:443\"\r\n", "fe80::1"),
+            ("Forwarded: for=\"[fe80::1%25eth0]:80\"\r\n", "fe80::1"),
+            ("Forwarded: for=\"1.1.1.1\"\r\n", "1.1.1.1"),
+            ("Forwarded: for=\"\\1.1.1.1\"\r\n", "1.1.1.1"),
+            // No addresses.
+            ("X-Forwarded-For: 1.1.1.1%eth0\r\n", "10.0.0.1"),
+            ("X-Forwarded-For: [1.1.1.1]\r\n", "10.0.0.1"),
+            ("X-Forwarded-For: [2001:db9::1]x\r\n", "10.0.0.1"),
+            ("X-Forwarded-For: [2001:db9::1]:x\r\n", "10.0.0.1"),
+            ("X-Forwarded-For: [2001:db9::1\r\n", "10.0.0.1"),
+            ("X-Forwarded-For: \"1.1.1.1\r\n", "10.0.0.1"),
+            ("X-Forwarded-For: \"\"\r\n", "10.0.0.1"),
+            ("X-Forwarded-For: %eth0\r\n", "10.0.0.1"),
             ("Forwarded: for=_hidden\r\n", "10.0.0.1"),
             ("Forwarded: for=\"1.1.1.1, for=8.8.8.8\r\n", "10.0.0.1"),
             // A proxy that writes one field may pass on what a client says in the other.
@@ -226,6 +304,24 @@ mod tests {
             ("X-Forwarded-Proto: https\r\n", true, "own"),
             ("X-Forwarded-Proto: HTTPS\r\nX-Forwarded-Host: www.example:8443\r\n", true, "www.example:8443"),
             ("X-Forwarded-Proto: http\r\n", false, "own"),
+            // The scheme of a WebSocket, as some proxies name it.
+            ("X-Forwarded-Proto: wss\r\n", true, "own"),
+            ("X-Forwarded-Proto: WSS\r\n", true, "own"),
+            ("X-Forwarded-Proto: https, wss\r\n", true, "own"),
+            ("X-Forwarded-Proto: ws\r\n", false, "own"),
+            ("X-Forwarded-Proto: wss, ws\r\n", false, "own"),
+            ("X-Forwarded-Proto: \"https\"\r\n", true, "own"),
+            ("X-Forwarded-Proto: gopher\r\n", false, "own"),
+            ("X-Forwarded-Proto:\r\n", false, "own"),
+            ("Forwarded: for=1.1.1.1;proto=wss\r\n", true, "own"),
+            ("Forwarded: for=1.1.1.1;proto=\"wss\"\r\n", true, "own"),
+            ("Forwarded: for=1.1.1.1;proto=ws\r\n", false, "own"),
+            ("X-Forwarded-Host: \"www.example:8443\"\r\n", false, "www.example:8443"),
+            ("X-Forwarded-Host: lie, www.example\r\n", false, "www.example"),
+            ("X-Forwarded-Host: lie , \" www.example \" \r\n", false, "www.example"),
+            ("X-Forwarded-Host: \"\r\n", false, "own"),
+            ("X-Forwarded-Host: \"\"\r\n", false, "own"),
+            ("X-Forwarded-Host: www.example,\r\n", false, "own"),
             ("Forwarded: for=1.1.1.1;proto=https\r\n", true, "own"),
             ("X-Forwarded-Host: not a host\r\n", false, "own"),
             ("X-Forwarded-For: 1.1.1.1\r\nForwarded: proto=https\r\n", false, "own"),
@@ -237,5 +333,12 @@ mod tests {
             let seen = seen("10.0.0.1", fields);
             assert_eq!((seen.2, seen.3.as_str()), (https, host), "{fields}");
         }
+        // An unknown scheme says nothing: the connection came in over TLS.
+        let mut head = RequestHead::new();
+        let text = "GET / HTTP/1.1\r\nHost: a\r\nX-Forwarded-Proto: gopher\r\n\r\n";
+        assert!(parse_request(text.as_bytes(), &Limits::default(), &mut head).is_ok());
+        let trusted = Networks::new(["10.0.0.0/8".parse().unwrap()]);
+        let peer = "10.0.0.1".parse().unwrap();
+        assert!(Origin::of(&trusted, &head, (peer, "10.0.0.1"), true).https);
     }
 }

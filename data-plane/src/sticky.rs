@@ -15,7 +15,7 @@ use hmac::{Hmac, KeyInit as _, Mac as _};
 use sha2::Sha256;
 use weir_snapshot::Sticky as Settings;
 
-use crate::{http::RequestHead, place::cookie};
+use crate::{http::RequestHead, place::cookies};
 
 /// The fleet's key, which the control plane makes once.
 pub(crate) type Key = [u8; 32];
@@ -23,6 +23,12 @@ pub(crate) type Key = [u8; 32];
 /// End of session (4 bytes), session (4), backend (8), signature (16).
 const LENGTH: usize = 32;
 const SIGNED: usize = 16;
+
+/// The same in base64 without padding.
+const TEXT_LENGTH: usize = (LENGTH * 4).div_ceil(3);
+
+/// Cookies of one name that are tried; each costs a signature check.
+const MOST_COOKIES: usize = 8;
 
 /// Seconds since the Unix epoch.
 pub(crate) fn now() -> u64 {
@@ -74,7 +80,11 @@ impl Sticky {
 
     /// The session that a request belongs to, at a time in seconds since the Unix epoch.
     pub(crate) fn read(&self, head: &RequestHead, now: u64) -> Option<Session> {
-        let value = cookie(head, &self.settings.cookie)?;
+        let of_length = cookies(head, &self.settings.cookie).filter(|value| value.len() == TEXT_LENGTH);
+        of_length.take(MOST_COOKIES).find_map(|value| self.read_one(value, now))
+    }
+
+    fn read_one(&self, value: &[u8], now: u64) -> Option<Session> {
         let mut bytes = [0; LENGTH + 3];
         let length = BASE64.decode_slice(value, &mut bytes).ok()?;
         let (signed, signature) = bytes.get(..length).filter(|bytes| bytes.len() == LENGTH)?.split_at(SIGNED);
@@ -143,6 +153,31 @@ mod tests {
         assert_eq!(one.read(&head, 1_001), Some(session));
         assert_eq!(other.read(&head, 1_001), Some(session), "whatever the order of its backends");
         assert_eq!(one.read(&head, 4_000), Some(Session { is_old: true, ..session }));
+    }
+
+    #[test]
+    fn every_cookie_of_the_name_is_tried() {
+        let own = sticky(1, "p", &["b1", "b2"]);
+        let cookie = |sticky: &Sticky, end| sticky.write(1, 5, end, false).unwrap();
+        let (good, old) = (cookie(&own, 1_000), cookie(&own, 0));
+        let foreign = cookie(&sticky(1, "q", &["b1", "b2"]), 1_000);
+        let (good, old, foreign) = (value(&good), value(&old), value(&foreign));
+        for cookies in [
+            format!("{foreign}; {good}"),
+            format!("{good}; {foreign}"),
+            format!("{old}; a=b; {good}"),
+            format!("weir=; weir=x; {good}"),
+            format!("weir=x\r\nCookie: {good}"),
+        ] {
+            assert_eq!(
+                own.read(&request(&cookies), 4_000).map(|session| session.member),
+                Some(1),
+                "{cookies}"
+            );
+        }
+        // A bound on what a request may cost.
+        let many = format!("{}{good}", format!("{foreign}; ").repeat(MOST_COOKIES));
+        assert_eq!(own.read(&request(&many), 1_001), None);
     }
 
     #[test]

@@ -14,13 +14,16 @@ use serde_json::{Map, Value};
 use weir_snapshot::Jwt as Settings;
 
 use super::verified::Verified;
-use crate::{answer::Local, http::RequestHead, place::cookie};
+use crate::{answer::Local, http::RequestHead, place::cookies};
 
 /// The longest token.
 const MOST: usize = 16 << 10;
 
 /// A token without a key's name may be tried on so many keys.
 const MOST_KEYS: usize = 8;
+
+/// Cookies of the configured name that are tried; a request with more of them is refused. Each costs a signature check.
+const MOST_COOKIES: usize = 4;
 
 /// What the backend is told of a token, in the order of the settings; `None`: it says nothing of that.
 pub(super) type Told = Arc<[Option<String>]>;
@@ -41,10 +44,19 @@ pub(super) struct Jwt {
     verified: Arc<Verified<Told>>,
 }
 
-/// Where the token was.
-enum Place {
+/// Where the tokens of a request are.
+enum Tokens<'a> {
+    /// In the configured header: this one decides.
+    Header(&'a [u8]),
+    /// In cookies of the configured name, in their order: the first that is good is taken.
+    Cookies(Vec<&'a [u8]>),
+}
+
+/// What the backend may read as a token.
+enum Passed {
     Header,
-    Cookie,
+    Cookie(Vec<u8>),
+    Nothing,
 }
 
 impl Jwt {
@@ -73,22 +85,22 @@ impl Jwt {
         )
     }
 
-    /// Lets a good token in, and tells the backend what it says.
+    /// Lets a good token in, and tells the backend what it says. The backend gets at most this token: what is in the
+    /// other configured places was not verified, and is removed.
     pub(super) fn ask(&self, head: &mut RequestHead) -> Result<(), Local> {
-        let (token, place) = self.token(head)?;
-        if token.len() > MOST {
-            return Err(self.refused(Some("the token is too long")));
-        }
         let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
-        let digest = self.verified.digest(&[self.name.as_bytes(), token]);
-        let told = match digest.and_then(|digest| self.verified.get(&digest, now)) {
-            Some(told) => told,
-            None => {
-                let (until, told) = self.verify(token).map_err(|why| self.refused(Some(why)))?;
-                if let Some(digest) = digest {
-                    self.verified.insert(digest, until, now, Arc::clone(&told));
+        let (told, passed) = match self.tokens(head)? {
+            Tokens::Header(token) => (self.check(token, now)?, Passed::Header),
+            Tokens::Cookies(tokens) => {
+                let mut result = Err(self.refused(None));
+                for token in tokens {
+                    result = self.check(token, now).map(|told| (told, token));
+                    if result.is_ok() {
+                        break;
+                    }
                 }
-                told
+                let (told, token) = result?;
+                (told, Passed::Cookie(token.to_vec()))
             }
         };
         for ((_, header), value) in self.settings.claims_to_headers.iter().zip(told.iter()) {
@@ -98,59 +110,77 @@ impl Jwt {
                 head.add(header.as_bytes(), value.as_bytes());
             }
         }
-        if !self.settings.keep_authorization {
-            self.strip(head, &place);
-        }
+        self.strip(head, if self.settings.keep_authorization { passed } else { Passed::Nothing });
         Ok(())
     }
 
-    /// The request's token. Two of them are refused: a backend could take the other one.
-    fn token<'a>(&self, head: &'a RequestHead) -> Result<(&'a [u8], Place), Local> {
+    /// What a token says, from memory if it was verified before.
+    fn check(&self, token: &[u8], now: u64) -> Result<Told, Local> {
+        if token.len() > MOST {
+            return Err(self.refused(Some("the token is too long")));
+        }
+        let digest = self.verified.digest(&[self.name.as_bytes(), token]);
+        if let Some(told) = digest.and_then(|digest| self.verified.get(&digest, now)) {
+            return Ok(told);
+        }
+        let (until, told) = self.verify(token, now).map_err(|why| self.refused(Some(why)))?;
+        if let Some(digest) = digest {
+            self.verified.insert(digest, until, now, Arc::clone(&told));
+        }
+        Ok(told)
+    }
+
+    /// The request's tokens. Two headers are refused: a backend could take the other one.
+    fn tokens<'a>(&self, head: &'a RequestHead) -> Result<Tokens<'a>, Local> {
         let name = self.settings.header.as_bytes();
         let is_ours = |field: &&crate::http::Field| head.name(field).eq_ignore_ascii_case(name);
         let mut values = head.fields.iter().filter(is_ours).map(|field| head.value(field));
-        let bearer = |value: &'a [u8]| {
-            let (scheme, token) = value.split_at_checked(7)?;
-            scheme.eq_ignore_ascii_case(b"bearer ").then(|| token.trim_ascii())
-        };
         match (values.next(), values.next()) {
             (Some(_), Some(_)) => return Err(self.refused(Some("there are two tokens"))),
             (Some(value), None) if name == b"authorization" => {
                 if let Some(token) = bearer(value) {
-                    return Ok((token, Place::Header));
+                    return Ok(Tokens::Header(token));
                 }
             }
-            (Some(value), None) => return Ok((value, Place::Header)),
+            (Some(value), None) => return Ok(Tokens::Header(value)),
             (None, _) => {}
         }
-        let cookie = self.settings.cookie.as_ref().and_then(|name| cookie(head, name));
-        cookie.map(|token| (token, Place::Cookie)).ok_or_else(|| self.refused(None))
+        let Some(name) = &self.settings.cookie else { return Err(self.refused(None)) };
+        let tokens: Vec<&[u8]> = cookies(head, name).take(MOST_COOKIES + 1).collect();
+        match tokens.len() {
+            0 => Err(self.refused(None)),
+            1..=MOST_COOKIES => Ok(Tokens::Cookies(tokens)),
+            _ => Err(self.refused(Some("there are too many cookies of the token's name"))),
+        }
     }
 
-    fn strip(&self, head: &mut RequestHead, place: &Place) {
-        match (place, &self.settings.cookie) {
-            (Place::Cookie, Some(name)) => {
-                let is_token = |pair: &[u8]| {
-                    pair.strip_prefix(name.as_bytes()).is_some_and(|rest| rest.starts_with(b"="))
-                };
-                let pairs: Vec<&[u8]> = head
-                    .all(crate::http::Known::Cookie)
-                    .flat_map(|line| line.split(|byte| *byte == b';'))
-                    .map(<[u8]>::trim_ascii)
-                    .filter(|pair| !pair.is_empty() && !is_token(pair))
-                    .collect();
-                let rest = pairs.join(&b"; "[..]);
-                head.remove(b"cookie");
-                if !rest.is_empty() {
-                    head.add(b"Cookie", &rest);
-                }
+    /// Removes everything that a backend could take for a token, but what may pass.
+    fn strip(&self, head: &mut RequestHead, passed: Passed) {
+        if !matches!(passed, Passed::Header) {
+            let is_password =
+                |value: &[u8]| value.get(..6).is_some_and(|s| s.eq_ignore_ascii_case(b"basic "));
+            let header = self.settings.header.as_bytes();
+            // A password beside the token is for `basic_auth`, or for the backend.
+            if header != b"authorization" || !head.get_named(header).is_some_and(is_password) {
+                head.remove(header);
             }
-            _ => head.remove(self.settings.header.as_bytes()),
+        }
+        let Some(name) = &self.settings.cookie else { return };
+        let mut kept = match passed {
+            Passed::Cookie(token) => Some(token),
+            Passed::Header | Passed::Nothing => None,
+        };
+        let count = cookies(head, name).count();
+        if count > usize::from(kept.is_some()) {
+            head.retain_cookies(|own, value| {
+                // Of equal ones the first stays.
+                own != name.as_bytes() || kept.take_if(|token| *token == value).is_some()
+            });
         }
     }
 
     /// Until when the token is good, and what it says; or why it is not.
-    fn verify(&self, token: &[u8]) -> Result<(u64, Told), &'static str> {
+    fn verify(&self, token: &[u8], now: u64) -> Result<(u64, Told), &'static str> {
         // An algorithm that nobody knows, `none` among them, is no algorithm.
         let header = decode_header(token).map_err(|_| "the token is malformed or its algorithm unknown")?;
         if header.crit.is_some() {
@@ -171,7 +201,10 @@ impl Jwt {
         let mut why = "the token is signed with an unknown key or an algorithm that is not allowed";
         for key in self.keys.iter().filter(fits).take(MOST_KEYS) {
             match decode::<Map<String, Value>>(token, &key.key, &validation) {
-                Ok(decoded) => return Ok(self.told(&decoded.claims)),
+                Ok(decoded) => {
+                    self.strictly(&decoded.claims, now)?;
+                    return Ok(self.told(&decoded.claims));
+                }
                 Err(error) => match reason(error.kind()) {
                     // Another key may have signed it.
                     None => why = "the token's signature is wrong",
@@ -180,6 +213,24 @@ impl Jwt {
             }
         }
         Err(why)
+    }
+
+    /// What the library takes and RFC 7519 does not: a token at the very moment of its `exp` (4.1.4), and a list of
+    /// issuers, of which only one would have to be ours (4.1.1).
+    fn strictly(&self, claims: &Map<String, Value>, now: u64) -> Result<(), &'static str> {
+        if claims.get("iss").and_then(Value::as_str) != Some(&*self.settings.issuer) {
+            return Err("the token is from another issuer");
+        }
+        let leeway = self.settings.leeway.as_secs();
+        match claims.get("exp") {
+            // Whole seconds are compared as such, fractions as far as a double tells them apart.
+            Some(exp) => match (exp.as_u64(), exp.as_f64()) {
+                (Some(exp), _) if exp.saturating_add(leeway) > now => Ok(()),
+                (None, Some(exp)) if exp + leeway as f64 > now as f64 => Ok(()),
+                _ => Err("the token has expired"),
+            },
+            None => Err("the token lacks exp, iss or aud, or one of them is malformed"),
+        }
     }
 
     fn told(&self, claims: &Map<String, Value>) -> (u64, Told) {
@@ -225,6 +276,14 @@ impl Key {
         let decoding = DecodingKey::from_jwk(&jwk).ok()?;
         (!algorithms.is_empty()).then(|| Self { id: jwk.common.key_id, algorithms, key: decoding })
     }
+}
+
+/// The token of an Authorization field of the scheme Bearer. A backend may take other blanks for the one space of
+/// RFC 6750, so that these make it a token as well.
+fn bearer(value: &[u8]) -> Option<&[u8]> {
+    let (scheme, token) = value.split_at_checked(6)?;
+    let ends = token.first().is_none_or(|byte| !byte.is_ascii_alphanumeric() && *byte != b'-');
+    (scheme.eq_ignore_ascii_case(b"bearer") && ends).then(|| token.trim_ascii())
 }
 
 /// What is wrong with a token that is signed well; `None`: it is not.

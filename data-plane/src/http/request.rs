@@ -239,6 +239,27 @@ impl RequestHead {
         fields.retain(|field| !slice(buf, field.name).eq_ignore_ascii_case(name));
     }
 
+    /// The request's cookies as names and values, without the blanks around them: some servers accept blanks before
+    /// the `=` as well.
+    pub(crate) fn cookies(&self) -> impl Iterator<Item = (&[u8], &[u8])> {
+        self.all(Known::Cookie).flat_map(cookie_pairs).map(|(name, value, _)| (name, value))
+    }
+
+    /// Keeps only the cookies that `keep` accepts by name and value.
+    pub(crate) fn retain_cookies(&mut self, mut keep: impl FnMut(&[u8], &[u8]) -> bool) {
+        let mut rest = Vec::new();
+        for (name, value, pair) in self.all(Known::Cookie).flat_map(cookie_pairs) {
+            if keep(name, value) {
+                rest.extend_from_slice(if rest.is_empty() { b"" } else { b"; " });
+                rest.extend_from_slice(pair);
+            }
+        }
+        self.fields.retain(|field| field.known != Known::Cookie);
+        if !rest.is_empty() {
+            self.add(b"Cookie", &rest);
+        }
+    }
+
     /// Puts another path and query in the place of the target's; false where it does not start with `/` or holds a
     /// byte that no target may hold.
     pub(crate) fn set_path_and_query(&mut self, origin: &[u8]) -> bool {
@@ -263,6 +284,16 @@ impl RequestHead {
         }
         valid
     }
+}
+
+/// The pairs of a Cookie field: name, value, and both as they stand.
+pub(super) fn cookie_pairs(line: &[u8]) -> impl Iterator<Item = (&[u8], &[u8], &[u8])> {
+    line.split(|byte| *byte == b';').map(<[u8]>::trim_ascii).filter(|pair| !pair.is_empty()).map(|pair| {
+        match memchr::memchr(b'=', pair) {
+            Some(at) => (pair[..at].trim_ascii_end(), pair[at + 1..].trim_ascii_start(), pair),
+            None => (&pair[..0], pair, pair),
+        }
+    })
 }
 
 /// Tries to parse a whole request head at the start of `input`. `head` is meaningful only after
