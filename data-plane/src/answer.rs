@@ -72,6 +72,10 @@ impl Local {
     pub(crate) const NO_SWITCH: Self =
         Self::new(502, "Bad Gateway", "the backend did not switch to the WebSocket protocol");
 
+    /// A WebDAV destination that the route does not take (RFC 4918, 9.8.5).
+    pub(crate) const OTHER_NAMESPACE: Self =
+        Self::new(502, "Bad Gateway", "the Destination is outside of what this route maps");
+
     /// The client's address is not taken.
     pub(crate) const FORBIDDEN: Self = Self::new(403, "Forbidden", "the route does not take this address");
     /// The route does not take the method.

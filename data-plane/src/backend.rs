@@ -469,7 +469,8 @@ impl Fleet {
             resilience.sticky.as_ref().and_then(|settings| Sticky::new(settings, &key, &pool.name, ids));
         drop(key);
         let (name, timeouts) = (Arc::clone(&pool.name), pool.timeouts);
-        PoolState { name, timeouts, protocol: pool.protocol, resilience, members, balancer, sticky, live }
+        let (protocol, omit_via) = (pool.protocol, pool.omit_via);
+        PoolState { name, timeouts, protocol, omit_via, resilience, members, balancer, sticky, live }
     }
 
     /// Now, in milliseconds since the node began.

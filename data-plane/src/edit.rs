@@ -17,6 +17,12 @@ pub(crate) struct Edit<'a> {
     /// Host in the place of the client's.
     pub(crate) host: Option<&'a str>,
     rules: Option<&'a HeaderRules>,
+    /// The prefix that was taken off the path, as clients see it.
+    pub(crate) prefix: Option<&'a str>,
+    /// A field beside `X-Forwarded-Prefix` that tells it; never the client's.
+    pub(crate) prefix_header: Option<&'a str>,
+    /// In the place of the client's `Destination` (RFC 4918, 10.3).
+    pub(crate) destination: Option<Destination>,
     /// Field lines, each with its end.
     pub(crate) lines: Vec<u8>,
 }
@@ -30,8 +36,23 @@ impl<'a> Edit<'a> {
 
     /// Whether fields of this name are not passed on.
     pub(crate) fn removes(&self, name: &[u8]) -> bool {
+        self.rules_remove(name)
+            || self.prefix_header.is_some_and(|own| own.as_bytes().eq_ignore_ascii_case(name))
+    }
+
+    /// Whether the route's rules remove fields of this name.
+    pub(crate) fn rules_remove(&self, name: &[u8]) -> bool {
         self.rules.is_some_and(|rules| rules.removes(name))
     }
+}
+
+/// Where a WebDAV request moves or copies to, as the backend is told.
+#[derive(Debug)]
+pub(crate) struct Destination {
+    /// It is a URL: the scheme is the backend's.
+    pub(crate) is_absolute: bool,
+    /// What follows the scheme and its slashes, or the path.
+    pub(crate) rest: Vec<u8>,
 }
 
 /// What is known of a request where its variables are filled in.

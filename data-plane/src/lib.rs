@@ -37,6 +37,7 @@ mod timer;
 mod tls;
 mod tunnel;
 mod upstream;
+mod url_map;
 mod worker;
 
 #[cfg(test)]

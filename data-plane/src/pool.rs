@@ -113,6 +113,8 @@ pub(crate) struct PoolState {
     pub(crate) timeouts: Timeouts,
     /// What its backends speak.
     pub(crate) protocol: Protocol,
+    /// Requests to them have no `Via` of this hop.
+    pub(crate) omit_via: bool,
     /// How it picks and what it does about failures.
     pub(crate) resilience: Resilience,
     /// All its backends, in the order of the configuration.

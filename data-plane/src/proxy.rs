@@ -11,7 +11,7 @@ use std::{
 
 use bytes::Bytes;
 use h2::server::SendResponse;
-use weir_snapshot::{Fallback, Route, Target, headers::HeaderRules};
+use weir_snapshot::{Fallback, Route, Target, UrlMap, headers::HeaderRules};
 
 use crate::{
     answer::Local,
@@ -35,6 +35,7 @@ use crate::{
     stats::{Cut, Described, Passing, Refusal, Sample},
     timer::Timer,
     upstream::{Attempt, Failure, Response, Upload, Watch},
+    url_map::Answers,
     worker::{View, Worker},
 };
 
@@ -413,7 +414,7 @@ async fn forward(
     mut pool: usize,
 ) -> Answer {
     let active = &view.active;
-    let Route { max_body, request_timeout, ref fallback, .. } = *route;
+    let Route { max_body, request_timeout, ref fallback, ref rewrite, .. } = *route;
     exchange.pool = Some(pool);
     if let BodyFraming::Length(length) = head.framing
         && length > max_body
@@ -432,6 +433,7 @@ async fn forward(
     if head.is_idempotent() && active.pools[pool].resilience.retry.attempts > 1 {
         upload.keep();
     }
+    upload.guard(route.guard.as_ref());
     // An upgrade takes the connection over at once: it has no room for a body.
     let upgrade = head.upgrade && head.framing.is_empty();
     let mut request_id = [0; 16];
@@ -459,10 +461,16 @@ async fn forward(
         request_id: if own_id.is_some() { b"" } else { &request_id },
         trust: origin.trusted,
         edit: edit.as_ref(),
+        guard: route.guard.as_deref(),
+        session_cookies: &route.session_cookies,
+        // These two are the pool's.
+        omit_via: false,
+        is_secured: false,
     };
     let mut fallback = fallback.as_ref();
     loop {
-        let asked = Asked { pool, head, client, origin, forwarded: &forwarded, upgrade };
+        let asked =
+            Asked { pool, head, client, origin, forwarded: &forwarded, map: rewrite.map.as_ref(), upgrade };
         let local = match ask(exchange, &asked, view, &mut upload).await {
             Outcome::Answer(answer) => return answer,
             Outcome::Nowhere(local, refusal) => {
@@ -493,6 +501,8 @@ struct Asked<'a> {
     client: &'a Downstream<'a>,
     origin: &'a Origin<'a>,
     forwarded: &'a Forwarded<'a>,
+    /// How URLs in its answer are mapped back.
+    map: Option<&'a UrlMap>,
     /// The request offers an upgrade.
     upgrade: bool,
 }
@@ -506,7 +516,7 @@ enum Outcome {
 
 /// Asks a pool: picks a backend, sends, and tries others as far as that is safe and allowed.
 async fn ask(exchange: &mut Exchange, asked: &Asked<'_>, view: &View, upload: &mut Upload) -> Outcome {
-    let Asked { pool: pool_index, head, client, origin, forwarded, upgrade } = *asked;
+    let Asked { pool: pool_index, head, client, origin, forwarded, map, upgrade } = *asked;
     let active = &view.active;
     let pool = &active.pools[pool_index];
     let policy = &pool.resilience.retry;
@@ -556,7 +566,12 @@ async fn ask(exchange: &mut Exchange, asked: &Asked<'_>, view: &View, upload: &m
             pool.live.counts.count(|counts| &counts.retries);
         }
         exchange.attempts += 1;
-        let write_head = |out: &mut Vec<u8>| write_request(out, head, forwarded, head.framing, upgrade);
+        let forwarded = Forwarded {
+            omit_via: pool.omit_via,
+            is_secured: pool.members[member].secured.is_some(),
+            ..*forwarded
+        };
+        let write_head = |out: &mut Vec<u8>| write_request(out, head, &forwarded, head.framing, upgrade);
         let sent = attempt.run(in_flight, upload, write_head, watch).await;
         exchange.bytes_in = upload.bytes;
 
@@ -609,6 +624,18 @@ async fn ask(exchange: &mut Exchange, asked: &Asked<'_>, view: &View, upload: &m
         }
         return match sent {
             Ok(mut response) => {
+                if let Some(map) = map {
+                    let edit = forwarded.edit;
+                    let sent_host = edit.and_then(|edit| edit.host).map(str::as_bytes).or(head.host());
+                    let answers = Answers {
+                        paths: edit.and_then(|edit| edit.target.as_ref()).map(|_| map),
+                        scheme: origin.scheme(),
+                        host: forwarded.host,
+                        sent_host: sent_host.unwrap_or_default(),
+                        backend: &state.url,
+                    };
+                    answers.apply(&mut response.head);
+                }
                 if reason.is_none() {
                     seat.keep(pool, member, &mut response.head, origin.https);
                 }

@@ -8,6 +8,7 @@ use crate::{
     http::{Field, RequestHead},
     origin::Origin,
     sticky::{Session, Sticky},
+    url_map,
 };
 
 /// A request as routing sees it.
@@ -69,7 +70,11 @@ pub(crate) fn redirect(redirect: &Redirect, head: &RequestHead, origin: &Origin<
 /// What the route changes of a request; `None`: nothing.
 pub(crate) fn edit<'a>(route: &'a Route, facts: &Facts<'_>) -> Result<Option<Edit<'a>>, Local> {
     let rewrite = &route.rewrite;
-    if rewrite.path.is_none() && rewrite.host.is_none() && route.request_headers.is_none() {
+    if rewrite.path.is_none()
+        && rewrite.host.is_none()
+        && rewrite.map.is_none()
+        && route.request_headers.is_none()
+    {
         return Ok(None);
     }
     let mut edit = Edit::default();
@@ -77,6 +82,13 @@ pub(crate) fn edit<'a>(route: &'a Route, facts: &Facts<'_>) -> Result<Option<Edi
     if let Some(path) = &rewrite.path {
         let target = path.apply(facts.head.path_and_query());
         edit.target = target.map_err(|fault| Local::bad_request(fault.text()))?;
+    }
+    if edit.target.is_some() {
+        edit.prefix = rewrite.prefix.as_deref();
+    }
+    edit.prefix_header = rewrite.prefix_header.as_deref();
+    if rewrite.map.is_some() && matches!(facts.head.method(), b"MOVE" | b"COPY") {
+        edit.destination = url_map::destination(rewrite, facts.head, facts.origin)?;
     }
     if let Some(rules) = &route.request_headers {
         edit.headers(rules, facts);

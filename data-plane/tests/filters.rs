@@ -176,7 +176,7 @@ async fn methods_that_are_not_taken_are_told_which_are() {
 }
 
 fn limit(requests: u32, scope: RateScope, key: RateKey) -> RateLimit {
-    RateLimit { requests, per: "1m".parse().unwrap(), burst: None, key, scope }
+    RateLimit { requests, per: "1m".parse().unwrap(), burst: None, new_values: None, key, scope }
 }
 
 /// 25 requests of one client, each with these fields; the statuses. `None`: it took so long that the limit let one
@@ -432,9 +432,113 @@ async fn a_good_token_lets_in_and_all_others_are_told_why_not() {
     assert_eq!((none.status, none.field("www-authenticate")), (401, Some("Bearer realm=\"api\"")));
     let two = stage.get(&format!("{}{}", bearer(&good), bearer(&good))).await;
     assert_eq!(two.status, 401);
+    // RFC 7519, 4.1.4 and 4.1.1: at its exp a token is over, and an issuer is one text.
+    for (token, why) in [
+        (sign(json!({ "exp": now() - 30 })), "has expired"),
+        (sign(json!({ "exp": now() as f64 - 30.6 })), "has expired"),
+        (sign(json!({ "iss": ["https://id.example"] })), "another issuer"),
+        (sign(json!({ "iss": ["https://evil.example", "https://id.example"] })), "another issuer"),
+        (sign(json!({ "iss": { "https://id.example": 1 } })), "lacks exp, iss or aud"),
+    ] {
+        let refused = stage.get(&bearer(&token)).await;
+        let challenge = refused.field("www-authenticate").unwrap_or_default();
+        assert!(refused.status == 401 && challenge.contains(why), "{why}: {challenge}");
+    }
     // Clocks may differ by the leeway.
     assert_eq!(stage.get(&bearer(&sign(json!({ "exp": now() - 5 })))).await.status, 200);
     assert_eq!(stage.http2(true).await.headers["grpc-status"], "16");
+}
+
+#[tokio::test]
+async fn the_backend_gets_no_token_but_the_one_that_was_verified() {
+    let signer = Signer::new("one");
+    let jwt = |keep_authorization, header: &str| Jwt {
+        issuer: "https://id.example".into(),
+        audience: vec!["books".into()],
+        jwks: Jwks(json!({ "keys": [signer.jwk] }).to_string()),
+        header: header.into(),
+        cookie: Some("session".into()),
+        claims_to_headers: [("sub".to_owned(), "x-user".to_owned())].into(),
+        keep_authorization,
+        ..Jwt::default()
+    };
+    let good = signer.sign(Some("one"), &claims(json!({})));
+    let forged = format!("FORGED{}", &good[6..]);
+    let accepted = [
+        format!("Authorization: Bearer {good}\r\nCookie: a=1; session={forged}; b=2\r\n"),
+        format!("Cookie: a=1; session={forged}; b=2\r\nAuthorization: bearer {good}\r\n"),
+        format!(
+            "Authorization: Bearer {good}\r\nCookie: a=1; session={forged}\r\nCookie: session={forged}; b=2\r\n"
+        ),
+        format!("Authorization: Bearer {good}\r\nCookie: a=1; session ={forged}; b=2\r\n"),
+        format!("Cookie: a=1; session={good}; session={forged}; b=2\r\n"),
+        format!("Cookie: a=1; session={forged}; session={good}; b=2\r\n"),
+        format!("Cookie: a=1; session={forged}\r\nCookie: session={good}; b=2\r\n"),
+        format!("Cookie: a=1; session = {good}; session={forged}; b=2\r\n"),
+        format!("Authorization: FORGED {forged}\r\nCookie: a=1; session={good}; b=2\r\n"),
+        format!("Authorization: Bearer {good}\r\nCookie: a=1; b=2\r\nX_User: FORGED\r\nX-User: FORGED\r\n"),
+    ];
+    for keep in [true, false] {
+        let stage = Stage::new(Route { jwt: Some(jwt(keep, "authorization")), ..Route::default() }).await;
+        for lines in &accepted {
+            let answer = stage.get(lines).await;
+            assert_eq!(answer.status, 200, "{lines}: {}", answer.head);
+            let seen = &answer.body;
+            assert!(!seen.contains("FORGED"), "{lines}\n{seen}");
+            assert_eq!(seen.matches(&good).count(), usize::from(keep), "{lines}\n{seen}");
+            assert!(
+                seen.contains("a=1;") && seen.contains("b=2\r\n") && seen.contains("x-user: anna"),
+                "{seen}"
+            );
+        }
+        for lines in [
+            format!("Authorization: Bearer {forged}\r\nCookie: session={good}\r\n"),
+            format!("Authorization: Bearer\t{forged}\r\nCookie: session={good}\r\n"),
+            format!("Authorization: Bearer\r\nCookie: session={good}\r\n"),
+            format!("Authorization: Bearer {good}\r\nAuthorization: Basic YTpi\r\n"),
+            format!("Cookie: session={forged}; session={forged}\r\n"),
+            // Each one that is tried costs a signature check.
+            format!("Cookie: {}session={good}\r\n", format!("session={forged}; ").repeat(4)),
+        ] {
+            assert_eq!(stage.get(&lines).await.status, 401, "{lines}");
+        }
+    }
+    let stage = Stage::new(Route { jwt: Some(jwt(true, "x-token")), ..Route::default() }).await;
+    let answer = stage
+        .get(&format!("X-Token: {good}\r\nX_Token: FORGED\r\nx.token: FORGED\r\nCookie: session=FORGED\r\n"))
+        .await;
+    assert!(answer.status == 200 && !answer.body.contains("FORGED"), "{} {}", answer.head, answer.body);
+}
+
+#[tokio::test]
+async fn values_that_a_client_invents_are_limited_by_its_address() {
+    let limit =
+        RateLimit { new_values: Some(10), ..limit(20, RateScope::Node, RateKey::Header("x-api-key".into())) };
+    let stage = Stage::new(Route { rate_limit: Some(limit), ..Route::default() }).await;
+    let mut answers = Vec::new();
+    for n in 0..60 {
+        answers.push(stage.get(&format!("X-Api-Key: invented-{n}\r\n")).await);
+    }
+    // Ten at once, and one more each six seconds.
+    let passed = count(&answers, 200);
+    assert!((10..30).contains(&passed), "{passed}");
+    let refused = answers.iter().find(|answer| answer.status == 429).unwrap();
+    assert!(refused.field("retry-after").is_some(), "{}", refused.head);
+    assert_eq!(stage.get("X-Api-Key: invented-0\r\n").await.status, 200, "known");
+    assert_eq!(stage.ask(OTHER, "GET", "X-Api-Key: another\r\n").await.status, 200);
+}
+
+#[tokio::test]
+async fn a_user_that_another_spelling_names_is_not_passed_on() {
+    let users = BTreeMap::from([("anna".to_owned(), bcrypt::hash("secret", 4).unwrap())]);
+    let auth = BasicAuth { users, ..BasicAuth::default() };
+    let stage = Stage::new(Route { basic_auth: Some(auth), ..Route::default() }).await;
+    for name in ["X_Weir_User", "x_weir_user", "X-Weir_User", "X.Weir.User", "X-Weir-User"] {
+        let good = stage.get(&format!("{}{name}: root\r\nX_Other: kept\r\n", basic("anna", "secret"))).await;
+        let seen = good.body.to_lowercase();
+        assert!(good.status == 200 && seen.contains("\r\nx-weir-user: anna\r\n"), "{name}: {seen}");
+        assert!(!seen.contains("root") && seen.contains("x_other: kept"), "{name}: {seen}");
+    }
 }
 
 #[tokio::test]

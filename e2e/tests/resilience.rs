@@ -244,7 +244,9 @@ async fn a_session_whose_backend_dies_goes_on_elsewhere_and_a_forged_one_is_igno
     assert!(status == 200 && second != first, "{status} from {second}");
     assert_eq!(visitor.get(&node, "/books").await.unwrap(), (200, second));
 
-    for forged in ["weir=nonsense", "weir=", "weir=AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA"] {
+    for forged in
+        ["weir-default=nonsense", "weir-default=", "weir-default=AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA"]
+    {
         let mut forger = Visitor { cookie: Some(forged.into()) };
         assert_eq!(forger.get(&node, "/books").await.unwrap().0, 200);
         assert_ne!(forger.cookie.as_deref(), Some(forged), "it has a session of its own now");

@@ -1,5 +1,6 @@
 //! From the declarative [`Config`] to the checked [`Snapshot`], with every mistake reported at once.
 
+mod cookies;
 mod filters;
 mod headers;
 mod resilience;
@@ -65,7 +66,9 @@ pub fn check(config: &Config) -> Result<Snapshot, Problems> {
         if let Some(mut checked) =
             check_route(route, &pool_by_name, fallbacks[i].take(), &path, &mut problems)
         {
-            checked.filters = filters::route(route, ip_filter.as_ref(), &path, &mut problems);
+            checked.filters =
+                filters::route(route, ip_filter.as_ref(), &path, (&mut problems, &mut warnings));
+            checked.guard = headers::guard(route.underscore_headers, &checked).map(Arc::new);
             routes.push(checked);
         }
     }
@@ -82,6 +85,7 @@ pub fn check(config: &Config) -> Result<Snapshot, Problems> {
         }
     }
 
+    warnings.extend(cookies::assign(&mut routes, &pools));
     let router = Router::new(routes.iter().map(|route| &route.matches));
     warnings.extend(routing::warnings(&routes));
     let certificates = tls::certificates(config, &mut problems);
@@ -180,6 +184,8 @@ fn check_route(
         max_body,
         request_timeout,
         filters: None,
+        guard: None,
+        session_cookies: Vec::new(),
         hsts,
     })
 }
@@ -230,6 +236,7 @@ fn check_pool(pool: &config::Pool, path: &str, problems: &mut Problems) -> Optio
         timeouts,
         resilience,
         protocol: pool.protocol,
+        omit_via: pool.omit_via,
         tls,
         backends,
     })

@@ -17,7 +17,7 @@ use serde::{Deserialize, Serialize};
 pub use self::{
     filters::{BasicAuth, IpFilter, Jwks, Jwt, RateKey, RateLimit, RateScope},
     resilience::{Breaker, Fallback, HashOn, Limits, Retry, RetryOn, Sticky},
-    routing::{HeaderMatch, Match, WebScheme},
+    routing::{HeaderMatch, Match, UnderscoreHeaders, WebScheme},
     target::{HeaderEdits, Redirect, Rewrite, Share, SplitSticky},
     tls::{Certificate, Hsts, PrivateKey, Tls},
 };
@@ -147,6 +147,9 @@ pub struct Pool {
     /// What the backends speak.
     #[serde(default, skip_serializing_if = "is_default")]
     pub protocol: Protocol,
+    /// Sends requests without a `Via` header. nginx and IIS do not compress responses to requests that have one.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub omit_via: bool,
     /// How its `https://` backends are spoken to.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub tls: Option<Tls>,
@@ -393,6 +396,9 @@ pub struct Route {
     /// What is changed of a request's header.
     #[serde(default, skip_serializing_if = "is_default")]
     pub request_headers: HeaderEdits,
+    /// What happens to request headers that a backend could take for another header, such as `X_Forwarded_For`.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub underscore_headers: UnderscoreHeaders,
     /// What is changed of an answer's header, also where the answer is Weir's own.
     #[serde(default, skip_serializing_if = "is_default")]
     pub response_headers: HeaderEdits,

@@ -11,7 +11,7 @@ use serde::Serialize;
 
 use crate::{
     NoRedirect, Redirect, Rewrite, Route, Snapshot, Target, authority,
-    config::WebScheme,
+    config::{RateKey, WebScheme},
     problem::Problems,
     routing::{PathFault, Request},
     units::{ByteSize, HumanDuration},
@@ -286,8 +286,12 @@ fn filters(route: &Route, asked: &Asked) -> Vec<Filter> {
                 crate::config::RateScope::Fleet => "shared by the nodes",
             };
             let (per, key) = (HumanDuration(limit.per), &limit.key);
+            let new = match key {
+                RateKey::Header(_) => format!(", {} unknown values of it from one address", limit.new_values),
+                RateKey::ClientIp | RateKey::Route => String::new(),
+            };
             let detail = format!(
-                "{} requests in {per}, {} at once, by {key}, {scope}; 429 beyond",
+                "{} requests in {per}, {} at once, by {key}{new}, {scope}; 429 beyond",
                 limit.requests, limit.burst
             );
             say("rate_limit", Says::Depends, detail);

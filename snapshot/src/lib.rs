@@ -9,6 +9,7 @@
 //! This crate does no I/O, knows no protobuf and no runtime: the control plane that builds a snapshot, the node
 //! that runs it, `weir check` and `weir explain` all use this code.
 
+pub mod aliases;
 pub mod authority;
 pub mod check;
 pub mod config;
@@ -38,9 +39,9 @@ pub use networks::Networks;
 pub use problem::{Problem, Problems};
 pub use resource::{Kind, Resource};
 pub use snapshot::{
-    Backend, BackendId, BackendUrl, Breaker, Certificate, CertificateName, Chain, Expectation, Fallback,
-    HealthCheck, HealthProbe, Host, KeyId, Limits, NoRedirect, Pool, Redirect, Resilience, Retry, Rewrite,
-    Route, Scheme, Share, Snapshot, Split, Sticky, Target, Timeouts, UpstreamTls, Weight,
+    Backend, BackendId, BackendUrl, Breaker, Certificate, CertificateName, Chain, CookieNames, Expectation,
+    Fallback, HealthCheck, HealthProbe, Host, KeyId, Limits, NoRedirect, Pool, Redirect, Resilience, Retry,
+    Rewrite, Route, Scheme, Share, Snapshot, Split, Sticky, Target, Timeouts, UpstreamTls, UrlMap, Weight,
 };
 pub use snapshot::{BasicAuth, Filters, IpRules, Jwt, RateLimit};
 pub use visible::{is_visible, visible, visible_bytes};

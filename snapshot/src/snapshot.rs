@@ -9,11 +9,12 @@ use std::{fmt, num::NonZeroU32, str::FromStr, sync::Arc, time::Duration};
 
 pub use self::{
     filters::{BasicAuth, Filters, IpRules, Jwt, RateLimit},
-    resilience::{Breaker, Fallback, Limits, Resilience, Retry, Sticky},
-    target::{NoRedirect, Redirect, Rewrite, Share, Split, Target},
+    resilience::{Breaker, CookieNames, Fallback, Limits, Resilience, Retry, Sticky},
+    target::{NoRedirect, Redirect, Rewrite, Share, Split, Target, UrlMap},
     tls::{Certificate, CertificateName, Chain, KeyId, UpstreamTls},
 };
 use crate::{
+    aliases::Guard,
     config::{BackendState, Protocol, Settings, Strategy},
     headers::HeaderRules,
     networks::Networks,
@@ -55,6 +56,8 @@ pub struct Pool {
     pub resilience: Resilience,
     /// What its backends speak.
     pub protocol: Protocol,
+    /// Requests to its backends have no `Via` of Weir's own.
+    pub omit_via: bool,
     /// How its `https://` backends are spoken to.
     pub tls: UpstreamTls,
     /// No two with the same URL.
@@ -332,6 +335,10 @@ pub struct Route {
     pub request_timeout: Option<Duration>,
     /// What it asks of a request; `None`: nothing.
     pub filters: Option<Arc<Filters>>,
+    /// The request headers that it vouches for; `None`: none.
+    pub guard: Option<Arc<Guard>>,
+    /// The session cookies of all routes of its hosts, which no backend gets.
+    pub session_cookies: Vec<Arc<CookieNames>>,
     /// The value of `Strict-Transport-Security`, for answers over HTTPS.
     pub hsts: Option<Arc<str>>,
 }

@@ -121,7 +121,8 @@ fn pool(name: String) -> impl Strategy<Value = Pool> {
     let picking = (strategy, prop::option::of(hash_on)).prop_map(|((strategy, _), hash_on)| {
         (strategy, hash_on.filter(|_| strategy == Picks::ConsistentHash))
     });
-    let sticky = ("[a-z]{1,9}", duration(1000)).prop_map(|(cookie, ttl)| Sticky { cookie, ttl });
+    let sticky =
+        (prop::option::of("[a-z]{1,9}"), duration(1000)).prop_map(|(cookie, ttl)| Sticky { cookie, ttl });
     let breaker = (any::<bool>(), 1u32..100_000, percent(), duration(100), percent()).prop_map(
         |(enabled, consecutive_failures, error_rate, open_for, max_ejected)| Breaker {
             enabled,

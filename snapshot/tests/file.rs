@@ -99,7 +99,7 @@ fn where_a_mapping_is_expected_its_keys_are_told_and_no_type_of_ours() {
         "pools:\n- name: p\nroutes:\n- name: r\n  pool: p\n  hsts: true\n  rate_limit: 20\n  match: x\n",
         &[
             "6:9 routes[0].hsts: invalid type: boolean `true`, expected a mapping of include_subdomains, max_age, preload",
-            "7:15 routes[0].rate_limit: invalid type: integer `20`, expected a mapping of burst, key, per, requests, scope",
+            "7:15 routes[0].rate_limit: invalid type: integer `20`, expected a mapping of burst, key, new_values, per, requests, scope",
             "8:10 routes[0].match: invalid type: string \"x\", expected a mapping of ",
         ],
     );

@@ -89,6 +89,14 @@ impl Table {
         u64::try_from(at.saturating_duration_since(self.epoch).as_nanos()).unwrap_or(MOST).max(1)
     }
 
+    /// Whether a client is remembered, whatever it owes.
+    fn knows(&self, client: u64) -> bool {
+        let client = client.max(1);
+        let index = (client >> 32) as usize & (self.sets.len() - 1);
+        let set = self.sets[index].0.lock().unwrap_or_else(PoisonError::into_inner);
+        set.clients.contains(&client)
+    }
+
     /// One request of a client at a moment.
     fn take(&self, client: u64, rate: Rate, now: u64) -> Result<Passed, Wait> {
         let client = client.max(1);
@@ -147,6 +155,8 @@ pub(crate) struct Limiter {
     key: RateKey,
     /// Of a node alone.
     rate: Rate,
+    /// Unknown values of a header from one address, on a node alone.
+    new_values: Rate,
     /// Who shares it.
     size: Option<Arc<FleetSize>>,
     texts: Arc<Texts>,
@@ -163,6 +173,11 @@ impl Limiter {
         let per = u64::try_from(limit.per.as_nanos()).unwrap_or(MOST);
         let interval = (per / u64::from(limit.requests.max(1))).max(1);
         let tolerance = interval.saturating_mul(u64::from(limit.burst.max(1))).min(MOST);
+        let each = (per / u64::from(limit.new_values.max(1))).max(1);
+        let new_values = Rate {
+            interval: each,
+            tolerance: each.saturating_mul(u64::from(limit.new_values.max(1))).min(MOST),
+        };
         let seed = table.hasher.hash_one((&**route, &limit.key));
         let policy =
             format!("\"{route}\";q={};w={}", limit.requests, limit.per.as_nanos().div_ceil(1_000_000_000));
@@ -171,26 +186,41 @@ impl Limiter {
             seed,
             key: limit.key.clone(),
             rate: Rate { interval, tolerance },
+            new_values,
             size: (limit.scope == RateScope::Fleet).then_some(size),
             texts: Arc::new(Texts { name: Arc::clone(route), policy }),
         }
     }
 
     /// What this node may let through: of a limit that is shared its part, and never less than one request.
-    fn rate(&self) -> Rate {
+    fn part(&self, rate: Rate) -> Rate {
         let nodes = self.size.as_ref().map_or(1, |size| u64::from(size.nodes()));
-        let interval = self.rate.interval.saturating_mul(nodes).min(MOST);
-        Rate { interval, tolerance: self.rate.tolerance.max(interval) }
+        let interval = rate.interval.saturating_mul(nodes).min(MOST);
+        Rate { interval, tolerance: rate.tolerance.max(interval) }
+    }
+
+    /// An address pays for each value of the header that it is the first to bring: whoever invents values would have a
+    /// limit for each of them. A value that is refused so is not remembered.
+    fn admit(&self, value: u64, address: IpAddr, now: u64) -> Result<(), Wait> {
+        if self.table.knows(value) {
+            return Ok(());
+        }
+        let key = self.table.hasher.hash_one((self.seed, "new values", client_key(address)));
+        self.table.take(key, self.part(self.new_values), now).map(|_| ())
     }
 
     /// One request; the error says when it may come again.
     pub(crate) fn ask(&self, head: &RequestHead, address: IpAddr, now: Instant) -> Result<Quota, Quota> {
         let hasher = &self.table.hasher;
+        let mut is_value = false;
         let client = match &self.key {
             RateKey::Route => self.seed,
             RateKey::ClientIp => hasher.hash_one((self.seed, client_key(address))),
             RateKey::Header(name) => match head.get_named(name.as_bytes()) {
-                Some(value) => hasher.hash_one((self.seed, value)),
+                Some(value) => {
+                    is_value = true;
+                    hasher.hash_one((self.seed, value))
+                }
                 None => hasher.hash_one((self.seed, client_key(address))),
             },
         };
@@ -199,7 +229,11 @@ impl Limiter {
             left,
             seconds: wait.div_ceil(1_000_000_000).max(1),
         };
-        match self.table.take(client, self.rate(), self.table.now(now)) {
+        let now = self.table.now(now);
+        if is_value && let Err(Wait(wait)) = self.admit(client, address, now) {
+            return Err(quota(0, wait));
+        }
+        match self.table.take(client, self.part(self.rate), now) {
             Ok(Passed { left, next }) => Ok(quota(left, next)),
             Err(Wait(wait)) => Err(quota(0, wait)),
         }
@@ -348,7 +382,8 @@ mod tests {
 
     fn limiter(scope: RateScope, size: &Arc<FleetSize>) -> Limiter {
         let key = RateKey::Route;
-        let limit = RateLimit { requests: 20, per: Duration::from_secs(60), burst: 20, key, scope };
+        let per = Duration::from_secs(60);
+        let limit = RateLimit { requests: 20, per, burst: 20, new_values: 20, key, scope };
         Limiter::new(&"r".into(), &limit, Arc::new(Table::with_sets(1)), Arc::clone(size))
     }
 
@@ -365,6 +400,37 @@ mod tests {
             assert_eq!(count(&limiter(RateScope::Fleet, &size)), passes, "{nodes}");
             assert_eq!(count(&limiter(RateScope::Node, &size)), 20);
         }
+    }
+
+    #[test]
+    fn invented_values_of_a_header_are_limited_by_address() {
+        let limit = RateLimit {
+            requests: 20,
+            per: Duration::from_secs(60),
+            burst: 20,
+            new_values: 10,
+            key: RateKey::Header("x-key".into()),
+            scope: RateScope::Node,
+        };
+        let limiter = Limiter::new(&"r".into(), &limit, Arc::new(Table::with_sets(1 << 10)), Arc::default());
+        let now = Instant::now();
+        let ask = |value: String, address: u8, at: Instant| {
+            let mut head = RequestHead::new();
+            assert!(head.add(b"X-Key", value.as_bytes()));
+            limiter.ask(&head, IpAddr::from([192, 0, 2, address]), at)
+        };
+        let passed = (0..1000).filter(|n| ask(format!("a{n}"), 1, now).is_ok()).count();
+        assert_eq!(passed, 10);
+        let refused = ask("a999".into(), 1, now).err().unwrap();
+        assert_eq!((refused.left, refused.seconds), (0, 6), "one more value each six seconds");
+        // Values that are known, other addresses, and later ones are untouched.
+        assert!(ask("a0".into(), 1, now).is_ok());
+        assert!(ask("a999".into(), 2, now).is_ok());
+        assert!(ask("a999".into(), 1, now).is_ok(), "known by now, whoever brought it");
+        assert!(ask("a998".into(), 1, now + Duration::from_secs(6)).is_ok());
+        // A known value has its own limit.
+        let more = (0..100).filter(|_| ask("a1".into(), 1, now).is_ok()).count();
+        assert_eq!(more, 19);
     }
 
     #[test]

@@ -127,6 +127,10 @@ pub(super) fn forward(head: &RequestHead, trust: bool) -> Vec<u8> {
         request_id: if head.get(Known::XRequestId).is_some() { b"" } else { ID },
         trust,
         edit: None,
+        guard: None,
+        session_cookies: &[],
+        omit_via: false,
+        is_secured: false,
     };
     let mut out = Vec::new();
     write_request(&mut out, head, &forwarded, head.framing, head.upgrade && head.framing.is_empty());
@@ -168,7 +172,7 @@ fn written(head: &RequestHead, came: &Head<'_>, trust: bool) {
     assert!(!sent.members("upgrade").iter().any(is_http2), "an offer of HTTP/2 is passed on");
 
     provenance(&sent, trust);
-    others(came, &sent);
+    others(came, &sent, trust);
     again(head, &out);
     if head.host().is_some() {
         super::http2::upwards(head, &out);
@@ -201,7 +205,7 @@ fn provenance(sent: &Head<'_>, trust: bool) {
 }
 
 /// All that is not a proxy's affair arrives as it was, in order; what Connection names does not.
-fn others(came: &Head<'_>, sent: &Head<'_>) {
+fn others(came: &Head<'_>, sent: &Head<'_>, trust: bool) {
     let nominated = came.members("connection");
     let is_own = |name: &[u8]| OWN.iter().any(|own| name.eq_ignore_ascii_case(own.as_bytes()));
     let is_named = |name: &[u8]| {
@@ -218,7 +222,13 @@ fn others(came: &Head<'_>, sent: &Head<'_>) {
             .collect()
     };
     let mut expected = rest(came);
-    expected.retain(|(name, _)| !is_named(name));
+    expected.retain(|(name, _)| match kind(name) {
+        Kind::Alias => false,
+        // Connection cannot take away what a trusted proxy says.
+        Kind::Claim => trust,
+        Kind::Own => true,
+    });
+    expected.retain(|(name, _)| kind(name) == Kind::Claim || !is_named(name));
     let mut arrived = rest(sent);
     let via = arrived.pop();
     assert!(
@@ -226,6 +236,45 @@ fn others(came: &Head<'_>, sent: &Head<'_>) {
         "the last Via is not ours"
     );
     assert_eq!(arrived, expected);
+}
+
+#[derive(PartialEq, Eq)]
+enum Kind {
+    Own,
+    /// A backend may take it for another field.
+    Alias,
+    /// A proxy's word.
+    Claim,
+}
+
+/// What a name is, told in another way than the parser tells it: by what CGI makes of it.
+fn kind(name: &[u8]) -> Kind {
+    const CLAIMS: [&str; 13] = [
+        "x-scheme",
+        "x-client-ip",
+        "x-forwarded",
+        "x-url-scheme",
+        "x-rewrite-url",
+        "x-original-url",
+        "x-original-uri",
+        "true-client-ip",
+        "x-original-host",
+        "front-end-https",
+        "cf-connecting-ip",
+        "fastly-client-ip",
+        "x-cluster-client-ip",
+    ];
+    let dash = |byte: &u8| if byte.is_ascii_alphanumeric() { byte.to_ascii_lowercase() } else { b'-' };
+    let folded: Vec<u8> = name.iter().map(dash).collect();
+    let lower = name.to_ascii_lowercase();
+    let is_of = |names: &[&str]| names.iter().any(|own| folded == own.as_bytes());
+    let is_claim = is_of(&CLAIMS) || folded.starts_with(b"x-forwarded-");
+    match () {
+        () if folded == b"proxy" => Kind::Alias,
+        () if (is_claim || is_of(&OWN) || is_of(&["set-cookie"])) && folded != lower => Kind::Alias,
+        () if is_claim => Kind::Claim,
+        () => Kind::Own,
+    }
 }
 
 /// What was written means the same to the next proxy of our kind.

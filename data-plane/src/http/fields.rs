@@ -3,6 +3,8 @@
 //! Order and case are kept. The rules that requests and answers share live here: how lines end, what Connection
 //! nominates, and that a message says at most once how long it is.
 
+use weir_snapshot::aliases::reads_as;
+
 use super::{Range, list, slice};
 
 /// The most options that Connection may list; each of them is compared with each field.
@@ -24,6 +26,11 @@ pub(crate) struct Field {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Known {
     Other,
+    /// Named so that a CGI-style backend takes it for a field that Weir writes, removes or vouches for
+    /// ([`weir_snapshot::aliases`]), or for the variable HTTP_PROXY.
+    Alias,
+    /// Says where the request came from, as a proxy would; passed on from trusted proxies only.
+    Claim,
     Authorization,
     Connection,
     ContentLength,
@@ -55,35 +62,72 @@ pub(crate) enum Known {
 /// What a field's name means; by length first, so that most names cost one comparison or none.
 pub(crate) fn classify(name: &[u8]) -> Known {
     let candidates: &[(&[u8], Known)] = match name.len() {
+        // HTTP_PROXY is where many HTTP clients look for their proxy (CVE-2016-5385 and its like).
+        5 => &[(b"proxy", Known::Alias)],
         2 => &[(b"te", Known::Te)],
         3 => &[(b"via", Known::Via)],
         4 => &[(b"host", Known::Host), (b"date", Known::Date)],
         6 => &[(b"cookie", Known::Cookie), (b"server", Known::Server), (b"expect", Known::Expect)],
         7 => &[(b"upgrade", Known::Upgrade), (b"trailer", Known::Trailer)],
+        8 => &[(b"x-scheme", Known::Claim)],
         9 => &[(b"x-real-ip", Known::XRealIp), (b"forwarded", Known::Forwarded)],
         10 => &[
             (b"connection", Known::Connection),
             (b"set-cookie", Known::SetCookie),
             (b"keep-alive", Known::KeepAlive),
         ],
-        12 => &[(b"x-request-id", Known::XRequestId), (b"max-forwards", Known::MaxForwards)],
-        13 => &[(b"authorization", Known::Authorization)],
-        14 => &[(b"content-length", Known::ContentLength), (b"http2-settings", Known::Http2Settings)],
-        15 => &[(b"x-forwarded-for", Known::XForwardedFor)],
-        16 => &[(b"x-forwarded-host", Known::XForwardedHost), (b"proxy-connection", Known::ProxyConnection)],
+        11 => &[(b"x-client-ip", Known::Claim), (b"x-forwarded", Known::Claim)],
+        12 => &[
+            (b"x-request-id", Known::XRequestId),
+            (b"max-forwards", Known::MaxForwards),
+            (b"x-url-scheme", Known::Claim),
+        ],
+        13 => &[(b"authorization", Known::Authorization), (b"x-rewrite-url", Known::Claim)],
+        14 => &[
+            (b"content-length", Known::ContentLength),
+            (b"http2-settings", Known::Http2Settings),
+            (b"x-original-url", Known::Claim),
+            (b"x-original-uri", Known::Claim),
+            (b"true-client-ip", Known::Claim),
+        ],
+        15 => &[
+            (b"x-forwarded-for", Known::XForwardedFor),
+            (b"x-original-host", Known::Claim),
+            (b"front-end-https", Known::Claim),
+        ],
+        16 => &[
+            (b"x-forwarded-host", Known::XForwardedHost),
+            (b"proxy-connection", Known::ProxyConnection),
+            (b"cf-connecting-ip", Known::Claim),
+            (b"fastly-client-ip", Known::Claim),
+        ],
         17 => {
             &[(b"transfer-encoding", Known::TransferEncoding), (b"x-forwarded-proto", Known::XForwardedProto)]
         }
         18 => &[(b"proxy-authenticate", Known::ProxyAuthenticate)],
-        19 => &[(b"proxy-authorization", Known::ProxyAuthorization)],
+        19 => &[(b"proxy-authorization", Known::ProxyAuthorization), (b"x-cluster-client-ip", Known::Claim)],
         _ => &[],
     };
     // The first letter rules out most of the rest.
     let first = name.first().map(u8::to_ascii_lowercase);
-    candidates
-        .iter()
-        .find(|(text, _)| text.first().copied() == first && name.eq_ignore_ascii_case(text))
-        .map_or(Known::Other, |(_, known)| *known)
+    let found = candidates.iter().find(|(text, _)| text.first().copied() == first && reads_as(name, text));
+    match found {
+        Some((text, known)) if name.eq_ignore_ascii_case(text) => *known,
+        Some(_) => Known::Alias,
+        None if first == Some(b'x') => claim(name),
+        None => Known::Other,
+    }
+}
+
+/// The whole family of `X-Forwarded-*` is a proxy's word: -Port, -Prefix, -Ssl, -Server, -Scheme, -Client-Cert and more.
+fn claim(name: &[u8]) -> Known {
+    const FAMILY: &[u8] = b"x-forwarded-";
+    let is_plain = |name: &[u8]| name.iter().all(|byte| byte.is_ascii_alphanumeric() || *byte == b'-');
+    match name.get(..FAMILY.len()) {
+        Some(start) if start.eq_ignore_ascii_case(FAMILY) && is_plain(name) => Known::Claim,
+        Some(start) if reads_as(start, FAMILY) => Known::Alias,
+        _ => Known::Other,
+    }
 }
 
 impl Known {
@@ -110,6 +154,7 @@ impl Known {
         !matches!(
             self,
             Self::Host
+                | Self::Claim
                 | Self::Forwarded
                 | Self::Via
                 | Self::XForwardedFor
@@ -383,6 +428,72 @@ mod tests {
     use super::*;
 
     #[test]
+    fn names_that_a_backend_could_take_for_ours_are_known() {
+        for name in [
+            "x_forwarded_for",
+            "X_Forwarded_For",
+            "X-Forwarded_For",
+            "X_Forwarded-For",
+            "x.forwarded.for",
+            "x_forwarded_proto",
+            "x_forwarded_host",
+            "x_forwarded_port",
+            "x-forwarded_port",
+            "x_real_ip",
+            "x_request_id",
+            "transfer_encoding",
+            "Transfer_Encoding",
+            "content_length",
+            "keep_alive",
+            "proxy_connection",
+            "proxy_authorization",
+            "max_forwards",
+            "http2_settings",
+            "x_original_url",
+            "x_rewrite_url",
+            "x_client_ip",
+            "cf_connecting_ip",
+            "front_end_https",
+            "Proxy",
+            "proxy",
+            "x_forwarded_client_cert",
+            "x-forwarded-client.cert",
+            "x-forwarded-client_cert",
+        ] {
+            assert_eq!(classify(name.as_bytes()), Known::Alias, "{name}");
+        }
+        for name in [
+            "X-Forwarded-Port",
+            "x-forwarded-prefix",
+            "X-Forwarded-Ssl",
+            "X-Forwarded-Server",
+            "x-forwarded",
+            "x-forwarded-scheme",
+            "x-forwarded-client-cert",
+            "x-forwarded-by",
+            "X-Original-URL",
+            "X-Original-URI",
+            "X-Original-Host",
+            "X-Rewrite-URL",
+            "Front-End-Https",
+            "X-Url-Scheme",
+            "X-Scheme",
+            "X-Client-IP",
+            "True-Client-IP",
+            "CF-Connecting-IP",
+            "Fastly-Client-IP",
+            "X-Cluster-Client-IP",
+        ] {
+            assert_eq!(classify(name.as_bytes()), Known::Claim, "{name}");
+        }
+        for name in
+            ["x_a", "x_user", "x-forwarder-for", "user_agent", "accept_encoding", "x_forwardedfor", "proxyy"]
+        {
+            assert_eq!(classify(name.as_bytes()), Known::Other, "{name}");
+        }
+    }
+
+    #[test]
     fn every_known_field_is_found_whatever_its_case() {
         for (name, known) in [
             ("authorization", Known::Authorization),
@@ -414,7 +525,8 @@ mod tests {
         ] {
             assert_eq!(classify(name.as_bytes()), known, "{name}");
             assert_eq!(classify(name.to_uppercase().as_bytes()), known, "{name}");
-            assert_eq!(classify(format!("{name}s").as_bytes()), Known::Other, "{name}s");
+            let other = if name.starts_with("x-forwarded-") { Known::Claim } else { Known::Other };
+            assert_eq!(classify(format!("{name}s").as_bytes()), other, "{name}s");
         }
     }
 

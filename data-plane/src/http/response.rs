@@ -137,6 +137,18 @@ impl ResponseHead {
         valid
     }
 
+    /// Gives the field at this place another value; answers false, and changes nothing, where it could not stand in a
+    /// head.
+    pub(crate) fn set_value(&mut self, at: usize, value: &[u8]) -> bool {
+        let Some(field) = self.fields.get(at).copied() else { return false };
+        let name = slice(&self.buf, field.name).to_vec();
+        let valid = fields::is_valid(&name, value);
+        if valid {
+            self.fields[at] = fields::append(&mut self.buf, &name, value);
+        }
+        valid
+    }
+
     /// Removes the fields of this name, in any case.
     pub(crate) fn remove(&mut self, name: &[u8]) {
         let Self { buf, fields, .. } = self;

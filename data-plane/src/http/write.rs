@@ -1,13 +1,17 @@
 //! What leaves a proxy: a head written again from one that was parsed, without what belonged to the former hop and
 //! with what belongs to the next (RFC 9110 section 7.6).
 
+use std::sync::Arc;
+
+use weir_snapshot::{CookieNames, aliases::Guard};
+
 use crate::edit::Edit;
 
 use super::{
     BodyFraming, Known, RequestHead, ResponseFraming, ResponseHead, Version,
     fields::{push, write},
     push_number,
-    request::Form,
+    request::{Form, cookie_pairs},
 };
 
 /// What a backend is told about where a request came from.
@@ -29,6 +33,14 @@ pub(crate) struct Forwarded<'a> {
     pub trust: bool,
     /// What the route changes.
     pub edit: Option<&'a Edit<'a>>,
+    /// What the route vouches for.
+    pub guard: Option<&'a Guard>,
+    /// The cookies that are Weir's own.
+    pub session_cookies: &'a [Arc<CookieNames>],
+    /// This hop is not named to the backend.
+    pub omit_via: bool,
+    /// The backend is reached over TLS.
+    pub is_secured: bool,
 }
 
 /// Appends the request as it goes to a backend.
@@ -63,12 +75,30 @@ pub(crate) fn write_request(
         push(out, b"Host", head.host().unwrap_or(forwarded.host));
     }
     let removes = |name: &[u8]| edit.is_some_and(|edit| edit.removes(name));
+    let prefix = edit.and_then(|edit| edit.prefix);
+    let destination = edit.and_then(|edit| edit.destination.as_ref());
+    let passes_aliases = forwarded.guard.is_some_and(Guard::passes_aliases);
 
     let forward_max = head.is_options() || head.is_trace();
     let mut seen = Seen::default();
     write(out, &head.buf, &head.fields, |field| match field.known {
         _ if edit.is_some() && removes(head.name(field)) => false,
-        Known::Other => !field.hop,
+        Known::Other => {
+            !field.hop
+                && forwarded.guard.is_none_or(|guard| !guard.drops(head.name(field)))
+                && (destination.is_none() || !head.name(field).eq_ignore_ascii_case(b"destination"))
+        }
+        Known::Alias => passes_aliases && !field.hop,
+        // A prefix that is told goes behind the one that a proxy before us took off.
+        Known::Claim => {
+            let is_prefix = prefix.is_some() && head.name(field).eq_ignore_ascii_case(b"x-forwarded-prefix");
+            forwarded.trust && !is_prefix && !field.hop
+        }
+        Known::Cookie if !forwarded.session_cookies.is_empty() => {
+            let is_whole = cookie_pairs(head.value(field)).all(|(name, ..)| !is_session(forwarded, name));
+            seen.sessions |= !is_whole && !field.hop;
+            is_whole && !field.hop
+        }
         Known::Host => !head.own_host && other_host.is_none(),
         Known::Trailer => framing == BodyFraming::Chunked && !field.hop,
         Known::Upgrade => upgrade,
@@ -86,6 +116,9 @@ pub(crate) fn write_request(
         _ => !field.hop,
     });
 
+    if seen.sessions {
+        cookies(out, head, forwarded);
+    }
     match framing {
         BodyFraming::None => {}
         BodyFraming::Length(length) => content_length(out, length),
@@ -127,13 +160,63 @@ pub(crate) fn write_request(
     if !forwarded.request_id.is_empty() && !removes(b"x-request-id") {
         push(out, b"X-Request-Id", forwarded.request_id);
     }
+    if let Some(prefix) = prefix {
+        told_prefix(out, head, forwarded, prefix.as_bytes());
+    }
+    if let Some(destination) = destination {
+        out.extend_from_slice(b"Destination: ");
+        if destination.is_absolute {
+            out.extend_from_slice(if forwarded.is_secured { b"https://" } else { b"http://" });
+        }
+        out.extend_from_slice(&destination.rest);
+        out.extend_from_slice(b"\r\n");
+    }
     if let Some(edit) = edit {
         out.extend_from_slice(&edit.lines);
     }
-    if !removes(b"via") {
+    if !forwarded.omit_via && !removes(b"via") {
         via(out, head.version);
     }
     out.extend_from_slice(b"\r\n");
+}
+
+fn is_session(forwarded: &Forwarded<'_>, name: &[u8]) -> bool {
+    forwarded.session_cookies.iter().any(|names| names.contains(name))
+}
+
+/// Appends the Cookie fields that hold session cookies, without these.
+fn cookies(out: &mut Vec<u8>, head: &RequestHead, forwarded: &Forwarded<'_>) {
+    let lines = head.fields.iter().filter(|field| field.known == Known::Cookie && !field.hop);
+    for line in lines.map(|field| head.value(field)) {
+        let mut pairs = cookie_pairs(line).filter(|(name, ..)| !is_session(forwarded, name)).peekable();
+        // What has none was passed on as it is.
+        if pairs.peek().is_none() || cookie_pairs(line).all(|(name, ..)| !is_session(forwarded, name)) {
+            continue;
+        }
+        for (i, (.., pair)) in pairs.enumerate() {
+            out.extend_from_slice(if i == 0 { b"Cookie: " } else { b"; " });
+            out.extend_from_slice(pair);
+        }
+        out.extend_from_slice(b"\r\n");
+    }
+}
+
+/// Tells the prefix that clients see and the backend does not.
+fn told_prefix(out: &mut Vec<u8>, head: &RequestHead, forwarded: &Forwarded<'_>, prefix: &[u8]) {
+    // One line, which is a path; anything else would not be one with what follows.
+    let is_path = |before: &&[u8]| {
+        before.starts_with(b"/")
+            && before.iter().all(|byte| byte.is_ascii_graphic() && !b",\"?#".contains(byte))
+    };
+    let before = if forwarded.trust { head.get_named(b"x-forwarded-prefix").filter(is_path) } else { None };
+    let before = before.map_or(&[][..], |before| before.strip_suffix(b"/").unwrap_or(before));
+    let removes = forwarded.edit.is_some_and(|edit| edit.rules_remove(b"x-forwarded-prefix"));
+    let own = forwarded.edit.and_then(|edit| edit.prefix_header);
+    for name in [Some("X-Forwarded-Prefix").filter(|_| !removes), own].into_iter().flatten() {
+        for piece in [name.as_bytes(), b": ", before, prefix, b"\r\n"] {
+            out.extend_from_slice(piece);
+        }
+    }
 }
 
 /// Appends the values of all fields of this kind, each with the comma behind it.
@@ -158,6 +241,8 @@ fn forwarded_element(out: &mut Vec<u8>, forwarded: &Forwarded<'_>) {
 struct Seen {
     chain: bool,
     forwarded: bool,
+    /// A cookie of a session of Weir's.
+    sessions: bool,
 }
 
 /// How many more proxies an OPTIONS or TRACE may pass (RFC 9110 section 7.6.2); at 0 it must be answered here. What is

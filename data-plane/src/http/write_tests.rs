@@ -13,6 +13,10 @@ const FORWARDED: Forwarded<'_> = Forwarded {
     request_id: b"id",
     trust: false,
     edit: None,
+    guard: None,
+    session_cookies: &[],
+    omit_via: false,
+    is_secured: false,
 };
 const TAIL: &str = "X-Forwarded-For: 192.0.2.1\r\nX-Forwarded-Proto: http\r\nX-Forwarded-Host: h\r\n\
                     X-Real-IP: 192.0.2.1\r\nX-Request-Id: id\r\nVia: 1.1 weir\r\n\r\n";

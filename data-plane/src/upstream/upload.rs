@@ -1,12 +1,15 @@
 //! A request on its way up: its head, and its body as it comes, in a window that a slow backend keeps full.
 
 use std::{
+    borrow::Cow,
+    sync::Arc,
     task::{Context, Poll},
     time::Duration,
 };
 
 use bytes::Bytes;
 use h2::SendStream;
+use weir_snapshot::aliases::Guard;
 
 use super::Failure;
 use crate::{
@@ -43,6 +46,8 @@ pub(crate) struct Upload {
     failed: Option<BodyFailure>,
     /// How long the client may pause within its body; zero: as long as it likes.
     stall: Duration,
+    /// What the route vouches for, which trailers must not say.
+    guard: Option<Arc<Guard>>,
 }
 
 impl Upload {
@@ -67,7 +72,32 @@ impl Upload {
             kept: None,
             failed: None,
             stall,
+            guard: None,
         }
+    }
+
+    /// Keeps trailers from saying what a route vouches for.
+    pub(crate) fn guard(&mut self, guard: Option<&Arc<Guard>>) {
+        self.guard = guard.cloned();
+    }
+
+    /// The trailers that go up, as lines.
+    fn trailers(&self) -> Cow<'_, [u8]> {
+        let lines = self.body.trailers();
+        let drops = |line: &[u8]| {
+            let colon = memchr::memchr(b':', line).unwrap_or(line.len());
+            self.guard.as_ref().is_some_and(|guard| guard.drops_trailer(&line[..colon]))
+        };
+        if lines.is_empty() || self.guard.is_none() {
+            return lines.into();
+        }
+        lines
+            .split_inclusive(|byte| *byte == b'\n')
+            .filter(|line| !drops(line))
+            .flatten()
+            .copied()
+            .collect::<Vec<_>>()
+            .into()
     }
 
     /// What is left of the request goes with its answer.
@@ -172,7 +202,8 @@ impl Upload {
                         self.complete = false;
                         self.failed = Some(BodyFailure::TooLarge);
                     } else if complete && chunked {
-                        push_last_chunk(&mut self.out, self.body.trailers());
+                        let trailers = self.trailers().into_owned();
+                        push_last_chunk(&mut self.out, &trailers);
                     }
                     self.keep_from(before);
                 }
@@ -245,7 +276,7 @@ impl Upload {
                     return Poll::Pending;
                 }
                 self.closed = true;
-                let trailers = read_trailers(self.body.trailers());
+                let trailers = read_trailers(&self.trailers());
                 if trailers.is_empty() {
                     stream.send_data(Bytes::new(), true).map_err(broken)?;
                 } else {
@@ -264,7 +295,7 @@ impl Upload {
             }
             let piece = Bytes::copy_from_slice(&self.out[self.sent..self.sent + room]);
             self.sent += room;
-            let last = self.is_done() && self.body.trailers().is_empty();
+            let last = self.is_done() && self.trailers().is_empty();
             self.closed = last;
             stream.send_data(piece, last).map_err(broken)?;
             if let Some(timer) = timer {

@@ -46,10 +46,29 @@ async fn echo(stream: TcpStream, name: String) {
                 return;
             }
         }
+        if head.contains("Transfer-Encoding: chunked") {
+            // The lines of the chunks and of the trailers.
+            let mut line = String::new();
+            let mut last = false;
+            while !(last && line == "\r\n") {
+                last |= line == "0\r\n";
+                line.clear();
+                if stream.read_line(&mut line).await.unwrap_or(0) == 0 {
+                    return;
+                }
+                head.push_str(&line);
+            }
+        }
+        // What the client wants to be answered.
+        let said: String = head
+            .lines()
+            .filter_map(|line| line.strip_prefix("X-Say: "))
+            .map(|line| format!("{line}\r\n"))
+            .collect();
         let body = format!("{name}\n{head}");
         let length = if head.starts_with("HEAD ") { 0 } else { body.len() };
         let answer = format!(
-            "HTTP/1.1 200 OK\r\nServer: secret\r\nX-Backend: {name}\r\nContent-Length: {}\r\n\r\n{}",
+            "HTTP/1.1 200 OK\r\nServer: secret\r\nX-Backend: {name}\r\n{said}Content-Length: {}\r\n\r\n{}",
             body.len(),
             &body[..length]
         );

@@ -6,6 +6,8 @@
 #[allow(unused_imports, reason = "each test program uses its own part of it")]
 mod support;
 
+mod aliases;
+mod answers;
 mod asking;
 mod cases;
 mod headers;

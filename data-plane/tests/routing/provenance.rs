@@ -63,6 +63,29 @@ async fn a_trusted_proxys_word_is_kept_and_its_address_added() {
 }
 
 #[tokio::test]
+async fn a_websocket_by_tls_is_not_sent_round_in_circles() {
+    let stage = Stage::start(
+        "settings: { trusted_proxies: [127.0.0.1] }\npools: [{ name: p }]\n\
+         routes: [{ name: tls, redirect: { scheme: https } }, { name: r, pool: p }]",
+    )
+    .await;
+    for (fields, status) in [
+        ("X-Forwarded-Proto: wss\r\n", 200),
+        ("X-Forwarded-Proto: \"https\"\r\n", 200),
+        ("Forwarded: for=192.0.2.1;proto=wss\r\n", 200),
+        ("X-Forwarded-Proto: ws\r\n", 308),
+        ("X-Forwarded-Proto: http\r\n", 308),
+        ("X-Forwarded-Proto: unknown\r\n", 308),
+    ] {
+        let got = stage.get("own.test", "/", fields).await;
+        assert_eq!(got.status, status, "{fields}");
+        if status == 200 {
+            assert_eq!(got.seen("x-forwarded-proto"), ["https"], "{fields}");
+        }
+    }
+}
+
+#[tokio::test]
 async fn forwarded_is_read_where_nothing_else_is_said() {
     let stage = Stage::start(&file("[127.0.0.1]")).await;
     let got = stage.get("own.test", "/", "Forwarded: for=\"[2001:db8::9]:80\";proto=https\r\n").await;

@@ -6,8 +6,9 @@ use ipnet::{IpNet, Ipv4Net};
 
 use super::{duration, within};
 use crate::{
+    aliases::reads_as,
     config::{self, RateKey},
-    problem::Problems,
+    problem::{Problem, Problems},
     snapshot::{BasicAuth, Filters, IpRules, Jwt, RateLimit},
 };
 
@@ -15,11 +16,15 @@ use crate::{
 const MOST_BCRYPT: u32 = 14;
 const MOST_ARGON2: [(&str, u32); 3] = [("m", 256 << 10), ("t", 10), ("p", 16)];
 
+/// So many unknown values of a header one address may bring where nothing is said of it: several clients behind one
+/// address are usual.
+const LEAST_NEW_VALUES: u32 = 10;
+
 /// The largest key set.
 const MAX_JWKS: usize = 256 << 10;
 
 /// Header names that filters may not set: what frames a message, what says where it goes, and what Weir vouches for.
-const OWN_HEADERS: [&str; 16] = [
+const OWN_HEADERS: [&str; 18] = [
     "host",
     "connection",
     "content-length",
@@ -31,8 +36,10 @@ const OWN_HEADERS: [&str; 16] = [
     "expect",
     "via",
     "forwarded",
+    "proxy",
     "x-forwarded-for",
     "x-forwarded-host",
+    "x-forwarded-prefix",
     "x-forwarded-proto",
     "x-real-ip",
     "cookie",
@@ -43,7 +50,7 @@ pub(super) fn route(
     route: &config::Route,
     all: Option<&Arc<IpRules>>,
     path: &str,
-    problems: &mut Problems,
+    (problems, warnings): (&mut Problems, &mut Vec<Problem>),
 ) -> Option<Arc<Filters>> {
     let own = route.ip_filter.as_ref().map(|filter| ip(filter, &format!("{path}.ip_filter"), problems));
     let filters = Filters {
@@ -57,7 +64,7 @@ pub(super) fn route(
             .basic_auth
             .as_ref()
             .map(|auth| basic_auth(auth, &format!("{path}.basic_auth"), problems)),
-        jwt: route.jwt.as_ref().map(|jwt| check_jwt(jwt, &format!("{path}.jwt"), problems)),
+        jwt: route.jwt.as_ref().map(|jwt| check_jwt(jwt, &format!("{path}.jwt"), (problems, warnings))),
     };
     let Filters { ip, methods, rate_limit, basic_auth, jwt } = &filters;
     if let (Some(basic), Some(jwt)) = (basic_auth, jwt)
@@ -149,7 +156,7 @@ fn methods(methods: &[String], path: &str, problems: &mut Problems) -> Vec<Arc<s
 }
 
 fn rate_limit(limit: &config::RateLimit, path: &str, problems: &mut Problems) -> RateLimit {
-    let config::RateLimit { requests, per, burst, ref key, scope } = *limit;
+    let config::RateLimit { requests, per, burst, new_values, ref key, scope } = *limit;
     if requests == 0 {
         problems.add(format!("{path}.requests"), "a limit of 0 requests takes nothing; to refuse all, say so with ip_filter { deny: [0.0.0.0/0, \"::/0\"] } or leave the route out");
     } else {
@@ -166,7 +173,17 @@ fn rate_limit(limit: &config::RateLimit, path: &str, problems: &mut Problems) ->
     if let RateKey::Header(name) = key {
         super::resilience::token(name, "header", format!("{path}.key.header"), problems);
     }
-    RateLimit { requests, per, burst, key: key.clone(), scope }
+    if let Some(new_values) = new_values {
+        if matches!(key, RateKey::Header(_)) {
+            within(new_values, (1, 1_000_000), path, "new_values", problems);
+        } else {
+            let message =
+                "new_values has no meaning without key: { header: … }: only a header has invented values";
+            problems.add(format!("{path}.new_values"), message);
+        }
+    }
+    let new_values = new_values.unwrap_or(requests.max(LEAST_NEW_VALUES));
+    RateLimit { requests, per, burst, new_values, key: key.clone(), scope }
 }
 
 fn basic_auth(auth: &config::BasicAuth, path: &str, problems: &mut Problems) -> BasicAuth {
@@ -250,20 +267,34 @@ fn password_hash(hash: &str) -> Result<(), String> {
     }
 }
 
-/// A header that a filter sets.
-fn own_header(name: &str, path: String, problems: &mut Problems) {
-    if OWN_HEADERS.iter().any(|own| name.eq_ignore_ascii_case(own)) {
-        problems.add(path, format!("{name:?} says how a message is carried; a filter cannot set it"));
+/// A header that a filter or a rewrite sets.
+pub(super) fn own_header(name: &str, path: String, problems: &mut Problems) {
+    if OWN_HEADERS.iter().any(|own| reads_as(name.as_bytes(), own.as_bytes())) {
+        problems.add(path, format!("{name:?} says how a message is carried; it cannot be set here"));
     } else {
         super::resilience::token(name, "header", path, problems);
     }
 }
 
+/// Why a key of a set is not used.
+enum Unusable {
+    /// It must not be in a configuration.
+    Secret(&'static str),
+    /// It is left out, as RFC 7517, section 5, asks for: sets hold keys of kinds that not every reader knows.
+    Ignored(String),
+}
+
+impl From<String> for Unusable {
+    fn from(why: String) -> Self {
+        Self::Ignored(why)
+    }
+}
+
 /// What a key of this type can verify.
-fn algorithms_of(key: &serde_json::Value) -> Result<&'static [&'static str], String> {
+fn algorithms_of(key: &serde_json::Value) -> Result<&'static [&'static str], Unusable> {
     let text = |field: &str| key.get(field).and_then(serde_json::Value::as_str);
     if key.get("d").is_some() {
-        return Err("is a private key; give only the public part".into());
+        return Err(Unusable::Secret("is a private key; give only the public part"));
     }
     if key.get("use").is_some_and(|usage| usage != "sig") {
         // For encryption: it verifies nothing.
@@ -278,19 +309,20 @@ fn algorithms_of(key: &serde_json::Value) -> Result<&'static [&'static str], Str
             has(&["n", "e"])?;
             // 2048 bits; shorter ones can be broken (RFC 7518, 3.3).
             if text("n").is_some_and(|n| n.len() < 341) {
-                return Err("is an RSA key of less than 2048 bits".into());
+                return Err("is an RSA key of less than 2048 bits".to_owned().into());
             }
             Ok(&["RS256", "RS384", "RS512", "PS256", "PS384", "PS512"])
         }
-        (Some("EC"), Some("P-256")) => has(&["x", "y"]).map(|()| &["ES256"][..]),
-        (Some("EC"), Some("P-384")) => has(&["x", "y"]).map(|()| &["ES384"][..]),
-        (Some("OKP"), Some("Ed25519")) => has(&["x"]).map(|()| &["EdDSA"][..]),
-        (Some("oct"), _) => Err("is a shared secret; only public keys (RSA, EC, OKP) are taken".into()),
+        (Some("EC"), Some("P-256")) => Ok(has(&["x", "y"]).map(|()| &["ES256"][..])?),
+        (Some("EC"), Some("P-384")) => Ok(has(&["x", "y"]).map(|()| &["ES384"][..])?),
+        (Some("OKP"), Some("Ed25519")) => Ok(has(&["x"]).map(|()| &["EdDSA"][..])?),
+        (Some("oct"), _) => Err(Unusable::Secret("is a shared secret; only public keys (RSA, EC, OKP) are taken")),
         (kty, crv) => Err(format!(
             "is of an unknown type (kty {:?}, crv {:?}; known: RSA, EC with P-256 or P-384, OKP with Ed25519)",
             kty.unwrap_or_default(),
             crv.unwrap_or_default()
-        )),
+        )
+        .into()),
     }
 }
 
@@ -301,7 +333,7 @@ fn is_base64url(text: &str) -> bool {
 const ALGORITHMS: [&str; 9] =
     ["RS256", "RS384", "RS512", "PS256", "PS384", "PS512", "ES256", "ES384", "EdDSA"];
 
-fn check_jwt(jwt: &config::Jwt, path: &str, problems: &mut Problems) -> Jwt {
+fn check_jwt(jwt: &config::Jwt, path: &str, (problems, warnings): (&mut Problems, &mut Vec<Problem>)) -> Jwt {
     if jwt.issuer.is_empty() {
         problems.add(
             format!("{path}.issuer"),
@@ -334,7 +366,7 @@ fn check_jwt(jwt: &config::Jwt, path: &str, problems: &mut Problems) -> Jwt {
             problems.add(place, format!("{algorithm} is there twice"));
         }
     }
-    jwks(jwt, &format!("{path}.jwks"), problems);
+    jwks(jwt, &format!("{path}.jwks"), (problems, warnings));
     super::resilience::token(&jwt.header, "header", format!("{path}.header"), problems);
     if let Some(cookie) = &jwt.cookie {
         super::resilience::token(cookie, "cookie", format!("{path}.cookie"), problems);
@@ -374,7 +406,7 @@ fn check_jwt(jwt: &config::Jwt, path: &str, problems: &mut Problems) -> Jwt {
     }
 }
 
-fn jwks(jwt: &config::Jwt, path: &str, problems: &mut Problems) {
+fn jwks(jwt: &config::Jwt, path: &str, (problems, warnings): (&mut Problems, &mut Vec<Problem>)) {
     let text = &jwt.jwks.0;
     if text.len() > MAX_JWKS {
         return problems.add(path, format!("{} bytes are too many (at most 256KiB)", text.len()));
@@ -384,15 +416,17 @@ fn jwks(jwt: &config::Jwt, path: &str, problems: &mut Problems) {
         return problems.add(path, "is not a JSON Web Key Set (RFC 7517): {\"keys\": [{\"kty\": …}]}");
     };
     let mut usable = false;
+    let mut ignored = Vec::new();
     for (i, key) in keys.iter().enumerate() {
         let place = format!("{path}.keys[{i}]");
         match algorithms_of(key) {
-            Err(message) => problems.add(place, message),
+            Err(Unusable::Secret(message)) => problems.add(place, message),
+            Err(Unusable::Ignored(why)) => ignored.push((place, why)),
             Ok(fits) => {
                 let own = key.get("alg").and_then(serde_json::Value::as_str);
-                if own.is_some_and(|own| !fits.is_empty() && !fits.contains(&own)) {
-                    problems
-                        .add(place, format!("its alg {:?} does not fit its type", own.unwrap_or_default()));
+                if let Some(own) = own.filter(|own| !fits.is_empty() && !fits.contains(own)) {
+                    ignored.push((place, format!("has an alg {own:?} that does not fit its type")));
+                    continue;
                 }
                 usable |= fits.iter().any(|fit| {
                     own.is_none_or(|own| own == *fit) && jwt.algorithms.iter().any(|allowed| allowed == fit)
@@ -400,7 +434,12 @@ fn jwks(jwt: &config::Jwt, path: &str, problems: &mut Problems) {
             }
         }
     }
-    if !usable {
+    if usable {
+        let warning = |(place, why)| Problem::new(place, format!("the key {why}; it is ignored"));
+        warnings.extend(ignored.into_iter().map(warning));
+    } else {
+        // Then what is wrong with the keys is the mistake.
+        ignored.into_iter().for_each(|(place, why)| problems.add(place, why));
         problems.add(path, format!("no key fits an allowed algorithm ({})", jwt.algorithms.join(", ")));
     }
 }
@@ -465,6 +504,11 @@ mod tests {
             ("jwt: { issuer: i, audience: [a], jwks: { keys: [{ kty: RSA, n: AQAB, e: AQAB, d: AQAB }] } }".into(), "keys[0]: is a private key"),
             ("jwt: { issuer: i, audience: [a], jwks: { keys: [{ kty: RSA, n: AQAB, e: AQAB }] } }".into(), "less than 2048 bits"),
             ("jwt: 5".into(), "routes[0].jwt"),
+            ("rate_limit: { requests: 5, per: 1m, new_values: 5 }".into(), "routes[0].rate_limit.new_values: new_values has no meaning"),
+            ("rate_limit: { requests: 5, per: 1m, key: { header: a }, new_values: 0 }".into(), "routes[0].rate_limit.new_values: new_values 0"),
+            ("jwt: { issuer: i, audience: [a], jwks: { keys: [{ kty: AKP, alg: ML-DSA-44 }] } }".into(), "keys[0]: is of an unknown type"),
+            (format!("basic_auth: {{ user_header: X_Forwarded_For, users: {{ a: {hash} }} }}"), "routes[0].basic_auth.user_header"),
+            (token("claims_to_headers: { sub: x_real_ip }"), "routes[0].jwt.claims_to_headers.sub"),
         ] {
             let said = said(&route);
             assert!(said.contains(says), "{route}:\n{said}");
@@ -493,13 +537,47 @@ routes:
         let filters = snapshot.routes[0].filters.as_ref().unwrap();
         assert_eq!(filters.ip.len(), 2);
         assert_eq!(filters.methods.iter().map(|m| &**m).collect::<Vec<_>>(), ["GET", "POST", "HEAD"]);
-        assert_eq!(filters.rate_limit.as_ref().unwrap().burst, 5);
+        let limit = filters.rate_limit.as_ref().unwrap();
+        assert_eq!((limit.burst, limit.new_values), (5, 20));
         assert_eq!(&*filters.jwt.as_ref().unwrap().claims_to_headers[0].1, "x-user");
         let yaml = file::to_yaml(&config);
         assert_eq!(file::parse(&yaml).unwrap().0, config, "{yaml}");
         let json = serde_json::to_string(&config).unwrap();
         assert_eq!(file::parse(&json).unwrap().0, config, "{json}");
         assert_eq!(check(&config).unwrap(), snapshot);
+    }
+
+    #[test]
+    fn keys_that_cannot_be_used_are_ignored_with_a_warning() {
+        let good = &serde_json::from_str::<serde_json::Value>(RSA).unwrap()["keys"][0];
+        let x = "A".repeat(43);
+        for (other, says) in [
+            (r#"{"kty":"AKP","alg":"ML-DSA-44","pub":"AA"}"#.to_owned(), "unknown type (kty \"AKP\""),
+            (r#"{"kty":"EC","crv":"P-521","x":"AA","y":"AA"}"#.into(), "unknown type"),
+            (r#"{"kty":"EC","crv":"secp256k1","x":"AA","y":"AA"}"#.into(), "unknown type"),
+            (format!(r#"{{"kty":"OKP","crv":"X25519","x":"{x}"}}"#), "unknown type"),
+            (r#"{"kty":"EC","crv":"P-256","x":"AA"}"#.into(), "has no y"),
+            (r#"{"kty":"RSA","n":"AQAB","e":"AQAB"}"#.into(), "less than 2048 bits"),
+            (r#"{"kty":"EC","crv":"P-256","x":"AA","y":"AA","alg":"ECDH-ES"}"#.into(), "does not fit"),
+            (r#"{"kid":"nothing"}"#.into(), "unknown type"),
+        ] {
+            for keys in [format!("[{good}, {other}]"), format!("[{other}, {good}]")] {
+                let text = format!(
+                    "pools: [{{ name: p }}]\nroutes: [{{ name: r, pool: p, jwt: {{ issuer: i, audience: [a], jwks: {{ \"keys\": {keys} }} }} }}]\n"
+                );
+                let (_, snapshot) =
+                    file::parse(&text).unwrap_or_else(|problems| panic!("{keys}: {problems}"));
+                let told: Vec<String> = snapshot.warnings.iter().map(ToString::to_string).collect();
+                assert!(told.len() == 1 && told[0].contains(says) && told[0].contains("ignored"), "{told:?}");
+                assert!(told[0].contains("routes[0].jwt.jwks.keys["), "{told:?}");
+            }
+        }
+        // Secrets are refused whatever is beside them.
+        for secret in [r#"{"kty":"oct","k":"abcd"}"#, r#"{"kty":"RSA","n":"AQAB","e":"AQAB","d":"AQAB"}"#] {
+            let route =
+                format!("jwt: {{ issuer: i, audience: [a], jwks: {{ \"keys\": [{good}, {secret}] }} }}");
+            assert!(said(&route).contains("keys[1]: is a"), "{}", said(&route));
+        }
     }
 
     #[test]

@@ -3,9 +3,11 @@
 use std::{collections::BTreeMap, sync::Arc};
 
 use crate::{
+    aliases::Guard,
     config,
     headers::{HeaderRules, Line, Side, is_token, value},
     problem::Problems,
+    snapshot::Route,
 };
 
 /// What each hop writes for itself (RFC 9110 section 7.6.1), and what frames a message.
@@ -27,6 +29,32 @@ const OF_THE_HOP: [&str; 13] = [
 
 /// More than any route needs, and what keeps a request's cost bounded.
 const MOST: usize = 64;
+
+/// The request headers that a route vouches for: what its filters, rules and rewrite set or remove, and what it was
+/// chosen by.
+pub(super) fn guard(policy: config::UnderscoreHeaders, route: &Route) -> Option<Guard> {
+    let mut names: Vec<Box<str>> = Vec::new();
+    let mut add = |name: &str| {
+        // A name of letters and digits alone has no alias.
+        if name.bytes().any(|byte| !byte.is_ascii_alphanumeric()) {
+            names.push(name.to_ascii_lowercase().into());
+        }
+    };
+    if let Some(filters) = &route.filters {
+        filters.basic_auth.iter().for_each(|auth| add(&auth.user_header));
+        if let Some(jwt) = &filters.jwt {
+            add(&jwt.header);
+            jwt.claims_to_headers.iter().for_each(|(_, header)| add(header));
+        }
+    }
+    if let Some(rules) = &route.request_headers {
+        rules.removed.iter().for_each(|name| add(name));
+        rules.lines.iter().for_each(|line| add(&line.name));
+    }
+    route.rewrite.prefix_header.iter().for_each(|name| add(name));
+    route.matches.conditions.headers.iter().for_each(|condition| add(&condition.name));
+    Guard::new(names, policy)
+}
 
 /// The compiled edits; `None`: there are none.
 pub(super) fn rules(

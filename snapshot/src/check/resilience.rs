@@ -8,6 +8,7 @@ use crate::{
     headers::is_token,
     problem::Problems,
     snapshot::{Breaker, Fallback, Limits, Resilience, Retry, Sticky},
+    units::HumanDuration,
 };
 
 /// How long a draining backend keeps its sessions where nothing is said.
@@ -23,7 +24,14 @@ pub(super) fn pool(pool: &config::Pool, path: &str, problems: &mut Problems) -> 
     });
     Resilience {
         hash_on: hash_on(pool, &format!("{path}.hash_on"), problems),
-        sticky: pool.sticky.as_ref().map(|sticky| check_sticky(sticky, &format!("{path}.sticky"), problems)),
+        sticky: pool.sticky.as_ref().map(|sticky| {
+            check_sticky(
+                (sticky.cookie.as_deref(), sticky.ttl),
+                format!("weir-{}", pool.name),
+                &format!("{path}.sticky"),
+                problems,
+            )
+        }),
         slow_start,
         drain_timeout,
         breaker: breaker(&pool.breaker, &format!("{path}.breaker"), problems),
@@ -60,10 +68,17 @@ fn hash_on(pool: &config::Pool, path: &str, problems: &mut Problems) -> HashOn {
     hash_on.clone()
 }
 
-pub(super) fn check_sticky(sticky: &config::Sticky, path: &str, problems: &mut Problems) -> Sticky {
-    token(&sticky.cookie, "cookie", format!("{path}.cookie"), problems);
-    let ttl = duration(sticky.ttl, Duration::from_secs(1), format!("{path}.ttl"), problems);
-    Sticky { cookie: Arc::from(sticky.cookie.as_str()), ttl }
+pub(super) fn check_sticky(
+    (cookie, ttl): (Option<&str>, HumanDuration),
+    default: String,
+    path: &str,
+    problems: &mut Problems,
+) -> Sticky {
+    if let Some(cookie) = cookie {
+        token(cookie, "cookie", format!("{path}.cookie"), problems);
+    }
+    let ttl = duration(ttl, Duration::from_secs(1), format!("{path}.ttl"), problems);
+    Sticky { cookie: cookie.map_or_else(|| default.into(), Arc::from), ttl }
 }
 
 fn breaker(breaker: &config::Breaker, path: &str, problems: &mut Problems) -> Option<Breaker> {
@@ -218,7 +233,7 @@ mod tests {
         let hash_on = Some(HashOn::Header("x y".into()));
         let said = problems(Pool { hash_on, strategy: Strategy::ConsistentHash, ..Pool::default() });
         assert!(said.contains("pools[0].hash_on.header: \"x y\" is not the name of a header"), "{said}");
-        let sticky = Some(Sticky { cookie: "a;b".into(), ttl: "0s".parse().unwrap() });
+        let sticky = Some(Sticky { cookie: Some("a;b".into()), ttl: "0s".parse().unwrap() });
         let said = problems(Pool { sticky, ..Pool::default() });
         assert!(said.contains("pools[0].sticky.cookie") && said.contains("pools[0].sticky.ttl"), "{said}");
         let breaker = Breaker {

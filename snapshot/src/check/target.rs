@@ -2,12 +2,12 @@
 
 use std::collections::HashMap;
 
-use super::resilience::check_sticky;
+use super::{filters::own_header, resilience::check_sticky};
 use crate::{
     config, near,
     problem::Problems,
     routing::{HostPattern, Match, PathPattern, PathRewrite},
-    snapshot::{Redirect, Rewrite, Share, Split, Target, Weight},
+    snapshot::{Redirect, Rewrite, Share, Split, Target, UrlMap, Weight},
 };
 
 /// Pools by name.
@@ -99,7 +99,12 @@ fn check_split(
         problems.add(format!("{path}.split"), format!("{} pools are too many (at most 1000)", shares.len()));
     }
     let sticky = route.split_sticky.as_ref();
-    let sticky = sticky.map(|sticky| check_sticky(&sticky.into(), &format!("{path}.split_sticky"), problems));
+    let sticky = sticky.map(|sticky| {
+        // Names of pools begin with a letter or digit, so that no pool's cookie has this name.
+        let default = format!("weir_split-{}", route.name);
+        let given = (sticky.cookie.as_deref(), sticky.ttl);
+        check_sticky(given, default, &format!("{path}.split_sticky"), problems)
+    });
     (shares.len() == route.split.len() && total > 0).then_some(Split { shares, total, sticky })
 }
 
@@ -175,7 +180,8 @@ pub(super) fn rewrite(
     path: &str,
     problems: &mut Problems,
 ) -> Rewrite {
-    let config::Rewrite { strip_prefix, replace_prefix, path: whole, host } = rewrite;
+    let config::Rewrite { strip_prefix, replace_prefix, path: whole, host, map_answers, prefix_header } =
+        rewrite;
     let paths = (strip_prefix.as_ref(), replace_prefix.as_ref(), whole.as_ref());
     let checked = path_rewrite(paths, matches, path, problems);
     let host = host.as_ref().filter(|host| {
@@ -188,7 +194,30 @@ pub(super) fn rewrite(
         }
         fine
     });
-    Rewrite { path: checked, host: host.map(|host| host.as_str().into()) }
+    let prefixes = checked.as_ref().and_then(PathRewrite::prefixes);
+    if *map_answers && whole.is_some() {
+        let message =
+            "map_answers has no meaning with path: which path of a client a response means is not known";
+        problems.add(format!("{path}.map_answers"), message);
+    }
+    if let Some(name) = prefix_header {
+        let place = format!("{path}.prefix_header");
+        if strip_prefix.is_none() && replace_prefix.is_none() {
+            problems.add(place, "prefix_header has no meaning without strip_prefix or replace_prefix");
+        } else {
+            own_header(name, place, problems);
+        }
+    }
+    Rewrite {
+        path: checked,
+        host: host.map(|host| host.as_str().into()),
+        map: map_answers.then(|| match &prefixes {
+            Some((outer, inner)) => UrlMap { outer: outer.as_str().into(), inner: inner.as_str().into() },
+            None => UrlMap::default(),
+        }),
+        prefix: prefixes.map(|(outer, _)| outer.into()).filter(|outer: &Box<str>| !outer.is_empty()),
+        prefix_header: prefix_header.as_ref().map(|name| name.to_ascii_lowercase().into()),
+    }
 }
 
 /// A host, with a port if need be.
@@ -314,6 +343,28 @@ mod tests {
             ("pool: p, rewrite: { host: \"http://a\" }", ".rewrite.host", "not a host"),
             ("pool: p, rewrite: { host: \"*.a\" }", ".rewrite.host", "not a host"),
             ("pool: p, rewrite: { host: \"a:0\" }", ".rewrite.host", "not a host"),
+            (
+                "pool: p, rewrite: { path: /a, map_answers: true }",
+                ".rewrite.map_answers",
+                "no meaning with path",
+            ),
+            (
+                "pool: p, rewrite: { prefix_header: x-a }",
+                ".rewrite.prefix_header",
+                "no meaning without strip_prefix",
+            ),
+            (
+                "pool: p, rewrite: { strip_prefix: /a, prefix_header: \"a b\" }",
+                ".rewrite.prefix_header",
+                "name of a header",
+            ),
+            (
+                "pool: p, rewrite: { strip_prefix: /a, prefix_header: X_Real_IP }",
+                ".rewrite.prefix_header",
+                "how a message",
+            ),
+            ("pool: p, rewrite: { strip_prefix: /a, map_answers: 1 }", ".rewrite.map_answers", "boolean"),
+            ("pool: p, underscore_headers: keep", ".underscore_headers", "pass"),
             ("redirect: {}", ".redirect", "changes nothing"),
             ("redirect: { scheme: https }, match: { scheme: https }", ".redirect.scheme", "already is"),
             ("redirect: { scheme: https, status: 200 }", ".redirect.status", "308"),

@@ -31,6 +31,10 @@ pub struct RateLimit {
     /// So many at once, after a pause; absent: as many as `requests`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub burst: Option<u32>,
+    /// Only with `key: { header: … }`: how many values that the node does not remember one client address may bring in
+    /// `per`; absent: as many as `requests`, at least 10. It bounds what invented values gain.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub new_values: Option<u32>,
     /// Who shares a limit.
     #[serde(default, skip_serializing_if = "super::is_default")]
     pub key: RateKey,
@@ -113,7 +117,8 @@ pub struct Jwt {
     pub algorithms: Vec<String>,
     /// The header that carries the token: of `authorization` what follows `Bearer`, of any other the whole.
     pub header: String,
-    /// A cookie that carries it where the header is absent.
+    /// A cookie that carries it where the header is absent. The first one of this name that is valid is taken; the
+    /// backend does not get the others.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub cookie: Option<String>,
     /// What the backend is told of a token: the header for each claim.

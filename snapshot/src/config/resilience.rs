@@ -38,15 +38,17 @@ impl fmt::Display for HashOn {
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
 #[serde(default)]
 pub struct Sticky {
-    /// The cookie's name.
-    pub cookie: String,
+    /// The name of the session cookie; absent: `weir-` and the pool's name, so that two pools behind one host do not
+    /// replace each other's.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub cookie: Option<String>,
     /// A session that was not used for so long is over.
     pub ttl: HumanDuration,
 }
 
 impl Default for Sticky {
     fn default() -> Self {
-        Self { cookie: "weir".into(), ttl: seconds(3600) }
+        Self { cookie: None, ttl: seconds(3600) }
     }
 }
 

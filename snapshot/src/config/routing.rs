@@ -51,6 +51,20 @@ impl WebScheme {
     }
 }
 
+/// What happens to request headers whose names become those of other headers in CGI, WSGI, FastCGI and PHP backends,
+/// where `X_Weir_User` and `X-Weir-User` are both `HTTP_X_WEIR_USER`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum UnderscoreHeaders {
+    /// Headers that become one that Weir writes, removes or vouches for are dropped.
+    #[default]
+    DropAliases,
+    /// All headers with an underscore in their name are dropped as well.
+    Drop,
+    /// All are passed on.
+    Pass,
+}
+
 /// What a header must be: `"value"`, `{ present: true }` or `{ present: false }`.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub enum HeaderMatch {

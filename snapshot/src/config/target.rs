@@ -3,7 +3,7 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::{Sticky, WebScheme, is_default, one, seconds};
+use super::{WebScheme, is_default, one, seconds};
 use crate::units::HumanDuration;
 
 /// One pool of a split.
@@ -20,21 +20,16 @@ pub struct Share {
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
 #[serde(default)]
 pub struct SplitSticky {
-    /// The cookie's name.
-    pub cookie: String,
+    /// The name of the cookie; absent: `weir_split-` and the route's name.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub cookie: Option<String>,
     /// A client that did not come for so long is given a pool anew.
     pub ttl: HumanDuration,
 }
 
 impl Default for SplitSticky {
     fn default() -> Self {
-        Self { cookie: "weir-split".into(), ttl: seconds(3600) }
-    }
-}
-
-impl From<&SplitSticky> for Sticky {
-    fn from(sticky: &SplitSticky) -> Self {
-        Self { cookie: sticky.cookie.clone(), ttl: sticky.ttl }
+        Self { cookie: None, ttl: seconds(3600) }
     }
 }
 
@@ -54,6 +49,14 @@ pub struct Rewrite {
     /// The Host that the backend is asked for.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub host: Option<String>,
+    /// Maps URLs of the backend back to those of clients: `Location`, `Content-Location`, `Refresh`, and the path and
+    /// domain of cookies in responses; `Destination` in requests (WebDAV). Not with `path`.
+    #[serde(skip_serializing_if = "is_default")]
+    pub map_answers: bool,
+    /// A request header that gets the prefix which clients see and the backend does not, beside `X-Forwarded-Prefix`;
+    /// for example `x-script-name`. Only with `strip_prefix` or `replace_prefix`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub prefix_header: Option<String>,
 }
 
 /// Where a client is sent; what is absent stays as the client asked for it. The query is kept, unless `path` has one.

@@ -17,6 +17,26 @@ pub enum PathRewrite {
 }
 
 impl PathRewrite {
+    /// The prefix that clients see, and the one in its place, as parts of a URL without a slash at their ends. `None`:
+    /// the whole path is another one.
+    pub(crate) fn prefixes(&self) -> Option<(String, String)> {
+        let Self::Prefix { from, to } = self else { return None };
+        let from: &[u8] = match from {
+            PathPattern::Prefix(prefix) | PathPattern::Exact(prefix) => prefix,
+            PathPattern::Any => b"",
+        };
+        let mut outer = String::with_capacity(from.len());
+        for byte in from {
+            // RFC 3986, 3.3; a percent sign is an escape already.
+            if byte.is_ascii_alphanumeric() || b"-._~!$&'()*+,;=:@/%".contains(byte) {
+                outer.push(char::from(*byte));
+            } else {
+                outer.push_str(&format!("%{byte:02X}"));
+            }
+        }
+        Some((outer, to.to_string()))
+    }
+
     /// The target (path and query) in the place of the request's; `None`: it stays as it is.
     ///
     /// # Errors
@@ -102,6 +122,15 @@ mod tests {
         }
         assert_eq!(applied(&PathRewrite::Whole("/x".into()), "/a?b").as_deref(), Some("/x?b"));
         assert_eq!(applied(&PathRewrite::Whole("/x?y".into()), "/a?b").as_deref(), Some("/x?y"));
+    }
+
+    #[test]
+    fn prefixes_are_parts_of_urls() {
+        let of = |from, to| prefix(from, to).prefixes().unwrap();
+        assert_eq!(of("/a%20b/%63", ""), ("/a%20b/c".into(), String::new()));
+        assert_eq!(of("/caf%C3%A9%2525", "/x"), ("/caf%C3%A9%2525".into(), "/x".into()));
+        assert_eq!(of("/", "/x"), (String::new(), "/x".into()));
+        assert_eq!(PathRewrite::Whole("/x".into()).prefixes(), None);
     }
 
     #[test]

@@ -28,6 +28,8 @@ pub struct RateLimit {
     pub per: Duration,
     /// At least 1.
     pub burst: u32,
+    /// Of a limit by header: unknown values of one address in `per`, at least 1.
+    pub new_values: u32,
     /// Who shares it.
     pub key: RateKey,
     /// Where it counts.

@@ -69,6 +69,21 @@ pub struct Rewrite {
     pub path: Option<PathRewrite>,
     /// Its Host, an authority.
     pub host: Option<Box<str>>,
+    /// How URLs in responses are mapped back; `None`: they are not.
+    pub map: Option<UrlMap>,
+    /// The prefix that clients see and the backend does not, as part of a URL; `None`: there is none.
+    pub prefix: Option<Box<str>>,
+    /// Another header that tells it, in lower case.
+    pub prefix_header: Option<Box<str>>,
+}
+
+/// Two prefixes of paths, each empty or without a slash at its end: what clients have where the backend has another.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct UrlMap {
+    /// In URLs of clients.
+    pub outer: Box<str>,
+    /// In URLs of the backend.
+    pub inner: Box<str>,
 }
 
 /// Where a client is sent.

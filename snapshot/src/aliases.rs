@@ -1,0 +1,98 @@
+//! Names of headers that a backend could take for another header.
+//!
+//! CGI (RFC 3875, 4.1.18) names a variable after each header, with `_` for `-`; FastCGI, WSGI, Rack and PHP do the same,
+//! and some servers write `_` for every byte that is no letter or digit. Such a backend cannot tell `X_Weir_User` from
+//! `X-Weir-User`.
+
+use crate::config::UnderscoreHeaders;
+
+/// Whether two names of equal meaning to such a backend are not the same header.
+pub fn is_alias(own: &[u8], name: &[u8]) -> bool {
+    reads_as(name, own) && !name.eq_ignore_ascii_case(own)
+}
+
+/// Whether such a backend cannot tell a name from this one.
+pub fn reads_as(name: &[u8], own: &[u8]) -> bool {
+    let same = |(a, b): (&u8, &u8)| {
+        a.eq_ignore_ascii_case(b) || !a.is_ascii_alphanumeric() && !b.is_ascii_alphanumeric()
+    };
+    name.len() == own.len() && name.iter().zip(own).all(same)
+}
+
+/// The headers that a route vouches for, and what happens to those that look like them.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Guard {
+    /// Set, removed or checked by the route and its filters; in lower case.
+    names: Vec<Box<str>>,
+    policy: UnderscoreHeaders,
+}
+
+impl Guard {
+    /// `None` where there is nothing to guard.
+    pub(crate) fn new(mut names: Vec<Box<str>>, policy: UnderscoreHeaders) -> Option<Self> {
+        names.sort_unstable();
+        names.dedup();
+        let is_plain = names.is_empty() && policy == UnderscoreHeaders::DropAliases;
+        (!is_plain).then_some(Self { names, policy })
+    }
+
+    /// Whether names that look like those that Weir itself writes are passed on.
+    pub fn passes_aliases(&self) -> bool {
+        self.policy == UnderscoreHeaders::Pass
+    }
+
+    fn has(&self, name: &[u8]) -> bool {
+        self.names.iter().any(|own| own.as_bytes().eq_ignore_ascii_case(name))
+    }
+
+    /// Whether a client's header of this name is not passed on.
+    pub fn drops(&self, name: &[u8]) -> bool {
+        let is_alias = || self.names.iter().any(|own| is_alias(own.as_bytes(), name)) && !self.has(name);
+        match self.policy {
+            UnderscoreHeaders::Pass => false,
+            UnderscoreHeaders::DropAliases => is_alias(),
+            UnderscoreHeaders::Drop => name.contains(&b'_') && !self.has(name) || is_alias(),
+        }
+    }
+
+    /// Whether a client's trailer of this name is not passed on: servers that merge trailers into the headers would take
+    /// it for what the route vouches for.
+    pub fn drops_trailer(&self, name: &[u8]) -> bool {
+        self.has(name) || self.drops(name)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_that_cgi_cannot_tell_apart_are_aliases() {
+        for name in ["X_Weir_User", "x_weir-user", "X.Weir.User", "x~weir_user"] {
+            assert!(is_alias(b"x-weir-user", name.as_bytes()), "{name}");
+        }
+        for name in ["X-Weir-User", "x-weir-user", "x-weir-userx", "xxweir-user", "x-weir-use1", "weir"] {
+            assert!(!is_alias(b"x-weir-user", name.as_bytes()), "{name}");
+        }
+    }
+
+    #[test]
+    fn a_guard_drops_aliases_of_its_names_and_keeps_the_names() {
+        let guard = |policy| Guard::new(vec!["x-user".into(), "x_own".into()], policy).unwrap();
+        for (name, aliases, all) in [
+            ("x-user", false, false),
+            ("X_User", true, true),
+            ("x.user", true, true),
+            ("x_own", false, false),
+            ("x-own", true, true),
+            ("x_other", false, true),
+            ("x-other", false, false),
+        ] {
+            assert_eq!(guard(UnderscoreHeaders::DropAliases).drops(name.as_bytes()), aliases, "{name}");
+            assert_eq!(guard(UnderscoreHeaders::Drop).drops(name.as_bytes()), all, "{name}");
+            assert!(!guard(UnderscoreHeaders::Pass).drops(name.as_bytes()), "{name}");
+        }
+        assert!(guard(UnderscoreHeaders::Pass).drops_trailer(b"X-User"));
+        assert_eq!(Guard::new(Vec::new(), UnderscoreHeaders::DropAliases), None);
+    }
+}
