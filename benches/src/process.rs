@@ -37,6 +37,8 @@ impl Process {
     pub fn start(folder: &Path, name: &str, mut command: Command) -> anyhow::Result<Self> {
         let child = command
             .current_dir(folder)
+            // Else only root may read how much memory a node has.
+            .env("WEIR_ALLOW_CORE_DUMPS", "true")
             .stdin(Stdio::null())
             .stdout(File::create(folder.join(format!("{name}.out")))?)
             .stderr(File::create(folder.join(format!("{name}.log")))?)

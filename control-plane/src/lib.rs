@@ -11,6 +11,7 @@ pub mod access;
 pub mod api;
 pub mod app;
 mod config;
+pub mod core_dumps;
 pub mod current;
 pub mod expiry;
 pub mod health;
@@ -56,6 +57,7 @@ pub struct Running {
     /// The value of `--control-plane` by which nodes reach the local socket, where there is one.
     pub nodes_socket: Option<String>,
     app: App,
+    router: axum::Router,
     stop: CancellationToken,
     servers: JoinSet<anyhow::Result<()>>,
     stats: Stats,
@@ -77,15 +79,16 @@ pub async fn start(config: Config) -> anyhow::Result<Running> {
     let admin_listener = bind("--admin", config.admin).await?;
     let nodes_listener = bind("--nodes", config.nodes).await?;
     let lock = Lock::take(&config.database).await?;
-    let store = Store::open(&config.database).await?;
+    let store = Store::open(&config.database).await?.marked_in(&lock);
     let master = MasterKey { file: config.secrets_key_file.clone(), database: store.path().to_owned() };
-    let is_sealed = store.fleet_ca(None).await?.is_some() || store.has_secrets().await?;
-    let vault = Vault::new(&master.find(is_sealed)?)?;
+    let is_sealed = store.fleet_ca().await?.is_some() || store.has_secrets().await?;
+    let vault = Vault::new(&*master.find(is_sealed)?)?;
     let node_access = NodeAccess::open(store.clone(), &vault, config.node_certificates.0).await?;
     let access = Access::open(store.clone(), node_access.clone()).await?;
     let (current, next_backend) = app::load(&store).await?;
     let stop = CancellationToken::new();
     let secrets = Secrets::open(store.clone(), &master, stop.clone()).await?;
+    let session_key = secrets.session_key().await?;
     let stats = Stats::start(store.clone(), config.retention());
     let health = Health::start(current.subscribe(), Arc::new(secrets.clone()), stop.clone());
     tokio::spawn(expiry::watch(current.subscribe(), stop.clone()));
@@ -98,7 +101,7 @@ pub async fn start(config: Config) -> anyhow::Result<Running> {
         health: health.clone(),
         registry: registry.clone(),
         stats: stats.clone(),
-        key: store.session_key().await?,
+        key: session_key,
         ack_timeout: config.ack_timeout.0,
         // Whom the gate lets in comes over TLS, or in the clear where that is allowed.
         secrets: Some(secrets.clone()),
@@ -143,7 +146,14 @@ pub async fn start(config: Config) -> anyhow::Result<Running> {
 
     let (admin, nodes) = (admin_listener.local_addr()?, nodes_listener.local_addr()?);
     let mut servers = JoinSet::new();
-    servers.spawn(serve::admin(admin_listener, tls.clone(), app.clone(), gate, ports.clone(), stop.clone()));
+    let router = serve::admin_router(app.clone(), gate, ports.clone()).await?;
+    servers.spawn(serve::admin(
+        admin_listener,
+        tls.clone(),
+        router.clone(),
+        ports.admin.clone(),
+        stop.clone(),
+    ));
     if let Some(file) = &config.join_token_file {
         node_access
             .leave_token(file)
@@ -185,6 +195,7 @@ pub async fn start(config: Config) -> anyhow::Result<Running> {
         nodes_scheme,
         nodes_socket,
         app,
+        router,
         stop,
         servers,
         stats,
@@ -211,6 +222,11 @@ fn explain(error: AppError) -> anyhow::Error {
 }
 
 impl Running {
+    /// The admin port's calls without the port, for tests that decide how long a call is waited for.
+    pub fn router(&self) -> axum::Router {
+        self.router.clone()
+    }
+
     /// Reads the configuration file and the admin port's certificate again, as `POST /config/reload` does.
     pub async fn reload(&self) {
         if let Some(tls) = &self.tls {

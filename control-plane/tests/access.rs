@@ -136,6 +136,85 @@ async fn every_grpc_method_is_refused_to_who_shows_nothing_or_too_little() {
     assert_eq!(grpc::call(&control_plane, None, "/grpc.health.v1.Health/Check").await, Code::Ok);
 }
 
+/// Whatever a viewer or an operator may look at, through REST, the dashboard and gRPC, none shows a password's hash: of what
+/// is current and of each revision.
+#[tokio::test]
+async fn hashes_of_passwords_are_shown_to_admins_only() {
+    let control_plane = ControlPlane::start().await;
+    let Tokens { admin, operator, viewer, .. } = tokens(&control_plane).await;
+    let hash = |c: &str| format!("$2b$10${}", c.repeat(53));
+    let route = |users: Value| serde_json::json!({ "pool": "default", "basic_auth": users }).to_string();
+    let put = async |body: String| {
+        let answer = control_plane.call_as(Some(&admin), "PUT", "/routes/x", &body).await;
+        assert!(answer.status < 300, "{answer:?}");
+    };
+    // A hash comes with its route, changes, goes, comes with its filter, and with a user.
+    let users = |users: Value| serde_json::json!({ "users": users });
+    put(route(users(serde_json::json!({ "anna": hash("a") })))).await;
+    put(route(users(serde_json::json!({ "anna": hash("b") })))).await;
+    put(route(Value::Null)).await;
+    put(route(users(serde_json::json!({ "anna": hash("c") })))).await;
+    put(route(users(serde_json::json!({ "anna": hash("c"), "bert": hash("d") })))).await;
+    let newest =
+        control_plane.call_as(Some(&admin), "GET", "/status", "").await.expect(200)["revision"].clone();
+    let revisions: Vec<u64> = (1..=newest.as_u64().unwrap()).collect();
+
+    let seen = async |token: &str| {
+        let mut all = Vec::new();
+        let pages = table::REST.iter().chain(table::DASHBOARD);
+        for (_, path, _) in pages.filter(|(method, path, _)| *method == "GET" && !path.ends_with("/tail")) {
+            if *path == "/ui/events" {
+                continue;
+            }
+            let path = path.replace("{id}", "b1").replace("{name}", "x");
+            for number in if path.contains("{n}") { &revisions[..] } else { &[1] } {
+                let path = path.replace("{n}", &number.to_string());
+                let answer = control_plane.call_as(Some(token), "GET", &path, "").await;
+                all.push((format!("GET {path}"), answer.text.into_bytes()));
+            }
+        }
+        for (method, _, changes) in table::GRPC.iter().filter(|(method, ..)| !method.ends_with("/Tail")) {
+            if *changes || !method.starts_with("/weir.") {
+                continue;
+            }
+            for number in if method.ends_with("/GetRevision") { &revisions[..] } else { &[0] } {
+                // A message whose first field is this number; a message without one is empty.
+                let number = u8::try_from(*number).unwrap();
+                let message = if number == 0 { Vec::new() } else { vec![8, number] };
+                let (_, answer) = grpc::answer(&control_plane, Some(token), method, &message).await;
+                all.push((format!("{method} {number}"), answer));
+            }
+        }
+        all
+    };
+    let shows = |answer: &[u8]| answer.windows(4).any(|part| part == b"$2b$");
+    for token in [&viewer, &operator] {
+        for (call, answer) in seen(token).await {
+            assert!(!shows(&answer), "{call} shows a hash: {}", String::from_utf8_lossy(&answer));
+        }
+    }
+    let shown: Vec<String> =
+        seen(&admin).await.into_iter().filter(|(_, answer)| shows(answer)).map(|(call, _)| call).collect();
+    for call in [
+        "GET /config",
+        "GET /routes",
+        "GET /routes/x",
+        "/weir.v1.Admin/GetConfig 0",
+        "/weir.v1.Admin/ListRoutes 0",
+    ] {
+        assert!(shown.iter().any(|one| one == call), "an admin does not see it in {call}: {shown:?}");
+    }
+    assert!(shown.iter().any(|call| call.starts_with("GET /revisions/")), "{shown:?}");
+    // What a viewer exports cannot be applied by accident.
+    let exported = control_plane.call_as(Some(&viewer), "GET", "/config", "").await.text;
+    let refused = control_plane.call_as(Some(&admin), "PUT", "/config", &exported).await;
+    assert_eq!(refused.status, 400, "{refused:?}");
+    assert!(
+        refused.text.contains("basic_auth.users.anna") && refused.text.contains("is hidden"),
+        "{refused:?}"
+    );
+}
+
 async fn audit(control_plane: &ControlPlane, admin: &str) -> Vec<Value> {
     let list = control_plane.call_as(Some(admin), "GET", "/audit?limit=1000", "").await.expect(200);
     list["items"].as_array().unwrap().clone()

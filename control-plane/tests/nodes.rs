@@ -350,8 +350,8 @@ async fn what_a_forgotten_node_reported_stays_and_so_does_its_gap() {
     let before = hourly().await;
     assert!(before.contains("\"expected\":2") && before.contains("partial"), "{before}");
     let met = control_plane::store::SeenNode { id: "goes".into(), ..Default::default() };
-    world.store.nodes_met(&[met]).await.unwrap();
-    world.store.forget_nodes(&["goes".to_owned()]).await.unwrap();
+    world.store.change(|db| async move { db.nodes_met(&[met]).await }).await.unwrap();
+    world.store.change(|db| async move { db.forget_nodes(&["goes".to_owned()]).await }).await.unwrap();
     assert_eq!(hourly().await, before);
 }
 

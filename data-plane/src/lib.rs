@@ -11,6 +11,7 @@ mod breaker;
 mod buffer;
 mod config;
 mod control;
+pub mod core_dumps;
 mod edit;
 mod enroll;
 mod filter;

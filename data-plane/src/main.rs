@@ -18,6 +18,10 @@ struct Arguments {
     /// Log lines for people or for machines.
     #[arg(long, env = "WEIR_LOG_FORMAT", default_value = "text", value_parser = ["text", "json"])]
     log_format: String,
+    /// Lets the system write core dumps, and other processes of the same user read this one's memory, which holds private
+    /// keys: to look for a fault, not for use.
+    #[arg(long, env = "WEIR_ALLOW_CORE_DUMPS")]
+    allow_core_dumps: bool,
 }
 
 #[tokio::main(flavor = "current_thread")]
@@ -25,6 +29,11 @@ async fn main() -> anyhow::Result<()> {
     weir_allocator::give_back_soon();
     let arguments = Arguments::parse();
     init_log(&arguments.log_format);
+    if !arguments.allow_core_dumps
+        && let Err(error) = data_plane::core_dumps::forbid()
+    {
+        tracing::warn!(%error, "core dumps of this process, which would hold private keys, cannot be forbidden");
+    }
     let running = data_plane::start(arguments.config).await?;
     // Whoever started it may have closed its end.
     let https = running.https.map_or_else(String::new, |https| format!("https https://{https}\n"));

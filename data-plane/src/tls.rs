@@ -88,7 +88,7 @@ impl Material {
     pub(crate) fn take_keys(&self, told: v1::CertificateKeys) {
         let key = |told: v1::CertificateKey| {
             let id = told.public_key_sha256.try_into().ok()?;
-            Some((KeyId(id), told.key.into()))
+            Some((KeyId(id), Arc::new(told.key.into())))
         };
         self.keys.set(told.keys.into_iter().filter_map(key).collect());
     }

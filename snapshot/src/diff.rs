@@ -6,7 +6,10 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use sha2::{Digest as _, Sha256};
 
-use crate::resource::{Key, Kind, Resources};
+use crate::{
+    mask,
+    resource::{Key, Kind, Resources},
+};
 
 /// One resource that differs.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -173,16 +176,16 @@ impl fmt::Display for Field {
 }
 
 impl Field {
-    /// Before and after, for the eye.
+    /// Before and after, for the eye. Words go to logs and pages, which more people read than may see hashes.
     pub fn values(&self) -> (String, String) {
-        let show = |value: &Value| match value {
+        let show = |shown: &Value| match mask::value(shown.clone()) {
             Value::Null => "default".to_owned(),
             // A certificate is long and says nothing to the eye: whether two are the same, its hash does.
             Value::String(text) if text.contains("-----BEGIN") => {
                 let hash = Sha256::digest(text.as_bytes());
                 format!("(PEM {:02x}{:02x}{:02x}{:02x})", hash[0], hash[1], hash[2], hash[3])
             }
-            Value::String(text) => text.clone(),
+            Value::String(text) => text,
             value => value.to_string(),
         };
         (show(&self.before), show(&self.after))

@@ -19,6 +19,7 @@ pub mod file;
 #[cfg(any(test, fuzzing))]
 pub mod fuzzing;
 pub mod headers;
+pub mod mask;
 pub mod merge;
 mod near;
 mod networks;

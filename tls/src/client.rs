@@ -13,16 +13,20 @@ use rustls::{
     sign::SingleCertAndKey,
 };
 use weir_snapshot::{BackendUrl, Host, KeyId, UpstreamTls};
+use zeroize::Zeroizing;
 
 use crate::{certified, provider};
 
 /// Backends whose sessions are kept for the next connection.
 const SESSIONS: usize = 1024;
 
+/// A private key as PEM. Its memory is overwritten once nothing uses it.
+pub type KeyPem = Arc<Zeroizing<Vec<u8>>>;
+
 /// Where private keys are found, as PEM.
 pub trait Keys {
     /// The key that belongs to a certificate, if it is there.
-    fn key(&self, id: &KeyId) -> Option<Arc<[u8]>>;
+    fn key(&self, id: &KeyId) -> Option<KeyPem>;
 }
 
 /// What connections to a pool's backends are made with. `alpn` is the one protocol that is offered.

@@ -14,7 +14,7 @@ use rustls::{
 };
 use weir_snapshot::Chain;
 
-pub use self::client::{AnyCertificate, Keys, client_config, server_name};
+pub use self::client::{AnyCertificate, KeyPem, Keys, client_config, server_name};
 
 static PROVIDER: LazyLock<Arc<CryptoProvider>> =
     LazyLock::new(|| Arc::new(rustls::crypto::aws_lc_rs::default_provider()));

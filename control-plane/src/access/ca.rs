@@ -16,6 +16,7 @@ use rustls::{
 };
 use time::{Duration, OffsetDateTime};
 use weir_proto::SERVER_NAME;
+use zeroize::Zeroizing;
 
 use super::{now_ms, sha256};
 
@@ -49,7 +50,7 @@ pub enum CaError {
 pub struct Ca {
     certificate: CertificateDer<'static>,
     issuer: Issuer<'static, KeyPair>,
-    key: Vec<u8>,
+    key: Zeroizing<Vec<u8>>,
 }
 
 impl std::fmt::Debug for Ca {
@@ -120,13 +121,13 @@ impl Ca {
     ///
     /// # Errors
     /// The key is none.
-    pub fn read(certificate: Vec<u8>, key: Vec<u8>) -> Result<Self, CaError> {
+    pub fn read(certificate: Vec<u8>, key: &[u8]) -> Result<Self, CaError> {
         let key = PrivateKeyDer::Pkcs8(key.into());
         Self::of(certificate.into(), KeyPair::from_der_and_sign_algo(&key, &PKCS_ECDSA_P256_SHA256)?)
     }
 
     fn of(certificate: CertificateDer<'static>, key: KeyPair) -> Result<Self, CaError> {
-        let der = key.serialize_der();
+        let der = Zeroizing::new(key.serialize_der());
         Ok(Self { certificate, issuer: Issuer::new(authority(), key), key: der })
     }
 
@@ -245,9 +246,9 @@ mod tests {
     #[test]
     fn an_authority_is_the_same_after_it_was_stored() {
         let ca = Ca::new().unwrap();
-        let again = Ca::read(ca.certificate().to_vec(), ca.key().to_vec()).unwrap();
+        let again = Ca::read(ca.certificate().to_vec(), ca.key()).unwrap();
         assert_eq!(ca.fingerprint(), again.fingerprint());
-        assert!(Ca::read(ca.certificate().to_vec(), vec![1, 2, 3]).is_err());
+        assert!(Ca::read(ca.certificate().to_vec(), &[1, 2, 3]).is_err());
         server_config(&Arc::new(again)).unwrap();
     }
 

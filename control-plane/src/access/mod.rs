@@ -35,7 +35,7 @@ pub use self::{
     token::{Ended, PREFIX, Token, hex, sha256},
 };
 use self::{audit::Refusals, nodes::NodeAccess, session::Sessions, token::is_same};
-use crate::store::{AuditEntry, Store, StoreError, StoredToken};
+use crate::store::{AuditEntry, Detached, Store, StoreError, StoredToken, WriteStore};
 
 /// Tokens that are good at a time.
 const MOST_TOKENS: usize = 1000;
@@ -168,6 +168,11 @@ impl Access {
         &self.0.nodes
     }
 
+    /// Where calls run that change something, so that a client that hangs up does not stop them halfway.
+    pub(crate) fn detached(&self) -> &Detached {
+        self.0.store.detached()
+    }
+
     fn book<T>(&self, look: impl FnOnce(&Book) -> T) -> T {
         look(&self.0.book.read().unwrap_or_else(PoisonError::into_inner))
     }
@@ -224,6 +229,21 @@ impl Access {
     /// # Errors
     /// What was asked for is wrong, there is such a token, or the first one would lock everybody out.
     pub async fn create_token(&self, new: &NewToken, by: &str) -> Result<(String, Arc<Token>), AccessError> {
+        let (this, asked, maker) = (self.clone(), new.clone(), by.to_owned());
+        let made = self.0.store.change(|db| async move { this.create_token_with(&db, &asked, &maker).await });
+        let (text, token) = made.await?;
+        let until =
+            token.expires_ms.map_or_else(String::new, |at| format!(", until {}", crate::app::rfc3339(at)));
+        trail::note(format!("token {:?} of role {} made{until}", token.name, token.role));
+        Ok((text, token))
+    }
+
+    async fn create_token_with(
+        &self,
+        db: &WriteStore,
+        new: &NewToken,
+        by: &str,
+    ) -> Result<(String, Arc<Token>), AccessError> {
         let mut problems = Problems::default();
         if let Err(Problem { path, message, .. }) = token::check_name(&new.name) {
             problems.add(&path, message);
@@ -270,7 +290,7 @@ impl Access {
             revoked_ms: None,
             last_used_ms: None,
         };
-        let id = self.0.store.add_token(&stored).await?;
+        let id = db.add_token(&stored).await?;
         let token = Arc::new(read(StoredToken { id, ..stored })?);
         let mut book = self.0.book.write().unwrap_or_else(PoisonError::into_inner);
         book.tokens.push(Arc::clone(&token));
@@ -278,8 +298,6 @@ impl Access {
         drop(book);
         self.0.needed.send_replace(true);
         tracing::info!(name = new.name, role = %new.role, by, "token made");
-        let until = expires_ms.map_or_else(String::new, |at| format!(", until {}", crate::app::rfc3339(at)));
-        trail::note(format!("token {:?} of role {} made{until}", new.name, new.role));
         Ok((text, token))
     }
 
@@ -288,6 +306,13 @@ impl Access {
     /// # Errors
     /// No such token, or it is the last one of an admin that does not expire.
     pub async fn revoke_token(&self, name: &str) -> Result<(), AccessError> {
+        let (this, named) = (self.clone(), name.to_owned());
+        let role = self.0.store.change(|db| async move { this.revoke_token_with(&db, &named).await }).await?;
+        trail::note(format!("token {name:?} of role {role} revoked"));
+        Ok(())
+    }
+
+    async fn revoke_token_with(&self, db: &WriteStore, name: &str) -> Result<Role, AccessError> {
         let _one = self.0.changing.lock().await;
         let now = now_ms();
         let lasts = |token: &Token| token.role == Role::Admin && token.expires_ms.is_none();
@@ -303,12 +328,11 @@ impl Access {
             );
             return Err(AccessError::Conflict(why));
         }
-        self.0.store.revoke_token(token.id, now).await?;
+        db.revoke_token(token.id, now).await?;
         token.revoked_ms.store(now, Relaxed);
         token.ended.cancel();
         tracing::info!(name, "token revoked");
-        trail::note(format!("token {name:?} of role {} revoked", token.role));
-        Ok(())
+        Ok(token.role)
     }
 
     /// Makes an admin's token where none is good, and shows it in the log. Where a file is named, that holds an admin's token
@@ -340,7 +364,8 @@ impl Access {
             let written = crate::private_file::write(file, &format!("{text}\n"));
             if let Err(error) = written {
                 // Nobody has seen it, so nobody needs it; the next start makes another one.
-                self.0.store.revoke_token(token.id, now_ms()).await?;
+                let id = token.id;
+                self.0.store.change(|db| async move { db.revoke_token(id, now_ms()).await }).await?;
                 anyhow::bail!("cannot write --token-file {}: {error}", file.display());
             }
         }
@@ -391,9 +416,13 @@ impl Access {
         entry.actor = audit::tame(&entry.actor);
         entry.action = audit::tame(&entry.action);
         entry.detail = audit::tame(&entry.detail);
-        if let Err(error) = self.0.store.add_audit(&entry).await {
-            tracing::error!(%error, ?entry, "the audit cannot be written");
-        }
+        let written = self.0.store.change(|db| async move {
+            db.add_audit(&entry).await.inspect_err(|error| {
+                tracing::error!(%error, ?entry, "the audit cannot be written");
+            })
+        });
+        // It was logged.
+        let _ = written.await;
     }
 
     /// Writes a refusal to the audit, or counts it when there are too many.
@@ -441,10 +470,10 @@ impl Access {
             book.tokens.iter().filter_map(|token| Some((token.id, token.last_used_ms()?))).collect()
         });
         let forgotten = now - REMEMBERED_MS;
-        let kept = async {
-            self.0.store.keep_tokens(&used, forgotten).await?;
-            self.0.store.trim_audit(now - audit::KEPT_MS, audit::MOST).await
-        };
+        let kept = self.0.store.change(|db| async move {
+            db.keep_tokens(&used, forgotten).await?;
+            db.trim_audit(now - audit::KEPT_MS, audit::MOST).await
+        });
         if let Err(error) = kept.await {
             tracing::error!(%error, "tokens and audit cannot be kept");
             return;

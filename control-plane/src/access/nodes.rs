@@ -26,7 +26,9 @@ use super::{
 };
 use crate::{
     secrets::Vault,
-    store::{Issuing, NodeCertificate, Store, StoreError, StoredCa, StoredNodeAccess, StoredNodeToken},
+    store::{
+        Issuing, NodeCertificate, Store, StoreError, StoredCa, StoredNodeAccess, StoredNodeToken, WriteStore,
+    },
 };
 
 /// Join tokens that are good at a time.
@@ -222,21 +224,21 @@ impl NodeAccess {
     /// The database failed, or the authority's key cannot be opened.
     pub async fn open(store: Store, vault: &Vault, lasts: Duration) -> anyhow::Result<Self> {
         let (kind, name) = SEALED_AS;
-        let stored = match store.fleet_ca(None).await? {
+        let stored = match store.fleet_ca().await? {
             Some(stored) => stored,
             None => {
                 let ca = Ca::new()?;
                 let sealed_key = vault.seal(kind, name, ca.key())?;
                 let new = StoredCa { certificate: ca.certificate().to_vec(), sealed_key };
-                let stored = store.fleet_ca(Some(&new)).await?;
-                stored.context("the database does not keep the fleet's authority")?
+                store.change(|db| async move { db.add_fleet_ca(&new).await }).await?;
+                store.fleet_ca().await?.context("the database does not keep the fleet's authority")?
             }
         };
         let key = vault.open(kind, name, &stored.sealed_key).context(
             "the key of the fleet's authority cannot be opened: is it the right --secrets-key-file or WEIR_SECRETS_KEY?",
         )?;
         let ca =
-            Ca::read(stored.certificate, key).context("the fleet's authority in the database is broken")?;
+            Ca::read(stored.certificate, &key).context("the fleet's authority in the database is broken")?;
         let now = now_ms();
         let StoredNodeAccess { certificates, revoked, permits, excluded } = store.node_access(now).await?;
         let mut book = Book {
@@ -301,6 +303,16 @@ impl NodeAccess {
         new: NewNodeToken,
         by: &str,
     ) -> Result<(String, StoredNodeToken), AccessError> {
+        let (this, by) = (self.clone(), by.to_owned());
+        self.0.store.change(|db| async move { this.create_token_with(&db, new, &by).await }).await
+    }
+
+    async fn create_token_with(
+        &self,
+        db: &WriteStore,
+        new: NewNodeToken,
+        by: &str,
+    ) -> Result<(String, StoredNodeToken), AccessError> {
         let _one = self.0.changing.lock().await;
         let created_ms = now_ms();
         if self.book(|book| book.tokens.iter().filter(|token| ended(token, created_ms).is_none()).count())
@@ -324,7 +336,7 @@ impl NodeAccess {
             revoked_ms: None,
             node_ids: new.node_ids,
         };
-        token.id = self.0.store.add_node_token(&token).await?;
+        token.id = db.add_node_token(&token).await?;
         self.edit(|book| book.tokens.push(token.clone()));
         self.0.members.send_replace(true);
         tracing::info!(id = token.id, by, "join token made");
@@ -368,9 +380,14 @@ impl NodeAccess {
     /// # Errors
     /// No such token.
     pub async fn revoke_token(&self, id: i64) -> Result<(), AccessError> {
+        let this = self.clone();
+        self.0.store.change(|db| async move { this.revoke_token_with(&db, id).await }).await
+    }
+
+    async fn revoke_token_with(&self, db: &WriteStore, id: i64) -> Result<(), AccessError> {
         let _one = self.0.changing.lock().await;
         let now = now_ms();
-        if !self.0.store.revoke_node_token(id, now).await? {
+        if !db.revoke_node_token(id, now).await? {
             return Err(AccessError::NotFound("join token", id.to_string()));
         }
         self.edit(|book| {
@@ -391,8 +408,24 @@ impl NodeAccess {
         let Joiner { node_id, public_key, is_taken } = joiner;
         let secret = self.secret(text).ok_or(JoinError::NotThere)?;
         let hash = sha256(secret.as_bytes());
+        let (this, node_id, public_key) = (self.clone(), node_id.to_owned(), public_key.to_vec());
+        let joined = self
+            .0
+            .store
+            .change(|db| async move { this.join_with(&db, &hash, &node_id, &public_key, is_taken).await });
+        joined.await
+    }
+
+    async fn join_with(
+        &self,
+        db: &WriteStore,
+        hash: &[u8; 32],
+        node_id: &str,
+        public_key: &[u8],
+        is_taken: bool,
+    ) -> Result<Issued, JoinError> {
         let _one = self.0.changing.lock().await;
-        let found = self.book(|book| book.tokens.iter().find(|token| is_same(&token.hash, &hash)).cloned());
+        let found = self.book(|book| book.tokens.iter().find(|token| is_same(&token.hash, hash)).cloned());
         let token = found.ok_or(JoinError::NotThere)?;
         if let Some(why) = ended(&token, now_ms()) {
             return Err(JoinError::Ended(token.id, why));
@@ -409,7 +442,7 @@ impl NodeAccess {
                 return Err(JoinError::Taken(node_id.to_owned()));
             }
         }
-        self.issue(node_id, public_key, issuing).await
+        self.issue(db, node_id, public_key, issuing).await
     }
 
     /// The next certificate of a node that has one.
@@ -417,11 +450,21 @@ impl NodeAccess {
     /// # Errors
     /// The node is revoked, or what it sent makes no sense.
     pub async fn renew(&self, member: &Member, public_key: &[u8]) -> Result<Issued, JoinError> {
-        let _one = self.0.changing.lock().await;
-        self.issue(&member.node_id, public_key, Issuing::default()).await
+        let (this, node_id, public_key) = (self.clone(), member.node_id.clone(), public_key.to_vec());
+        let renewed = self.0.store.change(|db| async move {
+            let _one = this.0.changing.lock().await;
+            this.issue(&db, &node_id, &public_key, Issuing::default()).await
+        });
+        renewed.await
     }
 
-    async fn issue(&self, node_id: &str, public_key: &[u8], issuing: Issuing) -> Result<Issued, JoinError> {
+    async fn issue(
+        &self,
+        db: &WriteStore,
+        node_id: &str,
+        public_key: &[u8],
+        issuing: Issuing,
+    ) -> Result<Issued, JoinError> {
         let token = issuing.token;
         if !is_node_id(node_id) {
             return Err(JoinError::Invalid("node_id is 1 to 253 visible characters".into()));
@@ -440,7 +483,7 @@ impl NodeAccess {
             issued_ms: issued.issued_ms,
             expires_ms: issued.expires_ms,
         };
-        if !self.0.store.add_node_certificate(&certificate, issuing).await? {
+        if !db.add_node_certificate(&certificate, issuing).await? {
             return Err(JoinError::Ended(token.unwrap_or_default(), "used up"));
         }
         let ended = CancellationToken::new();
@@ -473,8 +516,13 @@ impl NodeAccess {
     /// # Errors
     /// The database failed.
     pub async fn revoke(&self, node_id: &str, by: &str) -> Result<(), AccessError> {
+        let (this, node_id, by) = (self.clone(), node_id.to_owned(), by.to_owned());
+        self.0.store.change(|db| async move { this.revoke_with(&db, &node_id, &by).await }).await
+    }
+
+    async fn revoke_with(&self, db: &WriteStore, node_id: &str, by: &str) -> Result<(), AccessError> {
         let _one = self.0.changing.lock().await;
-        self.0.store.revoke_node(node_id, by, now_ms()).await?;
+        db.revoke_node(node_id, by, now_ms()).await?;
         self.edit(|book| {
             book.revoked.insert(node_id.to_owned());
             book.permits.remove(node_id);
@@ -508,8 +556,21 @@ impl NodeAccess {
     /// # Errors
     /// The database failed.
     pub async fn exclude(&self, node_id: &str, is_excluded: bool, by: &str) -> Result<(), AccessError> {
+        let (this, node_id, by) = (self.clone(), node_id.to_owned(), by.to_owned());
+        let excluded =
+            self.0.store.change(|db| async move { this.exclude_with(&db, &node_id, is_excluded, &by).await });
+        excluded.await
+    }
+
+    async fn exclude_with(
+        &self,
+        db: &WriteStore,
+        node_id: &str,
+        is_excluded: bool,
+        by: &str,
+    ) -> Result<(), AccessError> {
         let _one = self.0.changing.lock().await;
-        self.0.store.exclude_node(node_id, by, now_ms(), is_excluded).await?;
+        db.exclude_node(node_id, by, now_ms(), is_excluded).await?;
         self.edit(|book| match is_excluded {
             true => drop(book.excluded.insert(node_id.to_owned())),
             false => drop(book.excluded.remove(node_id)),
@@ -529,8 +590,19 @@ impl NodeAccess {
     /// # Errors
     /// It is neither revoked nor known.
     pub async fn allow(&self, node_id: &str, is_known: bool, by: &str) -> Result<Allowed, AccessError> {
+        let (this, node_id, by) = (self.clone(), node_id.to_owned(), by.to_owned());
+        self.0.store.change(|db| async move { this.allow_with(&db, &node_id, is_known, &by).await }).await
+    }
+
+    async fn allow_with(
+        &self,
+        db: &WriteStore,
+        node_id: &str,
+        is_known: bool,
+        by: &str,
+    ) -> Result<Allowed, AccessError> {
         let _one = self.0.changing.lock().await;
-        if self.0.store.allow_node(node_id).await? {
+        if db.allow_node(node_id).await? {
             self.edit(|book| {
                 book.revoked.remove(node_id);
                 book.certificates.retain(|_, member| member.node_id != node_id);
@@ -541,7 +613,7 @@ impl NodeAccess {
             return Err(AccessError::NotFound("node", node_id.to_owned()));
         }
         let until = now_ms().saturating_add(i64::try_from(PERMIT.as_millis()).unwrap_or(i64::MAX));
-        self.0.store.permit_node(node_id, by, until).await?;
+        db.permit_node(node_id, by, until).await?;
         self.edit(|book| book.permits.insert(node_id.to_owned(), until));
         Ok(Allowed::Beside(until))
     }
@@ -549,7 +621,8 @@ impl NodeAccess {
     /// Forgets what has ended.
     pub(super) async fn keep_once(&self) {
         let (now, forgotten) = (now_ms(), now_ms() - REMEMBERED_MS);
-        if let Err(error) = self.0.store.keep_node_access(now, forgotten).await {
+        let kept = self.0.store.change(|db| async move { db.keep_node_access(now, forgotten).await });
+        if let Err(error) = kept.await {
             tracing::error!(%error, "join tokens and certificates cannot be kept");
             return;
         }

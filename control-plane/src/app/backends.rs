@@ -40,15 +40,16 @@ impl App {
         let parsed: BackendUrl = url.parse().map_err(|error: String| AppError::invalid("url", error))?;
         let pool = pool.unwrap_or(DEFAULT_POOL);
         let weight = check_weight(weight.unwrap_or(1))?;
-        let changed = self.change(author, |config| {
-            let found = config.pools.iter_mut().find(|one| one.name == pool);
-            let found = found.ok_or_else(|| AppError::invalid("pool", format!("unknown pool {pool:?}")))?;
-            if found.backends.iter().any(|backend| is_at(backend, &parsed)) {
-                return Err(AppError::Conflict(format!("backend {parsed} is already in pool {pool:?}")));
+        let (name, wanted) = (pool.to_owned(), parsed.clone());
+        let changed = self.change(author, move |config| {
+            let found = config.pools.iter_mut().find(|one| one.name == name);
+            let found = found.ok_or_else(|| AppError::invalid("pool", format!("unknown pool {name:?}")))?;
+            if found.backends.iter().any(|backend| is_at(backend, &wanted)) {
+                return Err(AppError::Conflict(format!("backend {wanted} is already in pool {name:?}")));
             }
             found.backends.push(Backend {
                 id: String::new(),
-                url: parsed.to_string(),
+                url: wanted.to_string(),
                 weight,
                 state: BackendState::Active,
             });
@@ -79,10 +80,11 @@ impl App {
         let state = state
             .map(|state| state.parse::<BackendState>().map_err(|error| AppError::invalid("state", error)))
             .transpose()?;
-        let changed = self.change(author, |config| {
-            let backend =
-                config.pools.iter_mut().flat_map(|pool| &mut pool.backends).find(|backend| backend.id == id);
-            let backend = backend.ok_or_else(|| AppError::not_found("backend", id))?;
+        let wanted = id.to_owned();
+        let changed = self.change(author, move |config| {
+            let mut all = config.pools.iter_mut().flat_map(|pool| &mut pool.backends);
+            let backend = all.find(|backend| backend.id == wanted);
+            let backend = backend.ok_or_else(|| AppError::not_found("backend", &wanted))?;
             backend.weight = weight.unwrap_or(backend.weight);
             backend.state = state.unwrap_or(backend.state);
             Ok(())
@@ -96,8 +98,9 @@ impl App {
     /// # Errors
     /// No such backend, or its URL stands in several pools and none is named.
     pub async fn delete_backend(&self, author: &Author, named: &Named) -> Result<u64, AppError> {
-        let changed = self.change(author, |config| {
-            let id = find(config, named)?;
+        let named = named.clone();
+        let changed = self.change(author, move |config| {
+            let id = find(config, &named)?;
             config.pools.iter_mut().for_each(|pool| pool.backends.retain(|backend| backend.id != id));
             Ok(())
         });

@@ -78,7 +78,7 @@ impl App {
     /// # Errors
     /// It cannot be read, or its key is not its own or not there.
     pub async fn put_certificate(&self, author: &Author, certificate: Certificate) -> Result<bool, AppError> {
-        let changed = self.change(author, |config| {
+        let changed = self.change(author, move |config| {
             let old = config.certificates.iter_mut().find(|one| one.name == certificate.name);
             Ok(match old {
                 Some(old) => {
@@ -99,9 +99,10 @@ impl App {
     /// # Errors
     /// No such certificate.
     pub async fn delete_certificate(&self, author: &Author, name: &str) -> Result<u64, AppError> {
-        let changed = self.change(author, |config| {
+        let name = name.to_owned();
+        let changed = self.change(author, move |config| {
             let place = config.certificates.iter().position(|one| one.name == name);
-            config.certificates.remove(place.ok_or_else(|| AppError::not_found("certificate", name))?);
+            config.certificates.remove(place.ok_or_else(|| AppError::not_found("certificate", &name))?);
             Ok(())
         });
         Ok(changed.await?.revision)

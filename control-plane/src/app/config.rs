@@ -133,7 +133,7 @@ impl App {
             });
         }
         let changed = self
-            .change(author, |old| {
+            .change(author, move |old| {
                 keep_all_ids(old, &mut config);
                 *old = config;
                 Ok(())
@@ -160,7 +160,7 @@ impl App {
             // What the database gave belongs to this revision. Somebody who changes it in between is undone as well,
             // as everything since then is, but never without being in the history: so it is read again.
             let at = self.at(self.1.or(Some(current.revision)));
-            let replace = |old: &mut Config| {
+            let replace = move |old: &mut Config| {
                 *old = config;
                 Ok(())
             };

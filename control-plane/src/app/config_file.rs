@@ -25,7 +25,12 @@ use super::{
     config::{keep_all_ids, parsed},
     rfc3339,
 };
-use crate::{access::sha256, publish::now_ms, secrets::Given, store::StoredFile};
+use crate::{
+    access::sha256,
+    publish::now_ms,
+    secrets::Given,
+    store::{StoreError, StoredFile},
+};
 
 /// How many differences are listed in the status.
 const SHOWN: usize = 20;
@@ -139,8 +144,11 @@ impl App {
                 applied_ms: now_ms(),
                 revision: applied.revision,
             };
-            self.0.store.keep_config_file(&stored).await?;
-            *given.applied.lock().unwrap_or_else(PoisonError::into_inner) = Some(Arc::new(stored));
+            let kept = self.0.store.change(|db| async move {
+                db.keep_config_file(&stored).await?;
+                Ok::<_, StoreError>(stored)
+            });
+            *given.applied.lock().unwrap_or_else(PoisonError::into_inner) = Some(Arc::new(kept.await?));
         }
         drop(reading);
         log_changes(&applied, is_same);

@@ -30,8 +30,16 @@ pub enum AppError {
         current: u64,
     },
     /// Not the caller's fault; the log knows more.
-    #[error("the control plane's database failed")]
+    #[error("the control plane's database failed{}", cause(.0))]
     Store(#[source] StoreError),
+}
+
+/// What an operator can do something about is said, the rest is for the log.
+fn cause(error: &StoreError) -> String {
+    match error {
+        StoreError::Unavailable { cause, .. } => format!(": {cause}"),
+        _ => String::new(),
+    }
 }
 
 impl AppError {

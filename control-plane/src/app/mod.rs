@@ -12,6 +12,7 @@ mod explain;
 mod filters;
 mod resilience;
 mod status;
+mod view;
 
 use std::{collections::HashSet, sync::Arc};
 
@@ -33,6 +34,7 @@ pub use self::{
     filters::RouteInfo,
     resilience::{BackendWork, PoolInfo},
     status::{BackendInfo, NodeErrorInfo, NodeInfo, Status, rfc3339, rfc3339_ms},
+    view::Shown,
 };
 use crate::{
     access::{Access, trail},
@@ -41,7 +43,7 @@ use crate::{
     publish::{History, MOST_STEPS, Registry, Version},
     secrets::{Given, Secrets},
     stats::Stats,
-    store::{Revision, Store, StoreError},
+    store::{Origin, Revision, Store, StoreError, WriteStore},
 };
 
 /// Who changes something, and through what.
@@ -49,7 +51,7 @@ use crate::{
 pub struct Author {
     /// A name for people.
     pub actor: String,
-    /// `rest`, `grpc`, `file`, `start`.
+    /// `rest`, `grpc`, `file`, `start`, `restore`.
     pub source: &'static str,
 }
 
@@ -101,20 +103,44 @@ pub struct Parts {
     pub keep_revisions: u64,
 }
 
-/// Reads what is stored; a fresh database gets its first revision.
+/// Reads what is stored; a fresh database gets its first revision, and one that was restored from a copy a revision with a
+/// number that was never given before.
 ///
 /// # Errors
 /// The database failed, or holds what this program refuses.
 pub async fn load(store: &Store) -> Result<(watch::Sender<Arc<Current>>, u64), AppError> {
-    let stored = store.current().await?;
+    let mut stored = store.current().await?;
+    let origin = store.origin(&stored).await?;
     let current = if stored.revision == 0 {
         let current = Current::new(1, Config::default())?;
         let changes = diff(&Default::default(), &current.resources);
-        store.write_revision(&revision(1, &author_of_start(), changes), stored.next_backend, 0).await?;
+        let first = revision(1, &author_of_start("start"), changes);
+        store.change(|db| async move { db.write_revision(&first, stored.next_backend, 1).await }).await?;
         current
     } else {
+        if let Origin::Copy(given, next_backend) = origin {
+            // What was given out after the copy was made is not known for certain, but it was less than a number each
+            // millisecond.
+            let now = Timestamp::now().as_millisecond().unsigned_abs();
+            let number = now.max(given.max(stored.revision) + 1);
+            let next = now.max(next_backend).max(stored.next_backend);
+            tracing::warn!(
+                revision = stored.revision,
+                continues = number,
+                "the database was restored from a copy: revisions and ids of backends continue with numbers that were \
+                 never given before"
+            );
+            let jump = revision(number, &author_of_start("restore"), Vec::new());
+            let keep = i64::MAX.unsigned_abs();
+            store.change(|db| async move { db.write_revision(&jump, next, keep).await }).await?;
+            (stored.revision, stored.next_backend) = (number, next);
+        }
         Current::stored(stored.revision, stored.resources)?
     };
+    store.mark(current.revision, stored.next_backend);
+    if origin != Origin::Same {
+        store.change(|db| async move { db.keep_identity().await }).await?;
+    }
     Ok((watch::Sender::new(Arc::new(current)), stored.next_backend))
 }
 
@@ -127,8 +153,8 @@ pub async fn history(store: &Store, current: &Current) -> Result<History, AppErr
     Ok(History::load(current, steps.map(|step| (step.revision, step.time_ms, step.changes))))
 }
 
-fn author_of_start() -> Author {
-    Author { actor: "control-plane".into(), source: "start" }
+fn author_of_start(source: &'static str) -> Author {
+    Author { actor: "control-plane".into(), source }
 }
 
 fn revision(revision: u64, author: &Author, changes: Vec<Change>) -> Revision {
@@ -218,12 +244,28 @@ impl App {
         &self.0.access
     }
 
-    /// Edits the configuration, and makes the result current if it is sound.
+    /// Edits the configuration, and makes the result current if it is valid. Once begun, the change is made or refused
+    /// as a whole, also when the caller does not wait for it.
     ///
     /// # Errors
     /// The edit's own error, every mistake in the result, or the database's; nothing has changed then.
-    pub async fn change<T>(
+    pub async fn change<T: Send + 'static>(
         &self,
+        author: &Author,
+        edit: impl FnOnce(&mut Config) -> Result<T, AppError> + Send + 'static,
+    ) -> Result<Changed<T>, AppError> {
+        let (app, author) = (self.clone(), author.clone());
+        let changed =
+            self.0.store.change(|db| async move { app.change_with(&db, &author, edit).await }).await?;
+        if !changed.diff.is_empty() {
+            trail::made(changed.revision);
+        }
+        Ok(changed)
+    }
+
+    async fn change_with<T>(
+        &self,
+        db: &WriteStore,
         author: &Author,
         edit: impl FnOnce(&mut Config) -> Result<T, AppError>,
     ) -> Result<Changed<T>, AppError> {
@@ -243,17 +285,15 @@ impl App {
         }
         let (after, changes) = before.next(config)?;
         let keys = self.0.secrets.check(&after.snapshot, &keys)?;
-        self.0.secrets.keep(keys).await?;
+        self.0.secrets.keep(db, keys).await?;
         if changes.is_empty() {
             return Ok(Changed { revision: before.revision, changes: Vec::new(), diff: changes, value });
         }
         let words = in_words(&changes);
         let number = after.revision;
         let written = revision(number, author, changes);
-        let forget = number.saturating_sub(self.0.keep_revisions);
-        self.0.store.write_revision(&written, next, forget).await?;
+        db.write_revision(&written, next, self.0.keep_revisions).await?;
         *next_backend = next;
-        trail::made(number);
         let known: HashSet<&str> = before.snapshot.warnings.iter().map(|old| old.message.as_str()).collect();
         for warning in after.snapshot.warnings.iter().filter(|one| !known.contains(one.message.as_str())) {
             tracing::warn!(revision = number, path = warning.path, "{}", warning.message);
@@ -279,9 +319,10 @@ impl App {
     pub async fn set_strategy(&self, author: &Author, pool: &str, strategy: &str) -> Result<u64, AppError> {
         let strategy: Strategy =
             strategy.parse().map_err(|error| AppError::invalid("strategy", format!("{error}")))?;
-        let changed = self.change(author, |config| {
+        let pool = pool.to_owned();
+        let changed = self.change(author, move |config| {
             let found = config.pools.iter_mut().find(|one| one.name == pool);
-            let found = found.ok_or_else(|| AppError::not_found("pool", pool))?;
+            let found = found.ok_or_else(|| AppError::not_found("pool", &pool))?;
             found.strategy = strategy;
             // What only the strategy of before could use goes with it.
             found.hash_on = found.hash_on.take().filter(|_| strategy == Strategy::ConsistentHash);
@@ -299,8 +340,8 @@ impl App {
         author: &Author,
         mut pool: weir_snapshot::config::Pool,
     ) -> Result<bool, AppError> {
-        let changed =
-            self.change(author, |config| match config.pools.iter_mut().find(|one| one.name == pool.name) {
+        let changed = self.change(author, move |config| {
+            match config.pools.iter_mut().find(|one| one.name == pool.name) {
                 Some(old) => {
                     config::keep_ids(&old.backends, &mut pool.backends);
                     *old = pool;
@@ -310,7 +351,8 @@ impl App {
                     config.pools.push(pool);
                     Ok(true)
                 }
-            });
+            }
+        });
         Ok(changed.await?.value)
     }
 
@@ -319,16 +361,17 @@ impl App {
     /// # Errors
     /// No such pool, or a route goes to it.
     pub async fn delete_pool(&self, author: &Author, name: &str) -> Result<u64, AppError> {
-        let changed = self.change(author, |config| {
+        let name = name.to_owned();
+        let changed = self.change(author, move |config| {
             let place = config.pools.iter().position(|pool| pool.name == name);
-            let place = place.ok_or_else(|| AppError::not_found("pool", name))?;
+            let place = place.ok_or_else(|| AppError::not_found("pool", &name))?;
             let goes =
                 |route: &&Route| route.pool == name || route.split.iter().any(|share| share.pool == name);
             if let Some(route) = config.routes.iter().find(goes) {
                 return Err(AppError::Conflict(format!("pool {name:?} is used by route {:?}", route.name)));
             }
             let falls_back = |route: &&Route| {
-                route.fallback.as_ref().is_some_and(|fallback| fallback.pool.as_deref() == Some(name))
+                route.fallback.as_ref().is_some_and(|fallback| fallback.pool.as_ref() == Some(&name))
             };
             if let Some(route) = config.routes.iter().find(falls_back) {
                 let message = format!("pool {name:?} is the fallback of route {:?}", route.name);
@@ -346,8 +389,8 @@ impl App {
     /// What it says is wrong.
     pub async fn put_route(&self, author: &Author, route: Route) -> Result<(bool, Vec<Problem>), AppError> {
         let name = route.name.clone();
-        let changed =
-            self.change(author, |config| match config.routes.iter_mut().find(|one| one.name == route.name) {
+        let changed = self.change(author, move |config| {
+            match config.routes.iter_mut().find(|one| one.name == route.name) {
                 Some(old) => {
                     *old = route;
                     Ok(false)
@@ -356,7 +399,8 @@ impl App {
                     config.routes.push(route);
                     Ok(true)
                 }
-            });
+            }
+        });
         let is_new = changed.await?.value;
         // Of it, or of another one that it hides now.
         let names = format!("{name:?}");
@@ -370,29 +414,31 @@ impl App {
     /// # Errors
     /// No such route.
     pub async fn delete_route(&self, author: &Author, name: &str) -> Result<u64, AppError> {
-        let changed = self.change(author, |config| {
+        let name = name.to_owned();
+        let changed = self.change(author, move |config| {
             let place = config.routes.iter().position(|route| route.name == name);
-            config.routes.remove(place.ok_or_else(|| AppError::not_found("route", name))?);
+            config.routes.remove(place.ok_or_else(|| AppError::not_found("route", &name))?);
             Ok(())
         });
         Ok(changed.await?.revision)
     }
 
-    /// The newest revisions below `before`.
+    /// The newest revisions below `before`, as the caller may see them.
     ///
     /// # Errors
     /// The database failed.
     pub async fn revisions(&self, before: Option<u64>, limit: u32) -> Result<Vec<Revision>, StoreError> {
-        self.0.store.revisions(before, limit).await
+        let revisions = self.0.store.revisions(before, limit).await?;
+        Ok(revisions.into_iter().map(view::revision).collect())
     }
 
-    /// One revision.
+    /// One revision, as the caller may see it.
     ///
     /// # Errors
     /// No such revision, or none any more.
     pub async fn revision(&self, number: u64) -> Result<Revision, AppError> {
         if let Some(revision) = self.0.store.revision(number).await? {
-            return Ok(revision);
+            return Ok(view::revision(revision));
         }
         let (newest, oldest) = (self.current().revision, self.0.store.oldest_revision().await?);
         let kept = format!("those from {oldest} to {newest} are kept");

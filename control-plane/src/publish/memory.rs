@@ -33,7 +33,8 @@ pub(crate) async fn keep(registry: Registry, store: Store, forget: Duration, sto
                     continue;
                 }
                 tracing::info!(nodes = ?gone, "nodes forgotten: away for longer than --forget-nodes");
-                if let Err(error) = store.forget_nodes(&gone).await {
+                let forgotten = store.change(|db| async move { db.forget_nodes(&gone).await });
+                if let Err(error) = forgotten.await {
                     tracing::error!(%error, "forgotten nodes cannot be removed from the database");
                 }
             }
@@ -48,7 +49,8 @@ pub(crate) async fn save(registry: &Registry, store: &Store) {
     if seen.is_empty() {
         return;
     }
-    if let Err(error) = store.nodes_met(&seen).await {
-        tracing::error!(nodes = seen.len(), %error, "cannot remember the nodes");
+    let nodes = seen.len();
+    if let Err(error) = store.change(|db| async move { db.nodes_met(&seen).await }).await {
+        tracing::error!(nodes, %error, "cannot remember the nodes");
     }
 }

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use tokio::sync::watch;
 use weir_proto::v1::{self, subscribe_response::Message};
 use weir_snapshot::{KeyId, resource::ContentHash};
+use weir_tls::KeyPem;
 
 use crate::{
     current::Current,
@@ -46,7 +47,7 @@ impl Confided {
         // A stream begins with no keys told; that there are none needs no message.
         if !self.keys.as_ref().map_or(needed.is_empty(), is_same) {
             self.keys = Some(needed.iter().map(|(id, _)| *id).collect());
-            let key = |(id, key): (KeyId, Arc<[u8]>)| v1::CertificateKey {
+            let key = |(id, key): (KeyId, KeyPem)| v1::CertificateKey {
                 public_key_sha256: id.0.to_vec(),
                 key: key.to_vec(),
             };

@@ -14,9 +14,12 @@ use std::{
 };
 
 use anyhow::Context as _;
+use aws_lc_rs::rand;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use weir_snapshot::{Chain, Config, KeyId, Problems, Snapshot, check::chain, config::PrivateKey};
+use weir_tls::KeyPem;
+use zeroize::Zeroizing;
 
 pub use self::{
     tickets::{TicketKey, TicketKeys},
@@ -24,12 +27,16 @@ pub use self::{
 };
 use crate::{
     publish::now_ms,
-    store::{Sealed, Store, StoreError},
+    store::{FleetKey, Sealed, Store, StoreError, WriteStore},
 };
 
 /// The kinds of secrets in the database.
 const CERTIFICATE_KEY: &str = "certificate_key";
 const TICKET_KEY: &str = "ticket_key";
+const SESSION_KEY: &str = "session_key";
+
+/// The only secret of kind [`SESSION_KEY`].
+const SESSION: &str = "session";
 
 /// A key that no revision has is kept so long all the same: it may have come with a change that is being made.
 const ORPHAN_MS: i64 = 24 * 3600 * 1000;
@@ -45,7 +52,7 @@ struct Inner {
     store: Store,
     vault: Vault,
     /// Every private key that is stored, as PEM.
-    keys: RwLock<HashMap<KeyId, Arc<[u8]>>>,
+    keys: RwLock<HashMap<KeyId, KeyPem>>,
     tickets: watch::Sender<Arc<TicketKeys>>,
 }
 
@@ -66,7 +73,7 @@ impl Given {
 }
 
 /// Keys that were found to belong to their certificates, to be stored.
-pub type Found = Vec<(KeyId, Arc<[u8]>)>;
+pub type Found = Vec<(KeyId, KeyPem)>;
 
 impl Secrets {
     /// Finds the master key, opens what is stored, and begins to replace the keys of tickets.
@@ -74,13 +81,13 @@ impl Secrets {
     /// # Errors
     /// There is no master key, or it does not open what is stored; the database failed.
     pub async fn open(store: Store, master: &MasterKey, stop: CancellationToken) -> anyhow::Result<Self> {
-        let vault = Vault::new(&master.find(store.has_secrets().await?)?)?;
+        let vault = Vault::new(&*master.find(store.has_secrets().await?)?)?;
         let mut keys = HashMap::new();
         for Sealed { name, sealed, .. } in store.secrets(CERTIFICATE_KEY).await? {
             let key =
                 vault.open(CERTIFICATE_KEY, &name, &sealed).with_context(|| unreadable("key", &name))?;
             let id: KeyId = name.parse().map_err(anyhow::Error::msg)?;
-            keys.insert(id, Arc::from(key));
+            keys.insert(id, Arc::new(key));
         }
         let tickets = watch::Sender::new(Arc::default());
         let secrets = Self(Arc::new(Inner { store, vault, keys: RwLock::new(keys), tickets }));
@@ -112,18 +119,22 @@ impl Secrets {
                 vault.open(TICKET_KEY, &name, &sealed).with_context(|| unreadable("ticket key", &name))?;
             let (key_name, key) = key.split_first_chunk::<16>().context("a ticket key is too short")?;
             let key = key.try_into().context("a ticket key is of a wrong length")?;
-            stored.push(TicketKey { name: *key_name, key, since_ms });
+            stored.push(TicketKey { name: *key_name, key: Zeroizing::new(key), since_ms });
         }
         let name = |key: &TicketKey| KeyText(&key.name).to_string();
         let rotation = tickets::rotate(stored, now_ms()).map_err(|_| anyhow::anyhow!("no randomness"))?;
         let mut new = Vec::new();
         for key in &rotation.new {
-            let sealed = vault.seal(TICKET_KEY, &name(key), &[&key.name[..], &key.key].concat())?;
+            let sealed = vault.seal(
+                TICKET_KEY,
+                &name(key),
+                &Zeroizing::new([&key.name[..], &key.key[..]].concat()),
+            )?;
             new.push(Sealed { name: name(key), sealed, since_ms: key.since_ms });
         }
         if !new.is_empty() || !rotation.old.is_empty() {
             let old: Vec<String> = rotation.old.iter().map(name).collect();
-            store.change_secrets(TICKET_KEY, &new, &old).await?;
+            store.change(|db| async move { db.change_secrets(TICKET_KEY, &new, &old).await }).await?;
         }
         tickets.send_if_modified(|told| {
             let differs = **told != rotation.keys;
@@ -133,6 +144,44 @@ impl Secrets {
             differs
         });
         Ok(rotation.next_ms)
+    }
+
+    /// The key that sessions are signed with; made at the first start. One that an earlier version stored in the clear
+    /// stays the same and is sealed.
+    ///
+    /// # Errors
+    /// The database failed, or what it holds is not a key.
+    pub async fn session_key(&self) -> anyhow::Result<FleetKey> {
+        let store = &self.0.store;
+        let stored = store.secrets(SESSION_KEY).await?.into_iter().find(|one| one.name == SESSION);
+        let clear = store.clear_session_key().await?;
+        let key = match (stored, &clear) {
+            (Some(Sealed { sealed, .. }), _) => {
+                let key = self.0.vault.open(SESSION_KEY, SESSION, &sealed);
+                key.with_context(|| unreadable("key of", SESSION))?
+            }
+            (None, Some(clear)) => clear.clone(),
+            (None, None) => {
+                let mut new = Zeroizing::new(vec![0; 32]);
+                rand::fill(&mut new).map_err(|_| anyhow::anyhow!("no randomness"))?;
+                new
+            }
+        };
+        let key = FleetKey::new(key.as_slice().try_into().context("the session key is not 32 bytes long")?);
+        let sealed = self.0.vault.seal(SESSION_KEY, SESSION, key.as_slice())?;
+        let new = [Sealed { name: SESSION.into(), sealed, since_ms: now_ms() }];
+        let is_clear = clear.is_some();
+        let sealing = store.change(|db| async move {
+            // The sealed one first: a key that is there twice is found again.
+            db.change_secrets(SESSION_KEY, &new, &[]).await?;
+            if is_clear {
+                db.erase_clear_session_key().await?;
+                tracing::info!("the session key, until now in the clear in the database, was sealed");
+            }
+            Ok::<_, StoreError>(())
+        });
+        sealing.await?;
+        Ok(key)
     }
 
     /// The keys of tickets, and each change of them.
@@ -148,7 +197,7 @@ impl Secrets {
         let (mut found, mut problems) = (Found::new(), Problems::default());
         let mut check = |chain: &Chain, key: Option<&PrivateKey>, what: String, path: String| match key {
             Some(PrivateKey(pem)) => match weir_tls::certified(chain, pem.as_bytes()) {
-                Ok(_) => found.push((chain.key, Arc::from(pem.as_bytes()))),
+                Ok(_) => found.push((chain.key, Arc::new(Zeroizing::new(pem.as_bytes().to_vec())))),
                 Err(why) => problems.add(path, format!("{what}: {why}")),
             },
             None if self.has(&chain.key) => {}
@@ -173,19 +222,19 @@ impl Secrets {
     ///
     /// # Errors
     /// The database failed.
-    pub async fn keep(&self, found: Found) -> Result<(), StoreError> {
-        let new: Vec<(KeyId, Arc<[u8]>)> = found.into_iter().filter(|(id, _)| !self.has(id)).collect();
+    pub async fn keep(&self, db: &WriteStore, found: Found) -> Result<(), StoreError> {
+        let new: Vec<(KeyId, KeyPem)> = found.into_iter().filter(|(id, _)| !self.has(id)).collect();
         if new.is_empty() {
             return Ok(());
         }
-        let seal = |(id, key): &(KeyId, Arc<[u8]>)| {
+        let seal = |(id, key): &(KeyId, KeyPem)| {
             let name = id.to_string();
             let sealed = self.0.vault.seal(CERTIFICATE_KEY, &name, key);
             let sealed = sealed.map_err(|error| StoreError::Broken("private key", error.to_string()))?;
             Ok(Sealed { name, sealed, since_ms: now_ms() })
         };
         let sealed = new.iter().map(seal).collect::<Result<Vec<_>, StoreError>>()?;
-        self.0.store.change_secrets(CERTIFICATE_KEY, &sealed, &[]).await?;
+        db.change_secrets(CERTIFICATE_KEY, &sealed, &[]).await?;
         self.0.keys.write().unwrap_or_else(PoisonError::into_inner).extend(new);
         Ok(())
     }
@@ -195,7 +244,7 @@ impl Secrets {
     }
 
     /// The private keys that the nodes need for a revision.
-    pub fn needed(&self, snapshot: &Snapshot) -> Vec<(KeyId, Arc<[u8]>)> {
+    pub fn needed(&self, snapshot: &Snapshot) -> Vec<(KeyId, KeyPem)> {
         let ids: BTreeSet<KeyId> = key_ids(snapshot).collect();
         let keys = self.0.keys.read().unwrap_or_else(PoisonError::into_inner);
         ids.into_iter().filter_map(|id| Some((id, Arc::clone(keys.get(&id)?)))).collect()
@@ -215,16 +264,21 @@ impl Secrets {
         let orphans: Vec<String> = stored.into_iter().filter(is_orphan).map(|stored| stored.name).collect();
         if !orphans.is_empty() {
             tracing::info!(keys = orphans.len(), "private keys that no revision uses forgotten");
-            self.0.store.change_secrets(CERTIFICATE_KEY, &[], &orphans).await?;
-            let mut keys = self.0.keys.write().unwrap_or_else(PoisonError::into_inner);
-            keys.retain(|id, _| !orphans.contains(&id.to_string()));
+            let this = self.clone();
+            let forgotten = self.0.store.change(|db| async move {
+                db.change_secrets(CERTIFICATE_KEY, &[], &orphans).await?;
+                let mut keys = this.0.keys.write().unwrap_or_else(PoisonError::into_inner);
+                keys.retain(|id, _| !orphans.contains(&id.to_string()));
+                Ok::<_, StoreError>(())
+            });
+            forgotten.await?;
         }
         Ok(())
     }
 }
 
 impl weir_tls::Keys for Secrets {
-    fn key(&self, id: &KeyId) -> Option<Arc<[u8]>> {
+    fn key(&self, id: &KeyId) -> Option<KeyPem> {
         self.0.keys.read().unwrap_or_else(PoisonError::into_inner).get(id).cloned()
     }
 }
@@ -254,5 +308,57 @@ struct KeyText<'a>(&'a [u8]);
 impl std::fmt::Display for KeyText<'_> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         self.0.iter().try_for_each(|byte| write!(f, "{byte:02x}"))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use sqlx::Connection as _;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn a_session_key_in_the_clear_is_sealed_once_and_stays_the_same() {
+        let folder = tempfile::tempdir().unwrap();
+        let database = folder.path().join("weir.db");
+        let url = format!("sqlite:{}", database.display());
+        let master = MasterKey { file: None, database: database.clone() };
+        let old = *b"an old key that was in the clear";
+        let key = async || {
+            let store = Store::open(&url).await.unwrap();
+            let secrets = Secrets::open(store.clone(), &master, CancellationToken::new()).await.unwrap();
+            let key = secrets.session_key().await.unwrap();
+            store.close().await;
+            key
+        };
+        Store::open(&url).await.unwrap().close().await;
+        let mut connection = sqlx::SqliteConnection::connect(&url).await.unwrap();
+        let insert = sqlx::query("INSERT INTO fleet_keys (name, key) VALUES ('session', ?)").bind(&old[..]);
+        insert.execute(&mut connection).await.unwrap();
+        connection.close().await.unwrap();
+        assert!(holds(folder.path(), &old));
+        assert_eq!(*key().await, old);
+        assert!(!holds(folder.path(), &old), "it is still in a file");
+        assert_eq!(*key().await, old);
+    }
+
+    #[tokio::test]
+    async fn a_new_session_key_is_in_no_file_in_the_clear() {
+        let folder = tempfile::tempdir().unwrap();
+        let database = folder.path().join("weir.db");
+        let store = Store::open(&format!("sqlite:{}", database.display())).await.unwrap();
+        let master = MasterKey { file: None, database };
+        let secrets = Secrets::open(store, &master, CancellationToken::new()).await.unwrap();
+        let key = secrets.session_key().await.unwrap();
+        assert_eq!(secrets.session_key().await.unwrap(), key);
+        assert!(!holds(folder.path(), key.as_slice()));
+    }
+
+    /// Whether a file of the folder holds these bytes.
+    fn holds(folder: &std::path::Path, bytes: &[u8]) -> bool {
+        std::fs::read_dir(folder).unwrap().any(|file| {
+            let content = std::fs::read(file.unwrap().path()).unwrap();
+            content.windows(bytes.len()).any(|part| part == bytes)
+        })
     }
 }

@@ -5,6 +5,7 @@
 //! seal.
 
 use aws_lc_rs::rand;
+use zeroize::Zeroizing;
 
 /// How long one key seals.
 pub(super) const PERIOD_MS: i64 = 8 * 3600 * 1000;
@@ -18,16 +19,16 @@ pub struct TicketKey {
     /// What its tickets begin with.
     pub name: [u8; 16],
     /// The key itself.
-    pub key: [u8; 32],
+    pub key: Zeroizing<[u8; 32]>,
     /// From when on it seals, milliseconds since the Unix epoch.
     pub since_ms: i64,
 }
 
 impl TicketKey {
     fn new(since_ms: i64) -> Result<Self, aws_lc_rs::error::Unspecified> {
-        let mut new = Self { name: [0; 16], key: [0; 32], since_ms };
+        let mut new = Self { name: [0; 16], key: Zeroizing::new([0; 32]), since_ms };
         rand::fill(&mut new.name)?;
-        rand::fill(&mut new.key)?;
+        rand::fill(&mut *new.key)?;
         Ok(new)
     }
 }

@@ -13,6 +13,7 @@ use aws_lc_rs::{
     rand,
 };
 use base64::{Engine as _, engine::general_purpose::STANDARD};
+use zeroize::Zeroizing;
 
 /// The first byte of what is sealed so.
 const FORMAT: u8 = 1;
@@ -66,12 +67,12 @@ impl Vault {
     ///
     /// # Errors
     /// It was sealed with another key, under another name, or is damaged.
-    pub fn open(&self, kind: &str, name: &str, sealed: &[u8]) -> Result<Vec<u8>, Unreadable> {
+    pub fn open(&self, kind: &str, name: &str, sealed: &[u8]) -> Result<Zeroizing<Vec<u8>>, Unreadable> {
         let (nonce, sealed) = match sealed.split_first() {
             Some((&FORMAT, rest)) => rest.split_first_chunk::<NONCE_LEN>().ok_or(Unreadable)?,
             _ => return Err(Unreadable),
         };
-        let mut secret = sealed.to_vec();
+        let mut secret = Zeroizing::new(sealed.to_vec());
         let nonce = Nonce::assume_unique_for_key(*nonce);
         let length =
             self.0.open_in_place(nonce, bound_to(kind, name), &mut secret).map_err(|_| Unreadable)?;
@@ -95,7 +96,7 @@ impl MasterKey {
     ///
     /// # Errors
     /// What was given is no key; or there is none, and something is sealed with it.
-    pub fn find(&self, sealed: bool) -> anyhow::Result<[u8; 32]> {
+    pub fn find(&self, sealed: bool) -> anyhow::Result<Zeroizing<[u8; 32]>> {
         if let Some(file) = &self.file {
             return read(file).with_context(|| format!("--secrets-key-file {}", file.display()));
         }
@@ -119,11 +120,12 @@ impl MasterKey {
     }
 }
 
-fn make(file: &Path) -> anyhow::Result<[u8; 32]> {
-    let mut key = [0; 32];
-    rand::fill(&mut key).map_err(|_| anyhow::anyhow!("the system has no randomness"))?;
+fn make(file: &Path) -> anyhow::Result<Zeroizing<[u8; 32]>> {
+    let mut key = Zeroizing::new([0; 32]);
+    rand::fill(&mut *key).map_err(|_| anyhow::anyhow!("the system has no randomness"))?;
+    let encoded = Zeroizing::new(STANDARD.encode(&*key));
     let mut out = std::fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(file)?;
-    writeln!(out, "{}", STANDARD.encode(key))?;
+    writeln!(out, "{}", &*encoded)?;
     out.sync_all()?;
     tracing::info!(
         file = %file.display(),
@@ -140,21 +142,21 @@ fn warn_if_open(file: &Path) {
     }
 }
 
-fn read(file: &Path) -> anyhow::Result<[u8; 32]> {
-    parse(&std::fs::read(file).context("cannot be read")?)
+fn read(file: &Path) -> anyhow::Result<Zeroizing<[u8; 32]>> {
+    parse(&Zeroizing::new(std::fs::read(file).context("cannot be read")?))
 }
 
-fn parse(text: &[u8]) -> anyhow::Result<[u8; 32]> {
+fn parse(text: &[u8]) -> anyhow::Result<Zeroizing<[u8; 32]>> {
     if let Ok(key) = <[u8; 32]>::try_from(text) {
-        return Ok(key);
+        return Ok(Zeroizing::new(key));
     }
     let text = text.trim_ascii();
     let text = std::str::from_utf8(text).map_err(|_| anyhow::anyhow!("{LOOKS}"))?;
-    let bytes = match text.parse::<weir_snapshot::KeyId>() {
+    let bytes = Zeroizing::new(match text.parse::<weir_snapshot::KeyId>() {
         Ok(hexadecimal) => hexadecimal.0.to_vec(),
         Err(_) => STANDARD.decode(text).unwrap_or_default(),
-    };
-    bytes.try_into().map_err(|_| anyhow::anyhow!("{LOOKS}"))
+    });
+    bytes.as_slice().try_into().map(Zeroizing::new).map_err(|_| anyhow::anyhow!("{LOOKS}"))
 }
 
 #[cfg(test)]
@@ -166,7 +168,7 @@ mod tests {
         let vault = Vault::new(&[1; 32]).unwrap();
         let sealed = vault.seal("key", "a", b"secret").unwrap();
         assert!(!sealed.windows(6).any(|part| part == b"secret"));
-        assert_eq!(vault.open("key", "a", &sealed).unwrap(), b"secret");
+        assert_eq!(vault.open("key", "a", &sealed).unwrap().as_slice(), b"secret");
         assert_eq!(vault.open("key", "b", &sealed), Err(Unreadable));
         assert_eq!(vault.open("ticket", "a", &sealed), Err(Unreadable));
         assert_eq!(Vault::new(&[2; 32]).unwrap().open("key", "a", &sealed), Err(Unreadable));
@@ -195,9 +197,9 @@ mod tests {
         let key: [u8; 32] = std::array::from_fn(|i| u8::try_from(i).unwrap());
         let hexadecimal: String = key.iter().map(|byte| format!("{byte:02x}")).collect();
         for text in [STANDARD.encode(key), format!("{}\n", STANDARD.encode(key)), hexadecimal] {
-            assert_eq!(parse(text.as_bytes()).unwrap(), key, "{text}");
+            assert_eq!(*parse(text.as_bytes()).unwrap(), key, "{text}");
         }
-        assert_eq!(parse(&key).unwrap(), key);
+        assert_eq!(*parse(&key).unwrap(), key);
         for text in ["", "short", &STANDARD.encode([0; 31]), "zz"] {
             assert!(parse(text.as_bytes()).unwrap_err().to_string().contains("openssl rand"), "{text}");
         }

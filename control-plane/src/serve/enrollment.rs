@@ -50,19 +50,24 @@ impl enrollment_server::Enrollment for Enrollment {
         let peer = peer.ok_or_else(|| Status::internal("it is not known who asks"))?;
         let v1::JoinRequest { token, node_id, public_key, boot_id } = request.into_inner();
         let is_taken = self.gate.registry.is_taken(&node_id, &boot_id);
-        let joiner = Joiner { node_id: &node_id, public_key: &public_key, is_taken };
-        match self.gate.nodes.join(&token, joiner).await {
-            Ok(issued) => {
-                tracing::info!(node = node_id, address = %peer.address, "node joined");
-                self.gate.joined(peer.address, &node_id, None).await;
-                Ok(self.answer(issued))
+        let gate = self.gate.clone();
+        // A node that hangs up stops neither its admission nor the audit entry.
+        let joining = async move {
+            let joiner = Joiner { node_id: &node_id, public_key: &public_key, is_taken };
+            match gate.nodes.join(&token, joiner).await {
+                Ok(issued) => {
+                    tracing::info!(node = node_id, address = %peer.address, "node joined");
+                    gate.joined(peer.address, &node_id, None).await;
+                    Ok(issued)
+                }
+                Err(error) => {
+                    let status = refuse(error);
+                    gate.joined(peer.address, &node_id, Some(&status)).await;
+                    Err(status)
+                }
             }
-            Err(error) => {
-                let status = refuse(error);
-                self.gate.joined(peer.address, &node_id, Some(&status)).await;
-                Err(status)
-            }
-        }
+        };
+        Ok(self.answer(self.gate.access.detached().run(joining).await?))
     }
 
     async fn renew(&self, request: Request<v1::RenewRequest>) -> Result<Response<v1::JoinResponse>, Status> {

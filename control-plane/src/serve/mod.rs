@@ -59,24 +59,26 @@ impl Ports {
     }
 }
 
-/// Serves operators until `stop`.
-pub(crate) async fn admin(
-    listener: TcpListener,
-    tls: Option<AdminTls>,
-    app: App,
-    gate: Gate,
-    ports: Ports,
-    stop: CancellationToken,
-) -> anyhow::Result<()> {
+/// Everything on the admin port, behind its gate.
+pub(crate) async fn admin_router(app: App, gate: Gate, ports: Ports) -> anyhow::Result<axum::Router> {
     let routes = Routes::new(Admin::service(app.clone())).add_service(Reports::service(app.stats().clone()));
     let routes = common(routes, &["weir.v1.Admin", "weir.v1.Reports"]).await?;
     // gRPC's paths are few and known; whatever else comes is REST's, also what does not exist.
     let grpc = routes.prepare().into_axum_router().reset_fallback();
     let router = rest::router(app.clone()).merge(dashboard::router(app)).merge(access::login(gate.clone()));
     // The last layer is the first that a request meets, whatever it asks for.
-    let room = ports.admin.clone();
     let router = router.merge(grpc).layer(axum::Extension(ports));
-    let router = router.layer(axum::middleware::from_fn_with_state(gate, access::gate));
+    Ok(router.layer(axum::middleware::from_fn_with_state(gate, access::gate)))
+}
+
+/// Serves operators until `stop`.
+pub(crate) async fn admin(
+    listener: TcpListener,
+    tls: Option<AdminTls>,
+    router: axum::Router,
+    room: Room,
+    stop: CancellationToken,
+) -> anyhow::Result<()> {
     http::serve(listener, tls.map(|tls| tls.config()), router, room, stop).await;
     Ok(())
 }

@@ -36,7 +36,7 @@ pub(crate) async fn run(store: &Store) -> Result<(), sqlx::Error> {
 pub(crate) async fn make_sums(store: &Store) -> Result<(), sqlx::Error> {
     let mut fold = store.begin_fold().await?;
     if fold.has_sums().await? {
-        return Ok(());
+        return fold.abandon().await;
     }
     for (grain, start) in fold.periods().await? {
         let mut period = Period::default();
@@ -80,7 +80,10 @@ impl Period {
 async fn step(store: &Store) -> Result<Option<i64>, sqlx::Error> {
     let mut fold = store.begin_fold().await?;
     let batches = fold.batches().await?;
-    let Some(&(last, _)) = batches.last() else { return Ok(None) };
+    let Some(&(last, _)) = batches.last() else {
+        fold.abandon().await?;
+        return Ok(None);
+    };
     let mut periods: BTreeMap<i64, Period> = BTreeMap::new();
     for (id, batch) in &batches {
         match v1::ReportRequest::decode(&batch[..]) {

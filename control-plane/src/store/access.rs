@@ -2,7 +2,7 @@
 
 use sqlx::{Row as _, sqlite::SqliteRow};
 
-use super::{Store, StoreError};
+use super::{Store, StoreError, WriteStore};
 
 /// A token as it is kept: its hash, never itself.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -86,12 +86,42 @@ impl Store {
         Ok((rows.iter().map(token).collect(), needed != 0))
     }
 
+    /// The newest entries below `before`, newest first.
+    ///
+    /// # Errors
+    /// The database failed.
+    pub async fn audit(&self, before: Option<i64>, limit: u32) -> Result<Vec<AuditEntry>, StoreError> {
+        let rows = sqlx::query(
+            "SELECT id, time_ms, actor, role, source, action, outcome, detail, revision, times FROM audit \
+             WHERE id < ? ORDER BY id DESC LIMIT ?",
+        )
+        .bind(before.unwrap_or(i64::MAX))
+        .bind(limit)
+        .fetch_all(&self.reader)
+        .await?;
+        let entry = |row: &SqliteRow| AuditEntry {
+            id: row.get(0),
+            time_ms: row.get(1),
+            actor: row.get(2),
+            role: row.get(3),
+            source: row.get(4),
+            action: row.get(5),
+            outcome: row.get(6),
+            detail: row.get(7),
+            revision: row.get::<Option<i64>, _>(8).map(i64::unsigned_abs),
+            times: row.get::<i64, _>(9).unsigned_abs(),
+        };
+        Ok(rows.iter().map(entry).collect())
+    }
+}
+
+impl WriteStore {
     /// Keeps a new token, whose id is not looked at, and gives it one. From now on tokens are needed.
     ///
     /// # Errors
     /// The database failed.
     pub async fn add_token(&self, token: &StoredToken) -> Result<i64, StoreError> {
-        let mut tx = self.writer.begin().await?;
+        let mut tx = self.begin().await?;
         // A token that has ended by itself gives its name back.
         sqlx::query(
             "UPDATE tokens SET revoked_ms = expires_ms WHERE name = ? AND revoked_ms IS NULL AND expires_ms <= ?",
@@ -122,12 +152,13 @@ impl Store {
     /// # Errors
     /// The database failed.
     pub async fn revoke_token(&self, id: i64, now_ms: i64) -> Result<(), StoreError> {
+        let mut tx = self.begin().await?;
         sqlx::query("UPDATE tokens SET revoked_ms = ? WHERE id = ? AND revoked_ms IS NULL")
             .bind(now_ms)
             .bind(id)
-            .execute(&self.writer)
+            .execute(&mut *tx)
             .await?;
-        Ok(())
+        Ok(tx.commit().await?)
     }
 
     /// Remembers when tokens were used, and forgets those that ended before `ended_before_ms`.
@@ -135,7 +166,7 @@ impl Store {
     /// # Errors
     /// The database failed.
     pub async fn keep_tokens(&self, used: &[(i64, i64)], ended_before_ms: i64) -> Result<(), StoreError> {
-        let mut tx = self.writer.begin().await?;
+        let mut tx = self.begin().await?;
         for (id, used_ms) in used {
             sqlx::query("UPDATE tokens SET last_used_ms = ? WHERE id = ?")
                 .bind(used_ms)
@@ -147,8 +178,7 @@ impl Store {
             .bind(ended_before_ms)
             .execute(&mut *tx)
             .await?;
-        tx.commit().await?;
-        Ok(())
+        Ok(tx.commit().await?)
     }
 
     /// Adds to the audit; the entry's id is not looked at.
@@ -156,6 +186,7 @@ impl Store {
     /// # Errors
     /// The database failed.
     pub async fn add_audit(&self, entry: &AuditEntry) -> Result<(), StoreError> {
+        let mut tx = self.begin().await?;
         sqlx::query(
             "INSERT INTO audit (time_ms, actor, role, source, action, outcome, detail, revision, times) \
              VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
@@ -169,37 +200,9 @@ impl Store {
         .bind(&entry.detail)
         .bind(entry.revision.map(u64::cast_signed))
         .bind(entry.times.cast_signed())
-        .execute(&self.writer)
+        .execute(&mut *tx)
         .await?;
-        Ok(())
-    }
-
-    /// The newest entries below `before`, newest first.
-    ///
-    /// # Errors
-    /// The database failed.
-    pub async fn audit(&self, before: Option<i64>, limit: u32) -> Result<Vec<AuditEntry>, StoreError> {
-        let rows = sqlx::query(
-            "SELECT id, time_ms, actor, role, source, action, outcome, detail, revision, times FROM audit \
-             WHERE id < ? ORDER BY id DESC LIMIT ?",
-        )
-        .bind(before.unwrap_or(i64::MAX))
-        .bind(limit)
-        .fetch_all(&self.reader)
-        .await?;
-        let entry = |row: &SqliteRow| AuditEntry {
-            id: row.get(0),
-            time_ms: row.get(1),
-            actor: row.get(2),
-            role: row.get(3),
-            source: row.get(4),
-            action: row.get(5),
-            outcome: row.get(6),
-            detail: row.get(7),
-            revision: row.get::<Option<i64>, _>(8).map(i64::unsigned_abs),
-            times: row.get::<i64, _>(9).unsigned_abs(),
-        };
-        Ok(rows.iter().map(entry).collect())
+        Ok(tx.commit().await?)
     }
 
     /// Forgets entries from before a time, and all but the newest: so many of what was done, so many of what was refused.
@@ -207,7 +210,7 @@ impl Store {
     /// # Errors
     /// The database failed.
     pub async fn trim_audit(&self, before_ms: i64, (done, refused): (i64, i64)) -> Result<(), StoreError> {
-        let mut tx = self.writer.begin().await?;
+        let mut tx = self.begin().await?;
         sqlx::query("DELETE FROM audit WHERE time_ms < ?").bind(before_ms).execute(&mut *tx).await?;
         for (is_refused, most) in [(false, done), (true, refused)] {
             sqlx::query(
@@ -219,7 +222,6 @@ impl Store {
             .execute(&mut *tx)
             .await?;
         }
-        tx.commit().await?;
-        Ok(())
+        Ok(tx.commit().await?)
     }
 }

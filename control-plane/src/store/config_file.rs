@@ -2,7 +2,7 @@
 
 use sqlx::Row as _;
 
-use super::{Store, StoreError};
+use super::{Store, StoreError, WriteStore};
 
 /// The configuration file as it was last applied.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -37,13 +37,15 @@ impl Store {
             revision: row.get::<i64, _>(4).unsigned_abs(),
         }))
     }
+}
 
+impl WriteStore {
     /// Remembers what the configuration file held when it was applied.
     ///
     /// # Errors
     /// The database failed.
     pub async fn keep_config_file(&self, file: &StoredFile) -> Result<(), StoreError> {
-        let mut tx = self.writer.begin().await?;
+        let mut tx = self.begin().await?;
         sqlx::query(
             "INSERT INTO config_file (id, path, hash, content, applied_ms, revision) VALUES (1, ?, ?, ?, ?, ?) \
              ON CONFLICT (id) DO UPDATE SET path = excluded.path, hash = excluded.hash, \
@@ -56,7 +58,6 @@ impl Store {
         .bind(file.revision.cast_signed())
         .execute(&mut *tx)
         .await?;
-        tx.commit().await?;
-        Ok(())
+        Ok(tx.commit().await?)
     }
 }

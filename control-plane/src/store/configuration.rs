@@ -6,7 +6,7 @@ use weir_snapshot::{
     resource::{Key, Kind, Resources},
 };
 
-use super::{Store, StoreError};
+use super::{Marks, Store, StoreError, WriteStore, files};
 
 /// What is current.
 #[derive(Debug)]
@@ -59,36 +59,33 @@ impl Store {
         Ok(Stored { revision: revision.unsigned_abs(), resources, next_backend: next_backend.unsigned_abs() })
     }
 
-    /// Writes a revision and the rows that it changes, and forgets the revisions up to `forget`, all or nothing.
-    /// Refused when that number is taken.
+    /// Keeps the highest numbers that were given beside the database.
+    pub fn mark(&self, revision: u64, next_backend: u64) {
+        if let Some(marks) = &self.marks {
+            marks.write(revision, next_backend);
+        }
+    }
+
+    /// Whether this is the file that the database was in before.
     ///
     /// # Errors
-    /// The database failed; nothing was written.
-    pub async fn write_revision(
-        &self,
-        revision: &Revision,
-        next_backend: u64,
-        forget: u64,
-    ) -> Result<(), StoreError> {
-        let mut tx = self.writer.begin().await?;
-        sqlx::query("INSERT INTO revisions (revision, time_ms, actor, source) VALUES (?, ?, ?, ?)")
-            .bind(revision.revision.cast_signed())
-            .bind(revision.time_ms)
-            .bind(&revision.actor)
-            .bind(&revision.source)
-            .execute(&mut *tx)
-            .await?;
-        write_changes(&mut tx, revision).await?;
-        sqlx::query("UPDATE meta SET value = ? WHERE key = 'next_backend_id'")
-            .bind(next_backend.cast_signed())
-            .execute(&mut *tx)
-            .await?;
-        for table in ["DELETE FROM changes WHERE revision <= ?", "DELETE FROM revisions WHERE revision <= ?"]
-        {
-            sqlx::query(table).bind(forget.cast_signed()).execute(&mut *tx).await?;
+    /// The database failed.
+    pub async fn origin(&self, stored: &Stored) -> Result<Origin, StoreError> {
+        let mut known = Vec::new();
+        for key in IDENTITY {
+            let value: Option<i64> = sqlx::query_scalar("SELECT value FROM meta WHERE key = ?")
+                .bind(key)
+                .fetch_optional(&self.reader)
+                .await?;
+            known.extend(value);
         }
-        tx.commit().await?;
-        Ok(())
+        let given = self.marks.as_ref().and_then(Marks::read).unwrap_or_default();
+        let now = files::identity(self.path()).ok();
+        let is_same = now.is_none_or(|now| known == now);
+        if given.0 > stored.revision || given.1 > stored.next_backend || (known.len() == 2 && !is_same) {
+            return Ok(Origin::Copy(given.0, given.1));
+        }
+        Ok(if is_same { Origin::Same } else { Origin::New })
     }
 
     /// The oldest revision that is kept; 0 when there is none.
@@ -178,6 +175,82 @@ impl Store {
         }
         Ok(resources)
     }
+}
+
+impl WriteStore {
+    /// Writes a revision and the rows that it changes, and forgets all but the newest `keep` revisions, all or nothing.
+    /// Fails when that number is taken.
+    ///
+    /// # Errors
+    /// The database failed; nothing was written.
+    pub async fn write_revision(
+        &self,
+        revision: &Revision,
+        next_backend: u64,
+        keep: u64,
+    ) -> Result<(), StoreError> {
+        let mut tx = self.begin().await?;
+        sqlx::query("INSERT INTO revisions (revision, time_ms, actor, source) VALUES (?, ?, ?, ?)")
+            .bind(revision.revision.cast_signed())
+            .bind(revision.time_ms)
+            .bind(&revision.actor)
+            .bind(&revision.source)
+            .execute(&mut *tx)
+            .await?;
+        write_changes(&mut tx, revision).await?;
+        sqlx::query("UPDATE meta SET value = ? WHERE key = 'next_backend_id'")
+            .bind(next_backend.cast_signed())
+            .execute(&mut *tx)
+            .await?;
+        // By count, since numbers may have gaps.
+        let forget: Option<i64> =
+            sqlx::query_scalar("SELECT revision FROM revisions ORDER BY revision DESC LIMIT 1 OFFSET ?")
+                .bind(keep.cast_signed())
+                .fetch_optional(&mut *tx)
+                .await?;
+        if let Some(forget) = forget {
+            for table in
+                ["DELETE FROM changes WHERE revision <= ?", "DELETE FROM revisions WHERE revision <= ?"]
+            {
+                sqlx::query(table).bind(forget).execute(&mut *tx).await?;
+            }
+        }
+        tx.commit().await?;
+        self.mark(revision.revision, next_backend);
+        Ok(())
+    }
+
+    /// Remembers in the database which file it is in.
+    ///
+    /// # Errors
+    /// The database failed.
+    pub async fn keep_identity(&self) -> Result<(), StoreError> {
+        let Ok(identity) = files::identity(self.path()) else { return Ok(()) };
+        let mut tx = self.begin().await?;
+        for (key, value) in IDENTITY.into_iter().zip(identity) {
+            sqlx::query("INSERT INTO meta (key, value) VALUES (?, ?) ON CONFLICT (key) DO UPDATE SET value = excluded.value")
+                .bind(key)
+                .bind(value)
+                .execute(&mut *tx)
+                .await?;
+        }
+        Ok(tx.commit().await?)
+    }
+}
+
+/// Where the database remembers which file it is in.
+const IDENTITY: [&str; 2] = ["file_inode", "file_born_us"];
+
+/// What is known of the file that holds the database.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Origin {
+    /// It is the file that the database was in before.
+    Same,
+    /// The database was not in any file before that it remembers.
+    New,
+    /// It is a copy, or was set back to an earlier state. The highest revision and the number of the next backend that
+    /// were given out, as far as they are known.
+    Copy(u64, u64),
 }
 
 /// Rows in one statement; SQLite takes 32,766 values in one.

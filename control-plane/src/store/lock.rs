@@ -1,12 +1,18 @@
 //! One control plane a database: each holds what it last read in memory, and two would not see each other's changes.
+//!
+//! The lock file also holds the highest numbers that were given to a revision and a backend. A database that was restored
+//! from a copy has lower ones, which is how the restore is noticed.
 
 use std::{
     fs::{File, OpenOptions, TryLockError},
-    path::{Path, PathBuf},
+    io::Read as _,
+    os::unix::fs::{FileExt as _, OpenOptionsExt as _},
+    path::PathBuf,
+    sync::Arc,
     time::Duration,
 };
 
-use super::StoreError;
+use super::{StoreError, files, writer::beside};
 
 /// How long a control plane waits for the one before it to end.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -17,9 +23,38 @@ const PAUSE: Duration = Duration::from_millis(50);
 #[derive(Debug)]
 pub struct Lock {
     _file: Option<File>,
+    path: PathBuf,
+}
+
+/// The highest numbers that were given to a revision and a backend, kept beside the database.
+#[derive(Debug, Clone)]
+pub(super) struct Marks(Arc<File>);
+
+impl Marks {
+    /// Revision and number of the next backend; `None`: nothing was written yet.
+    pub(super) fn read(&self) -> Option<(u64, u64)> {
+        let mut text = String::new();
+        (&*self.0).read_to_string(&mut text).ok()?;
+        let mut numbers = text.split_whitespace().map(str::parse);
+        Some((numbers.next()?.ok()?, numbers.next()?.ok()?))
+    }
+
+    /// Remembers numbers that are stored. The text has a fixed length, so that a full disk cannot cut it.
+    pub(super) fn write(&self, revision: u64, next_backend: u64) {
+        if let Err(error) = self.0.write_all_at(format!("{revision:020} {next_backend:020}\n").as_bytes(), 0)
+        {
+            tracing::warn!(%error, "the lock file of the database cannot be written");
+        }
+    }
 }
 
 impl Lock {
+    pub(super) fn marks(&self) -> Option<Marks> {
+        // A descriptor of its own: the lock ends with the one that holds it.
+        let file = OpenOptions::new().read(true).write(true).open(&self.path).ok()?;
+        Some(Marks(Arc::new(file)))
+    }
+
     /// Waits until nobody else has the database `sqlite:PATH`.
     ///
     /// # Errors
@@ -29,10 +64,11 @@ impl Lock {
     }
 
     async fn take_within(database: &str, patience: Duration) -> Result<Self, StoreError> {
-        let path = path(super::options(database)?.get_filename());
-        let file = OpenOptions::new().create(true).truncate(false).write(true).open(&path);
+        let path = beside(super::options(database)?.get_filename(), ".lock");
+        let mut options = OpenOptions::new();
+        let file = options.create(true).truncate(false).read(true).write(true).mode(files::MODE).open(&path);
         // Where no file can be, there can be no database either, and it is said of that.
-        let Ok(file) = file else { return Ok(Self { _file: None }) };
+        let Ok(file) = file else { return Ok(Self { _file: None, path }) };
         let mut waited = Duration::ZERO;
         loop {
             match file.try_lock() {
@@ -58,14 +94,8 @@ impl Lock {
                 }
             }
         }
-        Ok(Self { _file: Some(file) })
+        Ok(Self { _file: Some(file), path })
     }
-}
-
-fn path(database: &Path) -> PathBuf {
-    let mut name = database.as_os_str().to_owned();
-    name.push(".lock");
-    name.into()
 }
 
 #[cfg(test)]

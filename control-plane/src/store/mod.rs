@@ -9,31 +9,40 @@ use std::{
 };
 
 use sqlx::{
-    Row as _, SqlitePool,
-    migrate::{MigrateError, Migrator},
+    ConnectOptions as _, Row as _, SqliteConnection, SqlitePool,
+    migrate::Migrator,
     sqlite::{
         SqliteAutoVacuum, SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous,
     },
 };
 
 mod access;
+mod change;
 mod config_file;
 mod configuration;
-mod keys;
+mod error;
+mod files;
 mod lock;
 mod node_access;
 mod nodes;
 mod secrets;
 pub mod stats;
+mod writer;
+
+pub(crate) use change::Detached;
+pub use change::WriteStore;
+pub use error::{Cause, StoreError};
+use error::{explain, explain_migration};
+use writer::{Transaction, Writer};
 
 pub use access::{AuditEntry, StoredToken};
 pub use config_file::StoredFile;
-pub use configuration::{Revision, Stored};
-pub use keys::FleetKey;
+pub use configuration::{Origin, Revision, Stored};
 pub use lock::Lock;
+use lock::Marks;
 pub use node_access::{Issuing, NodeCertificate, NodePermit, StoredCa, StoredNodeAccess, StoredNodeToken};
 pub use nodes::SeenNode;
-pub use secrets::Sealed;
+pub use secrets::{FleetKey, Sealed};
 
 static MIGRATIONS: Migrator = sqlx::migrate!("../migrations");
 
@@ -44,31 +53,15 @@ const APPLICATION_ID: i64 = 0x5765_6972;
 #[derive(Debug, Clone)]
 pub struct Store {
     /// One connection, so that writers queue here and not in SQLite's lock.
-    pub(crate) writer: SqlitePool,
+    writer: Writer,
     /// Connections that only read.
     pub(crate) reader: SqlitePool,
     /// The file.
     path: PathBuf,
-}
-
-/// The database cannot be used, or said no.
-#[derive(Debug, thiserror::Error)]
-pub enum StoreError {
-    /// The name is not that of a SQLite database.
-    #[error("{0:?} is not a database's name (write sqlite:PATH): {1}")]
-    Name(String, String),
-    /// The file cannot be opened.
-    #[error("cannot open database {0:?}: {1}")]
-    Open(String, String),
-    /// Its tables are not what this program expects.
-    #[error("database {0:?} cannot be used: {1}")]
-    Unusable(String, String),
-    /// A stored value cannot be read back.
-    #[error("the database holds a broken {0}: {1}")]
-    Broken(&'static str, String),
-    /// A statement failed.
-    #[error("the database failed: {0}")]
-    Sql(#[from] sqlx::Error),
+    /// Changes that are being made.
+    detached: Detached,
+    /// The highest numbers that were given, beside the database.
+    marks: Option<Marks>,
 }
 
 impl Store {
@@ -86,6 +79,8 @@ impl Store {
         }
         refuse_read_only(database, options.get_filename())?;
         let path = options.get_filename().to_owned();
+        // Where no file can be created, SQLite says why.
+        let _ = files::make_private(&path);
         let options = options
             .create_if_missing(true)
             .foreign_keys(true)
@@ -101,19 +96,22 @@ impl Store {
             // An acknowledged batch or revision must survive a power failure.
             .synchronous(SqliteSynchronous::Full);
         let open = |error: sqlx::Error| StoreError::Open(database.to_owned(), explain(&error));
-        let writer = SqlitePoolOptions::new()
-            .max_connections(1)
-            .connect_with(options.clone().journal_mode(SqliteJournalMode::Wal))
-            .await
-            .map_err(open)?;
-        refuse_foreign(database, &writer).await?;
+        let options = options.journal_mode(SqliteJournalMode::Wal);
+        let mut connection = options.connect().await.map_err(open)?;
+        refuse_foreign(database, &mut connection).await?;
         MIGRATIONS
-            .run(&writer)
+            .run(&mut connection)
             .await
             .map_err(|error| StoreError::Unusable(database.to_owned(), explain_migration(&error)))?;
-        make_shrinkable(&writer).await.map_err(open)?;
+        make_shrinkable(&mut connection).await.map_err(open)?;
+        let writer = Writer::new(options.clone(), &path, connection);
         let reader = SqlitePoolOptions::new()
             .max_connections(4)
+            // A read transaction that could not be ended would show the same old moment for ever.
+            .after_release(|connection, _| {
+                let is_free = !sqlx::Connection::is_in_transaction(connection);
+                Box::pin(async move { Ok(is_free) })
+            })
             .connect_with(
                 options
                     .create_if_missing(false)
@@ -123,7 +121,27 @@ impl Store {
             )
             .await
             .map_err(open)?;
-        Ok(Self { writer, reader, path })
+        Ok(Self { writer, reader, path, detached: Detached::default(), marks: None })
+    }
+
+    /// As it is, with the highest numbers that were given kept in the lock file.
+    pub fn marked_in(self, lock: &Lock) -> Self {
+        Self { marks: lock.marks(), ..self }
+    }
+
+    /// Begins a transaction that may write.
+    async fn begin(&self) -> Result<Transaction, sqlx::Error> {
+        self.writer.begin().await
+    }
+
+    /// Moves what the write-ahead log holds into the file and empties the log, so that nothing deleted stays in it.
+    async fn truncate_log(&self) -> Result<(), StoreError> {
+        Ok(self.writer.truncate_log().await?)
+    }
+
+    /// Where work runs that callers cannot cancel.
+    pub(crate) fn detached(&self) -> &Detached {
+        &self.detached
     }
 
     /// The database's file.
@@ -131,8 +149,9 @@ impl Store {
         &self.path
     }
 
-    /// Closes every connection; what was committed is in the file.
+    /// Waits for the changes that are being made, and closes every connection; what was committed is in the file.
     pub async fn close(&self) {
+        self.detached.finish().await;
         self.reader.close().await;
         self.writer.close().await;
     }
@@ -156,11 +175,11 @@ fn refuse_read_only(database: &str, path: &Path) -> Result<(), StoreError> {
     }
 }
 
-async fn refuse_foreign(database: &str, writer: &SqlitePool) -> Result<(), StoreError> {
+async fn refuse_foreign(database: &str, writer: &mut SqliteConnection) -> Result<(), StoreError> {
     let open = |error: sqlx::Error| StoreError::Open(database.to_owned(), explain(&error));
-    let id: i64 = sqlx::query("PRAGMA application_id").fetch_one(writer).await.map_err(open)?.get(0);
+    let id: i64 = sqlx::query("PRAGMA application_id").fetch_one(&mut *writer).await.map_err(open)?.get(0);
     let tables: i64 =
-        sqlx::query("SELECT count(*) FROM sqlite_master").fetch_one(writer).await.map_err(open)?.get(0);
+        sqlx::query("SELECT count(*) FROM sqlite_master").fetch_one(&mut *writer).await.map_err(open)?.get(0);
     if tables > 0 && id != APPLICATION_ID {
         let why = "it is a SQLite database, but not one of Weir's";
         return Err(StoreError::Unusable(database.to_owned(), why.into()));
@@ -169,38 +188,13 @@ async fn refuse_foreign(database: &str, writer: &SqlitePool) -> Result<(), Store
 }
 
 /// A database of an earlier version cannot give back pages one by one until it was rewritten, once.
-async fn make_shrinkable(writer: &SqlitePool) -> Result<(), sqlx::Error> {
-    let mode: i64 = sqlx::query("PRAGMA auto_vacuum").fetch_one(writer).await?.try_get(0)?;
+async fn make_shrinkable(writer: &mut SqliteConnection) -> Result<(), sqlx::Error> {
+    let mode: i64 = sqlx::query("PRAGMA auto_vacuum").fetch_one(&mut *writer).await?.try_get(0)?;
     if mode != 2 {
         tracing::info!("the database is rewritten once, so that its file can shrink later");
         sqlx::raw_sql("PRAGMA auto_vacuum = INCREMENTAL; VACUUM").execute(writer).await?;
     }
     Ok(())
-}
-
-fn explain(error: &sqlx::Error) -> String {
-    match error.as_database_error().and_then(|error| error.code()).as_deref() {
-        Some("26") => "the file is not a SQLite database".into(),
-        Some("8" | "264" | "520" | "776" | "1032" | "1288") => "the file or its folder is read-only".into(),
-        Some("14") => {
-            "the file cannot be opened; does its folder exist, and may this user write there?".into()
-        }
-        _ => error.to_string(),
-    }
-}
-
-fn explain_migration(error: &MigrateError) -> String {
-    match error {
-        MigrateError::VersionMissing(version) => format!(
-            "it was written by a newer version of Weir (its migration {version} is unknown to version {})",
-            env!("CARGO_PKG_VERSION")
-        ),
-        MigrateError::VersionMismatch(version) => {
-            format!("its migration {version} is not the one that this program has")
-        }
-        MigrateError::Execute(error) | MigrateError::ExecuteMigration(error, _) => explain(error),
-        error => error.to_string(),
-    }
 }
 
 #[cfg(test)]
@@ -212,9 +206,10 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let store =
             Store::open(&format!("sqlite:{}", folder.path().join("weir.db").display())).await.unwrap();
-        for pool in [&store.writer, &store.reader] {
-            let place: i64 = sqlx::query_scalar("PRAGMA temp_store").fetch_one(pool).await.unwrap();
-            assert_eq!(place, 2, "in memory");
-        }
+        let place = "PRAGMA temp_store";
+        let mut transaction = store.begin().await.unwrap();
+        let writer: i64 = sqlx::query_scalar(place).fetch_one(&mut *transaction).await.unwrap();
+        let reader: i64 = sqlx::query_scalar(place).fetch_one(&store.reader).await.unwrap();
+        assert_eq!((writer, reader), (2, 2), "in memory");
     }
 }

@@ -2,7 +2,7 @@
 
 use sqlx::{Row as _, sqlite::SqliteRow};
 
-use super::{Store, StoreError};
+use super::{Store, StoreError, WriteStore};
 
 /// The fleet's certificate authority as it is kept.
 #[derive(Debug, Clone)]
@@ -100,24 +100,13 @@ fn node_token(row: &SqliteRow) -> StoredNodeToken {
 }
 
 impl Store {
-    /// The fleet's certificate authority; `new` becomes it where there is none.
+    /// The fleet's certificate authority, if one was made.
     ///
     /// # Errors
     /// The database failed.
-    pub async fn fleet_ca(&self, new: Option<&StoredCa>) -> Result<Option<StoredCa>, StoreError> {
-        let mut tx = self.writer.begin().await?;
-        if let Some(new) = new {
-            sqlx::query(
-                "INSERT INTO fleet_ca (id, certificate, sealed_key) VALUES (1, ?, ?) ON CONFLICT DO NOTHING",
-            )
-            .bind(&new.certificate)
-            .bind(&new.sealed_key)
-            .execute(&mut *tx)
-            .await?;
-        }
+    pub async fn fleet_ca(&self) -> Result<Option<StoredCa>, StoreError> {
         let row =
-            sqlx::query("SELECT certificate, sealed_key FROM fleet_ca").fetch_optional(&mut *tx).await?;
-        tx.commit().await?;
+            sqlx::query("SELECT certificate, sealed_key FROM fleet_ca").fetch_optional(&self.reader).await?;
         Ok(row.map(|row| StoredCa { certificate: row.get(0), sealed_key: row.get(1) }))
     }
 
@@ -132,81 +121,6 @@ impl Store {
         .fetch_all(&self.reader)
         .await?;
         Ok(rows.iter().map(node_token).collect())
-    }
-
-    /// Keeps a new join token and gives it an id.
-    ///
-    /// # Errors
-    /// The database failed.
-    pub async fn add_node_token(&self, token: &StoredNodeToken) -> Result<i64, StoreError> {
-        let done = sqlx::query(
-            "INSERT INTO node_tokens (hash, created_ms, created_by, expires_ms, uses_left, node_ids) \
-             VALUES (?, ?, ?, ?, ?, ?)",
-        )
-        .bind(&token.hash)
-        .bind(token.created_ms)
-        .bind(&token.created_by)
-        .bind(token.expires_ms)
-        .bind(token.uses_left)
-        .bind((!token.node_ids.is_empty()).then(|| serde_json::json!(token.node_ids).to_string()))
-        .execute(&self.writer)
-        .await?;
-        Ok(done.last_insert_rowid())
-    }
-
-    /// A join token is good for nothing any more. Whether it was good until now.
-    ///
-    /// # Errors
-    /// The database failed.
-    pub async fn revoke_node_token(&self, id: i64, now_ms: i64) -> Result<bool, StoreError> {
-        let done = sqlx::query("UPDATE node_tokens SET revoked_ms = ? WHERE id = ? AND revoked_ms IS NULL")
-            .bind(now_ms)
-            .bind(id)
-            .execute(&self.writer)
-            .await?;
-        Ok(done.rows_affected() > 0)
-    }
-
-    /// Keeps a node's new certificate; where it joined with a token, that is used once more. False: the token was used up
-    /// in between, and nothing was kept.
-    ///
-    /// # Errors
-    /// The database failed.
-    pub async fn add_node_certificate(
-        &self,
-        certificate: &NodeCertificate,
-        issuing: Issuing,
-    ) -> Result<bool, StoreError> {
-        let mut tx = self.writer.begin().await?;
-        if issuing.uses_permit {
-            sqlx::query("UPDATE node_permits SET expires_ms = NULL, shared = 1 WHERE node_id = ?")
-                .bind(&certificate.node_id)
-                .execute(&mut *tx)
-                .await?;
-        }
-        if let Some(id) = issuing.token {
-            let used = sqlx::query(
-                "UPDATE node_tokens SET used = used + 1, uses_left = uses_left - 1 \
-                 WHERE id = ? AND revoked_ms IS NULL AND (uses_left IS NULL OR uses_left > 0)",
-            )
-            .bind(id)
-            .execute(&mut *tx)
-            .await?;
-            if used.rows_affected() == 0 {
-                return Ok(false);
-            }
-        }
-        sqlx::query(
-            "INSERT INTO node_certificates (fingerprint, node_id, issued_ms, expires_ms) VALUES (?, ?, ?, ?)",
-        )
-        .bind(&certificate.fingerprint)
-        .bind(&certificate.node_id)
-        .bind(certificate.issued_ms)
-        .bind(certificate.expires_ms)
-        .execute(&mut *tx)
-        .await?;
-        tx.commit().await?;
-        Ok(true)
     }
 
     /// Who may be a node: certificates that are good, revoked nodes, permits, and nodes that are not counted.
@@ -243,47 +157,103 @@ impl Store {
             excluded,
         })
     }
+}
 
-    /// One more process may join under a node's id, until a time.
+impl WriteStore {
+    /// Stores the fleet's certificate authority, unless there is one already.
     ///
     /// # Errors
     /// The database failed.
-    pub async fn permit_node(&self, node_id: &str, by: &str, expires_ms: i64) -> Result<(), StoreError> {
+    pub async fn add_fleet_ca(&self, new: &StoredCa) -> Result<(), StoreError> {
+        let mut tx = self.begin().await?;
         sqlx::query(
-            "INSERT INTO node_permits (node_id, expires_ms, granted_by) VALUES (?, ?, ?) \
-             ON CONFLICT DO UPDATE SET expires_ms = excluded.expires_ms, granted_by = excluded.granted_by",
+            "INSERT INTO fleet_ca (id, certificate, sealed_key) VALUES (1, ?, ?) ON CONFLICT DO NOTHING",
         )
-        .bind(node_id)
-        .bind(expires_ms)
-        .bind(by)
-        .execute(&self.writer)
+        .bind(&new.certificate)
+        .bind(&new.sealed_key)
+        .execute(&mut *tx)
         .await?;
-        Ok(())
+        Ok(tx.commit().await?)
     }
 
-    /// Leaves a node's counts out of reports from now on, or counts them again.
+    /// Keeps a new join token and gives it an id.
     ///
     /// # Errors
     /// The database failed.
-    pub async fn exclude_node(
-        &self,
-        node_id: &str,
-        by: &str,
-        now_ms: i64,
-        is_excluded: bool,
-    ) -> Result<(), StoreError> {
-        let query = if is_excluded {
-            sqlx::query(
-                "INSERT INTO excluded_nodes (node_id, excluded_ms, excluded_by) VALUES (?, ?, ?) ON CONFLICT DO NOTHING",
-            )
-            .bind(node_id)
+    pub async fn add_node_token(&self, token: &StoredNodeToken) -> Result<i64, StoreError> {
+        let mut tx = self.begin().await?;
+        let done = sqlx::query(
+            "INSERT INTO node_tokens (hash, created_ms, created_by, expires_ms, uses_left, node_ids) \
+             VALUES (?, ?, ?, ?, ?, ?)",
+        )
+        .bind(&token.hash)
+        .bind(token.created_ms)
+        .bind(&token.created_by)
+        .bind(token.expires_ms)
+        .bind(token.uses_left)
+        .bind((!token.node_ids.is_empty()).then(|| serde_json::json!(token.node_ids).to_string()))
+        .execute(&mut *tx)
+        .await?;
+        tx.commit().await?;
+        Ok(done.last_insert_rowid())
+    }
+
+    /// A join token is good for nothing any more. Whether it was good until now.
+    ///
+    /// # Errors
+    /// The database failed.
+    pub async fn revoke_node_token(&self, id: i64, now_ms: i64) -> Result<bool, StoreError> {
+        let mut tx = self.begin().await?;
+        let done = sqlx::query("UPDATE node_tokens SET revoked_ms = ? WHERE id = ? AND revoked_ms IS NULL")
             .bind(now_ms)
-            .bind(by)
-        } else {
-            sqlx::query("DELETE FROM excluded_nodes WHERE node_id = ?").bind(node_id)
-        };
-        query.execute(&self.writer).await?;
-        Ok(())
+            .bind(id)
+            .execute(&mut *tx)
+            .await?;
+        tx.commit().await?;
+        Ok(done.rows_affected() > 0)
+    }
+
+    /// Keeps a node's new certificate; where it joined with a token, that is used once more. False: the token was used up
+    /// in between, and nothing was kept.
+    ///
+    /// # Errors
+    /// The database failed.
+    pub async fn add_node_certificate(
+        &self,
+        certificate: &NodeCertificate,
+        issuing: Issuing,
+    ) -> Result<bool, StoreError> {
+        let mut tx = self.begin().await?;
+        if issuing.uses_permit {
+            sqlx::query("UPDATE node_permits SET expires_ms = NULL, shared = 1 WHERE node_id = ?")
+                .bind(&certificate.node_id)
+                .execute(&mut *tx)
+                .await?;
+        }
+        if let Some(id) = issuing.token {
+            let used = sqlx::query(
+                "UPDATE node_tokens SET used = used + 1, uses_left = uses_left - 1 \
+                 WHERE id = ? AND revoked_ms IS NULL AND (uses_left IS NULL OR uses_left > 0)",
+            )
+            .bind(id)
+            .execute(&mut *tx)
+            .await?;
+            if used.rows_affected() == 0 {
+                tx.rollback().await?;
+                return Ok(false);
+            }
+        }
+        sqlx::query(
+            "INSERT INTO node_certificates (fingerprint, node_id, issued_ms, expires_ms) VALUES (?, ?, ?, ?)",
+        )
+        .bind(&certificate.fingerprint)
+        .bind(&certificate.node_id)
+        .bind(certificate.issued_ms)
+        .bind(certificate.expires_ms)
+        .execute(&mut *tx)
+        .await?;
+        tx.commit().await?;
+        Ok(true)
     }
 
     /// A node gets nothing any more. Its certificates are remembered, to know it by.
@@ -291,7 +261,7 @@ impl Store {
     /// # Errors
     /// The database failed.
     pub async fn revoke_node(&self, node_id: &str, by: &str, now_ms: i64) -> Result<(), StoreError> {
-        let mut tx = self.writer.begin().await?;
+        let mut tx = self.begin().await?;
         sqlx::query(
             "INSERT INTO revoked_nodes (node_id, revoked_ms, revoked_by) VALUES (?, ?, ?) ON CONFLICT DO NOTHING",
         )
@@ -301,8 +271,7 @@ impl Store {
         .execute(&mut *tx)
         .await?;
         sqlx::query("DELETE FROM node_permits WHERE node_id = ?").bind(node_id).execute(&mut *tx).await?;
-        tx.commit().await?;
-        Ok(())
+        Ok(tx.commit().await?)
     }
 
     /// A node may join again, by a token: the certificates that it had stay good for nothing. Whether it was revoked.
@@ -310,7 +279,7 @@ impl Store {
     /// # Errors
     /// The database failed.
     pub async fn allow_node(&self, node_id: &str) -> Result<bool, StoreError> {
-        let mut tx = self.writer.begin().await?;
+        let mut tx = self.begin().await?;
         let done = sqlx::query("DELETE FROM revoked_nodes WHERE node_id = ?")
             .bind(node_id)
             .execute(&mut *tx)
@@ -325,12 +294,56 @@ impl Store {
         Ok(done.rows_affected() > 0)
     }
 
+    /// One more process may join under a node's id, until a time.
+    ///
+    /// # Errors
+    /// The database failed.
+    pub async fn permit_node(&self, node_id: &str, by: &str, expires_ms: i64) -> Result<(), StoreError> {
+        let mut tx = self.begin().await?;
+        sqlx::query(
+            "INSERT INTO node_permits (node_id, expires_ms, granted_by) VALUES (?, ?, ?) \
+             ON CONFLICT DO UPDATE SET expires_ms = excluded.expires_ms, granted_by = excluded.granted_by",
+        )
+        .bind(node_id)
+        .bind(expires_ms)
+        .bind(by)
+        .execute(&mut *tx)
+        .await?;
+        Ok(tx.commit().await?)
+    }
+
+    /// Leaves a node's counts out of reports from now on, or counts them again.
+    ///
+    /// # Errors
+    /// The database failed.
+    pub async fn exclude_node(
+        &self,
+        node_id: &str,
+        by: &str,
+        now_ms: i64,
+        is_excluded: bool,
+    ) -> Result<(), StoreError> {
+        let mut tx = self.begin().await?;
+        let query = if is_excluded {
+            sqlx::query(
+                "INSERT INTO excluded_nodes (node_id, excluded_ms, excluded_by) VALUES (?, ?, ?) ON CONFLICT DO NOTHING",
+            )
+            .bind(node_id)
+            .bind(now_ms)
+            .bind(by)
+        } else {
+            sqlx::query("DELETE FROM excluded_nodes WHERE node_id = ?").bind(node_id)
+        };
+        query.execute(&mut *tx).await?;
+        Ok(tx.commit().await?)
+    }
+
     /// Forgets certificates that have ended, and join tokens that ended before `ended_before_ms`.
     ///
     /// # Errors
     /// The database failed.
     pub async fn keep_node_access(&self, now_ms: i64, ended_before_ms: i64) -> Result<(), StoreError> {
-        let mut tx = self.writer.begin().await?;
+        let mut tx = self.begin().await?;
         sqlx::query("DELETE FROM node_certificates WHERE expires_ms <= ?")
             .bind(now_ms)
             .execute(&mut *tx)
@@ -343,7 +356,6 @@ impl Store {
             .bind(ended_before_ms)
             .execute(&mut *tx)
             .await?;
-        tx.commit().await?;
-        Ok(())
+        Ok(tx.commit().await?)
     }
 }

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use sqlx::Row as _;
 
-use super::{Store, StoreError};
+use super::{Store, StoreError, WriteStore};
 
 /// A node as it is remembered.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -24,33 +24,6 @@ pub struct SeenNode {
 }
 
 impl Store {
-    /// Remembers that nodes were seen, all in one transaction.
-    ///
-    /// # Errors
-    /// The database failed.
-    pub async fn nodes_met(&self, nodes: &[SeenNode]) -> Result<(), StoreError> {
-        let mut tx = self.writer.begin().await?;
-        for node in nodes {
-            sqlx::query(
-                "INSERT INTO nodes (id, version, address, labels, active_revision, first_seen_ms, last_seen_ms) \
-                 VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?6) \
-                 ON CONFLICT (id) DO UPDATE SET version = excluded.version, address = excluded.address, \
-                 labels = excluded.labels, active_revision = excluded.active_revision, \
-                 last_seen_ms = excluded.last_seen_ms",
-            )
-            .bind(&node.id)
-            .bind(&node.version)
-            .bind(&node.address)
-            .bind(serde_json::to_string(&node.labels).unwrap_or_default())
-            .bind(node.active_revision.cast_signed())
-            .bind(node.last_seen_ms)
-            .execute(&mut *tx)
-            .await?;
-        }
-        tx.commit().await?;
-        Ok(())
-    }
-
     /// When a node was first seen, milliseconds since the Unix epoch.
     ///
     /// # Errors
@@ -61,19 +34,6 @@ impl Store {
             .fetch_optional(&self.reader)
             .await?;
         Ok(found)
-    }
-
-    /// Forgets nodes. What they reported stays.
-    ///
-    /// # Errors
-    /// The database failed.
-    pub async fn forget_nodes(&self, ids: &[String]) -> Result<(), StoreError> {
-        let mut tx = self.writer.begin().await?;
-        for id in ids {
-            sqlx::query("DELETE FROM nodes WHERE id = ?").bind(id).execute(&mut *tx).await?;
-        }
-        tx.commit().await?;
-        Ok(())
     }
 
     /// Every node that is remembered.
@@ -96,5 +56,45 @@ impl Store {
             last_seen_ms: row.get(5),
         };
         Ok(rows.iter().map(node).collect())
+    }
+}
+
+impl WriteStore {
+    /// Remembers that nodes were seen, all in one transaction.
+    ///
+    /// # Errors
+    /// The database failed.
+    pub async fn nodes_met(&self, nodes: &[SeenNode]) -> Result<(), StoreError> {
+        let mut tx = self.begin().await?;
+        for node in nodes {
+            sqlx::query(
+                "INSERT INTO nodes (id, version, address, labels, active_revision, first_seen_ms, last_seen_ms) \
+                 VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?6) \
+                 ON CONFLICT (id) DO UPDATE SET version = excluded.version, address = excluded.address, \
+                 labels = excluded.labels, active_revision = excluded.active_revision, \
+                 last_seen_ms = excluded.last_seen_ms",
+            )
+            .bind(&node.id)
+            .bind(&node.version)
+            .bind(&node.address)
+            .bind(serde_json::to_string(&node.labels).unwrap_or_default())
+            .bind(node.active_revision.cast_signed())
+            .bind(node.last_seen_ms)
+            .execute(&mut *tx)
+            .await?;
+        }
+        Ok(tx.commit().await?)
+    }
+
+    /// Forgets nodes. What they reported stays.
+    ///
+    /// # Errors
+    /// The database failed.
+    pub async fn forget_nodes(&self, ids: &[String]) -> Result<(), StoreError> {
+        let mut tx = self.begin().await?;
+        for id in ids {
+            sqlx::query("DELETE FROM nodes WHERE id = ?").bind(id).execute(&mut *tx).await?;
+        }
+        Ok(tx.commit().await?)
     }
 }

@@ -1,8 +1,12 @@
 //! The SQL of what is sealed: private keys of certificates, keys of session tickets.
 
 use sqlx::Row as _;
+use zeroize::Zeroizing;
 
-use super::{Store, StoreError};
+use super::{Store, StoreError, WriteStore};
+
+/// The key that sessions are signed with.
+pub type FleetKey = Zeroizing<[u8; 32]>;
 
 /// A secret as it is stored.
 #[derive(Debug, Clone)]
@@ -42,12 +46,56 @@ impl Store {
         Ok(rows.iter().map(sealed).collect())
     }
 
+    /// Everything that certificates and pools with TLS have ever been, in what is current and in the revisions that
+    /// are kept: their content as JSON.
+    ///
+    /// # Errors
+    /// The database failed.
+    pub async fn specs_with_keys(&self) -> Result<Vec<String>, StoreError> {
+        let rows = sqlx::query(
+            "SELECT spec FROM certificates UNION SELECT spec FROM pools WHERE spec LIKE '%\"tls\"%' \
+             UNION SELECT before FROM changes WHERE kind = 'certificate' OR kind = 'pool' AND before LIKE '%\"tls\"%' \
+             UNION SELECT after FROM changes WHERE kind = 'certificate' OR kind = 'pool' AND after LIKE '%\"tls\"%'",
+        )
+        .fetch_all(&self.reader)
+        .await?;
+        Ok(rows.iter().filter_map(|row| row.get::<Option<String>, _>(0)).collect())
+    }
+}
+
+impl Store {
+    /// The session key as earlier versions stored it, in the clear.
+    ///
+    /// # Errors
+    /// The database failed.
+    pub async fn clear_session_key(&self) -> Result<Option<Zeroizing<Vec<u8>>>, StoreError> {
+        let key: Option<Vec<u8>> = sqlx::query_scalar("SELECT key FROM fleet_keys WHERE name = 'session'")
+            .fetch_optional(&self.reader)
+            .await?;
+        Ok(key.map(Zeroizing::new))
+    }
+}
+
+impl WriteStore {
+    /// Removes the session key that was stored in the clear, and its traces in the file and in the log.
+    ///
+    /// # Errors
+    /// The database failed.
+    pub async fn erase_clear_session_key(&self) -> Result<(), StoreError> {
+        let mut tx = self.begin().await?;
+        // Freed content is overwritten with zeros. The setting ends with the connection, which is not used again.
+        sqlx::query("PRAGMA secure_delete = ON").execute(&mut *tx).await?;
+        sqlx::query("DELETE FROM fleet_keys").execute(&mut *tx).await?;
+        tx.commit().await?;
+        self.truncate_log().await
+    }
+
     /// Stores and forgets secrets of a kind, all or nothing. One that is there already stays as it is.
     ///
     /// # Errors
     /// The database failed; nothing was written.
     pub async fn change_secrets(&self, kind: &str, new: &[Sealed], old: &[String]) -> Result<(), StoreError> {
-        let mut tx = self.writer.begin().await?;
+        let mut tx = self.begin().await?;
         for Sealed { name, sealed, since_ms } in new {
             sqlx::query("INSERT INTO secrets (kind, name, sealed, since_ms) VALUES (?, ?, ?, ?) ON CONFLICT DO NOTHING")
                 .bind(kind)
@@ -64,23 +112,6 @@ impl Store {
                 .execute(&mut *tx)
                 .await?;
         }
-        tx.commit().await?;
-        Ok(())
-    }
-
-    /// Everything that certificates and pools with TLS have ever been, in what is current and in the revisions that
-    /// are kept: their content as JSON.
-    ///
-    /// # Errors
-    /// The database failed.
-    pub async fn specs_with_keys(&self) -> Result<Vec<String>, StoreError> {
-        let rows = sqlx::query(
-            "SELECT spec FROM certificates UNION SELECT spec FROM pools WHERE spec LIKE '%\"tls\"%' \
-             UNION SELECT before FROM changes WHERE kind = 'certificate' OR kind = 'pool' AND before LIKE '%\"tls\"%' \
-             UNION SELECT after FROM changes WHERE kind = 'certificate' OR kind = 'pool' AND after LIKE '%\"tls\"%'",
-        )
-        .fetch_all(&self.reader)
-        .await?;
-        Ok(rows.iter().filter_map(|row| row.get::<Option<String>, _>(0)).collect())
+        Ok(tx.commit().await?)
     }
 }

@@ -27,6 +27,16 @@ pub fn methods(prefix: &str) -> Vec<String> {
 
 /// Calls a method with an empty message; of a stream only the beginning is awaited.
 pub async fn call(control_plane: &ControlPlane, token: Option<&str>, method: &str) -> Code {
+    answer(control_plane, token, method, &[]).await.0
+}
+
+/// Calls a method with a message; how it ended, and what was answered.
+pub async fn answer(
+    control_plane: &ControlPlane,
+    token: Option<&str>,
+    method: &str,
+    message: &[u8],
+) -> (Code, Vec<u8>) {
     within("an answer", async {
         let stream = TcpStream::connect(control_plane.admin()).await.unwrap();
         let (mut sender, connection) =
@@ -38,15 +48,19 @@ pub async fn call(control_plane: &ControlPlane, token: Option<&str>, method: &st
         if let Some(token) = token {
             request = request.header("authorization", format!("Bearer {token}"));
         }
-        let request = request.body(Full::new(Bytes::from_static(&[0; 5]))).unwrap();
+        let length = u32::try_from(message.len()).unwrap().to_be_bytes();
+        let message = Bytes::from([&[0][..], &length, message].concat());
+        let request = request.body(Full::new(message)).unwrap();
         let response = sender.send_request(request).await.unwrap();
         assert_eq!(response.status(), 200, "{method}");
         let mut status = response.headers().get("grpc-status").cloned();
+        let mut answered = Vec::new();
         if status.is_none() && !method.ends_with("/Tail") {
-            let trailers = response.into_body().collect().await.unwrap().trailers().cloned();
-            status = trailers.and_then(|trailers| trailers.get("grpc-status").cloned());
+            let whole = response.into_body().collect().await.unwrap();
+            status = whole.trailers().and_then(|trailers| trailers.get("grpc-status").cloned());
+            answered = whole.to_bytes().to_vec();
         }
-        status.map_or(Code::Ok, |code| Code::from_bytes(code.as_bytes()))
+        (status.map_or(Code::Ok, |code| Code::from_bytes(code.as_bytes())), answered)
     })
     .await
 }

@@ -10,6 +10,7 @@ use std::{
 
 use aws_lc_rs::signature::{ECDSA_P256_SHA256_ASN1_SIGNING, EcdsaKeyPair, KeyPair as _};
 use base64::{Engine as _, engine::general_purpose::STANDARD};
+use zeroize::Zeroizing;
 
 use super::{
     token::{Fingerprint, bytes},
@@ -21,7 +22,7 @@ const FILE: &str = "node-certificate";
 
 /// A key of the node's own, made for one certificate.
 pub(super) struct NodeKey {
-    pub(super) private: Vec<u8>,
+    pub(super) private: Zeroizing<Vec<u8>>,
     pub(super) public: Vec<u8>,
 }
 
@@ -30,7 +31,7 @@ impl NodeKey {
         let pair = EcdsaKeyPair::generate(&ECDSA_P256_SHA256_ASN1_SIGNING)
             .map_err(|_| "no key can be made".to_owned())?;
         let private = pair.to_pkcs8v1().map_err(|_| "no key can be made".to_owned())?.as_ref().to_vec();
-        Ok(Self { private, public: pair.public_key().as_ref().to_vec() })
+        Ok(Self { private: private.into(), public: pair.public_key().as_ref().to_vec() })
     }
 }
 
@@ -75,7 +76,7 @@ impl Credentials {
             self.issued_ms,
             self.expires_ms,
             STANDARD.encode(&self.shown.certificate),
-            STANDARD.encode(&self.shown.key),
+            STANDARD.encode(&*self.shown.key),
         );
         let (path, fresh) = (Self::path(folder), folder.join(format!("{FILE}.new")));
         let _ = fs::remove_file(&fresh);
@@ -99,7 +100,7 @@ impl Credentials {
         let field = |name: &str| text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
         let decoded = |name: &str| STANDARD.decode(field(name)?).ok();
         Some(Self {
-            shown: Shown { certificate: decoded("certificate")?, key: decoded("key")? },
+            shown: Shown { certificate: decoded("certificate")?, key: decoded("key")?.into() },
             fleet: Fingerprint(bytes(field("fleet")?)?),
             node_id: String::from_utf8(decoded("node")?).ok()?,
             issued_ms: field("issued_ms")?.parse().ok()?,

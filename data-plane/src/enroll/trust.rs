@@ -11,13 +11,14 @@ use rustls::{
     crypto::{CryptoProvider, aws_lc_rs, verify_tls13_signature},
     pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime},
 };
+use zeroize::Zeroizing;
 
 use super::token::Fingerprint;
 
 /// What a node shows: its certificate and its key.
 pub(super) struct Shown {
     pub(super) certificate: Vec<u8>,
-    pub(super) key: Vec<u8>,
+    pub(super) key: Zeroizing<Vec<u8>>,
 }
 
 /// TLS to the control plane of this fleet, showing nothing or a certificate.
@@ -32,7 +33,7 @@ pub(super) fn client_config(fleet: Fingerprint, shown: Option<&Shown>) -> Result
         None => builder.with_no_client_auth(),
         Some(Shown { certificate, key }) => builder.with_client_auth_cert(
             vec![certificate.clone().into()],
-            PrivateKeyDer::Pkcs8(key.clone().into()),
+            PrivateKeyDer::Pkcs8(key.to_vec().into()),
         )?,
     };
     config.alpn_protocols = vec![b"h2".to_vec()];

@@ -16,23 +16,23 @@ use rustls::{
     sign::CertifiedKey,
 };
 use weir_snapshot::{Certificate, CertificateName, Chain, KeyId, Problems};
-use weir_tls::Keys as _;
+use weir_tls::{KeyPem, Keys as _};
 
 use super::Material;
 
 /// The private keys that the control plane has told, as PEM.
 #[derive(Default)]
-pub(crate) struct Keys(Mutex<HashMap<KeyId, Arc<[u8]>>>);
+pub(crate) struct Keys(Mutex<HashMap<KeyId, KeyPem>>);
 
 impl Keys {
     /// Forgets what was told before: what is in use holds its own keys.
-    pub(crate) fn set(&self, keys: HashMap<KeyId, Arc<[u8]>>) {
+    pub(crate) fn set(&self, keys: HashMap<KeyId, KeyPem>) {
         *self.0.lock().unwrap_or_else(PoisonError::into_inner) = keys;
     }
 }
 
 impl weir_tls::Keys for Keys {
-    fn key(&self, id: &KeyId) -> Option<Arc<[u8]>> {
+    fn key(&self, id: &KeyId) -> Option<KeyPem> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).get(id).cloned()
     }
 }
@@ -166,11 +166,11 @@ impl ResolvesServerCert for Certificates {
 mod tests {
     use super::*;
 
-    fn certified(names: &[&str]) -> (Certificate, (KeyId, Arc<[u8]>)) {
+    fn certified(names: &[&str]) -> (Certificate, (KeyId, KeyPem)) {
         let names: Vec<String> = names.iter().map(|name| (*name).to_owned()).collect();
         let made = rcgen::generate_simple_self_signed(names).unwrap();
         let chain = Arc::new(weir_snapshot::check::chain(&made.cert.pem()).unwrap());
-        let key = (chain.key, Arc::from(made.signing_key.serialize_pem().as_bytes()));
+        let key = (chain.key, Arc::new(made.signing_key.serialize_pem().into_bytes().into()));
         (Certificate { name: "c".into(), chain }, key)
     }
 

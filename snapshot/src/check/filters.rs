@@ -227,6 +227,12 @@ fn basic_auth(auth: &config::BasicAuth, path: &str, problems: &mut Problems) -> 
 /// Whether the text is a hash that a node can check in bearable time. It is never told in a message.
 fn password_hash(hash: &str) -> Result<(), String> {
     const WHAT: &str = "is not a hashed password: `weir hash-password` makes one ($argon2id$… or $2b$…)";
+    if hash.starts_with(crate::mask::PREFIX) {
+        return Err(
+            "is hidden: this was exported without an admin's token; export it with one, or give the hash"
+                .into(),
+        );
+    }
     let parts: Vec<&str> = hash.split('$').collect();
     match *parts.as_slice() {
         ["", "2a" | "2b" | "2x" | "2y", cost, rest] => {

@@ -4,6 +4,7 @@ use std::fmt;
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
+use zeroize::Zeroize as _;
 
 use super::is_default;
 use crate::units::HumanDuration;
@@ -20,10 +21,16 @@ pub struct Certificate {
     pub key: Option<PrivateKey>,
 }
 
-/// A private key as PEM. Nothing prints it.
+/// A private key as PEM. Nothing prints it, and its memory is overwritten when it is dropped.
 #[derive(Clone, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(transparent)]
 pub struct PrivateKey(pub String);
+
+impl Drop for PrivateKey {
+    fn drop(&mut self) {
+        self.0.zeroize();
+    }
+}
 
 impl fmt::Debug for PrivateKey {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

@@ -135,19 +135,20 @@ pub(crate) async fn gate(State(gate): State<Gate>, mut request: Request, next: N
         request.extensions_mut().insert(ConnectInfo(peer.address));
     }
     request.extensions_mut().insert(caller.clone());
-    let (name, role, token) = (caller.name.clone(), caller.role, caller.token.clone());
-    let (answer, left) = trail::follow(caller, next.run(request)).await;
-    // The login writes for itself: only it knows whose token was shown.
-    if asked.rule.changes && asked.rule.need != Need::Nothing && !left.dry_run {
-        let (outcome, detail) = refusal::outcome(&answer);
-        let detail = if outcome == Outcome::Ok { left.note } else { detail };
-        let entry = AuditEntry { revision: left.revision, ..asked.entry(name, Some(role), outcome, detail) };
-        gate.access.record(entry).await;
-    }
+    let token = caller.token.clone();
+    let changes = asked.rule.changes;
+    let kind = asked.kind;
+    let answer = if changes {
+        // A client that hangs up stops neither the change nor its audit entry.
+        let access = gate.access.clone();
+        gate.access.detached().run(change(access, asked, caller, request, next)).await
+    } else {
+        trail::follow(caller, next.run(request)).await.0
+    };
     let answer = match share {
-        Some(share) => match share.keep(answer, asked.rule.changes).await {
+        Some(share) => match share.keep(answer, changes).await {
             Ok(answer) => answer,
-            Err(says) => return Refusal::busy(says).answer(asked.kind, &uri),
+            Err(says) => return Refusal::busy(says).answer(kind, &uri),
         },
         None => answer,
     };
@@ -155,6 +156,20 @@ pub(crate) async fn gate(State(gate): State<Gate>, mut request: Request, next: N
         Some(token) if until::is_stream(&answer) => until::ended(answer, token),
         _ => answer,
     }
+}
+
+/// Runs a call that may change something, and writes to the audit what came of it.
+async fn change(access: Access, asked: Asked, caller: Caller, request: Request, next: Next) -> Response {
+    let (name, role) = (caller.name.clone(), caller.role);
+    let (answer, left) = trail::follow(caller, next.run(request)).await;
+    // The login writes for itself: only it knows whose token was shown.
+    if asked.rule.need != Need::Nothing && !left.dry_run {
+        let (outcome, detail) = refusal::outcome(&answer);
+        let detail = if outcome == Outcome::Ok { left.note } else { detail };
+        let entry = AuditEntry { revision: left.revision, ..asked.entry(name, Some(role), outcome, detail) };
+        access.record(entry).await;
+    }
+    answer
 }
 
 impl Gate {

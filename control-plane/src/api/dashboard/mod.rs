@@ -38,6 +38,7 @@ use crate::{
     access::{Need, Role, table},
     app::{App, AppError},
     stats::ReportError,
+    store::StoreError,
 };
 
 /// Nothing from elsewhere, nothing in the page itself.
@@ -157,9 +158,12 @@ impl From<AppError> for Trouble {
             AppError::NotFound(..) | AppError::Missing(_) => StatusCode::NOT_FOUND,
             AppError::Conflict(_) => StatusCode::CONFLICT,
             AppError::Outdated { .. } => StatusCode::PRECONDITION_FAILED,
-            AppError::Store(_) => {
-                tracing::error!(%error, "the dashboard cannot read the database");
-                StatusCode::INTERNAL_SERVER_ERROR
+            AppError::Store(error) => {
+                tracing::error!(%error, "the dashboard cannot use the database");
+                match error {
+                    StoreError::Unavailable { .. } => StatusCode::SERVICE_UNAVAILABLE,
+                    _ => StatusCode::INTERNAL_SERVER_ERROR,
+                }
             }
         };
         Self { status, says: error.to_string() }

@@ -70,7 +70,9 @@ fn rollback(number: u64) -> Markup {
 }
 
 pub(super) async fn one(State(app): State<App>, Path(number): Path<u64>) -> Result<Markup, Trouble> {
-    let revision = app.revision(number).await?;
+    let mut revision = app.revision(number).await?;
+    // Pages are looked at over shoulders: hashes are shown to nobody there.
+    revision.changes.iter_mut().for_each(weir_snapshot::mask::change);
     let current = app.current().revision;
     Ok(layout::document(
         &format!("Revision {number}"),

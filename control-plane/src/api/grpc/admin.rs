@@ -20,6 +20,7 @@ use crate::{
         NodeInfo, PoolInfo, RouteInfo, rfc3339,
     },
     publish::Refused,
+    store::StoreError,
 };
 
 /// Translates between gRPC and the use cases.
@@ -45,6 +46,7 @@ pub(super) fn refuse(error: AppError) -> Status {
         AppError::NotFound(..) | AppError::Missing(_) => Code::NotFound,
         AppError::Conflict(_) => Code::FailedPrecondition,
         AppError::Outdated { .. } => Code::Aborted,
+        AppError::Store(StoreError::Unavailable { .. }) => Code::Unavailable,
         AppError::Store(_) => Code::Internal,
     };
     Status::new(code, error.to_string())
@@ -287,14 +289,13 @@ impl admin_server::Admin for Admin {
         &self,
         _: Request<v1::ListRoutesRequest>,
     ) -> Result<Response<v1::ListRoutesResponse>, Status> {
-        let current = self.app.current();
-        let route = |route: &weir_snapshot::config::Route| v1::Route {
-            name: route.name.clone(),
-            pool: route.pool.clone(),
-            spec_json: json(route),
+        let route = |route: weir_snapshot::config::Route| v1::Route {
+            spec_json: json(&route),
+            name: route.name,
+            pool: route.pool,
         };
         Ok(Response::new(v1::ListRoutesResponse {
-            routes: current.config.routes.iter().map(route).collect(),
+            routes: self.app.shown().routes().into_iter().map(route).collect(),
         }))
     }
 
@@ -339,9 +340,9 @@ impl admin_server::Admin for Admin {
         &self,
         _: Request<v1::GetConfigRequest>,
     ) -> Result<Response<v1::GetConfigResponse>, Status> {
-        let current = self.app.current();
-        let config = file::to_yaml(&current.config);
-        Ok(Response::new(v1::GetConfigResponse { revision: current.revision, config }))
+        let shown = self.app.shown();
+        let config = file::to_yaml(&shown.config());
+        Ok(Response::new(v1::GetConfigResponse { revision: shown.revision(), config }))
     }
 
     async fn list_revisions(

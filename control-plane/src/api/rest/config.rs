@@ -34,13 +34,13 @@ const LONGEST_WAIT: Duration = Duration::from_secs(300);
 
 /// The whole configuration, YAML unless JSON is asked for.
 pub(super) async fn export(State(app): State<App>, headers: HeaderMap) -> Response {
-    let current = app.current();
+    let shown = app.shown();
     let accept = headers.get(header::ACCEPT).and_then(|accept| accept.to_str().ok()).unwrap_or_default();
-    let tag = Tag::revision(current.revision);
+    let tag = Tag::revision(shown.revision());
     if accept.contains("json") {
-        return (tag, Json(&current.config)).into_response();
+        return (tag, Json(shown.config())).into_response();
     }
-    (tag, [(header::CONTENT_TYPE, "application/yaml")], file::to_yaml(&current.config)).into_response()
+    (tag, [(header::CONTENT_TYPE, "application/yaml")], file::to_yaml(&shown.config())).into_response()
 }
 
 #[derive(Deserialize)]

@@ -52,18 +52,17 @@ pub(super) async fn delete_pool(
 }
 
 pub(super) async fn list_routes(State(app): State<App>) -> Tagged<Json<Items<Route>>> {
-    let current = app.current();
-    Tagged(Tag::revision(current.revision), Json(Items { items: current.config.routes.clone() }))
+    let shown = app.shown();
+    Tagged(Tag::revision(shown.revision()), Json(Items { items: shown.routes() }))
 }
 
 pub(super) async fn route(
     State(app): State<App>,
     Path(name): Path<String>,
 ) -> Result<Tagged<Json<Route>>, Refusal> {
-    let current = app.current();
-    let route = current.config.routes.iter().find(|route| route.name == name).cloned();
-    let route = route.ok_or_else(|| AppError::not_found("route", &name))?;
-    Ok(Tagged(Tag::revision(current.revision), Json(route)))
+    let shown = app.shown();
+    let route = shown.route(&name).ok_or_else(|| AppError::not_found("route", &name))?;
+    Ok(Tagged(Tag::revision(shown.revision()), Json(route)))
 }
 
 pub(super) async fn put_route(

@@ -9,7 +9,7 @@ use serde_json::json;
 use weir_snapshot::{Problem, Problems};
 
 use super::guard::Tag;
-use crate::app::AppError;
+use crate::{app::AppError, store::StoreError};
 
 /// An error on its way to the client.
 #[derive(Debug)]
@@ -56,6 +56,7 @@ impl From<AppError> for Refusal {
             AppError::Outdated { current, .. } => {
                 return Self { current: Some(current), ..Self::new(StatusCode::PRECONDITION_FAILED, detail) };
             }
+            AppError::Store(StoreError::Unavailable { .. }) => StatusCode::SERVICE_UNAVAILABLE,
             AppError::Store(_) => StatusCode::INTERNAL_SERVER_ERROR,
         };
         Self::new(status, detail)

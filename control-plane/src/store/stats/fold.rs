@@ -3,10 +3,10 @@
 use std::collections::HashMap;
 
 use serde_json::json;
-use sqlx::{AssertSqlSafe, QueryBuilder, Row as _, Sqlite, Transaction, query_builder::Separated};
+use sqlx::{AssertSqlSafe, QueryBuilder, Row as _, Sqlite, query_builder::Separated};
 
 use super::{COUNTS, Dimension, Key, Result, StoredCounts, StoredSum, SumKey, stored_counts};
-use crate::store::Store;
+use crate::store::{Store, Transaction};
 
 /// What one fold reads at most, in bytes of encoded batches.
 const FOLD_BYTES: i64 = 16 << 20;
@@ -18,7 +18,7 @@ const AT_ONCE: usize = 64;
 impl Store {
     /// Begins to fold the log into the counts.
     pub(crate) async fn begin_fold(&self) -> Result<Fold> {
-        Ok(Fold { tx: self.writer.begin_with("BEGIN IMMEDIATE").await? })
+        Ok(Fold { tx: self.begin().await? })
     }
 
     /// The newest batch that waits to be folded.
@@ -29,7 +29,7 @@ impl Store {
 
 /// One step of folding, a transaction.
 pub(crate) struct Fold {
-    tx: Transaction<'static, Sqlite>,
+    tx: Transaction,
 }
 
 impl Fold {
@@ -184,6 +184,11 @@ impl Fold {
     pub(crate) async fn finish(mut self, last: i64) -> Result<()> {
         sqlx::query("DELETE FROM batches_log WHERE id <= ?").bind(last).execute(&mut *self.tx).await?;
         self.tx.commit().await
+    }
+
+    /// Ends without having written anything.
+    pub(crate) async fn abandon(self) -> Result<()> {
+        self.tx.rollback().await
     }
 
     /// Whether every row of `traffic` is in the sums.

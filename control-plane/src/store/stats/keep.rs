@@ -1,7 +1,5 @@
 //! What is kept: finer grains go after their time, and the file gives back what is free.
 
-use sqlx::Row as _;
-
 use super::{Kept, Result};
 use crate::store::Store;
 
@@ -17,7 +15,7 @@ impl Store {
         let mut more = false;
         for (grain, key, step) in STEP {
             let border = if grain == 1 { kept.minutes_from } else { kept.hours_from };
-            let mut tx = self.writer.begin_with("BEGIN IMMEDIATE").await?;
+            let mut tx = self.begin().await?;
             let mut oldest: Option<i64> = None;
             for table in ["traffic", "sums"] {
                 let sql = match table {
@@ -27,7 +25,10 @@ impl Store {
                 let first: Option<i64> = sqlx::query_scalar(sql).bind(grain).fetch_one(&mut *tx).await?;
                 oldest = [oldest, first].into_iter().flatten().min();
             }
-            let Some(oldest) = oldest.filter(|oldest| *oldest < border) else { continue };
+            let Some(oldest) = oldest.filter(|oldest| *oldest < border) else {
+                tx.rollback().await?;
+                continue;
+            };
             let to = border.min(oldest + step);
             sqlx::query("UPDATE meta SET value = MAX(value, ?) WHERE key = ?")
                 .bind(border)
@@ -56,21 +57,19 @@ impl Store {
     /// Gives a bounded number of free pages back to the file system when much is free; whether there may be more.
     /// Some stay: what is freed each minute is used again in the next.
     pub(crate) async fn shrink(&self) -> Result<bool> {
-        let pages = async |what: &str| -> Result<i64> {
-            sqlx::query(sqlx::AssertSqlSafe(format!("PRAGMA {what}")))
-                .fetch_one(&self.writer)
-                .await?
-                .try_get(0)
-        };
-        let (free, all) = (pages("freelist_count").await?, pages("page_count").await?);
+        let mut tx = self.begin().await?;
+        let free: i64 = sqlx::query_scalar("PRAGMA freelist_count").fetch_one(&mut *tx).await?;
+        let all: i64 = sqlx::query_scalar("PRAGMA page_count").fetch_one(&mut *tx).await?;
         let spare = free - (all / 10).max(4 * VACUUM_PAGES);
         if spare <= 0 {
+            tx.rollback().await?;
             return Ok(false);
         }
         let some = spare.min(VACUUM_PAGES);
         sqlx::query(sqlx::AssertSqlSafe(format!("PRAGMA incremental_vacuum({some})")))
-            .fetch_all(&self.writer)
+            .fetch_all(&mut *tx)
             .await?;
+        tx.commit().await?;
         Ok(spare > some)
     }
 }

@@ -11,7 +11,7 @@ const MAX_RUNS: i64 = 10_000;
 impl Store {
     /// Logs batches in one transaction and says of each whether it was there before. The order does not matter.
     pub(crate) async fn log_batches(&self, batches: &[NewBatch], now_ms: i64) -> Result<Vec<bool>> {
-        let mut tx = self.writer.begin_with("BEGIN IMMEDIATE").await?;
+        let mut tx = self.begin().await?;
         let mut seen_before = Vec::with_capacity(batches.len());
         for batch in batches {
             let repeated = !see(&mut tx, batch).await?;

@@ -1,0 +1,172 @@
+//! The one connection that writes.
+//!
+//! SQLite ends a transaction by itself after some errors (a full disk, an I/O error). A connection that was used after
+//! such an error could go on inside a transaction that is never committed. Therefore a connection is used again only
+//! after a `COMMIT` or `ROLLBACK` that succeeded; after anything else, including a dropped future, it is closed and the
+//! next transaction opens a new one.
+//!
+//! A commit also checks that the file is still the one that was opened: a deleted or replaced file accepts writes that
+//! no other program will ever see.
+
+use std::{
+    io,
+    ops::{Deref, DerefMut},
+    os::unix::fs::MetadataExt as _,
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::Duration,
+};
+
+use sqlx::{ConnectOptions as _, SqliteConnection, sqlite::SqliteConnectOptions};
+use tokio::sync::{Mutex, OwnedMutexGuard};
+
+/// How long a transaction waits for the one before it.
+const TURN: Duration = Duration::from_secs(30);
+
+/// The database file is not the one that was opened.
+#[derive(Debug, thiserror::Error)]
+#[error(
+    "{0:?} was deleted or replaced while the control plane was running: nothing is written to it any more; \
+     restart the control plane to use the file that is there now"
+)]
+pub(super) struct Moved(PathBuf);
+
+/// Device and inode of a file.
+type FileId = (u64, u64);
+
+fn file_id(path: &Path) -> Option<FileId> {
+    std::fs::metadata(path).ok().map(|metadata| (metadata.dev(), metadata.ino()))
+}
+
+/// The name of a file that SQLite or Weir keeps beside the database.
+pub(super) fn beside(database: &Path, suffix: &str) -> PathBuf {
+    let mut name = database.as_os_str().to_owned();
+    name.push(suffix);
+    name.into()
+}
+
+/// Opens the connection, hands it to one transaction at a time, and replaces it when its state is not certain.
+#[derive(Debug, Clone)]
+pub(super) struct Writer {
+    options: SqliteConnectOptions,
+    path: Arc<Path>,
+    /// The file as it was opened at start.
+    database: Option<FileId>,
+    connection: Arc<Mutex<Option<Connection>>>,
+}
+
+#[derive(Debug)]
+struct Connection {
+    sqlite: SqliteConnection,
+    /// The write-ahead log that this connection has open.
+    log: Option<FileId>,
+}
+
+impl Writer {
+    /// From the connection that was opened at start.
+    pub(super) fn new(options: SqliteConnectOptions, path: &Path, sqlite: SqliteConnection) -> Self {
+        let connection = Connection { sqlite, log: file_id(&beside(path, "-wal")) };
+        Self {
+            options: options.create_if_missing(false),
+            path: path.into(),
+            database: file_id(path),
+            connection: Arc::new(Mutex::new(Some(connection))),
+        }
+    }
+
+    /// Begins a transaction that may write.
+    pub(super) async fn begin(&self) -> Result<Transaction, sqlx::Error> {
+        let turn = tokio::time::timeout(TURN, Arc::clone(&self.connection).lock_owned());
+        let mut place = turn.await.map_err(|_| sqlx::Error::PoolTimedOut)?;
+        let mut connection = match place.take() {
+            Some(connection) => connection,
+            None => self.open().await?,
+        };
+        self.check(connection.log)?;
+        // With a plain BEGIN a transaction that reads first would fail instead of waiting for another program's lock.
+        sqlx::query("BEGIN IMMEDIATE").execute(&mut connection.sqlite).await?;
+        Ok(Transaction { writer: self.clone(), place, connection })
+    }
+
+    async fn open(&self) -> Result<Connection, sqlx::Error> {
+        // Before the file is opened: another file must not become the database.
+        self.check(None)?;
+        let mut sqlite = self.options.connect().await?;
+        // The first read opens the write-ahead log.
+        sqlx::query("SELECT count(*) FROM sqlite_schema").execute(&mut sqlite).await?;
+        tracing::info!("the database's write connection was opened again after an error");
+        Ok(Connection { sqlite, log: file_id(&beside(&self.path, "-wal")) })
+    }
+
+    /// Whether the path still leads to the file, and its log's path to the log, that are open.
+    fn check(&self, log: Option<FileId>) -> Result<(), sqlx::Error> {
+        let is_same = |path: &Path, open: Option<FileId>| open.is_none() || file_id(path) == open;
+        for (path, open) in [(self.path.to_path_buf(), self.database), (beside(&self.path, "-wal"), log)] {
+            if !is_same(&path, open) {
+                return Err(sqlx::Error::Io(io::Error::other(Moved(path))));
+            }
+        }
+        Ok(())
+    }
+
+    /// Moves what the log holds into the file and empties the log. Closes the connection.
+    pub(super) async fn truncate_log(&self) -> Result<(), sqlx::Error> {
+        let transaction = self.begin().await?;
+        let Transaction { mut place, mut connection, .. } = transaction;
+        sqlx::query("ROLLBACK").execute(&mut connection.sqlite).await?;
+        sqlx::query("PRAGMA wal_checkpoint(TRUNCATE)").fetch_all(&mut connection.sqlite).await?;
+        sqlx::Connection::close(connection.sqlite).await?;
+        *place = None;
+        Ok(())
+    }
+
+    /// Closes the connection. SQLite then moves what the log holds into the file.
+    pub(super) async fn close(&self) {
+        let connection = self.connection.lock().await.take();
+        if let Some(Connection { sqlite, .. }) = connection
+            && let Err(error) = sqlx::Connection::close(sqlite).await
+        {
+            tracing::warn!(%error, "the database was not closed cleanly");
+        }
+    }
+}
+
+/// A transaction on the write connection. Dropped without [`commit`](Self::commit), it changes nothing and closes the
+/// connection.
+#[derive(Debug)]
+pub(crate) struct Transaction {
+    writer: Writer,
+    place: OwnedMutexGuard<Option<Connection>>,
+    connection: Connection,
+}
+
+impl Transaction {
+    /// Stores what was written. After an error nothing of it is stored.
+    pub(crate) async fn commit(mut self) -> Result<(), sqlx::Error> {
+        sqlx::query("COMMIT").execute(&mut self.connection.sqlite).await?;
+        self.writer.check(self.connection.log)?;
+        *self.place = Some(self.connection);
+        Ok(())
+    }
+
+    /// Takes back what was written.
+    pub(crate) async fn rollback(mut self) -> Result<(), sqlx::Error> {
+        sqlx::query("ROLLBACK").execute(&mut self.connection.sqlite).await?;
+        *self.place = Some(self.connection);
+        Ok(())
+    }
+}
+
+impl Deref for Transaction {
+    type Target = SqliteConnection;
+
+    fn deref(&self) -> &SqliteConnection {
+        &self.connection.sqlite
+    }
+}
+
+impl DerefMut for Transaction {
+    fn deref_mut(&mut self) -> &mut SqliteConnection {
+        &mut self.connection.sqlite
+    }
+}
