@@ -5,11 +5,14 @@
 //! every statement that changes configuration, access or secrets is a method of [`WriteStore`], and the only source of a
 //! `WriteStore` is [`Store::change`], which runs the whole change in a task that no caller can cancel.
 
-use std::{future::Future, ops::Deref};
+use std::{future::Future, ops::Deref, time::Duration};
 
 use tokio_util::task::TaskTracker;
 
 use super::Store;
+
+/// How long calls that change something may take once the database is to be closed.
+const FINISH: Duration = Duration::from_secs(5);
 
 /// The store with its changing statements. Obtained from [`Store::change`].
 #[derive(Debug, Clone)]
@@ -51,10 +54,15 @@ impl Detached {
         }
     }
 
-    /// Waits until everything that was begun has ended.
+    /// Waits until everything that was begun has ended, up to a deadline: a call may wait for nodes.
     pub(crate) async fn finish(&self) {
         self.0.close();
-        self.0.wait().await;
+        if tokio::time::timeout(FINISH, self.0.wait()).await.is_err() {
+            tracing::warn!(
+                calls = self.0.len(),
+                "calls that change something did not end in time and are cut"
+            );
+        }
     }
 }
 

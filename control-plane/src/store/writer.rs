@@ -13,7 +13,7 @@ use std::{
     ops::{Deref, DerefMut},
     os::unix::fs::MetadataExt as _,
     path::{Path, PathBuf},
-    sync::Arc,
+    sync::{Arc, OnceLock},
     time::Duration,
 };
 
@@ -34,8 +34,8 @@ pub(super) struct Moved(PathBuf);
 /// Device and inode of a file.
 type FileId = (u64, u64);
 
-fn file_id(path: &Path) -> Option<FileId> {
-    std::fs::metadata(path).ok().map(|metadata| (metadata.dev(), metadata.ino()))
+fn file_id(path: &Path) -> io::Result<FileId> {
+    std::fs::metadata(path).map(|metadata| (metadata.dev(), metadata.ino()))
 }
 
 /// The name of a file that SQLite or Weir keeps beside the database.
@@ -53,6 +53,8 @@ pub(super) struct Writer {
     /// The file as it was opened at start.
     database: Option<FileId>,
     connection: Arc<Mutex<Option<Connection>>>,
+    /// Which file was found to be deleted or replaced. A connection that was opened after that would mix two files.
+    moved: Arc<OnceLock<PathBuf>>,
 }
 
 #[derive(Debug)]
@@ -65,12 +67,13 @@ struct Connection {
 impl Writer {
     /// From the connection that was opened at start.
     pub(super) fn new(options: SqliteConnectOptions, path: &Path, sqlite: SqliteConnection) -> Self {
-        let connection = Connection { sqlite, log: file_id(&beside(path, "-wal")) };
+        let connection = Connection { sqlite, log: file_id(&beside(path, "-wal")).ok() };
         Self {
             options: options.create_if_missing(false),
             path: path.into(),
-            database: file_id(path),
+            database: file_id(path).ok(),
             connection: Arc::new(Mutex::new(Some(connection))),
+            moved: Arc::default(),
         }
     }
 
@@ -82,7 +85,12 @@ impl Writer {
             Some(connection) => connection,
             None => self.open().await?,
         };
-        self.check(connection.log)?;
+        if let Err(error) = self.check(connection.log) {
+            // The log that this connection has open may hold changes that are in no file with a name any more.
+            let _ = sqlx::query("PRAGMA wal_checkpoint(FULL)").execute(&mut connection.sqlite).await;
+            *place = Some(connection);
+            return Err(error);
+        }
         // With a plain BEGIN a transaction that reads first would fail instead of waiting for another program's lock.
         sqlx::query("BEGIN IMMEDIATE").execute(&mut connection.sqlite).await?;
         Ok(Transaction { writer: self.clone(), place, connection })
@@ -95,18 +103,24 @@ impl Writer {
         // The first read opens the write-ahead log.
         sqlx::query("SELECT count(*) FROM sqlite_schema").execute(&mut sqlite).await?;
         tracing::info!("the database's write connection was opened again after an error");
-        Ok(Connection { sqlite, log: file_id(&beside(&self.path, "-wal")) })
+        Ok(Connection { sqlite, log: file_id(&beside(&self.path, "-wal")).ok() })
     }
 
     /// Whether the path still leads to the file, and its log's path to the log, that are open.
     fn check(&self, log: Option<FileId>) -> Result<(), sqlx::Error> {
-        let is_same = |path: &Path, open: Option<FileId>| open.is_none() || file_id(path) == open;
         for (path, open) in [(self.path.to_path_buf(), self.database), (beside(&self.path, "-wal"), log)] {
-            if !is_same(&path, open) {
-                return Err(sqlx::Error::Io(io::Error::other(Moved(path))));
+            let Some(open) = open else { continue };
+            match file_id(&path) {
+                Ok(found) if found == open => {}
+                Ok(_) => drop(self.moved.set(path)),
+                Err(error) if error.kind() == io::ErrorKind::NotFound => drop(self.moved.set(path)),
+                Err(error) => return Err(sqlx::Error::Io(error)),
             }
         }
-        Ok(())
+        match self.moved.get() {
+            Some(path) => Err(sqlx::Error::Io(io::Error::other(Moved(path.clone())))),
+            None => Ok(()),
+        }
     }
 
     /// Moves what the log holds into the file and empties the log. Closes the connection.
@@ -144,9 +158,9 @@ impl Transaction {
     /// Stores what was written. After an error nothing of it is stored.
     pub(crate) async fn commit(mut self) -> Result<(), sqlx::Error> {
         sqlx::query("COMMIT").execute(&mut self.connection.sqlite).await?;
-        self.writer.check(self.connection.log)?;
+        let checked = self.writer.check(self.connection.log);
         *self.place = Some(self.connection);
-        Ok(())
+        checked
     }
 
     /// Takes back what was written.

@@ -105,7 +105,7 @@ async fn a_transaction_that_ends_at_any_write_is_refused_and_the_next_one_is_sto
             assert_eq!(patched, 200, "{method} {path} after {writes} writes");
             let token = format!("after{kind}x{writes}");
             assert_eq!(call("POST", "/tokens", json!({ "name": token, "role": "viewer" })).await, 201);
-            if can_read {
+            if can_read && writes % 4 == 0 {
                 let read = control_plane.call_as(Some(&admin), "GET", "/status", "").await.expect(200);
                 assert_eq!(newest_elsewhere(&database), read["revision"], "{method} {path} after {writes}");
                 let names = read_elsewhere(&database, "SELECT name FROM tokens ORDER BY id DESC LIMIT 1");
@@ -123,7 +123,7 @@ async fn a_transaction_that_ends_at_any_write_is_refused_and_the_next_one_is_sto
 }
 
 /// A small file system of its own.
-struct Small(PathBuf, tempfile::TempDir);
+struct Small(PathBuf, #[expect(dead_code, reason = "removed when it is dropped")] tempfile::TempDir);
 
 impl Small {
     fn mount(size: &str) -> Option<Self> {
@@ -168,9 +168,9 @@ async fn what_was_answered_as_done_on_a_disk_that_fills_up_is_in_the_file() {
     let mut control_plane = ControlPlane::from(tempfile::tempdir().unwrap(), running);
     let admin = control_plane.token(None, "root", "admin", None).await;
     let (mut names, mut refused, mut number) = (vec!["root".to_owned()], 0, 0);
-    for round in 0..14 {
+    for round in 0..9 {
         // The disk is full at another moment in each round.
-        disk.fill(round * 12 * 1024);
+        disk.fill(round * 16 * 1024);
         for _ in 0..40 {
             number += 1;
             // A large change needs more pages than a small one.
@@ -205,7 +205,7 @@ async fn what_was_answered_as_done_on_a_disk_that_fills_up_is_in_the_file() {
         let stored: Vec<&str> = stored.iter().map(|row| row[0].as_str().unwrap()).collect();
         assert_eq!(stored, names, "round {round}");
     }
-    assert!(refused > 10, "the disk was full {refused} times only");
+    assert!(refused > 7, "the disk was full {refused} times only");
     let before = control_plane.call_as(Some(&admin), "GET", "/config", "").await.text;
     drop(control_plane.stop().await);
     let running = control_plane::start(start()).await.unwrap();

@@ -6,7 +6,6 @@ use std::{collections::BTreeSet, future::Future, sync::Arc, task::Poll, time::Du
 use axum::{Router, body::Body};
 use control_plane::access::table;
 use http_body_util::BodyExt as _;
-use prost::Message as _;
 use serde_json::{Value, json};
 use tokio::io::AsyncWriteExt as _;
 use tower::ServiceExt as _;
@@ -176,8 +175,9 @@ impl Admin {
         let thing = ground.thing();
         let pool =
             json!({ "backends": [{ "url": "http://10.9.9.9:1" }], "health_check": { "type": "none" } });
-        let pool = self.done(&format!("PUT /pools/{}", ground.pool()), pool).await;
-        ground.backend = pool["backends"][0]["id"].as_str().unwrap().to_owned();
+        self.done(&format!("PUT /pools/{}", ground.pool()), pool).await;
+        let backends = self.done(&format!("GET /backends?pool={}", ground.pool()), Value::Null).await;
+        ground.backend = backends["items"][0]["id"].as_str().unwrap().to_owned();
         if call.ends_with("/routes/{name}") {
             self.done(&format!("PUT /routes/{thing}"), json!({ "pool": ground.pool() })).await;
         }
