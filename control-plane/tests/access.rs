@@ -187,7 +187,12 @@ async fn hashes_of_passwords_are_shown_to_admins_only() {
         }
         all
     };
-    let shows = |answer: &[u8]| answer.windows(4).any(|part| part == b"$2b$");
+    let shows = |answer: &[u8]| {
+        // The schema has hashes as examples; these are of the configuration.
+        answer
+            .windows(17)
+            .any(|part| part.starts_with(b"$2b$10$") && part[7..].iter().all(|byte| *byte == part[7]))
+    };
     for token in [&viewer, &operator] {
         for (call, answer) in seen(token).await {
             assert!(!shows(&answer), "{call} shows a hash: {}", String::from_utf8_lossy(&answer));

@@ -13,7 +13,7 @@ use weir_proto::v1;
 
 use super::{
     folder,
-    support::{ControlPlane, DEADLINE, config},
+    support::{ControlPlane, DEADLINE, config, node},
 };
 
 /// What the call is made on; made before each call.
@@ -27,6 +27,9 @@ struct Ground {
 /// The calls that change nothing that is stored.
 const CHANGES_NOTHING: &[&str] =
     &["POST /backends/{id}/check", "POST /ui/login", "POST /ui/logout", "/weir.v1.Admin/CheckBackend"];
+
+/// A node that is connected.
+const COUNTED: &str = "counted";
 
 type MakeBody = fn(&Ground) -> Vec<u8>;
 
@@ -54,6 +57,8 @@ const CALLS: &[(&str, MakeBody)] = &[
     ("DELETE /node-tokens/{id}", |_| Vec::new()),
     ("POST /nodes/{id}/revoke", |_| Vec::new()),
     ("POST /nodes/{id}/allow", |_| Vec::new()),
+    ("POST /nodes/{id}/exclude", |_| Vec::new()),
+    ("POST /nodes/{id}/include", |_| Vec::new()),
     ("POST /ui/backends", |on| format!("url=http://10.0.1.{}:1&pool={}", on.number, on.pool()).into_bytes()),
     ("POST /ui/backends/{id}", |_| b"action=drain".to_vec()),
     ("POST /ui/pools/{name}/strategy", |_| b"strategy=random".to_vec()),
@@ -95,6 +100,8 @@ const CALLS: &[(&str, MakeBody)] = &[
     ("/weir.v1.Admin/DeleteNodeToken", |on| framed(&v1::DeleteNodeTokenRequest { id: on.join_token })),
     ("/weir.v1.Admin/RevokeNode", |on| framed(&v1::RevokeNodeRequest { id: on.thing() })),
     ("/weir.v1.Admin/AllowNode", |on| framed(&v1::AllowNodeRequest { id: on.thing() })),
+    ("/weir.v1.Admin/ExcludeNode", |_| framed(&v1::ExcludeNodeRequest { id: COUNTED.into() })),
+    ("/weir.v1.Admin/IncludeNode", |_| framed(&v1::IncludeNodeRequest { id: COUNTED.into() })),
 ];
 
 fn text(value: Value) -> Vec<u8> {
@@ -118,7 +125,9 @@ impl Ground {
 
     /// The call's own path.
     fn path(&self, call: &str) -> String {
-        let id = if call.contains("/nodes/") {
+        let id = if call.ends_with("clude") {
+            COUNTED.to_owned()
+        } else if call.contains("/nodes/") {
             self.thing()
         } else if call.contains("/node-tokens/") {
             self.join_token.to_string()
@@ -278,6 +287,7 @@ async fn a_call_that_is_dropped_wherever_it_waits_is_made_as_a_whole() {
     let mut admin = Admin { router: running.router(), token: String::new() };
     admin.token = "weir_none".into();
     let control_plane = ControlPlane::from(folder, running);
+    let _node = node::running(&control_plane, COUNTED).await;
     admin.token = control_plane.token(None, "root", "admin", None).await;
 
     let (mut number, mut dropped) = (0, 0);
