@@ -21,8 +21,10 @@ use tokio_rustls::{
     TlsConnector,
     client::TlsStream,
     rustls::{
-        ClientConfig, HandshakeKind, ProtocolVersion, SupportedProtocolVersion,
-        pki_types::ServerName,
+        self, ClientConfig, DigitallySignedStruct, HandshakeKind, ProtocolVersion, SignatureScheme,
+        SupportedProtocolVersion,
+        client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier},
+        pki_types::{CertificateDer, ServerName, UnixTime},
         version::{TLS12, TLS13},
     },
 };
@@ -139,6 +141,102 @@ async fn each_host_is_shown_its_certificate() {
     stage.connect("unknown.example").await.unwrap_err();
     let metrics = stage.node.ask("/metrics").await.body;
     assert!(metrics.contains("weir_node_certificate_expiry_seconds{certificate=\"other\"}"), "{metrics}");
+}
+
+/// What a client gets that verifies only signatures of these schemes.
+async fn shown_to(
+    stage: &Stage,
+    schemes: &'static [SignatureScheme],
+    versions: &[&'static SupportedProtocolVersion],
+    name: &str,
+) -> std::io::Result<Vec<u8>> {
+    #[derive(Debug)]
+    struct Only(weir_tls::AnyCertificate, &'static [SignatureScheme]);
+    impl ServerCertVerifier for Only {
+        fn verify_server_cert(
+            &self,
+            _: &CertificateDer<'_>,
+            _: &[CertificateDer<'_>],
+            _: &ServerName<'_>,
+            _: &[u8],
+            _: UnixTime,
+        ) -> Result<ServerCertVerified, rustls::Error> {
+            Ok(ServerCertVerified::assertion())
+        }
+
+        fn verify_tls12_signature(
+            &self,
+            message: &[u8],
+            cert: &CertificateDer<'_>,
+            signed: &DigitallySignedStruct,
+        ) -> Result<HandshakeSignatureValid, rustls::Error> {
+            self.0.verify_tls12_signature(message, cert, signed)
+        }
+
+        fn verify_tls13_signature(
+            &self,
+            message: &[u8],
+            cert: &CertificateDer<'_>,
+            signed: &DigitallySignedStruct,
+        ) -> Result<HandshakeSignatureValid, rustls::Error> {
+            self.0.verify_tls13_signature(message, cert, signed)
+        }
+
+        fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+            self.1.to_vec()
+        }
+    }
+    let config = ClientConfig::builder_with_provider(provider())
+        .with_protocol_versions(versions)
+        .unwrap()
+        .dangerous()
+        .with_custom_certificate_verifier(Arc::new(Only(weir_tls::AnyCertificate::default(), schemes)))
+        .with_no_client_auth();
+    let stream = connect(stage.node.https.unwrap(), &Arc::new(config), name).await?;
+    Ok(stream.get_ref().1.peer_certificates().unwrap()[0].to_vec())
+}
+
+#[tokio::test]
+async fn a_client_is_shown_a_certificate_that_it_can_verify() {
+    const RSA: &[SignatureScheme] = &[SignatureScheme::RSA_PSS_SHA256, SignatureScheme::RSA_PKCS1_SHA256];
+    const ECDSA: &[SignatureScheme] = &[SignatureScheme::ECDSA_NISTP256_SHA256];
+    const BOTH: &[SignatureScheme] = &[
+        SignatureScheme::ECDSA_NISTP256_SHA256,
+        SignatureScheme::RSA_PSS_SHA256,
+        SignatureScheme::RSA_PKCS1_SHA256,
+    ];
+    let mut stage = Stage::new(&[]).await;
+    let exact_ec = stage.authority.issue(&["x.a.example"]);
+    let wild_rsa = stage.authority.issue_rsa(&["*.a.example", "b.example"]);
+    let wild_ec = stage.authority.issue(&["*.b.example"]);
+    let both_ec = stage.authority.issue(&["b.example"]);
+    let all = [("ec", &exact_ec), ("rsa", &wild_rsa), ("below", &wild_ec), ("both", &both_ec)];
+    stage.activate(2, &all).await;
+    for (name, schemes, expected) in [
+        ("x.a.example", BOTH, &exact_ec),
+        ("x.a.example", ECDSA, &exact_ec),
+        // The exact certificate does not hide the wildcard's.
+        ("x.a.example", RSA, &wild_rsa),
+        ("y.a.example", BOTH, &wild_rsa),
+        // Of two with the same name, the first that the client can verify.
+        ("b.example", BOTH, &wild_rsa),
+        ("b.example", RSA, &wild_rsa),
+        ("b.example", ECDSA, &both_ec),
+        // None that has the name can be verified: any that can.
+        ("y.a.example", ECDSA, &exact_ec),
+        ("y.b.example", RSA, &wild_rsa),
+        ("unknown.example", RSA, &wild_rsa),
+        ("unknown.example", BOTH, &exact_ec),
+    ] {
+        for versions in [&[&TLS12][..], &[&TLS13], &[&TLS12, &TLS13]] {
+            let shown = shown_to(&stage, schemes, versions, name).await;
+            let expected = expected.chain()[0].to_vec();
+            assert_eq!(shown.unwrap(), expected, "{name}, {schemes:?}, {versions:?}");
+        }
+    }
+    // A client for which there is none is refused.
+    let none = shown_to(&stage, &[SignatureScheme::ED25519], &[&TLS13], "x.a.example").await;
+    assert!(none.is_err(), "{none:?}");
 }
 
 #[tokio::test]

@@ -105,12 +105,29 @@ impl Table {
         self.all.push(Arc::clone(certified));
     }
 
-    /// Those that have the name, which is in lower case.
-    fn named(&self, name: &str) -> &[Arc<CertifiedKey>] {
+    /// The certificates that have the name, which is in lower case: by the exact name first, then by a wildcard.
+    fn named<'a>(&'a self, name: &str) -> impl Iterator<Item = &'a Arc<CertifiedKey>> + Clone {
         let name = name.strip_suffix('.').unwrap_or(name);
-        let exact = self.hosts.get(name);
-        let found = exact.or_else(|| self.below.get(name.split_once('.')?.1));
-        found.map_or(&[], Vec::as_slice)
+        let below = name.split_once('.').and_then(|(_, rest)| self.below.get(rest));
+        self.hosts.get(name).into_iter().chain(below).flatten()
+    }
+
+    /// The certificate for a client: the first one with the name whose key the client can verify, else `own`, else any
+    /// that it can verify. A certificate that the client cannot use never hides one that it can.
+    fn choose<'a>(
+        &'a self,
+        name: Option<&str>,
+        own: Option<&'a Arc<CertifiedKey>>,
+        is_usable: impl Fn(&CertifiedKey) -> bool,
+    ) -> Option<&'a Arc<CertifiedKey>> {
+        let named = || name.into_iter().flat_map(|name| self.named(name));
+        let usable = |certified: &&Arc<CertifiedKey>| is_usable(certified);
+        named()
+            .find(usable)
+            .or_else(|| own.filter(usable))
+            .or_else(|| self.all.iter().find(usable))
+            // Nothing fits: the handshake fails because of what the client supports, and says so.
+            .or_else(|| named().next().or(own).or_else(|| self.all.first()))
     }
 }
 
@@ -148,13 +165,9 @@ impl fmt::Debug for Certificates {
 impl ResolvesServerCert for Certificates {
     fn resolve(&self, hello: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
         let table = self.table.load();
-        let named = hello.server_name().map_or(&[][..], |name| table.named(name));
         let schemes = hello.signature_schemes();
-        let usable = |certified: &&Arc<CertifiedKey>| certified.key.choose_scheme(schemes).is_some();
-        let found = named.iter().find(usable).or(self.own.as_ref()).or_else(|| {
-            // Where nothing fits, the handshake fails by what the client can do, and says so.
-            table.all.iter().find(usable).or_else(|| named.first().or_else(|| table.all.first()))
-        });
+        let is_usable = |certified: &CertifiedKey| certified.key.choose_scheme(schemes).is_some();
+        let found = table.choose(hello.server_name(), self.own.as_ref(), is_usable);
         if found.is_none() {
             self.missing.fetch_add(1, Relaxed);
         }
@@ -183,7 +196,7 @@ mod tests {
         let table = Table::new(&[one.clone(), other], &material, &mut problems);
         assert!(problems.0.is_empty(), "{problems}");
         let which = |name: &str| {
-            let found = table.named(name).first();
+            let found = table.named(name).next();
             found.map(|found| usize::from(!Arc::ptr_eq(found, &table.all[0])))
         };
         for (name, found) in [

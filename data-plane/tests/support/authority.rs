@@ -52,13 +52,21 @@ impl Authority {
 
     /// One that ends with the first day of a year.
     pub fn issue_until(&self, names: &[&str], year: i32) -> Pair {
+        self.issue_with(names, year, KeyPair::generate().unwrap())
+    }
+
+    /// One with an RSA key.
+    pub fn issue_rsa(&self, names: &[&str]) -> Pair {
+        self.issue_with(names, 2040, KeyPair::generate_for(&rcgen::PKCS_RSA_SHA256).unwrap())
+    }
+
+    fn issue_with(&self, names: &[&str], year: i32, key: KeyPair) -> Pair {
         let names: Vec<String> = names.iter().map(|name| (*name).to_owned()).collect();
         let mut params = CertificateParams::new(names).unwrap();
         params.not_before = date_time_ymd(2020, 1, 1);
         params.not_after = date_time_ymd(year, 1, 1);
         params.extended_key_usages =
             vec![ExtendedKeyUsagePurpose::ServerAuth, ExtendedKeyUsagePurpose::ClientAuth];
-        let key = KeyPair::generate().unwrap();
         let cert = params.signed_by(&key, &self.0).unwrap();
         Pair { cert: cert.pem(), key: key.serialize_pem() }
     }
