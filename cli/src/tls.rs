@@ -5,7 +5,7 @@ use std::{io, path::Path, sync::Arc};
 use rustls::{
     ClientConfig, RootCertStore,
     crypto::aws_lc_rs,
-    pki_types::{CertificateDer, ServerName, pem::PemObject as _},
+    pki_types::{CertificateDer, ServerName},
 };
 use tokio::{
     io::{AsyncRead, AsyncWrite},
@@ -34,12 +34,10 @@ impl Tls {
             Some(file) => {
                 let wrong =
                     |error: &dyn std::fmt::Display| ClientError::Ca(format!("{}: {error}", file.display()));
-                for certificate in CertificateDer::pem_file_iter(file).map_err(|error| wrong(&error))? {
-                    let certificate = certificate.map_err(|error| wrong(&error))?;
-                    roots.add(certificate).map_err(|error| wrong(&error))?;
-                }
-                if roots.is_empty() {
-                    return Err(wrong(&"there is no certificate in it"));
+                let text = std::fs::read(file).map_err(|error| wrong(&error))?;
+                let found = weir_snapshot::pem::certificates(&String::from_utf8_lossy(&text));
+                for block in found.map_err(|why| wrong(&why))? {
+                    roots.add(CertificateDer::from(block.der)).map_err(|error| wrong(&error))?;
                 }
             }
             None => {

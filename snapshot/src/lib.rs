@@ -23,6 +23,7 @@ pub mod mask;
 pub mod merge;
 mod near;
 mod networks;
+pub mod pem;
 pub mod place;
 mod problem;
 pub mod resource;

@@ -9,7 +9,7 @@ use std::sync::{Arc, LazyLock};
 
 use rustls::{
     crypto::CryptoProvider,
-    pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject as _},
+    pki_types::{CertificateDer, PrivateKeyDer},
     sign::CertifiedKey,
 };
 use weir_snapshot::Chain;
@@ -29,11 +29,7 @@ pub fn provider() -> Arc<CryptoProvider> {
 /// # Errors
 /// The key cannot be read, or belongs to another certificate. The message holds nothing of the key.
 pub fn certified(chain: &Chain, key: &[u8]) -> Result<Arc<CertifiedKey>, String> {
-    if memmem(key, b"ENCRYPTED PRIVATE KEY") || memmem(key, b"Proc-Type: 4,ENCRYPTED") {
-        return Err("the key is locked with a passphrase; unlock it first (openssl pkey -in … -out …)".into());
-    }
-    let key = PrivateKeyDer::from_pem_slice(key)
-        .map_err(|_| "this is no PEM of a private key (-----BEGIN PRIVATE KEY-----)".to_owned())?;
+    let key = private_key(key)?;
     let key = provider()
         .key_provider
         .load_private_key(key)
@@ -47,9 +43,43 @@ pub fn certified(chain: &Chain, key: &[u8]) -> Result<Arc<CertifiedKey>, String>
     }
 }
 
-fn memmem(text: &[u8], part: &[u8]) -> bool {
-    text.windows(part.len()).any(|window| window == part)
+/// Reads the one private key of a PEM text, which may hold certificates and parameters besides.
+///
+/// # Errors
+/// There is none, there are several, or it is in a form that cannot be read. The message holds nothing of the key.
+pub fn private_key(pem: &[u8]) -> Result<PrivateKeyDer<'static>, String> {
+    let text = String::from_utf8_lossy(pem);
+    let blocks = weir_snapshot::pem::blocks(&text).map_err(|why| format!("this is broken PEM: {why}"))?;
+    let mut found: Option<(usize, PrivateKeyDer<'static>)> = None;
+    for block in blocks {
+        let line = block.line;
+        let key = match &*block.label {
+            "ENCRYPTED PRIVATE KEY" => return Err(LOCKED.into()),
+            _ if block.is_encrypted => return Err(LOCKED.into()),
+            "PRIVATE KEY" => PrivateKeyDer::Pkcs8(block.der.into()),
+            "RSA PRIVATE KEY" => PrivateKeyDer::Pkcs1(block.der.into()),
+            "EC PRIVATE KEY" => PrivateKeyDer::Sec1(block.der.into()),
+            label if label.ends_with("PRIVATE KEY") => {
+                return Err(format!(
+                    "line {line}: a key in the form {label} is not supported (known: PRIVATE KEY, RSA PRIVATE KEY, \
+                     EC PRIVATE KEY)"
+                ));
+            }
+            _ => continue,
+        };
+        if let Some((first, _)) = found {
+            return Err(format!(
+                "there are two private keys, in lines {first} and {line}; give the one that belongs here"
+            ));
+        }
+        found = Some((line, key));
+    }
+    found
+        .map(|(_, key)| key)
+        .ok_or_else(|| "this is no PEM of a private key (-----BEGIN PRIVATE KEY-----)".into())
 }
+
+const LOCKED: &str = "the key is locked with a passphrase; unlock it first (openssl pkey -in … -out …)";
 
 #[cfg(test)]
 mod tests {
@@ -73,5 +103,37 @@ mod tests {
         assert!(why(&locked).contains("passphrase"));
         let broken = "-----BEGIN PRIVATE KEY-----\nMTIzNDU2\n-----END PRIVATE KEY-----\n";
         assert!(why(broken).contains("cannot be used"));
+    }
+    #[test]
+    fn a_key_is_read_however_its_text_is_written() {
+        let (chain, key) = pair("a.example");
+        let body = key.trim_end();
+        for text in [
+            key.clone(),
+            body.to_owned(),
+            format!("\u{feff}{key}"),
+            key.replace('\n', "\r\n"),
+            format!("  {}", key.replace('\n', "\n  ")),
+            format!("Bag Attributes\n    friendlyName: a\n{key}"),
+            format!("-----BEGIN EC PARAMETERS-----\nBggqhkjOPQMBBw==\n-----END EC PARAMETERS-----\n{key}"),
+            format!("-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----{key}"),
+        ] {
+            assert!(certified(&chain, text.as_bytes()).is_ok(), "{text}");
+        }
+        for (text, says) in [
+            (format!("{key}{key}"), "two private keys, in lines 1 and"),
+            (key.replace("-----END PRIVATE KEY-----", ""), "line 1: the PRIVATE KEY has no END line"),
+            (key.replace("-----BEGIN PRIVATE", "----BEGIN PRIVATE"), "line 1: a damaged or stray BEGIN"),
+            (key.replace("PRIVATE KEY", "OPENSSH PRIVATE KEY"), "OPENSSH PRIVATE KEY is not supported"),
+            (key.replace("PRIVATE KEY", "PUBLIC KEY"), "no PEM of a private key"),
+            (
+                key.replace("KEY-----\nM", "KEY-----\nProc-Type: 4,ENCRYPTED\nDEK-Info: AES-128-CBC,00\n\nM"),
+                "passphrase",
+            ),
+        ] {
+            let why = certified(&chain, text.as_bytes()).unwrap_err();
+            assert!(why.contains(says), "{text}: {why}");
+            assert!(!why.contains(&key.lines().nth(1).unwrap()[..8]), "{why}");
+        }
     }
 }

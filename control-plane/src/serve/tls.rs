@@ -7,11 +7,7 @@ use std::{
 };
 
 use anyhow::Context as _;
-use rustls::{
-    ServerConfig,
-    crypto::aws_lc_rs,
-    pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject as _},
-};
+use rustls::{ServerConfig, crypto::aws_lc_rs, pki_types::CertificateDer};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
@@ -79,12 +75,16 @@ impl AdminTls {
 }
 
 fn read(certificate: &PathBuf, key: &PathBuf) -> anyhow::Result<ServerConfig> {
-    let chain = CertificateDer::pem_file_iter(certificate)
-        .and_then(Iterator::collect::<Result<Vec<_>, _>>)
-        .with_context(|| format!("--admin-tls-cert {} is no PEM file", certificate.display()))?;
-    anyhow::ensure!(!chain.is_empty(), "--admin-tls-cert {} holds no certificate", certificate.display());
-    let private = PrivateKeyDer::from_pem_file(key)
-        .with_context(|| format!("--admin-tls-key {} holds no private key", key.display()))?;
+    let file = certificate.display();
+    let text =
+        std::fs::read(certificate).with_context(|| format!("--admin-tls-cert {file} cannot be read"))?;
+    let chain = weir_snapshot::pem::certificates(&String::from_utf8_lossy(&text))
+        .map_err(|why| anyhow::anyhow!("--admin-tls-cert {file}: {why}"))?;
+    let chain = chain.into_iter().map(|block| CertificateDer::from(block.der)).collect();
+    let file = key.display();
+    let text = std::fs::read(key).with_context(|| format!("--admin-tls-key {file} cannot be read"))?;
+    let private =
+        weir_tls::private_key(&text).map_err(|why| anyhow::anyhow!("--admin-tls-key {file}: {why}"))?;
     let mut config = ServerConfig::builder_with_provider(Arc::new(aws_lc_rs::default_provider()))
         .with_safe_default_protocol_versions()?
         .with_no_client_auth()

@@ -6,13 +6,14 @@
 
 use std::{collections::HashMap, net::IpAddr, sync::Arc, time::Duration};
 
-use rustls_pki_types::{CertificateDer, ServerName, pem::PemObject as _};
+use rustls_pki_types::ServerName;
 use sha2::{Digest as _, Sha256};
 use x509_parser::{extensions::GeneralName, prelude::FromDer as _, prelude::X509Certificate};
 
 use super::name;
 use crate::{
     config::{self, Config},
+    pem::{self, Block},
     problem::{Problem, Problems},
     snapshot::{Certificate, CertificateName, Chain, KeyId, Pool, Scheme, Snapshot, UpstreamTls},
 };
@@ -50,15 +51,11 @@ pub(super) fn certificates(config: &Config, problems: &mut Problems) -> Vec<Cert
 /// # Errors
 /// What is wrong with the text.
 pub fn chain(pem: &str) -> Result<Chain, String> {
-    let der = read_pem(pem)?;
+    let mut blocks = read_pem(pem)?;
     let mut chain = None;
-    for (i, der) in der.iter().enumerate() {
-        let nth = |why: String| format!("its certificate {} {why}", i + 1);
-        let (rest, certificate) = X509Certificate::from_der(der)
-            .map_err(|error| nth(format!("is no X.509 certificate: {error}")))?;
-        if !rest.is_empty() {
-            return Err(nth("has bytes behind its end".into()));
-        }
+    for (i, block) in blocks.iter_mut().enumerate() {
+        let nth = |why: String| format!("line {}: its certificate {} {why}", block.line, i + 1);
+        let (certificate, length) = read_der(&block.der, block.is_trusted()).map_err(nth)?;
         if i == 0 {
             chain = Some(Chain {
                 der: Vec::new(),
@@ -66,21 +63,33 @@ pub fn chain(pem: &str) -> Result<Chain, String> {
                 not_before: certificate.validity().not_before.timestamp(),
                 not_after: certificate.validity().not_after.timestamp(),
                 key: KeyId(Sha256::digest(certificate.public_key().raw).into()),
-                fingerprint: Sha256::digest(der).into(),
+                fingerprint: Sha256::digest(&block.der[..length]).into(),
                 subject: certificate.subject().to_string(),
                 issuer: certificate.issuer().to_string(),
             });
         }
+        // What OpenSSL writes behind a trusted certificate says whom its owner trusts: not part of what is shown.
+        block.der.truncate(length);
     }
     let chain = chain.ok_or("holds no certificate")?;
-    Ok(Chain { der, ..chain })
+    Ok(Chain { der: blocks.into_iter().map(|block| block.der).collect(), ..chain })
 }
 
-fn read_pem(pem: &str) -> Result<Vec<Vec<u8>>, String> {
+/// A certificate and the length of its encoding; only a trusted one may have something behind it.
+fn read_der(der: &[u8], is_trusted: bool) -> Result<(X509Certificate<'_>, usize), String> {
+    let (rest, certificate) =
+        X509Certificate::from_der(der).map_err(|error| format!("is no X.509 certificate: {error}"))?;
+    if !rest.is_empty() && !is_trusted {
+        return Err("has bytes behind its end".into());
+    }
+    Ok((certificate, der.len() - rest.len()))
+}
+
+fn read_pem(pem: &str) -> Result<Vec<Block>, String> {
     if pem.len() > MAX_BYTES {
         return Err(format!("is larger than {} KiB", MAX_BYTES >> 10));
     }
-    // What stands here is shown to everyone who may read the configuration.
+    // The text is shown to everyone who may read the configuration.
     if pem.contains("PRIVATE KEY-----") {
         return Err("holds a private key, which belongs into key and never here".into());
     }
@@ -90,11 +99,12 @@ fn read_pem(pem: &str) -> Result<Vec<Vec<u8>>, String> {
             "{shown:?} is no PEM; a file's name is understood by `weir apply -f` and --config, which put its content here"
         ));
     }
-    let read: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(pem.as_bytes()).collect();
-    let read = read.map_err(|error| format!("is broken PEM: {error}"))?;
-    match read.len() {
-        0 => Err("holds no certificate (-----BEGIN CERTIFICATE-----)".into()),
-        1..=MOST => Ok(read.into_iter().map(|der| der.as_ref().to_vec()).collect()),
+    let found = pem::certificates(pem).map_err(|why| match why.starts_with("line") {
+        true => format!("is broken PEM: {why}"),
+        false => why,
+    })?;
+    match found.len() {
+        ..=MOST => Ok(found),
         count => Err(format!("holds {count} certificates, {MOST} at most")),
     }
 }
@@ -151,12 +161,33 @@ pub(super) fn upstream(tls: Option<&config::Tls>, path: &str, problems: &mut Pro
 }
 
 fn authorities(pem: &str) -> Result<Arc<[Vec<u8>]>, String> {
-    let der = read_pem(pem)?;
-    for (i, der) in der.iter().enumerate() {
-        X509Certificate::from_der(der)
-            .map_err(|error| format!("its certificate {} is no X.509 certificate: {error}", i + 1))?;
+    let mut blocks = read_pem(pem)?;
+    for (i, block) in blocks.iter_mut().enumerate() {
+        let nth = |why: String| format!("line {}: its certificate {} {why}", block.line, i + 1);
+        let (_, length) = read_der(&block.der, block.is_trusted()).map_err(nth)?;
+        // An authority that OpenSSL restricts to some uses, or rejects for them, must not be trusted for all of them.
+        if restricts(&block.der[length..]) {
+            return Err(nth(
+                "has OpenSSL's trust settings, which are not supported (remove them: openssl x509 -in … -out …)"
+                    .into(),
+            ));
+        }
+        block.der.truncate(length);
     }
-    Ok(der.into())
+    Ok(blocks.into_iter().map(|block| block.der).collect())
+}
+
+/// Whether OpenSSL's auxiliary data, `SEQUENCE { trust SEQUENCE OF OID OPTIONAL, reject [0] SEQUENCE OF OID OPTIONAL,
+/// alias UTF8String OPTIONAL, … }`, has uses that the certificate is trusted or rejected for. A name restricts nothing;
+/// what cannot be read does.
+fn restricts(auxiliary: &[u8]) -> bool {
+    const UTF8_STRING: u8 = 0x0c;
+    const OCTET_STRING: u8 = 0x04;
+    match auxiliary {
+        [] | [0x30, 0x00] => false,
+        [0x30, length, first, ..] if *length < 0x80 => !matches!(*first, UTF8_STRING | OCTET_STRING),
+        _ => true,
+    }
 }
 
 /// The value of `Strict-Transport-Security`.
@@ -272,6 +303,68 @@ mod tests {
         assert_eq!(chain.seconds_left(chain.not_after + 5), -5);
     }
 
+    /// An OpenSSL trusted certificate: the certificate's DER with these auxiliary bytes behind it.
+    fn trusted(pem: &str, auxiliary: &[u8]) -> String {
+        use base64::{Engine as _, engine::general_purpose::STANDARD};
+        let mut der = crate::pem::certificates(pem).unwrap().remove(0).der;
+        der.extend_from_slice(auxiliary);
+        let base64 = STANDARD.encode(der);
+        format!("-----BEGIN TRUSTED CERTIFICATE-----\n{base64}\n-----END TRUSTED CERTIFICATE-----\n")
+    }
+
+    /// `alias` alone, and `trust` with serverAuth.
+    const ALIAS: &[u8] = &[0x30, 3, 0x0c, 1, b'a'];
+    const TRUST: &[u8] = &[0x30, 12, 0x30, 10, 6, 8, 0x2b, 6, 1, 5, 5, 7, 3, 1];
+
+    #[test]
+    fn a_chain_is_read_whole_or_refused_with_its_place() {
+        let ((one, _), (two, _)) = (pair(&["a.example"], 2040), pair(&["ca"], 2041));
+        let labelled = |label: &str| two.replace("CERTIFICATE", label);
+        let ca = |ca: &str| {
+            let tls = Tls { ca: Some(ca.to_owned()), ..Tls::default() };
+            let pool = Pool { name: "p".into(), tls: Some(tls), ..Pool::default() };
+            check(&Config { pools: vec![pool], routes: vec![], ..Config::default() })
+        };
+        let clean = chain(&format!("{one}{two}")).unwrap();
+        for text in [
+            format!("{}{two}", one.trim_end()),
+            format!("\u{feff}{one}\u{feff}{two}"),
+            format!("{one}{two}").replace('\n', "\r\n"),
+            format!("  {one}{two}").replace('\n', "\n    "),
+            format!("subject=a\n{one}\n\n---\nissuer=ca\n{two}\nbye"),
+            format!("{one}{}", labelled("X509 CERTIFICATE")),
+            format!("{}{two}", one.replace("CERTIFICATE", "X509 CERTIFICATE")),
+            format!("{one}{}", labelled("TRUSTED CERTIFICATE")),
+            format!("{one}{}", trusted(&two, ALIAS)),
+            format!("{}{two}", trusted(&one, ALIAS)),
+        ] {
+            assert_eq!(chain(&text).as_ref(), Ok(&clean), "{text}");
+            let found = ca(&text).unwrap_or_else(|why| panic!("{text}: {why}"));
+            assert_eq!(found.pools[0].tls.ca.as_deref(), Some(&clean.der[..]), "{text}");
+        }
+        // Trust settings say whom the owner trusts: nothing to a chain that is shown, a restriction of an authority.
+        let text = format!("{one}{}", trusted(&two, TRUST));
+        assert_eq!(chain(&text), Ok(clean));
+        let why = ca(&text).unwrap_err().to_string();
+        assert!(why.contains("pools[0].tls.ca") && why.contains("OpenSSL's trust settings"), "{why}");
+        for (text, says) in [
+            (format!("{one}{}", two.replace("-----END CERTIFICATE-----", "")), "has no END line"),
+            (format!("{one}{}", two.replacen("-----BEGIN", "----BEGIN", 1)), "damaged or stray BEGIN"),
+            (format!("{one}{}", labelled("X509 CRL")), "a X509 CRL where only certificates belong"),
+            (format!("{one}{}", two.replacen("MII", "M\u{b7}I", 1)), "does not belong into the base64"),
+            (
+                format!("{one}{}", trusted(&two, ALIAS).replace("TRUSTED ", "")),
+                "certificate 2 has bytes behind",
+            ),
+        ] {
+            let line = one.lines().count() + 1;
+            for why in [chain(&text).unwrap_err(), ca(&text).unwrap_err().to_string()] {
+                assert!(why.contains(says) && why.contains("line "), "{says}: {why}");
+                assert!(!says.contains("stray") || why.contains(&format!("line {line}")), "{why}");
+            }
+        }
+    }
+
     #[test]
     fn a_certificate_without_a_host_is_warned_of() {
         let ((none, _), (one, _)) = (pair(&[], 2040), pair(&["a.example"], 2040));
@@ -291,7 +384,10 @@ mod tests {
             (&*format!("{good}{key}"), "private key"),
             ("-----BEGIN CERTIFICATE-----\nMII=\n-----END CERTIFICATE-----\n", "certificate 1 is no X.509"),
             ("-----BEGIN CERTIFICATE-----\nMIIB", "broken PEM"),
-            ("-----BEGIN PUBLIC KEY-----\nMIIB\n-----END PUBLIC KEY-----\n", "no certificate"),
+            (
+                "-----BEGIN PUBLIC KEY-----\nMIIB\n-----END PUBLIC KEY-----\n",
+                "line 1: a PUBLIC KEY where only",
+            ),
         ] {
             let problems = check(&config(&[("c", cert)])).unwrap_err();
             assert_eq!(problems.0[0].path, "certificates[0].cert");
