@@ -66,14 +66,14 @@ pub(crate) struct Seat<'a> {
 
 impl<'a> Seat<'a> {
     /// Reads the session's cookie, and takes its backend if that may be used.
-    pub(crate) fn of(pool: &'a PoolState, head: &RequestHead, now_ms: u64) -> Self {
+    pub(crate) fn of(pool: &'a PoolState, head: &RequestHead, now_ms: u64, reach: Reach) -> Self {
         let sticky = pool.sticky.as_ref();
         let mut seat = Self { sticky, now: 0, session: None, taken: None, stays: false };
         let Some(sticky) = sticky else { return seat };
         seat.now = sticky::now();
         seat.session = sticky.read(head, seat.now);
         if let Some(session) = seat.session {
-            match pool.take_session(session, now_ms) {
+            match pool.take_session(session, now_ms, reach) {
                 Pinned::At(in_flight) => seat.taken = Some(in_flight),
                 Pinned::Full => seat.stays = true,
                 Pinned::Lost => {}
@@ -112,10 +112,11 @@ pub(crate) async fn find(
     pool: &PoolState,
     ask: &mut Ask,
     tried: &Tried,
+    reach: Reach,
     timer: &Timer,
     watch: &mut impl Watch,
 ) -> Result<(usize, InFlight), Nowhere> {
-    match pool.take(ask, tried, Reach::LastResort) {
+    match pool.take(ask, tried, reach) {
         Taken::Member(member, in_flight) => return Ok((member, in_flight)),
         Taken::None => return Err(Nowhere::NoBackend),
         Taken::Full => {}
@@ -130,7 +131,7 @@ pub(crate) async fn find(
         let mut room = pin!(waiting.room());
         // From here on no room is missed.
         room.as_mut().enable();
-        match pool.take(ask, tried, Reach::LastResort) {
+        match pool.take(ask, tried, reach) {
             Taken::Member(member, in_flight) => return Ok((member, in_flight)),
             Taken::None => return Err(Nowhere::NoBackend),
             Taken::Full => {}

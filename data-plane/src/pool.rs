@@ -1,8 +1,8 @@
 //! A pool as workers use it: who may be picked, what becomes of an attempt's outcome, and who waits for room.
 //!
 //! A pick goes from the best to the last resort: backends in good standing with room; those in slow start beyond
-//! their share; and, when all look dead, everyone (panic mode), because what tells the node that they are dead may
-//! be what is cut off.
+//! their share; and, when all look dead, all of them (panic mode), because the health checker may be what is cut off.
+//! A request whose route has a fallback does not go to dead backends: the fallback comes first.
 
 use std::{
     sync::{
@@ -16,6 +16,7 @@ use tokio::sync::Notify;
 use weir_snapshot::{
     Resilience, Timeouts,
     config::{BackendState as Wanted, Protocol},
+    units::Fraction,
 };
 
 use crate::{
@@ -150,9 +151,9 @@ pub(crate) enum Pinned {
 /// How far a pick goes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Reach {
-    /// Only backends that are not known to be dead.
+    /// Only backends that are not known to be dead: something else can be done instead.
     Usable,
-    /// All of them, if need be.
+    /// All of them, if need be, unless the pool's panic mode is off.
     LastResort,
 }
 
@@ -160,8 +161,9 @@ impl PoolState {
     /// Picks a backend and counts a request there.
     pub(crate) fn take(&self, ask: &mut Ask, tried: &Tried, reach: Reach) -> Taken {
         let Self { members, balancer, .. } = self;
+        let panics_early = reach == Reach::LastResort && self.panics_early();
         // Another worker may take the last room in between; then the next best is looked for.
-        for _ in 0..8 {
+        for _ in 0..if panics_early { 0 } else { 8 } {
             let lot = if balancer.hashes() { maglev::mix(ask.key ^ 1) as u16 } else { ask.rng.u16(..) };
             let best =
                 balancer.pick(members, ask, |i| self.may(i, tried) && members[i].state.standing.admits(lot));
@@ -176,10 +178,10 @@ impl PoolState {
             let is_usable = members[i].wanted == Wanted::Active && bits & (DOWN | OPEN | TRIAL) == 0;
             is_usable && !tried.contains(i) && !self.has_room(i)
         });
-        if is_full {
+        if is_full && !panics_early {
             return Taken::Full;
         }
-        if reach == Reach::Usable {
+        if reach == Reach::Usable || self.resilience.panic.is_none() {
             return Taken::None;
         }
         let mut any = false;
@@ -200,9 +202,9 @@ impl PoolState {
         if any { Taken::Full } else { Taken::None }
     }
 
-    /// Takes the backend of a session. A draining one keeps its sessions for a while, and when all look dead each
-    /// stays where it is.
-    pub(crate) fn take_session(&self, session: Session, now_ms: u64) -> Pinned {
+    /// Takes the backend of a session. A draining one keeps its sessions for a while, and in panic mode each stays where
+    /// it is.
+    pub(crate) fn take_session(&self, session: Session, now_ms: u64, reach: Reach) -> Pinned {
         let Member { state, wanted, .. } = &self.members[session.member];
         match wanted {
             Wanted::Active => {}
@@ -213,7 +215,7 @@ impl PoolState {
         let is_dead = bits & (DOWN | OPEN) != 0 || bits & TRIAL != 0 && state.trials() >= TRIALS;
         let taken = if !is_dead {
             self.enter(session.member)
-        } else if *wanted == Wanted::Active && self.is_panicking() {
+        } else if reach == Reach::LastResort && *wanted == Wanted::Active && self.is_panicking() {
             state.enter(self.resilience.limits.max_connections)
         } else {
             return Pinned::Lost;
@@ -243,10 +245,22 @@ impl PoolState {
         if state.standing.bits() & TRIAL == 0 { state.enter(most) } else { state.enter_trial(most) }
     }
 
-    /// Whether all that is active looks dead.
+    /// Whether so many of the active backends look dead that all are used.
     pub(crate) fn is_panicking(&self) -> bool {
-        let mut active = self.members.iter().filter(|member| member.wanted == Wanted::Active).peekable();
-        active.peek().is_some() && active.all(|member| member.state.standing.bits() & (DOWN | OPEN) != 0)
+        let Some(threshold) = self.resilience.panic else { return false };
+        let (mut active, mut dead) = (0_u64, 0_u64);
+        for member in self.members.iter().filter(|member| member.wanted == Wanted::Active) {
+            active += 1;
+            dead += u64::from(member.state.standing.bits() & (DOWN | OPEN) != 0);
+        }
+        dead > 0 && dead * 1_000_000 >= active * u64::from(threshold.millionths())
+    }
+
+    /// Whether panic mode is on although some backends do not look dead. Where all have to look dead, a pick finds that
+    /// out by itself.
+    fn panics_early(&self) -> bool {
+        self.resilience.panic.is_some_and(|threshold| threshold < Fraction::from_percent(100))
+            && self.live.panicking.load(Ordering::Relaxed)
     }
 
     /// Whether a breaker is why a backend was not tried.
@@ -262,7 +276,10 @@ impl PoolState {
     pub(crate) fn tick(&self) {
         let now = self.is_panicking();
         match (self.live.panicking.swap(now, Ordering::Relaxed), now) {
-            (false, true) => tracing::error!(pool = %self.name, "every backend looks dead, all are used"),
+            (false, true) => tracing::error!(
+                pool = %self.name,
+                "panic mode: backends look dead and still get requests, but for routes with a fallback"
+            ),
             (true, false) => tracing::info!(pool = %self.name, "panic mode over"),
             _ => {}
         }

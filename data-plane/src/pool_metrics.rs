@@ -71,7 +71,7 @@ pub(crate) fn register(registry: &mut Registry, fleet: &Fleet) {
         panic.get_or_create(&labels(pool)).set(i64::from(pool.is_panicking()));
         waiting.get_or_create(&labels(pool)).set(i64::from(pool.live.waiting()));
     }
-    registry.register("pool_panic", "Whether all backends look dead, so that all are used", panic);
+    registry.register("pool_panic", "1 while panic mode is on: backends that look dead get requests", panic);
     registry.register("pool_waiting", "Requests that wait for room", waiting);
 
     let phase = Family::<BackendLabels, Gauge>::default();

@@ -469,8 +469,15 @@ async fn forward(
     };
     let mut fallback = fallback.as_ref();
     loop {
-        let asked =
-            Asked { pool, head, client, origin, forwarded: &forwarded, map: rewrite.map.as_ref(), upgrade };
+        // Backends that are known to be dead are for routes without a fallback.
+        let has_fallback = match fallback {
+            None => false,
+            Some(Fallback::Pool(other)) => *other != pool,
+            Some(Fallback::Answer { .. }) => true,
+        };
+        let reach = if has_fallback { Reach::Usable } else { Reach::LastResort };
+        let map = rewrite.map.as_ref();
+        let asked = Asked { pool, reach, head, client, origin, forwarded: &forwarded, map, upgrade };
         let local = match ask(exchange, &asked, view, &mut upload).await {
             Outcome::Answer(answer) => return answer,
             Outcome::Nowhere(local, refusal) => {
@@ -497,6 +504,8 @@ async fn forward(
 /// What is asked of a pool.
 struct Asked<'a> {
     pool: usize,
+    /// Whether dead backends may be picked.
+    reach: Reach,
     head: &'a RequestHead,
     client: &'a Downstream<'a>,
     origin: &'a Origin<'a>,
@@ -516,12 +525,12 @@ enum Outcome {
 
 /// Asks a pool: picks a backend, sends, and tries others as far as that is safe and allowed.
 async fn ask(exchange: &mut Exchange, asked: &Asked<'_>, view: &View, upload: &mut Upload) -> Outcome {
-    let Asked { pool: pool_index, head, client, origin, forwarded, map, upgrade } = *asked;
+    let Asked { pool: pool_index, reach, head, client, origin, forwarded, map, upgrade } = *asked;
     let active = &view.active;
     let pool = &active.pools[pool_index];
     let policy = &pool.resilience.retry;
     let mut ask = place::ask(active, pool, head, origin.text(), exchange.started);
-    let mut seat = place::Seat::of(pool, head, ask.now_ms);
+    let mut seat = place::Seat::of(pool, head, ask.now_ms, reach);
     let mut tried = Tried::default();
     let mut retries = Retries::default();
     let (mut stale, mut connects_timed_out, mut distrusted) = (0, 0, false);
@@ -531,7 +540,7 @@ async fn ask(exchange: &mut Exchange, asked: &Asked<'_>, view: &View, upload: &m
         let mut watch = Attendance::new(client, head, exchange.deadline.as_ref());
         let found = match next.take() {
             Some(found) => Ok(found),
-            None => place::find(pool, &mut ask, &tried, client.timer, &mut watch).await,
+            None => place::find(pool, &mut ask, &tried, reach, client.timer, &mut watch).await,
         };
         let (member, in_flight) = match found {
             Ok(found) => found,

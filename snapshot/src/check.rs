@@ -26,6 +26,9 @@ use crate::{
 
 pub use self::tls::{chain, warnings};
 
+/// From one probe to the next after a change, where nothing is said.
+const FAST_INTERVAL: Duration = Duration::from_secs(1);
+
 /// The longest duration that is accepted anywhere.
 const LONGEST: Duration = Duration::from_secs(365 * 86_400);
 
@@ -244,6 +247,18 @@ fn check_pool(pool: &config::Pool, path: &str, problems: &mut Problems) -> Optio
 
 fn check_health(check: &config::HealthCheck, path: &str, problems: &mut Problems) -> Option<HealthCheck> {
     let interval = duration(check.interval, Duration::from_millis(100), format!("{path}.interval"), problems);
+    let fast_interval = match check.fast_interval {
+        None => interval.min(FAST_INTERVAL),
+        Some(fast) => {
+            if fast.0 > check.interval.0 {
+                problems.add(
+                    format!("{path}.fast_interval"),
+                    format!("fast_interval {fast} is longer than interval {}", check.interval),
+                );
+            }
+            duration(fast, Duration::from_millis(100), format!("{path}.fast_interval"), problems)
+        }
+    };
     let timeout = duration(check.timeout, Duration::from_millis(1), format!("{path}.timeout"), problems);
     for (field, value) in [("rise", check.rise), ("fall", check.fall)] {
         within(value, (1, 1000), path, field, problems);
@@ -300,7 +315,7 @@ fn check_health(check: &config::HealthCheck, path: &str, problems: &mut Problems
             host: check.host.clone(),
         }),
     };
-    Some(HealthCheck { probe, interval, timeout, rise: check.rise, fall: check.fall })
+    Some(HealthCheck { probe, interval, fast_interval, timeout, rise: check.rise, fall: check.fall })
 }
 
 #[cfg(test)]

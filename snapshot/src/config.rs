@@ -16,7 +16,7 @@ use serde::{Deserialize, Serialize};
 
 pub use self::{
     filters::{BasicAuth, IpFilter, Jwks, Jwt, RateKey, RateLimit, RateScope},
-    resilience::{Breaker, Fallback, HashOn, Limits, Retry, RetryOn, Sticky},
+    resilience::{Breaker, Fallback, HashOn, Limits, Panic, Retry, RetryOn, Sticky},
     routing::{HeaderMatch, Match, UnderscoreHeaders, WebScheme},
     target::{HeaderEdits, Redirect, Rewrite, Share, SplitSticky},
     tls::{Certificate, Hsts, PrivateKey, Tls},
@@ -69,6 +69,19 @@ pub struct Settings {
     /// Whose requests any route takes; a route's own filter is asked besides.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub ip_filter: Option<IpFilter>,
+    /// Addresses that backends may have only where this allows it.
+    #[serde(skip_serializing_if = "is_default")]
+    pub allow_backends: AllowBackends,
+}
+
+/// Addresses that backends may have only where this allows it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(default)]
+pub struct AllowBackends {
+    /// Link-local addresses (169.254.0.0/16, fe80::/10) and cloud metadata services.
+    pub link_local: bool,
+    /// Ports of this fleet: the admin port, the port for nodes, and the nodes' own HTTP, HTTPS and status ports.
+    pub own_ports: bool,
 }
 
 /// Deadlines and bounds towards clients.
@@ -144,6 +157,9 @@ pub struct Pool {
     /// What a node sends to one backend at the same time.
     #[serde(default, skip_serializing_if = "is_default")]
     pub limits: Limits,
+    /// When backends get requests although they look dead.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub panic: Panic,
     /// What the backends speak.
     #[serde(default, skip_serializing_if = "is_default")]
     pub protocol: Protocol,
@@ -235,8 +251,12 @@ pub struct HealthCheck {
     pub kind: HealthCheckKind,
     /// What an HTTP probe asks for.
     pub path: String,
-    /// From one probe to the next.
+    /// From one probe to the next. A backend that stops working is down after at most `fall` × `interval` + `timeout`.
     pub interval: HumanDuration,
+    /// From one probe to the next after a backend was added, after its state has changed, and while it comes back. Absent:
+    /// 1 s, or `interval` where that is shorter.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub fast_interval: Option<HumanDuration>,
     /// A probe that takes longer has failed.
     pub timeout: HumanDuration,
     /// So many good probes in a row bring a backend up.
@@ -262,6 +282,7 @@ impl Default for HealthCheck {
             kind: HealthCheckKind::Tcp,
             path: "/".into(),
             interval: seconds(10),
+            fast_interval: None,
             timeout: seconds(2),
             rise: 2,
             fall: 3,

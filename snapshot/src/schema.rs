@@ -15,7 +15,7 @@ use schemars::{
 use serde_json::{Map, Value};
 
 use crate::{
-    config::{Config, HeaderMatch, Jwks, RetryOn},
+    config::{Config, HeaderMatch, Jwks, Panic, RetryOn},
     units::{ByteSize, Fraction, HumanDuration},
 };
 
@@ -167,6 +167,29 @@ impl JsonSchema for RetryOn {
                 { "description": "The connection broke before an answer, or what came is no answer.", "const": "reset" },
                 { "description": "No answer within `per_attempt`.", "const": "timeout" },
                 { "description": "An answer with this status.", "type": "integer", "minimum": 400, "maximum": 599 },
+            ],
+        })
+    }
+}
+
+impl JsonSchema for Panic {
+    fn schema_name() -> Cow<'static, str> {
+        "Panic".into()
+    }
+
+    fn json_schema(generator: &mut SchemaGenerator) -> Schema {
+        let threshold = generator.subschema_for::<Fraction>();
+        json_schema!({
+            "description": "When a pool's backends get requests although they look dead (down by their health check, or \
+                ejected by the breaker). A route's fallback comes first.",
+            "oneOf": [
+                { "description": "Never: requests are answered with 503. Older YAML reads off as false.", "enum": ["off", false] },
+                {
+                    "description": "When at least this share of the active backends looks dead; 1: when all do.",
+                    "type": "object",
+                    "properties": { "threshold": threshold },
+                    "required": ["threshold"],
+                },
             ],
         })
     }

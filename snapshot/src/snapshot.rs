@@ -84,6 +84,8 @@ pub struct HealthCheck {
     pub probe: Option<HealthProbe>,
     /// From one probe to the next, at least 100 ms.
     pub interval: Duration,
+    /// From one probe to the next after a change; at least 100 ms, and at most `interval`.
+    pub fast_interval: Duration,
     /// At most this long.
     pub timeout: Duration,
     /// Good probes in a row that bring a backend up, at least 1.

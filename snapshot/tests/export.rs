@@ -92,8 +92,11 @@ fn health_check() -> impl Strategy<Value = HealthCheck> {
             ..HealthCheck::default()
         }),
     ];
-    (kinds, duration(100), duration(1), 1u32..1000, 1u32..1000).prop_map(
-        |(kind, interval, timeout, rise, fall)| HealthCheck { interval, timeout, rise, fall, ..kind },
+    (kinds, duration(100), any::<bool>(), duration(1), 1u32..1000, 1u32..1000).prop_map(
+        |(kind, interval, is_fast, timeout, rise, fall)| {
+            let fast_interval = is_fast.then_some(interval);
+            HealthCheck { interval, fast_interval, timeout, rise, fall, ..kind }
+        },
     )
 }
 

@@ -31,7 +31,7 @@ pub struct PoolExplained {
     pub because: String,
     /// How a backend is picked.
     pub strategy: String,
-    /// The nodes for which all its backends look dead, so that they use all of them.
+    /// The nodes whose panic mode is on: they use backends that look dead.
     pub panic: Vec<String>,
     /// Each of its backends.
     pub backends: Vec<BackendExplained>,
@@ -63,7 +63,9 @@ impl App {
         let nodes = self.0.registry.nodes().iter().filter(|node| node.connected).count();
         if let Some(route) = way.place.map(|place| &snapshot.routes[place]) {
             let mut explain = |pool: usize, because: String| {
-                pools.push(self.explain_pool(&snapshot.pools[pool], because, &sums, nodes));
+                let falls_back =
+                    route.fallback.as_ref().is_some_and(|fallback| *fallback != Fallback::Pool(pool));
+                pools.push(self.explain_pool(&snapshot.pools[pool], because, falls_back, (&sums, nodes)));
             };
             let otherwise = match &route.fallback {
                 None => "; 503 while it has no backend to offer".to_owned(),
@@ -90,8 +92,16 @@ impl App {
     }
 
     /// What `sums` say of the pool, as `nodes` nodes see it.
-    fn explain_pool(&self, pool: &Pool, because: String, sums: &Sums, nodes: usize) -> PoolExplained {
+    fn explain_pool(
+        &self,
+        pool: &Pool,
+        because: String,
+        falls_back: bool,
+        (sums, nodes): (&Sums, usize),
+    ) -> PoolExplained {
         let seen = sums.pools.get(&pool.name);
+        // A request with a fallback goes there rather than to a backend that looks dead.
+        let seen = seen.filter(|_| !falls_back);
         let panic: Vec<String> =
             seen.iter().flat_map(|seen| &seen.panic).map(|node| node.to_string()).collect();
         let backend = |backend: &weir_snapshot::Backend| {
@@ -115,7 +125,7 @@ impl App {
             let mut may = is_active && health != State::Down && !is_out_everywhere;
             if is_active && !may && !panic.is_empty() {
                 may = true;
-                because.push(format!("used all the same by {}: all look dead there", panic.join(", ")));
+                because.push(format!("still used by {}: panic mode is on there", panic.join(", ")));
             }
             BackendExplained {
                 id: backend.id.to_string(),

@@ -36,7 +36,7 @@ pub struct PoolInfo {
     pub name: String,
     /// How it picks.
     pub strategy: String,
-    /// The nodes for which all its backends look dead, so that they use all of them.
+    /// The nodes whose panic mode is on: they use backends that look dead.
     pub panic: Vec<String>,
     /// Requests that wait for room.
     pub waiting: u64,

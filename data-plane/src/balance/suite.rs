@@ -130,6 +130,48 @@ fn all_dead_are_used_all_the_same_and_none_is_none() {
 }
 
 #[test]
+fn panic_mode_is_off_or_begins_at_its_threshold() {
+    use weir_snapshot::{config::Panic, units::Fraction};
+    let dead = |panic, count: usize| {
+        let active = with(&Fleet::default(), Pool { panic, ..pool(Strategy::RoundRobin, &[1; 4]) });
+        active.pools[0].members[..count].iter().for_each(|member| {
+            member.state.set_health(Health::Down);
+        });
+        active.pools[0].tick();
+        active
+    };
+    let picked = |active: &Active| {
+        let mut picked: Vec<usize> = (0..40).filter_map(|n| take(active, n)).map(|taken| taken.0).collect();
+        picked.sort_unstable();
+        picked.dedup();
+        picked
+    };
+    let at = |percent| Panic::Threshold(Fraction::from_percent(percent));
+    for (panic, count, panics, all) in [
+        (Panic::Off, 4, false, &[][..]),
+        (Panic::Off, 3, false, &[3]),
+        (Panic::default(), 4, true, &[0, 1, 2, 3]),
+        (Panic::default(), 3, false, &[3]),
+        (at(50), 1, false, &[1, 2, 3]),
+        (at(50), 2, true, &[0, 1, 2, 3]),
+        (at(51), 2, false, &[2, 3]),
+        (at(1), 0, false, &[0, 1, 2, 3]),
+    ] {
+        let active = dead(panic, count);
+        assert_eq!(active.pools[0].is_panicking(), panics, "{panic:?}, {count} dead");
+        assert_eq!(picked(&active), all, "{panic:?}, {count} dead");
+        // With a fallback only backends that do not look dead are picked, whatever the threshold.
+        for n in 0..40 {
+            match active.pools[0].take(&mut ask(n), &Tried::default(), Reach::Usable) {
+                Taken::Member(member, _) => assert!(member >= count, "{panic:?}, {count} dead"),
+                Taken::None => assert_eq!(count, 4, "{panic:?}"),
+                Taken::Full => panic!("{panic:?}: nothing is full"),
+            }
+        }
+    }
+}
+
+#[test]
 fn draining_and_disabled_backends_get_nothing() {
     for (strategy, name) in Strategy::ALL {
         let mut pool = pool(strategy, &[1; 3]);

@@ -8,7 +8,7 @@ use crate::{
     headers::is_token,
     problem::Problems,
     snapshot::{Breaker, Fallback, Limits, Resilience, Retry, Sticky},
-    units::HumanDuration,
+    units::{Fraction, HumanDuration},
 };
 
 /// How long a draining backend keeps its sessions where nothing is said.
@@ -37,6 +37,7 @@ pub(super) fn pool(pool: &config::Pool, path: &str, problems: &mut Problems) -> 
         breaker: breaker(&pool.breaker, &format!("{path}.breaker"), problems),
         retry: retry(&pool.retry, &format!("{path}.retry"), problems),
         limits: limits(&pool.limits, &format!("{path}.limits"), problems),
+        panic: panic(pool.panic, &format!("{path}.panic"), problems),
     }
 }
 
@@ -137,6 +138,17 @@ fn limits(limits: &config::Limits, path: &str, problems: &mut Problems) -> Limit
     within(max_connections, (1, 1_000_000), path, "max_connections", problems);
     within(max_pending, (0, 1_000_000), path, "max_pending", problems);
     Limits { max_connections, max_pending }
+}
+
+fn panic(panic: config::Panic, path: &str, problems: &mut Problems) -> Option<Fraction> {
+    let config::Panic::Threshold(threshold) = panic else { return None };
+    if threshold.is_zero() {
+        problems.add(
+            format!("{path}.threshold"),
+            "threshold 0 is out of bounds (more than 0, up to 1); to never use dead backends, say panic: off",
+        );
+    }
+    Some(threshold)
 }
 
 /// The fallbacks of all routes, by route; what is wrong with one is a problem and gives none.
@@ -280,6 +292,37 @@ mod tests {
     }
 
     #[test]
+    fn panic_mode_has_a_threshold_or_is_off() {
+        for (text, threshold) in [
+            ("", Some(100)),
+            ("panic: off", None),
+            ("panic: 'off'", None),
+            ("panic: { threshold: 1.0 }", Some(100)),
+            ("panic: { threshold: 0.5 }", Some(50)),
+        ] {
+            let (config, snapshot) = file::parse(&format!("pools:\n  - name: p\n    {text}\n")).unwrap();
+            assert_eq!(snapshot.pools[0].resilience.panic, threshold.map(Fraction::from_percent), "{text}");
+            assert_eq!(file::parse(&file::to_yaml(&config)).unwrap().0, config, "{text}");
+            let json = serde_json::to_string(&config).unwrap();
+            assert_eq!(file::parse(&json).unwrap().0, config, "{json}");
+        }
+    }
+
+    #[test]
+    fn fast_probes_are_at_most_as_far_apart_as_others() {
+        let millis = |text: &str| {
+            let (_, snapshot) =
+                file::parse(&format!("pools:\n  - name: p\n    health_check: {text}\n")).unwrap();
+            snapshot.pools[0].health_check.fast_interval.as_millis()
+        };
+        assert_eq!(millis("{}"), 1000);
+        assert_eq!(millis("{ interval: 5m }"), 1000);
+        assert_eq!(millis("{ interval: 300ms }"), 300);
+        assert_eq!(millis("{ interval: 5s, fast_interval: 5s }"), 5000);
+        assert_eq!(millis("{ fast_interval: 100ms }"), 100);
+    }
+
+    #[test]
     fn a_fallback_goes_elsewhere() {
         let with = |fallback: Fallback| {
             let pool = |name: &str| Pool { name: name.into(), ..Pool::default() };
@@ -349,6 +392,18 @@ routes:
             ("breaker: { error_rate: lots }", "a share from 0 to 1"),
             ("limits: { max_connections: -1 }", "pools[0].limits.max_connections"),
             ("breaker: { open: 5s }", "unknown key"),
+            ("panic: { threshold: 0 }", "pools[0].panic.threshold: threshold 0 is out of bounds"),
+            ("panic: { threshold: 1.5 }", "1.5 is not a share from 0 to 1"),
+            ("panic: { threshold: off }", "a share from 0 to 1"),
+            ("panic: on", "off, or { threshold: 1.0 }"),
+            ("panic: never", "off, or { threshold: 1.0 }"),
+            ("panic: { treshold: 1 }", "threshold"),
+            (
+                "health_check: { fast_interval: 50ms }",
+                "pools[0].health_check.fast_interval: 50ms is out of bounds",
+            ),
+            ("health_check: { fast_interval: 11s }", "fast_interval 11s is longer than interval 10s"),
+            ("health_check: { fast_interval: soon }", "pools[0].health_check.fast_interval"),
         ] {
             refused(&format!("pools:\n  - name: p\n    {pool}\n"), "", says, 3);
         }

@@ -205,6 +205,69 @@ impl Default for Limits {
     }
 }
 
+/// When a pool's backends get requests although they look dead (down by their health check, or ejected by the breaker).
+/// A route's fallback comes first.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Panic {
+    /// Never: requests are answered with 503.
+    Off,
+    /// When at least this share of the active backends looks dead; 1: when all do.
+    Threshold(Fraction),
+}
+
+impl Default for Panic {
+    fn default() -> Self {
+        Self::Threshold(Fraction::from_percent(100))
+    }
+}
+
+impl Serialize for Panic {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        match self {
+            Self::Off => serializer.serialize_str("off"),
+            Self::Threshold(threshold) => serializer.collect_map([("threshold", threshold)]),
+        }
+    }
+}
+
+impl<'de> Deserialize<'de> for Panic {
+    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Visitor;
+        impl<'de> serde::de::Visitor<'de> for Visitor {
+            type Value = Panic;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("off, or { threshold: 1.0 } with a share from 0 to 1")
+            }
+
+            fn visit_str<E: serde::de::Error>(self, text: &str) -> Result<Panic, E> {
+                match text {
+                    "off" => Ok(Panic::Off),
+                    _ => Err(E::invalid_value(serde::de::Unexpected::Str(text), &self)),
+                }
+            }
+
+            /// What older YAML makes of `off`.
+            fn visit_bool<E: serde::de::Error>(self, value: bool) -> Result<Panic, E> {
+                match value {
+                    false => Ok(Panic::Off),
+                    true => Err(E::invalid_value(serde::de::Unexpected::Bool(true), &self)),
+                }
+            }
+
+            fn visit_map<A: serde::de::MapAccess<'de>>(self, map: A) -> Result<Panic, A::Error> {
+                #[derive(Deserialize)]
+                struct Threshold {
+                    threshold: Fraction,
+                }
+                let read = Threshold::deserialize(serde::de::value::MapAccessDeserializer::new(map))?;
+                Ok(Panic::Threshold(read.threshold))
+            }
+        }
+        deserializer.deserialize_any(Visitor)
+    }
+}
+
 /// What answers when the pool has no backend to offer.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(default)]

@@ -2,7 +2,10 @@
 
 use std::{sync::Arc, time::Duration};
 
-use crate::config::{HashOn, RetryOn};
+use crate::{
+    config::{HashOn, RetryOn},
+    units::Fraction,
+};
 
 /// Keeps a client at the backend that answered it first.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -111,6 +114,8 @@ pub struct Resilience {
     pub retry: Retry,
     /// Per backend and node.
     pub limits: Limits,
+    /// The share of dead backends from which on all get requests, more than 0; `None`: never.
+    pub panic: Option<Fraction>,
 }
 
 /// What answers when the pool has no backend to offer.

@@ -48,7 +48,10 @@ fn notices(status: &Status) -> Vec<Notice> {
         notices.push(Notice { is_bad, page, about, says });
     };
     for pool in status.pools.iter().filter(|pool| !pool.panic.is_empty()) {
-        let says = format!("all backends look dead to {}, which uses all", pool.panic.join(", "));
+        let says = format!(
+            "panic mode on {}: backends that look dead get requests, except on routes with a fallback",
+            pool.panic.join(", ")
+        );
         add(true, Page::Pools, format!("pool {}", pool.name), says);
     }
     for backend in status.backends.iter().filter(|backend| backend.state == "active") {

@@ -105,7 +105,7 @@ fn backends(explained: &PoolExplained) -> Markup {
         section class="card" aria-label=(format!("Pool {pool}")) {
             header { h2 { "Pool " (pool) } p { (strategy.replace('_', " ")) " · " (because) } }
             @if !panic.is_empty() {
-                p class="note" { (badge("bad", "all look dead, all are used")) " by " (panic.join(", ")) }
+                p class="note" { (badge("bad", "panic mode: backends that look dead are used")) " by " (panic.join(", ")) }
             }
             @if backends.is_empty() {
                 p class="note" { (badge("warn", "no backend")) " The node answers 503. " a href="/ui/pools" { "Add one" } }

@@ -91,7 +91,7 @@ fn happened(work: &PoolInfo) -> Markup {
     .collect();
     html! {
         @if !panic.is_empty() {
-            p class="note" { (badge("bad", "all look dead, all are used")) " by " (panic.join(", ")) }
+            p class="note" { (badge("bad", "panic mode: backends that look dead are used, except on routes with a fallback")) " by " (panic.join(", ")) }
         }
         @if !counted.is_empty() { p class="note" { "Since the nodes started: " (counted.join(" · ")) } }
     }
