@@ -27,6 +27,7 @@ use std::{net::SocketAddr, sync::Arc, time::Duration};
 use anyhow::Context as _;
 use tokio::{net::TcpListener, task::JoinSet};
 use tokio_util::sync::CancellationToken;
+use weir_snapshot::backend_address::OwnPort;
 
 pub use self::config::Config;
 use self::{
@@ -90,7 +91,12 @@ pub async fn start(config: Config) -> anyhow::Result<Running> {
     let secrets = Secrets::open(store.clone(), &master, stop.clone()).await?;
     let session_key = secrets.session_key().await?;
     let stats = Stats::start(store.clone(), config.retention());
-    let health = Health::start(current.subscribe(), Arc::new(secrets.clone()), stop.clone());
+    let own_ports: Arc<[OwnPort]> = Arc::new([
+        OwnPort::new(admin_listener.local_addr()?, "the admin port"),
+        OwnPort::new(nodes_listener.local_addr()?, "the port for nodes"),
+    ]);
+    let keys = Arc::new(secrets.clone());
+    let health = Health::start(current.subscribe(), keys, Arc::clone(&own_ports), stop.clone());
     tokio::spawn(expiry::watch(current.subscribe(), stop.clone()));
     let registry = Registry::new(store.nodes_seen().await?);
     let newest = Arc::clone(&current.borrow());
@@ -126,6 +132,7 @@ pub async fn start(config: Config) -> anyhow::Result<Running> {
         file,
         access: access.clone(),
         keep_revisions: config.keep_revisions,
+        own_ports,
     };
     let app = App::new(parts);
     if let Some(path) = &config.config {

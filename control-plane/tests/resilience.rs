@@ -49,7 +49,7 @@ async fn greeter() -> String {
 async fn an_http_probe_asks_for_its_host_and_looks_into_the_body() {
     let (control_plane, url) = (ControlPlane::start().await, greeter().await);
     let check = |extra: Value| {
-        let mut check = json!({ "type": "http", "interval": "100ms", "expect_body": "is well" });
+        let mut check = json!({ "type": "http", "interval": "100ms", "fall": 1, "expect_body": "is well" });
         check.as_object_mut().unwrap().extend(extra.as_object().unwrap().clone());
         check
     };
@@ -68,7 +68,7 @@ async fn a_grpc_probe_asks_the_health_service() {
     let incoming = tokio_stream::wrappers::TcpListenerStream::new(listener);
     tokio::spawn(tonic::transport::Server::builder().add_service(service).serve_with_incoming(incoming));
     let control_plane = ControlPlane::start().await;
-    let check = |service: &str| json!({ "type": "grpc", "interval": "100ms", "service": service });
+    let check = |service: &str| json!({ "type": "grpc", "interval": "100ms", "fall": 1, "service": service });
     reporter.set_service_status("books", tonic_health::ServingStatus::Serving).await;
     probed(&control_plane, &url, check("books"), "serving").await;
     let found = probed(&control_plane, &url, check("songs"), "unknown service \"songs\"").await;
@@ -144,4 +144,166 @@ async fn a_strategy_that_does_not_hash_takes_hash_on_with_it() {
     let wrong = json!({ "strategy": "random", "hash_on": "path", "breaker": { "window": "0s" } }).to_string();
     let problem = control_plane.call("PUT", "/pools/default", &wrong).await.expect(400).to_string();
     assert!(problem.contains("hash_on has no meaning") && problem.contains("breaker.window"), "{problem}");
+}
+
+/// A server that speaks only HTTP/2, with TLS where a configuration is given.
+async fn http2_only(tls: Option<tokio_rustls::TlsAcceptor>) -> String {
+    use hyper_util::rt::{TokioExecutor, TokioIo};
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let scheme = if tls.is_some() { "https" } else { "http" };
+    let url = format!("{scheme}://{}", listener.local_addr().unwrap());
+    let serve = hyper::service::service_fn(|request: http::Request<hyper::body::Incoming>| async move {
+        assert_eq!(request.version(), http::Version::HTTP_2);
+        let host = request.uri().authority().map(ToString::to_string).unwrap_or_default();
+        Ok::<_, std::convert::Infallible>(http::Response::new(format!("{host}: all is well")))
+    });
+    tokio::spawn(async move {
+        while let Ok((stream, _)) = listener.accept().await {
+            let tls = tls.clone();
+            tokio::spawn(async move {
+                let server = hyper::server::conn::http2::Builder::new(TokioExecutor::new());
+                match tls {
+                    None => server.serve_connection(TokioIo::new(stream), serve).await,
+                    Some(tls) => {
+                        let Ok(stream) = tls.accept(stream).await else { return };
+                        server.serve_connection(TokioIo::new(stream), serve).await
+                    }
+                }
+                .ok();
+            });
+        }
+    });
+    url
+}
+
+/// A server's TLS that agrees to these protocols.
+fn tls(alpn: &[&str]) -> tokio_rustls::TlsAcceptor {
+    use tokio_rustls::rustls::{ServerConfig, pki_types::PrivateKeyDer};
+    let made = rcgen::generate_simple_self_signed(["localhost".to_owned()]).unwrap();
+    let key = PrivateKeyDer::try_from(made.signing_key.serialize_der()).unwrap();
+    let mut config = ServerConfig::builder_with_provider(weir_tls::provider())
+        .with_safe_default_protocol_versions()
+        .unwrap()
+        .with_no_client_auth()
+        .with_single_cert(vec![made.cert.der().clone()], key)
+        .unwrap();
+    config.alpn_protocols = alpn.iter().map(|name| name.as_bytes().to_vec()).collect();
+    std::sync::Arc::new(config).into()
+}
+
+#[tokio::test]
+async fn an_http_probe_speaks_the_pools_protocol() {
+    let control_plane = ControlPlane::start().await;
+    let (clear, secure) = (http2_only(None).await, http2_only(Some(tls(&["h2", "http/1.1"]))).await);
+    let (old, no_alpn) = (greeter().await, http2_only(Some(tls(&[]))).await);
+    let body = json!({ "expect_body": "is well" });
+    let host = json!({ "expect_body": "books.internal: all is well", "host": "books.internal" });
+    for (url, protocol, kind, extra, alive, says) in [
+        (&clear, "http2", "http", &body, true, "status 200, body as expected"),
+        (&clear, "http2", "http", &host, true, "status 200, body as expected"),
+        (&clear, "http2", "tcp", &json!({}), true, "connected"),
+        (&clear, "http1", "http", &body, false, "HTTP/1.1"),
+        (&old, "http2", "http", &json!({}), false, "HTTP/2"),
+        (&old, "http1", "http", &json!({ "host": "books.internal" }), true, "status 200"),
+        (&secure, "http2", "http", &body, true, "status 200, body as expected"),
+        (&secure, "http2", "tcp", &json!({}), true, "connected"),
+        (&no_alpn, "http2", "http", &body, false, "does not offer HTTP/2 (ALPN)"),
+        (&no_alpn, "http2", "tcp", &json!({}), false, "does not offer HTTP/2 (ALPN)"),
+    ] {
+        let mut check = json!({ "type": kind, "interval": "100ms", "rise": 1, "fall": 1 });
+        check.as_object_mut().unwrap().extend(extra.as_object().unwrap().clone());
+        let pool = json!({
+            "name": "default", "protocol": protocol, "health_check": check, "tls": { "verify": false },
+            "backends": [{ "url": url }],
+        });
+        control_plane.call("PUT", "/pools/default", &pool.to_string()).await.expect(200);
+        let health = if alive { "up" } else { "down" };
+        let backends = control_plane.wait_for("/backends", |backends| {
+            let backend = &backends["items"][0];
+            let said = backend["last_check"].as_str().unwrap_or_default();
+            backend["health"] == health && said.contains(says) && backend["url"] == url.as_str()
+        });
+        backends.await;
+    }
+}
+
+#[tokio::test]
+async fn a_backend_that_is_added_while_it_starts_is_up_soon_and_was_never_down() {
+    let control_plane = ControlPlane::start().await;
+    let reserved = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = reserved.local_addr().unwrap();
+    drop(reserved);
+    // With a minute between ordinary probes, only fast ones can find out in time.
+    let check = json!({ "interval": "1m", "fast_interval": "100ms", "rise": 2, "fall": 100 });
+    let backend = probed(&control_plane, &format!("http://{address}"), check, "connection refused").await;
+    assert_eq!((&backend["health"], &backend["alive"]), (&json!("unknown"), &json!(true)), "{backend}");
+    let _listener = TcpListener::bind(address).await.unwrap();
+    let backends = control_plane.wait_for("/backends", |backends| {
+        assert_ne!(backends["items"][0]["health"], "down");
+        backends["items"][0]["health"] == "up"
+    });
+    assert_eq!(backends.await["items"][0]["last_check"], "connected");
+}
+
+#[tokio::test]
+async fn a_backend_that_restarts_comes_back_by_fast_probes() {
+    let control_plane = ControlPlane::start().await;
+    let reserved = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = reserved.local_addr().unwrap();
+    drop(reserved);
+    let check = json!({ "interval": "1m", "fast_interval": "100ms", "rise": 3, "fall": 2 });
+    probed(&control_plane, &format!("http://{address}"), check, "connection refused").await;
+    control_plane.wait_for("/backends", |backends| backends["items"][0]["health"] == "down").await;
+    let _listener = TcpListener::bind(address).await.unwrap();
+    control_plane.wait_for("/backends", |backends| backends["items"][0]["health"] == "up").await;
+}
+
+#[tokio::test]
+async fn link_local_addresses_and_ports_of_the_fleet_are_refused_unless_a_setting_allows_them() {
+    let control_plane = ControlPlane::start().await;
+    let (admin, nodes) = (control_plane.admin(), control_plane.nodes());
+    let refused = [
+        ("http://169.254.169.254".to_owned(), "link_local"),
+        ("http://169.254.0.1:8080".to_owned(), "link_local"),
+        ("http://[fe80::1]".to_owned(), "link_local"),
+        ("http://[::ffff:169.254.169.254]".to_owned(), "link_local"),
+        ("http://[64:ff9b::a9fe:a9fe]".to_owned(), "link_local"),
+        ("http://[fd00:ec2::254]".to_owned(), "link_local"),
+        (format!("http://{admin}"), "own_ports"),
+        (format!("https://{nodes}"), "own_ports"),
+        (format!("http://0.0.0.0:{}", admin.port()), "own_ports"),
+        (format!("http://[::ffff:127.0.0.1]:{}", nodes.port()), "own_ports"),
+    ];
+    for (url, setting) in &refused {
+        let backend = json!({ "url": url }).to_string();
+        let pool = json!({ "backends": [{ "url": url }] });
+        let config = json!({ "pools": [{ "name": "default", "backends": [{ "url": url }] }] }).to_string();
+        for (method, path, body) in [
+            ("POST", "/backends", &backend),
+            ("PUT", "/pools/default", &pool.to_string()),
+            ("PUT", "/config", &config),
+            ("PUT", "/config?dry_run=true", &config),
+        ] {
+            let problem = control_plane.call(method, path, body).await.expect(400).to_string();
+            assert!(
+                problem.contains(&format!("settings.allow_backends.{setting}: true")),
+                "{url}: {problem}"
+            );
+            assert!(problem.contains("backends[0].url\""), "{method} {path} {url}: {problem}");
+        }
+    }
+    // A name is refused when it is looked up.
+    control_plane.add(&format!("http://localhost:{}", admin.port())).await;
+    control_plane
+        .wait_for("/backends", |backends| {
+            backends["items"][0]["last_check"].as_str().is_some_and(|said| said.contains("the admin port"))
+        })
+        .await;
+    let backends: Vec<_> = refused.iter().map(|(url, _)| json!({ "url": url })).collect();
+    let config = json!({
+        "settings": { "allow_backends": { "link_local": true, "own_ports": true } },
+        "pools": [{ "name": "default", "health_check": { "type": "none" }, "backends": backends }],
+        "routes": [{ "name": "default", "pool": "default" }],
+    });
+    control_plane.call("PUT", "/config", &config.to_string()).await.expect(200);
 }

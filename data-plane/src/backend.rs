@@ -13,12 +13,14 @@ use std::{
     time::{Duration, Instant, SystemTime, UNIX_EPOCH},
 };
 
-use arc_swap::ArcSwap;
+use arc_swap::{ArcSwap, ArcSwapOption};
 use weir_snapshot::{
-    BackendUrl, Host, Pool, Problems, Route, Snapshot, Target, config::BackendState as Wanted,
+    BackendUrl, Host, Pool, Problems, Route, Snapshot, Target, backend_address::OwnPort,
+    config::BackendState as Wanted,
 };
 
 use crate::{
+    addresses::{Addresses, Permit},
     balance::{Balancer, peak_ewma::Latency},
     breaker::{Circuit, Phase, TRIALS, Tally},
     filter,
@@ -85,7 +87,9 @@ pub(crate) struct BackendState {
     draining_since_ms: AtomicU64,
     /// While it drains: its sessions, and when each came last.
     sessions: Mutex<HashMap<u32, u64>>,
-    addresses: ArcSwap<Vec<SocketAddr>>,
+    addresses: ArcSwap<Addresses>,
+    /// Why an address of its is not used, where one is refused.
+    refused: ArcSwapOption<String>,
     /// When the log was told last that there is no TLS with it, seconds since the Unix epoch.
     complained: AtomicU64,
     /// Its name was said to have no address, and has had none since.
@@ -94,10 +98,6 @@ pub(crate) struct BackendState {
 
 impl BackendState {
     pub(crate) fn new(id: Arc<str>, url: BackendUrl, pool: Arc<PoolLive>) -> Self {
-        let addresses = match url.host {
-            Host::Address(address) => vec![SocketAddr::new(address, url.port)],
-            Host::Name(_) => Vec::new(),
-        };
         Self {
             id,
             url,
@@ -109,7 +109,8 @@ impl BackendState {
             is_checked: AtomicBool::new(false),
             draining_since_ms: AtomicU64::new(0),
             sessions: Mutex::default(),
-            addresses: ArcSwap::from_pointee(addresses),
+            addresses: ArcSwap::default(),
+            refused: ArcSwapOption::empty(),
             complained: AtomicU64::new(0),
             nameless: AtomicBool::new(false),
         }
@@ -241,23 +242,50 @@ impl BackendState {
     pub(crate) fn has_address(&self, address: SocketAddr) -> bool {
         match self.url.host {
             Host::Address(own) => address == SocketAddr::new(own, self.url.port),
-            Host::Name(_) => self.addresses.load().contains(&address),
+            Host::Name(_) => self.addresses.load().all().contains(&address),
         }
     }
 
-    /// The addresses of its host; empty while a name could not be looked up.
-    pub(crate) fn addresses(&self) -> Arc<Vec<SocketAddr>> {
+    /// The addresses of its host; empty while a name could not be looked up, and where all are refused.
+    pub(crate) fn addresses(&self) -> Arc<Addresses> {
         self.addresses.load_full()
     }
 
-    /// The first address: most backends have just one.
-    pub(crate) fn address(&self) -> Option<SocketAddr> {
-        self.addresses.load().first().copied()
+    /// Whether it has an address to connect to.
+    pub(crate) fn has_addresses(&self) -> bool {
+        !self.addresses.load().all().is_empty()
     }
 
-    /// Notes what a name's lookup found.
-    pub(crate) fn set_addresses(&self, addresses: Vec<SocketAddr>) {
-        self.addresses.store(Arc::new(addresses));
+    /// Why it has no address.
+    pub(crate) fn without_address(&self) -> String {
+        let refused = self.refused.load();
+        refused.as_ref().map_or_else(|| "its name has no address".to_owned(), |why| why.to_string())
+    }
+
+    /// Notes what a name's lookup found, as far as it is permitted; whether that is new.
+    pub(crate) fn set_addresses(&self, found: Vec<SocketAddr>, permit: &Permit) -> bool {
+        let (allowed, refused) = permit.filter(found);
+        if let Some(why) = &refused
+            && self.refused.load().as_deref() != Some(why)
+        {
+            tracing::warn!(backend = %self.id, url = %self.url, why, "address of a backend refused");
+        }
+        self.refused.store(refused.map(Arc::new));
+        let before = self.addresses.load();
+        if before.all() == allowed {
+            return false;
+        }
+        self.addresses.store(Arc::new(Addresses::following(allowed, &before)));
+        true
+    }
+
+    /// Applies what is permitted now to the addresses that it has.
+    fn permit(&self, permit: &Permit) {
+        let addresses = match self.url.host {
+            Host::Address(address) => vec![SocketAddr::new(address, self.url.port)],
+            Host::Name(_) => self.addresses.load().all().to_vec(),
+        };
+        self.set_addresses(addresses, permit);
     }
 }
 
@@ -321,6 +349,8 @@ pub(crate) struct Active {
     splits: Vec<Option<Box<Sticky>>>,
     /// What clients are shown.
     pub(crate) certificates: Arc<Table>,
+    /// Which addresses its backends may have.
+    pub(crate) permit: Permit,
     epoch: Instant,
 }
 
@@ -353,6 +383,8 @@ pub(crate) struct Fleet {
     pub(crate) tls: Material,
     /// Whether it takes clients by HTTPS.
     serves_https: bool,
+    /// Ports of the fleet, which no backend may be.
+    own_ports: Arc<[OwnPort]>,
 }
 
 impl Default for Fleet {
@@ -368,14 +400,15 @@ impl Default for Fleet {
             filters: filter::Live::default(),
             tls: Material::default(),
             serves_https: false,
+            own_ports: Arc::default(),
         }
     }
 }
 
 impl Fleet {
     /// For a node that takes clients by HTTPS, and so needs the keys of all certificates.
-    pub(crate) fn of_https(serves_https: bool, tls: Material) -> Self {
-        Self { serves_https, tls, ..Self::default() }
+    pub(crate) fn of_https(serves_https: bool, tls: Material, own_ports: Arc<[OwnPort]>) -> Self {
+        Self { serves_https, tls, own_ports, ..Self::default() }
     }
 
     /// Joins a checked snapshot with the live state of the backends and pools that it keeps.
@@ -386,9 +419,10 @@ impl Fleet {
         let mut problems = Problems::default();
         let certificates = if self.serves_https { &snapshot.certificates[..] } else { &[] };
         let certificates = Arc::new(Table::new(certificates, &self.tls, &mut problems));
+        let permit = Permit::new(snapshot.settings.allow_backends, Arc::clone(&self.own_ports));
         let mut pools = Vec::with_capacity(snapshot.pools.len());
         for (place, pool) in snapshot.pools.iter().enumerate() {
-            pools.push(self.pool(pool, place, &mut problems));
+            pools.push(self.pool(pool, place, &permit, &mut problems));
         }
         problems.into_result(())?;
         let mut known = self.backends.lock().unwrap_or_else(PoisonError::into_inner);
@@ -396,7 +430,8 @@ impl Fleet {
         self.pools.lock().unwrap_or_else(PoisonError::into_inner).retain(|_, live| live.strong_count() > 0);
         let filters = self.filters.chains(&snapshot);
         let splits = self.splits(&snapshot);
-        let active = Arc::new(Active { snapshot, pools, filters, splits, certificates, epoch: self.epoch });
+        let epoch = self.epoch;
+        let active = Arc::new(Active { snapshot, pools, filters, splits, certificates, permit, epoch });
         *self.active.lock().unwrap_or_else(PoisonError::into_inner) = Arc::downgrade(&active);
         Ok(active)
     }
@@ -413,7 +448,7 @@ impl Fleet {
         if splits.iter().any(Option::is_some) { splits } else { Vec::new() }
     }
 
-    fn pool(&self, pool: &Pool, place: usize, problems: &mut Problems) -> PoolState {
+    fn pool(&self, pool: &Pool, place: usize, permit: &Permit, problems: &mut Problems) -> PoolState {
         let mut pools = self.pools.lock().unwrap_or_else(PoisonError::into_inner);
         let old = pools.get(&pool.name).and_then(Weak::upgrade);
         let is_new = old.is_none();
@@ -447,6 +482,7 @@ impl Fleet {
                 known.insert(Arc::clone(id), Arc::downgrade(&state));
                 state
             });
+            state.permit(permit);
             if resilience.breaker.is_none() {
                 state.circuit.reset(state.tally());
                 state.standing.clear(OPEN | TRIAL);

@@ -1,8 +1,13 @@
 //! The node's flags and environment.
 
-use std::{net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
+use std::{
+    net::{Ipv4Addr, Ipv6Addr, SocketAddr},
+    path::PathBuf,
+    sync::Arc,
+    time::Duration,
+};
 
-use weir_snapshot::units::HumanDuration;
+use weir_snapshot::{BackendUrl, Host, backend_address::OwnPort, units::HumanDuration};
 
 use crate::{
     tls::{self, Certificates, Tickets},
@@ -119,6 +124,29 @@ impl Config {
             self.labels.len()
         );
         Ok(())
+    }
+
+    /// The ports that this node knows to be the fleet's: its own and, where its address is given, the control plane's.
+    pub(crate) fn own_ports(
+        &self,
+        http: SocketAddr,
+        https: Option<SocketAddr>,
+        status: SocketAddr,
+    ) -> Arc<[OwnPort]> {
+        let mut own =
+            vec![OwnPort::new(http, "a node's HTTP port"), OwnPort::new(status, "a node's status port")];
+        own.extend(https.map(|https| OwnPort::new(https, "a node's HTTPS port")));
+        let url = self.control_plane.parse::<BackendUrl>().ok();
+        let addresses = url.map(|url| match &url.host {
+            Host::Address(address) => vec![SocketAddr::new(*address, url.port)],
+            Host::Name(name) if name == "localhost" => {
+                vec![(Ipv4Addr::LOCALHOST, url.port).into(), (Ipv6Addr::LOCALHOST, url.port).into()]
+            }
+            Host::Name(_) => Vec::new(),
+        });
+        let nodes = |address| OwnPort::new(address, "the control plane's port for nodes");
+        own.extend(addresses.into_iter().flatten().map(nodes));
+        own.into()
     }
 
     /// What TLS is accepted with, if it is.

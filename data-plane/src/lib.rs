@@ -4,6 +4,7 @@
 //! requests. Where to look: a request's life is `listener/http1.rs` (the connection), `proxy.rs` (the decision) and
 //! `upstream/http1.rs` (the backend's side); `backend.rs` holds what outlives a snapshot.
 
+mod addresses;
 mod answer;
 mod backend;
 mod balance;
@@ -96,7 +97,8 @@ pub async fn start(config: Config) -> anyhow::Result<Running> {
     let identity = control::Identity::new(&config, http);
     let reporter = Reporter::start(channel.clone(), &identity, inbox);
     let (node_id, boot_id) = (identity.node_id.clone(), identity.boot_id.clone());
-    let fleet = Fleet::of_https(serves_https, tls);
+    let own = config.own_ports(http, https, status);
+    let fleet = Fleet::of_https(serves_https, tls, own);
     let state = Arc::new(control::State::new(fleet, workers, reporter, tap, membership.clone(), identity));
     let mut tasks = tokio::task::JoinSet::new();
     if let Some(folder) = &config.state_dir {

@@ -539,3 +539,74 @@ fn an_event_stream_may_be_silent_for_longer_than_an_answer_may_take() {
         assert_eq!(more.contains("two"), lives, "{content_type}: {more}");
     }
 }
+
+#[test]
+fn a_name_uses_its_next_address_when_the_one_in_use_accepts_no_connection() {
+    let (dead, live) = (Script::new().address(), Script::new());
+    let proxy = Proxy::with(&[live.address()], |config| {
+        config.pools[0].backends[0].url = "http://books.invalid:80".into();
+    });
+    let state = proxy.fleet.backends().pop().unwrap();
+    let permit = crate::addresses::Permit::default();
+    assert!(state.set_addresses(vec![dead, live.address()], &permit));
+    let mut client = proxy.client();
+    for n in 0..2 {
+        // Not idempotent, and asked once: the connection alone was tried again.
+        client.send("POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 0\r\n\r\n");
+        let mut backend = live.accept();
+        backend.read_head();
+        backend.send("HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: 2\r\n\r\nok");
+        drop(backend);
+        assert!(client.read_until("ok").starts_with("HTTP/1.1 200"), "{n}");
+        assert_eq!(state.addresses().in_use(), Some(live.address()));
+    }
+    // The same answer of the name server keeps what is in use; when that is gone, all are tried.
+    assert!(!state.set_addresses(vec![dead, live.address()], &permit));
+    drop(live);
+    client.send(GET);
+    let answer = client.read_head();
+    assert!(answer.starts_with("HTTP/1.1 502") || answer.starts_with("HTTP/1.1 503"), "{answer}");
+}
+
+#[test]
+fn a_backend_that_is_down_gets_no_request_where_there_is_a_fallback() {
+    use weir_snapshot::config::{Fallback, Panic};
+    let backend = Script::new();
+    let with = |panic: Panic, has_fallback: bool| {
+        let proxy = Proxy::with(&[backend.address()], |config| {
+            config.pools[0].panic = panic;
+            let fallback = Fallback { status: Some(503), body: Some("back soon".into()), pool: None };
+            config.routes[0].fallback = has_fallback.then_some(fallback);
+        });
+        proxy.fleet.set_health(false, [("b1".to_owned(), crate::backend::Health::Down)].into());
+        let mut client = proxy.client();
+        client.send("GET / HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n");
+        (proxy, client)
+    };
+    backend.0.set_nonblocking(true).unwrap();
+    for panic in [Panic::default(), Panic::Off] {
+        let (proxy, mut client) = with(panic, true);
+        let answer = client.read_all();
+        assert!(answer.starts_with("HTTP/1.1 503") && answer.ends_with("back soon"), "{panic:?}: {answer}");
+        assert!(backend.0.accept().is_err(), "{panic:?}: the backend was asked");
+        // It answers again as soon as health says so.
+        proxy.fleet.set_health(false, [("b1".to_owned(), crate::backend::Health::Up)].into());
+        backend.0.set_nonblocking(false).unwrap();
+        let mut client = proxy.client();
+        client.send(GET);
+        let mut peer = backend.accept();
+        peer.read_head();
+        peer.send(OK);
+        assert!(client.read_until("ok").starts_with("HTTP/1.1 200"));
+        backend.0.set_nonblocking(true).unwrap();
+    }
+    let (_proxy, mut client) = with(Panic::Off, false);
+    let answer = client.read_all();
+    assert!(answer.starts_with("HTTP/1.1 503") && backend.0.accept().is_err(), "{answer}");
+    backend.0.set_nonblocking(false).unwrap();
+    let (_proxy, mut client) = with(Panic::default(), false);
+    let mut peer = backend.accept();
+    peer.read_head();
+    peer.send(OK);
+    assert!(client.read_all().ends_with("ok"), "without a fallback panic mode uses it");
+}

@@ -265,3 +265,33 @@ async fn connections_of_other_settings_are_not_used_again() {
     stage.expect(502).await;
     assert_eq!(origin.seen.requests.load(Relaxed), 1);
 }
+
+#[tokio::test]
+async fn a_port_of_the_fleet_is_no_backend_unless_a_setting_allows_it() {
+    let stage = Stage::new(support::wire::config(&[])).await;
+    let ports = [
+        stage.node.http.port(),
+        stage.node.status.port(),
+        stage.control.url().parse::<http::Uri>().unwrap().port_u16().unwrap(),
+    ];
+    let mut revision = 1;
+    for port in ports {
+        for host in ["127.0.0.1", "localhost", "0.0.0.0"] {
+            let mut config = support::wire::config(&[format!("http://{host}:{port}")]);
+            config.pools[0].retry.attempts = 1;
+            revision += 1;
+            stage.control.push(Message::Snapshot(snapshot(revision, &config)));
+            stage.control.acked(revision).await;
+            let answer = stage.node.get("/").await;
+            assert!((502..=503).contains(&answer.status), "{host}:{port}: {answer:?}");
+            stage.says(&format!(":{port} is ")).await;
+            stage.says("settings.allow_backends.own_ports: true").await;
+        }
+    }
+    // Allowed, the node reaches itself: its status port answers.
+    let mut config = support::wire::config(&[format!("http://127.0.0.1:{}", stage.node.status.port())]);
+    config.settings.allow_backends.own_ports = true;
+    stage.control.push(Message::Snapshot(snapshot(revision + 1, &config)));
+    stage.control.acked(revision + 1).await;
+    assert_eq!(stage.node.get("/healthz").await.status, 200);
+}

@@ -19,6 +19,7 @@ use serde_json::{Map, Value};
 pub use self::references::{MAX_FILE, inline, is_content};
 use self::{locate::Locator, tree::Node};
 use crate::{
+    backend_address,
     config::{Backend, Certificate, Config, Pool, Route, Settings},
     problem::{Problem, Problems},
     snapshot::Snapshot,
@@ -54,7 +55,10 @@ pub fn parse(text: &str) -> Result<(Config, Snapshot), Problems> {
     let config = reader.config(value);
     let Reader { mut problems, untold } = reader;
     let snapshot = match crate::check(&config) {
-        Ok(snapshot) => Some(snapshot),
+        Ok(snapshot) => {
+            problems.0.extend(backend_address::refused(&snapshot, &[], |_| false).0);
+            Some(snapshot)
+        }
         Err(found) => {
             let untold = Untold::new(untold);
             problems.0.extend(found.0.into_iter().filter(|problem| !untold.explains(problem)));

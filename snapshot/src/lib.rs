@@ -11,6 +11,7 @@
 
 pub mod aliases;
 pub mod authority;
+pub mod backend_address;
 pub mod check;
 pub mod config;
 pub mod diff;

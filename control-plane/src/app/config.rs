@@ -121,7 +121,9 @@ impl App {
                 backend.id = format!("new-{}", i + 1);
             }
             let keys = Given::take(&mut config);
-            self.0.secrets.check(&weir_snapshot::check(&config)?, &keys)?;
+            let checked = weir_snapshot::check(&config)?;
+            self.refuse_addresses(&checked)?;
+            self.0.secrets.check(&checked, &keys)?;
             let (revision, diff) = (current.revision, current.changes(&config));
             return Ok(Applied {
                 revision,

@@ -19,7 +19,8 @@ use std::{collections::HashSet, sync::Arc};
 use jiff::Timestamp;
 use tokio::sync::{Mutex, watch};
 use weir_snapshot::{
-    Config, Problem,
+    Config, Problem, Problems, Snapshot,
+    backend_address::{self, OwnPort},
     config::{Route, Strategy},
     diff::{Change, diff, in_words},
 };
@@ -39,7 +40,7 @@ pub use self::{
 use crate::{
     access::{Access, trail},
     current::{Current, Watch},
-    health::Health,
+    health::{self, Health},
     publish::{History, MOST_STEPS, Registry, Version},
     secrets::{Given, Secrets},
     stats::Stats,
@@ -75,6 +76,7 @@ struct Inner {
     file: Option<ConfigFile>,
     access: Access,
     keep_revisions: u64,
+    own_ports: Arc<[OwnPort]>,
 }
 
 /// The parts that the use cases work with.
@@ -101,6 +103,8 @@ pub struct Parts {
     pub access: Access,
     /// How many revisions are kept to go back to.
     pub keep_revisions: u64,
+    /// Ports of this fleet, which no backend may be.
+    pub own_ports: Arc<[OwnPort]>,
 }
 
 /// Reads what is stored; a fresh database gets its first revision, and one that was restored from a copy a revision with a
@@ -184,7 +188,7 @@ impl App {
     /// Joins the parts.
     pub fn new(parts: Parts) -> Self {
         let Parts { store, current, next_backend, health, stats, registry, .. } = parts;
-        let Parts { history, secrets, file, access, keep_revisions, .. } = parts;
+        let Parts { history, secrets, file, access, keep_revisions, own_ports, .. } = parts;
         let changing = Mutex::new(next_backend);
         Self(
             Arc::new(Inner {
@@ -199,6 +203,7 @@ impl App {
                 file,
                 access,
                 keep_revisions,
+                own_ports,
             }),
             None,
         )
@@ -284,6 +289,7 @@ impl App {
             }
         }
         let (after, changes) = before.next(config)?;
+        self.refuse_addresses(&after.snapshot)?;
         let keys = self.0.secrets.check(&after.snapshot, &keys)?;
         self.0.secrets.keep(db, keys).await?;
         if changes.is_empty() {
@@ -310,6 +316,12 @@ impl App {
             "revision"
         );
         Ok(Changed { revision: number, changes: words, diff: written.changes, value })
+    }
+
+    /// Whether each backend's address may be one. A name is looked at when it is connected to, by prober and nodes; so is
+    /// what was stored before this was refused.
+    fn refuse_addresses(&self, snapshot: &Snapshot) -> Result<(), Problems> {
+        backend_address::refused(snapshot, &self.0.own_ports, health::is_local).into_result(())
     }
 
     /// Replaces a pool's strategy.

@@ -23,40 +23,48 @@ impl State {
     }
 }
 
-/// The state of one backend. The first probe decides at once; afterwards it takes `rise` good or `fall` failed
-/// probes in a row.
+/// So many probes after a change come at the fast interval: by then a server that restarts is there again, or stays away.
+const FAST_PROBES: u32 = 10;
+
+/// The state of one backend: it takes `rise` good or `fall` failed probes in a row to change it, also for the first one.
 #[derive(Debug)]
 pub(super) struct Judge {
     state: State,
-    is_first: bool,
-    /// Probes in a row that speak against the state.
-    against: u32,
+    /// What the last probe found, and how many in a row found the same.
+    streak: (bool, u32),
+    /// Probes since the state changed, or since the backend was added.
+    since_change: u32,
 }
 
 impl Judge {
     /// Nothing was probed yet; until then the state is the given one.
     pub(super) fn new(state: State) -> Self {
-        Self { state, is_first: true, against: 0 }
+        Self { state, streak: (true, 0), since_change: 0 }
     }
 
     pub(super) fn state(&self) -> State {
         self.state
     }
 
+    /// Whether the next probe comes at the fast interval: the backend is new, its state has changed lately, or it may be
+    /// coming back. An established backend that fails is probed at the ordinary one, so that a short failure is not
+    /// taken for its end.
+    pub(super) fn is_fast(&self) -> bool {
+        let comes_back = self.state == State::Down && self.streak.0 && self.streak.1 > 0;
+        self.state == State::Unknown || self.since_change < FAST_PROBES || comes_back
+    }
+
     /// Counts one probe, and gives the new state when it changed.
     pub(super) fn judge(&mut self, ok: bool, rise: u32, fall: u32) -> Option<State> {
-        let is_first = std::mem::take(&mut self.is_first);
+        self.since_change = self.since_change.saturating_add(1);
+        let before = if self.streak.0 == ok { self.streak.1 } else { 0 };
+        self.streak = (ok, before.saturating_add(1));
         let (found, needed) = if ok { (State::Up, rise) } else { (State::Down, fall) };
-        if found == self.state {
-            self.against = 0;
+        if found == self.state || self.streak.1 < needed {
             return None;
         }
-        self.against += 1;
-        if !is_first && self.against < needed {
-            return None;
-        }
-        self.against = 0;
         self.state = found;
+        self.since_change = 0;
         Some(found)
     }
 }
@@ -66,8 +74,10 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_first_probe_decides_and_then_rise_and_fall() {
+    fn rise_and_fall_count_from_the_first_probe_on() {
         let mut judge = Judge::new(State::Unknown);
+        assert_eq!(judge.judge(false, 2, 3), None, "one probe does not decide alone");
+        assert_eq!(judge.judge(false, 2, 3), None);
         assert_eq!(judge.judge(false, 2, 3), Some(State::Down));
         assert_eq!(judge.judge(true, 2, 3), None);
         assert_eq!(judge.judge(false, 2, 3), None, "the streak is broken");
@@ -77,5 +87,31 @@ mod tests {
             assert_eq!(judge.judge(false, 2, 3), None);
         }
         assert_eq!(judge.judge(false, 2, 3), Some(State::Down));
+        let mut judge = Judge::new(State::Unknown);
+        assert_eq!((judge.judge(false, 2, 3), judge.judge(true, 2, 3)), (None, None));
+        assert_eq!(judge.judge(true, 2, 3), Some(State::Up));
+        // Another check of a backend that is known counts anew.
+        let mut judge = Judge::new(State::Up);
+        assert_eq!((judge.judge(false, 2, 3), judge.judge(false, 2, 3)), (None, None));
+        assert_eq!(judge.judge(false, 1, 1), Some(State::Down));
+    }
+
+    #[test]
+    fn probes_are_fast_after_a_change_and_while_a_backend_comes_back() {
+        let mut judge = Judge::new(State::Unknown);
+        let fast = |judge: &mut Judge, ok: bool, probes: u32| {
+            (0..probes).map(|_| (judge.judge(ok, 2, 3), judge.is_fast()).1).collect::<Vec<_>>()
+        };
+        assert!(judge.is_fast(), "it is new");
+        let found = fast(&mut judge, true, 2 + FAST_PROBES);
+        assert_eq!(found.iter().filter(|fast| !**fast).count(), 1, "{found:?}");
+        assert!(!judge.is_fast(), "it is established");
+        assert_eq!(fast(&mut judge, false, 2), [false; 2], "a failure alone changes nothing");
+        assert_eq!(fast(&mut judge, false, 1), [true], "it went down");
+        assert!(!fast(&mut judge, false, FAST_PROBES).pop().unwrap(), "it stays down");
+        assert_eq!(fast(&mut judge, true, 1), [true], "it comes back");
+        assert_eq!(fast(&mut judge, false, 1), [false]);
+        assert_eq!(fast(&mut judge, true, 2), [true; 2]);
+        assert_eq!(judge.state(), State::Up);
     }
 }

@@ -5,6 +5,7 @@
 //! over a new revision when nothing about its backend's probing changed.
 
 mod judge;
+mod names;
 mod probe;
 mod secured;
 mod told;
@@ -21,12 +22,18 @@ use tokio::{
     time::Instant,
 };
 use tokio_util::sync::{CancellationToken, DropGuard};
-use weir_snapshot::{BackendUrl, HealthCheck, Scheme, UpstreamTls, config::BackendState};
+use weir_snapshot::{
+    BackendUrl, HealthCheck, Scheme, UpstreamTls,
+    backend_address::OwnPort,
+    config::{AllowBackends, BackendState, Protocol},
+};
 use weir_tls::Keys;
 
 use crate::current::{Current, Watch};
 use judge::Judge;
 pub use judge::State;
+use names::Known;
+use probe::Connector;
 pub use probe::Finding;
 use secured::Secured;
 pub use told::Told;
@@ -51,6 +58,7 @@ struct Inner {
     changed: Notify,
     permits: Semaphore,
     keys: Arc<dyn Keys + Send + Sync>,
+    connector: Connector,
 }
 
 /// A backend that is probed.
@@ -63,26 +71,53 @@ struct Probed {
 }
 
 /// What is probed and how. When it is the same in a new revision, the probing goes on.
-#[derive(Debug, PartialEq, Eq)]
+#[derive(Debug)]
 struct Target {
     id: String,
     pool: String,
     url: BackendUrl,
     check: HealthCheck,
-    /// How it is shaken hands with, where it has to be.
+    protocol: Protocol,
+    /// TLS settings; `None`: cleartext.
     tls: Option<UpstreamTls>,
+    allow: AllowBackends,
+    /// Follows from the pool's `tls` and `protocol`.
     secured: Secured,
+    /// What its name was found to be; kept as long as its URL is the same.
+    names: Arc<Known>,
+}
+
+impl Target {
+    /// Whether it is probed in the same way.
+    fn is(&self, other: &Self) -> bool {
+        let Self { id, pool, url, check, protocol, tls, allow, secured: _, names: _ } = self;
+        (id, pool, url, check, protocol, tls, allow)
+            == (&other.id, &other.pool, &other.url, &other.check, &other.protocol, &other.tls, &other.allow)
+    }
+}
+
+/// Whether the address is one of this machine's. Only these can be bound to, unless `net.ipv4.ip_nonlocal_bind` is set:
+/// then an address of documentation (RFC 5737) can be bound to as well, and only loopback addresses are certain.
+pub(crate) fn is_local(address: std::net::IpAddr) -> bool {
+    let binds = |address| std::net::UdpSocket::bind((address, 0)).is_ok();
+    address.is_loopback() || binds(address) && !binds(std::net::IpAddr::from([192, 0, 2, 1]))
 }
 
 impl Health {
-    /// Starts to probe what the current revision names, until `stop`.
-    pub fn start(mut current: Watch, keys: Arc<dyn Keys + Send + Sync>, stop: CancellationToken) -> Self {
+    /// Starts to probe what the current revision names, until `stop`. `own_ports` are not connected to.
+    pub fn start(
+        mut current: Watch,
+        keys: Arc<dyn Keys + Send + Sync>,
+        own_ports: Arc<[OwnPort]>,
+        stop: CancellationToken,
+    ) -> Self {
         let health = Self(Arc::new(Inner {
             judges: Mutex::default(),
             told: watch::Sender::new(Arc::default()),
             changed: Notify::new(),
             permits: Semaphore::new(CONCURRENT),
             keys,
+            connector: Connector { look_up: names::system(), own_ports },
         }));
         let this = health.clone();
         tokio::spawn(stop.clone().run_until_cancelled_owned({
@@ -140,16 +175,23 @@ impl Health {
                     pool: pool.name.to_string(),
                     url: backend.url.clone(),
                     check: pool.health_check.clone(),
+                    protocol: pool.protocol,
                     tls: (backend.url.scheme == Scheme::Https).then(|| pool.tls.clone()),
+                    allow: current.snapshot.settings.allow_backends,
                     secured: Secured::default(),
+                    names: Arc::default(),
                 };
                 let probed = match before.remove(&target.id) {
-                    Some(probed) if *probed.target == target => probed,
-                    // Another check may judge otherwise: its first probe decides. Until then the state stays.
+                    Some(probed) if probed.target.is(&target) => probed,
+                    // Another check may find otherwise: its probes are counted anew. Until then the state stays.
                     old => {
                         let state = old.as_ref().map_or(State::Unknown, |old| old.judge.state());
                         let secured = target.tls.as_ref().map(|_| secured.clone()).unwrap_or_default();
-                        let target = Arc::new(Target { secured, ..target });
+                        let old_target = old.as_ref().map(|old| &old.target);
+                        let names =
+                            old_target.filter(|old| old.url == target.url).map(|old| Arc::clone(&old.names));
+                        let target = Target { secured, names: names.unwrap_or_default(), ..target };
+                        let target = Arc::new(target);
                         let task = stop.child_token();
                         tokio::spawn({
                             let (this, target, task) = (self.clone(), Arc::clone(&target), task.clone());
@@ -169,8 +211,13 @@ impl Health {
         loop {
             let begun = Instant::now();
             self.probe(target).await;
+            let is_fast = {
+                let judges = self.0.judges.lock().unwrap_or_else(PoisonError::into_inner);
+                judges.get(&target.id).is_some_and(|probed| probed.judge.is_fast())
+            };
+            let interval = if is_fast { target.check.fast_interval } else { target.check.interval };
             // The jitter only shortens, so that a dead backend is found within fall × interval.
-            let pause = target.check.interval.mul_f64(1.0 - 0.1 * fastrand::f64());
+            let pause = interval.mul_f64(1.0 - 0.1 * fastrand::f64());
             tokio::time::sleep_until((begun + pause).max(Instant::now() + Duration::from_millis(10))).await;
         }
     }
@@ -180,11 +227,10 @@ impl Health {
         let finding = {
             // The semaphore is never closed.
             let _permit = self.0.permits.acquire().await;
-            probe::probe(&target.url, &target.check, target.tls.as_ref().map(|tls| (tls, &target.secured)))
-                .await
+            probe::probe(target, &self.0.connector).await
         };
         let mut judges = self.0.judges.lock().unwrap_or_else(PoisonError::into_inner);
-        let Some(probed) = judges.get_mut(&target.id).filter(|probed| *probed.target == *target) else {
+        let Some(probed) = judges.get_mut(&target.id).filter(|probed| probed.target.is(target)) else {
             return finding;
         };
         probed.last_check.clone_from(&finding.detail);

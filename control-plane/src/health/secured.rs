@@ -10,26 +10,21 @@ use weir_tls::Keys;
 
 /// A pool's client, or why there can be none.
 #[derive(Debug, Clone, Default)]
-pub(super) struct Secured(Option<Result<Arc<ClientConfig>, String>>);
-
-/// It follows from what else a target has.
-impl PartialEq for Secured {
-    fn eq(&self, _: &Self) -> bool {
-        true
-    }
+pub(super) struct Secured {
+    config: Option<Result<Arc<ClientConfig>, String>>,
+    /// The nodes speak HTTP/2 with the pool's backends: one that does not agree to it is not used.
+    demands_http2: bool,
 }
-
-impl Eq for Secured {}
 
 impl Secured {
     pub(super) fn new(pool: &Pool, keys: &dyn Keys) -> Self {
         let alpn: &[u8] = match (&pool.health_check.probe, pool.protocol) {
-            (Some(HealthProbe::Grpc { .. }), _) => b"h2",
-            (Some(HealthProbe::Tcp), Protocol::Http2) => b"h2",
-            _ => b"http/1.1",
+            (Some(HealthProbe::Grpc { .. }), _) | (_, Protocol::Http2) => b"h2",
+            (_, Protocol::Http1) => b"http/1.1",
         };
         let made = weir_tls::client_config(&pool.tls, keys, alpn);
-        Self(Some(made.map(Arc::new).map_err(|(field, why)| format!("tls.{field}: {why}"))))
+        let config = Some(made.map(Arc::new).map_err(|(field, why)| format!("tls.{field}: {why}")));
+        Self { config, demands_http2: pool.protocol == Protocol::Http2 }
     }
 
     /// Shakes hands.
@@ -42,16 +37,22 @@ impl Secured {
         url: &BackendUrl,
         stream: TcpStream,
     ) -> Result<TlsStream<TcpStream>, String> {
-        let config = match &self.0 {
+        let config = match &self.config {
             Some(Ok(config)) => Arc::clone(config),
             Some(Err(why)) => return Err(why.clone()),
             None => return Err("TLS is not set up".into()),
         };
         let name = weir_tls::server_name(tls, url)?;
         let shaken = TlsConnector::from(config).connect(name, stream).await;
-        shaken.map_err(|error| match error.kind() {
-            std::io::ErrorKind::UnexpectedEof => "TLS: closed within the handshake".into(),
+        let shaken = shaken.map_err(|error| match error.kind() {
+            std::io::ErrorKind::UnexpectedEof => "TLS: closed within the handshake".to_owned(),
             _ => format!("TLS: {error}"),
-        })
+        })?;
+        if self.demands_http2 && shaken.get_ref().1.alpn_protocol() != Some(b"h2") {
+            return Err(
+                "TLS: the backend does not offer HTTP/2 (ALPN), which protocol: http2 asks for".into()
+            );
+        }
+        Ok(shaken)
     }
 }

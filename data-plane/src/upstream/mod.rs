@@ -12,10 +12,10 @@ mod upload;
 use std::{
     rc::Rc,
     task::{Context, Poll},
-    time::Duration,
+    time::{Duration, Instant},
 };
 
-use weir_snapshot::config::Protocol;
+use weir_snapshot::{backend_address, config::Protocol};
 
 pub(crate) use self::{
     failure::Failure,
@@ -76,11 +76,34 @@ impl Attempt<'_> {
     }
 
     async fn connect(&self, watch: &mut impl Watch) -> Result<(Stream, std::net::SocketAddr), Failure> {
-        let name = || Failure::Connect(std::io::Error::other("its name has no address"));
-        let address = self.member.state.address().ok_or_else(name)?;
-        let within = self.pool.timeouts.connect;
+        let state = &self.member.state;
+        let addresses = state.addresses();
+        let deadline = Instant::now() + self.pool.timeouts.connect;
+        let mut last = None;
+        for (tried, address) in addresses.from_current().enumerate() {
+            let left = deadline.saturating_duration_since(Instant::now()).max(Duration::from_millis(1));
+            let within = backend_address::share(left, addresses.all().len() - tried);
+            match self.connect_to(address, within, watch).await {
+                Ok(stream) => return Ok((stream, address)),
+                Err(failure @ (Failure::Connect(_) | Failure::Handshake(_))) => {
+                    addresses.failed(address);
+                    last = Some(failure);
+                }
+                Err(failure) => return Err(failure),
+            }
+        }
+        let none = || Failure::Connect(std::io::Error::other(state.without_address()));
+        Err(last.unwrap_or_else(none))
+    }
+
+    async fn connect_to(
+        &self,
+        address: std::net::SocketAddr,
+        within: Duration,
+        watch: &mut impl Watch,
+    ) -> Result<Stream, Failure> {
         let stream = Stream::connect(address, self.timer, within, |cx| watch.poll(cx)).await?;
-        let Some(secured) = &self.member.secured else { return Ok((stream, address)) };
+        let Some(secured) = &self.member.secured else { return Ok(stream) };
         // In a box of its own: those in the clear need not be larger for it.
         let shaken = Box::pin(self.shake_hands(stream, secured, watch)).await;
         if let Err(failure @ Failure::Handshake(_)) = &shaken
@@ -89,7 +112,7 @@ impl Attempt<'_> {
             let state = &self.member.state;
             tracing::warn!(backend = %state.id, url = %state.url, %address, %failure, "no TLS with a backend");
         }
-        Ok((shaken?, address))
+        shaken
     }
 
     async fn shake_hands(

@@ -1,0 +1,196 @@
+//! Addresses of backends: in which order those of a name are used, and which are refused. The same for nodes and the
+//! health checker, so that a probe speaks of the server that requests go to.
+
+use std::{
+    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
+    time::Duration,
+};
+
+use crate::{
+    config::AllowBackends,
+    problem::Problems,
+    snapshot::{Host, Snapshot},
+};
+
+/// The addresses of a name in the order in which they are used: IPv4 first, because most backends listen there, then by
+/// number. A name server may answer in another order each time.
+pub fn in_order(found: impl IntoIterator<Item = SocketAddr>) -> Vec<SocketAddr> {
+    let mut found: Vec<SocketAddr> = found.into_iter().collect();
+    found.sort_by_key(|address| (address.is_ipv6(), *address));
+    found.dedup();
+    found
+}
+
+/// How long an address may take for a connection, when so many are left to be tried in the time that is left.
+pub fn share(left: Duration, addresses: usize) -> Duration {
+    left / u32::try_from(addresses.max(1)).unwrap_or(u32::MAX)
+}
+
+/// A port that a program of the fleet listens on itself.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct OwnPort {
+    address: SocketAddr,
+    what: &'static str,
+}
+
+impl OwnPort {
+    /// `what` names it: `the admin port`.
+    pub fn new(address: SocketAddr, what: &'static str) -> Self {
+        Self { address, what }
+    }
+
+    fn is(&self, address: SocketAddr, is_local: impl Fn(IpAddr) -> bool) -> bool {
+        if self.address.port() != address.port() {
+            return false;
+        }
+        let (own, asked) = (self.address.ip().to_canonical(), address.ip().to_canonical());
+        // A connection to the unspecified address reaches this machine.
+        match (own.is_unspecified(), asked.is_unspecified()) {
+            (true, true) => true,
+            (false, true) => is_local(own),
+            (true, false) => is_local(asked),
+            (false, false) => own == asked,
+        }
+    }
+}
+
+/// Why no connection is made to an address; `None`: it is allowed. `is_local` says whether an address is this machine's.
+pub fn refusal(
+    address: SocketAddr,
+    allow: &AllowBackends,
+    own: &[OwnPort],
+    is_local: impl Fn(IpAddr) -> bool,
+) -> Option<String> {
+    if !allow.link_local && is_link_local(address.ip()) {
+        return Some(format!(
+            "{} is a link-local or metadata address, which backends may have only with settings.allow_backends.link_local: \
+             true",
+            address.ip()
+        ));
+    }
+    let own = own.iter().filter(|_| !allow.own_ports).find(|own| own.is(address, &is_local))?;
+    Some(format!(
+        "{address} is {} of this fleet, which backends may be only with settings.allow_backends.own_ports: true",
+        own.what
+    ))
+}
+
+/// Every backend whose URL names an address that is refused.
+pub fn refused(snapshot: &Snapshot, own: &[OwnPort], is_local: impl Fn(IpAddr) -> bool) -> Problems {
+    let mut problems = Problems::default();
+    let allow = &snapshot.settings.allow_backends;
+    for (i, pool) in snapshot.pools.iter().enumerate() {
+        for (j, backend) in pool.backends.iter().enumerate() {
+            let Host::Address(address) = backend.url.host else { continue };
+            let address = SocketAddr::new(address, backend.url.port);
+            if let Some(why) = refusal(address, allow, own, &is_local) {
+                problems.add(format!("pools[{i}].backends[{j}].url"), why);
+            }
+        }
+    }
+    problems
+}
+
+/// Whether an address is link-local (RFC 3927, RFC 4291 section 2.5.6) or a cloud's metadata service, also in the forms
+/// in which IPv6 carries IPv4 addresses.
+pub fn is_link_local(address: IpAddr) -> bool {
+    match address.to_canonical() {
+        IpAddr::V4(address) => is_link_local_v4(address),
+        IpAddr::V6(address) => {
+            address.is_unicast_link_local()
+                || METADATA.contains(&address)
+                || carried(address).is_some_and(is_link_local_v4)
+        }
+    }
+}
+
+/// Metadata services in unique local addresses: Amazon's and Google's.
+const METADATA: [Ipv6Addr; 2] =
+    [Ipv6Addr::new(0xfd00, 0xec2, 0, 0, 0, 0, 0, 0x254), Ipv6Addr::new(0xfd20, 0xce, 0, 0, 0, 0, 0, 0x254)];
+
+/// Alibaba's metadata service and Azure's host.
+const METADATA_V4: [Ipv4Addr; 2] = [Ipv4Addr::new(100, 100, 100, 200), Ipv4Addr::new(168, 63, 129, 16)];
+
+fn is_link_local_v4(address: Ipv4Addr) -> bool {
+    address.is_link_local() || METADATA_V4.contains(&address)
+}
+
+/// The IPv4 address inside of an IPv6 one: compatible (RFC 4291, 2.5.5.1), NAT64 (RFC 6052), 6to4 (RFC 3056).
+fn carried(address: Ipv6Addr) -> Option<Ipv4Addr> {
+    let join = |high: u16, low: u16| Ipv4Addr::from_bits(u32::from(high) << 16 | u32::from(low));
+    match address.segments() {
+        [0, 0, 0, 0, 0, 0, high, low] | [0x64, 0xff9b, 0, 0, 0, 0, high, low] => Some(join(high, low)),
+        [0x2002, high, low, ..] => Some(join(high, low)),
+        _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn link_local_and_metadata_addresses_are_found_in_every_form() {
+        for inside in [
+            "169.254.169.254",
+            "169.254.0.0",
+            "169.254.255.255",
+            "::ffff:169.254.169.254",
+            "::169.254.169.254",
+            "64:ff9b::a9fe:a9fe",
+            "2002:a9fe:a9fe::",
+            "fe80::1",
+            "febf:ffff::1",
+            "fd00:ec2::254",
+            "fd20:ce::254",
+            "100.100.100.200",
+            "168.63.129.16",
+        ] {
+            assert!(is_link_local(inside.parse().unwrap()), "{inside}");
+        }
+        for outside in [
+            "169.253.255.255",
+            "169.255.0.0",
+            "127.0.0.1",
+            "10.0.0.1",
+            "::1",
+            "fec0::1",
+            "fd00:ec2::1",
+            "2001:db8::a9fe:a9fe",
+            "64:ff9b::808:808",
+        ] {
+            assert!(!is_link_local(outside.parse().unwrap()), "{outside}");
+        }
+    }
+
+    #[test]
+    fn own_ports_are_found_by_every_address_of_the_machine() {
+        let local = |address: IpAddr| address.is_loopback() || address == IpAddr::from([192, 0, 2, 1]);
+        for (listens, asked, is_own) in [
+            ("127.0.0.1:8081", "127.0.0.1:8081", true),
+            ("127.0.0.1:8081", "[::ffff:127.0.0.1]:8081", true),
+            ("127.0.0.1:8081", "0.0.0.0:8081", true),
+            ("127.0.0.1:8081", "[::]:8081", true),
+            ("127.0.0.1:8081", "127.0.0.1:8082", false),
+            ("127.0.0.1:8081", "192.0.2.1:8081", false),
+            ("0.0.0.0:8081", "127.0.0.1:8081", true),
+            ("0.0.0.0:8081", "192.0.2.1:8081", true),
+            ("0.0.0.0:8081", "192.0.2.2:8081", false),
+            ("[::]:8081", "[::1]:8081", true),
+            ("[::]:8081", "192.0.2.1:8081", true),
+            ("198.51.100.1:8081", "198.51.100.1:8081", true),
+        ] {
+            let own = OwnPort::new(listens.parse().unwrap(), "the admin port");
+            assert_eq!(own.is(asked.parse().unwrap(), local), is_own, "{listens}, {asked}");
+        }
+    }
+
+    #[test]
+    fn addresses_have_one_order_and_share_the_time() {
+        let parsed = |list: &[&str]| list.iter().map(|one| one.parse().unwrap()).collect::<Vec<SocketAddr>>();
+        let answer = parsed(&["[::1]:80", "10.0.0.2:80", "10.0.0.1:80", "[::1]:80", "10.0.0.10:80"]);
+        assert_eq!(in_order(answer), parsed(&["10.0.0.1:80", "10.0.0.2:80", "10.0.0.10:80", "[::1]:80"]));
+        assert_eq!(share(Duration::from_secs(1), 4), Duration::from_millis(250));
+        assert_eq!(share(Duration::from_secs(1), 0), Duration::from_secs(1));
+    }
+}
