@@ -151,7 +151,15 @@ impl Program {
     /// # Errors
     /// The signal could not be sent.
     pub fn hang_up(&self) -> anyhow::Result<()> {
-        Command::new("kill").args(["-HUP", &self.child.id().to_string()]).status()?;
+        self.signal("HUP")
+    }
+
+    /// Sends it a signal, by its name without `SIG`.
+    ///
+    /// # Errors
+    /// The signal could not be sent.
+    pub fn signal(&self, name: &str) -> anyhow::Result<()> {
+        Command::new("kill").args([&format!("-{name}"), &self.child.id().to_string()]).status()?;
         Ok(())
     }
 
