@@ -84,6 +84,12 @@ impl Local {
     /// The client asks too often.
     pub(crate) const TOO_MANY: Self =
         Self::new(429, "Too Many Requests", "the rate limit of the route is reached, try again later");
+    /// The client brings too many values of the header that the limit goes by.
+    pub(crate) const TOO_MANY_VALUES: Self = Self::new(
+        429,
+        "Too Many Requests",
+        "too many new values of the header that the route's rate limit goes by came from this address, try again later",
+    );
     /// No password, or a wrong one.
     pub(crate) const UNAUTHORIZED: Self =
         Self::new(401, "Unauthorized", "the route asks for a name and a password");

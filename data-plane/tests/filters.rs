@@ -510,6 +510,105 @@ async fn the_backend_gets_no_token_but_the_one_that_was_verified() {
     assert!(answer.status == 200 && !answer.body.contains("FORGED"), "{} {}", answer.head, answer.body);
 }
 
+/// Servers read cookies in more ways than RFC 6265 has: names without regard to case (ASP.NET), `.` and blanks as `_` and
+/// `[` as the end of a name (PHP), escapes in names (Rack), and `,` or blanks between cookies (Rack, Python).
+#[tokio::test]
+async fn no_reading_of_the_cookies_finds_another_token() {
+    let signer = Signer::new("one");
+    let jwt = Jwt {
+        issuer: "https://id.example".into(),
+        audience: vec!["books".into()],
+        jwks: Jwks(json!({ "keys": [signer.jwk] }).to_string()),
+        cookie: Some("my_session".into()),
+        ..Jwt::default()
+    };
+    let good = signer.sign(Some("one"), &claims(json!({})));
+    let stage = Stage::new(Route { jwt: Some(jwt), ..Route::default() }).await;
+    for forged in [
+        "my_session=FORGED",
+        "MY_SESSION=FORGED",
+        "My_Session=FORGED",
+        "my.session=FORGED",
+        "my session=FORGED",
+        "my-session=FORGED",
+        "my_session[]=FORGED",
+        "my_session[a][b]=FORGED",
+        "my_session[=FORGED",
+        "my%5fsession=FORGED",
+        "%6dy_session=FORGED",
+        "=my_session=FORGED",
+        "x=1,my_session=FORGED",
+        "x=1, my_session=FORGED",
+        "x=1 my_session=FORGED",
+        "x=1\tmy_session =FORGED",
+        "x=\"1\"my_session=FORGED",
+        "x=\"1; my_session=FORGED; y\"",
+        "my_session\t=\tFORGED",
+    ] {
+        for lines in [
+            format!("Authorization: Bearer {good}\r\nCookie: a=1; {forged}; b=2\r\n"),
+            format!("Cookie: a=1; {forged}; my_session={good}; b=2\r\n"),
+            format!("Cookie: a=1; my_session={good}; {forged}; b=2\r\n"),
+            format!("Cookie: a=1; my_session={good}\r\nCookie: {forged}; b=2\r\n"),
+        ] {
+            let answer = stage.get(&lines).await;
+            assert_eq!(answer.status, 200, "{lines}: {}", answer.head);
+            let seen = &answer.body;
+            assert!(!seen.contains("FORGED") && seen.matches(&good).count() == 1, "{lines}\n{seen}");
+            assert!(seen.contains("a=1;") && seen.contains("b=2\r\n"), "{seen}");
+        }
+    }
+    // What only looks similar is the application's.
+    for own in [
+        "my_sessions=1",
+        "xmy_session=1",
+        "x=my_session",
+        "back=/x?my_session=1",
+        "x=%20my_session=1",
+        "session=1",
+        "x=1,my_sessions=2",
+    ] {
+        let answer = stage.get(&format!("Cookie: {own}; my_session={good}\r\n")).await;
+        assert!(answer.status == 200 && answer.body.contains(&format!("{own}; my_session=")), "{own}");
+    }
+}
+
+/// Fields that clients may not say are what a filter may.
+#[tokio::test]
+async fn a_filter_may_say_what_a_client_may_not() {
+    let users = BTreeMap::from([("anna".to_owned(), bcrypt::hash("secret", 4).unwrap())]);
+    for name in ["x-forwarded-user", "x_forwarded_user", "true-client-ip"] {
+        let auth = BasicAuth { users: users.clone(), user_header: name.into(), ..BasicAuth::default() };
+        let stage = Stage::new(Route { basic_auth: Some(auth), ..Route::default() }).await;
+        for forged in ["X-Forwarded-User", "X_Forwarded_User", "x-forwarded_user", "True-Client-IP"] {
+            let lines = format!("{}{forged}: FORGED\r\n", basic("anna", "secret"));
+            let answer = stage.get(&lines).await;
+            let seen = &answer.body;
+            assert!(
+                answer.status == 200 && seen.contains(&format!("\r\n{name}: anna\r\n")),
+                "{name}: {seen}"
+            );
+            assert!(!seen.contains("FORGED"), "{name} {forged}: {seen}");
+        }
+    }
+    let signer = Signer::new("one");
+    let jwt = Jwt {
+        issuer: "https://id.example".into(),
+        audience: vec!["books".into()],
+        jwks: Jwks(json!({ "keys": [signer.jwk] }).to_string()),
+        header: "x-forwarded-access-token".into(),
+        claims_to_headers: [("sub".to_owned(), "x-forwarded-email".to_owned())].into(),
+        ..Jwt::default()
+    };
+    let good = signer.sign(Some("one"), &claims(json!({})));
+    let stage = Stage::new(Route { jwt: Some(jwt), ..Route::default() }).await;
+    let answer =
+        stage.get(&format!("X-Forwarded-Access-Token: {good}\r\nX-Forwarded-Email: FORGED\r\n")).await;
+    let seen = &answer.body;
+    assert!(answer.status == 200 && seen.contains(&good) && !seen.contains("FORGED"), "{seen}");
+    assert!(seen.contains("\r\nx-forwarded-email: anna\r\n"), "{seen}");
+}
+
 #[tokio::test]
 async fn values_that_a_client_invents_are_limited_by_its_address() {
     let limit =
@@ -524,6 +623,7 @@ async fn values_that_a_client_invents_are_limited_by_its_address() {
     assert!((10..30).contains(&passed), "{passed}");
     let refused = answers.iter().find(|answer| answer.status == 429).unwrap();
     assert!(refused.field("retry-after").is_some(), "{}", refused.head);
+    assert!(refused.body.contains("too many new values of the header"), "{}", refused.body);
     assert_eq!(stage.get("X-Api-Key: invented-0\r\n").await.status, 200, "known");
     assert_eq!(stage.ask(OTHER, "GET", "X-Api-Key: another\r\n").await.status, 200);
 }

@@ -24,16 +24,34 @@ pub fn reads_as(name: &[u8], own: &[u8]) -> bool {
 pub struct Guard {
     /// Set, removed or checked by the route and its filters; in lower case.
     names: Vec<Box<str>>,
+    /// Those of them that filters have checked or written before the request is sent.
+    vouched: Vec<Box<str>>,
     policy: UnderscoreHeaders,
 }
 
 impl Guard {
     /// `None` where there is nothing to guard.
-    pub(crate) fn new(mut names: Vec<Box<str>>, policy: UnderscoreHeaders) -> Option<Self> {
+    pub(crate) fn new(
+        vouched: Vec<Box<str>>,
+        others: Vec<Box<str>>,
+        policy: UnderscoreHeaders,
+    ) -> Option<Self> {
+        let mut names = [&*vouched, &*others].concat();
         names.sort_unstable();
         names.dedup();
         let is_plain = names.is_empty() && policy == UnderscoreHeaders::DropAliases;
-        (!is_plain).then_some(Self { names, policy })
+        (!is_plain).then_some(Self { names, vouched, policy })
+    }
+
+    /// Whether a filter has checked or written the header of this name, so that it is passed on whatever a client may
+    /// not say under that name.
+    pub fn vouches(&self, name: &[u8]) -> bool {
+        self.vouched.iter().any(|own| own.as_bytes().eq_ignore_ascii_case(name))
+    }
+
+    /// The names, in lower case.
+    pub fn names(&self) -> impl Iterator<Item = &str> {
+        self.names.iter().map(|name| &**name)
     }
 
     /// Whether names that look like those that Weir itself writes are passed on.
@@ -78,7 +96,7 @@ mod tests {
 
     #[test]
     fn a_guard_drops_aliases_of_its_names_and_keeps_the_names() {
-        let guard = |policy| Guard::new(vec!["x-user".into(), "x_own".into()], policy).unwrap();
+        let guard = |policy| Guard::new(vec!["x-user".into()], vec!["x_own".into()], policy).unwrap();
         for (name, aliases, all) in [
             ("x-user", false, false),
             ("X_User", true, true),
@@ -93,6 +111,8 @@ mod tests {
             assert!(!guard(UnderscoreHeaders::Pass).drops(name.as_bytes()), "{name}");
         }
         assert!(guard(UnderscoreHeaders::Pass).drops_trailer(b"X-User"));
-        assert_eq!(Guard::new(Vec::new(), UnderscoreHeaders::DropAliases), None);
+        let vouched = guard(UnderscoreHeaders::DropAliases);
+        assert!(vouched.vouches(b"X-User") && !vouched.vouches(b"x_user") && !vouched.vouches(b"x_own"));
+        assert_eq!(Guard::new(Vec::new(), Vec::new(), UnderscoreHeaders::DropAliases), None);
     }
 }

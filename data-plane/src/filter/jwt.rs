@@ -10,11 +10,16 @@ use jsonwebtoken::{
     errors::ErrorKind,
     jwk::{AlgorithmParameters, EllipticCurve, Jwk},
 };
+use percent_encoding::percent_decode;
 use serde_json::{Map, Value};
-use weir_snapshot::Jwt as Settings;
+use weir_snapshot::{Jwt as Settings, aliases::reads_as};
 
 use super::verified::Verified;
-use crate::{answer::Local, http::RequestHead, place::cookies};
+use crate::{
+    answer::Local,
+    http::{Known, RequestHead, cookie_pairs},
+    place::cookies,
+};
 
 /// The longest token.
 const MOST: usize = 16 << 10;
@@ -170,11 +175,13 @@ impl Jwt {
             Passed::Cookie(token) => Some(token),
             Passed::Header | Passed::Nothing => None,
         };
-        let count = cookies(head, name).count();
+        let pairs = head.all(Known::Cookie).flat_map(cookie_pairs);
+        let count = pairs.filter(|(.., pair)| may_hold(pair, name.as_bytes())).count();
         if count > usize::from(kept.is_some()) {
-            head.retain_cookies(|own, value| {
+            head.retain_cookies(|(own, value, pair)| {
+                let is_kept = own == name.as_bytes() && kept.take_if(|token| *token == value).is_some();
                 // Of equal ones the first stays.
-                own != name.as_bytes() || kept.take_if(|token| *token == value).is_some()
+                is_kept || !may_hold(pair, name.as_bytes())
             });
         }
     }
@@ -284,6 +291,26 @@ fn bearer(value: &[u8]) -> Option<&[u8]> {
     let (scheme, token) = value.split_at_checked(6)?;
     let ends = token.first().is_none_or(|byte| !byte.is_ascii_alphanumeric() && *byte != b'-');
     (scheme.eq_ignore_ascii_case(b"bearer") && ends).then(|| token.trim_ascii())
+}
+
+/// Whether any server could find a cookie of this name in a pair of a Cookie field. Servers differ: names without regard
+/// to case (ASP.NET), `.` and blanks as `_` and `[` as a name's end (PHP), escapes in names (Rack), a `,` or a blank between
+/// cookies (Rack, Python), a pair that begins with `=` (browsers send such).
+fn may_hold(pair: &[u8], cookie: &[u8]) -> bool {
+    let is_name = |text: &[u8]| {
+        let (Some(name), Some(rest)) = (text.get(..cookie.len()), text.get(cookie.len()..)) else {
+            return false;
+        };
+        let next = rest.trim_ascii_start().first();
+        reads_as(name, cookie) && next.is_none_or(|byte| b"=[".contains(byte))
+    };
+    let start = pair.iter().position(|byte| !b"= \t".contains(byte)).unwrap_or(pair.len());
+    let begins = |at: usize| at <= start || b", \t\"".contains(&pair[at - 1]);
+    if (0..pair.len()).any(|at| begins(at) && is_name(&pair[at..])) {
+        return true;
+    }
+    let name = pair[start..].split(|byte| *byte == b'=').next().unwrap_or_default();
+    name.contains(&b'%') && is_name(&percent_decode(name).collect::<Vec<u8>>())
 }
 
 /// What is wrong with a token that is signed well; `None`: it is not.

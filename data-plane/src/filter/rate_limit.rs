@@ -227,11 +227,12 @@ impl Limiter {
         let quota = |left, wait: u64| Quota {
             texts: Arc::clone(&self.texts),
             left,
+            is_new_value: false,
             seconds: wait.div_ceil(1_000_000_000).max(1),
         };
         let now = self.table.now(now);
         if is_value && let Err(Wait(wait)) = self.admit(client, address, now) {
-            return Err(quota(0, wait));
+            return Err(Quota { is_new_value: true, ..quota(0, wait) });
         }
         match self.table.take(client, self.part(self.rate), now) {
             Ok(Passed { left, next }) => Ok(quota(left, next)),
@@ -244,6 +245,8 @@ impl Limiter {
 pub(crate) struct Quota {
     texts: Arc<Texts>,
     left: u64,
+    /// The address brings too many values of the header.
+    is_new_value: bool,
     /// Until one more request may pass.
     seconds: u64,
 }
@@ -255,7 +258,8 @@ impl Quota {
 
     /// The answer to a request too many.
     pub(crate) fn refuse(&self) -> Local {
-        self.told(Local::TOO_MANY.with("retry-after", self.seconds.to_string()))
+        let local = if self.is_new_value { Local::TOO_MANY_VALUES } else { Local::TOO_MANY };
+        self.told(local.with("retry-after", self.seconds.to_string()))
     }
 
     fn told(&self, local: Local) -> Local {

@@ -31,7 +31,7 @@ pub(crate) use self::{
     fields::{Field, Known, push as push_field},
     framing::{BodyDecoder, BodyFraming, ResponseFraming, Truncated},
     grpc::GrpcMessages,
-    request::{RequestError, RequestHead, parse_request},
+    request::{RequestError, RequestHead, cookie_pairs, parse_request},
     response::{ResponseError, ResponseHead, parse_response},
     translate::read_trailers,
     write::{Forwarded, max_forwards, write_request, write_response},

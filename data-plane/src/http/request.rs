@@ -245,11 +245,12 @@ impl RequestHead {
         self.all(Known::Cookie).flat_map(cookie_pairs).map(|(name, value, _)| (name, value))
     }
 
-    /// Keeps only the cookies that `keep` accepts by name and value.
-    pub(crate) fn retain_cookies(&mut self, mut keep: impl FnMut(&[u8], &[u8]) -> bool) {
+    /// Keeps only the cookies that `keep` accepts by name, value and the pair of both as it stands.
+    pub(crate) fn retain_cookies(&mut self, mut keep: impl FnMut((&[u8], &[u8], &[u8])) -> bool) {
         let mut rest = Vec::new();
-        for (name, value, pair) in self.all(Known::Cookie).flat_map(cookie_pairs) {
-            if keep(name, value) {
+        for cookie in self.all(Known::Cookie).flat_map(cookie_pairs) {
+            let (.., pair) = cookie;
+            if keep(cookie) {
                 rest.extend_from_slice(if rest.is_empty() { b"" } else { b"; " });
                 rest.extend_from_slice(pair);
             }
@@ -287,7 +288,7 @@ impl RequestHead {
 }
 
 /// The pairs of a Cookie field: name, value, and both as they stand.
-pub(super) fn cookie_pairs(line: &[u8]) -> impl Iterator<Item = (&[u8], &[u8], &[u8])> {
+pub(crate) fn cookie_pairs(line: &[u8]) -> impl Iterator<Item = (&[u8], &[u8], &[u8])> {
     line.split(|byte| *byte == b';').map(<[u8]>::trim_ascii).filter(|pair| !pair.is_empty()).map(|pair| {
         match memchr::memchr(b'=', pair) {
             Some(at) => (pair[..at].trim_ascii_end(), pair[at + 1..].trim_ascii_start(), pair),

@@ -78,6 +78,8 @@ pub(crate) fn write_request(
     let prefix = edit.and_then(|edit| edit.prefix);
     let destination = edit.and_then(|edit| edit.destination.as_ref());
     let passes_aliases = forwarded.guard.is_some_and(Guard::passes_aliases);
+    let vouches = |name: &[u8]| forwarded.guard.is_some_and(|guard| guard.vouches(name));
+    let drops = |name: &[u8]| forwarded.guard.is_some_and(|guard| guard.drops(name));
 
     let forward_max = head.is_options() || head.is_trace();
     let mut seen = Seen::default();
@@ -85,14 +87,15 @@ pub(crate) fn write_request(
         _ if edit.is_some() && removes(head.name(field)) => false,
         Known::Other => {
             !field.hop
-                && forwarded.guard.is_none_or(|guard| !guard.drops(head.name(field)))
+                && !drops(head.name(field))
                 && (destination.is_none() || !head.name(field).eq_ignore_ascii_case(b"destination"))
         }
-        Known::Alias => passes_aliases && !field.hop,
+        Known::Alias => (passes_aliases || vouches(head.name(field))) && !field.hop,
         // A prefix that is told goes behind the one that a proxy before us took off.
         Known::Claim => {
             let is_prefix = prefix.is_some() && head.name(field).eq_ignore_ascii_case(b"x-forwarded-prefix");
-            forwarded.trust && !is_prefix && !field.hop
+            let is_true = forwarded.trust && !drops(head.name(field)) || vouches(head.name(field));
+            is_true && !is_prefix && !field.hop
         }
         Known::Cookie if !forwarded.session_cookies.is_empty() => {
             let is_whole = cookie_pairs(head.value(field)).all(|(name, ..)| !is_session(forwarded, name));

@@ -33,27 +33,27 @@ const MOST: usize = 64;
 /// The request headers that a route vouches for: what its filters, rules and rewrite set or remove, and what it was
 /// chosen by.
 pub(super) fn guard(policy: config::UnderscoreHeaders, route: &Route) -> Option<Guard> {
-    let mut names: Vec<Box<str>> = Vec::new();
-    let mut add = |name: &str| {
+    let add = |names: &mut Vec<Box<str>>, name: &str| {
         // A name of letters and digits alone has no alias.
         if name.bytes().any(|byte| !byte.is_ascii_alphanumeric()) {
             names.push(name.to_ascii_lowercase().into());
         }
     };
+    let (mut vouched, mut others) = (Vec::new(), Vec::new());
     if let Some(filters) = &route.filters {
-        filters.basic_auth.iter().for_each(|auth| add(&auth.user_header));
+        filters.basic_auth.iter().for_each(|auth| add(&mut vouched, &auth.user_header));
         if let Some(jwt) = &filters.jwt {
-            add(&jwt.header);
-            jwt.claims_to_headers.iter().for_each(|(_, header)| add(header));
+            add(&mut vouched, &jwt.header);
+            jwt.claims_to_headers.iter().for_each(|(_, header)| add(&mut vouched, header));
         }
     }
     if let Some(rules) = &route.request_headers {
-        rules.removed.iter().for_each(|name| add(name));
-        rules.lines.iter().for_each(|line| add(&line.name));
+        rules.removed.iter().for_each(|name| add(&mut others, name));
+        rules.lines.iter().for_each(|line| add(&mut others, &line.name));
     }
-    route.rewrite.prefix_header.iter().for_each(|name| add(name));
-    route.matches.conditions.headers.iter().for_each(|condition| add(&condition.name));
-    Guard::new(names, policy)
+    route.rewrite.prefix_header.iter().for_each(|name| add(&mut others, name));
+    route.matches.conditions.headers.iter().for_each(|condition| add(&mut others, &condition.name));
+    Guard::new(vouched, others, policy)
 }
 
 /// The compiled edits; `None`: there are none.
