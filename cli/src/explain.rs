@@ -46,6 +46,9 @@ fn tell(told: &Value, all: bool) -> String {
     if let Some(rewritten) = told.get("rewritten").and_then(Value::as_str) {
         lines.push(format!("  asks the backend for {rewritten}"));
     }
+    for change in list("changes") {
+        lines.push(format!("  {}", change.as_str().unwrap_or_default()));
+    }
     if let Some(answer) = told.get("answer").and_then(Value::as_str) {
         lines.push(format!("the node answers {answer}"));
     }

@@ -76,6 +76,41 @@ fn check_prints_every_problem_with_its_line() {
 }
 
 #[test]
+fn check_warns_of_ignored_keys_and_shared_cookies() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("weir.yaml");
+    let text = r#"
+pools:
+  - { name: books, sticky: { cookie: sid } }
+  - { name: shop, sticky: { cookie: sid } }
+routes:
+  - name: shop
+    match: { path: /shop }
+    pool: shop
+  - name: default
+    pool: books
+    jwt:
+      issuer: i
+      audience: [a]
+      algorithms: [EdDSA]
+      jwks:
+        keys:
+          - { kty: OKP, crv: Ed25519, x: 11qYAYKxCrfVS_7TyWQHOg7hcvPapiMlrwIaaPcHURo }
+          - { kty: AKP, alg: ML-DSA-44, pub: AA }
+"#;
+    std::fs::write(&file, text).unwrap();
+    let output = weir(&["check", file.to_str().unwrap()]);
+    let told = format!("{}{}", stdout(&output), stderr(&output));
+    assert!(output.status.success(), "{told}");
+    for warning in [
+        "routes[1].jwt.jwks.keys[1]: warning: the key is of an unknown type (kty \"AKP\"",
+        "routes[1]: warning: route \"default\" uses cookie \"sid\", as route \"shop\" of the same host does",
+    ] {
+        assert!(told.contains(warning), "{told}");
+    }
+}
+
+#[test]
 fn a_missing_file_is_named() {
     let output = weir(&["check", "no-such-file.yaml"]);
     assert_eq!(output.status.code(), Some(1));

@@ -158,6 +158,13 @@ async fn a_request_is_explained_as_rest_explains_it_and_mistakes_are_named() {
     assert_eq!(said["route"], "default");
     assert_eq!(said["pools"][0]["because"], "the route's pool; 503 while it has no backend to offer");
     assert!(other.contains(said["passed"][0]["because"].as_str().unwrap()), "{said}: {other}");
+    assert_eq!(said["changes"], serde_json::json!([]));
+    // What the backend does not get.
+    let said = control_plane.get(&format!("/explain?{asked}&header=X_Real_IP%3A%201")).await;
+    let change = said["changes"][0].as_str().unwrap();
+    assert_eq!(change, "drops x_real_ip: a backend could take it for x-real-ip");
+    let text = page(&control_plane, &format!("/ui/explain?{asked}&headers=X_Real_IP%3A+1")).await;
+    assert!(text.contains(change), "{text}");
 
     let wrong = page(&control_plane, "/ui/explain?method=GET&url=%3Cb%3E&headers=x&client=10.1").await;
     for mistake in ["&lt;b&gt;", "is not a path", "is not a header", "is not an address"] {

@@ -117,5 +117,15 @@ async fn explain_says_what_the_node_does() -> anyhow::Result<()> {
     let printed = fleet.weir(&["explain", "GET", "http://api.example/v1/x", "-H", "x-canary: 1"])?;
     assert!(printed.starts_with("route canary (revision "), "{printed}");
     assert!(printed.contains("  v1: would take it, but is less specific or comes later"), "{printed}");
+    let printed = fleet.weir(&[
+        "explain",
+        "GET",
+        "http://api.example/v1/x",
+        "-H",
+        "x-canary: 1",
+        "-H",
+        "X_Real_IP: ::1",
+    ])?;
+    assert!(printed.contains("  drops x_real_ip: a backend could take it for x-real-ip"), "{printed}");
     Ok(())
 }

@@ -6,6 +6,69 @@
 
 use crate::config::UnderscoreHeaders;
 
+/// Headers that Weir writes, removes or reads itself.
+const OWN: [&str; 15] = [
+    "x-forwarded-for",
+    "x-forwarded-host",
+    "x-forwarded-proto",
+    "x-real-ip",
+    "x-request-id",
+    "content-length",
+    "transfer-encoding",
+    "keep-alive",
+    "max-forwards",
+    "http2-settings",
+    "proxy-connection",
+    "proxy-authenticate",
+    "proxy-authorization",
+    "set-cookie",
+    // HTTP_PROXY is where many HTTP clients look for their proxy (CVE-2016-5385).
+    "proxy",
+];
+
+/// Headers in which proxies say where a request came from; all other `X-Forwarded-*` as well.
+const CLAIMS: [&str; 13] = [
+    "x-forwarded",
+    "x-original-url",
+    "x-original-uri",
+    "x-original-host",
+    "x-rewrite-url",
+    "x-scheme",
+    "x-url-scheme",
+    "front-end-https",
+    "x-client-ip",
+    "x-cluster-client-ip",
+    "true-client-ip",
+    "cf-connecting-ip",
+    "fastly-client-ip",
+];
+
+/// What a node makes of a request header by its name alone.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Standing {
+    /// Nothing: it is passed on.
+    Plain,
+    /// A backend could take it for this header; it is dropped.
+    AliasOf(String),
+    /// It is passed on only from trusted proxies.
+    Claim,
+}
+
+/// What a node makes of a request header by its name alone, for explanations: nodes have a faster way to the same result.
+pub fn standing(name: &str) -> Standing {
+    const FAMILY: &str = "x-forwarded-";
+    let name = name.to_ascii_lowercase();
+    let folded: String = name.chars().map(|c| if c.is_ascii_alphanumeric() { c } else { '-' }).collect();
+    let is_own = OWN.contains(&folded.as_str());
+    let is_claim = !is_own && (CLAIMS.contains(&folded.as_str()) || folded.starts_with(FAMILY));
+    match () {
+        () if folded == "proxy" => Standing::AliasOf("the variable HTTP_PROXY".to_owned()),
+        () if (is_own || is_claim) && folded != name => Standing::AliasOf(folded),
+        () if is_claim => Standing::Claim,
+        () => Standing::Plain,
+    }
+}
+
 /// Whether two names of equal meaning to such a backend are not the same header.
 pub fn is_alias(own: &[u8], name: &[u8]) -> bool {
     reads_as(name, own) && !name.eq_ignore_ascii_case(own)
@@ -49,9 +112,9 @@ impl Guard {
         self.vouched.iter().any(|own| own.as_bytes().eq_ignore_ascii_case(name))
     }
 
-    /// The names, in lower case.
-    pub fn names(&self) -> impl Iterator<Item = &str> {
-        self.names.iter().map(|name| &**name)
+    /// The header that a backend could take one of this name for.
+    pub fn original(&self, name: &[u8]) -> Option<&str> {
+        self.names.iter().find(|own| is_alias(own.as_bytes(), name)).map(|own| &**own)
     }
 
     /// Whether names that look like those that Weir itself writes are passed on.

@@ -5,12 +5,14 @@
 //! too, and addresses are looked up in the same [`IpRules`](crate::IpRules). What only a node can know, how often a
 //! client has asked or whether a password is right, is said to be so.
 
+mod changes;
+
 use std::net::IpAddr;
 
 use serde::Serialize;
 
 use crate::{
-    NoRedirect, Redirect, Rewrite, Route, Snapshot, Target, authority,
+    Jwt, NoRedirect, Redirect, Rewrite, Route, Snapshot, Target, authority,
     config::{RateKey, WebScheme},
     problem::Problems,
     routing::{PathFault, Request},
@@ -107,8 +109,15 @@ impl Asked {
         problems.into_result(asked)
     }
 
-    fn header(&self, name: &str) -> Option<&str> {
-        self.headers.iter().find(|(one, _)| one == name).map(|(_, value)| value.as_str())
+    fn all(&self, name: &str) -> impl Iterator<Item = &str> {
+        self.headers.iter().filter(move |(one, _)| one == name).map(|(_, value)| value.as_str())
+    }
+
+    /// Names and values.
+    fn cookies(&self) -> impl Iterator<Item = (&str, &str)> {
+        let pairs =
+            self.all("cookie").flat_map(|line| line.split(';')).filter_map(|pair| pair.split_once('='));
+        pairs.map(|(name, value)| (name.trim(), value.trim()))
     }
 }
 
@@ -151,6 +160,8 @@ pub struct Way {
     pub route: Option<String>,
     /// What the backend is asked for instead, where the route rewrites it.
     pub rewritten: Option<String>,
+    /// What else the backend gets otherwise than the client sent it, and what is mapped in its response.
+    pub changes: Vec<String>,
     /// What the node answers itself, where the request goes no further.
     pub answer: Option<String>,
     /// What the route's filters say, in the order in which they are asked.
@@ -224,8 +235,10 @@ pub fn explain(snapshot: &Snapshot, asked: &Asked) -> Way {
         Some(Err(fault)) => Some(format!("400: {}", fault.text())),
         None => None,
     });
+    let changes = route.filter(|_| answer.is_none()).map(|route| changes::changes(snapshot, route, asked));
     Way {
         place,
+        changes: changes.unwrap_or_default(),
         route: route.map(|route| route.name.to_string()),
         rewritten,
         answer,
@@ -297,18 +310,18 @@ fn filters(route: &Route, asked: &Asked) -> Vec<Filter> {
             say("rate_limit", Says::Depends, detail);
         }
         if let Some(auth) = &filters.basic_auth {
-            match asked.header("authorization").is_some_and(|value| starts_with(value, "basic ")) {
-                true => say("basic_auth", Says::Depends, format!("checks the password for {:?}", auth.realm)),
-                false => say("basic_auth", Says::Refuses, "401, no name and password".to_owned()),
+            let mut given = asked.all("authorization");
+            match (given.next().is_some_and(|value| starts_with(value, "basic ")), given.next()) {
+                (_, Some(_)) => say("basic_auth", Says::Refuses, "401, two Authorization headers".to_owned()),
+                (true, None) => {
+                    say("basic_auth", Says::Depends, format!("checks the password for {:?}", auth.realm));
+                }
+                (false, None) => say("basic_auth", Says::Refuses, "401, no name and password".to_owned()),
             }
         }
         if let Some(jwt) = &filters.jwt {
-            let token = asked.header(&jwt.header).is_some();
-            let cookie = jwt.cookie.is_some() && asked.header("cookie").is_some();
-            match token || cookie {
-                true => say("jwt", Says::Depends, format!("checks a token of {}", jwt.issuer)),
-                false => say("jwt", Says::Refuses, format!("401, no token in {}", jwt.header)),
-            }
+            let (says, detail) = token(jwt, asked);
+            say("jwt", says, detail);
         }
     }
     if route.max_body < u64::MAX {
@@ -316,6 +329,29 @@ fn filters(route: &Route, asked: &Asked) -> Vec<Filter> {
         say("limits.max_body", Says::Depends, format!("413 for a body of more than {most}"));
     }
     said
+}
+
+/// Where a token is, as [`crate::Jwt`] says.
+fn token(jwt: &Jwt, asked: &Asked) -> (Says, String) {
+    let mut values = asked.all(&jwt.header);
+    let in_header = match (values.next(), values.next()) {
+        (Some(_), Some(_)) => return (Says::Refuses, format!("401, two {} headers", jwt.header)),
+        (Some(value), None) => *jwt.header != *"authorization" || starts_with(value, "bearer"),
+        (None, _) => false,
+    };
+    if in_header {
+        return (Says::Depends, format!("checks a token of {} in {}", jwt.issuer, jwt.header));
+    }
+    let Some(name) = &jwt.cookie else {
+        return (Says::Refuses, format!("401, no token in {}", jwt.header));
+    };
+    match asked.cookies().filter(|(own, _)| **own == **name).count() {
+        0 => (Says::Refuses, format!("401, no token in {} or a cookie {name}", jwt.header)),
+        1..=Jwt::MAX_COOKIES => {
+            (Says::Depends, format!("checks a token of {} in a cookie {name}", jwt.issuer))
+        }
+        many => (Says::Refuses, format!("401, {many} cookies {name} (at most {})", Jwt::MAX_COOKIES)),
+    }
 }
 
 fn starts_with(value: &str, scheme: &str) -> bool {
@@ -347,6 +383,15 @@ routes:
   match: { hosts: [shop.test], path: /v1 }
   split: [{ pool: books, weight: 1 }]
   rewrite: { strip_prefix: /v1, host: books.internal }
+- name: token
+  match: { hosts: [token.test] }
+  pool: books
+  jwt:
+    issuer: i
+    audience: [a]
+    cookie: session
+    jwks: { keys: [{ kty: OKP, crv: Ed25519, x: 11qYAYKxCrfVS_7TyWQHOg7hcvPapiMlrwIaaPcHURo }] }
+    algorithms: [EdDSA]
 ";
 
     fn way(method: &str, url: &str, headers: &[&str], client: Option<&str>) -> Way {
@@ -381,6 +426,24 @@ routes:
             way("GET", "/v1", &["Host: other"], None).answer.as_deref(),
             Some("404: no route takes this request")
         );
+    }
+
+    #[test]
+    fn tokens_are_looked_for_where_nodes_look() {
+        let cookies = format!("Cookie: {}", "session=x; ".repeat(5));
+        for (headers, says, detail) in [
+            (&["Authorization: Bearer x"][..], Says::Depends, "in authorization"),
+            (&["Authorization: Bearer"], Says::Depends, "in authorization"),
+            (&["Authorization: Basic x"], Says::Refuses, "no token"),
+            (&["Authorization: Basic x", "Cookie: a=b; session=x"], Says::Depends, "in a cookie session"),
+            (&["Cookie: sessions=x"], Says::Refuses, "no token in authorization or a cookie session"),
+            (&["Authorization: Bearer x", "Authorization: Bearer x"], Says::Refuses, "two authorization"),
+            (&[&cookies], Says::Refuses, "5 cookies session (at most 4)"),
+        ] {
+            let way = way("GET", "http://token.test/", headers, None);
+            assert_eq!(way.filters[0].says, says, "{headers:?}");
+            assert!(way.filters[0].detail.contains(detail), "{headers:?}: {}", way.filters[0].detail);
+        }
     }
 
     #[test]

@@ -27,9 +27,6 @@ const MOST: usize = 16 << 10;
 /// A token without a key's name may be tried on so many keys.
 const MOST_KEYS: usize = 8;
 
-/// Cookies of the configured name that are tried; a request with more of them is refused. Each costs a signature check.
-const MOST_COOKIES: usize = 4;
-
 /// What the backend is told of a token, in the order of the settings; `None`: it says nothing of that.
 pub(super) type Told = Arc<[Option<String>]>;
 
@@ -151,10 +148,10 @@ impl Jwt {
             (None, _) => {}
         }
         let Some(name) = &self.settings.cookie else { return Err(self.refused(None)) };
-        let tokens: Vec<&[u8]> = cookies(head, name).take(MOST_COOKIES + 1).collect();
+        let tokens: Vec<&[u8]> = cookies(head, name).take(Settings::MAX_COOKIES + 1).collect();
         match tokens.len() {
             0 => Err(self.refused(None)),
-            1..=MOST_COOKIES => Ok(Tokens::Cookies(tokens)),
+            1..=Settings::MAX_COOKIES => Ok(Tokens::Cookies(tokens)),
             _ => Err(self.refused(Some("there are too many cookies of the token's name"))),
         }
     }

@@ -494,6 +494,37 @@ mod tests {
     }
 
     #[test]
+    fn explanations_agree_with_what_is_done() {
+        use weir_snapshot::aliases::{Standing, standing};
+        let names = "te via host date proxy proxyy cookie server expect upgrade trailer x-scheme x-real-ip forwarded \
+             connection set-cookie keep-alive x-client-ip x-forwarded x-request-id max-forwards x-url-scheme \
+             authorization x-rewrite-url content-length http2-settings x-original-url x-original-uri true-client-ip \
+             x-forwarded-for x-original-host front-end-https x-forwarded-host proxy-connection cf-connecting-ip \
+             fastly-client-ip transfer-encoding x-forwarded-proto proxy-authenticate proxy-authorization \
+             x-cluster-client-ip x-forwarded-port x-forwarded-client-cert x-forwarded- x-forwardedfor x-own \
+             user-agent accept-encoding content-type cf-ray x-original x-real-ips";
+        for name in names.split_whitespace() {
+            for name in [
+                name.to_owned(),
+                name.to_uppercase(),
+                name.replace('-', "_"),
+                name.replacen('-', "_", 1),
+                name.replace('-', "."),
+                format!("{name}_"),
+            ] {
+                let expected = match standing(&name) {
+                    Standing::AliasOf(_) => Some(Known::Alias),
+                    Standing::Claim => Some(Known::Claim),
+                    Standing::Plain => None,
+                };
+                let done = Some(classify(name.as_bytes()));
+                let done = done.filter(|known| matches!(known, Known::Alias | Known::Claim));
+                assert_eq!(done, expected, "{name}");
+            }
+        }
+    }
+
+    #[test]
     fn every_known_field_is_found_whatever_its_case() {
         for (name, known) in [
             ("authorization", Known::Authorization),

@@ -72,6 +72,11 @@ pub struct Jwt {
     pub keep_authorization: bool,
 }
 
+impl Jwt {
+    /// Cookies of the configured name that are tried; a request with more of them is refused. Each costs a signature check.
+    pub const MAX_COOKIES: usize = 4;
+}
+
 /// Whose requests are taken: for each address the longest prefix decides.
 ///
 /// Prefixes are flattened into ranges that do not overlap, so that an address costs one binary search however many

@@ -70,6 +70,7 @@ fn route(way: &Way, revision: u64) -> Markup {
             }
             @if let Some(answer) = &way.answer { p class="note" { (badge("warn", "the node answers")) " " (answer) } }
             @if let Some(rewritten) = &way.rewritten { p class="note" { "The backend is asked for " code { (rewritten) } } }
+            @for change in &way.changes { p class="note" { "For the backend, the node " (change) } }
             @if way.route.is_some() && way.filters.is_empty() { p class="note" { "It has no filters." } }
             @if !way.filters.is_empty() {
                 div class="scroll" {

@@ -18,6 +18,7 @@ pub(super) fn explain(app: &App, request: &v1::ExplainRequest) -> Result<v1::Exp
         route: way.route.unwrap_or_default(),
         answer: way.answer.unwrap_or_default(),
         rewritten: way.rewritten.unwrap_or_default(),
+        changes: way.changes,
         filters: way.filters.into_iter().map(filter).collect(),
         passed: way
             .passed

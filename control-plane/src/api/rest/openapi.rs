@@ -482,10 +482,10 @@ fn schemas() -> Value {
         "Top": object(&[("from", text()), ("to", text()), ("by", text()), ("sort", text()), ("requests", number()), ("names", number()), ("items", many("TopItem")), ("complete", truth()), ("state", json!({ "type": "string", "enum": ["complete", "open", "partial", "gap", "none"] }))], &["requests", "items"]),
         "Difference": difference,
         "Explained": object(
-            &[("revision", number()), ("route", text()), ("rewritten", text()), ("answer", text()), ("filters", many("FilterSays")),
+            &[("revision", number()), ("route", text()), ("rewritten", text()), ("changes", texts()), ("answer", text()), ("filters", many("FilterSays")),
               ("passed", json!({ "type": "array", "items": object(&[("route", text()), ("because", text())], &["route"]) })),
               ("more", number()), ("pools", many("PoolExplained"))],
-            &["revision", "filters", "passed", "pools"]),
+            &["revision", "changes", "filters", "passed", "pools"]),
         "FilterSays": object(
             &[("filter", text()), ("says", json!({ "type": "string", "enum": ["passes", "refuses", "depends"] })), ("detail", text())],
             &["filter", "says", "detail"]),
