@@ -1,7 +1,13 @@
-//! `uri-host [ ":" port ]` as it stands in Host and in absolute-form targets (RFC 3986 section 3.2, RFC 9110
-//! section 7.2). No user information, no path, no list: a host that two readers could split differently is none.
+//! `uri-host [ ":" port ]` of Host and of absolute-form targets (RFC 3986 section 3.2, RFC 9110 section 7.2).
+//!
+//! User information, a path or a list are refused, and so is every name that two servers could read as two hosts: with
+//! escapes (`%61.test`), with empty labels (`a..`), and an IPv4 address that is not written as four decimal numbers
+//! (`127.1`, `0x7f.0.0.1`, `010.0.0.1`), which some resolve and others take for a name.
 
-use std::net::Ipv6Addr;
+use std::net::{Ipv4Addr, Ipv6Addr};
+
+/// The longest host. No name is longer (RFC 1035 section 2.3.4), so no route can name it.
+pub const MAX_HOST: usize = 255;
 
 /// Whether `authority` is a host with an optional port, and nothing else.
 pub fn is_valid(authority: &[u8]) -> bool {
@@ -48,24 +54,44 @@ pub fn split(authority: &[u8]) -> (&[u8], Option<&[u8]>) {
 fn is_host(host: &[u8]) -> bool {
     match host {
         [] => false,
-        [b'[', address @ .., b']'] => {
-            std::str::from_utf8(address).is_ok_and(|text| text.parse::<Ipv6Addr>().is_ok())
-        }
+        [b'[', address @ .., b']'] => ipv6(address).is_some(),
+        name if name.len() > MAX_HOST => false,
         name => {
-            let mut rest = name;
-            while let [byte, tail @ ..] = rest {
-                rest = match (byte, tail) {
-                    (b'%', [a, b, tail @ ..]) if a.is_ascii_hexdigit() && b.is_ascii_hexdigit() => tail,
-                    (byte, tail) if is_name_byte(*byte) => tail,
-                    _ => return false,
-                };
+            // A label before each dot; the root's dot may follow the last one.
+            let mut previous = b'.';
+            for byte in name {
+                if !is_name_byte(*byte) || *byte == b'.' && previous == b'.' {
+                    return false;
+                }
+                previous = *byte;
             }
-            true
+            !ends_in_number(name) || is_ipv4(name)
         }
     }
 }
 
-/// unreserved and sub-delims of RFC 3986, save the comma: `a,b` is what joined Host fields look like.
+/// The address in brackets. Addresses with a zone are refused: a zone means something on one machine only.
+pub(crate) fn ipv6(address: &[u8]) -> Option<Ipv6Addr> {
+    std::str::from_utf8(address).ok()?.parse().ok()
+}
+
+fn is_ipv4(name: &[u8]) -> bool {
+    let name = name.strip_suffix(b".").unwrap_or(name);
+    std::str::from_utf8(name).is_ok_and(|text| text.parse::<Ipv4Addr>().is_ok())
+}
+
+/// Whether the last label is a number, decimal or hexadecimal: then the URL standard takes the host for an IPv4 address.
+fn ends_in_number(name: &[u8]) -> bool {
+    let name = name.strip_suffix(b".").unwrap_or(name);
+    let label = &name[memchr::memrchr(b'.', name).map_or(0, |dot| dot + 1)..];
+    match label {
+        [b'0', b'x' | b'X', digits @ ..] => digits.iter().all(u8::is_ascii_hexdigit),
+        [b'0'..=b'9', ..] => label.iter().all(u8::is_ascii_digit),
+        _ => false,
+    }
+}
+
+/// unreserved and sub-delims of RFC 3986, except the comma: `a,b` is what joined Host fields look like.
 const fn is_name_byte(byte: u8) -> bool {
     byte.is_ascii_alphanumeric()
         || matches!(
@@ -89,7 +115,15 @@ mod tests {
             "127.0.0.1:8080",
             "[::1]",
             "[::1]:8080",
-            "a%20b",
+            "[2001:DB8:0::1]",
+            "[::ffff:192.0.2.1]",
+            "127.0.0.1.",
+            "1.a",
+            "127.1.a",
+            "0x7f.a",
+            "0x7g",
+            "1a",
+            "a.",
             "xn--bcher-kva.example",
             "a.:65535",
         ] {
@@ -116,6 +150,31 @@ mod tests {
             "[::1]x",
             "[v1.a]",
             "[fe80::1%25eth0]",
+            "a%20b",
+            "a%2e",
+            "%61.test",
+            "a..",
+            "a..:80",
+            "a..b",
+            ".a",
+            ".",
+            "..",
+            "[fe80::1%eth0]",
+            "[::1%0]",
+            "127.1",
+            "127.0.1",
+            "2130706433",
+            "0x7f000001",
+            "0x7f.0.0.1",
+            "0X",
+            "127.0.0.0x1",
+            "010.0.0.1",
+            "127.0.0.01",
+            "127.0.0.1..",
+            "127.0.0.256",
+            "127.0.0.0.1",
+            "a.1",
+            "a.0x1.",
             "a%2",
             "a%zz",
             "\u{e9}",
@@ -128,6 +187,8 @@ mod tests {
         ] {
             assert!(!is_valid(bad.as_bytes()), "{bad}");
         }
+        assert!(is_valid("a".repeat(MAX_HOST).as_bytes()));
+        assert!(!is_valid("a".repeat(MAX_HOST + 1).as_bytes()));
     }
 
     #[test]

@@ -1,11 +1,13 @@
 //! Hosts as routes name them, and as requests do.
 
-use std::fmt;
+use std::{
+    fmt,
+    io::Write as _,
+    net::{IpAddr, Ipv6Addr},
+};
 
 use super::counts::Counts;
-
-/// No name is longer (RFC 1035 section 2.3.4), and none that is can match.
-pub(super) const LONGEST: usize = 255;
+use crate::authority::{self, MAX_HOST};
 
 /// A host that a route asks for, in lower case.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -27,14 +29,15 @@ impl HostPattern {
         }
         let lower = text.to_ascii_lowercase();
         if let Some(address) = lower.strip_prefix('[') {
-            let parsed = address.strip_suffix(']').map(str::parse::<std::net::Ipv6Addr>);
+            let parsed = address.strip_suffix(']').map(str::parse::<Ipv6Addr>);
             return match parsed {
-                Some(Ok(address)) => Ok(Self::Exact(format!("[{address}]").into())),
+                Some(Ok(address)) => Ok(Self::address(address)),
+                _ if address.contains('%') => wrong("has a zone, which is no part of a Host"),
                 _ => wrong("is no IPv6 address in brackets, without a port"),
             };
         }
-        if let Ok(address) = lower.parse::<std::net::Ipv6Addr>() {
-            return Ok(Self::Exact(format!("[{address}]").into()));
+        if let Ok(address) = lower.parse::<Ipv6Addr>() {
+            return Ok(Self::address(address));
         }
         if lower.contains("://") || lower.contains('/') {
             return wrong("is a URL or has a path; a host is only a name");
@@ -57,10 +60,19 @@ impl HostPattern {
             (1..=63).contains(&label.len())
                 && label.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-' || b == b'_')
         };
-        if name.len() > LONGEST - 2 || !name.split('.').all(is_label) {
+        if name.len() > MAX_HOST - 2 || !name.split('.').all(is_label) {
             return wrong("is no host name");
         }
+        if !authority::is_valid(name.as_bytes()) {
+            return wrong("ends in a number and is no IPv4 address of four decimal numbers");
+        }
         Ok(if suffix { Self::Suffix(name.into()) } else { Self::Exact(name.into()) })
+    }
+
+    fn address(address: Ipv6Addr) -> Self {
+        let mut text = Vec::new();
+        push_address(address, &mut text);
+        Self::Exact(String::from_utf8_lossy(&text).into())
     }
 
     /// How specific it is where it matches: what is greater goes first.
@@ -95,17 +107,29 @@ impl fmt::Display for HostPattern {
     }
 }
 
-/// The name in a request's authority, as patterns have it: lower case, without a port and without the root's dot. What
-/// is in lower case already is not copied.
+/// The one spelling in which an address is compared: as RFC 5952 writes it, in brackets; an IPv4 address that is mapped
+/// into IPv6 as IPv4.
+fn push_address(address: Ipv6Addr, out: &mut Vec<u8>) {
+    // Writing to a vector cannot fail.
+    let _ = match address.to_canonical() {
+        IpAddr::V4(address) => write!(out, "{address}"),
+        IpAddr::V6(address) => write!(out, "[{address}]"),
+    };
+}
+
+/// The host of a request's authority, as patterns have it: lower case, without a port and without the root's dot, an IPv6
+/// address in its one spelling. A name in lower case is not copied.
 pub(super) fn read<'a>(authority: Option<&'a [u8]>, lower: &'a mut Vec<u8>) -> Option<&'a [u8]> {
     let authority = authority?;
-    let end = match authority.first()? {
-        b'[' => authority.iter().position(|byte| *byte == b']')? + 1,
-        _ => authority.iter().position(|byte| *byte == b':').unwrap_or(authority.len()),
-    };
+    if let Some(address) = authority.strip_prefix(b"[") {
+        let end = address.iter().position(|byte| *byte == b']')?;
+        push_address(authority::ipv6(&address[..end])?, lower);
+        return Some(lower);
+    }
+    let end = authority.iter().position(|byte| *byte == b':').unwrap_or(authority.len());
     let name = &authority[..end];
     let name = name.strip_suffix(b".").unwrap_or(name);
-    if name.len() > LONGEST {
+    if name.is_empty() || name.len() > MAX_HOST {
         return None;
     }
     if !name.iter().fold(false, |any, byte| any | byte.is_ascii_uppercase()) {
@@ -154,6 +178,10 @@ mod tests {
             ("my_service", "my_service"),
             ("::1", "[::1]"),
             ("[2001:DB8:0::1]", "[2001:db8::1]"),
+            ("2001:db8:0:0:0::1", "[2001:db8::1]"),
+            ("[::ffff:192.0.2.1]", "192.0.2.1"),
+            ("[::ffff:c000:201]", "192.0.2.1"),
+            ("1a.example", "1a.example"),
         ] {
             assert_eq!(HostPattern::parse(text).map(|host| host.to_string()).as_deref(), Ok(shown));
         }
@@ -162,6 +190,12 @@ mod tests {
             ("*.", "no host name"),
             ("a..b", "no host name"),
             (".a", "no host name"),
+            ("127.1", "IPv4"),
+            ("010.0.0.1", "IPv4"),
+            ("0x7f000001", "IPv4"),
+            ("*.0.0.1", "IPv4"),
+            ("[fe80::1%25eth0]", "zone"),
+            ("[fe80::1%eth0]", "zone"),
             ("a b", "no host name"),
             ("a\r\nb", "no host name"),
             ("*a.example", "elsewhere"),
@@ -187,6 +221,13 @@ mod tests {
             ("[::1]:80", "[::1]"),
             ("[::1]", "[::1]"),
             ("127.0.0.1:1", "127.0.0.1"),
+            ("127.0.0.1.", "127.0.0.1"),
+            ("[2001:db8:0::1]", "[2001:db8::1]"),
+            ("[2001:DB8::0:1]:80", "[2001:db8::1]"),
+            ("[2001:0db8:0:0:0:0:0:1]", "[2001:db8::1]"),
+            ("[2001:db8::0.0.0.1]", "[2001:db8::1]"),
+            ("[::ffff:192.0.2.1]:1", "192.0.2.1"),
+            ("[0:0:0:0:0:FFFF:C000:201]", "192.0.2.1"),
         ] {
             let mut lower = Vec::new();
             assert_eq!(read(Some(authority.as_bytes()), &mut lower), Some(host.as_bytes()), "{authority}");
