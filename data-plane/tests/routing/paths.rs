@@ -65,8 +65,16 @@ fn steps(path: &str) -> Vec<String> {
     let bare: Vec<&str> =
         path.split('/').map(|segment| segment.split(';').next().unwrap_or_default()).collect();
     steps.push(bare.join("/"));
+    if let Some(host) = path.strip_prefix("//") {
+        // RFC 3986, 3.2, and the URL standard, which skips all slashes before a host.
+        for host in [host, host.trim_start_matches('/')] {
+            steps.push(host.find('/').map_or("/", |slash| &host[slash..]).to_owned());
+        }
+    }
     steps
 }
+
+const PATHS: &str = "(/|/|/|private|public|\\.|\\.\\.|%2[fF]|%2e%2E|%5[cC]|\\\\|;|;a=b|%70rivate|x){1,9}";
 
 #[tokio::test]
 async fn no_reading_of_what_a_pool_gets_belongs_to_another_one() {
@@ -75,8 +83,7 @@ async fn no_reading_of_what_a_pool_gets_belongs_to_another_one() {
         Config::default(),
         proptest::test_runner::TestRng::deterministic_rng(proptest::test_runner::RngAlgorithm::ChaCha),
     );
-    let strategy = "(/|/|/|private|public|\\.|\\.\\.|%2[fF]|%2e%2E|%5[cC]|;|;a=b|%70rivate|x){1,9}";
-    let paths = proptest::string::string_regex(strategy).unwrap();
+    let paths = proptest::string::string_regex(PATHS).unwrap();
     let mut client = stage.http1().await;
     let mut by_status = std::collections::BTreeMap::<u16, usize>::new();
     for _ in 0..3000 {
@@ -98,6 +105,66 @@ async fn no_reading_of_what_a_pool_gets_belongs_to_another_one() {
     for status in [200, 400, 404] {
         assert!(by_status.get(&status).is_some_and(|count| *count > 50), "{by_status:?}");
     }
+}
+
+const STRIPPED: &str = r#"
+pools: [{ name: app }, { name: replaced }, { name: open }, { name: protected }]
+routes:
+  - { name: open, pool: open }
+  - { name: admin, match: { path: /private }, pool: protected }
+  - { name: app, match: { path: /app }, pool: app, rewrite: { strip_prefix: /app } }
+  - { name: app-admin, match: { path: /app/private }, pool: protected, rewrite: { strip_prefix: /app } }
+  - { name: old, match: { path: /old }, pool: replaced, rewrite: { replace_prefix: / } }
+  - { name: old-admin, match: { path: /old/private }, pool: protected }
+"#;
+
+#[tokio::test]
+async fn no_reading_of_a_rewritten_path_belongs_to_another_route() {
+    let stage = Stage::start(STRIPPED).await;
+    let mut runner = TestRunner::new_with_rng(
+        Config::default(),
+        proptest::test_runner::TestRng::deterministic_rng(proptest::test_runner::RngAlgorithm::ChaCha),
+    );
+    let paths = proptest::string::string_regex(PATHS).unwrap();
+    let fixed = [
+        "//x/private",
+        "/\\x/private",
+        "//u@x/private",
+        "/%2Fx/private",
+        "/%5cx/private",
+        "/.//x/private",
+        "/a/..//x/private",
+        "/;a/x/private",
+        "///x/private",
+    ];
+    let mut client = stage.http1().await;
+    let (mut passed, mut refused) = (0, 0);
+    for n in 0..2000 {
+        let rest = match fixed.get(n / 2) {
+            Some(rest) => (*rest).to_owned(),
+            None => format!("/{}", paths.new_tree(&mut runner).unwrap().current()),
+        };
+        let path = format!("{}{rest}", ["/app", "/old"][n % 2]);
+        let got = client.ask(&format!("GET {path} HTTP/1.1\r\nHost: a\r\n\r\n")).await;
+        if n / 2 < fixed.len() {
+            assert_eq!(got.status, 400, "{path}");
+        }
+        if got.status != 200 {
+            refused += 1;
+            continue;
+        }
+        passed += 1;
+        if got.backend() != "protected" {
+            let asked = got.asked().split(' ').nth(1).unwrap();
+            for reading in readings(asked) {
+                let is_private = reading
+                    .strip_prefix("/private")
+                    .is_some_and(|rest| rest.is_empty() || rest.starts_with('/'));
+                assert!(!is_private, "{path} became {asked}, which can be read as {reading}");
+            }
+        }
+    }
+    assert!(passed > 200 && refused > 200, "{passed} {refused}");
 }
 
 #[tokio::test]

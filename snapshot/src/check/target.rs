@@ -6,7 +6,7 @@ use super::{filters::own_header, resilience::check_sticky};
 use crate::{
     config, near,
     problem::Problems,
-    routing::{HostPattern, Match, PathPattern, PathRewrite},
+    routing::{HostPattern, Match, PathFault, PathPattern, PathRewrite, check_rewritten},
     snapshot::{Redirect, Rewrite, Share, Split, Target, UrlMap, Weight},
 };
 
@@ -166,11 +166,21 @@ fn is_target(text: &str, query: bool, path: String, problems: &mut Problems) -> 
         "has a query, which a prefix cannot"
     } else if text.len() > 1024 {
         "is too long (at most 1024 bytes)"
+    } else if leads_to_host(text, query) {
+        "begins with two slashes in the reading of some servers, which take what follows for a host"
     } else {
         return true;
     };
     problems.add(path, format!("{text:?} {wrong}"));
     false
+}
+
+/// Whether some servers see a host in a target, or in what `replace_prefix` makes with it.
+fn leads_to_host(text: &str, is_whole: bool) -> bool {
+    let path = text.split('?').next().unwrap_or_default();
+    let path =
+        if is_whole { path.to_owned() } else { format!("{}/x", path.strip_suffix('/').unwrap_or(path)) };
+    check_rewritten(path.as_bytes()) == Err(PathFault::RewrittenToHost)
 }
 
 /// What is changed of the route's requests.
@@ -336,6 +346,10 @@ mod tests {
                 "say path",
             ),
             ("pool: p, rewrite: { replace_prefix: \"/b?c\" }", ".rewrite.replace_prefix", "query"),
+            ("pool: p, rewrite: { replace_prefix: //x }", ".rewrite.replace_prefix", "two slashes"),
+            ("pool: p, rewrite: { replace_prefix: /.// }", ".rewrite.replace_prefix", "two slashes"),
+            ("pool: p, rewrite: { path: '/\\x/admin?y' }", ".rewrite.path", "two slashes"),
+            ("pool: p, rewrite: { path: /a/..//x }", ".rewrite.path", "two slashes"),
             ("pool: p, rewrite: { path: \"/a b\" }", ".rewrite.path", "visible ASCII"),
             ("pool: p, rewrite: { path: \"/a/{host}\" }", ".rewrite.path", "variables are for headers"),
             ("pool: p, rewrite: { path: \"/a\\r\\nX: y\" }", ".rewrite.path", "visible ASCII"),

@@ -6,7 +6,7 @@ use crate::{
     Snapshot,
     config::WebScheme,
     file,
-    routing::{Match, Request, scan},
+    routing::{Match, PathPattern, PathRewrite, Request, scan},
 };
 
 const ROUTES: &str = r#"
@@ -62,8 +62,11 @@ impl Request for Asked<'_> {
     }
 }
 
+/// Prefixes that are taken off.
+const STRIPPED: [&str; 5] = ["/public", "/private", "/a", "/a/b", "/a/..."];
+
 /// A host and a method, a byte each, and a path. The router finds what the definition says; and where a request is let
-/// through, nothing that a server may make of its path belongs to another route.
+/// through, nothing that a server may make of its path belongs to another route, with or without a prefix.
 pub fn paths(input: &[u8]) {
     static READY: OnceLock<Option<(Snapshot, Vec<Match>)>> = OnceLock::new();
     let ready = READY.get_or_init(|| {
@@ -87,6 +90,19 @@ pub fn paths(input: &[u8]) {
     for reading in readings(asked.path) {
         let belongs = scan::one(matches, &asked, &reading);
         assert_eq!(belongs, found, "it can be read as {}", String::from_utf8_lossy(&reading));
+    }
+    for prefix in STRIPPED {
+        let Ok(from) = PathPattern::parse(prefix, false) else { panic!("{prefix} is refused") };
+        let strip = PathRewrite::Prefix { from, to: "".into() };
+        // `/a` becomes `/`, as `/a/` does, which may have another route.
+        let is_whole = decoded(asked.path) == prefix.as_bytes();
+        let Some(left) = strip.apply(asked.path).ok().flatten().filter(|_| !is_whole) else { continue };
+        for reading in readings(&left) {
+            let whole = [prefix.as_bytes(), &reading].concat();
+            let belongs = scan::one(matches, &asked, &whole);
+            let reading = String::from_utf8_lossy(&reading);
+            assert_eq!(belongs, found, "without {prefix} it can be read as {reading}");
+        }
     }
 }
 
@@ -135,6 +151,12 @@ fn steps(path: &[u8]) -> Vec<Vec<u8>> {
     steps.push(bare.join(&b'/'));
     if path.starts_with(b"/") {
         steps.push(resolved(path));
+    }
+    if path.starts_with(b"//") {
+        // RFC 3986, 3.2: a host follows two slashes, up to the next one. The URL standard skips all slashes before it.
+        let segments: Vec<&[u8]> = path.split(|byte| *byte == b'/').skip(2).collect();
+        let named = segments.iter().position(|segment| !segment.is_empty()).unwrap_or(segments.len() - 1);
+        steps.extend([0, named].map(|host| [b"/", segments[host + 1..].join(&b'/').as_slice()].concat()));
     }
     steps
 }

@@ -13,6 +13,7 @@ mod explain;
 mod host;
 mod overlap;
 mod path;
+mod readings;
 mod rewrite;
 #[cfg(any(test, fuzzing))]
 pub(crate) mod scan;
@@ -22,13 +23,16 @@ use crate::config::WebScheme;
 
 use self::{counts::Counts, table::Table};
 
-pub(crate) use self::overlap::{Overlap, overlaps};
 pub use self::{
     conditions::{Conditions, HeaderCondition, Wanted},
     explain::{Explanation, Passed},
     host::HostPattern,
     path::{PathFault, PathPattern},
     rewrite::PathRewrite,
+};
+pub(crate) use self::{
+    overlap::{Overlap, overlaps},
+    rewrite::check_rewritten,
 };
 
 /// What routing asks of a request.
@@ -188,7 +192,7 @@ impl Router {
         }
         let mut found = None;
         let mut agree = true;
-        path::each_reading(&path, |path| {
+        readings::each_reading(&path, |path| {
             let one = search(path);
             agree = *found.get_or_insert(one) == one;
             agree

@@ -1,9 +1,5 @@
-//! Paths as routes name them, and the ways in which servers read a request's.
-//!
-//! What a route decides (who may come in, where it goes) must hold for what the backend makes of the path, and servers
-//! do not agree: one takes `/a/../b` as it stands, another as `/b`; `//` is one slash here and two there; `%2F` is a
-//! slash to those who decode first, and `..;` is `..` to those who know parameters. The path is forwarded as it came, so a request is routed only where **all** these
-//! readings lead to the same route, and refused otherwise.
+//! Paths as routes name them, and a request's path with its escapes decoded. [`readings`](super::readings) has the other
+//! ways in which servers read a path.
 
 use std::{borrow::Cow, fmt};
 
@@ -35,6 +31,12 @@ pub enum PathFault {
     /// Readings that lead elsewhere.
     #[error("the path can be read in ways that lead to different routes")]
     Ambiguous,
+    /// More readings than are looked into.
+    #[error("the path can be read in too many ways")]
+    TooManyReadings,
+    /// A rewritten path that some servers read as a host and a path.
+    #[error("the rewritten path begins with two slashes, which some servers read as a host")]
+    RewrittenToHost,
 }
 
 impl PathFault {
@@ -45,6 +47,10 @@ impl PathFault {
             Self::Nul => "the path has an escaped NUL",
             Self::AboveRoot => "the path climbs above its root",
             Self::Ambiguous => "the path can be read in ways that lead to different routes",
+            Self::TooManyReadings => "the path can be read in too many ways",
+            Self::RewrittenToHost => {
+                "the rewritten path begins with two slashes, which some servers read as a host"
+            }
         }
     }
 }
@@ -226,117 +232,9 @@ fn is_dots(rest: &[u8]) -> bool {
     )
 }
 
-/// What a server may do with a path before it looks at it. Each may do any of these, and the next one again; in which
-/// order makes a difference.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Step {
-    /// Takes `%2F` for `/`.
-    DecodeSlashes,
-    /// Takes `\` and `%5C` for `/`.
-    TurnBackslashes,
-    /// Takes several slashes for one.
-    MergeSlashes,
-    /// Removes `.` and `..`.
-    ResolveDots,
-    /// Removes `;` and what follows it in a segment.
-    DropParameters,
-}
-
-impl Step {
-    const ALL: [Self; 5] = [
-        Self::DecodeSlashes,
-        Self::TurnBackslashes,
-        Self::MergeSlashes,
-        Self::ResolveDots,
-        Self::DropParameters,
-    ];
-}
-
-/// A path that can be read in more ways than these is not looked into.
-const MOST_READINGS: usize = 64;
-
-/// Calls `look` with every reading of an ambiguous path, the literal one first, until it answers false.
-pub(crate) fn each_reading(path: &[u8], mut look: impl FnMut(&[u8]) -> bool) -> Result<(), PathFault> {
-    let mut readings = vec![path.to_vec()];
-    let mut at = 0;
-    while let Some(reading) = readings.get(at) {
-        if !look(reading) {
-            return Ok(());
-        }
-        for step in Step::ALL {
-            let Some(reading) = readings.get(at) else { break };
-            let mut next = Vec::with_capacity(reading.len());
-            step.take(reading, &mut next)?;
-            if readings.contains(&next) {
-                continue;
-            }
-            if readings.len() == MOST_READINGS {
-                return Err(PathFault::Ambiguous);
-            }
-            readings.push(next);
-        }
-        at += 1;
-    }
-    Ok(())
-}
-
-impl Step {
-    fn take(self, path: &[u8], into: &mut Vec<u8>) -> Result<(), PathFault> {
-        let (mut at, mut drops) = (0, false);
-        while let Some(byte) = path.get(at) {
-            let (byte, length) = match (byte, path.get(at + 1..at + 3)) {
-                (b'%', Some(b"2F")) if self == Self::DecodeSlashes => (b'/', 3),
-                (b'%', Some(b"5C")) if self == Self::TurnBackslashes => (b'/', 3),
-                (b'\\', _) if self == Self::TurnBackslashes => (b'/', 1),
-                (byte, _) => (*byte, 1),
-            };
-            at += length;
-            drops = byte != b'/' && (drops || byte == b';' && self == Self::DropParameters);
-            if drops {
-                continue;
-            }
-            if byte == b'/' && self == Self::ResolveDots {
-                resolve(into, false)?;
-            }
-            if !(byte == b'/' && self == Self::MergeSlashes && into.last() == Some(&b'/')) {
-                into.push(byte);
-            }
-        }
-        if self == Self::ResolveDots { resolve(into, true) } else { Ok(()) }
-    }
-}
-
-/// Removes a dot segment at the end of what was read so far, as far as its own slash.
-fn resolve(read: &mut Vec<u8>, at_end: bool) -> Result<(), PathFault> {
-    let slash = read.iter().rposition(|byte| *byte == b'/');
-    let Some(slash) = slash else { return Ok(()) };
-    let keep = match &read[slash + 1..] {
-        b"." => slash,
-        b".." => read[..slash].iter().rposition(|byte| *byte == b'/').ok_or(PathFault::AboveRoot)?,
-        _ => return Ok(()),
-    };
-    // `/a/.` is `/a/`; `/a/./b` gets its slash with what follows.
-    read.truncate(keep + usize::from(at_end));
-    Ok(())
-}
-
 #[cfg(test)]
 mod tests {
-    use proptest::prelude::*;
-
     use super::*;
-
-    fn readings(path: &str) -> Result<Vec<String>, PathFault> {
-        let plain = plain(path.as_bytes())?;
-        let mut all = Vec::new();
-        each_reading(&plain, |read| {
-            all.push(String::from_utf8_lossy(read).into_owned());
-            true
-        })?;
-        all.sort();
-        all.dedup();
-        Ok(all)
-    }
 
     #[test]
     fn escapes_that_mean_a_byte_are_that_byte() {
@@ -364,39 +262,6 @@ mod tests {
     }
 
     #[test]
-    fn the_readings_of_a_path_are_those_of_the_servers_that_are_out_there() {
-        for (path, expected) in [
-            ("/a/b", &["/a/b"][..]),
-            ("/a/../b", &["/a/../b", "/b"]),
-            ("/a/./b", &["/a/./b", "/a/b"]),
-            ("/a/b/..", &["/a/", "/a/b/.."]),
-            ("/a/.", &["/a/", "/a/."]),
-            ("//a", &["//a", "/a"]),
-            ("/a%2Fb", &["/a%2Fb", "/a/b"]),
-            ("/a\\b", &["/a/b", "/a\\b"]),
-            ("/a/..%2fb", &["/a/..%2Fb", "/a/../b", "/b"]),
-            // Who merges first climbs one higher than who does not.
-            ("/a//../b", &["/a/../b", "/a//../b", "/a/b", "/b"]),
-            ("/a/..;x=1/b", &["/a/../b", "/a/..;x=1/b", "/b"]),
-            // Found by fuzzing: who resolves and leaves two slashes, before somebody who merges them.
-            ("/.//a//../b", &["/.//a//../b", "/./a/../b", "//a/b", "/a/b", "/b"]),
-            ("/a/...", &["/a/..."]),
-            ("/.well-known/x", &["/.well-known/x"]),
-        ] {
-            assert_eq!(readings(path).unwrap(), expected, "{path}");
-        }
-        for path in ["/..", "/../a", "/a/../../b", "/%2e%2e/a", "/..%2Fa", "/..\\a", "/a/..%5c..%5Cb"] {
-            assert_eq!(readings(path), Err(PathFault::AboveRoot), "{path}");
-        }
-    }
-
-    #[test]
-    fn a_path_that_can_be_read_in_too_many_ways_is_refused() {
-        let path = "/a/b/c/d/../..%5C;%2F%2F%5C.%2F%5C//a//a";
-        assert_eq!(readings(path), Err(PathFault::Ambiguous));
-    }
-
-    #[test]
     fn prefixes_come_longest_first_and_only_as_deep_as_patterns_are() {
         let of = |path: &'static str, depths: &[usize]| -> Vec<&str> {
             let mut counts = Counts::default();
@@ -411,31 +276,5 @@ mod tests {
         assert_eq!(of("//a", &[0, 1, 2]), ["//a", "/", ""]);
         assert_eq!(of("*", &[0, 1]), [""]);
         assert_eq!(of("", &[0, 1]), [""]);
-    }
-
-    proptest! {
-        #[test]
-        fn what_is_unambiguous_has_one_reading(path in "(/|;|\\.|a|%2[fF]|%2e|%5[cC]|\\\\|%41){0,12}") {
-            let path = format!("/{path}");
-            let plain = plain(path.as_bytes()).unwrap();
-            if is_simple(path.as_bytes()) {
-                prop_assert_eq!(plain.as_ref(), path.as_bytes());
-                prop_assert!(is_unambiguous(&plain));
-            }
-            match readings(&path) {
-                Ok(all) if is_unambiguous(&plain) => {
-                    prop_assert_eq!(all, [String::from_utf8_lossy(&plain).into_owned()]);
-                }
-                Ok(_) => {}
-                Err(_) => prop_assert!(!is_unambiguous(&plain), "{}", path),
-            }
-        }
-
-        #[test]
-        fn nothing_makes_it_panic(path in proptest::collection::vec(any::<u8>(), 0..64)) {
-            if let Ok(plain) = plain(&path) {
-                let _ = each_reading(&plain, |_| true);
-            }
-        }
     }
 }

@@ -1,6 +1,9 @@
 //! Another path in the place of a request's.
 
-use super::path::{PathFault, PathPattern, each_reading, is_unambiguous, plain};
+use super::{
+    path::{PathFault, PathPattern, is_unambiguous, plain},
+    readings::each_reading,
+};
 
 /// How a path is changed.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -40,7 +43,8 @@ impl PathRewrite {
     /// The target (path and query) in the place of the request's; `None`: it stays as it is.
     ///
     /// # Errors
-    /// A path that has the prefix in one reading and not in another: what would be left of it is anyone's guess.
+    /// A path that has the prefix in one reading and not in another, so that servers would disagree about what is left; or
+    /// one of which a path is left that some servers read as a host and another path.
     pub fn apply(&self, target: &[u8]) -> Result<Option<Vec<u8>>, PathFault> {
         let end = target.iter().position(|byte| *byte == b'?').unwrap_or(target.len());
         let (path, query) = target.split_at(end);
@@ -50,19 +54,47 @@ impl PathRewrite {
                 Ok(Some([whole.as_bytes(), query].concat()))
             }
             Self::Prefix { from, to } => {
-                let Some(rest) = behind(from, path)? else { return Ok(None) };
+                let Some((rest, is_unambiguous)) = behind(from, path)? else { return Ok(None) };
                 let slash: &[u8] = if to.is_empty() && rest.is_empty() { b"/" } else { b"" };
-                Ok(Some([to.as_bytes(), slash, rest, query].concat()))
+                let mut target = [to.as_bytes(), slash, rest].concat();
+                if !is_unambiguous {
+                    check_rewritten(&target)?;
+                }
+                target.extend_from_slice(query);
+                Ok(Some(target))
             }
         }
     }
 }
 
-/// What of a path as it was sent is behind a prefix; `None`: it does not begin with it.
-fn behind<'a>(prefix: &PathPattern, path: &'a [u8]) -> Result<Option<&'a [u8]>, PathFault> {
+/// Whether every reading of a rewritten path is one that the route was chosen for.
+///
+/// The readings of `/app//x/admin` are `/app//x/admin` and `/app/x/admin`, but what is left without `/app` can also be
+/// read as `/admin` on the host `x`. A host is the only thing that a server can see in what is left and not in the whole:
+/// all other readings go segment by segment, and those that leave the prefix are refused by [`behind`].
+///
+/// # Errors
+/// A reading begins with two slashes, or there are too many readings.
+pub(crate) fn check_rewritten(path: &[u8]) -> Result<(), PathFault> {
+    let read = plain(path)?;
+    if is_unambiguous(&read) {
+        return Ok(());
+    }
+    let mut has_host = false;
+    each_reading(&read, |reading| {
+        has_host = reading.starts_with(b"//");
+        !has_host
+    })?;
+    if has_host { Err(PathFault::RewrittenToHost) } else { Ok(()) }
+}
+
+/// The part of a path as it was sent that follows a prefix, and whether the whole path has one reading; `None`: the path
+/// does not begin with the prefix.
+fn behind<'a>(prefix: &PathPattern, path: &'a [u8]) -> Result<Option<(&'a [u8], bool)>, PathFault> {
     let read = plain(path)?;
     let begins = prefix.takes(&read);
-    if !is_unambiguous(&read) {
+    let is_unambiguous = is_unambiguous(&read);
+    if !is_unambiguous {
         let mut agree = true;
         each_reading(&read, |reading| {
             agree = prefix.takes(reading) == begins;
@@ -81,7 +113,7 @@ fn behind<'a>(prefix: &PathPattern, path: &'a [u8]) -> Result<Option<&'a [u8]>, 
     };
     // A prefix has no escaped slash, so that its segments are those of the path as it was sent.
     let mut slashes = path.iter().enumerate().filter(|(_, byte)| **byte == b'/').map(|(at, _)| at);
-    Ok(Some(&path[slashes.nth(segments).unwrap_or(path.len())..]))
+    Ok(Some((&path[slashes.nth(segments).unwrap_or(path.len())..], is_unambiguous)))
 }
 
 #[cfg(test)]
@@ -114,7 +146,10 @@ mod tests {
             ("/", "/api", "/", Some("/api/")),
             // What is left is left as it was sent.
             ("/v1", "", "/%76%31/a%2Fb%20c", Some("/a%2Fb%20c")),
-            ("/v1", "", "/v1//x/../y", Some("//x/../y")),
+            ("/v1", "", "/v1/x//y/../z", Some("/x//y/../z")),
+            ("/v1", "/api", "/v1//x/y", Some("/api//x/y")),
+            ("/", "/api", "//x/y", Some("/api//x/y")),
+            ("/v1", "", "/v1/a?//x", Some("/a?//x")),
             ("/a%20b", "", "/a%20b/c", Some("/c")),
             ("/v1", "", "*", None),
         ] {
@@ -141,12 +176,38 @@ mod tests {
         assert_eq!(prefix("/v1", "").apply(b"/v1/%zz"), Err(PathFault::Escape));
     }
 
+    #[test]
+    fn a_rewritten_path_that_some_servers_read_as_a_host_is_refused() {
+        for path in [
+            "/v1//x/admin",
+            "/v1/\\x/admin",
+            "/v1//u@x/admin",
+            "/v1///x/admin",
+            "/v1/%2Fx/admin",
+            "/v1/%5cx/admin",
+            "/v1/.//x/admin",
+            "/v1/a/..//x/admin",
+            "/v1/;a/x/admin",
+            "/v1/./%2fx/admin",
+            "/%76%31//x/admin",
+            "/v1//",
+            "/v1//?x",
+            "/v1/a/..;/%2fx",
+        ] {
+            let found = prefix("/v1", "").apply(path.as_bytes());
+            assert_eq!(found, Err(PathFault::RewrittenToHost), "{path}");
+        }
+        // What `replace_prefix` puts before it can lead there as well.
+        assert_eq!(prefix("/v1", "/a/..").apply(b"/v1//x"), Err(PathFault::RewrittenToHost));
+        assert_eq!(prefix("/", "").apply(b"//x/admin"), Err(PathFault::RewrittenToHost));
+    }
+
     proptest! {
         #[test]
         fn what_is_left_is_a_path_that_was_sent(path in "(/(v1|a|%76%31|\\.\\.?|b%2Fc|d;e|))*(/|\\?x)?") {
             let path = format!("/{}", path.trim_start_matches('/'));
             if let Ok(Some(left)) = prefix("/v1", "").apply(path.as_bytes()) {
-                prop_assert!(left.starts_with(b"/"));
+                prop_assert!(left.starts_with(b"/") && !left.starts_with(b"//"));
                 let left = String::from_utf8(left).unwrap();
                 prop_assert!(path.ends_with(left.as_str()) || path.ends_with(&left[1..]), "{} {}", path, left);
             }

@@ -1,6 +1,6 @@
 //! What the router is held against: the definition of which route wins, and nothing else. In tests and fuzzing alone.
 
-use super::{Match, PathFault, PathPattern, Request, explain::consider, host, path};
+use super::{Match, PathFault, PathPattern, Request, explain::consider, host, path, readings};
 
 /// Of all routes that take the request, the one of the greatest rank, for every reading of the path.
 pub(crate) fn scan(routes: &[Match], request: &impl Request) -> Result<Option<usize>, PathFault> {
@@ -9,7 +9,7 @@ pub(crate) fn scan(routes: &[Match], request: &impl Request) -> Result<Option<us
     }
     let mut all = Vec::new();
     let path = path::plain(request.path())?;
-    path::each_reading(&path, |reading| {
+    readings::each_reading(&path, |reading| {
         all.push(one(routes, request, reading));
         true
     })?;
