@@ -5,7 +5,7 @@ use serde_json::Value;
 use crate::{
     arguments::{Explain, Output},
     client::{Client, encode},
-    output::{Column, cell, items, print, print_json, table},
+    output::{Column, cell, items, print, print_json, table, tell},
 };
 
 const BACKENDS: [Column; 5] = [
@@ -18,6 +18,7 @@ const BACKENDS: [Column; 5] = [
 
 pub(crate) async fn run(client: &Client, output: Output, about: Explain) -> anyhow::Result<()> {
     let Explain { method, url, headers, client: address, all } = about;
+    let url = with_scheme(url);
     let mut path = format!("/explain?method={}&url={}", encode(&method), encode(&url));
     for header in headers {
         path.push_str(&format!("&header={}", encode(&header)));
@@ -28,12 +29,22 @@ pub(crate) async fn run(client: &Client, output: Output, about: Explain) -> anyh
     let told = client.get(&path).await?;
     match output {
         Output::Json => print_json(&told),
-        Output::Table => print(&tell(&told, all)),
+        Output::Table => print(&text(&told, all)),
     }
     Ok(())
 }
 
-fn tell(told: &Value, all: bool) -> String {
+/// The URL, with `http://` where it begins with a host, as curl reads it.
+fn with_scheme(url: String) -> String {
+    let begin = url.split_once("://").map_or("/", |(scheme, _)| scheme);
+    if url.is_empty() || url.starts_with('/') || !begin.contains(['/', '?', '#']) {
+        return url;
+    }
+    tell!("the URL has no scheme: reading it as http://{url}");
+    format!("http://{url}")
+}
+
+fn text(told: &Value, all: bool) -> String {
     let list = |name: &str| told.get(name).map_or(&[][..], items);
     let mut lines = vec![match told.get("route").and_then(Value::as_str) {
         Some(route) => format!("route {route} (revision {})", cell(told, "revision")),

@@ -73,6 +73,8 @@ async fn explain_says_what_the_node_does() -> anyhow::Result<()> {
         "/assets",
         "/assets/a.css",
         "//v1//books",
+        "//x/v1/books",
+        "/\\x/assets",
         "/v1/./books",
         "/v1/../assets",
         "/%76%31/books",
@@ -116,6 +118,8 @@ async fn explain_says_what_the_node_does() -> anyhow::Result<()> {
     assert!(taken.len() >= 7, "{taken:?}");
     let printed = fleet.weir(&["explain", "GET", "http://api.example/v1/x", "-H", "x-canary: 1"])?;
     assert!(printed.starts_with("route canary (revision "), "{printed}");
+    // Without a scheme it is read as curl reads it.
+    assert_eq!(fleet.weir(&["explain", "GET", "api.example/v1/x", "-H", "x-canary: 1"])?, printed);
     assert!(printed.contains("  v1: would take it, but is less specific or comes later"), "{printed}");
     let printed = fleet.weir(&[
         "explain",

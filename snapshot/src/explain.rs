@@ -50,7 +50,9 @@ impl Asked {
         if !is_token(method) {
             problems.add("method", format!("{method:?} is not a method"));
         }
-        let (scheme, host, rest) = match url.split_once("://") {
+        // A path or a query may hold another URL.
+        let with_scheme = url.split_once("://").filter(|(scheme, _)| !scheme.contains(['/', '?', '#']));
+        let (scheme, host, rest) = match with_scheme {
             Some((scheme, rest)) => {
                 let scheme = match scheme.to_ascii_lowercase().as_str() {
                     "http" => WebScheme::Http,
@@ -68,6 +70,15 @@ impl Asked {
             }
             None => (WebScheme::Http, None, url),
         };
+        let names_host =
+            |url: &str| authority::is_valid(url.split(['/', '?', '#']).next().unwrap_or_default().as_bytes());
+        if host.is_none() && !url.starts_with('/') && names_host(url) {
+            let message = format!(
+                "{url:?} has no scheme: write http://{url}, https://{url}, or a path that begins with /"
+            );
+            problems.add("url", message);
+            return Err(problems);
+        }
         check_host(host.as_deref(), "url", &mut problems);
         let path = rest.split(['?', '#']).next().unwrap_or_default();
         let path = if path.is_empty() && host.is_some() { "/" } else { path };
@@ -422,6 +433,9 @@ routes:
         assert_eq!(moved.answer.as_deref(), Some("308: to https://new.test/a?b"));
         let rewritten = way("GET", "http://shop.test/v1/a?b", &[], None);
         assert_eq!(rewritten.rewritten.as_deref(), Some("books.internal/a?b"));
+        let refused = way("GET", "http://shop.test/v1//x/admin", &[], None);
+        let text = "400: the rewritten path begins with two slashes, which some servers read as a host";
+        assert_eq!((refused.rewritten, refused.answer.as_deref()), (None, Some(text)));
         assert_eq!(
             way("GET", "/v1", &["Host: other"], None).answer.as_deref(),
             Some("404: no route takes this request")
@@ -457,6 +471,27 @@ routes:
         for url in ["http://x:8080/", "http://[::1]:80/", "http://a_b.example./"] {
             assert!(Asked::read("GET", url, &[], None).is_ok(), "{url}");
         }
+    }
+
+    #[test]
+    fn a_url_without_a_scheme_is_refused_with_what_to_write() {
+        for url in ["api.example.com/x", "api.example", "localhost:8080/x?y", "[::1]/x", "10.0.0.1#x"] {
+            let error = Asked::read("GET", url, &[], None).unwrap_err().to_string();
+            assert!(
+                error.contains(&format!("write http://{url}, https://{url}, or a path")),
+                "{url}: {error}"
+            );
+        }
+        for url in ["a@b/x", "a b/x", "?x", "ftp:/x"] {
+            let error = Asked::read("GET", url, &[], None).unwrap_err().to_string();
+            assert!(error.contains("begins with /"), "{url}: {error}");
+        }
+        // Two slashes begin a path, as they do in a request, and a URL in a query has a scheme of its own.
+        for url in ["//api.example.com/x", "/login?next=https://a/b", "http://a/x?next=ftp://b"] {
+            assert!(Asked::read("GET", url, &[], None).is_ok(), "{url}");
+        }
+        let error = Asked::read("GET", "a/x?next=https://b", &[], None).unwrap_err().to_string();
+        assert!(error.contains("write http://a/x?next=https://b"), "{error}");
     }
 
     #[test]
