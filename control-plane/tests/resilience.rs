@@ -7,7 +7,7 @@ mod support;
 use serde_json::{Value, json};
 use support::{
     ControlPlane,
-    node::{Node, hello},
+    node::{Came, Node, hello},
 };
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
@@ -306,4 +306,54 @@ async fn link_local_addresses_and_ports_of_the_fleet_are_refused_unless_a_settin
         "routes": [{ "name": "default", "pool": "default" }],
     });
     control_plane.call("PUT", "/config", &config.to_string()).await.expect(200);
+}
+
+#[tokio::test]
+async fn a_stored_backend_that_is_refused_now_blocks_no_other_change() {
+    let control_plane = ControlPlane::start().await;
+    let reserved = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = reserved.local_addr().unwrap();
+    drop(reserved);
+    let id = control_plane.add(&format!("http://{address}")).await;
+    let folder = control_plane.stop().await;
+    let mut config = support::config(&folder.path().join("weir.db"));
+    config.admin = address;
+    let control_plane = ControlPlane::start_in(folder, config).await;
+    control_plane.add("http://127.0.0.1:1").await;
+    control_plane.call("PATCH", &format!("/backends/{id}"), r#"{"weight":2}"#).await.expect(200);
+    let another = json!({ "url": format!("http://0.0.0.0:{}", address.port()) }).to_string();
+    control_plane.call("POST", "/backends", &another).await.expect(400);
+    control_plane
+        .wait_for(&format!("/backends/{id}"), |backend| {
+            backend["last_check"].as_str().is_some_and(|said| said.contains("the admin port of this fleet"))
+        })
+        .await;
+}
+
+#[tokio::test]
+async fn nodes_keep_what_they_know_until_a_control_plane_that_starts_knows_it() {
+    let control_plane = ControlPlane::start().await;
+    let refusing = TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap();
+    let url = format!("http://{refusing}");
+    let check = json!({ "interval": "1m", "fast_interval": "1m", "fall": 2 });
+    probed(&control_plane, &url, check, "connection refused").await;
+    let control_plane = control_plane.killed_and_started().await;
+    let mut node = Node::connect(&control_plane, hello("one")).await;
+    let first = loop {
+        if let Came::Health(health) = node.next().await.unwrap() {
+            break health;
+        }
+    };
+    assert!(!first.complete && first.backends.is_empty(), "{first:?}");
+    let id = control_plane.get("/backends").await["items"][0]["id"].as_str().unwrap().to_owned();
+    control_plane.call("POST", &format!("/backends/{id}/check"), "").await.expect(200);
+    // The second failed probe, of the timer or asked for, decides; then all is known.
+    control_plane.call("POST", &format!("/backends/{id}/check"), "").await.expect(200);
+    let decided = loop {
+        if let Came::Health(health) = node.next().await.unwrap() {
+            break health;
+        }
+    };
+    assert!(decided.complete, "{decided:?}");
+    assert_eq!(decided.backends[0].health(), v1::Health::Down);
 }

@@ -41,6 +41,9 @@ pub use told::Told;
 /// Changes within this time are told as one.
 const COALESCE: Duration = Duration::from_millis(100);
 
+/// After a start, backends that are still unknown after this time are told as unknown.
+const SETTLE_WITHIN: Duration = Duration::from_secs(30);
+
 /// Probes that run at the same time.
 const CONCURRENT: usize = 256;
 
@@ -120,6 +123,10 @@ impl Health {
             connector: Connector { look_up: names::system(), own_ports },
         }));
         let this = health.clone();
+        let now = Arc::clone(&current.borrow_and_update());
+        this.follow(&now, &stop);
+        // Where nothing is probed, all is known.
+        this.tell(false);
         tokio::spawn(stop.clone().run_until_cancelled_owned({
             let this = health.clone();
             async move { this.keep_telling().await }
@@ -250,22 +257,29 @@ impl Health {
 
     /// Tells of what has changed: the first change at once, more of them together.
     async fn keep_telling(&self) {
+        let settled_at = Instant::now() + SETTLE_WITHIN;
         loop {
-            self.0.changed.notified().await;
-            self.tell();
+            let is_settled = self.0.told.borrow().is_settled;
+            tokio::select! {
+                () = self.0.changed.notified() => {}
+                () = tokio::time::sleep_until(settled_at), if !is_settled => {}
+            }
+            self.tell(Instant::now() >= settled_at);
             tokio::time::sleep(COALESCE).await;
         }
     }
 
-    fn tell(&self) {
+    /// Tells of what is known; it is settled once no backend is unknown, or if `is_settled` says so.
+    fn tell(&self, is_settled: bool) {
         let known = |(id, probed): (&String, &Probed)| match probed.judge.state() {
             State::Unknown => None,
             state => Some((id.clone(), state)),
         };
         let judges = self.0.judges.lock().unwrap_or_else(PoisonError::into_inner);
         let states: States = judges.iter().filter_map(known).collect();
+        let is_settled = is_settled || states.len() == judges.len();
         drop(judges);
-        let next = self.0.told.borrow().next(states);
+        let next = self.0.told.borrow().next(states, is_settled);
         if let Some(next) = next {
             self.0.told.send_replace(Arc::new(next));
         }

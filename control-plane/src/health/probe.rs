@@ -351,10 +351,10 @@ mod tests {
             (format!("http://{own}"), own, "the admin port of this fleet"),
             (format!("http://0.0.0.0:{}", own.port()), own, "the admin port of this fleet"),
             ("http://name.internal".into(), own, "the admin port of this fleet"),
-            ("http://name.internal".into(), link_local, "169.254.169.254 is a link-local"),
-            ("http://name.internal".into(), metadata, "fd00:ec2::254 is a link-local"),
-            ("http://169.254.169.254".into(), link_local, "169.254.169.254 is a link-local"),
-            ("http://[fe80::1]".into(), link_local, "fe80::1 is a link-local"),
+            ("http://name.internal".into(), link_local, "169.254.169.254:80 is a link-local"),
+            ("http://name.internal".into(), metadata, "[fd00:ec2::254]:80 is a link-local"),
+            ("http://169.254.169.254".into(), link_local, "169.254.169.254:80 is a link-local"),
+            ("http://[fe80::1]".into(), link_local, "[fe80::1]:80 is a link-local"),
             ("http://[::ffff:169.254.0.1]".into(), link_local, "is a link-local"),
         ] {
             let found = probe(&target(&url, none), &connector(&[answer], &ports)).await;

@@ -76,11 +76,12 @@ impl Frames {
         made
     }
 
-    /// What was found of the backends' health since a version of it, or all of it.
+    /// What was found of the backends' health since a version of it, or all of it. While the first probes are not done,
+    /// all of it is not complete.
     pub(super) fn health(&self, from: Option<u64>, told: &health::Told) -> Bytes {
         let make = || match from.and_then(|from| told.since(from)) {
             Some(changed) => wire::health(false, &changed),
-            None => wire::health(true, &told.states),
+            None => wire::health(told.is_settled, &told.states),
         };
         let mut frames = self.0.health.lock().unwrap_or_else(PoisonError::into_inner);
         if frames.to < told.version {
