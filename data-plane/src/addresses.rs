@@ -160,7 +160,7 @@ mod tests {
             list(&["192.0.2.7:8080", "127.0.0.1:8081"]),
             "another machine's port is not ours"
         );
-        assert!(why.unwrap().contains("169.254.169.254 is a link-local"));
+        assert!(why.unwrap().contains("169.254.169.254:80 is a link-local"));
         let permit = Permit::new(AllowBackends { link_local: true, own_ports: true }, own);
         assert_eq!(permit.filter(all.clone()), (all, None));
     }

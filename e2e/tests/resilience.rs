@@ -323,3 +323,32 @@ async fn a_small_body_is_sent_again_and_what_is_not_idempotent_never() {
     }
     assert_eq!(good.requests() + bad.requests(), before + 4, "each was sent once");
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_fallback_answers_at_once_while_health_checks_find_all_backends_down() {
+    let fleet = Fleet::start(1, 0).await.unwrap();
+    let node = fleet.http(0).unwrap();
+    // It takes connections and never answers: a request there lasts until its timeout.
+    let silent = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = silent.local_addr().unwrap().to_string();
+    let check = json!({ "type": "http", "interval": "200ms", "timeout": "200ms", "fall": 1 });
+    let fields = json!({ "health_check": check, "backends": [{ "url": format!("http://{address}") }] });
+    configure(&fleet, fields.clone(), json!({ "fallback": { "status": 503, "body": "back soon" } })).await;
+    eventually("the backend is down", Duration::from_secs(20), async || {
+        backend(&fleet, &address).await.filter(|backend| backend["health"] == "down").map(drop)
+    })
+    .await
+    .unwrap();
+    eventually("the fallback", Duration::from_secs(20), async || {
+        let answer = tokio::time::timeout(Duration::from_secs(2), get(&node, "/books")).await.ok()?.ok()?;
+        (answer.status == 503 && &answer.body[..] == b"back soon").then_some(())
+    })
+    .await
+    .unwrap();
+    // Without a fallback, the pool decides.
+    let mut off = fields;
+    off["panic"] = "off".into();
+    configure(&fleet, off, json!({})).await;
+    let answer = tokio::time::timeout(Duration::from_secs(10), get(&node, "/books")).await.unwrap().unwrap();
+    assert_eq!(answer.status, 503, "{answer:?}");
+}

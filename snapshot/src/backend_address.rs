@@ -63,9 +63,8 @@ pub fn refusal(
 ) -> Option<String> {
     if !allow.link_local && is_link_local(address.ip()) {
         return Some(format!(
-            "{} is a link-local or metadata address, which backends may have only with settings.allow_backends.link_local: \
-             true",
-            address.ip()
+            "{address} is a link-local or metadata address, which backends may have only with \
+             settings.allow_backends.link_local: true"
         ));
     }
     let own = own.iter().filter(|_| !allow.own_ports).find(|own| own.is(address, &is_local))?;
@@ -75,7 +74,7 @@ pub fn refusal(
     ))
 }
 
-/// Every backend whose URL names an address that is refused.
+/// Every backend whose URL is an address that is refused. A name is looked at when it is looked up.
 pub fn refused(snapshot: &Snapshot, own: &[OwnPort], is_local: impl Fn(IpAddr) -> bool) -> Problems {
     let mut problems = Problems::default();
     let allow = &snapshot.settings.allow_backends;

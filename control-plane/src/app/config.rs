@@ -122,7 +122,7 @@ impl App {
             }
             let keys = Given::take(&mut config);
             let checked = weir_snapshot::check(&config)?;
-            self.refuse_addresses(&checked)?;
+            self.refuse_addresses(&current.snapshot, &checked)?;
             self.0.secrets.check(&checked, &keys)?;
             let (revision, diff) = (current.revision, current.changes(&config));
             return Ok(Applied {

@@ -289,7 +289,7 @@ impl App {
             }
         }
         let (after, changes) = before.next(config)?;
-        self.refuse_addresses(&after.snapshot)?;
+        self.refuse_addresses(&before.snapshot, &after.snapshot)?;
         let keys = self.0.secrets.check(&after.snapshot, &keys)?;
         self.0.secrets.keep(db, keys).await?;
         if changes.is_empty() {
@@ -318,10 +318,17 @@ impl App {
         Ok(Changed { revision: number, changes: words, diff: written.changes, value })
     }
 
-    /// Whether each backend's address may be one. A name is looked at when it is connected to, by prober and nodes; so is
-    /// what was stored before this was refused.
-    fn refuse_addresses(&self, snapshot: &Snapshot) -> Result<(), Problems> {
-        backend_address::refused(snapshot, &self.0.own_ports, health::is_local).into_result(())
+    /// Refuses backends at addresses that are not allowed. A name is looked at when it is connected to, by prober and
+    /// nodes. So is a backend that was stored before its address was refused: it must not block other changes.
+    fn refuse_addresses(&self, before: &Snapshot, after: &Snapshot) -> Result<(), Problems> {
+        let refused = |snapshot| backend_address::refused(snapshot, &self.0.own_ports, health::is_local);
+        let problems = refused(after);
+        if problems.0.is_empty() {
+            return Ok(());
+        }
+        let stored: HashSet<_> = refused(before).0.into_iter().map(|problem| problem.message).collect();
+        let new = problems.0.into_iter().filter(|problem| !stored.contains(&problem.message)).collect();
+        Problems(new).into_result(())
     }
 
     /// Replaces a pool's strategy.
