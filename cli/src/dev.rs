@@ -67,6 +67,9 @@ pub(crate) struct Dev {
     /// How log lines are written to stderr.
     #[arg(long, env = "WEIR_LOG_FORMAT", default_value = "text", value_parser = ["text", "json"])]
     log_format: String,
+    /// Allows core dumps and debuggers of the same user. This process's memory holds private keys.
+    #[arg(long, env = "WEIR_ALLOW_CORE_DUMPS")]
+    allow_core_dumps: bool,
 }
 
 /// What runs, in the order in which it was started.
@@ -79,6 +82,14 @@ struct Fleet {
 /// The token is for a database that has some already.
 pub(crate) async fn run(dev: Dev, token: Option<String>) -> anyhow::Result<()> {
     log_to_stderr(&dev.log_format);
+    if !dev.allow_core_dumps
+        && let Err(error) = control_plane::core_dumps::forbid()
+    {
+        let _ = writeln!(
+            std::io::stderr(),
+            "core dumps, which would hold private keys, cannot be forbidden: {error}"
+        );
+    }
     let mut interrupt = signal(SignalKind::interrupt()).context("cannot handle SIGINT")?;
     let mut terminate = signal(SignalKind::terminate()).context("cannot handle SIGTERM")?;
     check_ports(&dev).await?;

@@ -220,3 +220,28 @@ async fn a_broken_file_changes_nothing_and_is_applied_once_it_is_mended() {
     assert_eq!(told["changes"], json!(["pool \"default\": strategy random → ip_hash"]));
     control_plane.call_with("POST", "/config/reload", "", &[("if-match", "\"1\"")]).await.expect(412);
 }
+
+#[tokio::test]
+async fn differences_from_the_file_show_no_hash_of_a_password() {
+    let hash = |c: &str| format!("$2b$10${}", c.repeat(53));
+    let users = |hash: &str| format!("{TEXT}  basic_auth: {{ users: {{ anna: '{hash}' }} }}\n");
+    let control_plane = started(&users(&hash("a"))).await;
+    let admin = control_plane.token(None, "root", "admin", None).await;
+    let viewer = control_plane.token(Some(&admin), "view", "viewer", None).await;
+    let route = json!({ "pool": "default", "basic_auth": { "users": { "anna": hash("b") } } }).to_string();
+    let put = control_plane.call_as(Some(&admin), "PUT", "/routes/default", &route).await;
+    assert_eq!(put.status, 200, "{put:?}");
+    for path in ["/status", "/", "/ui/routes", "/ui/revisions", "/config", "/routes", "/revisions"] {
+        let shown = control_plane.call_as(Some(&viewer), "GET", path, "").await;
+        assert_eq!(shown.status, 200, "{path}: {shown:?}");
+        assert!(!shown.text.contains("$2b$"), "{path}: {}", shown.text);
+    }
+    let status = control_plane.call_as(Some(&viewer), "GET", "/status", "").await.expect(200);
+    assert_eq!(status["config_file"]["drift_count"], 1, "{status}");
+    assert!(status["config_file"]["drift"][0].as_str().unwrap().contains("hidden:"), "{status}");
+    // What a reload replaced goes to the caller and to the log.
+    std::fs::write(control_plane.folder.path().join("weir.yaml"), users(&hash("c"))).unwrap();
+    let told = control_plane.call_as(Some(&admin), "POST", "/config/reload", "").await;
+    assert_eq!(told.status, 200, "{told:?}");
+    assert!(told.text.contains("hidden:") && !told.text.contains("$2b$"), "{told:?}");
+}

@@ -9,10 +9,14 @@ mod support;
 mod copies;
 #[path = "faults/disk.rs"]
 mod disk;
+#[path = "faults/errors.rs"]
+mod errors;
 #[path = "faults/files.rs"]
 mod files;
 #[path = "faults/hang_up.rs"]
 mod hang_up;
+#[path = "faults/program.rs"]
+mod program;
 
 use std::{
     path::{Path, PathBuf},

@@ -9,7 +9,10 @@ use std::collections::{HashMap, HashSet};
 
 use serde_json::{Map, Value};
 
-use crate::config::{Config, PrivateKey};
+use crate::{
+    config::{Config, PrivateKey},
+    mask,
+};
 
 /// A merged configuration.
 #[derive(Debug)]
@@ -122,13 +125,13 @@ fn list(path: &str, by: &str, lists: [&Vec<Value>; 3], replaced: &mut Vec<String
     merged.collect()
 }
 
-/// A value on one short line.
+/// A value on one short line, without password hashes: it goes to logs.
 fn shown(value: Option<&Value>) -> String {
     const MOST: usize = 80;
-    let text = match value {
+    let text = match value.cloned().map(mask::value) {
         None => return "nothing".to_owned(),
         Some(Value::String(text)) if text.contains("-----BEGIN") => return "(PEM)".to_owned(),
-        Some(Value::String(text)) => text.clone(),
+        Some(Value::String(text)) => text,
         Some(value) => value.to_string(),
     };
     match text.char_indices().nth(MOST) {

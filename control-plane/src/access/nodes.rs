@@ -634,3 +634,64 @@ impl NodeAccess {
         });
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::task::Poll;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn a_node_that_hangs_up_while_it_joins_or_renews_leaves_memory_and_file_the_same() {
+        let folder = tempfile::tempdir().unwrap();
+        let url = format!("sqlite:{}", folder.path().join("weir.db").display());
+        let store = Store::open(&url).await.unwrap();
+        let vault = Vault::new(&[1; 32]).unwrap();
+        let day = Duration::from_secs(86_400);
+        let nodes = NodeAccess::open(store.clone(), &vault, day).await.unwrap();
+        let key = rcgen::KeyPair::generate_for(&rcgen::PKCS_ECDSA_P256_SHA256).unwrap();
+        let key = key.public_key_raw();
+        let (text, _) = nodes.create_token(NewNodeToken::default(), "test").await.unwrap();
+        let member = Member { node_id: "renewing".into(), expires_ms: 0, ended: CancellationToken::new() };
+        let mut dropped = 0;
+        for renews in [false, true] {
+            for polls in 1.. {
+                let node_id = format!("node-{polls}");
+                let mut call: std::pin::Pin<Box<dyn Future<Output = Result<Issued, JoinError>> + Send>> =
+                    if renews {
+                        Box::pin(nodes.renew(&member, key))
+                    } else {
+                        Box::pin(
+                            nodes.join(&text, Joiner { node_id: &node_id, public_key: key, is_taken: false }),
+                        )
+                    };
+                let mut left = polls;
+                let done = std::future::poll_fn(|context| match call.as_mut().poll(context) {
+                    Poll::Ready(done) => Poll::Ready(Some(done)),
+                    Poll::Pending => {
+                        left -= 1;
+                        if left == 0 { Poll::Ready(None) } else { Poll::Pending }
+                    }
+                })
+                .await;
+                drop(call);
+                if let Some(done) = done {
+                    done.unwrap();
+                    break;
+                }
+                dropped += 1;
+            }
+        }
+        assert!(dropped >= 2, "{dropped}");
+        store.close().await;
+        let store = Store::open(&url).await.unwrap();
+        let stored = store.node_access(now_ms()).await.unwrap().certificates;
+        // Each call that was dropped was made all the same.
+        assert_eq!(stored.len(), dropped + 2);
+        for certificate in &stored {
+            let fingerprint = certificate.fingerprint.as_slice().try_into().unwrap();
+            assert!(matches!(nodes.known(&fingerprint), Known::Member(_)), "{}", certificate.node_id);
+        }
+        assert_eq!(store.node_tokens().await.unwrap(), nodes.tokens());
+    }
+}

@@ -144,11 +144,15 @@ impl App {
                 applied_ms: now_ms(),
                 revision: applied.revision,
             };
+            let this = self.clone();
             let kept = self.0.store.change(|db| async move {
                 db.keep_config_file(&stored).await?;
-                Ok::<_, StoreError>(stored)
+                if let Some(given) = &this.0.file {
+                    *given.applied.lock().unwrap_or_else(PoisonError::into_inner) = Some(Arc::new(stored));
+                }
+                Ok::<_, StoreError>(())
             });
-            *given.applied.lock().unwrap_or_else(PoisonError::into_inner) = Some(Arc::new(kept.await?));
+            kept.await?;
         }
         drop(reading);
         log_changes(&applied, is_same);
@@ -169,7 +173,7 @@ impl App {
         warnings: Vec<Problem>,
     ) -> Result<Applied, AppError> {
         let changed = self
-            .change(author, |old| {
+            .change(author, move |old| {
                 keep_all_ids(old, &mut config);
                 *old = config;
                 Ok(())

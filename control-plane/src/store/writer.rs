@@ -184,3 +184,83 @@ impl DerefMut for Transaction {
         &mut self.connection.sqlite
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::task::Poll;
+
+    use sqlx::Connection as _;
+
+    use super::*;
+    use crate::store::{Cause, StoreError};
+
+    async fn writer(folder: &tempfile::TempDir) -> Writer {
+        let path = folder.path().join("weir.db");
+        let options = SqliteConnectOptions::new()
+            .filename(&path)
+            .create_if_missing(true)
+            .busy_timeout(Duration::from_millis(50))
+            .journal_mode(sqlx::sqlite::SqliteJournalMode::Wal);
+        let mut connection = options.connect().await.unwrap();
+        sqlx::raw_sql("CREATE TABLE t (n INTEGER)").execute(&mut connection).await.unwrap();
+        Writer::new(options, &path, connection)
+    }
+
+    async fn insert(writer: &Writer) -> Result<(), sqlx::Error> {
+        let mut tx = writer.begin().await?;
+        sqlx::query("INSERT INTO t VALUES (1)").execute(&mut *tx).await?;
+        tx.commit().await
+    }
+
+    /// What a connection of its own finds.
+    async fn stored(folder: &tempfile::TempDir) -> i64 {
+        let url = format!("sqlite:{}", folder.path().join("weir.db").display());
+        let mut other = SqliteConnection::connect(&url).await.unwrap();
+        sqlx::query_scalar("SELECT count(*) FROM t").fetch_one(&mut other).await.unwrap()
+    }
+
+    #[tokio::test]
+    async fn a_lock_that_is_held_for_too_long_fails_each_change_until_it_is_released() {
+        let folder = tempfile::tempdir().unwrap();
+        let writer = writer(&folder).await;
+        let url = format!("sqlite:{}", folder.path().join("weir.db").display());
+        let mut other = SqliteConnection::connect(&url).await.unwrap();
+        sqlx::raw_sql("BEGIN IMMEDIATE").execute(&mut other).await.unwrap();
+        for _ in 0..3 {
+            let error = StoreError::from(insert(&writer).await.unwrap_err());
+            assert!(matches!(error, StoreError::Unavailable { cause: Cause::Locked, .. }), "{error}");
+        }
+        sqlx::raw_sql("ROLLBACK").execute(&mut other).await.unwrap();
+        insert(&writer).await.unwrap();
+        assert_eq!(stored(&folder).await, 1);
+    }
+
+    #[tokio::test]
+    async fn a_transaction_that_is_dropped_at_any_wait_stores_nothing_and_blocks_no_other() {
+        let folder = tempfile::tempdir().unwrap();
+        let writer = writer(&folder).await;
+        let mut made = 0;
+        for polls in 1.. {
+            let mut left = polls;
+            let mut change = Box::pin(insert(&writer));
+            let done = std::future::poll_fn(|context| match change.as_mut().poll(context) {
+                Poll::Ready(done) => Poll::Ready(Some(done)),
+                Poll::Pending => {
+                    left -= 1;
+                    if left == 0 { Poll::Ready(None) } else { Poll::Pending }
+                }
+            })
+            .await;
+            drop(change);
+            if let Some(done) = done {
+                done.unwrap();
+                break;
+            }
+            // Dropped during its COMMIT it may be stored or not. The store's tasks are never dropped there.
+            insert(&writer).await.unwrap();
+            made += 1;
+            assert!(stored(&folder).await >= made, "after {polls} polls");
+        }
+        assert!(made > 2, "dropped {made} times only");
+    }
+}

@@ -12,7 +12,10 @@ use sqlx::{Connection as _, SqliteConnection};
 
 use super::{
     folder, is_there, newest_elsewhere, read_elsewhere, skip,
-    support::{ControlPlane, config},
+    support::{
+        ControlPlane, config,
+        world::{NOON, World, batch, row},
+    },
 };
 
 /// Every table that calls of operators write.
@@ -234,4 +237,31 @@ fn a_start_on_a_full_disk_is_refused_in_one_line() {
             fs::remove_file(file.unwrap().path()).unwrap();
         }
     }
+}
+
+#[tokio::test]
+async fn counts_that_could_not_be_stored_are_taken_when_the_node_repeats_them() {
+    let world = World::new(NOON).await;
+    let database = world.folder.path().join("weir.db");
+    let send =
+        async |sequence| world.stats.ingest(batch(sequence, NOON, vec![row(NOON, 200, &[1000])])).await;
+    send(1).await.unwrap();
+    for table in ["batches_seen", "batches_log"] {
+        for fault in ["ROLLBACK", "FAIL", "ABORT"] {
+            let text = format!(
+                "CREATE TRIGGER fault BEFORE INSERT ON {table} BEGIN SELECT RAISE({fault}, 'the disk is on fire'); END"
+            );
+            sql(&database, text).await;
+            for _ in 0..3 {
+                let refused = send(2).await.unwrap_err();
+                assert_eq!(refused.code(), tonic::Code::Unavailable, "{table} {fault}: {refused}");
+            }
+            sql(&database, "DROP TRIGGER fault".into()).await;
+            assert_eq!(world.requests().await, 1, "{table} {fault}");
+        }
+    }
+    assert!(!send(2).await.unwrap().duplicate, "nothing of it was kept");
+    assert!(send(2).await.unwrap().duplicate);
+    let world = world.restarted().await;
+    assert_eq!(world.requests().await, 2);
 }

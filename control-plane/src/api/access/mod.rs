@@ -138,12 +138,13 @@ pub(crate) async fn gate(State(gate): State<Gate>, mut request: Request, next: N
     let token = caller.token.clone();
     let changes = asked.rule.changes;
     let kind = asked.kind;
-    let answer = if changes {
-        // A client that hangs up stops neither the change nor its audit entry.
+    let (answer, share) = if changes {
+        // A client that hangs up stops neither the change nor its audit entry, and its share is taken until both are made.
         let access = gate.access.clone();
-        gate.access.detached().run(change(access, asked, caller, request, next)).await
+        let made = async move { (change(access, asked, caller, request, next).await, share) };
+        gate.access.detached().run(made).await
     } else {
-        trail::follow(caller, next.run(request)).await.0
+        (trail::follow(caller, next.run(request)).await.0, share)
     };
     let answer = match share {
         Some(share) => match share.keep(answer, changes).await {
