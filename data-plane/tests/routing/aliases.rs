@@ -87,6 +87,18 @@ async fn a_trusted_proxys_claims_arrive_and_aliases_do_not() {
     }
 }
 
+#[tokio::test]
+async fn a_trusted_proxys_claims_do_not_replace_what_the_route_sets() {
+    let stage = Stage::start(
+        "settings: { trusted_proxies: [127.0.0.1] }\npools: [{ name: p }]\n\
+         routes: [{ name: r, pool: p, request_headers: { set: { x_forwarded_user: mine } } }]",
+    )
+    .await;
+    let got = stage.get("a", "/", "X-Forwarded-User: EVIL\r\nX-Forwarded-Email: kept\r\n").await;
+    assert!(got.status == 200 && !got.body.contains("EVIL"), "{}", got.body);
+    assert_eq!((got.seen("x_forwarded_user"), got.seen("x-forwarded-email")), (vec!["mine"], vec!["kept"]));
+}
+
 const GUARDED: &str = r#"
 pools: [{ name: p }]
 routes:

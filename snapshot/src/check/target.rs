@@ -225,7 +225,7 @@ pub(super) fn rewrite(
             Some((outer, inner)) => UrlMap { outer: outer.as_str().into(), inner: inner.as_str().into() },
             None => UrlMap::default(),
         }),
-        prefix: prefixes.map(|(outer, _)| outer.into()).filter(|outer: &Box<str>| !outer.is_empty()),
+        prefix: prefixes.map(|(outer, _)| outer).filter(|outer| !outer.is_empty()).map(Into::into),
         prefix_header: prefix_header.as_ref().map(|name| name.to_ascii_lowercase().into()),
     }
 }
