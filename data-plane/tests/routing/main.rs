@@ -15,4 +15,5 @@ mod paths;
 mod provenance;
 mod refused;
 mod secure;
+mod servers;
 mod targets;
