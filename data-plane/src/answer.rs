@@ -52,6 +52,24 @@ impl Local {
     /// The backend's answer is no HTTP.
     pub(crate) const INVALID_ANSWER: Self =
         Self::new(502, "Bad Gateway", "the backend's answer is not valid HTTP");
+    /// This node has no descriptor, port or memory for a connection to a backend.
+    pub(crate) const NO_RESOURCES: Self =
+        Self::new(503, "Service Unavailable", "this node cannot open another connection to a backend");
+    /// The backend has not looked at the request, each time that it was sent.
+    pub(crate) const REFUSED: Self =
+        Self::new(503, "Service Unavailable", "the backend takes no more requests at the moment");
+    /// The backend asks for less of the same (HTTP/2's ENHANCE_YOUR_CALM).
+    pub(crate) const CALM: Self =
+        Self::new(429, "Too Many Requests", "the backend rejected the request as excessive load");
+    /// The backend closed the connection with ENHANCE_YOUR_CALM.
+    pub(crate) const CALM_CONNECTION: Self =
+        Self::new(503, "Service Unavailable", "the backend closed the connection because of excessive load");
+    /// The head is larger than the backend's SETTINGS allow.
+    pub(crate) const HEAD_TOO_LARGE: Self = Self::new(
+        431,
+        "Request Header Fields Too Large",
+        "the request's head is larger than the backend accepts",
+    );
     /// The client did not send its request in time.
     pub(crate) const REQUEST_TIMEOUT: Self =
         Self::new(408, "Request Timeout", "the request did not arrive in time");

@@ -504,9 +504,18 @@ impl Fleet {
         let sticky =
             resilience.sticky.as_ref().and_then(|settings| Sticky::new(settings, &key, &pool.name, ids));
         drop(key);
-        let (name, timeouts) = (Arc::clone(&pool.name), pool.timeouts);
-        let (protocol, omit_via) = (pool.protocol, pool.omit_via);
-        PoolState { name, timeouts, protocol, omit_via, resilience, members, balancer, sticky, live }
+        PoolState {
+            name: Arc::clone(&pool.name),
+            timeouts: pool.timeouts,
+            keep_alive: pool.keep_alive,
+            protocol: pool.protocol,
+            omit_via: pool.omit_via,
+            resilience,
+            members,
+            balancer,
+            sticky,
+            live,
+        }
     }
 
     /// Now, in milliseconds since the node began.

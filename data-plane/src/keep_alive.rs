@@ -1,6 +1,4 @@
 //! Finds out that the other side of an HTTP/2 connection is gone: a PING that has no answer in time (RFC 9113, 6.7).
-//!
-//! The first answer says more: what the other side had to say at the start, its SETTINGS among it, has come (3.4).
 
 use std::{
     task::{Context, Poll},
@@ -11,52 +9,49 @@ use h2::{Ping, PingPong};
 
 use crate::timer::Timer;
 
-/// From one PING to the next, and how long its answer may take.
-const EVERY: Duration = Duration::from_secs(20);
+/// Towards clients: from one PING to the next, and how long its answer may take.
+const CLIENT: Duration = Duration::from_secs(20);
 
-/// Asks now and then.
+/// Sends a PING now and then.
 pub(crate) struct KeepAlive {
     /// h2 gives it once a connection.
     pings: Option<PingPong>,
     timer: Timer,
-    asked: bool,
-    answered: bool,
+    every: Duration,
+    within: Duration,
+    waiting: bool,
 }
 
 impl KeepAlive {
-    pub(crate) fn new(pings: Option<PingPong>, timer: Timer) -> Self {
-        timer.arm(EVERY);
-        Self { pings, timer, asked: false, answered: false }
+    /// Towards a client.
+    pub(crate) fn of_client(pings: Option<PingPong>, timer: Timer) -> Self {
+        Self::new(pings, timer, CLIENT, CLIENT)
     }
 
-    /// Asks at once.
-    pub(crate) fn ask(&mut self) {
-        self.asked = self.pings.as_mut().is_some_and(|pings| pings.send_ping(Ping::opaque()).is_ok());
+    /// Sends a PING no sooner than `every` after the answer to the last one, and waits for its answer for `within`.
+    pub(crate) fn new(pings: Option<PingPong>, timer: Timer, every: Duration, within: Duration) -> Self {
+        timer.arm(every);
+        Self { pings, timer, every, within, waiting: false }
     }
 
-    /// Whether the other side has answered once.
-    pub(crate) fn is_answered(&self) -> bool {
-        self.answered
-    }
-
-    /// Ready when the other side is gone. To be polled with its connection.
-    pub(crate) fn poll_dead(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+    /// Ready when the other side is gone. To be polled with its connection. While nothing runs there (`busy`), no
+    /// PING is sent: servers of gRPC close connections for that.
+    pub(crate) fn poll_dead(&mut self, cx: &mut Context<'_>, busy: bool) -> Poll<()> {
         let Some(pings) = &mut self.pings else { return Poll::Pending };
-        if self.asked && pings.poll_pong(cx).is_ready() {
+        loop {
             // An error is the connection's, which says so itself.
-            self.asked = false;
-            self.answered = true;
-        }
-        while self.timer.expired(cx) {
-            if self.asked {
+            if self.waiting && pings.poll_pong(cx).is_ready() {
+                self.waiting = false;
+                self.timer.arm(self.every);
+            }
+            if !self.timer.expired(cx) {
+                return Poll::Pending;
+            }
+            if self.waiting {
                 return Poll::Ready(());
             }
-            self.asked = pings.send_ping(Ping::opaque()).is_ok();
-            self.timer.arm(EVERY);
-            if self.asked && pings.poll_pong(cx).is_ready() {
-                self.asked = false;
-            }
+            self.waiting = busy && pings.send_ping(Ping::opaque()).is_ok();
+            self.timer.arm(if self.waiting { self.within } else { self.every });
         }
-        Poll::Pending
     }
 }

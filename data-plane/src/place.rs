@@ -4,7 +4,7 @@ use std::{
     future::{Future as _, poll_fn},
     pin::pin,
     task::Poll,
-    time::Instant,
+    time::{Duration, Instant},
 };
 
 use weir_snapshot::config::{BackendState as Wanted, HashOn};
@@ -147,4 +147,18 @@ pub(crate) async fn find(
         });
         outcome.await?;
     }
+}
+
+/// Waits before a request is sent again.
+///
+/// # Errors
+/// There was a reason to give up meanwhile.
+pub(crate) async fn pause(timer: &Timer, pause: Duration, watch: &mut impl Watch) -> Result<(), Failure> {
+    timer.arm(pause);
+    poll_fn(|cx| match watch.poll(cx) {
+        Poll::Ready(failure) => Poll::Ready(Err(failure)),
+        Poll::Pending if timer.expired(cx) => Poll::Ready(Ok(())),
+        Poll::Pending => Poll::Pending,
+    })
+    .await
 }

@@ -14,7 +14,7 @@ use std::{
 
 use tokio::sync::Notify;
 use weir_snapshot::{
-    Resilience, Timeouts,
+    KeepAlive, Resilience, Timeouts,
     config::{BackendState as Wanted, Protocol},
     units::Fraction,
 };
@@ -31,6 +31,7 @@ use crate::{
     standing::{DOWN, OPEN, TRIAL},
     sticky::{Session, Sticky},
     tls::Cache,
+    upstream::{Owner, Resend},
 };
 
 /// A pool's live state, which outlives snapshots.
@@ -69,12 +70,24 @@ pub(crate) struct Counts {
     pub(crate) repinned: AtomicU64,
     /// Ejections that `max_ejected` forbade.
     pub(crate) spared: AtomicU64,
+    /// Failed attempts, by whose failure it was, in the order of [`Owner::ALL`].
+    failed: [AtomicU64; Owner::ALL.len()],
 }
 
 impl Counts {
     /// Counts one of what `which` names.
     pub(crate) fn count(&self, which: impl Fn(&Self) -> &AtomicU64) {
         which(self).fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// Counts a failed attempt.
+    pub(crate) fn count_failed(&self, owner: Owner) {
+        self.failed[owner as usize].fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// Failed attempts since the node began, by whose failure it was.
+    pub(crate) fn failed(&self, owner: Owner) -> u64 {
+        self.failed[owner as usize].load(Ordering::Relaxed)
     }
 }
 
@@ -112,6 +125,8 @@ pub(crate) struct PoolState {
     pub(crate) name: Arc<str>,
     /// Deadlines.
     pub(crate) timeouts: Timeouts,
+    /// How it finds out that a backend is gone.
+    pub(crate) keep_alive: KeepAlive,
     /// What its backends speak.
     pub(crate) protocol: Protocol,
     /// Requests to them have no `Via` of this hop.
@@ -200,6 +215,27 @@ impl PoolState {
             }
         }
         if any { Taken::Full } else { Taken::None }
+    }
+
+    /// A place for a request that is sent again at no cost after an attempt at `member`: at the same backend, or at
+    /// another that has room where that is as good. `None`: as for any other request.
+    pub(crate) fn take_again(
+        &self,
+        ask: &mut Ask,
+        tried: &Tried,
+        member: usize,
+        resend: Resend,
+    ) -> Option<(usize, InFlight)> {
+        if resend == (Resend::Unseen { stays: false }) {
+            let mut others = tried.clone();
+            others.add(member);
+            if let Taken::Member(other, in_flight) = self.take(ask, &others, Reach::Usable) {
+                return Some((other, in_flight));
+            }
+        }
+        let state = &self.members[member].state;
+        let is_out = state.standing.bits() & (DOWN | OPEN) != 0 && !self.is_panicking();
+        if is_out { None } else { Some((member, self.enter(member)?)) }
     }
 
     /// Takes the backend of a session. A draining one keeps its sessions for a while, and in panic mode each stays where

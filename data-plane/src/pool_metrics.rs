@@ -12,11 +12,18 @@ use crate::{
     backend::{BackendState, Fleet},
     breaker::Phase,
     pool::PoolState,
+    upstream::Owner,
 };
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct PoolLabels {
     pool: String,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct FailureLabels {
+    pool: String,
+    owner: &'static str,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -65,6 +72,12 @@ pub(crate) fn register(registry: &mut Registry, fleet: &Fleet) {
         }
         registry.register(name, help, family);
     }
+    let failed = Family::<FailureLabels, Counter>::default();
+    for (pool, owner) in pools().flat_map(|pool| Owner::ALL.map(|owner| (pool, owner))) {
+        let labels = FailureLabels { pool: pool.name.to_string(), owner: owner.name() };
+        failed.get_or_create(&labels).inc_by(pool.live.counts.failed(owner));
+    }
+    registry.register("pool_attempts_failed", "Failed attempts, by pool and whose failure it was", failed);
     let panic = Family::<PoolLabels, Gauge>::default();
     let waiting = Family::<PoolLabels, Gauge>::default();
     for pool in pools() {

@@ -11,7 +11,7 @@ use std::{
 
 use bytes::Bytes;
 use h2::server::SendResponse;
-use weir_snapshot::{Fallback, Route, Target, UrlMap, headers::HeaderRules};
+use weir_snapshot::{Fallback, Route, Target, UrlMap, config::Protocol, headers::HeaderRules};
 
 use crate::{
     answer::Local,
@@ -24,23 +24,20 @@ use crate::{
         translate::response_fields, write_request, write_response,
     },
     listener::{
-        BodyFailure, RequestBody,
+        RequestBody,
         http1::{Client, Presence},
     },
     origin::Origin,
     place::{self, Nowhere},
     pool::{Reach, Taken},
-    retry::{self, Reason, Retries},
+    retry::{self, Reason, Resends, Retries},
     route,
     stats::{Cut, Described, Passing, Refusal, Sample},
     timer::Timer,
-    upstream::{Attempt, Failure, Response, Upload, Watch},
+    upstream::{Attempt, Failure, Owner, Response, Upload, Verdict, Watch},
     url_map::Answers,
     worker::{View, Worker},
 };
-
-/// So often a request may meet kept connections that its backend has closed meanwhile.
-const MAX_STALE: u32 = 8;
 
 /// A client that said it sends no more may have left: after this long it is asked.
 const PROBE_AFTER: Duration = Duration::from_secs(1);
@@ -430,7 +427,9 @@ async fn forward(
     let stall =
         if head.is_grpc() { Duration::ZERO } else { active.snapshot.settings.downstream.body_timeout.0 };
     let mut upload = Upload::new(body, head.framing, max_body, stall, client.worker.uploads.take());
-    if head.is_idempotent() && active.pools[pool].resilience.retry.attempts > 1 {
+    // An HTTP/2 backend may say of any request that it has not begun it.
+    let target = &active.pools[pool];
+    if head.is_idempotent() && target.resilience.retry.attempts > 1 || target.protocol == Protocol::Http2 {
         upload.keep();
     }
     upload.guard(route.guard.as_ref());
@@ -486,8 +485,8 @@ async fn forward(
             }
         };
         match fallback.take() {
-            // A body that is no more at its start cannot be given to anyone else.
-            Some(Fallback::Pool(other)) if upload.is_untouched() && *other != pool => pool = *other,
+            // A body of which a part is gone cannot be sent to another pool.
+            Some(Fallback::Pool(other)) if upload.can_repeat() && *other != pool => pool = *other,
             Some(Fallback::Answer { status, body }) => {
                 active.pools[pool].live.counts.count(|counts| &counts.fallbacks);
                 return Answer::Local(Local::fixed(*status, body));
@@ -532,8 +531,9 @@ async fn ask(exchange: &mut Exchange, asked: &Asked<'_>, view: &View, upload: &m
     let mut ask = place::ask(active, pool, head, origin.text(), exchange.started);
     let mut seat = place::Seat::of(pool, head, ask.now_ms, reach);
     let mut tried = Tried::default();
-    let mut retries = Retries::default();
-    let (mut stale, mut connects_timed_out, mut distrusted) = (0, 0, false);
+    let (mut retries, mut resends) = (Retries::default(), Resends::default());
+    // Why none of the backends so far could be asked.
+    let mut unreached: Option<Verdict> = None;
     // A place that is taken already: for a retry it is taken before the answer at hand is given up.
     let mut next = seat.take();
     loop {
@@ -544,17 +544,15 @@ async fn ask(exchange: &mut Exchange, asked: &Asked<'_>, view: &View, upload: &m
         };
         let (member, in_flight) = match found {
             Ok(found) => found,
-            Err(Nowhere::GivenUp(Failure::ClientGone)) => return Outcome::Answer(Answer::Gone),
-            Err(Nowhere::GivenUp(failure)) => return Outcome::Answer(Answer::Local(failed(&failure))),
+            Err(Nowhere::GivenUp(failure)) => return Outcome::Answer(given_up(&failure)),
             Err(Nowhere::Full) => return Outcome::Nowhere(Local::NO_ROOM, Refusal::NoRoom),
             Err(Nowhere::NoBackend) => {
-                let local = match (tried.is_empty(), connects_timed_out) {
-                    _ if distrusted => Local::NO_HANDSHAKE,
-                    (true, _) => Local::NO_BACKEND,
-                    (false, 0) => Local::NO_CONNECTION,
-                    (false, _) => Local::CONNECT_TIMEOUT,
+                return match unreached {
+                    Some(Verdict { answer, refusal, .. }) => {
+                        Outcome::Nowhere(answer, refusal.unwrap_or(Refusal::NoBackend))
+                    }
+                    None => Outcome::Nowhere(Local::NO_BACKEND, Refusal::NoBackend),
                 };
-                return Outcome::Nowhere(local, Refusal::NoBackend);
             }
         };
         exchange.member = Some(member);
@@ -567,7 +565,7 @@ async fn ask(exchange: &mut Exchange, asked: &Asked<'_>, view: &View, upload: &m
             member: &pool.members[member],
             connections: &view.connections[pool_index][member],
             is_head: head.is_head(),
-            offers_upgrade: upgrade,
+            offers: upgrade.then_some(head),
         };
         // One rule for the report and the metric: whatever follows a request's first attempt is a retry, whether or not
         // the budget pays for it.
@@ -585,17 +583,30 @@ async fn ask(exchange: &mut Exchange, asked: &Asked<'_>, view: &View, upload: &m
         exchange.bytes_in = upload.bytes;
 
         let whole = sent.as_ref().map_or(&*upload, |response| response.body.upload()).can_repeat();
-        let reason = match &sent {
-            Ok(response) => retry::of_status(policy, response.head.status),
-            // Closed while it was unused, as the request went out: the same backend may have it again, on the next
-            // connection. Whether the backend saw the request is not known, so it must be one that may be repeated.
-            Err(Failure::Broken { reused: true }) if whole && head.is_idempotent() && stale < MAX_STALE => {
-                stale += 1;
+        let verdict = sent.as_ref().err().map(Failure::verdict);
+        if let (Err(failure), Some(verdict)) = (&sent, &verdict) {
+            pool.live.counts.count_failed(verdict.owner);
+            tracing::debug!(backend = %state.id, owner = verdict.owner.name(), %failure, "attempt failed");
+            if verdict.owner == Owner::Node && state.may_complain() {
+                tracing::warn!(backend = %state.id, %failure, "this node cannot connect to a backend");
+            }
+            if whole && resends.allow(verdict.resend, head.is_idempotent()) {
+                next = pool.take_again(&mut ask, &tried, member, verdict.resend);
+                let is_same = next.as_ref().is_none_or(|(next, _)| *next == member);
+                if let Some(pause) = resends.pause().filter(|_| is_same) {
+                    let mut watch = Attendance::new(client, head, exchange.deadline.as_ref());
+                    if let Err(failure) = place::pause(client.timer, pause, &mut watch).await {
+                        return Outcome::Answer(given_up(&failure));
+                    }
+                }
                 continue;
             }
-            Err(failure) => retry::of_failure(failure),
+        }
+        let reason = match &sent {
+            Ok(response) => retry::of_status(policy, response.head.status),
+            Err(_) => verdict.as_ref().and_then(|verdict| verdict.retry),
         };
-        if reason.is_some() || sent.is_ok() {
+        if verdict.as_ref().is_none_or(|verdict| verdict.owner == Owner::Backend) {
             let now = Instant::now();
             let ok = !reason.is_some_and(Reason::is_failure);
             pool.outcome(member, is_trial, ok, now - begun, active.ms(now));
@@ -606,8 +617,11 @@ async fn ask(exchange: &mut Exchange, asked: &Asked<'_>, view: &View, upload: &m
         }
         if let Some(reason) = reason {
             tried.add(member);
-            connects_timed_out += u32::from(reason == Reason::ConnectTimeout);
-            distrusted |= matches!(sent, Err(Failure::Handshake(_)));
+            if let Some(verdict) = verdict.clone().filter(|verdict| verdict.refusal.is_some())
+                && unreached.as_ref().is_none_or(|last| last.weight <= verdict.weight)
+            {
+                unreached = Some(verdict);
+            }
             let is_safe = reason.is_unseen() || head.is_idempotent();
             if whole && is_safe && retries.allows(policy, reason) {
                 if reason.is_free() {
@@ -650,40 +664,21 @@ async fn ask(exchange: &mut Exchange, asked: &Asked<'_>, view: &View, upload: &m
                 }
                 Outcome::Answer(Answer::Upstream(response))
             }
-            Err(Failure::ClientGone | Failure::RequestBody(BodyFailure::Gone)) => {
-                Outcome::Answer(Answer::Gone)
-            }
+            Err(failure) if failure.is_of_gone_client() => Outcome::Answer(Answer::Gone),
             Err(failure) => {
-                tracing::debug!(backend = %state.id, %failure, "attempt failed");
-                let local = failed(&failure);
-                let is_free = reason.is_some_and(Reason::is_free);
-                if is_free {
-                    Outcome::Nowhere(local, Refusal::NoBackend)
-                } else {
-                    Outcome::Answer(Answer::Local(local))
+                let Verdict { answer, refusal, .. } = verdict.unwrap_or_else(|| failure.verdict());
+                match refusal {
+                    Some(refusal) => Outcome::Nowhere(answer, refusal),
+                    None => Outcome::Answer(Answer::Local(answer)),
                 }
             }
         };
     }
 }
 
-/// What the client is told.
-pub(crate) fn failed(failure: &Failure) -> Local {
-    match failure {
-        Failure::Timeout => Local::RESPONSE_TIMEOUT,
-        Failure::Deadline => Local::DEADLINE,
-        Failure::Invalid(_) => Local::INVALID_ANSWER,
-        Failure::ClientStalled => Local::REQUEST_TIMEOUT,
-        Failure::RequestBody(BodyFailure::Malformed(why)) => Local::bad_request(why),
-        Failure::RequestBody(BodyFailure::TooLarge) => Local::TOO_LARGE,
-        Failure::Connect(error) if error.kind() == std::io::ErrorKind::TimedOut => Local::CONNECT_TIMEOUT,
-        Failure::Connect(_) => Local::NO_CONNECTION,
-        Failure::Handshake(_) => Local::NO_HANDSHAKE,
-        Failure::Broken { .. }
-        | Failure::Refused
-        | Failure::ClientGone
-        | Failure::RequestBody(BodyFailure::Gone) => Local::BROKEN,
-    }
+/// The answer to a request that is given up before it is sent.
+fn given_up(failure: &Failure) -> Answer {
+    if failure.is_of_gone_client() { Answer::Gone } else { Answer::Local(failure.verdict().answer) }
 }
 
 fn write_hex(number: u64, into: &mut [u8; 16]) {

@@ -6,13 +6,13 @@
 //! the load that makes it fail.
 
 use std::{
-    io,
     sync::atomic::{AtomicI64, AtomicU64, Ordering::Relaxed},
+    time::Duration,
 };
 
 use weir_snapshot::Retry as Policy;
 
-use crate::{backend::Padded, upstream::Failure};
+use crate::{backend::Padded, upstream::Resend};
 
 /// One retry, in the budget's unit.
 const ONE: i64 = 1_000_000;
@@ -78,7 +78,7 @@ pub(crate) enum Reason {
     Connect,
     /// No connection in time: nothing was sent, but time has passed.
     ConnectTimeout,
-    /// The backend said that it has not looked at the request.
+    /// The backend has not looked at the request: it closes the connection, or has no room for a stream.
     Refused,
     /// The connection broke before an answer, or what came is no answer.
     Reset,
@@ -94,7 +94,7 @@ impl Reason {
         matches!(self, Self::Connect | Self::ConnectTimeout | Self::Refused)
     }
 
-    /// Whether it speaks against the backend, and not against the request.
+    /// Whether an answer with such a status speaks against the backend, and not against the request.
     pub(crate) fn is_failure(self) -> bool {
         match self {
             Self::Status(status) => status >= 500 && !matches!(status, 501 | 505),
@@ -104,7 +104,7 @@ impl Reason {
 
     /// Whether the attempt cost the backend nothing, so that the budget need not pay for another.
     pub(crate) fn is_free(self) -> bool {
-        matches!(self, Self::Connect | Self::ConnectTimeout)
+        self.is_unseen()
     }
 }
 
@@ -114,15 +114,37 @@ pub(crate) fn of_status(policy: &Policy, status: u16) -> Option<Reason> {
     (reason.is_failure() || policy.on_status(status)).then_some(reason)
 }
 
-/// What a failed attempt says against the backend. `None`: nothing; it was the client's doing, or the deadline's.
-pub(crate) fn of_failure(failure: &Failure) -> Option<Reason> {
-    match failure {
-        Failure::Connect(error) if error.kind() == io::ErrorKind::TimedOut => Some(Reason::ConnectTimeout),
-        Failure::Connect(_) | Failure::Handshake(_) => Some(Reason::Connect),
-        Failure::Refused => Some(Reason::Refused),
-        Failure::Broken { .. } | Failure::Invalid(_) => Some(Reason::Reset),
-        Failure::Timeout => Some(Reason::Timeout),
-        Failure::Deadline | Failure::RequestBody(_) | Failure::ClientStalled | Failure::ClientGone => None,
+/// How often a request that no backend has begun is sent again, by all backends together.
+const MAX_UNSEEN: u32 = 6;
+
+/// From the second time on it waits before it is sent again, each time twice as long.
+const PAUSE: Duration = Duration::from_millis(50);
+
+/// Attempts of one request that ended with its connection and not with an answer, and are made again at no cost: they
+/// say nothing against the backend, so that neither the policy nor the budget limits them.
+#[derive(Debug, Default)]
+pub(crate) struct Resends {
+    unseen: u32,
+    lost: u32,
+}
+
+impl Resends {
+    /// Whether to send the request again; counts it if so. `repeatable`: its method may be repeated.
+    pub(crate) fn allow(&mut self, resend: Resend, repeatable: bool) -> bool {
+        let (count, most) = match resend {
+            Resend::Never => return false,
+            Resend::Idempotent(_) if !repeatable => return false,
+            Resend::Idempotent(most) => (&mut self.lost, most),
+            Resend::Unseen { .. } => (&mut self.unseen, MAX_UNSEEN),
+        };
+        *count += 1;
+        *count <= most
+    }
+
+    /// How long to wait before the same backend is asked again.
+    pub(crate) fn pause(&self) -> Option<Duration> {
+        let times = self.unseen.checked_sub(2)?;
+        Some(PAUSE * (1 << times.min(3)))
     }
 }
 
@@ -141,11 +163,12 @@ impl Retries {
         let listed = match reason {
             // Nothing was sent, and it costs no time: each backend is tried once at most.
             Reason::Connect => return policy.on_connect_failure,
+            Reason::Refused => return true,
             Reason::ConnectTimeout => {
                 self.timed_out += 1;
                 return policy.on_connect_failure && self.timed_out < policy.attempts;
             }
-            Reason::Refused | Reason::Reset => policy.on_reset,
+            Reason::Reset => policy.on_reset,
             Reason::Timeout => policy.on_timeout,
             Reason::Status(status) => policy.on_status(status),
         };
@@ -197,6 +220,19 @@ mod tests {
     }
 
     #[test]
+    fn what_was_not_begun_is_sent_again_a_few_times_and_not_in_a_tight_loop() {
+        let mut resends = Resends::default();
+        let unseen = Resend::Unseen { stays: true };
+        let pauses: Vec<_> =
+            (0..MAX_UNSEEN).map(|_| resends.allow(unseen, false).then(|| resends.pause())).collect();
+        let ms = |ms| Some(Some(Duration::from_millis(ms)));
+        assert_eq!(pauses, [Some(None), ms(50), ms(100), ms(200), ms(400), ms(400)]);
+        assert!(!resends.allow(unseen, true));
+        assert!(!resends.allow(Resend::Never, true) && !resends.allow(Resend::Idempotent(1), false));
+        assert!(resends.allow(Resend::Idempotent(1), true) && !resends.allow(Resend::Idempotent(1), true));
+    }
+
+    #[test]
     fn the_policy_says_what_and_how_often() {
         let default = policy(config::Retry::default());
         let mut retries = Retries::default();
@@ -204,14 +240,16 @@ mod tests {
         assert!(!retries.allows(&default, Reason::Status(500)) && !retries.allows(&default, Reason::Timeout));
         retries.count();
         retries.count();
-        for reason in [Reason::Status(503), Reason::Reset, Reason::Refused] {
+        for reason in [Reason::Status(503), Reason::Reset] {
             assert!(!retries.allows(&default, reason), "{reason:?}: sent three times in all");
         }
         let none = policy(config::Retry { attempts: 1, ..Default::default() });
-        for reason in [Reason::Status(503), Reason::Reset, Reason::Refused, Reason::ConnectTimeout] {
+        for reason in [Reason::Status(503), Reason::Reset, Reason::ConnectTimeout] {
             assert!(!Retries::default().allows(&none, reason), "{reason:?}: sent once");
         }
-        assert!(Retries::default().allows(&none, Reason::Connect), "nothing was sent");
+        for reason in [Reason::Connect, Reason::Refused] {
+            assert!(Retries::default().allows(&none, reason), "{reason:?}: nothing was begun");
+        }
         assert!(retries.allows(&default, Reason::Connect), "who is refused asks the next");
         assert!((0..2).all(|_| retries.allows(&default, Reason::ConnectTimeout)));
         assert!(!retries.allows(&default, Reason::ConnectTimeout), "but not with patience for each");

@@ -213,12 +213,24 @@ impl Stream {
         !matches!(self.tcp.borrow().take_error(), Ok(None))
     }
 
-    /// Has the kernel ask the peer whether it is still there: who left without a reset is found out in about a minute.
-    pub(crate) fn keep_alive(&self) {
-        let every = Duration::from_secs(10);
-        let keep_alive = socket2::TcpKeepalive::new().with_time(every).with_interval(every);
-        // Where the option is refused the client is found out at the next write.
+    /// Has the kernel probe the peer of a silent connection this often (TCP keep-alive): one that is gone without a
+    /// reset is found out after a few probes.
+    pub(crate) fn keep_alive(&self, every: Duration) {
+        let keep_alive = socket2::TcpKeepalive::new().with_time(every).with_interval(every).with_retries(3);
+        // Where the option is refused the peer is found out at the next write.
         let _ = socket2::SockRef::from(&*self.tcp.borrow()).set_tcp_keepalive(&keep_alive);
+    }
+
+    /// Bounds how long written data and probes may go without an acknowledgement; zero: the kernel's own time, which
+    /// is a quarter of an hour on Linux.
+    pub(crate) fn set_user_timeout(&self, within: Duration) {
+        #[cfg(target_os = "linux")]
+        if !within.is_zero() {
+            // Where the option is refused the kernel's own time holds.
+            let _ = socket2::SockRef::from(&*self.tcp.borrow()).set_tcp_user_timeout(Some(within));
+        }
+        #[cfg(not(target_os = "linux"))]
+        let _ = within;
     }
 
     /// Makes the closing visible as a reset, so that what was cut off is not taken for a whole.

@@ -175,9 +175,10 @@ impl Worker {
         let Some(view) = self.view() else { return };
         for (pool, members) in view.active.pools.iter().zip(&view.connections) {
             let limit = u64::try_from(pool.timeouts.idle.as_millis()).unwrap_or(u64::MAX);
-            let oldest = self.timers.now().saturating_sub(limit);
+            let now = self.timers.now();
+            let oldest = now.saturating_sub(limit);
             for connections in members {
-                connections.idle.close_older_than(oldest);
+                connections.idle.close_stale(oldest, now);
                 connections.shared.close_older_than(oldest);
             }
         }

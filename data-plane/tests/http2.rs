@@ -186,6 +186,28 @@ async fn a_broken_answer_resets_its_stream_and_no_other() {
 }
 
 #[tokio::test]
+async fn an_answer_that_breaks_off_at_once_is_cut_after_its_head_and_what_came_of_it() {
+    let stage = Stage::new().await;
+    let mut client = stage.client().await;
+    for round in 0..60 {
+        let framing = ["Content-Length: 10", "Transfer-Encoding: chunked"][round % 2];
+        let piece = ["abc", "3\r\nabc\r\n"][round % 2];
+        let answer = tokio::spawn(client.send_request(get("/")));
+        let mut backend = stage.accept().await;
+        read_until(&mut backend, "\r\n\r\n").await;
+        let said = format!("HTTP/1.1 201 Created\r\n{framing}\r\n\r\n{piece}");
+        backend.write_all(said.as_bytes()).await.unwrap();
+        drop(backend);
+        let response = within(answer).await.unwrap().unwrap_or_else(|error| panic!("{round}: {error:?}"));
+        assert_eq!(response.status(), 201);
+        let mut body = response.into_body();
+        let first = within(body.frame()).await.unwrap().unwrap_or_else(|error| panic!("{round}: {error:?}"));
+        assert_eq!(first.into_data().unwrap(), "abc");
+        assert!(within(body.frame()).await.unwrap().is_err(), "{round}: it ended as if it were whole");
+    }
+}
+
+#[tokio::test]
 async fn a_client_that_gives_up_a_stream_cancels_the_request_upstream() {
     let stage = Stage::new().await;
     let mut client = stage.client().await;

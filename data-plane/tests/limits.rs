@@ -118,3 +118,37 @@ async fn an_answer_that_does_not_end_in_its_routes_time_is_cut_visibly() {
     assert!(!clean || !text.ends_with("0\r\n\r\n"), "{text}");
     within(drip).await.unwrap();
 }
+
+#[tokio::test]
+async fn a_backends_connection_is_left_before_the_time_that_it_names() {
+    // Long before the pool's own time, which is 50 s.
+    for (fields, is_kept) in [
+        ("Keep-Alive: timeout=2\r\n", false),
+        ("Connection: keep-alive\r\nKeep-Alive: timeout=1, max=100\r\n", false),
+        ("Keep-Alive: timeout=60\r\n", true),
+        ("", true),
+    ] {
+        let stage = Stage::new(|_| {}).await;
+        let asked = "GET / HTTP/1.1\r\nHost: a\r\n\r\n";
+        let mut client = stage.client(asked).await;
+        let mut backend = stage.backend.accept().await.unwrap().0;
+        let read_head = async |stream: &mut TcpStream| {
+            let mut head = Vec::new();
+            while !head.ends_with(b"\r\n\r\n") {
+                head.push(stream.read_u8().await.unwrap());
+            }
+        };
+        read_head(&mut backend).await;
+        let answer = format!("HTTP/1.1 200 OK\r\nContent-Length: 0\r\n{fields}\r\n");
+        backend.write_all(answer.as_bytes()).await.unwrap();
+        read_head(&mut client).await;
+        if is_kept {
+            client.write_all(asked.as_bytes()).await.unwrap();
+            read_head(&mut backend).await;
+        } else {
+            let mut byte = [0; 1];
+            let closed = tokio::time::timeout(support::DEADLINE, backend.read(&mut byte));
+            assert_eq!(closed.await.expect("the node closes first").unwrap(), 0, "{fields}");
+        }
+    }
+}

@@ -3,6 +3,7 @@
 mod cookies;
 mod filters;
 mod headers;
+mod keep_alive;
 mod resilience;
 mod routing;
 mod target;
@@ -202,6 +203,7 @@ fn check_pool(pool: &config::Pool, path: &str, problems: &mut Problems) -> Optio
         idle: duration(pool.timeouts.idle, least, format!("{path}.timeouts.idle"), problems),
         tunnel: duration(pool.timeouts.tunnel, least, format!("{path}.timeouts.tunnel"), problems),
     };
+    let keep_alive = keep_alive::pool(pool, path, problems);
     let resilience = resilience::pool(pool, path, problems);
     let tls = tls::upstream(pool.tls.as_ref(), &format!("{path}.tls"), problems);
 
@@ -237,6 +239,7 @@ fn check_pool(pool: &config::Pool, path: &str, problems: &mut Problems) -> Optio
         strategy: pool.strategy,
         health_check: health_check?,
         timeouts,
+        keep_alive,
         resilience,
         protocol: pool.protocol,
         omit_via: pool.omit_via,

@@ -154,6 +154,9 @@ pub struct Pool {
     /// Deadlines towards the backends.
     #[serde(default, skip_serializing_if = "is_default")]
     pub timeouts: Timeouts,
+    /// How a node finds out that a backend is gone without a word.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub keep_alive: KeepAlive,
     /// What a node sends to one backend at the same time.
     #[serde(default, skip_serializing_if = "is_default")]
     pub limits: Limits,
@@ -317,7 +320,8 @@ pub struct Timeouts {
     pub connect: HumanDuration,
     /// From the end of the request's head to the head of the answer, and between two pieces of the answer's body.
     pub response: HumanDuration,
-    /// A connection kept for reuse is closed after this.
+    /// A connection kept for reuse is closed after this; sooner where the backend says so (`Keep-Alive: timeout=5`).
+    /// The default is below the 60 s after which many servers close theirs.
     pub idle: HumanDuration,
     /// A connection that became a tunnel (a WebSocket, any `Upgrade`) is closed when nothing moves for so long.
     pub tunnel: HumanDuration,
@@ -325,7 +329,28 @@ pub struct Timeouts {
 
 impl Default for Timeouts {
     fn default() -> Self {
-        Self { connect: seconds(1), response: seconds(30), idle: seconds(60), tunnel: seconds(3600) }
+        Self { connect: seconds(1), response: seconds(30), idle: seconds(50), tunnel: seconds(3600) }
+    }
+}
+
+/// How a node finds out that a backend is gone without closing its connections: a machine that lost power, a path
+/// that drops packets.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(default)]
+pub struct KeepAlive {
+    /// From one TCP keep-alive probe to the next on a silent connection; 0: none. Backends do not see them.
+    pub tcp: HumanDuration,
+    /// From one HTTP/2 PING to the next while requests run on a connection; 0: none. Servers of gRPC close connections
+    /// on which PINGs come more often than they allow, by default every 5 minutes. Only with `protocol: http2`.
+    pub ping: HumanDuration,
+    /// An HTTP/2 connection on which a PING or data is not acknowledged for so long is closed; 0: the kernel's own time
+    /// for data (about 15 minutes on Linux).
+    pub timeout: HumanDuration,
+}
+
+impl Default for KeepAlive {
+    fn default() -> Self {
+        Self { tcp: seconds(20), ping: seconds(0), timeout: seconds(30) }
     }
 }
 

@@ -52,6 +52,8 @@ pub struct Pool {
     pub health_check: HealthCheck,
     /// Deadlines towards the backends.
     pub timeouts: Timeouts,
+    /// How a node finds out that a backend is gone.
+    pub keep_alive: KeepAlive,
     /// How it picks and what it does about failures.
     pub resilience: Resilience,
     /// What its backends speak.
@@ -75,6 +77,17 @@ pub struct Timeouts {
     pub idle: Duration,
     /// How long a tunnel may be silent.
     pub tunnel: Duration,
+}
+
+/// How a node finds out that a backend is gone without closing its connections; zero is off.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct KeepAlive {
+    /// From one TCP keep-alive probe to the next.
+    pub tcp: Duration,
+    /// From one HTTP/2 PING to the next while requests run.
+    pub ping: Duration,
+    /// How long a PING or data may go without an acknowledgement on an HTTP/2 connection.
+    pub timeout: Duration,
 }
 
 /// How the control plane probes a pool's backends.

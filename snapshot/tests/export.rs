@@ -9,9 +9,9 @@ use proptest::prelude::*;
 use weir_snapshot::{
     Config,
     config::{
-        Backend, BackendState, Breaker, Downstream, Fallback, HashOn, HealthCheck, HealthCheckKind, Limits,
-        Pool, Protocol, Retry, RetryOn, Route, RouteLimits, RouteTimeouts, Settings, Sticky,
-        Strategy as Picks, Timeouts,
+        Backend, BackendState, Breaker, Downstream, Fallback, HashOn, HealthCheck, HealthCheckKind,
+        KeepAlive, Limits, Pool, Protocol, Retry, RetryOn, Route, RouteLimits, RouteTimeouts, Settings,
+        Sticky, Strategy as Picks, Timeouts,
     },
     diff::diff,
     file,
@@ -138,6 +138,10 @@ fn pool(name: String) -> impl Strategy<Value = Pool> {
     );
     let timeouts = (duration(1), duration(1), duration(1), duration(1))
         .prop_map(|(connect, response, idle, tunnel)| Timeouts { connect, response, idle, tunnel });
+    let keep_alive = (1000u64..3_600_000, 1000u64..3_600_000).prop_map(|(tcp, timeout)| {
+        let [tcp, timeout] = [tcp, timeout].map(|ms| HumanDuration(std::time::Duration::from_millis(ms)));
+        KeepAlive { tcp, timeout, ..KeepAlive::default() }
+    });
     let limits = (1u32..1000, 0u32..1000)
         .prop_map(|(max_connections, max_pending)| Limits { max_connections, max_pending });
     let states =
@@ -155,9 +159,9 @@ fn pool(name: String) -> impl Strategy<Value = Pool> {
     let protocol = prop::sample::select(vec![Protocol::Http1, Protocol::Http2]);
     let first =
         (picking, prop::option::of(sticky), duration(1), prop::option::of(duration(1)), health_check());
-    let second = (breaker, retry(), timeouts, limits, protocol, backends);
+    let second = (breaker, retry(), timeouts, keep_alive, limits, protocol, backends);
     (first, second).prop_map(move |((picking, sticky, slow_start, drain_timeout, health_check), rest)| {
-        let (breaker, retry, timeouts, limits, protocol, backends) = rest;
+        let (breaker, retry, timeouts, keep_alive, limits, protocol, backends) = rest;
         Pool {
             name: name.clone(),
             strategy: picking.0,
@@ -169,6 +173,7 @@ fn pool(name: String) -> impl Strategy<Value = Pool> {
             breaker,
             retry,
             timeouts,
+            keep_alive,
             limits,
             protocol,
             backends,

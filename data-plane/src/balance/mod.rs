@@ -50,7 +50,7 @@ pub(crate) struct Ask {
 }
 
 /// Which members of a pool a request has been sent to already.
-#[derive(Debug, Default)]
+#[derive(Debug, Clone, Default)]
 pub(crate) struct Tried(Vec<usize>);
 
 impl Tried {

@@ -47,7 +47,7 @@ fn parse(
 
 /// A head for a backend, as it is said to one of HTTP/2: no field of a connection, and on the other side the same again.
 pub(super) fn upwards(head: &RequestHead, written: &[u8]) {
-    let Some((request, key)) = request_from(written, true, false) else { return };
+    let Ok((request, key)) = request_from(written, true, false) else { return };
     let parts = request.into_parts().0;
     for name in REFUSED {
         assert!(!parts.headers.contains_key(name), "{name} in HTTP/2");

@@ -3,6 +3,8 @@
 //! Order and case are kept. The rules that requests and answers share live here: how lines end, what Connection
 //! nominates, and that a message says at most once how long it is.
 
+use std::time::Duration;
+
 use weir_snapshot::aliases::reads_as;
 
 use super::{Range, list, slice};
@@ -183,6 +185,8 @@ pub(super) struct Summary {
     pub(super) chunked: bool,
     pub(super) close: bool,
     pub(super) keep_alive: bool,
+    /// What Keep-Alive says of the time between requests.
+    pub(super) kept_for: Option<Duration>,
     pub(super) upgrade: bool,
     pub(super) upgrade_option: bool,
     pub(super) te_trailers: bool,
@@ -246,6 +250,7 @@ pub(super) fn scan(
                 summary.chunked = true;
             }
             Known::Connection => options |= summary.connection(header.value),
+            Known::KeepAlive => summary.kept_for = kept_for(header.value).or(summary.kept_for),
             Known::Upgrade => summary.upgrade = true,
             Known::Te => {
                 summary.te_trailers |= list(header.value).any(|code| code.eq_ignore_ascii_case(b"trailers"));
@@ -269,6 +274,18 @@ pub(super) fn scan(
         nominate(head, fields)?;
     }
     Ok(summary)
+}
+
+/// The `timeout` of a Keep-Alive field, in seconds; a text that is no number says nothing (RFC 2068, 19.7.1.1).
+fn kept_for(value: &[u8]) -> Option<Duration> {
+    let parameter = list(value).find_map(|parameter| {
+        let (name, value) = parameter.split_at_checked("timeout".len())?;
+        let value = value.trim_ascii_start().strip_prefix(b"=")?;
+        name.eq_ignore_ascii_case(b"timeout").then(|| value.trim_ascii())
+    })?;
+    let digits = parameter.strip_prefix(b"\"").and_then(|rest| rest.strip_suffix(b"\"")).unwrap_or(parameter);
+    let seconds: u32 = std::str::from_utf8(digits).ok()?.parse().ok()?;
+    Some(Duration::from_secs(u64::from(seconds)))
 }
 
 /// Settles what depends on where the field's line ends.

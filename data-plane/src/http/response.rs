@@ -1,7 +1,7 @@
 //! Answer heads: RFC 9112 sections 4 and 6.3. A backend's ambiguity is as dangerous as a client's: it is refused, and
 //! the connection is never used again.
 
-use std::mem::MaybeUninit;
+use std::{mem::MaybeUninit, time::Duration};
 
 use super::{
     Field, Known, Limits, MAX_FIELDS, PROBE, Parsed, Range, ResponseFraming, USUAL_FIELDS, Version,
@@ -42,6 +42,8 @@ pub(crate) struct ResponseHead {
     pub content_length: Option<u64>,
     /// The connection can carry another exchange once this answer has ended.
     pub keep_alive: bool,
+    /// How long the peer keeps the connection open between requests, if it says so (`Keep-Alive: timeout=N`).
+    pub kept_for: Option<Duration>,
     /// The connection is no longer HTTP (101).
     pub upgrade: bool,
     /// The answer has a Date.
@@ -67,6 +69,7 @@ impl ResponseHead {
             framing: ResponseFraming::None,
             content_length: None,
             keep_alive: false,
+            kept_for: None,
             upgrade: false,
             date: false,
             hides_via: false,
@@ -224,6 +227,7 @@ fn parse<'a>(
     head.buf.extend_from_slice(bytes);
     head.date = summary.date;
     head.content_length = summary.content_length;
+    head.kept_for = summary.kept_for;
     head.upgrade = head.status == 101;
 
     let http11 = head.version == Version::Http11;

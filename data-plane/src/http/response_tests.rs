@@ -118,3 +118,26 @@ fn an_endless_head_is_refused() {
     let found = parse_response(input.as_bytes(), &Limits::default(), false, &mut head);
     assert_eq!(found, Err(ResponseError::HeadTooLarge));
 }
+
+#[test]
+fn how_long_the_peer_keeps_the_connection_is_read_from_keep_alive() {
+    for (value, seconds) in [
+        ("timeout=5", Some(5)),
+        ("timeout=5, max=1000", Some(5)),
+        ("max=99, Timeout = 72", Some(72)),
+        ("timeout=\"5\"", Some(5)),
+        ("timeout=0", Some(0)),
+        ("timeout=4294967295", Some(4_294_967_295)),
+        ("timeout=4294967296", None),
+        ("timeout=-1", None),
+        ("timeout=", None),
+        ("timeout", None),
+        ("timeouts=5", None),
+        ("max=5", None),
+        ("300", None),
+    ] {
+        let head =
+            parse(&format!("HTTP/1.1 200 OK\r\nKeep-Alive: {value}\r\nContent-Length: 0\r\n\r\n"), false);
+        assert_eq!(head.unwrap().kept_for.map(|kept| kept.as_secs()), seconds, "{value}");
+    }
+}

@@ -5,7 +5,10 @@
 
 use base64::{Engine as _, prelude::BASE64_STANDARD as BASE64};
 use bytes::Bytes;
-use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Uri, header};
+use http::{
+    HeaderMap, HeaderName, HeaderValue, Method, Request, Uri, header,
+    uri::{Authority, PathAndQuery, Scheme},
+};
 
 use super::{Field, Known, ResponseHead, Version, chunked::is_trailer, fields::push, push_number};
 
@@ -69,49 +72,76 @@ pub(crate) fn write_request_head(
 
 /// The request that [`write_request`](super::write_request) wrote, as HTTP/2 says it. With `connects` an offer of a
 /// WebSocket becomes an extended CONNECT, and the client's key is given back; any other offer of an upgrade is not
-/// made, which HTTP allows (RFC 9110, 7.8). `secure`: it goes over TLS. `None`: it cannot be said in HTTP/2.
+/// made, which HTTP allows (RFC 9110, 7.8). `secure`: it goes over TLS.
+///
+/// # Errors
+/// HTTP/2 has no way to express the request; what is wrong, for the client.
 pub(crate) fn request_from(
     head: &[u8],
     connects: bool,
     secure: bool,
-) -> Option<(Request<()>, Option<Vec<u8>>)> {
+) -> Result<(Request<()>, Option<Vec<u8>>), &'static str> {
+    const HEAD: &str = "the request's head cannot be sent over HTTP/2";
+    const FIELD: &str = "a field of the request cannot be sent over HTTP/2";
+    const HOST: &str = "the request's host cannot be sent over HTTP/2";
     let mut table = [const { std::mem::MaybeUninit::uninit() }; super::MAX_FIELDS];
     let mut parsed = httparse::Request::new(&mut []);
-    if !parsed.parse_with_uninit_headers(head, &mut table).ok()?.is_complete() {
-        return None;
-    }
+    let whole = parsed.parse_with_uninit_headers(head, &mut table).map_err(|_| HEAD)?.is_complete();
+    let (true, Some(method), Some(path)) = (whole, parsed.method, parsed.path) else { return Err(HEAD) };
     let mut fields = HeaderMap::with_capacity(parsed.headers.len());
     let (mut host, mut websocket, mut key) = (None, false, None);
     for field in parsed.headers.iter() {
-        let name = HeaderName::from_bytes(field.name.as_bytes()).ok()?;
+        let name = HeaderName::from_bytes(field.name.as_bytes()).map_err(|_| FIELD)?;
         match name {
-            header::HOST => host = Some(field.value),
+            header::HOST => host = Some(field.value).filter(|host| !host.is_empty()),
             header::UPGRADE => websocket |= field.value.eq_ignore_ascii_case(b"websocket"),
             header::SEC_WEBSOCKET_KEY => key = Some(field.value.to_vec()),
             header::CONNECTION | header::TRANSFER_ENCODING => {}
+            header::TE if field.value != b"trailers" => {}
+            // What speaks of an HTTP/1 connection, also where a route sets it (RFC 9113, 8.2.2).
+            _ if matches!(name.as_str(), "keep-alive" | "proxy-connection") => {}
             _ => {
-                fields.append(name, HeaderValue::from_bytes(field.value).ok()?);
+                fields.append(name, HeaderValue::from_bytes(field.value).map_err(|_| FIELD)?);
             }
         }
     }
     let key = key.filter(|_| connects && websocket);
-    let mut uri = Uri::builder().scheme(if secure { "https" } else { "http" }).authority(host?);
-    uri = uri.path_and_query(match parsed.path? {
-        // RFC 9113, 8.3.1: the asterisk is a path of its own.
-        "*" => "*",
-        path => path,
-    });
+    let host = host.ok_or("the backend speaks HTTP/2, which needs a Host")?;
+    let authority = Authority::try_from(host).map_err(|_| HOST)?;
+    let path = PathAndQuery::try_from(path).map_err(|_| "the request's target cannot be sent over HTTP/2")?;
+    let scheme = if secure { Scheme::HTTPS } else { Scheme::HTTP };
     let mut request = Request::new(());
-    *request.uri_mut() = uri.build().ok()?;
+    *request.uri_mut() =
+        Uri::builder().scheme(scheme).authority(authority).path_and_query(path).build().map_err(|_| HOST)?;
     *request.version_mut() = http::Version::HTTP_2;
     *request.method_mut() = if key.is_some() {
         request.extensions_mut().insert(h2::ext::Protocol::from_static("websocket"));
         Method::CONNECT
     } else {
-        Method::from_bytes(parsed.method?.as_bytes()).ok()?
+        Method::from_bytes(method.as_bytes()).map_err(|_| HEAD)?
     };
     *request.headers_mut() = fields;
-    Some((request, key))
+    Ok((request, key))
+}
+
+/// How large a request's head is, as HTTP/2 counts it (RFC 9113, 6.5.2).
+pub(crate) fn head_size(request: &Request<()>) -> usize {
+    const FIELD: usize = 32;
+    let uri = request.uri();
+    let path = uri.path_and_query().map_or(1, |path| path.as_str().len());
+    let authority = uri.authority().map_or(0, |authority| authority.as_str().len());
+    let scheme = uri.scheme_str().map_or(0, str::len);
+    let pseudo = ":method".len()
+        + request.method().as_str().len()
+        + ":path".len()
+        + path
+        + ":authority".len()
+        + authority
+        + ":scheme".len()
+        + scheme
+        + 4 * FIELD;
+    let fields = request.headers().iter().map(|(name, value)| name.as_str().len() + value.len() + FIELD);
+    pseudo + fields.sum::<usize>()
 }
 
 /// Appends an HTTP/2 answer's head as HTTP/1.1; with `accept`, as the agreement to a WebSocket.

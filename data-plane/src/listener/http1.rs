@@ -32,6 +32,9 @@ use crate::{
 /// How long a connection keeps its request state while it waits for the next request.
 const PARK_AFTER: Duration = Duration::from_millis(200);
 
+/// How often the kernel probes a client that sends no more and may have left.
+const KEEP_ALIVE: Duration = Duration::from_secs(10);
+
 /// A body that nobody asked for is read up to this size, so that the connection can go on.
 const MAX_DISCARD: u64 = 256 << 10;
 
@@ -103,7 +106,7 @@ impl Client {
             match self.stream.poll_read(cx, &mut buffer) {
                 Poll::Ready(Ok(0)) => {
                     self.half_closed.set(true);
-                    self.stream.keep_alive();
+                    self.stream.keep_alive(KEEP_ALIVE);
                     return Presence::Silent;
                 }
                 Poll::Ready(Ok(read)) => self.input.borrow_mut().extend_from_slice(&buffer[..read]),
@@ -469,7 +472,7 @@ async fn respond(
             {
                 tracing::debug!(%failure, "answer broke off with its head");
                 *keep_alive = false;
-                let local = proxy::failed(&failure);
+                let local = failure.verdict().answer;
                 let (media, request_id) = (answer::Media::accepted(request), exchange.id_of(request));
                 out.clear();
                 exchange.status = local.status;

@@ -80,7 +80,7 @@ pub(crate) async fn serve(client: Rc<Client>) {
     });
     let Some(mut connection) = connection.await else { return };
     let streams = Rc::new(Cell::new(0_usize));
-    let mut keep_alive = KeepAlive::new(connection.ping_pong(), client.worker.timers.timer());
+    let mut keep_alive = KeepAlive::of_client(connection.ping_pong(), client.worker.timers.timer());
     client.timer.arm_idle(idle_timeout);
     let mut told_to_go = false;
     poll_fn(|cx| {
@@ -95,7 +95,7 @@ pub(crate) async fn serve(client: Rc<Client>) {
                 Poll::Ready(Some(Err(_)) | None) => return Poll::Ready(()),
                 Poll::Pending => {}
             }
-            if keep_alive.poll_dead(cx).is_ready() {
+            if keep_alive.poll_dead(cx, true).is_ready() {
                 return Poll::Ready(());
             }
             if !client.timer.expired(cx) {
@@ -317,7 +317,7 @@ impl Answering {
 
     /// Passes a backend's answer on.
     async fn upstream(&mut self, response: &mut Response) {
-        let ends = response.head.framing.is_empty();
+        let (ends, is_grpc) = (response.head.framing.is_empty(), response.head.is_grpc());
         let status = response.head.status;
         let Ok(mut stream) = self.send_head(&response.head, status, ends) else { return };
         self.client.worker.heads.put(std::mem::take(&mut response.head));
@@ -336,10 +336,18 @@ impl Answering {
         if let Err(failure) = result {
             tracing::debug!(%failure, "answer broke off");
             self.exchange.broke_off(&failure);
-            stream.send_reset(match failure {
-                Failure::ClientGone => Reason::CANCEL,
-                _ => Reason::INTERNAL_ERROR,
-            });
+            if matches!(failure, Failure::ClientGone) {
+                stream.send_reset(Reason::CANCEL);
+                return;
+            }
+            // A reset overtakes what is still queued. The connection's task has a turn to send that first.
+            tokio::task::yield_now().await;
+            if is_grpc {
+                // The code becomes a status there, and CANCEL would be the client's own.
+                stream.send_reset(Reason::INTERNAL_ERROR);
+            }
+            // Otherwise the stream is reset as it is dropped (CANCEL), which h2 does behind a head that a slow client
+            // has not taken yet.
         }
     }
 

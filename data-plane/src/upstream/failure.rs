@@ -1,10 +1,10 @@
-//! Why an attempt gave no answer, or an answer broke off.
+//! Why an attempt got no answer, or an answer broke off. `verdict.rs` says what follows from each.
 
 use std::io;
 
 use crate::listener::BodyFailure;
 
-/// What went wrong, and with it whose fault it is.
+/// What went wrong.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum Failure {
     /// There was no connection: nothing was sent.
@@ -13,9 +13,30 @@ pub(crate) enum Failure {
     /// There was a connection, and no TLS on it that can be trusted: nothing was sent.
     #[error("TLS: {0}")]
     Handshake(io::Error),
-    /// The backend said that it has not looked at the request (RFC 9113, 8.7): anyone may have it again.
-    #[error("the backend refused the request unseen")]
+    /// The connection takes no more requests, and the backend has not begun this one: it comes after the last stream
+    /// of its GOAWAY (RFC 9113, 6.8), or it was never sent.
+    #[error("the connection closed before the request was begun")]
+    NotBegun,
+    /// The backend has not looked at the request: REFUSED_STREAM (RFC 9113, 8.7).
+    #[error("the backend refused the stream")]
     Refused,
+    /// No connection to the backend had room for another stream in time, and there are as many as may be: nothing was
+    /// sent.
+    #[error("no connection to the backend has room for another stream")]
+    NoStream,
+    /// The backend reset the stream and asks for less of the same (ENHANCE_YOUR_CALM).
+    #[error("the backend reset the stream: it is asked for too much (ENHANCE_YOUR_CALM)")]
+    Calm,
+    /// The backend closed the connection and asks for less (ENHANCE_YOUR_CALM). Which of its requests was too much is
+    /// not known.
+    #[error("the backend closed the connection: it is asked for too much (ENHANCE_YOUR_CALM)")]
+    CalmConnection,
+    /// The protocol that the backend speaks has no way to express the request: nothing was sent.
+    #[error("the request cannot be sent over HTTP/2: {0}")]
+    Inexpressible(&'static str),
+    /// The request's head is larger than the backend's SETTINGS allow: nothing was sent.
+    #[error("the request's head is larger than the backend accepts")]
+    HeadTooLarge,
     /// The connection was closed or reset before an answer.
     #[error("the backend closed the connection")]
     Broken {

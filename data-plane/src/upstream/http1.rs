@@ -11,7 +11,9 @@ use std::{
     time::Duration,
 };
 
-use super::{Attempt, Connections, Failure, MAX_INTERIM, Progress, Response, ResponseBody, Upload, Watch};
+use super::{
+    Attempt, Connections, Failure, MAX_INTERIM, Progress, Response, ResponseBody, Upload, Watch, upgrade,
+};
 use crate::{
     backend::InFlight,
     buffer::Buffer,
@@ -30,9 +32,10 @@ pub(super) async fn send(
     write_head: impl Fn(&mut Vec<u8>),
     mut watch: impl Watch,
 ) -> Result<Box<Response>, Failure> {
-    let Attempt { worker, timer, connections, is_head, offers_upgrade, .. } = attempt;
+    let Attempt { worker, timer, connections, is_head, offers, .. } = attempt;
     let state = &attempt.member.state;
-    let (stream, address, reused) = match connections.idle.take(|address| state.has_address(address)) {
+    let now = worker.timers.now();
+    let (stream, address, reused) = match connections.idle.take(now, |address| state.has_address(address)) {
         Some(connection) => (connection.stream, connection.address, true),
         None => {
             let (stream, address) = attempt.connect(&mut watch).await?;
@@ -84,12 +87,7 @@ pub(super) async fn send(
                     Ok(Parsed::Complete { consumed }) => {
                         start += consumed;
                         match head.status {
-                            101 if offers_upgrade => return Poll::Ready(Ok(())),
-                            101 => {
-                                return Poll::Ready(Err(Failure::Invalid(
-                                    "an upgrade that nobody asked for",
-                                )));
-                            }
+                            101 => return Poll::Ready(upgrade::verify(offers, &head)),
                             100..=199 => {
                                 interim_heads += 1;
                                 if interim_heads > MAX_INTERIM {
@@ -137,6 +135,7 @@ pub(super) async fn send(
         connections: Rc::clone(connections),
         decoder: BodyDecoder::from(head.framing),
         reusable: head.keep_alive && head.framing != ResponseFraming::UntilClose && head.status != 101,
+        kept_for: head.kept_for,
         stream: Some(stream),
         address,
         buffer,
@@ -163,6 +162,8 @@ pub(crate) struct Body {
     decoder: BodyDecoder,
     pub(super) upload: Upload,
     reusable: bool,
+    /// How long the backend keeps the connection open between requests, if it says so.
+    kept_for: Option<Duration>,
     ended: bool,
     /// How long it may stand still; zero: as long as it likes.
     pub(super) stall: Duration,
@@ -275,7 +276,7 @@ impl Body {
             && self.upload.is_done()
             && let Some(stream) = self.stream.take()
         {
-            self.connections.idle.put(stream, self.address, self.worker.timers.now());
+            self.connections.idle.put(stream, self.address, self.worker.timers.now(), self.kept_for);
         }
         self.stream = None;
         self.buffer = None;

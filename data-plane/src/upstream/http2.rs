@@ -20,12 +20,15 @@ use h2::{
     client::{Builder, SendRequest},
 };
 
-use super::{Attempt, Failure, MAX_INTERIM, Progress, Response, ResponseBody, Upload, Watch};
+use super::{
+    Attempt, Failure, MAX_INTERIM, Progress, Response, ResponseBody, Upload, Watch,
+    frames::{Announced, Watched},
+};
 use crate::{
     backend::InFlight,
     http::{
         Limits, Parsed, ResponseFraming, ResponseHead, Version, parse_response,
-        translate::{push_trailers, request_from, websocket_accept, write_response_head},
+        translate::{head_size, push_trailers, request_from, websocket_accept, write_response_head},
     },
     keep_alive::KeepAlive,
     stream::Io,
@@ -39,6 +42,9 @@ const MAX_CONNECTIONS: usize = 16;
 
 /// The most requests that this side puts on one connection, whatever the backend allows.
 const MAX_STREAMS: usize = 250;
+
+/// A request's head, as text, that backends accept without having said so.
+const USUAL_HEAD: usize = 4096;
 
 /// How much of one answer, and of all answers of a connection, may be on its way unread.
 const STREAM_WINDOW: u32 = 256 << 10;
@@ -59,31 +65,50 @@ struct Connection {
     streams: Cell<usize>,
     /// When its last stream ended, in the worker's milliseconds.
     since: Cell<u64>,
-    driven: Rc<Driven>,
+    state: Rc<ConnectionState>,
 }
 
 /// What a connection's own task says of it.
 #[derive(Default)]
-struct Driven {
-    /// It takes no more requests.
+struct ConnectionState {
+    /// It has ended, or takes no more requests.
     closed: Cell<bool>,
-    /// The backend's SETTINGS have come.
-    settled: Cell<bool>,
+    announced: Rc<Announced>,
+}
+
+impl ConnectionState {
+    /// Whether it may take new requests. After a GOAWAY it only finishes what runs on it (RFC 9113, 6.8).
+    fn is_open(&self) -> bool {
+        !self.closed.get() && self.announced.go_away().is_none()
+    }
+
+    /// It took no request when it was given one, and gets no other. A backend that has not even sent its SETTINGS was
+    /// never there.
+    fn retire(&self) -> Failure {
+        self.closed.set(true);
+        if self.announced.is_settled() {
+            return Failure::NotBegun;
+        }
+        Failure::Connect(std::io::Error::new(
+            std::io::ErrorKind::ConnectionAborted,
+            "the connection was closed before the backend's SETTINGS came",
+        ))
+    }
 }
 
 impl Connection {
     fn has_room(&self) -> bool {
         let most = self.sender.current_max_send_streams().min(MAX_STREAMS);
-        !self.driven.closed.get() && self.streams.get() < most
+        self.state.is_open() && self.streams.get() < most
     }
 }
 
 impl Shared {
-    /// Closes those unused since before `oldest`, and forgets those that were closed.
+    /// Closes those unused since before `oldest`, and forgets those that take no more requests: the requests that
+    /// still run on one keep it.
     pub(crate) fn close_older_than(&self, oldest: u64) {
         self.connections.borrow_mut().retain(|connection| {
-            !connection.driven.closed.get()
-                && (connection.streams.get() > 0 || connection.since.get() >= oldest)
+            connection.state.is_open() && (connection.streams.get() > 0 || connection.since.get() >= oldest)
         });
     }
 
@@ -138,7 +163,8 @@ async fn place(attempt: &Attempt<'_>, watch: &mut impl Watch) -> Result<(Place, 
         if let Some(connection) = shared.with_room(attempt) {
             return Ok((take(connection), true));
         }
-        shared.connections.borrow_mut().retain(|connection| !connection.driven.closed.get());
+        // Those that finish what they have do not count.
+        shared.connections.borrow_mut().retain(|connection| connection.state.is_open());
         if !shared.opening.get() && shared.connections.borrow().len() < MAX_CONNECTIONS {
             shared.opening.set(true);
             let _opening = Opening(shared);
@@ -155,7 +181,9 @@ async fn place(attempt: &Attempt<'_>, watch: &mut impl Watch) -> Result<(Place, 
                 return Poll::Ready(Err(reason));
             }
             if attempt.timer.expired(cx) {
-                return Poll::Ready(Err(Failure::Connect(std::io::ErrorKind::TimedOut.into())));
+                let connects = shared.opening.get();
+                let timed_out = || Failure::Connect(std::io::ErrorKind::TimedOut.into());
+                return Poll::Ready(Err(if connects { timed_out() } else { Failure::NoStream }));
             }
             shared.waiting.borrow_mut().push(cx.waker().clone());
             waited = true;
@@ -167,6 +195,9 @@ async fn place(attempt: &Attempt<'_>, watch: &mut impl Watch) -> Result<(Place, 
 
 async fn open(attempt: &Attempt<'_>, watch: &mut impl Watch) -> Result<Rc<Connection>, Failure> {
     let (stream, address) = attempt.connect(watch).await?;
+    let keep_alive = &attempt.pool.keep_alive;
+    // All requests of a connection share its fate: data that is not acknowledged ends it long before the kernel would.
+    stream.set_user_timeout(keep_alive.timeout);
     let mut builder = Builder::new();
     builder
         .enable_push(false)
@@ -174,15 +205,24 @@ async fn open(attempt: &Attempt<'_>, watch: &mut impl Watch) -> Result<Rc<Connec
         .initial_connection_window_size(CONNECTION_WINDOW)
         .max_send_buffer_size(crate::buffer::SIZE)
         .max_header_list_size(u32::try_from(Limits::default().max_head).unwrap_or(u32::MAX));
+    let state = Rc::<ConnectionState>::default();
     // The client's side of the handshake only writes: a backend that speaks something else is found out by its answer.
-    let handshake = builder.handshake(Io(Rc::new(stream)));
+    let handshake = builder.handshake(Watched::new(Io(Rc::new(stream)), Rc::clone(&state.announced)));
     let (sender, mut connection) =
         handshake.await.map_err(|error| Failure::Connect(std::io::Error::other(error)))?;
-    let driven = Rc::<Driven>::default();
-    let tell = Rc::clone(&driven);
-    let mut keep_alive = KeepAlive::new(connection.ping_pong(), attempt.worker.timers.timer());
-    keep_alive.ask();
+    let mut pings = (!keep_alive.ping.is_zero()).then(|| {
+        let timer = attempt.worker.timers.timer();
+        KeepAlive::new(connection.ping_pong(), timer, keep_alive.ping, keep_alive.timeout)
+    });
+    let opened = Rc::new(Connection {
+        sender,
+        address,
+        streams: Cell::new(0),
+        since: Cell::new(attempt.worker.timers.now()),
+        state: Rc::clone(&state),
+    });
     let connections = Rc::downgrade(attempt.connections);
+    let this = Rc::downgrade(&opened);
     tokio::task::spawn_local(async move {
         let wake = || connections.upgrade().into_iter().for_each(|connections| connections.shared.wake());
         poll_fn(|cx| match Pin::new(&mut connection).poll(cx) {
@@ -193,35 +233,31 @@ async fn open(attempt: &Attempt<'_>, watch: &mut impl Watch) -> Result<Rc<Connec
                 Poll::Ready(())
             }
             Poll::Pending => {
-                let dead = keep_alive.poll_dead(cx);
-                if !tell.settled.get() && keep_alive.is_answered() {
-                    tell.settled.set(true);
+                // There may be more room now, or less.
+                if state.announced.take_changed() {
                     wake();
                 }
-                dead
+                let Some(pings) = &mut pings else { return Poll::Pending };
+                pings.poll_dead(cx, this.upgrade().is_some_and(|this| this.streams.get() > 0))
             }
         })
         .await;
-        tell.closed.set(true);
+        state.closed.set(true);
         wake();
     });
-    Ok(Rc::new(Connection {
-        sender,
-        address,
-        streams: Cell::new(0),
-        since: Cell::new(attempt.worker.timers.now()),
-        driven,
-    }))
+    Ok(opened)
 }
 
 /// What an error of a stream means for its request.
-fn failure(error: &h2::Error, reused: bool) -> Failure {
+fn failure(error: &h2::Error, announced: &Announced, reused: bool) -> Failure {
     match error.reason() {
+        // For whatever reason it closes the connection: only streams that it has not begun end so.
+        Some(_) if error.is_go_away() && error.is_remote() => Failure::NotBegun,
         Some(Reason::REFUSED_STREAM) => Failure::Refused,
-        // Only streams that the backend says it has not begun end so.
-        Some(Reason::NO_ERROR) if error.is_go_away() && error.is_remote() => Failure::Refused,
+        Some(Reason::ENHANCE_YOUR_CALM) if error.is_remote() => Failure::Calm,
         Some(Reason::HTTP_1_1_REQUIRED) => Failure::Invalid("it wants HTTP/1.1"),
         Some(_) if error.is_library() => Failure::Invalid("malformed HTTP/2"),
+        None if announced.go_away() == Some(Reason::ENHANCE_YOUR_CALM) => Failure::CalmConnection,
         _ => Failure::Broken { reused },
     }
 }
@@ -237,40 +273,39 @@ pub(super) async fn send(
     let (place, reused) = place(&attempt, &mut watch).await?;
     let mut sender = place.connection.sender.clone();
     let timer = attempt.timer;
-    // Whether the backend takes WebSockets is in its SETTINGS (RFC 8441, 3): who wants one waits for them.
-    let settled = || {
-        !attempt.offers_upgrade
-            || place.connection.driven.settled.get()
-            || place.connection.driven.closed.get()
-    };
-    poll_fn(|cx| match sender.poll_ready(cx) {
-        Poll::Ready(result) if settled() || result.is_err() => {
-            Poll::Ready(result.map_err(|error| failure(&error, reused)))
+    let mut text = Vec::with_capacity(512);
+    write_head(&mut text);
+    // Whether the backend takes WebSockets (RFC 8441, 3) and how large a head may be is in its SETTINGS: who wants the
+    // one or has the other waits for them.
+    let state = Rc::clone(&place.connection.state);
+    let waits = attempt.offers.is_some() || text.len() > USUAL_HEAD;
+    poll_fn(|cx| {
+        match sender.poll_ready(cx) {
+            // Nothing of the request was sent.
+            Poll::Ready(Err(_)) => return Poll::Ready(Err(state.retire())),
+            Poll::Ready(Ok(())) if !waits || state.announced.is_settled() => return Poll::Ready(Ok(())),
+            Poll::Ready(Ok(())) if !state.is_open() => return Poll::Ready(Err(state.retire())),
+            Poll::Ready(Ok(())) => attempt.connections.shared.waiting.borrow_mut().push(cx.waker().clone()),
+            Poll::Pending => {}
         }
-        Poll::Ready(_) if timer.expired(cx) => Poll::Ready(Err(Failure::Timeout)),
-        Poll::Ready(_) => {
-            attempt.connections.shared.waiting.borrow_mut().push(cx.waker().clone());
-            Poll::Pending
+        if let Poll::Ready(reason) = watch.poll(cx) {
+            return Poll::Ready(Err(reason));
         }
-        Poll::Pending => match watch.poll(cx) {
-            Poll::Ready(reason) => Poll::Ready(Err(reason)),
-            Poll::Pending if timer.expired(cx) => Poll::Ready(Err(Failure::Timeout)),
-            Poll::Pending => Poll::Pending,
-        },
+        if timer.expired(cx) { Poll::Ready(Err(Failure::Timeout)) } else { Poll::Pending }
     })
     .await?;
 
-    let mut text = Vec::with_capacity(512);
-    write_head(&mut text);
-    let connects = attempt.offers_upgrade && sender.is_extended_connect_protocol_enabled();
+    let connects = attempt.offers.is_some() && sender.is_extended_connect_protocol_enabled();
     let secure = attempt.member.secured.is_some();
-    let (request, websocket) = request_from(&text, connects, secure)
-        .ok_or(Failure::Invalid("the request cannot be said in HTTP/2"))?;
+    let (request, websocket) = request_from(&text, connects, secure).map_err(Failure::Inexpressible)?;
+    if state.announced.max_head().is_some_and(|most| head_size(&request) > most) {
+        return Err(Failure::HeadTooLarge);
+    }
     upload.start(|_| {});
     let tunnel = websocket.is_some();
     let ends = upload.is_complete() && !tunnel;
-    let (mut response, mut stream) =
-        sender.send_request(request, ends).map_err(|error| failure(&error, reused))?;
+    // What fails here is the connection's end, or that of its stream numbers: the request is as it was.
+    let (mut response, mut stream) = sender.send_request(request, ends).map_err(|_| state.retire())?;
     drop(sender);
     if ends || tunnel {
         upload.give_up();
@@ -284,6 +319,7 @@ pub(super) async fn send(
     }
     let mut head = ResponseHead::new();
     let mut interim_heads = 0;
+    let mut cut = false;
     let (parts, recv) = poll_fn(|cx| {
         if !uploaded {
             match upload.poll_http2(cx, &mut stream, Some(timer)) {
@@ -291,11 +327,8 @@ pub(super) async fn send(
                     uploaded = true;
                     timer.arm(response_timeout);
                 }
-                // The answer, or the error in its place, says more.
-                Poll::Ready(Err(Failure::Broken { .. })) => {
-                    upload.give_up();
-                    uploaded = true;
-                }
+                // The answer, or the error in its place, says more; after some errors all of it is sent again.
+                Poll::Ready(Err(Failure::Broken { .. })) => (uploaded, cut) = (true, true),
                 Poll::Ready(Err(failure)) => {
                     stream.send_reset(Reason::CANCEL);
                     return Poll::Ready(Err(failure));
@@ -316,7 +349,7 @@ pub(super) async fn send(
         if let Poll::Ready(result) = Pin::new(&mut response).poll(cx) {
             return Poll::Ready(match result {
                 Ok(response) => Ok(response.into_parts()),
-                Err(error) => Err(failure(&error, reused)),
+                Err(error) => Err(failure(&error, &state.announced, reused)),
             });
         }
         if let Poll::Ready(reason) = watch.poll(cx) {
@@ -328,6 +361,9 @@ pub(super) async fn send(
         Poll::Pending
     })
     .await?;
+    if cut {
+        upload.give_up();
+    }
 
     let accepted = websocket.filter(|_| parts.status.is_success());
     if tunnel && accepted.is_none() {
@@ -352,7 +388,7 @@ pub(super) async fn send(
         no_content: head.framing == ResponseFraming::None,
         ended,
         stall: if head.is_event_stream() || head.is_grpc() { Duration::ZERO } else { response_timeout },
-        _place: place,
+        place,
         _in_flight: in_flight,
     };
     Ok(Box::new(Response { head, body: ResponseBody::Http2(body) }))
@@ -391,7 +427,7 @@ pub(crate) struct Body {
     ended: bool,
     /// How long it may stand still; zero: as long as it likes.
     pub(super) stall: Duration,
-    _place: Place,
+    place: Place,
     _in_flight: InFlight,
 }
 
@@ -424,7 +460,7 @@ impl Body {
                     self.chunk = data;
                     return Poll::Ready(Ok(Progress::Data(0..self.chunk.len())));
                 }
-                Poll::Ready(Some(Err(error))) => return Poll::Ready(Err(failure(&error, false))),
+                Poll::Ready(Some(Err(error))) => return Poll::Ready(Err(self.failure(&error))),
                 Poll::Ready(None) => match self.recv.poll_trailers(cx) {
                     Poll::Ready(Ok(trailers)) => {
                         if let Some(trailers) = trailers {
@@ -433,13 +469,17 @@ impl Body {
                         self.ended = true;
                         return Poll::Ready(Ok(Progress::End));
                     }
-                    Poll::Ready(Err(error)) => return Poll::Ready(Err(failure(&error, false))),
+                    Poll::Ready(Err(error)) => return Poll::Ready(Err(self.failure(&error))),
                     Poll::Pending => {}
                 },
                 Poll::Pending => {}
             }
             return if timer.expired(cx) { Poll::Ready(Err(Failure::Timeout)) } else { Poll::Pending };
         }
+    }
+
+    fn failure(&self, error: &h2::Error) -> Failure {
+        failure(error, &self.place.connection.state.announced, false)
     }
 
     pub(super) fn data(&self, range: Range<usize>) -> &[u8] {
@@ -459,7 +499,7 @@ impl Body {
     }
 
     pub(super) fn into_tunnel(self) -> End<'static> {
-        let Self { recv, stream, _place, _in_flight, .. } = self;
-        End::Http2(Box::new(Http2End::new(stream, recv, (_place, _in_flight))))
+        let Self { recv, stream, place, _in_flight, .. } = self;
+        End::Http2(Box::new(Http2End::new(stream, recv, (place, _in_flight))))
     }
 }

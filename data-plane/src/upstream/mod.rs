@@ -3,11 +3,14 @@
 //! Reads and writes happen in the request's own future; for HTTP/1 nothing is spawned, boxed or locked.
 
 mod failure;
+mod frames;
 pub(crate) mod http1;
 pub(crate) mod http2;
 mod idle;
 mod response;
+mod upgrade;
 mod upload;
+mod verdict;
 
 use std::{
     rc::Rc,
@@ -22,10 +25,11 @@ pub(crate) use self::{
     idle::Connections,
     response::{Progress, Response, ResponseBody},
     upload::Upload,
+    verdict::{Owner, Resend, Verdict},
 };
 use crate::{
     backend::{InFlight, Member},
-    http::ResponseHead,
+    http::{RequestHead, ResponseHead},
     pool::PoolState,
     stream::Stream,
     timer::Timer,
@@ -45,8 +49,8 @@ pub(crate) struct Attempt<'a> {
     /// This worker's connections to the backend.
     pub(crate) connections: &'a Rc<Connections>,
     pub(crate) is_head: bool,
-    /// The request offers an upgrade; only then may the answer be 101.
-    pub(crate) offers_upgrade: bool,
+    /// The request, if it offers an upgrade; only then may the answer be 101.
+    pub(crate) offers: Option<&'a RequestHead>,
 }
 
 /// Looks after the client while its answer is awaited: why to give up, if there is a reason.
@@ -103,6 +107,9 @@ impl Attempt<'_> {
         watch: &mut impl Watch,
     ) -> Result<Stream, Failure> {
         let stream = Stream::connect(address, self.timer, within, |cx| watch.poll(cx)).await?;
+        if !self.pool.keep_alive.tcp.is_zero() {
+            stream.keep_alive(self.pool.keep_alive.tcp);
+        }
         let Some(secured) = &self.member.secured else { return Ok(stream) };
         // In a box of its own: those in the clear need not be larger for it.
         let shaken = Box::pin(self.shake_hands(stream, secured, watch)).await;

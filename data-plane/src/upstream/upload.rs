@@ -124,11 +124,6 @@ impl Upload {
         self.kept = Some(Vec::new());
     }
 
-    /// Whether nothing of the body was taken.
-    pub(crate) fn is_untouched(&self) -> bool {
-        !self.begun
-    }
-
     /// Whether the request can be sent again as it was.
     pub(crate) fn can_repeat(&self) -> bool {
         !self.begun || self.kept.is_some()

@@ -10,3 +10,4 @@ mod support;
 mod calls;
 mod ends;
 mod failures;
+mod python;

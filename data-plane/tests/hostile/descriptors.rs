@@ -100,3 +100,50 @@ async fn a_client_is_served_on_what_is_open_while_the_descriptors_are_exhausted(
     drop(served);
     stage.at_rest().await;
 }
+
+/// Sets how many descriptors the node may have; gives what it was.
+fn limit(node: u32, most: u64) -> u64 {
+    use rustix::process::{Pid, Resource, Rlimit, prlimit};
+    let before = rustix::process::getrlimit(Resource::Nofile);
+    let new = Rlimit { current: Some(most), maximum: before.maximum };
+    let pid = Pid::from_raw(i32::try_from(node).unwrap());
+    prlimit(pid, Resource::Nofile, new).unwrap().current.unwrap()
+}
+
+#[tokio::test]
+async fn a_node_that_cannot_connect_holds_nothing_against_its_backend() {
+    let backend = Backend::start().await;
+    let stage = Stage::new(backend.address).await;
+    let mut client = stage.client().await;
+    let ask = async |client: &mut tokio::net::TcpStream| {
+        client.write_all(b"GET /x HTTP/1.1\r\nHost: a\r\n\r\n").await.unwrap();
+        let mut said = String::new();
+        while !said.contains("}\n") && !said.ends_with("hello") {
+            let mut piece = [0; 1024];
+            let read = timeout(DEADLINE, client.read(&mut piece)).await.unwrap().unwrap();
+            assert!(read > 0, "{said}");
+            said.push_str(std::str::from_utf8(&piece[..read]).unwrap());
+        }
+        said
+    };
+    // The node has taken the client's connection, and has none to the backend.
+    let open = |answer: &crate::support::node::Answer| gauge(&answer.body, "weir_node_connections") == 1;
+    stage.node.ask_until("/metrics", open).await;
+    let node = stage.node.pid();
+    // Standard input, output and errors: what the node has beyond them it keeps, and gets no other.
+    let before = limit(node, 3);
+    for _ in 0..10 {
+        let said = ask(&mut client).await;
+        assert!(said.starts_with("HTTP/1.1 503 "), "{said}");
+        assert!(said.contains("this node cannot open another connection"), "{said}");
+    }
+    limit(node, before);
+    let said = ask(&mut client).await;
+    assert!(said.starts_with("HTTP/1.1 200 "), "{said}");
+    let metrics = stage.node.ask("/metrics").await.body;
+    assert_eq!(gauge(&metrics, "weir_node_backend_ejections_total"), 0);
+    let own = "weir_node_pool_attempts_failed_total{pool=\"default\",owner=\"node\"} 10";
+    assert!(metrics.contains(own), "{metrics}");
+    drop(client);
+    stage.at_rest().await;
+}

@@ -10,4 +10,5 @@ mod support;
 mod ends;
 mod life;
 mod messages;
+mod offers;
 mod python;

@@ -2,8 +2,15 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "these are tests, outside test functions")]
 
+#[path = "../support/mod.rs"]
 #[allow(unused_imports, reason = "each test program uses its own part of it")]
 mod support;
+
+mod frames;
+mod going;
+mod keep_alive;
+mod owner;
+mod real;
 
 use bytes::Bytes;
 use h2::{Reason, RecvStream, server::SendResponse};
