@@ -37,7 +37,7 @@ impl Addresses {
     }
 
     /// Each once, the one in use first.
-    pub(crate) fn from_current(&self) -> impl Iterator<Item = SocketAddr> {
+    pub(crate) fn starting_at_current(&self) -> impl Iterator<Item = SocketAddr> {
         let at = self.current.load(Relaxed).min(self.list.len());
         let (before, after) = self.list.split_at(at);
         after.iter().chain(before).copied()
@@ -45,7 +45,7 @@ impl Addresses {
 
     /// The one that new connections try first.
     pub(crate) fn in_use(&self) -> Option<SocketAddr> {
-        self.from_current().next()
+        self.starting_at_current().next()
     }
 
     /// Those that are preferred to the one in use.
@@ -119,7 +119,7 @@ mod tests {
     fn a_failed_address_is_followed_by_the_next_and_the_first_comes_back() {
         let all = list(&["10.0.0.1:80", "10.0.0.2:80", "10.0.0.3:80"]);
         let addresses = Addresses::following(all.clone(), &Addresses::default());
-        let order = |addresses: &Addresses| addresses.from_current().collect::<Vec<_>>();
+        let order = |addresses: &Addresses| addresses.starting_at_current().collect::<Vec<_>>();
         assert_eq!(order(&addresses), all);
         assert!(addresses.preferred().is_empty());
         addresses.failed(all[0]);

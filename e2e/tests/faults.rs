@@ -220,7 +220,7 @@ impl World {
             2 => {
                 for _ in 0..self.random.u8(5..30) {
                     self.hung_up += 1;
-                    hang_up(&self.fleet.admin().to_owned(), self.hung_up, &mut self.random).await;
+                    hang_up(self.fleet.admin(), self.hung_up, &mut self.random).await;
                 }
                 "callers hung up"
             }

@@ -153,7 +153,7 @@ fn config(keys: usize) -> String {
     use std::fmt::Write as _;
     let (mut pools, mut routes) = ("pools:\n".to_owned(), "routes:\n".to_owned());
     for n in 0..keys.div_ceil(10).max(1) {
-        let backends = if n == 0 { 1..=10 } else { 1..=0 };
+        let backends = 1..=if n == 0 { 10 } else { 0 };
         let urls = backends.map(|port| format!("{{ url: \"http://127.0.0.1:{port}\" }}")).collect::<Vec<_>>();
         // Writing to a String cannot fail.
         let _ = writeln!(

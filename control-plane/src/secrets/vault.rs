@@ -123,7 +123,7 @@ impl MasterKey {
 fn make(file: &Path) -> anyhow::Result<Zeroizing<[u8; 32]>> {
     let mut key = Zeroizing::new([0; 32]);
     rand::fill(&mut *key).map_err(|_| anyhow::anyhow!("the system has no randomness"))?;
-    let encoded = Zeroizing::new(STANDARD.encode(&*key));
+    let encoded = Zeroizing::new(STANDARD.encode(key.as_slice()));
     let mut out = std::fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(file)?;
     writeln!(out, "{}", &*encoded)?;
     out.sync_all()?;

@@ -84,7 +84,7 @@ impl Attempt<'_> {
         let addresses = state.addresses();
         let deadline = Instant::now() + self.pool.timeouts.connect;
         let mut last = None;
-        for (tried, address) in addresses.from_current().enumerate() {
+        for (tried, address) in addresses.starting_at_current().enumerate() {
             let left = deadline.saturating_duration_since(Instant::now()).max(Duration::from_millis(1));
             let within = backend_address::share(left, addresses.all().len() - tried);
             match self.connect_to(address, within, watch).await {
