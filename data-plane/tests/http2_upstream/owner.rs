@@ -34,14 +34,12 @@ async fn what_http2_cannot_express_is_a_400_and_reaches_no_backend() {
     }
     let stage = Stage::new(&addresses).await;
     let target = |target: &str| format!("GET {target} HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n");
-    let host = |host: &str| format!("GET / HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n\r\n");
     let inputs = [
         target("/<"),
         target("/a>b"),
         target("/`"),
         target("/?\""),
         target("/?<"),
-        host("%61.test"),
         "GET / HTTP/1.0\r\n\r\n".to_owned(),
     ];
     let mut refused = 0;
@@ -50,6 +48,10 @@ async fn what_http2_cannot_express_is_a_400_and_reaches_no_backend() {
             assert_eq!(stage.status(input).await, 400, "{input}");
             refused += 1;
         }
+    }
+    // A host that could be read in two ways is refused before a backend is chosen.
+    for _ in 0..MANY {
+        assert_eq!(stage.status("GET / HTTP/1.1\r\nHost: %61.test\r\nConnection: close\r\n\r\n").await, 400);
     }
     assert_eq!(stage.status(GET).await, 200);
     assert_eq!(stage.failed("client").await, refused);
