@@ -70,6 +70,12 @@ impl Local {
         "Request Header Fields Too Large",
         "the request's head is larger than the backend accepts",
     );
+    /// The head of the backend's answer has more bytes or fields than the pool allows.
+    pub(crate) const ANSWER_HEAD_TOO_LARGE: Self = Self::new(
+        502,
+        "Bad Gateway",
+        "the head of the backend's answer is larger than the pool's limits.max_response_head or max_response_headers",
+    );
     /// The client did not send its request in time.
     pub(crate) const REQUEST_TIMEOUT: Self =
         Self::new(408, "Request Timeout", "the request did not arrive in time");
@@ -113,6 +119,18 @@ impl Local {
         Self::new(401, "Unauthorized", "the route asks for a name and a password");
     /// No token, or a bad one.
     pub(crate) const NO_TOKEN: Self = Self::new(401, "Unauthorized", "the route asks for a valid token");
+    /// The client's address has as many requests in flight as it may have.
+    pub(crate) const TOO_MANY_AT_ONCE: Self = Self::new(
+        429,
+        "Too Many Requests",
+        "this client address has too many requests in flight (max_requests_per_ip), try again later",
+    );
+    /// The requests in flight on the connection have heads that are too large together.
+    pub(crate) const HEADS_TOO_LARGE: Self = Self::new(
+        431,
+        "Request Header Fields Too Large",
+        "the heads of the requests in flight on this connection are too large together",
+    );
     /// Passwords are slow to check, and too many wait.
     pub(crate) const BUSY: Self =
         Self::new(503, "Service Unavailable", "too many passwords wait to be checked");

@@ -13,6 +13,7 @@ mod buffer;
 mod config;
 mod control;
 pub mod core_dumps;
+mod descriptors;
 mod edit;
 mod enroll;
 mod filter;
@@ -22,6 +23,7 @@ mod http;
 mod keep_alive;
 mod listener;
 mod origin;
+mod pace;
 mod place;
 mod pool;
 mod pool_metrics;
@@ -93,6 +95,7 @@ pub async fn start(config: Config) -> anyhow::Result<Running> {
     let status_listener = tokio::net::TcpListener::bind(config.status)
         .await
         .with_context(|| format!("cannot listen on {} (--status)", config.status))?;
+    let division = descriptors::share_out(config.worker_count());
     let (http, https, status) = (workers.http, workers.https, status_listener.local_addr()?);
     let identity = control::Identity::new(&config, http);
     let reporter = Reporter::start(channel.clone(), &identity, inbox);
@@ -109,7 +112,7 @@ pub async fn start(config: Config) -> anyhow::Result<Running> {
     tasks.spawn(control::run(Arc::clone(&state), channel, events));
     tasks.spawn(resolve::run(Arc::clone(&state)));
     let hosts = StatusHosts::new(status.ip().is_loopback(), &config.status_host);
-    tasks.spawn(status::serve(status_listener, hosts, Arc::clone(&state)));
+    tasks.spawn(status::serve(status_listener, hosts, Arc::clone(&state), division.status));
     let timed = Arc::clone(&state);
     tasks.spawn(async move { timed.fleet.keep_time().await });
     Ok(Running {

@@ -2,6 +2,7 @@
 
 use std::{
     cell::RefCell,
+    future::poll_fn,
     net::{IpAddr, Ipv4Addr},
     rc::Rc,
     sync::Arc,
@@ -11,7 +12,11 @@ use std::{
 
 use bytes::Bytes;
 use h2::server::SendResponse;
-use weir_snapshot::{Fallback, Route, Target, UrlMap, config::Protocol, headers::HeaderRules};
+use weir_snapshot::{
+    Fallback, Route, RouteBounds, Target, UrlMap,
+    config::{Downstream as Settings, Protocol},
+    headers::HeaderRules,
+};
 
 use crate::{
     answer::Local,
@@ -24,10 +29,11 @@ use crate::{
         translate::response_fields, write_request, write_response,
     },
     listener::{
-        RequestBody,
+        ClientRequest, RequestBody,
         http1::{Client, Presence},
     },
     origin::Origin,
+    pace::{Pace, PaceLimits},
     place::{self, Nowhere},
     pool::{Reach, Taken},
     retry::{self, Reason, Resends, Retries},
@@ -86,11 +92,19 @@ pub(crate) struct Exchange {
     pub(crate) refusal: Option<Refusal>,
     /// Where its client stands with the route's rate limit.
     pub(crate) quota: Option<Quota>,
+    /// How slowly the client takes the answer.
+    pub(crate) taking: Pace,
+    /// The request as one of its client address.
+    counted: Option<ClientRequest>,
 }
 
 impl Exchange {
     pub(crate) fn begin(worker: Rc<Worker>, view: Rc<View>, started: Instant) -> Self {
+        let settings = &view.active.snapshot.settings.downstream;
+        let taking = Pace::new(PaceLimits::of_response(settings, &RouteBounds::default()));
         Self {
+            taking,
+            counted: None,
             worker,
             view,
             started,
@@ -156,6 +170,13 @@ impl Exchange {
     /// Whether its answer broke off.
     pub(crate) fn is_cut(&self) -> bool {
         matches!(self.end, Some(End::Cut(_)))
+    }
+
+    /// The request no longer counts as one of its client address.
+    fn uncount_client(&mut self) {
+        if let Some(counted) = self.counted.take() {
+            self.worker.client_requests.leave(counted);
+        }
     }
 
     /// Whether the route's deadline has passed; if not, the task is woken when it does.
@@ -233,6 +254,7 @@ impl Exchange {
 
 impl Drop for Exchange {
     fn drop(&mut self) {
+        self.uncount_client();
         self.worker.count_request();
         let active = self.active();
         let pool = self.pool.and_then(|pool| active.pools.get(pool));
@@ -411,8 +433,12 @@ async fn forward(
     mut pool: usize,
 ) -> Answer {
     let active = &view.active;
-    let Route { max_body, request_timeout, ref fallback, ref rewrite, .. } = *route;
+    let Route { max_body, request_timeout, ref fallback, ref rewrite, ref bounds, .. } = *route;
+    let settings = &active.snapshot.settings.downstream;
     exchange.pool = Some(pool);
+    if let Err(local) = count_client(exchange, settings) {
+        return Answer::Local(local);
+    }
     if let BodyFraming::Length(length) = head.framing
         && length > max_body
     {
@@ -423,10 +449,16 @@ async fn forward(
         deadline.arm(within);
         deadline
     });
+    exchange.taking.set(PaceLimits::of_response(settings, bounds));
     // Messages of gRPC come when they come; its own deadline is the client's, and passes through.
-    let stall =
-        if head.is_grpc() { Duration::ZERO } else { active.snapshot.settings.downstream.body_timeout.0 };
-    let mut upload = Upload::new(body, head.framing, max_body, stall, client.worker.uploads.take());
+    let is_call = head.is_grpc() && active.pools[pool].protocol == Protocol::Http2;
+    let pace = match bounds.request_body {
+        None if is_call => PaceLimits::default(),
+        Some(stall) if is_call => PaceLimits::stall(stall),
+        _ => PaceLimits::of_request(settings, bounds),
+    };
+    let worker = client.worker;
+    let mut upload = Upload::new(body, head.framing, max_body, pace, &worker.timers, worker.uploads.take());
     // An HTTP/2 backend may say of any request that it has not begun it.
     let target = &active.pools[pool];
     if head.is_idempotent() && target.resilience.retry.attempts > 1 || target.protocol == Protocol::Http2 {
@@ -466,6 +498,18 @@ async fn forward(
         omit_via: false,
         is_secured: false,
     };
+    // A backend's place is not taken by a request whose body may never come. A client that waits to be told to go on
+    // is told by the backend, and a call may wait for its answer's head before its first message.
+    if !head.framing.is_empty() && !head.expect_continue && !is_call {
+        let mut watch = Attendance::new(client, head, exchange.deadline.as_ref());
+        let first = poll_fn(|cx| match upload.poll_first(cx) {
+            Poll::Pending => watch.poll(cx).map(Err),
+            ready => ready,
+        });
+        if let Err(failure) = first.await {
+            return given_up(&failure);
+        }
+    }
     let mut fallback = fallback.as_ref();
     loop {
         // Backends that are known to be dead are for routes without a fallback.
@@ -476,7 +520,7 @@ async fn forward(
         };
         let reach = if has_fallback { Reach::Usable } else { Reach::LastResort };
         let map = rewrite.map.as_ref();
-        let asked = Asked { pool, reach, head, client, origin, forwarded: &forwarded, map, upgrade };
+        let asked = Asked { pool, reach, head, client, origin, forwarded: &forwarded, map, upgrade, bounds };
         let local = match ask(exchange, &asked, view, &mut upload).await {
             Outcome::Answer(answer) => return answer,
             Outcome::Nowhere(local, refusal) => {
@@ -500,6 +544,20 @@ async fn forward(
     }
 }
 
+/// Counts the request as one of its client address, unless the address has as many as it may have.
+fn count_client(exchange: &mut Exchange, settings: &Settings) -> Result<(), Local> {
+    let limit = settings.max_requests_per_ip;
+    if limit == 0 {
+        return Ok(());
+    }
+    exchange.counted = exchange.worker.client_requests.enter(exchange.client_ip, limit);
+    if exchange.counted.is_none() {
+        exchange.refusal = Some(Refusal::RateLimit);
+        return Err(Local::TOO_MANY_AT_ONCE);
+    }
+    Ok(())
+}
+
 /// What is asked of a pool.
 struct Asked<'a> {
     pool: usize,
@@ -513,6 +571,8 @@ struct Asked<'a> {
     map: Option<&'a UrlMap>,
     /// The request offers an upgrade.
     upgrade: bool,
+    /// What the route says in place of the pool.
+    bounds: &'a RouteBounds,
 }
 
 /// What asking a pool came to.
@@ -524,7 +584,7 @@ enum Outcome {
 
 /// Asks a pool: picks a backend, sends, and tries others as far as that is safe and allowed.
 async fn ask(exchange: &mut Exchange, asked: &Asked<'_>, view: &View, upload: &mut Upload) -> Outcome {
-    let Asked { pool: pool_index, reach, head, client, origin, forwarded, map, upgrade } = *asked;
+    let Asked { pool: pool_index, reach, head, client, origin, forwarded, map, upgrade, bounds } = *asked;
     let active = &view.active;
     let pool = &active.pools[pool_index];
     let policy = &pool.resilience.retry;
@@ -563,6 +623,7 @@ async fn ask(exchange: &mut Exchange, asked: &Asked<'_>, view: &View, upload: &m
             timer: client.timer,
             pool,
             member: &pool.members[member],
+            bounds,
             connections: &view.connections[pool_index][member],
             is_head: head.is_head(),
             offers: upgrade.then_some(head),
@@ -647,6 +708,10 @@ async fn ask(exchange: &mut Exchange, asked: &Asked<'_>, view: &View, upload: &m
         }
         return match sent {
             Ok(mut response) => {
+                // A backend that agreed to a tunnel or an event stream wants many of them at once.
+                if response.is_lasting {
+                    exchange.uncount_client();
+                }
                 if let Some(map) = map {
                     let edit = forwarded.edit;
                     let sent_host = edit.and_then(|edit| edit.host).map(str::as_bytes).or(head.host());

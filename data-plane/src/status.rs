@@ -22,16 +22,13 @@ use prometheus_client::{
 };
 use tokio::net::TcpListener;
 
-use crate::{control::State, filter, pool_metrics, stats::Cut, status_host::StatusHosts};
+use crate::{control::State, descriptors, filter, pool_metrics, stats::Cut, status_host::StatusHosts};
 
-/// The most connections at once; who comes later waits in the kernel's queue.
-const MAX_CONNECTIONS: usize = 256;
-
-/// Answers until the node ends.
-pub(crate) async fn serve(listener: TcpListener, hosts: StatusHosts, state: Arc<State>) {
+/// Answers until the node ends, at most `most` connections at once; later ones wait in the kernel's queue.
+pub(crate) async fn serve(listener: TcpListener, hosts: StatusHosts, state: Arc<State>, most: usize) {
     let mut connections = tokio::task::JoinSet::new();
     loop {
-        while connections.len() >= MAX_CONNECTIONS {
+        while connections.len() >= most {
             connections.join_next().await;
         }
         while connections.try_join_next().is_some() {}
@@ -107,7 +104,7 @@ struct CertificateLabels {
 fn metrics(state: &State, accept: &str) -> Response<Full<Bytes>> {
     let mut registry = Registry::with_prefix("weir_node");
     let (handshakes, resumed) = state.workers.handshakes();
-    let counters: [(&str, &str, u64); 11] = [
+    let counters: [(&str, &str, u64); 13] = [
         (
             "streams",
             "Tunnels, event streams and gRPC streams that have ended, among the requests",
@@ -142,13 +139,28 @@ fn metrics(state: &State, accept: &str) -> Response<Full<Bytes>> {
             "Requests that whoever watches them live was not shown: too many at once",
             state.tap.dropped(),
         ),
+        (
+            "connections_closed_for_room",
+            "Idle client connections closed to make room for others under the limit of open files",
+            state.workers.closed_for_room(),
+        ),
+        (
+            "requests_over_client_limit",
+            "Requests answered with 429 because their client address had max_requests_per_ip in flight",
+            state.workers.refused_per_client(),
+        ),
         ("snapshots_rejected", "Snapshots that this node refused", state.rejections()),
     ];
     for (name, help, value) in counters {
         registry.register(name, help, ConstCounter::new(value));
     }
-    let gauges: [(&str, &str, u64); 4] = [
+    let gauges: [(&str, &str, u64); 5] = [
         ("connections", "Open client connections", state.workers.connections()),
+        (
+            "connections_max",
+            "Client connections that fit into the limit of open files",
+            descriptors::max_clients(),
+        ),
         ("revision", "The revision in use", state.revision()),
         ("control_plane_connected", "Whether the control stream is open", u64::from(state.is_connected())),
         ("workers", "Worker threads", state.workers.count() as u64),

@@ -21,6 +21,7 @@ use tokio::{
 
 use crate::{
     buffer::Buffers,
+    descriptors::BackendDescriptor,
     timer::Timer,
     tls::{Secured, Session},
     upstream::Failure,
@@ -44,12 +45,14 @@ pub(crate) struct Stream {
     tls: Option<Box<Session>>,
     /// The rest of an interim answer whose first part has left. It leaves before anything else; nearly always empty.
     unsent: RefCell<Vec<u8>>,
+    /// Of a connection to a backend.
+    _descriptor: Option<BackendDescriptor>,
 }
 
 impl Stream {
     /// Takes over a socket as it was accepted.
     pub(crate) fn accepted(tcp: TcpStream) -> Self {
-        Self { tcp: RefCell::new(tcp), tls: None, unsent: RefCell::default() }
+        Self { tcp: RefCell::new(tcp), tls: None, unsent: RefCell::default(), _descriptor: None }
     }
 
     /// Has the client prove that it speaks TLS; the stream's bytes are plaintext from then on.
@@ -275,6 +278,7 @@ impl Stream {
     /// Opens a connection; `watch` may have a reason not to wait for it.
     pub(crate) async fn connect(
         address: SocketAddr,
+        descriptor: BackendDescriptor,
         timer: &Timer,
         within: Duration,
         mut watch: impl FnMut(&mut Context<'_>) -> Poll<Failure>,
@@ -296,7 +300,7 @@ impl Stream {
         .await?;
         // Small writes leave at once. A socket that is already gone refuses the option; its first read will say so.
         let _ = tcp.set_nodelay(true);
-        Ok(Self::accepted(tcp))
+        Ok(Self { _descriptor: Some(descriptor), ..Self::accepted(tcp) })
     }
 }
 

@@ -26,8 +26,16 @@ pub(crate) struct Timers {
 
 struct Slot {
     deadline: u64,
+    /// When it was set.
+    since: u64,
     idle: bool,
     waker: Option<Waker>,
+}
+
+impl Slot {
+    const fn unused() -> Self {
+        Self { deadline: NEVER, since: 0, idle: false, waker: None }
+    }
 }
 
 impl Timers {
@@ -56,6 +64,34 @@ impl Timers {
         }
     }
 
+    /// Ends the waiting of up to `most` connections that have no request, those first that have waited longest, but of
+    /// none that has waited for less than `least`; how many there were.
+    pub(crate) fn expire_longest_idle(&self, most: usize, least: Duration) -> u64 {
+        let least = u64::try_from(least.as_millis()).unwrap_or(NEVER);
+        let Some(latest) = self.now.get().checked_sub(least) else { return 0 };
+        let mut slots = self.slots.borrow_mut();
+        // One of HTTP/2 with streams has no deadline.
+        let is_idle = |slot: &Slot| slot.idle && !matches!(slot.deadline, 0 | NEVER) && slot.since <= latest;
+        let mut idle: Vec<(u64, usize)> = slots
+            .iter()
+            .enumerate()
+            .filter(|(_, slot)| is_idle(slot))
+            .map(|(index, slot)| (slot.since, index))
+            .collect();
+        if idle.len() > most {
+            idle.select_nth_unstable(most);
+            idle.truncate(most);
+        }
+        for (_, index) in &idle {
+            let slot = &mut slots[*index];
+            slot.deadline = 0;
+            if let Some(waker) = slot.waker.take() {
+                waker.wake();
+            }
+        }
+        idle.len() as u64
+    }
+
     /// Ends the waiting of every connection that has no request, as the node drains.
     pub(crate) fn expire_idle(&self) {
         for slot in self.slots.borrow_mut().iter_mut().filter(|slot| slot.idle) {
@@ -64,7 +100,7 @@ impl Timers {
     }
 
     pub(crate) fn timer(self: &Rc<Self>) -> Timer {
-        let slot = Slot { deadline: NEVER, idle: false, waker: None };
+        let slot = Slot::unused();
         let index = match self.free.borrow_mut().pop() {
             Some(index) => {
                 self.slots.borrow_mut()[index] = slot;
@@ -87,6 +123,11 @@ pub(crate) struct Timer {
 }
 
 impl Timer {
+    /// Milliseconds since the worker began, as of the last sweep.
+    pub(crate) fn now(&self) -> u64 {
+        self.timers.now.get()
+    }
+
     /// Sets the deadline; the one before no longer counts. A duration of zero means no deadline.
     pub(crate) fn arm(&self, after: Duration) {
         self.set(after, false);
@@ -105,6 +146,7 @@ impl Timer {
         };
         let slot = &mut self.timers.slots.borrow_mut()[self.index];
         slot.deadline = deadline;
+        slot.since = self.timers.now.get();
         slot.idle = idle;
     }
 
@@ -125,7 +167,7 @@ impl Timer {
 impl Drop for Timer {
     fn drop(&mut self) {
         let mut slots = self.timers.slots.borrow_mut();
-        slots[self.index] = Slot { deadline: NEVER, idle: false, waker: None };
+        slots[self.index] = Slot::unused();
         self.timers.free.borrow_mut().push(self.index);
     }
 }
@@ -153,6 +195,35 @@ mod tests {
             }
         }
         assert!(begun.elapsed() >= Duration::from_millis(120));
+    }
+
+    #[test]
+    fn of_idle_connections_those_that_waited_longest_make_room() {
+        let timers = Timers::new();
+        let cx = Context::from_waker(std::task::Waker::noop());
+        let waiting: Vec<Timer> = (0..5_u64)
+            .map(|i| {
+                timers.now.set(i * 100);
+                let timer = timers.timer();
+                timer.arm_idle(Duration::from_secs(60));
+                timer
+            })
+            .collect();
+        // One has a request, and one has streams of HTTP/2.
+        waiting[0].arm(Duration::from_secs(60));
+        let streams = timers.timer();
+        streams.arm_idle(Duration::ZERO);
+        let expired = || waiting.iter().map(|timer| timer.expired(&cx)).collect::<Vec<_>>();
+        assert_eq!(timers.expire_longest_idle(2, Duration::from_secs(1)), 0);
+        timers.now.set(1_000);
+        assert_eq!(timers.expire_longest_idle(2, Duration::from_millis(750)), 2);
+        assert_eq!(expired(), [false, true, true, false, false]);
+        assert_eq!(timers.expire_longest_idle(9, Duration::from_millis(700)), 1);
+        assert_eq!(expired(), [false, true, true, true, false]);
+        assert_eq!(timers.expire_longest_idle(9, Duration::from_millis(700)), 0);
+        timers.now.set(100_000);
+        assert_eq!(timers.expire_longest_idle(9, Duration::ZERO), 1);
+        assert!(!streams.expired(&cx));
     }
 
     #[test]

@@ -518,6 +518,7 @@ fn an_event_stream_may_be_silent_for_longer_than_an_answer_may_take() {
     let backend = Script::new();
     let proxy = Proxy::with(&[backend.address()], |config| {
         config.pools[0].timeouts.response = "100ms".parse().unwrap();
+        config.pools[0].timeouts.response_body = "100ms".parse().unwrap();
     });
     for (content_type, lives) in [("text/event-stream", true), ("text/plain", false)] {
         let mut client = proxy.client();

@@ -21,8 +21,9 @@ use tokio::sync::{mpsc, oneshot, watch};
 use crate::{
     backend::{Active, Member},
     buffer::{Buffers, Spare},
+    descriptors::{self, ClientDescriptor},
     http::{RequestHead, ResponseHead},
-    listener::{self, Addresses, Door, Entered, StreamTasks},
+    listener::{self, Addresses, ClientRequests, Door, Entered, NodeRequests, StreamTasks},
     stats::{Cut, Recorder},
     timer::{GRAIN, Timers},
     tls::Certificates,
@@ -32,6 +33,9 @@ use crate::{
 /// How often a worker hands its counts over: all of them at the same time, by the clock on the wall, so that they go with
 /// one batch. With the moment that the reporter gathers them for, a node that is killed loses less than a second.
 const FLUSH_MS: u128 = 700;
+
+/// A client connection may wait this long for a request, however many others wait to be accepted.
+const MAY_WAIT: Duration = Duration::from_millis(500);
 
 /// How long a worker may take to end once nothing runs.
 const STOP: Duration = Duration::from_secs(2);
@@ -61,6 +65,8 @@ pub(crate) struct Worker {
     pub(crate) connections: Cell<usize>,
     /// Connections per client address, of all workers.
     addresses: Arc<Addresses>,
+    /// Requests in flight per client address.
+    pub(crate) client_requests: ClientRequests,
 }
 
 /// The active configuration with this worker's connections to the backends.
@@ -81,6 +87,7 @@ pub(crate) struct Load {
     /// Answers that were cut, by [`Cut::ALL`].
     cut: [AtomicU64; 3],
     streams: AtomicU64,
+    closed_for_room: AtomicU64,
 }
 
 impl Load {
@@ -112,12 +119,27 @@ impl Worker {
     }
 
     /// Counts a connection until the guard is dropped; `None` when its address has `limit` of them already (0: any
-    /// number).
+    /// number), or when clients have as many as they may have.
     pub(crate) fn connection(self: &Rc<Self>, address: IpAddr, limit: u32) -> Option<OpenConnection> {
+        let descriptor = descriptors::client()?;
         let entered = if limit > 0 { Some(self.addresses.enter(address, limit)?) } else { None };
         self.connections.set(self.connections.get() + 1);
         self.load.connections.fetch_add(1, Relaxed);
-        Some(OpenConnection { worker: Rc::clone(self), _entered: entered })
+        Some(OpenConnection { worker: Rc::clone(self), _entered: entered, _descriptor: descriptor })
+    }
+
+    /// Closes the client connections that have waited longest for a request; whether there were any.
+    pub(crate) fn make_room(&self) -> bool {
+        let some = (self.connections.get() / 16).max(1);
+        let closed = self.timers.expire_longest_idle(some, MAY_WAIT);
+        self.load.closed_for_room.fetch_add(closed, Relaxed);
+        closed > 0
+    }
+
+    /// Closes the connections to backends that carry no request.
+    pub(crate) fn close_idle(&self) {
+        let Some(view) = self.view() else { return };
+        view.connections.iter().flatten().for_each(|connections| connections.idle.close());
     }
 
     /// The value of a `Date` field now.
@@ -205,6 +227,7 @@ impl Worker {
 pub(crate) struct OpenConnection {
     worker: Rc<Worker>,
     _entered: Option<Entered>,
+    _descriptor: ClientDescriptor,
 }
 
 impl Drop for OpenConnection {
@@ -241,6 +264,7 @@ pub(crate) struct Workers {
     /// The address that they accept TLS on.
     pub(crate) https: Option<SocketAddr>,
     certificates: Option<Arc<Certificates>>,
+    requests: Arc<NodeRequests>,
 }
 
 /// Where TLS is accepted, and with what.
@@ -265,6 +289,7 @@ impl Workers {
     ) -> io::Result<Self> {
         let mut handles = Vec::with_capacity(count);
         let addresses = Arc::new(Addresses::default());
+        let requests = NodeRequests::new(count);
         listener::ensure_free(http)?;
         for i in 0..count {
             let mut doors = vec![Door { socket: listener::bind(http)?, tls: None }];
@@ -282,8 +307,9 @@ impl Workers {
             let load = Arc::new(Load::default());
             let worker_load = Arc::clone(&load);
             let (recorder, addresses) = (recorder.clone(), Arc::clone(&addresses));
+            let client_requests = ClientRequests::new(&requests, i);
             let run = move || {
-                if let Err(error) = run(doors, inbox, worker_load, addresses, recorder()) {
+                if let Err(error) = run(doors, inbox, worker_load, addresses, client_requests, recorder()) {
                     tracing::error!(worker = i, %error, "worker ended");
                 }
             };
@@ -291,7 +317,7 @@ impl Workers {
             handles.push(Handle { orders, load, thread: Mutex::new(Some(thread)) });
         }
         let certificates = https.as_ref().map(|https| Arc::clone(&https.certificates));
-        Ok(Self { handles, http, https: https.map(|https| https.address), certificates })
+        Ok(Self { handles, http, https: https.map(|https| https.address), certificates, requests })
     }
 
     /// Makes every worker use the configuration, and returns when all of them do.
@@ -311,6 +337,16 @@ impl Workers {
             // A worker that ended has nothing to activate.
             let _ = told.await;
         }
+    }
+
+    /// Requests refused because their client address had too many in flight.
+    pub(crate) fn refused_per_client(&self) -> u64 {
+        self.requests.refused()
+    }
+
+    /// Idle client connections closed to make room for others.
+    pub(crate) fn closed_for_room(&self) -> u64 {
+        self.handles.iter().map(|handle| handle.load.closed_for_room.load(Relaxed)).sum()
     }
 
     /// Open client connections.
@@ -407,6 +443,7 @@ fn run(
     mut inbox: mpsc::UnboundedReceiver<Order>,
     load: Arc<Load>,
     addresses: Arc<Addresses>,
+    client_requests: ClientRequests,
     recorder: Recorder,
 ) -> io::Result<()> {
     let runtime =
@@ -428,6 +465,7 @@ fn run(
             drain: watch::Sender::new(false),
             connections: Cell::new(0),
             addresses,
+            client_requests,
         });
         worker.update_date();
         let mut waiting = doors;

@@ -149,7 +149,7 @@ async fn say(stream: &mut TcpStream, event: &str) {
 /// Deadlines of requests below the silences of these tests.
 fn impatient(mut config: Config) -> Config {
     let short = HumanDuration(Duration::from_millis(300));
-    config.pools[0].timeouts.response = short;
+    (config.pools[0].timeouts.response, config.pools[0].timeouts.response_body) = (short, short);
     config.pools[0].timeouts.idle = short;
     let downstream = &mut config.settings.downstream;
     (downstream.header_timeout, downstream.body_timeout, downstream.idle_timeout) = (short, short, short);

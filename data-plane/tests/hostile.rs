@@ -11,8 +11,10 @@ mod hostile {
     mod closing;
     mod descriptors;
     mod flood;
+    mod heads;
     mod interim;
     mod leave;
     mod slow;
     mod stage;
+    mod starve;
 }

@@ -20,9 +20,9 @@ use crate::{
     routing::Router,
     snapshot::{
         Backend, BackendId, BackendUrl, Expectation, Fallback, HealthCheck, HealthProbe, Pool, Route,
-        Snapshot, Timeouts, Weight,
+        RouteBounds, Snapshot, Timeouts, Weight,
     },
-    units::HumanDuration,
+    units::{ByteSize, HumanDuration},
 };
 
 pub use self::tls::{chain, warnings};
@@ -136,11 +136,46 @@ fn downstream(settings: &config::Downstream, problems: &mut Problems) {
     duration(settings.idle_timeout, least, path("idle_timeout"), problems);
     duration(settings.tls_handshake_timeout, least, path("tls_handshake_timeout"), problems);
     duration(settings.body_timeout, Duration::ZERO, path("body_timeout"), problems);
-    if !(1 << 10..=1 << 20).contains(&settings.max_head.0) {
-        problems.add(path("max_head"), format!("{} is out of bounds (1KiB to 1MiB)", settings.max_head));
-    }
+    duration(settings.send_timeout, Duration::ZERO, path("send_timeout"), problems);
+    duration(settings.min_body_rate_grace, Duration::from_secs(1), path("min_body_rate_grace"), problems);
+    body_rate(settings.min_body_rate, path("min_body_rate"), problems);
+    head_size(settings.max_head, path("max_head"), problems);
     if !(1..=1024).contains(&settings.max_headers) {
         problems.add(path("max_headers"), format!("{} is out of bounds (1 to 1024)", settings.max_headers));
+    }
+    let streams = settings.max_concurrent_streams;
+    within(streams, (1, 10_000), "settings.downstream", "max_concurrent_streams", problems);
+}
+
+/// The size of a message's head.
+fn head_size(size: ByteSize, path: String, problems: &mut Problems) {
+    if !(1 << 10..=1 << 20).contains(&size.0) {
+        problems.add(path, format!("{size} is out of bounds (1KiB to 1MiB)"));
+    }
+}
+
+/// The least rate of a body. More than this, and clients on slow lines are cut off.
+fn body_rate(rate: ByteSize, path: String, problems: &mut Problems) -> u64 {
+    if rate.0 > 1 << 20 {
+        problems.add(path, format!("{rate} is out of bounds (0 to 1MiB, in a second)"));
+    }
+    rate.0
+}
+
+fn route_bounds(route: &config::Route, path: &str, problems: &mut Problems) -> RouteBounds {
+    let config::RouteTimeouts { request: _, response, response_body, request_body, send } = route.timeouts;
+    let mut check = |given: Option<HumanDuration>, least, field: &str| {
+        given.map(|given| duration(given, least, format!("{path}.timeouts.{field}"), problems))
+    };
+    RouteBounds {
+        response: check(response, Duration::from_millis(1), "response"),
+        response_body: check(response_body, Duration::ZERO, "response_body"),
+        request_body: check(request_body, Duration::ZERO, "request_body"),
+        send: check(send, Duration::ZERO, "send"),
+        min_body_rate: route
+            .limits
+            .min_body_rate
+            .map(|rate| body_rate(rate, format!("{path}.limits.min_body_rate"), problems)),
     }
 }
 
@@ -157,6 +192,7 @@ fn check_route(
         .request
         .map(|timeout| duration(timeout, least, format!("{path}.timeouts.request"), problems));
     let max_body = route.limits.max_body.map_or(u64::MAX, |size| size.0);
+    let bounds = route_bounds(route, path, problems);
     let mut matches = routing::matches(&route.matches, &format!("{path}.match"), problems);
     let target = target::target(route, &matches, pools, path, problems);
     if matches.conditions.scheme.is_none() {
@@ -187,6 +223,7 @@ fn check_route(
         fallback,
         max_body,
         request_timeout,
+        bounds,
         filters: None,
         guard: None,
         session_cookies: Vec::new(),
@@ -200,6 +237,12 @@ fn check_pool(pool: &config::Pool, path: &str, problems: &mut Problems) -> Optio
     let timeouts = Timeouts {
         connect: duration(pool.timeouts.connect, least, format!("{path}.timeouts.connect"), problems),
         response: duration(pool.timeouts.response, least, format!("{path}.timeouts.response"), problems),
+        response_body: duration(
+            pool.timeouts.response_body,
+            Duration::ZERO,
+            format!("{path}.timeouts.response_body"),
+            problems,
+        ),
         idle: duration(pool.timeouts.idle, least, format!("{path}.timeouts.idle"), problems),
         tunnel: duration(pool.timeouts.tunnel, least, format!("{path}.timeouts.tunnel"), problems),
     };
@@ -349,6 +392,56 @@ mod tests {
     }
 
     #[test]
+    fn bounds_towards_clients_and_of_answers_are_refused_by_name() {
+        for (text, path, says) in [
+            ("settings: { downstream: { send_timeout: 366d } }", "send_timeout", "0s to 365d"),
+            (
+                "settings: { downstream: { max_concurrent_streams: 0 } }",
+                "max_concurrent_streams",
+                "1 to 10000",
+            ),
+            ("settings: { downstream: { min_body_rate: 2MiB } }", "min_body_rate", "0 to 1MiB"),
+            ("settings: { downstream: { min_body_rate_grace: 0s } }", "min_body_rate_grace", "1s to 365d"),
+            ("settings: { downstream: { max_head: 100 } }", "max_head", "1KiB to 1MiB"),
+            (
+                "pools: [{ name: p, limits: { max_response_head: 2MiB } }]",
+                "max_response_head",
+                "1KiB to 1MiB",
+            ),
+            (
+                "pools: [{ name: p, limits: { max_response_headers: 0 } }]",
+                "max_response_headers",
+                "1 to 1024",
+            ),
+            ("pools: [{ name: p, timeouts: { response_body: 366d } }]", "response_body", "0s to 365d"),
+        ] {
+            refused(&format!("{text}\n"), path, says, 1);
+        }
+    }
+
+    #[test]
+    fn a_route_may_wait_longer_than_its_pool_and_for_ever_where_that_is_asked() {
+        let text = "
+pools: [{ name: p, timeouts: { response_body: 0s } }]
+routes:
+  - { name: r, pool: p, timeouts: { response: 2m, response_body: 0s, request_body: 0s, send: 1h }, limits: { min_body_rate: 0 } }
+";
+        let (config, snapshot) = file::parse(text).unwrap();
+        let seconds = |seconds| Some(Duration::from_secs(seconds));
+        let bounds = RouteBounds {
+            response: seconds(120),
+            response_body: seconds(0),
+            request_body: seconds(0),
+            send: seconds(3600),
+            min_body_rate: Some(0),
+        };
+        assert_eq!(snapshot.routes[0].bounds, bounds);
+        assert_eq!(snapshot.pools[0].timeouts.response_body, Duration::ZERO);
+        assert!(snapshot.pools[0].timeouts.response >= Duration::from_secs(60), "long polls wait for 60 s");
+        assert_eq!(file::parse(&file::to_yaml(&config)).unwrap().0, config);
+    }
+
+    #[test]
     fn every_mistake_is_reported_at_once() {
         let config = Config {
             settings: Default::default(),
@@ -377,7 +470,14 @@ mod tests {
             routes: vec![Route {
                 name: "r".into(),
                 pool: "nowhere".into(),
-                timeouts: config::RouteTimeouts { request: Some("0s".parse().unwrap()) },
+                timeouts: config::RouteTimeouts {
+                    request: Some("0s".parse().unwrap()),
+                    response: Some("0s".parse().unwrap()),
+                    response_body: Some("366d".parse().unwrap()),
+                    request_body: Some("366d".parse().unwrap()),
+                    send: Some("366d".parse().unwrap()),
+                },
+                limits: config::RouteLimits { min_body_rate: Some(ByteSize(2 << 20)), ..Default::default() },
                 ..Default::default()
             }],
         };
@@ -394,6 +494,12 @@ mod tests {
             "pools[1].health_check.rise",
             "pools[1].health_check.expect_status",
             "routes[0].pool",
+            "routes[0].timeouts.request",
+            "routes[0].timeouts.response",
+            "routes[0].timeouts.response_body",
+            "routes[0].timeouts.request_body",
+            "routes[0].timeouts.send",
+            "routes[0].limits.min_body_rate",
         ] {
             assert!(paths.contains(&path), "{path} is missing from {problems}");
         }

@@ -90,8 +90,10 @@ pub struct AllowBackends {
 pub struct Downstream {
     /// From the first byte of a request's head, or the acceptance of the connection, to the head's end.
     pub header_timeout: HumanDuration,
-    /// A body, either way, may stand still this long.
+    /// How long a client may pause within a request's body; 0: no limit. nginx: `client_body_timeout`.
     pub body_timeout: HumanDuration,
+    /// How long a client may take nothing of an answer that waits for it; 0: no limit. nginx: `send_timeout`.
+    pub send_timeout: HumanDuration,
     /// A connection may wait this long for its next request.
     pub idle_timeout: HumanDuration,
     /// From the acceptance of a connection to the end of its TLS handshake.
@@ -100,8 +102,19 @@ pub struct Downstream {
     pub max_head: ByteSize,
     /// The number of fields in a request's head.
     pub max_headers: u32,
-    /// Open connections per client address and node; 0: no limit.
+    /// Open connections per client address and node; 0: no limit. An IPv6 address counts with its /64 network.
     pub max_connections_per_ip: u32,
+    /// Requests in flight per client address and node, each stream of an HTTP/2 connection being one; more are answered
+    /// with 429. Tunnels and event streams that a backend has accepted do not count. 0: no limit. An IPv6 address counts
+    /// with its /64 network.
+    pub max_requests_per_ip: u32,
+    /// Streams that an HTTP/2 client may have open on one connection.
+    pub max_concurrent_streams: u32,
+    /// Bytes per second of a body that a client must send or take on average, counted over the time in which Weir waits
+    /// for the client; 0: no limit.
+    pub min_body_rate: ByteSize,
+    /// How long Weir waits for a client in all before `min_body_rate` applies to a body.
+    pub min_body_rate_grace: HumanDuration,
 }
 
 impl Default for Downstream {
@@ -109,11 +122,16 @@ impl Default for Downstream {
         Self {
             header_timeout: seconds(10),
             body_timeout: seconds(30),
+            send_timeout: seconds(300),
             idle_timeout: seconds(60),
             tls_handshake_timeout: seconds(10),
             max_head: ByteSize(64 << 10),
             max_headers: 128,
             max_connections_per_ip: 0,
+            max_requests_per_ip: 512,
+            max_concurrent_streams: 100,
+            min_body_rate: ByteSize(240),
+            min_body_rate_grace: seconds(20),
         }
     }
 }
@@ -318,8 +336,11 @@ pub enum HealthCheckKind {
 pub struct Timeouts {
     /// To open a connection.
     pub connect: HumanDuration,
-    /// From the end of the request's head to the head of the answer, and between two pieces of the answer's body.
+    /// From the end of the request to the head of the answer.
     pub response: HumanDuration,
+    /// Between two pieces of an answer's body; 0: no limit. Event streams and gRPC have no such limit. nginx:
+    /// `proxy_read_timeout`, Envoy: `stream_idle_timeout`.
+    pub response_body: HumanDuration,
     /// A connection kept for reuse is closed after this; sooner where the backend says so (`Keep-Alive: timeout=5`).
     /// The default is below the 60 s after which many servers close theirs.
     pub idle: HumanDuration,
@@ -329,7 +350,14 @@ pub struct Timeouts {
 
 impl Default for Timeouts {
     fn default() -> Self {
-        Self { connect: seconds(1), response: seconds(30), idle: seconds(50), tunnel: seconds(3600) }
+        Self {
+            connect: seconds(1),
+            // Long polls wait for up to 60 s.
+            response: seconds(90),
+            response_body: seconds(300),
+            idle: seconds(50),
+            tunnel: seconds(3600),
+        }
     }
 }
 
@@ -484,6 +512,9 @@ pub struct RouteLimits {
     /// The size of a request's body; a larger one is answered with 413. Absent: no limit.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub max_body: Option<ByteSize>,
+    /// In place of `settings.downstream.min_body_rate`; 0: no limit.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub min_body_rate: Option<ByteSize>,
 }
 
 /// Deadlines of a route's requests.
@@ -493,4 +524,19 @@ pub struct RouteTimeouts {
     /// From a request's head to the end of its answer, with all its attempts. Absent: as long as it takes.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub request: Option<HumanDuration>,
+    /// In place of the pool's `timeouts.response`: from the end of the request to the head of the answer.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub response: Option<HumanDuration>,
+    /// In place of the pool's `timeouts.response_body`, also for event streams and gRPC: between two pieces of an answer's
+    /// body; 0: no limit.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub response_body: Option<HumanDuration>,
+    /// In place of `settings.downstream.body_timeout`, also for gRPC: how long a client may pause within a request's body;
+    /// 0: no limit.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub request_body: Option<HumanDuration>,
+    /// In place of `settings.downstream.send_timeout`: how long a client may take nothing of an answer that waits for it;
+    /// 0: no limit.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub send: Option<HumanDuration>,
 }

@@ -44,8 +44,8 @@ pub use resource::{Kind, Resource};
 pub use snapshot::{
     Backend, BackendId, BackendUrl, Breaker, Certificate, CertificateName, Chain, CookieNames, Expectation,
     Fallback, HealthCheck, HealthProbe, Host, KeepAlive, KeyId, Limits, NoRedirect, Pool, Redirect,
-    Resilience, Retry, Rewrite, Route, Scheme, Share, Snapshot, Split, Sticky, Target, Timeouts, UpstreamTls,
-    UrlMap, Weight,
+    Resilience, Retry, Rewrite, Route, RouteBounds, Scheme, Share, Snapshot, Split, Sticky, Target, Timeouts,
+    UpstreamTls, UrlMap, Weight,
 };
 pub use snapshot::{BasicAuth, Filters, IpRules, Jwt, RateLimit};
 pub use visible::{is_visible, visible, visible_bytes};

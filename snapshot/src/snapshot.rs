@@ -66,17 +66,34 @@ pub struct Pool {
     pub backends: Vec<Backend>,
 }
 
-/// Deadlines towards backends; none is zero.
+/// Deadlines towards backends; none is zero but where it says so.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Timeouts {
     /// To open a connection.
     pub connect: Duration,
-    /// To the head of the answer, and between two pieces of its body.
+    /// To the head of the answer.
     pub response: Duration,
+    /// Between two pieces of an answer's body; zero: no limit.
+    pub response_body: Duration,
     /// How long an unused connection is kept.
     pub idle: Duration,
     /// How long a tunnel may be silent.
     pub tunnel: Duration,
+}
+
+/// What a route says in place of the settings and the pool; `None`: nothing.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct RouteBounds {
+    /// To the head of the answer; not zero.
+    pub response: Option<Duration>,
+    /// Between two pieces of an answer's body; zero: no limit.
+    pub response_body: Option<Duration>,
+    /// A client's pause within a request's body; zero: no limit.
+    pub request_body: Option<Duration>,
+    /// How long a client may take nothing of an answer; zero: no limit.
+    pub send: Option<Duration>,
+    /// Bytes per second; 0: no limit.
+    pub min_body_rate: Option<u64>,
 }
 
 /// How a node finds out that a backend is gone without closing its connections; zero is off.
@@ -348,6 +365,8 @@ pub struct Route {
     pub max_body: u64,
     /// From a request's head to the end of its answer; `None`: as long as it takes.
     pub request_timeout: Option<Duration>,
+    /// What it says in place of the settings and the pool.
+    pub bounds: RouteBounds,
     /// What it asks of a request; `None`: nothing.
     pub filters: Option<Arc<Filters>>,
     /// The request headers that it vouches for; `None`: none.

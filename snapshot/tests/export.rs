@@ -136,14 +136,27 @@ fn pool(name: String) -> impl Strategy<Value = Pool> {
             ..Breaker::default()
         },
     );
-    let timeouts = (duration(1), duration(1), duration(1), duration(1))
-        .prop_map(|(connect, response, idle, tunnel)| Timeouts { connect, response, idle, tunnel });
+    let timeouts = (duration(1), duration(1), duration(1), duration(1), duration(1)).prop_map(
+        |(connect, response, response_body, idle, tunnel)| Timeouts {
+            connect,
+            response,
+            response_body,
+            idle,
+            tunnel,
+        },
+    );
     let keep_alive = (1000u64..3_600_000, 1000u64..3_600_000).prop_map(|(tcp, timeout)| {
         let [tcp, timeout] = [tcp, timeout].map(|ms| HumanDuration(std::time::Duration::from_millis(ms)));
         KeepAlive { tcp, timeout, ..KeepAlive::default() }
     });
-    let limits = (1u32..1000, 0u32..1000)
-        .prop_map(|(max_connections, max_pending)| Limits { max_connections, max_pending });
+    let limits = (1u32..1000, 0u32..1000, 1u64..=1024, 1u32..=1024).prop_map(
+        |(max_connections, max_pending, head, max_response_headers)| Limits {
+            max_connections,
+            max_pending,
+            max_response_head: ByteSize(head << 10),
+            max_response_headers,
+        },
+    );
     let states =
         prop::sample::select(vec![BackendState::Active, BackendState::Draining, BackendState::Disabled]);
     let backends =
@@ -203,8 +216,17 @@ fn config() -> impl Strategy<Value = Config> {
             name,
             pool: pools[pool.index(pools.len())].name.clone(),
             fallback: Some(Fallback { pool: None, status: Some(status), body: Some(body) }),
-            limits: RouteLimits { max_body: Some(ByteSize(max_body)) },
-            timeouts: RouteTimeouts { request: Some(request) },
+            limits: RouteLimits {
+                max_body: Some(ByteSize(max_body)),
+                min_body_rate: Some(ByteSize(max_body % (1 << 20))),
+            },
+            timeouts: RouteTimeouts {
+                request: Some(request),
+                response: Some(request),
+                response_body: Some(request),
+                request_body: Some(request),
+                send: Some(request),
+            },
             ..Route::default()
         });
         Config { settings, pools, routes: route.into_iter().collect(), ..Config::default() }

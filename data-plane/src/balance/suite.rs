@@ -187,7 +187,8 @@ fn draining_and_disabled_backends_get_nothing() {
 #[test]
 fn what_is_full_is_passed_over_and_when_all_are_full_that_is_said() {
     for (strategy, name) in Strategy::ALL {
-        let limits = weir_snapshot::config::Limits { max_connections: 2, max_pending: 1 };
+        let limits =
+            weir_snapshot::config::Limits { max_connections: 2, max_pending: 1, ..Default::default() };
         let active = with(&Fleet::default(), Pool { limits, ..pool(strategy, &[1; 3]) });
         let pool = &active.pools[0];
         let held: Vec<_> = (0..6).map(|n| take(&active, n).unwrap()).collect();

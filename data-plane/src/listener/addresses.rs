@@ -4,7 +4,7 @@
 //! connection opens and closes, and only where there is a limit.
 
 use std::{
-    net::IpAddr,
+    net::{IpAddr, Ipv6Addr},
     sync::{Arc, Mutex, PoisonError},
 };
 
@@ -16,9 +16,19 @@ pub(crate) struct Addresses {
     open: Mutex<FxHashMap<IpAddr, u32>>,
 }
 
+/// What counts as one client: an IPv4 address, or the /64 network of an IPv6 address, of which a host has as many as it
+/// likes. `address` is canonical.
+pub(super) fn client_of(address: IpAddr) -> IpAddr {
+    match address {
+        IpAddr::V4(_) => address,
+        IpAddr::V6(address) => Ipv6Addr::from_bits(address.to_bits() & !u128::from(u64::MAX)).into(),
+    }
+}
+
 impl Addresses {
     /// Counts a connection until the guard is dropped; `None` when its address has `limit` of them already.
     pub(crate) fn enter(self: &Arc<Self>, address: IpAddr, limit: u32) -> Option<Entered> {
+        let address = client_of(address);
         let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
         let count = open.entry(address).or_default();
         if *count >= limit {
@@ -59,6 +69,11 @@ mod tests {
         let held = [addresses.enter(one, 2).unwrap(), addresses.enter(one, 2).unwrap()];
         assert!(addresses.enter(one, 2).is_none());
         assert!(addresses.enter(other, 2).is_some());
+        let neighbours = ["2001:db8::2", "2001:db8:0:0:ffff::3"].map(|text| text.parse().unwrap());
+        let _two = neighbours.map(|address| addresses.enter(address, 2).unwrap());
+        assert!(addresses.enter(other, 2).is_none(), "one network is one client");
+        assert!(addresses.enter("2001:db8:0:1::1".parse().unwrap(), 2).is_some());
+        drop(_two);
         drop(held);
         assert!(addresses.enter(one, 2).is_some());
         assert!(addresses.open.lock().unwrap().is_empty());

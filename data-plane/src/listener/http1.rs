@@ -20,6 +20,7 @@ use crate::{
         BodyDecoder, BodyFraming, Limits, Parsed, RequestHead, ResponseFraming, Version, parse_request,
         push_chunk_head, push_last_chunk, write_response,
     },
+    pace::PaceLimits,
     proxy::{self, Answer, Asker, Downstream, Exchange},
     stats::Cut,
     stream::Stream,
@@ -313,7 +314,7 @@ async fn refuse(client: &Rc<Client>, local: Local, out: &mut Vec<u8>) -> Next {
     let mut exchange = Exchange::begin(Rc::clone(&client.worker), view, Instant::now());
     exchange.status = local.status;
     local.write(out, &client.worker.date(), false, false, answer::Media::Problem, &exchange.request_id());
-    client.timer.arm(Duration::from_secs(5));
+    exchange.taking.set(PaceLimits::stall(Duration::from_secs(5)));
     if write_last(client, &mut exchange, out).await {
         client.linger().await;
     }
@@ -353,7 +354,6 @@ async fn exchange(client: &Rc<Client>, head: &mut RequestHead, out: &mut Vec<u8>
             let (request_id, date) = (exchange.id_of(head), worker.date());
             exchange.bytes_out +=
                 local.write(out, &date, keep_alive, head.is_head(), media, &request_id) as u64;
-            client.timer.arm(write_timeout(&exchange));
             if !write_last(client, &mut exchange, out).await {
                 return false;
             }
@@ -391,10 +391,6 @@ async fn exchange(client: &Rc<Client>, head: &mut RequestHead, out: &mut Vec<u8>
     keep_alive
 }
 
-fn write_timeout(exchange: &Exchange) -> Duration {
-    exchange.view.active.snapshot.settings.downstream.body_timeout.0
-}
-
 /// Writes the answer while it comes; `false` if the connection must be closed as it is.
 async fn respond(
     client: &Rc<Client>,
@@ -418,7 +414,6 @@ async fn respond(
     write_response(out, &response.head, how, *keep_alive, request.version, Some(date.as_bytes()), false);
 
     let chunked = how == ResponseFraming::Chunked;
-    let body_timeout = write_timeout(exchange);
     loop {
         // What is ready goes out now: a head or an event never waits for the next piece.
         let progress = poll_fn(|cx| match response.body.poll_data(cx, &client.timer) {
@@ -432,7 +427,6 @@ async fn respond(
         match progress.await {
             Ok(Progress::Data(range)) => {
                 exchange.sends(response.body.data(range.clone()));
-                client.timer.arm(body_timeout);
                 let written = if chunked {
                     let data = response.body.data(range);
                     push_chunk_head(out, data.len());
@@ -452,7 +446,6 @@ async fn respond(
                 response.body.arm(&client.timer);
             }
             Ok(Progress::Waiting) => {
-                client.timer.arm(body_timeout);
                 if let Err(by) = write_all(client, exchange, out, &mut Some(response)).await {
                     exchange.cut(by);
                     return false;
@@ -463,7 +456,6 @@ async fn respond(
                 if chunked {
                     push_last_chunk(out, response.body.trailers());
                 }
-                client.timer.arm(body_timeout);
                 return write_last(client, exchange, out).await;
             }
             // Nothing of it has left: the client is told what happened instead of a part.
@@ -503,7 +495,7 @@ async fn write_last(client: &Client, exchange: &mut Exchange, out: &mut Vec<u8>)
 /// echoes and a client that sends before it reads would else wait for each other.
 async fn write_all(
     client: &Client,
-    exchange: &Exchange,
+    exchange: &mut Exchange,
     out: &mut Vec<u8>,
     response: &mut Option<&mut Response>,
 ) -> Result<(), Cut> {
@@ -511,7 +503,10 @@ async fn write_all(
     poll_fn(|cx| {
         while written < out.len() {
             match client.stream.poll_write(cx, &out[written..]) {
-                Poll::Ready(Ok(n)) => written += n,
+                Poll::Ready(Ok(n)) => {
+                    written += n;
+                    exchange.taking.moved(n, &client.timer);
+                }
                 Poll::Ready(Err(_)) => return Poll::Ready(Err(Cut::Client)),
                 Poll::Pending => return stalled(client, exchange, response.as_deref_mut(), cx),
             }
@@ -526,7 +521,7 @@ async fn write_all(
 /// Writes `out` and then a piece of the answer's body, in one call where possible.
 async fn write_both(
     client: &Client,
-    exchange: &Exchange,
+    exchange: &mut Exchange,
     out: &mut Vec<u8>,
     response: &mut Response,
     range: std::ops::Range<usize>,
@@ -539,7 +534,10 @@ async fn write_both(
             let skip = written.saturating_sub(out.len());
             let body = &response.body.data(range.clone())[skip..];
             match client.stream.poll_write_both(cx, head, body) {
-                Poll::Ready(Ok(n)) => written += n,
+                Poll::Ready(Ok(n)) => {
+                    written += n;
+                    exchange.taking.moved(n, &client.timer);
+                }
                 Poll::Ready(Err(_)) => return Poll::Ready(Err(Cut::Client)),
                 Poll::Pending => return stalled(client, exchange, Some(response), cx),
             }
@@ -554,10 +552,11 @@ async fn write_both(
 /// The client takes nothing now.
 fn stalled(
     client: &Client,
-    exchange: &Exchange,
+    exchange: &mut Exchange,
     response: Option<&mut Response>,
     cx: &mut Context<'_>,
 ) -> Poll<Result<(), Cut>> {
+    exchange.taking.wait(&client.timer);
     if let Some(response) = response {
         response.body.poll_upload(cx);
     }
@@ -601,8 +600,7 @@ async fn upgrade(client: &Rc<Client>, mut exchange: Exchange, response: Response
         Some(date.as_bytes()),
         true,
     );
-    client.timer.arm(write_timeout(&exchange));
-    if let Err(by) = write_all(client, &exchange, out, &mut None).await {
+    if let Err(by) = write_all(client, &mut exchange, out, &mut None).await {
         exchange.cut(by);
         return false;
     }

@@ -36,8 +36,14 @@ use crate::{
 /// What a client of HTTP/2 sends first (RFC 9113, 3.4).
 pub(crate) const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 
-/// Streams that a client may have open at once.
-const MAX_STREAMS: u32 = 256;
+/// The heads of all requests in flight on a connection may together be so many times as large as one.
+///
+/// HPACK lets a client send a head of the full size in some bytes, again and again: what a connection can make the node
+/// keep has to be bounded as a whole.
+const HEADS: usize = 16;
+
+/// A head that used more memory than this is not kept for reuse.
+const SMALL_HEAD: usize = 16 << 10;
 
 /// How much of one request's body, and of all bodies of a connection, a client may send ahead.
 const STREAM_WINDOW: u32 = 256 << 10;
@@ -66,7 +72,7 @@ pub(crate) async fn serve(client: Rc<Client>) {
     client.timer.arm_idle(settings.header_timeout.0);
     let mut builder = Builder::new();
     builder
-        .max_concurrent_streams(MAX_STREAMS)
+        .max_concurrent_streams(settings.max_concurrent_streams)
         .max_header_list_size(u32::try_from(settings.max_head.0).unwrap_or(u32::MAX))
         .initial_window_size(STREAM_WINDOW)
         .initial_connection_window_size(CONNECTION_WINDOW)
@@ -79,7 +85,7 @@ pub(crate) async fn serve(client: Rc<Client>) {
         Poll::Pending => Poll::Pending,
     });
     let Some(mut connection) = connection.await else { return };
-    let streams = Rc::new(Cell::new(0_usize));
+    let streams = Rc::<Streams>::default();
     let mut keep_alive = KeepAlive::of_client(connection.ping_pong(), client.worker.timers.timer());
     client.timer.arm_idle(idle_timeout);
     let mut told_to_go = false;
@@ -101,7 +107,7 @@ pub(crate) async fn serve(client: Rc<Client>) {
             if !client.timer.expired(cx) {
                 return Poll::Pending;
             }
-            if told_to_go && streams.get() == 0 {
+            if told_to_go && streams.open.get() == 0 {
                 return Poll::Ready(());
             }
             if !told_to_go {
@@ -114,20 +120,47 @@ pub(crate) async fn serve(client: Rc<Client>) {
     .await;
 }
 
+/// What a connection's open streams have.
+#[derive(Default)]
+struct Streams {
+    /// How many there are.
+    open: Cell<usize>,
+    /// Bytes of their requests' heads that are still needed.
+    heads: Cell<usize>,
+}
+
 /// A stream that is open; the connection's idle time runs only while there is none.
 pub(super) struct OpenStream {
-    streams: Rc<Cell<usize>>,
+    streams: Rc<Streams>,
+    /// What is held of its head.
+    head: Cell<usize>,
     client: Rc<Client>,
     idle_timeout: Duration,
 }
 
 impl OpenStream {
-    fn new(streams: &Rc<Cell<usize>>, client: &Rc<Client>, idle_timeout: Duration) -> Self {
-        streams.set(streams.get() + 1);
+    fn new(streams: &Rc<Streams>, client: &Rc<Client>, idle_timeout: Duration) -> Self {
+        streams.open.set(streams.open.get() + 1);
         if !client.worker.draining.get() {
             client.timer.arm_idle(Duration::ZERO);
         }
-        Self { streams: Rc::clone(streams), client: Rc::clone(client), idle_timeout }
+        Self { streams: Rc::clone(streams), head: Cell::new(0), client: Rc::clone(client), idle_timeout }
+    }
+
+    /// Counts the request's head, unless those of the connection are too large together.
+    fn hold_head(&self, bytes: usize, max_head: usize) -> bool {
+        let heads = self.streams.heads.get().saturating_add(bytes);
+        let fits = heads <= max_head.saturating_mul(HEADS);
+        if fits {
+            self.streams.heads.set(heads);
+            self.head.set(bytes);
+        }
+        fits
+    }
+
+    /// The head is not needed any more.
+    fn release_head(&self) {
+        self.streams.heads.set(self.streams.heads.get() - self.head.take());
     }
 
     /// Who serves it.
@@ -138,8 +171,10 @@ impl OpenStream {
 
 impl Drop for OpenStream {
     fn drop(&mut self) {
-        self.streams.set(self.streams.get() - 1);
-        if self.streams.get() == 0 && !self.client.worker.draining.get() {
+        self.release_head();
+        let open = self.streams.open.get() - 1;
+        self.streams.open.set(open);
+        if open == 0 && !self.client.worker.draining.get() {
             self.client.timer.arm_idle(self.idle_timeout);
         }
     }
@@ -195,14 +230,21 @@ pub(super) async fn stream(Work { request, respond, open }: Work) {
         Err(error) => Some(Local::refused(&error)),
     };
     head.version = Version::Http2;
-    worker.uploads.put(text);
+    let size = text.len();
+    if text.capacity() <= SMALL_HEAD {
+        worker.uploads.put(text);
+    } else {
+        drop(text);
+    }
+    let refused =
+        refused.or_else(|| (!open.hold_head(size, limits.max_head)).then_some(Local::HEADS_TOO_LARGE));
     if let Some(local) = refused {
         return answering.local(local, Media::Problem, None);
     }
     let (body, recv) = match (ended, tunnel) {
         (_, true) => (RequestBody::Empty, Some(recv)),
         (true, false) => (RequestBody::Empty, None),
-        (false, false) => (RequestBody::Http2 { body: recv, trailers: Vec::new() }, None),
+        (false, false) => (RequestBody::Http2 { body: recv, trailers: Vec::new(), first: None }, None),
     };
     let Answering { exchange, timer, respond, .. } = &mut answering;
     let downstream = Downstream {
@@ -213,17 +255,23 @@ pub(super) async fn stream(Work { request, respond, open }: Work) {
         asker: Asker::Http2(respond),
     };
     match proxy::handle(exchange, &downstream, &mut head, body).await {
-        Answer::Upstream(mut response) => match recv {
-            Some(recv) if response.head.status == 101 => answering.tunnel(*response, recv).await,
-            // To an extended CONNECT any success means a tunnel, and there is none.
-            Some(_) if (200..300).contains(&response.head.status) => {
-                answering.local(Local::NO_SWITCH, Media::Problem, Some(&head));
+        // To an extended CONNECT any success means a tunnel, and there is none.
+        Answer::Upstream(response) if recv.is_some() && (200..300).contains(&response.head.status) => {
+            answering.local(Local::NO_SWITCH, Media::Problem, Some(&head));
+        }
+        Answer::Upstream(mut response) => {
+            // However long the answer takes, the request's head is not needed for it.
+            if head.buf.capacity() <= SMALL_HEAD {
+                worker.requests.put(head);
+            } else {
+                drop(head);
             }
-            _ => {
-                client.worker.requests.put(head);
-                answering.upstream(&mut response).await;
+            open.release_head();
+            match recv {
+                Some(recv) if response.head.status == 101 => answering.tunnel(*response, recv).await,
+                _ => answering.upstream(&mut response).await,
             }
-        },
+        }
         Answer::Local(local) if head.is_grpc() => answering.grpc_status(local),
         Answer::Local(local) => answering.local(local, Media::accepted(&head), Some(&head)),
         Answer::Gone => answering.exchange.cut(Cut::Client),
@@ -400,14 +448,12 @@ impl Answering {
 
     /// Sends a piece as the client's window allows.
     async fn piece(
-        &self,
+        &mut self,
         stream: &mut SendStream<Bytes>,
         response: &mut Response,
         mut bytes: Bytes,
         last: bool,
     ) -> Result<(), Failure> {
-        let stall = self.exchange.view.active.snapshot.settings.downstream.body_timeout.0;
-        let mut waited = false;
         while !bytes.is_empty() {
             stream.reserve_capacity(bytes.len());
             let room = poll_fn(|cx| {
@@ -420,9 +466,7 @@ impl Answering {
                         Poll::Ready(Some(Ok(_))) => {}
                         Poll::Ready(_) => return Poll::Ready(Err(Failure::ClientGone)),
                         Poll::Pending => {
-                            if !std::mem::replace(&mut waited, true) {
-                                self.timer.arm(stall);
-                            }
+                            self.exchange.taking.wait(&self.timer);
                             response.body.poll_upload(cx);
                             return self.poll_given_up(cx, stream).map(|failure| {
                                 // It is the client that does not read.
@@ -434,7 +478,7 @@ impl Answering {
                 }
             });
             let room = room.await?;
-            waited = false;
+            self.exchange.taking.moved(room, &self.timer);
             let piece = bytes.split_to(room);
             let end = last && bytes.is_empty();
             stream.send_data(piece, end).map_err(|_| Failure::ClientGone)?;

@@ -1,6 +1,7 @@
 //! The clients' side: listening sockets, and the loop that accepts.
 
 mod addresses;
+mod client_requests;
 pub(crate) mod http1;
 mod http2;
 mod request_body;
@@ -13,18 +14,20 @@ use std::{
     pin::Pin,
     rc::Rc,
     sync::Arc,
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use tokio::net::{TcpListener, TcpStream};
 
 pub(crate) use self::{
     addresses::{Addresses, Entered},
+    client_requests::{ClientRequest, ClientRequests, NodeRequests},
     request_body::{BodyFailure, RequestBody},
     stream_tasks::StreamTasks,
 };
 use crate::{
     buffer::Buffers,
+    descriptors,
     stream::Stream,
     timer::Timer,
     worker::{OpenConnection, Worker},
@@ -35,6 +38,12 @@ const BACKLOG: i32 = 4096;
 
 /// How long accepting pauses when the process is out of descriptors or memory.
 const PAUSE: Duration = Duration::from_millis(100);
+
+/// How long connections take to end that are told to make room.
+const ROOM: Duration = Duration::from_millis(10);
+
+/// The log is told of pauses this often at most.
+const COMPLAIN_EVERY: Duration = Duration::from_secs(5);
 
 /// The most open client connections of one worker.
 const MAX_CONNECTIONS: usize = 500_000;
@@ -81,6 +90,22 @@ pub(crate) struct Door {
     pub(crate) tls: Option<Arc<rustls::ServerConfig>>,
 }
 
+/// Says that accepting pauses, however often it does, now and then.
+#[derive(Default)]
+struct Pauses {
+    said: Option<Instant>,
+}
+
+impl Pauses {
+    #[cold]
+    fn begin(&mut self, reason: &str) {
+        if self.said.is_none_or(|said| said.elapsed() >= COMPLAIN_EVERY) {
+            self.said = Some(Instant::now());
+            tracing::warn!(reason, "accepting pauses");
+        }
+    }
+}
+
 /// Accepts until the worker drains; then takes what the kernel has already queued, and closes the socket.
 pub(crate) async fn accept(door: Door, worker: Rc<Worker>) {
     let Door { socket, tls } = door;
@@ -91,11 +116,20 @@ pub(crate) async fn accept(door: Door, worker: Rc<Worker>) {
             return;
         }
     };
-    let mut paused = false;
+    let mut paused = Pauses::default();
     let mut drain = worker.drain.subscribe();
     loop {
-        if worker.connections.get() >= MAX_CONNECTIONS {
-            tokio::time::sleep(PAUSE).await;
+        if worker.connections.get() >= MAX_CONNECTIONS || descriptors::is_full_of_clients() {
+            if *drain.borrow() {
+                break;
+            }
+            // Those that only wait for a request of their own make room; else there is none until one ends.
+            if worker.make_room() {
+                tokio::time::sleep(ROOM).await;
+            } else {
+                paused.begin("as many clients are connected as the limit of open files allows");
+                tokio::time::sleep(PAUSE).await;
+            }
             continue;
         }
         let accepted = tokio::select! {
@@ -104,15 +138,11 @@ pub(crate) async fn accept(door: Door, worker: Rc<Worker>) {
         };
         match accepted {
             Ok((stream, peer)) => {
-                paused = false;
                 admit(&worker, stream, peer, tls.as_ref());
             }
             Err(error) if is_about_one_connection(&error) => {}
             Err(error) => {
-                if !paused {
-                    tracing::warn!(%error, "accepting pauses");
-                }
-                paused = true;
+                paused.begin(&error.to_string());
                 tokio::time::sleep(PAUSE).await;
             }
         }
@@ -133,7 +163,7 @@ fn admit(worker: &Rc<Worker>, stream: TcpStream, peer: SocketAddr, tls: Option<&
     let limit =
         worker.view().map_or(0, |view| view.active.snapshot.settings.downstream.max_connections_per_ip);
     let Some(open) = worker.connection(address, limit) else {
-        // Over the limit for this address: closed at once, without a task.
+        // Over the limit for this address, or another worker was faster: closed at once, without a task.
         return;
     };
     let worker = Rc::clone(worker);

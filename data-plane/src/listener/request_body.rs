@@ -5,6 +5,7 @@ use std::{
     task::{Context, Poll, ready},
 };
 
+use bytes::Bytes;
 use h2::RecvStream;
 
 use super::http1::Client;
@@ -38,8 +39,13 @@ pub(crate) enum RequestBody {
         body: RecvStream,
         /// Trailer fields, once they have come, as lines.
         trailers: Vec<u8>,
+        /// A piece that has come and was not drawn yet.
+        first: Option<Bytes>,
     },
 }
+
+/// The most that is read of a body before a backend is picked for it.
+const FIRST: usize = 1024;
 
 impl RequestBody {
     /// Trailer fields of a body that has ended, as lines.
@@ -48,6 +54,41 @@ impl RequestBody {
             Self::Empty => &[],
             Self::Http1 { decoder, .. } => decoder.trailers(),
             Self::Http2 { trailers, .. } => trailers,
+        }
+    }
+
+    /// Ready once something of the body is there to be drawn, or its end.
+    pub(crate) fn poll_first(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), BodyFailure>> {
+        match self {
+            Self::Empty => Poll::Ready(Ok(())),
+            Self::Http1 { client, .. } => {
+                let mut input = client.input.borrow_mut();
+                if !input.is_empty() {
+                    return Poll::Ready(Ok(()));
+                }
+                ready!(client.stream.poll_readable(cx)).map_err(|_| BodyFailure::Gone)?;
+                let mut buffer = client.worker.buffers.take();
+                match ready!(client.stream.poll_read(cx, &mut buffer[..FIRST])) {
+                    Ok(0) | Err(_) => Poll::Ready(Err(BodyFailure::Gone)),
+                    Ok(read) => {
+                        input.extend_from_slice(&buffer[..read]);
+                        Poll::Ready(Ok(()))
+                    }
+                }
+            }
+            Self::Http2 { body, first, .. } => {
+                while first.is_none() && !body.is_end_stream() {
+                    match ready!(body.poll_data(cx)) {
+                        // An empty frame is no part of a body.
+                        Some(Ok(data)) if data.is_empty() => {}
+                        Some(Ok(data)) => *first = Some(data),
+                        Some(Err(_)) => return Poll::Ready(Err(BodyFailure::Gone)),
+                        // Trailers follow.
+                        None => break,
+                    }
+                }
+                Poll::Ready(Ok(()))
+            }
         }
     }
 
@@ -60,7 +101,9 @@ impl RequestBody {
         let (client, decoder) = match self {
             Self::Empty => return Poll::Ready(Ok(true)),
             Self::Http1 { client, decoder } => (client, decoder),
-            Self::Http2 { body, trailers } => return poll_stream(body, trailers, cx, frame),
+            Self::Http2 { body, trailers, first } => {
+                return poll_stream(body, first, trailers, cx, frame);
+            }
         };
         let worker = Rc::clone(&client.worker);
         let mut input = client.input.borrow_mut();
@@ -95,11 +138,16 @@ impl RequestBody {
 
 fn poll_stream(
     body: &mut RecvStream,
+    first: &mut Option<Bytes>,
     trailers: &mut Vec<u8>,
     cx: &mut Context<'_>,
     mut frame: impl FnMut(&[u8]),
 ) -> Poll<Result<bool, BodyFailure>> {
-    match ready!(body.poll_data(cx)) {
+    let data = match first.take() {
+        Some(data) => Some(Ok(data)),
+        None => ready!(body.poll_data(cx)),
+    };
+    match data {
         Some(Ok(data)) => {
             if !data.is_empty() {
                 frame(&data);

@@ -12,6 +12,7 @@ use tokio::{
 use super::PAUSE;
 use crate::{
     answer::{Local, Media},
+    descriptors,
     worker::Worker,
 };
 
@@ -37,13 +38,17 @@ pub(crate) async fn turn_away(socket: std::net::TcpListener, in_clear: bool, wor
     }
     let places = Arc::new(Semaphore::new(MOST));
     while let Ok(place) = Arc::clone(&places).acquire_owned().await {
+        let Some(descriptor) = descriptors::client() else {
+            tokio::time::sleep(PAUSE).await;
+            continue;
+        };
         match listener.accept().await {
             Ok((stream, _)) if in_clear => {
                 let worker = Rc::clone(&worker);
                 tokio::task::spawn_local(async move {
                     // Whoever is too slow for an answer gets none.
                     let _ = tokio::time::timeout(DEADLINE, refuse(stream, &worker)).await;
-                    drop(place);
+                    drop((place, descriptor));
                 });
             }
             Ok(_) => {}

@@ -49,6 +49,11 @@ pub(crate) enum Failure {
     /// The deadline of the whole request has passed.
     #[error("the request's deadline passed")]
     Deadline,
+    /// The answer's head has more bytes or fields than the pool allows.
+    #[error(
+        "the head of the backend's answer is larger than limits.max_response_head or max_response_headers"
+    )]
+    AnswerHeadTooLarge,
     /// What came is no answer.
     #[error("the backend's answer is invalid: {0}")]
     Invalid(&'static str),

@@ -17,7 +17,7 @@ use super::{
 use crate::{
     backend::InFlight,
     buffer::Buffer,
-    http::{BodyDecoder, Limits, Parsed, ResponseError, ResponseFraming, Step, parse_response},
+    http::{BodyDecoder, Parsed, ResponseError, ResponseFraming, Step, parse_response},
     stream::Stream,
     timer::Timer,
     tunnel::End,
@@ -44,15 +44,13 @@ pub(super) async fn send(
     };
     let response_timeout = attempt.response_timeout();
     upload.start(write_head);
-    if upload.is_complete() {
-        timer.arm(response_timeout);
-    } else {
-        upload.arm(timer);
-    }
-    let limits = Limits::default();
+    upload.arm(timer, response_timeout);
+    let limits = attempt.head_limits();
     let mut head = worker.heads.take();
     let mut buffer: Option<Buffer> = None;
     let (mut start, mut end) = (0, 0);
+    // The beginning of a head that is larger than a buffer.
+    let mut long = Vec::new();
     let mut uploaded = false;
     let mut interim_heads = 0;
     let broken = Failure::Broken { reused };
@@ -83,9 +81,22 @@ pub(super) async fn send(
                 Poll::Pending => break,
             }
             loop {
-                match parse_response(&into[start..end], &limits, is_head, &mut head) {
+                let read = if long.is_empty() {
+                    &into[start..end]
+                } else {
+                    long.extend_from_slice(&into[start..end]);
+                    (start, end) = (0, 0);
+                    &long[..]
+                };
+                match parse_response(read, &limits, is_head, &mut head) {
                     Ok(Parsed::Complete { consumed }) => {
                         start += consumed;
+                        if !long.is_empty() {
+                            // Of the last read, or it would have been complete before: it fits.
+                            end = long.len() - consumed;
+                            into[..end].copy_from_slice(&long[consumed..]);
+                            (start, long) = (0, Vec::new());
+                        }
                         match head.status {
                             101 => return Poll::Ready(upgrade::verify(offers, &head)),
                             100..=199 => {
@@ -98,10 +109,14 @@ pub(super) async fn send(
                             _ => return Poll::Ready(Ok(())),
                         }
                     }
-                    Ok(Parsed::Partial)
-                        if end - start >= limits.max_head || end == into.len() && start == 0 =>
-                    {
-                        return Poll::Ready(Err(Failure::Invalid("its head is too large")));
+                    Ok(Parsed::Partial) if read.len() >= limits.max_head => {
+                        return Poll::Ready(Err(Failure::AnswerHeadTooLarge));
+                    }
+                    Ok(Parsed::Partial) if !long.is_empty() => break,
+                    Ok(Parsed::Partial) if end == into.len() && start == 0 => {
+                        long.extend_from_slice(&into[start..end]);
+                        end = 0;
+                        break;
                     }
                     Ok(Parsed::Partial) => {
                         into.copy_within(start..end, 0);
@@ -110,11 +125,11 @@ pub(super) async fn send(
                         break;
                     }
                     Err(error) => {
-                        return Poll::Ready(Err(Failure::Invalid(match error {
-                            ResponseError::Malformed(why) => why,
-                            ResponseError::HeadTooLarge => "its head is too large",
-                            ResponseError::Coding => "an unknown transfer coding",
-                        })));
+                        return Poll::Ready(Err(match error {
+                            ResponseError::Malformed(why) => Failure::Invalid(why),
+                            ResponseError::HeadTooLarge => Failure::AnswerHeadTooLarge,
+                            ResponseError::Coding => Failure::Invalid("an unknown transfer coding"),
+                        }));
                     }
                 }
             }
@@ -123,13 +138,15 @@ pub(super) async fn send(
             return Poll::Ready(Err(reason));
         }
         if timer.expired(cx) {
-            return Poll::Ready(Err(if uploaded { Failure::Timeout } else { Failure::ClientStalled }));
+            return Poll::Ready(Err(Failure::Timeout));
         }
         Poll::Pending
     })
     .await
     .map_err(|failure| if matches!(failure, Failure::Broken { .. }) { broken } else { failure })?;
 
+    let is_event_stream = head.is_event_stream();
+    let stall = attempt.response_body_timeout(&head, is_event_stream);
     let body = Body {
         worker: Rc::clone(worker),
         connections: Rc::clone(connections),
@@ -142,12 +159,13 @@ pub(super) async fn send(
         start,
         end,
         upload: upload.take(),
-        // Events come when they come.
-        stall: if head.is_event_stream() { Duration::ZERO } else { response_timeout },
+        client_stalled: false,
+        stall,
         ended: false,
         _in_flight: in_flight,
     };
-    Ok(Box::new(Response { head, body: ResponseBody::Http1(body) }))
+    let is_lasting = is_event_stream || head.status == 101;
+    Ok(Box::new(Response { head, body: ResponseBody::Http1(body), is_lasting }))
 }
 
 /// The body of an answer. Its connection is kept for the next request once all of it was read.
@@ -164,6 +182,8 @@ pub(crate) struct Body {
     reusable: bool,
     /// How long the backend keeps the connection open between requests, if it says so.
     kept_for: Option<Duration>,
+    /// The client sends the rest of its request too slowly.
+    client_stalled: bool,
     ended: bool,
     /// How long it may stand still; zero: as long as it likes.
     pub(super) stall: Duration,
@@ -181,6 +201,9 @@ impl Body {
             return Poll::Ready(Ok(Progress::End));
         }
         self.poll_upload(cx);
+        if self.client_stalled {
+            return Poll::Ready(Err(Failure::ClientStalled));
+        }
         loop {
             let buffered = self.buffer.as_ref().map_or(&[][..], |buffer| &buffer[self.start..self.end]);
             match self.decoder.decode(buffered).map_err(|_| Failure::Invalid("a bad chunk"))? {
@@ -253,11 +276,12 @@ impl Body {
     pub(super) fn poll_upload(&mut self, cx: &mut Context<'_>) {
         if let Some(stream) = &self.stream
             && !self.upload.is_done()
-            // The deadline of the answer goes on counting: the upload has none of its own now.
-            && let Poll::Ready(Err(_)) = self.upload.poll_http1(cx, stream, None)
+            // The deadline of the answer goes on counting: the backend has none of its own for the upload now.
+            && let Poll::Ready(Err(failure)) = self.upload.poll_http1(cx, stream, None)
         {
             // The answer decides what becomes of it.
             self.reusable = false;
+            self.client_stalled |= matches!(failure, Failure::ClientStalled);
             self.upload.give_up();
         }
     }

@@ -27,7 +27,7 @@ use super::{
 use crate::{
     backend::InFlight,
     http::{
-        Limits, Parsed, ResponseFraming, ResponseHead, Version, parse_response,
+        Limits, Parsed, ResponseError, ResponseFraming, ResponseHead, Version, parse_response,
         translate::{head_size, push_trailers, request_from, websocket_accept, write_response_head},
     },
     keep_alive::KeepAlive,
@@ -204,7 +204,7 @@ async fn open(attempt: &Attempt<'_>, watch: &mut impl Watch) -> Result<Rc<Connec
         .initial_window_size(STREAM_WINDOW)
         .initial_connection_window_size(CONNECTION_WINDOW)
         .max_send_buffer_size(crate::buffer::SIZE)
-        .max_header_list_size(u32::try_from(Limits::default().max_head).unwrap_or(u32::MAX));
+        .max_header_list_size(max_header_list_size(&attempt.head_limits()));
     let state = Rc::<ConnectionState>::default();
     // The client's side of the handshake only writes: a backend that speaks something else is found out by its answer.
     let handshake = builder.handshake(Watched::new(Io(Rc::new(stream)), Rc::clone(&state.announced)));
@@ -246,6 +246,11 @@ async fn open(attempt: &Attempt<'_>, watch: &mut impl Watch) -> Result<Rc<Connec
         wake();
     });
     Ok(opened)
+}
+
+/// A head's limits as HTTP/2 counts them, which adds 32 bytes for each field (RFC 9113, 6.5.2).
+fn max_header_list_size(limits: &Limits) -> u32 {
+    u32::try_from(limits.max_head + 32 * limits.max_fields).unwrap_or(u32::MAX)
 }
 
 /// What an error of a stream means for its request.
@@ -295,9 +300,12 @@ pub(super) async fn send(
     })
     .await?;
 
+    let limits = attempt.head_limits();
     let connects = attempt.offers.is_some() && sender.is_extended_connect_protocol_enabled();
     let secure = attempt.member.secured.is_some();
     let (request, websocket) = request_from(&text, connects, secure).map_err(Failure::Inexpressible)?;
+    // Not kept while the answer is waited for.
+    drop(text);
     if state.announced.max_head().is_some_and(|most| head_size(&request) > most) {
         return Err(Failure::HeadTooLarge);
     }
@@ -312,11 +320,7 @@ pub(super) async fn send(
     }
     let response_timeout = attempt.response_timeout();
     let mut uploaded = upload.is_done();
-    if uploaded {
-        timer.arm(response_timeout);
-    } else {
-        upload.arm(timer);
-    }
+    upload.arm(timer, response_timeout);
     let mut head = ResponseHead::new();
     let mut interim_heads = 0;
     let mut cut = false;
@@ -342,7 +346,7 @@ pub(super) async fn send(
                 return Poll::Ready(Err(Failure::Invalid("interim answers without end")));
             }
             let (parts, ()) = interim.into_parts();
-            if read_head(&parts, false, None, &mut head).is_ok() {
+            if read_head(&parts, &limits, false, None, &mut head).is_ok() {
                 watch.interim(&head);
             }
         }
@@ -356,7 +360,7 @@ pub(super) async fn send(
             return Poll::Ready(Err(reason));
         }
         if timer.expired(cx) {
-            return Poll::Ready(Err(if uploaded { Failure::Timeout } else { Failure::ClientStalled }));
+            return Poll::Ready(Err(Failure::Timeout));
         }
         Poll::Pending
     })
@@ -370,7 +374,9 @@ pub(super) async fn send(
         // It declined: what it says is an ordinary answer, and this side has nothing more to say.
         let _ = stream.send_data(Bytes::new(), true);
     }
-    read_head(&parts, attempt.is_head, accepted.as_deref(), &mut head)?;
+    read_head(&parts, &limits, attempt.is_head, accepted.as_deref(), &mut head)?;
+    let is_event_stream = head.is_event_stream();
+    let stall = attempt.response_body_timeout(&head, is_event_stream);
     let ended = recv.is_end_stream();
     match head.framing {
         // Whatever ends a stream without a length, it is the stream that ends.
@@ -387,28 +393,32 @@ pub(super) async fn send(
         trailers: Vec::new(),
         no_content: head.framing == ResponseFraming::None,
         ended,
-        stall: if head.is_event_stream() || head.is_grpc() { Duration::ZERO } else { response_timeout },
+        client_stalled: false,
+        stall,
         place,
         _in_flight: in_flight,
     };
-    Ok(Box::new(Response { head, body: ResponseBody::Http2(body) }))
+    let is_lasting = is_event_stream || head.status == 101;
+    Ok(Box::new(Response { head, body: ResponseBody::Http2(body), is_lasting }))
 }
 
 /// The answer's head through the same parser as HTTP/1's. `websocket` is the client's key where the backend agreed to
 /// a tunnel: it is told what an HTTP/1.1 backend would say.
 fn read_head(
     parts: &http::response::Parts,
+    limits: &Limits,
     is_head: bool,
     websocket: Option<&[u8]>,
     head: &mut ResponseHead,
 ) -> Result<(), Failure> {
     let mut text = Vec::with_capacity(512);
     write_response_head(&mut text, parts, websocket.map(websocket_accept).as_deref());
-    match parse_response(&text, &Limits::default(), is_head, head) {
+    match parse_response(&text, limits, is_head, head) {
         Ok(Parsed::Complete { .. }) => {
             head.version = Version::Http2;
             Ok(())
         }
+        Err(ResponseError::HeadTooLarge) => Err(Failure::AnswerHeadTooLarge),
         _ => Err(Failure::Invalid("malformed fields")),
     }
 }
@@ -425,6 +435,8 @@ pub(crate) struct Body {
     /// None may come (HEAD, 204, 304).
     no_content: bool,
     ended: bool,
+    /// The client sends the rest of its request too slowly.
+    client_stalled: bool,
     /// How long it may stand still; zero: as long as it likes.
     pub(super) stall: Duration,
     place: Place,
@@ -443,6 +455,9 @@ impl Body {
             self.unreleased = 0;
         }
         self.poll_upload(cx);
+        if self.client_stalled {
+            return Poll::Ready(Err(Failure::ClientStalled));
+        }
         loop {
             if self.ended {
                 return Poll::Ready(Ok(Progress::End));
@@ -491,7 +506,8 @@ impl Body {
     }
 
     pub(super) fn poll_upload(&mut self, cx: &mut Context<'_>) {
-        if let Poll::Ready(Err(_)) = self.upload.poll_http2(cx, &mut self.stream, None) {
+        if let Poll::Ready(Err(failure)) = self.upload.poll_http2(cx, &mut self.stream, None) {
+            self.client_stalled |= matches!(failure, Failure::ClientStalled);
             // The client sends no more: the backend must not take what it has for the whole.
             self.stream.send_reset(Reason::CANCEL);
             self.upload.give_up();

@@ -64,6 +64,11 @@ impl Idle {
         }
     }
 
+    /// Closes all of them.
+    pub(crate) fn close(&self) {
+        self.connections.borrow_mut().clear();
+    }
+
     /// Closes those unused since before `oldest`, and those that their backend is about to close.
     pub(crate) fn close_stale(&self, oldest: u64, now: u64) {
         self.connections

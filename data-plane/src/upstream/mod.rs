@@ -18,7 +18,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use weir_snapshot::{backend_address, config::Protocol};
+use weir_snapshot::{RouteBounds, backend_address, config::Protocol};
 
 pub(crate) use self::{
     failure::Failure,
@@ -29,7 +29,8 @@ pub(crate) use self::{
 };
 use crate::{
     backend::{InFlight, Member},
-    http::{RequestHead, ResponseHead},
+    descriptors::{self, BackendDescriptor},
+    http::{Limits, RequestHead, ResponseHead},
     pool::PoolState,
     stream::Stream,
     timer::Timer,
@@ -46,6 +47,8 @@ pub(crate) struct Attempt<'a> {
     pub(crate) timer: &'a Timer,
     pub(crate) pool: &'a PoolState,
     pub(crate) member: &'a Member,
+    /// What the route says in place of the pool.
+    pub(crate) bounds: &'a RouteBounds,
     /// This worker's connections to the backend.
     pub(crate) connections: &'a Rc<Connections>,
     pub(crate) is_head: bool,
@@ -106,7 +109,8 @@ impl Attempt<'_> {
         within: Duration,
         watch: &mut impl Watch,
     ) -> Result<Stream, Failure> {
-        let stream = Stream::connect(address, self.timer, within, |cx| watch.poll(cx)).await?;
+        let descriptor = self.descriptor()?;
+        let stream = Stream::connect(address, descriptor, self.timer, within, |cx| watch.poll(cx)).await?;
         if !self.pool.keep_alive.tcp.is_zero() {
             stream.keep_alive(self.pool.keep_alive.tcp);
         }
@@ -120,6 +124,15 @@ impl Attempt<'_> {
             tracing::warn!(backend = %state.id, url = %state.url, %address, %failure, "no TLS with a backend");
         }
         shaken
+    }
+
+    /// Room for one more connection. Unused ones make room for one that is needed.
+    fn descriptor(&self) -> Result<BackendDescriptor, Failure> {
+        let found = descriptors::backend().or_else(|| {
+            self.worker.close_idle();
+            descriptors::backend()
+        });
+        found.ok_or_else(|| Failure::Connect(descriptors::exhausted()))
     }
 
     async fn shake_hands(
@@ -140,7 +153,27 @@ impl Attempt<'_> {
     }
 
     fn response_timeout(&self) -> Duration {
-        let response = self.pool.timeouts.response;
+        let response = self.bounds.response.unwrap_or(self.pool.timeouts.response);
         self.pool.resilience.retry.per_attempt.map_or(response, |limit| limit.min(response))
+    }
+
+    /// How long the answer's body may pause; zero: no limit.
+    fn response_body_timeout(&self, head: &ResponseHead, is_event_stream: bool) -> Duration {
+        match self.bounds.response_body {
+            Some(given) => given,
+            // Events and messages come when they come.
+            None if is_event_stream || head.is_grpc() => Duration::ZERO,
+            None => self.pool.timeouts.response_body,
+        }
+    }
+
+    /// What the head of an answer may measure.
+    fn head_limits(&self) -> Limits {
+        let limits = &self.pool.resilience.limits;
+        Limits {
+            max_head: limits.max_response_head,
+            max_fields: limits.max_response_headers,
+            ..Limits::default()
+        }
     }
 }

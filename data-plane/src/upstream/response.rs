@@ -15,6 +15,8 @@ const MAX_DISCARD: u32 = 16;
 pub(crate) struct Response {
     pub(crate) head: ResponseHead,
     pub(crate) body: ResponseBody,
+    /// It lasts as long as both sides like: an event stream, or another protocol.
+    pub(crate) is_lasting: bool,
 }
 
 /// How far the answer's body has come.

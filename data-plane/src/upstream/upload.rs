@@ -2,6 +2,7 @@
 
 use std::{
     borrow::Cow,
+    rc::Rc,
     sync::Arc,
     task::{Context, Poll},
     time::Duration,
@@ -15,8 +16,9 @@ use super::Failure;
 use crate::{
     http::{BodyFraming, push_chunk_head, push_last_chunk, read_trailers},
     listener::{BodyFailure, RequestBody},
+    pace::{Pace, PaceLimits},
     stream::Stream,
-    timer::Timer,
+    timer::{Timer, Timers},
 };
 
 /// Bytes of a request that are held at once.
@@ -24,6 +26,9 @@ const WINDOW: usize = 64 << 10;
 
 /// Bytes of a request's body that are kept for another attempt; what is larger is sent once.
 const KEEP: usize = 64 << 10;
+
+/// Memory that grew larger than this for one request is given back once the request has left.
+const SMALL: usize = 16 << 10;
 
 /// A request on its way up.
 pub(crate) struct Upload {
@@ -43,8 +48,12 @@ pub(crate) struct Upload {
     begun: bool,
     /// What was taken, as it went up, so that it can be sent again; `None`: it cannot.
     kept: Option<Vec<u8>>,
-    failed: Option<BodyFailure>,
-    /// How long the client may pause within its body; zero: as long as it likes.
+    failed: Option<Failure>,
+    /// How slowly the client may send.
+    pace: Pace,
+    /// The client's deadline; `None`: there is no body.
+    deadline: Option<Timer>,
+    /// How long the backend may take nothing.
     stall: Duration,
     /// What the route vouches for, which trailers must not say.
     guard: Option<Arc<Guard>>,
@@ -56,9 +65,16 @@ impl Upload {
         body: RequestBody,
         framing: BodyFraming,
         max_body: u64,
-        stall: Duration,
+        limits: PaceLimits,
+        timers: &Rc<Timers>,
         out: Vec<u8>,
     ) -> Self {
+        let has_body = !matches!(body, RequestBody::Empty);
+        let deadline = has_body.then(|| timers.timer());
+        Self { pace: Pace::new(limits), deadline, ..Self::of(body, framing, max_body, out) }
+    }
+
+    fn of(body: RequestBody, framing: BodyFraming, max_body: u64, out: Vec<u8>) -> Self {
         Self {
             complete: matches!(body, RequestBody::Empty),
             body,
@@ -71,7 +87,9 @@ impl Upload {
             begun: false,
             kept: None,
             failed: None,
-            stall,
+            pace: Pace::default(),
+            deadline: None,
+            stall: Duration::ZERO,
             guard: None,
         }
     }
@@ -103,14 +121,14 @@ impl Upload {
     /// What is left of the request goes with its answer.
     pub(crate) fn take(&mut self) -> Self {
         let bytes = self.bytes;
-        let mut none = Self::new(RequestBody::Empty, BodyFraming::None, 0, Duration::ZERO, Vec::new());
+        let mut none = Self::of(RequestBody::Empty, BodyFraming::None, 0, Vec::new());
         none.bytes = bytes;
         std::mem::replace(self, none)
     }
 
     /// Gives the memory back that it used, unless it grew large.
     pub(super) fn take_memory(&mut self) -> Option<Vec<u8>> {
-        let small = self.is_done() && (1..=16 << 10).contains(&self.out.capacity());
+        let small = self.is_done() && (1..=SMALL).contains(&self.out.capacity());
         small.then(|| {
             self.sent = 0;
             let mut memory = std::mem::take(&mut self.out);
@@ -122,6 +140,35 @@ impl Upload {
     /// Keeps a small body, so that it can be sent again.
     pub(crate) fn keep(&mut self) {
         self.kept = Some(Vec::new());
+    }
+
+    /// Ready once something of the body is there, or the body has ended: until then no backend need be kept for it.
+    pub(crate) fn poll_first(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Failure>> {
+        if self.complete || self.begun {
+            return Poll::Ready(Ok(()));
+        }
+        match self.body.poll_first(cx) {
+            Poll::Ready(result) => {
+                self.client_moved(0);
+                Poll::Ready(result.map_err(Failure::RequestBody))
+            }
+            Poll::Pending if self.is_client_late(cx) => Poll::Ready(Err(Failure::ClientStalled)),
+            Poll::Pending => Poll::Pending,
+        }
+    }
+
+    fn client_moved(&mut self, bytes: usize) {
+        if let Some(deadline) = &self.deadline {
+            self.pace.moved(bytes, deadline);
+        }
+    }
+
+    /// Whether the client, which is waited for, is too slow; if not, the task is woken when it is.
+    fn is_client_late(&mut self, cx: &Context<'_>) -> bool {
+        self.deadline.as_ref().is_some_and(|deadline| {
+            self.pace.wait(deadline);
+            deadline.expired(cx)
+        })
     }
 
     /// Whether the request can be sent again as it was.
@@ -160,9 +207,18 @@ impl Upload {
         self.sent = self.out.len();
     }
 
-    /// Takes up the stream's own pace: how long it may stand still.
-    pub(super) fn arm(&self, timer: &Timer) {
-        timer.arm(self.stall);
+    /// How long the backend may take nothing of what is there for it. The client has a deadline of its own.
+    pub(super) fn arm(&mut self, timer: &Timer, stall: Duration) {
+        self.stall = stall;
+        timer.arm(stall);
+    }
+
+    /// The head has left, and large heads are not kept while their answers are waited for.
+    fn shrink(&mut self) {
+        if self.out.capacity() > SMALL {
+            self.out = Vec::new();
+            self.sent = 0;
+        }
     }
 
     /// Draws from the client as long as the window has room.
@@ -173,7 +229,7 @@ impl Upload {
             self.sent = 0;
         }
         while !self.complete && self.out.len() < WINDOW && self.failed.is_none() {
-            let before = self.out.len();
+            let (before, drawn) = (self.out.len(), self.bytes);
             let (out, chunked, bytes) = (&mut self.out, http1 && self.chunked, &mut self.bytes);
             let frame = |data: &[u8]| {
                 *bytes += data.len() as u64;
@@ -189,27 +245,30 @@ impl Upload {
                 Poll::Ready(Ok(complete)) => {
                     self.begun = true;
                     self.complete = complete;
+                    self.client_moved(usize::try_from(self.bytes - drawn).unwrap_or(usize::MAX));
                     if let Some(timer) = timer {
                         timer.arm(self.stall);
                     }
                     if self.bytes > self.max_body {
                         // What is too long is never ended as if it were whole.
                         self.complete = false;
-                        self.failed = Some(BodyFailure::TooLarge);
+                        self.failed = Some(Failure::RequestBody(BodyFailure::TooLarge));
                     } else if complete && chunked {
                         let trailers = self.trailers().into_owned();
                         push_last_chunk(&mut self.out, &trailers);
                     }
                     self.keep_from(before);
                 }
-                Poll::Ready(Err(failure)) => self.failed = Some(failure),
-                Poll::Pending => break,
+                Poll::Ready(Err(failure)) => self.failed = Some(Failure::RequestBody(failure)),
+                Poll::Pending => {
+                    if self.is_client_late(cx) {
+                        self.failed = Some(Failure::ClientStalled);
+                    }
+                    break;
+                }
             }
         }
-        match self.failed.take() {
-            Some(failure) => Err(Failure::RequestBody(failure)),
-            None => Ok(()),
-        }
+        self.failed.take().map_or(Ok(()), Err)
     }
 
     /// Keeps what was just drawn, as long as all of it is small.
@@ -234,7 +293,14 @@ impl Upload {
                 self.fill(cx, timer, true)?;
             }
             if self.sent == self.out.len() {
-                return if self.complete { Poll::Ready(Ok(())) } else { Poll::Pending };
+                if self.complete {
+                    return Poll::Ready(Ok(()));
+                }
+                // The client is waited for, which is nothing of the backend's.
+                if let Some(timer) = timer {
+                    timer.arm(Duration::ZERO);
+                }
+                return Poll::Pending;
             }
             match stream.poll_write(cx, &self.out[self.sent..]) {
                 Poll::Ready(Ok(n)) => {
@@ -243,6 +309,7 @@ impl Upload {
                         timer.arm(self.stall);
                     }
                     if self.is_done() {
+                        self.shrink();
                         return Poll::Ready(Ok(()));
                     }
                 }
@@ -268,6 +335,9 @@ impl Upload {
             let left = self.out.len() - self.sent;
             if left == 0 {
                 if !self.complete {
+                    if let Some(timer) = timer {
+                        timer.arm(Duration::ZERO);
+                    }
                     return Poll::Pending;
                 }
                 self.closed = true;

@@ -118,6 +118,9 @@ impl Failure {
             }
             Self::Broken { reused: false } => row(Backend, Never, Some(Reason::Reset), Local::BROKEN),
             Self::Invalid(_) => row(Backend, Never, Some(Reason::Reset), Local::INVALID_ANSWER),
+            Self::AnswerHeadTooLarge => {
+                row(Backend, Never, Some(Reason::Reset), Local::ANSWER_HEAD_TOO_LARGE)
+            }
             Self::Timeout => row(Backend, Never, Some(Reason::Timeout), Local::RESPONSE_TIMEOUT),
             Self::Deadline => row(Nobody, Never, None, Local::DEADLINE),
             Self::RequestBody(BodyFailure::Malformed(why)) => {
@@ -155,7 +158,7 @@ mod tests {
     #[test]
     fn each_failure_has_its_owner_and_its_status() {
         use Owner::{Backend, Client, Node, None as Nobody};
-        let cases: [(Failure, Owner, u16); 25] = [
+        let cases: [(Failure, Owner, u16); 26] = [
             (connect(Errno::MFILE), Node, 503),
             (connect(Errno::NFILE), Node, 503),
             (connect(Errno::ADDRNOTAVAIL), Node, 503),
@@ -176,6 +179,7 @@ mod tests {
             (Failure::Broken { reused: true }, Backend, 502),
             (Failure::Broken { reused: false }, Backend, 502),
             (Failure::Invalid("x"), Backend, 502),
+            (Failure::AnswerHeadTooLarge, Backend, 502),
             (Failure::Timeout, Backend, 504),
             (Failure::Deadline, Nobody, 504),
             (Failure::RequestBody(BodyFailure::Malformed("x")), Client, 400),

@@ -243,8 +243,10 @@ fn weir(
         let downstream = &mut config.settings.downstream;
         downstream.header_timeout = short()?;
         downstream.body_timeout = short()?;
+        downstream.send_timeout = short()?;
         downstream.idle_timeout = short()?;
         config.pools[0].timeouts.response = short()?;
+        config.pools[0].timeouts.response_body = short()?;
     }
     config.pools[0].timeouts.connect = short()?;
     let control_plane = control::prepare(&node_id, config);

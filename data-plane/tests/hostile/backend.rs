@@ -60,7 +60,7 @@ pub(super) fn answer(name: &str) -> Vec<u8> {
 }
 
 /// `/NAME` is answered well, `/NAME/COUNT/close` and `/NAME/COUNT/reset` with so many bytes and an end, `/NAME/drip`
-/// byte by byte for ever.
+/// byte by byte for ever, `/NAME/trickle` with a whole head and chunks for ever.
 async fn serve(stream: TcpStream) {
     let mut stream = BufReader::new(stream);
     while let Some(path) = request(&mut stream).await {
@@ -80,6 +80,13 @@ async fn serve(stream: TcpStream) {
                     }
                     tokio::time::sleep(Duration::from_millis(20)).await;
                 }
+            }
+            [_, "trickle"] => {
+                let _ = stream.write_all(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n").await;
+                while stream.write_all(b"1\r\nx\r\n").await.is_ok() {
+                    tokio::time::sleep(Duration::from_millis(20)).await;
+                }
+                return;
             }
             _ if stream.write_all(&whole).await.is_err() => return,
             ["close"] => return,

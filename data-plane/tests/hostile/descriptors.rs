@@ -15,7 +15,7 @@ use crate::support::DEADLINE;
 
 /// More connections than the node has descriptors for.
 const LIMIT: usize = 64;
-const CLIENTS: usize = 150;
+const CLIENTS: usize = 60;
 
 /// CPU time of a process so far, in the kernel's ticks of 10 ms.
 fn ticks(pid: u32) -> u64 {
@@ -26,11 +26,15 @@ fn ticks(pid: u32) -> u64 {
 
 /// The program with few descriptors.
 fn limited() -> Command {
+    limited_to(LIMIT)
+}
+
+fn limited_to(limit: usize) -> Command {
     let mut shell = Command::new("sh");
     for (name, _) in std::env::vars().filter(|(name, _)| name.starts_with("WEIR_")) {
         shell.env_remove(name);
     }
-    let script = format!("ulimit -n {LIMIT}; exec \"$@\"");
+    let script = format!("ulimit -n {limit}; exec \"$@\"");
     shell.env("NO_COLOR", "1").args(["-c", &script, "sh", env!("CARGO_BIN_EXE_data-plane")]);
     shell
 }
@@ -48,11 +52,11 @@ async fn a_node_without_descriptors_pauses_and_serves_again_when_there_are_some(
             clients.push(client);
         }
         let exhausted = async {
-            while stage.node.log().matches("accepting pauses").count() <= round {
+            while !stage.node.log().contains("accepting pauses") {
                 tokio::time::sleep(Duration::from_millis(20)).await;
             }
         };
-        timeout(DEADLINE, exhausted).await.expect("a pause");
+        timeout(DEADLINE, exhausted).await.unwrap_or_else(|_| panic!("no pause in round {round}"));
 
         // Those who wait are cut off at their deadline, the queue moves up, and each gets an answer.
         let (begun, before) = (std::time::Instant::now(), ticks(stage.node.pid()));
@@ -145,5 +149,57 @@ async fn a_node_that_cannot_connect_holds_nothing_against_its_backend() {
     let own = "weir_node_pool_attempts_failed_total{pool=\"default\",owner=\"node\"} 10";
     assert!(metrics.contains(own), "{metrics}");
     drop(client);
+    stage.at_rest().await;
+}
+
+#[tokio::test]
+async fn idle_clients_use_up_neither_the_backends_descriptors_nor_those_of_the_status_port() {
+    let backend = Backend::start().await;
+    // What clients hold is theirs for longer than the test takes, unless they make room.
+    let stage = Stage::patient(limited_to(200), backend.address).await;
+    let mut idle = Vec::new();
+    for i in 0..400 {
+        idle.push(stage.client().await);
+        if i % 100 == 99 {
+            assert_eq!(stage.node.ask("/healthz").await.status, 200, "{i}");
+            assert_eq!(stage.node.get("/length").await.status, 200, "{i}");
+        }
+    }
+    let metrics = stage.node.ask("/metrics").await.body;
+    let most = gauge(&metrics, "weir_node_connections_max");
+    assert!((32..=90).contains(&most) && gauge(&metrics, "weir_node_connections") <= most, "{metrics}");
+    assert!(gauge(&metrics, "weir_node_connections_closed_for_room_total") > 0, "{metrics}");
+    for _ in 0..20 {
+        assert_eq!(stage.node.get("/length").await.status, 200);
+    }
+    assert!(!stage.node.log().contains("breaker open"), "{}", stage.node.log());
+    drop(idle);
+    stage.at_rest().await;
+}
+
+#[tokio::test]
+async fn clients_that_hold_requests_leave_descriptors_for_their_backends_and_the_status_port() {
+    let backend = Backend::start().await;
+    let stage = Stage::patient(limited_to(200), backend.address).await;
+    let mut clients = Vec::new();
+    for _ in 0..200 {
+        let mut client = stage.client().await;
+        client.write_all(b"GET /chunked/trickle HTTP/1.1\r\nHost: a\r\n\r\n").await.unwrap();
+        clients.push(client);
+    }
+    let full = stage.node.ask_until("/metrics", |answer| {
+        gauge(&answer.body, "weir_node_connections") == gauge(&answer.body, "weir_node_connections_max")
+    });
+    full.await;
+    let most = gauge(&stage.node.ask("/metrics").await.body, "weir_node_connections_max");
+    // Each that was accepted has its answer.
+    for client in clients.iter_mut().take(usize::try_from(most).unwrap()) {
+        let mut said = [0; 12];
+        timeout(DEADLINE, client.read_exact(&mut said)).await.unwrap().unwrap();
+        assert_eq!(&said, b"HTTP/1.1 200");
+    }
+    assert_eq!(stage.node.ask("/healthz").await.status, 200);
+    assert!(!stage.node.log().contains("breaker open"), "{}", stage.node.log());
+    drop(clients);
     stage.at_rest().await;
 }

@@ -40,6 +40,14 @@ impl Stage {
         Self::by(program(), backend, &[]).await
     }
 
+    /// By another command, and with the deadlines of the defaults.
+    pub(super) async fn patient(command: Command, backend: SocketAddr) -> Self {
+        let mut config = Config::default();
+        // Kept connections to the backend are no part of what is looked at.
+        config.pools[0].timeouts.idle = "1s".parse().unwrap();
+        Self::of(config, command, backend, &[]).await
+    }
+
     /// The same by another command and with more flags.
     pub(super) async fn by(command: Command, backend: SocketAddr, flags: &[&str]) -> Self {
         let mut config = Config::default();
@@ -47,11 +55,18 @@ impl Stage {
         let downstream = &mut config.settings.downstream;
         downstream.header_timeout = short();
         downstream.body_timeout = short();
+        downstream.send_timeout = short();
         downstream.idle_timeout = short();
         downstream.tls_handshake_timeout = short();
         let pool = &mut config.pools[0];
         pool.timeouts.response = short();
+        pool.timeouts.response_body = short();
         pool.timeouts.idle = short();
+        Self::of(config, command, backend, flags).await
+    }
+
+    async fn of(mut config: Config, command: Command, backend: SocketAddr, flags: &[&str]) -> Self {
+        let pool = &mut config.pools[0];
         let url = format!("http://{backend}");
         pool.backends.push(Backend { id: "b1".into(), url, weight: 1, state: Default::default() });
         let control = FakeControlPlane::start(config).await;

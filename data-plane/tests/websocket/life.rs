@@ -137,7 +137,7 @@ async fn a_new_snapshot_cuts_nothing() {
 fn impatient(echo: &Echo) -> Config {
     let mut config = config(&[echo.url()]);
     let short = HumanDuration(Duration::from_millis(300));
-    config.pools[0].timeouts.response = short;
+    (config.pools[0].timeouts.response, config.pools[0].timeouts.response_body) = (short, short);
     config.pools[0].timeouts.idle = short;
     config.settings.downstream.header_timeout = short;
     config.settings.downstream.body_timeout = short;

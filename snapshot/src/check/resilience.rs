@@ -2,7 +2,7 @@
 
 use std::{collections::HashMap, sync::Arc, time::Duration};
 
-use super::{duration, within};
+use super::{duration, head_size, within};
 use crate::{
     config::{self, HashOn, Strategy},
     headers::is_token,
@@ -134,10 +134,17 @@ fn retry(retry: &config::Retry, path: &str, problems: &mut Problems) -> Retry {
 }
 
 fn limits(limits: &config::Limits, path: &str, problems: &mut Problems) -> Limits {
-    let config::Limits { max_connections, max_pending } = *limits;
+    let config::Limits { max_connections, max_pending, max_response_head, max_response_headers } = *limits;
     within(max_connections, (1, 1_000_000), path, "max_connections", problems);
     within(max_pending, (0, 1_000_000), path, "max_pending", problems);
-    Limits { max_connections, max_pending }
+    within(max_response_headers, (1, 1024), path, "max_response_headers", problems);
+    head_size(max_response_head, format!("{path}.max_response_head"), problems);
+    Limits {
+        max_connections,
+        max_pending,
+        max_response_head: usize::try_from(max_response_head.0).unwrap_or(usize::MAX),
+        max_response_headers: max_response_headers as usize,
+    }
 }
 
 fn panic(panic: config::Panic, path: &str, problems: &mut Problems) -> Option<Fraction> {
@@ -224,7 +231,7 @@ mod tests {
             Sticky, Strategy,
         },
         file,
-        units::Fraction,
+        units::{ByteSize, Fraction},
     };
 
     fn problems(pool: Pool) -> String {
@@ -258,7 +265,12 @@ mod tests {
             ..Breaker::default()
         };
         let retry = Retry { attempts: 0, per_attempt: "0s".parse().ok(), ..Retry::default() };
-        let limits = Limits { max_connections: 0, max_pending: u32::MAX };
+        let limits = Limits {
+            max_connections: 0,
+            max_pending: u32::MAX,
+            max_response_head: ByteSize(1023),
+            max_response_headers: 1025,
+        };
         let said = problems(Pool { breaker, retry, limits, ..Pool::default() });
         for field in [
             "breaker.consecutive_failures",
@@ -271,6 +283,8 @@ mod tests {
             "retry.per_attempt",
             "limits.max_connections",
             "limits.max_pending",
+            "limits.max_response_head",
+            "limits.max_response_headers",
         ] {
             assert!(said.contains(&format!("pools[0].{field}: ")), "{field}: {said}");
         }

@@ -6,7 +6,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::seconds;
-use crate::units::{Fraction, HumanDuration};
+use crate::units::{ByteSize, Fraction, HumanDuration};
 
 /// What of a request `consistent_hash` goes by.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Default, Serialize, Deserialize, JsonSchema)]
@@ -189,7 +189,7 @@ impl<'de> Deserialize<'de> for RetryOn {
     }
 }
 
-/// What a node sends to one backend at the same time.
+/// What a node sends to one backend at the same time, and how large the heads of its answers may be.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
 #[serde(default)]
 pub struct Limits {
@@ -197,11 +197,20 @@ pub struct Limits {
     pub max_connections: u32,
     /// Requests that wait for one; 0: none waits.
     pub max_pending: u32,
+    /// The size of an answer's head; a larger one is answered with 502.
+    pub max_response_head: ByteSize,
+    /// The number of fields in an answer's head; an answer with more is answered with 502.
+    pub max_response_headers: u32,
 }
 
 impl Default for Limits {
     fn default() -> Self {
-        Self { max_connections: 1024, max_pending: 1024 }
+        Self {
+            max_connections: 1024,
+            max_pending: 1024,
+            max_response_head: ByteSize(64 << 10),
+            max_response_headers: 256,
+        }
     }
 }
 

@@ -88,13 +88,17 @@ impl Retry {
     }
 }
 
-/// What a node sends to one backend at the same time.
+/// What a node sends to one backend at the same time, and how large the heads of its answers may be.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Limits {
     /// Connections in use, at least 1.
     pub max_connections: u32,
     /// Requests that wait for one.
     pub max_pending: u32,
+    /// Bytes of an answer's head, 1 KiB to 1 MiB.
+    pub max_response_head: usize,
+    /// Fields of an answer's head, 1 to 1024.
+    pub max_response_headers: usize,
 }
 
 /// How a pool picks and what it does about failures.

@@ -207,7 +207,7 @@ fn pieces(t: &mut Table) {
         check(&client.answer()?, FINE)
     });
     t.script("a backend that does not read slows the client down", "", Own, |stage| {
-        let mut client = stage.client_with(post("Content-Length: 200000000\r\n", ""))?;
+        let mut client = stage.client_with(post("Content-Length: 200000000\r\n", "x"))?;
         let mut upstream = stage.backend()?;
         upstream.head()?;
         let piece = vec![b'x'; 1 << 20];

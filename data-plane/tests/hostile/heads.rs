@@ -1,0 +1,128 @@
+//! Heads that cost a client of HTTP/2 a few bytes each (HPACK's indexed fields) and the node their full size.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use tokio::{
+    io::{AsyncReadExt as _, AsyncWriteExt as _},
+    net::TcpListener,
+    time::timeout,
+};
+
+use crate::support::{
+    DEADLINE,
+    wire::{Kind, Wire, config},
+};
+
+/// A field that fits into HPACK's table, so that from the second time on it is one byte.
+const VALUE: usize = 3900;
+
+/// So often in one head: together a little less than `max_head`.
+const TIMES: usize = 16;
+
+fn amplified(path: &str) -> http::Request<()> {
+    let mut request = http::Request::get(format!("http://a{path}")).body(()).unwrap();
+    let value = http::HeaderValue::from_str(&"x".repeat(VALUE)).unwrap();
+    for _ in 0..TIMES {
+        request.headers_mut().append("x-large", value.clone());
+    }
+    request
+}
+
+/// A backend that reads requests and says `head` to each, or nothing; tells how many there were.
+async fn silent_backend(
+    head: &'static [u8],
+) -> (String, tokio::sync::watch::Receiver<usize>, tokio::task::JoinHandle<()>) {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!("http://{}", listener.local_addr().unwrap());
+    let (count, seen) = tokio::sync::watch::channel(0);
+    let server = tokio::spawn(async move {
+        while let Ok((mut stream, _)) = listener.accept().await {
+            let count = count.clone();
+            tokio::spawn(async move {
+                let mut read = Vec::new();
+                while !read.ends_with(b"\r\n\r\n") {
+                    if stream.read_buf(&mut read).await.unwrap_or(0) == 0 {
+                        return;
+                    }
+                }
+                count.send_modify(|count| *count += 1);
+                let _ = stream.write_all(head).await;
+                let _ = stream.read_to_end(&mut read).await;
+            });
+        }
+    });
+    (url, seen, server)
+}
+
+#[tokio::test]
+async fn heads_in_use_are_bounded_for_a_connection_as_a_whole() {
+    let (url, mut seen, _server) = silent_backend(b"").await;
+    let wire = Wire::start(config(&[url])).await;
+    for kind in Kind::HTTP2 {
+        let before = *seen.borrow();
+        let mut client = wire.h2(kind).await;
+        let mut answers = tokio::task::JoinSet::new();
+        for _ in 0..100 {
+            client = client.ready().await.unwrap();
+            answers.spawn(client.send_request(amplified("/"), true).unwrap().0);
+        }
+        // Sixteen times the largest head, which is a little more than these are.
+        for _ in 0..84 {
+            let answer = timeout(DEADLINE, answers.join_next()).await.expect("in time");
+            assert_eq!(answer.unwrap().unwrap().unwrap().status(), 431, "{kind:?}");
+        }
+        let all = seen.wait_for(|count| *count >= before + 16);
+        assert_eq!(*timeout(DEADLINE, all).await.expect("in time").unwrap(), before + 16, "{kind:?}");
+        // Ordinary requests find no room for their heads at the moment, and another connection does.
+        let other = wire.h2(kind).await;
+        let mut other = other.ready().await.unwrap();
+        let answer = other.send_request(amplified("/"), true).unwrap().0;
+        let all = seen.wait_for(|count| *count > before + 16);
+        timeout(DEADLINE, all).await.expect("in time").unwrap();
+        drop((answer, answers));
+    }
+}
+
+#[tokio::test]
+async fn heads_are_let_go_once_their_answers_have_begun() {
+    let (url, _seen, _server) =
+        silent_backend(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n1\r\nx\r\n").await;
+    let wire = Wire::start(config(&[url])).await;
+    let mut client = wire.h2(Kind::H2c).await;
+    let mut open = Vec::new();
+    // Their answers go on, and their heads together are far beyond what may be in use.
+    for i in 0..60 {
+        client = client.ready().await.unwrap();
+        let answer = timeout(DEADLINE, client.send_request(amplified("/"), true).unwrap().0).await;
+        let answer = answer.expect("in time").unwrap();
+        assert_eq!(answer.status(), 200, "{i}");
+        open.push(answer);
+    }
+    // So does the memory of each.
+    let status = std::fs::read_to_string(format!("/proc/{}/statm", wire.node.pid())).unwrap();
+    let resident = status.split(' ').nth(1).unwrap().parse::<usize>().unwrap() * 4096;
+    assert!(resident < 80 << 20, "{resident}");
+    drop(open);
+}
+
+#[tokio::test]
+async fn a_client_has_as_many_streams_as_the_settings_say() {
+    let (url, _seen, _server) = silent_backend(b"").await;
+    let mut config = config(&[url]);
+    config.settings.downstream.max_concurrent_streams = 7;
+    let wire = Wire::start(config).await;
+    for kind in Kind::HTTP2 {
+        let io = wire.connect(kind).await;
+        let (mut client, connection) = h2::client::Builder::new().handshake::<_, Bytes>(io).await.unwrap();
+        tokio::spawn(connection);
+        let settled = async {
+            while client.current_max_send_streams() > 1000 {
+                client = client.clone().ready().await.unwrap();
+                tokio::time::sleep(Duration::from_millis(10)).await;
+            }
+        };
+        timeout(DEADLINE, settled).await.expect("SETTINGS");
+        assert_eq!(client.current_max_send_streams(), 7, "{kind:?}");
+    }
+}
