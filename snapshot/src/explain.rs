@@ -7,7 +7,7 @@
 
 mod changes;
 
-use std::net::IpAddr;
+use std::{net::IpAddr, time::Duration};
 
 use serde::Serialize;
 
@@ -339,6 +339,26 @@ fn filters(route: &Route, asked: &Asked) -> Vec<Filter> {
         let most = ByteSize(route.max_body);
         say("limits.max_body", Says::Depends, format!("413 for a body of more than {most}"));
     }
+    let bounds = &route.bounds;
+    let time = |time: Duration| match time {
+        Duration::ZERO => "no limit".to_owned(),
+        time => HumanDuration(time).to_string(),
+    };
+    for (name, given, what) in [
+        ("timeouts.request", route.request_timeout, "time for the whole request"),
+        ("timeouts.response", bounds.response, "time until the head of the answer"),
+        ("timeouts.response_body", bounds.response_body, "longest pause of the backend in the answer's body"),
+        ("timeouts.request_body", bounds.request_body, "longest pause of the client in the request's body"),
+        ("timeouts.send", bounds.send, "longest time in which the client takes nothing of the answer"),
+    ] {
+        if let Some(given) = given {
+            say(name, Says::Depends, format!("{what}: {}", time(given)));
+        }
+    }
+    if let Some(rate) = bounds.min_body_rate {
+        let rate = if rate == 0 { "no limit".to_owned() } else { format!("{rate} bytes per second") };
+        say("limits.min_body_rate", Says::Depends, format!("minimum average rate of a body: {rate}"));
+    }
     said
 }
 
@@ -373,6 +393,25 @@ fn starts_with(value: &str, scheme: &str) -> bool {
 mod tests {
     use super::*;
     use crate::file;
+
+    #[test]
+    fn a_routes_own_timeouts_are_explained() {
+        let text = "
+pools: [{ name: p }]
+routes: [{ name: r, pool: p, timeouts: { response: 2m, send: 0s }, limits: { min_body_rate: 0 } }]
+";
+        let (_, snapshot) = file::parse(text).unwrap();
+        let way = explain(&snapshot, &Asked::read("GET", "/", &[], None).unwrap());
+        let told: Vec<_> = way.filters.iter().map(|one| (one.filter, one.detail.as_str())).collect();
+        assert_eq!(
+            told,
+            [
+                ("timeouts.response", "time until the head of the answer: 2m"),
+                ("timeouts.send", "longest time in which the client takes nothing of the answer: no limit"),
+                ("limits.min_body_rate", "minimum average rate of a body: no limit"),
+            ]
+        );
+    }
 
     const TEXT: &str = "
 pools:
