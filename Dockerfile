@@ -6,8 +6,12 @@
 #   built     compiles the source tree that is the build context (the default)
 #   prebuilt  takes them from the folder dist/ of the build context (what .ci/compose does)
 ARG PROGRAMS=built
+# Releases, not moving tags. To pin by digest: --build-arg RUST_IMAGE=rust@sha256:… --build-arg DEBIAN_IMAGE=debian@sha256:…
+# The compiler's version is that of rust-toolchain.toml.
+ARG RUST_IMAGE=rust:1.95.0-bookworm
+ARG DEBIAN_IMAGE=debian:12.12-slim
 
-FROM rust:1-bookworm AS built
+FROM ${RUST_IMAGE} AS built
 WORKDIR /source
 COPY . .
 RUN --mount=type=cache,target=/usr/local/cargo/registry --mount=type=cache,target=/source/target \
@@ -23,7 +27,7 @@ COPY dist/ /programs/
 FROM ${PROGRAMS} AS programs
 
 # The shared libraries that the programs name, the time zones that reports ask for, and a folder for the database.
-FROM debian:bookworm-slim AS tree
+FROM ${DEBIAN_IMAGE} AS tree
 COPY --from=programs /programs /programs
 RUN mkdir -p /tree /data \
     && ldd /programs/* | grep -o '/[^ ]*\.so[^ ]*' | sort -u | xargs cp --parents --dereference -t /tree
