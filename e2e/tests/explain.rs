@@ -87,7 +87,7 @@ async fn explain_says_what_the_node_does() -> anyhow::Result<()> {
     let headers = ["", "x-canary: 1", "x-canary: 2", "X-Trace: abc"];
     let (mut seen, mut taken) = (0_u32, std::collections::BTreeSet::new());
     let mut number = 7_u64;
-    while seen < 100 {
+    while seen < 250 {
         number = number.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
         let pick = |shift: u32, of: usize| usize::try_from(number >> shift & 0xffff).unwrap_or(0) % of;
         let (host, path) = (hosts[pick(10, hosts.len())], paths[pick(26, paths.len())]);
