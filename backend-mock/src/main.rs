@@ -1,12 +1,10 @@
 //! The program `backend-mock`: one backend to try Weir with.
 
-use std::io::{IsTerminal as _, Write as _};
+use std::{io::Write as _, process::ExitCode};
 
-use anyhow::Context as _;
 use backend_mock::{Config, Faults};
-use clap::{Parser, ValueEnum};
-use tokio::signal::unix::{SignalKind, signal};
-use tracing_subscriber::EnvFilter;
+use clap::Parser;
+use weir_process::Signals;
 
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
@@ -20,40 +18,24 @@ struct Arguments {
     #[command(flatten)]
     faults: Faults,
     /// How log lines are written to stderr.
-    #[arg(long, env = "WEIR_LOG_FORMAT", value_enum, default_value = "text")]
-    log_format: LogFormat,
-}
-
-#[derive(Debug, Clone, Copy, ValueEnum)]
-enum LogFormat {
-    Text,
-    Json,
+    #[arg(long, env = "WEIR_LOG_FORMAT", default_value = "text", value_parser = ["text", "json"])]
+    log_format: String,
 }
 
 #[tokio::main]
-async fn main() -> anyhow::Result<()> {
-    let arguments = Arguments::parse();
-    log_to_stderr(arguments.log_format);
-    let mut interrupt = signal(SignalKind::interrupt()).context("cannot handle SIGINT")?;
-    let mut terminate = signal(SignalKind::terminate()).context("cannot handle SIGTERM")?;
-
-    let running = backend_mock::start_with_faults(arguments.config, arguments.faults).await?;
-    // Nobody may read stdout; that is no reason to end.
-    let _ = writeln!(std::io::stdout(), "listening {}://{}", running.scheme, running.address);
-
-    tokio::select! {
-        _ = interrupt.recv() => {}
-        _ = terminate.recv() => {}
-    }
-    running.shutdown().await;
-    Ok(())
+async fn main() -> ExitCode {
+    let arguments: Arguments = weir_process::parse();
+    weir_process::init_log(&arguments.log_format, "info");
+    weir_process::exit_status(run(arguments).await)
 }
 
-fn log_to_stderr(format: LogFormat) {
-    let filter = EnvFilter::try_from_env("WEIR_LOG").unwrap_or_else(|_| EnvFilter::new("info"));
-    let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
-    match format {
-        LogFormat::Text => builder.with_ansi(std::io::stderr().is_terminal()).init(),
-        LogFormat::Json => builder.json().init(),
-    }
+async fn run(arguments: Arguments) -> anyhow::Result<()> {
+    let mut signals = Signals::handle()?;
+    let running = backend_mock::start_with_faults(arguments.config, arguments.faults).await?;
+    let address = format!("listening {}://{}\n", running.scheme, running.address);
+    // The process that started it may have closed its end.
+    let _ = std::io::stdout().write_all(address.as_bytes());
+    signals.stop_or_hangup().await;
+    running.shutdown().await;
+    Ok(())
 }

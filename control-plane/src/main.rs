@@ -1,13 +1,10 @@
 //! The program `control-plane`.
 
-use std::{
-    io::{IsTerminal as _, Write as _},
-    process::ExitCode,
-};
+use std::{io::Write as _, process::ExitCode};
 
 use clap::Parser;
 use control_plane::Config;
-use tokio::signal::unix::{SignalKind, signal};
+use weir_process::{Signal, Signals};
 
 #[global_allocator]
 static ALLOCATOR: weir_allocator::MiMalloc = weir_allocator::MiMalloc;
@@ -30,55 +27,38 @@ struct Arguments {
 #[tokio::main]
 async fn main() -> ExitCode {
     weir_allocator::give_back_soon();
-    let arguments = Arguments::parse();
-    init_log(&arguments.log_format);
+    let arguments: Arguments = weir_process::parse();
+    weir_process::init_log(&arguments.log_format, "info");
     if !arguments.allow_core_dumps
         && let Err(error) = control_plane::core_dumps::forbid()
     {
         tracing::warn!(%error, "core dumps of this process, which would hold private keys, cannot be forbidden");
     }
-    match run(arguments).await {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            // With all its causes in one line; what the operator can do about it does not stand in a stack trace.
-            let _ = writeln!(std::io::stderr(), "Error: {error:#}");
-            ExitCode::FAILURE
-        }
-    }
+    weir_process::exit_status(run(arguments.config).await)
 }
 
-async fn run(arguments: Arguments) -> anyhow::Result<()> {
-    let mut running = control_plane::start(arguments.config).await?;
-    // Whoever started it may have closed its end.
-    let _ = writeln!(
-        std::io::stdout(),
-        "admin {}://{}\nnodes {}://{}",
-        running.admin_scheme,
-        running.admin,
-        running.nodes_scheme,
-        running.nodes
+async fn run(config: Config) -> anyhow::Result<()> {
+    let mut signals = Signals::handle()?;
+    let mut running = tokio::select! {
+        running = control_plane::start(config) => running?,
+        () = signals.stop() => return Ok(()),
+    };
+    let addresses = format!(
+        "admin {}://{}\nnodes {}://{}\n",
+        running.admin_scheme, running.admin, running.nodes_scheme, running.nodes
     );
-    let mut terminate = signal(SignalKind::terminate())?;
-    let mut interrupt = signal(SignalKind::interrupt())?;
-    let mut reload = signal(SignalKind::hangup())?;
+    // The process that started it may have closed its end.
+    let _ = std::io::stdout().write_all(addresses.as_bytes());
     loop {
         tokio::select! {
-            _ = terminate.recv() => break,
-            _ = interrupt.recv() => break,
             () = running.stopped() => break,
-            _ = reload.recv() => running.reload().await,
+            signal = signals.next() => match signal {
+                Signal::Reload => running.reload().await,
+                Signal::Stop => break,
+            },
         }
     }
     tracing::info!("stopping");
     running.shutdown().await;
     Ok(())
-}
-
-fn init_log(format: &str) {
-    let filter = tracing_subscriber::EnvFilter::try_from_env("WEIR_LOG").unwrap_or_else(|_| "info".into());
-    let log = tracing_subscriber::fmt()
-        .with_env_filter(filter)
-        .with_writer(std::io::stderr)
-        .with_ansi(std::io::stderr().is_terminal());
-    if format == "json" { log.json().init() } else { log.init() }
 }

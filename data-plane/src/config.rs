@@ -10,7 +10,7 @@ use std::{
 use weir_snapshot::{BackendUrl, Host, backend_address::OwnPort, units::HumanDuration};
 
 use crate::{
-    tls::{self, Certificates, Tickets},
+    tls::{self, Certificates, OwnCertificate, Tickets},
     worker::Https,
 };
 
@@ -160,6 +160,12 @@ impl Config {
         let certificates = Arc::new(Certificates::new(own));
         let config = tls::server_config(&certificates, tickets)?;
         Ok(Some(Https { address, config, certificates }))
+    }
+
+    /// The certificate of the flags, to be read again.
+    pub(crate) fn own_certificate(&self, certificates: &Arc<Certificates>) -> Option<OwnCertificate> {
+        let (certificate, key) = (self.tls_cert.clone()?, self.tls_key.clone()?);
+        Some(OwnCertificate { certificate, key, used_by: Arc::clone(certificates) })
     }
 
     pub(crate) fn worker_count(&self) -> usize {

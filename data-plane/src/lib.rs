@@ -47,12 +47,12 @@ mod worker;
 #[cfg(test)]
 mod wire_tests;
 
-use std::{net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
+use std::{net::SocketAddr, sync::Arc, time::Duration};
 
 use anyhow::Context as _;
 
 pub use self::config::Config;
-use self::{backend::Fleet, stats::Reporter, status_host::StatusHosts, worker::Workers};
+use self::{backend::Fleet, stats::Reporter, status_host::StatusHosts, tls::OwnCertificate, worker::Workers};
 
 /// A node that runs.
 pub struct Running {
@@ -65,7 +65,7 @@ pub struct Running {
     state: Arc<control::State>,
     tasks: tokio::task::JoinSet<()>,
     drain_timeout: Duration,
-    state_dir: Option<PathBuf>,
+    certificate: Option<OwnCertificate>,
 }
 
 /// Starts a node: it accepts traffic once the control plane has sent a snapshot.
@@ -84,6 +84,7 @@ pub async fn start(config: Config) -> anyhow::Result<Running> {
     let watched = Arc::clone(&tap);
     let tls = tls::Material::default();
     let https = config.https(&tls.tickets)?;
+    let certificate = https.as_ref().and_then(|https| config.own_certificate(&https.certificates));
     let doors = match &https {
         None => format!("{} (--http)", config.http),
         Some(https) => format!("{} (--http) or {} (--https)", config.http, https.address),
@@ -102,11 +103,19 @@ pub async fn start(config: Config) -> anyhow::Result<Running> {
     let (node_id, boot_id) = (identity.node_id.clone(), identity.boot_id.clone());
     let own = config.own_ports(http, https, status);
     let fleet = Fleet::of_https(serves_https, tls, own);
-    let state = Arc::new(control::State::new(fleet, workers, reporter, tap, membership.clone(), identity));
+    let state = Arc::new(control::State::new(
+        fleet,
+        workers,
+        reporter,
+        tap,
+        membership.clone(),
+        identity,
+        config.state_dir.clone(),
+    ));
     let mut tasks = tokio::task::JoinSet::new();
-    if let Some(folder) = &config.state_dir {
-        control::keep::restore(&state, folder).await;
-        tasks.spawn(control::keep::run(Arc::clone(&state), folder.clone()));
+    if let Some(keeper) = &state.keeper {
+        control::keep::restore(&state, keeper.folder()).await;
+        tasks.spawn(control::keeper::run(Arc::clone(&state)));
     }
     tasks.spawn(membership.keep(config.control_plane.clone(), node_id, boot_id));
     tasks.spawn(control::run(Arc::clone(&state), channel, events));
@@ -115,26 +124,25 @@ pub async fn start(config: Config) -> anyhow::Result<Running> {
     tasks.spawn(status::serve(status_listener, hosts, Arc::clone(&state), division.status));
     let timed = Arc::clone(&state);
     tasks.spawn(async move { timed.fleet.keep_time().await });
-    Ok(Running {
-        http,
-        https,
-        status,
-        state,
-        tasks,
-        drain_timeout: config.drain_timeout.0,
-        state_dir: config.state_dir,
-    })
+    Ok(Running { http, https, status, state, tasks, drain_timeout: config.drain_timeout.0, certificate })
 }
 
 impl Running {
+    /// Reads the files again that the flags name: the certificate of `--tls-cert`. What is wrong is logged, and what
+    /// was there stays. Clients that are connected notice nothing.
+    pub fn reload(&self) {
+        match &self.certificate {
+            Some(certificate) => certificate.reload(),
+            None => weir_process::no_files(),
+        }
+    }
+
     /// Accepts nothing new, lets running requests finish within the drain deadline, delivers the last counts, ends.
     pub async fn shutdown(mut self) {
         self.state.set_draining();
         self.state.workers.drain(self.drain_timeout).await;
         self.state.reporter.finish().await;
         self.tasks.shutdown().await;
-        if let Some(folder) = &self.state_dir {
-            control::keep::save(&self.state, folder).await;
-        }
+        control::keeper::before_end(&self.state).await;
     }
 }

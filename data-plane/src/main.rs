@@ -1,10 +1,10 @@
 //! The program `data-plane`: one node of the fleet.
 
-use std::io::{IsTerminal as _, Write as _};
+use std::{io::Write as _, process::ExitCode};
 
 use clap::Parser;
 use data_plane::Config;
-use tokio::signal::unix::{SignalKind, signal};
+use weir_process::{Signal, Signals};
 
 #[global_allocator]
 static ALLOCATOR: weir_allocator::MiMalloc = weir_allocator::MiMalloc;
@@ -25,35 +25,32 @@ struct Arguments {
 }
 
 #[tokio::main(flavor = "current_thread")]
-async fn main() -> anyhow::Result<()> {
+async fn main() -> ExitCode {
     weir_allocator::give_back_soon();
-    let arguments = Arguments::parse();
-    init_log(&arguments.log_format);
+    let arguments: Arguments = weir_process::parse();
+    weir_process::init_log(&arguments.log_format, "info");
     if !arguments.allow_core_dumps
         && let Err(error) = data_plane::core_dumps::forbid()
     {
         tracing::warn!(%error, "core dumps of this process, which would hold private keys, cannot be forbidden");
     }
-    let running = data_plane::start(arguments.config).await?;
-    // Whoever started it may have closed its end.
+    weir_process::exit_status(run(arguments.config).await)
+}
+
+async fn run(config: Config) -> anyhow::Result<()> {
+    let mut signals = Signals::handle()?;
+    let running = tokio::select! {
+        running = data_plane::start(config) => running?,
+        () = signals.stop() => return Ok(()),
+    };
     let https = running.https.map_or_else(String::new, |https| format!("https https://{https}\n"));
-    let _ =
-        write!(std::io::stdout(), "http http://{}\n{https}status http://{}\n", running.http, running.status);
-    let (mut terminate, mut interrupt) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
-    tokio::select! {
-        _ = terminate.recv() => {}
-        _ = interrupt.recv() => {}
+    let addresses = format!("http http://{}\n{https}status http://{}\n", running.http, running.status);
+    // The process that started it may have closed its end.
+    let _ = std::io::stdout().write_all(addresses.as_bytes());
+    while signals.next().await == Signal::Reload {
+        running.reload();
     }
     tracing::info!("draining");
     running.shutdown().await;
     Ok(())
-}
-
-fn init_log(format: &str) {
-    let filter = tracing_subscriber::EnvFilter::try_from_env("WEIR_LOG").unwrap_or_else(|_| "info".into());
-    let log = tracing_subscriber::fmt()
-        .with_env_filter(filter)
-        .with_writer(std::io::stderr)
-        .with_ansi(std::io::stderr().is_terminal());
-    if format == "json" { log.json().init() } else { log.init() }
 }

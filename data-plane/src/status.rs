@@ -170,6 +170,17 @@ fn metrics(state: &State, accept: &str) -> Response<Full<Bytes>> {
         gauge.set(i64::try_from(value).unwrap_or(i64::MAX));
         registry.register(name, help, gauge);
     }
+    if let Some(keeper) = &state.keeper {
+        let revision = Gauge::<i64>::default();
+        revision.set(i64::try_from(keeper.revision()).unwrap_or(i64::MAX));
+        registry.register(
+            "state_revision",
+            "Revision that this run has written to --state-dir last",
+            revision,
+        );
+        let failures = ConstCounter::new(keeper.failures());
+        registry.register("state_write_failures", "Writes to --state-dir that failed", failures);
+    }
     let cuts = Family::<CutLabels, Counter>::default();
     for (cut, by) in Cut::ALL {
         cuts.get_or_create(&CutLabels { by }).inc_by(state.workers.cut(cut));

@@ -11,7 +11,7 @@ mod upstream;
 use std::{
     cell::{Cell, RefCell},
     io::{self, IoSlice, Read as _, Write as _},
-    path::Path,
+    path::{Path, PathBuf},
     sync::{
         Arc,
         atomic::{AtomicBool, Ordering::Relaxed},
@@ -131,6 +131,33 @@ pub(crate) fn own_certificate(certificate: &Path, key: &Path) -> anyhow::Result<
         .map_err(|why| anyhow::anyhow!("--tls-key {} for --tls-cert {file}: {why}", key.display()))
 }
 
+/// The files of the certificate that the node's flags name, and where it is used.
+pub(crate) struct OwnCertificate {
+    pub(crate) certificate: PathBuf,
+    pub(crate) key: PathBuf,
+    pub(crate) used_by: Arc<Certificates>,
+}
+
+impl OwnCertificate {
+    /// Reads the files again.
+    pub(crate) fn reload(&self) {
+        match own_certificate(&self.certificate, &self.key) {
+            Ok(own) => {
+                self.used_by.set_own(own);
+                tracing::info!(signal = "SIGHUP", file = %self.certificate.display(), "certificate of --tls-cert read again");
+            }
+            Err(error) => {
+                let error = format!("{error:#}");
+                tracing::error!(
+                    signal = "SIGHUP",
+                    error,
+                    "certificate of --tls-cert refused, the one before stays"
+                );
+            }
+        }
+    }
+}
+
 /// The TLS state of one connection.
 pub(crate) struct Session {
     tls: RefCell<Connection>,
@@ -210,6 +237,10 @@ impl Session {
                     io::ErrorKind::UnexpectedEof => Failure::Handshake(io::Error::new(
                         error.kind(),
                         "the backend closed the connection within the handshake",
+                    )),
+                    kind if weir_tls::speaks_no_tls(&error) => Failure::Handshake(io::Error::new(
+                        kind,
+                        "the backend answered the handshake with something that is not TLS: if its port is without TLS, its URL begins with http://",
                     )),
                     _ => Failure::Handshake(error),
                 }));

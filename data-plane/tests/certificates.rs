@@ -37,7 +37,9 @@ use weir_snapshot::{
 use support::{
     FakeControlPlane, Node, Origin,
     authority::{Authority, Pair, keys, provider},
-    snapshot, within,
+    snapshot,
+    tls::Identity,
+    within,
 };
 
 const HTTPS: &[&str] = &["--https", "127.0.0.1:0"];
@@ -249,6 +251,33 @@ async fn without_a_certificate_a_handshake_fails_with_an_alert_and_is_counted() 
     let one = stage.authority.issue(&["a.example"]);
     stage.activate(2, &[("one", &one)]).await;
     stage.connect("a.example").await.unwrap();
+}
+
+#[tokio::test]
+async fn the_certificate_of_the_flags_is_read_again_on_sighup() {
+    let files = Identity::new();
+    let flags = files.flags();
+    let stage = Stage::new(&flags[2..].iter().map(String::as_str).collect::<Vec<_>>()).await;
+    let before = stage.shown("a.example").await;
+    let log = async |says: &str| {
+        let told = async {
+            while !stage.node.log().contains(says) {
+                tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+            }
+        };
+        within(told).await;
+    };
+    let next = Identity::new();
+    let path = |identity: &Identity, name: &str| identity.certificate().with_file_name(name);
+    std::fs::copy(path(&next, "cert.pem"), path(&files, "cert.pem")).unwrap();
+    // The certificate without its key: refused, and the one before stays.
+    stage.node.signal("HUP");
+    log("the one before stays").await;
+    assert_eq!(stage.shown("a.example").await, before);
+    std::fs::copy(path(&next, "key.pem"), path(&files, "key.pem")).unwrap();
+    stage.node.signal("HUP");
+    log("read again").await;
+    assert_ne!(stage.shown("a.example").await, before);
 }
 
 #[tokio::test]

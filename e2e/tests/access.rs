@@ -102,6 +102,12 @@ async fn logged(program: &Program, text: &str) -> anyhow::Result<()> {
 async fn people_need_tokens_and_nodes_certificates() -> anyhow::Result<()> {
     let fleet = Guarded::start(&[])?;
     let join = fleet.file("join");
+    // A token that is in a file is not in the log, too.
+    let log = fleet.control_plane.log();
+    assert!(
+        log.contains("written to --token-file") && !log.contains("weir_") && !log.contains("weirjoin_"),
+        "{log}"
+    );
     let node = fleet.node("node-1", &["--token-file", &join])?;
     ready(&node).await?;
     fleet.connected("node-1", true).await?;
@@ -238,8 +244,14 @@ async fn certificates_are_replaced_in_time_and_kept_over_a_restart() -> anyhow::
     let state = fleet.file("state");
     let join = fleet.file("join");
     let flags = ["--token-file", join.as_str(), "--state-dir", state.as_str()];
+    // A certificate that cannot be written is in use all the same, and is written as soon as it can be.
+    let obstacle = std::path::Path::new(&state).join("node-certificate");
+    std::fs::create_dir_all(&obstacle)?;
     let mut node = fleet.node("node-1", &flags)?;
     fleet.connected("node-1", true).await?;
+    logged(&node, "certificate cannot be written to --state-dir").await?;
+    std::fs::remove_dir(&obstacle)?;
+    logged(&node, "certificate is written to --state-dir").await?;
     let renewed = "node's certificate renewed";
     eventually("a second renewal", 2 * SOON, async || {
         (fleet.control_plane.log().matches(renewed).count() >= 2).then_some(())

@@ -48,4 +48,4 @@ pub use snapshot::{
     UpstreamTls, UrlMap, Weight,
 };
 pub use snapshot::{BasicAuth, Filters, IpRules, Jwt, RateLimit};
-pub use visible::{is_visible, visible, visible_bytes};
+pub use visible::{is_visible, visible, visible_bytes, visible_json};

@@ -28,6 +28,26 @@ pub fn visible_bytes(bytes: &[u8], most: usize) -> String {
     }
 }
 
+/// JSON text in which each character that does not print is written as `\u202e`. Line ends stay: between values they are
+/// white space, and within a string they stand escaped already.
+pub fn visible_json(text: &str) -> Cow<'_, str> {
+    let stays = |c: char| c == '\n' || prints(c);
+    if text.chars().all(stays) {
+        return Cow::Borrowed(text);
+    }
+    let mut shown = String::with_capacity(text.len() + 16);
+    for c in text.chars() {
+        if stays(c) {
+            shown.push(c);
+        } else {
+            for unit in c.encode_utf16(&mut [0; 2]) {
+                let _ = write!(shown, "\\u{unit:04x}");
+            }
+        }
+    }
+    Cow::Owned(shown)
+}
+
 /// The standard library's table has the characters that do not print. It also escapes quotes and backslashes, which do.
 fn prints(c: char) -> bool {
     match c {
@@ -104,6 +124,20 @@ mod tests {
         assert_eq!(visible("abcdefghi", 8), "abcde…");
         assert_eq!(visible("ab\u{202e}cd", 8), "ab…");
         assert_eq!(visible("äöüäöü", 8), "äö…");
+    }
+
+    #[test]
+    fn json_keeps_its_value() {
+        let value = serde_json::json!({
+            "a": "\u{1b}]52;c;aGk=\u{7} \u{9b}31m \u{7f} \u{202e}x\u{2066} \u{e0041} \"q\" \\ \n\t 日本 ✓",
+            "\u{200f}": [1, "\u{10ffff}"],
+        });
+        for text in [value.to_string(), serde_json::to_string_pretty(&value).unwrap()] {
+            let shown = visible_json(&text);
+            assert!(shown.lines().all(is_visible), "{shown}");
+            assert_eq!(serde_json::from_str::<serde_json::Value>(&shown).unwrap(), value);
+        }
+        assert!(matches!(visible_json("{\"a\": \"日本\"}\n"), Cow::Borrowed(_)));
     }
 
     proptest! {

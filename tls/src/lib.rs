@@ -24,6 +24,13 @@ pub fn provider() -> Arc<CryptoProvider> {
     Arc::clone(&PROVIDER)
 }
 
+/// Whether a handshake failed because the other side answered with something that is not TLS. rustls reports that as a
+/// corrupt message.
+pub fn speaks_no_tls(error: &std::io::Error) -> bool {
+    let cause = error.get_ref().and_then(|cause| cause.downcast_ref::<rustls::Error>());
+    matches!(cause, Some(rustls::Error::InvalidMessage(_)))
+}
+
 /// Joins a certificate with its private key.
 ///
 /// # Errors

@@ -335,8 +335,9 @@ impl Access {
         Ok(token.role)
     }
 
-    /// Makes an admin's token where none is good, and shows it in the log. Where a file is named, that holds an admin's token
-    /// from then on: it is written, for its owner alone, unless what stands in it is one. So a lost token is no end.
+    /// Makes an admin's token where none is valid, and shows it in the log. Where a file is named, the file holds an
+    /// admin's token from then on, readable by its owner only, and the log does not show it. The file is written unless
+    /// it holds one already, so a lost token can be replaced by a restart.
     ///
     /// # Errors
     /// The file cannot be written, or the database failed.
@@ -360,20 +361,24 @@ impl Access {
         let name = free.into_iter().find(|name| !taken.contains(name)).unwrap_or_default();
         let new = NewToken { name, role: Role::Admin, expires: None };
         let (text, token) = self.create_token(&new, "control-plane").await?;
-        if let Some(file) = file {
-            let written = crate::private_file::write(file, &format!("{text}\n"));
-            if let Err(error) = written {
-                // Nobody has seen it, so nobody needs it; the next start makes another one.
-                let id = token.id;
-                self.0.store.change(|db| async move { db.revoke_token(id, now_ms()).await }).await?;
-                anyhow::bail!("cannot write --token-file {}: {error}", file.display());
+        match file {
+            Some(file) => {
+                let written = crate::private_file::write(file, &format!("{text}\n"));
+                if let Err(error) = written {
+                    // It was shown nowhere, so nothing needs it; the next start makes another one.
+                    let id = token.id;
+                    self.0.store.change(|db| async move { db.revoke_token(id, now_ms()).await }).await?;
+                    anyhow::bail!("cannot write --token-file {}: {error}", file.display());
+                }
+                // Logs are read by more people, and kept longer, than the file.
+                tracing::warn!(name = token.name, file = %file.display(), "admin token made and written to --token-file");
             }
+            None => tracing::warn!(
+                name = token.name,
+                token = text,
+                "admin token made; this is the only time that it is shown (--token-file writes it to a file instead)"
+            ),
         }
-        tracing::warn!(
-            name = token.name,
-            token = text,
-            "admin token made; this is the only time that it is shown"
-        );
         let entry = AuditEntry {
             actor: "control-plane".into(),
             source: "start".into(),

@@ -46,6 +46,11 @@ impl Secured {
         let shaken = TlsConnector::from(config).connect(name, stream).await;
         let shaken = shaken.map_err(|error| match error.kind() {
             std::io::ErrorKind::UnexpectedEof => "TLS: closed within the handshake".to_owned(),
+            _ if weir_tls::speaks_no_tls(&error) => {
+                "TLS: the backend answered with something that is not TLS: if its port is without TLS, its URL begins \
+                 with http://"
+                    .to_owned()
+            }
             _ => format!("TLS: {error}"),
         })?;
         if self.demands_http2 && shaken.get_ref().1.alpn_protocol() != Some(b"h2") {

@@ -17,6 +17,7 @@ use weir_snapshot::{
 use super::{
     Running, State,
     health::take_health,
+    keeper,
     key::{take_certificate_keys, take_key},
 };
 use crate::resolve;
@@ -57,7 +58,10 @@ pub(super) async fn take(state: &Arc<State>, message: Option<Told>) -> Option<Sa
         }
     };
     Some(match result {
-        Ok(hash) => Say::Ack(v1::Ack { revision, hash: hash.to_string() }),
+        Ok(hash) => {
+            keeper::before_acknowledgement(state).await;
+            Say::Ack(v1::Ack { revision, hash: hash.to_string() })
+        }
         Err(problems) => {
             state.rejections.fetch_add(1, Relaxed);
             tracing::error!(revision, %problems, "snapshot rejected, the one before stays");
@@ -170,7 +174,7 @@ pub(super) async fn restore(state: &State, snapshot: &v1::Snapshot) -> Result<()
 /// Checks it again, warms it, and has every worker use it.
 async fn activate(state: &State, next: Result<Next, Problems>) -> Result<ContentHash, Problems> {
     let hash = activate_within(state, next?, Duration::MAX).await?;
-    state.changed.notify_one();
+    state.change();
     Ok(hash)
 }
 

@@ -12,7 +12,6 @@ use std::{
     os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _},
     path::Path,
     sync::Arc,
-    time::Duration,
 };
 
 use anyhow::Context as _;
@@ -34,9 +33,6 @@ const MAGIC: &str = "weir-node-state";
 
 /// The version of its format.
 const VERSION: &str = "1";
-
-/// The file is written so often at most, however often the configuration changes.
-const EVERY: Duration = Duration::from_secs(1);
 
 /// Makes sure that the folder is there and can be written to.
 ///
@@ -79,31 +75,7 @@ pub(crate) async fn restore(state: &Arc<State>, folder: &Path) {
     }
 }
 
-/// Writes what the node runs each time that it has changed, for ever.
-pub(crate) async fn run(state: Arc<State>, folder: std::path::PathBuf) {
-    loop {
-        state.changed.notified().await;
-        save(&state, &folder).await;
-        tokio::time::sleep(EVERY).await;
-    }
-}
-
-/// Writes what the node runs.
-pub(crate) async fn save(state: &State, folder: &Path) {
-    let Some(running) = state.running() else { return };
-    let key = state.told_key();
-    let target = folder.to_owned();
-    let written = tokio::task::spawn_blocking(move || write(&target, &encode(&running, key)));
-    match written.await {
-        Ok(Ok(())) => {}
-        Ok(Err(error)) => {
-            tracing::error!(folder = %folder.display(), %error, "the node's state cannot be kept");
-        }
-        Err(error) => tracing::error!(%error, "the node's state cannot be kept"),
-    }
-}
-
-fn encode(running: &Running, key: Option<Vec<u8>>) -> Vec<u8> {
+pub(super) fn encode(running: &Running, key: Option<Vec<u8>>) -> Vec<u8> {
     let resource = |(key, spec): (&Key, &String)| {
         let kind = match key.kind {
             Kind::Settings => v1::ResourceKind::Settings,
@@ -130,23 +102,40 @@ fn encode(running: &Running, key: Option<Vec<u8>>) -> Vec<u8> {
     body
 }
 
-fn head(body: &[u8]) -> String {
+/// The first line of a file with this content.
+pub(super) fn head(body: &[u8]) -> String {
     let digest: String = Sha256::digest(body).iter().map(|byte| format!("{byte:02x}")).collect();
     format!("{MAGIC} {VERSION} {digest}\n")
 }
 
-fn write(folder: &Path, body: &[u8]) -> std::io::Result<()> {
-    let (new, path) = (folder.join(format!("{FILE}.new")), folder.join(FILE));
+/// Whether the folder has a state.
+pub(super) fn is_there(folder: &Path) -> bool {
+    folder.join(FILE).exists()
+}
+
+/// Replaces the state by another one, which is on the disk when this returns.
+pub(super) fn write(folder: &Path, body: &[u8]) -> std::io::Result<()> {
+    // The folder may have been removed since the start.
+    fs::DirBuilder::new().recursive(true).mode(0o700).create(folder)?;
+    let new = folder.join(format!("{FILE}.new"));
+    replace(folder, &new, body).inspect_err(|_| {
+        // A part of a state takes up room that the next try needs.
+        let _ = fs::remove_file(&new);
+    })
+}
+
+fn replace(folder: &Path, new: &Path, body: &[u8]) -> std::io::Result<()> {
+    let path = folder.join(FILE);
     // What a write that was cut off left may have other rights.
-    match fs::remove_file(&new) {
+    match fs::remove_file(new) {
         Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(error),
         _ => {}
     }
-    let mut file = File::options().write(true).create_new(true).mode(0o600).open(&new)?;
+    let mut file = File::options().write(true).create_new(true).mode(0o600).open(new)?;
     file.write_all(head(body).as_bytes())?;
     file.write_all(body)?;
     file.sync_all()?;
-    fs::rename(&new, &path)?;
+    fs::rename(new, &path)?;
     File::open(folder)?.sync_all()
 }
 

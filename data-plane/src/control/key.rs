@@ -15,7 +15,7 @@ pub(super) async fn take_key(state: &State, key: &[u8]) {
     };
     let before = state.key.lock().unwrap_or_else(PoisonError::into_inner).replace(told);
     if before.as_deref() != Some(&key[..]) {
-        state.changed.notify_one();
+        state.change();
     }
     if state.fleet.set_key(key) {
         rebuild(state).await;

@@ -8,6 +8,7 @@ mod channel;
 mod health;
 mod identity;
 pub(crate) mod keep;
+pub(crate) mod keeper;
 mod key;
 mod load;
 mod session;
@@ -17,7 +18,6 @@ use std::sync::{
     atomic::{AtomicBool, AtomicU64, Ordering::Relaxed},
 };
 
-use tokio::sync::Notify;
 use weir_snapshot::resource::{ContentHash, Resources};
 
 pub(crate) use self::{channel::channel, identity::Identity, session::run};
@@ -43,8 +43,8 @@ pub(crate) struct State {
     rejections: AtomicU64,
     /// The fleet's key, once it was told.
     key: Mutex<Option<Vec<u8>>>,
-    /// What the node runs is not what it ran.
-    changed: Notify,
+    /// Where `--state-dir` is given.
+    pub(crate) keeper: Option<keeper::Keeper>,
 }
 
 /// The configuration that is in use, in the form in which deltas change it.
@@ -63,6 +63,7 @@ impl State {
         tap: Arc<Tap>,
         membership: Membership,
         identity: Identity,
+        state_dir: Option<std::path::PathBuf>,
     ) -> Self {
         Self {
             fleet,
@@ -77,7 +78,7 @@ impl State {
             connected: AtomicBool::new(false),
             rejections: AtomicU64::new(0),
             key: Mutex::new(None),
-            changed: Notify::new(),
+            keeper: state_dir.map(keeper::Keeper::new),
         }
     }
 
@@ -104,6 +105,13 @@ impl State {
     /// Snapshots that were refused since the start.
     pub(crate) fn rejections(&self) -> u64 {
         self.rejections.load(Relaxed)
+    }
+
+    /// What `--state-dir` holds is not what the node runs.
+    fn change(&self) {
+        if let Some(keeper) = &self.keeper {
+            keeper.change();
+        }
     }
 
     fn told_key(&self) -> Option<Vec<u8>> {

@@ -83,7 +83,8 @@ impl Credentials {
         let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&fresh)?;
         file.write_all(text.as_bytes())?;
         file.sync_all()?;
-        fs::rename(fresh, path)
+        fs::rename(fresh, path)?;
+        fs::File::open(folder)?.sync_all()
     }
 
     /// What was kept, if it is this node's and still good.

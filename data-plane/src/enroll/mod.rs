@@ -41,6 +41,9 @@ use crate::Config;
 /// The shortest and longest wait before joining is tried again.
 const WAIT: (Duration, Duration) = (Duration::from_millis(200), Duration::from_secs(5));
 
+/// How long until a certificate that could not be written to the folder is written again.
+const KEEP_AGAIN: Duration = Duration::from_secs(1);
+
 /// A call to join, with its connection, takes no longer.
 const CALL: Duration = Duration::from_secs(10);
 
@@ -179,6 +182,8 @@ impl Membership {
             joining.use_credentials(kept);
         }
         let (mut wait, mut told) = (WAIT.0, String::new());
+        // The certificate in use is not in the folder yet.
+        let mut is_unkept = false;
         loop {
             if let Some(good) = credentials.as_ref().filter(|kept| kept.are_good()) {
                 let due = good.renew_in();
@@ -186,6 +191,13 @@ impl Membership {
                     tokio::select! {
                         () = tokio::time::sleep(due) => {}
                         () = joining.doubt.notified() => {}
+                        () = tokio::time::sleep(KEEP_AGAIN), if is_unkept => {
+                            is_unkept = folder.is_some_and(|folder| good.keep(folder).is_err());
+                            if !is_unkept {
+                                tracing::info!("the node's certificate is written to --state-dir");
+                            }
+                            continue;
+                        }
                     }
                 }
             }
@@ -196,10 +208,12 @@ impl Membership {
                     if !credentials.as_ref().is_some_and(Credentials::are_good) {
                         joining.end_connections();
                     }
+                    is_unkept = false;
                     if let Some(folder) = folder
                         && let Err(error) = next.keep(folder)
                     {
-                        tracing::error!(%error, "--state-dir {}: the node's certificate cannot be kept", folder.display());
+                        is_unkept = true;
+                        tracing::error!(folder = %folder.display(), %error, "the node's certificate cannot be written to --state-dir, trying again");
                     }
                     tracing::info!(node = node_id, "certificate from the fleet's authority");
                     credentials = Some(next);
@@ -253,7 +267,14 @@ async fn secured(authority: &str, config: Arc<ClientConfig>) -> Result<Box<dyn S
     // Reports are small, and acknowledgements are waited for.
     stream.set_nodelay(true)?;
     let name = ServerName::try_from(SERVER_NAME)?;
-    Ok(Box::new(TlsConnector::from(config).connect(name, stream).await?))
+    match TlsConnector::from(config).connect(name, stream).await {
+        Ok(stream) => Ok(Box::new(stream)),
+        Err(error) if weir_tls::speaks_no_tls(&error) => Err(format!(
+            "{authority} does not speak TLS: is it the nodes' port of a control plane (--nodes)?"
+        )
+        .into()),
+        Err(error) => Err(error.into()),
+    }
 }
 
 impl Joining {

@@ -9,7 +9,7 @@ use std::{
     },
 };
 
-use arc_swap::ArcSwap;
+use arc_swap::{ArcSwap, ArcSwapOption};
 use rustc_hash::FxHashMap;
 use rustls::{
     server::{ClientHello, ResolvesServerCert},
@@ -136,18 +136,23 @@ impl Table {
 pub(crate) struct Certificates {
     table: ArcSwap<Table>,
     /// What the node's flags name: for who asks for no name that the table has.
-    own: Option<Arc<CertifiedKey>>,
+    own: ArcSwapOption<CertifiedKey>,
     missing: AtomicU64,
 }
 
 impl Certificates {
     pub(crate) fn new(own: Option<Arc<CertifiedKey>>) -> Self {
-        Self { table: ArcSwap::default(), own, missing: AtomicU64::new(0) }
+        Self { table: ArcSwap::default(), own: ArcSwapOption::new(own), missing: AtomicU64::new(0) }
     }
 
     /// From now on handshakes use these.
     pub(crate) fn set(&self, table: &Arc<Table>) {
         self.table.store(Arc::clone(table));
+    }
+
+    /// From now on handshakes use this one in place of the flags' own.
+    pub(super) fn set_own(&self, own: Arc<CertifiedKey>) {
+        self.own.store(Some(own));
     }
 
     /// Handshakes for which there was no certificate.
@@ -167,7 +172,8 @@ impl ResolvesServerCert for Certificates {
         let table = self.table.load();
         let schemes = hello.signature_schemes();
         let is_usable = |certified: &CertifiedKey| certified.key.choose_scheme(schemes).is_some();
-        let found = table.choose(hello.server_name(), self.own.as_ref(), is_usable);
+        let own = self.own.load();
+        let found = table.choose(hello.server_name(), own.as_ref(), is_usable);
         if found.is_none() {
             self.missing.fetch_add(1, Relaxed);
         }

@@ -46,7 +46,7 @@ fn form(next: &str, wrong: Option<&str>) -> Response {
                 }
                 p class="soft" {
                     "An admin makes one: " code { "weir token create NAME --role viewer" }
-                    ". The first one stands in the log of the control plane's first start."
+                    ". The first one is in the file that the control plane's --token-file names, or else in the log of its first start."
                 }
             }
         },

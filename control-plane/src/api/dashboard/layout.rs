@@ -99,6 +99,15 @@ pub(super) fn empty(title: &str, content: &Markup) -> Markup {
     }
 }
 
+/// How a node is started, by commands that the nodes' port accepts from any machine, whether tokens exist or not.
+pub(super) fn start_a_node() -> Markup {
+    html! {
+        p { "Nodes carry the traffic. Make a join token, and start a node with it on any machine that reaches this control plane:" }
+        p { code { "weir node-token create > join-token" } }
+        p { code { "data-plane --control-plane https://HOST:8090 --token-file join-token" } }
+    }
+}
+
 /// A word with a colour that means something; the word alone says it, too.
 pub(super) fn badge(kind: &str, text: &str) -> Markup {
     html! { span class=(format!("badge {kind}")) { (text) } }

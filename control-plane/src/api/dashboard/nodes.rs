@@ -7,7 +7,7 @@ use weir_snapshot::units::HumanDuration;
 
 use super::{
     format::{count, time},
-    layout::{badge, empty},
+    layout::{badge, empty, start_a_node},
 };
 use crate::{
     app::{App, NodeInfo},
@@ -20,8 +20,7 @@ pub(super) fn page(app: &App) -> Markup {
         return empty(
             "No node was ever connected",
             &html! {
-                p { "Nodes carry the traffic. Start one on any machine that reaches this control plane:" }
-                p { code { "data-plane --control-plane http://HOST:8090" } }
+                (start_a_node())
             },
         );
     }

@@ -5,7 +5,7 @@ use maud::{Markup, html};
 use super::{
     Trouble, attention, chart,
     format::{bytes, count, millis, percent},
-    layout::{badge, empty},
+    layout::{badge, empty, start_a_node},
     reports::{ranking, refusals},
 };
 use crate::{
@@ -47,8 +47,7 @@ pub(super) async fn page(app: &App) -> Result<Markup, Trouble> {
     Ok(html! {
         @if connected == 0 {
             (empty("No node is connected", &html! {
-                p { "Nodes carry the traffic. Start one on any machine that reaches this control plane:" }
-                p { code { "data-plane --control-plane http://HOST:8090" } }
+                (start_a_node())
             }))
         } @else if status.backends.is_empty() {
             (empty("There is no backend yet", &html! {

@@ -1,0 +1,13 @@
+//! What each program of Weir does as a process: it handles signals, writes its log, and says why it ends.
+
+mod arguments;
+mod ending;
+mod log;
+mod signals;
+
+pub use self::{
+    arguments::parse,
+    ending::exit_status,
+    log::init as init_log,
+    signals::{Signal, Signals, no_files},
+};
