@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use anyhow::Context as _;
+use anyhow::{Context as _, bail};
 use clap::ValueEnum as _;
 use hyper::Method;
 use serde_json::{Value, json};
@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 use crate::{
     arguments::{NodeAccess, NodeToken, Output, Token},
     client::{Client, encode},
-    output::{Column, cell, print, print_json, print_list, tell},
+    output::{Column, cell, failure, has_reader, print, print_json, print_list, tell},
 };
 
 const TOKENS: [Column; 7] = [
@@ -62,14 +62,12 @@ pub(crate) async fn token(client: &Client, output: Output, command: Token) -> an
             if let Some(expires) = expires {
                 body["expires"] = expires.to_string().into();
             }
+            has_reader()?;
             let made = client.json(Method::POST, "/tokens", Some(body)).await?;
-            match output {
-                Output::Json => print_json(&made),
-                Output::Table => {
-                    // The token alone, so that it can be caught: TOKEN=$(weir token create …).
-                    tell!("token {name:?} with role {}; it is shown this once:", cell(&made, "role"));
-                    print(&cell(&made, "token"));
-                }
+            let path = format!("/tokens/{}", encode(&name));
+            show_secret(client, output, &made, &path, &format!("weir token revoke {name}")).await?;
+            if output == Output::Table {
+                tell!("token {name:?} with role {}; it is shown only this once", cell(&made, "role"));
             }
         }
         Token::List => print_list(output, &client.get("/tokens").await?, &TOKENS),
@@ -82,6 +80,27 @@ pub(crate) async fn token(client: &Client, output: Output, command: Token) -> an
         }
     }
     Ok(())
+}
+
+/// Writes a secret that the control plane shows only once. One that cannot be written, not even to a pipe that was
+/// closed, is of no use to its user, so it is revoked.
+async fn show_secret(
+    client: &Client,
+    output: Output,
+    made: &Value,
+    path: &str,
+    command: &str,
+) -> anyhow::Result<()> {
+    match output {
+        Output::Json => print_json(made),
+        // The token alone, so that a script can take it: TOKEN=$(weir token create …).
+        Output::Table => print(&cell(made, "token")),
+    }
+    let Some(error) = failure() else { return Ok(()) };
+    match client.json(Method::DELETE, path, None).await {
+        Ok(_) => bail!("the token could not be written ({error}) and is revoked"),
+        Err(refused) => bail!("the token could not be written ({error}); revoke it: {command} ({refused})"),
+    }
 }
 
 pub(crate) async fn audit(
@@ -108,13 +127,13 @@ pub(crate) async fn node_token(client: &Client, output: Output, command: NodeTok
             if !nodes.is_empty() {
                 body["node_ids"] = nodes.into();
             }
+            has_reader()?;
             let made = client.json(Method::POST, "/node-tokens", Some(body)).await?;
-            match output {
-                Output::Json => print_json(&made),
-                Output::Table => {
-                    tell!("join token {}; it is shown this once:", cell(&made, "id"));
-                    print(&cell(&made, "token"));
-                }
+            let id = cell(&made, "id");
+            let path = format!("/node-tokens/{}", encode(&id));
+            show_secret(client, output, &made, &path, &format!("weir node-token revoke {id}")).await?;
+            if output == Output::Table {
+                tell!("join token {id}; it is shown only this once");
             }
         }
         NodeToken::List => print_list(output, &client.get("/node-tokens").await?, &NODE_TOKENS),

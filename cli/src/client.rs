@@ -47,8 +47,8 @@ impl ClientError {
         if let Self::Refused { problems, file, .. } = self {
             for problem in problems {
                 match file {
-                    Some(file) => tell!("{}", crate::check::place(file, problem)),
-                    None => tell!("  {problem}"),
+                    Some(file) => tell!("{}", indented(&crate::check::place(file, problem))),
+                    None => tell!("  {}", indented(&problem.to_string())),
                 }
             }
         }
@@ -208,7 +208,7 @@ impl Client {
             Some(tls) => {
                 let shaken = tokio::time::timeout(CONNECT_DEADLINE, tls.connect(stream)).await;
                 let shaken = shaken.map_err(|_| unreachable("no TLS in time".to_owned()))?;
-                Box::new(shaken.map_err(|error| unreachable(error.to_string()))?)
+                Box::new(shaken.map_err(|error| unreachable(tls_reason(&error)))?)
             }
         };
         let (mut sender, connection) =
@@ -234,7 +234,13 @@ impl Client {
         let request = request
             .body(Full::new(Bytes::from(content)))
             .map_err(|error| self.broken(format!("cannot be asked: {error}")))?;
-        let response = sender.send_request(request).await.map_err(broken)?;
+        let response = sender.send_request(request).await.map_err(|error| match &self.tls {
+            // What a server that expects TLS sends back is no HTTP.
+            None if error.is_parse() => {
+                self.broken("does not answer in HTTP: if it speaks TLS, write https:// in --admin".to_owned())
+            }
+            _ => broken(error),
+        })?;
         Ok((response.status(), response.into_body()))
     }
 
@@ -244,6 +250,21 @@ impl Client {
 
     fn broken(&self, reason: String) -> ClientError {
         ClientError::Broken { authority: self.place(), reason }
+    }
+}
+
+/// Text from outside whose further lines cannot be taken for lines of this program.
+fn indented(text: &str) -> String {
+    text.replace('\n', "\n    ")
+}
+
+/// Why there is no TLS connection.
+fn tls_reason(error: &std::io::Error) -> String {
+    match weir_tls::speaks_no_tls(error) {
+        true => {
+            "it does not speak TLS there: if its port is without TLS, write http:// in --admin".to_owned()
+        }
+        false => error.to_string(),
     }
 }
 
@@ -272,7 +293,8 @@ fn refusal(status: StatusCode, text: &str) -> ClientError {
             return ClientError::Refused { title, problems, file: None };
         }
     };
-    ClientError::Refused { title: format!("{title} ({})", status.as_u16()), problems, file: None }
+    let title = format!("{} ({})", indented(&title), status.as_u16());
+    ClientError::Refused { title, problems, file: None }
 }
 
 /// All but the unreserved characters (RFC 3986, 2.3).

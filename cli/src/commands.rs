@@ -13,7 +13,9 @@ use crate::{
     certs,
     client::{Call, Client, encode},
     configuration, explain, nodes,
-    output::{Column, cell, items, print, print_json, print_list, table},
+    output::{
+        Column, cell, failure, items, print, print_exact, print_json, print_json_text, print_list, table,
+    },
     report, tail,
 };
 
@@ -119,7 +121,15 @@ pub(crate) async fn run(client: &Client, output: Output, command: Command) -> an
         Command::Export => {
             let accept = if output == Output::Json { "application/json" } else { "application/yaml" };
             let call = Call { path: "/config", accept, ..Call::default() };
-            print(&client.call(call).await?);
+            let text = client.call(call).await?;
+            match output {
+                Output::Json => print_json_text(&text),
+                Output::Table => print_exact(&text),
+            }
+            // It is a backup: a part of it is a failure, also where the reader of a pipe has left.
+            if let Some(error) = failure().filter(|error| error.kind() == std::io::ErrorKind::BrokenPipe) {
+                anyhow::bail!("the export is incomplete: {error}");
+            }
         }
         Command::Token(command) => access::token(client, output, command).await?,
         Command::NodeToken(command) => access::node_token(client, output, command).await?,

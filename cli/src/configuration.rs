@@ -13,7 +13,7 @@ use crate::{
     arguments::{ApplyArguments, Changing, Output, RevisionsArguments},
     check,
     client::{Call, Client},
-    output::{Column, cell, items, print, print_json, print_list, tell},
+    output::{Column, cell, items, print, print_coloured, print_json, print_list, shown, tell},
     rollout,
 };
 
@@ -167,10 +167,11 @@ fn print_differences(differences: &[Difference]) {
             '-' => "31",
             _ => "33",
         };
-        print(&match is_coloured {
-            true => format!("\x1b[{colour}m{sign} {text}\x1b[0m"),
-            false => format!("{sign} {text}"),
-        });
+        let text = format!("{sign} {}", shown(text));
+        match is_coloured {
+            true => print_coloured(colour, &text),
+            false => print(&text),
+        }
     };
     let (moved, told): (Vec<_>, Vec<_>) =
         differences.iter().partition(|difference| difference.action == Action::Move);

@@ -5,7 +5,6 @@
 
 use std::{
     fs,
-    io::{IsTerminal as _, Write as _},
     net::SocketAddr,
     path::{Path, PathBuf},
     time::Duration,
@@ -17,12 +16,15 @@ use hyper::Method;
 use serde_json::{Value, json};
 use tokio::{
     net::{TcpListener, TcpStream},
-    signal::unix::{SignalKind, signal},
     time::Instant,
 };
+use weir_process::Signals;
 use weir_snapshot::units::HumanDuration;
 
-use crate::client::{Call, Client};
+use crate::{
+    client::{Call, Client},
+    output::{print, tell},
+};
 
 /// The whole fleet has to be ready within this.
 const START_DEADLINE: Duration = Duration::from_secs(20);
@@ -81,17 +83,13 @@ struct Fleet {
 
 /// The token is for a database that has some already.
 pub(crate) async fn run(dev: Dev, token: Option<String>) -> anyhow::Result<()> {
-    log_to_stderr(&dev.log_format);
+    weir_process::init_log(&dev.log_format, "warn");
     if !dev.allow_core_dumps
         && let Err(error) = control_plane::core_dumps::forbid()
     {
-        let _ = writeln!(
-            std::io::stderr(),
-            "core dumps, which would hold private keys, cannot be forbidden: {error}"
-        );
+        tell!("core dumps, which would hold private keys, cannot be forbidden: {error}");
     }
-    let mut interrupt = signal(SignalKind::interrupt()).context("cannot handle SIGINT")?;
-    let mut terminate = signal(SignalKind::terminate()).context("cannot handle SIGTERM")?;
+    let mut signals = Signals::handle().context("cannot handle signals")?;
     check_ports(&dev).await?;
 
     let folder = tempfile::tempdir().context("cannot make a folder for the database")?;
@@ -99,15 +97,11 @@ pub(crate) async fn run(dev: Dev, token: Option<String>) -> anyhow::Result<()> {
         dev.database.clone().unwrap_or_else(|| format!("sqlite:{}", folder.path().join("weir.db").display()));
     let fleet = tokio::select! {
         fleet = start(&dev, database, folder.path(), token) => fleet?,
-        _ = interrupt.recv() => return Ok(()),
-        _ = terminate.recv() => return Ok(()),
+        () = signals.stop_or_hangup() => return Ok(()),
     };
-    tell(&fleet);
+    show(&fleet);
 
-    tokio::select! {
-        _ = interrupt.recv() => {}
-        _ = terminate.recv() => {}
-    }
+    signals.stop_or_hangup().await;
     // Nodes first: they deliver their last counts to the control plane, and finish requests at the mocks.
     for node in fleet.nodes {
         node.shutdown().await;
@@ -290,7 +284,7 @@ fn shifted(address: SocketAddr, by: u16) -> anyhow::Result<SocketAddr> {
     Ok(SocketAddr::new(address.ip(), port))
 }
 
-fn tell(fleet: &Fleet) {
+fn show(fleet: &Fleet) {
     let admin = fleet.control_plane.admin;
     let mut text = String::from("Weir is ready.\n\n");
     for node in &fleet.nodes {
@@ -312,13 +306,6 @@ fn tell(fleet: &Fleet) {
          -d '{{\"url\":\"http://127.0.0.1:{another}\"}}'\n  \
          weir{flag} report hourly\n\nCtrl-C stops everything.\n"
     ));
-    // Nobody may read stdout; the fleet runs on.
-    let _ = std::io::stdout().write_all(text.as_bytes());
-    let _ = std::io::stdout().flush();
-}
-
-fn log_to_stderr(format: &str) {
-    let filter = tracing_subscriber::EnvFilter::try_from_env("WEIR_LOG").unwrap_or_else(|_| "warn".into());
-    let log = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
-    if format == "json" { log.json().init() } else { log.with_ansi(std::io::stderr().is_terminal()).init() }
+    // The fleet runs on where that cannot be written.
+    print(&text);
 }

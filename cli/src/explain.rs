@@ -5,7 +5,7 @@ use serde_json::Value;
 use crate::{
     arguments::{Explain, Output},
     client::{Client, encode},
-    output::{Column, cell, items, print, print_json, table, tell},
+    output::{Column, cell, items, print, print_json, shown, table, tell},
 };
 
 const BACKENDS: [Column; 5] = [
@@ -47,7 +47,7 @@ fn with_scheme(url: String) -> String {
 fn text(told: &Value, all: bool) -> String {
     let list = |name: &str| told.get(name).map_or(&[][..], items);
     let mut lines = vec![match told.get("route").and_then(Value::as_str) {
-        Some(route) => format!("route {route} (revision {})", cell(told, "revision")),
+        Some(route) => format!("route {} (revision {})", shown(route), cell(told, "revision")),
         None => format!("no route (revision {})", cell(told, "revision")),
     }];
     for filter in list("filters") {
@@ -55,13 +55,13 @@ fn text(told: &Value, all: bool) -> String {
         lines.push(format!("  {} {says}: {}", cell(filter, "filter"), cell(filter, "detail")));
     }
     if let Some(rewritten) = told.get("rewritten").and_then(Value::as_str) {
-        lines.push(format!("  asks the backend for {rewritten}"));
+        lines.push(format!("  asks the backend for {}", shown(rewritten)));
     }
     for change in list("changes") {
-        lines.push(format!("  {}", change.as_str().unwrap_or_default()));
+        lines.push(format!("  {}", shown(change.as_str().unwrap_or_default())));
     }
     if let Some(answer) = told.get("answer").and_then(Value::as_str) {
-        lines.push(format!("the node answers {answer}"));
+        lines.push(format!("the node answers {}", shown(answer)));
     }
     for pool in list("pools") {
         let (name, strategy) = (cell(pool, "pool"), cell(pool, "strategy"));

@@ -25,7 +25,7 @@ mod tls;
 
 use std::process::ExitCode;
 
-use clap::{CommandFactory as _, Parser as _};
+use clap::CommandFactory as _;
 
 use self::{
     arguments::{Arguments, Command},
@@ -38,7 +38,7 @@ static ALLOCATOR: weir_allocator::MiMalloc = weir_allocator::MiMalloc;
 
 fn main() -> ExitCode {
     weir_allocator::give_back_soon();
-    let arguments = Arguments::parse();
+    let arguments: Arguments = weir_process::parse();
     let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
         Ok(runtime) => runtime,
         Err(error) => {
@@ -48,15 +48,20 @@ fn main() -> ExitCode {
     };
     // diff(1) has taught scripts that 1 means "different".
     let failure = if matches!(arguments.command, Command::Diff { .. }) { 2 } else { 1 };
-    match runtime.block_on(run(arguments)) {
-        Ok(code) => code,
-        Err(error) => {
-            match error.downcast_ref::<ClientError>() {
-                Some(error) => error.print(),
-                None => tell!("error: {error:#}"),
-            }
-            ExitCode::from(failure)
+    let result = runtime.block_on(run(arguments));
+    if let Err(error) = &result {
+        match error.downcast_ref::<ClientError>() {
+            Some(error) => error.print(),
+            None => tell!("error: {error:#}"),
         }
+    }
+    let unwritten = output::error();
+    if let Some(error) = &unwritten {
+        tell!("error: {error}");
+    }
+    match result {
+        Ok(code) if unwritten.is_none() => code,
+        _ => ExitCode::from(failure),
     }
 }
 
@@ -65,11 +70,11 @@ async fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
     match command {
         Command::Check { file } => check::check(&file, output)?,
         Command::HashPassword => hash_password::run()?,
-        Command::Schema => output::print(&weir_snapshot::schema::text()),
+        Command::Schema => output::print_exact(&weir_snapshot::schema::text()),
         Command::Completions { shell } => {
             let mut script = Vec::new();
             clap_complete::generate(shell, &mut Arguments::command(), "weir", &mut script);
-            output::print(&String::from_utf8_lossy(&script));
+            output::print_exact(&String::from_utf8_lossy(&script));
         }
         Command::Load(load) => load::run(load, output).await?,
         Command::Dev(_)

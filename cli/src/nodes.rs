@@ -88,8 +88,7 @@ fn lag(node: &Value) -> String {
 fn labels(node: &Value) -> String {
     let labels = node.get("labels").and_then(Value::as_object);
     let pairs = labels.into_iter().flatten();
-    let pairs: Vec<String> =
-        pairs.map(|(name, value)| format!("{name}={}", value.as_str().unwrap_or_default())).collect();
+    let pairs: Vec<String> = pairs.map(|(name, value)| format!("{name}={}", cell(value, ""))).collect();
     if pairs.is_empty() { "-".into() } else { pairs.join(",") }
 }
 

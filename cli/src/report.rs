@@ -3,7 +3,7 @@
 use crate::{
     arguments::{Format, Output, Report, ReportKind},
     client::{Call, Client, ClientError, encode},
-    output::{print, print_json, watch},
+    output::{print, print_exact, print_json, watch},
     report_table,
 };
 
@@ -25,7 +25,7 @@ async fn show(client: &Client, report: &Report, format: Format, path: &str) -> R
     let call = Call { path, accept, ..Call::default() };
     let text = client.call(call).await?;
     match (format, report.kind) {
-        (Format::Csv, _) => print(&text),
+        (Format::Csv, _) => print_exact(&text),
         (Format::Json, _) => print_json(&client.parse(&text)?),
         (Format::Table, ReportKind::Summary) => print(&report_table::summary(&client.parse(&text)?)),
         (Format::Table, ReportKind::Top) => print(&report_table::top(&client.parse(&text)?)),

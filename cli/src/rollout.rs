@@ -12,7 +12,7 @@ use weir_snapshot::{Problem, units::HumanDuration};
 use crate::{
     arguments::Output,
     client::Client,
-    output::{cell, items, print, tell},
+    output::{cell, items, print, shown, tell},
 };
 
 const LOOK_AGAIN: Duration = Duration::from_millis(100);
@@ -49,7 +49,7 @@ pub(crate) async fn follow(
             for (node, problems) in &outcome.rejected {
                 if told.insert(node.clone()) {
                     print(&format!("node {node} refused revision {revision}"));
-                    problems.iter().for_each(|problem| print(&format!("  {problem}")));
+                    problems.iter().for_each(|problem| print(&format!("  {}", shown(&problem.to_string()))));
                 }
             }
         }
@@ -101,7 +101,8 @@ impl Outcome {
         }
         let mut missing = Vec::new();
         for (id, problems) in rejected {
-            let problems: Vec<String> = problems.iter().map(ToString::to_string).collect();
+            let problems: Vec<String> =
+                problems.iter().map(|problem| shown(&problem.to_string()).into_owned()).collect();
             missing.push(format!("node {id} refused it: {}", problems.join("; ")));
         }
         for (id, runs) in pending {

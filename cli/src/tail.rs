@@ -1,13 +1,11 @@
 //! `weir tail`: requests of all nodes as they end.
 
-use std::io::Write as _;
-
 use serde_json::Value;
 
 use crate::{
     arguments::{Output, Tail},
     client::{Client, ClientError, encode},
-    output::{cell, tell},
+    output::{cell, failure, print, print_json_text, tell},
 };
 
 pub(crate) async fn run(client: &Client, output: Output, tail: Tail) -> Result<(), ClientError> {
@@ -55,11 +53,10 @@ pub(crate) async fn run(client: &Client, output: Output, tail: Tail) -> Result<(
         .await
 }
 
-/// Whether somebody still reads.
+/// Shows one request; whether the next one can be shown too.
 fn show(output: Output, data: &str) -> bool {
-    let mut out = std::io::stdout();
-    let written = match output {
-        Output::Json => writeln!(out, "{data}"),
+    match output {
+        Output::Json => print_json_text(data),
         Output::Table => {
             let event: Value = serde_json::from_str(data).unwrap_or_default();
             let number = |name: &str| event.get(name).and_then(Value::as_f64);
@@ -73,26 +70,20 @@ fn show(output: Output, data: &str) -> bool {
             let kind = kind.map_or_else(String::new, |kind| format!(" {kind}"));
             let cut = Some(word("outcome", "finished")).filter(|cut| !cut.is_empty());
             let cut = cut.map_or_else(String::new, |cut| format!("  {cut}"));
-            writeln!(
-                out,
+            print(&format!(
                 "{} {} {:>9.1} ms{kind} ({upstream} backend)  {} {}{}  {} {}  {} {}{cut}",
                 cell(&event, "time"),
                 cell(&event, "status"),
                 number("duration_ms").or(number("latency_ms")).unwrap_or_default(),
                 cell(&event, "method"),
                 cell(&event, "host"),
-                visible(&cell(&event, "path")),
+                cell(&event, "path"),
                 cell(&event, "route"),
                 cell(&event, "backend"),
                 cell(&event, "client"),
                 cell(&event, "node"),
-            )
+            ));
         }
-    };
-    written.and_then(|()| out.flush()).is_ok()
-}
-
-/// A path comes from whoever sent it: nothing in it may steer the terminal.
-fn visible(text: &str) -> String {
-    text.chars().map(|c| if c.is_control() { '?' } else { c }).collect()
+    }
+    failure().is_none()
 }
