@@ -1,6 +1,7 @@
 //! The status port: liveness, readiness and metrics of the node.
 
 use std::{
+    collections::VecDeque,
     convert::Infallible,
     sync::Arc,
     time::{Duration, SystemTime, UNIX_EPOCH},
@@ -20,24 +21,29 @@ use prometheus_client::{
     },
     registry::Registry,
 };
-use tokio::net::TcpListener;
+use tokio::{net::TcpListener, task::AbortHandle};
 
 use crate::{control::State, descriptors, filter, pool_metrics, stats::Cut, status_host::StatusHosts};
 
-/// Answers until the node ends, at most `most` connections at once; later ones wait in the kernel's queue.
+/// Answers until the node ends, at most `most` connections at once. A new one takes the place of the oldest: a probe
+/// must get its answer however many others do not read theirs.
 pub(crate) async fn serve(listener: TcpListener, hosts: StatusHosts, state: Arc<State>, most: usize) {
     let mut connections = tokio::task::JoinSet::new();
+    let mut oldest = VecDeque::new();
     loop {
-        while connections.len() >= most {
-            connections.join_next().await;
-        }
-        while connections.try_join_next().is_some() {}
         let Ok((stream, _)) = listener.accept().await else {
             tokio::time::sleep(Duration::from_millis(100)).await;
             continue;
         };
+        while connections.try_join_next().is_some() {}
+        oldest.retain(|connection: &AbortHandle| !connection.is_finished());
+        while connections.len() >= most {
+            // One that has ended meanwhile is aborted without an effect.
+            oldest.pop_front().iter().for_each(AbortHandle::abort);
+            connections.join_next().await;
+        }
         let (state, hosts) = (Arc::clone(&state), hosts.clone());
-        connections.spawn(async move {
+        let connection = connections.spawn(async move {
             let service = service_fn(|request| {
                 let answer = answer(&request, &hosts, &state);
                 async move { Ok::<_, Infallible>(answer) }
@@ -49,6 +55,7 @@ pub(crate) async fn serve(listener: TcpListener, hosts: StatusHosts, state: Arc<
                 .serve_connection(TokioIo::new(stream), service)
                 .await;
         });
+        oldest.push_back(connection);
     }
 }
 

@@ -13,7 +13,7 @@ use super::{
 const MAX_EXTENSION: u32 = 4 * 1024;
 const MAX_EXTENSIONS_OVER_DATA: u64 = 16 * 1024;
 /// Bytes of all trailer lines, the dropped ones included.
-const MAX_TRAILERS: usize = 16 * 1024;
+pub(crate) const MAX_TRAILERS: usize = 16 * 1024;
 /// Sixteen digits hold every size there is.
 const MAX_DIGITS: u8 = 16;
 

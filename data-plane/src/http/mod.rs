@@ -27,7 +27,7 @@ pub(crate) use weir_snapshot::authority;
 
 #[allow(unused_imports)]
 pub(crate) use self::{
-    chunked::{ChunkError, Decoder, Step, push_chunk_head, push_last_chunk},
+    chunked::{ChunkError, Decoder, MAX_TRAILERS, Step, push_chunk_head, push_last_chunk},
     fields::{Field, Known, push as push_field},
     framing::{BodyDecoder, BodyFraming, ResponseFraming, Truncated},
     grpc::GrpcMessages,

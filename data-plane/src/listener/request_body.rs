@@ -9,7 +9,7 @@ use bytes::Bytes;
 use h2::RecvStream;
 
 use super::http1::Client;
-use crate::http::{BodyDecoder, Step, translate::push_trailers};
+use crate::http::{BodyDecoder, MAX_TRAILERS, Step, translate::push_trailers};
 
 /// Why a request's body did not come to its end.
 #[derive(Debug)]
@@ -160,7 +160,14 @@ fn poll_stream(
         None => {}
     }
     match ready!(body.poll_trailers(cx)) {
-        Ok(Some(fields)) => push_trailers(trailers, &fields),
+        Ok(Some(fields)) => {
+            // HPACK makes large ones cheap for the client; the limit is that of HTTP/1.
+            let size: usize = fields.iter().map(|(name, value)| name.as_str().len() + value.len() + 2).sum();
+            if size > MAX_TRAILERS {
+                return Poll::Ready(Err(BodyFailure::Malformed("trailers too large")));
+            }
+            push_trailers(trailers, &fields);
+        }
         Ok(None) => {}
         Err(_) => return Poll::Ready(Err(BodyFailure::Gone)),
     }

@@ -62,6 +62,8 @@ pub(crate) struct Shared {
 struct Connection {
     sender: SendRequest<Bytes>,
     address: SocketAddr,
+    /// What it accepts of an answer's head, which was announced when it was opened.
+    max_head: u32,
     streams: Cell<usize>,
     /// When its last stream ended, in the worker's milliseconds.
     since: Cell<u64>,
@@ -99,7 +101,12 @@ impl ConnectionState {
 impl Connection {
     fn has_room(&self) -> bool {
         let most = self.sender.current_max_send_streams().min(MAX_STREAMS);
-        self.state.is_open() && self.streams.get() < most
+        self.streams.get() < most
+    }
+
+    /// Whether it may take new requests. Larger heads than it was opened for need a new connection.
+    fn is_usable(&self, max_head: u32) -> bool {
+        self.state.is_open() && self.max_head >= max_head
     }
 }
 
@@ -119,8 +126,11 @@ impl Shared {
     /// The least busy connection that has room.
     fn with_room(&self, attempt: &Attempt<'_>) -> Option<Rc<Connection>> {
         let connections = self.connections.borrow();
+        let max_head = max_header_list_size(&attempt.head_limits());
         let usable = connections.iter().filter(|connection| {
-            connection.has_room() && attempt.member.state.has_address(connection.address)
+            connection.is_usable(max_head)
+                && connection.has_room()
+                && attempt.member.state.has_address(connection.address)
         });
         usable.min_by_key(|connection| connection.streams.get()).cloned()
     }
@@ -164,7 +174,8 @@ async fn place(attempt: &Attempt<'_>, watch: &mut impl Watch) -> Result<(Place, 
             return Ok((take(connection), true));
         }
         // Those that finish what they have do not count.
-        shared.connections.borrow_mut().retain(|connection| connection.state.is_open());
+        let max_head = max_header_list_size(&attempt.head_limits());
+        shared.connections.borrow_mut().retain(|connection| connection.is_usable(max_head));
         if !shared.opening.get() && shared.connections.borrow().len() < MAX_CONNECTIONS {
             shared.opening.set(true);
             let _opening = Opening(shared);
@@ -198,13 +209,14 @@ async fn open(attempt: &Attempt<'_>, watch: &mut impl Watch) -> Result<Rc<Connec
     let keep_alive = &attempt.pool.keep_alive;
     // All requests of a connection share its fate: data that is not acknowledged ends it long before the kernel would.
     stream.set_user_timeout(keep_alive.timeout);
+    let max_head = max_header_list_size(&attempt.head_limits());
     let mut builder = Builder::new();
     builder
         .enable_push(false)
         .initial_window_size(STREAM_WINDOW)
         .initial_connection_window_size(CONNECTION_WINDOW)
         .max_send_buffer_size(crate::buffer::SIZE)
-        .max_header_list_size(max_header_list_size(&attempt.head_limits()));
+        .max_header_list_size(max_head);
     let state = Rc::<ConnectionState>::default();
     // The client's side of the handshake only writes: a backend that speaks something else is found out by its answer.
     let handshake = builder.handshake(Watched::new(Io(Rc::new(stream)), Rc::clone(&state.announced)));
@@ -217,6 +229,7 @@ async fn open(attempt: &Attempt<'_>, watch: &mut impl Watch) -> Result<Rc<Connec
     let opened = Rc::new(Connection {
         sender,
         address,
+        max_head,
         streams: Cell::new(0),
         since: Cell::new(attempt.worker.timers.now()),
         state: Rc::clone(&state),
@@ -261,7 +274,9 @@ fn failure(error: &h2::Error, announced: &Announced, reused: bool) -> Failure {
         Some(Reason::REFUSED_STREAM) => Failure::Refused,
         Some(Reason::ENHANCE_YOUR_CALM) if error.is_remote() => Failure::Calm,
         Some(Reason::HTTP_1_1_REQUIRED) => Failure::Invalid("it wants HTTP/1.1"),
-        Some(_) if error.is_library() => Failure::Invalid("malformed HTTP/2"),
+        Some(_) if error.is_library() => {
+            Failure::Invalid("malformed HTTP/2, or a head far beyond limits.max_response_head")
+        }
         None if announced.go_away() == Some(Reason::ENHANCE_YOUR_CALM) => Failure::CalmConnection,
         _ => Failure::Broken { reused },
     }

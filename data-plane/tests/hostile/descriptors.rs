@@ -203,3 +203,27 @@ async fn clients_that_hold_requests_leave_descriptors_for_their_backends_and_the
     drop(clients);
     stage.at_rest().await;
 }
+
+#[tokio::test]
+async fn clients_that_hold_the_status_port_do_not_keep_probes_from_it() {
+    let backend = Backend::start().await;
+    let stage = Stage::by(limited_to(200), backend.address, &[]).await;
+    // More than the status port's share, which is 12 of 200.
+    let mut held = Vec::new();
+    for says in
+        ["", "GET /healthz HTTP/1.1\r\nHost: a\r\n", "GET /metrics HTTP/1.1\r\nHost: localhost\r\n\r\n"]
+    {
+        for i in 0..30 {
+            let mut client = tokio::net::TcpStream::connect(stage.node.status).await.unwrap();
+            client.write_all(says.as_bytes()).await.unwrap();
+            held.push(client);
+            if i % 10 == 9 {
+                // Long before any of them runs into a deadline.
+                let answer = timeout(Duration::from_secs(8), stage.node.ask("/healthz")).await;
+                assert_eq!(answer.expect("an answer in time").status, 200, "{says:?} {i}");
+            }
+        }
+    }
+    assert_eq!(stage.node.get("/length").await.status, 200);
+    drop(held);
+}

@@ -9,6 +9,9 @@ use tokio::{
     time::timeout,
 };
 
+use weir_snapshot::config::Protocol;
+
+use super::backend::Backend;
 use crate::support::{
     DEADLINE,
     wire::{Kind, Wire, config},
@@ -125,4 +128,62 @@ async fn a_client_has_as_many_streams_as_the_settings_say() {
         timeout(DEADLINE, settled).await.expect("SETTINGS");
         assert_eq!(client.current_max_send_streams(), 7, "{kind:?}");
     }
+}
+
+#[tokio::test]
+async fn trailers_are_bounded_as_they_are_in_http1() {
+    let backend = Backend::start().await;
+    for protocol in [Protocol::Http1, Protocol::Http2] {
+        // This backend speaks HTTP/1; one of HTTP/2 takes what it gets.
+        let (address, _server) = match protocol {
+            Protocol::Http1 => (backend.address, None),
+            Protocol::Http2 => {
+                let (address, server) = echoing_nothing().await;
+                (address, Some(server))
+            }
+        };
+        let mut config = config(&[format!("http://{address}")]);
+        config.pools[0].protocol = protocol;
+        let wire = Wire::start(config).await;
+        for kind in Kind::HTTP2 {
+            let client = wire.h2(kind).await;
+            // 16 KiB in all: as many pieces of a value as fit, and one more.
+            for (times, status) in [(1, 200), (4, 200), (5, 400), (TIMES, 400)] {
+                let mut client = client.clone().ready().await.unwrap();
+                let request = http::Request::post("http://a/length").body(()).unwrap();
+                let (answer, mut body) = client.send_request(request, false).unwrap();
+                body.send_data(Bytes::from_static(b"x"), false).unwrap();
+                let mut trailers = http::HeaderMap::new();
+                let value = http::HeaderValue::from_str(&"x".repeat(VALUE)).unwrap();
+                (0..times).for_each(|_| {
+                    trailers.append("x-large", value.clone());
+                });
+                body.send_trailers(trailers).unwrap();
+                let answer = timeout(DEADLINE, answer).await.expect("in time").unwrap();
+                assert_eq!(answer.status(), status, "{protocol:?} {kind:?} {times}");
+            }
+        }
+    }
+}
+
+/// A backend of HTTP/2 that reads each request to its end and answers it.
+async fn echoing_nothing() -> (std::net::SocketAddr, tokio::task::JoinHandle<()>) {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    let server = tokio::spawn(async move {
+        while let Ok((stream, _)) = listener.accept().await {
+            tokio::spawn(async move {
+                let mut connection = h2::server::handshake(stream).await.unwrap();
+                while let Some(Ok((mut request, mut answer))) = connection.accept().await {
+                    tokio::spawn(async move {
+                        while request.body_mut().data().await.is_some_and(|data| data.is_ok()) {}
+                        if request.body_mut().trailers().await.is_ok() {
+                            let _ = answer.send_response(http::Response::new(()), true);
+                        }
+                    });
+                }
+            });
+        }
+    });
+    (address, server)
 }

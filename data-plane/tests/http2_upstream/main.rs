@@ -6,6 +6,7 @@
 #[allow(unused_imports, reason = "each test program uses its own part of it")]
 mod support;
 
+mod bounds;
 mod frames;
 mod going;
 mod keep_alive;
