@@ -31,7 +31,7 @@ routes:
 "#;
 
 /// Paths that at least one server takes for `/admin`.
-const FIXED: [&str; 24] = [
+const FIXED: [&str; 30] = [
     "//admin",
     "//x/admin",
     "/\\x/admin",
@@ -56,10 +56,15 @@ const FIXED: [&str; 24] = [
     "/x\\..\\admin",
     "/./admin",
     "/%61dmin",
+    "/ad%0amin",
+    "/%09/x/admin",
+    "/x/.%0d./admin",
+    "/admin%20",
+    "/admin%3Fx",
+    "/admin%23x",
 ];
 
-const PATHS: &str =
-    "(/|/|/|/|admin|\\.|\\.\\.|%2[fF]|%2e%2E|%5[cC]|\\\\|;|;a=b|%61dmin|x|@|:80|%3f|%23|%c0%af|%25|%20){1,9}";
+const PATHS: &str = "(/|/|/|/|admin|\\.|\\.\\.|%2[fF]|%2e%2E|%5[cC]|\\\\|;|;a=b|%61dmin|x|@|:80|%3f|%23|%c0%af|%20|%09|%0d){1,9}";
 
 /// Requests that are tried, half of them with a prefix that is taken off.
 const CASES: usize = 1200;

@@ -152,6 +152,10 @@ fn steps(path: &[u8]) -> Vec<Vec<u8>> {
     if path.starts_with(b"/") {
         steps.push(resolved(path));
     }
+    // The URL standard and `urllib.parse`, given a path that was decoded.
+    let without: Vec<u8> = path.iter().copied().filter(|byte| !byte.is_ascii_control()).collect();
+    steps.push(without.trim_ascii_end().to_vec());
+    steps.push(path.split(|byte| b"?#".contains(byte)).next().unwrap_or_default().to_vec());
     if path.starts_with(b"//") {
         // RFC 3986, 3.2: a host follows two slashes, up to the next one. The URL standard skips all slashes before it.
         let segments: Vec<&[u8]> = path.split(|byte| *byte == b'/').skip(2).collect();

@@ -80,7 +80,7 @@ impl PathPattern {
         };
         if !is_unambiguous(&path) {
             return wrong(
-                "has empty segments, dot segments, parameters (;), a backslash or an escaped slash, which servers read in several ways",
+                "has empty segments, dot segments, parameters (;), a backslash, an escaped slash, ?, # or control character, or a blank at its end, which servers read in several ways",
             );
         }
         if exact {
@@ -155,7 +155,9 @@ pub(super) fn prefixes(path: &[u8], depths: Counts) -> impl Iterator<Item = &[u8
 
 /// Whether a path, as it was sent, can be seen at a glance to have no escapes and one reading.
 pub(super) fn is_simple(path: &[u8]) -> bool {
-    let plain = |byte: u8| byte != b'%' && byte != b'\\' && byte != b';';
+    let plain = |byte: u8| {
+        byte != b'%' && byte != b'\\' && byte != b';' && byte != b'#' && byte > b' ' && byte != 0x7f
+    };
     let follows = |slash: u8, byte: u8| slash != b'/' || byte != b'/' && byte != b'.';
     let pairs = path.iter().zip(path.get(1..).unwrap_or_default());
     // Not `all`, which would look at one byte after the other.
@@ -213,7 +215,8 @@ pub(crate) fn is_unambiguous(path: &[u8]) -> bool {
     let mut previous = 0;
     for (at, byte) in path.iter().enumerate() {
         match byte {
-            b'\\' | b';' => return false,
+            b'\\' | b';' | b'?' | b'#' => return false,
+            byte if is_control(*byte) => return false,
             b'/' if previous == b'/' => return false,
             b'.' if previous == b'/' && is_dots(&path[at..]) => return false,
             b'%' if matches!(path.get(at + 1..at + 3), Some(b"2F" | b"5C")) => return false,
@@ -221,7 +224,12 @@ pub(crate) fn is_unambiguous(path: &[u8]) -> bool {
         }
         previous = *byte;
     }
-    true
+    previous != b' '
+}
+
+/// Whether a byte is a control character, which some servers remove from a path.
+pub(super) const fn is_control(byte: u8) -> bool {
+    byte < b' ' || byte == 0x7f
 }
 
 /// Whether what begins here is a dot segment.

@@ -3,12 +3,13 @@
 //! What a route decides (which clients may pass, which backend answers) must hold for what the backend makes of the path,
 //! and servers do not agree: one takes `/a/../b` literally, another as `/b`; `//` is one slash here and two there; `%2F`
 //! is a slash to servers that decode first, `..;` is `..` to those that know parameters, and `//x/b` is `/b` to those that
-//! resolve the target as a URL reference (RFC 3986, 4.2), which takes `x` for a host. The path is forwarded unchanged, so
-//! a request is routed only if **all** readings lead to the same route, and is refused otherwise.
+//! resolve the target as a URL reference (RFC 3986, 4.2), which takes `x` for a host. An application that decodes a path and
+//! parses the result as a URL reads `/%09b` as `/b` and `/b%3Fx` as `/b`. The path is forwarded unchanged, so a request is
+//! routed only if **all** readings lead to the same route, and is refused otherwise.
 //!
 //! docs/routing.md lists the servers whose readings are covered, and the readings that are not.
 
-use super::path::PathFault;
+use super::path::{PathFault, is_control};
 
 /// A path with more readings than this is refused.
 const MAX_READINGS: usize = 64;
@@ -31,6 +32,10 @@ enum Step {
     ResolveDots,
     /// Removes `;` and what follows it in a segment.
     DropParameters,
+    /// Removes control characters, and blanks at the end (the URL standard, `urllib.parse`, `trim` of many languages).
+    DropControls,
+    /// Takes `?` or `#` for the end of the path.
+    CutQuery,
     /// Takes what follows two slashes for a host, which may be empty (RFC 3986, 3.2; `java.net.URI`, `urllib.parse`).
     DropHost,
     /// Takes what follows two or more slashes for a host (the URL standard of browsers, also in Node).
@@ -76,10 +81,13 @@ pub(crate) fn each_reading(path: &[u8], mut look: impl FnMut(&[u8]) -> bool) -> 
 
 impl Step {
     /// The steps that can change this path or any reading of it. No step adds what another one removes, except slashes.
-    fn possible(path: &[u8]) -> [Option<Self>; 7] {
+    fn possible(path: &[u8]) -> [Option<Self>; 9] {
         let has = |escape: &[u8]| path.windows(3).any(|three| three == escape);
         // A dot segment follows a slash in any spelling: `/`, `\`, `%2F` or `%5C`.
-        let may_be_dots = |pair: &[u8]| pair[1] == b'.' && matches!(pair[0], b'/' | b'\\' | b'F' | b'C');
+        // A control character may be between them.
+        let may_follow = |byte: u8| matches!(byte, b'/' | b'\\' | b'F' | b'C') || is_control(byte);
+        let may_be_dots = |pair: &[u8]| pair[1] == b'.' && may_follow(pair[0]);
+        let has_blanks = path.iter().any(|byte| is_control(*byte) || *byte == b' ');
         let when = |possible: bool, step| possible.then_some(step);
         [
             when(has(b"%2F"), Self::DecodeSlashes),
@@ -87,6 +95,8 @@ impl Step {
             Some(Self::MergeSlashes),
             when(path.windows(2).any(may_be_dots), Self::ResolveDots),
             when(path.contains(&b';'), Self::DropParameters),
+            when(has_blanks, Self::DropControls),
+            when(path.iter().any(|byte| matches!(byte, b'?' | b'#')), Self::CutQuery),
             Some(Self::DropHost),
             Some(Self::DropHostAfterSlashes),
         ]
@@ -103,6 +113,15 @@ impl Step {
         let host = match self {
             Self::DropHost => path.get(2..),
             Self::DropHostAfterSlashes => path.iter().position(|byte| *byte != b'/').map(|at| &path[at..]),
+            Self::DropControls => {
+                into.extend(path.iter().filter(|byte| !is_control(**byte)));
+                into.truncate(into.trim_ascii_end().len());
+                return Ok(());
+            }
+            Self::CutQuery => {
+                into.extend(path.iter().take_while(|byte| !matches!(byte, b'?' | b'#')));
+                return Ok(());
+            }
             _ => return self.take_bytes(path, into),
         };
         let host = host.unwrap_or_default();
@@ -195,6 +214,16 @@ mod tests {
             ("///x/a", &["///x/a", "/a", "/x/a"]),
             ("/\\x/a", &["//x/a", "/\\x/a", "/a", "/x/a"]),
             ("/%2Fx/a", &["/%2Fx/a", "//x/a", "/a", "/x/a"]),
+            // An application may decode the path and parse the result as a URL.
+            ("/a%0a", &["/a", "/a\n"]),
+            ("/%09a%7F/b", &["/\ta\u{7f}/b", "/a/b"]),
+            ("/a%20", &["/a", "/a "]),
+            ("/a%20/b", &["/a /b"]),
+            ("/a%3Fb", &["/a", "/a?b"]),
+            ("/a%23%20", &["/a", "/a#", "/a# "]),
+            ("/a/.%09./b", &["/a/.\t./b", "/a/../b", "/b"]),
+            ("/a/%0d../b", &["/a/\r../b", "/a/../b", "/b"]),
+            ("/%09/x/a", &["/\t/x/a", "//x/a", "/a", "/x/a"]),
         ] {
             let mut expected = expected.to_vec();
             expected.sort_unstable();
@@ -244,6 +273,11 @@ mod tests {
             "//x;y@z/admin",
             "//\\x/admin",
             "////x/admin",
+            "/%09/x/admin",
+            "/%0d%0a/x/ad%09min",
+            "//x/admin%20",
+            "/%1f\\x/admin%3F",
+            "//x/%01./admin",
         ] {
             assert!(readings(path).unwrap().iter().any(|read| read == "/admin"), "{path}");
         }
@@ -282,7 +316,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn what_is_unambiguous_has_one_reading(path in "(/|;|\\.|a|%2[fF]|%2e|%5[cC]|\\\\|%41){0,12}") {
+        fn what_is_unambiguous_has_one_reading(path in "(/|;|\\.|a|%2[fF]|%2e|%5[cC]|\\\\|%41|%09|%20|%3f){0,12}") {
             let path = format!("/{path}");
             let plain = plain(path.as_bytes()).unwrap();
             if is_simple(path.as_bytes()) {
@@ -299,11 +333,18 @@ mod tests {
         }
 
         #[test]
-        fn steps_that_are_left_out_change_nothing(path in "(/|;|\\.|a|%2[fF]|%2e|%5[cC]|\\\\|F|C){0,12}") {
+        fn steps_that_are_left_out_change_nothing(path in "(/|;|\\.|a|%2[fF]|%2e|%5[cC]|\\\\|F|C|%0a|%20|%23){0,12}") {
             let plain = plain(path.as_bytes()).unwrap().into_owned();
             let possible = Step::possible(&plain);
             each_reading(&plain, |reading| {
-                for step in [Step::DecodeSlashes, Step::TurnBackslashes, Step::ResolveDots, Step::DropParameters] {
+                for step in [
+                    Step::DecodeSlashes,
+                    Step::TurnBackslashes,
+                    Step::ResolveDots,
+                    Step::DropParameters,
+                    Step::DropControls,
+                    Step::CutQuery,
+                ] {
                     let mut next = Vec::new();
                     if !possible.contains(&Some(step)) && step.take(reading, &mut next).is_ok() {
                         assert_eq!(next, reading, "{step:?} of {path}");

@@ -2,6 +2,9 @@
 const http = require('http'), url = require('url');
 const readings = [
     target => new URL(target, 'http://localhost').pathname,
+    // An application may decode first.
+    target => new URL(decodeURI(target), 'http://localhost').pathname,
+    target => new URL(decodeURIComponent(target), 'http://localhost').pathname,
     target => url.parse(target).pathname,
     target => url.parse(target, false, true).pathname,
     target => require('path').posix.normalize(target.split('?')[0]),

@@ -10,8 +10,12 @@ class Handler(http.server.BaseHTTPRequestHandler):
     def do_GET(self):
         target = self.requestline.split(" ")[1]
         paths = [self.path]
+        # An application may decode first.
+        decoded = urllib.parse.unquote(target)
+        targets = [target, decoded, decoded.strip()]
+        targets += [urllib.parse.urljoin("http://localhost/", one) for one in targets]
         for read in (urllib.parse.urlsplit, urllib.parse.urlparse):
-            for joined in (target, urllib.parse.urljoin("http://localhost/", target)):
+            for joined in targets:
                 try:
                     paths.append(read(joined).path)
                 except ValueError:
