@@ -476,6 +476,8 @@ async fn the_backend_gets_no_token_but_the_one_that_was_verified() {
         format!("Cookie: a=1; session={forged}\r\nCookie: session={good}; b=2\r\n"),
         format!("Cookie: a=1; session = {good}; session={forged}; b=2\r\n"),
         format!("Authorization: FORGED {forged}\r\nCookie: a=1; session={good}; b=2\r\n"),
+        format!("Authorization: Basic YTpi, Bearer {forged}\r\nCookie: a=1; session={good}; b=2\r\n"),
+        format!("Authorization: BASIC ,Bearer {forged}\r\nCookie: a=1; session={good}; b=2\r\n"),
         format!("Authorization: Bearer {good}\r\nCookie: a=1; b=2\r\nX_User: FORGED\r\nX-User: FORGED\r\n"),
     ];
     for keep in [true, false] {
@@ -544,6 +546,7 @@ async fn no_reading_of_the_cookies_finds_another_token() {
         "x=\"1\"my_session=FORGED",
         "x=\"1; my_session=FORGED; y\"",
         "my_session\t=\tFORGED",
+        "\"my_session\"=FORGED",
     ] {
         for lines in [
             format!("Authorization: Bearer {good}\r\nCookie: a=1; {forged}; b=2\r\n"),

@@ -26,22 +26,45 @@ const OWN: [&str; 15] = [
     "proxy",
 ];
 
-/// Headers in which proxies say where a request came from; all other `X-Forwarded-*` as well.
-const CLAIMS: [&str; 13] = [
+/// Headers in which proxies say where a request came from and what it asked for; all of [`FAMILIES`] and
+/// [`CLIENT_IP`] as well.
+const CLAIMS: [&str; 29] = [
     "x-forwarded",
     "x-original-url",
     "x-original-uri",
     "x-original-host",
+    "x-original-path",
+    "x-original-method",
+    "x-original-forwarded-for",
+    "x-original-remote-addr",
     "x-rewrite-url",
+    "x-host",
+    "x-http-host-override",
     "x-scheme",
     "x-url-scheme",
+    "x-arr-ssl",
+    "x-real-host",
+    "x-real-port",
+    "x-real-proto",
     "front-end-https",
-    "x-client-ip",
-    "x-cluster-client-ip",
-    "true-client-ip",
+    "wl-proxy-ssl",
     "cf-connecting-ip",
-    "fastly-client-ip",
+    "x-remote-ip",
+    "x-remote-addr",
+    "x-originating-ip",
+    "x-proxyuser-ip",
+    "x-azure-clientip",
+    "x-azure-socketip",
+    "x-forward-for",
+    "forwarded-for",
+    "forwarded-proto",
 ];
+
+/// What names of claims begin with.
+pub const FAMILIES: [&str; 2] = ["x-forwarded-", "x-envoy-"];
+
+/// What names of claims end with, after a `-`, or are: `Client-IP`, `X-Client-IP`, `True-Client-IP` and those of other CDNs.
+pub const CLIENT_IP: &str = "client-ip";
 
 /// What a node makes of a request header by its name alone.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -56,11 +79,12 @@ pub enum Standing {
 
 /// What a node makes of a request header by its name alone, for explanations: nodes have a faster way to the same result.
 pub fn standing(name: &str) -> Standing {
-    const FAMILY: &str = "x-forwarded-";
     let name = name.to_ascii_lowercase();
     let folded: String = name.chars().map(|c| if c.is_ascii_alphanumeric() { c } else { '-' }).collect();
     let is_own = OWN.contains(&folded.as_str());
-    let is_claim = !is_own && (CLAIMS.contains(&folded.as_str()) || folded.starts_with(FAMILY));
+    let is_family = FAMILIES.iter().any(|family| folded.starts_with(family))
+        || folded.strip_suffix(CLIENT_IP).is_some_and(|rest| rest.is_empty() || rest.ends_with('-'));
+    let is_claim = !is_own && (CLAIMS.contains(&folded.as_str()) || is_family);
     match () {
         () if folded == "proxy" => Standing::AliasOf("the variable HTTP_PROXY".to_owned()),
         () if (is_own || is_claim) && folded != name => Standing::AliasOf(folded),

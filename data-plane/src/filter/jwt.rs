@@ -159,8 +159,12 @@ impl Jwt {
     /// Removes everything that a backend could take for a token, but what may pass.
     fn strip(&self, head: &mut RequestHead, passed: Passed) {
         if !matches!(passed, Passed::Header) {
-            let is_password =
-                |value: &[u8]| value.get(..6).is_some_and(|s| s.eq_ignore_ascii_case(b"basic "));
+            // Nothing but a password: a server could split the field at a comma or a blank (RFC 9110, 11.6.2).
+            let is_token68 = |byte: &u8| byte.is_ascii_alphanumeric() || b"-._~+/=".contains(byte);
+            let is_password = |value: &[u8]| {
+                let (scheme, rest) = value.split_at_checked(6).unwrap_or((value, b""));
+                scheme.eq_ignore_ascii_case(b"basic ") && rest.iter().all(is_token68)
+            };
             let header = self.settings.header.as_bytes();
             // A password beside the token is for `basic_auth`, or for the backend.
             if header != b"authorization" || !head.get_named(header).is_some_and(is_password) {
@@ -299,7 +303,7 @@ fn may_hold(pair: &[u8], cookie: &[u8]) -> bool {
             return false;
         };
         let next = rest.trim_ascii_start().first();
-        reads_as(name, cookie) && next.is_none_or(|byte| b"=[".contains(byte))
+        reads_as(name, cookie) && next.is_none_or(|byte| b"=[\"".contains(byte))
     };
     let start = pair.iter().position(|byte| !b"= \t".contains(byte)).unwrap_or(pair.len());
     let begins = |at: usize| at <= start || b", \t\"".contains(&pair[at - 1]);

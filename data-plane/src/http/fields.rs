@@ -5,7 +5,7 @@
 
 use std::time::Duration;
 
-use weir_snapshot::aliases::reads_as;
+use weir_snapshot::aliases::{CLIENT_IP, FAMILIES, reads_as};
 
 use super::{Range, list, slice};
 
@@ -64,50 +64,79 @@ pub(crate) enum Known {
 /// What a field's name means; by length first, so that most names cost one comparison or none.
 pub(crate) fn classify(name: &[u8]) -> Known {
     let candidates: &[(&[u8], Known)] = match name.len() {
-        // HTTP_PROXY is where many HTTP clients look for their proxy (CVE-2016-5385 and its like).
-        5 => &[(b"proxy", Known::Alias)],
         2 => &[(b"te", Known::Te)],
         3 => &[(b"via", Known::Via)],
         4 => &[(b"host", Known::Host), (b"date", Known::Date)],
-        6 => &[(b"cookie", Known::Cookie), (b"server", Known::Server), (b"expect", Known::Expect)],
+        // HTTP_PROXY is where many HTTP clients look for their proxy (CVE-2016-5385 and its like).
+        5 => &[(b"proxy", Known::Alias)],
+        6 => &[
+            (b"cookie", Known::Cookie),
+            (b"server", Known::Server),
+            (b"expect", Known::Expect),
+            (b"x-host", Known::Claim),
+        ],
         7 => &[(b"upgrade", Known::Upgrade), (b"trailer", Known::Trailer)],
         8 => &[(b"x-scheme", Known::Claim)],
-        9 => &[(b"x-real-ip", Known::XRealIp), (b"forwarded", Known::Forwarded)],
+        9 => {
+            &[(b"x-real-ip", Known::XRealIp), (b"forwarded", Known::Forwarded), (b"x-arr-ssl", Known::Claim)]
+        }
         10 => &[
             (b"connection", Known::Connection),
             (b"set-cookie", Known::SetCookie),
             (b"keep-alive", Known::KeepAlive),
         ],
-        11 => &[(b"x-client-ip", Known::Claim), (b"x-forwarded", Known::Claim)],
+        11 => &[
+            (b"x-forwarded", Known::Claim),
+            (b"x-real-host", Known::Claim),
+            (b"x-real-port", Known::Claim),
+            (b"x-remote-ip", Known::Claim),
+        ],
         12 => &[
             (b"x-request-id", Known::XRequestId),
             (b"max-forwards", Known::MaxForwards),
             (b"x-url-scheme", Known::Claim),
+            (b"x-real-proto", Known::Claim),
+            (b"wl-proxy-ssl", Known::Claim),
         ],
-        13 => &[(b"authorization", Known::Authorization), (b"x-rewrite-url", Known::Claim)],
+        13 => &[
+            (b"authorization", Known::Authorization),
+            (b"x-rewrite-url", Known::Claim),
+            (b"x-remote-addr", Known::Claim),
+            (b"x-forward-for", Known::Claim),
+            (b"forwarded-for", Known::Claim),
+        ],
         14 => &[
             (b"content-length", Known::ContentLength),
             (b"http2-settings", Known::Http2Settings),
             (b"x-original-url", Known::Claim),
             (b"x-original-uri", Known::Claim),
-            (b"true-client-ip", Known::Claim),
+            (b"x-proxyuser-ip", Known::Claim),
         ],
         15 => &[
             (b"x-forwarded-for", Known::XForwardedFor),
             (b"x-original-host", Known::Claim),
+            (b"x-original-path", Known::Claim),
             (b"front-end-https", Known::Claim),
+            (b"forwarded-proto", Known::Claim),
         ],
         16 => &[
             (b"x-forwarded-host", Known::XForwardedHost),
             (b"proxy-connection", Known::ProxyConnection),
             (b"cf-connecting-ip", Known::Claim),
-            (b"fastly-client-ip", Known::Claim),
+            (b"x-originating-ip", Known::Claim),
+            (b"x-azure-clientip", Known::Claim),
+            (b"x-azure-socketip", Known::Claim),
         ],
-        17 => {
-            &[(b"transfer-encoding", Known::TransferEncoding), (b"x-forwarded-proto", Known::XForwardedProto)]
-        }
+        17 => &[
+            (b"transfer-encoding", Known::TransferEncoding),
+            (b"x-forwarded-proto", Known::XForwardedProto),
+            (b"x-original-method", Known::Claim),
+        ],
         18 => &[(b"proxy-authenticate", Known::ProxyAuthenticate)],
-        19 => &[(b"proxy-authorization", Known::ProxyAuthorization), (b"x-cluster-client-ip", Known::Claim)],
+        19 => &[(b"proxy-authorization", Known::ProxyAuthorization)],
+        20 => &[(b"x-http-host-override", Known::Claim)],
+        22 => &[(b"x-original-remote-addr", Known::Claim)],
+        24 => &[(b"x-original-forwarded-for", Known::Claim)],
         _ => &[],
     };
     // The first letter rules out most of the rest.
@@ -116,20 +145,30 @@ pub(crate) fn classify(name: &[u8]) -> Known {
     match found {
         Some((text, known)) if name.eq_ignore_ascii_case(text) => *known,
         Some(_) => Known::Alias,
-        None if first == Some(b'x') => claim(name),
-        None => Known::Other,
+        None => claim(name, first),
     }
 }
 
-/// The whole family of `X-Forwarded-*` is a proxy's word: -Port, -Prefix, -Ssl, -Server, -Scheme, -Client-Cert and more.
-fn claim(name: &[u8]) -> Known {
-    const FAMILY: &[u8] = b"x-forwarded-";
-    let is_plain = |name: &[u8]| name.iter().all(|byte| byte.is_ascii_alphanumeric() || *byte == b'-');
-    match name.get(..FAMILY.len()) {
-        Some(start) if start.eq_ignore_ascii_case(FAMILY) && is_plain(name) => Known::Claim,
-        Some(start) if reads_as(start, FAMILY) => Known::Alias,
-        _ => Known::Other,
-    }
+/// The whole family of `X-Forwarded-*` is a proxy's word: -Port, -Prefix, -Ssl, -Server, -Scheme, -Client-Cert and more; so
+/// is every name of a client's address that ends with `Client-IP`.
+fn claim(name: &[u8], first: Option<u8>) -> Known {
+    let part = |own: &[u8], is_there: bool| match is_there {
+        true if own.iter().all(|byte| byte.is_ascii_alphanumeric() || *byte == b'-') => Some(Known::Claim),
+        true => Some(Known::Alias),
+        false => None,
+    };
+    let family = FAMILIES.iter().filter(|_| first == Some(b'x')).find_map(|family| {
+        let start = name.get(..family.len())?;
+        part(name, reads_as(start, family.as_bytes()))
+    });
+    let client_ip = || {
+        // The last letter rules out most names.
+        name.last().filter(|byte| byte.eq_ignore_ascii_case(&b'p'))?;
+        let rest = name.len().checked_sub(CLIENT_IP.len())?;
+        let begins = rest == 0 || !name[rest - 1].is_ascii_alphanumeric();
+        part(name, begins && reads_as(&name[rest..], CLIENT_IP.as_bytes()))
+    };
+    family.or_else(client_ip).unwrap_or(Known::Other)
 }
 
 impl Known {
@@ -476,6 +515,12 @@ mod tests {
             "x_forwarded_client_cert",
             "x-forwarded-client.cert",
             "x-forwarded-client_cert",
+            "client_ip",
+            "Client.IP",
+            "true_client-ip",
+            "x_envoy_internal",
+            "x_host",
+            "Forwarded_For",
         ] {
             assert_eq!(classify(name.as_bytes()), Known::Alias, "{name}");
         }
@@ -500,12 +545,29 @@ mod tests {
             "CF-Connecting-IP",
             "Fastly-Client-IP",
             "X-Cluster-Client-IP",
+            "Client-IP",
+            "Fly-Client-IP",
+            "WL-Proxy-Client-IP",
+            "X-Envoy-Original-Path",
+            "X-Host",
+            "X-Original-Forwarded-For",
+            "X-Remote-Addr",
+            "X-Azure-ClientIP",
+            "Forwarded-Proto",
         ] {
             assert_eq!(classify(name.as_bytes()), Known::Claim, "{name}");
         }
-        for name in
-            ["x_a", "x_user", "x-forwarder-for", "user_agent", "accept_encoding", "x_forwardedfor", "proxyy"]
-        {
+        for name in [
+            "x_a",
+            "x_user",
+            "x-forwarder-for",
+            "user_agent",
+            "accept_encoding",
+            "x_forwardedfor",
+            "proxyy",
+            "myclient-ip",
+            "ip",
+        ] {
             assert_eq!(classify(name.as_bytes()), Known::Other, "{name}");
         }
     }
@@ -519,7 +581,11 @@ mod tests {
              x-forwarded-for x-original-host front-end-https x-forwarded-host proxy-connection cf-connecting-ip \
              fastly-client-ip transfer-encoding x-forwarded-proto proxy-authenticate proxy-authorization \
              x-cluster-client-ip x-forwarded-port x-forwarded-client-cert x-forwarded- x-forwardedfor x-own \
-             user-agent accept-encoding content-type cf-ray x-original x-real-ips";
+             user-agent accept-encoding content-type cf-ray x-original x-real-ips client-ip my-client-ip myclient-ip \
+             x-envoy-internal x-envoy x-host x-http-host-override x-original-path x-original-method \
+             x-original-forwarded-for x-original-remote-addr x-arr-ssl x-real-host x-real-port x-real-proto wl-proxy-ssl \
+             x-remote-ip x-remote-addr x-originating-ip x-proxyuser-ip x-azure-clientip x-azure-socketip x-forward-for \
+             forwarded-for forwarded-proto wl-proxy-client-ip x-forwarded-client-ip";
         for name in names.split_whitespace() {
             for name in [
                 name.to_owned(),

@@ -5,7 +5,7 @@ use bytes::Bytes;
 use crate::asking::Stage;
 
 /// Names that CGI-style backends take for a field that Weir writes or removes.
-const ALIASES: [&str; 16] = [
+const ALIASES: [&str; 18] = [
     "X_Forwarded_For",
     "x_forwarded_for",
     "X-Forwarded_For",
@@ -22,10 +22,12 @@ const ALIASES: [&str; 16] = [
     "X_Original_URL",
     "X_Rewrite_URL",
     "Proxy",
+    "Client_IP",
+    "X_Envoy_Internal",
 ];
 
 /// Words of proxies.
-const CLAIMS: [&str; 18] = [
+const CLAIMS: [&str; 26] = [
     "X-Forwarded-Port",
     "X-Forwarded-Prefix",
     "X-Forwarded-Ssl",
@@ -44,6 +46,14 @@ const CLAIMS: [&str; 18] = [
     "CF-Connecting-IP",
     "Front-End-Https",
     "X-Url-Scheme",
+    "Client-IP",
+    "Fly-Client-IP",
+    "WL-Proxy-Client-IP",
+    "X-Envoy-Original-Path",
+    "X-Host",
+    "X-Original-Method",
+    "X-Remote-Addr",
+    "Forwarded-For",
 ];
 
 fn lines(names: &[&str]) -> String {
