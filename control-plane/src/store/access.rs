@@ -206,6 +206,7 @@ impl WriteStore {
     }
 
     /// Forgets entries from before a time, and all but the newest: so many of what was done, so many of what was refused.
+    /// Logins count as the latter: a viewer can log in as often as it likes, and must not push changes out.
     ///
     /// # Errors
     /// The database failed.
@@ -214,8 +215,9 @@ impl WriteStore {
         sqlx::query("DELETE FROM audit WHERE time_ms < ?").bind(before_ms).execute(&mut *tx).await?;
         for (is_refused, most) in [(false, done), (true, refused)] {
             sqlx::query(
-                "DELETE FROM audit WHERE (outcome = 'refused') = ?1 AND id <= (SELECT id FROM audit \
-                 WHERE (outcome = 'refused') = ?1 ORDER BY id DESC LIMIT 1 OFFSET ?2)",
+                "DELETE FROM audit WHERE (outcome = 'refused' OR action = 'POST /ui/login') = ?1 AND id <= (SELECT id \
+                 FROM audit WHERE (outcome = 'refused' OR action = 'POST /ui/login') = ?1 \
+                 ORDER BY id DESC LIMIT 1 OFFSET ?2)",
             )
             .bind(is_refused)
             .bind(most)
@@ -223,5 +225,36 @@ impl WriteStore {
             .await?;
         }
         Ok(tx.commit().await?)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::store::Store;
+
+    #[tokio::test]
+    async fn logins_push_no_change_out_of_the_audit() {
+        let folder = tempfile::tempdir().unwrap();
+        let store =
+            Store::open(&format!("sqlite:{}", folder.path().join("weir.db").display())).await.unwrap();
+        let add = async |action: &str, outcome: &str| {
+            let entry = AuditEntry {
+                time_ms: 1000,
+                action: action.into(),
+                outcome: outcome.into(),
+                ..AuditEntry::default()
+            };
+            store.change(|db| async move { db.add_audit(&entry).await }).await.unwrap();
+        };
+        add("PUT /config", "ok").await;
+        for _ in 0..5 {
+            add("POST /ui/login", "ok").await;
+            add("GET /audit", "refused").await;
+        }
+        store.change(|db| async move { db.trim_audit(0, (2, 3)).await }).await.unwrap();
+        let left = store.audit(None, 100).await.unwrap();
+        let actions: Vec<&str> = left.iter().map(|entry| &*entry.action).collect();
+        assert_eq!(actions, ["GET /audit", "POST /ui/login", "GET /audit", "PUT /config"]);
     }
 }

@@ -130,6 +130,13 @@ pub(crate) async fn gate(State(gate): State<Gate>, mut request: Request, next: N
         Ok(share) => share,
         Err(says) => return Refusal::busy(says).answer(asked.kind, request.uri()),
     };
+    let turn = match &share {
+        Some(share) => match share.turn().await {
+            Ok(turn) => turn,
+            Err(says) => return Refusal::busy(says).answer(asked.kind, request.uri()),
+        },
+        None => None,
+    };
     let uri = request.uri().clone();
     if let Some(peer) = asked.peer {
         request.extensions_mut().insert(ConnectInfo(peer.address));
@@ -138,13 +145,14 @@ pub(crate) async fn gate(State(gate): State<Gate>, mut request: Request, next: N
     let token = caller.token.clone();
     let changes = asked.rule.changes;
     let kind = asked.kind;
-    let (answer, share) = if changes {
+    // The turn ends once the answer is made, not when the client has taken it.
+    let (answer, share, _turn) = if changes {
         // A client that hangs up stops neither the change nor its audit entry, and its share is taken until both are made.
         let access = gate.access.clone();
-        let made = async move { (change(access, asked, caller, request, next).await, share) };
+        let made = async move { (change(access, asked, caller, request, next).await, share, turn) };
         gate.access.detached().run(made).await
     } else {
-        (trail::follow(caller, next.run(request)).await.0, share)
+        (trail::follow(caller, next.run(request)).await.0, share, turn)
     };
     let answer = match share {
         Some(share) => match share.keep(answer, changes).await {

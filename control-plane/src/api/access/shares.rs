@@ -1,5 +1,6 @@
 //! What one caller may take of the admin port at a time: calls in flight, streams among them, and bytes of answers that wait to be
-//! taken. A caller is a token, whatever it comes through (calls, sessions), and without a token an address. So one token
+//! taken. Of the calls in flight some are worked on and the others wait for their turn, so that a caller that asks for much at once
+//! delays the answers to others by little. A caller is a token, whatever it comes through (calls, sessions), and without a token an address. So one token
 //! cannot take what all others need.
 
 use std::{
@@ -11,6 +12,7 @@ use std::{
         atomic::{AtomicU64, Ordering::Relaxed},
     },
     task::{Context, Poll},
+    time::Duration,
 };
 
 use axum::{
@@ -19,10 +21,15 @@ use axum::{
 };
 use http_body::{Frame, SizeHint};
 use http_body_util::{BodyExt as _, Full};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 /// Calls of one caller in flight, streams included.
 const CALLS: usize = 256;
-/// Of these, calls that last: live pages, tails, health watches, reflection.
+/// Of these, calls that are worked on at a time.
+const TURNS: usize = 16;
+/// How long a call waits for its turn.
+const TURN_WAIT: Duration = Duration::from_secs(20);
+/// Of the calls in flight, those that last: live pages, tails, health watches, reflection.
 const STREAMS: usize = 16;
 /// Calls in flight on one connection to what is open to everyone.
 pub(super) const OPEN_CALLS: usize = 16;
@@ -41,11 +48,18 @@ pub(super) enum Holder {
     Open(Option<IpAddr>),
 }
 
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct Held {
     calls: usize,
     streams: usize,
     bytes: usize,
+    turns: Arc<Semaphore>,
+}
+
+impl Default for Held {
+    fn default() -> Self {
+        Self { calls: 0, streams: 0, bytes: 0, turns: Arc::new(Semaphore::new(TURNS)) }
+    }
 }
 
 /// What all callers have taken. Cheap to clone.
@@ -65,7 +79,11 @@ pub(super) struct Share {
     holder: Holder,
     is_stream: bool,
     bytes: usize,
+    turns: Arc<Semaphore>,
 }
+
+/// Held while a call is worked on; `None`: the call needs no turn.
+pub(super) type Turn = Option<OwnedSemaphorePermit>;
 
 impl Shares {
     fn held(&self) -> MutexGuard<'_, HashMap<Holder, Held>> {
@@ -97,12 +115,33 @@ impl Shares {
         }
         held.calls += 1;
         held.streams += usize::from(is_stream);
+        let turns = Arc::clone(&held.turns);
         drop(all);
-        Ok(Share { shares: self.clone(), holder, is_stream, bytes: 0 })
+        Ok(Share { shares: self.clone(), holder, is_stream, bytes: 0, turns })
     }
 }
 
 impl Share {
+    /// Waits until fewer of the caller's other calls are worked on. Streams do not wait, and neither do calls that are open to
+    /// everyone: others at the same address could make them wait.
+    ///
+    /// # Errors
+    /// It takes too long.
+    pub(super) async fn turn(&self) -> Result<Turn, String> {
+        if self.is_stream || matches!(self.holder, Holder::Open(_)) {
+            return Ok(None);
+        }
+        let turn = Arc::clone(&self.turns).acquire_owned();
+        match tokio::time::timeout(TURN_WAIT, turn).await {
+            Ok(turn) => Ok(turn.ok()),
+            Err(_) => {
+                self.shares.0.refused.fetch_add(1, Relaxed);
+                let wait = TURN_WAIT.as_secs();
+                Err(format!("{TURNS} other calls of this caller were being worked on for {wait} s"))
+            }
+        }
+    }
+
     /// The answer, which holds the share until its client has taken it.
     ///
     /// # Errors
@@ -224,6 +263,25 @@ mod tests {
         assert_eq!(shares.refused(), 2);
         drop((calls, call, other, nobody));
         assert!(shares.held().is_empty());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn calls_of_one_caller_are_worked_on_in_turns() {
+        let shares = Shares::default();
+        let take = |holder, is_stream| shares.take(holder, is_stream).unwrap();
+        let calls: Vec<Share> = (0..TURNS).map(|_| take(token("a"), false)).collect();
+        let mut turns = Vec::new();
+        for call in &calls {
+            turns.push(call.turn().await.unwrap());
+        }
+        let next = take(token("a"), false);
+        assert!(next.turn().await.unwrap_err().contains("16 other calls"));
+        assert_eq!(shares.refused(), 1);
+        assert!(take(token("b"), false).turn().await.unwrap().is_some(), "another caller does not wait");
+        assert!(take(token("a"), true).turn().await.unwrap().is_none(), "a stream does not wait");
+        assert!(take(Holder::Open(None), false).turn().await.unwrap().is_none());
+        turns.pop();
+        assert!(next.turn().await.unwrap().is_some());
     }
 
     #[tokio::test]

@@ -1,7 +1,9 @@
 //! `GET /openapi.json`: every path, method, request and answer of REST, as OpenAPI 3.1.
 
+use std::sync::LazyLock;
+
 use axum::{
-    Json,
+    body::Bytes,
     http::{HeaderName, header},
 };
 use serde_json::{Map, Value, json};
@@ -184,8 +186,13 @@ const TOP_PARAMETERS: &[(&str, &str)] = &[
     ("limit", "At most so many, 10 when absent"),
 ];
 
-/// The document.
-pub(super) async fn document() -> Json<Value> {
+/// `GET /openapi.json`. Anyone may ask for it, so it is made once.
+pub(super) async fn document() -> ([(HeaderName, &'static str); 1], Bytes) {
+    static TEXT: LazyLock<Bytes> = LazyLock::new(|| value().to_string().into());
+    ([(header::CONTENT_TYPE, "application/json")], TEXT.clone())
+}
+
+fn value() -> Value {
     let mut paths = Map::new();
     for (path, method, summary, body, status, answer) in OPERATIONS {
         let mut operation = json!({
@@ -231,7 +238,7 @@ pub(super) async fn document() -> Json<Value> {
             all.extend(more);
         }
     }
-    Json(json!({
+    json!({
         "openapi": "3.1.0",
         "info": { "title": "Weir admin API", "version": env!("CARGO_PKG_VERSION") },
         "paths": paths,
@@ -241,7 +248,7 @@ pub(super) async fn document() -> Json<Value> {
             "schemas": schemas,
             "securitySchemes": { "token": { "type": "http", "scheme": "bearer", "bearerFormat": "weir_ and 64 hexadecimal digits" } },
         },
-    }))
+    })
 }
 
 fn content(schema: &str) -> Value {
@@ -530,9 +537,10 @@ fn each(value: &mut Value, run: &impl Fn(&mut Value)) {
     }
 }
 
-/// `GET /schema.json`: the JSON Schema of the configuration file.
-pub(super) async fn schema() -> ([(HeaderName, &'static str); 1], String) {
-    ([(header::CONTENT_TYPE, "application/schema+json")], schema::text())
+/// `GET /schema.json`: the JSON Schema of the configuration file, made once as well.
+pub(super) async fn schema() -> ([(HeaderName, &'static str); 1], Bytes) {
+    static TEXT: LazyLock<Bytes> = LazyLock::new(|| schema::text().into());
+    ([(header::CONTENT_TYPE, "application/schema+json")], TEXT.clone())
 }
 
 /// The schemas of who may do what, apart from the others: one macro takes only so many.
@@ -596,9 +604,9 @@ fn access_schemas() -> Value {
 mod tests {
     use super::*;
 
-    #[tokio::test]
-    async fn every_reference_leads_somewhere() {
-        let Json(document) = document().await;
+    #[test]
+    fn every_reference_leads_somewhere() {
+        let document = value();
         let text = document.to_string();
         for reference in text.split("#/components/schemas/").skip(1) {
             let name: String = reference.chars().take_while(char::is_ascii_alphabetic).collect();
