@@ -41,7 +41,8 @@ impl Outcome {
 
 /// A text of any length and content as the audit keeps it: bounded, in one line.
 pub(super) fn tame(text: &str) -> String {
-    text.chars().take(LONGEST).map(|c| if c.is_control() { '\u{fffd}' } else { c }).collect()
+    let is_visible = |c: char| weir_snapshot::is_visible(c.encode_utf8(&mut [0; 4]));
+    text.chars().take(LONGEST).map(|c| if is_visible(c) { c } else { '\u{fffd}' }).collect()
 }
 
 /// Counts refusals by the minute.
@@ -117,6 +118,7 @@ mod tests {
     #[test]
     fn what_is_written_is_one_bounded_line() {
         assert_eq!(tame("GET /a\r\nX"), "GET /a\u{fffd}\u{fffd}X");
+        assert_eq!(tame("a\u{1b}[2J\u{202e}b"), "a\u{fffd}[2J\u{fffd}b");
         assert_eq!(tame(&"é".repeat(5000)).chars().count(), LONGEST);
     }
 }

@@ -105,7 +105,7 @@ pub struct NewNodeToken {
 
 /// Whether a text can be a node's id.
 fn is_node_id(text: &str) -> bool {
-    !text.is_empty() && text.len() <= 253 && !text.chars().any(char::is_control)
+    !text.is_empty() && text.len() <= 253 && weir_snapshot::is_visible(text)
 }
 
 /// What an operator allowed.

@@ -76,9 +76,21 @@ pub(super) struct Cost {
 
 impl Cost {
     fn of(batch: &v1::ReportRequest) -> Self {
+        // Hosts say the same requests once more, but a batch can hold one without the other.
+        let mut cost = Self::of_rows(&batch.rows);
+        let hosts = Self::of_rows(&batch.hosts);
+        cost.attempts_s = cost.attempts_s.max(hosts.attempts_s);
+        cost.bytes_s = cost.bytes_s.max(hosts.bytes_s);
+        for (minute, seconds) in hosts.minutes {
+            let known = cost.minutes.entry(minute).or_default();
+            *known = known.max(seconds);
+        }
+        cost
+    }
+
+    fn of_rows(rows: &[v1::TrafficRow]) -> Self {
         let mut cost = Self::default();
-        // Hosts say the same requests once more.
-        for row in &batch.rows {
+        for row in rows {
             let attempts = (row.requests as f64 + row.retries as f64) / ATTEMPTS;
             cost.attempts_s += attempts;
             cost.bytes_s += (row.bytes_in as f64 + row.bytes_out as f64) / BYTES;
@@ -264,6 +276,30 @@ mod tests {
     fn cost(minute: u64, requests: u64, bytes_out: u64) -> Cost {
         let row = v1::TrafficRow { minute, requests, bytes_out, ..Default::default() };
         Cost::of(&v1::ReportRequest { rows: vec![row], ..Default::default() })
+    }
+
+    #[test]
+    fn rows_of_hosts_are_bounded_as_others_are() {
+        let host = |minute, requests, bytes_out| v1::TrafficRow {
+            minute,
+            requests,
+            bytes_out,
+            host: "a".into(),
+            ..Default::default()
+        };
+        let cost = |rows: &[v1::TrafficRow], hosts: &[v1::TrafficRow]| {
+            Cost::of(&v1::ReportRequest { rows: rows.to_vec(), hosts: hosts.to_vec(), ..Default::default() })
+        };
+        let now = Instant::now();
+        let mut ledger = Ledger::new(now, Duration::from_secs(300));
+        for forged in [host(7, 1 << 53, 0), host(7, 1, 1 << 53)] {
+            assert!(ledger.take(&cost(&[host(7, 1, 0)], &[forged]), 2, now).is_err());
+        }
+        // The same requests count once.
+        let honest = [host(7, 120 * 200_000, 0), host(8, 120 * 200_000, 0)];
+        ledger.take(&cost(&honest, &honest), 2, now).unwrap();
+        ledger.take(&cost(&honest, &[]), 2, now).unwrap();
+        assert!(ledger.take(&cost(&[], &[host(7, 1, 0)]), 2, now).is_err());
     }
 
     const SECOND: Duration = Duration::from_secs(1);

@@ -156,7 +156,7 @@ fn refuse(hello: &v1::Hello) -> Option<Status> {
         )));
     }
     let id = &hello.node_id;
-    let is_fine = !id.is_empty() && id.len() <= 253 && id.chars().all(|c| !c.is_control());
+    let is_fine = !id.is_empty() && id.len() <= 253 && weir_snapshot::is_visible(id);
     (!is_fine).then(|| Status::invalid_argument("node_id is 1 to 253 visible characters"))
 }
 

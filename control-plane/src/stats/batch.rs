@@ -36,7 +36,7 @@ pub(crate) enum Refused {
     Empty { field: &'static str },
     #[error("{field}: {length} bytes, the limit is {MAX_LABEL}")]
     Long { field: String, length: usize },
-    #[error("{field}: has a control character")]
+    #[error("{field}: has a control or format character")]
     Control { field: String },
     #[error("sequence: {0} is not within 1 to 2^53")]
     Sequence(u64),
@@ -74,6 +74,10 @@ pub(crate) fn check(mut batch: v1::ReportRequest, now_ms: i64) -> Result<NewBatc
             return Err(Refused::Empty { field });
         }
         check_label(value, || field.to_owned())?;
+        // They are shown on terminals.
+        if !weir_snapshot::is_visible(value) {
+            return Err(Refused::Control { field: field.to_owned() });
+        }
     }
     if batch.sequence == 0 || batch.sequence > MAX_COUNT {
         return Err(Refused::Sequence(batch.sequence));
@@ -96,6 +100,7 @@ pub(crate) fn check(mut batch: v1::ReportRequest, now_ms: i64) -> Result<NewBatc
     let is_moved = clock_off_ms != 0 || batch.restamped_rows > 0;
     for (row, mut counts) in std::mem::take(&mut batch.rows).into_iter().enumerate() {
         check_row(row, &counts)?;
+        bound_method(&mut counts.method);
         let started_ms = started_ms(row, &mut counts, now_ms, clock_off_ms)?;
         if started_ms < now_ms - MAX_AGE_MS {
             let (from_ms, through_ms) = (started_ms, started_ms + MINUTE_MS);
@@ -118,6 +123,7 @@ pub(crate) fn check(mut batch: v1::ReportRequest, now_ms: i64) -> Result<NewBatc
             OTHER.clone_into(&mut counts.host);
         }
         check_row(row, counts)?;
+        bound_method(&mut counts.method);
         started_ms(row, counts, now_ms, clock_off_ms)?;
     }
     batch.hosts.retain(|row| i64::try_from(row.minute).is_ok_and(|at| at * MINUTE_MS >= now_ms - MAX_AGE_MS));
@@ -216,6 +222,14 @@ fn check_row(row: usize, counts: &v1::TrafficRow) -> Result<(), Refused> {
     Ok(())
 }
 
+/// Nodes tell these methods apart. Any other name is invented, and would take a row of a period from another node's counts.
+fn bound_method(method: &mut String) {
+    const METHODS: [&str; 9] = ["", "GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "OTHER"];
+    if !METHODS.contains(&method.as_str()) {
+        "OTHER".clone_into(method);
+    }
+}
+
 fn check_label(value: &str, field: impl Fn() -> String) -> Result<(), Refused> {
     if value.len() > MAX_LABEL {
         return Err(Refused::Long { field: field(), length: value.len() });
@@ -224,4 +238,56 @@ fn check_label(value: &str, field: impl Fn() -> String) -> Result<(), Refused> {
         return Err(Refused::Control { field: field() });
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use hdrhistogram::{
+        Histogram,
+        serialization::{Serializer as _, V2Serializer},
+    };
+
+    use super::*;
+
+    fn batch(method: &str) -> v1::ReportRequest {
+        let mut histogram = Histogram::<u64>::new(2).unwrap();
+        histogram.record(7).unwrap();
+        let mut latency = Vec::new();
+        V2Serializer::new().serialize(&histogram, &mut latency).unwrap();
+        let row = v1::TrafficRow {
+            minute: 1000,
+            method: method.into(),
+            status: 200,
+            requests: 1,
+            latency,
+            ..Default::default()
+        };
+        v1::ReportRequest {
+            format: FORMAT,
+            node_id: "n".into(),
+            boot_id: "b".into(),
+            sequence: 1,
+            rows: vec![row],
+            ..Default::default()
+        }
+    }
+
+    #[test]
+    fn methods_that_no_node_tells_apart_are_one() {
+        for (method, counted) in
+            [("GET", "GET"), ("OTHER", "OTHER"), ("GET2", "OTHER"), ("\u{202e}X", "OTHER")]
+        {
+            let checked = check(batch(method), 1000 * MINUTE_MS).unwrap();
+            let stored = v1::ReportRequest::decode(&*checked.batch).unwrap();
+            assert_eq!(stored.rows[0].method, counted, "{method:?}");
+        }
+    }
+
+    #[test]
+    fn ids_that_a_terminal_could_act_on_are_refused() {
+        for id in ["\u{1b}[2J", "a\u{202e}b", "\u{9b}", "a\u{200b}"] {
+            let refused = check(v1::ReportRequest { boot_id: id.into(), ..batch("GET") }, 1000 * MINUTE_MS);
+            assert_eq!(refused.err(), Some(Refused::Control { field: "boot_id".into() }), "{id:?}");
+        }
+    }
 }
