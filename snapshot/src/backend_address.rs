@@ -74,20 +74,34 @@ pub fn refusal(
     ))
 }
 
-/// Every backend whose URL is an address that is refused. A name is looked at when it is looked up.
+/// Every backend whose URL is an address that is refused. A name is looked at when it is looked up, save `localhost`, which
+/// is this machine wherever it is looked up (RFC 6761, 6.3): nodes do not know all ports of the fleet.
 pub fn refused(snapshot: &Snapshot, own: &[OwnPort], is_local: impl Fn(IpAddr) -> bool) -> Problems {
     let mut problems = Problems::default();
     let allow = &snapshot.settings.allow_backends;
     for (i, pool) in snapshot.pools.iter().enumerate() {
         for (j, backend) in pool.backends.iter().enumerate() {
-            let Host::Address(address) = backend.url.host else { continue };
-            let address = SocketAddr::new(address, backend.url.port);
-            if let Some(why) = refusal(address, allow, own, &is_local) {
+            let addresses: &[IpAddr] = match &backend.url.host {
+                Host::Address(address) => &[*address],
+                Host::Name(name) if is_localhost(name) => &LOCALHOST,
+                Host::Name(_) => continue,
+            };
+            let refused = |address: &IpAddr| {
+                refusal(SocketAddr::new(*address, backend.url.port), allow, own, &is_local)
+            };
+            if let Some(why) = addresses.iter().find_map(refused) {
                 problems.add(format!("pools[{i}].backends[{j}].url"), why);
             }
         }
     }
     problems
+}
+
+const LOCALHOST: [IpAddr; 2] = [IpAddr::V4(Ipv4Addr::LOCALHOST), IpAddr::V6(Ipv6Addr::LOCALHOST)];
+
+fn is_localhost(name: &str) -> bool {
+    let name = name.trim_end_matches('.');
+    name == "localhost" || name.ends_with(".localhost")
 }
 
 /// Whether an address is link-local (RFC 3927, RFC 4291 section 2.5.6) or a cloud's metadata service, also in the forms

@@ -330,11 +330,15 @@ impl FromStr for BackendUrl {
     }
 }
 
-/// RFC 1123 host names, and `_` as container networks use it. A name of only digits and dots is a mistyped address.
+/// RFC 1123 host names, and `_` as container networks use it. A name that ends with a number is an address in another
+/// spelling, such as `0x7f000001` and `127.1`, to the system's resolver.
 fn is_dns_name(host: &str) -> bool {
+    let last = host.trim_end_matches('.').rsplit('.').next().unwrap_or_default();
+    let hex = last.strip_prefix("0x").or_else(|| last.strip_prefix("0X"));
     !host.is_empty()
         && host.len() <= 253
-        && !host.bytes().all(|b| b.is_ascii_digit() || b == b'.')
+        && !last.bytes().all(|b| b.is_ascii_digit())
+        && !hex.is_some_and(|digits| digits.bytes().all(|b| b.is_ascii_hexdigit()))
         && host.trim_end_matches('.').split('.').all(|label| {
             !label.is_empty()
                 && label.len() <= 63
@@ -388,6 +392,8 @@ mod tests {
             ("http://Books.Internal", "http://books.internal:80"),
             ("HTTP://mock_1:80/", "http://mock_1:80"),
             ("http://[::1]:9000", "http://[::1]:9000"),
+            ("http://0x7g", "http://0x7g:80"),
+            ("http://3com.1a", "http://3com.1a:80"),
             ("https://Books.Internal", "https://books.internal:443"),
         ] {
             assert_eq!(text.parse::<BackendUrl>().map(|url| url.to_string()).as_deref(), Ok(printed));
@@ -406,6 +412,11 @@ mod tests {
             ("http://", "no host"),
             ("http://:80", "no host"),
             ("http://a b", "bad host"),
+            ("http://127.1", "bad host"),
+            ("http://0x7f000001", "bad host"),
+            ("http://0X7F.0x1.", "bad host"),
+            ("http://a.0x7f", "bad host"),
+            ("http://a.1", "bad host"),
             ("http://999.1.1.1", "bad host"),
             ("http://[::1", "bracket"),
             ("http://[zz]:1", "IPv6"),
