@@ -43,7 +43,7 @@ pub(super) async fn send(
         }
     };
     let response_timeout = attempt.response_timeout();
-    upload.start(write_head);
+    upload.start_http1(write_head);
     upload.arm(timer, response_timeout);
     let limits = attempt.head_limits();
     let mut head = worker.heads.take();

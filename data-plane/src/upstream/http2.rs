@@ -43,6 +43,10 @@ const MAX_CONNECTIONS: usize = 16;
 /// The most requests that this side puts on one connection, whatever the backend allows.
 const MAX_STREAMS: usize = 250;
 
+/// How long requests wait for the SETTINGS of a new connection, which say how many it takes. Its first request does not
+/// wait.
+const SETTLE: Duration = Duration::from_millis(250);
+
 /// A request's head, as text, that backends accept without having said so.
 const USUAL_HEAD: usize = 4096;
 
@@ -64,6 +68,8 @@ struct Connection {
     address: SocketAddr,
     /// What it accepts of an answer's head, which was announced when it was opened.
     max_head: u32,
+    /// In the worker's milliseconds.
+    opened: u64,
     streams: Cell<usize>,
     /// When its last stream ended, in the worker's milliseconds.
     since: Cell<u64>,
@@ -99,8 +105,16 @@ impl ConnectionState {
 }
 
 impl Connection {
-    fn has_room(&self) -> bool {
+    /// Whether the backend has not said yet how many requests it takes. Servers refuse what is too much for them, some
+    /// with ENHANCE_YOUR_CALM (gRPC's), after which a request may not be sent again.
+    fn is_unsettled(&self, now: u64) -> bool {
+        let waited = Duration::from_millis(now.saturating_sub(self.opened));
+        self.state.is_open() && !self.state.announced.is_settled() && waited < SETTLE
+    }
+
+    fn has_room(&self, now: u64) -> bool {
         let most = self.sender.current_max_send_streams().min(MAX_STREAMS);
+        let most = if self.is_unsettled(now) { 1 } else { most };
         self.streams.get() < most
     }
 
@@ -119,6 +133,12 @@ impl Shared {
         });
     }
 
+    /// A connection says soon whether it has room.
+    fn is_settling(&self, attempt: &Attempt<'_>) -> bool {
+        let now = attempt.worker.timers.now();
+        self.connections.borrow().iter().any(|connection| connection.is_unsettled(now))
+    }
+
     fn wake(&self) {
         self.waiting.borrow_mut().drain(..).for_each(Waker::wake);
     }
@@ -126,10 +146,11 @@ impl Shared {
     /// The least busy connection that has room.
     fn with_room(&self, attempt: &Attempt<'_>) -> Option<Rc<Connection>> {
         let connections = self.connections.borrow();
+        let now = attempt.worker.timers.now();
         let max_head = max_header_list_size(&attempt.head_limits());
         let usable = connections.iter().filter(|connection| {
             connection.is_usable(max_head)
-                && connection.has_room()
+                && connection.has_room(now)
                 && attempt.member.state.has_address(connection.address)
         });
         usable.min_by_key(|connection| connection.streams.get()).cloned()
@@ -169,6 +190,11 @@ async fn place(attempt: &Attempt<'_>, watch: &mut impl Watch) -> Result<(Place, 
         Place { connection, connections: Rc::clone(attempt.connections), worker: Rc::clone(attempt.worker) }
     };
     attempt.timer.arm(attempt.pool.timeouts.connect);
+    let now = || Duration::from_millis(attempt.worker.timers.now());
+    let deadline = match attempt.pool.timeouts.connect {
+        Duration::ZERO => Duration::MAX,
+        connect => now() + connect,
+    };
     loop {
         if let Some(connection) = shared.with_room(attempt) {
             return Ok((take(connection), true));
@@ -176,7 +202,15 @@ async fn place(attempt: &Attempt<'_>, watch: &mut impl Watch) -> Result<(Place, 
         // Those that finish what they have do not count.
         let max_head = max_header_list_size(&attempt.head_limits());
         shared.connections.borrow_mut().retain(|connection| connection.is_usable(max_head));
-        if !shared.opening.get() && shared.connections.borrow().len() < MAX_CONNECTIONS {
+        let left = deadline.saturating_sub(now());
+        if left.is_zero() {
+            let timed_out = || Failure::Connect(std::io::ErrorKind::TimedOut.into());
+            return Err(if shared.opening.get() { timed_out() } else { Failure::NoStream });
+        }
+        let is_settling = shared.is_settling(attempt);
+        attempt.timer.arm(if is_settling { SETTLE.min(left) } else { left });
+        let has_room = shared.connections.borrow().len() < MAX_CONNECTIONS;
+        if has_room && !is_settling && !shared.opening.get() {
             shared.opening.set(true);
             let _opening = Opening(shared);
             let connection = open(attempt, watch).await?;
@@ -192,9 +226,7 @@ async fn place(attempt: &Attempt<'_>, watch: &mut impl Watch) -> Result<(Place, 
                 return Poll::Ready(Err(reason));
             }
             if attempt.timer.expired(cx) {
-                let connects = shared.opening.get();
-                let timed_out = || Failure::Connect(std::io::ErrorKind::TimedOut.into());
-                return Poll::Ready(Err(if connects { timed_out() } else { Failure::NoStream }));
+                return Poll::Ready(Ok(()));
             }
             shared.waiting.borrow_mut().push(cx.waker().clone());
             waited = true;
@@ -226,12 +258,14 @@ async fn open(attempt: &Attempt<'_>, watch: &mut impl Watch) -> Result<Rc<Connec
         let timer = attempt.worker.timers.timer();
         KeepAlive::new(connection.ping_pong(), timer, keep_alive.ping, keep_alive.timeout)
     });
+    let now = attempt.worker.timers.now();
     let opened = Rc::new(Connection {
         sender,
         address,
         max_head,
+        opened: now,
         streams: Cell::new(0),
-        since: Cell::new(attempt.worker.timers.now()),
+        since: Cell::new(now),
         state: Rc::clone(&state),
     });
     let connections = Rc::downgrade(attempt.connections);
@@ -324,9 +358,9 @@ pub(super) async fn send(
     if state.announced.max_head().is_some_and(|most| head_size(&request) > most) {
         return Err(Failure::HeadTooLarge);
     }
-    upload.start(|_| {});
+    upload.start_http2();
     let tunnel = websocket.is_some();
-    let ends = upload.is_complete() && !tunnel;
+    let ends = upload.is_empty() && !tunnel;
     // What fails here is the connection's end, or that of its stream numbers: the request is as it was.
     let (mut response, mut stream) = sender.send_request(request, ends).map_err(|_| state.retire())?;
     drop(sender);
@@ -334,7 +368,7 @@ pub(super) async fn send(
         upload.give_up();
     }
     let response_timeout = attempt.response_timeout();
-    let mut uploaded = upload.is_done();
+    let mut uploaded = upload.is_closed();
     upload.arm(timer, response_timeout);
     let mut head = ResponseHead::new();
     let mut interim_heads = 0;

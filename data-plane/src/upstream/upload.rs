@@ -46,7 +46,7 @@ pub(crate) struct Upload {
     max_body: u64,
     /// Something of the body was taken.
     begun: bool,
-    /// What was taken, as it went up, so that it can be sent again; `None`: it cannot.
+    /// The content that was taken, without any framing, so that it can be sent again; `None`: it cannot.
     kept: Option<Vec<u8>>,
     failed: Option<Failure>,
     /// How slowly the client may send.
@@ -176,18 +176,44 @@ impl Upload {
         !self.begun || self.kept.is_some()
     }
 
-    /// Begins an attempt: the head is written by `write`, and what was kept of the body follows.
-    pub(super) fn start(&mut self, write: impl FnOnce(&mut Vec<u8>)) {
-        self.out.clear();
-        self.sent = 0;
-        self.closed = false;
+    /// Begins an attempt at an HTTP/1 backend: the head is written by `write`, and what was kept of the body follows.
+    pub(super) fn start_http1(&mut self, write: impl FnOnce(&mut Vec<u8>)) {
+        self.restart();
         write(&mut self.out);
+        let kept = self.kept.as_deref().unwrap_or_default();
+        if !self.chunked {
+            self.out.extend_from_slice(kept);
+            return;
+        }
+        if !kept.is_empty() {
+            push_chunk(&mut self.out, kept);
+        }
+        if self.complete {
+            let trailers = self.trailers().into_owned();
+            push_last_chunk(&mut self.out, &trailers);
+        }
+    }
+
+    /// Begins an attempt at an HTTP/2 backend, which gets the head by itself.
+    pub(super) fn start_http2(&mut self) {
+        self.restart();
         self.out.extend_from_slice(self.kept.as_deref().unwrap_or_default());
     }
 
-    /// Nothing of a body will follow.
-    pub(super) fn is_complete(&self) -> bool {
-        self.complete
+    fn restart(&mut self) {
+        self.out.clear();
+        self.sent = 0;
+        self.closed = false;
+    }
+
+    /// The end has been said to an HTTP/2 backend, or nothing more is said.
+    pub(super) fn is_closed(&self) -> bool {
+        self.closed
+    }
+
+    /// Neither content nor trailers follow the head.
+    pub(super) fn is_empty(&self) -> bool {
+        self.is_done() && self.trailers().is_empty()
     }
 
     /// Everything has left.
@@ -229,14 +255,14 @@ impl Upload {
             self.sent = 0;
         }
         while !self.complete && self.out.len() < WINDOW && self.failed.is_none() {
-            let (before, drawn) = (self.out.len(), self.bytes);
+            let drawn = self.bytes;
             let (out, chunked, bytes) = (&mut self.out, http1 && self.chunked, &mut self.bytes);
+            let kept = &mut self.kept;
             let frame = |data: &[u8]| {
                 *bytes += data.len() as u64;
+                keep(kept, data);
                 if chunked {
-                    push_chunk_head(out, data.len());
-                    out.extend_from_slice(data);
-                    out.extend_from_slice(b"\r\n");
+                    push_chunk(out, data);
                 } else {
                     out.extend_from_slice(data);
                 }
@@ -257,7 +283,6 @@ impl Upload {
                         let trailers = self.trailers().into_owned();
                         push_last_chunk(&mut self.out, &trailers);
                     }
-                    self.keep_from(before);
                 }
                 Poll::Ready(Err(failure)) => self.failed = Some(Failure::RequestBody(failure)),
                 Poll::Pending => {
@@ -269,15 +294,6 @@ impl Upload {
             }
         }
         self.failed.take().map_or(Ok(()), Err)
-    }
-
-    /// Keeps what was just drawn, as long as all of it is small.
-    fn keep_from(&mut self, before: usize) {
-        let new = &self.out[before..];
-        match &mut self.kept {
-            Some(kept) if kept.len() + new.len() <= KEEP => kept.extend_from_slice(new),
-            kept => *kept = None,
-        }
     }
 
     /// Moves what it can to an HTTP/1 backend; ready when everything has left.
@@ -368,4 +384,18 @@ impl Upload {
             }
         }
     }
+}
+
+/// Keeps content, as long as all of it is small.
+fn keep(kept: &mut Option<Vec<u8>>, data: &[u8]) {
+    match kept {
+        Some(kept) if kept.len() + data.len() <= KEEP => kept.extend_from_slice(data),
+        kept => *kept = None,
+    }
+}
+
+fn push_chunk(out: &mut Vec<u8>, data: &[u8]) {
+    push_chunk_head(out, data.len());
+    out.extend_from_slice(data);
+    out.extend_from_slice(b"\r\n");
 }

@@ -131,6 +131,19 @@ impl Peer {
         while self.read().await.expect("a PING").kind != PING {}
     }
 
+    /// The number of requests that come before the node has read the SETTINGS. They get no answer.
+    pub(crate) async fn requests_until_acknowledged(&mut self) -> usize {
+        let mut requests = 0;
+        while let Some(frame) = self.read().await {
+            match frame.kind {
+                SETTINGS if frame.flags & ACK != 0 => break,
+                HEADERS => requests += 1,
+                _ => {}
+            }
+        }
+        requests
+    }
+
     /// Says that nothing more comes, and waits for the node to close as well.
     pub(crate) async fn close(&mut self) {
         let _ = self.stream.shutdown().await;

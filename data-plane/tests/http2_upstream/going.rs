@@ -7,11 +7,17 @@ use std::sync::{
 };
 
 use futures_util::future::join_all;
-use tokio::{io::AsyncWriteExt as _, sync::Notify};
+use tokio::{
+    io::{AsyncReadExt as _, AsyncWriteExt as _},
+    net::TcpListener,
+    sync::{Notify, mpsc},
+};
+use weir_snapshot::config::{Backend, Fallback, Pool};
 
 use crate::{
     frames::{
-        DATA, ENHANCE_YOUR_CALM, GET, MAX_CONCURRENT_STREAMS, NO_ERROR, POST, REFUSED_STREAM, Stage, backend,
+        DATA, ENHANCE_YOUR_CALM, Frame, GET, HEADERS, MAX_CONCURRENT_STREAMS, NO_ERROR, POST, Peer,
+        REFUSED_STREAM, Stage, backend,
     },
     read_until,
     support::within,
@@ -198,4 +204,151 @@ async fn a_backend_that_refuses_every_stream_costs_a_503_and_a_few_attempts() {
     assert!(said.starts_with("HTTP/1.1 503 ") && said.contains("takes no more requests"), "{said}");
     assert!((2..=8).contains(&seen.load(SeqCst)), "{seen:?}");
     stage.holds_nothing_against_backends().await;
+}
+
+const CHUNKED: &str = "POST / HTTP/1.1\r\nHost: a\r\nConnection: close\r\nTransfer-Encoding: chunked\r\n\r\n";
+
+/// Requests with a body: what follows the head, as content and as trailers.
+fn bodies() -> [(String, &'static [u8], bool); 5] {
+    [
+        (POST.to_owned(), b"hello", false),
+        (POST.replace("5\r\n\r\nhello", "0\r\n\r\n"), b"", false),
+        (format!("{CHUNKED}3\r\nhel\r\n2\r\nlo\r\n0\r\n\r\n"), b"hello", false),
+        (format!("{CHUNKED}5\r\nhello\r\n0\r\nx-sum: 5\r\n\r\n"), b"hello", true),
+        (format!("{CHUNKED}0\r\nx-sum: 0\r\n\r\n"), b"", true),
+    ]
+}
+
+/// The content of a request up to its end, and whether trailers follow it.
+async fn body_of(peer: &mut Peer, head: &Frame) -> (Vec<u8>, bool) {
+    let (mut body, mut ends, mut trailers) = (Vec::new(), head.ends(), false);
+    while !ends {
+        let frame = peer.next().await.expect("the rest of a body");
+        ends = frame.ends();
+        trailers = frame.kind == HEADERS;
+        if frame.kind == DATA {
+            body.extend_from_slice(&frame.payload);
+        }
+    }
+    (body, trailers)
+}
+
+#[tokio::test]
+async fn a_body_that_was_sent_to_its_end_goes_up_again_whole() {
+    for closes in [false, true] {
+        for (request, body, trailers) in bodies() {
+            let (tell, mut told) = mpsc::unbounded_channel();
+            let address = backend(move |mut peer| {
+                let tell = tell.clone();
+                async move {
+                    peer.settings(&[]).await;
+                    while let Some(head) = peer.request().await {
+                        let _ = tell.send(body_of(&mut peer, &head).await);
+                        match (peer.number, head.stream, closes) {
+                            (0, 1, false) => peer.reset(head.stream, REFUSED_STREAM).await,
+                            (0, 1, true) => peer.go_away(0, NO_ERROR).await,
+                            _ => peer.answer(head.stream, true).await,
+                        }
+                    }
+                }
+            })
+            .await;
+            let stage = Stage::new(&[address]).await;
+            assert_eq!(stage.status(&request).await, 200, "{request}");
+            for attempt in ["first", "second"] {
+                let seen = within(told.recv()).await.unwrap();
+                assert_eq!(seen, (body.to_vec(), trailers), "{attempt}: {request}");
+            }
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_body_goes_to_a_fallback_in_the_framing_of_its_protocol() {
+    for (request, body, trailers) in bodies() {
+        let address = backend(|mut peer| async move {
+            peer.settings(&[]).await;
+            while let Some(head) = peer.request().await {
+                body_of(&mut peer, &head).await;
+                peer.reset(head.stream, REFUSED_STREAM).await;
+            }
+        })
+        .await;
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let other = listener.local_addr().unwrap();
+        let stage = Stage::with(&[address], |config| {
+            config.pools.push(Pool {
+                name: "other".into(),
+                backends: vec![Backend {
+                    id: "o".into(),
+                    url: format!("http://{other}"),
+                    weight: 1,
+                    state: Default::default(),
+                }],
+                ..Default::default()
+            });
+            config.routes[0].fallback = Some(Fallback { pool: Some("other".into()), ..Default::default() });
+        })
+        .await;
+        let serve = async {
+            let (mut stream, _) = listener.accept().await.unwrap();
+            let head = read_until(&mut stream, "\r\n\r\n").await;
+            let end = match (head.contains("chunked"), trailers) {
+                (true, true) => format!("0\r\nx-sum: {}\r\n\r\n", body.len()),
+                (true, false) => "0\r\n\r\n".to_owned(),
+                (false, _) => String::new(),
+            };
+            let content = String::from_utf8_lossy(body);
+            let expected = match (head.contains("chunked"), body.len()) {
+                (true, 1..) => format!("{:x}\r\n{content}\r\n{end}", body.len()),
+                _ => format!("{content}{end}"),
+            };
+            let mut said = vec![0; expected.len()];
+            stream.read_exact(&mut said).await.unwrap();
+            assert_eq!(String::from_utf8_lossy(&said), expected, "{request}");
+            stream.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n").await.unwrap();
+        };
+        let (status, ()) = within(async { tokio::join!(stage.status(&request), serve) }).await;
+        assert_eq!(status, 200, "{request}");
+    }
+}
+
+/// The servers of gRPC refuse streams beyond their limit with ENHANCE_YOUR_CALM, after which none may be sent again.
+#[tokio::test]
+async fn a_new_connection_gets_one_request_until_its_settings_come() {
+    let early = Arc::new(AtomicUsize::new(0));
+    let count = Arc::clone(&early);
+    let address = backend(move |mut peer| {
+        let count = Arc::clone(&count);
+        async move {
+            let first = peer.request().await.unwrap();
+            peer.settings(&[(MAX_CONCURRENT_STREAMS, 4)]).await;
+            count.fetch_add(peer.requests_until_acknowledged().await, SeqCst);
+            peer.answer(first.stream, true).await;
+            peer.serve().await;
+        }
+    })
+    .await;
+    let stage = Stage::new(&[address]).await;
+    assert_eq!(join_all((0..20).map(|_| stage.status(GET))).await, [200; 20]);
+    assert_eq!(early.load(SeqCst), 0, "requests before the SETTINGS, beside the first");
+}
+
+#[tokio::test]
+async fn a_backend_whose_settings_do_not_come_gets_all_requests_a_little_later() {
+    let address = backend(|mut peer| async move {
+        let mut open = Vec::new();
+        while let Some(frame) = peer.request().await {
+            open.push(frame.stream);
+            if open.len() == 8 {
+                peer.settings(&[]).await;
+                for stream in open.drain(..) {
+                    peer.answer(stream, true).await;
+                }
+            }
+        }
+    })
+    .await;
+    let stage = Stage::new(&[address]).await;
+    assert_eq!(join_all((0..8).map(|_| stage.status(GET))).await, [200; 8]);
 }
