@@ -83,7 +83,6 @@ async fn strangers_streams_keep_nobody_out() {
     let control_plane = ControlPlane::start().await;
     let token = control_plane.token(None, "root", "admin", None).await;
     let mut held = Vec::new();
-    let mut refused = 0;
     for _ in 0..20 {
         let stream = TcpStream::connect(control_plane.admin()).await.unwrap();
         let (mut sender, connection) = hyper::client::conn::http2::handshake::<
@@ -104,11 +103,9 @@ async fn strangers_streams_keep_nobody_out() {
             held.push(tokio::spawn(sender.send_request(request)));
         }
         held.retain(|call| !call.is_finished());
-        let _ = &sender;
-        refused += 1;
         is_usable(&control_plane, &token).await;
     }
-    assert_eq!(refused, 20);
+    assert!(!held.is_empty(), "no call of a stranger is open");
     held.iter().for_each(tokio::task::JoinHandle::abort);
 }
 

@@ -102,10 +102,6 @@ async fn heads_are_let_go_once_their_answers_have_begun() {
         assert_eq!(answer.status(), 200, "{i}");
         open.push(answer);
     }
-    // So does the memory of each.
-    let status = std::fs::read_to_string(format!("/proc/{}/statm", wire.node.pid())).unwrap();
-    let resident = status.split(' ').nth(1).unwrap().parse::<usize>().unwrap() * 4096;
-    assert!(resident < 80 << 20, "{resident}");
     drop(open);
 }
 
