@@ -137,6 +137,11 @@ pub(crate) async fn gate(State(gate): State<Gate>, mut request: Request, next: N
         },
         None => None,
     };
+    if share.is_some() {
+        // Requests that come one behind the other on a connection are answered in one poll of its task, and many connections of
+        // them keep the threads from looking for probes. So each one lets others go first, and the drivers too.
+        tokio::task::yield_now().await;
+    }
     let uri = request.uri().clone();
     if let Some(peer) = asked.peer {
         request.extensions_mut().insert(ConnectInfo(peer.address));
