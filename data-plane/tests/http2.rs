@@ -6,7 +6,7 @@
 #[allow(unused_imports, reason = "each test program uses its own part of it")]
 mod support;
 
-use std::convert::Infallible;
+use std::{convert::Infallible, future::poll_fn, task::Poll};
 
 use bytes::Bytes;
 use http_body_util::{BodyExt as _, Empty, StreamBody, combinators::BoxBody};
@@ -36,10 +36,15 @@ struct Stage {
 
 impl Stage {
     async fn new() -> Self {
+        Self::with(|_| {}).await
+    }
+
+    async fn with(change: impl FnOnce(&mut Config)) -> Self {
         let backend = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let mut config = Config::default();
         let url = format!("http://{}", backend.local_addr().unwrap());
         config.pools[0].backends.push(Backend { id: "b1".into(), url, weight: 1, state: Default::default() });
+        change(&mut config);
         let control = FakeControlPlane::start(config).await;
         let node = Node::start(&control.url()).await;
         node.ready().await;
@@ -232,4 +237,40 @@ async fn a_draining_node_says_goaway_and_finishes_what_runs() {
     // The client's connection stays open on its side: that the node ends before its drain deadline is its own doing.
     assert!(within(stage.node.ended()).await.success());
     drop(client);
+}
+
+#[tokio::test]
+async fn an_early_refusal_is_not_followed_by_a_reset_while_the_client_sends() {
+    type Change = fn(&mut Config);
+    let refusals: [(u16, Change); 3] = [
+        (405, |config| config.routes[0].allow_methods = vec!["GET".into()]),
+        (413, |config| config.routes[0].limits.max_body = Some("1KiB".parse().unwrap())),
+        (404, |config| config.routes[0].matches.hosts = vec!["other.example".into()]),
+    ];
+    for (status, change) in refusals {
+        let stage = Stage::with(change).await;
+        let stream = TcpStream::connect(stage.node.http).await.unwrap();
+        let (sender, mut connection) = h2::client::handshake(stream).await.unwrap();
+        let mut pings = connection.ping_pong().unwrap();
+        tokio::spawn(connection);
+        let mut sender = within(sender.ready()).await.unwrap();
+        let request =
+            Request::post("http://example.com/").header("content-length", 1 << 20).body(()).unwrap();
+        let (response, mut body) = sender.send_request(request, false).unwrap();
+        body.send_data(Bytes::from_static(&[b'x'; 1000]), false).unwrap();
+        let mut response = within(response).await.unwrap();
+        assert_eq!(response.status(), status);
+        while let Some(data) = within(response.body_mut().data()).await {
+            data.unwrap();
+        }
+        // What the node sent with the end of its answer has come before the answer to a PING.
+        within(pings.ping(h2::Ping::opaque())).await.unwrap();
+        let reset = poll_fn(|cx| Poll::Ready(body.poll_reset(cx))).await;
+        assert!(reset.is_pending(), "{status}: {reset:?}");
+        if status == 405 {
+            // The client need not send the rest for ever.
+            let reason = within(poll_fn(|cx| body.poll_reset(cx))).await.unwrap();
+            assert_eq!(reason, h2::Reason::NO_ERROR);
+        }
+    }
 }

@@ -53,6 +53,13 @@ const CONNECTION_WINDOW: u32 = 1 << 20;
 /// deadline cuts them.
 const GO: Duration = Duration::from_secs(1);
 
+/// How long a stream stays open for the rest of its request after its answer has ended. A reset at once makes clients lose
+/// the answer that came before it (curl 7.88, httpx).
+const LINGER: Duration = Duration::from_secs(5);
+
+/// How many streams of a connection do; others are reset at once.
+const MAX_LINGERING: usize = 32;
+
 impl Owner for Rc<Client> {
     fn stream(&self) -> &Stream {
         &self.stream
@@ -127,6 +134,8 @@ struct Streams {
     open: Cell<usize>,
     /// Bytes of their requests' heads that are still needed.
     heads: Cell<usize>,
+    /// Answered streams that stay open for the rest of their requests.
+    lingering: Cell<usize>,
 }
 
 /// A stream that is open; the connection's idle time runs only while there is none.
@@ -189,6 +198,9 @@ struct Answering {
     exchange: Exchange,
     timer: Timer,
     respond: RefCell<SendResponse<Bytes>>,
+    streams: Rc<Streams>,
+    /// The request's body.
+    rest: Option<Rc<RefCell<RecvStream>>>,
 }
 
 /// One request, to the end of its answer.
@@ -204,10 +216,15 @@ pub(super) async fn stream(Work { request, respond, open }: Work) {
     };
     let exchange = Exchange::begin(Rc::clone(worker), Rc::clone(&view), Instant::now());
     let timer = worker.timers.timer();
-    let mut answering =
-        Answering { client: Rc::clone(client), exchange, timer, respond: RefCell::new(respond) };
-
     let (parts, recv) = request.into_parts();
+    let mut answering = Answering {
+        client: Rc::clone(client),
+        exchange,
+        timer,
+        respond: RefCell::new(respond),
+        streams: Rc::clone(&open.streams),
+        rest: None,
+    };
     if has_spaced_value(&parts) {
         let local = Local::bad_request("a field's value begins or ends with white space");
         return answering.local(local, Media::Problem, None);
@@ -244,7 +261,11 @@ pub(super) async fn stream(Work { request, respond, open }: Work) {
     let (body, recv) = match (ended, tunnel) {
         (_, true) => (RequestBody::Empty, Some(recv)),
         (true, false) => (RequestBody::Empty, None),
-        (false, false) => (RequestBody::Http2 { body: recv, trailers: Vec::new(), first: None }, None),
+        (false, false) => {
+            let body = Rc::new(RefCell::new(recv));
+            answering.rest = Some(Rc::clone(&body));
+            (RequestBody::Http2 { body, trailers: Vec::new(), first: None }, None)
+        }
     };
     let Answering { exchange, timer, respond, .. } = &mut answering;
     let downstream = Downstream {
@@ -330,7 +351,38 @@ impl Answering {
                 self.exchange.finish();
             }
         }
+        self.linger();
         self.exchange.cut(Cut::Client);
+    }
+
+    /// Reads the rest of the request after its answer, and drops it. The answer must not be lost in a reset, nor wait for a
+    /// client that sends all before it reads.
+    fn linger(&mut self) {
+        let Some(rest) = self.rest.take().filter(|rest| !rest.borrow().is_end_stream()) else { return };
+        let streams = Rc::clone(&self.streams);
+        if streams.lingering.get() >= MAX_LINGERING || self.client.worker.draining.get() {
+            return;
+        }
+        streams.lingering.set(streams.lingering.get() + 1);
+        let timer = self.client.worker.timers.timer();
+        timer.arm_idle(LINGER);
+        tokio::task::spawn_local(async move {
+            poll_fn(|cx| {
+                let mut rest = rest.borrow_mut();
+                loop {
+                    let used = rest.flow_control().used_capacity();
+                    let _ = rest.flow_control().release_capacity(used);
+                    match rest.poll_data(cx) {
+                        Poll::Ready(Some(Ok(_))) if timer.expired(cx) => return Poll::Ready(()),
+                        Poll::Ready(Some(Ok(_))) => {}
+                        Poll::Pending if !timer.expired(cx) => return Poll::Pending,
+                        _ => return Poll::Ready(()),
+                    }
+                }
+            })
+            .await;
+            streams.lingering.set(streams.lingering.get() - 1);
+        });
     }
 
     /// Says to a client of gRPC what Weir's own answer means there: a status and nothing else.
@@ -380,6 +432,7 @@ impl Answering {
         self.exchange.bytes_in = response.body.uploaded();
         if result.is_ok() {
             self.exchange.finish();
+            self.linger();
         }
         if let Err(failure) = result {
             tracing::debug!(%failure, "answer broke off");

@@ -1,6 +1,7 @@
 //! A request's body as the upstream side draws it, whichever protocol it came by.
 
 use std::{
+    cell::RefCell,
     rc::Rc,
     task::{Context, Poll, ready},
 };
@@ -35,8 +36,9 @@ pub(crate) enum RequestBody {
     },
     /// From an HTTP/2 stream.
     Http2 {
-        /// What is not drawn is not acknowledged, so that a slow backend slows the client.
-        body: RecvStream,
+        /// What is not drawn is not acknowledged, so that a slow backend slows the client. The stream's own task holds it
+        /// too, for what the client still sends after its answer.
+        body: Rc<RefCell<RecvStream>>,
         /// Trailer fields, once they have come, as lines.
         trailers: Vec<u8>,
         /// A piece that has come and was not drawn yet.
@@ -77,6 +79,7 @@ impl RequestBody {
                 }
             }
             Self::Http2 { body, first, .. } => {
+                let mut body = body.borrow_mut();
                 while first.is_none() && !body.is_end_stream() {
                     match ready!(body.poll_data(cx)) {
                         // An empty frame is no part of a body.
@@ -102,7 +105,7 @@ impl RequestBody {
             Self::Empty => return Poll::Ready(Ok(true)),
             Self::Http1 { client, decoder } => (client, decoder),
             Self::Http2 { body, trailers, first } => {
-                return poll_stream(body, first, trailers, cx, frame);
+                return poll_stream(&mut body.borrow_mut(), first, trailers, cx, frame);
             }
         };
         let worker = Rc::clone(&client.worker);
