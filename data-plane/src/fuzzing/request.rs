@@ -249,26 +249,46 @@ enum Kind {
 
 /// What a name is, told in another way than the parser tells it: by what CGI makes of it.
 fn kind(name: &[u8]) -> Kind {
-    const CLAIMS: [&str; 13] = [
+    const CLAIMS: [&str; 29] = [
+        "x-host",
         "x-scheme",
-        "x-client-ip",
+        "x-arr-ssl",
+        "x-real-host",
+        "x-real-port",
         "x-forwarded",
+        "x-remote-ip",
+        "x-real-proto",
         "x-url-scheme",
+        "wl-proxy-ssl",
+        "forwarded-for",
+        "x-remote-addr",
         "x-rewrite-url",
+        "x-forward-for",
         "x-original-url",
         "x-original-uri",
-        "true-client-ip",
-        "x-original-host",
+        "x-proxyuser-ip",
         "front-end-https",
+        "x-original-host",
+        "x-original-path",
+        "forwarded-proto",
+        "x-azure-clientip",
+        "x-azure-socketip",
+        "x-originating-ip",
         "cf-connecting-ip",
-        "fastly-client-ip",
-        "x-cluster-client-ip",
+        "x-original-method",
+        "x-http-host-override",
+        "x-original-remote-addr",
+        "x-original-forwarded-for",
     ];
     let dash = |byte: &u8| if byte.is_ascii_alphanumeric() { byte.to_ascii_lowercase() } else { b'-' };
     let folded: Vec<u8> = name.iter().map(dash).collect();
     let lower = name.to_ascii_lowercase();
     let is_of = |names: &[&str]| names.iter().any(|own| folded == own.as_bytes());
-    let is_claim = is_of(&CLAIMS) || folded.starts_with(b"x-forwarded-");
+    let is_family = folded.starts_with(b"x-forwarded-")
+        || folded.starts_with(b"x-envoy-")
+        || folded == b"client-ip"
+        || folded.ends_with(b"-client-ip");
+    let is_claim = is_of(&CLAIMS) || is_family;
     match () {
         () if folded == b"proxy" => Kind::Alias,
         () if (is_claim || is_of(&OWN) || is_of(&["set-cookie"])) && folded != lower => Kind::Alias,
