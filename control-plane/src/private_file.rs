@@ -7,6 +7,25 @@ use std::{
     path::Path,
 };
 
+/// What a file holds that is to be replaced by a token: nothing, or a token, which begins with this.
+///
+/// # Errors
+/// The file cannot be read, or holds something else.
+pub(crate) fn token_to_replace(path: &Path, prefix: &str) -> io::Result<String> {
+    let text = match fs::read(path) {
+        Ok(bytes) => String::from_utf8(bytes).unwrap_or_else(|_| "\0".to_owned()),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => String::new(),
+        Err(error) => return Err(error),
+    };
+    let token = text.trim();
+    if token.is_empty() || token.starts_with(prefix) && !token.contains(char::is_whitespace) {
+        return Ok(token.to_owned());
+    }
+    Err(io::Error::other(format!(
+        "it holds something other than a token ({prefix}...), which is not overwritten; name another file, or remove this one"
+    )))
+}
+
 /// Writes a file with mode 0600, whole or not at all: it comes into being beside its place and is then moved there.
 pub(crate) fn write(path: &Path, content: &str) -> io::Result<()> {
     let mut name = path.file_name().ok_or_else(|| io::Error::other("it has no name"))?.to_owned();
@@ -28,6 +47,24 @@ mod tests {
     use std::os::unix::fs::PermissionsExt as _;
 
     use super::*;
+
+    #[test]
+    fn what_is_no_token_is_not_replaced() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("token");
+        assert_eq!(token_to_replace(&path, "weir_").unwrap(), "");
+        for (text, token) in [("", Some("")), ("\n", Some("")), ("weir_1\n", Some("weir_1"))] {
+            fs::write(&path, text).unwrap();
+            assert_eq!(token_to_replace(&path, "weir_").ok().as_deref(), token, "{text:?}");
+        }
+        for text in
+            [&b"important"[..], b"weirjoin_1", b"weir_1\nweir_2", b"weir_1 # mine", b"weir_\xff", b"\0"]
+        {
+            fs::write(&path, text).unwrap();
+            assert!(token_to_replace(&path, "weir_").is_err(), "{text:?}");
+        }
+        assert!(token_to_replace(folder.path(), "weir_").is_err());
+    }
 
     #[test]
     fn only_the_owner_may_read_it_also_where_a_readable_one_was() {

@@ -356,7 +356,36 @@ async fn a_token_file_gets_the_first_token_once() {
     assert_eq!(read(), token);
     std::fs::remove_file(&file).unwrap();
     again().await;
-    assert!(read().starts_with("weir_") && read() != token);
+    let made = read();
+    assert!(made.starts_with("weir_") && made != token);
+    // Neither another role's token nor anything else is overwritten.
+    let control_plane =
+        ControlPlane::start_with(|config| config.token_file = Some(folder.path().join("own"))).await;
+    let own = std::fs::read_to_string(folder.path().join("own")).unwrap();
+    let viewer = control_plane.token(Some(own.trim()), "anna", "viewer", None).await;
+    let database = control_plane.stop().await;
+    for (content, reason) in [
+        (viewer.as_str(), "it holds the valid token \"anna\" with role viewer"),
+        ("important", "it holds something other than a token"),
+    ] {
+        std::fs::write(&file, content).unwrap();
+        let config = control_plane::Config {
+            token_file: Some(file.clone()),
+            join_token_file: None,
+            ..support::config(&database.path().join("weir.db"))
+        };
+        let error = format!("{:#}", control_plane::start(config).await.err().unwrap());
+        assert!(error.contains("--token-file") && error.contains(reason), "{error}");
+        assert_eq!(read(), content);
+    }
+    // The same for a join token's file.
+    let config = control_plane::Config {
+        join_token_file: Some(file.clone()),
+        ..support::config(&database.path().join("weir.db"))
+    };
+    let error = format!("{:#}", control_plane::start(config).await.err().unwrap());
+    assert!(error.contains("--join-token-file") && error.contains("something other than a token"), "{error}");
+    assert_eq!(read(), "important");
 }
 
 #[tokio::test]

@@ -511,6 +511,8 @@ fn a_head_may_come_byte_by_byte_and_must_come_in_time() {
     let mut slow = proxy.client();
     slow.send("GET / HTTP/1.1\r\nHost:");
     assert!(slow.read_all().starts_with("HTTP/1.1 408"));
+    // The idle timeout is for connections that had a request.
+    assert_eq!(proxy.client().read_all(), "");
 }
 
 #[test]

@@ -22,6 +22,7 @@ use std::{
     time::Duration,
 };
 
+use anyhow::Context as _;
 use jiff::Timestamp;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
@@ -348,10 +349,20 @@ impl Access {
             let good: Vec<Arc<Token>> = self.book(|book| book.tokens.iter().filter(good).cloned().collect());
             is_lost(&good).then(|| good.iter().map(|token| token.name.clone()).collect::<Vec<_>>())
         };
-        let in_file = file.and_then(|file| std::fs::read_to_string(file).ok());
         let taken = match file {
-            Some(_) => {
-                let known = in_file.and_then(|text| self.authenticate(text.trim()).ok());
+            Some(file) => {
+                let text = crate::private_file::token_to_replace(file, token::PREFIX)
+                    .with_context(|| format!("--token-file {} (WEIR_TOKEN_FILE)", file.display()))?;
+                let known = self.authenticate(&text).ok();
+                if let Some(other) = known.as_ref().filter(|token| token.role != Role::Admin) {
+                    anyhow::bail!(
+                        "--token-file {} (WEIR_TOKEN_FILE): it holds the valid token {:?} with role {}; name a file for an \
+                         admin token, which is written there",
+                        file.display(),
+                        other.name,
+                        other.role.as_str()
+                    );
+                }
                 names(&|_| known.as_ref().is_none_or(|token| token.role != Role::Admin))
             }
             None => names(&|good| good.iter().all(|token| token.role != Role::Admin)),

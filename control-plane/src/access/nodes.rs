@@ -349,8 +349,8 @@ impl NodeAccess {
     /// The file cannot be written, or the database failed.
     pub async fn leave_token(&self, file: &Path) -> anyhow::Result<()> {
         let now = now_ms();
-        let secret =
-            std::fs::read_to_string(file).ok().and_then(|text| Some(self.secret(text.trim())?.to_owned()));
+        let text = crate::private_file::token_to_replace(file, JOIN_PREFIX)?;
+        let secret = self.secret(&text).map(str::to_owned);
         let is_good = |secret: String| {
             let hash = sha256(secret.as_bytes());
             self.book(|book| {

@@ -69,6 +69,11 @@ impl Cause {
             sqlx::Error::Database(error) => {
                 // The low byte is the primary result code: https://sqlite.org/rescode.html
                 let code: i32 = error.code()?.parse().ok()?;
+                // SQLite has no room for the index of its write-ahead log, which it does not call a full disk.
+                const IOERR_SHMSIZE: i32 = 4874;
+                if code == IOERR_SHMSIZE {
+                    return Some(Self::Full);
+                }
                 match code & 0xff {
                     5 | 6 => Some(Self::Locked),
                     8 => Some(Self::ReadOnly),

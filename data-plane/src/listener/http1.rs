@@ -152,7 +152,6 @@ pub(crate) async fn serve(worker: Rc<Worker>, stream: Stream, timer: Timer, addr
         let wait = if first { settings.header_timeout.0 } else { settings.idle_timeout.0 };
         client.timer.arm_idle(wait);
         drop(view);
-        first = false;
         let readable = poll_fn(|cx| match client.stream.poll_readable(cx) {
             Poll::Ready(result) => Poll::Ready(result.is_ok()),
             Poll::Pending if client.timer.expired(cx) => Poll::Ready(false),
@@ -161,8 +160,8 @@ pub(crate) async fn serve(worker: Rc<Worker>, stream: Stream, timer: Timer, addr
         if !readable.await {
             return client.say_end();
         }
-        match active(&client).await {
-            Next::Park => {}
+        match active(&client, first).await {
+            Next::Park => first = false,
             Next::Http2 => return http2(client).await,
             Next::Close => return,
         }
@@ -171,8 +170,8 @@ pub(crate) async fn serve(worker: Rc<Worker>, stream: Stream, timer: Timer, addr
 
 /// What only a connection with a request needs, in a box of its own. A function makes it: a future that were made
 /// where it is awaited would have its place in the state of every idle connection.
-fn active(client: &Rc<Client>) -> Pin<Box<impl Future<Output = Next> + use<'_>>> {
-    Box::pin(serve_requests(client))
+fn active(client: &Rc<Client>, first: bool) -> Pin<Box<impl Future<Output = Next> + use<'_>>> {
+    Box::pin(serve_requests(client, first))
 }
 
 /// The same for HTTP/2.
@@ -180,12 +179,18 @@ fn http2(client: Rc<Client>) -> Pin<Box<impl Future<Output = ()>>> {
     Box::pin(http2::serve(client))
 }
 
-async fn serve_requests(client: &Rc<Client>) -> Next {
+/// Serves requests until the client rests. `first` says that none came on this connection yet.
+async fn serve_requests(client: &Rc<Client>, mut first: bool) -> Next {
     let mut head = RequestHead::new();
     let mut out = Vec::new();
     loop {
         match read_head(client, &mut head).await {
-            Read::Head => {}
+            Read::Head => first = false,
+            // The socket may have been called readable though nothing had come.
+            Read::Idle if first => {
+                client.say_end();
+                return Next::Close;
+            }
             Read::Idle => return Next::Park,
             Read::Http2 => return Next::Http2,
             Read::Closed => return Next::Close,
