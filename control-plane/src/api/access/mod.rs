@@ -137,9 +137,9 @@ pub(crate) async fn gate(State(gate): State<Gate>, mut request: Request, next: N
         },
         None => None,
     };
-    if share.is_some() {
-        // Requests that come one behind the other on a connection are answered in one poll of its task, and many connections of
-        // them keep the threads from looking for probes. So each one lets others go first, and the drivers too.
+    if share.is_some() && !asked.rule.changes {
+        // hyper answers pipelined requests in one poll of a connection's task, and many such connections keep the threads from
+        // looking for probes. Changes run in tasks of their own, which begin before the client can be known to be gone.
         tokio::task::yield_now().await;
     }
     let uri = request.uri().clone();
