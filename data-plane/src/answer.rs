@@ -108,11 +108,11 @@ impl Local {
     /// The client asks too often.
     pub(crate) const TOO_MANY: Self =
         Self::new(429, "Too Many Requests", "the rate limit of the route is reached, try again later");
-    /// The client brings too many values of the header that the limit goes by.
+    /// The client address sent too many new values of the header that the rate limit uses as its key.
     pub(crate) const TOO_MANY_VALUES: Self = Self::new(
         429,
         "Too Many Requests",
-        "too many new values of the header that the route's rate limit goes by came from this address, try again later",
+        "this address sent too many new values of the header that the route's rate limit uses, try again later",
     );
     /// No password, or a wrong one.
     pub(crate) const UNAUTHORIZED: Self =
@@ -146,7 +146,7 @@ impl Local {
         self
     }
 
-    /// What the configuration says: a route's fallback.
+    /// A route's configured fallback.
     pub(crate) fn fixed(status: u16, body: &Arc<str>) -> Self {
         let code = http::StatusCode::from_u16(status).ok();
         let title = code.and_then(|code| code.canonical_reason()).unwrap_or_default();
@@ -203,7 +203,7 @@ impl Local {
             b"CONNECT" => Some(Self::new(405, "Method Not Allowed", "this is not a forward proxy")),
             // RFC 9110, 9.3.8: it would show a client what proxies add to its request.
             b"TRACE" => Some(Self::new(405, "Method Not Allowed", "TRACE is not forwarded")),
-            // RFC 9110, 7.6.2: who asks for the last proxy's options means this one.
+            // RFC 9110, 7.6.2: with Max-Forwards 0 the client asks for the options of this proxy.
             b"OPTIONS" if max_forwards(head) == Some(0) => {
                 Some(Self::new(200, "OK", "the options of this proxy"))
             }
@@ -244,7 +244,7 @@ impl Local {
         if let Some(fixed) = fixed {
             return ("text/plain; charset=utf-8", fixed.to_string());
         }
-        // What is no problem has no details of one.
+        // Problem details (RFC 9457) are for errors only.
         let media = if *status < 400 { Media::Text } else { media };
         match media {
             Media::Problem => (
@@ -305,7 +305,7 @@ pub(crate) enum Media {
 }
 
 impl Media {
-    /// What the client would rather have: text where it asks for text and not for JSON.
+    /// The media type for errors: text if the client accepts text and not JSON.
     pub(crate) fn accepted(head: &RequestHead) -> Self {
         let accepts = |what: &[u8]| {
             head.fields
