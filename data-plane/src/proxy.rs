@@ -1,311 +1,41 @@
 //! One request, from top to bottom: route, pick, connect or reuse, send, retry, answer.
 
-use std::{
-    cell::RefCell,
-    future::poll_fn,
-    net::{IpAddr, Ipv4Addr},
-    rc::Rc,
-    sync::Arc,
-    task::{Context, Poll},
-    time::{Duration, Instant},
-};
+mod client_watch;
+mod exchange;
+
+use std::{cell::RefCell, future::poll_fn, net::IpAddr, rc::Rc, task::Poll, time::Instant};
 
 use bytes::Bytes;
 use h2::server::SendResponse;
 use weir_snapshot::{
     Fallback, Route, RouteBounds, Target, UrlMap,
     config::{Downstream as Settings, Protocol},
-    headers::HeaderRules,
 };
 
+use self::client_watch::ClientWatch;
+pub(crate) use self::exchange::Exchange;
 use crate::{
     answer::Local,
-    backend::Active,
     balance::Tried,
     edit::{Answered, Facts},
-    filter::{self, Quota},
-    http::{
-        BodyFraming, Forwarded, Known, RequestHead, ResponseFraming, ResponseHead, Version,
-        translate::response_fields, write_request, write_response,
-    },
-    listener::{
-        ClientRequest, RequestBody,
-        http1::{Client, Presence},
-    },
+    filter,
+    http::{BodyFraming, Forwarded, Known, RequestHead, write_request},
+    listener::{RequestBody, http1::Client},
     origin::Origin,
-    pace::{Pace, PaceLimits},
+    pace::PaceLimits,
     place::{self, Nowhere},
     pool::{Reach, Taken},
     retry::{self, Reason, Resends, Retries},
     route,
-    stats::{Cut, Described, Passing, Refusal, Sample},
+    stats::Refusal,
     timer::Timer,
     upstream::{Attempt, Failure, Owner, Response, Upload, Verdict, Watch},
     url_map::Answers,
     worker::{View, Worker},
 };
 
-/// A client that said it sends no more may have left: after this long it is asked.
-const PROBE_AFTER: Duration = Duration::from_secs(1);
-
-/// How soon after it was asked a client that left has answered with a reset.
-const PROBE_EVERY: Duration = Duration::from_millis(100);
-
-/// The most bytes of interim answers that wait for a client of HTTP/2, for each attempt. More are dropped.
-const MAX_INTERIM_BYTES: usize = 64 << 10;
-
 /// Tells browsers to come by HTTPS only (RFC 6797).
 const HSTS: &str = "strict-transport-security";
-
-/// What is known of a request while it runs. Dropping it records the request, however it ended.
-pub(crate) struct Exchange {
-    pub(crate) worker: Rc<Worker>,
-    pub(crate) view: Rc<View>,
-    started: Instant,
-    route: Option<usize>,
-    pool: Option<usize>,
-    member: Option<usize>,
-    /// What the client was answered; 499 until then.
-    pub(crate) status: u16,
-    /// Body bytes from the client.
-    pub(crate) bytes_in: u64,
-    /// Body bytes to the client.
-    pub(crate) bytes_out: u64,
-    /// How often it was sent to a backend, whichever.
-    attempts: u32,
-    id: u64,
-    /// The client's address, as seen through trusted proxies; canonical: no IPv4 address as an IPv6 one.
-    pub(crate) client_ip: IpAddr,
-    /// How its answer ended; `None` while it has not.
-    end: Option<End>,
-    /// Which kind of answer it is.
-    passing: Passing,
-    /// The end of what its route allows it.
-    deadline: Option<Timer>,
-    /// What its head says that it is about.
-    described: Described,
-    /// From the last backend's turn to the head of its answer.
-    upstream: Option<Duration>,
-    /// From its own head to the head of the backend's answer.
-    headed: Option<Duration>,
-    /// Why Weir answers it itself, where that is counted.
-    pub(crate) refusal: Option<Refusal>,
-    /// Where its client stands with the route's rate limit.
-    pub(crate) quota: Option<Quota>,
-    /// How slowly the client takes the answer.
-    pub(crate) taking: Pace,
-    /// The request as one of its client address.
-    counted: Option<ClientRequest>,
-}
-
-impl Exchange {
-    pub(crate) fn begin(worker: Rc<Worker>, view: Rc<View>, started: Instant) -> Self {
-        let settings = &view.active.snapshot.settings.downstream;
-        let taking = Pace::new(PaceLimits::of_response(settings, &RouteBounds::default()));
-        Self {
-            taking,
-            counted: None,
-            worker,
-            view,
-            started,
-            route: None,
-            pool: None,
-            member: None,
-            status: 499,
-            bytes_in: 0,
-            bytes_out: 0,
-            attempts: 0,
-            id: fastrand::u64(..),
-            client_ip: IpAddr::V4(Ipv4Addr::UNSPECIFIED),
-            end: None,
-            passing: Passing::Answer,
-            deadline: None,
-            described: Described::default(),
-            upstream: None,
-            headed: None,
-            refusal: None,
-            quota: None,
-        }
-    }
-
-    /// A backend's answer is passed on, with this status.
-    pub(crate) fn answers(&mut self, head: &ResponseHead, status: u16) {
-        self.status = status;
-        self.passing = if status == 101 { Passing::Tunnel } else { Passing::of(head) };
-    }
-
-    /// A piece of an answer's body goes to the client.
-    pub(crate) fn sends(&mut self, piece: &[u8]) {
-        self.bytes_out += piece.len() as u64;
-        self.passing.read(piece);
-    }
-
-    /// The whole answer was handed to the client's connection.
-    pub(crate) fn finish(&mut self) {
-        self.end.get_or_insert(End::Whole);
-    }
-
-    /// The answer ends before its end.
-    pub(crate) fn cut(&mut self, by: Cut) {
-        self.end.get_or_insert(End::Cut(by));
-    }
-
-    /// The answer has ended; which side cut it, if any did.
-    pub(crate) fn ends(&mut self, cut: Option<Cut>) {
-        match cut {
-            None => self.finish(),
-            Some(by) => self.cut(by),
-        }
-    }
-
-    /// The answer broke off while its body was passed on.
-    pub(crate) fn broke_off(&mut self, failure: &Failure) {
-        self.cut(match failure {
-            Failure::ClientGone | Failure::ClientStalled | Failure::RequestBody(_) => Cut::Client,
-            Failure::Deadline => Cut::Node,
-            _ => Cut::Backend,
-        });
-    }
-
-    /// Whether its answer broke off.
-    pub(crate) fn is_cut(&self) -> bool {
-        matches!(self.end, Some(End::Cut(_)))
-    }
-
-    /// The request no longer counts as one of its client address.
-    fn uncount_client(&mut self) {
-        if let Some(counted) = self.counted.take() {
-            self.worker.client_requests.leave(counted);
-        }
-    }
-
-    /// Whether the route's deadline has passed; if not, the task is woken when it does.
-    pub(crate) fn is_late(&self, cx: &Context<'_>) -> bool {
-        self.deadline.as_ref().is_some_and(|deadline| deadline.expired(cx))
-    }
-
-    /// How long a tunnel may be silent.
-    pub(crate) fn tunnel_timeout(&self) -> Duration {
-        let pool = self.pool.and_then(|pool| self.active().pools.get(pool));
-        pool.map_or(Duration::ZERO, |pool| pool.timeouts.tunnel)
-    }
-
-    /// The request's name in logs and errors, where the client gave none.
-    pub(crate) fn request_id(&self) -> String {
-        format!("{:016x}", self.id)
-    }
-
-    /// The id that the client gave the request, as far as it can stand in any text, or else its own.
-    pub(crate) fn id_of(&self, head: &RequestHead) -> String {
-        let fine = |id: &&[u8]| {
-            (1..=128).contains(&id.len())
-                && id.iter().all(|byte| byte.is_ascii_alphanumeric() || b"-_.:/+=@".contains(byte))
-        };
-        let given = head.get(Known::XRequestId).filter(fine);
-        given.map_or_else(|| self.request_id(), |id| String::from_utf8_lossy(id).into_owned())
-    }
-
-    fn active(&self) -> &Arc<Active> {
-        &self.view.active
-    }
-
-    /// Changes an answer's header as its route says.
-    fn edit(
-        &self,
-        answer: &mut Answer,
-        rules: &Arc<HeaderRules>,
-        head: &RequestHead,
-        (peer, origin): (&str, &Origin<'_>),
-    ) {
-        let (active, own_id) = (self.active(), self.request_id());
-        let status = match answer {
-            Answer::Upstream(response) => response.head.status,
-            Answer::Local(local) => local.status,
-            Answer::Gone => return,
-        };
-        let pool = self.pool.and_then(|pool| active.pools.get(pool));
-        let member = self.member.and_then(|member| pool?.members.get(member));
-        let route = self.route.and_then(|route| active.snapshot.routes.get(route));
-        let facts = Facts {
-            head,
-            origin,
-            peer,
-            request_id: head.get(Known::XRequestId).filter(|id| !id.is_empty()).unwrap_or(own_id.as_bytes()),
-            route: route.map_or("", |route| &route.name),
-            answer: Answered {
-                pool: pool.map_or("", |pool| &pool.name),
-                backend: member.map_or("", |member| &member.state.id),
-                status,
-            },
-        };
-        match answer {
-            Answer::Upstream(response) => {
-                rules.removed.iter().for_each(|name| response.head.remove(name.as_bytes()));
-                response.head.hides_via = rules.removes(b"via");
-                facts.render(rules, |name, value| {
-                    response.head.add(name.as_bytes(), value);
-                });
-            }
-            Answer::Local(local) => local.extra_mut().headers(rules, &facts),
-            Answer::Gone => {}
-        }
-    }
-}
-
-impl Drop for Exchange {
-    fn drop(&mut self) {
-        self.uncount_client();
-        self.worker.count_request();
-        let active = self.active();
-        let pool = self.pool.and_then(|pool| active.pools.get(pool));
-        let cut = match self.end {
-            Some(End::Whole) => None,
-            Some(End::Cut(by)) => Some(by),
-            // Its task was dropped: the node stops, or the client's connection has ended.
-            None if self.worker.draining.get() => Some(Cut::Node),
-            None => Some(Cut::Client),
-        };
-        let streamed = self.passing.ended(cut.is_some());
-        if let Some(cut) = cut {
-            self.worker.count_cut(cut);
-            if let Some(pool) = pool.filter(|_| cut == Cut::Backend) {
-                pool.live.counts.count(|counts| &counts.cut_by_backend);
-            }
-        }
-        if streamed.is_some() {
-            self.worker.count_stream();
-        }
-        let latency = self.started.elapsed();
-        let sample = Sample {
-            route: self.route.and_then(|route| active.snapshot.routes.get(route)).map(|route| &route.name),
-            pool: pool.map(|pool| &pool.name),
-            backend: self.member.and_then(|member| pool?.members.get(member)).map(|member| &member.state.id),
-            status: self.status,
-            bytes_in: self.bytes_in,
-            bytes_out: self.bytes_out,
-            retries: self.attempts.saturating_sub(1),
-            latency,
-            method: self.described.method,
-            host: self.described.host.as_ref(),
-            upstream: self.upstream,
-            refusal: self.refusal,
-            cut,
-            streamed,
-            head: self.headed.unwrap_or(latency),
-        };
-        self.worker.recorder.record(&sample);
-        if let Some(seen) = &self.described.seen {
-            self.worker.recorder.offer(seen, &sample, || self.request_id());
-        }
-    }
-}
-
-/// How an answer ended.
-#[derive(Debug, Clone, Copy)]
-enum End {
-    Whole,
-    Cut(Cut),
-}
 
 /// What the client gets.
 pub(crate) enum Answer {
@@ -501,7 +231,7 @@ async fn forward(
     // A backend's place is not taken by a request whose body may never come. A client that waits to be told to go on
     // is told by the backend, and a call may wait for its answer's head before its first message.
     if !head.framing.is_empty() && !head.expect_continue && !is_call {
-        let mut watch = Attendance::new(client, head, exchange.deadline.as_ref());
+        let mut watch = ClientWatch::new(client, head, exchange.deadline.as_ref());
         let first = poll_fn(|cx| match upload.poll_first(cx) {
             Poll::Pending => watch.poll(cx).map(Err),
             ready => ready,
@@ -597,7 +327,7 @@ async fn ask(exchange: &mut Exchange, asked: &Asked<'_>, view: &View, upload: &m
     // A place that is taken already: for a retry it is taken before the answer at hand is given up.
     let mut next = seat.take();
     loop {
-        let mut watch = Attendance::new(client, head, exchange.deadline.as_ref());
+        let mut watch = ClientWatch::new(client, head, exchange.deadline.as_ref());
         let found = match next.take() {
             Some(found) => Ok(found),
             None => place::find(pool, &mut ask, &tried, reach, client.timer, &mut watch).await,
@@ -655,7 +385,7 @@ async fn ask(exchange: &mut Exchange, asked: &Asked<'_>, view: &View, upload: &m
                 next = pool.take_again(&mut ask, &tried, member, verdict.resend);
                 let is_same = next.as_ref().is_none_or(|(next, _)| *next == member);
                 if let Some(pause) = resends.pause().filter(|_| is_same) {
-                    let mut watch = Attendance::new(client, head, exchange.deadline.as_ref());
+                    let mut watch = ClientWatch::new(client, head, exchange.deadline.as_ref());
                     if let Err(failure) = place::pause(client.timer, pause, &mut watch).await {
                         return Outcome::Answer(given_up(&failure));
                     }
@@ -750,97 +480,5 @@ fn write_hex(number: u64, into: &mut [u8; 16]) {
     const DIGITS: &[u8; 16] = b"0123456789abcdef";
     for (i, digit) in into.iter_mut().enumerate() {
         *digit = DIGITS[(number >> (60 - 4 * i) & 0xf) as usize];
-    }
-}
-
-/// Looks after the client while its answer is awaited.
-///
-/// Over HTTP/1 the end of its sending may mean that it left, or that it only has nothing more to say (a half-closed
-/// client is served). The two look the same until something is sent: after a moment it gets a `100 Continue`, which
-/// every HTTP/1.1 client must accept and ignore (RFC 9110, 15.2), and who has left answers with a reset.
-struct Attendance<'a> {
-    asker: Asker<'a>,
-    /// How many bytes of interim answers an HTTP/2 client may still be sent.
-    interim_left: usize,
-    deadline: Option<&'a Timer>,
-    version: Version,
-    timer: Option<Timer>,
-    probed: bool,
-}
-
-impl<'a> Attendance<'a> {
-    fn new(client: &Downstream<'a>, head: &RequestHead, deadline: Option<&'a Timer>) -> Self {
-        Self {
-            asker: client.asker,
-            interim_left: MAX_INTERIM_BYTES,
-            deadline,
-            version: head.version,
-            timer: None,
-            probed: false,
-        }
-    }
-
-    fn probe(&mut self, cx: &mut Context<'_>, client: &Client) -> Poll<Failure> {
-        let timer = self.timer.get_or_insert_with(|| {
-            let timer = client.worker.timers.timer();
-            timer.arm(PROBE_AFTER);
-            timer
-        });
-        if !timer.expired(cx) {
-            return Poll::Pending;
-        }
-        if !self.probed {
-            self.probed = true;
-            client.stream.send_interim(b"HTTP/1.1 100 Continue\r\n\r\n");
-        } else if client.stream.is_broken() {
-            return Poll::Ready(Failure::ClientGone);
-        }
-        timer.arm(PROBE_EVERY);
-        // Registers the waker for the new deadline.
-        if timer.expired(cx) { Poll::Ready(Failure::ClientGone) } else { Poll::Pending }
-    }
-}
-
-impl Watch for Attendance<'_> {
-    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Failure> {
-        if self.deadline.is_some_and(|deadline| deadline.expired(cx)) {
-            return Poll::Ready(Failure::Deadline);
-        }
-        match self.asker {
-            // An interim answer that the client takes slowly goes on while the final one is awaited.
-            Asker::Http1(client) if matches!(client.stream.poll_unsent(cx), Poll::Ready(Err(_))) => {
-                Poll::Ready(Failure::ClientGone)
-            }
-            Asker::Http1(client) => match client.poll_presence(cx) {
-                Presence::There => Poll::Pending,
-                Presence::Gone => Poll::Ready(Failure::ClientGone),
-                // A client of HTTP/1.0 knows no interim answers.
-                Presence::Silent if self.version == Version::Http11 => self.probe(cx, client),
-                Presence::Silent => Poll::Pending,
-            },
-            Asker::Http2(respond) => respond.borrow_mut().poll_reset(cx).map(|_| Failure::ClientGone),
-        }
-    }
-
-    fn interim(&mut self, head: &ResponseHead) {
-        match self.asker {
-            // They do not know them (RFC 9110, 15.2).
-            Asker::Http1(_) if self.version == Version::Http10 => {}
-            Asker::Http1(client) => {
-                let mut out = Vec::new();
-                write_response(&mut out, head, ResponseFraming::None, true, Version::Http11, None, false);
-                client.stream.send_interim(&out);
-            }
-            Asker::Http2(respond) => {
-                // h2 queues heads without a bound, whether the client reads or not.
-                let Some(left) = self.interim_left.checked_sub(head.buf.len()) else { return };
-                self.interim_left = left;
-                let mut answer = http::Response::new(());
-                *answer.status_mut() = http::StatusCode::from_u16(head.status).unwrap_or_default();
-                *answer.headers_mut() = response_fields(head, None, false);
-                // An interim answer may be lost.
-                let _ = respond.borrow_mut().send_informational(answer);
-            }
-        }
     }
 }

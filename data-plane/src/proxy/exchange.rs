@@ -1,0 +1,276 @@
+//! The record of one request while it runs, and what is counted and reported of it at its end.
+
+use std::{
+    net::{IpAddr, Ipv4Addr},
+    rc::Rc,
+    sync::Arc,
+    task::Context,
+    time::{Duration, Instant},
+};
+
+use weir_snapshot::{RouteBounds, headers::HeaderRules};
+
+use super::Answer;
+use crate::{
+    backend::Active,
+    edit::{Answered, Facts},
+    filter::Quota,
+    http::{Known, RequestHead, ResponseHead},
+    listener::ClientRequest,
+    origin::Origin,
+    pace::{Pace, PaceLimits},
+    stats::{Cut, Described, Passing, Refusal, Sample},
+    timer::Timer,
+    upstream::Failure,
+    worker::{View, Worker},
+};
+
+/// What is known of a request while it runs. Dropping it records the request, however it ended.
+pub(crate) struct Exchange {
+    pub(crate) worker: Rc<Worker>,
+    pub(crate) view: Rc<View>,
+    pub(super) started: Instant,
+    pub(super) route: Option<usize>,
+    pub(super) pool: Option<usize>,
+    pub(super) member: Option<usize>,
+    /// What the client was answered; 499 until then.
+    pub(crate) status: u16,
+    /// Body bytes from the client.
+    pub(crate) bytes_in: u64,
+    /// Body bytes to the client.
+    pub(crate) bytes_out: u64,
+    /// How often it was sent to a backend, whichever.
+    pub(super) attempts: u32,
+    pub(super) id: u64,
+    /// The client's address, as seen through trusted proxies; canonical: no IPv4 address as an IPv6 one.
+    pub(crate) client_ip: IpAddr,
+    /// How its answer ended; `None` while it has not.
+    end: Option<End>,
+    /// Which kind of answer it is.
+    pub(super) passing: Passing,
+    /// The end of what its route allows it.
+    pub(super) deadline: Option<Timer>,
+    /// What its head says that it is about.
+    pub(super) described: Described,
+    /// From the last backend's turn to the head of its answer.
+    pub(super) upstream: Option<Duration>,
+    /// From its own head to the head of the backend's answer.
+    pub(super) headed: Option<Duration>,
+    /// Why Weir answers it itself, where that is counted.
+    pub(crate) refusal: Option<Refusal>,
+    /// Where its client stands with the route's rate limit.
+    pub(crate) quota: Option<Quota>,
+    /// How slowly the client takes the answer.
+    pub(crate) taking: Pace,
+    /// The request as one of its client address.
+    pub(super) counted: Option<ClientRequest>,
+}
+
+impl Exchange {
+    pub(crate) fn begin(worker: Rc<Worker>, view: Rc<View>, started: Instant) -> Self {
+        let settings = &view.active.snapshot.settings.downstream;
+        let taking = Pace::new(PaceLimits::of_response(settings, &RouteBounds::default()));
+        Self {
+            taking,
+            counted: None,
+            worker,
+            view,
+            started,
+            route: None,
+            pool: None,
+            member: None,
+            status: 499,
+            bytes_in: 0,
+            bytes_out: 0,
+            attempts: 0,
+            id: fastrand::u64(..),
+            client_ip: IpAddr::V4(Ipv4Addr::UNSPECIFIED),
+            end: None,
+            passing: Passing::Answer,
+            deadline: None,
+            described: Described::default(),
+            upstream: None,
+            headed: None,
+            refusal: None,
+            quota: None,
+        }
+    }
+
+    /// A backend's answer is passed on, with this status.
+    pub(crate) fn answers(&mut self, head: &ResponseHead, status: u16) {
+        self.status = status;
+        self.passing = if status == 101 { Passing::Tunnel } else { Passing::of(head) };
+    }
+
+    /// A piece of an answer's body goes to the client.
+    pub(crate) fn sends(&mut self, piece: &[u8]) {
+        self.bytes_out += piece.len() as u64;
+        self.passing.read(piece);
+    }
+
+    /// The whole answer was handed to the client's connection.
+    pub(crate) fn finish(&mut self) {
+        self.end.get_or_insert(End::Whole);
+    }
+
+    /// The answer ends before its end.
+    pub(crate) fn cut(&mut self, by: Cut) {
+        self.end.get_or_insert(End::Cut(by));
+    }
+
+    /// The answer has ended; which side cut it, if any did.
+    pub(crate) fn ends(&mut self, cut: Option<Cut>) {
+        match cut {
+            None => self.finish(),
+            Some(by) => self.cut(by),
+        }
+    }
+
+    /// The answer broke off while its body was passed on.
+    pub(crate) fn broke_off(&mut self, failure: &Failure) {
+        self.cut(match failure {
+            Failure::ClientGone | Failure::ClientStalled | Failure::RequestBody(_) => Cut::Client,
+            Failure::Deadline => Cut::Node,
+            _ => Cut::Backend,
+        });
+    }
+
+    /// Whether its answer broke off.
+    pub(crate) fn is_cut(&self) -> bool {
+        matches!(self.end, Some(End::Cut(_)))
+    }
+
+    /// The request no longer counts as one of its client address.
+    pub(super) fn uncount_client(&mut self) {
+        if let Some(counted) = self.counted.take() {
+            self.worker.client_requests.leave(counted);
+        }
+    }
+
+    /// Whether the route's deadline has passed; if not, the task is woken when it does.
+    pub(crate) fn is_late(&self, cx: &Context<'_>) -> bool {
+        self.deadline.as_ref().is_some_and(|deadline| deadline.expired(cx))
+    }
+
+    /// How long a tunnel may be silent.
+    pub(crate) fn tunnel_timeout(&self) -> Duration {
+        let pool = self.pool.and_then(|pool| self.active().pools.get(pool));
+        pool.map_or(Duration::ZERO, |pool| pool.timeouts.tunnel)
+    }
+
+    /// The request's name in logs and errors, where the client gave none.
+    pub(crate) fn request_id(&self) -> String {
+        format!("{:016x}", self.id)
+    }
+
+    /// The id that the client gave the request, as far as it can stand in any text, or else its own.
+    pub(crate) fn id_of(&self, head: &RequestHead) -> String {
+        let fine = |id: &&[u8]| {
+            (1..=128).contains(&id.len())
+                && id.iter().all(|byte| byte.is_ascii_alphanumeric() || b"-_.:/+=@".contains(byte))
+        };
+        let given = head.get(Known::XRequestId).filter(fine);
+        given.map_or_else(|| self.request_id(), |id| String::from_utf8_lossy(id).into_owned())
+    }
+
+    pub(super) fn active(&self) -> &Arc<Active> {
+        &self.view.active
+    }
+
+    /// Changes an answer's header as its route says.
+    pub(super) fn edit(
+        &self,
+        answer: &mut Answer,
+        rules: &Arc<HeaderRules>,
+        head: &RequestHead,
+        (peer, origin): (&str, &Origin<'_>),
+    ) {
+        let (active, own_id) = (self.active(), self.request_id());
+        let status = match answer {
+            Answer::Upstream(response) => response.head.status,
+            Answer::Local(local) => local.status,
+            Answer::Gone => return,
+        };
+        let pool = self.pool.and_then(|pool| active.pools.get(pool));
+        let member = self.member.and_then(|member| pool?.members.get(member));
+        let route = self.route.and_then(|route| active.snapshot.routes.get(route));
+        let facts = Facts {
+            head,
+            origin,
+            peer,
+            request_id: head.get(Known::XRequestId).filter(|id| !id.is_empty()).unwrap_or(own_id.as_bytes()),
+            route: route.map_or("", |route| &route.name),
+            answer: Answered {
+                pool: pool.map_or("", |pool| &pool.name),
+                backend: member.map_or("", |member| &member.state.id),
+                status,
+            },
+        };
+        match answer {
+            Answer::Upstream(response) => {
+                rules.removed.iter().for_each(|name| response.head.remove(name.as_bytes()));
+                response.head.hides_via = rules.removes(b"via");
+                facts.render(rules, |name, value| {
+                    response.head.add(name.as_bytes(), value);
+                });
+            }
+            Answer::Local(local) => local.extra_mut().headers(rules, &facts),
+            Answer::Gone => {}
+        }
+    }
+}
+
+impl Drop for Exchange {
+    fn drop(&mut self) {
+        self.uncount_client();
+        self.worker.count_request();
+        let active = self.active();
+        let pool = self.pool.and_then(|pool| active.pools.get(pool));
+        let cut = match self.end {
+            Some(End::Whole) => None,
+            Some(End::Cut(by)) => Some(by),
+            // Its task was dropped: the node stops, or the client's connection has ended.
+            None if self.worker.draining.get() => Some(Cut::Node),
+            None => Some(Cut::Client),
+        };
+        let streamed = self.passing.ended(cut.is_some());
+        if let Some(cut) = cut {
+            self.worker.count_cut(cut);
+            if let Some(pool) = pool.filter(|_| cut == Cut::Backend) {
+                pool.live.counts.count(|counts| &counts.cut_by_backend);
+            }
+        }
+        if streamed.is_some() {
+            self.worker.count_stream();
+        }
+        let latency = self.started.elapsed();
+        let sample = Sample {
+            route: self.route.and_then(|route| active.snapshot.routes.get(route)).map(|route| &route.name),
+            pool: pool.map(|pool| &pool.name),
+            backend: self.member.and_then(|member| pool?.members.get(member)).map(|member| &member.state.id),
+            status: self.status,
+            bytes_in: self.bytes_in,
+            bytes_out: self.bytes_out,
+            retries: self.attempts.saturating_sub(1),
+            latency,
+            method: self.described.method,
+            host: self.described.host.as_ref(),
+            upstream: self.upstream,
+            refusal: self.refusal,
+            cut,
+            streamed,
+            head: self.headed.unwrap_or(latency),
+        };
+        self.worker.recorder.record(&sample);
+        if let Some(seen) = &self.described.seen {
+            self.worker.recorder.offer(seen, &sample, || self.request_id());
+        }
+    }
+}
+
+/// How an answer ended.
+#[derive(Debug, Clone, Copy)]
+enum End {
+    Whole,
+    Cut(Cut),
+}
