@@ -3,7 +3,7 @@
 //! The figure that counts is CPU time per request of the proxy's own processes: unlike requests per second it does not
 //! depend on how fast the load generator and the backends are, and it is what a fleet pays for. The proxy has one core
 //! to itself; load and backends share another one. Rounds are interleaved, so that a slow minute of the machine meets
-//! everybody, and medians are reported. `docs/benchmarks.md` holds the method and the figures of a full run.
+//! everybody, and medians are reported. `docs/evidence/benchmarks.md` holds the method and the figures of a full run.
 
 pub mod backend;
 pub mod certificate;

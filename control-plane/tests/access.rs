@@ -572,7 +572,8 @@ async fn a_stream_ends_with_the_token_that_opened_it() {
 
 #[test]
 fn the_documents_table_is_that_of_the_code() {
-    let text = std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/access.md")).unwrap();
+    let text =
+        std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/reference/access.md")).unwrap();
     for (role, name) in [(Role::Operator, "| operator |"), (Role::Admin, "| admin |")] {
         let row = text.lines().find(|line| line.starts_with(name)).unwrap();
         let mut told: Vec<&str> = row.split('`').skip(1).step_by(2).collect();
@@ -583,6 +584,6 @@ fn the_documents_table_is_that_of_the_code() {
         known.extend(grpc.map(|(path, ..)| path.rsplit('/').next().unwrap().to_owned()));
         told.sort_unstable();
         known.sort_unstable();
-        assert_eq!(told, known, "docs/access.md, role {role}");
+        assert_eq!(told, known, "docs/reference/access.md, role {role}");
     }
 }

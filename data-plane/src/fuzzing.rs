@@ -4,7 +4,7 @@
 //! Not to crash is the least of it. What a parser accepts is read a second time by the [`witness`], which knows the
 //! grammar and nothing of the parser, and what a writer makes of it is read back: one head, one Host, one framing, no
 //! field of the former hop, and the same meaning to the next reader. Exists only in tests and under `cargo fuzz`;
-//! docs/fuzzing.md says how to run it.
+//! docs/evidence/fuzzing.md says how to run it.
 
 mod chunked;
 mod exchange;

@@ -1,5 +1,5 @@
 //! What fuzzers call: each function takes what came from outside and panics where something that must always hold does
-//! not. Exists only in tests and under `cargo fuzz`; docs/fuzzing.md says how to run it.
+//! not. Exists only in tests and under `cargo fuzz`; docs/evidence/fuzzing.md says how to run it.
 
 mod paths;
 

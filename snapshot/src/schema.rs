@@ -1,7 +1,7 @@
 //! The JSON Schema of the configuration, generated from its types, so that it cannot disagree with them.
 //!
 //! Editors use it (`# yaml-language-server: $schema=…`), `weir schema` and `GET /schema.json` give it, and it stands
-//! in the repository as `docs/weir.schema.json`. It knows shapes, names and bounds; what only [`check`](crate::check())
+//! in the repository as `docs/reference/weir.schema.json`. It knows shapes, names and bounds; what only [`check`](crate::check())
 //! can know, such as a name that dangles, it does not.
 
 use std::{borrow::Cow, sync::OnceLock};

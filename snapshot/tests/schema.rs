@@ -24,14 +24,14 @@ fn fits(schema: &Value, value: &Value, what: &str) {
 /// `WEIR_UPDATE=1 cargo test -p weir-snapshot --test schema` writes it anew.
 #[test]
 fn the_committed_schema_is_the_generated_one() {
-    let file = repository().join("docs/weir.schema.json");
+    let file = repository().join("docs/reference/weir.schema.json");
     if std::env::var_os("WEIR_UPDATE").is_some() {
         fs::write(&file, schema::text()).unwrap();
     }
     let committed = fs::read_to_string(&file).unwrap_or_default();
     assert!(
         committed == schema::text(),
-        "docs/weir.schema.json is not what the types say; write it anew with \
+        "docs/reference/weir.schema.json is not what the types say; write it anew with \
          WEIR_UPDATE=1 cargo test -p weir-snapshot --test schema"
     );
 }
@@ -128,7 +128,7 @@ const BEGIN: &str = "<!-- Written by `WEIR_UPDATE=1 cargo test -p weir-snapshot 
 
 #[test]
 fn the_reference_of_every_field_is_written_from_the_schema() {
-    let file = repository().join("docs/configuration.md");
+    let file = repository().join("docs/reference/configuration.md");
     let committed = fs::read_to_string(&file).unwrap();
     let (head, tables) = committed.split_once(BEGIN).unwrap();
     let wanted = reference::markdown(&schema::schema());
@@ -138,6 +138,6 @@ fn the_reference_of_every_field_is_written_from_the_schema() {
     }
     assert!(
         tables == wanted,
-        "docs/configuration.md is not what the types say; write it anew with WEIR_UPDATE=1"
+        "docs/reference/configuration.md is not what the types say; write it anew with WEIR_UPDATE=1"
     );
 }

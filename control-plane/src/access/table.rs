@@ -1,6 +1,6 @@
 //! Who may call what: one table for REST, gRPC and the dashboard. The gate in front of the admin port decides by it and
 //! by nothing else; what is not in it needs an admin. Tests hold it against `openapi.json`, against the descriptors of
-//! the gRPC services, and against the table in docs/access.md.
+//! the gRPC services, and against the table in docs/reference/access.md.
 
 use super::Role;
 

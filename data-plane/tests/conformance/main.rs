@@ -2,7 +2,7 @@
 //!
 //! `cargo test -p data-plane --test conformance` plays all cases with Weir between a scripted client and a scripted
 //! backend, each at every listener where it says something; each must hold, save those in `known.rs`. `WEIR_UPDATE=1` plays the same cases with the
-//! peers that are installed too, and writes the tables in `docs/conformance.md` and `docs/conformance-http2.md`. `WEIR_CONFORMANCE_TARGET=nginx,haproxy`
+//! peers that are installed too, and writes the tables in `docs/evidence/conformance.md` and `docs/evidence/conformance-http2.md`. `WEIR_CONFORMANCE_TARGET=nginx,haproxy`
 //! chooses among them, `WEIR_CONFORMANCE_CASE=text` plays only the cases whose name holds the text and writes nothing.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "these are tests, outside test functions")]

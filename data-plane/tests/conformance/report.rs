@@ -73,17 +73,17 @@ pub(crate) fn print(cases: &[Case], columns: &[Column]) {
     }
 }
 
-/// Writes the pages in `docs/`. None replaces one that shows more programs.
+/// Writes the pages in `docs/evidence/`. None replaces one that shows more programs.
 pub(crate) fn write(cases: &[Case], columns: &[Column]) -> anyhow::Result<()> {
     for (version, name, introduction, listeners) in PAGES {
-        let path = format!("{}/../docs/{name}", env!("CARGO_MANIFEST_DIR"));
+        let path = format!("{}/../docs/evidence/{name}", env!("CARGO_MANIFEST_DIR"));
         let shown = |page: &str| {
             let head = page.lines().find(|line| line.starts_with("| rules |"));
             head.map_or(0, |head| head.matches('|').count())
         };
         let page = page(cases, columns, version, introduction, listeners)?;
         if std::fs::read_to_string(&path).is_ok_and(|before| shown(&before) > shown(&page)) {
-            println!("docs/{name} shows more programs than are here, and stays as it is");
+            println!("docs/evidence/{name} shows more programs than are here, and stays as it is");
             continue;
         }
         std::fs::write(path, page)?;
@@ -94,19 +94,27 @@ pub(crate) fn write(cases: &[Case], columns: &[Column]) -> anyhow::Result<()> {
 /// Whether the pages show each case, and of Weir what is known: that it holds, or not.
 pub(crate) fn check(cases: &[Case]) -> anyhow::Result<()> {
     for (version, name, introduction, _) in PAGES {
-        let page = std::fs::read_to_string(format!("{}/../docs/{name}", env!("CARGO_MANIFEST_DIR")))?;
-        anyhow::ensure!(page.starts_with(introduction), "docs/{name} begins otherwise: WEIR_UPDATE=1");
+        let page =
+            std::fs::read_to_string(format!("{}/../docs/evidence/{name}", env!("CARGO_MANIFEST_DIR")))?;
+        anyhow::ensure!(
+            page.starts_with(introduction),
+            "docs/evidence/{name} begins otherwise: WEIR_UPDATE=1"
+        );
         let levels = [Level::Must, Level::Should, Level::Own].map(|one| format!(" | {} |", level(one)));
         let shown: Vec<&str> =
             page.lines().filter(|line| levels.iter().any(|level| line.contains(level.as_str()))).collect();
         let cases: Vec<&Case> = cases.iter().filter(|case| case.version == version).collect();
-        anyhow::ensure!(shown.len() == cases.len(), "docs/{name} has {} rows: WEIR_UPDATE=1", shown.len());
+        anyhow::ensure!(
+            shown.len() == cases.len(),
+            "docs/evidence/{name} has {} rows: WEIR_UPDATE=1",
+            shown.len()
+        );
         for (case, shown) in cases.into_iter().zip(shown) {
             let holds = known::why(case.group, &case.name).is_none();
             let expected = format!("{} {} |", row(case), if holds { "yes" } else { "**no**" });
             anyhow::ensure!(
                 shown.starts_with(&expected),
-                "docs/{name}: {shown} is not {expected}: WEIR_UPDATE=1"
+                "docs/evidence/{name}: {shown} is not {expected}: WEIR_UPDATE=1"
             );
         }
     }

@@ -53,7 +53,7 @@ pub(super) struct Entry {
 
 impl Node {
     pub(super) fn read(text: &str) -> Result<Self, Problems> {
-        // Each bound is told in docs/configuration.md. What aliases repeat is counted too, so that a short text cannot
+        // Each bound is told in docs/reference/configuration.md. What aliases repeat is counted too, so that a short text cannot
         // become a large tree.
         let options = serde_saphyr::options! {
             budget: serde_saphyr::budget! {

@@ -7,7 +7,7 @@
 //! parses the result as a URL reads `/%09b` as `/b` and `/b%3Fx` as `/b`. The path is forwarded unchanged, so a request is
 //! routed only if **all** readings lead to the same route, and is refused otherwise.
 //!
-//! docs/routing.md lists the servers whose readings are covered, and the readings that are not.
+//! docs/reference/routing.md lists the servers whose readings are covered, and the readings that are not.
 
 use super::path::{PathFault, is_control};
 
