@@ -1,7 +1,7 @@
-//! The declarative configuration: what the file and the API say, not yet checked.
+//! The declarative configuration, as the file and the API carry it; not yet checked.
 //!
-//! Field names are the contract. A value that is absent takes the default written here, and serializing leaves
-//! defaults out, so that an exported file is as short as the one that was written.
+//! Field names are part of the contract. An absent field takes the default written here. Serializing leaves defaults
+//! out, so that an exported file is as short as the file it came from.
 
 mod filters;
 mod resilience;
@@ -23,20 +23,21 @@ pub use self::{
 };
 use crate::units::{ByteSize, HumanDuration};
 
-/// A whole configuration. [`Default`] is what a fresh database holds: a pool `default` with no backend and a route
-/// `default` to it.
+/// A whole configuration. [`Default`] is the content of a fresh database: a pool `default` without backends and a
+/// route `default` to it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Config {
-    /// What holds for the whole fleet.
+    /// Settings of the whole fleet.
     #[serde(default, skip_serializing_if = "is_default")]
     pub settings: Settings,
-    /// Named backends that share a strategy, a health check and a resilience policy.
+    /// Groups of backends that share a strategy, a health check and a resilience policy.
     #[serde(default)]
     pub pools: Vec<Pool>,
-    /// What matches, and what happens then.
+    /// Rules that match requests and say where they go.
     #[serde(default)]
     pub routes: Vec<Route>,
-    /// What nodes show to clients that come by HTTPS; the first one also to those that name no host that any has.
+    /// Certificates that nodes present to HTTPS clients. Clients whose server name matches no certificate get the
+    /// first one.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub certificates: Vec<Certificate>,
 }
@@ -56,64 +57,65 @@ fn is_default<T: Default + PartialEq>(value: &T) -> bool {
     *value == T::default()
 }
 
-/// What holds for the whole fleet.
+/// Settings of the whole fleet.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(default)]
 pub struct Settings {
-    /// Networks and addresses of proxies whose word on where a request came from is believed.
+    /// Networks and addresses of proxies whose `X-Forwarded-*` and `Forwarded` headers are trusted.
     #[serde(skip_serializing_if = "is_default")]
     pub trusted_proxies: Vec<String>,
-    /// Deadlines and bounds towards clients.
+    /// Timeouts and limits for client connections.
     #[serde(skip_serializing_if = "is_default")]
     pub downstream: Downstream,
-    /// Whose requests any route takes; a route's own filter is asked besides.
+    /// Allowed and denied client addresses, for all routes. A route's own filter applies in addition.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub ip_filter: Option<IpFilter>,
-    /// Addresses that backends may have only where this allows it.
+    /// Backend addresses that are rejected unless they are allowed here.
     #[serde(skip_serializing_if = "is_default")]
     pub allow_backends: AllowBackends,
 }
 
-/// Addresses that backends may have only where this allows it.
+/// Backend addresses that are rejected unless they are allowed here.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(default)]
 pub struct AllowBackends {
-    /// Link-local addresses (169.254.0.0/16, fe80::/10) and cloud metadata services.
+    /// Allows link-local addresses (169.254.0.0/16, fe80::/10) and cloud metadata services.
     pub link_local: bool,
-    /// Ports of this fleet: the admin port, the port for nodes, and the nodes' own HTTP, HTTPS and status ports.
+    /// Allows ports of this fleet: the admin port, the nodes' port, and the nodes' own HTTP, HTTPS and status ports.
     pub own_ports: bool,
 }
 
-/// Deadlines and bounds towards clients.
+/// Timeouts and limits for client connections.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(default)]
 pub struct Downstream {
-    /// From the first byte of a request's head, or the acceptance of the connection, to the head's end.
+    /// Time for a complete request head, from its first byte or from the acceptance of the connection.
     pub header_timeout: HumanDuration,
-    /// How long a client may pause within a request's body; 0: no limit. nginx: `client_body_timeout`.
+    /// Longest pause while a client sends a request body; 0: no limit. nginx: `client_body_timeout`.
     pub body_timeout: HumanDuration,
-    /// How long a client may take nothing of an answer that waits for it; 0: no limit. nginx: `send_timeout`.
+    /// Longest time in which a client accepts no byte of a response that is ready for it; 0: no limit. nginx:
+    /// `send_timeout`.
     pub send_timeout: HumanDuration,
-    /// A connection may wait this long for its next request.
+    /// How long a connection may stay open between two requests.
     pub idle_timeout: HumanDuration,
-    /// From the acceptance of a connection to the end of its TLS handshake.
+    /// Time for the TLS handshake, from the acceptance of the connection.
     pub tls_handshake_timeout: HumanDuration,
-    /// The size of a request's head.
+    /// Largest request head, in bytes.
     pub max_head: ByteSize,
-    /// The number of fields in a request's head.
+    /// Largest number of header fields in a request.
     pub max_headers: u32,
     /// Open connections per client address and node; 0: no limit. An IPv6 address counts with its /64 network.
     pub max_connections_per_ip: u32,
-    /// Requests in flight per client address and node, each stream of an HTTP/2 connection being one; more are answered
-    /// with 429. Tunnels and event streams that a backend has accepted do not count. 0: no limit. An IPv6 address counts
-    /// with its /64 network.
+    /// Requests in flight per client address and node; 0: no limit. Each stream of an HTTP/2 connection is one
+    /// request. Requests above the limit get 429. Tunnels and event streams that a backend has accepted do not count.
+    /// An IPv6 address counts with its /64 network.
     pub max_requests_per_ip: u32,
-    /// Streams that an HTTP/2 client may have open on one connection.
+    /// Concurrent streams per HTTP/2 client connection.
     pub max_concurrent_streams: u32,
-    /// Bytes per second of a body that a client must send or take on average, counted over the time in which Weir waits
-    /// for the client; 0: no limit.
+    /// Minimum average rate at which a client must send or accept a body, in bytes per second; 0: no limit. Only the
+    /// time in which Weir waits for the client counts.
     pub min_body_rate: ByteSize,
-    /// How long Weir waits for a client in all before `min_body_rate` applies to a body.
+    /// Total time that Weir waits for a client before `min_body_rate` applies to a body.
     pub min_body_rate_grace: HumanDuration,
 }
 
@@ -140,84 +142,84 @@ fn seconds(seconds: u64) -> HumanDuration {
     HumanDuration(std::time::Duration::from_secs(seconds))
 }
 
-/// Named backends that share a strategy, a health check and a resilience policy.
+/// A group of backends that share a strategy, a health check and a resilience policy.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
 pub struct Pool {
-    /// Its name, unique among the pools.
+    /// Name, unique among the pools.
     pub name: String,
-    /// How a backend is picked.
+    /// Load-balancing algorithm.
     #[serde(default)]
     pub strategy: Strategy,
-    /// What `consistent_hash` goes by; only with that strategy.
+    /// Hash key of the strategy `consistent_hash`; not allowed with another strategy.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub hash_on: Option<HashOn>,
-    /// Keeps clients at their backend.
+    /// Session affinity (sticky sessions): keeps a client on one backend by a cookie.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub sticky: Option<Sticky>,
-    /// A backend that is new or recovered comes to its full share within this time; 0: at once.
+    /// Time in which a new or recovered backend ramps up to its full share; 0: at once.
     #[serde(default, skip_serializing_if = "is_default")]
     pub slow_start: HumanDuration,
     /// How long a draining backend keeps its sessions; absent: 5 minutes.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub drain_timeout: Option<HumanDuration>,
-    /// How the control plane finds out whether a backend works.
+    /// Active health check by the control plane.
     #[serde(default, skip_serializing_if = "is_default")]
     pub health_check: HealthCheck,
-    /// When a node stops to send to a backend that fails for it.
+    /// Circuit breaker: when a node stops sending requests to a failing backend.
     #[serde(default, skip_serializing_if = "is_default")]
     pub breaker: Breaker,
-    /// What may be tried again, and how often.
+    /// Which failures are retried, and how often.
     #[serde(default, skip_serializing_if = "is_default")]
     pub retry: Retry,
-    /// Deadlines towards the backends.
+    /// Timeouts towards the backends.
     #[serde(default, skip_serializing_if = "is_default")]
     pub timeouts: Timeouts,
-    /// How a node finds out that a backend is gone without a word.
+    /// How a node detects backends that disappeared without closing their connections.
     #[serde(default, skip_serializing_if = "is_default")]
     pub keep_alive: KeepAlive,
-    /// What a node sends to one backend at the same time.
+    /// Limits per backend and node.
     #[serde(default, skip_serializing_if = "is_default")]
     pub limits: Limits,
-    /// When backends get requests although they look dead.
+    /// When backends get requests although all or most of them are down.
     #[serde(default, skip_serializing_if = "is_default")]
     pub panic: Panic,
-    /// What the backends speak.
+    /// HTTP version of requests to the backends.
     #[serde(default, skip_serializing_if = "is_default")]
     pub protocol: Protocol,
     /// Sends requests without a `Via` header. nginx and IIS do not compress responses to requests that have one.
     #[serde(default, skip_serializing_if = "is_default")]
     pub omit_via: bool,
-    /// How its `https://` backends are spoken to.
+    /// TLS settings for `https://` backends.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub tls: Option<Tls>,
-    /// Who answers.
+    /// The pool's backends (also: servers, endpoints, upstreams).
     #[serde(default)]
     pub backends: Vec<Backend>,
 }
 
-/// How a backend is picked.
+/// Load-balancing algorithm.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Strategy {
-    /// In turn, in proportion to the weights, evenly interleaved.
+    /// Weighted round robin, with evenly interleaved turns.
     #[default]
     RoundRobin,
-    /// By chance, in proportion to the weights.
+    /// Random, in proportion to the weights.
     Random,
-    /// The fewest requests in flight per weight.
+    /// The backend with the fewest requests in flight per weight.
     LeastConnections,
-    /// The less busy one of two that were drawn by chance.
+    /// The less busy of two backends chosen at random.
     PowerOfTwo,
-    /// Of two that were drawn by chance, the one that answers sooner, by its recent latency and its load.
+    /// The faster of two backends chosen at random, by recent latency and load.
     PeakEwma,
-    /// By the client's address; the same on every node.
+    /// Hash of the client address; the same backend on every node.
     IpHash,
-    /// By what `hash_on` says; the same on every node.
+    /// Hash of the key in `hash_on`; the same backend on every node.
     ConsistentHash,
 }
 
 impl Strategy {
-    /// Every strategy, with its name in the configuration.
+    /// Every strategy with its name in the configuration.
     pub const ALL: [(Strategy, &str); 7] = [
         (Strategy::RoundRobin, "round_robin"),
         (Strategy::Random, "random"),
@@ -235,7 +237,7 @@ impl fmt::Display for Strategy {
     }
 }
 
-/// The name is not a strategy's.
+/// An unknown strategy name.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("unknown strategy {0:?} (known: {known})", known = Strategy::ALL.map(|(_, name)| name).join(", "))]
 pub struct UnknownStrategy(pub String);
@@ -252,47 +254,47 @@ impl FromStr for Strategy {
     }
 }
 
-/// What a pool's backends speak.
+/// HTTP version of requests to a pool's backends.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Protocol {
-    /// HTTP/1.1, one request at a time on a connection.
+    /// HTTP/1.1, one request at a time per connection.
     #[default]
     Http1,
-    /// HTTP/2, in the clear with prior knowledge; many requests on a connection; what gRPC needs.
+    /// HTTP/2 with many requests per connection, as gRPC needs it. Without TLS it is used with prior knowledge.
     Http2,
 }
 
-/// How the control plane finds out whether a backend works.
+/// Active health check by the control plane.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(default)]
 pub struct HealthCheck {
-    /// What a probe is.
+    /// Type of probe.
     #[serde(rename = "type")]
     pub kind: HealthCheckKind,
-    /// What an HTTP probe asks for.
+    /// Path of an HTTP probe.
     pub path: String,
-    /// From one probe to the next. A backend that stops working is down after at most `fall` × `interval` + `timeout`.
+    /// Time between two probes. A backend that stops working is down after at most `fall` × `interval` + `timeout`.
     pub interval: HumanDuration,
-    /// From one probe to the next after a backend was added, after its state has changed, and while it comes back. Absent:
-    /// 1 s, or `interval` where that is shorter.
+    /// Time between two probes after a backend was added, after its health changed, and while it recovers. Absent: 1
+    /// s, or `interval` if that is shorter.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub fast_interval: Option<HumanDuration>,
     /// A probe that takes longer has failed.
     pub timeout: HumanDuration,
-    /// So many good probes in a row bring a backend up.
+    /// Number of successful probes in a row after which a backend is up.
     pub rise: u32,
-    /// So many failed probes in a row take it down.
+    /// Number of failed probes in a row after which a backend is down.
     pub fall: u32,
-    /// The statuses that count as good: `200`, `200-399`, or several with commas.
+    /// Statuses that count as success: `200`, `200-399`, or several separated by commas.
     pub expect_status: String,
-    /// What the body of an HTTP probe's answer must contain.
+    /// Text that the body of the response to an HTTP probe must contain.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub expect_body: Option<String>,
-    /// The host that an HTTP or gRPC probe asks for; absent: the backend's own.
+    /// Host header of an HTTP probe, or authority of a gRPC probe; absent: the backend's host.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub host: Option<String>,
-    /// The service that a gRPC probe asks for; absent: the whole server.
+    /// Service name in a gRPC probe; absent: the whole server.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub service: Option<String>,
 }
@@ -315,36 +317,36 @@ impl Default for HealthCheck {
     }
 }
 
-/// What a probe is.
+/// Type of health probe.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum HealthCheckKind {
-    /// A GET that is answered with an expected status.
+    /// A GET request that must return an expected status.
     Http,
-    /// A connection that is accepted.
+    /// A TCP connection that must be accepted.
     #[default]
     Tcp,
-    /// gRPC's health protocol.
+    /// The gRPC health checking protocol.
     Grpc,
     /// No probe: the backend counts as up.
     None,
 }
 
-/// Deadlines towards the backends of a pool.
+/// Timeouts towards the backends of a pool.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(default)]
 pub struct Timeouts {
-    /// To open a connection.
+    /// Time to open a connection.
     pub connect: HumanDuration,
-    /// From the end of the request to the head of the answer.
+    /// Time from the end of the request to the response head.
     pub response: HumanDuration,
-    /// Between two pieces of an answer's body; 0: no limit. Event streams and gRPC have no such limit. nginx:
-    /// `proxy_read_timeout`, Envoy: `stream_idle_timeout`.
+    /// Longest pause between two pieces of a response body; 0: no limit. Event streams and gRPC have no such limit.
+    /// nginx: `proxy_read_timeout`, Envoy: `stream_idle_timeout`.
     pub response_body: HumanDuration,
-    /// A connection kept for reuse is closed after this; sooner where the backend says so (`Keep-Alive: timeout=5`).
-    /// The default is below the 60 s after which many servers close theirs.
+    /// Idle connections are closed after this time, or sooner if the backend says so (`Keep-Alive: timeout=5`). The
+    /// default is below the 60 s after which many servers close them.
     pub idle: HumanDuration,
-    /// A connection that became a tunnel (a WebSocket, any `Upgrade`) is closed when nothing moves for so long.
+    /// A tunnel (a WebSocket or any other `Upgrade`) is closed when no byte moves for this long.
     pub tunnel: HumanDuration,
 }
 
@@ -361,18 +363,19 @@ impl Default for Timeouts {
     }
 }
 
-/// How a node finds out that a backend is gone without closing its connections: a machine that lost power, a path
-/// that drops packets.
+/// How a node detects backends that disappeared without closing their connections, for example after a power loss or
+/// behind a path that drops packets.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(default)]
 pub struct KeepAlive {
-    /// From one TCP keep-alive probe to the next on a silent connection; 0: none. Backends do not see them.
+    /// Time between two TCP keep-alive probes on a silent connection; 0: no probes. The backend's application does
+    /// not see them.
     pub tcp: HumanDuration,
-    /// From one HTTP/2 PING to the next while requests run on a connection; 0: none. Servers of gRPC close connections
+    /// Time between two HTTP/2 PINGs while requests run on a connection; 0: no PINGs. gRPC servers close connections
     /// on which PINGs come more often than they allow, by default every 5 minutes. Only with `protocol: http2`.
     pub ping: HumanDuration,
-    /// An HTTP/2 connection on which a PING or data is not acknowledged for so long is closed; 0: the kernel's own time
-    /// for data (about 15 minutes on Linux).
+    /// An HTTP/2 connection is closed when a PING or data stays unacknowledged for this long; 0: the kernel's own
+    /// timeout for data (about 15 minutes on Linux).
     pub timeout: HumanDuration,
 }
 
@@ -382,20 +385,20 @@ impl Default for KeepAlive {
     }
 }
 
-/// One address that answers.
+/// One backend of a pool (also: server, endpoint, upstream).
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Backend {
-    /// Given by the control plane, never reused; not in the file. Empty until it is given.
+    /// Assigned by the control plane and never reused; not in the file. Empty until it is assigned.
     #[serde(skip)]
     pub id: String,
     /// `http://host:port` or `https://host:port`.
     #[schemars(example = "http://127.0.0.1:8082")]
     pub url: String,
-    /// Its share of the traffic, 1 to 1000.
+    /// Relative share of the traffic, 1 to 1000.
     #[serde(default = "one", skip_serializing_if = "is_one")]
     #[schemars(range(min = 1, max = 1000), extend("default" = 1))]
     pub weight: u32,
-    /// Whether it takes traffic.
+    /// Whether the backend takes traffic.
     #[serde(default, skip_serializing_if = "is_default")]
     pub state: BackendState,
 }
@@ -412,12 +415,12 @@ fn is_one(weight: &u32) -> bool {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum BackendState {
-    /// It does.
+    /// Takes traffic.
     #[default]
     Active,
-    /// It finishes what runs and takes nothing new.
+    /// Finishes running requests and takes no new ones.
     Draining,
-    /// It takes nothing and is not probed.
+    /// Takes no traffic and is not probed.
     Disabled,
 }
 
@@ -444,99 +447,99 @@ impl FromStr for BackendState {
     }
 }
 
-/// What matches, and what happens then.
+/// A rule that matches requests and says where they go.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
 pub struct Route {
-    /// Its name, unique among the routes.
+    /// Name, unique among the routes.
     pub name: String,
-    /// Which requests it takes; absent: all of them.
+    /// Which requests match; absent: all requests.
     #[serde(default, rename = "match", skip_serializing_if = "is_default")]
     pub matches: Match,
-    /// The pool that requests go to; empty: none. A route has one of `pool`, `split` and `redirect`.
+    /// The pool that gets the requests. A route has exactly one of `pool`, `split` and `redirect`.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub pool: String,
-    /// Several pools that requests go to, by weight.
+    /// Several pools that share the requests by weight.
     #[serde(default, skip_serializing_if = "is_default")]
     pub split: Vec<Share>,
-    /// Keeps a client at the pool of the split that it was given first.
+    /// Keeps a client on the pool of the split that it got first.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub split_sticky: Option<SplitSticky>,
-    /// Where the client is told to go.
+    /// Redirects the client instead of forwarding the request.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub redirect: Option<Redirect>,
-    /// What is changed of a request's target.
+    /// Changes to the request's path and host.
     #[serde(default, skip_serializing_if = "is_default")]
     pub rewrite: Rewrite,
-    /// What is changed of a request's header.
+    /// Changes to request headers.
     #[serde(default, skip_serializing_if = "is_default")]
     pub request_headers: HeaderEdits,
-    /// What happens to request headers that a backend could take for another header, such as `X_Forwarded_For`.
+    /// What happens to request headers that a backend could mistake for another header, such as `X_Forwarded_For`.
     #[serde(default, skip_serializing_if = "is_default")]
     pub underscore_headers: UnderscoreHeaders,
-    /// What is changed of an answer's header, also where the answer is Weir's own.
+    /// Changes to response headers, also of responses that Weir generates itself.
     #[serde(default, skip_serializing_if = "is_default")]
     pub response_headers: HeaderEdits,
-    /// What answers when the pool has no backend to offer.
+    /// Response or pool to use when the pool has no available backend.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub fallback: Option<Fallback>,
-    /// Bounds of what clients may send.
+    /// Limits on what clients may send.
     #[serde(default, skip_serializing_if = "is_default")]
     pub limits: RouteLimits,
-    /// Deadlines of the whole request.
+    /// Timeouts of the route's requests.
     #[serde(default, skip_serializing_if = "is_default")]
     pub timeouts: RouteTimeouts,
-    /// Whose requests it takes.
+    /// Allowed and denied client addresses.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ip_filter: Option<IpFilter>,
-    /// The methods that it takes; empty: all. GET means HEAD as well.
+    /// Allowed methods; empty: all. GET includes HEAD.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub allow_methods: Vec<String>,
-    /// How often who may ask.
+    /// Request limit per client.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub rate_limit: Option<RateLimit>,
-    /// Asks for a name and a password.
+    /// Requires a user name and a password.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub basic_auth: Option<BasicAuth>,
-    /// Asks for a signed token.
+    /// Requires a signed token (JSON Web Token).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub jwt: Option<Jwt>,
-    /// Tells browsers to come by HTTPS only.
+    /// Makes browsers use HTTPS only (HTTP Strict Transport Security).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub hsts: Option<Hsts>,
 }
 
-/// Bounds of what clients may send to a route.
+/// Limits on what clients may send to a route.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(default)]
 pub struct RouteLimits {
-    /// The size of a request's body; a larger one is answered with 413. Absent: no limit.
+    /// Largest request body; larger ones get 413. Absent: no limit.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub max_body: Option<ByteSize>,
-    /// In place of `settings.downstream.min_body_rate`; 0: no limit.
+    /// Overrides `settings.downstream.min_body_rate`; 0: no limit.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub min_body_rate: Option<ByteSize>,
 }
 
-/// Deadlines of a route's requests.
+/// Timeouts of a route's requests.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(default)]
 pub struct RouteTimeouts {
-    /// From a request's head to the end of its answer, with all its attempts. Absent: as long as it takes.
+    /// Time from the request head to the end of the response, over all attempts. Absent: no limit.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub request: Option<HumanDuration>,
-    /// In place of the pool's `timeouts.response`: from the end of the request to the head of the answer.
+    /// Overrides the pool's `timeouts.response`: time from the end of the request to the response head.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub response: Option<HumanDuration>,
-    /// In place of the pool's `timeouts.response_body`, also for event streams and gRPC: between two pieces of an answer's
-    /// body; 0: no limit.
+    /// Overrides the pool's `timeouts.response_body`, also for event streams and gRPC: longest pause between two
+    /// pieces of a response body; 0: no limit.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub response_body: Option<HumanDuration>,
-    /// In place of `settings.downstream.body_timeout`, also for gRPC: how long a client may pause within a request's body;
-    /// 0: no limit.
+    /// Overrides `settings.downstream.body_timeout`, also for gRPC: longest pause while a client sends a request
+    /// body; 0: no limit.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub request_body: Option<HumanDuration>,
-    /// In place of `settings.downstream.send_timeout`: how long a client may take nothing of an answer that waits for it;
-    /// 0: no limit.
+    /// Overrides `settings.downstream.send_timeout`: longest time in which a client accepts no byte of a response
+    /// that is ready for it; 0: no limit.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub send: Option<HumanDuration>,
 }

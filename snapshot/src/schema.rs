@@ -1,8 +1,8 @@
-//! The JSON Schema of the configuration, generated from its types, so that it cannot disagree with them.
+//! The JSON Schema of the configuration, generated from its types.
 //!
-//! Editors use it (`# yaml-language-server: $schema=…`), `weir schema` and `GET /schema.json` give it, and it stands
-//! in the repository as `docs/reference/weir.schema.json`. It knows shapes, names and bounds; what only [`check`](crate::check())
-//! can know, such as a name that dangles, it does not.
+//! Editors use it (`# yaml-language-server: $schema=…`), `weir schema` and `GET /schema.json` return it, and the
+//! repository holds a copy, `docs/reference/weir.schema.json`. It describes structure, names and bounds. Rules that need the whole
+//! configuration, such as references to pools, are checked by [`check`](crate::check()).
 
 use std::{borrow::Cow, sync::OnceLock};
 
@@ -118,7 +118,7 @@ impl JsonSchema for HumanDuration {
 
     fn json_schema(_: &mut SchemaGenerator) -> Schema {
         json_schema!({
-            "description": "A number with a unit, ms, s, m, h or d; several in a row are added: 1m30s.",
+            "description": "A duration: a number with the unit ms, s, m, h or d. Several are added up: 1m30s.",
             "type": ["string", "integer"],
             "pattern": "^\\s*([0-9]+\\s*(ms|s|m|min|h|d)\\s*)+$|^\\s*0+\\s*$",
             "minimum": 0,
@@ -135,7 +135,7 @@ impl JsonSchema for ByteSize {
 
     fn json_schema(_: &mut SchemaGenerator) -> Schema {
         json_schema!({
-            "description": "A number of bytes, plain or with KiB, MiB, GiB (1024) or kB, MB, GB (1000).",
+            "description": "A size in bytes, without a unit or with KiB, MiB, GiB (1024) or kB, MB, GB (1000).",
             "type": ["string", "integer"],
             "pattern": "^\\s*[0-9]+\\s*(B|KiB|MiB|GiB|kB|KB|MB|GB)?\\s*$",
             "minimum": 0,
@@ -161,12 +161,12 @@ impl JsonSchema for RetryOn {
 
     fn json_schema(_: &mut SchemaGenerator) -> Schema {
         json_schema!({
-            "description": "A kind of failure that is tried again.",
+            "description": "A kind of failure that is retried.",
             "oneOf": [
-                { "description": "No connection: nothing was sent.", "const": "connect_failure" },
-                { "description": "The connection broke before an answer, or what came is no answer.", "const": "reset" },
-                { "description": "No answer within `per_attempt`.", "const": "timeout" },
-                { "description": "An answer with this status.", "type": "integer", "minimum": 400, "maximum": 599 },
+                { "description": "The connection failed: nothing was sent.", "const": "connect_failure" },
+                { "description": "The connection broke before a response, or the response was not valid HTTP.", "const": "reset" },
+                { "description": "No response within `per_attempt`.", "const": "timeout" },
+                { "description": "A response with this status.", "type": "integer", "minimum": 400, "maximum": 599 },
             ],
         })
     }
@@ -180,12 +180,12 @@ impl JsonSchema for Panic {
     fn json_schema(generator: &mut SchemaGenerator) -> Schema {
         let threshold = generator.subschema_for::<Fraction>();
         json_schema!({
-            "description": "When a pool's backends get requests although they look dead (down by their health check, or \
-                ejected by the breaker). A route's fallback comes first.",
+            "description": "When a pool's backends get requests although they are down by their health check or \
+                ejected by the circuit breaker. A route's fallback comes first.",
             "oneOf": [
-                { "description": "Never: requests are answered with 503. Older YAML reads off as false.", "enum": ["off", false] },
+                { "description": "Never: requests get 503. Older YAML parsers read off as false.", "enum": ["off", false] },
                 {
-                    "description": "When at least this share of the active backends looks dead; 1: when all do.",
+                    "description": "When at least this share of the active backends is down or ejected, 0 to 1; 1: when all are.",
                     "type": "object",
                     "properties": { "threshold": threshold },
                     "required": ["threshold"],
@@ -202,7 +202,7 @@ impl JsonSchema for Jwks {
 
     fn json_schema(_: &mut SchemaGenerator) -> Schema {
         json_schema!({
-            "description": "A JSON Web Key Set: its file, its text, or the object written out.",
+            "description": "A JSON Web Key Set: a file name, its JSON text, or an object.",
             "type": ["string", "object"],
         })
     }
@@ -215,13 +215,13 @@ impl JsonSchema for HeaderMatch {
 
     fn json_schema(_: &mut SchemaGenerator) -> Schema {
         json_schema!({
-            "description": "What a header must be: its value, or whether it is there.",
+            "description": "Condition on a header: its value, or whether it is present.",
             "oneOf": [
-                { "description": "One of its values is this one.", "type": "string" },
+                { "description": "One of the header's values equals this text.", "type": "string" },
                 {
                     "type": "object",
                     "properties": {
-                        "present": { "description": "It is there, or it is not.", "type": "boolean" },
+                        "present": { "description": "Whether the header is present.", "type": "boolean" },
                     },
                     "required": ["present"],
                 },

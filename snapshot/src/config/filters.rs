@@ -1,4 +1,4 @@
-//! What a route asks of a request before it goes on: addresses, methods, a rate, a password, a token.
+//! Filters of a route: client addresses, methods, rate limit, basic authentication, JSON Web Tokens.
 
 use std::{collections::BTreeMap, fmt};
 
@@ -8,51 +8,51 @@ use serde::{Deserialize, Deserializer, Serialize, de::Error as _};
 use super::seconds;
 use crate::units::HumanDuration;
 
-/// Whose requests are taken. The longest prefix that holds the client's address decides; where none does, an address is
-/// taken only if `allow` is empty.
+/// Allowed and denied client addresses. The longest prefix that contains the address decides. If none does, the
+/// address is allowed only if `allow` is empty.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(default)]
 pub struct IpFilter {
     /// Prefixes such as `10.0.0.0/8` or `2001:db8::/32`, or single addresses.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub allow: Vec<String>,
-    /// The same for who is refused with 403.
+    /// Prefixes or addresses that get 403.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub deny: Vec<String>,
 }
 
-/// How often who may ask.
+/// Request limit per client.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
 pub struct RateLimit {
-    /// So many requests …
+    /// Number of requests allowed per period.
     pub requests: u32,
-    /// … in so much time, evenly.
+    /// Period over which `requests` are allowed, evenly spread.
     pub per: HumanDuration,
-    /// So many at once, after a pause; absent: as many as `requests`.
+    /// Requests that may come at once after a pause; absent: as many as `requests`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub burst: Option<u32>,
-    /// Only with `key: { header: … }`: how many values that the node does not remember one client address may bring in
-    /// `per`; absent: as many as `requests`, at least 10. It bounds what invented values gain.
+    /// Only with `key: { header: … }`: number of header values unknown to the node that one client address may send
+    /// per period; absent: as many as `requests`, at least 10. It limits what a client gains by inventing values.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub new_values: Option<u32>,
-    /// Who shares a limit.
+    /// Which requests share a limit.
     #[serde(default, skip_serializing_if = "super::is_default")]
     pub key: RateKey,
-    /// Whether each node has the limit for itself.
+    /// Whether the limit holds per node or for the whole fleet.
     #[serde(default, skip_serializing_if = "super::is_default")]
     pub scope: RateScope,
 }
 
-/// Who shares a rate limit.
+/// Which requests share a rate limit.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum RateKey {
-    /// Each client's address has its own; of IPv6 its /64.
+    /// One limit per client address; per /64 network for IPv6.
     #[default]
     ClientIp,
-    /// All requests of the route share one.
+    /// One limit for all requests of the route.
     Route,
-    /// Each value of this header has its own; requests without it go by the client's address.
+    /// One limit per value of this header; requests without it share the limit of their client address.
     Header(String),
 }
 
@@ -66,28 +66,28 @@ impl fmt::Display for RateKey {
     }
 }
 
-/// Where a rate limit counts.
+/// Scope of a rate limit.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum RateScope {
-    /// Each node has the whole limit.
+    /// Each node allows the whole limit.
     #[default]
     Node,
-    /// The nodes that are connected share it in equal parts.
+    /// The connected nodes share the limit in equal parts.
     Fleet,
 }
 
-/// Asks for a name and a password (RFC 7617).
+/// Requires a user name and a password (RFC 7617).
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
 #[serde(default)]
 pub struct BasicAuth {
-    /// What a browser shows.
+    /// Realm that browsers show in the login dialog.
     pub realm: String,
-    /// Hashed passwords by name, as `weir hash-password` prints them: `$argon2id$…` or `$2b$…`.
+    /// Hashed passwords by user name, as `weir hash-password` prints them: `$argon2id$…` or `$2b$…`.
     pub users: BTreeMap<String, String>,
-    /// The header in which the backend is told the user's name.
+    /// Request header in which the backend gets the user name.
     pub user_header: String,
-    /// Whether the backend gets the password too; not when absent.
+    /// Whether the backend also gets the password; false when absent.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub keep_authorization: bool,
 }
@@ -103,30 +103,30 @@ impl Default for BasicAuth {
     }
 }
 
-/// Asks for a signed token (RFC 7519, RFC 6750).
+/// Requires a signed token (JSON Web Token: RFC 7519, RFC 6750).
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
 #[serde(default)]
 pub struct Jwt {
-    /// What the token's `iss` must be.
+    /// Required value of the token's `iss` claim.
     pub issuer: String,
-    /// One of these must be in the token's `aud`.
+    /// The token's `aud` claim must contain one of these.
     pub audience: Vec<String>,
-    /// The public keys, as a JSON Web Key Set (RFC 7517).
+    /// Public keys, as a JSON Web Key Set (RFC 7517).
     pub jwks: Jwks,
-    /// What tokens may be signed with.
+    /// Allowed signature algorithms.
     pub algorithms: Vec<String>,
-    /// The header that carries the token: of `authorization` what follows `Bearer`, of any other the whole.
+    /// Request header with the token: after `Bearer` in `authorization`, the whole value in any other header.
     pub header: String,
-    /// A cookie that carries it where the header is absent. The first one of this name that is valid is taken; the
-    /// backend does not get the others.
+    /// Cookie with the token, used if the header is absent. The first valid one of this name counts; the backend does
+    /// not get the others.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub cookie: Option<String>,
-    /// What the backend is told of a token: the header for each claim.
+    /// Claims that the backend gets as request headers: claim name to header name.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub claims_to_headers: BTreeMap<String, String>,
-    /// So much may clocks differ.
+    /// Tolerated clock difference.
     pub leeway: HumanDuration,
-    /// Whether the backend gets the token too; it does when absent.
+    /// Whether the backend also gets the token; true when absent.
     #[serde(skip_serializing_if = "Clone::clone")]
     pub keep_authorization: bool,
 }
@@ -147,7 +147,7 @@ impl Default for Jwt {
     }
 }
 
-/// A JSON Web Key Set as text; in the file it may be written out as an object as well.
+/// A JSON Web Key Set as text. In the file it may also be written as an object.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Default, Serialize)]
 pub struct Jwks(pub String);
 
@@ -156,7 +156,9 @@ impl<'de> Deserialize<'de> for Jwks {
         match serde_json::Value::deserialize(deserializer)? {
             serde_json::Value::String(text) => Ok(Self(text)),
             object @ serde_json::Value::Object(_) => Ok(Self(object.to_string())),
-            _ => Err(D::Error::custom("a JSON Web Key Set: an object with keys, or its text")),
+            _ => {
+                Err(D::Error::custom("expected a JSON Web Key Set: an object with `keys`, or its JSON text"))
+            }
         }
     }
 }

@@ -1,4 +1,4 @@
-//! What a pool says of picking and of failures: what hashing goes by, sessions, the breaker, retries, limits.
+//! Resilience settings of a pool: hash key, sessions, circuit breaker, retries, limits, panic mode, fallback.
 
 use std::fmt;
 
@@ -8,18 +8,18 @@ use serde::{Deserialize, Serialize};
 use super::seconds;
 use crate::units::{ByteSize, Fraction, HumanDuration};
 
-/// What of a request `consistent_hash` goes by.
+/// Hash key of the strategy `consistent_hash`.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum HashOn {
-    /// The client's address.
+    /// The client address.
     #[default]
     ClientIp,
-    /// The path, without the query.
+    /// The path without the query.
     Path,
-    /// A header's value; requests without it go by the client's address.
+    /// The value of this header; the client address for requests without it.
     Header(String),
-    /// A cookie's value; requests without it go by the client's address.
+    /// The value of this cookie; the client address for requests without it.
     Cookie(String),
 }
 
@@ -34,15 +34,15 @@ impl fmt::Display for HashOn {
     }
 }
 
-/// Keeps a client at the backend that answered it first.
+/// Session affinity (sticky sessions): keeps a client on the backend that answered it first.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
 #[serde(default)]
 pub struct Sticky {
-    /// The name of the session cookie; absent: `weir-` and the pool's name, so that two pools behind one host do not
-    /// replace each other's.
+    /// Name of the session cookie; absent: `weir-` and the pool's name, so that two pools of one host do not
+    /// overwrite each other's cookie.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub cookie: Option<String>,
-    /// A session that was not used for so long is over.
+    /// A session ends when it is not used for this long.
     pub ttl: HumanDuration,
 }
 
@@ -52,23 +52,23 @@ impl Default for Sticky {
     }
 }
 
-/// When a node stops to send to a backend that fails for it, and when it tries again.
+/// Circuit breaker: when a node stops sending requests to a failing backend, and when it tries the backend again.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
 #[serde(default)]
 pub struct Breaker {
-    /// False: backends are never ejected by what happens to requests.
+    /// If false, failing requests never eject a backend.
     pub enabled: bool,
-    /// So many failures in a row eject.
+    /// Number of failures in a row that ejects a backend.
     pub consecutive_failures: u32,
-    /// This share of failures within the window ejects.
+    /// Share of failed requests within the window that ejects a backend, 0 to 1.
     pub error_rate: Fraction,
-    /// How far back the share is counted.
+    /// Time window for `error_rate`.
     pub window: HumanDuration,
-    /// Below so many requests within the window the share says nothing.
+    /// Minimum number of requests within the window for `error_rate` to apply.
     pub min_requests: u32,
-    /// How long a backend is out before it is tried again; it grows with each time in a row.
+    /// How long a backend stays ejected before it gets a trial request. The time grows with each ejection in a row.
     pub open_for: HumanDuration,
-    /// At most this share of the pool is out at once.
+    /// Largest share of the pool that may be ejected at the same time, 0 to 1.
     pub max_ejected: Fraction,
 }
 
@@ -86,18 +86,19 @@ impl Default for Breaker {
     }
 }
 
-/// What may be tried again, and how often.
+/// Which failures are retried, and how often.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
 #[serde(default)]
 pub struct Retry {
-    /// How often a request is sent to the pool's backends at most, the first time included; 1: once. A connection that fails
-    /// sends nothing.
+    /// Maximum number of attempts per request, including the first; 1: no retry. Failed connections do not count:
+    /// nothing was sent.
     pub attempts: u32,
-    /// What is tried again.
+    /// Failures that are retried.
     pub on: Vec<RetryOn>,
-    /// Retries as a share of the requests that succeed; 0: only what costs a backend nothing.
+    /// Retries as a share of successful requests, 0 to 1. With 0, only failures that cost a backend nothing are
+    /// retried.
     pub budget: Fraction,
-    /// An attempt without an answer for so long is given up for another, where there may be one.
+    /// Timeout of one attempt, after which the request is tried elsewhere if it may be retried.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub per_attempt: Option<HumanDuration>,
 }
@@ -114,16 +115,16 @@ impl Default for Retry {
     }
 }
 
-/// A kind of failure that is tried again.
+/// A kind of failure that is retried.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum RetryOn {
-    /// No connection: nothing was sent.
+    /// The connection failed: nothing was sent.
     ConnectFailure,
-    /// The connection broke before an answer, or what came is no answer.
+    /// The connection broke before a response, or the response was not valid HTTP.
     Reset,
-    /// No answer within `per_attempt`.
+    /// No response within `per_attempt`.
     Timeout,
-    /// An answer with this status.
+    /// A response with this status.
     Status(u16),
 }
 
@@ -160,7 +161,7 @@ impl<'de> Deserialize<'de> for RetryOn {
                     _ => match text.parse() {
                         Ok(status) => self.visit_u64(status),
                         Err(_) => Err(E::custom(format!(
-                            "{text:?} is nothing to retry on (known: {})",
+                            "{text:?} is not a failure that can be retried (known: {})",
                             RetryOn::KNOWN
                         ))),
                     },
@@ -174,14 +175,14 @@ impl<'de> Deserialize<'de> for RetryOn {
                     .map(RetryOn::Status)
                     .ok_or_else(|| {
                         E::custom(format!(
-                            "status {status} is nothing to retry on (known: {})",
+                            "status {status} is not a failure that can be retried (known: {})",
                             RetryOn::KNOWN
                         ))
                     })
             }
 
             fn visit_i64<E: serde::de::Error>(self, status: i64) -> Result<RetryOn, E> {
-                // What is negative is out of bounds as well.
+                // Negative numbers are out of range as well.
                 self.visit_u64(u64::try_from(status).unwrap_or_default())
             }
         }
@@ -189,17 +190,17 @@ impl<'de> Deserialize<'de> for RetryOn {
     }
 }
 
-/// What a node sends to one backend at the same time, and how large the heads of its answers may be.
+/// Limits per backend and node, and limits on response heads.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
 #[serde(default)]
 pub struct Limits {
-    /// Connections in use.
+    /// Connections in use per backend and node.
     pub max_connections: u32,
-    /// Requests that wait for one; 0: none waits.
+    /// Requests that may wait for a connection, per backend and node; 0: none.
     pub max_pending: u32,
-    /// The size of an answer's head; a larger one is answered with 502.
+    /// Largest response head, in bytes; larger ones become 502.
     pub max_response_head: ByteSize,
-    /// The number of fields in an answer's head; an answer with more is answered with 502.
+    /// Largest number of header fields in a response; more become 502.
     pub max_response_headers: u32,
 }
 
@@ -214,13 +215,13 @@ impl Default for Limits {
     }
 }
 
-/// When a pool's backends get requests although they look dead (down by their health check, or ejected by the breaker).
-/// A route's fallback comes first.
+/// When a pool's backends get requests although they are down by their health check or ejected by the circuit
+/// breaker. A route's fallback comes first.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Panic {
-    /// Never: requests are answered with 503.
+    /// Never: requests get 503.
     Off,
-    /// When at least this share of the active backends looks dead; 1: when all do.
+    /// When at least this share of the active backends is down or ejected, 0 to 1; 1: when all are.
     Threshold(Fraction),
 }
 
@@ -256,7 +257,7 @@ impl<'de> Deserialize<'de> for Panic {
                 }
             }
 
-            /// What older YAML makes of `off`.
+            /// Older YAML reads `off` as a boolean.
             fn visit_bool<E: serde::de::Error>(self, value: bool) -> Result<Panic, E> {
                 match value {
                     false => Ok(Panic::Off),
@@ -277,17 +278,17 @@ impl<'de> Deserialize<'de> for Panic {
     }
 }
 
-/// What answers when the pool has no backend to offer.
+/// Response or pool to use when the route's pool has no available backend.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(default)]
 pub struct Fallback {
-    /// Another pool; without `status` and `body`.
+    /// Another pool; not together with `status` and `body`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub pool: Option<String>,
-    /// A fixed answer's status.
+    /// Status of a fixed response.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub status: Option<u16>,
-    /// A fixed answer's body.
+    /// Body of a fixed response.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub body: Option<String>,
 }

@@ -1,4 +1,4 @@
-//! What a route takes, and what it does with it.
+//! Which requests a route matches.
 
 use std::{collections::BTreeMap, fmt};
 
@@ -7,42 +7,42 @@ use serde::{Deserialize, Serialize};
 
 use super::is_default;
 
-/// Which requests a route takes. What is absent asks for nothing, so that an empty one takes everything.
+/// Which requests a route matches. Absent conditions match everything.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(default)]
 pub struct Match {
-    /// One of these hosts: a name, `*.` and what it ends with, or `*`.
+    /// Host names; one must match. A name, `*.` with a suffix, or `*`.
     #[serde(skip_serializing_if = "is_default")]
     pub hosts: Vec<String>,
-    /// What the path begins with, up to the border of a segment.
+    /// Path prefix; matches whole segments.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub path: Option<String>,
-    /// The whole path; instead of `path`.
+    /// Exact path; instead of `path`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub path_exact: Option<String>,
-    /// One of these methods.
+    /// Methods; one must match.
     #[serde(skip_serializing_if = "is_default")]
     pub methods: Vec<String>,
-    /// How the client came; absent: either way.
+    /// Scheme of the client's request; absent: both.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub scheme: Option<WebScheme>,
-    /// All of these headers.
+    /// Headers; all must match.
     #[serde(skip_serializing_if = "is_default")]
     pub headers: BTreeMap<String, HeaderMatch>,
 }
 
-/// How a client comes, and where a redirect sends it.
+/// URL scheme of a request or a redirect.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum WebScheme {
-    /// In the clear.
+    /// Cleartext HTTP.
     Http,
-    /// By TLS.
+    /// HTTP over TLS.
     Https,
 }
 
 impl WebScheme {
-    /// As a URL has it.
+    /// The scheme as written in a URL.
     pub const fn name(self) -> &'static str {
         match self {
             Self::Http => "http",
@@ -51,26 +51,26 @@ impl WebScheme {
     }
 }
 
-/// What happens to request headers whose names become those of other headers in CGI, WSGI, FastCGI and PHP backends,
-/// where `X_Weir_User` and `X-Weir-User` are both `HTTP_X_WEIR_USER`.
+/// What happens to request headers with underscores. CGI, WSGI, FastCGI and PHP backends cannot tell them from other
+/// headers: `X_Weir_User` and `X-Weir-User` both become `HTTP_X_WEIR_USER`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum UnderscoreHeaders {
-    /// Headers that become one that Weir writes, removes or vouches for are dropped.
+    /// Drops headers that would be mistaken for a header that Weir writes, removes or vouches for.
     #[default]
     DropAliases,
-    /// All headers with an underscore in their name are dropped as well.
+    /// Drops all headers with an underscore in their name.
     Drop,
-    /// All are passed on.
+    /// Passes all headers on.
     Pass,
 }
 
-/// What a header must be: `"value"`, `{ present: true }` or `{ present: false }`.
+/// Condition on a header: `"value"`, `{ present: true }` or `{ present: false }`.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub enum HeaderMatch {
-    /// One of its values is this one.
+    /// One of the header's values equals this text.
     Exact(String),
-    /// It is there, or it is not.
+    /// Whether the header is present.
     Present(bool),
 }
 
@@ -111,7 +111,7 @@ impl<'de> Deserialize<'de> for HeaderMatch {
 }
 
 impl fmt::Display for Match {
-    /// For tables: `api.example.com/v1* GET x-canary: 1`; `*` for everything.
+    /// For tables: `api.example.com/v1* GET x-canary: 1`; `*` matches everything.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let mut words = Vec::new();
         if !self.hosts.is_empty() {
@@ -133,7 +133,7 @@ impl fmt::Display for Match {
 }
 
 impl Match {
-    /// The paths for tables: `/v1*` for a prefix, `= /v1` for a whole one.
+    /// The path condition for tables: `/v1*` for a prefix, `= /v1` for an exact path.
     pub fn paths(&self) -> Option<String> {
         match (&self.path, &self.path_exact) {
             (Some(prefix), _) => Some(format!("{prefix}*")),

@@ -1,4 +1,4 @@
-//! Where a route sends a request, and as what.
+//! Where a route sends a request, and how it changes the request.
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -9,21 +9,21 @@ use crate::units::HumanDuration;
 /// One pool of a split.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
 pub struct Share {
-    /// The pool's name.
+    /// Name of the pool.
     pub pool: String,
-    /// Its part of the requests, 0 to 1000; 0: none.
+    /// Relative share of the requests, 0 to 1000; 0: no requests.
     #[serde(default = "one")]
     pub weight: u32,
 }
 
-/// Keeps a client at the pool of a split that it was given first.
+/// Keeps a client on the pool of a split that it got first.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
 #[serde(default)]
 pub struct SplitSticky {
-    /// The name of the cookie; absent: `weir_split-` and the route's name.
+    /// Name of the cookie; absent: `weir_split-` and the route's name.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub cookie: Option<String>,
-    /// A client that did not come for so long is given a pool anew.
+    /// A client is assigned to a pool again when it sends no request for this long.
     pub ttl: HumanDuration,
 }
 
@@ -33,55 +33,55 @@ impl Default for SplitSticky {
     }
 }
 
-/// What is changed of a request's target on its way to the backend. The query is kept.
+/// Changes to the request's path and host before it goes to the backend. The query is kept.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(default)]
 pub struct Rewrite {
-    /// Taken off the beginning of the path, up to the border of a segment.
+    /// Prefix that is removed from the path; matches whole segments.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub strip_prefix: Option<String>,
-    /// Put in the place of what `match.path` names.
+    /// Replaces the prefix in `match.path`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub replace_prefix: Option<String>,
-    /// Put in the place of the whole path.
+    /// Replaces the whole path.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub path: Option<String>,
-    /// The Host that the backend is asked for.
+    /// Replaces the Host header.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub host: Option<String>,
-    /// Maps URLs of the backend back to those of clients: `Location`, `Content-Location`, `Refresh`, and the path and
-    /// domain of cookies in responses; `Destination` in requests (WebDAV). Not with `path`.
+    /// Translates the backend's URLs back to the client's: `Location`, `Content-Location`, `Refresh`, and the path
+    /// and domain of cookies in responses, `Destination` (WebDAV) in requests. Not with `path`.
     #[serde(skip_serializing_if = "is_default")]
     pub map_answers: bool,
-    /// A request header that gets the prefix which clients see and the backend does not, beside `X-Forwarded-Prefix`;
-    /// for example `x-script-name`. Only with `strip_prefix` or `replace_prefix`.
+    /// Additional request header with the path prefix that only clients see, beside `X-Forwarded-Prefix`; for example
+    /// `x-script-name`. Only with `strip_prefix` or `replace_prefix`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub prefix_header: Option<String>,
 }
 
-/// Where a client is sent; what is absent stays as the client asked for it. The query is kept, unless `path` has one.
+/// Redirects the client. Absent parts of the URL stay as requested. The query is kept unless `path` has one.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
 #[serde(default)]
 pub struct Redirect {
-    /// Another scheme.
+    /// New scheme.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub scheme: Option<WebScheme>,
-    /// Another host.
+    /// New host.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub host: Option<String>,
-    /// Another port; absent: the client's, or the scheme's own where scheme or host is another.
+    /// New port; absent: the requested port, or the scheme's default port if scheme or host change.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub port: Option<u16>,
-    /// Put in the place of the whole path.
+    /// Replaces the whole path.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub path: Option<String>,
-    /// Taken off the beginning of the path.
+    /// Prefix that is removed from the path.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub strip_prefix: Option<String>,
-    /// Put in the place of what `match.path` names.
+    /// Replaces the prefix in `match.path`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub replace_prefix: Option<String>,
-    /// 301, 302, 303, 307 or 308.
+    /// Status of the redirect: 301, 302, 303, 307 or 308.
     #[serde(skip_serializing_if = "is_308")]
     pub status: u16,
 }
@@ -105,7 +105,7 @@ fn is_308(status: &u16) -> bool {
 }
 
 impl super::Route {
-    /// Where its requests go, for tables: `books`, `books 90, books-next 10`, `→ https`.
+    /// The route's target for tables: `books`, `books 90, books-next 10`, `→ https`.
     pub fn target(&self) -> String {
         let Some(redirect) = &self.redirect else {
             let shares = self.split.iter().map(|share| format!("{} {}", share.pool, share.weight));
@@ -127,17 +127,17 @@ impl super::Route {
     }
 }
 
-/// What is changed of a message's header: first removed, then set, then added.
+/// Changes to header fields, in the order remove, set, add.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(default)]
 pub struct HeaderEdits {
-    /// In the place of all fields of this name.
+    /// Fields to set; replaces existing fields of the same name.
     #[serde(skip_serializing_if = "is_default")]
     pub set: std::collections::BTreeMap<String, String>,
-    /// Beside what is there.
+    /// Fields to add; existing fields of the same name stay.
     #[serde(skip_serializing_if = "is_default")]
     pub add: std::collections::BTreeMap<String, String>,
-    /// All fields of these names.
+    /// Names of fields to remove.
     #[serde(skip_serializing_if = "is_default")]
     pub remove: Vec<String>,
 }

@@ -1,4 +1,4 @@
-//! What the file says of certificates and of TLS, towards clients and towards backends.
+//! Certificates, and TLS towards clients and backends.
 
 use std::fmt;
 
@@ -9,19 +9,19 @@ use zeroize::Zeroize as _;
 use super::is_default;
 use crate::units::HumanDuration;
 
-/// What the nodes show to clients that ask for one of its names.
+/// A certificate that nodes present to clients that request one of its host names.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
 pub struct Certificate {
-    /// Its name in the configuration, unique among the certificates; the names of hosts are in the certificate.
+    /// Name in the configuration, unique among the certificates. Host names come from the certificate itself.
     pub name: String,
-    /// The certificate and those that lead from it to its authority, its own first; PEM.
+    /// Certificate chain, PEM: the server's certificate first, then the intermediates.
     pub cert: String,
-    /// Its private key, PEM. Read and never written: absent means the one that is stored.
+    /// Private key, PEM. Never returned by the API; absent: the stored key stays.
     #[serde(default, skip_serializing)]
     pub key: Option<PrivateKey>,
 }
 
-/// A private key as PEM. Nothing prints it, and its memory is overwritten when it is dropped.
+/// A private key as PEM. It is never printed, and its memory is overwritten when it is dropped.
 #[derive(Clone, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(transparent)]
 pub struct PrivateKey(pub String);
@@ -38,23 +38,23 @@ impl fmt::Debug for PrivateKey {
     }
 }
 
-/// How the `https://` backends of a pool are spoken to.
+/// TLS settings for the `https://` backends of a pool.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(default)]
 pub struct Tls {
-    /// Whether a backend has to show a certificate that is good for its name; false takes any.
+    /// Whether backends must present a valid certificate for their name; false accepts any certificate.
     #[serde(skip_serializing_if = "is_true")]
     pub verify: bool,
-    /// The name to ask for and to find in the certificate; absent: the host of the backend's URL.
+    /// Server name (SNI) to send and to verify; absent: the host of the backend's URL.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub server_name: Option<String>,
-    /// The authorities that are believed, PEM; absent: those that browsers believe.
+    /// Certificate authorities to trust, PEM; absent: those that browsers trust.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub ca: Option<String>,
-    /// What to show to backends that ask for a certificate, PEM, with its chain.
+    /// Client certificate chain for backends that require one, PEM.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub cert: Option<String>,
-    /// The private key of `cert`, PEM. Read and never written: absent means the one that is stored.
+    /// Private key of `cert`, PEM. Never returned by the API; absent: the stored key stays.
     #[serde(skip_serializing)]
     pub key: Option<PrivateKey>,
 }
@@ -69,16 +69,16 @@ impl Default for Tls {
     }
 }
 
-/// Tells browsers to come by HTTPS only (RFC 6797).
+/// Makes browsers use HTTPS only (HTTP Strict Transport Security, RFC 6797).
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(default)]
 pub struct Hsts {
-    /// How long they keep to it; 0: they forget it.
+    /// How long browsers remember it; 0: they forget it.
     pub max_age: HumanDuration,
-    /// Whether it holds for all hosts below the host, too.
+    /// Whether it also applies to all subdomains.
     #[serde(skip_serializing_if = "is_default")]
     pub include_subdomains: bool,
-    /// Whether browsers may ship with it.
+    /// Whether the host may be in the browsers' preload lists.
     #[serde(skip_serializing_if = "is_default")]
     pub preload: bool,
 }

@@ -1,4 +1,4 @@
-//! The reference of every field, written from the schema: a table an object, in the order in which they are met.
+//! Generates the configuration reference from the schema: one table per object, breadth first.
 
 use std::fmt::Write as _;
 
@@ -13,7 +13,7 @@ pub(crate) fn markdown(schema: &Value) -> String {
         let (name, object) = queue.remove(0);
         let _ = writeln!(out, "\n### {name}\n");
         let _ = writeln!(out, "{}\n", text(&object, "description"));
-        let _ = writeln!(out, "| key | value | default | |\n|---|---|---|---|");
+        let _ = writeln!(out, "| key | value | default | meaning |\n|---|---|---|---|");
         let required: Vec<&str> =
             object["required"].as_array().into_iter().flatten().filter_map(Value::as_str).collect();
         for (key, field) in object["properties"].as_object().into_iter().flatten() {
@@ -25,7 +25,7 @@ pub(crate) fn markdown(schema: &Value) -> String {
                 }
             }
             let default = match &field["default"] {
-                _ if required.contains(&key.as_str()) => "needed".to_owned(),
+                _ if required.contains(&key.as_str()) => "required".to_owned(),
                 Value::Null | Value::Object(_) => String::new(),
                 Value::Array(items) if items.is_empty() => String::new(),
                 default => format!("`{}`", default.to_string().trim_matches('"').replace('"', "")),
@@ -40,7 +40,7 @@ fn text(schema: &Value, field: &str) -> String {
     schema[field].as_str().unwrap_or_default().replace('\n', " ").replace('|', "\\|")
 }
 
-/// What a value may be, in words, and the objects in it.
+/// The allowed values in words, and the objects that the value contains.
 fn kind(root: &Value, schema: &Value) -> (String, Vec<(String, Value)>) {
     if let Some(reference) = schema["$ref"].as_str() {
         let name = reference.rsplit('/').next().unwrap_or_default();
