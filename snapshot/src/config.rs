@@ -387,6 +387,8 @@ impl Default for KeepAlive {
 
 /// One backend of a pool (also: server, endpoint, upstream).
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+// The admin API has another `Backend`, with its health.
+#[schemars(rename = "ConfigBackend")]
 pub struct Backend {
     /// Assigned by the control plane and never reused; not in the file. Empty until it is assigned.
     #[serde(skip)]

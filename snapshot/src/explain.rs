@@ -9,7 +9,8 @@ mod changes;
 
 use std::{net::IpAddr, time::Duration};
 
-use serde::Serialize;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
 
 use crate::{
     Jwt, NoRedirect, Redirect, Rewrite, Route, Snapshot, Target, authority,
@@ -184,10 +185,10 @@ pub struct Way {
 }
 
 /// What a filter says.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Filter {
     /// As the configuration names it.
-    pub filter: &'static str,
+    pub filter: String,
     /// What it does.
     pub says: Says,
     /// Why, or of what.
@@ -195,7 +196,7 @@ pub struct Filter {
 }
 
 /// What a filter does with a request.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Says {
     /// It lets it pass.
@@ -207,7 +208,7 @@ pub enum Says {
 }
 
 /// A route that does not take the request.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Passed {
     /// Its name.
     pub route: String,
@@ -286,7 +287,9 @@ fn rewrite(rewrite: &Rewrite, asked: &Asked) -> Result<Option<String>, PathFault
 
 fn filters(route: &Route, asked: &Asked) -> Vec<Filter> {
     let mut said = Vec::new();
-    let mut say = |filter, says, detail: String| said.push(Filter { filter, says, detail });
+    let mut say = |filter: &str, says, detail: String| {
+        said.push(Filter { filter: filter.to_owned(), says, detail });
+    };
     if let Some(filters) = &route.filters {
         for rules in &filters.ip {
             match asked.client {

@@ -3,7 +3,7 @@
 use std::fmt;
 
 /// One mistake: where it is and what it is.
-#[derive(Debug, Clone, PartialEq, Eq, Hash, serde::Serialize, serde::Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, serde::Serialize, serde::Deserialize, schemars::JsonSchema)]
 pub struct Problem {
     /// The place, such as `pools[0].backends[1].url`; empty for the whole.
     pub path: String,

@@ -11,6 +11,8 @@ use crate::units::HumanDuration;
 
 /// A certificate that nodes present to clients that request one of its host names.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
+// The admin API has another `Certificate`, with its dates.
+#[schemars(rename = "ConfigCertificate")]
 pub struct Certificate {
     /// Name in the configuration, unique among the certificates. Host names come from the certificate itself.
     pub name: String,
