@@ -15,10 +15,10 @@ FROM ${RUST_IMAGE} AS built
 WORKDIR /source
 COPY . .
 RUN --mount=type=cache,target=/usr/local/cargo/registry --mount=type=cache,target=/source/target \
-    cargo build --release --locked -p control-plane -p data-plane -p backend-mock -p probe \
+    cargo build --profile dist --locked -p control-plane -p data-plane -p backend-mock -p probe \
     && mkdir /programs \
     && for program in control-plane data-plane backend-mock probe; do \
-        strip -o "/programs/$program" "target/release/$program" || exit 1; \
+        strip -o "/programs/$program" "target/dist/$program" || exit 1; \
     done
 
 FROM scratch AS prebuilt

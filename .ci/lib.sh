@@ -3,6 +3,8 @@ set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
 export PATH="$PWD/target/ci/bin:$PATH:/usr/sbin:/sbin"
+# Where the programs are: `cargo build --workspace --bins --tests` puts them there.
+programs=${PROGRAMS:-target/debug}
 work=$(mktemp -d)
 # What curl shows to the admin port.
 auth=()

@@ -1,4 +1,4 @@
-//! Where Weir's programs are.
+//! Builds and finds Weir's programs.
 
 use std::{
     path::{Path, PathBuf},
@@ -7,23 +7,31 @@ use std::{
 
 use anyhow::Context as _;
 
-/// Builds Weir's programs when cargo runs the bench; they stand beside it, in the folder that is returned.
+/// Builds Weir's programs as they are shipped (profile `dist`) when cargo runs the bench, and returns their folder.
 ///
 /// # Errors
-/// They do not build, or this is a debug build.
+/// The programs do not build, or the bench itself was built with another profile.
 pub fn build() -> anyhow::Result<PathBuf> {
     if let Some(cargo) = std::env::var_os("CARGO") {
         let status = Command::new(cargo)
-            .args(["build", "--quiet", "--release", "-p", "control-plane", "-p", "data-plane"])
+            .args(["build", "--quiet", "--profile", "dist", "-p", "control-plane", "-p", "data-plane"])
             .current_dir(Path::new(env!("CARGO_MANIFEST_DIR")))
             .status()?;
         anyhow::ensure!(status.success(), "weir does not build");
     }
-    let own = std::env::current_exe()?;
-    let folder = own.parent().context("this program stands in no folder")?.to_owned();
+    let folder = beside()?;
     anyhow::ensure!(
-        folder.ends_with("release"),
-        "figures of a debug build mean nothing: use cargo run --release"
+        folder.ends_with("dist"),
+        "figures count only for what is shipped: use cargo run --profile dist"
     );
     Ok(folder)
+}
+
+/// The folder of the running program, whatever profile it was built with.
+///
+/// # Errors
+/// The operating system does not say where the program is.
+pub fn beside() -> anyhow::Result<PathBuf> {
+    let own = std::env::current_exe()?;
+    Ok(own.parent().context("the bench's own path has no folder")?.to_owned())
 }

@@ -1,4 +1,4 @@
-//! `cargo run --release -p benches --bin fleet`: the control plane with a thousand nodes; see `docs/evidence/fleet.md`.
+//! `cargo run --profile dist -p benches --bin fleet`: the control plane with a thousand nodes; see `docs/evidence/fleet.md`.
 
 use std::{path::PathBuf, time::Duration};
 

@@ -1,4 +1,4 @@
-//! `cargo run --release -p benches --bin ingest`: what it costs the control plane to take in the counts of many nodes, over
+//! `cargo run --profile dist -p benches --bin ingest`: what it costs the control plane to take in the counts of many nodes, over
 //! real gRPC, and how much the file grows in a day.
 
 use std::{

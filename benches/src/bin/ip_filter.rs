@@ -1,4 +1,4 @@
-//! How long an address takes against many prefixes: `cargo run --release -p benches --bin ip_filter`.
+//! How long an address takes against many prefixes: `cargo run --profile dist -p benches --bin ip_filter`.
 
 use std::{
     fmt::Write as _,

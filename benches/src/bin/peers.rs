@@ -1,4 +1,4 @@
-//! `cargo run --release -p benches --bin peers`: Weir beside its peers, in interleaved rounds.
+//! `cargo run --profile dist -p benches --bin peers`: Weir beside its peers, in interleaved rounds.
 
 use std::{
     collections::BTreeMap,
@@ -80,7 +80,7 @@ fn main() -> anyhow::Result<()> {
 fn measure(arguments: &Arguments) -> anyhow::Result<Report> {
     let cores = std::thread::available_parallelism()?.get();
     anyhow::ensure!(cores >= 2, "two cores are needed: one for the proxy, one for the load and the backends");
-    let programs = programs::build()?;
+    let programs = if arguments.smoke { programs::beside()? } else { programs::build()? };
     let load_average = load_average();
     let versions = peers(arguments, &programs)?;
     let workloads = workloads(arguments);

@@ -1,4 +1,4 @@
-//! `cargo run --release -p benches --bin reports`: how long reports over a year take, asked over HTTP.
+//! `cargo run --profile dist -p benches --bin reports`: how long reports over a year take, asked over HTTP.
 //!
 //! The year is made through the statistics themselves, with a clock that runs ahead, so that the database is what a
 //! fleet would have left.

@@ -1,4 +1,4 @@
-//! `cargo run --release -p benches --bin scale`: Weir beside itself, with a small and a large configuration, and with
+//! `cargo run --profile dist -p benches --bin scale`: Weir beside itself, with a small and a large configuration, and with
 //! one and two workers.
 
 use benches::{

@@ -343,7 +343,11 @@ impl Program {
     fn start(name: &str, arguments: &[&str]) -> anyhow::Result<Self> {
         let own = std::env::current_exe()?;
         let path = own.parent().unwrap_or(Path::new(".")).join(name);
-        anyhow::ensure!(path.exists(), "{} is not built: cargo build --release --workspace", path.display());
+        anyhow::ensure!(
+            path.exists(),
+            "{} is not built: cargo build --profile dist --workspace",
+            path.display()
+        );
         let mut child = Command::new(path)
             .args(arguments)
             .env("WEIR_LOG", "error")

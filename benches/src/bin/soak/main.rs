@@ -1,4 +1,4 @@
-//! `cargo run --release -p benches --bin soak`: a crowd that does nothing, clients that are slow on purpose, and random
+//! `cargo run --profile dist -p benches --bin soak`: a crowd that does nothing, clients that are slow on purpose, and random
 //! garbage, while requests flow at a fixed rate. None of those may fail, and what the node grew by must stay bounded.
 //!
 //! Real programs from end to end; docs/evidence/soak.md has the figures and how to read them.

@@ -138,15 +138,18 @@ routes:
     }
 }
 
-/// Builds the programs when cargo runs this; they stand beside this one.
+/// Builds Weir's programs, with the soak's own profile, when cargo runs the soak; returns their folder.
 fn build() -> anyhow::Result<PathBuf> {
     let own = std::env::current_exe()?;
-    let folder = own.parent().context("this program stands in no folder")?.to_owned();
+    let folder = own.parent().context("the soak's own path has no folder")?.to_owned();
     if let Some(cargo) = std::env::var_os("CARGO") {
-        let release: &[&str] = if folder.ends_with("release") { &["--release"] } else { &[] };
+        let profile = match folder.file_name().and_then(|name| name.to_str()) {
+            Some("debug") | None => "dev",
+            Some(name) => name,
+        };
         let status = Command::new(cargo)
             .args(["build", "--quiet", "-p", "control-plane", "-p", "data-plane", "-p", "backend-mock"])
-            .args(release)
+            .args(["--profile", profile])
             .current_dir(Path::new(env!("CARGO_MANIFEST_DIR")))
             .status()?;
         anyhow::ensure!(status.success(), "weir does not build");
