@@ -43,7 +43,7 @@ COPY --from=tree --chown=65532:65532 /data /data
 # Where a join token for nodes may be left: --join-token-file.
 COPY --from=tree --chown=65532:65532 /data /join
 COPY --from=programs /programs/control-plane /control-plane
-ENV WEIR_DATABASE=sqlite:/data/weir.db WEIR_ADMIN=0.0.0.0:8081 WEIR_NODES=0.0.0.0:8090
+ENV WEIR_DATABASE=sqlite:/data/weir.db WEIR_ADMIN_LISTEN=0.0.0.0:8081 WEIR_NODES_LISTEN=0.0.0.0:8090
 VOLUME /data
 EXPOSE 8081 8090
 HEALTHCHECK --interval=2s --timeout=2s --retries=15 CMD ["/probe", "http://127.0.0.1:8081/readyz"]
@@ -51,14 +51,14 @@ ENTRYPOINT ["/control-plane"]
 
 FROM program AS data-plane
 COPY --from=programs /programs/data-plane /data-plane
-ENV WEIR_CONTROL_PLANE=https://control-plane:8090 WEIR_HTTP=0.0.0.0:8080 WEIR_STATUS=127.0.0.1:8091
+ENV WEIR_CONTROL_PLANE=https://control-plane:8090 WEIR_HTTP_LISTEN=0.0.0.0:8080 WEIR_STATUS_LISTEN=127.0.0.1:8091
 EXPOSE 8080
 HEALTHCHECK --interval=2s --timeout=2s --retries=15 CMD ["/probe", "http://127.0.0.1:8091/readyz"]
 ENTRYPOINT ["/data-plane"]
 
 FROM program AS backend-mock
 COPY --from=programs /programs/backend-mock /backend-mock
-ENV WEIR_LISTEN=0.0.0.0:8082
+ENV WEIR_MOCK_LISTEN=0.0.0.0:8082
 EXPOSE 8082
 HEALTHCHECK --interval=2s --timeout=2s --retries=15 CMD ["/probe", "http://127.0.0.1:8082/health"]
 ENTRYPOINT ["/backend-mock"]

@@ -26,13 +26,13 @@ use crate::{Shop, problem};
 #[serde(default, deny_unknown_fields)]
 pub struct Faults {
     /// Requests that are worked on at the same time; others wait [default: no limit].
-    #[arg(long, env = "WEIR_CONCURRENCY")]
+    #[arg(long, env = "WEIR_MOCK_CONCURRENCY")]
     pub concurrency: Option<usize>,
     /// How long each request takes, such as 20ms.
-    #[arg(long, env = "WEIR_SERVICE_TIME", default_value = "0s")]
+    #[arg(long, env = "WEIR_MOCK_SERVICE_TIME", default_value = "0s")]
     pub service_time: HumanDuration,
     /// The share of requests that are answered with 500, from 0 to 1.
-    #[arg(long, env = "WEIR_ERROR_RATE", default_value = "0")]
+    #[arg(long, env = "WEIR_MOCK_ERROR_RATE", default_value = "0")]
     pub error_rate: f64,
 }
 

@@ -25,32 +25,75 @@ use axum::{
     routing::{any, get, post},
 };
 use serde_json::json;
+use weir_process::FormerName;
 
 pub use self::{
     faults::Faults,
     server::{Running, start, start_with_faults},
 };
 
+/// A mock backend to try Weir with: a bookstore API, injected faults, WebSocket, event streams.
+#[derive(Debug, clap::Parser)]
+#[command(name = "backend-mock", version)]
+pub struct Arguments {
+    /// Address, name and TLS.
+    #[command(flatten)]
+    pub config: Config,
+    /// Injected faults.
+    #[command(flatten)]
+    pub faults: Faults,
+    /// Format of the log on standard error.
+    #[arg(long, env = "WEIR_LOG_FORMAT", default_value = "text", value_parser = ["text", "json"])]
+    pub log_format: String,
+}
+
+impl Arguments {
+    /// Former names of environment variables. `WEIR_TLS_CERT` and `WEIR_TLS_KEY` are not among them: they are a node's.
+    pub const FORMER_NAMES: &[FormerName] = &[
+        FormerName { argument: "listen", name: "WEIR_LISTEN", accepts: is_address, is_shared: false },
+        FormerName { argument: "name", name: "WEIR_NAME", accepts: |_| true, is_shared: false },
+        FormerName { argument: "tls", name: "WEIR_TLS", accepts: |_| true, is_shared: false },
+        FormerName {
+            argument: "tls_client_ca",
+            name: "WEIR_TLS_CLIENT_CA",
+            accepts: |_| true,
+            is_shared: false,
+        },
+        FormerName { argument: "concurrency", name: "WEIR_CONCURRENCY", accepts: |_| true, is_shared: false },
+        FormerName {
+            argument: "service_time",
+            name: "WEIR_SERVICE_TIME",
+            accepts: |_| true,
+            is_shared: false,
+        },
+        FormerName { argument: "error_rate", name: "WEIR_ERROR_RATE", accepts: |_| true, is_shared: false },
+    ];
+}
+
+fn is_address(value: &std::ffi::OsStr) -> bool {
+    value.to_str().is_some_and(|text| text.parse::<SocketAddr>().is_ok())
+}
+
 /// Where a mock listens and what it is called.
 #[derive(Debug, Clone, clap::Args)]
 pub struct Config {
     /// Where to listen; port 0 takes a free one.
-    #[arg(long, env = "WEIR_LISTEN", default_value = "127.0.0.1:8082")]
+    #[arg(long, env = "WEIR_MOCK_LISTEN", default_value = "127.0.0.1:8082")]
     pub listen: SocketAddr,
     /// Its name in the header `x-backend` of each answer [default: mock-<port>].
-    #[arg(long, env = "WEIR_NAME")]
+    #[arg(long, env = "WEIR_MOCK_NAME")]
     pub name: Option<String>,
     /// Speaks TLS by a certificate for localhost that is made now.
-    #[arg(long, env = "WEIR_TLS", conflicts_with = "tls_cert")]
+    #[arg(long, env = "WEIR_MOCK_TLS", conflicts_with = "tls_cert")]
     pub tls: bool,
     /// Speaks TLS by this certificate, with its chain, as PEM.
-    #[arg(long, env = "WEIR_TLS_CERT", value_name = "FILE", requires = "tls_key")]
+    #[arg(long, env = "WEIR_MOCK_TLS_CERT", value_name = "FILE", requires = "tls_key")]
     pub tls_cert: Option<PathBuf>,
     /// The private key of --tls-cert, as PEM.
-    #[arg(long, env = "WEIR_TLS_KEY", value_name = "FILE", requires = "tls_cert")]
+    #[arg(long, env = "WEIR_MOCK_TLS_KEY", value_name = "FILE", requires = "tls_cert")]
     pub tls_key: Option<PathBuf>,
     /// Speaks only to who shows a certificate of this authority, as PEM.
-    #[arg(long, env = "WEIR_TLS_CLIENT_CA", value_name = "FILE")]
+    #[arg(long, env = "WEIR_MOCK_TLS_CLIENT_CA", value_name = "FILE")]
     pub tls_client_ca: Option<PathBuf>,
 }
 

@@ -2,30 +2,17 @@
 
 use std::{io::Write as _, process::ExitCode};
 
-use backend_mock::{Config, Faults};
-use clap::Parser;
+use backend_mock::Arguments;
 use weir_process::Signals;
 
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
-/// A backend to try Weir with: a bookstore API, faults on demand, WebSocket, streams.
-#[derive(Debug, Parser)]
-#[command(version)]
-struct Arguments {
-    #[command(flatten)]
-    config: Config,
-    #[command(flatten)]
-    faults: Faults,
-    /// How log lines are written to stderr.
-    #[arg(long, env = "WEIR_LOG_FORMAT", default_value = "text", value_parser = ["text", "json"])]
-    log_format: String,
-}
-
 #[tokio::main]
 async fn main() -> ExitCode {
-    let arguments: Arguments = weir_process::parse();
+    let (arguments, former): (Arguments, _) = weir_process::parse_with_former_names(Arguments::FORMER_NAMES);
     weir_process::init_log(&arguments.log_format, "info");
+    former.log();
     weir_process::exit_status(run(arguments).await)
 }
 

@@ -46,22 +46,22 @@ pub(crate) struct Dev {
     #[arg(long, env = "WEIR_DATABASE")]
     database: Option<String>,
     /// Where the first node takes requests.
-    #[arg(long, env = "WEIR_HTTP", default_value = "0.0.0.0:8080")]
+    #[arg(long, env = "WEIR_HTTP_LISTEN", default_value = "0.0.0.0:8080")]
     http: SocketAddr,
     /// Where the first node takes HTTPS, with a throw-away certificate for localhost; 127.0.0.1:8443 without a value.
-    #[arg(long, env = "WEIR_HTTPS", value_name = "ADDR", num_args = 0..=1, default_missing_value = "127.0.0.1:8443")]
+    #[arg(long, env = "WEIR_HTTPS_LISTEN", value_name = "ADDR", num_args = 0..=1, default_missing_value = "127.0.0.1:8443")]
     https: Option<SocketAddr>,
     /// Where the first node says how it is.
-    #[arg(long, env = "WEIR_STATUS", default_value = "127.0.0.1:8091")]
+    #[arg(long, env = "WEIR_STATUS_LISTEN", default_value = "127.0.0.1:8091")]
     status: SocketAddr,
     /// Where the control plane's admin API listens.
-    #[arg(long, default_value = "127.0.0.1:8081")]
+    #[arg(long, env = "WEIR_ADMIN_LISTEN", default_value = "127.0.0.1:8081")]
     admin_listen: SocketAddr,
     /// Where the control plane takes its nodes.
-    #[arg(long, default_value = "127.0.0.1:8090")]
+    #[arg(long, env = "WEIR_NODES_LISTEN", default_value = "127.0.0.1:8090")]
     nodes_listen: SocketAddr,
     /// Where the first mock backend listens.
-    #[arg(long, default_value = "127.0.0.1:8082")]
+    #[arg(long, env = "WEIR_MOCK_LISTEN", default_value = "127.0.0.1:8082")]
     backend: SocketAddr,
     /// Worker threads of each node [default: one for each core].
     #[arg(long, env = "WEIR_WORKERS")]

@@ -1,12 +1,14 @@
 //! The control plane's flags and environment.
 
 use std::{
+    ffi::OsStr,
     net::SocketAddr,
     path::{Path, PathBuf},
     time::Duration,
 };
 
 use anyhow::Context as _;
+use weir_process::FormerName;
 use weir_snapshot::units::HumanDuration;
 
 use crate::{
@@ -15,6 +17,45 @@ use crate::{
     stats::Retention,
 };
 
+/// The control plane of a Weir fleet: configuration, health checks, reports, and the admin API.
+#[derive(Debug, Clone, clap::Parser)]
+#[command(name = "control-plane", version)]
+pub struct Arguments {
+    /// Settings of the control plane.
+    #[command(flatten)]
+    pub config: Config,
+    /// Format of the log on standard error.
+    #[arg(long, env = "WEIR_LOG_FORMAT", default_value = "text", value_parser = ["text", "json"])]
+    pub log_format: String,
+    /// Allows core dumps and debuggers of the same user. The memory of this process holds private keys.
+    #[arg(long, env = "WEIR_ALLOW_CORE_DUMPS")]
+    pub allow_core_dumps: bool,
+}
+
+impl Arguments {
+    /// Former names of environment variables. `WEIR_ADMIN` and `WEIR_TOKEN_FILE` belong to `weir` now, so they are
+    /// accepted only where `weir` cannot use the value: an address without a scheme, a file that is still to be written.
+    pub const FORMER_NAMES: &[FormerName] = &[
+        FormerName { argument: "admin", name: "WEIR_ADMIN", accepts: is_address, is_shared: false },
+        FormerName { argument: "nodes", name: "WEIR_NODES", accepts: is_address, is_shared: false },
+        FormerName {
+            argument: "token_file",
+            name: "WEIR_TOKEN_FILE",
+            accepts: |file| is_unwritten(Path::new(file)),
+            is_shared: true,
+        },
+    ];
+}
+
+fn is_address(value: &OsStr) -> bool {
+    value.to_str().is_some_and(|text| text.parse::<SocketAddr>().is_ok())
+}
+
+fn is_unwritten(file: &Path) -> bool {
+    std::fs::metadata(file)
+        .map_or_else(|error| error.kind() == std::io::ErrorKind::NotFound, |file| file.len() == 0)
+}
+
 /// How a control plane is started. Every flag has an environment variable.
 #[derive(Debug, Clone, clap::Args)]
 pub struct Config {
@@ -22,10 +63,10 @@ pub struct Config {
     #[arg(long, env = "WEIR_DATABASE", default_value = "sqlite:weir.db", value_name = "URL")]
     pub database: String,
     /// Where REST and gRPC for operators are served; port 0: a free one.
-    #[arg(long, env = "WEIR_ADMIN", default_value = "127.0.0.1:8081", value_name = "ADDR")]
+    #[arg(long, env = "WEIR_ADMIN_LISTEN", default_value = "127.0.0.1:8081", value_name = "ADDR")]
     pub admin: SocketAddr,
     /// Where nodes connect.
-    #[arg(long, env = "WEIR_NODES", default_value = "127.0.0.1:8090", value_name = "ADDR")]
+    #[arg(long, env = "WEIR_NODES_LISTEN", default_value = "127.0.0.1:8090", value_name = "ADDR")]
     pub nodes: SocketAddr,
     /// A configuration file. At start, on SIGHUP and on POST /config/reload, what has changed in it since it was last
     /// applied is applied; changes made by API or dashboard stay.
@@ -54,7 +95,7 @@ pub struct Config {
     #[arg(long, env = "WEIR_ADMIN_HOST", value_name = "NAME", value_delimiter = ',')]
     pub admin_host: Vec<String>,
     /// Where an admin's token is written when there is none yet; only its owner can read the file.
-    #[arg(long, env = "WEIR_TOKEN_FILE", value_name = "FILE")]
+    #[arg(long, env = "WEIR_ADMIN_TOKEN_FILE", value_name = "FILE")]
     pub token_file: Option<PathBuf>,
     /// A node that has been away for so long is forgotten; what it reported stays.
     #[arg(long, env = "WEIR_FORGET_NODES", default_value = "24h", value_name = "DURATION")]

@@ -29,7 +29,7 @@ use tokio::{net::TcpListener, task::JoinSet};
 use tokio_util::sync::CancellationToken;
 use weir_snapshot::backend_address::OwnPort;
 
-pub use self::config::Config;
+pub use self::config::{Arguments, Config};
 use self::{
     access::{Access, nodes::NodeAccess},
     api::access::{Gate, Hosts},

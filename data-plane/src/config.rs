@@ -1,18 +1,63 @@
 //! The node's flags and environment.
 
 use std::{
+    ffi::OsStr,
     net::{Ipv4Addr, Ipv6Addr, SocketAddr},
     path::PathBuf,
     sync::Arc,
     time::Duration,
 };
 
+use weir_process::FormerName;
 use weir_snapshot::{BackendUrl, Host, backend_address::OwnPort, units::HumanDuration};
 
 use crate::{
     tls::{self, Certificates, OwnCertificate, Tickets},
     worker::Https,
 };
+
+/// A node of a Weir fleet: it proxies requests, as the control plane configures it.
+#[derive(Debug, Clone, clap::Parser)]
+#[command(name = "data-plane", version)]
+pub struct Arguments {
+    /// Settings of the node.
+    #[command(flatten)]
+    pub config: Config,
+    /// Format of the log on standard error.
+    #[arg(long, env = "WEIR_LOG_FORMAT", default_value = "text", value_parser = ["text", "json"])]
+    pub log_format: String,
+    /// Allows core dumps and debuggers of the same user. The memory of this process holds private keys.
+    #[arg(long, env = "WEIR_ALLOW_CORE_DUMPS")]
+    pub allow_core_dumps: bool,
+}
+
+impl Arguments {
+    /// Former names of environment variables. `WEIR_TOKEN_FILE` belongs to `weir` now, so it is accepted unless the file
+    /// holds a token of the admin API.
+    pub const FORMER_NAMES: &[FormerName] = &[
+        FormerName { argument: "http", name: "WEIR_HTTP", accepts: is_address, is_shared: false },
+        FormerName { argument: "https", name: "WEIR_HTTPS", accepts: is_address, is_shared: false },
+        FormerName { argument: "status", name: "WEIR_STATUS", accepts: is_address, is_shared: false },
+        FormerName {
+            argument: "token_file",
+            name: "WEIR_TOKEN_FILE",
+            accepts: may_hold_join_token,
+            is_shared: true,
+        },
+    ];
+}
+
+fn is_address(value: &OsStr) -> bool {
+    value.to_str().is_some_and(|text| text.parse::<SocketAddr>().is_ok())
+}
+
+/// A file that is not there may be written later.
+fn may_hold_join_token(file: &OsStr) -> bool {
+    match std::fs::read_to_string(file) {
+        Ok(text) => text.trim().is_empty() || text.trim().starts_with(weir_proto::JOIN_PREFIX),
+        Err(error) => error.kind() == std::io::ErrorKind::NotFound,
+    }
+}
 
 /// How a node is started. Every flag has an environment variable.
 #[derive(Debug, Clone, clap::Args)]
@@ -23,10 +68,10 @@ pub struct Config {
     #[arg(long, env = "WEIR_CONTROL_PLANE", default_value = "http://127.0.0.1:8090", value_name = "URL")]
     pub control_plane: String,
     /// Where clients' HTTP requests are taken; port 0: a free one.
-    #[arg(long, env = "WEIR_HTTP", default_value = "0.0.0.0:8080", value_name = "ADDR")]
+    #[arg(long, env = "WEIR_HTTP_LISTEN", default_value = "0.0.0.0:8080", value_name = "ADDR")]
     pub http: SocketAddr,
     /// Where clients' HTTPS requests are taken (HTTP/1.1 and HTTP/2); port 0: a free one.
-    #[arg(long, env = "WEIR_HTTPS", value_name = "ADDR")]
+    #[arg(long, env = "WEIR_HTTPS_LISTEN", value_name = "ADDR")]
     pub https: Option<SocketAddr>,
     /// A certificate for --https with its chain, as PEM: for clients that name no host of the configuration's certificates.
     #[arg(long, env = "WEIR_TLS_CERT", value_name = "FILE", requires = "tls_key", requires = "https")]
@@ -35,7 +80,7 @@ pub struct Config {
     #[arg(long, env = "WEIR_TLS_KEY", value_name = "FILE", requires = "tls_cert")]
     pub tls_key: Option<PathBuf>,
     /// Where the node says how it is (/healthz, /readyz, /metrics).
-    #[arg(long, env = "WEIR_STATUS", default_value = "127.0.0.1:8091", value_name = "ADDR")]
+    #[arg(long, env = "WEIR_STATUS_LISTEN", default_value = "127.0.0.1:8091", value_name = "ADDR")]
     pub status: SocketAddr,
     /// A further name under which metrics may be asked for, beside addresses and localhost; several are separated by commas.
     /// On a loopback address no other name is served; beyond loopback any name is, unless some are given.
@@ -51,7 +96,7 @@ pub struct Config {
     #[arg(long = "label", env = "WEIR_LABELS", value_name = "NAME=VALUE", value_delimiter = ',', value_parser = label)]
     pub labels: Vec<(String, String)>,
     /// A file with the token to join with (weir node-token create); read again at each try, so it may come later.
-    #[arg(long, env = "WEIR_TOKEN_FILE", value_name = "FILE")]
+    #[arg(long, visible_alias = "join-token-file", env = "WEIR_JOIN_TOKEN_FILE", value_name = "FILE")]
     pub token_file: Option<PathBuf>,
     /// The token to join with itself; other users may see a flag, so rather set the variable.
     #[arg(long, env = "WEIR_NODE_TOKEN", value_name = "TOKEN", hide_env_values = true)]

@@ -51,7 +51,7 @@ use std::{net::SocketAddr, sync::Arc, time::Duration};
 
 use anyhow::Context as _;
 
-pub use self::config::Config;
+pub use self::config::{Arguments, Config};
 use self::{backend::Fleet, stats::Reporter, status_host::StatusHosts, tls::OwnCertificate, worker::Workers};
 
 /// A node that runs.

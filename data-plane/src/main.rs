@@ -2,33 +2,18 @@
 
 use std::{io::Write as _, process::ExitCode};
 
-use clap::Parser;
-use data_plane::Config;
+use data_plane::{Arguments, Config};
 use weir_process::{Signal, Signals};
 
 #[global_allocator]
 static ALLOCATOR: weir_allocator::MiMalloc = weir_allocator::MiMalloc;
 
-/// Carries the fleet's traffic as the control plane says.
-#[derive(Parser)]
-#[command(version)]
-struct Arguments {
-    #[command(flatten)]
-    config: Config,
-    /// Log lines for people or for machines.
-    #[arg(long, env = "WEIR_LOG_FORMAT", default_value = "text", value_parser = ["text", "json"])]
-    log_format: String,
-    /// Lets the system write core dumps, and other processes of the same user read this one's memory, which holds private
-    /// keys: to look for a fault, not for use.
-    #[arg(long, env = "WEIR_ALLOW_CORE_DUMPS")]
-    allow_core_dumps: bool,
-}
-
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> ExitCode {
     weir_allocator::give_back_soon();
-    let arguments: Arguments = weir_process::parse();
+    let (arguments, former): (Arguments, _) = weir_process::parse_with_former_names(Arguments::FORMER_NAMES);
     weir_process::init_log(&arguments.log_format, "info");
+    former.log();
     if !arguments.allow_core_dumps
         && let Err(error) = data_plane::core_dumps::forbid()
     {

@@ -50,8 +50,21 @@ impl Program {
     /// # Errors
     /// It is not built, or cannot be started.
     pub fn start<S: AsRef<std::ffi::OsStr>>(name: &str, arguments: &[S]) -> anyhow::Result<Self> {
+        Self::start_in(name, arguments, &[])
+    }
+
+    /// Starts `name` with arguments and environment variables.
+    ///
+    /// # Errors
+    /// It is not built, or cannot be started.
+    pub fn start_in<S: AsRef<std::ffi::OsStr>>(
+        name: &str,
+        arguments: &[S],
+        variables: &[(&str, &str)],
+    ) -> anyhow::Result<Self> {
         let mut child = Command::new(path(name)?)
             .args(arguments)
+            .envs(variables.iter().copied())
             .env("WEIR_LOG", "info")
             .stdin(Stdio::null())
             .stdout(Stdio::piped())

@@ -6,7 +6,7 @@ mod log;
 mod signals;
 
 pub use self::{
-    arguments::parse,
+    arguments::{FormerName, FormerNames, end, parse, parse_with_former_names, with_former_names},
     ending::exit_status,
     log::init as init_log,
     signals::{Signal, Signals, no_files},

@@ -352,11 +352,11 @@ impl Access {
         let taken = match file {
             Some(file) => {
                 let text = crate::private_file::token_to_replace(file, token::PREFIX)
-                    .with_context(|| format!("--token-file {} (WEIR_TOKEN_FILE)", file.display()))?;
+                    .with_context(|| format!("--token-file {} (WEIR_ADMIN_TOKEN_FILE)", file.display()))?;
                 let known = self.authenticate(&text).ok();
                 if let Some(other) = known.as_ref().filter(|token| token.role != Role::Admin) {
                     anyhow::bail!(
-                        "--token-file {} (WEIR_TOKEN_FILE): it holds the valid token {:?} with role {}; name a file for an \
+                        "--token-file {} (WEIR_ADMIN_TOKEN_FILE): it holds the valid token {:?} with role {}; name a file for an \
                          admin token, which is written there",
                         file.display(),
                         other.name,
