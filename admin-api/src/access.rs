@@ -20,22 +20,9 @@ pub enum Role {
 impl Role {
     /// Every role, the one that allows least first.
     pub const ALL: [Self; 3] = [Self::Viewer, Self::Operator, Self::Admin];
-
-    /// Its name in requests and answers.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Viewer => "viewer",
-            Self::Operator => "operator",
-            Self::Admin => "admin",
-        }
-    }
 }
 
-impl fmt::Display for Role {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.as_str())
-    }
-}
+names!(Role { Viewer = "viewer", Operator = "operator", Admin = "admin" });
 
 /// The text names no role.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -87,6 +74,8 @@ pub enum TokenState {
     /// It has expired.
     Expired,
 }
+
+names!(TokenState { Active = "active", Revoked = "revoked", Expired = "expired" });
 
 /// A token to create.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -156,17 +145,7 @@ pub enum NodeTokenState {
     UsedUp,
 }
 
-impl NodeTokenState {
-    /// Its name in answers.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Active => "active",
-            Self::Revoked => "revoked",
-            Self::Expired => "expired",
-            Self::UsedUp => "used up",
-        }
-    }
-}
+names!(NodeTokenState { Active = "active", Revoked = "revoked", Expired = "expired", UsedUp = "used up" });
 
 /// A join token to create.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -241,6 +220,8 @@ pub enum Outcome {
     /// It was not allowed.
     Refused,
 }
+
+names!(Outcome { Ok = "ok", Failed = "failed", Refused = "refused" });
 
 /// Query of `GET /audit`.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]

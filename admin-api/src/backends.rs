@@ -48,6 +48,8 @@ pub enum Health {
     Down,
 }
 
+names!(Health { Unknown = "unknown", Up = "up", Down = "down" });
+
 /// State of a circuit breaker.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
@@ -59,6 +61,8 @@ pub enum BreakerState {
     /// No request passes.
     Open,
 }
+
+names!(BreakerState { Closed = "closed", HalfOpen = "half_open", Open = "open" });
 
 /// Query of `GET /backends`.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]

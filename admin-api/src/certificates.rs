@@ -1,7 +1,8 @@
 //! Certificates: `/certificates`. Private keys are sent to the control plane and never returned.
 
 use schemars::JsonSchema;
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Serialize, Serializer};
+use weir_snapshot::config::PrivateKey;
 
 /// A certificate, without its key.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -42,6 +43,8 @@ pub enum CertificateState {
     Early,
 }
 
+names!(CertificateState { Good = "good", Soon = "soon", Expired = "expired", Early = "early" });
+
 /// A certificate with its text.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct StoredCertificate {
@@ -61,6 +64,11 @@ pub struct NewCertificate {
     /// The certificate and its chain, PEM.
     pub cert: String,
     /// Its private key, PEM. When absent the stored key is kept.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub key: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none", serialize_with = "sent")]
+    pub key: Option<PrivateKey>,
+}
+
+/// Keys have no serialization of their own, so that none is written by accident.
+fn sent<S: Serializer>(key: &Option<PrivateKey>, serializer: S) -> Result<S::Ok, S::Error> {
+    key.as_ref().map(|key| &key.0).serialize(serializer)
 }

@@ -1,20 +1,33 @@
 //! The admin REST API: every request, answer and query as a Rust type, with its JSON Schema.
 //!
 //! The control plane serves these types and the command line reads them. Types of the configuration (pools, routes)
-//! come from [`weir_snapshot::config`] and are not repeated here.
+//! come from [`weir_snapshot::config`] and are not repeated here. [`operations`] declares each operation once; the router,
+//! the role table, [the OpenAPI document](openapi) and [the reference](reference) follow from it.
 //!
 //! This crate does no I/O and knows neither the HTTP server nor the client.
 
+#[macro_use]
+mod names;
+
 mod access;
+pub mod answer;
 mod backends;
+pub mod body;
 mod certificates;
 mod configuration;
+pub mod endpoint;
 mod error;
 mod explain;
 mod list;
 mod nodes;
+pub mod openapi;
+pub mod operations;
+pub mod parameters;
+mod path;
 mod pools;
+pub mod reference;
 mod reports;
+mod schemas;
 mod status;
 mod tail;
 
@@ -41,6 +54,7 @@ pub use self::{
     explain::{ExplainQuery, Explained, ExplainedBackend, ExplainedPool},
     list::{List, ListQuery},
     nodes::{AllowedNode, Node, NodeCounting, NodeError, NodeState, RevokedNode},
+    path::{Id, Name, NodeTokenId, Number},
     pools::{PoolQuery, RouteQuery, SavedRoute, SetStrategy, StrategySet},
     reports::{
         Completeness, Cut, Format, Latency, Measures, Period, PeriodCount, Rejected, Report, ReportQuery,

@@ -69,6 +69,8 @@ pub enum NodeState {
     Revoked,
 }
 
+names!(NodeState { Active = "active", Behind = "behind", Rejected = "rejected", Away = "away", Revoked = "revoked" });
+
 /// An error between a node and the control plane.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct NodeError {

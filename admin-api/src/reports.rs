@@ -16,6 +16,8 @@ pub enum Format {
     Csv,
 }
 
+names!(Format { Json = "json", Csv = "csv" });
+
 /// Query of `GET /reports/minutely`, `/reports/hourly` and `/reports/daily`.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(default)]
@@ -195,6 +197,8 @@ pub enum Completeness {
     /// There was no node.
     None,
 }
+
+names!(Completeness { Complete = "complete", Open = "open", Partial = "partial", Gap = "gap", None = "none" });
 
 /// Number of nodes that report a period.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]

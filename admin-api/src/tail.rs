@@ -88,6 +88,8 @@ pub enum AnswerKind {
     GrpcStream,
 }
 
+names!(AnswerKind { Answer = "answer", Tunnel = "tunnel", EventStream = "event_stream", GrpcStream = "grpc_stream" });
+
 /// How a request ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
@@ -101,3 +103,5 @@ pub enum RequestOutcome {
     /// The node ended it.
     CutByNode,
 }
+
+names!(RequestOutcome { Finished = "finished", CutByClient = "cut_by_client", CutByBackend = "cut_by_backend", CutByNode = "cut_by_node" });

@@ -99,8 +99,8 @@ fn variants(root: &'static Value, schema: &'static Value) -> Vec<&'static Value>
 }
 
 /// Unknown keys are mistakes everywhere.
-#[derive(Clone)]
-struct Closed;
+#[derive(Debug, Clone)]
+pub struct Closed;
 
 impl Transform for Closed {
     fn transform(&mut self, schema: &mut Schema) {
