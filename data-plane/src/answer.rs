@@ -2,10 +2,9 @@
 
 use std::{io::Write as _, sync::Arc};
 
-use crate::{
-    edit::Extra,
-    http::{RequestError, RequestHead, max_forwards, push_field},
-};
+use weir_http::{RequestError, RequestHead, push_field};
+
+use crate::edit::Extra;
 
 /// An answer that no backend gave.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -179,36 +178,28 @@ impl Local {
 
     /// The answer to a head that was refused.
     pub(crate) fn refused(error: &RequestError) -> Self {
-        match error {
-            RequestError::BadRequest(why) => Self::bad_request(why),
-            RequestError::HeadTooLarge => {
-                Self::new(431, "Request Header Fields Too Large", "the request's head is too large")
-            }
-            RequestError::UriTooLong => Self::new(414, "URI Too Long", "the request's target is too long"),
-            RequestError::VersionNotSupported => {
-                Self::new(505, "HTTP Version Not Supported", "this port speaks HTTP/1.0, HTTP/1.1 and HTTP/2")
-            }
-            RequestError::NotImplemented("method") => {
-                Self::new(501, "Not Implemented", "the request's method is longer than any that is known")
-            }
-            RequestError::NotImplemented(_) => {
-                Self::new(501, "Not Implemented", "the request's transfer coding is not supported")
-            }
-        }
+        let detail = match error {
+            RequestError::BadRequest(why) => why,
+            RequestError::HeadTooLarge => "the request's head is too large",
+            RequestError::UriTooLong => "the request's target is too long",
+            RequestError::VersionNotSupported => "this port speaks HTTP/1.0, HTTP/1.1 and HTTP/2",
+            RequestError::NotImplemented("method") => "the request's method is longer than any that is known",
+            RequestError::NotImplemented(_) => "the request's transfer coding is not supported",
+        };
+        Self::new(error.status(), error.reason(), detail)
     }
 
     /// Methods that are not forwarded.
     pub(crate) fn for_method(head: &RequestHead) -> Option<Self> {
-        match head.method() {
-            b"CONNECT" => Some(Self::new(405, "Method Not Allowed", "this is not a forward proxy")),
-            // RFC 9110, 9.3.8: it would show a client what proxies add to its request.
-            b"TRACE" => Some(Self::new(405, "Method Not Allowed", "TRACE is not forwarded")),
-            // RFC 9110, 7.6.2: with Max-Forwards 0 the client asks for the options of this proxy.
-            b"OPTIONS" if max_forwards(head) == Some(0) => {
-                Some(Self::new(200, "OK", "the options of this proxy"))
-            }
-            _ => None,
+        if head.is_forwardable() {
+            return None;
         }
+        Some(match head.method() {
+            b"CONNECT" => Self::new(405, "Method Not Allowed", "this is not a forward proxy"),
+            // RFC 9110, 9.3.8: the answer would show the client the headers that proxies add to its request.
+            b"TRACE" => Self::new(405, "Method Not Allowed", "TRACE is not forwarded"),
+            _ => Self::new(200, "OK", "the options of this proxy"),
+        })
     }
 
     /// The same as a status of gRPC, whose own HTTP mapping is coarser: a deadline is known to be one here.

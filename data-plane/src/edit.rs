@@ -2,57 +2,15 @@
 
 use std::sync::Arc;
 
+use weir_http::{RequestEdit, RequestHead, push_field};
 use weir_snapshot::headers::{HeaderRules, Piece, Variable};
 
-use crate::{
-    http::{RequestHead, push_field},
-    origin::Origin,
-};
+use crate::origin::Origin;
 
-/// What is changed of a request on its way to a backend.
-#[derive(Debug, Default)]
-pub(crate) struct Edit<'a> {
-    /// Path and query in the place of the client's.
-    pub(crate) target: Option<Vec<u8>>,
-    /// Host in the place of the client's.
-    pub(crate) host: Option<&'a str>,
-    rules: Option<&'a HeaderRules>,
-    /// The prefix that was taken off the path, as clients see it.
-    pub(crate) prefix: Option<&'a str>,
-    /// A field beside `X-Forwarded-Prefix` that tells it; never the client's.
-    pub(crate) prefix_header: Option<&'a str>,
-    /// In the place of the client's `Destination` (RFC 4918, 10.3).
-    pub(crate) destination: Option<Destination>,
-    /// Field lines, each with its end.
-    pub(crate) lines: Vec<u8>,
-}
-
-impl<'a> Edit<'a> {
-    /// Takes the rules for its headers, with what is known of the request.
-    pub(crate) fn headers(&mut self, rules: &'a HeaderRules, facts: &Facts<'_>) {
-        self.rules = Some(rules);
-        facts.render(rules, |name, value| push_field(&mut self.lines, name.as_bytes(), value));
-    }
-
-    /// Whether fields of this name are not passed on.
-    pub(crate) fn removes(&self, name: &[u8]) -> bool {
-        self.rules_remove(name)
-            || self.prefix_header.is_some_and(|own| own.as_bytes().eq_ignore_ascii_case(name))
-    }
-
-    /// Whether the route's rules remove fields of this name.
-    pub(crate) fn rules_remove(&self, name: &[u8]) -> bool {
-        self.rules.is_some_and(|rules| rules.removes(name))
-    }
-}
-
-/// Where a WebDAV request moves or copies to, as the backend is told.
-#[derive(Debug)]
-pub(crate) struct Destination {
-    /// It is a URL: the scheme is the backend's.
-    pub(crate) is_absolute: bool,
-    /// What follows the scheme and its slashes, or the path.
-    pub(crate) rest: Vec<u8>,
+/// Adds the header rules of a route to the changes of a request.
+pub(crate) fn add_headers<'a>(edit: &mut RequestEdit<'a>, rules: &'a HeaderRules, facts: &Facts<'_>) {
+    edit.removed = &rules.removed;
+    facts.render(rules, |name, value| push_field(&mut edit.lines, name.as_bytes(), value));
 }
 
 /// What is known of a request where its variables are filled in.

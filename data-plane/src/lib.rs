@@ -17,9 +17,6 @@ mod descriptors;
 mod edit;
 mod enroll;
 mod filter;
-#[cfg(any(test, fuzzing))]
-pub mod fuzzing;
-mod http;
 mod keep_alive;
 mod listener;
 mod origin;

@@ -6,9 +6,8 @@
 
 use std::net::{IpAddr, SocketAddr};
 
+use weir_http::{FieldKind, Range, RequestHead, authority, list};
 use weir_snapshot::Networks;
-
-use crate::http::{Known, Range, RequestHead, authority, list};
 
 /// Where a request came from.
 #[derive(Debug)]
@@ -45,23 +44,23 @@ impl<'a> Origin<'a> {
             return direct;
         }
         // RFC 7239 says it in one field. Where a proxy writes the other ones, what is in this one came from outside.
-        let has_chain = head.get(Known::XForwardedFor).is_some();
+        let has_chain = head.get(FieldKind::XForwardedFor).is_some();
         let elements = if has_chain { Vec::new() } else { elements(head) };
         let ip = if has_chain {
-            let chain = head.all(Known::XForwardedFor).flat_map(list);
+            let chain = head.all(FieldKind::XForwardedFor).flat_map(list);
             first_untrusted(trusted, peer, chain.map(address).collect())
         } else {
             let node = |element: &&[u8]| parameter(element, b"for").and_then(|node| address(&node));
             first_untrusted(trusted, peer, elements.iter().map(node).collect())
         };
-        let proto = match head.all(Known::XForwardedProto).flat_map(list).last() {
+        let proto = match head.all(FieldKind::XForwardedProto).flat_map(list).last() {
             Some(proto) => Some(proto.to_vec()),
             None => elements.last().and_then(|element| parameter(element, b"proto")),
         };
         // A scheme that is not known leaves it at how the connection came in.
         let https = proto.and_then(|proto| is_secure(unquoted(&proto))).unwrap_or(https);
         let mut fields = head.fields.iter();
-        let said = fields.rfind(|field| field.known == Known::XForwardedHost);
+        let said = fields.rfind(|field| field.kind == FieldKind::XForwardedHost);
         let said = said.map(|field| last_member(&head.buf, field.value));
         let host = said.filter(|range| authority::is_valid(in_range(&head.buf, *range))).or(head.host);
         let text = if ip == peer { Text::Peer(text) } else { Text::Own(ip.to_string()) };
@@ -167,7 +166,7 @@ fn is_port(text: &str) -> bool {
 
 /// The elements of all `Forwarded` fields, in order (RFC 7239 section 4).
 fn elements(head: &RequestHead) -> Vec<&[u8]> {
-    head.all(Known::Forwarded).flat_map(|line| split(line, b',')).collect()
+    head.all(FieldKind::Forwarded).flat_map(|line| split(line, b',')).collect()
 }
 
 /// What stands between separators that are not in quotes.
@@ -214,7 +213,7 @@ fn parameter(element: &[u8], name: &[u8]) -> Option<Vec<u8>> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::http::{Limits, Parsed, parse_request};
+    use weir_http::{Limits, Parsed, parse_request};
 
     fn seen(peer: &str, fields: &str) -> (String, bool, bool, String) {
         let nets = ["10.0.0.0/8", "2001:db8::/32"].map(|net| net.parse().unwrap());

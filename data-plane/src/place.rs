@@ -7,12 +7,12 @@ use std::{
     time::{Duration, Instant},
 };
 
+use weir_http::{RequestHead, ResponseHead};
 use weir_snapshot::config::{BackendState as Wanted, HashOn};
 
 use crate::{
     backend::{Active, InFlight},
     balance::{Ask, Tried, maglev},
-    http::{RequestHead, ResponseHead},
     pool::{Pinned, PoolState, Reach, Taken},
     sticky::{self, Session, Sticky},
     timer::Timer,
@@ -41,16 +41,10 @@ fn key(on: &HashOn, head: &RequestHead, client: &str) -> u64 {
         HashOn::ClientIp => None,
         HashOn::Path => Some(head.path()),
         HashOn::Header(name) => head.get_named(name.as_bytes()),
-        HashOn::Cookie(name) => cookies(head, name).next(),
+        HashOn::Cookie(name) => head.cookie_values(name).next(),
     };
     // Who does not say what is hashed on is still spread, and stays where it is.
     maglev::hash(value.unwrap_or(client.as_bytes()))
-}
-
-/// The values of all cookies of a name, in order (RFC 6265, 4.2). Browsers send several of one name where their paths or
-/// domains differ, and anyone who can set a cookie for a parent domain can put one before another.
-pub(crate) fn cookies<'a>(head: &'a RequestHead, name: &str) -> impl Iterator<Item = &'a [u8]> {
-    head.cookies().filter_map(move |(own, value)| (own == name.as_bytes()).then_some(value))
 }
 
 /// Where a request's session belongs, if its pool has sessions.

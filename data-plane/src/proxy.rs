@@ -7,6 +7,7 @@ use std::{cell::RefCell, future::poll_fn, net::IpAddr, rc::Rc, task::Poll, time:
 
 use bytes::Bytes;
 use h2::server::SendResponse;
+use weir_http::{BodyFraming, FieldKind, Forwarded, RequestHead, write_request};
 use weir_snapshot::{
     Fallback, Route, RouteBounds, Target, UrlMap,
     config::{Downstream as Settings, Protocol},
@@ -19,7 +20,6 @@ use crate::{
     balance::Tried,
     edit::{Answered, Facts},
     filter,
-    http::{BodyFraming, Forwarded, Known, RequestHead, write_request},
     listener::{RequestBody, http1::Client},
     origin::Origin,
     pace::PaceLimits,
@@ -200,7 +200,7 @@ async fn forward(
     let mut request_id = [0; 16];
     write_hex(exchange.id, &mut request_id);
     // A client's own id is passed on.
-    let own_id = head.get(Known::XRequestId).filter(|id| !id.is_empty());
+    let own_id = head.get(FieldKind::XRequestId).filter(|id| !id.is_empty());
     let facts = Facts {
         head,
         origin,

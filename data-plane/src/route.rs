@@ -1,11 +1,11 @@
 //! The route step: which route takes a request, and what that alone decides: where it goes, or where the client is sent.
 
+use weir_http::{Field, RequestEdit, RequestHead};
 use weir_snapshot::{NoRedirect, Redirect, Route, Snapshot, Split, config::WebScheme, routing::Request};
 
 use crate::{
     answer::Local,
-    edit::{Edit, Facts},
-    http::{Field, RequestHead},
+    edit::{self, Facts},
     origin::Origin,
     sticky::{Session, Sticky},
     url_map,
@@ -68,7 +68,7 @@ pub(crate) fn redirect(redirect: &Redirect, head: &RequestHead, origin: &Origin<
 }
 
 /// What the route changes of a request; `None`: nothing.
-pub(crate) fn edit<'a>(route: &'a Route, facts: &Facts<'_>) -> Result<Option<Edit<'a>>, Local> {
+pub(crate) fn edit<'a>(route: &'a Route, facts: &Facts<'_>) -> Result<Option<RequestEdit<'a>>, Local> {
     let rewrite = &route.rewrite;
     if rewrite.path.is_none()
         && rewrite.host.is_none()
@@ -77,8 +77,7 @@ pub(crate) fn edit<'a>(route: &'a Route, facts: &Facts<'_>) -> Result<Option<Edi
     {
         return Ok(None);
     }
-    let mut edit = Edit::default();
-    edit.host = rewrite.host.as_deref();
+    let mut edit = RequestEdit { host: rewrite.host.as_deref(), ..RequestEdit::default() };
     if let Some(path) = &rewrite.path {
         let target = path.apply(facts.head.path_and_query());
         edit.target = target.map_err(|fault| Local::bad_request(fault.text()))?;
@@ -91,7 +90,7 @@ pub(crate) fn edit<'a>(route: &'a Route, facts: &Facts<'_>) -> Result<Option<Edi
         edit.destination = url_map::destination(rewrite, facts.head, facts.origin)?;
     }
     if let Some(rules) = &route.request_headers {
-        edit.headers(rules, facts);
+        edit::add_headers(&mut edit, rules, facts);
     }
     Ok(Some(edit))
 }

@@ -13,9 +13,8 @@ use std::{
 use base64::{Engine as _, prelude::BASE64_URL_SAFE_NO_PAD as BASE64};
 use hmac::{Hmac, KeyInit as _, Mac as _};
 use sha2::Sha256;
+use weir_http::RequestHead;
 use weir_snapshot::Sticky as Settings;
-
-use crate::{http::RequestHead, place::cookies};
 
 /// The fleet's key, which the control plane makes once.
 pub(crate) type Key = [u8; 32];
@@ -80,7 +79,7 @@ impl Sticky {
 
     /// The session that a request belongs to, at a time in seconds since the Unix epoch.
     pub(crate) fn read(&self, head: &RequestHead, now: u64) -> Option<Session> {
-        let of_length = cookies(head, &self.settings.cookie).filter(|value| value.len() == TEXT_LENGTH);
+        let of_length = head.cookie_values(&self.settings.cookie).filter(|value| value.len() == TEXT_LENGTH);
         of_length.take(MOST_COOKIES).find_map(|value| self.read_one(value, now))
     }
 
@@ -121,7 +120,7 @@ impl Sticky {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::http::{Limits, Parsed, parse_request};
+    use weir_http::{Limits, Parsed, parse_request};
 
     fn sticky(key: u8, pool: &str, backends: &[&str]) -> Sticky {
         let settings = Settings { cookie: "weir".into(), ttl: Duration::from_secs(3600) };

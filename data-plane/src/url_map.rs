@@ -4,14 +4,10 @@
 //! Only header fields are mapped, never content. What does not name the backend, or is outside of what the route maps, is
 //! left as it is.
 
+use weir_http::{Destination, FieldKind, RequestHead, ResponseHead};
 use weir_snapshot::{BackendUrl, Rewrite, Scheme, UrlMap};
 
-use crate::{
-    answer::Local,
-    edit::Destination,
-    http::{Known, RequestHead, ResponseHead},
-    origin::Origin,
-};
+use crate::{answer::Local, origin::Origin};
 
 /// How the URLs of an answer are mapped.
 pub(crate) struct Answers<'a> {
@@ -32,11 +28,11 @@ impl Answers<'_> {
         for at in 0..head.fields.len() {
             let field = head.fields[at];
             let (name, value) = (head.name(&field), head.value(&field));
-            let mapped = match field.known {
-                Known::SetCookie => self.cookie(value),
-                Known::Other if name.eq_ignore_ascii_case(b"location") => self.url(value),
-                Known::Other if name.eq_ignore_ascii_case(b"content-location") => self.url(value),
-                Known::Other if name.eq_ignore_ascii_case(b"refresh") => self.refresh(value),
+            let mapped = match field.kind {
+                FieldKind::SetCookie => self.cookie(value),
+                FieldKind::Other if name.eq_ignore_ascii_case(b"location") => self.url(value),
+                FieldKind::Other if name.eq_ignore_ascii_case(b"content-location") => self.url(value),
+                FieldKind::Other if name.eq_ignore_ascii_case(b"refresh") => self.refresh(value),
                 _ => None,
             };
             if let Some(mapped) = mapped {
@@ -180,7 +176,7 @@ pub(crate) fn destination(
     head: &RequestHead,
     origin: &Origin<'_>,
 ) -> Result<Option<Destination>, Local> {
-    let is_ours = |field: &&crate::http::Field| head.name(field).eq_ignore_ascii_case(b"destination");
+    let is_ours = |field: &&weir_http::Field| head.name(field).eq_ignore_ascii_case(b"destination");
     let mut values = head.fields.iter().filter(is_ours).map(|field| head.value(field));
     let Some(value) = values.next() else { return Ok(None) };
     if values.next().is_some() {
@@ -253,7 +249,7 @@ fn behind<'a>(path: &'a [u8], prefix: &[u8]) -> Option<&'a [u8]> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::http::{Limits, Parsed, parse_response};
+    use weir_http::{Limits, Parsed, parse_response};
 
     fn mapped(outer: &str, inner: &str, line: &str) -> String {
         let backend: BackendUrl = "http://10.0.0.1:8080".parse().unwrap();

@@ -17,12 +17,12 @@ use std::{
 
 use http::HeaderValue;
 use tokio::sync::{mpsc, oneshot, watch};
+use weir_http::{RequestHead, ResponseHead};
 
 use crate::{
     backend::{Active, Member},
     buffer::{Buffers, Spare},
     descriptors::{self, ClientDescriptor},
-    http::{RequestHead, ResponseHead},
     listener::{self, Addresses, ClientRequests, Door, Entered, NodeRequests, StreamTasks},
     stats::{Cut, Recorder},
     timer::{GRAIN, Timers},

@@ -1,4 +1,4 @@
-//! See `data_plane::fuzzing::chunked`.
+//! See `weir_http::fuzzing::chunked`.
 #![no_main]
 
-libfuzzer_sys::fuzz_target!(|input: &[u8]| data_plane::fuzzing::chunked(input));
+libfuzzer_sys::fuzz_target!(|input: &[u8]| weir_http::fuzzing::chunked(input));

@@ -1,4 +1,4 @@
-//! See `data_plane::fuzzing::exchange`.
+//! See `weir_http::fuzzing::exchange`.
 #![no_main]
 
-libfuzzer_sys::fuzz_target!(|input: &[u8]| data_plane::fuzzing::exchange(input));
+libfuzzer_sys::fuzz_target!(|input: &[u8]| weir_http::fuzzing::exchange(input));

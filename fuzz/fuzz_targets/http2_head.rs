@@ -1,4 +1,4 @@
-//! See `data_plane::fuzzing::http2_head`.
+//! See `weir_http::fuzzing::http2_head`.
 #![no_main]
 
-libfuzzer_sys::fuzz_target!(|input: &[u8]| data_plane::fuzzing::http2_head(input));
+libfuzzer_sys::fuzz_target!(|input: &[u8]| weir_http::fuzzing::http2_head(input));

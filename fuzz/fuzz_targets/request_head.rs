@@ -1,4 +1,4 @@
-//! See `data_plane::fuzzing::request_head`.
+//! See `weir_http::fuzzing::request_head`.
 #![no_main]
 
-libfuzzer_sys::fuzz_target!(|input: &[u8]| data_plane::fuzzing::request_head(input));
+libfuzzer_sys::fuzz_target!(|input: &[u8]| weir_http::fuzzing::request_head(input));

@@ -1,4 +1,4 @@
-//! See `data_plane::fuzzing::response`.
+//! See `weir_http::fuzzing::response`.
 #![no_main]
 
-libfuzzer_sys::fuzz_target!(|input: &[u8]| data_plane::fuzzing::response(input));
+libfuzzer_sys::fuzz_target!(|input: &[u8]| weir_http::fuzzing::response(input));

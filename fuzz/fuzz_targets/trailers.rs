@@ -1,4 +1,4 @@
-//! See `data_plane::fuzzing::trailers`.
+//! See `weir_http::fuzzing::trailers`.
 #![no_main]
 
-libfuzzer_sys::fuzz_target!(|input: &[u8]| data_plane::fuzzing::trailers(input));
+libfuzzer_sys::fuzz_target!(|input: &[u8]| weir_http::fuzzing::trailers(input));

@@ -11,9 +11,10 @@ use std::{net::IpAddr, time::Duration};
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
+use weir_http::authority;
 
 use crate::{
-    Jwt, NoRedirect, Redirect, Rewrite, Route, Snapshot, Target, authority,
+    Jwt, NoRedirect, Redirect, Rewrite, Route, Snapshot, Target,
     config::{RateKey, WebScheme},
     problem::Problems,
     routing::{PathFault, Request},

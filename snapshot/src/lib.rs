@@ -9,8 +9,6 @@
 //! This crate does no I/O, knows no protobuf and no runtime: the control plane that builds a snapshot, the node
 //! that runs it, `weir check` and `weir explain` all use this code.
 
-pub mod aliases;
-pub mod authority;
 pub mod backend_address;
 pub mod check;
 pub mod config;
@@ -42,10 +40,10 @@ pub use networks::Networks;
 pub use problem::{Problem, Problems};
 pub use resource::{Kind, Resource};
 pub use snapshot::{
-    Backend, BackendId, BackendUrl, Breaker, Certificate, CertificateName, Chain, CookieNames, Expectation,
-    Fallback, HealthCheck, HealthProbe, Host, KeepAlive, KeyId, Limits, NoRedirect, Pool, Redirect,
-    Resilience, Retry, Rewrite, Route, RouteBounds, Scheme, Share, Snapshot, Split, Sticky, Target, Timeouts,
-    UpstreamTls, UrlMap, Weight,
+    Backend, BackendId, BackendUrl, Breaker, Certificate, CertificateName, Chain, Expectation, Fallback,
+    HealthCheck, HealthProbe, Host, KeepAlive, KeyId, Limits, NoRedirect, Pool, Redirect, Resilience, Retry,
+    Rewrite, Route, RouteBounds, Scheme, Share, Snapshot, Split, Sticky, Target, Timeouts, UpstreamTls,
+    UrlMap, Weight,
 };
 pub use snapshot::{BasicAuth, Filters, IpRules, Jwt, RateLimit};
 pub use visible::{is_visible, visible, visible_bytes, visible_json};

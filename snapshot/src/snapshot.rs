@@ -7,14 +7,15 @@ mod tls;
 
 use std::{fmt, num::NonZeroU32, str::FromStr, sync::Arc, time::Duration};
 
+use weir_http::{CookieNames, aliases::HeaderGuard};
+
 pub use self::{
     filters::{BasicAuth, Filters, IpRules, Jwt, RateLimit},
-    resilience::{Breaker, CookieNames, Fallback, Limits, Resilience, Retry, Sticky},
+    resilience::{Breaker, Fallback, Limits, Resilience, Retry, Sticky},
     target::{NoRedirect, Redirect, Rewrite, Share, Split, Target, UrlMap},
     tls::{Certificate, CertificateName, Chain, KeyId, UpstreamTls},
 };
 use crate::{
-    aliases::Guard,
     config::{BackendState, Protocol, Settings, Strategy},
     headers::HeaderRules,
     networks::Networks,
@@ -374,7 +375,7 @@ pub struct Route {
     /// What it asks of a request; `None`: nothing.
     pub filters: Option<Arc<Filters>>,
     /// The request headers that it vouches for; `None`: none.
-    pub guard: Option<Arc<Guard>>,
+    pub guard: Option<Arc<HeaderGuard>>,
     /// The session cookies of all routes of its hosts, which no backend gets.
     pub session_cookies: Vec<Arc<CookieNames>>,
     /// The value of `Strict-Transport-Security`, for answers over HTTPS.

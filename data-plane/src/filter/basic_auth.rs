@@ -10,17 +10,14 @@ use std::{
 };
 
 use base64::{Engine as _, prelude::BASE64_STANDARD as BASE64};
+use weir_http::{FieldKind, RequestHead};
 use weir_snapshot::BasicAuth as Settings;
 
 use super::{
     hashing::{Hashing, PATIENCE},
     verified::Verified,
 };
-use crate::{
-    answer::Local,
-    http::{Known, RequestHead},
-    proxy::Downstream,
-};
+use crate::{answer::Local, proxy::Downstream};
 
 /// How long a password that was right need not be checked again.
 const REMEMBERED: Duration = Duration::from_secs(600);
@@ -91,7 +88,7 @@ async fn wait(client: &Downstream<'_>, told: tokio::sync::oneshot::Receiver<bool
 
 /// The name and the password of the one Authorization; of two a backend could take the other.
 fn credentials(head: &RequestHead) -> Option<(String, Vec<u8>)> {
-    let mut values = head.all(Known::Authorization);
+    let mut values = head.all(FieldKind::Authorization);
     let value = values.next().filter(|_| values.next().is_none())?;
     let (scheme, rest) = value.split_at_checked(6)?;
     if !scheme.eq_ignore_ascii_case(b"basic ") {
@@ -107,7 +104,7 @@ fn credentials(head: &RequestHead) -> Option<(String, Vec<u8>)> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::http::{Limits, Parsed, parse_request};
+    use weir_http::{Limits, Parsed, parse_request};
 
     fn given(lines: &str) -> Option<(String, String)> {
         let text = format!("GET / HTTP/1.1\r\nHost: a\r\n{lines}\r\n");

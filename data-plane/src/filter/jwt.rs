@@ -12,14 +12,11 @@ use jsonwebtoken::{
 };
 use percent_encoding::percent_decode;
 use serde_json::{Map, Value};
-use weir_snapshot::{Jwt as Settings, aliases::reads_as};
+use weir_http::{RequestHead, aliases::reads_as};
+use weir_snapshot::Jwt as Settings;
 
 use super::verified::Verified;
-use crate::{
-    answer::Local,
-    http::{Known, RequestHead, cookie_pairs},
-    place::cookies,
-};
+use crate::answer::Local;
 
 /// The longest token.
 const MOST: usize = 16 << 10;
@@ -135,7 +132,7 @@ impl Jwt {
     /// The request's tokens. Two headers are refused: a backend could take the other one.
     fn tokens<'a>(&self, head: &'a RequestHead) -> Result<Tokens<'a>, Local> {
         let name = self.settings.header.as_bytes();
-        let is_ours = |field: &&crate::http::Field| head.name(field).eq_ignore_ascii_case(name);
+        let is_ours = |field: &&weir_http::Field| head.name(field).eq_ignore_ascii_case(name);
         let mut values = head.fields.iter().filter(is_ours).map(|field| head.value(field));
         match (values.next(), values.next()) {
             (Some(_), Some(_)) => return Err(self.refused(Some("there are two tokens"))),
@@ -148,7 +145,7 @@ impl Jwt {
             (None, _) => {}
         }
         let Some(name) = &self.settings.cookie else { return Err(self.refused(None)) };
-        let tokens: Vec<&[u8]> = cookies(head, name).take(Settings::MAX_COOKIES + 1).collect();
+        let tokens: Vec<&[u8]> = head.cookie_values(name).take(Settings::MAX_COOKIES + 1).collect();
         match tokens.len() {
             0 => Err(self.refused(None)),
             1..=Settings::MAX_COOKIES => Ok(Tokens::Cookies(tokens)),
@@ -176,13 +173,13 @@ impl Jwt {
             Passed::Cookie(token) => Some(token),
             Passed::Header | Passed::Nothing => None,
         };
-        let pairs = head.all(Known::Cookie).flat_map(cookie_pairs);
-        let count = pairs.filter(|(.., pair)| may_hold(pair, name.as_bytes())).count();
+        let count = head.cookies().filter(|cookie| may_hold(cookie.raw, name.as_bytes())).count();
         if count > usize::from(kept.is_some()) {
-            head.retain_cookies(|(own, value, pair)| {
-                let is_kept = own == name.as_bytes() && kept.take_if(|token| *token == value).is_some();
+            head.retain_cookies(|cookie| {
+                let is_kept =
+                    cookie.name == name.as_bytes() && kept.take_if(|token| *token == cookie.value).is_some();
                 // Of equal ones the first stays.
-                is_kept || !may_hold(pair, name.as_bytes())
+                is_kept || !may_hold(cookie.raw, name.as_bytes())
             });
         }
     }
@@ -336,7 +333,7 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
-    use crate::http::{Limits, Parsed, parse_request};
+    use weir_http::{Limits, Parsed, parse_request};
 
     const JWKS: &str = include_str!("../../../snapshot/tests/keys/rsa.json");
     /// Signed with the key of that set, for issuer `i` and audience `a`, good until 2100.

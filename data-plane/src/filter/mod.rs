@@ -22,12 +22,12 @@ use std::{
     time::Instant,
 };
 
+use weir_http::RequestHead;
 use weir_snapshot::Filters;
 
 pub(crate) use self::{live::Live, rate_limit::Quota};
 use crate::{
     answer::Local,
-    http::RequestHead,
     proxy::{Downstream, Exchange},
     stats,
 };

@@ -16,13 +16,14 @@ use std::{
     time::{Duration, Instant},
 };
 
+use weir_http::RequestHead;
 use weir_snapshot::{
     RateLimit,
     config::{RateKey, RateScope},
 };
 
 use super::{client_key, fleet_size::FleetSize};
-use crate::{answer::Local, backend::Padded, http::RequestHead, proxy::Answer};
+use crate::{answer::Local, backend::Padded, proxy::Answer};
 
 /// Sets of the table: with [`WAYS`] clients each it remembers 917,504 clients in 16 MiB.
 const SETS: usize = 1 << 17;

@@ -13,13 +13,14 @@ use std::{
     time::{Duration, Instant},
 };
 
+use weir_http::{
+    BodyDecoder, BodyFraming, Limits, Parsed, RequestHead, ResponseFraming, Version, parse_request,
+    push_chunk_head, push_last_chunk, write_response,
+};
+
 use super::{RequestBody, http2};
 use crate::{
     answer::{self, Local},
-    http::{
-        BodyDecoder, BodyFraming, Limits, Parsed, RequestHead, ResponseFraming, Version, parse_request,
-        push_chunk_head, push_last_chunk, write_response,
-    },
     pace::PaceLimits,
     proxy::{self, Answer, Asker, Downstream, Exchange},
     stats::Cut,

@@ -15,14 +15,14 @@ use h2::{
     server::{Builder, SendResponse},
 };
 use http::{HeaderValue, Response as HttpResponse, StatusCode, header};
+use weir_http::{
+    Limits, Parsed, RequestHead, ResponseHead, Version, parse_request,
+    translate::{read_trailers, response_fields, write_request_head},
+};
 
 use super::{RequestBody, http1::Client, stream_tasks::Work};
 use crate::{
     answer::{Local, Media},
-    http::{
-        Limits, Parsed, RequestHead, ResponseHead, Version, parse_request,
-        translate::{read_trailers, response_fields, write_request_head},
-    },
     keep_alive::KeepAlive,
     proxy::{self, Answer, Asker, Downstream, Exchange},
     stats::Cut,

@@ -8,9 +8,9 @@ use std::{
 
 use bytes::Bytes;
 use h2::RecvStream;
+use weir_http::{BodyDecoder, MAX_TRAILERS, Step, translate::push_trailers};
 
 use super::http1::Client;
-use crate::http::{BodyDecoder, MAX_TRAILERS, Step, translate::push_trailers};
 
 /// Why a request's body did not come to its end.
 #[derive(Debug)]

@@ -5,9 +5,12 @@ use std::{
     time::Duration,
 };
 
+use weir_http::{
+    RequestHead, ResponseFraming, ResponseHead, Version, translate::response_fields, write_response,
+};
+
 use super::{Asker, Downstream};
 use crate::{
-    http::{RequestHead, ResponseFraming, ResponseHead, Version, translate::response_fields, write_response},
     listener::http1::{Client, Presence},
     timer::Timer,
     upstream::{Failure, Watch},

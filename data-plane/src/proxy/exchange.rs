@@ -8,6 +8,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+use weir_http::{FieldKind, RequestHead, ResponseHead};
 use weir_snapshot::{RouteBounds, headers::HeaderRules};
 
 use super::Answer;
@@ -15,7 +16,6 @@ use crate::{
     backend::Active,
     edit::{Answered, Facts},
     filter::Quota,
-    http::{Known, RequestHead, ResponseHead},
     listener::ClientRequest,
     origin::Origin,
     pace::{Pace, PaceLimits},
@@ -169,7 +169,7 @@ impl Exchange {
             (1..=128).contains(&id.len())
                 && id.iter().all(|byte| byte.is_ascii_alphanumeric() || b"-_.:/+=@".contains(byte))
         };
-        let given = head.get(Known::XRequestId).filter(fine);
+        let given = head.get(FieldKind::XRequestId).filter(fine);
         given.map_or_else(|| self.request_id(), |id| String::from_utf8_lossy(id).into_owned())
     }
 
@@ -198,7 +198,10 @@ impl Exchange {
             head,
             origin,
             peer,
-            request_id: head.get(Known::XRequestId).filter(|id| !id.is_empty()).unwrap_or(own_id.as_bytes()),
+            request_id: head
+                .get(FieldKind::XRequestId)
+                .filter(|id| !id.is_empty())
+                .unwrap_or(own_id.as_bytes()),
             route: route.map_or("", |route| &route.name),
             answer: Answered {
                 pool: pool.map_or("", |pool| &pool.name),

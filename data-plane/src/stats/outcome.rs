@@ -6,9 +6,8 @@
 use std::time::{Duration, Instant};
 
 use hdrhistogram::Histogram;
+use weir_http::{GrpcMessages, ResponseHead};
 use weir_proto::v1;
-
-use crate::http::{GrpcMessages, ResponseHead};
 
 /// A call whose answer stays open for so long after its first message is a stream, whatever it sends later.
 const UNARY_TAIL: Duration = Duration::from_secs(1);

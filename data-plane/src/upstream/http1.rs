@@ -11,18 +11,12 @@ use std::{
     time::Duration,
 };
 
+use weir_http::{BodyDecoder, Parsed, ResponseError, ResponseFraming, Step, parse_response};
+
 use super::{
     Attempt, Connections, Failure, MAX_INTERIM, Progress, Response, ResponseBody, Upload, Watch, upgrade,
 };
-use crate::{
-    backend::InFlight,
-    buffer::Buffer,
-    http::{BodyDecoder, Parsed, ResponseError, ResponseFraming, Step, parse_response},
-    stream::Stream,
-    timer::Timer,
-    tunnel::End,
-    worker::Worker,
-};
+use crate::{backend::InFlight, buffer::Buffer, stream::Stream, timer::Timer, tunnel::End, worker::Worker};
 
 /// One attempt.
 pub(super) async fn send(

@@ -19,6 +19,12 @@ use h2::{
     Reason, RecvStream, SendStream,
     client::{Builder, SendRequest},
 };
+use weir_http::{
+    Limits, Parsed, ResponseError, ResponseFraming, ResponseHead, Version, parse_response,
+    translate::{
+        Http2Request, head_size, push_trailers, request_from, websocket_accept, write_response_head,
+    },
+};
 
 use super::{
     Attempt, Failure, MAX_INTERIM, Progress, Response, ResponseBody, Upload, Watch,
@@ -26,10 +32,6 @@ use super::{
 };
 use crate::{
     backend::InFlight,
-    http::{
-        Limits, Parsed, ResponseError, ResponseFraming, ResponseHead, Version, parse_response,
-        translate::{head_size, push_trailers, request_from, websocket_accept, write_response_head},
-    },
     keep_alive::KeepAlive,
     stream::Io,
     timer::Timer,
@@ -352,7 +354,11 @@ pub(super) async fn send(
     let limits = attempt.head_limits();
     let connects = attempt.offers.is_some() && sender.is_extended_connect_protocol_enabled();
     let secure = attempt.member.secured.is_some();
-    let (request, websocket) = request_from(&text, connects, secure).map_err(Failure::Inexpressible)?;
+    let Http2Request { mut request, websocket_key: websocket } =
+        request_from(&text, connects, secure).map_err(Failure::Inexpressible)?;
+    if websocket.is_some() {
+        request.extensions_mut().insert(h2::ext::Protocol::from_static("websocket"));
+    }
     // Not kept while the answer is waited for.
     drop(text);
     if state.announced.max_head().is_some_and(|most| head_size(&request) > most) {

@@ -18,6 +18,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+use weir_http::{Limits, RequestHead, ResponseHead};
 use weir_snapshot::{RouteBounds, backend_address, config::Protocol};
 
 pub(crate) use self::{
@@ -30,7 +31,6 @@ pub(crate) use self::{
 use crate::{
     backend::{InFlight, Member},
     descriptors::{self, BackendDescriptor},
-    http::{Limits, RequestHead, ResponseHead},
     pool::PoolState,
     stream::Stream,
     timer::Timer,

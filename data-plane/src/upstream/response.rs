@@ -5,8 +5,10 @@ use std::{
     task::{Context, Poll},
 };
 
+use weir_http::ResponseHead;
+
 use super::{Failure, Upload, http1, http2};
-use crate::{http::ResponseHead, timer::Timer, tunnel::End};
+use crate::{timer::Timer, tunnel::End};
 
 /// Pieces of an answer that nobody gets that are read to keep its connection.
 const MAX_DISCARD: u32 = 16;

@@ -1,7 +1,8 @@
 //! Whether an HTTP/1.1 backend's 101 is an answer to what the request offered (RFC 9110, 7.8).
 
+use weir_http::{FieldKind, RequestHead, ResponseHead, Version, list, translate::websocket_accept};
+
 use super::Failure;
-use crate::http::{Known, RequestHead, ResponseHead, Version, list, translate::websocket_accept};
 
 /// Checks a 101. A server may switch only to protocols that were offered; and for a client of HTTP/2, whose extended
 /// CONNECT has no key, it is Weir that has to verify the answer to its own key (RFC 6455, 4.1; RFC 8441, 5).
@@ -14,9 +15,9 @@ pub(super) fn verify(offer: Option<&RequestHead>, answer: &ResponseHead) -> Resu
         return Err(Failure::Invalid("a switch of protocols that nobody asked for"));
     };
     let is_offered = |protocol: &[u8]| {
-        offer.all(Known::Upgrade).flat_map(list).any(|offered| offered.eq_ignore_ascii_case(protocol))
+        offer.all(FieldKind::Upgrade).flat_map(list).any(|offered| offered.eq_ignore_ascii_case(protocol))
     };
-    let upgrades = answer.fields.iter().filter(|field| field.known == Known::Upgrade);
+    let upgrades = answer.fields.iter().filter(|field| field.kind == FieldKind::Upgrade);
     let mut switched = upgrades.flat_map(|field| list(answer.value(field))).peekable();
     if switched.peek().is_none() || !switched.all(is_offered) {
         return Err(UNOFFERED);

@@ -10,11 +10,10 @@ use std::{
 
 use bytes::Bytes;
 use h2::SendStream;
-use weir_snapshot::aliases::Guard;
+use weir_http::{BodyFraming, aliases::HeaderGuard, push_chunk_head, push_last_chunk, read_trailers};
 
 use super::Failure;
 use crate::{
-    http::{BodyFraming, push_chunk_head, push_last_chunk, read_trailers},
     listener::{BodyFailure, RequestBody},
     pace::{Pace, PaceLimits},
     stream::Stream,
@@ -56,7 +55,7 @@ pub(crate) struct Upload {
     /// How long the backend may take nothing.
     stall: Duration,
     /// What the route vouches for, which trailers must not say.
-    guard: Option<Arc<Guard>>,
+    guard: Option<Arc<HeaderGuard>>,
 }
 
 impl Upload {
@@ -95,7 +94,7 @@ impl Upload {
     }
 
     /// Keeps trailers from saying what a route vouches for.
-    pub(crate) fn guard(&mut self, guard: Option<&Arc<Guard>>) {
+    pub(crate) fn guard(&mut self, guard: Option<&Arc<HeaderGuard>>) {
         self.guard = guard.cloned();
     }
 

@@ -4,10 +4,12 @@ use std::sync::Arc;
 
 use rustc_hash::FxHashMap;
 
+use weir_http::CookieNames;
+
 use crate::{
     problem::Problem,
     routing::HostPattern,
-    snapshot::{CookieNames, Fallback, Pool, Route, Target},
+    snapshot::{Fallback, Pool, Route, Target},
 };
 
 /// What writes a cookie.
@@ -49,12 +51,12 @@ pub(super) fn assign(routes: &mut [Route], pools: &[Pool]) -> Vec<Problem> {
     }
     let sessions = |names: FxHashMap<Arc<str>, (Writer, usize)>| {
         let sessions = names.into_iter().filter(|(_, (writer, _))| *writer != Writer::Token);
-        Arc::new(CookieNames(sessions.map(|(name, _)| name).collect()))
+        Arc::new(sessions.map(|(name, _)| name).collect::<CookieNames>())
     };
     let by_host: FxHashMap<HostPattern, Arc<CookieNames>> = by_host
         .into_iter()
         .map(|(host, names)| (host, sessions(names)))
-        .filter(|(_, names)| !names.0.is_empty())
+        .filter(|(_, names)| !names.is_empty())
         .collect();
     if !by_host.is_empty() {
         for route in routes {
@@ -95,11 +97,8 @@ mod tests {
     fn routes(text: &str) -> (Vec<Vec<String>>, Vec<String>) {
         let (_, snapshot) = file::parse(&format!("{POOLS}routes: [{text}]\n")).unwrap();
         let names = |route: &crate::snapshot::Route| {
-            let mut names: Vec<String> = route
-                .session_cookies
-                .iter()
-                .flat_map(|set| set.0.iter().map(|name| name.to_string()))
-                .collect();
+            let mut names: Vec<String> =
+                route.session_cookies.iter().flat_map(|set| set.iter().map(str::to_owned)).collect();
             names.sort();
             names
         };

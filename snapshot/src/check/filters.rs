@@ -3,10 +3,10 @@
 use std::{collections::HashMap, net::IpAddr, sync::Arc, time::Duration};
 
 use ipnet::{IpNet, Ipv4Net};
+use weir_http::aliases::reads_as;
 
 use super::{duration, within};
 use crate::{
-    aliases::reads_as,
     config::{self, RateKey},
     problem::{Problem, Problems},
     snapshot::{BasicAuth, Filters, IpRules, Jwt, RateLimit},

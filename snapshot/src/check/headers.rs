@@ -2,8 +2,9 @@
 
 use std::{collections::BTreeMap, sync::Arc};
 
+use weir_http::aliases::{AliasPolicy, HeaderGuard};
+
 use crate::{
-    aliases::Guard,
     config,
     headers::{HeaderRules, Line, Side, is_token, value},
     problem::Problems,
@@ -32,7 +33,7 @@ const MOST: usize = 64;
 
 /// The request headers that a route vouches for: what its filters, rules and rewrite set or remove, and what it was
 /// chosen by.
-pub(super) fn guard(policy: config::UnderscoreHeaders, route: &Route) -> Option<Guard> {
+pub(super) fn guard(policy: config::UnderscoreHeaders, route: &Route) -> Option<HeaderGuard> {
     let add = |names: &mut Vec<Box<str>>, name: &str| {
         // A name of letters and digits alone has no alias.
         if name.bytes().any(|byte| !byte.is_ascii_alphanumeric()) {
@@ -53,7 +54,12 @@ pub(super) fn guard(policy: config::UnderscoreHeaders, route: &Route) -> Option<
     }
     route.rewrite.prefix_header.iter().for_each(|name| add(&mut others, name));
     route.matches.conditions.headers.iter().for_each(|condition| add(&mut others, &condition.name));
-    Guard::new(vouched, others, policy)
+    let policy = match policy {
+        config::UnderscoreHeaders::DropAliases => AliasPolicy::DropAliases,
+        config::UnderscoreHeaders::Drop => AliasPolicy::DropUnderscores,
+        config::UnderscoreHeaders::Pass => AliasPolicy::Pass,
+    };
+    HeaderGuard::new(vouched, others, policy)
 }
 
 /// The compiled edits; `None`: there are none.

@@ -1,10 +1,9 @@
 //! What a backend gets otherwise than the client sent it.
 
+use weir_http::aliases::{NameKind, name_kind};
+
 use super::Asked;
-use crate::{
-    Route, Snapshot,
-    aliases::{Standing, standing},
-};
+use crate::{Route, Snapshot};
 
 /// One sentence for each header, cookie and URL that is changed, dropped or added because of the route.
 pub(super) fn changes(snapshot: &Snapshot, route: &Route, asked: &Asked) -> Vec<String> {
@@ -54,14 +53,14 @@ fn dropped(snapshot: &Snapshot, route: &Route, name: &str) -> Option<String> {
             None => format!("drops {name}: the route drops names with an underscore"),
         });
     }
-    match standing(name) {
-        Standing::Plain => None,
-        Standing::AliasOf(_) if guard.is_some_and(|guard| guard.passes_aliases()) => None,
-        Standing::AliasOf(own) => Some(format!("drops {name}: a backend could take it for {own}")),
-        Standing::Claim if snapshot.trusted_proxies.is_empty() => {
+    match name_kind(name) {
+        NameKind::Plain => None,
+        NameKind::AliasOf(_) if guard.is_some_and(|guard| guard.passes_aliases()) => None,
+        NameKind::AliasOf(own) => Some(format!("drops {name}: a backend could take it for {own}")),
+        NameKind::Claim if snapshot.trusted_proxies.is_empty() => {
             Some(format!("drops {name}: only trusted proxies may send it, and there are none"))
         }
-        Standing::Claim => Some(format!("drops {name} unless a trusted proxy sends it")),
+        NameKind::Claim => Some(format!("drops {name} unless a trusted proxy sends it")),
     }
 }
 

@@ -6,8 +6,9 @@ use std::{
     net::{IpAddr, Ipv6Addr},
 };
 
+use weir_http::authority::{self, MAX_HOST};
+
 use super::counts::Counts;
-use crate::authority::{self, MAX_HOST};
 
 /// A host that a route asks for, in lower case.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]

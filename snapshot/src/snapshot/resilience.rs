@@ -16,17 +16,6 @@ pub struct Sticky {
     pub ttl: Duration,
 }
 
-/// Names of session cookies, which are Weir's and not the backends'.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub struct CookieNames(pub(crate) rustc_hash::FxHashSet<Arc<str>>);
-
-impl CookieNames {
-    /// Whether one of them has this name.
-    pub fn contains(&self, name: &[u8]) -> bool {
-        std::str::from_utf8(name).is_ok_and(|name| self.0.contains(name))
-    }
-}
-
 /// When a node ejects a backend, and when it tries it again.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Breaker {

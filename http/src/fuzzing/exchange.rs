@@ -9,11 +9,8 @@ use super::{
     witness::{self, Framing},
 };
 use crate::{
-    answer::Local,
-    http::{
-        BodyDecoder, BodyFraming, Limits, Parsed, RequestHead, Step, parse_request, push_chunk_head,
-        push_last_chunk,
-    },
+    BodyDecoder, BodyFraming, Limits, Parsed, RequestHead, Step, parse_request, push_chunk_head,
+    push_last_chunk,
 };
 
 /// A whole request on its way up.
@@ -68,7 +65,7 @@ fn connection(input: &[u8], piece: usize, upstream: &mut Vec<u8>) -> (Vec<Passed
                         buffer.drain(..consumed);
                     }
                 }
-                if Local::for_method(&head).is_some() {
+                if !head.is_forwardable() {
                     return (passed, End::Closed);
                 }
                 let written = forward(&head, false);

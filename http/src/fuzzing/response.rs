@@ -4,7 +4,7 @@ use super::{
     cuts, show,
     witness::{self, Framing, Head},
 };
-use crate::http::{
+use crate::{
     BodyDecoder, Limits, Parsed, ResponseFraming, ResponseHead, Step, Version, parse_response,
     push_chunk_head, push_last_chunk, translate::response_fields, write_response,
 };

@@ -1,12 +1,10 @@
-//! Names of headers that a backend could take for another header.
+//! Header names that a backend could take for another header.
 //!
-//! CGI (RFC 3875, 4.1.18) names a variable after each header, with `_` for `-`; FastCGI, WSGI, Rack and PHP do the same,
-//! and some servers write `_` for every byte that is no letter or digit. Such a backend cannot tell `X_Weir_User` from
-//! `X-Weir-User`.
+//! CGI (RFC 3875 section 4.1.18) names a variable after each header, with `_` for `-`. FastCGI, WSGI, Rack and PHP do the
+//! same, and some servers write `_` for every byte that is not a letter or digit. Such a backend cannot distinguish
+//! `X_Weir_User` from `X-Weir-User`.
 
-use crate::config::UnderscoreHeaders;
-
-/// Headers that Weir writes, removes or reads itself.
+/// Headers that the proxy writes, removes or reads itself.
 const OWN: [&str; 15] = [
     "x-forwarded-for",
     "x-forwarded-host",
@@ -26,8 +24,7 @@ const OWN: [&str; 15] = [
     "proxy",
 ];
 
-/// Headers in which proxies say where a request came from and what it asked for; all of [`FAMILIES`] and
-/// [`CLIENT_IP`] as well.
+/// Headers in which proxies describe the original request, besides [`FAMILIES`] and [`CLIENT_IP`].
 const CLAIMS: [&str; 29] = [
     "x-forwarded",
     "x-original-url",
@@ -60,25 +57,26 @@ const CLAIMS: [&str; 29] = [
     "forwarded-proto",
 ];
 
-/// What names of claims begin with.
+/// Prefixes of headers in which proxies describe the original request.
 pub const FAMILIES: [&str; 2] = ["x-forwarded-", "x-envoy-"];
 
-/// What names of claims end with, after a `-`, or are: `Client-IP`, `X-Client-IP`, `True-Client-IP` and those of other CDNs.
+/// Suffix of headers with a client's address: `Client-IP`, `X-Client-IP`, `True-Client-IP` and those of other CDNs.
 pub const CLIENT_IP: &str = "client-ip";
 
-/// What a node makes of a request header by its name alone.
+/// How a proxy treats a request header because of its name.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Standing {
-    /// Nothing: it is passed on.
+pub enum NameKind {
+    /// The header is forwarded.
     Plain,
-    /// A backend could take it for this header; it is dropped.
+    /// A backend could take it for this header, so it is dropped.
     AliasOf(String),
-    /// It is passed on only from trusted proxies.
+    /// It is forwarded only from trusted proxies.
     Claim,
 }
 
-/// What a node makes of a request header by its name alone, for explanations: nodes have a faster way to the same result.
-pub fn standing(name: &str) -> Standing {
+/// Finds how a proxy treats a request header because of its name. It is for explanations: the parser has a faster way to
+/// the same result.
+pub fn name_kind(name: &str) -> NameKind {
     let name = name.to_ascii_lowercase();
     let folded: String = name.chars().map(|c| if c.is_ascii_alphanumeric() { c } else { '-' }).collect();
     let is_own = OWN.contains(&folded.as_str());
@@ -86,19 +84,19 @@ pub fn standing(name: &str) -> Standing {
         || folded.strip_suffix(CLIENT_IP).is_some_and(|rest| rest.is_empty() || rest.ends_with('-'));
     let is_claim = !is_own && (CLAIMS.contains(&folded.as_str()) || is_family);
     match () {
-        () if folded == "proxy" => Standing::AliasOf("the variable HTTP_PROXY".to_owned()),
-        () if (is_own || is_claim) && folded != name => Standing::AliasOf(folded),
-        () if is_claim => Standing::Claim,
-        () => Standing::Plain,
+        () if folded == "proxy" => NameKind::AliasOf("the variable HTTP_PROXY".to_owned()),
+        () if (is_own || is_claim) && folded != name => NameKind::AliasOf(folded),
+        () if is_claim => NameKind::Claim,
+        () => NameKind::Plain,
     }
 }
 
-/// Whether two names of equal meaning to such a backend are not the same header.
+/// Whether the two names differ and such a backend cannot distinguish them.
 pub fn is_alias(own: &[u8], name: &[u8]) -> bool {
     reads_as(name, own) && !name.eq_ignore_ascii_case(own)
 }
 
-/// Whether such a backend cannot tell a name from this one.
+/// Whether such a backend cannot distinguish `name` from `own`.
 pub fn reads_as(name: &[u8], own: &[u8]) -> bool {
     let same = |(a, b): (&u8, &u8)| {
         a.eq_ignore_ascii_case(b) || !a.is_ascii_alphanumeric() && !b.is_ascii_alphanumeric()
@@ -106,62 +104,70 @@ pub fn reads_as(name: &[u8], own: &[u8]) -> bool {
     name.len() == own.len() && name.iter().zip(own).all(same)
 }
 
-/// The headers that a route vouches for, and what happens to those that look like them.
+/// What happens to request headers that a CGI backend could take for other headers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
+pub enum AliasPolicy {
+    /// Headers that such a backend takes for one that the proxy writes, removes or vouches for are dropped.
+    #[default]
+    DropAliases,
+    /// All headers with an underscore in their name are dropped as well.
+    DropUnderscores,
+    /// All are forwarded.
+    Pass,
+}
+
+/// The headers that a route vouches for, and the treatment of headers with similar names.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub struct Guard {
+pub struct HeaderGuard {
     /// Set, removed or checked by the route and its filters; in lower case.
     names: Vec<Box<str>>,
     /// Those of them that filters have checked or written before the request is sent.
     vouched: Vec<Box<str>>,
-    policy: UnderscoreHeaders,
+    policy: AliasPolicy,
 }
 
-impl Guard {
-    /// `None` where there is nothing to guard.
-    pub(crate) fn new(
-        vouched: Vec<Box<str>>,
-        others: Vec<Box<str>>,
-        policy: UnderscoreHeaders,
-    ) -> Option<Self> {
+impl HeaderGuard {
+    /// Returns `None` if there is nothing to guard.
+    pub fn new(vouched: Vec<Box<str>>, others: Vec<Box<str>>, policy: AliasPolicy) -> Option<Self> {
         let mut names = [&*vouched, &*others].concat();
         names.sort_unstable();
         names.dedup();
-        let is_plain = names.is_empty() && policy == UnderscoreHeaders::DropAliases;
+        let is_plain = names.is_empty() && policy == AliasPolicy::DropAliases;
         (!is_plain).then_some(Self { names, vouched, policy })
     }
 
-    /// Whether a filter has checked or written the header of this name, so that it is passed on whatever a client may
-    /// not say under that name.
+    /// Whether a filter has checked or written the header of this name, so that it is forwarded even if clients may not
+    /// send it.
     pub fn vouches(&self, name: &[u8]) -> bool {
         self.vouched.iter().any(|own| own.as_bytes().eq_ignore_ascii_case(name))
     }
 
-    /// The header that a backend could take one of this name for.
+    /// The guarded header that a backend could take for one of this name.
     pub fn original(&self, name: &[u8]) -> Option<&str> {
         self.names.iter().find(|own| is_alias(own.as_bytes(), name)).map(|own| &**own)
     }
 
-    /// Whether names that look like those that Weir itself writes are passed on.
+    /// Whether aliases of the headers that the proxy writes are forwarded.
     pub fn passes_aliases(&self) -> bool {
-        self.policy == UnderscoreHeaders::Pass
+        self.policy == AliasPolicy::Pass
     }
 
     fn has(&self, name: &[u8]) -> bool {
         self.names.iter().any(|own| own.as_bytes().eq_ignore_ascii_case(name))
     }
 
-    /// Whether a client's header of this name is not passed on.
+    /// Whether a client's header of this name is dropped.
     pub fn drops(&self, name: &[u8]) -> bool {
         let is_alias = || self.names.iter().any(|own| is_alias(own.as_bytes(), name)) && !self.has(name);
         match self.policy {
-            UnderscoreHeaders::Pass => false,
-            UnderscoreHeaders::DropAliases => is_alias(),
-            UnderscoreHeaders::Drop => name.contains(&b'_') && !self.has(name) || is_alias(),
+            AliasPolicy::Pass => false,
+            AliasPolicy::DropAliases => is_alias(),
+            AliasPolicy::DropUnderscores => name.contains(&b'_') && !self.has(name) || is_alias(),
         }
     }
 
-    /// Whether a client's trailer of this name is not passed on: servers that merge trailers into the headers would take
-    /// it for what the route vouches for.
+    /// Whether a client's trailer of this name is dropped: servers that merge trailers into the headers would take it for
+    /// the header that the route vouches for.
     pub fn drops_trailer(&self, name: &[u8]) -> bool {
         self.has(name) || self.drops(name)
     }
@@ -183,7 +189,7 @@ mod tests {
 
     #[test]
     fn a_guard_drops_aliases_of_its_names_and_keeps_the_names() {
-        let guard = |policy| Guard::new(vec!["x-user".into()], vec!["x_own".into()], policy).unwrap();
+        let guard = |policy| HeaderGuard::new(vec!["x-user".into()], vec!["x_own".into()], policy).unwrap();
         for (name, aliases, all) in [
             ("x-user", false, false),
             ("X_User", true, true),
@@ -193,13 +199,13 @@ mod tests {
             ("x_other", false, true),
             ("x-other", false, false),
         ] {
-            assert_eq!(guard(UnderscoreHeaders::DropAliases).drops(name.as_bytes()), aliases, "{name}");
-            assert_eq!(guard(UnderscoreHeaders::Drop).drops(name.as_bytes()), all, "{name}");
-            assert!(!guard(UnderscoreHeaders::Pass).drops(name.as_bytes()), "{name}");
+            assert_eq!(guard(AliasPolicy::DropAliases).drops(name.as_bytes()), aliases, "{name}");
+            assert_eq!(guard(AliasPolicy::DropUnderscores).drops(name.as_bytes()), all, "{name}");
+            assert!(!guard(AliasPolicy::Pass).drops(name.as_bytes()), "{name}");
         }
-        assert!(guard(UnderscoreHeaders::Pass).drops_trailer(b"X-User"));
-        let vouched = guard(UnderscoreHeaders::DropAliases);
+        assert!(guard(AliasPolicy::Pass).drops_trailer(b"X-User"));
+        let vouched = guard(AliasPolicy::DropAliases);
         assert!(vouched.vouches(b"X-User") && !vouched.vouches(b"x_user") && !vouched.vouches(b"x_own"));
-        assert_eq!(Guard::new(Vec::new(), Vec::new(), UnderscoreHeaders::DropAliases), None);
+        assert_eq!(HeaderGuard::new(Vec::new(), Vec::new(), AliasPolicy::DropAliases), None);
     }
 }

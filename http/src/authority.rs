@@ -1,12 +1,12 @@
 //! `uri-host [ ":" port ]` of Host and of absolute-form targets (RFC 3986 section 3.2, RFC 9110 section 7.2).
 //!
-//! User information, a path or a list are refused, and so is every name that two servers could read as two hosts: with
-//! escapes (`%61.test`), with empty labels (`a..`), and an IPv4 address that is not written as four decimal numbers
-//! (`127.1`, `0x7f.0.0.1`, `010.0.0.1`), which some resolve and others take for a name.
+//! User information, a path or a list are rejected. So is every name that two servers could read as two hosts: names with
+//! escapes (`%61.test`) or empty labels (`a..`), and IPv4 addresses that are not four decimal numbers (`127.1`,
+//! `0x7f.0.0.1`, `010.0.0.1`), which some servers resolve and others take for names.
 
 use std::net::{Ipv4Addr, Ipv6Addr};
 
-/// The longest host. No name is longer (RFC 1035 section 2.3.4), so no route can name it.
+/// Length of the longest host, that of the longest name (RFC 1035 section 2.3.4).
 pub const MAX_HOST: usize = 255;
 
 /// Whether `authority` is a host with an optional port, and nothing else.
@@ -71,7 +71,7 @@ fn is_host(host: &[u8]) -> bool {
 }
 
 /// The address in brackets. Addresses with a zone are refused: a zone means something on one machine only.
-pub(crate) fn ipv6(address: &[u8]) -> Option<Ipv6Addr> {
+pub fn ipv6(address: &[u8]) -> Option<Ipv6Addr> {
     std::str::from_utf8(address).ok()?.parse().ok()
 }
 

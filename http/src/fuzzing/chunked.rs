@@ -4,7 +4,7 @@ use super::{
     show,
     witness::{self, Line},
 };
-use crate::http::{
+use crate::{
     ChunkError, Decoder, Step, push_chunk_head, push_last_chunk,
     translate::{push_trailers, read_trailers},
 };

@@ -6,9 +6,9 @@
 use http::{HeaderName, HeaderValue, Method, Request, Uri, header};
 
 use super::{request::accepted, witness};
-use crate::http::{
+use crate::{
     BodyFraming, Limits, Parsed, RequestHead, parse_request,
-    translate::{request_from, write_request_head},
+    translate::{Http2Request, request_from, write_request_head},
 };
 
 /// Fields of one connection: HTTP/2 has none of them (RFC 9113 section 8.2.2), and hyper resets their streams.
@@ -47,7 +47,7 @@ fn parse(
 
 /// A head for a backend, as it is said to one of HTTP/2: no field of a connection, and on the other side the same again.
 pub(super) fn upwards(head: &RequestHead, written: &[u8]) {
-    let Ok((request, key)) = request_from(written, true, false) else { return };
+    let Ok(Http2Request { request, websocket_key: key }) = request_from(written, true, false) else { return };
     let parts = request.into_parts().0;
     for name in REFUSED {
         assert!(!parts.headers.contains_key(name), "{name} in HTTP/2");

@@ -1,37 +1,44 @@
-//! Header fields as ranges in their head's buffer, and what each one is to a proxy, found once while parsing.
+//! Header fields as ranges in their head's buffer. Parsing also finds what each field means to a proxy.
 //!
-//! Order and case are kept. The rules that requests and answers share live here: how lines end, what Connection
-//! nominates, and that a message says at most once how long it is.
+//! Order and case are kept. The rules that requests and responses share are here: line ends, the fields that Connection
+//! names, and that a message has at most one length.
 
 use std::time::Duration;
 
-use weir_snapshot::aliases::{CLIENT_IP, FAMILIES, reads_as};
+use super::{
+    Range,
+    aliases::{CLIENT_IP, FAMILIES, reads_as},
+    list, slice,
+};
 
-use super::{Range, list, slice};
-
-/// The most options that Connection may list; each of them is compared with each field.
+/// Most options in Connection fields; each of them is compared with each field.
 const MAX_OPTIONS: usize = 32;
 
 /// One field line.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Field {
+pub struct Field {
+    /// The name as it was sent.
     pub name: Range,
+    /// The value without the blanks around it.
     pub value: Range,
-    pub known: Known,
-    /// It belongs to this hop: its own meaning, or Connection's nomination. Never forwarded as it stands.
+    /// What the field means to a proxy.
+    pub kind: FieldKind,
+    /// The field belongs to this hop, by its meaning or because Connection names it (RFC 9110 section 7.6.1). It is not
+    /// forwarded unchanged.
     pub hop: bool,
-    /// Its bytes are exactly `Name: value\r\n`, so that it can be copied with its neighbours.
+    /// The field's bytes are exactly `Name: value\r\n`, so that it can be copied together with its neighbours.
     pub plain: bool,
 }
 
-/// The fields that a proxy must know.
+/// What a field means to a proxy.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Known {
+#[allow(missing_docs, reason = "most variants are names of fields")]
+pub enum FieldKind {
     Other,
-    /// Named so that a CGI-style backend takes it for a field that Weir writes, removes or vouches for
-    /// ([`weir_snapshot::aliases`]), or for the variable HTTP_PROXY.
+    /// A name that a CGI-style backend takes for a field that the proxy writes, removes or vouches for
+    /// ([`crate::aliases`]), or for the variable HTTP_PROXY.
     Alias,
-    /// Says where the request came from, as a proxy would; passed on from trusted proxies only.
+    /// A field in which proxies say where a request came from. It is forwarded only from trusted proxies.
     Claim,
     Authorization,
     Connection,
@@ -61,100 +68,104 @@ pub(crate) enum Known {
     XRequestId,
 }
 
-/// What a field's name means; by length first, so that most names cost one comparison or none.
-pub(crate) fn classify(name: &[u8]) -> Known {
-    let candidates: &[(&[u8], Known)] = match name.len() {
-        2 => &[(b"te", Known::Te)],
-        3 => &[(b"via", Known::Via)],
-        4 => &[(b"host", Known::Host), (b"date", Known::Date)],
-        // HTTP_PROXY is where many HTTP clients look for their proxy (CVE-2016-5385 and its like).
-        5 => &[(b"proxy", Known::Alias)],
+/// Classifies a field by its name: by length first, so that most names cost at most one comparison.
+pub(crate) fn classify(name: &[u8]) -> FieldKind {
+    let candidates: &[(&[u8], FieldKind)] = match name.len() {
+        2 => &[(b"te", FieldKind::Te)],
+        3 => &[(b"via", FieldKind::Via)],
+        4 => &[(b"host", FieldKind::Host), (b"date", FieldKind::Date)],
+        // Many HTTP clients take their proxy from the variable HTTP_PROXY (CVE-2016-5385).
+        5 => &[(b"proxy", FieldKind::Alias)],
         6 => &[
-            (b"cookie", Known::Cookie),
-            (b"server", Known::Server),
-            (b"expect", Known::Expect),
-            (b"x-host", Known::Claim),
+            (b"cookie", FieldKind::Cookie),
+            (b"server", FieldKind::Server),
+            (b"expect", FieldKind::Expect),
+            (b"x-host", FieldKind::Claim),
         ],
-        7 => &[(b"upgrade", Known::Upgrade), (b"trailer", Known::Trailer)],
-        8 => &[(b"x-scheme", Known::Claim)],
-        9 => {
-            &[(b"x-real-ip", Known::XRealIp), (b"forwarded", Known::Forwarded), (b"x-arr-ssl", Known::Claim)]
-        }
+        7 => &[(b"upgrade", FieldKind::Upgrade), (b"trailer", FieldKind::Trailer)],
+        8 => &[(b"x-scheme", FieldKind::Claim)],
+        9 => &[
+            (b"x-real-ip", FieldKind::XRealIp),
+            (b"forwarded", FieldKind::Forwarded),
+            (b"x-arr-ssl", FieldKind::Claim),
+        ],
         10 => &[
-            (b"connection", Known::Connection),
-            (b"set-cookie", Known::SetCookie),
-            (b"keep-alive", Known::KeepAlive),
+            (b"connection", FieldKind::Connection),
+            (b"set-cookie", FieldKind::SetCookie),
+            (b"keep-alive", FieldKind::KeepAlive),
         ],
         11 => &[
-            (b"x-forwarded", Known::Claim),
-            (b"x-real-host", Known::Claim),
-            (b"x-real-port", Known::Claim),
-            (b"x-remote-ip", Known::Claim),
+            (b"x-forwarded", FieldKind::Claim),
+            (b"x-real-host", FieldKind::Claim),
+            (b"x-real-port", FieldKind::Claim),
+            (b"x-remote-ip", FieldKind::Claim),
         ],
         12 => &[
-            (b"x-request-id", Known::XRequestId),
-            (b"max-forwards", Known::MaxForwards),
-            (b"x-url-scheme", Known::Claim),
-            (b"x-real-proto", Known::Claim),
-            (b"wl-proxy-ssl", Known::Claim),
+            (b"x-request-id", FieldKind::XRequestId),
+            (b"max-forwards", FieldKind::MaxForwards),
+            (b"x-url-scheme", FieldKind::Claim),
+            (b"x-real-proto", FieldKind::Claim),
+            (b"wl-proxy-ssl", FieldKind::Claim),
         ],
         13 => &[
-            (b"authorization", Known::Authorization),
-            (b"x-rewrite-url", Known::Claim),
-            (b"x-remote-addr", Known::Claim),
-            (b"x-forward-for", Known::Claim),
-            (b"forwarded-for", Known::Claim),
+            (b"authorization", FieldKind::Authorization),
+            (b"x-rewrite-url", FieldKind::Claim),
+            (b"x-remote-addr", FieldKind::Claim),
+            (b"x-forward-for", FieldKind::Claim),
+            (b"forwarded-for", FieldKind::Claim),
         ],
         14 => &[
-            (b"content-length", Known::ContentLength),
-            (b"http2-settings", Known::Http2Settings),
-            (b"x-original-url", Known::Claim),
-            (b"x-original-uri", Known::Claim),
-            (b"x-proxyuser-ip", Known::Claim),
+            (b"content-length", FieldKind::ContentLength),
+            (b"http2-settings", FieldKind::Http2Settings),
+            (b"x-original-url", FieldKind::Claim),
+            (b"x-original-uri", FieldKind::Claim),
+            (b"x-proxyuser-ip", FieldKind::Claim),
         ],
         15 => &[
-            (b"x-forwarded-for", Known::XForwardedFor),
-            (b"x-original-host", Known::Claim),
-            (b"x-original-path", Known::Claim),
-            (b"front-end-https", Known::Claim),
-            (b"forwarded-proto", Known::Claim),
+            (b"x-forwarded-for", FieldKind::XForwardedFor),
+            (b"x-original-host", FieldKind::Claim),
+            (b"x-original-path", FieldKind::Claim),
+            (b"front-end-https", FieldKind::Claim),
+            (b"forwarded-proto", FieldKind::Claim),
         ],
         16 => &[
-            (b"x-forwarded-host", Known::XForwardedHost),
-            (b"proxy-connection", Known::ProxyConnection),
-            (b"cf-connecting-ip", Known::Claim),
-            (b"x-originating-ip", Known::Claim),
-            (b"x-azure-clientip", Known::Claim),
-            (b"x-azure-socketip", Known::Claim),
+            (b"x-forwarded-host", FieldKind::XForwardedHost),
+            (b"proxy-connection", FieldKind::ProxyConnection),
+            (b"cf-connecting-ip", FieldKind::Claim),
+            (b"x-originating-ip", FieldKind::Claim),
+            (b"x-azure-clientip", FieldKind::Claim),
+            (b"x-azure-socketip", FieldKind::Claim),
         ],
         17 => &[
-            (b"transfer-encoding", Known::TransferEncoding),
-            (b"x-forwarded-proto", Known::XForwardedProto),
-            (b"x-original-method", Known::Claim),
+            (b"transfer-encoding", FieldKind::TransferEncoding),
+            (b"x-forwarded-proto", FieldKind::XForwardedProto),
+            (b"x-original-method", FieldKind::Claim),
         ],
-        18 => &[(b"proxy-authenticate", Known::ProxyAuthenticate)],
-        19 => &[(b"proxy-authorization", Known::ProxyAuthorization)],
-        20 => &[(b"x-http-host-override", Known::Claim)],
-        22 => &[(b"x-original-remote-addr", Known::Claim)],
-        24 => &[(b"x-original-forwarded-for", Known::Claim)],
+        18 => &[(b"proxy-authenticate", FieldKind::ProxyAuthenticate)],
+        19 => &[(b"proxy-authorization", FieldKind::ProxyAuthorization)],
+        20 => &[(b"x-http-host-override", FieldKind::Claim)],
+        22 => &[(b"x-original-remote-addr", FieldKind::Claim)],
+        24 => &[(b"x-original-forwarded-for", FieldKind::Claim)],
         _ => &[],
     };
     // The first letter rules out most of the rest.
     let first = name.first().map(u8::to_ascii_lowercase);
     let found = candidates.iter().find(|(text, _)| text.first().copied() == first && reads_as(name, text));
     match found {
-        Some((text, known)) if name.eq_ignore_ascii_case(text) => *known,
-        Some(_) => Known::Alias,
+        Some((text, kind)) if name.eq_ignore_ascii_case(text) => *kind,
+        Some(_) => FieldKind::Alias,
         None => claim(name, first),
     }
 }
 
-/// The whole family of `X-Forwarded-*` is a proxy's word: -Port, -Prefix, -Ssl, -Server, -Scheme, -Client-Cert and more; so
-/// is every name of a client's address that ends with `Client-IP`.
-fn claim(name: &[u8], first: Option<u8>) -> Known {
+/// Only proxies may set the family `X-Forwarded-*` (-Port, -Prefix, -Ssl, -Server, -Scheme, -Client-Cert and more) and
+/// names that end with `Client-IP`.
+fn claim(name: &[u8], first: Option<u8>) -> FieldKind {
     let part = |own: &[u8], is_there: bool| match is_there {
-        true if own.iter().all(|byte| byte.is_ascii_alphanumeric() || *byte == b'-') => Some(Known::Claim),
-        true => Some(Known::Alias),
+        true if own.iter().all(|byte| byte.is_ascii_alphanumeric() || *byte == b'-') => {
+            Some(FieldKind::Claim)
+        }
+        true => Some(FieldKind::Alias),
         false => None,
     };
     let family = FAMILIES.iter().filter(|_| first == Some(b'x')).find_map(|family| {
@@ -168,11 +179,11 @@ fn claim(name: &[u8], first: Option<u8>) -> Known {
         let begins = rest == 0 || !name[rest - 1].is_ascii_alphanumeric();
         part(name, begins && reads_as(&name[rest..], CLIENT_IP.as_bytes()))
     };
-    family.or_else(client_ip).unwrap_or(Known::Other)
+    family.or_else(client_ip).unwrap_or(FieldKind::Other)
 }
 
-impl Known {
-    /// Whether the field speaks about this connection, its framing or its proxy (RFC 9110 section 7.6.1).
+impl FieldKind {
+    /// Whether the field describes this connection, its framing or its proxy (RFC 9110 section 7.6.1).
     const fn is_hop(self) -> bool {
         matches!(
             self,
@@ -189,8 +200,8 @@ impl Known {
         )
     }
 
-    /// Whether Connection can take the field away. What says for whom and from whom the message is cannot be: that
-    /// would let a client strip what proxies vouch for.
+    /// Whether Connection can remove the field. Fields that say where a message comes from and goes to cannot be
+    /// removed: otherwise a client could remove what proxies vouch for.
     const fn can_be_nominated(self) -> bool {
         !matches!(
             self,
@@ -207,41 +218,42 @@ impl Known {
     }
 }
 
-/// Why the fields of a head cannot be accepted.
+/// Error in the fields of a head.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Fault {
+pub enum FieldError {
+    /// The text says what is malformed.
     Malformed(&'static str),
-    /// A transfer coding that exists and is not implemented here.
+    /// A transfer coding that is registered but not implemented.
     Coding,
 }
 
-/// What all the fields of a head say together.
+/// Facts from all fields of a head.
 #[derive(Clone, Copy, Debug, Default)]
-pub(super) struct Summary {
-    pub(super) host: Option<Range>,
-    pub(super) hosts: u32,
-    pub(super) content_length: Option<u64>,
-    pub(super) chunked: bool,
-    pub(super) close: bool,
-    pub(super) keep_alive: bool,
-    /// What Keep-Alive says of the time between requests.
-    pub(super) kept_for: Option<Duration>,
-    pub(super) upgrade: bool,
-    pub(super) upgrade_option: bool,
-    pub(super) te_trailers: bool,
-    pub(super) date: bool,
-    pub(super) expects: u32,
+pub(crate) struct Summary {
+    pub(crate) host: Option<Range>,
+    pub(crate) hosts: u32,
+    pub(crate) content_length: Option<u64>,
+    pub(crate) chunked: bool,
+    pub(crate) close: bool,
+    pub(crate) keep_alive: bool,
+    /// Idle timeout that the Keep-Alive field announces.
+    pub(crate) kept_for: Option<Duration>,
+    pub(crate) upgrade: bool,
+    pub(crate) upgrade_option: bool,
+    pub(crate) te_trailers: bool,
+    pub(crate) date: bool,
+    pub(crate) expects: u32,
 }
 
-/// Fills `fields` from what httparse found in `head`, the whole head, and checks what httparse does not.
-pub(super) fn scan(
+/// Fills `fields` from httparse's result for `head`, the whole head, and checks what httparse does not check.
+pub(crate) fn scan(
     head: &[u8],
     found: &[httparse::Header<'_>],
     fields: &mut Vec<Field>,
-) -> Result<Summary, Fault> {
-    // httparse takes a bare LF for a line end. No line can hold another LF than its last byte, so looking before the
-    // start of each name and at the end of the head covers them all.
-    const BARE_LF: Fault = Fault::Malformed("line ends without CR");
+) -> Result<Summary, FieldError> {
+    // httparse accepts a bare LF as line end. LF can only be the last byte of a line, so checking before the start of
+    // each name and at the end of the head finds them all.
+    const BARE_LF: FieldError = FieldError::Malformed("line ends without CR");
     if !head.ends_with(b"\r\n\r\n") {
         return Err(BARE_LF);
     }
@@ -257,7 +269,7 @@ pub(super) fn scan(
             return Err(BARE_LF);
         }
         if head.get(name.1 as usize) != Some(&b':') {
-            return Err(Fault::Malformed("field name is not followed by a colon"));
+            return Err(FieldError::Malformed("field name is not followed by a colon"));
         }
         if let Some(previous) = fields.last_mut() {
             close_line(previous, head, start - 2);
@@ -267,44 +279,44 @@ pub(super) fn scan(
         } else {
             super::range_in(head, header.value)
         };
-        let known = classify(header.name.as_bytes());
-        match known {
-            Known::Other => {}
-            Known::Host => {
+        let kind = classify(header.name.as_bytes());
+        match kind {
+            FieldKind::Other => {}
+            FieldKind::Host => {
                 summary.hosts += 1;
                 summary.host = Some(value);
             }
-            Known::ContentLength => {
+            FieldKind::ContentLength => {
                 if summary.content_length.is_some() {
-                    return Err(Fault::Malformed("several Content-Length fields"));
+                    return Err(FieldError::Malformed("several Content-Length fields"));
                 }
                 summary.content_length = Some(length(header.value)?);
             }
-            Known::TransferEncoding => {
+            FieldKind::TransferEncoding => {
                 encodings += 1;
                 if encodings > 1 {
-                    return Err(Fault::Malformed("several Transfer-Encoding fields"));
+                    return Err(FieldError::Malformed("several Transfer-Encoding fields"));
                 }
                 coding(header.value)?;
                 summary.chunked = true;
             }
-            Known::Connection => options |= summary.connection(header.value),
-            Known::KeepAlive => summary.kept_for = kept_for(header.value).or(summary.kept_for),
-            Known::Upgrade => summary.upgrade = true,
-            Known::Te => {
+            FieldKind::Connection => options |= summary.connection(header.value),
+            FieldKind::KeepAlive => summary.kept_for = kept_for(header.value).or(summary.kept_for),
+            FieldKind::Upgrade => summary.upgrade = true,
+            FieldKind::Te => {
                 summary.te_trailers |= list(header.value).any(|code| code.eq_ignore_ascii_case(b"trailers"));
             }
-            Known::Date => summary.date = true,
-            Known::Expect => summary.expects += 1,
+            FieldKind::Date => summary.date = true,
+            FieldKind::Expect => summary.expects += 1,
             _ => {}
         }
-        fields.push(Field { name, value, known, hop: known.is_hop(), plain: false });
+        fields.push(Field { name, value, kind, hop: kind.is_hop(), plain: false });
     }
     if let Some(last) = fields.last_mut() {
         close_line(last, head, head.len() - 4);
     }
     if summary.chunked && summary.content_length.is_some() {
-        return Err(Fault::Malformed("Content-Length together with Transfer-Encoding"));
+        return Err(FieldError::Malformed("Content-Length together with Transfer-Encoding"));
     }
     if encodings > 0 || summary.content_length.is_some() {
         no_tabs(head, fields)?;
@@ -315,7 +327,7 @@ pub(super) fn scan(
     Ok(summary)
 }
 
-/// The `timeout` of a Keep-Alive field, in seconds; a text that is no number says nothing (RFC 2068, 19.7.1.1).
+/// The `timeout` of a Keep-Alive field, in seconds (RFC 2068 section 19.7.1.1). A value that is not a number is ignored.
 fn kept_for(value: &[u8]) -> Option<Duration> {
     let parameter = list(value).find_map(|parameter| {
         let (name, value) = parameter.split_at_checked("timeout".len())?;
@@ -327,10 +339,10 @@ fn kept_for(value: &[u8]) -> Option<Duration> {
     Some(Duration::from_secs(u64::from(seconds)))
 }
 
-/// Settles what depends on where the field's line ends.
+/// Completes a field once the end of its line is known.
 fn close_line(field: &mut Field, head: &[u8], line_end: usize) {
     if field.value.0 == field.value.1 {
-        // An empty value stands nowhere in particular: put it where the line ends.
+        // httparse gives an empty value no position.
         let from = (field.name.1 + 2).min(line_end as u32);
         field.value = (from, from);
     }
@@ -339,13 +351,13 @@ fn close_line(field: &mut Field, head: &[u8], line_end: usize) {
         && field.value.1 as usize == line_end;
 }
 
-/// A tab beside a framing field's value is allowed by the grammar and read in two ways by what is deployed.
-fn no_tabs(head: &[u8], fields: &[Field]) -> Result<(), Fault> {
+/// Rejects a tab beside a framing field's value: the grammar allows it, but deployed servers disagree about it.
+fn no_tabs(head: &[u8], fields: &[Field]) -> Result<(), FieldError> {
     for (at, field) in fields.iter().enumerate() {
-        if matches!(field.known, Known::TransferEncoding | Known::ContentLength) {
+        if matches!(field.kind, FieldKind::TransferEncoding | FieldKind::ContentLength) {
             let end = fields.get(at + 1).map_or(head.len() - 4, |next| next.name.0 as usize - 2);
             if memchr::memchr(b'\t', &head[field.name.1 as usize..end]).is_some() {
-                return Err(Fault::Malformed("tab beside the value of a framing field"));
+                return Err(FieldError::Malformed("tab beside the value of a framing field"));
             }
         }
     }
@@ -353,7 +365,7 @@ fn no_tabs(head: &[u8], fields: &[Field]) -> Result<(), Fault> {
 }
 
 impl Summary {
-    /// Takes the usual options of a Connection field; answers whether it has others, which nominate fields.
+    /// Takes the usual options of a Connection field. Returns whether there are others, which name fields.
     fn connection(&mut self, value: &[u8]) -> bool {
         let mut others = false;
         for option in list(value) {
@@ -372,19 +384,19 @@ impl Summary {
 }
 
 /// Marks the fields that Connection names.
-fn nominate(head: &[u8], fields: &mut [Field]) -> Result<(), Fault> {
+fn nominate(head: &[u8], fields: &mut [Field]) -> Result<(), FieldError> {
     let mut seen = 0;
     for at in 0..fields.len() {
-        if fields[at].known != Known::Connection {
+        if fields[at].kind != FieldKind::Connection {
             continue;
         }
         for option in list(slice(head, fields[at].value)) {
             seen += 1;
             if seen > MAX_OPTIONS {
-                return Err(Fault::Malformed("too many connection options"));
+                return Err(FieldError::Malformed("too many connection options"));
             }
             for field in fields.iter_mut() {
-                if field.known.can_be_nominated() && slice(head, field.name).eq_ignore_ascii_case(option) {
+                if field.kind.can_be_nominated() && slice(head, field.name).eq_ignore_ascii_case(option) {
                     field.hop = true;
                 }
             }
@@ -393,10 +405,10 @@ fn nominate(head: &[u8], fields: &mut [Field]) -> Result<(), Fault> {
     Ok(())
 }
 
-/// A Content-Length: digits, and as many as every peer can count (RFC 9110 section 8.6). A list of equal lengths, which
-/// the RFC would let pass, is refused.
-fn length(value: &[u8]) -> Result<u64, Fault> {
-    const INVALID: Fault = Fault::Malformed("invalid Content-Length");
+/// Reads a Content-Length: only digits, up to the largest signed 64-bit number (RFC 9110 section 8.6). A list of equal
+/// lengths, which the RFC permits, is rejected.
+fn length(value: &[u8]) -> Result<u64, FieldError> {
+    const INVALID: FieldError = FieldError::Malformed("invalid Content-Length");
     if value.is_empty() || value.len() > 19 || !value.iter().all(u8::is_ascii_digit) {
         return Err(INVALID);
     }
@@ -404,8 +416,8 @@ fn length(value: &[u8]) -> Result<u64, Fault> {
     if number > i64::MAX as u64 { Err(INVALID) } else { Ok(number) }
 }
 
-/// A Transfer-Encoding: `chunked`, alone. Other registered codings under chunked are understood and not implemented.
-fn coding(value: &[u8]) -> Result<(), Fault> {
+/// Checks a Transfer-Encoding: only `chunked` is accepted. Other registered codings before `chunked` are not implemented.
+fn coding(value: &[u8]) -> Result<(), FieldError> {
     const CODINGS: [&[u8]; 5] = [b"gzip", b"x-gzip", b"deflate", b"compress", b"x-compress"];
     if value.eq_ignore_ascii_case(b"chunked") {
         return Ok(());
@@ -424,12 +436,15 @@ fn coding(value: &[u8]) -> Result<(), Fault> {
         }
         seen && all && last.eq_ignore_ascii_case(b"chunked")
     };
-    Err(if others_are_known { Fault::Coding } else { Fault::Malformed("invalid Transfer-Encoding") })
+    Err(if others_are_known {
+        FieldError::Coding
+    } else {
+        FieldError::Malformed("invalid Transfer-Encoding")
+    })
 }
 
-/// Appends `name: value` and its line end to a head's buffer, and answers the field. Behind the head's own bytes, it
-/// is as good as any that was parsed.
-pub(super) fn append(buf: &mut Vec<u8>, name: &[u8], value: &[u8]) -> Field {
+/// Appends the line `name: value` to a head's buffer, after the bytes that were parsed, and returns the field.
+pub(crate) fn append(buf: &mut Vec<u8>, name: &[u8], value: &[u8]) -> Field {
     let start = buf.len() as u32;
     buf.extend_from_slice(name);
     buf.extend_from_slice(b": ");
@@ -437,11 +452,11 @@ pub(super) fn append(buf: &mut Vec<u8>, name: &[u8], value: &[u8]) -> Field {
     buf.extend_from_slice(value);
     let end = buf.len() as u32;
     buf.extend_from_slice(b"\r\n");
-    let known = classify(name);
-    Field { name: (start, middle - 2), value: (middle, end), known, hop: known.is_hop(), plain: true }
+    let kind = classify(name);
+    Field { name: (start, middle - 2), value: (middle, end), kind, hop: kind.is_hop(), plain: true }
 }
 
-/// Whether `name` and `value` may stand in a field line.
+/// Whether `name` and `value` form a valid field line.
 pub(crate) fn is_valid(name: &[u8], value: &[u8]) -> bool {
     !name.is_empty()
         && name.iter().copied().all(super::is_tchar)
@@ -449,8 +464,8 @@ pub(crate) fn is_valid(name: &[u8], value: &[u8]) -> bool {
         && super::trim_ows(value).len() == value.len()
 }
 
-/// Writes the fields that `keep` lets through, neighbours in one copy.
-pub(super) fn write(out: &mut Vec<u8>, buf: &[u8], fields: &[Field], mut keep: impl FnMut(&Field) -> bool) {
+/// Writes the fields that `keep` accepts; neighbours are copied together.
+pub(crate) fn write(out: &mut Vec<u8>, buf: &[u8], fields: &[Field], mut keep: impl FnMut(&Field) -> bool) {
     let mut run: Range = (0, 0);
     for field in fields {
         if !keep(field) {
@@ -472,7 +487,7 @@ pub(super) fn write(out: &mut Vec<u8>, buf: &[u8], fields: &[Field], mut keep: i
 }
 
 /// Writes one field line.
-pub(crate) fn push(out: &mut Vec<u8>, name: &[u8], value: &[u8]) {
+pub fn push(out: &mut Vec<u8>, name: &[u8], value: &[u8]) {
     out.extend_from_slice(name);
     out.extend_from_slice(b": ");
     out.extend_from_slice(value);
@@ -522,7 +537,7 @@ mod tests {
             "x_host",
             "Forwarded_For",
         ] {
-            assert_eq!(classify(name.as_bytes()), Known::Alias, "{name}");
+            assert_eq!(classify(name.as_bytes()), FieldKind::Alias, "{name}");
         }
         for name in [
             "X-Forwarded-Port",
@@ -555,7 +570,7 @@ mod tests {
             "X-Azure-ClientIP",
             "Forwarded-Proto",
         ] {
-            assert_eq!(classify(name.as_bytes()), Known::Claim, "{name}");
+            assert_eq!(classify(name.as_bytes()), FieldKind::Claim, "{name}");
         }
         for name in [
             "x_a",
@@ -568,13 +583,13 @@ mod tests {
             "myclient-ip",
             "ip",
         ] {
-            assert_eq!(classify(name.as_bytes()), Known::Other, "{name}");
+            assert_eq!(classify(name.as_bytes()), FieldKind::Other, "{name}");
         }
     }
 
     #[test]
     fn explanations_agree_with_what_is_done() {
-        use weir_snapshot::aliases::{Standing, standing};
+        use crate::aliases::{NameKind, name_kind};
         let names = "te via host date proxy proxyy cookie server expect upgrade trailer x-scheme x-real-ip forwarded \
              connection set-cookie keep-alive x-client-ip x-forwarded x-request-id max-forwards x-url-scheme \
              authorization x-rewrite-url content-length http2-settings x-original-url x-original-uri true-client-ip \
@@ -595,13 +610,13 @@ mod tests {
                 name.replace('-', "."),
                 format!("{name}_"),
             ] {
-                let expected = match standing(&name) {
-                    Standing::AliasOf(_) => Some(Known::Alias),
-                    Standing::Claim => Some(Known::Claim),
-                    Standing::Plain => None,
+                let expected = match name_kind(&name) {
+                    NameKind::AliasOf(_) => Some(FieldKind::Alias),
+                    NameKind::Claim => Some(FieldKind::Claim),
+                    NameKind::Plain => None,
                 };
                 let done = Some(classify(name.as_bytes()));
-                let done = done.filter(|known| matches!(known, Known::Alias | Known::Claim));
+                let done = done.filter(|kind| matches!(kind, FieldKind::Alias | FieldKind::Claim));
                 assert_eq!(done, expected, "{name}");
             }
         }
@@ -609,37 +624,37 @@ mod tests {
 
     #[test]
     fn every_known_field_is_found_whatever_its_case() {
-        for (name, known) in [
-            ("authorization", Known::Authorization),
-            ("connection", Known::Connection),
-            ("content-length", Known::ContentLength),
-            ("cookie", Known::Cookie),
-            ("date", Known::Date),
-            ("expect", Known::Expect),
-            ("forwarded", Known::Forwarded),
-            ("host", Known::Host),
-            ("http2-settings", Known::Http2Settings),
-            ("keep-alive", Known::KeepAlive),
-            ("max-forwards", Known::MaxForwards),
-            ("proxy-authenticate", Known::ProxyAuthenticate),
-            ("proxy-authorization", Known::ProxyAuthorization),
-            ("proxy-connection", Known::ProxyConnection),
-            ("server", Known::Server),
-            ("set-cookie", Known::SetCookie),
-            ("te", Known::Te),
-            ("trailer", Known::Trailer),
-            ("transfer-encoding", Known::TransferEncoding),
-            ("upgrade", Known::Upgrade),
-            ("via", Known::Via),
-            ("x-forwarded-for", Known::XForwardedFor),
-            ("x-forwarded-host", Known::XForwardedHost),
-            ("x-forwarded-proto", Known::XForwardedProto),
-            ("x-real-ip", Known::XRealIp),
-            ("x-request-id", Known::XRequestId),
+        for (name, kind) in [
+            ("authorization", FieldKind::Authorization),
+            ("connection", FieldKind::Connection),
+            ("content-length", FieldKind::ContentLength),
+            ("cookie", FieldKind::Cookie),
+            ("date", FieldKind::Date),
+            ("expect", FieldKind::Expect),
+            ("forwarded", FieldKind::Forwarded),
+            ("host", FieldKind::Host),
+            ("http2-settings", FieldKind::Http2Settings),
+            ("keep-alive", FieldKind::KeepAlive),
+            ("max-forwards", FieldKind::MaxForwards),
+            ("proxy-authenticate", FieldKind::ProxyAuthenticate),
+            ("proxy-authorization", FieldKind::ProxyAuthorization),
+            ("proxy-connection", FieldKind::ProxyConnection),
+            ("server", FieldKind::Server),
+            ("set-cookie", FieldKind::SetCookie),
+            ("te", FieldKind::Te),
+            ("trailer", FieldKind::Trailer),
+            ("transfer-encoding", FieldKind::TransferEncoding),
+            ("upgrade", FieldKind::Upgrade),
+            ("via", FieldKind::Via),
+            ("x-forwarded-for", FieldKind::XForwardedFor),
+            ("x-forwarded-host", FieldKind::XForwardedHost),
+            ("x-forwarded-proto", FieldKind::XForwardedProto),
+            ("x-real-ip", FieldKind::XRealIp),
+            ("x-request-id", FieldKind::XRequestId),
         ] {
-            assert_eq!(classify(name.as_bytes()), known, "{name}");
-            assert_eq!(classify(name.to_uppercase().as_bytes()), known, "{name}");
-            let other = if name.starts_with("x-forwarded-") { Known::Claim } else { Known::Other };
+            assert_eq!(classify(name.as_bytes()), kind, "{name}");
+            assert_eq!(classify(name.to_uppercase().as_bytes()), kind, "{name}");
+            let other = if name.starts_with("x-forwarded-") { FieldKind::Claim } else { FieldKind::Other };
             assert_eq!(classify(format!("{name}s").as_bytes()), other, "{name}s");
         }
     }
@@ -670,7 +685,7 @@ mod tests {
     #[test]
     fn a_transfer_coding_is_chunked_and_nothing_else() {
         assert_eq!(coding(b"Chunked"), Ok(()));
-        assert_eq!(coding(b"gzip, chunked"), Err(Fault::Coding));
+        assert_eq!(coding(b"gzip, chunked"), Err(FieldError::Coding));
         for bad in [
             "",
             "gzip",
@@ -688,7 +703,7 @@ mod tests {
             "gzip, xchunked",
             "x, chunked",
         ] {
-            assert!(matches!(coding(bad.as_bytes()), Err(Fault::Malformed(_))), "{bad:?}");
+            assert!(matches!(coding(bad.as_bytes()), Err(FieldError::Malformed(_))), "{bad:?}");
         }
     }
 }

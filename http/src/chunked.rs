@@ -1,36 +1,49 @@
 //! The chunked transfer coding (RFC 9112 section 7.1): a strict decoder that takes its input in any pieces, and the
 //! few bytes that encoding needs.
 //!
-//! A chunk line is where two servers disagree most easily, so nothing is tolerated: hexadecimal digits at once, CRLF
-//! and only CRLF, well-formed extensions (dropped: they belong to one hop), trailers checked as fields.
+//! Servers disagree most easily about chunk lines, so the decoder tolerates nothing: hexadecimal digits without blanks,
+//! only CRLF as line end, well-formed extensions (dropped, because they belong to one hop), trailers checked as fields.
 
 use super::{
-    fields::{Known, classify},
+    fields::{FieldKind, classify},
     is_tchar, is_value_byte, trim_ows,
 };
 
-/// Bytes of extensions in one chunk line, and the surplus that all of them together may have over the data.
+/// Bytes of extensions in one chunk line, and how much larger than the data all of them together may be.
 const MAX_EXTENSION: u32 = 4 * 1024;
 const MAX_EXTENSIONS_OVER_DATA: u64 = 16 * 1024;
-/// Bytes of all trailer lines, the dropped ones included.
-pub(crate) const MAX_TRAILERS: usize = 16 * 1024;
-/// Sixteen digits hold every size there is.
+/// Bytes of all trailer lines, including those that are dropped.
+pub const MAX_TRAILERS: usize = 16 * 1024;
+/// Digits of the largest 64-bit size.
 const MAX_DIGITS: u8 = 16;
 
-/// Why a chunked body cannot be read.
+/// A chunked body is malformed; the text says how.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("malformed chunked body: {0}")]
-pub(crate) struct ChunkError(pub &'static str);
+pub struct ChunkError(pub &'static str);
 
-/// What a decoder found in its input.
+/// Result of a decoder.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Step {
-    /// All that there was is framing, and it is used up to `consumed`, which is the input's length.
-    NeedMore { consumed: usize },
-    /// `start..end` of the input is body; go on at `consumed`.
-    Data { start: usize, end: usize, consumed: usize },
-    /// The body has ended, its trailers included; what stands at `consumed` is the next message.
-    Done { consumed: usize },
+pub enum Step {
+    /// The input had only framing and is used up.
+    NeedMore {
+        /// The length of the input.
+        consumed: usize,
+    },
+    /// `start..end` of the input is data of the body.
+    Data {
+        /// First byte of the data.
+        start: usize,
+        /// End of the data.
+        end: usize,
+        /// The next call takes the input from here.
+        consumed: usize,
+    },
+    /// The body and its trailers have ended.
+    Done {
+        /// The next message starts here.
+        consumed: usize,
+    },
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -56,16 +69,16 @@ enum State {
 
 /// Decodes one chunked body.
 #[derive(Debug)]
-pub(crate) struct Decoder {
+pub struct Decoder {
     state: State,
     digits: u8,
-    /// Bytes of the current chunk: what its size says, then what is still to come.
+    /// Bytes of the current chunk that are still to come.
     remaining: u64,
     /// Bytes of extensions in this line, and over the whole body together with its data.
     extension: u32,
     extensions: u64,
     data: u64,
-    /// Accepted trailer lines, and behind them from `line` on the one that is arriving.
+    /// Accepted trailer lines, followed (from `line`) by the incomplete one.
     trailers: Vec<u8>,
     line: usize,
     trailer_bytes: usize,
@@ -78,7 +91,8 @@ impl Default for Decoder {
 }
 
 impl Decoder {
-    pub(crate) const fn new() -> Self {
+    /// A decoder at the start of a body.
+    pub const fn new() -> Self {
         Self {
             state: State::Size,
             digits: 0,
@@ -92,9 +106,12 @@ impl Decoder {
         }
     }
 
-    /// Splits the next part off `input`, which goes on where the last call's `consumed` ended. After an error the
-    /// decoder is of no more use.
-    pub(crate) fn decode(&mut self, input: &[u8]) -> Result<Step, ChunkError> {
+    /// Splits the next part off `input`, which continues at the last call's `consumed`. After an error the decoder must
+    /// not be used again.
+    ///
+    /// # Errors
+    /// The input is malformed or exceeds a limit.
+    pub fn decode(&mut self, input: &[u8]) -> Result<Step, ChunkError> {
         let mut at = 0;
         loop {
             if self.state == State::Done {
@@ -111,7 +128,7 @@ impl Decoder {
                 let mut consumed = end;
                 if self.remaining == 0 {
                     self.state = State::DataCr;
-                    // The usual case spares the caller a call: the line end is there too.
+                    // Usually the line end has arrived too, which saves the caller a call.
                     if input[end..].starts_with(b"\r\n") {
                         consumed += 2;
                         self.next_size();
@@ -125,12 +142,12 @@ impl Decoder {
     }
 
     /// Whether the body has ended.
-    pub(crate) fn is_done(&self) -> bool {
+    pub fn is_done(&self) -> bool {
         self.state == State::Done
     }
 
-    /// The trailers, once done: lines `Name: value\r\n`, without those that a trailer must not carry.
-    pub(crate) fn trailers(&self) -> &[u8] {
+    /// The trailers, once the body has ended: lines `Name: value\r\n`, without fields that must not be trailers.
+    pub fn trailers(&self) -> &[u8] {
         if self.is_done() { &self.trailers } else { &[] }
     }
 
@@ -170,7 +187,7 @@ impl Decoder {
                 };
                 self.remaining = if self.digits == 0 { 0 } else { self.remaining << 4 } | u64::from(digit);
                 self.digits += 1;
-                // No peer of ours can count further, and one that wraps would read another body.
+                // Peers count with 64 bits at most, and one that overflows would read a different body.
                 if self.remaining > i64::MAX as u64 {
                     return Err(ChunkError("chunk size too large"));
                 }
@@ -232,7 +249,7 @@ impl Decoder {
         Ok(())
     }
 
-    /// Checks the line that has just ended, and keeps it in its plain form or drops it.
+    /// Checks the line that has just ended, and keeps it in its canonical form or drops it.
     fn end_trailer(&mut self) -> Result<State, ChunkError> {
         if self.trailers.len() == self.line {
             return Ok(State::Done);
@@ -254,9 +271,9 @@ impl Decoder {
     }
 }
 
-/// Whether a field may stand in trailers: not when it frames, routes, modifies or authenticates the message, or says
-/// how to read its content (RFC 9110 section 6.5.1).
-pub(super) fn is_trailer(name: &[u8]) -> bool {
+/// Whether a field may be a trailer: not when it frames, routes, modifies or authenticates the message, or describes
+/// its content (RFC 9110 section 6.5.1).
+pub(crate) fn is_trailer(name: &[u8]) -> bool {
     const FORBIDDEN: [&[u8]; 13] = [
         b"age",
         b"cache-control",
@@ -272,12 +289,13 @@ pub(super) fn is_trailer(name: &[u8]) -> bool {
         b"warning",
         b"www-authenticate",
     ];
-    classify(name) == Known::Other && !FORBIDDEN.iter().any(|forbidden| name.eq_ignore_ascii_case(forbidden))
+    classify(name) == FieldKind::Other
+        && !FORBIDDEN.iter().any(|forbidden| name.eq_ignore_ascii_case(forbidden))
 }
 
 /// Appends the line that starts a chunk of `length` bytes; the data and CRLF follow it. `length` is never 0, which
 /// would end the body.
-pub(crate) fn push_chunk_head(out: &mut Vec<u8>, length: usize) {
+pub fn push_chunk_head(out: &mut Vec<u8>, length: usize) {
     debug_assert!(length > 0, "an empty chunk ends the body");
     const DIGITS: &[u8; 16] = b"0123456789abcdef";
     let mut shift = (usize::BITS - length.leading_zeros()).div_ceil(4) * 4;
@@ -289,7 +307,7 @@ pub(crate) fn push_chunk_head(out: &mut Vec<u8>, length: usize) {
 }
 
 /// Appends the last chunk with `trailers`, lines as [`Decoder::trailers`] gives them.
-pub(crate) fn push_last_chunk(out: &mut Vec<u8>, trailers: &[u8]) {
+pub fn push_last_chunk(out: &mut Vec<u8>, trailers: &[u8]) {
     out.extend_from_slice(b"0\r\n");
     out.extend_from_slice(trailers);
     out.extend_from_slice(b"\r\n");

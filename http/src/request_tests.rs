@@ -1,6 +1,6 @@
 //! What a request head may look like, rule by rule.
 
-use super::{request::Form, *};
+use super::*;
 
 fn parse(input: &[u8]) -> Result<RequestHead, RequestError> {
     let mut head = RequestHead::new();
@@ -211,19 +211,19 @@ fn the_four_forms_of_a_target() {
     let head = accepted("GET /a/b?c=d?e HTTP/1.1\r\nHost: h\r\n\r\n");
     assert_eq!(
         (head.form, head.path(), head.query(), head.host()),
-        (Form::Origin, &b"/a/b"[..], Some(&b"c=d?e"[..]), Some(&b"h"[..]))
+        (TargetForm::Origin, &b"/a/b"[..], Some(&b"c=d?e"[..]), Some(&b"h"[..]))
     );
     let head = accepted("GET HTTP://H:80?c HTTP/1.1\r\nHost: h\r\n\r\n");
     assert_eq!(
         (head.form, head.path(), head.query(), head.host()),
-        (Form::Absolute, &b"/"[..], Some(&b"c"[..]), Some(&b"H:80"[..]))
+        (TargetForm::Absolute, &b"/"[..], Some(&b"c"[..]), Some(&b"H:80"[..]))
     );
     let head = accepted("GET https://h/x HTTP/1.0\r\n\r\n");
     assert_eq!((head.path(), head.host()), (&b"/x"[..], Some(&b"h"[..])));
     let head = accepted("OPTIONS * HTTP/1.1\r\nHost: h\r\n\r\n");
-    assert_eq!((head.form, head.path()), (Form::Asterisk, &b"*"[..]));
+    assert_eq!((head.form, head.path()), (TargetForm::Asterisk, &b"*"[..]));
     let head = accepted("CONNECT h:443 HTTP/1.1\r\nHost: h:443\r\n\r\n");
-    assert!(head.is_connect() && head.form == Form::Authority);
+    assert!(head.method() == b"CONNECT" && head.form == TargetForm::Authority);
     let head = accepted("\r\nGET //x HTTP/1.0\r\n\r\n");
     assert_eq!((head.path(), head.host()), (&b"//x"[..], None));
 }

@@ -1,50 +1,48 @@
-//! What leaves a proxy: a head written again from one that was parsed, without what belonged to the former hop and
-//! with what belongs to the next (RFC 9110 section 7.6).
+//! Writers of the heads that a proxy forwards: the parsed head without the fields of the former hop and with those of
+//! the next hop (RFC 9110 section 7.6).
 
 use std::sync::Arc;
 
-use weir_snapshot::{CookieNames, aliases::Guard};
-
-use crate::edit::Edit;
-
 use super::{
-    BodyFraming, Known, RequestHead, ResponseFraming, ResponseHead, Version,
+    BodyFraming, FieldKind, RequestHead, ResponseFraming, ResponseHead, TargetForm, Version,
+    aliases::HeaderGuard,
+    cookies::{CookieNames, cookie_pairs},
+    edit::RequestEdit,
     fields::{push, write},
     push_number,
-    request::{Form, cookie_pairs},
 };
 
-/// What a backend is told about where a request came from.
+/// The fields that a proxy adds to a request and the changes that it makes.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Forwarded<'a> {
+pub struct Forwarded<'a> {
     /// The client's address, as text.
     pub client_ip: &'a [u8],
-    /// The address of who connected, as text; the same, if that is no trusted proxy.
+    /// The address of the connection's peer, as text; it differs from the client's behind a trusted proxy.
     pub peer_ip: &'a [u8],
-    /// `http` or `https`, as the client came.
+    /// The client's scheme, `http` or `https`.
     pub proto: &'static [u8],
-    /// The same of who connected.
+    /// The scheme of the peer's connection.
     pub peer_proto: &'static [u8],
-    /// The host that the client asked for.
+    /// The host that the client requested.
     pub host: &'a [u8],
-    /// Takes the place of the client's; empty: the client's is kept.
+    /// Replaces the client's `X-Request-Id`; empty: the client's is kept.
     pub request_id: &'a [u8],
-    /// The peer is a trusted proxy: its chain is kept, and its address is added. Otherwise that is replaced.
+    /// The peer is a trusted proxy: its address is added to the chain that it sent. Otherwise the chain is replaced.
     pub trust: bool,
-    /// What the route changes.
-    pub edit: Option<&'a Edit<'a>>,
-    /// What the route vouches for.
-    pub guard: Option<&'a Guard>,
-    /// The cookies that are Weir's own.
+    /// The route's changes.
+    pub edit: Option<&'a RequestEdit<'a>>,
+    /// The headers that the route vouches for.
+    pub guard: Option<&'a HeaderGuard>,
+    /// Session cookies of the proxy, which are not forwarded.
     pub session_cookies: &'a [Arc<CookieNames>],
-    /// This hop is not named to the backend.
+    /// No `Via` is added.
     pub omit_via: bool,
-    /// The backend is reached over TLS.
+    /// The connection to the backend uses TLS.
     pub is_secured: bool,
 }
 
-/// Appends the request as it goes to a backend.
-pub(crate) fn write_request(
+/// Appends the request's head as the backend receives it.
+pub fn write_request(
     out: &mut Vec<u8>,
     head: &RequestHead,
     forwarded: &Forwarded<'_>,
@@ -55,9 +53,9 @@ pub(crate) fn write_request(
     out.extend_from_slice(head.method());
     out.push(b' ');
     let edit = forwarded.edit;
-    if let Some(target) = edit.and_then(|edit| edit.target.as_ref()) {
+    if let Some(target) = edit.and_then(|edit| edit.target.as_deref()) {
         out.extend_from_slice(target);
-    } else if head.form == Form::Absolute && head.origin.0 == head.origin.1 && head.is_options() {
+    } else if head.form == TargetForm::Absolute && head.origin.0 == head.origin.1 && head.is_options() {
         // RFC 9112 section 3.2.4: the last proxy turns an empty path back into the asterisk.
         out.push(b'*');
     } else {
@@ -77,45 +75,45 @@ pub(crate) fn write_request(
     let removes = |name: &[u8]| edit.is_some_and(|edit| edit.removes(name));
     let prefix = edit.and_then(|edit| edit.prefix);
     let destination = edit.and_then(|edit| edit.destination.as_ref());
-    let passes_aliases = forwarded.guard.is_some_and(Guard::passes_aliases);
+    let passes_aliases = forwarded.guard.is_some_and(HeaderGuard::passes_aliases);
     let vouches = |name: &[u8]| forwarded.guard.is_some_and(|guard| guard.vouches(name));
     let drops = |name: &[u8]| forwarded.guard.is_some_and(|guard| guard.drops(name));
 
     let forward_max = head.is_options() || head.is_trace();
     let mut seen = Seen::default();
-    write(out, &head.buf, &head.fields, |field| match field.known {
+    write(out, &head.buf, &head.fields, |field| match field.kind {
         _ if edit.is_some() && removes(head.name(field)) => false,
-        Known::Other => {
+        FieldKind::Other => {
             !field.hop
                 && !drops(head.name(field))
                 && (destination.is_none() || !head.name(field).eq_ignore_ascii_case(b"destination"))
         }
-        Known::Alias => (passes_aliases || vouches(head.name(field))) && !field.hop,
-        // A prefix that is told goes behind the one that a proxy before us took off.
-        Known::Claim => {
+        FieldKind::Alias => (passes_aliases || vouches(head.name(field))) && !field.hop,
+        // A stripped prefix is appended to the one that a proxy before this one stripped.
+        FieldKind::Claim => {
             let is_prefix = prefix.is_some() && head.name(field).eq_ignore_ascii_case(b"x-forwarded-prefix");
             let is_true = forwarded.trust && !drops(head.name(field)) || vouches(head.name(field));
             is_true && !is_prefix && !field.hop
         }
-        Known::Cookie if !forwarded.session_cookies.is_empty() => {
-            let is_whole = cookie_pairs(head.value(field)).all(|(name, ..)| !is_session(forwarded, name));
+        FieldKind::Cookie if !forwarded.session_cookies.is_empty() => {
+            let is_whole = cookie_pairs(head.value(field)).all(|pair| !is_session(forwarded, pair.name));
             seen.sessions |= !is_whole && !field.hop;
             is_whole && !field.hop
         }
-        Known::Host => !head.own_host && other_host.is_none(),
-        Known::Trailer => framing == BodyFraming::Chunked && !field.hop,
-        Known::Upgrade => upgrade,
-        Known::XForwardedFor => {
+        FieldKind::Host => !head.own_host && other_host.is_none(),
+        FieldKind::Trailer => framing == BodyFraming::Chunked && !field.hop,
+        FieldKind::Upgrade => upgrade,
+        FieldKind::XForwardedFor => {
             seen.chain = true;
             false
         }
-        Known::XForwardedProto | Known::XForwardedHost | Known::XRealIp => false,
-        Known::Forwarded => {
+        FieldKind::XForwardedProto | FieldKind::XForwardedHost | FieldKind::XRealIp => false,
+        FieldKind::Forwarded => {
             seen.forwarded = true;
             false
         }
-        Known::XRequestId => forwarded.request_id.is_empty(),
-        Known::MaxForwards => !forward_max && !field.hop,
+        FieldKind::XRequestId => forwarded.request_id.is_empty(),
+        FieldKind::MaxForwards => !forward_max && !field.hop,
         _ => !field.hop,
     });
 
@@ -141,14 +139,14 @@ pub(crate) fn write_request(
     if !removes(b"x-forwarded-for") {
         out.extend_from_slice(b"X-Forwarded-For: ");
         if seen.chain && forwarded.trust {
-            joined(out, head, Known::XForwardedFor);
+            joined(out, head, FieldKind::XForwardedFor);
         }
         out.extend_from_slice(forwarded.peer_ip);
         out.extend_from_slice(b"\r\n");
     }
     if seen.forwarded && forwarded.trust && !removes(b"forwarded") {
         out.extend_from_slice(b"Forwarded: ");
-        joined(out, head, Known::Forwarded);
+        joined(out, head, FieldKind::Forwarded);
         forwarded_element(out, forwarded);
     }
     if !removes(b"x-forwarded-proto") {
@@ -164,7 +162,7 @@ pub(crate) fn write_request(
         push(out, b"X-Request-Id", forwarded.request_id);
     }
     if let Some(prefix) = prefix {
-        told_prefix(out, head, forwarded, prefix.as_bytes());
+        forwarded_prefix(out, head, forwarded, prefix.as_bytes());
     }
     if let Some(destination) = destination {
         out.extend_from_slice(b"Destination: ");
@@ -187,33 +185,33 @@ fn is_session(forwarded: &Forwarded<'_>, name: &[u8]) -> bool {
     forwarded.session_cookies.iter().any(|names| names.contains(name))
 }
 
-/// Appends the Cookie fields that hold session cookies, without these.
+/// Appends the Cookie fields that contain session cookies, without those cookies.
 fn cookies(out: &mut Vec<u8>, head: &RequestHead, forwarded: &Forwarded<'_>) {
-    let lines = head.fields.iter().filter(|field| field.known == Known::Cookie && !field.hop);
+    let lines = head.fields.iter().filter(|field| field.kind == FieldKind::Cookie && !field.hop);
     for line in lines.map(|field| head.value(field)) {
-        let mut pairs = cookie_pairs(line).filter(|(name, ..)| !is_session(forwarded, name)).peekable();
-        // What has none was passed on as it is.
-        if pairs.peek().is_none() || cookie_pairs(line).all(|(name, ..)| !is_session(forwarded, name)) {
+        let mut pairs = cookie_pairs(line).filter(|pair| !is_session(forwarded, pair.name)).peekable();
+        // Fields without session cookies were forwarded unchanged.
+        if pairs.peek().is_none() || cookie_pairs(line).all(|pair| !is_session(forwarded, pair.name)) {
             continue;
         }
-        for (i, (.., pair)) in pairs.enumerate() {
+        for (i, pair) in pairs.enumerate() {
             out.extend_from_slice(if i == 0 { b"Cookie: " } else { b"; " });
-            out.extend_from_slice(pair);
+            out.extend_from_slice(pair.raw);
         }
         out.extend_from_slice(b"\r\n");
     }
 }
 
-/// Tells the prefix that clients see and the backend does not.
-fn told_prefix(out: &mut Vec<u8>, head: &RequestHead, forwarded: &Forwarded<'_>, prefix: &[u8]) {
-    // One line, which is a path; anything else would not be one with what follows.
+/// Appends `X-Forwarded-Prefix`: the prefix that clients see and the backend does not.
+fn forwarded_prefix(out: &mut Vec<u8>, head: &RequestHead, forwarded: &Forwarded<'_>, prefix: &[u8]) {
+    // Only a path can be joined with the prefix.
     let is_path = |before: &&[u8]| {
         before.starts_with(b"/")
             && before.iter().all(|byte| byte.is_ascii_graphic() && !b",\"?#".contains(byte))
     };
     let before = if forwarded.trust { head.get_named(b"x-forwarded-prefix").filter(is_path) } else { None };
     let before = before.map_or(&[][..], |before| before.strip_suffix(b"/").unwrap_or(before));
-    let removes = forwarded.edit.is_some_and(|edit| edit.rules_remove(b"x-forwarded-prefix"));
+    let removes = forwarded.edit.is_some_and(|edit| edit.is_removed(b"x-forwarded-prefix"));
     let own = forwarded.edit.and_then(|edit| edit.prefix_header);
     for name in [Some("X-Forwarded-Prefix").filter(|_| !removes), own].into_iter().flatten() {
         for piece in [name.as_bytes(), b": ", before, prefix, b"\r\n"] {
@@ -222,15 +220,15 @@ fn told_prefix(out: &mut Vec<u8>, head: &RequestHead, forwarded: &Forwarded<'_>,
     }
 }
 
-/// Appends the values of all fields of this kind, each with the comma behind it.
-fn joined(out: &mut Vec<u8>, head: &RequestHead, known: Known) {
-    for value in head.all(known).filter(|value| !value.is_empty()) {
+/// Appends the values of all fields of this kind, each followed by a comma.
+fn joined(out: &mut Vec<u8>, head: &RequestHead, kind: FieldKind) {
+    for value in head.all(kind).filter(|value| !value.is_empty()) {
         out.extend_from_slice(value);
         out.extend_from_slice(b", ");
     }
 }
 
-/// What this hop adds to a chain of RFC 7239, whose IPv6 addresses are in brackets and quotes.
+/// Appends this hop's element of `Forwarded` (RFC 7239), where IPv6 addresses are in brackets and quotes.
 fn forwarded_element(out: &mut Vec<u8>, forwarded: &Forwarded<'_>) {
     let is_v6 = forwarded.peer_ip.contains(&b':');
     let (open, close): (&[u8], &[u8]) = if is_v6 { (b"\"[", b"]\"") } else { (b"", b"") };
@@ -239,24 +237,24 @@ fn forwarded_element(out: &mut Vec<u8>, forwarded: &Forwarded<'_>) {
     }
 }
 
-/// The chains that are there.
+/// Fields that the request has.
 #[derive(Default)]
 struct Seen {
     chain: bool,
     forwarded: bool,
-    /// A cookie of a session of Weir's.
+    /// A session cookie of the proxy.
     sessions: bool,
 }
 
-/// How many more proxies an OPTIONS or TRACE may pass (RFC 9110 section 7.6.2); at 0 it must be answered here. What is
-/// no number is as good as absent.
-pub(crate) fn max_forwards(head: &RequestHead) -> Option<u64> {
-    std::str::from_utf8(head.get(Known::MaxForwards)?).ok()?.parse().ok()
+/// How many more proxies an OPTIONS or TRACE request may pass (RFC 9110 section 7.6.2). At 0 this proxy must answer it.
+/// A value that is not a number is ignored.
+pub fn max_forwards(head: &RequestHead) -> Option<u64> {
+    std::str::from_utf8(head.get(FieldKind::MaxForwards)?).ok()?.parse().ok()
 }
 
-/// Appends the answer's head as it goes to the client. `how` is how the body is framed there: `None` where none
-/// follows, and then Content-Length is passed on for what it says (HEAD, 304).
-pub(crate) fn write_response(
+/// Appends the response's head as the client receives it. `how` is the framing towards the client. With `None` no body
+/// follows, and Content-Length is forwarded for information (HEAD, 304).
+pub fn write_response(
     out: &mut Vec<u8>,
     head: &ResponseHead,
     how: ResponseFraming,
@@ -275,12 +273,12 @@ pub(crate) fn write_response(
     out.push(b' ');
     out.extend_from_slice(head.reason());
     out.extend_from_slice(b"\r\n");
-    // An answer 426 has to name the protocols that it demands (RFC 9110, 15.5.22); HTTP/1.0 knows no upgrades.
+    // A 426 must name the required protocols (RFC 9110 section 15.5.22); HTTP/1.0 has no upgrades.
     let names_protocols = upgrade || head.status == 426 && client_version == Version::Http11;
-    write(out, &head.buf, &head.fields, |field| match field.known {
-        Known::Other => !field.hop,
-        Known::Trailer => how == ResponseFraming::Chunked && !field.hop,
-        Known::Upgrade => names_protocols,
+    write(out, &head.buf, &head.fields, |field| match field.kind {
+        FieldKind::Other => !field.hop,
+        FieldKind::Trailer => how == ResponseFraming::Chunked && !field.hop,
+        FieldKind::Upgrade => names_protocols,
         _ => !field.hop,
     });
     let interim = head.status < 200;
@@ -324,7 +322,7 @@ fn content_length(out: &mut Vec<u8>, length: u64) {
     out.extend_from_slice(b"\r\n");
 }
 
-/// The version is that in which the message came (RFC 9110 section 7.6.3).
+/// Appends `Via` with the version in which the message arrived (RFC 9110 section 7.6.3).
 fn via(out: &mut Vec<u8>, version: Version) {
     out.extend_from_slice(match version {
         Version::Http10 => b"Via: 1.0 weir\r\n",

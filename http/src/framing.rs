@@ -1,34 +1,43 @@
-//! How the end of a body is found, and the reader that finds it, whatever the framing.
+//! Framing of bodies (RFC 9112 section 6), and a decoder for every framing.
 
 use super::chunked::{ChunkError, Decoder, Step};
 
-/// How a request's body is framed (RFC 9112 section 6.3); a request is never delimited by close.
+/// Framing of a request's body (RFC 9112 section 6.3).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum BodyFraming {
+pub enum BodyFraming {
+    /// No body.
     None,
+    /// Content-Length, in bytes.
     Length(u64),
+    /// The chunked transfer coding.
     Chunked,
 }
 
 impl BodyFraming {
-    /// Whether no byte of a body will follow the head.
-    pub(crate) fn is_empty(self) -> bool {
+    /// Whether no bytes of a body follow the head.
+    #[inline]
+    pub fn is_empty(self) -> bool {
         matches!(self, Self::None | Self::Length(0))
     }
 }
 
-/// How an answer's body is framed.
+/// Framing of a response's body (RFC 9112 section 6.3).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum ResponseFraming {
+pub enum ResponseFraming {
+    /// No body.
     None,
+    /// Content-Length, in bytes.
     Length(u64),
+    /// The chunked transfer coding.
     Chunked,
+    /// The body ends with the connection.
     UntilClose,
 }
 
 impl ResponseFraming {
-    /// Whether no byte of a body will follow the head.
-    pub(crate) fn is_empty(self) -> bool {
+    /// Whether no bytes of a body follow the head.
+    #[inline]
+    pub fn is_empty(self) -> bool {
         matches!(self, Self::None | Self::Length(0))
     }
 }
@@ -36,22 +45,29 @@ impl ResponseFraming {
 /// The connection ended before the body did.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("connection closed before the end of the body")]
-pub(crate) struct Truncated;
+pub struct Truncated;
 
-/// Reads one body out of a connection's bytes.
+/// Reads one body from a connection's bytes.
 #[derive(Debug)]
-pub(crate) enum BodyDecoder {
+pub enum BodyDecoder {
+    /// No body.
     None,
-    /// Bytes that are still to come.
+    /// Number of bytes that are still to come.
     Length(u64),
+    /// The chunked transfer coding.
     Chunked(Decoder),
+    /// The body ends with the connection.
     UntilClose,
 }
 
 impl BodyDecoder {
-    /// Splits the next part of the body off `input`. [`Step::Done`] is answered, with nothing consumed, as often as
-    /// one asks after the end.
-    pub(crate) fn decode(&mut self, input: &[u8]) -> Result<Step, ChunkError> {
+    /// Splits the next part of the body off `input`. After the end, every call returns [`Step::Done`] and consumes
+    /// nothing.
+    ///
+    /// # Errors
+    /// A chunked body is malformed.
+    #[inline]
+    pub fn decode(&mut self, input: &[u8]) -> Result<Step, ChunkError> {
         Ok(match self {
             Self::None | Self::Length(0) => Step::Done { consumed: 0 },
             Self::Chunked(decoder) => return decoder.decode(input),
@@ -65,13 +81,17 @@ impl BodyDecoder {
         })
     }
 
-    /// What the end of the connection means for this body.
-    pub(crate) fn on_eof(&self) -> Result<(), Truncated> {
+    /// Checks that the body may end with the connection.
+    ///
+    /// # Errors
+    /// The body has not ended.
+    pub fn on_eof(&self) -> Result<(), Truncated> {
         if self.is_done() || matches!(self, Self::UntilClose) { Ok(()) } else { Err(Truncated) }
     }
 
-    /// Whether the body has ended by its own framing; never true for a body that ends with its connection.
-    pub(crate) fn is_done(&self) -> bool {
+    /// Whether the body has ended by its framing; never true for a body that ends with the connection.
+    #[inline]
+    pub fn is_done(&self) -> bool {
         match self {
             Self::None => true,
             Self::Length(remaining) => *remaining == 0,
@@ -80,8 +100,8 @@ impl BodyDecoder {
         }
     }
 
-    /// The trailers of a chunked body that has ended, as `Name: value\r\n` lines.
-    pub(crate) fn trailers(&self) -> &[u8] {
+    /// The trailers of a chunked body that has ended, as lines `Name: value\r\n`.
+    pub fn trailers(&self) -> &[u8] {
         match self {
             Self::Chunked(decoder) => decoder.trailers(),
             _ => &[],

@@ -1,20 +1,31 @@
-//! HTTP/1 as bytes: strict parsers, framing and writers, used by the listener (requests in, answers out) and by
-//! the upstream client (requests out, answers in).
+//! HTTP/1 messages as bytes: strict parsers, framing and writers, without I/O.
 //!
-//! Pure logic: it knows no socket, no clock, no configuration and no route. httparse finds the fields; everything
-//! that httparse tolerates and two peers could read differently is refused here (request smuggling, RFC 9112
-//! section 11.2), so that what leaves a writer has exactly one reading. A head is one buffer with ranges into it:
-//! reused from message to message, nothing is allocated once it has grown.
-#![allow(dead_code, reason = "what filters of routes will use is written and tested with the rest")]
+//! The crate knows no socket, no clock, no configuration and no route. [httparse] finds the fields. Everything that
+//! httparse tolerates and that two peers could read differently is rejected here (request smuggling, RFC 9112 section
+//! 11.2), so that the output of a writer has exactly one reading. A head is one buffer with ranges into it. It is
+//! reused from message to message; nothing is allocated once it has grown.
+//!
+//! - [`parse_request`] and [`parse_response`] read heads into [`RequestHead`] and [`ResponseHead`].
+//! - [`BodyDecoder`] reads bodies, whatever their framing.
+//! - [`write_request`] and [`write_response`] write what a proxy forwards.
+//! - [`translate`] converts between HTTP/2's header maps and HTTP/1 heads.
+//!
+//! [httparse]: https://docs.rs/httparse
 
-pub(crate) mod chunked;
-pub(crate) mod fields;
-pub(crate) mod framing;
+pub mod aliases;
+pub mod authority;
+mod chunked;
+mod cookies;
+mod edit;
+mod fields;
+mod framing;
+#[cfg(any(test, fuzzing))]
+pub mod fuzzing;
 mod grpc;
-pub(crate) mod request;
-pub(crate) mod response;
-pub(crate) mod translate;
-pub(crate) mod write;
+mod request;
+mod response;
+pub mod translate;
+mod write;
 
 #[cfg(test)]
 mod request_tests;
@@ -23,35 +34,36 @@ mod response_tests;
 #[cfg(test)]
 mod write_tests;
 
-pub(crate) use weir_snapshot::authority;
-
-#[allow(unused_imports)]
-pub(crate) use self::{
+pub use self::{
     chunked::{ChunkError, Decoder, MAX_TRAILERS, Step, push_chunk_head, push_last_chunk},
-    fields::{Field, Known, push as push_field},
+    cookies::{CookieNames, CookiePair, cookie_pairs},
+    edit::{Destination, RequestEdit},
+    fields::{Field, FieldError, FieldKind, push as push_field},
     framing::{BodyDecoder, BodyFraming, ResponseFraming, Truncated},
     grpc::GrpcMessages,
-    request::{RequestError, RequestHead, cookie_pairs, parse_request},
+    request::{RequestError, RequestHead, TargetForm, parse_request},
     response::{ResponseError, ResponseHead, parse_response},
     translate::read_trailers,
     write::{Forwarded, max_forwards, write_request, write_response},
 };
 
-/// A start and an end in the buffer of a head.
-pub(crate) type Range = (u32, u32);
+/// Start and end of a part of a head's buffer, in bytes.
+pub type Range = (u32, u32);
 
-/// The versions that the wire may carry here; every other one is refused.
+/// The HTTP versions that are supported.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(crate) enum Version {
+pub enum Version {
+    /// HTTP/1.0.
     Http10,
+    /// HTTP/1.1.
     Http11,
-    /// Translated from HTTP/2: for all but `Via` the same as HTTP/1.1.
+    /// Translated from HTTP/2; the same as HTTP/1.1 except in `Via`.
     Http2,
 }
 
-/// What a head may measure before it is refused.
+/// Limits of a head. A larger one is rejected.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Limits {
+pub struct Limits {
     /// Bytes of the whole head, its last empty line included.
     pub max_head: usize,
     /// Field lines; more than [`MAX_FIELDS`] are never accepted.
@@ -67,41 +79,46 @@ impl Default for Limits {
 }
 
 /// The most field lines that any configuration can allow.
-pub(crate) const MAX_FIELDS: usize = 1024;
+pub const MAX_FIELDS: usize = 1024;
 
-/// Field lines for which the parser's table is on the stack without a second thought.
+/// Up to this number of field lines the parser uses the smaller of its two tables on the stack.
 const USUAL_FIELDS: usize = 256;
 
-/// Above this size a head without its end is not parsed again for every byte that arrives: only its first part is
-/// looked at, so that a head sent byte by byte costs a search and not a parse each time.
+/// An incomplete head larger than this is not parsed again for every byte that arrives: only its first part is
+/// checked, so that a head sent byte by byte costs a search and not a parse each time.
 const PROBE: usize = 2048;
 
-/// What a parser found at the start of its input.
+/// Result of a parser.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Parsed {
-    /// So far nothing is wrong, and the head's end has not arrived.
+pub enum Parsed {
+    /// The end of the head has not arrived, and nothing is wrong so far.
     Partial,
-    /// A whole head; the body starts at `consumed`.
-    Complete { consumed: usize },
+    /// The whole head was read.
+    Complete {
+        /// Length of the head in bytes; the body starts here.
+        consumed: usize,
+    },
 }
 
+#[inline]
 fn slice(buf: &[u8], range: Range) -> &[u8] {
     buf.get(range.0 as usize..range.1 as usize).unwrap_or_default()
 }
 
-/// Where `part`, a slice of `whole`, lies in it.
+/// The range of `part` in `whole`, of which it is a slice.
 fn range_in(whole: &[u8], part: &[u8]) -> Range {
     let start = (part.as_ptr() as usize).wrapping_sub(whole.as_ptr() as usize);
     debug_assert!(start + part.len() <= whole.len(), "not a part of the input");
     (start as u32, (start + part.len()) as u32)
 }
 
-/// Whether the head's end is in `input`; `\n\r\n` ends every head that could still be accepted.
+/// Whether `input` has the end of the head. Every acceptable head ends with `\n\r\n`.
 fn has_end(input: &[u8], max_head: usize) -> bool {
     memchr::memmem::find(&input[..input.len().min(max_head)], b"\n\r\n").is_some()
 }
 
 /// `tchar` of RFC 9110 section 5.6.2.
+#[inline]
 const fn is_tchar(byte: u8) -> bool {
     byte.is_ascii_alphanumeric()
         || matches!(
@@ -123,11 +140,13 @@ const fn is_tchar(byte: u8) -> bool {
         )
 }
 
-/// A byte that a field value may hold: visible, space, tab, or obs-text (RFC 9110 section 5.5).
+/// Whether a field value may contain the byte: visible, space, tab, or obs-text (RFC 9110 section 5.5).
+#[inline]
 const fn is_value_byte(byte: u8) -> bool {
     byte == b'\t' || (byte >= b' ' && byte != 0x7f)
 }
 
+#[inline]
 fn trim_ows(mut value: &[u8]) -> &[u8] {
     while let [b' ' | b'\t', rest @ ..] = value {
         value = rest;
@@ -139,10 +158,12 @@ fn trim_ows(mut value: &[u8]) -> &[u8] {
 }
 
 /// The members of a comma-separated list, without the empty ones (RFC 9110 section 5.6.1).
-pub(crate) fn list(value: &[u8]) -> impl Iterator<Item = &[u8]> {
+#[inline]
+pub fn list(value: &[u8]) -> impl Iterator<Item = &[u8]> {
     value.split(|byte| *byte == b',').map(trim_ows).filter(|member| !member.is_empty())
 }
 
+#[inline]
 fn push_number(out: &mut Vec<u8>, number: u64) {
     out.extend_from_slice(itoa::Buffer::new().format(number).as_bytes());
 }

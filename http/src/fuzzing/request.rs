@@ -5,10 +5,7 @@ use super::{
     witness::{self, Framing, Head},
 };
 use crate::{
-    answer::Local,
-    http::{
-        BodyFraming, Forwarded, Known, Limits, Parsed, RequestHead, Version, parse_request, write_request,
-    },
+    BodyFraming, FieldKind, Forwarded, Limits, Parsed, RequestHead, Version, parse_request, write_request,
 };
 
 const ADDRESS: &[u8] = b"192.0.2.1";
@@ -100,7 +97,7 @@ pub(super) fn accepted(head: &RequestHead, bytes: &[u8], limits: &Limits) {
     assert_eq!(head.te_trailers, !old && read.members("te").iter().any(|code| code == b"trailers"));
     assert!(!head.expect_continue || !old && !framing.is_empty());
 
-    if Local::for_method(head).is_none() {
+    if head.is_forwardable() {
         written(head, &read, false);
         written(head, &read, true);
     }
@@ -124,7 +121,7 @@ pub(super) fn forward(head: &RequestHead, trust: bool) -> Vec<u8> {
         proto: b"https",
         peer_proto: b"https",
         host: head.host().unwrap_or_default(),
-        request_id: if head.get(Known::XRequestId).is_some() { b"" } else { ID },
+        request_id: if head.get(FieldKind::XRequestId).is_some() { b"" } else { ID },
         trust,
         edit: None,
         guard: None,

@@ -1,35 +1,42 @@
-//! Request heads: RFC 9112 sections 3, 5 and 6, RFC 9110 section 7.2, and every reading that two servers do not share
-//! refused.
+//! Parser of request heads (RFC 9112 sections 3, 5 and 6, RFC 9110 section 7.2). A head that two servers could read
+//! differently is rejected.
 
 use std::mem::MaybeUninit;
 
 use super::{
-    BodyFraming, Field, Known, Limits, MAX_FIELDS, PROBE, Parsed, Range, USUAL_FIELDS, Version, authority,
-    fields::{self, Fault},
+    BodyFraming, Field, FieldKind, Limits, MAX_FIELDS, PROBE, Parsed, Range, USUAL_FIELDS, Version,
+    authority,
+    cookies::{CookiePair, cookie_pairs},
+    fields::{self, FieldError},
     has_end, list, range_in, slice,
 };
 
-/// No method of any registry comes near it.
+/// Longest method, far longer than any registered one.
 const MAX_METHOD: usize = 64;
 
-/// Why a request is refused; the connection is closed after the answer.
+/// A request is rejected. The server closes the connection after its response.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-pub(crate) enum RequestError {
+pub enum RequestError {
+    /// The text says what is malformed.
     #[error("malformed request: {0}")]
     BadRequest(&'static str),
+    /// The target exceeds [`Limits::max_target`].
     #[error("request target too long")]
     UriTooLong,
+    /// The head exceeds [`Limits::max_head`] or [`Limits::max_fields`].
     #[error("request head too large")]
     HeadTooLarge,
+    /// The text is `method` or `transfer coding`.
     #[error("not implemented: {0}")]
     NotImplemented(&'static str),
+    /// A version other than HTTP/1.0 and HTTP/1.1.
     #[error("HTTP version not supported")]
     VersionNotSupported,
 }
 
 impl RequestError {
-    /// The status that answers it.
-    pub(crate) const fn status(self) -> u16 {
+    /// The status of the response.
+    pub const fn status(self) -> u16 {
         match self {
             Self::BadRequest(_) => 400,
             Self::UriTooLong => 414,
@@ -39,8 +46,8 @@ impl RequestError {
         }
     }
 
-    /// The status' name.
-    pub(crate) const fn reason(self) -> &'static str {
+    /// The reason phrase of [`status`](Self::status).
+    pub const fn reason(self) -> &'static str {
         match self {
             Self::BadRequest(_) => "Bad Request",
             Self::UriTooLong => "URI Too Long",
@@ -51,48 +58,58 @@ impl RequestError {
     }
 }
 
-impl From<Fault> for RequestError {
-    fn from(fault: Fault) -> Self {
+impl From<FieldError> for RequestError {
+    fn from(fault: FieldError) -> Self {
         match fault {
-            Fault::Malformed(what) => Self::BadRequest(what),
-            Fault::Coding => Self::NotImplemented("transfer coding"),
+            FieldError::Malformed(what) => Self::BadRequest(what),
+            FieldError::Coding => Self::NotImplemented("transfer coding"),
         }
     }
 }
 
 /// The four forms of a request target (RFC 9112 section 3.2).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Form {
+pub enum TargetForm {
+    /// `/path?query`.
     Origin,
+    /// `http://host/path?query`.
     Absolute,
+    /// `host:port`, for CONNECT.
     Authority,
+    /// `*`, for OPTIONS.
     Asterisk,
 }
 
-/// One request head. Ranges refer to `buf`, which holds the head's bytes, and behind them what was set later.
+/// One request head.
 #[derive(Debug)]
-pub(crate) struct RequestHead {
+pub struct RequestHead {
+    /// The bytes of the head, followed by fields that were added later. All ranges refer to it.
     pub buf: Vec<u8>,
+    /// The method, case-sensitive.
     pub method: Range,
     /// The target as it was sent.
     pub target: Range,
-    /// Path and query: of origin-form the whole, of absolute-form what follows the authority, possibly empty.
+    /// Path and query: the whole of origin-form, or the part of absolute-form after the authority, possibly empty.
     pub origin: Range,
-    pub form: Form,
-    /// The authority that the request is for: of an absolute-form target, or else of Host.
+    /// The form of the target.
+    pub form: TargetForm,
+    /// The authority: that of an absolute-form target, or else that of Host.
     pub host: Option<Range>,
-    /// Host is written from `host`, not from the field that came.
-    pub(super) own_host: bool,
+    /// Host is written from `host`, not from the field that was sent.
+    pub(crate) own_host: bool,
+    /// The version of the request line.
     pub version: Version,
+    /// The field lines, in order.
     pub fields: Vec<Field>,
+    /// How the end of the body is found.
     pub framing: BodyFraming,
-    /// The client wants to go on with the connection after this exchange.
+    /// The client wants to keep the connection open after this request.
     pub keep_alive: bool,
     /// The client waits for `100 Continue` before it sends its body.
     pub expect_continue: bool,
-    /// Connection nominates Upgrade, and the field is there.
+    /// The client offers an upgrade: Connection names Upgrade, and the field exists.
     pub upgrade: bool,
-    /// The client takes trailers.
+    /// The client accepts trailers.
     pub te_trailers: bool,
 }
 
@@ -103,13 +120,14 @@ impl Default for RequestHead {
 }
 
 impl RequestHead {
-    pub(crate) const fn new() -> Self {
+    /// A head without any memory.
+    pub const fn new() -> Self {
         Self {
             buf: Vec::new(),
             method: (0, 0),
             target: (0, 0),
             origin: (0, 0),
-            form: Form::Origin,
+            form: TargetForm::Origin,
             host: None,
             own_host: false,
             version: Version::Http11,
@@ -122,32 +140,38 @@ impl RequestHead {
         }
     }
 
-    /// Forgets the request and keeps the memory.
-    pub(crate) fn clear(&mut self) {
+    /// Clears the head and keeps its memory.
+    pub fn clear(&mut self) {
         let (mut buf, mut fields) = (std::mem::take(&mut self.buf), std::mem::take(&mut self.fields));
         buf.clear();
         fields.clear();
         *self = Self { buf, fields, ..Self::new() };
     }
 
-    pub(crate) fn method(&self) -> &[u8] {
+    /// The method.
+    #[inline]
+    pub fn method(&self) -> &[u8] {
         slice(&self.buf, self.method)
     }
 
-    pub(crate) fn target(&self) -> &[u8] {
+    /// The target as it was sent.
+    #[inline]
+    pub fn target(&self) -> &[u8] {
         slice(&self.buf, self.target)
     }
 
-    /// Path and query as they go to the backend, `*` for the server as a whole.
-    pub(crate) fn path_and_query(&self) -> &[u8] {
+    /// Path and query, or `*` of asterisk-form.
+    #[inline]
+    pub fn path_and_query(&self) -> &[u8] {
         match slice(&self.buf, self.origin) {
             [] => b"/",
             origin => origin,
         }
     }
 
-    /// The target without its query; of absolute-form the path, `/` when there is none.
-    pub(crate) fn path(&self) -> &[u8] {
+    /// The path without the query; `/` where an absolute-form target has none.
+    #[inline]
+    pub fn path(&self) -> &[u8] {
         let origin = slice(&self.buf, self.origin);
         match &origin[..memchr::memchr(b'?', origin).unwrap_or(origin.len())] {
             [] => b"/",
@@ -155,50 +179,59 @@ impl RequestHead {
         }
     }
 
-    /// What follows the first `?` of the target.
-    pub(crate) fn query(&self) -> Option<&[u8]> {
+    /// The part of the target after the first `?`.
+    #[inline]
+    pub fn query(&self) -> Option<&[u8]> {
         let origin = slice(&self.buf, self.origin);
         memchr::memchr(b'?', origin).map(|at| &origin[at + 1..])
     }
 
-    /// The authority that the request is for, its port included.
-    pub(crate) fn host(&self) -> Option<&[u8]> {
+    /// The authority that the request is for, with its port.
+    #[inline]
+    pub fn host(&self) -> Option<&[u8]> {
         self.host.map(|range| slice(&self.buf, range))
     }
 
-    pub(crate) fn name(&self, field: &Field) -> &[u8] {
+    /// The name of a field of this head.
+    #[inline]
+    pub fn name(&self, field: &Field) -> &[u8] {
         slice(&self.buf, field.name)
     }
 
-    pub(crate) fn value(&self, field: &Field) -> &[u8] {
+    /// The value of a field of this head.
+    #[inline]
+    pub fn value(&self, field: &Field) -> &[u8] {
         slice(&self.buf, field.value)
     }
 
     /// The value of the first field of this kind.
-    pub(crate) fn get(&self, known: Known) -> Option<&[u8]> {
-        self.fields.iter().find(|field| field.known == known).map(|field| self.value(field))
+    #[inline]
+    pub fn get(&self, kind: FieldKind) -> Option<&[u8]> {
+        self.fields.iter().find(|field| field.kind == kind).map(|field| self.value(field))
     }
 
     /// The values of all the fields of this kind, in order.
-    pub(crate) fn all(&self, known: Known) -> impl Iterator<Item = &[u8]> {
-        self.fields.iter().filter(move |field| field.known == known).map(|field| self.value(field))
+    #[inline]
+    pub fn all(&self, kind: FieldKind) -> impl Iterator<Item = &[u8]> {
+        self.fields.iter().filter(move |field| field.kind == kind).map(|field| self.value(field))
     }
 
     /// The value of the first field of this name, in any case.
-    pub(crate) fn get_named(&self, name: &[u8]) -> Option<&[u8]> {
+    #[inline]
+    pub fn get_named(&self, name: &[u8]) -> Option<&[u8]> {
         self.fields
             .iter()
             .find(|field| self.name(field).eq_ignore_ascii_case(name))
             .map(|field| self.value(field))
     }
 
-    /// Whether sending it twice means the same as once (RFC 9110 section 9.2.2).
-    pub(crate) fn is_idempotent(&self) -> bool {
+    /// Whether the method is idempotent (RFC 9110 section 9.2.2).
+    pub fn is_idempotent(&self) -> bool {
         matches!(self.method(), b"GET" | b"HEAD" | b"PUT" | b"DELETE" | b"OPTIONS" | b"TRACE")
     }
 
-    /// Whether the body is messages of gRPC.
-    pub(crate) fn is_grpc(&self) -> bool {
+    /// Whether the body consists of gRPC messages.
+    pub fn is_grpc(&self) -> bool {
         const NAME: &[u8] = b"application/grpc";
         !self.framing.is_empty()
             && self
@@ -207,24 +240,37 @@ impl RequestHead {
                 .is_some_and(|found| found.eq_ignore_ascii_case(NAME))
     }
 
-    pub(crate) fn is_head(&self) -> bool {
+    /// Whether the method is HEAD.
+    #[inline]
+    pub fn is_head(&self) -> bool {
         self.method() == b"HEAD"
     }
 
-    pub(crate) fn is_connect(&self) -> bool {
-        self.method() == b"CONNECT"
-    }
-
-    pub(crate) fn is_trace(&self) -> bool {
+    /// Whether the method is TRACE.
+    #[inline]
+    pub fn is_trace(&self) -> bool {
         self.method() == b"TRACE"
     }
 
-    pub(crate) fn is_options(&self) -> bool {
+    /// Whether the method is OPTIONS.
+    #[inline]
+    pub fn is_options(&self) -> bool {
         self.method() == b"OPTIONS"
     }
 
-    /// Adds a field; answers false, and adds nothing, where it could not stand in a head.
-    pub(crate) fn add(&mut self, name: &[u8], value: &[u8]) -> bool {
+    /// Whether a reverse proxy forwards a request with this method. It does not forward CONNECT, TRACE (RFC 9110
+    /// section 9.3.8), and OPTIONS with `Max-Forwards: 0` (section 7.6.2).
+    pub fn is_forwardable(&self) -> bool {
+        match self.method() {
+            b"CONNECT" | b"TRACE" => false,
+            b"OPTIONS" => crate::max_forwards(self) != Some(0),
+            _ => true,
+        }
+    }
+
+    /// Adds a field. Returns false, and adds nothing, if the name or the value is invalid.
+    #[inline]
+    pub fn add(&mut self, name: &[u8], value: &[u8]) -> bool {
         let valid = fields::is_valid(name, value);
         if valid {
             let field = fields::append(&mut self.buf, name, value);
@@ -234,79 +280,47 @@ impl RequestHead {
     }
 
     /// Removes the fields of this name, in any case.
-    pub(crate) fn remove(&mut self, name: &[u8]) {
+    pub fn remove(&mut self, name: &[u8]) {
         let Self { buf, fields, .. } = self;
         fields.retain(|field| !slice(buf, field.name).eq_ignore_ascii_case(name));
     }
 
-    /// The request's cookies as names and values, without the blanks around them: some servers accept blanks before
-    /// the `=` as well.
-    pub(crate) fn cookies(&self) -> impl Iterator<Item = (&[u8], &[u8])> {
-        self.all(Known::Cookie).flat_map(cookie_pairs).map(|(name, value, _)| (name, value))
+    /// The request's cookies.
+    pub fn cookies(&self) -> impl Iterator<Item = CookiePair<'_>> {
+        self.all(FieldKind::Cookie).flat_map(cookie_pairs)
     }
 
-    /// Keeps only the cookies that `keep` accepts by name, value and the pair of both as it stands.
-    pub(crate) fn retain_cookies(&mut self, mut keep: impl FnMut((&[u8], &[u8], &[u8])) -> bool) {
+    /// The values of all cookies of a name, in order (RFC 6265 section 4.2). Browsers send several of one name where
+    /// their paths or domains differ, the more specific path first.
+    pub fn cookie_values(&self, name: &str) -> impl Iterator<Item = &[u8]> {
+        self.cookies().filter_map(move |cookie| (cookie.name == name.as_bytes()).then_some(cookie.value))
+    }
+
+    /// Keeps only the cookies that `keep` accepts.
+    pub fn retain_cookies(&mut self, mut keep: impl FnMut(CookiePair<'_>) -> bool) {
         let mut rest = Vec::new();
-        for cookie in self.all(Known::Cookie).flat_map(cookie_pairs) {
-            let (.., pair) = cookie;
+        for cookie in self.cookies() {
             if keep(cookie) {
                 rest.extend_from_slice(if rest.is_empty() { b"" } else { b"; " });
-                rest.extend_from_slice(pair);
+                rest.extend_from_slice(cookie.raw);
             }
         }
-        self.fields.retain(|field| field.known != Known::Cookie);
+        self.fields.retain(|field| field.kind != FieldKind::Cookie);
         if !rest.is_empty() {
             self.add(b"Cookie", &rest);
         }
     }
-
-    /// Puts another path and query in the place of the target's; false where it does not start with `/` or holds a
-    /// byte that no target may hold.
-    pub(crate) fn set_path_and_query(&mut self, origin: &[u8]) -> bool {
-        let valid = origin.first() == Some(&b'/') && origin.iter().copied().all(is_target_byte);
-        if valid {
-            let start = self.buf.len() as u32;
-            self.buf.extend_from_slice(origin);
-            self.origin = (start, self.buf.len() as u32);
-            self.form = Form::Origin;
-        }
-        valid
-    }
-
-    /// Puts another host in the place of the client's; false where it is none.
-    pub(crate) fn set_host(&mut self, host: &[u8]) -> bool {
-        let valid = authority::is_valid(host);
-        if valid {
-            let start = self.buf.len() as u32;
-            self.buf.extend_from_slice(host);
-            self.host = Some((start, self.buf.len() as u32));
-            self.own_host = true;
-        }
-        valid
-    }
 }
 
-/// The pairs of a Cookie field: name, value, and both as they stand.
-pub(crate) fn cookie_pairs(line: &[u8]) -> impl Iterator<Item = (&[u8], &[u8], &[u8])> {
-    line.split(|byte| *byte == b';').map(<[u8]>::trim_ascii).filter(|pair| !pair.is_empty()).map(|pair| {
-        match memchr::memchr(b'=', pair) {
-            Some(at) => (pair[..at].trim_ascii_end(), pair[at + 1..].trim_ascii_start(), pair),
-            None => (&pair[..0], pair, pair),
-        }
-    })
-}
-
-/// Tries to parse a whole request head at the start of `input`. `head` is meaningful only after
-/// [`Parsed::Complete`]; its former content is lost in any case.
-pub(crate) fn parse_request(
-    input: &[u8],
-    limits: &Limits,
-    head: &mut RequestHead,
-) -> Result<Parsed, RequestError> {
+/// Parses a request head at the start of `input` into `head`, whose content is meaningful only after
+/// [`Parsed::Complete`]. Its former content is always lost.
+///
+/// # Errors
+/// The head is malformed, too large, or not supported.
+pub fn parse_request(input: &[u8], limits: &Limits, head: &mut RequestHead) -> Result<Parsed, RequestError> {
     head.clear();
     if input.len() > PROBE && !has_end(input, limits.max_head) {
-        // The fields may be anything yet, but what is wrong at the start is answered at once.
+        // The fields are not complete, but an error at the start is reported at once.
         return match parse_fields(&input[..PROBE], limits, head) {
             Ok(Parsed::Partial) => partial(input, limits),
             Ok(Parsed::Complete { .. }) => Err(RequestError::BadRequest("line ends without CR")),
@@ -319,7 +333,7 @@ pub(crate) fn parse_request(
     }
 }
 
-/// Chooses the size of httparse's table.
+/// Parses with the smallest table on the stack that is large enough.
 fn parse_fields(input: &[u8], limits: &Limits, head: &mut RequestHead) -> Result<Parsed, RequestError> {
     if limits.max_fields <= USUAL_FIELDS {
         let mut table = [const { MaybeUninit::uninit() }; USUAL_FIELDS];
@@ -330,7 +344,7 @@ fn parse_fields(input: &[u8], limits: &Limits, head: &mut RequestHead) -> Result
     }
 }
 
-/// Whether what has no end yet may still get one.
+/// Whether an incomplete head can still become a valid one.
 fn partial(input: &[u8], limits: &Limits) -> Result<Parsed, RequestError> {
     let line = input.strip_prefix(b"\r\n").unwrap_or(input);
     let open = memchr::memchr(b'\n', &line[..line.len().min(limits.max_target + MAX_METHOD + 16)]).is_none();
@@ -364,7 +378,7 @@ fn parse<'a>(
     let bytes = &input[..consumed];
     let method = range_in(bytes, request.method.unwrap_or_default().as_bytes());
     let target = range_in(bytes, request.path.unwrap_or_default().as_bytes());
-    // One empty line before a request is forgiven (RFC 9112 section 2.2), and no more.
+    // At most one empty line before a request is ignored (RFC 9112 section 2.2).
     if !(method.0 == 0 || method.0 == 2 && bytes.starts_with(b"\r\n")) {
         return Err(RequestError::BadRequest("empty lines before the request"));
     }
@@ -387,7 +401,7 @@ fn parse<'a>(
 
     let http11 = head.version == Version::Http11;
     if summary.chunked && !http11 {
-        // RFC 9112 section 6.1: whoever sends it does not know what it means.
+        // RFC 9112 section 6.1: the framing of such a message is faulty.
         return Err(RequestError::BadRequest("Transfer-Encoding in HTTP/1.0"));
     }
     head.framing = match summary.content_length {
@@ -425,17 +439,17 @@ fn target_form(head: &mut RequestHead) -> Result<(), RequestError> {
         if !authority::is_valid(target) || !authority::has_port(target) {
             return Err(INVALID);
         }
-        head.form = Form::Authority;
+        head.form = TargetForm::Authority;
         head.origin = (head.target.1, head.target.1);
         return Ok(());
     }
     match target {
         [b'/', ..] => {
-            head.form = Form::Origin;
+            head.form = TargetForm::Origin;
             head.origin = head.target;
         }
         b"*" if method == b"OPTIONS" => {
-            head.form = Form::Asterisk;
+            head.form = TargetForm::Asterisk;
             head.origin = head.target;
         }
         _ => {
@@ -454,7 +468,7 @@ fn target_form(head: &mut RequestHead) -> Result<(), RequestError> {
                 return Err(RequestError::BadRequest("request target and Host disagree"));
             }
             let start = head.target.0 + scheme;
-            head.form = Form::Absolute;
+            head.form = TargetForm::Absolute;
             head.host = Some((start, start + length as u32));
             head.own_host = true;
             head.origin = (start + length as u32, head.target.1);
@@ -463,10 +477,10 @@ fn target_form(head: &mut RequestHead) -> Result<(), RequestError> {
     Ok(())
 }
 
-/// An offer to switch to HTTP/2 in clear text is not passed on: the backend would take it, and what follows would
-/// no longer be seen (RFC 9113 section 3.1 made it obsolete).
+/// Whether the client offers to switch to cleartext HTTP/2. The offer is not forwarded: after the backend's switch the
+/// proxy would not see the requests (RFC 9113 section 3.1 made it obsolete).
 fn offers_h2c(head: &RequestHead) -> bool {
-    head.all(Known::Upgrade).any(|value| {
+    head.all(FieldKind::Upgrade).any(|value| {
         list(value).any(|protocol| {
             let name = protocol.split(|byte| *byte == b'/').next().unwrap_or_default();
             name.eq_ignore_ascii_case(b"h2c") || name.eq_ignore_ascii_case(b"h2")
@@ -474,21 +488,21 @@ fn offers_h2c(head: &RequestHead) -> bool {
     })
 }
 
-/// `100-continue` counts only where a body will follow, and never in HTTP/1.0 (RFC 9110 section 10.1.1); elsewhere the
-/// field is not forwarded, so that no backend waits for what nobody sends.
+/// Reads Expect. `100-continue` has a meaning only if a body follows, and never in HTTP/1.0 (RFC 9110 section 10.1.1).
+/// Otherwise the field is not forwarded, so that no backend waits for a body that is never sent.
 fn expect(head: &mut RequestHead) {
     let waits = head.version == Version::Http11 && !head.framing.is_empty();
-    let is_continue = head.all(Known::Expect).any(|value| value.eq_ignore_ascii_case(b"100-continue"));
+    let is_continue = head.all(FieldKind::Expect).any(|value| value.eq_ignore_ascii_case(b"100-continue"));
     head.expect_continue = waits && is_continue;
     if !waits {
         for field in &mut head.fields {
-            field.hop |= field.known == Known::Expect;
+            field.hop |= field.kind == FieldKind::Expect;
         }
     }
 }
 
-/// Visible ASCII without the fragment's mark: what a target may hold on the wire, more than the URI grammar's set
-/// because clients do send `|`, `{` and their like, and no server reads them in two ways.
+/// Whether a target may contain the byte: visible ASCII except `#`. This is more than the URI grammar allows, because
+/// clients send `|`, `{` and similar characters, and all servers read them in the same way.
 const fn is_target_byte(byte: u8) -> bool {
     byte > b' ' && byte < 0x7f && byte != b'#'
 }
@@ -508,7 +522,7 @@ fn refusal(error: httparse::Error, input: &[u8]) -> RequestError {
     }
 }
 
-/// Whether the request line ends with a well-formed version, which then is one that is not spoken here.
+/// Whether the request line ends with a well-formed version, which then is an unsupported one.
 fn names_other_version(input: &[u8]) -> bool {
     let line = input.strip_prefix(b"\r\n").unwrap_or(input);
     let line = &line[..memchr::memchr(b'\r', line).unwrap_or(line.len())];

@@ -1,8 +1,8 @@
-//! gRPC messages in a body, counted as its pieces pass: each is a flag byte, a length of four bytes and that many bytes.
+//! Counts the gRPC messages of a body as its parts pass. A message is a flag byte, a four-byte length and the data.
 
-/// The messages of one body.
+/// Counter of the messages of one body.
 #[derive(Debug, Clone, Copy, Default)]
-pub(crate) struct GrpcMessages {
+pub struct GrpcMessages {
     /// Bytes of the current prefix that have passed.
     prefix: u8,
     length: u32,
@@ -12,8 +12,8 @@ pub(crate) struct GrpcMessages {
 }
 
 impl GrpcMessages {
-    /// The next piece of the body.
-    pub(crate) fn read(&mut self, mut piece: &[u8]) {
+    /// Reads the next part of the body.
+    pub fn read(&mut self, mut piece: &[u8]) {
         while let Some((&byte, rest)) = piece.split_first() {
             if self.left > 0 {
                 let taken = piece.len().min(self.left as usize);
@@ -32,13 +32,13 @@ impl GrpcMessages {
         }
     }
 
-    /// Messages that have passed as a whole.
-    pub(crate) fn whole(&self) -> u32 {
+    /// Number of complete messages.
+    pub fn whole(&self) -> u32 {
         self.whole
     }
 
-    /// Whether the body stands between two messages, or at its start.
-    pub(crate) fn is_between(&self) -> bool {
+    /// Whether the body is between two messages or at its start.
+    pub fn is_between(&self) -> bool {
         self.prefix == 0 && self.left == 0
     }
 }

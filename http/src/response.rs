@@ -1,54 +1,63 @@
-//! Answer heads: RFC 9112 sections 4 and 6.3. A backend's ambiguity is as dangerous as a client's: it is refused, and
-//! the connection is never used again.
+//! Parser of response heads (RFC 9112 sections 4 and 6.3). An ambiguous response is as dangerous as an ambiguous request:
+//! it is rejected, and the connection is not used again.
 
 use std::{mem::MaybeUninit, time::Duration};
 
 use super::{
-    Field, Known, Limits, MAX_FIELDS, PROBE, Parsed, Range, ResponseFraming, USUAL_FIELDS, Version,
-    fields::{self, Fault},
+    Field, FieldKind, Limits, MAX_FIELDS, PROBE, Parsed, Range, ResponseFraming, USUAL_FIELDS, Version,
+    fields::{self, FieldError},
     has_end, slice,
 };
 
-/// Why an answer is refused.
+/// A response is rejected.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-pub(crate) enum ResponseError {
+pub enum ResponseError {
+    /// The text says what is malformed.
     #[error("malformed answer: {0}")]
     Malformed(&'static str),
+    /// The head exceeds [`Limits::max_head`] or [`Limits::max_fields`].
     #[error("answer head too large")]
     HeadTooLarge,
+    /// A transfer coding other than `chunked`.
     #[error("answer with a transfer coding that is not implemented")]
     Coding,
 }
 
-impl From<Fault> for ResponseError {
-    fn from(fault: Fault) -> Self {
+impl From<FieldError> for ResponseError {
+    fn from(fault: FieldError) -> Self {
         match fault {
-            Fault::Malformed(what) => Self::Malformed(what),
-            Fault::Coding => Self::Coding,
+            FieldError::Malformed(what) => Self::Malformed(what),
+            FieldError::Coding => Self::Coding,
         }
     }
 }
 
-/// One answer head. Ranges refer to `buf`, which holds the head's bytes, and behind them what was set later.
+/// One response head.
 #[derive(Debug)]
-pub(crate) struct ResponseHead {
+pub struct ResponseHead {
+    /// The bytes of the head, followed by fields that were added later. All ranges refer to it.
     pub buf: Vec<u8>,
+    /// The status code, 100 to 599.
     pub status: u16,
+    /// The reason phrase, possibly empty.
     pub reason: Range,
+    /// The version of the status line.
     pub version: Version,
+    /// The field lines, in order.
     pub fields: Vec<Field>,
+    /// How the end of the body is found.
     pub framing: ResponseFraming,
-    /// What Content-Length says, also where no body follows (HEAD, 304).
+    /// The value of Content-Length, also where no body follows (HEAD, 304).
     pub content_length: Option<u64>,
-    /// The connection can carry another exchange once this answer has ended.
+    /// The connection can be used again once this response has ended.
     pub keep_alive: bool,
-    /// How long the peer keeps the connection open between requests, if it says so (`Keep-Alive: timeout=N`).
+    /// How long the server keeps an idle connection open, if it says so (`Keep-Alive: timeout=N`).
     pub kept_for: Option<Duration>,
-    /// The connection is no longer HTTP (101).
+    /// The connection switches to another protocol (101).
     pub upgrade: bool,
-    /// The answer has a Date.
+    /// The response has a Date.
     pub date: bool,
-    /// This hop does not say that it was there.
+    /// This proxy does not add itself to `Via`.
     pub hides_via: bool,
 }
 
@@ -59,7 +68,8 @@ impl Default for ResponseHead {
 }
 
 impl ResponseHead {
-    pub(crate) const fn new() -> Self {
+    /// A head without any memory.
+    pub const fn new() -> Self {
         Self {
             buf: Vec::new(),
             status: 0,
@@ -76,51 +86,60 @@ impl ResponseHead {
         }
     }
 
-    /// Forgets the answer and keeps the memory.
-    pub(crate) fn clear(&mut self) {
+    /// Clears the head and keeps its memory.
+    pub fn clear(&mut self) {
         let (mut buf, mut fields) = (std::mem::take(&mut self.buf), std::mem::take(&mut self.fields));
         buf.clear();
         fields.clear();
         *self = Self { buf, fields, ..Self::new() };
     }
 
-    /// Whether another head follows this one (1xx, save 101 which ends HTTP on the connection).
-    pub(crate) fn is_interim(&self) -> bool {
+    /// Whether another head follows this one: 1xx except 101.
+    #[inline]
+    pub fn is_interim(&self) -> bool {
         self.status < 200 && self.status != 101
     }
 
-    pub(crate) fn reason(&self) -> &[u8] {
+    /// The reason phrase.
+    #[inline]
+    pub fn reason(&self) -> &[u8] {
         slice(&self.buf, self.reason)
     }
 
-    pub(crate) fn name(&self, field: &Field) -> &[u8] {
+    /// The name of a field of this head.
+    #[inline]
+    pub fn name(&self, field: &Field) -> &[u8] {
         slice(&self.buf, field.name)
     }
 
-    pub(crate) fn value(&self, field: &Field) -> &[u8] {
+    /// The value of a field of this head.
+    #[inline]
+    pub fn value(&self, field: &Field) -> &[u8] {
         slice(&self.buf, field.value)
     }
 
     /// The value of the first field of this kind.
-    pub(crate) fn get(&self, known: Known) -> Option<&[u8]> {
-        self.fields.iter().find(|field| field.known == known).map(|field| self.value(field))
+    #[inline]
+    pub fn get(&self, kind: FieldKind) -> Option<&[u8]> {
+        self.fields.iter().find(|field| field.kind == kind).map(|field| self.value(field))
     }
 
     /// The value of the first field of this name, in any case.
-    pub(crate) fn get_named(&self, name: &[u8]) -> Option<&[u8]> {
+    #[inline]
+    pub fn get_named(&self, name: &[u8]) -> Option<&[u8]> {
         self.fields
             .iter()
             .find(|field| self.name(field).eq_ignore_ascii_case(name))
             .map(|field| self.value(field))
     }
 
-    /// Whether the body is events that come when they come (server-sent events).
-    pub(crate) fn is_event_stream(&self) -> bool {
+    /// Whether the body is a stream of server-sent events.
+    pub fn is_event_stream(&self) -> bool {
         self.has_media_type(b"text/event-stream")
     }
 
-    /// Whether the body is messages of gRPC, which come when they come.
-    pub(crate) fn is_grpc(&self) -> bool {
+    /// Whether the body consists of gRPC messages.
+    pub fn is_grpc(&self) -> bool {
         self.has_media_type(b"application/grpc")
     }
 
@@ -129,20 +148,20 @@ impl ResponseHead {
         content_type.is_some_and(|found| found.eq_ignore_ascii_case(start))
     }
 
-    /// Adds a field; answers false, and adds nothing, where it could not stand in a head.
-    pub(crate) fn add(&mut self, name: &[u8], value: &[u8]) -> bool {
+    /// Adds a field. Returns false, and adds nothing, if the name or the value is invalid.
+    #[inline]
+    pub fn add(&mut self, name: &[u8], value: &[u8]) -> bool {
         let valid = fields::is_valid(name, value);
         if valid {
             let field = fields::append(&mut self.buf, name, value);
-            self.date |= field.known == Known::Date;
+            self.date |= field.kind == FieldKind::Date;
             self.fields.push(field);
         }
         valid
     }
 
-    /// Gives the field at this place another value; answers false, and changes nothing, where it could not stand in a
-    /// head.
-    pub(crate) fn set_value(&mut self, at: usize, value: &[u8]) -> bool {
+    /// Replaces the value of the field with index `at`. Returns false, and changes nothing, if the value is invalid.
+    pub fn set_value(&mut self, at: usize, value: &[u8]) -> bool {
         let Some(field) = self.fields.get(at).copied() else { return false };
         let name = slice(&self.buf, field.name).to_vec();
         let valid = fields::is_valid(&name, value);
@@ -153,16 +172,19 @@ impl ResponseHead {
     }
 
     /// Removes the fields of this name, in any case.
-    pub(crate) fn remove(&mut self, name: &[u8]) {
+    pub fn remove(&mut self, name: &[u8]) {
         let Self { buf, fields, .. } = self;
         fields.retain(|field| !slice(buf, field.name).eq_ignore_ascii_case(name));
-        self.date = self.fields.iter().any(|field| field.known == Known::Date);
+        self.date = self.fields.iter().any(|field| field.kind == FieldKind::Date);
     }
 }
 
-/// Tries to parse a whole answer head at the start of `input`; interim answers (1xx) too, one at a time. `head` is
-/// meaningful only after [`Parsed::Complete`].
-pub(crate) fn parse_response(
+/// Parses a response head at the start of `input` into `head`, which is meaningful only after [`Parsed::Complete`].
+/// Interim responses (1xx) are parsed one at a time.
+///
+/// # Errors
+/// The head is malformed, too large, or not supported.
+pub fn parse_response(
     input: &[u8],
     limits: &Limits,
     request_method_is_head: bool,

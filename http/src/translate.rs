@@ -1,7 +1,7 @@
-//! Between HTTP/2's header maps and HTTP/1's bytes.
+//! Conversion between HTTP/2's header maps and HTTP/1 heads.
 //!
-//! HTTP/2 messages pass through the text form of HTTP/1.1 and its strict parsers, both ways: what HTTP/1 refuses does
-//! not come in by another door, and what belongs to one hop is left out in one place.
+//! HTTP/2 messages pass through the text form of HTTP/1.1 and its strict parsers, in both directions. Thus HTTP/2 cannot
+//! carry what HTTP/1 rejects, and the fields of one hop are removed in one place.
 
 use base64::{Engine as _, prelude::BASE64_STANDARD as BASE64};
 use bytes::Bytes;
@@ -10,17 +10,12 @@ use http::{
     uri::{Authority, PathAndQuery, Scheme},
 };
 
-use super::{Field, Known, ResponseHead, Version, chunked::is_trailer, fields::push, push_number};
+use super::{Field, FieldKind, ResponseHead, Version, chunked::is_trailer, fields::push, push_number};
 
-/// Appends an HTTP/2 request as an HTTP/1.1 head. Fields of one connection do not exist in HTTP/2 (RFC 9113, 8.2.2);
-/// h2 has refused them. A cookie in pieces is put together again (8.2.3). An extended CONNECT for a WebSocket
-/// (RFC 8441) becomes the GET that HTTP/1.1 knows (RFC 6455, 4.1).
-pub(crate) fn write_request_head(
-    out: &mut Vec<u8>,
-    parts: &http::request::Parts,
-    ended: bool,
-    websocket: bool,
-) {
+/// Appends an HTTP/2 request as an HTTP/1.1 head. Connection-specific fields do not exist in HTTP/2 (RFC 9113 section
+/// 8.2.2); h2 has rejected them. Cookie fields are joined (section 8.2.3). An extended CONNECT for a WebSocket
+/// (RFC 8441) becomes the GET of HTTP/1.1 (RFC 6455 section 4.1).
+pub fn write_request_head(out: &mut Vec<u8>, parts: &http::request::Parts, ended: bool, websocket: bool) {
     let method = if websocket { "GET" } else { parts.method.as_str() };
     out.extend_from_slice(method.as_bytes());
     out.push(b' ');
@@ -42,7 +37,7 @@ pub(crate) fn write_request_head(
     for (name, value) in &parts.headers {
         match *name {
             header::COOKIE => cookies += 1,
-            // Two that disagree are refused by the parser, as two Host fields.
+            // If they disagree, the parser rejects them as two Host fields.
             header::HOST
                 if authority.is_some_and(|authority| authority.as_str().as_bytes() == value.as_bytes()) => {}
             header::CONTENT_LENGTH | header::SEC_WEBSOCKET_KEY if websocket => {}
@@ -60,7 +55,7 @@ pub(crate) fn write_request_head(
         out.extend_from_slice(b"\r\n");
     }
     if websocket {
-        // The key is this proxy's own, as it is the one who asks in HTTP/1.1.
+        // The key is this proxy's own, because it is the client of the HTTP/1.1 handshake.
         let key = BASE64.encode(fastrand::u128(..).to_be_bytes());
         push(out, b"Sec-WebSocket-Key", key.as_bytes());
         out.extend_from_slice(b"Connection: Upgrade\r\nUpgrade: websocket\r\n");
@@ -70,17 +65,22 @@ pub(crate) fn write_request_head(
     out.extend_from_slice(b"\r\n");
 }
 
-/// The request that [`write_request`](super::write_request) wrote, as HTTP/2 says it. With `connects` an offer of a
-/// WebSocket becomes an extended CONNECT, and the client's key is given back; any other offer of an upgrade is not
-/// made, which HTTP allows (RFC 9110, 7.8). `secure`: it goes over TLS.
+/// A request as HTTP/2 sends it.
+#[derive(Debug)]
+pub struct Http2Request {
+    /// An extended CONNECT where `websocket_key` is there; its sender sets `:protocol` to `websocket` (RFC 8441).
+    pub request: Request<()>,
+    /// The client's Sec-WebSocket-Key (RFC 6455 section 4.1).
+    pub websocket_key: Option<Vec<u8>>,
+}
+
+/// Converts a head written by [`write_request`](super::write_request) to HTTP/2. With `connects` the offer of a WebSocket
+/// becomes an extended CONNECT. Any other offer of an upgrade is dropped, which HTTP permits (RFC 9110 section 7.8).
+/// `secure`: the scheme is `https`.
 ///
 /// # Errors
-/// HTTP/2 has no way to express the request; what is wrong, for the client.
-pub(crate) fn request_from(
-    head: &[u8],
-    connects: bool,
-    secure: bool,
-) -> Result<(Request<()>, Option<Vec<u8>>), &'static str> {
+/// HTTP/2 cannot express the request. The text is for the client.
+pub fn request_from(head: &[u8], connects: bool, secure: bool) -> Result<Http2Request, &'static str> {
     const HEAD: &str = "the request's head cannot be sent over HTTP/2";
     const FIELD: &str = "a field of the request cannot be sent over HTTP/2";
     const HOST: &str = "the request's host cannot be sent over HTTP/2";
@@ -98,7 +98,7 @@ pub(crate) fn request_from(
             header::SEC_WEBSOCKET_KEY => key = Some(field.value.to_vec()),
             header::CONNECTION | header::TRANSFER_ENCODING => {}
             header::TE if field.value != b"trailers" => {}
-            // What speaks of an HTTP/1 connection, also where a route sets it (RFC 9113, 8.2.2).
+            // Fields of an HTTP/1 connection, also where a route sets them (RFC 9113 section 8.2.2).
             _ if matches!(name.as_str(), "keep-alive" | "proxy-connection") => {}
             _ => {
                 fields.append(name, HeaderValue::from_bytes(field.value).map_err(|_| FIELD)?);
@@ -115,17 +115,16 @@ pub(crate) fn request_from(
         Uri::builder().scheme(scheme).authority(authority).path_and_query(path).build().map_err(|_| HOST)?;
     *request.version_mut() = http::Version::HTTP_2;
     *request.method_mut() = if key.is_some() {
-        request.extensions_mut().insert(h2::ext::Protocol::from_static("websocket"));
         Method::CONNECT
     } else {
         Method::from_bytes(method.as_bytes()).map_err(|_| HEAD)?
     };
     *request.headers_mut() = fields;
-    Ok((request, key))
+    Ok(Http2Request { request, websocket_key: key })
 }
 
-/// How large a request's head is, as HTTP/2 counts it (RFC 9113, 6.5.2).
-pub(crate) fn head_size(request: &Request<()>) -> usize {
+/// The size of a request's head as HTTP/2 counts it (RFC 9113 section 6.5.2).
+pub fn head_size(request: &Request<()>) -> usize {
     const FIELD: usize = 32;
     let uri = request.uri();
     let path = uri.path_and_query().map_or(1, |path| path.as_str().len());
@@ -144,8 +143,8 @@ pub(crate) fn head_size(request: &Request<()>) -> usize {
     pseudo + fields.sum::<usize>()
 }
 
-/// Appends an HTTP/2 answer's head as HTTP/1.1; with `accept`, as the agreement to a WebSocket.
-pub(crate) fn write_response_head(out: &mut Vec<u8>, parts: &http::response::Parts, accept: Option<&str>) {
+/// Appends an HTTP/2 response's head as HTTP/1.1. With `accept`, the Sec-WebSocket-Accept, it becomes a 101.
+pub fn write_response_head(out: &mut Vec<u8>, parts: &http::response::Parts, accept: Option<&str>) {
     let status = if accept.is_some() { http::StatusCode::SWITCHING_PROTOCOLS } else { parts.status };
     out.extend_from_slice(b"HTTP/1.1 ");
     push_number(out, u64::from(status.as_u16()));
@@ -162,8 +161,8 @@ pub(crate) fn write_response_head(out: &mut Vec<u8>, parts: &http::response::Par
     out.extend_from_slice(b"\r\n");
 }
 
-/// What a server says to a client's key (RFC 6455, 4.2.2).
-pub(crate) fn websocket_accept(key: &[u8]) -> String {
+/// The Sec-WebSocket-Accept for a client's Sec-WebSocket-Key (RFC 6455 section 4.2.2).
+pub fn websocket_accept(key: &[u8]) -> String {
     use sha1::Digest as _;
     let mut hash = sha1::Sha1::new();
     hash.update(key);
@@ -171,15 +170,15 @@ pub(crate) fn websocket_accept(key: &[u8]) -> String {
     BASE64.encode(hash.finalize())
 }
 
-/// An answer's fields as HTTP/2 sends them, without those of one hop.
-pub(crate) fn response_fields(head: &ResponseHead, date: Option<&HeaderValue>, switched: bool) -> HeaderMap {
+/// A response's fields as HTTP/2 sends them, without those of one hop. `switched`: the response accepts a WebSocket.
+pub fn response_fields(head: &ResponseHead, date: Option<&HeaderValue>, switched: bool) -> HeaderMap {
     let mut fields = HeaderMap::with_capacity(head.fields.len() + 3);
     // One copy of the head, of which the values are slices.
     let whole = Bytes::copy_from_slice(&head.buf);
     let belongs_to_hop = |field: &Field| {
-        // The agreement to switch is said by the status there.
+        // HTTP/2 accepts a WebSocket with the status alone.
         field.hop
-            || field.known == Known::Upgrade
+            || field.kind == FieldKind::Upgrade
             || switched && head.name(field).eq_ignore_ascii_case(b"sec-websocket-accept")
     };
     for field in head.fields.iter().filter(|field| !belongs_to_hop(field)) {
@@ -210,8 +209,8 @@ pub(crate) fn response_fields(head: &ResponseHead, date: Option<&HeaderValue>, s
     fields
 }
 
-/// Trailer lines as a map.
-pub(crate) fn read_trailers(lines: &[u8]) -> HeaderMap {
+/// Converts trailer lines to a map.
+pub fn read_trailers(lines: &[u8]) -> HeaderMap {
     let mut trailers = HeaderMap::new();
     for line in lines.split(|byte| *byte == b'\n') {
         let Some(colon) = line.iter().position(|byte| *byte == b':') else {
@@ -226,8 +225,8 @@ pub(crate) fn read_trailers(lines: &[u8]) -> HeaderMap {
     trailers
 }
 
-/// Appends trailers as lines, without those that a trailer must not carry (RFC 9110, 6.5.1).
-pub(crate) fn push_trailers(lines: &mut Vec<u8>, trailers: &HeaderMap) {
+/// Appends trailers as lines, without fields that must not be trailers (RFC 9110 section 6.5.1).
+pub fn push_trailers(lines: &mut Vec<u8>, trailers: &HeaderMap) {
     for (name, value) in trailers {
         if is_trailer(name.as_str().as_bytes()) {
             push(lines, name.as_str().as_bytes(), value.as_bytes());
