@@ -113,9 +113,9 @@ async fn every_grpc_method_is_refused_to_who_shows_nothing_or_too_little() {
     let methods = [grpc::methods("weir.v1.Admin"), grpc::methods("weir.v1.Reports")].concat();
     assert!(methods.len() > 20);
     for method in methods {
-        let row = table::GRPC.iter().find(|(known, ..)| *known == method);
-        let (_, need, _) = row.unwrap_or_else(|| panic!("{method} is not in access/table.rs"));
-        let Need::Role(role) = *need else { panic!("{method} needs nothing") };
+        let row = table::rpcs().find(|(known, _)| *known == method);
+        let (_, rule) = row.unwrap_or_else(|| panic!("{method} is not in access/table.rs"));
+        let Need::Role(role) = rule.need else { panic!("{method} needs no token") };
         for token in [None, Some(revoked.as_str()), Some(expired.as_str()), Some("nonsense")] {
             assert_eq!(grpc::call(&control_plane, token, &method).await, Code::Unauthenticated, "{method}");
         }
@@ -173,8 +173,8 @@ async fn hashes_of_passwords_are_shown_to_admins_only() {
                 all.push((format!("GET {path}"), answer.text.into_bytes()));
             }
         }
-        for (method, _, changes) in table::GRPC.iter().filter(|(method, ..)| !method.ends_with("/Tail")) {
-            if *changes || !method.starts_with("/weir.") {
+        for (method, rule) in table::rpcs().filter(|(method, _)| !method.ends_with("/Tail")) {
+            if rule.changes || !method.starts_with("/weir.") {
                 continue;
             }
             for number in if method.ends_with("/GetRevision") { &revisions[..] } else { &[0] } {
@@ -580,8 +580,8 @@ fn the_documents_table_is_that_of_the_code() {
         let mut known: Vec<String> = Vec::new();
         let rest = table::REST.iter().filter(|(.., need)| *need == Need::Role(role));
         known.extend(rest.map(|(method, path, _)| format!("{method} {path}")));
-        let grpc = table::GRPC.iter().filter(|(_, need, _)| *need == Need::Role(role));
-        known.extend(grpc.map(|(path, ..)| path.rsplit('/').next().unwrap().to_owned()));
+        let grpc = table::rpcs().filter(|(_, rule)| rule.need == Need::Role(role));
+        known.extend(grpc.map(|(path, _)| path.rsplit('/').next().unwrap().to_owned()));
         told.sort_unstable();
         known.sort_unstable();
         assert_eq!(told, known, "docs/reference/access.md, role {role}");

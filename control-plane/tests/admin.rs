@@ -387,10 +387,15 @@ async fn a_file_that_is_wrong_is_refused_with_every_mistake() {
 async fn grpc_does_what_rest_does() {
     let control_plane = ControlPlane::start().await;
     let mut admin = AdminClient::new(channel(control_plane.admin()).await);
-    let create =
-        |url: &str, weight| v1::CreateBackendRequest { url: url.into(), weight, ..Default::default() };
+    let create = |url: &str, weight| {
+        let backend = v1::Backend { url: url.into(), weight, ..Default::default() };
+        v1::CreateBackendRequest { backend: Some(backend), ..Default::default() }
+    };
     let created = admin.create_backend(create("http://a:1", Some(2))).await.unwrap().into_inner();
-    assert_eq!((created.id.as_str(), created.weight, created.state.as_str()), ("b1", 2, "active"));
+    assert_eq!(
+        (created.id.as_str(), created.weight, created.state(), created.revision),
+        ("b1", Some(2), v1::BackendState::Active, 2)
+    );
     assert_eq!(control_plane.get("/backends/b1").await["weight"], 2);
 
     let code = |status: tonic::Status| status.code();
@@ -402,23 +407,24 @@ async fn grpc_does_what_rest_does() {
     let unknown = v1::GetBackendRequest { id: "b99".into() };
     assert_eq!(code(admin.get_backend(unknown).await.unwrap_err()), Code::NotFound);
 
-    let update = v1::UpdateBackendRequest {
-        id: "b1".into(),
-        weight: None,
-        state: Some("disabled".into()),
-        ..Default::default()
-    };
-    assert_eq!(admin.update_backend(update).await.unwrap().into_inner().state, "disabled");
+    let disabled = v1::BackendState::Disabled;
+    let backend = v1::Backend { id: "b1".into(), state: disabled.into(), ..Default::default() };
+    let update = v1::UpdateBackendRequest { backend: Some(backend), ..Default::default() };
+    assert_eq!(admin.update_backend(update).await.unwrap().into_inner().state(), disabled);
     let strategy =
         v1::SetStrategyRequest { pool: "default".into(), strategy: "random".into(), ..Default::default() };
     assert_eq!(admin.set_strategy(strategy).await.unwrap().into_inner().revision, 4);
-    let config = admin.get_config(v1::GetConfigRequest {}).await.unwrap().into_inner().config;
-    let apply =
-        |if_revision| v1::ApplyConfigRequest { config: config.clone(), if_revision, ..Default::default() };
+    let config_yaml = admin.get_config(v1::GetConfigRequest {}).await.unwrap().into_inner().config_yaml;
+    let apply = |if_revision| v1::ApplyConfigRequest {
+        config_yaml: config_yaml.clone(),
+        if_revision,
+        ..Default::default()
+    };
     assert_eq!(code(admin.apply_config(apply(3)).await.unwrap_err()), Code::Aborted);
     assert!(admin.apply_config(apply(4)).await.unwrap().into_inner().changes.is_empty());
 
-    let delete = v1::DeleteBackendRequest { url: "http://a:1".into(), ..Default::default() };
+    let by_url = v1::delete_backend_request::Backend::Url("http://a:1".into());
+    let delete = v1::DeleteBackendRequest { backend: Some(by_url), ..Default::default() };
     assert_eq!(admin.delete_backend(delete).await.unwrap().into_inner().revision, 5);
     let revisions = admin.list_revisions(v1::ListRevisionsRequest::default()).await.unwrap().into_inner();
     let newest = &revisions.revisions[0];

@@ -61,8 +61,8 @@ async fn a_stale_revision_changes_no_certificate() {
     let mut grpc = AdminClient::new(channel(control_plane.admin()).await);
     let put = v1::PutCertificateRequest {
         name: "one".into(),
-        cert: two.cert.clone(),
-        key: two.key.clone(),
+        cert_pem: two.cert.clone(),
+        key_pem: two.key.clone(),
         if_revision: 2,
     };
     assert_eq!(grpc.put_certificate(put.clone()).await.unwrap_err().code(), Code::Aborted);

@@ -96,7 +96,7 @@ async fn a_dry_run_is_not_audited_and_a_change_is() {
     control_plane.call("PUT", "/config?dry_run=true", TEXT).await.expect(200);
     control_plane.call("PUT", "/config?dry_run=true", "pools: [").await.expect(400);
     let mut grpc = AdminClient::new(channel(control_plane.admin()).await);
-    let dry = v1::ApplyConfigRequest { config: TEXT.into(), dry_run: true, ..Default::default() };
+    let dry = v1::ApplyConfigRequest { config_yaml: TEXT.into(), dry_run: true, ..Default::default() };
     grpc.apply_config(dry).await.unwrap();
     let audit = control_plane.get("/audit").await;
     assert_eq!(audit["items"], json!([]));
@@ -221,30 +221,33 @@ async fn grpc_guards_waits_and_tells_as_rest_does() {
     let control_plane = ControlPlane::start().await;
     control_plane.add("http://a:1").await;
     let mut admin = AdminClient::new(channel(control_plane.admin()).await);
-    let stale =
-        v1::UpdateBackendRequest { id: "b1".into(), weight: Some(2), if_revision: 1, ..Default::default() };
+    let backend = v1::Backend { id: "b1".into(), weight: Some(2), ..Default::default() };
+    let stale = v1::UpdateBackendRequest { backend: Some(backend), if_revision: 1, ..Default::default() };
     let refused = admin.update_backend(stale.clone()).await.unwrap_err();
     assert_eq!(refused.code(), Code::Aborted);
     assert!(refused.message().contains("revision 2 is current"), "{refused}");
     admin.update_backend(v1::UpdateBackendRequest { if_revision: 2, ..stale }).await.unwrap();
-    let rollback = |if_revision| v1::RollbackRequest { revision: 2, if_revision, wait_ms: 1000 };
+    let wait = Some(prost_types::Duration { seconds: 1, nanos: 0 });
+    let rollback = |if_revision| v1::RollbackRequest { revision: 2, if_revision, wait };
     assert_eq!(admin.rollback(rollback(2)).await.unwrap_err().code(), Code::Aborted);
     assert_eq!(admin.rollback(rollback(3)).await.unwrap().into_inner().revision, 4);
 
     let revision = admin.get_revision(v1::GetRevisionRequest { revision: 3 }).await.unwrap().into_inner();
-    let change = &revision.diff[0];
+    let change = &revision.differences[0];
     assert_eq!(
-        (change.action.as_str(), change.kind.as_str(), change.name.as_str()),
-        ("change", "backend", "b1")
+        (change.action(), change.kind(), change.name.as_str()),
+        (v1::DifferenceAction::Change, v1::ResourceKind::Backend, "b1")
     );
-    assert_eq!((change.fields[0].path.as_str(), change.fields[0].after_json.as_str()), ("weight", "2"));
+    let field = &change.fields[0];
+    let two = prost_types::value::Kind::NumberValue(2.0);
+    assert_eq!((field.path.as_str(), &field.after.as_ref().unwrap().kind), ("weight", &Some(two)));
     let missing = admin.get_revision(v1::GetRevisionRequest { revision: 99 }).await.unwrap_err();
     assert_eq!(missing.code(), Code::NotFound);
     let no_file = admin.reload_config(v1::ReloadConfigRequest::default()).await.unwrap_err();
     assert_eq!(no_file.code(), Code::FailedPrecondition);
-    let apply = v1::ApplyConfigRequest { config: TEXT.into(), dry_run: true, ..Default::default() };
+    let apply = v1::ApplyConfigRequest { config_yaml: TEXT.into(), dry_run: true, ..Default::default() };
     let told = admin.apply_config(apply).await.unwrap().into_inner();
-    assert_eq!((told.changes.len(), told.diff[0].fields[0].path.as_str()), (1, "strategy"));
+    assert_eq!((told.changes.len(), told.differences[0].fields[0].path.as_str()), (1, "strategy"));
 }
 
 #[tokio::test]

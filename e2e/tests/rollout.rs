@@ -144,9 +144,10 @@ async fn a_revision_that_one_node_refuses_fails_by_its_name_and_a_rollback_heals
 
     // By gRPC.
     picky.refuses.store(good + 3, Relaxed);
-    let config = text.replace("least_connections", "power_of_two");
+    let config_yaml = text.replace("least_connections", "power_of_two");
     let mut admin = AdminClient::connect(format!("http://{}", fleet.admin())).await.unwrap();
-    let request = v1::ApplyConfigRequest { config, wait_ms: 20_000, ..Default::default() };
+    let wait = Duration::from_secs(20).try_into().ok();
+    let request = v1::ApplyConfigRequest { config_yaml, wait, ..Default::default() };
     let status = admin.apply_config(request).await.unwrap_err();
     assert!(status.message().contains("picky: pools[0].strategy"), "{status:?}");
 

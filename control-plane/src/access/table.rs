@@ -101,54 +101,69 @@ pub const DASHBOARD: &[Path] = &[
     ("POST", "/ui/revisions/{n}/rollback", ADMIN),
 ];
 
-/// gRPC: the method's path, what it needs, whether it changes anything.
-pub const GRPC: &[(&str, Need, bool)] = &[
-    ("/grpc.health.v1.Health/Check", OPEN, false),
-    ("/grpc.health.v1.Health/List", OPEN, false),
-    ("/grpc.health.v1.Health/Watch", OPEN, false),
+/// RPCs that need no token.
+const OPEN_RPCS: &[&str] = &[
+    "/grpc.health.v1.Health/Check",
+    "/grpc.health.v1.Health/List",
+    "/grpc.health.v1.Health/Watch",
     // The schema is no secret: it is in the repository, as openapi.json's.
-    ("/grpc.reflection.v1.ServerReflection/ServerReflectionInfo", OPEN, false),
-    ("/grpc.reflection.v1alpha.ServerReflection/ServerReflectionInfo", OPEN, false),
-    ("/weir.v1.Admin/ListBackends", VIEWER, false),
-    ("/weir.v1.Admin/GetBackend", VIEWER, false),
-    ("/weir.v1.Admin/CreateBackend", OPERATOR, true),
-    ("/weir.v1.Admin/UpdateBackend", OPERATOR, true),
-    ("/weir.v1.Admin/DeleteBackend", OPERATOR, true),
-    ("/weir.v1.Admin/CheckBackend", OPERATOR, true),
-    ("/weir.v1.Admin/ListPools", VIEWER, false),
-    ("/weir.v1.Admin/ListRoutes", VIEWER, false),
-    ("/weir.v1.Admin/SetStrategy", OPERATOR, true),
-    ("/weir.v1.Admin/ApplyConfig", ADMIN, true),
-    ("/weir.v1.Admin/GetConfig", VIEWER, false),
-    ("/weir.v1.Admin/ListRevisions", VIEWER, false),
-    ("/weir.v1.Admin/GetRevision", VIEWER, false),
-    ("/weir.v1.Admin/ReloadConfig", ADMIN, true),
-    ("/weir.v1.Admin/Rollback", ADMIN, true),
-    ("/weir.v1.Admin/Explain", VIEWER, false),
-    ("/weir.v1.Admin/ListNodes", VIEWER, false),
-    ("/weir.v1.Admin/GetStatus", VIEWER, false),
-    ("/weir.v1.Admin/ListCertificates", VIEWER, false),
-    ("/weir.v1.Admin/GetCertificate", VIEWER, false),
-    ("/weir.v1.Admin/PutCertificate", ADMIN, true),
-    ("/weir.v1.Admin/DeleteCertificate", ADMIN, true),
-    ("/weir.v1.Admin/CreateToken", ADMIN, true),
-    ("/weir.v1.Admin/ListTokens", ADMIN, false),
-    ("/weir.v1.Admin/DeleteToken", ADMIN, true),
-    ("/weir.v1.Admin/ListAuditEntries", ADMIN, false),
-    ("/weir.v1.Admin/CreateNodeToken", ADMIN, true),
-    ("/weir.v1.Admin/ListNodeTokens", ADMIN, false),
-    ("/weir.v1.Admin/DeleteNodeToken", ADMIN, true),
-    ("/weir.v1.Admin/RevokeNode", ADMIN, true),
-    ("/weir.v1.Admin/AllowNode", ADMIN, true),
-    ("/weir.v1.Admin/ExcludeNode", OPERATOR, true),
-    ("/weir.v1.Admin/IncludeNode", OPERATOR, true),
-    ("/weir.v1.Reports/GetMinutely", VIEWER, false),
-    ("/weir.v1.Reports/GetHourly", VIEWER, false),
-    ("/weir.v1.Reports/GetDaily", VIEWER, false),
-    ("/weir.v1.Reports/GetSummary", VIEWER, false),
-    ("/weir.v1.Reports/GetTop", VIEWER, false),
-    ("/weir.v1.Reports/Tail", VIEWER, false),
+    "/grpc.reflection.v1.ServerReflection/ServerReflectionInfo",
+    "/grpc.reflection.v1alpha.ServerReflection/ServerReflectionInfo",
 ];
+
+/// Each RPC, and the REST operation that does the same: it needs what that operation needs.
+pub const RPCS: &[(&str, &str, &str)] = &[
+    ("/weir.v1.Admin/GetStatus", "GET", "/status"),
+    ("/weir.v1.Admin/ListBackends", "GET", "/backends"),
+    ("/weir.v1.Admin/GetBackend", "GET", "/backends/{id}"),
+    ("/weir.v1.Admin/CreateBackend", "POST", "/backends"),
+    ("/weir.v1.Admin/UpdateBackend", "PATCH", "/backends/{id}"),
+    ("/weir.v1.Admin/DeleteBackend", "DELETE", "/backends/{id}"),
+    ("/weir.v1.Admin/CheckBackend", "POST", "/backends/{id}/check"),
+    ("/weir.v1.Admin/ListPools", "GET", "/pools"),
+    ("/weir.v1.Admin/GetPool", "GET", "/pools/{name}"),
+    ("/weir.v1.Admin/PutPool", "PUT", "/pools/{name}"),
+    ("/weir.v1.Admin/DeletePool", "DELETE", "/pools/{name}"),
+    ("/weir.v1.Admin/SetStrategy", "POST", "/strategy"),
+    ("/weir.v1.Admin/ListRoutes", "GET", "/routes"),
+    ("/weir.v1.Admin/GetRoute", "GET", "/routes/{name}"),
+    ("/weir.v1.Admin/PutRoute", "PUT", "/routes/{name}"),
+    ("/weir.v1.Admin/DeleteRoute", "DELETE", "/routes/{name}"),
+    ("/weir.v1.Admin/ListCertificates", "GET", "/certificates"),
+    ("/weir.v1.Admin/GetCertificate", "GET", "/certificates/{name}"),
+    ("/weir.v1.Admin/PutCertificate", "PUT", "/certificates/{name}"),
+    ("/weir.v1.Admin/DeleteCertificate", "DELETE", "/certificates/{name}"),
+    ("/weir.v1.Admin/GetConfig", "GET", "/config"),
+    ("/weir.v1.Admin/ApplyConfig", "PUT", "/config"),
+    ("/weir.v1.Admin/ReloadConfig", "POST", "/config/reload"),
+    ("/weir.v1.Admin/ListRevisions", "GET", "/revisions"),
+    ("/weir.v1.Admin/GetRevision", "GET", "/revisions/{n}"),
+    ("/weir.v1.Admin/Rollback", "POST", "/revisions/{n}/rollback"),
+    ("/weir.v1.Admin/Explain", "GET", "/explain"),
+    ("/weir.v1.Admin/ListNodes", "GET", "/nodes"),
+    ("/weir.v1.Admin/RevokeNode", "POST", "/nodes/{id}/revoke"),
+    ("/weir.v1.Admin/AllowNode", "POST", "/nodes/{id}/allow"),
+    ("/weir.v1.Admin/ExcludeNode", "POST", "/nodes/{id}/exclude"),
+    ("/weir.v1.Admin/IncludeNode", "POST", "/nodes/{id}/include"),
+    ("/weir.v1.Admin/ListTokens", "GET", "/tokens"),
+    ("/weir.v1.Admin/CreateToken", "POST", "/tokens"),
+    ("/weir.v1.Admin/DeleteToken", "DELETE", "/tokens/{name}"),
+    ("/weir.v1.Admin/ListNodeTokens", "GET", "/node-tokens"),
+    ("/weir.v1.Admin/CreateNodeToken", "POST", "/node-tokens"),
+    ("/weir.v1.Admin/DeleteNodeToken", "DELETE", "/node-tokens/{id}"),
+    ("/weir.v1.Admin/ListAuditEntries", "GET", "/audit"),
+    ("/weir.v1.Reports/GetMinutely", "GET", "/reports/minutely"),
+    ("/weir.v1.Reports/GetHourly", "GET", "/reports/hourly"),
+    ("/weir.v1.Reports/GetDaily", "GET", "/reports/daily"),
+    ("/weir.v1.Reports/GetSummary", "GET", "/reports/summary"),
+    ("/weir.v1.Reports/GetTop", "GET", "/reports/top"),
+    ("/weir.v1.Reports/Tail", "GET", "/reports/tail"),
+];
+
+/// Every RPC of the admin port with its rule.
+pub fn rpcs() -> impl Iterator<Item = (&'static str, Rule)> {
+    OPEN_RPCS.iter().copied().chain(RPCS.iter().map(|(rpc, ..)| *rpc)).map(|rpc| (rpc, grpc(rpc)))
+}
 
 /// What is called, as the table sees it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -159,10 +174,13 @@ pub struct Rule {
     pub changes: bool,
 }
 
-/// The rule for a gRPC method's path.
+/// The rule for the path of an RPC. An RPC that is not in the table needs an admin.
 pub fn grpc(path: &str) -> Rule {
-    match GRPC.iter().find(|(known, ..)| *known == path) {
-        Some((_, need, changes)) => Rule { need: *need, changes: *changes },
+    if OPEN_RPCS.contains(&path) {
+        return Rule { need: OPEN, changes: false };
+    }
+    match RPCS.iter().find(|(rpc, ..)| *rpc == path) {
+        Some((_, method, path)) => http(method, Some(path)),
         None => Rule { need: ADMIN, changes: true },
     }
 }
@@ -201,8 +219,8 @@ mod tests {
         for (method, path, _) in REST.iter().chain(DASHBOARD) {
             assert!(seen.insert((*method, *path)), "{method} {path}");
         }
-        for (path, ..) in GRPC {
-            assert!(seen.insert(("gRPC", *path)), "{path}");
+        for (path, _) in rpcs() {
+            assert!(seen.insert(("gRPC", path)), "{path}");
         }
     }
 
@@ -222,10 +240,8 @@ mod tests {
             assert!(*need != OPEN || *method == "GET" || is_session, "{method} {path}");
             assert!(*need != VIEWER || *method == "GET", "{method} {path}");
         }
-        assert!(
-            GRPC.iter().all(
-                |(_, need, changes)| !changes || matches!(need, Need::Role(role) if *role > Role::Viewer)
-            )
-        );
+        for (rpc, Rule { need, changes }) in rpcs() {
+            assert!(!changes || matches!(need, Need::Role(role) if role > Role::Viewer), "{rpc}");
+        }
     }
 }

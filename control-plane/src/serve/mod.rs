@@ -24,7 +24,7 @@ use crate::{
     api::{
         access::{self, Gate, Shares},
         dashboard,
-        grpc::{admin::Admin, reports::Reports},
+        grpc::{Admin, reports::Reports},
         rest,
     },
     app::App,

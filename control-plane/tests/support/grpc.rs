@@ -5,15 +5,48 @@ use http_body_util::{BodyExt as _, Full};
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use prost::Message as _;
 use tokio::net::TcpStream;
-use tonic::Code;
+use tonic::{Code, Status};
 
 use super::{ControlPlane, within};
 
+/// The descriptors of the services and their messages.
+pub fn descriptors() -> prost_types::FileDescriptorSet {
+    prost_types::FileDescriptorSet::decode(weir_proto::v1::DESCRIPTOR_SET).unwrap()
+}
+
+/// The fields of the request (or the response) of a method `/package.Service/Method`, with their numbers.
+pub fn fields(method: &str, of_request: bool) -> Vec<(String, u32)> {
+    let files = descriptors().file;
+    let (service, rpc) = method.trim_start_matches('/').split_once('/').unwrap();
+    let services = files.iter().flat_map(|file| {
+        file.service.iter().map(move |service| (format!("{}.{}", file.package(), service.name()), service))
+    });
+    let (_, service) = services.into_iter().find(|(name, _)| name == service).unwrap();
+    let rpc = service.method.iter().find(|one| one.name() == rpc).unwrap();
+    let name = if of_request { rpc.input_type() } else { rpc.output_type() };
+    let mut messages = files.iter().flat_map(|file| {
+        file.message_type
+            .iter()
+            .map(move |message| (format!(".{}.{}", file.package(), message.name()), message))
+    });
+    let (_, message) = messages.find(|(full, _)| full == name).unwrap();
+    message
+        .field
+        .iter()
+        .map(|field| (field.name().to_owned(), u32::try_from(field.number()).unwrap()))
+        .collect()
+}
+
+/// The number of a field of the method's request.
+pub fn number(method: &str, field: &str) -> u32 {
+    let found = fields(method, true).into_iter().find(|(name, _)| name == field);
+    found.unwrap_or_else(|| panic!("{method}: its request has no field {field}")).1
+}
+
 /// Every method of the services whose names begin so, as `/package.Service/Method`.
 pub fn methods(prefix: &str) -> Vec<String> {
-    let set = prost_types::FileDescriptorSet::decode(weir_proto::v1::DESCRIPTOR_SET).unwrap();
     let mut methods = Vec::new();
-    for file in &set.file {
+    for file in &descriptors().file {
         for service in &file.service {
             let name = format!("{}.{}", file.package(), service.name());
             if name.starts_with(prefix) {
@@ -37,6 +70,17 @@ pub async fn answer(
     method: &str,
     message: &[u8],
 ) -> (Code, Vec<u8>) {
+    let (status, answered) = status(control_plane, token, method, message).await;
+    (status.code(), answered)
+}
+
+/// Calls a method with a message; the whole status, and what was answered.
+pub async fn status(
+    control_plane: &ControlPlane,
+    token: Option<&str>,
+    method: &str,
+    message: &[u8],
+) -> (Status, Vec<u8>) {
     within("an answer", async {
         let stream = TcpStream::connect(control_plane.admin()).await.unwrap();
         let (mut sender, connection) =
@@ -53,14 +97,14 @@ pub async fn answer(
         let request = request.body(Full::new(message)).unwrap();
         let response = sender.send_request(request).await.unwrap();
         assert_eq!(response.status(), 200, "{method}");
-        let mut status = response.headers().get("grpc-status").cloned();
+        let mut status = Status::from_header_map(response.headers());
         let mut answered = Vec::new();
         if status.is_none() && !method.ends_with("/Tail") {
             let whole = response.into_body().collect().await.unwrap();
-            status = whole.trailers().and_then(|trailers| trailers.get("grpc-status").cloned());
+            status = whole.trailers().and_then(Status::from_header_map);
             answered = whole.to_bytes().to_vec();
         }
-        (status.map_or(Code::Ok, |code| Code::from_bytes(code.as_bytes())), answered)
+        (status.unwrap_or_else(|| Status::ok("")), answered)
     })
     .await
 }

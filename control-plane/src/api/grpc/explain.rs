@@ -1,18 +1,19 @@
-//! Where a request would go, as messages.
+//! Which way a request would take.
 
-use tonic::Status;
 use weir_proto::v1;
 use weir_snapshot::explain::{Asked, Filter, Passed, Says};
 
-use crate::app::{App, BackendExplained, Explained, PoolExplained};
+use super::{failure::Answer, given};
+use crate::app::{App, AppError, BackendExplained, Explained, PoolExplained};
 
-pub(super) fn explain(app: &App, request: &v1::ExplainRequest) -> Result<v1::ExplainResponse, Status> {
+pub(super) async fn explain(app: &App, request: v1::ExplainRequest) -> Answer<v1::ExplainResponse> {
     let v1::ExplainRequest { method, url, headers, client } = request;
-    let method: &str = if method.is_empty() { "GET" } else { method };
-    let client = Some(client.as_str()).filter(|client| !client.is_empty());
-    let asked = Asked::read(method, url, headers, client);
-    let Explained { revision, way, pools } =
-        app.explain(&asked.map_err(|problems| Status::invalid_argument(problems.to_string()))?);
+    let method = given(method).unwrap_or_else(|| "GET".into());
+    let headers: Vec<String> =
+        headers.into_iter().map(|header| format!("{}: {}", header.name, header.value)).collect();
+    let asked = Asked::read(&method, &url, &headers, given(client).as_deref());
+    let Explained { revision, way, pools } = app.explain(&asked.map_err(AppError::Invalid)?);
+    let passed = |Passed { route, because }| v1::RoutePassed { route, because };
     Ok(v1::ExplainResponse {
         revision,
         route: way.route.unwrap_or_default(),
@@ -20,23 +21,19 @@ pub(super) fn explain(app: &App, request: &v1::ExplainRequest) -> Result<v1::Exp
         rewritten: way.rewritten.unwrap_or_default(),
         changes: way.changes,
         filters: way.filters.into_iter().map(filter).collect(),
-        passed: way
-            .passed
-            .into_iter()
-            .map(|Passed { route, because }| v1::RoutePassed { route, because })
-            .collect(),
+        passed: way.passed.into_iter().map(passed).collect(),
         more: u32::try_from(way.more).unwrap_or(u32::MAX),
         pools: pools.into_iter().map(pool).collect(),
     })
 }
 
 fn filter(Filter { filter, says, detail }: Filter) -> v1::FilterExplained {
-    let says = match says {
-        Says::Passes => "passes",
-        Says::Refuses => "refuses",
-        Says::Depends => "depends",
+    let verdict = match says {
+        Says::Passes => v1::FilterVerdict::Passes,
+        Says::Refuses => v1::FilterVerdict::Refuses,
+        Says::Depends => v1::FilterVerdict::Depends,
     };
-    v1::FilterExplained { filter: filter.into(), says: says.into(), detail }
+    v1::FilterExplained { filter: filter.into(), verdict: verdict.into(), detail }
 }
 
 fn pool(explained: PoolExplained) -> v1::PoolExplained {
@@ -45,7 +42,7 @@ fn pool(explained: PoolExplained) -> v1::PoolExplained {
         id,
         url,
         weight,
-        may,
+        eligible: may,
         because,
     };
     v1::PoolExplained {

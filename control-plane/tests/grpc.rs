@@ -1,0 +1,346 @@
+//! gRPC has what REST has, rejects what is stale or forged, and is typed.
+
+#![allow(clippy::unwrap_used, clippy::expect_used)]
+
+mod support;
+
+use std::collections::BTreeSet;
+
+use control_plane::access::table::{self, RPCS};
+use prost::encoding;
+use prost_types::{FieldMask, Struct, Value, value::Kind};
+use serde_json::json;
+use support::{ControlPlane, grpc, node::channel};
+use tonic::{Code, transport::Channel};
+use weir_proto::v1::{self, admin_client::AdminClient};
+
+/// REST operations without an RPC of their own, and why.
+const WITHOUT_RPC: &[(&str, &str, &str)] = &[
+    ("GET", "/healthz", "grpc.health.v1"),
+    ("GET", "/readyz", "grpc.health.v1"),
+    ("GET", "/metrics", "Prometheus speaks HTTP"),
+    ("GET", "/openapi.json", "server reflection"),
+    ("GET", "/schema.json", "a document for editors"),
+    ("DELETE", "/backends", "DeleteBackend takes a URL too"),
+];
+
+async fn client(control_plane: &ControlPlane) -> AdminClient<Channel> {
+    AdminClient::new(channel(control_plane.admin()).await)
+}
+
+#[test]
+fn each_rest_operation_has_an_rpc_and_each_rpc_a_rest_operation() {
+    let operations: BTreeSet<_> = table::REST.iter().map(|(method, path, _)| (*method, *path)).collect();
+    let translated: BTreeSet<_> = RPCS.iter().map(|(_, method, path)| (*method, *path)).collect();
+    let without: BTreeSet<_> = WITHOUT_RPC.iter().map(|(method, path, _)| (*method, *path)).collect();
+    let missing: Vec<_> = operations.difference(&translated).filter(|one| !without.contains(*one)).collect();
+    assert!(missing.is_empty(), "REST operations without an RPC: {missing:?}");
+    let stale: Vec<_> =
+        without.iter().filter(|one| !operations.contains(*one) || translated.contains(*one)).collect();
+    assert!(stale.is_empty(), "exceptions that are none: {stale:?}");
+    let unknown: Vec<_> = translated.difference(&operations).collect();
+    assert!(unknown.is_empty(), "RPCs of REST operations that do not exist: {unknown:?}");
+
+    let declared: BTreeSet<String> =
+        [grpc::methods("weir.v1.Admin"), grpc::methods("weir.v1.Reports")].concat().into_iter().collect();
+    let mapped: BTreeSet<String> = RPCS.iter().map(|(rpc, ..)| (*rpc).to_owned()).collect();
+    assert_eq!(declared, mapped, "the methods of the descriptors, and those of access/table.rs");
+}
+
+/// A message with one field of a whole number.
+fn with_number(field: u32, number: u64) -> Vec<u8> {
+    let mut message = Vec::new();
+    encoding::uint64::encode(field, &number, &mut message);
+    message
+}
+
+fn with_text(field: u32, text: &str) -> Vec<u8> {
+    let mut message = Vec::new();
+    encoding::string::encode(field, &text.to_owned(), &mut message);
+    message
+}
+
+#[tokio::test]
+async fn a_stale_revision_changes_nothing_by_any_rpc() {
+    let control_plane = ControlPlane::start().await;
+    control_plane.add("http://a:1").await;
+    let state = async || {
+        let mut state = Vec::new();
+        for path in ["/config", "/revisions", "/tokens", "/node-tokens", "/nodes"] {
+            state.push(control_plane.call("GET", path, "").await.text);
+        }
+        state
+    };
+    let before = state().await;
+    let changing: Vec<&str> = table::rpcs().filter(|(_, rule)| rule.changes).map(|(rpc, _)| rpc).collect();
+    assert!(changing.len() > 20, "{changing:?}");
+    for rpc in changing {
+        let message = with_number(grpc::number(rpc, "if_revision"), 1);
+        let (status, _) = grpc::status(&control_plane, None, rpc, &message).await;
+        assert_eq!(status.code(), Code::Aborted, "{rpc}: {status:?}");
+        assert!(status.message().contains("revision 2 is current"), "{rpc}: {status:?}");
+    }
+    assert_eq!(state().await, before);
+}
+
+#[tokio::test]
+async fn every_list_has_pages_and_rejects_tokens_that_are_not_its_own() {
+    let control_plane = ControlPlane::start().await;
+    control_plane.add("http://a:1").await;
+    let revisions = v1::ListRevisionsRequest { page_size: 1, ..Default::default() };
+    let first = client(&control_plane).await.list_revisions(revisions).await.unwrap().into_inner();
+    assert_eq!((first.revisions.len(), first.revisions[0].revision), (1, 2));
+    let lists: Vec<String> =
+        grpc::methods("weir.v1.Admin").into_iter().filter(|rpc| rpc.contains("/List")).collect();
+    assert!(lists.len() > 8, "{lists:?}");
+    for rpc in lists {
+        let response = grpc::fields(&rpc, false);
+        assert!(response.iter().any(|(name, _)| name == "next_page_token"), "{rpc}: {response:?}");
+        let (size, token) = (grpc::number(&rpc, "page_size"), grpc::number(&rpc, "page_token"));
+        assert_eq!(grpc::call(&control_plane, None, &rpc).await, Code::Ok, "{rpc}");
+        let mut wrong = vec![("page_token", with_text(token, "forged"))];
+        if !rpc.ends_with("/ListRevisions") {
+            wrong.push(("page_token", with_text(token, &first.next_page_token)));
+        }
+        let mut negative = Vec::new();
+        encoding::int32::encode(size, &-1, &mut negative);
+        wrong.push(("page_size", negative));
+        for (field, message) in wrong {
+            let (status, _) = grpc::status(&control_plane, None, &rpc, &message).await;
+            assert_eq!(status.code(), Code::InvalidArgument, "{rpc}: {status:?}");
+            assert!(status.message().starts_with(&format!("{field}: ")), "{rpc}: {status:?}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn pages_follow_each_other_and_keep_their_filter() {
+    let control_plane = ControlPlane::start().await;
+    control_plane.call("PUT", "/pools/spare", "{}").await.expect(201);
+    for port in 1..=5 {
+        control_plane.add(&format!("http://a:{port}")).await;
+    }
+    let mut admin = client(&control_plane).await;
+    let (mut ids, mut request) = (Vec::new(), v1::ListBackendsRequest { page_size: 2, ..Default::default() });
+    request.pool = "default".into();
+    loop {
+        let page = admin.list_backends(request.clone()).await.unwrap().into_inner();
+        ids.push(page.backends.iter().map(|backend| backend.id.clone()).collect::<Vec<_>>().join(" "));
+        request.page_token = page.next_page_token;
+        if request.page_token.is_empty() {
+            break;
+        }
+        let other = v1::ListBackendsRequest { pool: "spare".into(), ..request.clone() };
+        let refused = admin.list_backends(other).await.unwrap_err();
+        assert_eq!(refused.code(), Code::InvalidArgument, "a token of another filter");
+    }
+    assert_eq!(ids, ["b1 b2", "b3 b4", "b5"]);
+
+    let mut numbers = Vec::new();
+    let mut request = v1::ListRevisionsRequest { page_size: 3, ..Default::default() };
+    loop {
+        let page = admin.list_revisions(request).await.unwrap().into_inner();
+        numbers.extend(page.revisions.iter().map(|revision| revision.revision));
+        if page.next_page_token.is_empty() {
+            break;
+        }
+        request = v1::ListRevisionsRequest { page_size: 3, page_token: page.next_page_token };
+    }
+    assert_eq!(numbers, [7, 6, 5, 4, 3, 2, 1]);
+    let audit = v1::ListAuditEntriesRequest { page_size: 4, ..Default::default() };
+    let page = admin.list_audit_entries(audit).await.unwrap().into_inner();
+    assert_eq!((page.entries.len(), page.entries[0].outcome()), (4, v1::AuditOutcome::Ok));
+    let rest = v1::ListAuditEntriesRequest { page_token: page.next_page_token, ..Default::default() };
+    let rest = admin.list_audit_entries(rest).await.unwrap().into_inner();
+    assert_eq!((rest.entries.len(), rest.next_page_token.as_str()), (2, ""));
+}
+
+#[tokio::test]
+async fn an_update_mask_selects_what_changes() {
+    let control_plane = ControlPlane::start().await;
+    control_plane.add("http://a:1").await;
+    let mut admin = client(&control_plane).await;
+    let update = |weight, state: v1::BackendState, paths: Option<&[&str]>| v1::UpdateBackendRequest {
+        backend: Some(v1::Backend { id: "b1".into(), weight, state: state.into(), ..Default::default() }),
+        update_mask: paths
+            .map(|paths| FieldMask { paths: paths.iter().map(|path| (*path).to_owned()).collect() }),
+        ..Default::default()
+    };
+    use v1::BackendState::{Active, Disabled, Draining, Unspecified};
+    for (request, weight, state) in [
+        (update(Some(5), Draining, Some(&["weight"])), 5, Active),
+        (update(Some(7), Draining, Some(&["state"])), 5, Draining),
+        (update(Some(7), Unspecified, None), 7, Draining),
+        (update(Some(9), Disabled, Some(&["*"])), 9, Disabled),
+    ] {
+        let what = format!("{request:?}");
+        let updated = admin.update_backend(request).await.unwrap().into_inner();
+        assert_eq!((updated.weight, updated.state()), (Some(weight), state), "{what}");
+    }
+    let revision = control_plane.revision().await;
+    for (request, field) in [
+        (update(Some(2), Active, Some(&["url"])), "update_mask"),
+        (update(None, Unspecified, None), "update_mask"),
+        (update(None, Active, Some(&["weight"])), "backend.weight"),
+        (update(Some(2), Unspecified, Some(&["*"])), "backend.state"),
+        (v1::UpdateBackendRequest::default(), "backend"),
+    ] {
+        let refused = admin.update_backend(request).await.unwrap_err();
+        assert_eq!(refused.code(), Code::InvalidArgument, "{refused:?}");
+        assert!(refused.message().starts_with(&format!("{field}: ")), "{refused:?}");
+    }
+    assert_eq!(control_plane.revision().await, revision);
+}
+
+fn text(text: &str) -> Value {
+    Value { kind: Some(Kind::StringValue(text.into())) }
+}
+
+fn number(number: f64) -> Value {
+    Value { kind: Some(Kind::NumberValue(number)) }
+}
+
+fn config(fields: &[(&str, Value)]) -> Option<Struct> {
+    Some(Struct { fields: fields.iter().map(|(name, value)| ((*name).to_owned(), value.clone())).collect() })
+}
+
+#[tokio::test]
+async fn pools_and_routes_are_put_read_and_deleted_in_the_schema_of_the_file() {
+    let control_plane = ControlPlane::start().await;
+    let mut admin = client(&control_plane).await;
+    let backend = config(&[("url", text("http://a:1")), ("weight", number(3.0))]).unwrap();
+    let backend = Value { kind: Some(Kind::StructValue(backend)) };
+    let backends = Value { kind: Some(Kind::ListValue(prost_types::ListValue { values: vec![backend] })) };
+    let pool = |strategy: &str| v1::PutPoolRequest {
+        name: "books".into(),
+        config: config(&[("strategy", text(strategy)), ("backends", backends.clone())]),
+        ..Default::default()
+    };
+    let put = admin.put_pool(pool("random")).await.unwrap().into_inner();
+    assert!(put.created);
+    let again = admin.put_pool(pool("ip_hash")).await.unwrap().into_inner();
+    let shown = again.pool.unwrap();
+    assert_eq!((again.created, shown.revision), (false, 3));
+    let rest = control_plane.get("/pools/books").await;
+    assert_eq!((&rest["strategy"], &rest["backends"][0]["weight"]), (&json!("ip_hash"), &json!(3)));
+    let fields = shown.config.unwrap().fields;
+    assert_eq!(fields["strategy"], text("ip_hash"));
+    assert_eq!(fields.len(), rest.as_object().unwrap().len(), "what REST shows");
+    let listed = admin.list_pools(v1::ListPoolsRequest::default()).await.unwrap().into_inner();
+    assert_eq!((listed.pools.len(), listed.revision), (2, 3));
+
+    let route = |pool: &str| v1::PutRouteRequest {
+        name: "shop".into(),
+        config: config(&[("pool", text(pool))]),
+        ..Default::default()
+    };
+    let put = admin.put_route(route("books")).await.unwrap().into_inner();
+    assert!(put.created && !put.warnings.is_empty(), "two routes without a match: {put:?}");
+    let read = admin.get_route(v1::GetRouteRequest { name: "shop".into() }).await.unwrap().into_inner();
+    assert_eq!(read.config.unwrap().fields["pool"], text("books"));
+
+    let delete = v1::DeletePoolRequest { name: "books".into(), ..Default::default() };
+    assert_eq!(admin.delete_pool(delete.clone()).await.unwrap_err().code(), Code::FailedPrecondition);
+    let route = v1::DeleteRouteRequest { name: "shop".into(), ..Default::default() };
+    assert_eq!(admin.delete_route(route.clone()).await.unwrap().into_inner().revision, 5);
+    assert_eq!(admin.delete_route(route).await.unwrap_err().code(), Code::NotFound);
+    assert_eq!(admin.delete_pool(delete).await.unwrap().into_inner().revision, 6);
+    let gone = admin.get_pool(v1::GetPoolRequest { name: "books".into() }).await.unwrap_err();
+    assert_eq!(gone.code(), Code::NotFound);
+}
+
+#[tokio::test]
+async fn mistakes_name_the_field_of_the_request() {
+    let control_plane = ControlPlane::start().await;
+    let mut admin = client(&control_plane).await;
+    let pool = |fields: &[(&str, Value)]| v1::PutPoolRequest {
+        name: "books".into(),
+        config: config(fields),
+        ..Default::default()
+    };
+    for (request, says) in [
+        (pool(&[("strategy", text("fastest"))]), "config.strategy: "),
+        (pool(&[("stratgy", text("random"))]), "config.stratgy: "),
+        (pool(&[("strategy", number(f64::NAN))]), "config: "),
+        (pool(&[("name", text("other"))]), "config.name: "),
+        (v1::PutPoolRequest { name: "books".into(), ..Default::default() }, "config: "),
+        (v1::PutPoolRequest { config: config(&[]), ..Default::default() }, "name: "),
+    ] {
+        let refused = admin.put_pool(request).await.unwrap_err();
+        assert_eq!(refused.code(), Code::InvalidArgument, "{refused:?}");
+        assert!(refused.message().contains(says), "{says}: {refused:?}");
+    }
+    let route = v1::PutRouteRequest {
+        name: "shop".into(),
+        config: config(&[("pool", text("nowhere"))]),
+        ..Default::default()
+    };
+    let refused = admin.put_route(route).await.unwrap_err();
+    assert!(refused.message().starts_with("config.pool: "), "{refused:?}");
+    let certificate = v1::PutCertificateRequest {
+        name: "one".into(),
+        cert_pem: "nothing".into(),
+        key_pem: "nothing".into(),
+        ..Default::default()
+    };
+    let refused = admin.put_certificate(certificate).await.unwrap_err();
+    assert!(refused.message().contains("cert_pem: "), "{refused:?}");
+    let new = v1::Backend {
+        url: "http://a:1".into(),
+        state: v1::BackendState::Draining.into(),
+        ..Default::default()
+    };
+    let new = v1::CreateBackendRequest { backend: Some(new), ..Default::default() };
+    let refused = admin.create_backend(new).await.unwrap_err();
+    assert!(refused.message().starts_with("backend.state: "), "{refused:?}");
+    let nothing = admin.delete_backend(v1::DeleteBackendRequest::default()).await.unwrap_err();
+    assert_eq!(nothing.code(), Code::InvalidArgument);
+    assert_eq!(control_plane.revision().await, 1);
+}
+
+#[tokio::test]
+async fn tokens_have_roles_states_and_times() {
+    let control_plane = ControlPlane::start().await;
+    let mut admin = client(&control_plane).await;
+    let ttl = |seconds| Some(prost_types::Duration { seconds, nanos: 0 });
+    for (request, field) in [
+        (
+            v1::CreateNodeTokenRequest { ttl: ttl(60), never_expires: true, ..Default::default() },
+            "never_expires: ",
+        ),
+        (v1::CreateNodeTokenRequest { ttl: ttl(-1), ..Default::default() }, "ttl: "),
+        (v1::CreateNodeTokenRequest { ttl: ttl(0), ..Default::default() }, "ttl: "),
+    ] {
+        let refused = admin.create_node_token(request).await.unwrap_err();
+        assert!(refused.message().starts_with(field), "{field} {refused:?}");
+    }
+    let lasting = |created: &v1::NodeToken| {
+        created.expire_time.as_ref().map(|end| end.seconds - created.create_time.as_ref().unwrap().seconds)
+    };
+    for (request, seconds) in [
+        (v1::CreateNodeTokenRequest::default(), Some(24 * 3600)),
+        (v1::CreateNodeTokenRequest { ttl: ttl(60), ..Default::default() }, Some(60)),
+        (v1::CreateNodeTokenRequest { never_expires: true, ..Default::default() }, None),
+    ] {
+        let created = admin.create_node_token(request).await.unwrap().into_inner().node_token.unwrap();
+        assert_eq!((lasting(&created), created.state()), (seconds, v1::TokenState::Active));
+    }
+    let token = |name: &str, role: i32, ttl| v1::CreateTokenRequest {
+        name: name.into(),
+        role,
+        ttl,
+        ..Default::default()
+    };
+    for (request, field) in [
+        (token("root", 0, None), "role: "),
+        (token("root", 17, None), "role: "),
+        (token("root", v1::Role::Admin.into(), ttl(0)), "ttl: "),
+    ] {
+        let refused = admin.create_token(request).await.unwrap_err();
+        assert!(refused.message().contains(field), "{field} {refused:?}");
+    }
+    let created = admin.create_token(token("root", v1::Role::Admin.into(), None)).await.unwrap().into_inner();
+    let shown = created.token.unwrap();
+    assert_eq!((shown.role(), shown.state()), (v1::Role::Admin, v1::TokenState::Active));
+    assert_eq!((shown.expire_time, created.secret.starts_with("weir_")), (None, true));
+}
