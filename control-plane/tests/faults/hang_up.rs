@@ -133,7 +133,7 @@ const CALLS: &[(&str, MakeBody)] = &[
         let text =
             |text: String| prost_types::Value { kind: Some(prost_types::value::Kind::StringValue(text)) };
         let name = format!("put{}", on.number);
-        let fields = [("pool".to_owned(), text("default".to_owned()))].into();
+        let fields = [("pool".to_owned(), text(on.pool()))].into();
         framed(&v1::PutRouteRequest {
             name,
             config: Some(prost_types::Struct { fields }),
@@ -226,7 +226,7 @@ impl Admin {
         self.done(&format!("PUT /pools/{}", ground.pool()), pool).await;
         let backends = self.done(&format!("GET /backends?pool={}", ground.pool()), Value::Null).await;
         ground.backend = backends["items"][0]["id"].as_str().unwrap().to_owned();
-        if call.ends_with("/routes/{name}") {
+        if call.ends_with("/routes/{name}") || call.ends_with("/DeleteRoute") {
             self.done(&format!("PUT /routes/{thing}"), json!({ "pool": ground.pool() })).await;
         }
         if call.contains("ertificate") {
