@@ -85,12 +85,31 @@ def links():
                     problems.append(f"{place}: {target}: {goal} has no heading #{anchor}")
                 elif page.startswith("docs/") and not goal.startswith("docs/"):
                     problems.append(f"{place}: {target}: leaves the book; name the file without a link")
+        problems += missing_files(page)
     summary = read("docs/SUMMARY.md")
     listed = {os.path.normpath("docs/" + path) for path in re.findall(r"\]\(([^)#]+)\)", summary)}
     for page in pages():
         if page.startswith("docs/") and page != "docs/SUMMARY.md" and page not in listed:
             problems.append(f"{page}: docs/SUMMARY.md does not list it")
     return report("links", problems, f"{checked} links in {len(pages())} pages")
+
+
+SOURCE = re.compile(r"`([\w.-]+(?:/[\w.-]+)+\.(?:rs|proto|toml|sql|py|yaml|yml|json|md|dict))`")
+
+
+def missing_files(page):
+    """Source files that a page names and that do not exist: from the root, or within a crate or its `src`."""
+    # Decisions tell what was true when they were made.
+    if page.startswith("docs/decisions/"):
+        return []
+    crates = [""] + [crate + "/" for crate in os.listdir(".") if os.path.isdir(crate)]
+    folders = crates + [crate + "src/" for crate in crates[1:]]
+    return [
+        f"{page}:{number}: `{name}`: there is no such file"
+        for number, line in enumerate(read(page).split("\n"), 1)
+        for name in SOURCE.findall(line)
+        if not any(os.path.exists(folder + name) for folder in folders)
+    ]
 
 
 # --- commands
