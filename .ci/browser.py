@@ -209,7 +209,7 @@ def explain():
     browser.write("input[name=client]", "192.0.2.1")
     browser.click("form.card button.primary")
     text = "return document.querySelector('main').innerText"
-    browser.until("the filter is explained", 10, text + ".includes('403, 192.0.2.1 is not taken')")
+    browser.until("the filter is explained", 10, text + ".includes('403, 192.0.2.1 is not allowed')")
     inspect("an explained refusal", "light")
     browser.write("textarea[name=headers]", "this is no header")
     browser.click("form.card button.primary")

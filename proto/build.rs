@@ -1,5 +1,5 @@
-//! Compiles the `.proto` files with protox, so that no `protoc` is needed, and keeps the descriptor set for
-//! server reflection.
+//! Compiles the `.proto` files with protox, so that no `protoc` is needed, and writes the descriptor set for server
+//! reflection.
 
 use std::{env, fs, path::PathBuf};
 

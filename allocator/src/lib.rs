@@ -1,28 +1,28 @@
-//! The memory allocator of Weir's programs: mimalloc, told to give memory back soon.
+//! The memory allocator of Weir's programs: mimalloc, configured to return freed memory soon.
 //!
-//! A burst of requests needs memory for each of them at once; afterwards the connections rest and need next to none.
-//! mimalloc waits a second before it gives freed pages back, and looks only while somebody allocates: a node that has
-//! become quiet would keep the memory of its burst. With a short delay 5,000 connections that did one request and
-//! rest cost 1.5 to 2.5 KB each instead of 6 KB, at no measurable price for requests.
+//! A burst of requests needs memory for all of them at once; afterwards the idle connections need almost none. By
+//! default mimalloc waits one second before it returns freed pages, and it only checks during allocations, so a node
+//! that has become idle would keep the memory of its burst. With a short delay, 5,000 connections that made one
+//! request and are idle cost 1.5 to 2.5 KB each instead of 6 KB, without a measurable cost per request.
 //!
-//! This is the one crate with `unsafe` code: mimalloc has no safe interface to its options.
+//! This is the only crate with `unsafe` code: mimalloc has no safe interface to its options.
 
 use std::ffi::c_long;
 
 pub use mimalloc::MiMalloc;
 
-/// `mi_option_purge_delay` of `mimalloc.h`, which the bindings do not name.
+/// `mi_option_purge_delay` of `mimalloc.h`, which the bindings do not define.
 const PURGE_DELAY: libmimalloc_sys::mi_option_t = 15;
 
-/// Milliseconds from the moment a page is free until it goes back to the system.
+/// Milliseconds from freeing a page to returning it to the system.
 const DELAY_MS: c_long = 50;
 
-/// Has freed memory given back soon. To be called first thing in `main`. `MIMALLOC_PURGE_DELAY` in the environment has
-/// precedence.
+/// Makes mimalloc return freed memory soon. Call it first in `main`. The environment variable `MIMALLOC_PURGE_DELAY`
+/// has precedence.
 pub fn give_back_soon() {
     if std::env::var_os("MIMALLOC_PURGE_DELAY").is_none() {
-        // SAFETY: the call stores a number in a static table; the index is one of the table's, and mimalloc reads the
-        // option afresh whenever it is used.
+        // SAFETY: the call stores a number in a static table. The index is valid, and mimalloc reads the option
+        // whenever it is used.
         unsafe { libmimalloc_sys::mi_option_set(PURGE_DELAY, DELAY_MS) }
     }
 }
@@ -32,9 +32,8 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_option_is_the_one_that_is_meant() {
-        // What mimalloc starts with, as its own documentation has it: a second.
-        // SAFETY: reads a number from a static table.
+    fn the_option_number_is_that_of_the_purge_delay() {
+        // The documented default is one second. SAFETY: reads a number from a static table.
         let before = unsafe { libmimalloc_sys::mi_option_get(PURGE_DELAY) };
         assert_eq!(before, 1000);
         give_back_soon();

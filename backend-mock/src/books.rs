@@ -1,6 +1,6 @@
 //! The bookstore: create, read, replace, update and delete under `/books`.
 //!
-//! The list is answered from text that is written once after a change, because load tests read it all the time.
+//! The list is serialized once after a change, because load tests read it all the time.
 
 use std::{
     collections::BTreeMap,
@@ -19,7 +19,7 @@ use serde_json::json;
 
 use crate::{Shop, problem};
 
-/// More books are refused, so that a load test cannot fill the memory.
+/// Limit on the number of books, so that a load test cannot fill the memory.
 const MAX_BOOKS: usize = 100_000;
 const MAX_TEXT: usize = 1_000;
 
@@ -30,7 +30,7 @@ struct Book {
     content: Content,
 }
 
-/// What a client says about a book.
+/// A book as sent by a client.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub(crate) struct Content {
     title: String,
@@ -43,7 +43,7 @@ pub(crate) struct Content {
     price: Option<f64>,
 }
 
-/// What a PATCH changes; what is absent stays.
+/// The changes of a PATCH; absent fields stay.
 #[derive(Debug, Deserialize)]
 pub(crate) struct Patch {
     title: Option<String>,
@@ -61,7 +61,7 @@ enum BookError {
     Duplicate { field: &'static str, value: String },
     #[error("{}", .0.join("; "))]
     Invalid(Vec<String>),
-    #[error("the store holds {MAX_BOOKS} books and takes no more")]
+    #[error("the store is full ({MAX_BOOKS} books)")]
     Full,
 }
 
@@ -100,7 +100,7 @@ impl Content {
     }
 }
 
-/// All the books.
+/// All books.
 pub(crate) struct Books(RwLock<Shelf>);
 
 #[derive(Default)]
@@ -109,12 +109,12 @@ struct Shelf {
     ids_by_title: BTreeMap<String, u64>,
     ids_by_isbn: BTreeMap<String, u64>,
     last_id: u64,
-    /// The list as JSON; none after a change.
+    /// The list as JSON; `None` after a change.
     list: Option<Bytes>,
 }
 
 impl Books {
-    /// A few books to begin with.
+    /// Creates a few books.
     pub(crate) fn seeded() -> Self {
         let mut shelf = Shelf::default();
         for (title, author, isbn, year, price) in [
@@ -137,7 +137,7 @@ impl Books {
                 year: Some(year),
                 price: Some(price),
             };
-            // None of these is wrong or stands twice.
+            // None of these is invalid or a duplicate.
             let _ = shelf.create(content);
         }
         Self(RwLock::new(shelf))
@@ -168,7 +168,7 @@ impl Shelf {
         Ok(book)
     }
 
-    /// Writes the book in the place of the one with this id, if there is one.
+    /// Replaces the book with this id, if it exists.
     fn put(&mut self, id: u64, content: Content) -> Result<Book, BookError> {
         content.check()?;
         let taken =

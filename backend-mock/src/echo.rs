@@ -1,7 +1,7 @@
-//! `/echo`: answers with the request as it was received.
+//! `/echo`: returns the request as it was received.
 //!
-//! Header names are in lower case, as every HTTP library hands them on; their order is kept, values of the same name
-//! standing together.
+//! Header names are in lower case, as the HTTP library provides them. Their order is kept; values of the same name
+//! are grouped.
 
 use axum::{
     Json,
@@ -14,7 +14,7 @@ use serde_json::json;
 
 use crate::problem;
 
-/// So much of a body is given back; the rest is counted.
+/// Limit on the part of a body that is returned; the rest is only counted.
 const MAX_TEXT: usize = 16 << 20;
 
 pub(crate) async fn echo(request: Request<Body>) -> Response {

@@ -1,7 +1,7 @@
 //! Simulated capacity and errors, changed while the mock runs: `PUT /faults {"concurrency": 8, "service_time":
 //! "20ms", "error_rate": 0.5}`.
 //!
-//! With a concurrency of N and a service time of T the mock does N/T requests per second and no more; others queue,
+//! With a concurrency of N and a service time of T the mock serves N/T requests per second; others wait in a queue,
 //! as they do at a real backend.
 
 use std::sync::{
@@ -21,27 +21,27 @@ use weir_snapshot::units::HumanDuration;
 
 use crate::{Shop, problem};
 
-/// What the mock plays; nothing by default.
+/// Simulated capacity and errors; none by default.
 #[derive(Debug, Clone, Default, PartialEq, clap::Args, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Faults {
-    /// Requests that are worked on at the same time; others wait [default: no limit].
+    /// Requests processed at the same time; others wait [default: no limit].
     #[arg(long, env = "WEIR_MOCK_CONCURRENCY")]
     pub concurrency: Option<usize>,
-    /// How long each request takes, such as 20ms.
+    /// Processing time of each request, such as 20ms.
     #[arg(long, env = "WEIR_MOCK_SERVICE_TIME", default_value = "0s")]
     pub service_time: HumanDuration,
-    /// The share of requests that are answered with 500, from 0 to 1.
+    /// Share of requests that get status 500, from 0 to 1.
     #[arg(long, env = "WEIR_MOCK_ERROR_RATE", default_value = "0")]
     pub error_rate: f64,
 }
 
-/// A fault is out of its range.
+/// A fault setting is out of bounds.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum FaultError {
-    #[error("concurrency: {0} is not from 1 to {max}", max = Semaphore::MAX_PERMITS)]
+    #[error("concurrency: {0} is out of bounds (1 to {max})", max = Semaphore::MAX_PERMITS)]
     Concurrency(usize),
-    #[error("error_rate: {0} is not from 0 to 1")]
+    #[error("error_rate: {0} is out of bounds (0 to 1)")]
     ErrorRate(f64),
 }
 
@@ -59,12 +59,12 @@ impl Faults {
     }
 }
 
-/// An error that was asked for.
+/// A simulated error.
 pub(crate) struct OnDemand;
 
-/// Where each request waits for its place.
+/// Limits the requests that are processed at the same time.
 pub(crate) struct Gate {
-    /// False: no fault is set, and the lock below need not be taken.
+    /// False if no fault is set: then the lock below need not be taken.
     armed: AtomicBool,
     setting: RwLock<Setting>,
 }
@@ -86,7 +86,7 @@ impl Gate {
     fn set(&self, faults: Faults) {
         let armed = faults != Faults::default();
         let places = faults.concurrency.map(|n| Arc::new(Semaphore::new(n)));
-        // Requests that wait for the places of before go on with those.
+        // Waiting requests continue with the previous semaphore.
         *self.setting.write().unwrap_or_else(PoisonError::into_inner) = Setting { faults, places };
         self.armed.store(armed, Ordering::Release);
     }
@@ -95,7 +95,7 @@ impl Gate {
         self.setting.read().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    /// Waits for a place and takes the service time.
+    /// Waits for a permit and then for the service time.
     pub(crate) async fn enter(&self) -> Result<Option<OwnedSemaphorePermit>, OnDemand> {
         if !self.armed.load(Ordering::Acquire) {
             return Ok(None);

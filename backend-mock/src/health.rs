@@ -1,4 +1,4 @@
-//! `/health`, which can be told to fail: `PUT /health {"healthy": false}`, or `POST /health/fail`.
+//! `/health`, which can be made to fail: `PUT /health {"healthy": false}`, or `POST /health/fail`.
 
 use std::sync::{Arc, atomic::Ordering};
 
@@ -13,7 +13,7 @@ use serde_json::json;
 
 use crate::{Shop, problem};
 
-/// What `PUT /health` says.
+/// The body of `PUT /health`.
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct Wish {

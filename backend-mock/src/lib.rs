@@ -1,7 +1,8 @@
-//! A backend to try Weir with: a bookstore API, health that can be told to fail, faults on demand, streams.
+//! A mock backend for trying Weir: a bookstore API, health checks that can be made to fail, simulated faults,
+//! streams.
 //!
-//! A request passes `server` (sockets, the mock's name in each answer), `faults` (simulated capacity) and then the
-//! routes below, one file for each kind of answer. Everything lives in memory and starts afresh.
+//! A request passes through `server` (sockets, the mock's name in each response), `faults` (simulated capacity) and
+//! then the routes below, one file for each kind of response. All state is in memory.
 
 mod books;
 mod echo;
@@ -74,25 +75,25 @@ fn is_address(value: &std::ffi::OsStr) -> bool {
     value.to_str().is_some_and(|text| text.parse::<SocketAddr>().is_ok())
 }
 
-/// Where a mock listens and what it is called.
+/// Address, name and TLS settings of a mock.
 #[derive(Debug, Clone, clap::Args)]
 pub struct Config {
-    /// Where to listen; port 0 takes a free one.
+    /// Address to listen on; port 0 chooses a free port.
     #[arg(long, env = "WEIR_MOCK_LISTEN", default_value = "127.0.0.1:8082")]
     pub listen: SocketAddr,
-    /// Its name in the header `x-backend` of each answer [default: mock-<port>].
+    /// Value of the header `x-backend` in each response [default: mock-<port>].
     #[arg(long, env = "WEIR_MOCK_NAME")]
     pub name: Option<String>,
-    /// Speaks TLS by a certificate for localhost that is made now.
+    /// Uses TLS with a new self-signed certificate for localhost.
     #[arg(long, env = "WEIR_MOCK_TLS", conflicts_with = "tls_cert")]
     pub tls: bool,
-    /// Speaks TLS by this certificate, with its chain, as PEM.
+    /// Uses TLS with this certificate chain (PEM file).
     #[arg(long, env = "WEIR_MOCK_TLS_CERT", value_name = "FILE", requires = "tls_key")]
     pub tls_cert: Option<PathBuf>,
-    /// The private key of --tls-cert, as PEM.
+    /// Private key of --tls-cert (PEM file).
     #[arg(long, env = "WEIR_MOCK_TLS_KEY", value_name = "FILE", requires = "tls_cert")]
     pub tls_key: Option<PathBuf>,
-    /// Speaks only to who shows a certificate of this authority, as PEM.
+    /// Requires client certificates of this authority (PEM file).
     #[arg(long, env = "WEIR_MOCK_TLS_CLIENT_CA", value_name = "FILE")]
     pub tls_client_ca: Option<PathBuf>,
 }
@@ -110,13 +111,13 @@ impl Default for Config {
     }
 }
 
-/// What the requests of one mock share.
+/// State shared by all requests of a mock.
 struct Shop {
     name: String,
     books: books::Books,
     healthy: AtomicBool,
     faults: faults::Gate,
-    /// Turns true when the mock stops, so that WebSockets and event streams end.
+    /// Becomes true when the mock stops, so that WebSockets and event streams end.
     stopping: server::Stopping,
 }
 
@@ -162,10 +163,10 @@ async fn unknown_path() -> Response {
 }
 
 async fn unknown_method() -> Response {
-    problem(StatusCode::METHOD_NOT_ALLOWED, "this path does not take this method")
+    problem(StatusCode::METHOD_NOT_ALLOWED, "this path does not support this method")
 }
 
-/// An answer that says what was wrong with the request.
+/// A response that says what is wrong with the request.
 fn problem(status: StatusCode, error: &str) -> Response {
     (status, Json(json!({"error": error}))).into_response()
 }

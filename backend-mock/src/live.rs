@@ -1,4 +1,4 @@
-//! What stays open: a WebSocket that echoes, and a stream of events.
+//! Long-lived responses: a WebSocket that echoes, and a stream of events.
 
 use std::{convert::Infallible, sync::Arc, time::Duration};
 
@@ -28,7 +28,7 @@ async fn echo(mut socket: WebSocket, mut stopping: Stopping) {
     loop {
         let received = tokio::select! {
             received = socket.recv() => received,
-            () = stopping.told() => {
+            () = stopping.stopped() => {
                 let _ = socket.send(Message::Close(None)).await;
                 return;
             }
@@ -45,7 +45,7 @@ async fn echo(mut socket: WebSocket, mut stopping: Stopping) {
     }
 }
 
-/// `n` events (0: without end), `ms` apart.
+/// `n` events (0: endless), `ms` milliseconds apart.
 #[derive(Deserialize)]
 pub(crate) struct Events {
     #[serde(default = "ten")]
@@ -73,7 +73,7 @@ pub(crate) async fn events(
         if i > 0 && ms > 0 {
             tokio::select! {
                 () = tokio::time::sleep(Duration::from_millis(ms)) => {}
-                () = stopping.told() => return None,
+                () = stopping.stopped() => return None,
             }
         }
         let event = Event::default().id(i.to_string()).data(format!("event {i}"));

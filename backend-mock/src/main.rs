@@ -1,4 +1,4 @@
-//! The program `backend-mock`: one backend to try Weir with.
+//! The program `backend-mock`: a mock backend for trying Weir.
 
 use std::{io::Write as _, process::ExitCode};
 
@@ -20,7 +20,7 @@ async fn run(arguments: Arguments) -> anyhow::Result<()> {
     let mut signals = Signals::handle()?;
     let running = backend_mock::start_with_faults(arguments.config, arguments.faults).await?;
     let address = format!("listening {}://{}\n", running.scheme, running.address);
-    // The process that started it may have closed its end.
+    // The parent process may have closed the other end.
     let _ = std::io::stdout().write_all(address.as_bytes());
     signals.stop_or_hangup().await;
     running.shutdown().await;

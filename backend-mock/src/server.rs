@@ -1,6 +1,6 @@
-//! The mock's sockets: accepts, serves HTTP/1.1 on each connection, puts the mock's name into each answer, stops.
+//! The mock's sockets: accepts connections, serves HTTP/1.1, adds the mock's name to each response, shuts down.
 //!
-//! Nagle's algorithm is off, because small answers must leave at once: the mock stands behind load tests.
+//! Nagle's algorithm is off so that small responses are sent at once: load tests use the mock.
 
 use std::{
     convert::Infallible,
@@ -29,19 +29,19 @@ use tower::ServiceExt as _;
 
 use crate::{Config, Faults, Shop, books::Books, faults::Gate, problem, routes, tls};
 
-/// What runs when the mock is told to stop may take this long.
+/// Time for running requests to finish when the mock stops.
 const GRACE: Duration = Duration::from_secs(2);
-/// How long a client may take to shake hands.
+/// Time for a TLS handshake.
 const HANDSHAKE: Duration = Duration::from_secs(10);
-/// Out of file descriptors, the next attempt to accept waits this long.
+/// Pause before the next accept when file descriptors have run out.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 
 const X_BACKEND: HeaderName = HeaderName::from_static("x-backend");
 
-/// A mock that runs; dropped, it stops at once.
+/// A running mock. Dropping it stops the mock at once.
 #[derive(Debug)]
 pub struct Running {
-    /// Where it listens.
+    /// Address that it listens on.
     pub address: SocketAddr,
     /// `http` or `https`.
     pub scheme: &'static str,
@@ -50,7 +50,7 @@ pub struct Running {
 }
 
 impl Running {
-    /// Accepts nothing new, lets running requests finish within two seconds, ends.
+    /// Stops accepting connections and gives running requests 2 s to finish.
     pub async fn shutdown(mut self) {
         self.stop.send_replace(true);
         let _ = (&mut self.task).await;
@@ -64,13 +64,13 @@ impl Drop for Running {
     }
 }
 
-/// Tells that the mock is to stop.
+/// Signals that the mock is stopping.
 #[derive(Clone)]
 pub(crate) struct Stopping(watch::Receiver<bool>);
 
 impl Stopping {
-    /// Waits until the mock is told to stop.
-    pub(crate) async fn told(&mut self) {
+    /// Waits until the mock is stopping.
+    pub(crate) async fn stopped(&mut self) {
         let _ = self.0.wait_for(|stop| *stop).await;
     }
 }
@@ -78,7 +78,7 @@ impl Stopping {
 /// Starts a mock without faults.
 ///
 /// # Errors
-/// The address cannot be bound, or the name cannot stand in a header.
+/// The address cannot be bound, or the name is not a valid header value.
 pub async fn start(config: Config) -> anyhow::Result<Running> {
     start_with_faults(config, Faults::default()).await
 }
@@ -86,9 +86,9 @@ pub async fn start(config: Config) -> anyhow::Result<Running> {
 /// Starts a mock with simulated capacity and errors.
 ///
 /// # Errors
-/// As [`start`], or a fault is out of its range.
+/// As [`start`], or a fault setting is out of bounds.
 pub async fn start_with_faults(config: Config, faults: Faults) -> anyhow::Result<Running> {
-    faults.check().context("wrong faults")?;
+    faults.check().context("invalid faults")?;
     let tls = tls::acceptor(&config)?;
     let listener = TcpListener::bind(config.listen)
         .await
@@ -96,7 +96,7 @@ pub async fn start_with_faults(config: Config, faults: Faults) -> anyhow::Result
     let address = listener.local_addr()?;
     let name = config.name.unwrap_or_else(|| format!("mock-{}", address.port()));
     let header = HeaderValue::from_str(&name)
-        .with_context(|| format!("the name {name:?} cannot stand in a header"))?;
+        .with_context(|| format!("the name {name:?} is not a valid header value"))?;
     let (stop, stopping) = watch::channel(false);
     let stopping = Stopping(stopping);
     let shop = Arc::new(Shop {
@@ -118,7 +118,7 @@ async fn serve(listener: TcpListener, tls: Option<TlsAcceptor>, service: Service
     loop {
         let accepted = tokio::select! {
             accepted = listener.accept() => accepted,
-            () = stopping.told() => break,
+            () = stopping.stopped() => break,
             Some(_) = connections.join_next() => continue,
         };
         match accepted {
@@ -133,7 +133,7 @@ async fn serve(listener: TcpListener, tls: Option<TlsAcceptor>, service: Service
     }
     drop(listener);
     let ended = async { while connections.join_next().await.is_some() {} };
-    // What still runs after that is aborted with the set.
+    // Tasks that still run after that are aborted when the set is dropped.
     let _ = tokio::time::timeout(GRACE, ended).await;
 }
 
@@ -160,7 +160,7 @@ async fn connection(stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static
     );
     let ended = tokio::select! {
         ended = connection.as_mut() => ended,
-        () = stopping.told() => {
+        () = stopping.stopped() => {
             connection.as_mut().graceful_shutdown();
             connection.await
         }
@@ -179,13 +179,13 @@ struct Service {
 
 impl Service {
     async fn answer(self, request: Request<Incoming>) -> Result<Response<Body>, Infallible> {
-        // Health and the faults themselves are always answered, however loaded the mock plays.
+        // Health checks and the fault settings are always answered, whatever the simulated load.
         let exempt = request.uri().path().starts_with("/health") || request.uri().path() == "/faults";
         let admitted = if exempt { Ok(None) } else { self.shop.faults.enter().await };
         let mut response = match admitted {
-            // The place is held until the head of the answer is ready.
+            // The permit is held until the response head is ready.
             Ok(_place) => self.routes.oneshot(request.map(Body::new)).await?,
-            Err(_) => problem(StatusCode::INTERNAL_SERVER_ERROR, "an error on demand"),
+            Err(_) => problem(StatusCode::INTERNAL_SERVER_ERROR, "a simulated error"),
         };
         response.headers_mut().insert(X_BACKEND, self.header);
         Ok(response)

@@ -1,4 +1,4 @@
-//! Answers of a wished delay, status or size.
+//! Responses with a requested delay, status or size.
 
 use std::{
     pin::Pin,
@@ -20,9 +20,9 @@ use serde_json::json;
 
 use crate::problem;
 
-/// The largest answer of `/bytes/{n}`.
+/// The largest response of `/bytes/{n}`, in bytes.
 const MAX_BYTES: u64 = 10 << 30;
-/// The longest delay of `/slow`.
+/// The longest delay of `/slow`, in milliseconds.
 const MAX_DELAY_MS: u64 = 3_600_000;
 
 #[derive(Deserialize)]
@@ -37,13 +37,13 @@ pub(crate) async fn slow(query: Result<Query<Delay>, QueryRejection>) -> Respons
             tokio::time::sleep(Duration::from_millis(ms)).await;
             Json(json!({"slept_ms": ms})).into_response()
         }
-        Ok(_) => problem(StatusCode::UNPROCESSABLE_ENTITY, "ms: at most an hour"),
+        Ok(_) => problem(StatusCode::UNPROCESSABLE_ENTITY, "ms is out of bounds (at most 3600000, one hour)"),
         Err(rejection) => problem(StatusCode::UNPROCESSABLE_ENTITY, &rejection.body_text()),
     }
 }
 
 pub(crate) async fn status(Path(code): Path<String>) -> Response {
-    // 1xx is no final answer; 101 would promise another protocol.
+    // 1xx is not a final response; 101 would announce another protocol.
     match code.parse().ok().filter(|code| (200..1000).contains(code)).map(StatusCode::from_u16) {
         Some(Ok(status @ (StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED))) => status.into_response(),
         Some(Ok(status)) => (status, Json(json!({"status": status.as_u16()}))).into_response(),
@@ -63,7 +63,7 @@ pub(crate) async fn bytes(Path(n): Path<String>) -> Response {
 
 static CHUNK: [u8; 64 << 10] = [b'w'; 64 << 10];
 
-/// So many bytes, made while they are sent.
+/// A body of the requested size, generated while it is sent.
 struct Generated {
     left: u64,
 }

@@ -1,4 +1,4 @@
-//! TLS before the mock, by a given certificate or one that is made for the moment.
+//! TLS for the mock, with a given or a newly generated certificate.
 
 use std::{path::Path, sync::Arc};
 
@@ -13,15 +13,15 @@ use tokio_rustls::TlsAcceptor;
 
 use crate::Config;
 
-/// What connections are accepted with; `None`: in the clear.
+/// Returns the TLS acceptor, or `None` for cleartext.
 ///
 /// # Errors
-/// A file cannot be read, or does not hold what it should.
+/// A file cannot be read or has the wrong content.
 pub(crate) fn acceptor(config: &Config) -> anyhow::Result<Option<TlsAcceptor>> {
     let (chain, key) = match (&config.tls_cert, &config.tls_key) {
         (Some(certificate), Some(key)) => {
             let key_der = PrivateKeyDer::from_pem_file(key)
-                .with_context(|| format!("--tls-key {} is no PEM of a private key", key.display()))?;
+                .with_context(|| format!("--tls-key {} is not a private key in PEM format", key.display()))?;
             (certificates("--tls-cert", certificate)?, key_der)
         }
         _ if config.tls => {
@@ -57,7 +57,8 @@ pub(crate) fn acceptor(config: &Config) -> anyhow::Result<Option<TlsAcceptor>> {
 
 fn certificates(flag: &str, file: &Path) -> anyhow::Result<Vec<CertificateDer<'static>>> {
     let read = CertificateDer::pem_file_iter(file).and_then(Iterator::collect::<Result<Vec<_>, _>>);
-    let read = read.with_context(|| format!("{flag} {} is no PEM of certificates", file.display()))?;
-    anyhow::ensure!(!read.is_empty(), "{flag} {} holds no certificate", file.display());
+    let read =
+        read.with_context(|| format!("{flag} {} is not a certificate in PEM format", file.display()))?;
+    anyhow::ensure!(!read.is_empty(), "{flag} {} contains no certificate", file.display());
     Ok(read)
 }

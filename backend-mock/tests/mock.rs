@@ -1,6 +1,6 @@
-//! The mock through real sockets.
+//! Tests of the mock over real sockets.
 
-// The lint does not see that a test's helper is part of a test.
+// The lint does not recognize helper functions of tests.
 #![allow(clippy::unwrap_used)]
 
 use std::{net::SocketAddr, time::Duration};
@@ -84,7 +84,7 @@ async fn books_are_created_read_changed_and_deleted() {
 }
 
 #[tokio::test]
-async fn wrong_books_are_refused_and_change_nothing() {
+async fn invalid_books_are_rejected_and_change_nothing() {
     let mock = mock().await;
     let before = ask(&mock, "GET", "/books", None).await.json();
     let first = before["items"][0].clone();
@@ -113,7 +113,7 @@ async fn wrong_books_are_refused_and_change_nothing() {
 }
 
 #[tokio::test]
-async fn health_fails_and_heals_when_told() {
+async fn health_can_be_made_to_fail_and_recover() {
     let mock = mock().await;
     assert_eq!(ask(&mock, "GET", "/health", None).await.json(), json!({"status": "ok"}));
     ask(&mock, "PUT", "/health", Some(json!({"healthy": false}))).await;
@@ -137,7 +137,7 @@ async fn echo_shows_the_request_as_received() {
 }
 
 #[tokio::test]
-async fn answers_have_the_wished_status_size_and_delay() {
+async fn responses_have_the_requested_status_size_and_delay() {
     let mock = mock().await;
     for status in [200, 204, 418, 503] {
         assert_eq!(ask(&mock, "GET", &format!("/status/{status}"), None).await.status, status);
@@ -168,7 +168,7 @@ async fn a_websocket_echoes() {
         head.push(stream.read_u8().await.unwrap());
     }
     assert!(head.starts_with(b"HTTP/1.1 101"));
-    // A text frame "hi" with the mask 0, and the frame that comes back without one.
+    // A text frame "hi" with a mask of 0, and the returned frame without a mask.
     stream.write_all(&[0x81, 0x82, 0, 0, 0, 0, b'h', b'i']).await.unwrap();
     let mut frame = [0; 4];
     stream.read_exact(&mut frame).await.unwrap();
@@ -179,7 +179,7 @@ async fn a_websocket_echoes() {
 }
 
 #[tokio::test]
-async fn faults_are_played_and_changed_while_it_runs() {
+async fn faults_can_be_changed_at_run_time() {
     let faults = Faults { error_rate: 1.0, ..Faults::default() };
     let mock = start_with_faults(config(), faults).await.unwrap();
     assert_eq!(ask(&mock, "GET", "/books", None).await.status, 500);
@@ -194,7 +194,7 @@ async fn faults_are_played_and_changed_while_it_runs() {
 }
 
 #[tokio::test]
-async fn a_port_in_use_is_named() {
+async fn the_error_names_a_port_in_use() {
     let mock = mock().await;
     let error = start(Config { listen: mock.address, ..Config::default() }).await.unwrap_err();
     assert!(error.to_string().contains(&mock.address.to_string()), "{error}");

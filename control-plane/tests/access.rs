@@ -215,7 +215,7 @@ async fn hashes_of_passwords_are_shown_to_admins_only() {
     let refused = control_plane.call_as(Some(&admin), "PUT", "/config", &exported).await;
     assert_eq!(refused.status, 400, "{refused:?}");
     assert!(
-        refused.text.contains("basic_auth.users.anna") && refused.text.contains("is hidden"),
+        refused.text.contains("basic_auth.users.anna") && refused.text.contains("is a masked hash"),
         "{refused:?}"
     );
 }

@@ -141,18 +141,23 @@ async fn a_request_is_explained_as_rest_explains_it_and_mistakes_are_named() {
     let asked = "method=POST&url=http%3A%2F%2Fapi.example%2Fv1";
     let canary = format!("{asked}&headers=accept%3A+a%0D%0Ax-canary%3A+1%0D%0A");
     let text = page(&control_plane, &format!("/ui/explain?{canary}&client=10.1.2.3")).await;
-    for told in
-        ["Route api", "takes 10.1.2.3", "5 requests in 1m", "http://127.0.0.1:2", "disabled", "less specific"]
-    {
+    for told in [
+        "Route api",
+        "allows 10.1.2.3",
+        "5 requests per 1m",
+        "http://127.0.0.1:2",
+        "disabled",
+        "less specific",
+    ] {
         assert!(text.contains(told), "{told}: {text}");
     }
     assert!(text.contains("<option value=\"POST\" selected>") && text.contains("x-canary: 1"), "{text}");
     // The stream that keeps it live is asked for the same.
     assert!(text.contains("page=explain") && text.contains("headers=accept%3A%20a%0D%0Ax-canary"), "{text}");
     let refused = page(&control_plane, &format!("/ui/explain?{canary}&client=11.1.2.3")).await;
-    assert!(refused.contains("403, 11.1.2.3 is not taken"), "{refused}");
+    assert!(refused.contains("403, 11.1.2.3 is not allowed"), "{refused}");
     let other = page(&control_plane, &format!("/ui/explain?{asked}")).await;
-    assert!(other.contains("Route default") && other.contains("takes requests with"), "{other}");
+    assert!(other.contains("Route default") && other.contains("matches only requests with"), "{other}");
     // What REST says stands on the page, and the other way round no route is shown that it does not name.
     let said = control_plane.get(&format!("/explain?{asked}")).await;
     assert_eq!(said["route"], "default");
@@ -162,12 +167,12 @@ async fn a_request_is_explained_as_rest_explains_it_and_mistakes_are_named() {
     // What the backend does not get.
     let said = control_plane.get(&format!("/explain?{asked}&header=X_Real_IP%3A%201")).await;
     let change = said["changes"][0].as_str().unwrap();
-    assert_eq!(change, "drops x_real_ip: a backend could take it for x-real-ip");
+    assert_eq!(change, "drops x_real_ip: a backend could mistake it for x-real-ip");
     let text = page(&control_plane, &format!("/ui/explain?{asked}&headers=X_Real_IP%3A+1")).await;
     assert!(text.contains(change), "{text}");
 
     let wrong = page(&control_plane, "/ui/explain?method=GET&url=%3Cb%3E&headers=x&client=10.1").await;
-    for mistake in ["&lt;b&gt;", "is not a path", "is not a header", "is not an address"] {
+    for mistake in ["&lt;b&gt;", "is not a valid path", "is not a header", "is not an IP address"] {
         assert!(wrong.contains(mistake), "{mistake}: {wrong}");
     }
     assert!(wrong.contains("role=\"alert\"") && !wrong.contains("<b>"), "{wrong}");

@@ -23,7 +23,7 @@ pub(crate) struct Local {
 
 impl Local {
     /// No route takes the request.
-    pub(crate) const NO_ROUTE: Self = Self::new(404, "Not Found", "no route takes this request");
+    pub(crate) const NO_ROUTE: Self = Self::new(404, "Not Found", "no route matches this request");
     /// The pool has no backend that may get requests.
     pub(crate) const NO_BACKEND: Self =
         Self::new(503, "Service Unavailable", "the pool has no active backend");

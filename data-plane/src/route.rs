@@ -61,7 +61,7 @@ fn scheme(origin: &Origin<'_>) -> WebScheme {
 pub(crate) fn redirect(redirect: &Redirect, head: &RequestHead, origin: &Origin<'_>) -> Local {
     match redirect.location(scheme(origin), origin.host(head), head.path_and_query()) {
         Ok(location) => Local::redirect(redirect.status, &location),
-        Err(NoRedirect::NoHost) => Local::bad_request("the request names no host to be sent back to"),
+        Err(NoRedirect::NoHost) => Local::bad_request("the request has no host to redirect to"),
         Err(NoRedirect::Path(fault)) => Local::bad_request(fault.text()),
         Err(NoRedirect::Circle) => Local::CIRCLE,
     }

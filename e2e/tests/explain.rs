@@ -120,7 +120,7 @@ async fn explain_says_what_the_node_does() -> anyhow::Result<()> {
     assert!(printed.starts_with("route canary (revision "), "{printed}");
     // Without a scheme it is read as curl reads it.
     assert_eq!(fleet.weir(&["explain", "GET", "api.example/v1/x", "-H", "x-canary: 1"])?, printed);
-    assert!(printed.contains("  v1: would take it, but is less specific or comes later"), "{printed}");
+    assert!(printed.contains("  v1: would match, but is less specific or comes later"), "{printed}");
     let printed = fleet.weir(&[
         "explain",
         "GET",
@@ -130,6 +130,6 @@ async fn explain_says_what_the_node_does() -> anyhow::Result<()> {
         "-H",
         "X_Real_IP: ::1",
     ])?;
-    assert!(printed.contains("  drops x_real_ip: a backend could take it for x-real-ip"), "{printed}");
+    assert!(printed.contains("  drops x_real_ip: a backend could mistake it for x-real-ip"), "{printed}");
     Ok(())
 }

@@ -131,7 +131,7 @@ async fn routes_come_and_go_under_load_and_each_answer_proves_its_route() {
 async fn a_hidden_route_is_warned_of_wherever_a_change_is_made() {
     let fleet = Fleet::start(1, 1).await.unwrap();
     let admin = fleet.admin();
-    let said = "route \"late\" can never match: route \"default\" takes the same requests before it";
+    let said = "route \"late\" never matches: route \"default\" comes first and matches the same requests";
     let put = send("PUT", admin, "/routes/late", r#"{"pool":"default"}"#).await.unwrap();
     assert_eq!(put.status, 201, "{put:?}");
     assert!(put.json().unwrap()["warnings"][0].as_str().unwrap().contains(said), "{put:?}");
@@ -189,7 +189,7 @@ async fn people_see_what_routes_take_and_where_they_go() {
         .unwrap();
     assert!(
         (400..500).contains(&wrong.status)
-            && String::from_utf8_lossy(&wrong.body).contains("exclude each other"),
+            && String::from_utf8_lossy(&wrong.body).contains("mutually exclusive"),
         "{wrong:?}"
     );
 }

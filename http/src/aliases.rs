@@ -1,8 +1,8 @@
-//! Header names that a backend could take for another header.
+//! Header names that a backend could mistake for another header.
 //!
-//! CGI (RFC 3875 section 4.1.18) names a variable after each header, with `_` for `-`. FastCGI, WSGI, Rack and PHP do the
-//! same, and some servers write `_` for every byte that is not a letter or digit. Such a backend cannot distinguish
-//! `X_Weir_User` from `X-Weir-User`.
+//! CGI (RFC 3875, section 4.1.18) stores each header in a variable and replaces `-` by `_` in its name. FastCGI,
+//! WSGI, Rack and PHP do the same, and some servers replace every byte that is not a letter or digit. Such a backend
+//! cannot tell `X_Weir_User` from `X-Weir-User`.
 
 /// Headers that the proxy writes, removes or reads itself.
 const OWN: [&str; 15] = [
@@ -20,11 +20,11 @@ const OWN: [&str; 15] = [
     "proxy-authenticate",
     "proxy-authorization",
     "set-cookie",
-    // HTTP_PROXY is where many HTTP clients look for their proxy (CVE-2016-5385).
+    // Many HTTP clients read their proxy from the variable HTTP_PROXY (CVE-2016-5385).
     "proxy",
 ];
 
-/// Headers in which proxies describe the original request, besides [`FAMILIES`] and [`CLIENT_IP`].
+/// Headers in which proxies describe the original request. [`FAMILIES`] and [`CLIENT_IP`] add more names.
 const CLAIMS: [&str; 29] = [
     "x-forwarded",
     "x-original-url",
@@ -57,25 +57,25 @@ const CLAIMS: [&str; 29] = [
     "forwarded-proto",
 ];
 
-/// Prefixes of headers in which proxies describe the original request.
+/// Prefixes of claim headers.
 pub const FAMILIES: [&str; 2] = ["x-forwarded-", "x-envoy-"];
 
-/// Suffix of headers with a client's address: `Client-IP`, `X-Client-IP`, `True-Client-IP` and those of other CDNs.
+/// Claim headers are named like this or end with it after a `-`: `Client-IP`, `X-Client-IP`, `True-Client-IP` and the
+/// headers of other CDNs.
 pub const CLIENT_IP: &str = "client-ip";
 
-/// How a proxy treats a request header because of its name.
+/// How a node treats a request header, judged by the header's name alone.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum NameKind {
-    /// The header is forwarded.
+    /// An ordinary header: passed on.
     Plain,
-    /// A backend could take it for this header, so it is dropped.
+    /// A backend could mistake it for the named header: dropped.
     AliasOf(String),
-    /// It is forwarded only from trusted proxies.
+    /// Passed on only from trusted proxies.
     Claim,
 }
 
-/// Finds how a proxy treats a request header because of its name. It is for explanations: the parser has a faster way to
-/// the same result.
+/// Classifies a header by its name, for explanations. Nodes use a faster implementation with the same result.
 pub fn name_kind(name: &str) -> NameKind {
     let name = name.to_ascii_lowercase();
     let folded: String = name.chars().map(|c| if c.is_ascii_alphanumeric() { c } else { '-' }).collect();
@@ -91,12 +91,12 @@ pub fn name_kind(name: &str) -> NameKind {
     }
 }
 
-/// Whether the two names differ and such a backend cannot distinguish them.
+/// Whether two different header names are equal for such a backend.
 pub fn is_alias(own: &[u8], name: &[u8]) -> bool {
     reads_as(name, own) && !name.eq_ignore_ascii_case(own)
 }
 
-/// Whether such a backend cannot distinguish `name` from `own`.
+/// Whether such a backend cannot tell `name` from `own`.
 pub fn reads_as(name: &[u8], own: &[u8]) -> bool {
     let same = |(a, b): (&u8, &u8)| {
         a.eq_ignore_ascii_case(b) || !a.is_ascii_alphanumeric() && !b.is_ascii_alphanumeric()
@@ -119,9 +119,9 @@ pub enum AliasPolicy {
 /// The headers that a route vouches for, and the treatment of headers with similar names.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct HeaderGuard {
-    /// Set, removed or checked by the route and its filters; in lower case.
+    /// Headers that the route or its filters set, remove or check; lower case.
     names: Vec<Box<str>>,
-    /// Those of them that filters have checked or written before the request is sent.
+    /// Headers that a filter checks or writes before the request is sent; lower case.
     vouched: Vec<Box<str>>,
     policy: AliasPolicy,
 }
@@ -136,18 +136,18 @@ impl HeaderGuard {
         (!is_plain).then_some(Self { names, vouched, policy })
     }
 
-    /// Whether a filter has checked or written the header of this name, so that it is forwarded even if clients may not
-    /// send it.
+    /// Whether a filter has checked or written this header. Such a header is passed on even if clients must not send
+    /// it.
     pub fn vouches(&self, name: &[u8]) -> bool {
         self.vouched.iter().any(|own| own.as_bytes().eq_ignore_ascii_case(name))
     }
 
-    /// The guarded header that a backend could take for one of this name.
+    /// Returns the guarded header that a backend could mistake this one for.
     pub fn original(&self, name: &[u8]) -> Option<&str> {
         self.names.iter().find(|own| is_alias(own.as_bytes(), name)).map(|own| &**own)
     }
 
-    /// Whether aliases of the headers that the proxy writes are forwarded.
+    /// Whether headers that look like Weir's own headers are passed on.
     pub fn passes_aliases(&self) -> bool {
         self.policy == AliasPolicy::Pass
     }
@@ -166,8 +166,8 @@ impl HeaderGuard {
         }
     }
 
-    /// Whether a client's trailer of this name is dropped: servers that merge trailers into the headers would take it for
-    /// the header that the route vouches for.
+    /// Whether a client's trailer of this name is dropped. Servers that merge trailers into the headers would mistake
+    /// it for a header that the route vouches for.
     pub fn drops_trailer(&self, name: &[u8]) -> bool {
         self.has(name) || self.drops(name)
     }
@@ -178,7 +178,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn names_that_cgi_cannot_tell_apart_are_aliases() {
+    fn names_that_cgi_cannot_distinguish_are_aliases() {
         for name in ["X_Weir_User", "x_weir-user", "X.Weir.User", "x~weir_user"] {
             assert!(is_alias(b"x-weir-user", name.as_bytes()), "{name}");
         }

@@ -1,15 +1,15 @@
-//! `uri-host [ ":" port ]` of Host and of absolute-form targets (RFC 3986 section 3.2, RFC 9110 section 7.2).
+//! `uri-host [ ":" port ]` of Host headers and absolute-form targets (RFC 3986 section 3.2, RFC 9110 section 7.2).
 //!
-//! User information, a path or a list are rejected. So is every name that two servers could read as two hosts: names with
-//! escapes (`%61.test`) or empty labels (`a..`), and IPv4 addresses that are not four decimal numbers (`127.1`,
-//! `0x7f.0.0.1`, `010.0.0.1`), which some servers resolve and others take for names.
+//! User information, paths and lists are rejected. So is every host that two servers could read differently: with
+//! escapes (`%61.test`), with empty labels (`a..`), and an IPv4 address that is not written as four decimal numbers
+//! (`127.1`, `0x7f.0.0.1`, `010.0.0.1`): some servers resolve it, others treat it as a name.
 
 use std::net::{Ipv4Addr, Ipv6Addr};
 
-/// Length of the longest host, that of the longest name (RFC 1035 section 2.3.4).
+/// The longest host in bytes. DNS names are never longer (RFC 1035 section 2.3.4).
 pub const MAX_HOST: usize = 255;
 
-/// Whether `authority` is a host with an optional port, and nothing else.
+/// Whether `authority` is a host with an optional port and nothing else.
 pub fn is_valid(authority: &[u8]) -> bool {
     let (host, port) = split(authority);
     let port_ok = match port {
@@ -25,12 +25,12 @@ pub fn is_valid(authority: &[u8]) -> bool {
     port_ok && is_host(host)
 }
 
-/// Whether `authority` names a port with at least one digit, as CONNECT needs it.
+/// Whether `authority` has a non-empty port, as CONNECT requires.
 pub fn has_port(authority: &[u8]) -> bool {
     split(authority).1.is_some_and(|port| !port.is_empty())
 }
 
-/// Whether both name the same host and port; a port that is `default` may be left out of either.
+/// Whether both authorities have the same host and port. The port `default` may be absent in either.
 pub fn same(a: &[u8], b: &[u8], default: &[u8]) -> bool {
     let (a_host, a_port) = split(a);
     let (b_host, b_port) = split(b);
@@ -38,7 +38,7 @@ pub fn same(a: &[u8], b: &[u8], default: &[u8]) -> bool {
     a_host.eq_ignore_ascii_case(b_host) && (a_port == b_port || port(a_port) == port(b_port))
 }
 
-/// The host and, after its colon, the port.
+/// Splits an authority into the host and the text after the port's colon.
 pub fn split(authority: &[u8]) -> (&[u8], Option<&[u8]>) {
     let from = if authority.first() == Some(&b'[') {
         memchr::memchr(b']', authority).map_or(authority.len(), |at| at + 1)
@@ -57,7 +57,7 @@ fn is_host(host: &[u8]) -> bool {
         [b'[', address @ .., b']'] => ipv6(address).is_some(),
         name if name.len() > MAX_HOST => false,
         name => {
-            // A label before each dot; the root's dot may follow the last one.
+            // Each dot ends a non-empty label; one trailing dot, the DNS root, is allowed.
             let mut previous = b'.';
             for byte in name {
                 if !is_name_byte(*byte) || *byte == b'.' && previous == b'.' {
@@ -70,7 +70,7 @@ fn is_host(host: &[u8]) -> bool {
     }
 }
 
-/// The address in brackets. Addresses with a zone are refused: a zone means something on one machine only.
+/// Parses an address in brackets. Addresses with a zone are rejected: a zone is only meaningful on one machine.
 pub fn ipv6(address: &[u8]) -> Option<Ipv6Addr> {
     std::str::from_utf8(address).ok()?.parse().ok()
 }
@@ -80,7 +80,7 @@ fn is_ipv4(name: &[u8]) -> bool {
     std::str::from_utf8(name).is_ok_and(|text| text.parse::<Ipv4Addr>().is_ok())
 }
 
-/// Whether the last label is a number, decimal or hexadecimal: then the URL standard takes the host for an IPv4 address.
+/// Whether the last label is a number, decimal or hexadecimal. The URL standard reads such a host as an IPv4 address.
 fn ends_in_number(name: &[u8]) -> bool {
     let name = name.strip_suffix(b".").unwrap_or(name);
     let label = &name[memchr::memrchr(b'.', name).map_or(0, |dot| dot + 1)..];
@@ -91,7 +91,7 @@ fn ends_in_number(name: &[u8]) -> bool {
     }
 }
 
-/// unreserved and sub-delims of RFC 3986, except the comma: `a,b` is what joined Host fields look like.
+/// unreserved and sub-delims of RFC 3986, except the comma: `a,b` is the result of joined Host fields.
 const fn is_name_byte(byte: u8) -> bool {
     byte.is_ascii_alphanumeric()
         || matches!(
@@ -105,7 +105,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn hosts_are_a_name_or_an_address_with_an_optional_port() {
+    fn a_host_is_a_name_or_an_address_with_an_optional_port() {
         for good in [
             "a",
             "a.example",
@@ -192,7 +192,7 @@ mod tests {
     }
 
     #[test]
-    fn a_default_port_may_be_left_out() {
+    fn the_default_port_may_be_absent() {
         assert!(same(b"A.example", b"a.example", b"80"));
         assert!(same(b"a:80", b"a", b"80"));
         assert!(!same(b"a:81", b"a", b"80"));

@@ -1,7 +1,7 @@
-//! Metrics as text, in the format that the scraper accepts: OpenMetrics 1.0 or the Prometheus text format 0.0.4.
+//! Encodes metrics in the format that the scraper accepts: OpenMetrics 1.0 or the Prometheus text format 0.0.4.
 //!
-//! `prometheus-client` writes OpenMetrics only. Scrapers that do not name it in `Accept` get the older format, which
-//! differs in the names of counters' families and in the last line.
+//! `prometheus-client` writes only OpenMetrics. Scrapers that do not list it in `Accept` get the older format, which
+//! differs in the names of counter families and in the last line.
 
 use std::fmt::{Error, Write as _};
 
@@ -10,17 +10,17 @@ use prometheus_client::{encoding::text, registry::Registry};
 const OPENMETRICS: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
 const TEXT: &str = "text/plain; version=0.0.4; charset=utf-8";
 
-/// Metrics, ready to be sent.
+/// Encoded metrics.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Encoded {
-    /// The value of `Content-Type`.
+    /// Value for the header `Content-Type`.
     pub content_type: &'static str,
     /// The metrics.
     pub body: String,
 }
 
-/// Writes the registry in the format that `accept`, the value of the request's `Accept` field, prefers. The text format
-/// is the default, and the answer to a client that accepts neither.
+/// Encodes the registry in the format that `accept`, the value of the request's `Accept` header, prefers. The text
+/// format is the default, also for clients that accept neither.
 ///
 /// # Errors
 /// A metric cannot be encoded.
@@ -33,7 +33,7 @@ pub fn encode(registry: &Registry, accept: Option<&str>) -> Result<Encoded, Erro
     Ok(Encoded { content_type: TEXT, body: to_text(&body) })
 }
 
-/// Whether OpenMetrics is accepted, and at least as much as the text format (RFC 9110, 12.5.1).
+/// Whether OpenMetrics is accepted and preferred at least as much as the text format (RFC 9110 section 12.5.1).
 fn prefers_openmetrics(accept: &str) -> bool {
     let (mut openmetrics, mut text) = (0, 0);
     for range in accept.split(',') {
@@ -58,7 +58,7 @@ fn prefers_openmetrics(accept: &str) -> bool {
     openmetrics > 0 && openmetrics >= text
 }
 
-/// A weight in thousandths; 0 when it is malformed.
+/// A quality value in thousandths; 0 if it is malformed.
 fn thousandths(weight: &str) -> u32 {
     let (whole, rest) = weight.split_once('.').unwrap_or((weight, ""));
     if rest.len() > 3 || !rest.bytes().all(|byte| byte.is_ascii_digit()) {
@@ -71,7 +71,7 @@ fn thousandths(weight: &str) -> u32 {
     }
 }
 
-/// From OpenMetrics to the text format: there the family of a counter has the name of its samples.
+/// Converts OpenMetrics to the text format, in which a counter's family has the same name as its samples.
 fn to_text(openmetrics: &str) -> String {
     let mut text = String::with_capacity(openmetrics.len() + openmetrics.len() / 16);
     let mut help: Option<(&str, &str)> = None;
@@ -112,7 +112,7 @@ mod tests {
     }
 
     #[test]
-    fn the_text_format_names_a_counters_family_as_its_samples() {
+    fn counter_families_are_named_like_their_samples_in_the_text_format() {
         let encoded = encode(&registry(), None).unwrap();
         assert_eq!(encoded.content_type, TEXT);
         let expected = "# HELP weir_requests_total Requests.\n# TYPE weir_requests_total counter\nweir_requests_total 3\n\
@@ -121,14 +121,14 @@ mod tests {
     }
 
     #[test]
-    fn openmetrics_is_sent_to_those_that_accept_it() {
+    fn openmetrics_is_sent_to_clients_that_accept_it() {
         let encoded = encode(&registry(), Some("application/openmetrics-text")).unwrap();
         assert_eq!(encoded.content_type, OPENMETRICS);
         assert!(encoded.body.contains("# TYPE weir_requests counter\n") && encoded.body.ends_with("# EOF\n"));
     }
 
     #[test]
-    fn the_format_is_the_one_that_the_client_prefers() {
+    fn the_format_follows_the_preference_of_the_client() {
         let prometheus = "application/openmetrics-text;version=1.0.0;q=0.5,\
             application/openmetrics-text;version=0.0.1;q=0.4,text/plain;version=0.0.4;q=0.3,*/*;q=0.2";
         for (accept, openmetrics) in [

@@ -1,12 +1,12 @@
-//! The command line.
+//! Command line parsing.
 
 use std::ffi::{OsStr, OsString};
 
 use clap::{ArgMatches, Command, Parser, parser::ValueSource};
 
-/// Reads the command line, or prints what is wrong with it, or the help, and ends the process.
+/// Parses the command line. On an error, and for `--help` and `--version`, it prints the text and ends the process.
 ///
-/// clap itself ends with status 0 when `--help` could not be written.
+/// clap itself returns exit status 0 even if the help text could not be written.
 pub fn parse<T: Parser>() -> T {
     match matches(T::command()).and_then(|matches| T::from_arg_matches(&matches)) {
         Ok(arguments) => arguments,

@@ -1,4 +1,4 @@
-//! What each program of Weir does as a process: it handles signals, writes its log, and says why it ends.
+//! Process-level behaviour of all Weir programs: command line, signals, log, exit status.
 
 mod arguments;
 mod ending;

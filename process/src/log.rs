@@ -1,8 +1,8 @@
-//! The log on standard error: one event a line, safe to show on a terminal.
+//! The log on standard error: one event per line, safe to show on a terminal.
 //!
-//! Fields hold what clients, backends and nodes have sent. Most are written by `tracing-subscriber` as they are: their
-//! line ends would forge events, and their control characters would steer the terminal that shows the log. So each
-//! event is made safe as a whole, after it was formatted.
+//! Fields contain text from clients, backends and nodes. `tracing-subscriber` writes most of it unchanged: line
+//! breaks would forge events, and control characters would control the terminal. So each event is escaped as a whole
+//! after formatting.
 
 use std::{
     borrow::Cow,
@@ -13,7 +13,7 @@ use std::{
 use tracing_subscriber::{EnvFilter, fmt::MakeWriter};
 use weir_snapshot::{is_visible, visible_bytes, visible_json};
 
-/// Writes the log to standard error, in a format, `text` or `json`; `WEIR_LOG` says which events, in place of `usual`.
+/// Starts the log on standard error in the format `text` or `json`. `WEIR_LOG` overrides the filter `usual`.
 pub fn init(format: &str, usual: &str) {
     let filter = EnvFilter::try_from_env("WEIR_LOG").unwrap_or_else(|_| usual.into());
     let wants_colour = std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty());
@@ -32,12 +32,12 @@ pub fn init(format: &str, usual: &str) {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Format {
     Text,
-    /// Text with sequences that set colours (SGR). `tracing-subscriber` escapes ESC within values itself.
+    /// Text with colour sequences (SGR). `tracing-subscriber` itself escapes ESC in values.
     Coloured,
     Json,
 }
 
-/// Makes a writer for each event.
+/// Creates a writer for each event.
 struct Events {
     format: Format,
 }
@@ -50,11 +50,11 @@ impl<'a> MakeWriter<'a> for Events {
     }
 }
 
-/// Events that could not be written since one could.
+/// Events lost since the last one that could be written.
 static LOST: AtomicU64 = AtomicU64::new(0);
 
-/// Writes one event, which comes in one piece. It never fails: `tracing-subscriber` would report that with a macro that
-/// panics where standard error cannot be written, and a full disk would end a thread that carries traffic.
+/// Writes one event, which arrives in one piece. It never returns an error: `tracing-subscriber` would report it with
+/// a macro that panics if standard error cannot be written, and a full disk would end a thread that serves traffic.
 struct Event<W> {
     format: Format,
     out: W,
@@ -85,7 +85,7 @@ impl<W: Write> Write for Event<W> {
     }
 }
 
-/// An event as one line in which nothing but colours of the format itself steers a terminal.
+/// Escapes an event to one line. Only the colour sequences of the format itself are kept.
 fn safe(event: &[u8], format: Format) -> Cow<'_, str> {
     let line = event.strip_suffix(b"\n").unwrap_or(event);
     if let (Ok(event), Ok(line)) = (str::from_utf8(event), str::from_utf8(line))
@@ -94,7 +94,7 @@ fn safe(event: &[u8], format: Format) -> Cow<'_, str> {
         return Cow::Borrowed(event);
     }
     let mut text = match format {
-        // A line of JSON has such characters only within strings, so its value stays the same.
+        // In JSON, such characters only occur in strings, so escaping keeps the value.
         Format::Json => visible_json(&String::from_utf8_lossy(line)).into_owned(),
         Format::Text => visible_bytes(line, usize::MAX),
         Format::Coloured => coloured(line),
@@ -103,7 +103,7 @@ fn safe(event: &[u8], format: Format) -> Cow<'_, str> {
     Cow::Owned(text)
 }
 
-/// Text with its own colours.
+/// Escapes text and keeps its colour sequences.
 fn coloured(mut line: &[u8]) -> String {
     let mut text = String::new();
     while let Some(at) = line.iter().position(|byte| *byte == 0x1b) {
@@ -131,7 +131,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_event_is_one_line_that_steers_no_terminal() {
+    fn an_event_is_one_line_without_terminal_controls() {
         for (event, text) in [
             ("INFO done name=\"a\"\n", "INFO done name=\"a\"\n"),
             ("WARN e=a\nINFO forged\r\n", "WARN e=a\\u{a}INFO forged\\u{d}\n"),
@@ -151,7 +151,7 @@ mod tests {
     }
 
     #[test]
-    fn a_log_that_cannot_be_written_is_no_error_and_what_was_lost_is_told() {
+    fn failed_writes_are_ignored_and_lost_events_are_counted() {
         struct Full(Vec<u8>, bool);
         impl Write for Full {
             fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {

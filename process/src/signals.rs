@@ -1,30 +1,31 @@
-//! Signals: which of them stop a program, which make it read its files again, and that no other ends it by accident.
+//! Signal handling: which signals stop a program, which reload its files, and which are ignored so that they do not
+//! end it by accident.
 
 use std::io::{self, IsTerminal as _};
 
 use tokio::signal::unix::{Signal as Stream, SignalKind, signal};
 
-/// What a signal asks a program to do.
+/// A request that a signal makes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Signal {
     /// `SIGTERM` or `SIGINT`: stop gracefully.
     Stop,
-    /// `SIGHUP`: read files again and go on.
+    /// `SIGHUP`: reload files and continue.
     Reload,
 }
 
-/// Every signal that would otherwise end the process, except for those that report a fault of the program itself
-/// (`SIGSEGV` and the like), `SIGQUIT`, which is meant to end it at once, and `SIGKILL`, which cannot be handled.
-/// `SIGPIPE` is ignored by the standard library.
+/// Handles every signal that would otherwise end the process. Exceptions are signals that report a fault of the
+/// program itself (`SIGSEGV` and the like), `SIGQUIT`, which ends it at once, and `SIGKILL`, which cannot be handled.
+/// The standard library ignores `SIGPIPE`.
 pub struct Signals {
     terminate: Stream,
     interrupt: Stream,
     hang_up: Stream,
-    /// Whether a terminal was there at the start: one of the standard streams was it.
+    /// Whether one of the standard streams was a terminal at the start.
     has_terminal: bool,
 }
 
-/// Signals that are logged and have no effect.
+/// Signals that are logged and otherwise ignored.
 #[rustfmt::skip]
 const IGNORED: &[(i32, &str)] = &[
     (24, "SIGXCPU"), (25, "SIGXFSZ"), (26, "SIGVTALRM"), (27, "SIGPROF"),
@@ -34,17 +35,17 @@ const IGNORED: &[(i32, &str)] = &[
     (30, "SIGPWR"),
 ];
 
-/// The real-time signals that applications may use.
+/// Real-time signals available to applications.
 #[cfg(target_os = "linux")]
 const REAL_TIME: std::ops::RangeInclusive<i32> = 34..=64;
 #[cfg(not(target_os = "linux"))]
 const REAL_TIME: std::ops::Range<i32> = 0..0;
 
 impl Signals {
-    /// Handles signals from now on. A program calls it before it does anything that takes time.
+    /// Starts handling signals. Call it before anything that takes time.
     ///
     /// # Errors
-    /// The system refuses a handler.
+    /// The system rejects a handler.
     pub fn handle() -> io::Result<Self> {
         let known = [
             (SignalKind::user_defined1(), "SIGUSR1"),
@@ -55,7 +56,7 @@ impl Signals {
         let numbered = IGNORED.iter().map(|(number, name)| (SignalKind::from_raw(*number), *name));
         let real_time = REAL_TIME.map(|number| (SignalKind::from_raw(number), "real-time signal"));
         for (kind, name) in known.into_iter().chain(numbered).chain(real_time) {
-            // A signal that a system does not have needs no handler.
+            // A signal that the system does not have needs no handler.
             if let Ok(stream) = signal(kind) {
                 tokio::spawn(ignore(stream, kind, name));
             }
@@ -70,7 +71,7 @@ impl Signals {
         })
     }
 
-    /// The next signal that asks for something.
+    /// Waits for the next signal that makes a request.
     pub async fn next(&mut self) -> Signal {
         tokio::select! {
             _ = self.terminate.recv() => Signal::Stop,
@@ -79,7 +80,7 @@ impl Signals {
         }
     }
 
-    /// Waits for the signal to stop. For times at which there is nothing to read again.
+    /// Waits for the signal to stop, while there are no files to reload.
     pub async fn stop(&mut self) {
         while self.next().await != Signal::Stop {
             no_files();
@@ -87,7 +88,7 @@ impl Signals {
     }
 
     /// Waits for the signal to stop, or for the end of the terminal that the program was started from. For programs
-    /// that people run by hand: `SIGHUP` stops these when their terminal is closed, and nothing would stop them later.
+    /// that are started by hand: closing the terminal sends them `SIGHUP`, and nothing would stop them later.
     pub async fn stop_or_hangup(&mut self) {
         while self.next().await != Signal::Stop && !self.has_terminal {
             no_files();
@@ -95,9 +96,9 @@ impl Signals {
     }
 }
 
-/// Logs a `SIGHUP` that changes nothing.
+/// Logs a `SIGHUP` that has no effect.
 pub fn no_files() {
-    tracing::info!(signal = "SIGHUP", "signal received: there are no files to read again");
+    tracing::info!(signal = "SIGHUP", "signal ignored: there are no files to reload");
 }
 
 async fn ignore(mut stream: Stream, kind: SignalKind, name: &'static str) {

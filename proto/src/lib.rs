@@ -1,7 +1,7 @@
-//! The wire contract of Weir: messages and services compiled from `weir/v1/*.proto`.
+//! Weir's gRPC contract: messages and services compiled from `weir/v1/*.proto`.
 //!
-//! These types stop at one door in each crate: the inside of a plane works with `weir_snapshot` and its own
-//! types, never with protobuf.
+//! Each crate converts these types at one place. The rest of a plane works with `weir_snapshot` and its own types,
+//! never with protobuf.
 
 #![allow(missing_docs, clippy::all)]
 
@@ -13,14 +13,14 @@ pub mod v1 {
     pub const DESCRIPTOR_SET: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/weir_v1.bin"));
 }
 
-/// The version of the snapshot and batch formats that this build speaks. A message of another version is
-/// refused with a reason, and the stream that carried it goes on.
+/// Version of the snapshot and batch formats. A message of another version is rejected with a reason; its stream
+/// continues.
 pub const FORMAT: u32 = 1;
 
-/// What a join token begins with: `weirjoin_SECRET_FINGERPRINT`, each 64 hexadecimal digits; the fingerprint is the SHA-256 of
-/// the certificate of the fleet's authority.
+/// Prefix of join tokens: `weirjoin_SECRET_FINGERPRINT`. Both parts are 64 hexadecimal digits; the fingerprint is the
+/// SHA-256 of the fleet authority's certificate.
 pub const JOIN_PREFIX: &str = "weirjoin_";
 
-/// The name in the certificate of the nodes' port, by whatever address it is reached: it is the fleet's own authority that
-/// signs, and the name says which of its certificates this is.
+/// The name in the certificate of the nodes' port, whatever its address: the fleet's own authority signs it, and the
+/// name identifies the control plane's certificate.
 pub const SERVER_NAME: &str = "control-plane.weir.internal";

@@ -1,5 +1,5 @@
-//! Addresses of backends: in which order those of a name are used, and which are refused. The same for nodes and the
-//! health checker, so that a probe speaks of the server that requests go to.
+//! Addresses of backends: the order in which the addresses of a name are tried, and the addresses that are rejected.
+//! Nodes and the health checker share this code, so that a probe reaches the same server as requests.
 
 use std::{
     net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
@@ -12,8 +12,8 @@ use crate::{
     snapshot::{Host, Snapshot},
 };
 
-/// The addresses of a name in the order in which they are used: IPv4 first, because most backends listen there, then by
-/// number. A name server may answer in another order each time.
+/// Sorts and deduplicates the addresses of a name: IPv4 first, because most backends listen there, then by value. A
+/// name server may return them in another order each time.
 pub fn in_order(found: impl IntoIterator<Item = SocketAddr>) -> Vec<SocketAddr> {
     let mut found: Vec<SocketAddr> = found.into_iter().collect();
     found.sort_by_key(|address| (address.is_ipv6(), *address));
@@ -21,12 +21,12 @@ pub fn in_order(found: impl IntoIterator<Item = SocketAddr>) -> Vec<SocketAddr> 
     found
 }
 
-/// How long an address may take for a connection, when so many are left to be tried in the time that is left.
+/// Connect timeout for the next address: the remaining time divided by the number of remaining addresses.
 pub fn share(left: Duration, addresses: usize) -> Duration {
     left / u32::try_from(addresses.max(1)).unwrap_or(u32::MAX)
 }
 
-/// A port that a program of the fleet listens on itself.
+/// A port on which a program of the fleet listens.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct OwnPort {
     address: SocketAddr,
@@ -34,7 +34,7 @@ pub struct OwnPort {
 }
 
 impl OwnPort {
-    /// `what` names it: `the admin port`.
+    /// `what` describes the port in messages: `the admin port`.
     pub fn new(address: SocketAddr, what: &'static str) -> Self {
         Self { address, what }
     }
@@ -54,7 +54,8 @@ impl OwnPort {
     }
 }
 
-/// Why no connection is made to an address; `None`: it is allowed. `is_local` says whether an address is this machine's.
+/// Returns why connections to an address are not allowed, or `None` if they are. `is_local` says whether an address
+/// belongs to this machine.
 pub fn refusal(
     address: SocketAddr,
     allow: &AllowBackends,
@@ -63,19 +64,20 @@ pub fn refusal(
 ) -> Option<String> {
     if !allow.link_local && is_link_local(address.ip()) {
         return Some(format!(
-            "{address} is a link-local or metadata address, which backends may have only with \
+            "{address} is a link-local or metadata address; to allow it, set \
              settings.allow_backends.link_local: true"
         ));
     }
     let own = own.iter().filter(|_| !allow.own_ports).find(|own| own.is(address, &is_local))?;
     Some(format!(
-        "{address} is {} of this fleet, which backends may be only with settings.allow_backends.own_ports: true",
+        "{address} is {} of this fleet; to allow it, set settings.allow_backends.own_ports: true",
         own.what
     ))
 }
 
-/// Every backend whose URL is an address that is refused. A name is looked at when it is looked up, save `localhost`, which
-/// is this machine wherever it is looked up (RFC 6761, 6.3): nodes do not know all ports of the fleet.
+/// Returns a problem for each backend whose URL contains an address that is not allowed. Names are checked when they
+/// are resolved, except `localhost`, which always means this machine (RFC 6761 section 6.3): nodes do not know all
+/// ports of the fleet.
 pub fn refused(snapshot: &Snapshot, own: &[OwnPort], is_local: impl Fn(IpAddr) -> bool) -> Problems {
     let mut problems = Problems::default();
     let allow = &snapshot.settings.allow_backends;
@@ -104,8 +106,8 @@ fn is_localhost(name: &str) -> bool {
     name == "localhost" || name.ends_with(".localhost")
 }
 
-/// Whether an address is link-local (RFC 3927, RFC 4291 section 2.5.6) or a cloud's metadata service, also in the forms
-/// in which IPv6 carries IPv4 addresses.
+/// Whether an address is link-local (RFC 3927, RFC 4291 section 2.5.6) or a cloud metadata service, including IPv6
+/// forms of IPv4 addresses.
 pub fn is_link_local(address: IpAddr) -> bool {
     match address.to_canonical() {
         IpAddr::V4(address) => is_link_local_v4(address),
@@ -117,7 +119,7 @@ pub fn is_link_local(address: IpAddr) -> bool {
     }
 }
 
-/// Metadata services in unique local addresses: Amazon's and Google's.
+/// Metadata services at unique local addresses: Amazon's and Google's.
 const METADATA: [Ipv6Addr; 2] =
     [Ipv6Addr::new(0xfd00, 0xec2, 0, 0, 0, 0, 0, 0x254), Ipv6Addr::new(0xfd20, 0xce, 0, 0, 0, 0, 0, 0x254)];
 
@@ -128,7 +130,8 @@ fn is_link_local_v4(address: Ipv4Addr) -> bool {
     address.is_link_local() || METADATA_V4.contains(&address)
 }
 
-/// The IPv4 address inside of an IPv6 one: compatible (RFC 4291, 2.5.5.1), NAT64 (RFC 6052), 6to4 (RFC 3056).
+/// The IPv4 address embedded in an IPv6 address: compatible (RFC 4291 section 2.5.5.1), NAT64 (RFC 6052), 6to4 (RFC
+/// 3056).
 fn carried(address: Ipv6Addr) -> Option<Ipv4Addr> {
     let join = |high: u16, low: u16| Ipv4Addr::from_bits(u32::from(high) << 16 | u32::from(low));
     match address.segments() {
@@ -143,7 +146,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn link_local_and_metadata_addresses_are_found_in_every_form() {
+    fn link_local_and_metadata_addresses_are_recognized_in_every_form() {
         for inside in [
             "169.254.169.254",
             "169.254.0.0",
@@ -177,7 +180,7 @@ mod tests {
     }
 
     #[test]
-    fn own_ports_are_found_by_every_address_of_the_machine() {
+    fn own_ports_are_recognized_at_every_address_of_the_machine() {
         let local = |address: IpAddr| address.is_loopback() || address == IpAddr::from([192, 0, 2, 1]);
         for (listens, asked, is_own) in [
             ("127.0.0.1:8081", "127.0.0.1:8081", true),
@@ -199,7 +202,7 @@ mod tests {
     }
 
     #[test]
-    fn addresses_have_one_order_and_share_the_time() {
+    fn addresses_are_sorted_and_share_the_timeout() {
         let parsed = |list: &[&str]| list.iter().map(|one| one.parse().unwrap()).collect::<Vec<SocketAddr>>();
         let answer = parsed(&["[::1]:80", "10.0.0.2:80", "10.0.0.1:80", "[::1]:80", "10.0.0.10:80"]);
         assert_eq!(in_order(answer), parsed(&["10.0.0.1:80", "10.0.0.2:80", "10.0.0.10:80", "[::1]:80"]));

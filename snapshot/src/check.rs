@@ -1,4 +1,4 @@
-//! From the declarative [`Config`] to the checked [`Snapshot`], with every mistake reported at once.
+//! Checks a declarative [`Config`] and turns it into a [`Snapshot`]; reports all problems at once.
 
 mod cookies;
 mod filters;
@@ -27,16 +27,16 @@ use crate::{
 
 pub use self::tls::{chain, warnings};
 
-/// From one probe to the next after a change, where nothing is said.
+/// Default probe interval after a change.
 const FAST_INTERVAL: Duration = Duration::from_secs(1);
 
-/// The longest duration that is accepted anywhere.
+/// The longest duration that any field accepts.
 const LONGEST: Duration = Duration::from_secs(365 * 86_400);
 
-/// Checks the whole configuration: values, uniqueness, and references.
+/// Checks the whole configuration: values, uniqueness and references.
 ///
 /// # Errors
-/// All the mistakes, each with its path.
+/// All problems, each with its path.
 pub fn check(config: &Config) -> Result<Snapshot, Problems> {
     let mut problems = Problems::default();
     downstream(&config.settings.downstream, &mut problems);
@@ -51,7 +51,7 @@ pub fn check(config: &Config) -> Result<Snapshot, Problems> {
         let path = format!("pools[{i}]");
         name(&pool.name, &path, &mut problems);
         if pool_by_name.insert(pool.name.as_str(), i).is_some() {
-            problems.add(format!("{path}.name"), format!("pool {:?} is there twice", pool.name));
+            problems.add(format!("{path}.name"), format!("duplicate pool name {:?}", pool.name));
         }
         if let Some(pool) = check_pool(pool, &path, &mut problems) {
             pools.push(pool);
@@ -65,7 +65,7 @@ pub fn check(config: &Config) -> Result<Snapshot, Problems> {
         let path = format!("routes[{i}]");
         name(&route.name, &path, &mut problems);
         if route_names.insert(route.name.as_str(), i).is_some() {
-            problems.add(format!("{path}.name"), format!("route {:?} is there twice", route.name));
+            problems.add(format!("{path}.name"), format!("duplicate route name {:?}", route.name));
         }
         if let Some(mut checked) =
             check_route(route, &pool_by_name, fallbacks[i].take(), &path, &mut problems)
@@ -83,7 +83,7 @@ pub fn check(config: &Config) -> Result<Snapshot, Problems> {
             if !backend.id.is_empty() && !ids.insert(backend.id.as_str()) {
                 problems.add(
                     format!("pools[{i}].backends[{j}].id"),
-                    format!("id {:?} is there twice", backend.id),
+                    format!("duplicate backend id {:?}", backend.id),
                 );
             }
         }
@@ -99,7 +99,7 @@ pub fn check(config: &Config) -> Result<Snapshot, Problems> {
     problems.into_result(snapshot)
 }
 
-/// Names go into URLs, logs and metrics: letters, digits, `-`, `_` and `.`, at most 100. The path is that of what has it.
+/// Checks the name of the object at `path`. Names appear in URLs, logs and metrics.
 fn name(name: &str, path: &str, problems: &mut Problems) {
     let fine = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_' | b'.');
     if name.is_empty()
@@ -109,7 +109,7 @@ fn name(name: &str, path: &str, problems: &mut Problems) {
     {
         problems.add(
             format!("{path}.name"),
-            format!("{name:?} is not a name: 1 to 100 letters, digits, '-', '_' and '.', beginning with a letter or digit"),
+            format!("{name:?} is not a valid name (1 to 100 letters, digits, '-', '_' and '.', starting with a letter or digit)"),
         );
     }
 }
@@ -147,17 +147,17 @@ fn downstream(settings: &config::Downstream, problems: &mut Problems) {
     within(streams, (1, 10_000), "settings.downstream", "max_concurrent_streams", problems);
 }
 
-/// The size of a message's head.
+/// Checks the size limit for a message head.
 fn head_size(size: ByteSize, path: String, problems: &mut Problems) {
     if !(1 << 10..=1 << 20).contains(&size.0) {
         problems.add(path, format!("{size} is out of bounds (1KiB to 1MiB)"));
     }
 }
 
-/// The least rate of a body. More than this, and clients on slow lines are cut off.
+/// Checks the minimum rate of a body. Higher rates would cut off clients on slow lines.
 fn body_rate(rate: ByteSize, path: String, problems: &mut Problems) -> u64 {
     if rate.0 > 1 << 20 {
-        problems.add(path, format!("{rate} is out of bounds (0 to 1MiB, in a second)"));
+        problems.add(path, format!("{rate} is out of bounds (0 to 1MiB per second)"));
     }
     rate.0
 }
@@ -198,7 +198,7 @@ fn check_route(
     if matches.conditions.scheme.is_none() {
         matches.conditions.scheme = target::implied_scheme(route);
     }
-    // Of thousands of routes most say nothing of most of this, and paths that nobody reads cost more than the checks.
+    // Most of thousands of routes leave most fields empty. Formatting paths for them would cost more than the checks.
     let rewrite = match &route.rewrite {
         edits if *edits == config::Rewrite::default() => Default::default(),
         edits => target::rewrite(edits, &matches, &format!("{path}.rewrite"), problems),
@@ -259,7 +259,7 @@ fn check_pool(pool: &config::Pool, path: &str, problems: &mut Problems) -> Optio
             problems.add(
                 place("weight"),
                 format!(
-                    "weight {} is out of bounds (1 to {}); to take a backend out, disable it",
+                    "weight {} is out of bounds (1 to {}); to take a backend out of service, disable it",
                     backend.weight,
                     Weight::MAX
                 ),
@@ -316,7 +316,10 @@ fn check_health(check: &config::HealthCheck, path: &str, problems: &mut Problems
         ("service", check.service.is_some(), kind == HealthCheckKind::Grpc),
     ] {
         if given && !belongs {
-            problems.add(format!("{path}.{field}"), format!("{field} has no meaning for this type of check"));
+            problems.add(
+                format!("{path}.{field}"),
+                format!("{field} is not allowed for this type of health check"),
+            );
         }
     }
     if let Some(host) = &check.host
@@ -326,7 +329,7 @@ fn check_health(check: &config::HealthCheck, path: &str, problems: &mut Problems
     {
         problems.add(
             format!("{path}.host"),
-            format!("{host:?} is not a host (write for example books.internal)"),
+            format!("{host:?} is not a host (expected for example books.internal)"),
         );
     }
     let expect = check
@@ -344,7 +347,7 @@ fn check_health(check: &config::HealthCheck, path: &str, problems: &mut Problems
                 problems.add(
                     format!("{path}.path"),
                     format!(
-                        "{:?} is not a path: it begins with / and has only visible ASCII, and no fragment",
+                        "{:?} is not a valid path: expected a leading / and only visible ASCII characters without a fragment",
                         check.path
                     ),
                 );
@@ -372,7 +375,7 @@ mod tests {
         file,
     };
 
-    /// A file is refused with this mistake, told with where it is.
+    /// Asserts that a file is rejected with this problem at this path and line.
     pub(super) fn refused(text: &str, path: &str, says: &str, line: u32) {
         let told = file::parse(text).expect_err(text).to_string();
         assert!(told.contains(path) && told.contains(says), "{text}\n{path}, {says}: {told}");
@@ -384,7 +387,7 @@ mod tests {
     }
 
     #[test]
-    fn the_default_is_sound() {
+    fn the_default_configuration_is_valid() {
         let snapshot = check(&Config::default()).unwrap();
         let pool = snapshot.routes[0].target.pools().next().unwrap();
         assert_eq!(&*snapshot.pools[pool].name, "default");
@@ -392,7 +395,7 @@ mod tests {
     }
 
     #[test]
-    fn bounds_towards_clients_and_of_answers_are_refused_by_name() {
+    fn limits_out_of_bounds_are_reported_with_their_path() {
         for (text, path, says) in [
             ("settings: { downstream: { send_timeout: 366d } }", "send_timeout", "0s to 365d"),
             (
@@ -420,7 +423,7 @@ mod tests {
     }
 
     #[test]
-    fn a_route_may_wait_longer_than_its_pool_and_for_ever_where_that_is_asked() {
+    fn a_route_may_override_the_timeouts_of_its_pool_and_disable_them() {
         let text = "
 pools: [{ name: p, timeouts: { response_body: 0s } }]
 routes:
@@ -437,7 +440,7 @@ routes:
         };
         assert_eq!(snapshot.routes[0].bounds, bounds);
         assert_eq!(snapshot.pools[0].timeouts.response_body, Duration::ZERO);
-        assert!(snapshot.pools[0].timeouts.response >= Duration::from_secs(60), "long polls wait for 60 s");
+        assert!(snapshot.pools[0].timeouts.response >= Duration::from_secs(60), "long polls take 60 s");
         assert_eq!(file::parse(&file::to_yaml(&config)).unwrap().0, config);
     }
 

@@ -23,7 +23,7 @@ pub use self::{
 };
 use crate::units::{ByteSize, HumanDuration};
 
-/// A whole configuration. [`Default`] is the content of a fresh database: a pool `default` without backends and a
+/// A whole configuration. A fresh database holds a pool `default` without backends and a
 /// route `default` to it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Config {

@@ -1,4 +1,4 @@
-//! The difference between two configurations, resource by resource, in words and as data.
+//! The difference between two configurations, resource by resource, as text and as data.
 
 use std::fmt;
 
@@ -15,16 +15,16 @@ use crate::{
 /// One resource that differs.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Change {
-    /// Which one.
+    /// The resource.
     #[serde(flatten)]
     pub key: Key,
-    /// Its content before; `None`: it is new.
+    /// The content before; `None` if the resource is new.
     pub before: Option<String>,
-    /// Its content after; `None`: it is gone.
+    /// The content after; `None` if the resource was removed.
     pub after: Option<String>,
 }
 
-/// What has to change to come from `before` to `after`, in the order of the keys.
+/// The changes that lead from `before` to `after`, sorted by key.
 pub fn diff(before: &Resources, after: &Resources) -> Vec<Change> {
     let removed = before.iter().filter(|(key, _)| !after.contains_key(*key)).map(|(key, spec)| Change {
         key: key.clone(),
@@ -39,58 +39,58 @@ pub fn diff(before: &Resources, after: &Resources) -> Vec<Change> {
     changes
 }
 
-/// The change in words, one line.
+/// Describes a change in one line.
 pub fn describe(change: &Change) -> String {
     Difference::of(change).text
 }
 
-/// Whether something came, went or became something else.
+/// Kind of a change.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Action {
-    /// It was not there.
+    /// The resource is new.
     Add,
-    /// It is not there any more.
+    /// The resource was removed.
     Remove,
-    /// It was and is there.
+    /// The content changed.
     Change,
-    /// Only its place in the order changed.
+    /// Only the position in the list changed.
     Move,
 }
 
 /// A field that differs.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Field {
-    /// Where it is in the resource, such as `health_check.interval`.
+    /// Path within the resource, such as `health_check.interval`.
     pub path: String,
-    /// Before; null: it had its default.
+    /// Value before; null if it had its default.
     pub before: Value,
-    /// After.
+    /// Value after; null if it has its default.
     pub after: Value,
 }
 
-/// One resource's difference as data, for people's programs.
+/// The difference of one resource, as data for programs.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Difference {
-    /// What happened.
+    /// What happened to the resource.
     pub action: Action,
-    /// What it is.
+    /// The kind of the resource.
     pub kind: Kind,
-    /// Its name; a backend's is its id.
+    /// The name of the resource; for a backend its id.
     pub name: String,
-    /// The same in words, one line: `backend b3 http://10.0.0.3:80 added to pool "books"`.
+    /// The change as text in one line: `backend b3 http://10.0.0.3:80 added to pool "books"`.
     pub text: String,
-    /// The fields that differ, where it was and is there.
+    /// The fields that differ, if the resource exists on both sides.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub fields: Vec<Field>,
-    /// Its content before, as a whole; null: it was not there.
+    /// The whole content before; null if the resource is new.
     pub before: Value,
-    /// Its content after; null: it is gone.
+    /// The whole content after; null if the resource was removed.
     pub after: Value,
 }
 
 impl Difference {
-    /// Tells of a change.
+    /// Compares the two contents of a change.
     pub fn of(change: &Change) -> Self {
         let spec = |spec: &Option<String>| spec.as_deref().map(parse).unwrap_or_default();
         let (before, after) = (spec(&change.before), spec(&change.after));
@@ -110,7 +110,7 @@ impl Difference {
     }
 }
 
-/// A change in words; the contents are that of after and that of before, null where there is none.
+/// Describes a change; `contents` are those after and before, null where there is none.
 fn in_a_line(key: &Key, action: Action, contents: [&Value; 2], fields: &[Field]) -> String {
     let said = |field: &str| {
         contents.into_iter().find_map(|content| content.get(field)?.as_str()).unwrap_or_default()
@@ -124,7 +124,7 @@ fn in_a_line(key: &Key, action: Action, contents: [&Value; 2], fields: &[Field])
         (Action::Add, _) => format!("{name} added"),
         (Action::Remove, Kind::Backend) => format!("{name} removed from pool {:?}", said("pool")),
         (Action::Remove, _) => format!("{name} removed"),
-        (Action::Move, _) => format!("{name}: its place in the order"),
+        (Action::Move, _) => format!("{name} moved in the order"),
         (Action::Change, _) => {
             let fields: Vec<String> = fields.iter().map(ToString::to_string).collect();
             format!("{name}: {}", fields.join(", "))
@@ -133,7 +133,7 @@ fn in_a_line(key: &Key, action: Action, contents: [&Value; 2], fields: &[Field])
 }
 
 impl Field {
-    /// The order in the file is kept as a number, which says nothing to people.
+    /// The position in the file is stored as a number, which is of no use to readers.
     fn is_place(&self) -> bool {
         self.path == "place"
     }
@@ -143,7 +143,7 @@ fn is_move(fields: &[Field]) -> bool {
     !fields.is_empty() && fields.iter().all(Field::is_place)
 }
 
-/// All changes in words. What only moved because something before it came or went is one line.
+/// Describes all changes. Resources that only moved are summarized in one line per kind.
 pub fn in_words(changes: &[Change]) -> Vec<String> {
     let mut words = Vec::with_capacity(changes.len());
     let mut moved = [false; 8];
@@ -177,11 +177,12 @@ impl fmt::Display for Field {
 }
 
 impl Field {
-    /// Before and after, for the eye. Words go to logs and pages, which more people read than may see hashes.
+    /// The values before and after, shortened for display. The text goes to logs and pages that more people read than
+    /// may see password hashes.
     pub fn values(&self) -> (String, String) {
         let show = |shown: &Value| match mask::value(shown.clone()) {
             Value::Null => "default".to_owned(),
-            // A certificate is long and says nothing to the eye: whether two are the same, its hash does.
+            // Certificates are too long to display. Their hash shows whether two are equal.
             Value::String(text) if text.contains("-----BEGIN") => {
                 let hash = Sha256::digest(text.as_bytes());
                 format!("(PEM {:02x}{:02x}{:02x}{:02x})", hash[0], hash[1], hash[2], hash[3])
@@ -193,7 +194,7 @@ impl Field {
     }
 }
 
-/// Walks both values and collects each leaf that differs.
+/// Collects each leaf in which the two values differ.
 fn compare(path: &str, before: &Value, after: &Value, fields: &mut Vec<Field>) {
     match (before, after) {
         (Value::Object(left), Value::Object(right)) => {
@@ -201,7 +202,7 @@ fn compare(path: &str, before: &Value, after: &Value, fields: &mut Vec<Field>) {
             keys.sort();
             keys.dedup();
             for key in keys {
-                // The wrapper that keeps a resource's place in the file is no part of what people wrote.
+                // The wrapper that stores the resource's position is not part of the configuration.
                 let path = match (path, key.as_str()) {
                     ("", "spec") => String::new(),
                     ("", key) => key.to_owned(),
@@ -231,7 +232,7 @@ mod tests {
     };
 
     #[test]
-    fn differences_are_told_in_words() {
+    fn differences_are_described() {
         let mut before = Config::default();
         before.pools[0].backends.push(Backend {
             id: "b1".into(),

@@ -1,9 +1,9 @@
-//! What a node would do with a request, told and not done: which route takes it, what its filters say, and what passed
-//! the other routes over.
+//! Explains what a node would do with a request: the route that matches, the verdict of its filters, and why the
+//! other routes do not match.
 //!
-//! Nothing is decided here a second time. The route is what [`Router`](crate::routing::Router) finds, which nodes ask
-//! too, and addresses are looked up in the same [`IpRules`](crate::IpRules). What only a node can know, how often a
-//! client has asked or whether a password is right, is said to be so.
+//! Nothing is decided a second time here: nodes use the same [`Router`](crate::routing::Router) and the same
+//! [`IpRules`](crate::IpRules). What only a node can know, such as the requests of a client so far or whether a
+//! password is right, is marked as such.
 
 mod changes;
 
@@ -21,28 +21,29 @@ use crate::{
     units::{ByteSize, HumanDuration},
 };
 
-/// How many of the routes that were passed over are told.
+/// Limit on the number of explained routes that do not match.
 const MOST_PASSED: usize = 100;
 
-/// A request that nobody has sent.
+/// A hypothetical request.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Asked {
     method: String,
     scheme: WebScheme,
     host: Option<String>,
     path: String,
-    /// The path with the query.
+    /// Path and query.
     target: String,
-    /// Names in lower case.
+    /// Names are in lower case.
     headers: Vec<(String, String)>,
     client: Option<IpAddr>,
 }
 
 impl Asked {
-    /// From what people write: a method, a URL or a path, headers as `name: value`, and the client's address.
+    /// Builds a request from user input: a method, a URL or a path, headers as `name: value`, and the client's
+    /// address.
     ///
     /// # Errors
-    /// Everything that no request can be.
+    /// Every part that no request can have.
     pub fn read(method: &str, url: &str, headers: &[String], client: Option<&str>) -> Result<Self, Problems> {
         let mut problems = Problems::default();
         let is_token = |text: &str| {
@@ -52,7 +53,7 @@ impl Asked {
         if !is_token(method) {
             problems.add("method", format!("{method:?} is not a method"));
         }
-        // A path or a query may hold another URL.
+        // A path or a query may contain another URL.
         let with_scheme = url.split_once("://").filter(|(scheme, _)| !scheme.contains(['/', '?', '#']));
         let (scheme, host, rest) = match with_scheme {
             Some((scheme, rest)) => {
@@ -66,7 +67,7 @@ impl Asked {
                 };
                 let (host, path) = rest.split_at(rest.find(['/', '?', '#']).unwrap_or(rest.len()));
                 if host.is_empty() || host.contains('@') {
-                    problems.add("url", format!("{url:?} has no host, or more than a host"));
+                    problems.add("url", format!("{url:?} has no host, or has user information"));
                 }
                 (scheme, Some(host.to_owned()), path)
             }
@@ -76,7 +77,7 @@ impl Asked {
             |url: &str| authority::is_valid(url.split(['/', '?', '#']).next().unwrap_or_default().as_bytes());
         if host.is_none() && !url.starts_with('/') && names_host(url) {
             let message = format!(
-                "{url:?} has no scheme: write http://{url}, https://{url}, or a path that begins with /"
+                "{url:?} has no scheme: write http://{url}, https://{url}, or a path with a leading /"
             );
             problems.add("url", message);
             return Err(problems);
@@ -85,8 +86,12 @@ impl Asked {
         let path = rest.split(['?', '#']).next().unwrap_or_default();
         let path = if path.is_empty() && host.is_some() { "/" } else { path };
         if !path.starts_with('/') || !path.bytes().all(|b| b.is_ascii_graphic()) {
-            problems
-                .add("url", format!("{path:?} is not a path: it begins with / and has only visible ASCII"));
+            problems.add(
+                "url",
+                format!(
+                    "{path:?} is not a valid path: expected a leading / and only visible ASCII characters"
+                ),
+            );
         }
         let mut asked = Self {
             method: method.to_owned(),
@@ -110,13 +115,13 @@ impl Asked {
                     }
                     asked.headers.push((name, value.to_owned()));
                 }
-                _ => problems.add("header", format!("{header:?} is not a header (write name: value)")),
+                _ => problems.add("header", format!("{header:?} is not a header (expected name: value)")),
             }
         }
         if let Some(client) = client {
             match client.parse::<IpAddr>() {
                 Ok(address) => asked.client = Some(address.to_canonical()),
-                Err(_) => problems.add("client", format!("{client:?} is not an address")),
+                Err(_) => problems.add("client", format!("{client:?} is not an IP address")),
             }
         }
         problems.into_result(asked)
@@ -126,7 +131,7 @@ impl Asked {
         self.headers.iter().filter(move |(one, _)| one == name).map(|(_, value)| value.as_str())
     }
 
-    /// Names and values.
+    /// Names and values of all cookies.
     fn cookies(&self) -> impl Iterator<Item = (&str, &str)> {
         let pairs =
             self.all("cookie").flat_map(|line| line.split(';')).filter_map(|pair| pair.split_once('='));
@@ -134,10 +139,10 @@ impl Asked {
     }
 }
 
-/// Nodes refuse such a request before they look for a route.
+/// Nodes reject such a request before they look for a route.
 fn check_host(host: Option<&str>, path: &str, problems: &mut Problems) {
     if let Some(host) = host.filter(|host| !host.is_empty() && !authority::is_valid(host.as_bytes())) {
-        problems.add(path, format!("{host:?} is not a host with an optional port: a node answers 400"));
+        problems.add(path, format!("{host:?} is not a host with an optional port; a node returns 400"));
     }
 }
 
@@ -163,57 +168,57 @@ impl Request for Asked {
     }
 }
 
-/// What becomes of a request up to its pool.
+/// The way of a request up to its pool.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Way {
-    /// The route that takes it, by its place.
+    /// Index of the route that matches.
     #[serde(skip)]
     pub place: Option<usize>,
-    /// Its name.
+    /// Name of the route.
     pub route: Option<String>,
-    /// What the backend is asked for instead, where the route rewrites it.
+    /// Host and path that the backend gets, if the route rewrites them.
     pub rewritten: Option<String>,
-    /// What else the backend gets otherwise than the client sent it, and what is mapped in its response.
+    /// Other differences between the client's request and the backend's, and URLs that are mapped in the response.
     pub changes: Vec<String>,
-    /// What the node answers itself, where the request goes no further.
+    /// Response of the node itself, if the request is not forwarded.
     pub answer: Option<String>,
-    /// What the route's filters say, in the order in which they are asked.
+    /// The verdicts of the route's filters, in the order of their evaluation.
     pub filters: Vec<Filter>,
-    /// The other routes, and why they do not take it.
+    /// The other routes and why they do not match.
     pub passed: Vec<Passed>,
-    /// How many more there are.
+    /// Number of further routes that do not match.
     pub more: usize,
 }
 
-/// What a filter says.
+/// The verdict of a filter.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Filter {
-    /// As the configuration names it.
+    /// Name of the filter in the configuration.
     pub filter: String,
-    /// What it does.
+    /// The verdict.
     pub says: Says,
-    /// Why, or of what.
+    /// The reason, or what the filter checks.
     pub detail: String,
 }
 
-/// What a filter does with a request.
+/// Verdict of a filter on a request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Says {
-    /// It lets it pass.
+    /// The filter lets the request pass.
     Passes,
-    /// It answers it.
+    /// The filter rejects the request.
     Refuses,
-    /// Only a node can tell.
+    /// Only a node can decide.
     Depends,
 }
 
-/// A route that does not take the request.
+/// A route that does not match the request.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Passed {
-    /// Its name.
+    /// Name of the route.
     pub route: String,
-    /// Why not.
+    /// Why it does not match.
     pub because: String,
 }
 
@@ -228,7 +233,7 @@ pub fn explain(snapshot: &Snapshot, asked: &Asked) -> Way {
         .map(|(place, why)| Passed { route: routes[*place].name.to_string(), because: why.to_string() });
     let (place, answer) = match explanation.chosen {
         Ok(Some(place)) => (Some(place), None),
-        Ok(None) => (None, Some("404: no route takes this request".to_owned())),
+        Ok(None) => (None, Some("404: no route matches this request".to_owned())),
         Err(fault) => (None, Some(format!("400: {}", fault.text()))),
     };
     let route = place.map(|place| &routes[place]);
@@ -265,9 +270,9 @@ fn redirected(redirect: &Redirect, asked: &Asked) -> String {
     let host = asked.host.as_deref().map(str::as_bytes);
     match redirect.location(asked.scheme, host, asked.target.as_bytes()) {
         Ok(location) => format!("{}: to {}", redirect.status, String::from_utf8_lossy(&location)),
-        Err(NoRedirect::NoHost) => "400: the request names no host to be sent back to".to_owned(),
+        Err(NoRedirect::NoHost) => "400: the request has no host to redirect to".to_owned(),
         Err(NoRedirect::Path(fault)) => format!("400: {}", fault.text()),
-        Err(NoRedirect::Circle) => "508: the redirect leads to where it comes from".to_owned(),
+        Err(NoRedirect::Circle) => "508: the redirect leads back to the same URL".to_owned(),
     }
 }
 
@@ -294,32 +299,36 @@ fn filters(route: &Route, asked: &Asked) -> Vec<Filter> {
     if let Some(filters) = &route.filters {
         for rules in &filters.ip {
             match asked.client {
-                None => say("ip_filter", Says::Depends, "goes by the client's address; say which".to_owned()),
+                None => say(
+                    "ip_filter",
+                    Says::Depends,
+                    "depends on the client address, which is not given".to_owned(),
+                ),
                 Some(client) if rules.allows(client) => {
-                    say("ip_filter", Says::Passes, format!("takes {client}"));
+                    say("ip_filter", Says::Passes, format!("allows {client}"));
                 }
-                Some(client) => say("ip_filter", Says::Refuses, format!("403, {client} is not taken")),
+                Some(client) => say("ip_filter", Says::Refuses, format!("403, {client} is not allowed")),
             }
         }
         if !filters.methods.is_empty() {
             let known = filters.methods.join(", ");
             match filters.methods.iter().any(|method| **method == asked.method) {
-                true => say("allow_methods", Says::Passes, format!("takes {known}")),
-                false => say("allow_methods", Says::Refuses, format!("405, takes only {known}")),
+                true => say("allow_methods", Says::Passes, format!("allows {known}")),
+                false => say("allow_methods", Says::Refuses, format!("405, allows only {known}")),
             }
         }
         if let Some(limit) = &filters.rate_limit {
             let scope = match limit.scope {
-                crate::config::RateScope::Node => "each node for itself",
-                crate::config::RateScope::Fleet => "shared by the nodes",
+                crate::config::RateScope::Node => "counted on each node",
+                crate::config::RateScope::Fleet => "shared by all nodes",
             };
             let (per, key) = (HumanDuration(limit.per), &limit.key);
             let new = match key {
-                RateKey::Header(_) => format!(", {} unknown values of it from one address", limit.new_values),
+                RateKey::Header(_) => format!(", at most {} new values per address", limit.new_values),
                 RateKey::ClientIp | RateKey::Route => String::new(),
             };
             let detail = format!(
-                "{} requests in {per}, {} at once, by {key}{new}, {scope}; 429 beyond",
+                "{} requests per {per}, burst {}, by {key}{new}, {scope}; more get 429",
                 limit.requests, limit.burst
             );
             say("rate_limit", Says::Depends, detail);
@@ -329,9 +338,15 @@ fn filters(route: &Route, asked: &Asked) -> Vec<Filter> {
             match (given.next().is_some_and(|value| starts_with(value, "basic ")), given.next()) {
                 (_, Some(_)) => say("basic_auth", Says::Refuses, "401, two Authorization headers".to_owned()),
                 (true, None) => {
-                    say("basic_auth", Says::Depends, format!("checks the password for {:?}", auth.realm));
+                    say(
+                        "basic_auth",
+                        Says::Depends,
+                        format!("checks the password for realm {:?}", auth.realm),
+                    );
                 }
-                (false, None) => say("basic_auth", Says::Refuses, "401, no name and password".to_owned()),
+                (false, None) => {
+                    say("basic_auth", Says::Refuses, "401, no user name and password".to_owned())
+                }
             }
         }
         if let Some(jwt) = &filters.jwt {
@@ -341,7 +356,7 @@ fn filters(route: &Route, asked: &Asked) -> Vec<Filter> {
     }
     if route.max_body < u64::MAX {
         let most = ByteSize(route.max_body);
-        say("limits.max_body", Says::Depends, format!("413 for a body of more than {most}"));
+        say("limits.max_body", Says::Depends, format!("413 for a body larger than {most}"));
     }
     let bounds = &route.bounds;
     let time = |time: Duration| match time {
@@ -350,10 +365,10 @@ fn filters(route: &Route, asked: &Asked) -> Vec<Filter> {
     };
     for (name, given, what) in [
         ("timeouts.request", route.request_timeout, "time for the whole request"),
-        ("timeouts.response", bounds.response, "time until the head of the answer"),
-        ("timeouts.response_body", bounds.response_body, "longest pause of the backend in the answer's body"),
-        ("timeouts.request_body", bounds.request_body, "longest pause of the client in the request's body"),
-        ("timeouts.send", bounds.send, "longest time in which the client takes nothing of the answer"),
+        ("timeouts.response", bounds.response, "time until the response head"),
+        ("timeouts.response_body", bounds.response_body, "longest pause of the backend in the response body"),
+        ("timeouts.request_body", bounds.request_body, "longest pause of the client in the request body"),
+        ("timeouts.send", bounds.send, "longest time in which the client accepts nothing of the response"),
     ] {
         if let Some(given) = given {
             say(name, Says::Depends, format!("{what}: {}", time(given)));
@@ -366,7 +381,7 @@ fn filters(route: &Route, asked: &Asked) -> Vec<Filter> {
     said
 }
 
-/// Where a token is, as [`crate::Jwt`] says.
+/// Looks for a token where [`crate::Jwt`] says it may be.
 fn token(jwt: &Jwt, asked: &Asked) -> (Says, String) {
     let mut values = asked.all(&jwt.header);
     let in_header = match (values.next(), values.next()) {
@@ -375,15 +390,15 @@ fn token(jwt: &Jwt, asked: &Asked) -> (Says, String) {
         (None, _) => false,
     };
     if in_header {
-        return (Says::Depends, format!("checks a token of {} in {}", jwt.issuer, jwt.header));
+        return (Says::Depends, format!("checks a token of issuer {} in {}", jwt.issuer, jwt.header));
     }
     let Some(name) = &jwt.cookie else {
         return (Says::Refuses, format!("401, no token in {}", jwt.header));
     };
     match asked.cookies().filter(|(own, _)| **own == **name).count() {
-        0 => (Says::Refuses, format!("401, no token in {} or a cookie {name}", jwt.header)),
+        0 => (Says::Refuses, format!("401, no token in {} or cookie {name}", jwt.header)),
         1..=Jwt::MAX_COOKIES => {
-            (Says::Depends, format!("checks a token of {} in a cookie {name}", jwt.issuer))
+            (Says::Depends, format!("checks a token of issuer {} in cookie {name}", jwt.issuer))
         }
         many => (Says::Refuses, format!("401, {many} cookies {name} (at most {})", Jwt::MAX_COOKIES)),
     }
@@ -399,7 +414,7 @@ mod tests {
     use crate::file;
 
     #[test]
-    fn a_routes_own_timeouts_are_explained() {
+    fn the_timeouts_of_a_route_are_explained() {
         let text = "
 pools: [{ name: p }]
 routes: [{ name: r, pool: p, timeouts: { response: 2m, send: 0s }, limits: { min_body_rate: 0 } }]
@@ -410,8 +425,11 @@ routes: [{ name: r, pool: p, timeouts: { response: 2m, send: 0s }, limits: { min
         assert_eq!(
             told,
             [
-                ("timeouts.response", "time until the head of the answer: 2m"),
-                ("timeouts.send", "longest time in which the client takes nothing of the answer: no limit"),
+                ("timeouts.response", "time until the response head: 2m"),
+                (
+                    "timeouts.send",
+                    "longest time in which the client accepts nothing of the response: no limit"
+                ),
                 ("limits.min_body_rate", "minimum average rate of a body: no limit"),
             ]
         );
@@ -455,13 +473,13 @@ routes:
     }
 
     #[test]
-    fn the_route_and_its_filters_are_told() {
+    fn the_route_and_the_verdicts_of_its_filters_are_explained() {
         let taken = way("GET", "http://API.example:80/v1/x?y#z", &["X-Canary: 1"], Some("::ffff:10.1.2.3"));
         assert_eq!((taken.route.as_deref(), &taken.answer), (Some("api"), &None));
         assert_eq!(taken.filters[0].says, Says::Passes);
         let refused = way("GET", "http://api.example/v1/x", &["x-canary: 1"], Some("11.1.2.3"));
         assert_eq!(refused.filters[0].says, Says::Refuses);
-        assert_eq!(refused.answer.as_deref(), Some("ip_filter: 403, 11.1.2.3 is not taken"));
+        assert_eq!(refused.answer.as_deref(), Some("ip_filter: 403, 11.1.2.3 is not allowed"));
         assert_eq!(
             way("GET", "http://api.example/v1", &["x-canary: 1"], None).filters[0].says,
             Says::Depends
@@ -471,29 +489,32 @@ routes:
         assert_eq!(web.route.as_deref(), Some("web"));
         let says: Vec<Says> = web.filters.iter().map(|filter| filter.says).collect();
         assert_eq!(says, [Says::Refuses, Says::Depends]);
-        assert_eq!(web.passed[0], Passed { route: "api".into(), because: "takes the method GET".into() });
+        assert_eq!(
+            web.passed[0],
+            Passed { route: "api".into(), because: "matches only the method GET".into() }
+        );
         let moved = way("GET", "http://old.test/a?b#c", &[], None);
         assert_eq!(moved.answer.as_deref(), Some("308: to https://new.test/a?b"));
         let rewritten = way("GET", "http://shop.test/v1/a?b", &[], None);
         assert_eq!(rewritten.rewritten.as_deref(), Some("books.internal/a?b"));
         let refused = way("GET", "http://shop.test/v1//x/admin", &[], None);
-        let text = "400: the rewritten path begins with two slashes, which some servers read as a host";
+        let text = "400: the rewritten path starts with two slashes, which some servers read as a host";
         assert_eq!((refused.rewritten, refused.answer.as_deref()), (None, Some(text)));
         assert_eq!(
             way("GET", "/v1", &["Host: other"], None).answer.as_deref(),
-            Some("404: no route takes this request")
+            Some("404: no route matches this request")
         );
     }
 
     #[test]
-    fn tokens_are_looked_for_where_nodes_look() {
+    fn tokens_are_looked_up_in_the_places_that_nodes_use() {
         let cookies = format!("Cookie: {}", "session=x; ".repeat(5));
         for (headers, says, detail) in [
             (&["Authorization: Bearer x"][..], Says::Depends, "in authorization"),
             (&["Authorization: Bearer"], Says::Depends, "in authorization"),
             (&["Authorization: Basic x"], Says::Refuses, "no token"),
-            (&["Authorization: Basic x", "Cookie: a=b; session=x"], Says::Depends, "in a cookie session"),
-            (&["Cookie: sessions=x"], Says::Refuses, "no token in authorization or a cookie session"),
+            (&["Authorization: Basic x", "Cookie: a=b; session=x"], Says::Depends, "in cookie session"),
+            (&["Cookie: sessions=x"], Says::Refuses, "no token in authorization or cookie session"),
             (&["Authorization: Bearer x", "Authorization: Bearer x"], Says::Refuses, "two authorization"),
             (&[&cookies], Says::Refuses, "5 cookies session (at most 4)"),
         ] {
@@ -504,10 +525,10 @@ routes:
     }
 
     #[test]
-    fn a_host_that_a_node_refuses_is_refused() {
+    fn a_host_that_a_node_rejects_is_rejected() {
         for url in ["http://x:99999/", "http://x:abc/", "http://\u{fc}/", "http://a,b/", "http://[::1/"] {
             let error = Asked::read("GET", url, &[], None).unwrap_err().to_string();
-            assert!(error.contains("url") && error.contains("a node answers 400"), "{url}: {error}");
+            assert!(error.contains("url") && error.contains("a node returns 400"), "{url}: {error}");
         }
         let error = Asked::read("GET", "/", &["Host: x:99999".to_owned()], None).unwrap_err().to_string();
         assert!(error.contains("header"), "{error}");
@@ -517,7 +538,7 @@ routes:
     }
 
     #[test]
-    fn a_url_without_a_scheme_is_refused_with_what_to_write() {
+    fn a_url_without_a_scheme_is_rejected_with_a_suggestion() {
         for url in ["api.example.com/x", "api.example", "localhost:8080/x?y", "[::1]/x", "10.0.0.1#x"] {
             let error = Asked::read("GET", url, &[], None).unwrap_err().to_string();
             assert!(
@@ -527,9 +548,9 @@ routes:
         }
         for url in ["a@b/x", "a b/x", "?x", "ftp:/x"] {
             let error = Asked::read("GET", url, &[], None).unwrap_err().to_string();
-            assert!(error.contains("begins with /"), "{url}: {error}");
+            assert!(error.contains("leading /"), "{url}: {error}");
         }
-        // Two slashes begin a path, as they do in a request, and a URL in a query has a scheme of its own.
+        // A path may start with two slashes, and a URL in a query has its own scheme.
         for url in ["//api.example.com/x", "/login?next=https://a/b", "http://a/x?next=ftp://b"] {
             assert!(Asked::read("GET", url, &[], None).is_ok(), "{url}");
         }
@@ -538,7 +559,7 @@ routes:
     }
 
     #[test]
-    fn what_no_request_can_be_is_refused_by_name() {
+    fn every_invalid_part_of_a_request_is_reported() {
         let headers = ["no colon".to_owned(), "bad name: x".to_owned(), "x: a\u{0}b".to_owned()];
         let problems = Asked::read("GE T", "ftp://x/ü", &headers, Some("10.0.0")).unwrap_err();
         let paths: Vec<&str> = problems.0.iter().map(|problem| problem.path.as_str()).collect();

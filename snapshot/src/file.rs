@@ -1,10 +1,10 @@
-//! Reads the configuration file, YAML or JSON, and finds all its mistakes at once, with line, column and path.
+//! Reads the configuration file, YAML or JSON, and reports all problems at once, with line, column and path.
 //!
-//! The text becomes a [tree](tree) in which every key and value knows its place. Each pool, backend and route is then
-//! read on its own and [as far as it goes](tolerant): what is wrong is told and left out, so that it hides neither the
-//! other mistakes of reading nor those that only [`check`](crate::check()) finds in what is left.
+//! The text becomes a [tree](tree) in which every key and value knows its location. Each pool, backend and route is
+//! then read on its own and [leniently](tolerant): an invalid value is reported and left out, so that it hides
+//! neither other invalid values nor the problems that only [`check`](crate::check()) finds in the rest.
 //!
-//! Nothing that a text holds makes this panic, or take more time and memory than the bounds below allow.
+//! No text causes a panic or needs more time and memory than the limits below allow.
 
 mod locate;
 mod references;
@@ -25,25 +25,25 @@ use crate::{
     snapshot::Snapshot,
 };
 
-/// The largest text that is read.
+/// The largest text, in bytes.
 pub const MAX_BYTES: usize = 16 << 20;
 
 /// The most values in a text.
 pub const MAX_NODES: usize = 500_000;
 
-/// The most values that aliases repeat.
+/// The most values that aliases may add.
 pub const MAX_REPEATED: usize = 100_000;
 
-/// How deep values may lie in one another.
+/// The deepest nesting of values.
 pub const MAX_DEPTH: usize = 32;
 
-/// How many mistakes are told.
+/// The most problems that are reported.
 pub const MAX_PROBLEMS: usize = 1000;
 
 /// Reads a configuration and checks it.
 ///
 /// # Errors
-/// Every mistake with its path, and its place as far as it is known; after [`MAX_PROBLEMS`] only how many more.
+/// Every problem with its path, and with its location if it is known. After [`MAX_PROBLEMS`] only their number.
 pub fn parse(text: &str) -> Result<(Config, Snapshot), Problems> {
     if text.len() > MAX_BYTES {
         let message = format!("the configuration is too large: {} MiB at most", MAX_BYTES >> 20);
@@ -79,9 +79,9 @@ pub fn parse(text: &str) -> Result<(Config, Snapshot), Problems> {
     }
 }
 
-/// Gives problems that were found elsewhere the places of what they name in the text.
+/// Adds the locations in the text to problems that were found elsewhere.
 pub fn locate(text: &str, problems: &mut Problems) {
-    // Reading the text again is worth it only where there is something to be placed.
+    // Parse the text again only if a problem has no location yet.
     if problems.0.iter().any(|problem| problem.line.is_none())
         && text.len() <= MAX_BYTES
         && let Ok(root) = Node::read(text)
@@ -90,7 +90,7 @@ pub fn locate(text: &str, problems: &mut Problems) {
     }
 }
 
-/// As [`parse`], from bytes that may not be text.
+/// Like [`parse`], for bytes that may not be text.
 ///
 /// # Errors
 /// As [`parse`].
@@ -98,10 +98,10 @@ pub fn parse_bytes(bytes: &[u8]) -> Result<(Config, Snapshot), Problems> {
     parse(text(bytes)?)
 }
 
-/// The bytes as text.
+/// Decodes UTF-8.
 ///
 /// # Errors
-/// They are not UTF-8: where that begins.
+/// The line of the first byte that is not UTF-8.
 pub fn text(bytes: &[u8]) -> Result<&str, Problems> {
     std::str::from_utf8(bytes).map_err(|error| {
         let good = &bytes[..error.valid_up_to()];
@@ -110,21 +110,22 @@ pub fn text(bytes: &[u8]) -> Result<&str, Problems> {
     })
 }
 
-/// Writes a configuration as YAML that [`parse`] reads back to the same.
+/// Writes a configuration as YAML. [`parse`] reads it back to the same configuration.
 pub fn to_yaml(config: &Config) -> String {
     serde_saphyr::to_string(config).unwrap_or_default()
 }
 
-/// Reads one object as `T`; every unknown key and every wrong type becomes a problem. `like` is where a configuration
-/// has such an object (`routes[0]`), if it has: then unknown keys are told with those that are known. Where there are problems, the value is no more than what could be read.
+/// Reads one object as `T`. Every unknown key and every wrong type becomes a problem. `like` is the path at which a
+/// configuration has such an object (`routes[0]`); with it, problems with unknown keys list the known ones. If there
+/// are problems, the value contains only the readable parts.
 pub fn read<T: DeserializeOwned>(like: Option<&str>, value: Value, problems: &mut Problems) -> Option<T> {
     tolerant::read(("", like), value, problems).value
 }
 
-/// Reads a JSON object, for [`read`].
+/// Parses a JSON object, for [`read`].
 ///
 /// # Errors
-/// It is not JSON, has a key twice, or is no object.
+/// The text is not JSON, has a duplicate key, or is not an object.
 pub fn json_object(text: &str) -> Result<Map<String, Value>, Problems> {
     if text.trim().is_empty() {
         return Err(Problem::new("", "the body is empty").into());
@@ -146,7 +147,7 @@ pub fn json_object(text: &str) -> Result<Map<String, Value>, Problems> {
 #[derive(Default)]
 struct Reader {
     problems: Problems,
-    /// The paths of what could not be read.
+    /// Paths of values that could not be read.
     untold: Vec<String>,
 }
 
@@ -154,30 +155,29 @@ impl Reader {
     fn config(&mut self, root: Value) -> Config {
         let mut root = match root {
             Value::Object(root) => root,
-            // What made the text may have failed, and nobody wants to lose everything by that.
+            // An empty file is probably the result of a failed command and must not delete everything.
             Value::Null => {
-                let message = "there is nothing in it: write {} for a configuration without pools and routes";
+                let message =
+                    "the configuration is empty: write {} for a configuration without pools and routes";
                 self.problems.add("", message);
                 return Config::default();
             }
             _ => {
-                let message =
-                    "a configuration is a mapping with the keys settings, pools, routes and certificates";
+                let message = "expected a mapping with the keys settings, pools, routes and certificates";
                 self.problems.add("", message);
                 return Config::default();
             }
         };
         let settings = root.remove("settings").filter(|settings| !settings.is_null());
-        let settings =
-            settings.and_then(|settings| self.read::<Settings>("settings", "settings are", settings));
+        let settings = settings.and_then(|settings| self.read::<Settings>("settings", "settings", settings));
         let mut pools = Vec::new();
         for (i, mut pool) in self.list(&mut root, "pools", "").into_iter().enumerate() {
             let path = format!("pools[{i}]");
             let backends =
                 pool.as_object_mut().map(|pool| self.list(pool, "backends", &path)).unwrap_or_default();
-            // What cannot be read keeps its place, so that the paths of the others stay right.
+            // An unreadable item keeps its index, so that the paths of the others stay right.
             let stand_in = || Pool { name: tolerant::STAND_IN.to_owned(), ..Pool::default() };
-            let mut pool = self.read(&path, "a pool is", pool).unwrap_or_else(stand_in);
+            let mut pool = self.read(&path, "a pool", pool).unwrap_or_else(stand_in);
             for (j, backend) in backends.into_iter().enumerate() {
                 let stand_in = || Backend {
                     id: String::new(),
@@ -186,7 +186,7 @@ impl Reader {
                     state: Default::default(),
                 };
                 let path = format!("{path}.backends[{j}]");
-                pool.backends.push(self.read(&path, "a backend is", backend).unwrap_or_else(stand_in));
+                pool.backends.push(self.read(&path, "a backend", backend).unwrap_or_else(stand_in));
             }
             pools.push(pool);
         }
@@ -194,21 +194,21 @@ impl Reader {
         for (i, route) in self.list(&mut root, "routes", "").into_iter().enumerate() {
             let stand_in = || Route { name: tolerant::STAND_IN.to_owned(), ..Route::default() };
             let path = format!("routes[{i}]");
-            routes.push(self.read(&path, "a route is", route).unwrap_or_else(stand_in));
+            routes.push(self.read(&path, "a route", route).unwrap_or_else(stand_in));
         }
         let mut certificates = Vec::new();
         for (i, certificate) in self.list(&mut root, "certificates", "").into_iter().enumerate() {
             let path = format!("certificates[{i}]");
-            certificates.extend(self.read::<Certificate>(&path, "a certificate is", certificate));
+            certificates.extend(self.read::<Certificate>(&path, "a certificate", certificate));
         }
         tolerant::unknown_keys("", root.keys(), &mut self.problems);
         Config { settings: settings.unwrap_or_default(), pools, routes, certificates }
     }
 
     fn read<T: DeserializeOwned>(&mut self, path: &str, what: &str, value: Value) -> Option<T> {
-        // A list of the fields' values in their order would be read too.
+        // Serde would also accept a list of the fields' values in their order.
         if !value.is_object() {
-            self.problems.add(path, format!("{what} a mapping"));
+            self.problems.add(path, format!("{what} must be a mapping"));
             self.untold.push(path.to_owned());
             return None;
         }
@@ -224,7 +224,7 @@ impl Reader {
             Some(Value::Array(items)) => items,
             Some(_) => {
                 let path = if path.is_empty() { key.to_owned() } else { format!("{path}.{key}") };
-                self.problems.add(&path, format!("{key} is a list"));
+                self.problems.add(&path, format!("{key} must be a list"));
                 self.untold.push(path);
                 Vec::new()
             }
@@ -232,12 +232,12 @@ impl Reader {
     }
 }
 
-/// What could not be read, by which is told apart what is another mistake of the writer and what only follows.
+/// Values that could not be read. They tell real problems from those that only follow from unreadable values.
 struct Untold {
     paths: HashSet<String>,
-    /// What they are part of.
+    /// All paths that contain an unreadable value.
     parents: HashSet<String>,
-    /// Whether every pool's name is known.
+    /// Whether every pool's name could be read.
     knows_pools: bool,
 }
 
@@ -253,8 +253,8 @@ impl Untold {
         Self { knows_pools: !untold.iter().any(is_pool), parents, paths: untold.into_iter().collect() }
     }
 
-    /// Whether a problem says of what was read only what follows from what was not: it concerns the value itself, the
-    /// whole that it is part of, or what depends on it.
+    /// Whether a problem only follows from an unreadable value: it concerns the value itself, an object that contains
+    /// it, or something that depends on it.
     fn explains(&self, problem: &Problem) -> bool {
         if self.paths.is_empty() {
             return false;
@@ -270,7 +270,7 @@ impl Untold {
         if path.strip_suffix("hash_on").is_some_and(|pool| self.paths.contains(&format!("{pool}strategy"))) {
             return true;
         }
-        // From the root down to the value. A key may be long and full of dots, so there is a bound.
+        // From the root down to the value. A key may be long and full of dots, so the number of prefixes is limited.
         let ends = path.char_indices().filter(|(_, letter)| matches!(letter, '.' | '[')).map(|(end, _)| end);
         let mut around = ends.take(4 * MAX_DEPTH).chain([0, path.len()]).map(|end| &path[..end]);
         around.any(|around| self.paths.contains(around) || self.paths.contains(&format!("{around}.type")))
@@ -281,7 +281,7 @@ fn parent(path: &str) -> &str {
     path.rfind(['.', '[']).map_or("", |end| &path[..end])
 }
 
-/// Gives each problem the place of what its path names, puts them in order, and keeps the list readable.
+/// Adds the location to each problem, sorts the problems, and limits their number.
 fn place(root: &Node, problems: &mut Problems) {
     let mut places = Locator::new(root);
     for problem in problems.0.iter_mut().filter(|problem| problem.line.is_none()) {
@@ -315,7 +315,7 @@ routes:
 ";
 
     #[test]
-    fn a_file_reads_and_writes() {
+    fn a_file_round_trips() {
         let (config, snapshot) = parse(BOOKS).unwrap();
         assert_eq!(snapshot.pools[0].backends[0].weight.get(), 2);
         let (again, _) = parse(&to_yaml(&config)).unwrap();
@@ -325,7 +325,7 @@ routes:
     }
 
     #[test]
-    fn every_mistake_has_its_line() {
+    fn every_problem_has_its_line() {
         let text = "
 pools:
   - name: books
@@ -359,7 +359,7 @@ colour: blue
     }
 
     #[test]
-    fn broken_texts_are_refused_with_their_line() {
+    fn invalid_texts_are_rejected_with_their_line() {
         for text in ["pools: [", "a: b: c", "pools:\n  - name: x\n    name: y\n", "- 1", "pools: 5", "\u{0}"]
         {
             parse(text).unwrap_err();

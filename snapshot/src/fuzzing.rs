@@ -1,5 +1,5 @@
-//! What fuzzers call: each function takes what came from outside and panics where something that must always hold does
-//! not. Exists only in tests and under `cargo fuzz`; docs/evidence/fuzzing.md says how to run it.
+//! Entry points for fuzzers. Each function takes untrusted input and panics if an invariant does not hold. Compiled
+//! only for tests and under `cargo fuzz`; see docs/evidence/fuzzing.md.
 
 mod paths;
 
@@ -15,11 +15,11 @@ use crate::{
     step,
 };
 
-/// A configuration file. What is read is written and read again to the same; what is not is refused with mistakes
-/// that lie in the text.
+/// A configuration file. A valid file is written and reads back to the same configuration; the problems of an invalid
+/// one lie within the text.
 pub fn config_file(input: &[u8]) {
     let Ok(text) = file::text(input) else { return };
-    // Names of files stay what they are, or become what the file says: on its one line.
+    // File names stay or become a content that fits in one line.
     if let Ok(inlined) = file::inline(text, |name| match name.len() % 3 {
         0 => Err("no such file".to_owned()),
         _ => Ok(format!("-----BEGIN {name:?}\n: - \"'\n")),
@@ -28,12 +28,12 @@ pub fn config_file(input: &[u8]) {
     }
     match file::parse(text) {
         Ok((mut config, snapshot)) => {
-            // Private keys are read and never written.
+            // Private keys are never written.
             config.certificates.iter_mut().for_each(|certificate| certificate.key = None);
             let yaml = file::to_yaml(&config);
             let again = file::parse(&yaml);
             let (again, checked) = again.unwrap_or_else(|problems| panic!("{problems}\n{yaml}"));
-            assert!(again == config, "what is written reads back to something else:\n{yaml}");
+            assert!(again == config, "the written configuration reads back differently:\n{yaml}");
             assert!(checked.pools == snapshot.pools && checked.routes.len() == snapshot.routes.len());
             pieces_fit(config);
         }
@@ -42,12 +42,12 @@ pub fn config_file(input: &[u8]) {
 }
 
 fn refused(text: &str, problems: &Problems) {
-    assert!(!problems.0.is_empty(), "refused without a reason");
+    assert!(!problems.0.is_empty(), "rejected without a reason");
     assert!(problems.0.len() <= MAX_PROBLEMS + 1, "{} problems", problems.0.len());
     let lines = text.split('\n').count() as u64;
     for problem in &problems.0 {
         assert!(!problem.message.is_empty(), "{problem:?}");
-        // A parser may count the end as a line of its own, and YAML has more line breaks than one.
+        // The parser may count the end as a line of its own, and YAML has several kinds of line breaks.
         let breaks = text.matches(['\r', '\u{85}', '\u{2028}', '\u{2029}']).count() as u64;
         assert!(
             problem.line.is_none_or(|line| (1..=lines + breaks + 1).contains(&line)),
@@ -56,22 +56,22 @@ fn refused(text: &str, problems: &Problems) {
     }
 }
 
-/// Cuts a configuration into pieces and puts it together again.
+/// Splits a configuration into resources and joins them again.
 fn pieces_fit(mut config: Config) {
     for (i, backend) in config.pools.iter_mut().flat_map(|pool| &mut pool.backends).enumerate() {
         backend.id = format!("b{i}");
     }
     let pieces = to_resources(&config);
     let again = from_resources(&pieces);
-    assert!(again.as_ref() == Ok(&config), "the pieces make something else: {again:?}");
+    assert!(again.as_ref() == Ok(&config), "joining the resources gives another configuration: {again:?}");
     assert!(check(&config).is_ok());
     assert!(diff(&pieces, &pieces).is_empty());
 }
 
-/// The node's door: pieces that come and go as deltas say. After each delta the hash that is kept piece by piece is that
-/// of the whole, and what the pieces make is a configuration that is checked, or refused with a reason.
+/// Resources as a node receives them in deltas. After each delta, the hash that is updated per resource equals the
+/// hash of all resources, and the resources form a configuration that passes the check or is rejected with a reason.
 ///
-/// The input is a list of steps: what is done, a kind, the length of a name and of a content, and both.
+/// The input is a list of steps: action, kind, length of the name, length of the content, name, content.
 pub fn pieces(mut input: &[u8]) {
     let mut pieces = start();
     let mut hash = ContentHash::of(&pieces);
@@ -108,9 +108,15 @@ fn door(pieces: &Resources, hash: ContentHash) {
         Ok(config) => match check(&config) {
             Ok(_) => {
                 let again = to_resources(&config);
-                assert!(pieces.keys().all(|key| again.contains_key(key)), "a piece is lost");
-                assert!(again.len() <= pieces.len() + 1, "a piece more than the settings");
-                assert!(file::parse(&file::to_yaml(&config)).is_ok(), "what runs cannot be written");
+                assert!(pieces.keys().all(|key| again.contains_key(key)), "a resource is lost");
+                assert!(
+                    again.len() <= pieces.len() + 1,
+                    "more resources than before, apart from the settings"
+                );
+                assert!(
+                    file::parse(&file::to_yaml(&config)).is_ok(),
+                    "a valid configuration cannot be written"
+                );
             }
             Err(problems) => assert!(!problems.0.is_empty()),
         },
@@ -118,7 +124,7 @@ fn door(pieces: &Resources, hash: ContentHash) {
     }
 }
 
-/// The difference leads from one to the other, and can be told.
+/// The difference leads from one set to the other and can be described.
 fn told(before: &Resources, after: &Resources) {
     let changes = diff(before, after);
     let mut walked = before.clone();
@@ -135,21 +141,24 @@ fn told(before: &Resources, after: &Resources) {
     stepped(before, after);
 }
 
-/// The step from one sound configuration to another leads there, and to nothing that cannot be stepped from again.
+/// The incremental difference between two valid configurations leads from one to the other and back.
 fn stepped(before: &Resources, after: &Resources) {
     let sound = |pieces| from_resources(pieces).ok().filter(|config| check(config).is_ok());
     let (Some(old), Some(new)) = (sound(before), sound(after)) else { return };
     let (changes, places) = step::step(&old, before, &Places::of(before), &new);
     let walked = step::changed(before, &changes);
-    assert!(from_resources(&walked) == Ok(new.clone()), "the step leads elsewhere: {changes:?}");
+    assert!(
+        from_resources(&walked) == Ok(new.clone()),
+        "the changes lead to another configuration: {changes:?}"
+    );
     let (changes, back) = step::step(&new, &walked, &places, &old);
     assert!(
         from_resources(&step::changed(&walked, &changes)) == Ok(old),
-        "and not back: {changes:?} {back:?}"
+        "the changes cannot be undone: {changes:?} {back:?}"
     );
 }
 
-/// What a node of a small fleet runs.
+/// The configuration of a small fleet.
 fn start() -> Resources {
     let text =
         "pools:\n- { name: p, backends: [{ url: \"http://a:1\" }] }\nroutes:\n- { name: r, pool: p }\n";
@@ -179,7 +188,7 @@ fn said(input: &[u8]) -> Option<(Said, &[u8])> {
 mod tests {
     use std::{fs, path::Path};
 
-    /// A function with its target's name.
+    /// A fuzz target's name and function.
     type Target = (&'static str, fn(&[u8]));
 
     const TARGETS: [Target; 3] =
@@ -198,7 +207,7 @@ mod tests {
     }
 
     #[test]
-    fn the_whole_corpus_keeps_every_rule() {
+    fn the_corpus_violates_no_invariant() {
         for (name, target) in TARGETS {
             for (path, input) in corpus(name) {
                 let outcome = std::panic::catch_unwind(|| target(&input));
@@ -207,9 +216,9 @@ mod tests {
         }
     }
 
-    /// A few steps of what a fuzzer does, always the same ones: bytes changed, cut out, doubled, and taken from elsewhere.
+    /// A short deterministic fuzzing run: changed, removed, doubled and copied bytes.
     #[test]
-    fn what_resembles_the_corpus_keeps_every_rule() {
+    fn mutations_of_the_corpus_violate_no_invariant() {
         let mut state = 0x9e37_79b9_7f4a_7c15_u64;
         let mut draw = |below: usize| {
             state ^= state << 13;

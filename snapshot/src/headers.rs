@@ -1,37 +1,37 @@
-//! What a route changes of headers, compiled: names and values that may stand in a message, variables found.
+//! Compiled header edits: names and values that are valid in a message, with variables resolved.
 
 use std::fmt;
 
-/// What is known of a request, by its name in a value: `{client_ip}`.
+/// A property of a request that a value can contain by name: `{client_ip}`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Variable {
-    /// The client's address, as seen through trusted proxies.
+    /// The client address, as reported by trusted proxies.
     ClientIp,
-    /// The address of who connected.
+    /// The address of the connection's peer.
     PeerIp,
-    /// The host that the client asked for, with its port.
+    /// The requested host with its port.
     Host,
-    /// `http` or `https`, as the client came.
+    /// `http` or `https`.
     Scheme,
     /// The request's method.
     Method,
-    /// The path that the client asked for.
+    /// The requested path.
     Path,
-    /// What follows the `?`.
+    /// The query without the `?`.
     Query,
     /// Path and query.
     Uri,
-    /// The request's id.
+    /// The request id.
     RequestId,
-    /// The route's name.
+    /// Name of the route.
     Route,
-    /// The first value of a header of the request; the name is in lower case.
+    /// The first value of a request header; the name is in lower case.
     Header(Box<str>),
-    /// The pool that answered; only in answers.
+    /// The pool that responded; only in responses.
     Pool,
-    /// The id of the backend that answered; only in answers.
+    /// Id of the backend that responded; only in responses.
     Backend,
-    /// The status; only in answers.
+    /// The status code; only in responses.
     Status,
 }
 
@@ -57,13 +57,13 @@ impl Variable {
             return if is_token(header) {
                 Ok(Self::Header(header.to_ascii_lowercase().into()))
             } else {
-                Err(format!("{header:?} in {{{name}}} is not the name of a header"))
+                Err(format!("{header:?} in {{{name}}} is not a valid header name"))
             };
         }
         let known = |in_request: bool| side == Side::Answer || in_request;
         match Self::PLAIN.iter().find(|(own, ..)| *own == name) {
             Some((_, variable, in_request)) if known(*in_request) => Ok(variable.clone()),
-            Some(_) => Err(format!("{{{name}}} is known in answers only")),
+            Some(_) => Err(format!("{{{name}}} is only available in responses")),
             None => {
                 let names: Vec<&str> = Self::PLAIN
                     .iter()
@@ -71,7 +71,7 @@ impl Variable {
                     .map(|(name, ..)| *name)
                     .collect();
                 Err(format!(
-                    "unknown variable {{{name}}} (known: {}, header:NAME; a brace itself is {{{{ or }}}})",
+                    "unknown variable {{{name}}} (known: {}, header:NAME; a literal brace is {{{{ or }}}})",
                     names.join(", ")
                 ))
             }
@@ -79,7 +79,7 @@ impl Variable {
     }
 }
 
-/// Which messages are changed.
+/// The kind of message that is edited.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Side {
     Request,
@@ -89,32 +89,32 @@ pub(crate) enum Side {
 /// A piece of a value.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Piece {
-    /// As it is.
+    /// Literal text.
     Text(Box<str>),
-    /// What it stands for.
+    /// A variable.
     Variable(Variable),
 }
 
-/// A field to be written.
+/// A header field to write.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Line {
-    /// As it was written in the configuration.
+    /// The name as spelled in the configuration.
     pub name: Box<str>,
-    /// What its value is made of; a value that comes out empty is not sent.
+    /// The pieces of the value. If the value is empty at run time, the field is not sent.
     pub value: Vec<Piece>,
 }
 
-/// What is changed of a message's header.
+/// Compiled edits of a message's header fields.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct HeaderRules {
-    /// Fields of these names are not passed on, in lower case.
+    /// Names of fields to drop, in lower case.
     pub removed: Vec<Box<str>>,
-    /// Written behind the others.
+    /// Fields to append after the others.
     pub lines: Vec<Line>,
 }
 
 impl HeaderRules {
-    /// Whether a field of this name, in any case, is not passed on.
+    /// Whether fields of this name, in any case, are dropped.
     pub fn removes(&self, name: &[u8]) -> bool {
         self.removed.iter().any(|own| own.len() == name.len() && own.as_bytes().eq_ignore_ascii_case(name))
     }
@@ -139,22 +139,22 @@ impl fmt::Display for Piece {
     }
 }
 
-/// RFC 9110, 5.6.2: what names of header fields are made of.
+/// Whether the text is a token (RFC 9110 section 5.6.2), the syntax of field names.
 pub(crate) fn is_token(name: &str) -> bool {
     let is_tchar = |b: u8| b.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&b);
     (1..=100).contains(&name.len()) && name.bytes().all(is_tchar)
 }
 
-/// Reads a value: text in which `{name}` stands for what is known of the request, and `{{` and `}}` for braces.
+/// Parses a value: text with variables as `{name}`; `{{` and `}}` are literal braces.
 pub(crate) fn value(text: &str, side: Side) -> Result<Vec<Piece>, String> {
-    // RFC 9110, 5.5, without its leave for bytes that no text has.
+    // RFC 9110 section 5.5, without obs-text.
     if text.trim_matches([' ', '\t']) != text || text.chars().any(|c| c != '\t' && c.is_control()) {
         return Err(format!(
-            "{text:?} cannot be a header's value: no control characters, no blanks at its ends"
+            "{text:?} is not a valid header value: no control characters, no leading or trailing blanks"
         ));
     }
     if text.is_empty() {
-        return Err("a header cannot be set to nothing: remove it instead".to_owned());
+        return Err("a header cannot be set to an empty value; to delete it, use remove".to_owned());
     }
     if text.len() > 8192 {
         return Err(format!("a value of {} bytes is too long (at most 8192)", text.len()));
@@ -176,7 +176,7 @@ pub(crate) fn value(text: &str, side: Side) -> Result<Vec<Piece>, String> {
                 rest = tail;
                 name
             }
-            _ => return Err(format!("{text:?} has a single {brace}: a brace itself is {{{{ or }}}}")),
+            _ => return Err(format!("{text:?} has a single {brace}; a literal brace is {{{{ or }}}}")),
         };
         let variable = Variable::parse(name, side)?;
         if !plain.is_empty() {
@@ -196,7 +196,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn values_are_text_and_variables() {
+    fn a_value_consists_of_text_and_variables() {
         let shown = |text: &str| {
             value(text, Side::Answer)
                 .map(|pieces| pieces.iter().map(|p| format!("<{p}>")).collect::<String>())
@@ -213,14 +213,14 @@ mod tests {
             assert_eq!(shown(text).as_deref(), Ok(expected), "{text}");
         }
         for (text, says) in [
-            ("", "remove it"),
+            ("", "use remove"),
             (" a", "blanks"),
             ("a\r\nx: y", "control"),
             ("a\nb", "control"),
             ("a\0b", "control"),
             ("{colour}", "unknown variable {colour} (known: client_ip"),
             ("{\"a\":1}", "unknown variable"),
-            ("{header:a b}", "not the name"),
+            ("{header:a b}", "not a valid header name"),
             ("{host", "single {"),
             ("host}", "single }"),
             ("{}", "unknown variable {}"),
@@ -228,6 +228,6 @@ mod tests {
             let error = shown(text).expect_err(text);
             assert!(error.contains(says), "{text}: {error}");
         }
-        assert!(value("{status}", Side::Request).unwrap_err().contains("in answers only"));
+        assert!(value("{status}", Side::Request).unwrap_err().contains("only available in responses"));
     }
 }

@@ -1,13 +1,13 @@
-//! The configuration of a fleet: the declarative [`Config`] that people write, and the checked, immutable
-//! [`Snapshot`] that nodes run.
+//! The configuration of a fleet: the declarative [`Config`] that operators write, and the checked, immutable
+//! [`Snapshot`] that nodes use.
 //!
-//! One schema serves the file, the REST API and the node's stream: [`Config`] is read from YAML or JSON
-//! ([`file`]), cut into [`Resource`]s for storage and for the wire ([`resource`]), and turned into a
-//! [`Snapshot`] by [`check`](check::check), which reports every mistake at once with its path. A checked type cannot hold
-//! a wrong value, so nothing behind this crate validates again.
+//! One schema serves the file, the REST API and the node's stream. [`Config`] is read from YAML or JSON ([`file`]),
+//! split into [`Resource`]s for storage and transfer ([`resource`]), and turned into a [`Snapshot`] by
+//! [`check`](check::check), which reports all problems at once, each with its path. A checked type cannot hold an
+//! invalid value, so code behind this crate does not validate again.
 //!
-//! This crate does no I/O, knows no protobuf and no runtime: the control plane that builds a snapshot, the node
-//! that runs it, `weir check` and `weir explain` all use this code.
+//! This crate does no I/O and knows neither protobuf nor an async runtime. The control plane, the nodes, `weir check`
+//! and `weir explain` all use it.
 
 pub mod backend_address;
 pub mod check;

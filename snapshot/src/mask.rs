@@ -1,38 +1,38 @@
-//! Hides password hashes where a configuration is shown to somebody who may not set them.
+//! Masks password hashes for readers who may not set them.
 //!
-//! A hash can be guessed at offline, so only admins see it. Two masks are equal exactly when the hashes are, so that a
-//! difference stays visible.
+//! A hash allows offline guessing, so only admins see it. Two masks are equal exactly if the hashes are, so that
+//! differences stay visible.
 
 use serde_json::Value;
 use sha2::{Digest as _, Sha256};
 
 use crate::{Config, config::Route, diff::Change};
 
-/// What a mask begins with. It is not a hash, so that a masked configuration cannot be applied by accident.
+/// Prefix of masks. It is not a valid hash, so a masked configuration cannot be applied by accident.
 pub const PREFIX: &str = "hidden:";
 
-/// What is shown instead of a hash.
+/// Returns the mask of a hash.
 pub fn mask(hash: &str) -> String {
-    // Too little of a digest, of too much that is unknown, to guess a password with.
+    // Too few bits of the digest, and too many unknown bits in the salt, to test guesses.
     let digest = Sha256::digest(hash.as_bytes());
     format!("{PREFIX}{:02x}{:02x}{:02x}{:02x}", digest[0], digest[1], digest[2], digest[3])
 }
 
-/// The configuration without hashes.
+/// Masks all hashes of a configuration.
 pub fn config(config: &mut Config) {
     config.routes.iter_mut().for_each(route);
 }
 
-/// A route without hashes.
+/// Masks all hashes of a route.
 pub fn route(route: &mut Route) {
     let users = route.basic_auth.iter_mut().flat_map(|auth| auth.users.values_mut());
     users.for_each(|hash| *hash = mask(hash));
 }
 
-/// A change without hashes.
+/// Masks all hashes of a change.
 pub fn change(change: &mut Change) {
     for spec in [&mut change.before, &mut change.after].into_iter().flatten() {
-        // Most resources have none, and are not read again.
+        // Most resources contain no hash and need not be parsed.
         if !spec.contains("\"$") {
             continue;
         }
@@ -43,7 +43,7 @@ pub fn change(change: &mut Change) {
     }
 }
 
-/// Any content without hashes, wherever they are in it.
+/// Masks all hashes in any JSON value.
 pub fn value(value: Value) -> Value {
     match value {
         Value::String(text) if is_hash(&text) => mask(&text).into(),
@@ -55,7 +55,7 @@ pub fn value(value: Value) -> Value {
     }
 }
 
-/// Whether the text is of a kind that `basic_auth` takes.
+/// Whether the text is a hash that `basic_auth` accepts.
 fn is_hash(text: &str) -> bool {
     text.starts_with("$argon2") || (text.starts_with("$2") && text.matches('$').count() == 3)
 }
@@ -77,7 +77,7 @@ mod tests {
         let text = crate::file::to_yaml(&shown);
         assert!(!text.contains("$2b$") && text.contains(&mask(HASH)), "{text}");
         let refused = crate::file::parse(&text).unwrap_err().to_string();
-        assert!(refused.contains("routes[0].basic_auth.users.anna: is hidden"), "{refused}");
+        assert!(refused.contains("routes[0].basic_auth.users.anna: is a masked hash"), "{refused}");
     }
 
     #[test]

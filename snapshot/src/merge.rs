@@ -1,9 +1,9 @@
-//! Three-way merge of configurations: what a file changed since it was last applied is carried over to a configuration that
-//! was changed by other means meanwhile.
+//! Three-way merge of configurations: the changes of a file since it was last applied are applied to a configuration
+//! that has been changed by other means.
 //!
-//! Mappings are merged field by field. Pools, routes and certificates are matched by name, the backends of a pool by URL.
-//! Every other value is one whole. Where the file changed a value, the file wins; where it did not, the current value stays.
-//! The result is not checked: a merge of two sound configurations may be unsound.
+//! Mappings are merged field by field. Pools, routes and certificates are matched by name, the backends of a pool by
+//! URL. All other values are merged as a whole. If the file changed a value, the file wins; otherwise the current
+//! value stays. The result is not checked: merging two valid configurations may give an invalid one.
 
 use std::collections::{HashMap, HashSet};
 
@@ -17,24 +17,25 @@ use crate::{
 /// A merged configuration.
 #[derive(Debug)]
 pub struct Merged {
-    /// What is to become current.
+    /// The result.
     pub config: Config,
-    /// Each value that differed from the file's earlier content and was replaced by the file's new one, one per line.
+    /// Each current value that differed from the file's previous content and was replaced by its new content, one per
+    /// line.
     pub replaced: Vec<String>,
 }
 
-/// Applies the difference between `base`, the file as it was last applied, and `file` to `current`. URLs of backends must be
-/// in their canonical spelling. Private keys are taken from `file`; ids of backends are left out.
+/// Applies the difference between `base`, the file as last applied, and `file` to `current`. Backend URLs must be in
+/// canonical form. Private keys are taken from `file`; backend ids are left out.
 ///
 /// # Errors
-/// The fields do not fit together, for example where one side chose another variant of a value.
+/// The fields do not fit together, for example because one side chose another variant of a value.
 pub fn merge(base: &Config, file: &Config, current: &Config) -> Result<Merged, serde_json::Error> {
     let [base, value, current] = [base, file, current].map(serde_json::to_value);
     let (base, value, current) = (base?, value?, current?);
     let mut replaced = Vec::new();
     let merged = one("", Some(&base), Some(&value), Some(&current), &mut replaced).unwrap_or_default();
     let mut config: Config = serde_json::from_value(merged)?;
-    // Private keys are never written, so they are not in the values above.
+    // Private keys are never serialized, so the values above do not contain them.
     let mut keys: HashMap<&str, &PrivateKey> =
         file.certificates.iter().filter_map(|one| Some((one.name.as_str(), one.key.as_ref()?))).collect();
     for certificate in &mut config.certificates {
@@ -53,7 +54,7 @@ pub fn merge(base: &Config, file: &Config, current: &Config) -> Result<Merged, s
     Ok(Merged { config, replaced })
 }
 
-/// The field by which items of a list are matched; `None`: the list is one whole.
+/// The field that identifies items of a list; `None` if the list is merged as a whole.
 fn identity(field: &str) -> Option<&'static str> {
     match field {
         "pools" | "routes" | "certificates" => Some("name"),
@@ -100,7 +101,7 @@ fn mapping(
     replaced: &mut Vec<String>,
 ) -> Map<String, Value> {
     let only_current = current.keys().filter(|key| !file.contains_key(*key));
-    // A key of the base alone is gone on both sides.
+    // A key that only the base has was removed on both sides.
     let keys = file.keys().chain(only_current);
     let merged = keys.filter_map(|key| {
         let inner = if path.is_empty() { key.clone() } else { format!("{path}.{key}") };
@@ -114,7 +115,7 @@ fn list(path: &str, by: &str, lists: [&Vec<Value>; 3], replaced: &mut Vec<String
     let names = lists.map(|list| list.iter().map(name).collect::<Vec<_>>());
     let [base, file, current] =
         lists.map(|list| list.iter().map(|item| (name(item), item)).collect::<HashMap<_, _>>());
-    // The order is a value like any other: the file's where the file changed it.
+    // The order is a value like any other: the file's order if the file changed it.
     let (first, rest) = if names[0] == names[1] { (&names[2], &names[1]) } else { (&names[1], &names[2]) };
     let mut seen = HashSet::new();
     let order = first.iter().chain(rest).filter(|name| seen.insert(name.as_str()));
@@ -125,7 +126,7 @@ fn list(path: &str, by: &str, lists: [&Vec<Value>; 3], replaced: &mut Vec<String
     merged.collect()
 }
 
-/// A value on one short line, without password hashes: it goes to logs.
+/// A value in one short line for logs, without password hashes.
 fn shown(value: Option<&Value>) -> String {
     const MOST: usize = 80;
     let text = match value.cloned().map(mask::value) {
@@ -166,13 +167,13 @@ routes:
     }
 
     #[test]
-    fn a_file_that_did_not_change_changes_nothing() {
+    fn an_unchanged_file_changes_nothing() {
         let live = BASE.replace("random", "ip_hash").replace("weight: 1", "weight: 7, state: draining");
         assert_eq!(merged(BASE, &live), (config(&live), Vec::new()));
     }
 
     #[test]
-    fn both_sides_changes_are_kept_field_by_field() {
+    fn changes_of_both_sides_are_merged_field_by_field() {
         let live = BASE.replace("weight: 1", "weight: 1, state: draining");
         let file = BASE.replace("weight: 1", "weight: 9").replace("random", "ip_hash");
         let (config, replaced) = merged(&file, &live);
@@ -183,7 +184,7 @@ routes:
     }
 
     #[test]
-    fn the_file_wins_for_what_it_changed_and_says_what_it_replaced() {
+    fn the_file_wins_where_it_changed_and_replaced_values_are_listed() {
         let live = BASE.replace("weight: 1", "weight: 3");
         let (config, replaced) = merged(&BASE.replace("weight: 1", "weight: 9"), &live);
         assert_eq!(config.pools[0].backends[0].weight, 9);
@@ -191,7 +192,7 @@ routes:
     }
 
     #[test]
-    fn what_was_added_or_removed_on_one_side_stays_so() {
+    fn additions_and_removals_of_one_side_are_kept() {
         let live = BASE
             .replace(", { url: \"http://b:1\" }", ", { url: \"http://c:1\" }")
             .replace("routes:", "  - name: live\nroutes:");
@@ -205,7 +206,7 @@ routes:
     }
 
     #[test]
-    fn what_the_file_removes_goes_although_it_was_changed_live() {
+    fn an_item_removed_from_the_file_is_removed_although_it_was_changed_live() {
         let live = BASE.replace("- name: spare", "- name: spare\n    strategy: ip_hash");
         let (config, replaced) = merged(&BASE.replace("  - name: spare\n", ""), &live);
         assert_eq!(config.pools.len(), 1);
@@ -213,7 +214,7 @@ routes:
     }
 
     #[test]
-    fn what_the_file_changes_comes_back_although_it_was_removed_live() {
+    fn an_item_changed_in_the_file_returns_although_it_was_removed_live() {
         let live = BASE.replace("  - name: spare\n", "");
         let (config, replaced) =
             merged(&BASE.replace("- name: spare", "- name: spare\n    strategy: ip_hash"), &live);

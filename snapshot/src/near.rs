@@ -1,8 +1,8 @@
-//! What a mistyped name was perhaps meant to be.
+//! Suggestions for mistyped names.
 
-/// The candidate that is nearest to `name`, when one is near enough that a slip of the keys explains it.
+/// Returns the candidate closest to `name` if the difference is small enough to be a typo.
 pub fn nearest<'a>(name: &str, candidates: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
-    // Two slips in a word, one in a short one. Bounded, as the distance costs the product of the lengths.
+    // Two edits, or one in a short word. The length is limited because the cost is the product of both lengths.
     let most = match name.chars().count() {
         0..=2 => return None,
         3..=5 => 1,
@@ -18,10 +18,10 @@ pub fn nearest<'a>(name: &str, candidates: impl IntoIterator<Item = &'a str>) ->
         .map(|(_, candidate)| candidate)
 }
 
-/// How many names are compared at most, and in how many problems: hints must not make ten thousand mistakes slow.
+/// Limits on the compared names and on the problems with suggestions: ten thousand problems must not be slow.
 const MOST: usize = 1000;
 
-/// `; did you mean "books"?`, or nothing.
+/// Returns `; did you mean "books"?`, or an empty text.
 pub(crate) fn hint<'a>(name: &str, candidates: impl IntoIterator<Item = &'a str>, told: usize) -> String {
     if told > MOST / 10 {
         return String::new();
@@ -32,7 +32,7 @@ pub(crate) fn hint<'a>(name: &str, candidates: impl IntoIterator<Item = &'a str>
     }
 }
 
-/// Adds the nearest of the variants that serde's message names: ``unknown variant `x`, expected one of `a`, `b` ``.
+/// Adds a suggestion from the variants in serde's message: ``unknown variant `x`, expected one of `a`, `b` ``.
 pub(crate) fn with_suggestion(message: String) -> String {
     let mut quoted = message.split('`').skip(1).step_by(2);
     if !message.starts_with("unknown variant") {
@@ -47,7 +47,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn slips_are_found_and_other_words_are_not() {
+    fn typos_get_a_suggestion_and_other_words_do_not() {
         let names = ["round_robin", "random", "least_connections", "url", "weight"];
         for (given, meant) in [
             ("round-robin", Some("round_robin")),

@@ -1,26 +1,26 @@
-//! Sets of networks, searched by halves.
+//! Sets of networks with binary search.
 
 use std::net::IpAddr;
 
 use ipnet::IpNet;
 
-/// The addresses of some networks. An IPv4 address and the IPv6 address that it is mapped to are the same one.
+/// A set of networks. An IPv4 address equals its IPv4-mapped IPv6 address.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Networks {
-    /// Inclusive, in order, apart from each other.
+    /// Inclusive, sorted, disjoint.
     ranges: Vec<(u128, u128)>,
 }
 
-/// The IPv6 addresses that stand for IPv4's.
+/// The range of IPv4-mapped IPv6 addresses.
 const MAPPED: (u128, u128) = (0xffff_0000_0000, 0xffff_ffff_ffff);
 
 impl Networks {
-    /// All the addresses of these networks.
+    /// Builds the set of all addresses of these networks.
     pub fn new(networks: impl IntoIterator<Item = IpNet>) -> Self {
         let mut ranges: Vec<(u128, u128)> = Vec::new();
         for network in networks {
             let (first, last) = (number(network.network()), number(network.broadcast()));
-            // `::/0` says nothing about IPv4.
+            // `::/0` does not include IPv4.
             if network.prefix_len() < 96
                 && first <= MAPPED.0
                 && last >= MAPPED.1
@@ -42,12 +42,12 @@ impl Networks {
         Self { ranges: merged }
     }
 
-    /// Whether there is no address among them.
+    /// Whether the set contains no address.
     pub fn is_empty(&self) -> bool {
         self.ranges.is_empty()
     }
 
-    /// Whether the address is among them.
+    /// Whether the set contains the address.
     pub fn contains(&self, address: IpAddr) -> bool {
         let address = number(address);
         let at = self.ranges.partition_point(|(_, last)| *last < address);
@@ -63,10 +63,10 @@ fn number(address: IpAddr) -> u128 {
     address.to_bits()
 }
 
-/// Reads `10.0.0.0/8`, or one address.
+/// Parses `10.0.0.0/8` or a single address.
 pub(crate) fn parse(text: &str) -> Result<IpNet, String> {
     let wrong =
-        || format!("{text:?} is neither a network nor an address (write for example 10.0.0.0/8 or ::1)");
+        || format!("{text:?} is neither a network nor an address (expected for example 10.0.0.0/8 or ::1)");
     match text.parse::<IpNet>() {
         Ok(network) => Ok(network),
         Err(_) => text.parse::<IpAddr>().map(IpNet::from).map_err(|_| wrong()),
@@ -88,7 +88,7 @@ mod tests {
     }
 
     #[test]
-    fn addresses_are_found_in_either_form() {
+    fn mapped_addresses_equal_ipv4_addresses() {
         let some = networks(&["10.0.0.0/8", "192.0.2.7", "2001:db8::/32", "::ffff:198.51.100.0/120"]);
         for inside in
             ["10.0.0.0", "10.255.255.255", "::ffff:10.1.2.3", "192.0.2.7", "2001:db8::1", "198.51.100.9"]
@@ -119,7 +119,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn the_search_agrees_with_a_scan(
+        fn the_search_agrees_with_a_linear_scan(
             nets in prop::collection::vec((any::<[u8; 4]>(), 0..=32_u8), 0..30),
             address in any::<[u8; 4]>(),
         ) {

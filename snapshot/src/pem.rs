@@ -1,8 +1,8 @@
-//! PEM blocks (RFC 7468), as they are found in practice.
+//! PEM blocks (RFC 7468) as they occur in practice.
 //!
-//! Files are concatenated without a line end between them, indented, saved with a byte order mark or with CRLF, and
-//! carry text between the blocks. All of that is read. What cannot be read as a whole is an error with its line:
-//! nothing is ever dropped silently. Messages never contain a block's content, which may be a private key.
+//! Files are concatenated without a line break between them, indented, saved with a byte order mark or with CRLF, and
+//! contain text between the blocks. All of that is accepted. A block that cannot be parsed is an error with its line;
+//! nothing is dropped silently. Messages never contain a block's content, which may be a private key.
 
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 
@@ -14,34 +14,34 @@ const DASHES: &str = "-----";
 const CERTIFICATES: [&str; 3] = ["CERTIFICATE", "X509 CERTIFICATE", TRUSTED];
 const TRUSTED: &str = "TRUSTED CERTIFICATE";
 
-/// Parameters that tools write beside certificates and keys; neither a chain nor a key needs them.
+/// Labels of parameters that tools write beside certificates and keys, and that neither a chain nor a key needs.
 const IGNORED: [&str; 2] = ["EC PARAMETERS", "DH PARAMETERS"];
 
 /// One block of a text.
 pub struct Block {
-    /// What it says it is: `CERTIFICATE`, `PRIVATE KEY`.
+    /// The label: `CERTIFICATE`, `PRIVATE KEY`.
     pub label: String,
-    /// The line of its BEGIN, from 1.
+    /// The line of the BEGIN line, counted from 1.
     pub line: usize,
-    /// Its content.
+    /// The decoded content.
     pub der: Vec<u8>,
-    /// The content is encrypted by the older, textual form (RFC 1421, `Proc-Type`); `der` is then empty.
+    /// Whether the content is encrypted in the older textual form (RFC 1421, `Proc-Type`); `der` is then empty.
     pub is_encrypted: bool,
 }
 
 impl Block {
-    /// Whether it is only parameters, which are not needed.
+    /// Whether the block contains only parameters, which are not needed.
     pub fn is_ignored(&self) -> bool {
         IGNORED.contains(&&*self.label)
     }
 
-    /// Whether it is OpenSSL's certificate with trust settings behind it.
+    /// Whether the block is OpenSSL's trusted certificate, with trust settings after the certificate.
     pub(crate) fn is_trusted(&self) -> bool {
         self.label == TRUSTED
     }
 }
 
-/// Reads all blocks of a text.
+/// Parses all blocks of a text.
 ///
 /// # Errors
 /// The line and what is wrong there.
@@ -63,7 +63,7 @@ pub fn blocks(text: &str) -> Result<Vec<Block>, String> {
             (Some(end), next) if next.is_none_or(|next| end < next) => end,
             (_, Some(next)) => {
                 let next = line_of(text, next);
-                return Err(format!("line {next}: a block begins before the one of line {line} has ended"));
+                return Err(format!("line {next}: a block starts before the block of line {line} ends"));
             }
             _ => return Err(format!("line {line}: the {label} has no END line")),
         };
@@ -80,10 +80,10 @@ pub fn blocks(text: &str) -> Result<Vec<Block>, String> {
     }
 }
 
-/// The certificates of a text, in its order.
+/// Parses the certificates of a text, in its order.
 ///
 /// # Errors
-/// The line and what is wrong there; there is none; something else is among them.
+/// The line and what is wrong there; no certificate; a block that is not a certificate.
 pub fn certificates(text: &str) -> Result<Vec<Block>, String> {
     let mut found = Vec::new();
     for block in blocks(text)? {
@@ -91,24 +91,24 @@ pub fn certificates(text: &str) -> Result<Vec<Block>, String> {
             label if CERTIFICATES.contains(&label) => found.push(block),
             _ if block.is_ignored() => {}
             label => {
-                return Err(format!("line {}: a {label} where only certificates belong", block.line));
+                return Err(format!("line {}: a {label} where only certificates are allowed", block.line));
             }
         }
     }
     if found.is_empty() {
-        return Err("holds no certificate (-----BEGIN CERTIFICATE-----)".to_owned());
+        return Err("contains no certificate (-----BEGIN CERTIFICATE-----)".to_owned());
     }
     Ok(found)
 }
 
-/// The label that begins here, if dashes follow it on the same line.
+/// The label that starts here, if dashes follow it on the same line.
 fn label(text: &str, at: usize) -> Option<&str> {
     let line = text[at..].split(['\r', '\n']).next()?;
     let label = &line[..line.find(DASHES)?];
     (!label.is_empty() && label.len() <= 64).then_some(label)
 }
 
-/// What is inside a block: headers of RFC 1421, if any, then base64.
+/// Decodes the inside of a block: optional RFC 1421 headers, then base64.
 fn content(text: &str, from: usize, to: usize, line: usize, label: &str) -> Result<(Vec<u8>, bool), String> {
     let mut base64 = String::new();
     let (mut at, mut in_headers, mut is_encrypted) = (from, true, false);
@@ -126,7 +126,7 @@ fn content(text: &str, from: usize, to: usize, line: usize, label: &str) -> Resu
                     let hint =
                         if character == '\\' { " (a line end written as two characters?)" } else { "" };
                     return Err(format!(
-                        "line {wrong}: {character:?} does not belong into the base64 of the {label} of line {line}{hint}"
+                        "line {wrong}: invalid character {character:?} in the base64 of the {label} of line {line}{hint}"
                     ));
                 }
                 base64.push(character);
@@ -140,12 +140,12 @@ fn content(text: &str, from: usize, to: usize, line: usize, label: &str) -> Resu
     match STANDARD.decode(&base64) {
         Ok(der) if !der.is_empty() => Ok((der, false)),
         Ok(_) => Err(format!("line {line}: the {label} is empty")),
-        // The decoder's own message would quote a byte of the content.
-        Err(_) => Err(format!("line {line}: the base64 of the {label} is cut or damaged")),
+        // The decoder's message would quote a byte of the content.
+        Err(_) => Err(format!("line {line}: the base64 of the {label} is truncated or damaged")),
     }
 }
 
-/// Refuses what looks like a damaged BEGIN or END line outside of blocks.
+/// Rejects text outside of blocks that looks like a damaged BEGIN or END line.
 fn stray(text: &str, from: usize, to: usize) -> Result<(), String> {
     let mut at = from;
     for piece in text[from..to].split_inclusive(['\r', '\n']) {
@@ -167,7 +167,7 @@ fn stray(text: &str, from: usize, to: usize) -> Result<(), String> {
             let what = if word == "begin" { "BEGIN" } else { "END" };
             let wrong = line_of(text, at);
             return Err(format!(
-                "line {wrong}: a damaged or stray {what} line (write for example -----BEGIN CERTIFICATE-----)"
+                "line {wrong}: a damaged or stray {what} line (expected for example -----BEGIN CERTIFICATE-----)"
             ));
         }
         at += piece.len();
@@ -175,7 +175,7 @@ fn stray(text: &str, from: usize, to: usize) -> Result<(), String> {
     Ok(())
 }
 
-/// The line of a place, from 1.
+/// The line of an offset, counted from 1.
 fn line_of(text: &str, at: usize) -> usize {
     let before = text[..at].replace("\r\n", "\n");
     before.matches(['\n', '\r']).count() + 1
@@ -194,7 +194,7 @@ mod tests {
     }
 
     #[test]
-    fn every_block_is_read_however_the_text_is_written() {
+    fn every_block_is_parsed_in_all_common_formats() {
         let both = |text: &str, second: usize| {
             let certificate = "CERTIFICATE".to_owned();
             let first = read(text).first().map_or(0, |block| block.1);
@@ -221,21 +221,27 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_whole_is_refused_with_its_line() {
+    fn incomplete_blocks_are_rejected_with_their_line() {
         for (text, says) in [
             (format!("{A}\n-----BEGIN CERTIFICATE-----\nCCCC\n"), "line 5: the CERTIFICATE has no END line"),
             (
                 format!("-----BEGIN CERTIFICATE-----\nAAAA\n{B}"),
-                "line 3: a block begins before the one of line 1",
+                "line 3: a block starts before the block of line 1",
             ),
             (
                 format!("{A}\n{}", B.replace("END CERTIFICATE", "END X")),
                 "line 7: END X, but the block of line 5",
             ),
-            (format!("{A}\n{}", B.replace("CCCC", "CC!C")), "line 6: '!' does not belong"),
-            (format!("{A}\n{}", B.replace("CCCC", "CCCC\\nCCCC")), "line 6: '\\\\' does not belong"),
-            (format!("{A}\n{}", B.replace("CCCC", "CCC")), "line 5: the base64 of the CERTIFICATE is cut"),
-            (format!("{A}\n{}", B.replace("CCCC", "CC=C")), "line 5: the base64 of the CERTIFICATE is cut"),
+            (format!("{A}\n{}", B.replace("CCCC", "CC!C")), "line 6: invalid character '!'"),
+            (format!("{A}\n{}", B.replace("CCCC", "CCCC\\nCCCC")), "line 6: invalid character '\\\\'"),
+            (
+                format!("{A}\n{}", B.replace("CCCC", "CCC")),
+                "line 5: the base64 of the CERTIFICATE is truncated",
+            ),
+            (
+                format!("{A}\n{}", B.replace("CCCC", "CC=C")),
+                "line 5: the base64 of the CERTIFICATE is truncated",
+            ),
             (format!("{A}\n{}", B.replace("CCCC", "")), "line 5: the CERTIFICATE is empty"),
             (format!("{A}\n{}", B.replace("-----BEGIN", "----BEGIN")), "line 5: a damaged or stray BEGIN"),
             (
@@ -262,7 +268,7 @@ mod tests {
     }
 
     #[test]
-    fn labels_of_certificates_are_known_and_others_are_refused() {
+    fn certificate_labels_are_accepted_and_others_rejected() {
         for label in CERTIFICATES {
             let text = format!("{A}\n{}", B.replace("CERTIFICATE", label));
             assert_eq!(certificates(&text).map(|found| found.len()), Ok(2), "{label}");
@@ -272,16 +278,19 @@ mod tests {
         for label in ["CERTIFICATE REQUEST", "PKCS7", "X509 CRL", "PUBLIC KEY", "PRIVATE KEY", "certificate"]
         {
             let why = with(label).map(|found| found.len()).unwrap_err();
-            assert!(why.contains(&format!("line 5: a {label} where only certificates belong")), "{why}");
+            assert!(why.contains(&format!("line 5: a {label} where only certificates are allowed")), "{why}");
         }
         assert!(
-            certificates("no block").map(|found| found.len()).unwrap_err().contains("holds no certificate")
+            certificates("no block")
+                .map(|found| found.len())
+                .unwrap_err()
+                .contains("contains no certificate")
         );
     }
 
     proptest::proptest! {
         #[test]
-        fn no_text_makes_it_panic_and_nothing_is_lost(
+        fn no_text_causes_a_panic_and_no_block_is_lost(
             pieces in proptest::collection::vec(
                 proptest::sample::select(vec![
                     "-----BEGIN CERTIFICATE-----", "-----END CERTIFICATE-----", "-----BEGIN ", "-----END ", "-----",

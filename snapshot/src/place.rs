@@ -1,8 +1,9 @@
-//! Where pools, routes and backends stand in their lists, as numbers that stay when a neighbour comes or goes.
+//! Positions of pools, routes and backends in their lists, as numbers that stay the same when neighbours are added or
+//! removed.
 //!
-//! The order of the file is kept, so each piece says its place. Were that simply its index, the removal of one backend
-//! would change every one behind it, and the message to the nodes with it. So places have gaps, and a new order keeps
-//! as many of the old places as it can.
+//! The order of the file is kept, so each resource stores its position. If that were its index, removing one backend
+//! would change all backends after it, and the message to the nodes. So positions have gaps, and a new order keeps as
+//! many old positions as possible.
 
 use std::{collections::BTreeMap, sync::Arc};
 
@@ -10,19 +11,19 @@ use rustc_hash::FxHashMap;
 
 use crate::resource::{Key, Kind, Resources};
 
-/// Between two neighbours of a new list.
+/// Gap between two neighbours of a new list.
 const STEP: i64 = 16;
 
-/// From here on places are not kept.
+/// Positions beyond this value are not kept.
 const FARTHEST: u64 = 1 << 60;
 
-/// The place of each piece that has one. What a change does not touch is shared with what was before it.
+/// The position of each resource that has one. Unchanged parts are shared with the previous value.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Places(BTreeMap<Kind, Arc<FxHashMap<String, i64>>>);
 
 impl Places {
-    /// As the pieces themselves say. What cannot be read has none, nor what is so far out that nothing would have room
-    /// behind it; they get one when they are cut anew.
+    /// Collects the positions stored in resources. Unreadable resources have none, nor do those so far out that no
+    /// further resource would fit after them; they get new positions later.
     pub fn of(resources: &Resources) -> Self {
         #[derive(serde::Deserialize)]
         struct Placed {
@@ -56,10 +57,10 @@ impl Places {
         }
     }
 
-    /// Places for a list in this order, those of before where that can be.
+    /// Assigns positions to a list in this order and keeps old positions where possible.
     pub(crate) fn arrange<'a>(&self, kind: Kind, order: impl IntoIterator<Item = &'a str>) -> Vec<i64> {
         let old: Vec<Option<i64>> = order.into_iter().map(|name| self.get(kind, name)).collect();
-        // What nobody has moved is the usual case.
+        // Usually nothing has moved.
         if old.iter().all(Option::is_some) && old.is_sorted_by(|a, b| a < b) {
             return old.into_iter().flatten().collect();
         }
@@ -67,9 +68,9 @@ impl Places {
     }
 }
 
-/// The longest selection of places that rises already; the others lose theirs.
+/// Keeps the longest increasing subsequence of positions and drops the others.
 fn rising(old: &[Option<i64>]) -> Vec<Option<i64>> {
-    // By length: the index at which the best selection so long ends, the one with the least end.
+    // By length: the index at which the best subsequence of that length ends, the one with the smallest end.
     let mut ends: Vec<usize> = Vec::new();
     let mut before: Vec<Option<usize>> = vec![None; old.len()];
     for (index, place) in old.iter().enumerate() {
@@ -91,7 +92,8 @@ fn rising(old: &[Option<i64>]) -> Vec<Option<i64>> {
     kept
 }
 
-/// Gives a place to each that has none, between its neighbours' where there is room; else what follows moves on.
+/// Assigns a position to each item without one, between its neighbours if there is room; otherwise the following
+/// items move.
 fn fill(kept: &[Option<i64>]) -> Vec<i64> {
     let mut places: Vec<i64> = Vec::with_capacity(kept.len());
     let mut at = 0;
@@ -102,7 +104,7 @@ fn fill(kept: &[Option<i64>]) -> Vec<i64> {
             at += 1;
             continue;
         }
-        // A stretch without places, up to the next one that has a usable one.
+        // A run of items without positions, up to the next item with a usable one.
         let usable = |place: &Option<i64>| place.is_some_and(|place| last.is_none_or(|last| last < place));
         let end = kept[at..].iter().position(usable).map_or(kept.len(), |found| at + found);
         let count = i64::try_from(end - at).unwrap_or(i64::MAX);
@@ -127,7 +129,7 @@ mod tests {
 
     use super::*;
 
-    /// Backends of these numbers at these places.
+    /// Backends with these numbers at these positions.
     fn places(order: &[u32], at: &[i64]) -> Places {
         let mut places = Places::default();
         order.iter().zip(at).for_each(|(n, at)| places.set(Kind::Backend, &format!("b{n}"), *at));
@@ -140,7 +142,7 @@ mod tests {
     }
 
     #[test]
-    fn who_stays_keeps_the_place() {
+    fn unmoved_items_keep_their_position() {
         let before = places(&[1, 2, 3, 4], &[0, 16, 32, 48]);
         assert_eq!(arrange(&before, &[1, 3, 4]), [0, 32, 48], "one was removed");
         assert_eq!(arrange(&before, &[1, 2, 3, 4, 5]), [0, 16, 32, 48, 64], "one was added");
@@ -150,14 +152,14 @@ mod tests {
     }
 
     #[test]
-    fn without_room_what_follows_moves_on() {
+    fn without_a_gap_the_following_items_move() {
         let before = places(&[1, 2, 3], &[0, 1, 90]);
         assert_eq!(arrange(&before, &[1, 8, 9, 2, 3]), [0, 1, 2, 46, 90]);
     }
 
     proptest! {
         #[test]
-        fn places_always_rise(
+        fn positions_always_increase(
             before in prop::collection::hash_map(0..40u32, -50..50i64, 0..40),
             order in Just((0..40u32).collect::<Vec<_>>()).prop_shuffle(),
             length in 0..40usize,

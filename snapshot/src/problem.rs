@@ -1,30 +1,30 @@
-//! What is wrong with a configuration, and where.
+//! Problems of a configuration and their locations.
 
 use std::fmt;
 
-/// One mistake: where it is and what it is.
+/// One problem: where it is and what is wrong.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, serde::Serialize, serde::Deserialize, schemars::JsonSchema)]
 pub struct Problem {
-    /// The place, such as `pools[0].backends[1].url`; empty for the whole.
+    /// Path of the value, such as `pools[0].backends[1].url`; empty for the whole configuration.
     pub path: String,
-    /// What is wrong: lower case, no full stop, naming the thing.
+    /// What is wrong: lower case, no full stop, naming the value.
     pub message: String,
-    /// The line in the file, counted from 1, where the configuration came from a text.
+    /// Line in the text, counted from 1, if the configuration came from a text.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub line: Option<u64>,
-    /// The column, counted from 1.
+    /// Column, counted from 1.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub column: Option<u64>,
-    /// What is wrong is the key and not its value.
+    /// Whether the key is wrong and not its value.
     #[serde(skip)]
     pub of_key: bool,
 }
 
 impl Problem {
-    /// A mistake at a path.
+    /// A problem at a path.
     ///
-    /// Both texts are cut after a bound: they may hold keys and values of the input, which may be large and be in the
-    /// message of many mistakes.
+    /// Both texts are truncated: they may contain keys and values of the input, which may be large and repeated in
+    /// many problems.
     pub fn new(path: impl Into<String>, message: impl Into<String>) -> Self {
         let (path, message) = (cut(path.into(), MAX_PATH), cut(message.into(), MAX_MESSAGE));
         Self { path, message, line: None, column: None, of_key: false }
@@ -59,17 +59,17 @@ impl fmt::Display for Problem {
     }
 }
 
-/// Every mistake of a configuration; never empty where it is returned as an error.
+/// All problems of a configuration; never empty when returned as an error.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Problems(pub Vec<Problem>);
 
 impl Problems {
-    /// Adds a mistake.
+    /// Adds a problem.
     pub fn add(&mut self, path: impl Into<String>, message: impl Into<String>) {
         self.0.push(Problem::new(path, message));
     }
 
-    /// The value, or all the mistakes when there are any.
+    /// Returns the value, or the problems if there are any.
     pub fn into_result<T>(self, value: T) -> Result<T, Problems> {
         if self.0.is_empty() { Ok(value) } else { Err(self) }
     }

@@ -1,8 +1,8 @@
-//! A configuration cut into named pieces, for storage, differences and the wire.
+//! A configuration split into named resources, for storage, differences and transfer.
 //!
-//! A pool's backends are resources of their own, so that a change of one weight is a small message however large
-//! the pool. The piece's content is JSON in the schema of the file: one schema for file, API, database and stream.
-//! The content hash over all pieces does not depend on their order and can be kept up to date piece by piece.
+//! Backends are resources of their own, so that changing one weight is a small message however large the pool. A
+//! resource's content is JSON in the schema of the file. The content hash over all resources does not depend on their
+//! order and can be updated per resource.
 
 use std::{collections::BTreeMap, fmt, str::FromStr};
 
@@ -15,13 +15,13 @@ use crate::{
     problem::Problems,
 };
 
-/// What a resource is.
+/// Kind of a resource.
 #[derive(
     Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, schemars::JsonSchema,
 )]
 #[serde(rename_all = "lowercase")]
 pub enum Kind {
-    /// The fleet's settings; there is one, without a name.
+    /// The fleet's settings; a single resource without a name.
     Settings,
     /// A pool without its backends.
     Pool,
@@ -29,7 +29,7 @@ pub enum Kind {
     Backend,
     /// A route.
     Route,
-    /// A certificate, without its key.
+    /// A certificate without its private key.
     Certificate,
 }
 
@@ -56,12 +56,12 @@ impl FromStr for Kind {
     }
 }
 
-/// What a resource is and its name: a backend's id, else the name in the configuration.
+/// Kind and name of a resource. A backend's name is its id.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct Key {
-    /// What it is.
+    /// Kind of the resource.
     pub kind: Kind,
-    /// Its name.
+    /// Name of the resource.
     pub name: String,
 }
 
@@ -74,26 +74,26 @@ impl fmt::Display for Key {
     }
 }
 
-/// A named piece of a configuration.
+/// A named part of a configuration.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Resource {
-    /// What it is called.
+    /// Kind and name.
     pub key: Key,
-    /// Its content, JSON.
+    /// Content as JSON.
     pub spec: String,
 }
 
-/// A configuration as pieces.
+/// A configuration as resources.
 pub type Resources = BTreeMap<Key, String>;
 
-/// A pool or route with its place, because the order in the file is kept.
+/// A pool, route or certificate with its position, which keeps the order of the file.
 #[derive(Serialize, Deserialize)]
 struct Placed<T> {
     place: i64,
     spec: T,
 }
 
-/// A backend as a resource: it names its pool.
+/// A backend as a resource, with the name of its pool.
 #[derive(Serialize, Deserialize)]
 struct PlacedBackend {
     pool: String,
@@ -103,12 +103,12 @@ struct PlacedBackend {
     state: BackendState,
 }
 
-/// Cuts the configuration into pieces. Every backend must have its id.
+/// Splits a configuration into resources. Every backend must have its id.
 pub fn to_resources(config: &Config) -> Resources {
     cut(config, &Places::default()).0
 }
 
-/// Cuts the configuration into pieces that differ from those of before as little as can be: see [`Places`].
+/// Splits a configuration into resources that differ from the previous ones as little as possible: see [`Places`].
 pub fn cut(config: &Config, before: &Places) -> (Resources, Places) {
     let mut resources = Resources::new();
     let mut places = Places::default();
@@ -140,7 +140,7 @@ pub(crate) fn settings_spec(settings: &Settings) -> String {
     json(settings)
 }
 
-/// Of a pool without its backends.
+/// The content of a pool without its backends.
 pub(crate) fn pool_spec(pool: &Pool, place: i64) -> String {
     json(&Placed { place, spec: bare(pool) })
 }
@@ -160,15 +160,14 @@ pub(crate) fn bare(pool: &Pool) -> Pool {
 }
 
 fn json<T: Serialize>(value: &T) -> String {
-    // Serializing plain structs with text keys to a string has no way to fail.
+    // Serializing plain structs with string keys cannot fail.
     serde_json::to_string(value).unwrap_or_default()
 }
 
-/// Puts the pieces together again. The result still has to be [checked](crate::check()).
+/// Joins resources to a configuration. The result still has to be [checked](crate::check()).
 ///
 /// # Errors
-/// Every piece that is not what its kind must be: broken JSON, an unknown field, a wrong type, a backend of a pool
-/// that is not there.
+/// Every invalid resource: broken JSON, an unknown field, a wrong type, a backend of an unknown pool.
 pub fn from_resources(resources: &Resources) -> Result<Config, Problems> {
     let mut problems = Problems::default();
     let mut settings = Settings::default();
@@ -187,7 +186,7 @@ pub fn from_resources(resources: &Resources) -> Result<Config, Problems> {
             }
         }
     }
-    // Who comes under another name would be two things to whoever goes by the names.
+    // A resource whose content has another name would have two identities.
     let named = |kind, name: &String| resources.contains_key(&Key { kind, name: name.clone() });
     for (kind, name) in pools
         .iter()
@@ -196,16 +195,16 @@ pub fn from_resources(resources: &Resources) -> Result<Config, Problems> {
         .chain(certificates.iter().map(|certificate| (Kind::Certificate, &certificate.spec.name)))
         .filter(|(kind, name)| !named(*kind, name))
     {
-        problems.add(format!("{kind} {name:?}.name"), "comes under another name");
+        problems.add(format!("{kind} {name:?}.name"), "does not match the name of the resource");
     }
     for pool in pools.iter().filter(|pool| !pool.spec.backends.is_empty()) {
-        problems.add(format!("pool {:?}.backends", pool.spec.name), "are pieces of their own");
+        problems.add(format!("pool {:?}.backends", pool.spec.name), "must be separate resources");
     }
     if backends.iter().any(|(id, _)| id.is_empty()) {
         problems.add("backend", "has no id");
     }
     if resources.keys().any(|key| key.kind == Kind::Settings && !key.name.is_empty()) {
-        problems.add("settings", "have no name, and are there once");
+        problems.add("settings", "must be a single resource without a name");
     }
     pools.sort_by_key(|pool| pool.place);
     routes.sort_by_key(|route| route.place);
@@ -227,7 +226,8 @@ pub fn from_resources(resources: &Resources) -> Result<Config, Problems> {
     problems.into_result(Config { settings, pools, routes, certificates })
 }
 
-/// Reads one piece; unknown fields are mistakes, so that a node never runs half of what a newer control plane says.
+/// Parses one resource. Unknown fields are errors, so that a node never applies only half of a newer control plane's
+/// configuration.
 fn read<T: DeserializeOwned>(key: &Key, spec: &str, problems: &mut Problems) -> Option<T> {
     let mut deserializer = serde_json::Deserializer::from_str(spec);
     let mut unknown = Vec::new();
@@ -238,10 +238,10 @@ fn read<T: DeserializeOwned>(key: &Key, spec: &str, problems: &mut Problems) -> 
     value.map_err(|error| problems.add(key.to_string(), error.to_string())).ok()
 }
 
-/// A hash over a configuration's pieces, the same on both sides of the stream when their contents are the same.
+/// A hash over the resources of a configuration, equal on both sides of the stream if their contents are.
 ///
-/// It is the sum of each piece's SHA-256 (its first 16 bytes), so it can be kept up to date by adding and removing
-/// pieces. It finds mistakes, not forgers: the channel protects against those.
+/// It is the sum of the SHA-256 hashes of all resources (their first 16 bytes), so adding and removing resources
+/// updates it. It detects mistakes, not attacks: the channel protects against those.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct ContentHash(u128);
 
@@ -253,12 +253,12 @@ impl ContentHash {
         hash
     }
 
-    /// A piece came.
+    /// Adds a resource.
     pub fn add(&mut self, key: &Key, spec: &str) {
         self.0 = self.0.wrapping_add(piece(key, spec));
     }
 
-    /// A piece went.
+    /// Removes a resource.
     pub fn remove(&mut self, key: &Key, spec: &str) {
         self.0 = self.0.wrapping_sub(piece(key, spec));
     }
@@ -322,12 +322,12 @@ mod tests {
 
     proptest! {
         #[test]
-        fn pieces_make_the_same_configuration_again(config in config()) {
+        fn joining_resources_restores_the_configuration(config in config()) {
             prop_assert_eq!(from_resources(&to_resources(&config)), Ok(config));
         }
 
         #[test]
-        fn pieces_that_were_cut_anew_make_the_same_configuration(before in config(), after in config()) {
+        fn resources_with_kept_positions_restore_the_configuration(before in config(), after in config()) {
             let places = cut(&before, &Places::default()).1;
             let (resources, places) = cut(&after, &places);
             prop_assert_eq!(&Places::of(&resources), &places);
@@ -335,7 +335,7 @@ mod tests {
         }
 
         #[test]
-        fn the_hash_can_be_kept_piece_by_piece(before in config(), after in config()) {
+        fn the_hash_can_be_updated_per_resource(before in config(), after in config()) {
             let (before, after) = (to_resources(&before), to_resources(&after));
             let mut hash = ContentHash::of(&before);
             before.iter().for_each(|(key, spec)| hash.remove(key, spec));
@@ -346,18 +346,18 @@ mod tests {
     }
 
     #[test]
-    fn a_piece_under_another_name_is_refused() {
+    fn a_resource_with_another_name_in_its_content_is_rejected() {
         let mut resources = to_resources(&Config::default());
         let spec = resources.remove(&Key { kind: Kind::Route, name: "default".into() }).unwrap();
         resources.insert(Key { kind: Kind::Route, name: "other".into() }, spec);
         resources.insert(Key { kind: Kind::Settings, name: "more".into() }, "{}".into());
         let problems = from_resources(&resources).unwrap_err().to_string();
-        assert!(problems.contains("route \"default\".name: comes under another name"), "{problems}");
-        assert!(problems.contains("settings: have no name"), "{problems}");
+        assert!(problems.contains("route \"default\".name: does not match"), "{problems}");
+        assert!(problems.contains("settings: must be a single resource"), "{problems}");
     }
 
     #[test]
-    fn broken_pieces_are_all_named() {
+    fn all_invalid_resources_are_reported() {
         let key = |kind, name: &str| Key { kind, name: name.into() };
         let resources = Resources::from([
             (key(Kind::Settings, ""), r#"{"colour":1}"#.to_owned()),

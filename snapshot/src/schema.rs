@@ -27,15 +27,15 @@ pub fn schema() -> Value {
     schema.into()
 }
 
-/// The schema as the text that is committed and served.
+/// The schema as text, as it is committed and served.
 pub fn text() -> String {
     let mut text = serde_json::to_string_pretty(&schema()).unwrap_or_default();
     text.push('\n');
     text
 }
 
-/// Every type of the configuration by its name, with references to `path` instead of `#/$defs`: for documents that hold
-/// the schema among others. The whole file is `Config`.
+/// Every type of the configuration by its name, with references to `path` instead of `#/$defs`, for documents that
+/// embed the schema. The type of the whole file is `Config`.
 pub fn definitions(path: &'static str) -> Map<String, Value> {
     let settings = SchemaSettings::draft2020_12()
         .with(|settings| {
@@ -48,12 +48,12 @@ pub fn definitions(path: &'static str) -> Map<String, Value> {
     generator.take_definitions(true)
 }
 
-/// The keys that an object at this path of a configuration has, such as `pools[0].retry`; none when there is no such.
+/// The keys of an object at this path of a configuration, such as `pools[0].retry`; empty if the path does not exist.
 pub(crate) fn keys(path: &str) -> Vec<String> {
     keys_of(&at(path))
 }
 
-/// The same, where nothing but an object may stand.
+/// The same, or `None` if values other than objects are allowed at the path.
 pub(crate) fn only_mapping(path: &str) -> Option<Vec<String>> {
     let found = at(path);
     let is_list = |schema: &&Value| schema.get("items").is_some();
@@ -66,7 +66,7 @@ fn keys_of(schemas: &[&'static Value]) -> Vec<String> {
     objects.flat_map(|properties| properties.keys().cloned()).collect()
 }
 
-/// What may stand at a path.
+/// The schemas of a path.
 fn at(path: &str) -> Vec<&'static Value> {
     static SCHEMA: OnceLock<Value> = OnceLock::new();
     let root = SCHEMA.get_or_init(schema);
@@ -83,7 +83,7 @@ fn at(path: &str) -> Vec<&'static Value> {
     found.into_iter().flat_map(|schema| variants(root, schema)).collect()
 }
 
-/// The schema itself, or what it refers to, or its alternatives.
+/// The schema itself with references resolved, or its alternatives.
 fn variants(root: &'static Value, schema: &'static Value) -> Vec<&'static Value> {
     let mut found = vec![schema];
     if let Some(name) = schema.get("$ref").and_then(Value::as_str)
@@ -98,7 +98,7 @@ fn variants(root: &'static Value, schema: &'static Value) -> Vec<&'static Value>
     found
 }
 
-/// Unknown keys are mistakes everywhere.
+/// Forbids unknown keys everywhere.
 #[derive(Debug, Clone)]
 pub struct Closed;
 

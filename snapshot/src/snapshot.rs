@@ -1,4 +1,4 @@
-//! The checked configuration: values that cannot be wrong, made only by [`check`](crate::check::check).
+//! The checked configuration: types that cannot hold invalid values, created only by [`check`](crate::check::check).
 
 mod filters;
 mod resilience;
@@ -23,20 +23,20 @@ use crate::{
     routing::{Match, Router},
 };
 
-/// The whole checked configuration of one revision. Immutable: a change makes a new one.
+/// The whole checked configuration of one revision. Immutable: a change creates a new snapshot.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Snapshot {
-    /// What holds for the whole fleet.
+    /// Settings of the whole fleet.
     pub settings: Settings,
-    /// Whose word on where a request came from is believed.
+    /// Proxies whose `X-Forwarded-*` and `Forwarded` headers are trusted.
     pub trusted_proxies: Networks,
-    /// In the order of the configuration; routes refer to them by index.
+    /// In the order of the configuration; routes refer to pools by index.
     pub pools: Vec<Pool>,
     /// In the order of the configuration.
     pub routes: Vec<Route>,
-    /// Finds a request its route, as an index.
+    /// Finds the index of a request's route.
     pub router: Router,
-    /// What is allowed and looks like a mistake.
+    /// Settings that are allowed but look like mistakes.
     pub warnings: Vec<Problem>,
     /// In the order of the configuration.
     pub certificates: Vec<Certificate>,
@@ -47,115 +47,115 @@ pub struct Snapshot {
 pub struct Pool {
     /// Unique among the pools.
     pub name: Arc<str>,
-    /// How a backend is picked.
+    /// Load-balancing algorithm.
     pub strategy: Strategy,
-    /// How the control plane probes.
+    /// Active health check.
     pub health_check: HealthCheck,
-    /// Deadlines towards the backends.
+    /// Timeouts towards the backends.
     pub timeouts: Timeouts,
-    /// How a node finds out that a backend is gone.
+    /// How a node detects backends that disappeared.
     pub keep_alive: KeepAlive,
-    /// How it picks and what it does about failures.
+    /// Sessions, circuit breaker, retries and limits.
     pub resilience: Resilience,
-    /// What its backends speak.
+    /// HTTP version of requests to the backends.
     pub protocol: Protocol,
-    /// Requests to its backends have no `Via` of Weir's own.
+    /// Whether requests to the backends have no `Via` header.
     pub omit_via: bool,
-    /// How its `https://` backends are spoken to.
+    /// TLS settings for `https://` backends.
     pub tls: UpstreamTls,
-    /// No two with the same URL.
+    /// URLs are unique within the pool.
     pub backends: Vec<Backend>,
 }
 
-/// Deadlines towards backends; none is zero but where it says so.
+/// Timeouts towards backends; none is zero unless stated.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Timeouts {
-    /// To open a connection.
+    /// Time to open a connection.
     pub connect: Duration,
-    /// To the head of the answer.
+    /// Time from the end of the request to the response head.
     pub response: Duration,
-    /// Between two pieces of an answer's body; zero: no limit.
+    /// Longest pause between two pieces of a response body; zero: no limit.
     pub response_body: Duration,
-    /// How long an unused connection is kept.
+    /// How long an idle connection is kept.
     pub idle: Duration,
     /// How long a tunnel may be silent.
     pub tunnel: Duration,
 }
 
-/// What a route says in place of the settings and the pool; `None`: nothing.
+/// Timeouts and limits that a route overrides; `None`: those of the settings or the pool apply.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct RouteBounds {
-    /// To the head of the answer; not zero.
+    /// Time to the response head; not zero.
     pub response: Option<Duration>,
-    /// Between two pieces of an answer's body; zero: no limit.
+    /// Longest pause between two pieces of a response body; zero: no limit.
     pub response_body: Option<Duration>,
-    /// A client's pause within a request's body; zero: no limit.
+    /// Longest pause while a client sends a request body; zero: no limit.
     pub request_body: Option<Duration>,
-    /// How long a client may take nothing of an answer; zero: no limit.
+    /// Longest time in which a client accepts no byte of a response; zero: no limit.
     pub send: Option<Duration>,
-    /// Bytes per second; 0: no limit.
+    /// Minimum rate of a body in bytes per second; 0: no limit.
     pub min_body_rate: Option<u64>,
 }
 
-/// How a node finds out that a backend is gone without closing its connections; zero is off.
+/// How a node detects backends that disappeared without closing their connections; zero disables a check.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct KeepAlive {
-    /// From one TCP keep-alive probe to the next.
+    /// Time between two TCP keep-alive probes.
     pub tcp: Duration,
-    /// From one HTTP/2 PING to the next while requests run.
+    /// Time between two HTTP/2 PINGs while requests run.
     pub ping: Duration,
-    /// How long a PING or data may go without an acknowledgement on an HTTP/2 connection.
+    /// How long a PING or data may stay unacknowledged on an HTTP/2 connection.
     pub timeout: Duration,
 }
 
-/// How the control plane probes a pool's backends.
+/// Active health check of a pool's backends.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct HealthCheck {
-    /// What a probe is; `None`: no probes.
+    /// Type of probe; `None`: no probes.
     pub probe: Option<HealthProbe>,
-    /// From one probe to the next, at least 100 ms.
+    /// Time between two probes, at least 100 ms.
     pub interval: Duration,
-    /// From one probe to the next after a change; at least 100 ms, and at most `interval`.
+    /// Time between two probes after a change; at least 100 ms and at most `interval`.
     pub fast_interval: Duration,
-    /// At most this long.
+    /// Timeout of a probe.
     pub timeout: Duration,
-    /// Good probes in a row that bring a backend up, at least 1.
+    /// Successful probes in a row after which a backend is up, at least 1.
     pub rise: u32,
-    /// Failed probes in a row that take it down, at least 1.
+    /// Failed probes in a row after which a backend is down, at least 1.
     pub fall: u32,
 }
 
-/// What a probe is.
+/// Type of probe.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub enum HealthProbe {
-    /// GET of this path; good when the status is among the expected.
+    /// A GET request that must return an expected status.
     Http {
-        /// Begins with `/`.
+        /// Starts with `/`.
         path: String,
-        /// The statuses that count as good.
+        /// Statuses that count as success.
         expect: Expectation,
-        /// What the body must contain.
+        /// Text that the response body must contain.
         body: Option<String>,
-        /// The host to ask for; `None`: the backend's own.
+        /// Host header; `None`: the backend's host.
         host: Option<String>,
     },
-    /// A connection that is accepted is good.
+    /// A TCP connection that must be accepted.
     Tcp,
-    /// gRPC's health protocol says that it serves.
+    /// The gRPC health checking protocol must report SERVING.
     Grpc {
-        /// The service to ask for; empty: the whole server.
+        /// Service name; empty: the whole server.
         service: String,
-        /// The host to ask for; `None`: the backend's own.
+        /// Authority; `None`: the backend's host.
         host: Option<String>,
     },
 }
 
-/// Statuses that count as good, as inclusive ranges.
+/// Statuses that count as success, as inclusive ranges.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Expectation(Vec<(u16, u16)>);
 
 impl Expectation {
-    /// Whether the status counts as good.
+    /// Whether the status counts as success.
     pub fn accepts(&self, status: u16) -> bool {
         self.0.iter().any(|(from, to)| (*from..=*to).contains(&status))
     }
@@ -173,7 +173,7 @@ impl FromStr for Expectation {
                 match (status(from), status(to)) {
                     (Some(from), Some(to)) if from <= to => Ok((from, to)),
                     _ => Err(format!(
-                        "{text:?} is not a list of statuses (write for example 200, 200-399 or 200,204)"
+                        "{text:?} is not a list of statuses (expected for example 200, 200-399 or 200,204)"
                     )),
                 }
             })
@@ -182,7 +182,7 @@ impl FromStr for Expectation {
     }
 }
 
-/// The name by which a backend is known to the whole fleet; never reused.
+/// Id of a backend, unique in the whole fleet and never reused.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct BackendId(pub Arc<str>);
 
@@ -192,20 +192,20 @@ impl fmt::Display for BackendId {
     }
 }
 
-/// One address that answers.
+/// One backend of a pool.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Backend {
-    /// Known to the whole fleet.
+    /// Unique in the whole fleet.
     pub id: BackendId,
-    /// Where it is.
+    /// Address of the backend.
     pub url: BackendUrl,
-    /// Its share.
+    /// Relative share of the traffic.
     pub weight: Weight,
     /// Whether it takes traffic.
     pub state: BackendState,
 }
 
-/// A share of the traffic, 1 to [`Weight::MAX`].
+/// Relative share of the traffic, 1 to [`Weight::MAX`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Weight(NonZeroU32);
 
@@ -213,18 +213,18 @@ impl Weight {
     /// The greatest weight.
     pub const MAX: u32 = 1000;
 
-    /// The weight, if it is in bounds.
+    /// Returns the weight if it is within bounds.
     pub fn new(weight: u32) -> Option<Self> {
         NonZeroU32::new(weight).filter(|weight| weight.get() <= Self::MAX).map(Self)
     }
 
-    /// As a number.
+    /// The weight as a number.
     pub fn get(self) -> u32 {
         self.0.get()
     }
 }
 
-/// How a backend is spoken to.
+/// URL scheme of a backend.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Scheme {
     /// Cleartext.
@@ -242,7 +242,7 @@ impl fmt::Display for Scheme {
     }
 }
 
-/// A host as a URL names it: an address, or a name to be looked up.
+/// The host of a URL: an IP address, or a name to resolve.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub enum Host {
     /// An IPv4 or IPv6 address.
@@ -261,14 +261,14 @@ impl fmt::Display for Host {
     }
 }
 
-/// A backend's URL: scheme, host and port, nothing else. Prints in its canonical form, with the port.
+/// A backend's URL: only scheme, host and port. Displays in canonical form, with the port.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct BackendUrl {
-    /// How it is spoken to.
+    /// URL scheme.
     pub scheme: Scheme,
-    /// Where it is.
+    /// IP address or name.
     pub host: Host,
-    /// Its port, never 0.
+    /// Port, never 0.
     pub port: u16,
 }
 
@@ -281,11 +281,11 @@ impl fmt::Display for BackendUrl {
 impl FromStr for BackendUrl {
     type Err = String;
 
-    /// Reads `http://host[:port]` or `https://host[:port]`. The message of an error says what is wrong with which URL.
+    /// Parses `http://host[:port]` or `https://host[:port]`. The error says what is wrong with which URL.
     fn from_str(text: &str) -> Result<Self, String> {
         let wrong = |what: &str| Err(format!("{text:?} {what}"));
         let Some((scheme, rest)) = text.split_once("://") else {
-            return wrong("has no scheme (write http://host:port)");
+            return wrong("has no scheme (expected http://host:port)");
         };
         let (scheme, default_port) = match scheme.to_ascii_lowercase().as_str() {
             "http" => (Scheme::Http, 80),
@@ -294,10 +294,10 @@ impl FromStr for BackendUrl {
         };
         let (authority, tail) = rest.split_at(rest.find(['/', '?', '#']).unwrap_or(rest.len()));
         if !matches!(tail, "" | "/") {
-            return wrong("has a path, query or fragment; a backend is only scheme, host and port");
+            return wrong("has a path, query or fragment; only scheme, host and port are allowed");
         }
         if authority.contains('@') {
-            return wrong("has user information; a backend is only scheme, host and port");
+            return wrong("has user information; only scheme, host and port are allowed");
         }
         let (host, port) = match authority.strip_prefix('[') {
             Some(rest) => {
@@ -305,7 +305,7 @@ impl FromStr for BackendUrl {
                     return wrong("has an IPv6 address without its closing bracket");
                 };
                 let Ok(address) = address.parse::<std::net::Ipv6Addr>() else {
-                    return wrong("has a bad IPv6 address");
+                    return wrong("has an invalid IPv6 address");
                 };
                 (Host::Address(address.into()), port)
             }
@@ -315,7 +315,7 @@ impl FromStr for BackendUrl {
                     Ok(address) => (Host::Address(address.into()), port),
                     Err(_) if is_dns_name(host) => (Host::Name(host.to_ascii_lowercase()), port),
                     Err(_) if host.is_empty() => return wrong("has no host"),
-                    Err(_) => return wrong("has a bad host name"),
+                    Err(_) => return wrong("has an invalid host name"),
                 }
             }
         };
@@ -323,16 +323,16 @@ impl FromStr for BackendUrl {
             None if port.is_empty() => default_port,
             Some(digits) if digits.bytes().all(|b| b.is_ascii_digit()) => match digits.parse::<u16>() {
                 Ok(port) if port > 0 => port,
-                _ => return wrong("has a bad port (1 to 65535)"),
+                _ => return wrong("has an invalid port (expected 1 to 65535)"),
             },
-            _ => return wrong("has a bad port (1 to 65535)"),
+            _ => return wrong("has an invalid port (expected 1 to 65535)"),
         };
         Ok(Self { scheme, host, port })
     }
 }
 
-/// RFC 1123 host names, and `_` as container networks use it. A name that ends with a number is an address in another
-/// spelling, such as `0x7f000001` and `127.1`, to the system's resolver.
+/// RFC 1123 host names, plus `_`, which container networks use. The system's resolver takes a name that ends with a
+/// number, such as `0x7f000001` or `127.1`, for an IPv4 address.
 fn is_dns_name(host: &str) -> bool {
     let last = host.trim_end_matches('.').rsplit('.').next().unwrap_or_default();
     let hex = last.strip_prefix("0x").or_else(|| last.strip_prefix("0X"));
@@ -349,36 +349,36 @@ fn is_dns_name(host: &str) -> bool {
         })
 }
 
-/// What matches, and what happens then.
+/// A rule that matches requests and says where they go.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Route {
     /// Unique among the routes.
     pub name: Arc<str>,
-    /// Which requests it takes.
+    /// Which requests match.
     pub matches: Match,
-    /// Where its requests go; pools are indexes in [`Snapshot::pools`].
+    /// Where the requests go; pools are indexes in [`Snapshot::pools`].
     pub target: Target,
-    /// What is changed of a request's target.
+    /// Changes to the request's path and host.
     pub rewrite: Rewrite,
-    /// What is changed of a request's header.
+    /// Changes to request headers.
     pub request_headers: Option<Arc<HeaderRules>>,
-    /// What is changed of an answer's header.
+    /// Changes to response headers.
     pub response_headers: Option<Arc<HeaderRules>>,
-    /// What answers when the pool has no backend to offer.
+    /// Response or pool to use when the pool has no available backend.
     pub fallback: Option<Fallback>,
-    /// Bytes of a request's body; `u64::MAX`: no limit.
+    /// Largest request body in bytes; `u64::MAX`: no limit.
     pub max_body: u64,
-    /// From a request's head to the end of its answer; `None`: as long as it takes.
+    /// Time from the request head to the end of the response; `None`: no limit.
     pub request_timeout: Option<Duration>,
-    /// What it says in place of the settings and the pool.
+    /// Overrides of the settings and the pool.
     pub bounds: RouteBounds,
-    /// What it asks of a request; `None`: nothing.
+    /// Filters; `None`: none.
     pub filters: Option<Arc<Filters>>,
-    /// The request headers that it vouches for; `None`: none.
+    /// The request headers that the route vouches for; `None`: none.
     pub guard: Option<Arc<HeaderGuard>>,
-    /// The session cookies of all routes of its hosts, which no backend gets.
+    /// The session cookies of all routes of its hosts, which are not forwarded to backends.
     pub session_cookies: Vec<Arc<CookieNames>>,
-    /// The value of `Strict-Transport-Security`, for answers over HTTPS.
+    /// The value of `Strict-Transport-Security` for responses over HTTPS.
     pub hsts: Option<Arc<str>>,
 }
 
@@ -387,7 +387,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn urls_are_scheme_host_and_port() {
+    fn a_url_consists_of_scheme_host_and_port() {
         for (text, printed) in [
             ("http://127.0.0.1:8082", "http://127.0.0.1:8082"),
             ("http://Books.Internal", "http://books.internal:80"),
@@ -401,27 +401,27 @@ mod tests {
         }
         for (text, says) in [
             ("127.0.0.1:8082", "no scheme"),
-            ("http://a:0", "bad port"),
-            ("http://a:65536", "bad port"),
-            ("http://a:port", "bad port"),
-            ("http://a:", "bad port"),
-            ("http://a:+80", "bad port"),
+            ("http://a:0", "invalid port"),
+            ("http://a:65536", "invalid port"),
+            ("http://a:port", "invalid port"),
+            ("http://a:", "invalid port"),
+            ("http://a:+80", "invalid port"),
             ("http://a/path", "path"),
             ("http://a?q", "path"),
             ("http://user:pw@a", "user information"),
             ("ftp://a", "unsupported scheme"),
             ("http://", "no host"),
             ("http://:80", "no host"),
-            ("http://a b", "bad host"),
-            ("http://127.1", "bad host"),
-            ("http://0x7f000001", "bad host"),
-            ("http://0X7F.0x1.", "bad host"),
-            ("http://a.0x7f", "bad host"),
-            ("http://a.1", "bad host"),
-            ("http://999.1.1.1", "bad host"),
+            ("http://a b", "invalid host"),
+            ("http://127.1", "invalid host"),
+            ("http://0x7f000001", "invalid host"),
+            ("http://0X7F.0x1.", "invalid host"),
+            ("http://a.0x7f", "invalid host"),
+            ("http://a.1", "invalid host"),
+            ("http://999.1.1.1", "invalid host"),
             ("http://[::1", "bracket"),
             ("http://[zz]:1", "IPv6"),
-            ("http://a\r\nx", "bad host"),
+            ("http://a\r\nx", "invalid host"),
         ] {
             let error = text.parse::<BackendUrl>().expect_err(text);
             assert!(error.contains(says), "{text}: {error}");
@@ -429,7 +429,7 @@ mod tests {
     }
 
     #[test]
-    fn expectations_are_ranges() {
+    fn expected_statuses_are_ranges() {
         let expect: Expectation = "200-299, 304".parse().unwrap();
         assert!(expect.accepts(204) && expect.accepts(304) && !expect.accepts(302));
         for text in ["", "abc", "300-200", "99", "600", "200-"] {

@@ -1,5 +1,6 @@
-//! From one configuration to the next, at the price of what differs: of fifteen thousand pieces a changed weight writes
-//! one anew. What comes out is what cutting both and comparing all pieces would give, which the tests hold it to.
+//! Incremental difference between two configurations. The cost depends on the number of changed resources: of 15,000
+//! resources, a changed weight writes one. The result equals that of splitting both configurations and comparing all
+//! resources, which a property test checks.
 
 use rustc_hash::{FxHashMap, FxHashSet};
 
@@ -10,8 +11,8 @@ use crate::{
     resource::{Key, Kind, Resources, backend_spec, bare, placed_spec, pool_spec, settings_spec},
 };
 
-/// What has to change for one configuration to become another, in the order of the keys, and the places then. Every
-/// backend must have its id, and `resources` and `places` must be those of `before`.
+/// Returns the changes that lead from one configuration to another, sorted by key, and the new positions. Every
+/// backend must have its id, and `resources` and `places` must belong to `before`.
 pub fn step(
     before: &Config,
     resources: &Resources,
@@ -33,7 +34,7 @@ pub fn step(
     walk.end()
 }
 
-/// The pieces after these changes.
+/// Applies changes to resources.
 pub fn changed(resources: &Resources, changes: &[Change]) -> Resources {
     let mut resources = resources.clone();
     for Change { key, after, .. } in changes {
@@ -50,12 +51,12 @@ struct Walk<'a> {
     before: &'a Places,
     after: Places,
     changes: Vec<Change>,
-    /// What is not any more where it was; a backend may have come to another pool.
+    /// Resources that are no longer where they were; a backend may have moved to another pool.
     gone: Vec<Key>,
 }
 
 impl Walk<'_> {
-    /// Writes anew what is another one than before, or at another place.
+    /// Writes the items that changed or have a new position.
     fn list<T>(
         &mut self,
         kind: Kind,
@@ -68,7 +69,7 @@ impl Walk<'_> {
         let is_in_order =
             before.len() == after.len() && before.iter().zip(after).all(|(old, new)| name(old) == name(new));
         if is_in_order {
-            // Nobody has moved: nothing but what differs needs to be looked at.
+            // Nothing moved: only changed items need to be written.
             let differing = before.iter().zip(after).filter(|(old, new)| !is_same(old, new));
             let placed: Option<Vec<(&T, i64)>> =
                 differing.map(|(_, new)| Some((new, self.before.get(kind, name(new))?))).collect();
@@ -137,7 +138,7 @@ mod tests {
     use super::*;
     use crate::{config::Route, diff::diff, resource::cut};
 
-    /// Pools, and backends by their id and weight, in any order and any pool; routes likewise.
+    /// Pools with backends by id and weight, in any order and any pool; routes likewise.
     fn config() -> impl Strategy<Value = Config> {
         let names = Just((0..6u32).collect::<Vec<_>>()).prop_shuffle();
         let ids = Just((0..12u32).collect::<Vec<_>>()).prop_shuffle();
@@ -167,7 +168,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn a_step_is_what_cutting_and_comparing_everything_gives(configs in prop::collection::vec(config(), 2..5)) {
+        fn the_incremental_difference_equals_the_full_one(configs in prop::collection::vec(config(), 2..5)) {
             let (mut resources, mut places) = cut(&configs[0], &Places::default());
             for pair in configs.windows(2) {
                 let (all, all_places) = cut(&pair[1], &places);

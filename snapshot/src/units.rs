@@ -1,25 +1,25 @@
-//! Durations and sizes as people write them: `10s`, `1m30s`, `250ms`, `10MiB`.
+//! Durations and sizes in human notation: `10s`, `1m30s`, `250ms`, `10MiB`.
 
 use std::{fmt, str::FromStr, time::Duration};
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 
-/// A duration written as a number with a unit: `ms`, `s`, `m`, `h` or `d`, several in a row being added (`1m30s`).
+/// A duration written as a number with the unit `ms`, `s`, `m`, `h` or `d`; several are added up (`1m30s`).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
 pub struct HumanDuration(pub Duration);
 
-/// The text is not a duration or size.
+/// An invalid duration or size.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum UnitError {
     /// Not a duration.
-    #[error("{0:?} is not a duration (write for example 500ms, 10s, 5m, 1h, 30d)")]
+    #[error("{0:?} is not a duration (expected for example 500ms, 10s, 5m, 1h, 30d)")]
     Duration(String),
     /// Not a size.
-    #[error("{0:?} is not a size (write for example 512, 64KiB, 10MiB, 1GiB)")]
+    #[error("{0:?} is not a size (expected for example 512, 64KiB, 10MiB, 1GiB)")]
     Size(String),
 }
 
-/// Splits `text` into pairs of a whole number and the letters behind it.
+/// Splits `text` into pairs of a number and the unit after it.
 fn pairs(text: &str) -> Option<Vec<(u64, &str)>> {
     let mut rest = text.trim();
     let mut pairs = Vec::new();
@@ -72,7 +72,7 @@ impl fmt::Display for HumanDuration {
     }
 }
 
-/// A number of bytes, written plain or with `KiB`, `MiB`, `GiB` (1024) or `kB`, `MB`, `GB` (1000).
+/// A size in bytes, written without a unit or with `KiB`, `MiB`, `GiB` (1024) or `kB`, `MB`, `GB` (1000).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
 pub struct ByteSize(pub u64);
 
@@ -110,29 +110,29 @@ impl fmt::Display for ByteSize {
     }
 }
 
-/// A share from 0 to 1, kept in millionths so that it has an exact order and equality.
+/// A share from 0 to 1, stored in millionths so that comparison is exact.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
 pub struct Fraction(u32);
 
 impl Fraction {
     const ONE: u32 = 1_000_000;
 
-    /// So many hundredths, at most all of them.
+    /// Converts from percent; values over 100 become 100 %.
     pub const fn from_percent(percent: u32) -> Self {
         Self(if percent >= 100 { Self::ONE } else { percent * (Self::ONE / 100) })
     }
 
-    /// As a number from 0 to 1.
+    /// The share as a number from 0 to 1.
     pub fn get(self) -> f64 {
         f64::from(self.0) / f64::from(Self::ONE)
     }
 
-    /// In millionths.
+    /// The share in millionths.
     pub fn millionths(self) -> u32 {
         self.0
     }
 
-    /// Whether it is nothing.
+    /// Whether the share is 0.
     pub fn is_zero(self) -> bool {
         self.0 == 0
     }
@@ -164,7 +164,7 @@ impl<'de> Deserialize<'de> for Fraction {
                 if !(0.0..=1.0).contains(&share) {
                     return Err(E::custom(format!("{share} is not a share from 0 to 1")));
                 }
-                // In bounds, as was just seen.
+                // The range was checked above.
                 Ok(Fraction((share * f64::from(Fraction::ONE)).round() as u32))
             }
 
@@ -226,7 +226,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn durations_read_and_print() {
+    fn durations_round_trip() {
         for (text, ms, printed) in [
             ("10s", 10_000, "10s"),
             ("1m30s", 90_000, "90s"),
@@ -247,7 +247,7 @@ mod tests {
     }
 
     #[test]
-    fn sizes_read_and_print() {
+    fn sizes_round_trip() {
         for (text, bytes, printed) in
             [("512", 512, "512"), ("64KiB", 65_536, "64KiB"), ("10MiB", 10 << 20, "10MiB")]
         {

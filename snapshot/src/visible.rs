@@ -1,18 +1,18 @@
-//! Text that came from outside, made safe to show: one line, bounded, and nothing in it that steers a terminal or
-//! changes the order in which it is read.
+//! Makes untrusted text safe to display: one line, of limited length, without characters that control a terminal or
+//! change the reading order.
 
 use std::{borrow::Cow, fmt::Write as _};
 
-/// Stands at the end of a text of which a part is missing.
+/// Marks truncated text.
 const MORE: char = '…';
 
-/// Whether a text is shown as it is: it has no control or format character and no other that does not print.
+/// Whether a text is displayed unchanged: it contains only printable characters, and no control or format characters.
 pub fn is_visible(text: &str) -> bool {
     text.bytes().all(|byte| matches!(byte, b' '..=b'~')) || text.chars().all(prints)
 }
 
-/// At most `most` bytes of a text, in which control characters, format characters (such as bidirectional marks and
-/// zero-width spaces) and others that do not print are written as `\u{202e}`.
+/// Returns at most `most` bytes of a text. Control characters, format characters (such as bidirectional marks and
+/// zero-width spaces) and other unprintable characters become escapes such as `\u{202e}`.
 pub fn visible(text: &str, most: usize) -> Cow<'_, str> {
     if text.len() <= most && is_visible(text) {
         return Cow::Borrowed(text);
@@ -20,7 +20,7 @@ pub fn visible(text: &str, most: usize) -> Cow<'_, str> {
     Cow::Owned(escaped(text.as_bytes(), most))
 }
 
-/// As [`visible`], of bytes that may be no text; those that are none are written as `\xff`.
+/// Like [`visible`], for bytes that may not be UTF-8; invalid bytes become `\xff`.
 pub fn visible_bytes(bytes: &[u8], most: usize) -> String {
     match std::str::from_utf8(bytes) {
         Ok(text) => visible(text, most).into_owned(),
@@ -28,8 +28,8 @@ pub fn visible_bytes(bytes: &[u8], most: usize) -> String {
     }
 }
 
-/// JSON text in which each character that does not print is written as `\u202e`. Line ends stay: between values they are
-/// white space, and within a string they stand escaped already.
+/// Escapes unprintable characters in JSON text as `\u202e`. Line breaks stay: between values they are white space,
+/// and in strings JSON escapes them already.
 pub fn visible_json(text: &str) -> Cow<'_, str> {
     let stays = |c: char| c == '\n' || prints(c);
     if text.chars().all(stays) {
@@ -48,7 +48,8 @@ pub fn visible_json(text: &str) -> Cow<'_, str> {
     Cow::Owned(shown)
 }
 
-/// The standard library's table has the characters that do not print. It also escapes quotes and backslashes, which do.
+/// The standard library knows which characters are unprintable. It also escapes quotes and backslashes, which are
+/// printable.
 fn prints(c: char) -> bool {
     match c {
         ' '..='~' => true,
@@ -87,7 +88,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_steers_a_terminal_or_turns_a_text_around_is_written_out() {
+    fn terminal_controls_and_bidirectional_marks_are_escaped() {
         for (given, shown) in [
             ("GET", "GET"),
             ("/a b?q='\"\\~", "/a b?q='\"\\~"),
@@ -95,13 +96,13 @@ mod tests {
             ("\x1b[2J", r"\u{1b}[2J"),
             ("\x1b]52;c;aGk=\x07", r"\u{1b}]52;c;aGk=\u{7}"),
             ("a\r\nb\tc\x7f", r"a\u{d}\u{a}b\u{9}c\u{7f}"),
-            // C1: CSI and OSC in one character.
+            // C1 controls: CSI and OSC as single characters.
             ("\u{9b}31m\u{9d}", r"\u{9b}31m\u{9d}"),
             // Bidirectional embeddings, overrides, isolates and marks.
             ("\u{202a}\u{202b}\u{202c}\u{202d}\u{202e}", r"\u{202a}\u{202b}\u{202c}\u{202d}\u{202e}"),
             ("\u{2066}\u{2067}\u{2068}\u{2069}", r"\u{2066}\u{2067}\u{2068}\u{2069}"),
             ("\u{200e}\u{200f}\u{61c}", r"\u{200e}\u{200f}\u{61c}"),
-            // Zero width, soft hyphen, byte order mark, tags, line and paragraph separators.
+            // Zero width characters, soft hyphen, byte order mark, tags, line and paragraph separators.
             (
                 "\u{200b}\u{200c}\u{200d}\u{2060}\u{ad}\u{feff}",
                 r"\u{200b}\u{200c}\u{200d}\u{2060}\u{ad}\u{feff}",
@@ -113,13 +114,13 @@ mod tests {
         ] {
             assert_eq!(visible(given, 1_000), shown);
             assert_eq!(is_visible(given), given == shown, "{shown}");
-            assert_eq!(visible(shown, 1_000), shown, "what is shown stays as it is");
+            assert_eq!(visible(shown, 1_000), shown, "escaped text stays unchanged");
         }
         assert_eq!(visible_bytes(b"a\xff\xfe\xc3", 100), r"a\xff\xfe\xc3");
     }
 
     #[test]
-    fn a_text_is_cut_between_its_characters() {
+    fn a_text_is_truncated_between_characters() {
         assert_eq!(visible("abcdefgh", 8), "abcdefgh");
         assert_eq!(visible("abcdefghi", 8), "abcde…");
         assert_eq!(visible("ab\u{202e}cd", 8), "ab…");
@@ -127,7 +128,7 @@ mod tests {
     }
 
     #[test]
-    fn json_keeps_its_value() {
+    fn escaping_json_keeps_its_value() {
         let value = serde_json::json!({
             "a": "\u{1b}]52;c;aGk=\u{7} \u{9b}31m \u{7f} \u{202e}x\u{2066} \u{e0041} \"q\" \\ \n\t 日本 ✓",
             "\u{200f}": [1, "\u{10ffff}"],
@@ -142,7 +143,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn whatever_comes_is_visible_and_bounded(
+        fn any_input_becomes_visible_and_bounded(
             bytes in proptest::collection::vec(any::<u8>(), 0..200),
             text in any::<String>(),
             most in 3usize..100,

@@ -1,6 +1,6 @@
-//! What is written reads back to the same, and fits the schema, whatever the configuration holds.
+//! An exported configuration reads back to the same configuration and fits the schema.
 
-// The lint does not see that a test's helper is part of a test.
+// The lint does not recognize helper functions of tests.
 #![allow(clippy::unwrap_used)]
 
 mod validate;
@@ -24,7 +24,7 @@ fn duration(least_ms: u64) -> impl Strategy<Value = HumanDuration> {
     (least_ms..10_000_000).prop_map(|ms| HumanDuration(std::time::Duration::from_millis(ms)))
 }
 
-/// Names that YAML could take for something else.
+/// Names that YAML could mistake for values of other types.
 fn name() -> impl Strategy<Value = String> {
     prop_oneof![
         "[a-z][a-z0-9._-]{0,8}",
@@ -33,7 +33,7 @@ fn name() -> impl Strategy<Value = String> {
     ]
 }
 
-/// Texts that have to be quoted, escaped or folded.
+/// Texts that must be quoted, escaped or folded.
 fn body() -> impl Strategy<Value = String> {
     prop_oneof![
         any::<String>().prop_map(|text| text.chars().filter(|c| *c != '\u{feff}').take(100).collect()),
@@ -237,7 +237,7 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(128))]
 
     #[test]
-    fn what_is_exported_applies_back_to_no_difference(config in config()) {
+    fn applying_an_exported_configuration_changes_nothing(config in config()) {
         let yaml = file::to_yaml(&config);
         let (again, _) = file::parse(&yaml).map_err(|problems| TestCaseError::fail(format!("{problems}\n{yaml}")))?;
         prop_assert_eq!(&again, &config, "{}", yaml);

@@ -1,12 +1,12 @@
-//! What the reader of the file says of mistakes, and what it does with texts that nobody wrote in good faith.
+//! Problems that the file reader reports, including those of hostile texts.
 
-// The lint does not see that a test's helper is part of a test.
+// The lint does not recognize helper functions of tests.
 #![allow(clippy::unwrap_used)]
 
 use weir_snapshot::file::{self, MAX_BYTES, MAX_DEPTH, MAX_NODES, MAX_PROBLEMS};
 
-/// Every mistake as `line:column path: message`.
-fn mistakes(text: &str) -> Vec<String> {
+/// All problems as `line:column path: message`.
+fn problems(text: &str) -> Vec<String> {
     let problems = file::parse(text).unwrap_err();
     let number = |number: Option<u64>| number.unwrap_or_default();
     let tell = |problem: &weir_snapshot::Problem| {
@@ -17,15 +17,15 @@ fn mistakes(text: &str) -> Vec<String> {
 
 #[track_caller]
 fn says(text: &str, wanted: &[&str]) {
-    let found = mistakes(text);
+    let found = problems(text);
     assert_eq!(found.len(), wanted.len(), "{found:#?}");
     for (found, wanted) in found.iter().zip(wanted) {
-        assert!(found.starts_with(wanted), "{wanted:?} is not what {found:?} says");
+        assert!(found.starts_with(wanted), "expected {wanted:?}, found {found:?}");
     }
 }
 
 #[test]
-fn mistakes_of_every_kind_are_told_together() {
+fn problems_of_every_kind_are_reported_together() {
     says(
         "\
 pools:
@@ -58,7 +58,7 @@ colour: blue
             "3:5 pools[0].stratgy: unknown key; did you mean strategy?",
             "4:15 pools[0].strategy: unknown variant `rnadom`",
             "5:17 pools[0].slow_start: \"soon\" is not a duration",
-            "6:5 pools[0].slow_start: \"slow_start\" is there twice",
+            "6:5 pools[0].slow_start: duplicate key \"slow_start\"",
             "7:27 pools[0].health_check.type: unknown variant `htp`",
             "7:42 pools[0].health_check.interval: \"5\" is not a duration",
             "7:51 pools[0].health_check.rise: invalid type",
@@ -73,7 +73,7 @@ colour: blue
             "15:17 pools[0].backends[1].weight: weight 0 is out of bounds",
             "16:48 pools[0].backends[2].state: unknown variant `asleep`",
             "16:56 pools[0].backends[2].colour: unknown key",
-            "17:9 pools[0].backends[3]: a backend is a mapping",
+            "17:9 pools[0].backends[3]: a backend must be a mapping",
             "18:5 pools[1]: missing field `name`",
             "22:11 routes[1].name: invalid type",
             "24:25 routes[1].limits.max_body: \"10 apples\" is not a size",
@@ -83,7 +83,7 @@ colour: blue
 }
 
 #[test]
-fn a_name_that_dangles_is_told_beside_what_cannot_be_read() {
+fn an_unknown_pool_is_reported_beside_unreadable_values() {
     says(
         "pools:\n- name: books\n  colour: red\nroutes:\n- name: r\n  pool: boks\n",
         &[
@@ -94,7 +94,7 @@ fn a_name_that_dangles_is_told_beside_what_cannot_be_read() {
 }
 
 #[test]
-fn where_a_mapping_is_expected_its_keys_are_told_and_no_type_of_ours() {
+fn problems_name_the_expected_keys_and_no_rust_types() {
     says(
         "pools:\n- name: p\nroutes:\n- name: r\n  pool: p\n  hsts: true\n  rate_limit: 20\n  match: x\n",
         &[
@@ -106,7 +106,7 @@ fn where_a_mapping_is_expected_its_keys_are_told_and_no_type_of_ours() {
 }
 
 #[test]
-fn lists_are_no_mappings_though_their_items_would_fit() {
+fn lists_are_not_accepted_as_mappings() {
     says(
         "pools:\n- name: p\n  limits: [5]\n  retry: { on: [reset], attempts: 1 }\nroutes:\n- name: r\n  pool: p\n  match: [[x.org], /p]\n  rate_limit: [5, 1m]\n  ip_filter: [[10.0.0.0/8]]\n- name: s\n  split: [[p, 5], { pool: p, weight: 1 }, [p, 3]]\n",
         &[
@@ -122,7 +122,7 @@ fn lists_are_no_mappings_though_their_items_would_fit() {
 }
 
 #[test]
-fn numbers_are_told_as_numbers() {
+fn expected_numbers_are_described_without_rust_types() {
     says(
         "pools:\n- name: p\nroutes:\n- name: r\n  redirect: { port: -1 }\n- name: s\n  split: [{ pool: p, weight: 1.5 }]\n",
         &[
@@ -133,12 +133,12 @@ fn numbers_are_told_as_numbers() {
 }
 
 #[test]
-fn the_whole_may_be_of_the_wrong_kind() {
-    says("- 1", &["1:1 : a configuration is a mapping"]);
-    says("pools: 5\n", &["1:8 pools: pools is a list"]);
-    says("pools: []\n---\npools: []\n", &["3:1 : a second document begins here"]);
-    says("pools:\n- name: p\n  backends: 7\n", &["3:13 pools[0].backends: backends is a list"]);
-    says("settings: [1]\n", &["1:11 settings: settings are a mapping"]);
+fn a_text_that_is_no_configuration_is_rejected() {
+    says("- 1", &["1:1 : expected a mapping"]);
+    says("pools: 5\n", &["1:8 pools: pools must be a list"]);
+    says("pools: []\n---\npools: []\n", &["3:1 : a second document starts here"]);
+    says("pools:\n- name: p\n  backends: 7\n", &["3:13 pools[0].backends: backends must be a list"]);
+    says("settings: [1]\n", &["1:11 settings: settings must be a mapping"]);
     says(
         "settings: { downstream: { max_head: x, max_headers: -1, idle_timeout: 1 } }\n",
         &[
@@ -149,27 +149,31 @@ fn the_whole_may_be_of_the_wrong_kind() {
     );
     assert!(file::parse("{}").is_ok() && file::parse("pools:\nroutes:\nsettings:\n").is_ok());
     for empty in ["", "\n", "# a comment\n", "---\n", "null", "~"] {
-        assert!(mistakes(empty)[0].contains("there is nothing in it"), "{empty:?}: {:?}", mistakes(empty));
+        assert!(
+            problems(empty)[0].contains("the configuration is empty"),
+            "{empty:?}: {:?}",
+            problems(empty)
+        );
     }
 }
 
 #[test]
-fn very_many_mistakes_are_told_up_to_a_bound_and_soon() {
+fn very_many_problems_are_reported_up_to_a_limit() {
     let mut text = String::from("pools:\n- name: p\n  backends:\n");
     (0..20_000).for_each(|i| text.push_str(&format!("  - {{ url: \"x{i}\", wieght: 1 }}\n")));
-    let found = mistakes(&text);
+    let found = problems(&text);
     assert_eq!(found.len(), MAX_PROBLEMS + 1);
     assert!(found[MAX_PROBLEMS].ends_with("and 39000 more"), "{}", found[MAX_PROBLEMS]);
     let mut text = String::from("pools:\n- name: p\n  retry:\n    on:\n");
     (0..20_000).for_each(|_| text.push_str("    - nothing\n"));
-    assert!(mistakes(&text).len() <= 101);
+    assert!(problems(&text).len() <= 101);
 }
 
 #[test]
-fn texts_beyond_the_bounds_are_refused() {
+fn texts_beyond_the_limits_are_rejected() {
     let large = "# weir\n".repeat((50 << 20) / 7);
     assert!(large.len() > MAX_BYTES);
-    assert!(mistakes(&large)[0].contains("16 MiB at most"));
+    assert!(problems(&large)[0].contains("16 MiB at most"));
 
     let mut indented = String::new();
     (0..1000).for_each(|depth| indented.push_str(&format!("{}a:\n", " ".repeat(depth))));
@@ -179,14 +183,14 @@ fn texts_beyond_the_bounds_are_refused() {
         indented,
     ] {
         assert!(
-            mistakes(&deep)[0].ends_with("too deep in one another: 32 levels at most"),
+            problems(&deep)[0].ends_with("nested too deeply (at most 32 levels)"),
             "{:?}",
-            mistakes(&deep)
+            problems(&deep)
         );
     }
 
     let many = format!("pools: [{}]", "1,".repeat(MAX_NODES));
-    assert!(mistakes(&many)[0].ends_with("too many values: 500000 at most"), "{:?}", mistakes(&many));
+    assert!(problems(&many)[0].ends_with("too many values (at most 500000)"), "{:?}", problems(&many));
 }
 
 #[test]
@@ -196,18 +200,18 @@ fn aliases_do_not_multiply() {
         let before = format!("*a{}, ", i - 1);
         laughs.push_str(&format!("a{i}: &a{i} [{}]\n", before.repeat(10)));
     }
-    assert!(mistakes(&laughs)[0].ends_with("aliases repeat too much: 100000 values at most"), "{laughs}");
+    assert!(problems(&laughs)[0].ends_with("aliases repeat too many values (at most 100000)"), "{laughs}");
     for text in ["a: &a [*a]\n", "a: &a {b: *a}\n"] {
         assert!(
-            mistakes(text)[0].ends_with("an alias stands in what it names"),
+            problems(text)[0].ends_with("an alias refers to a value that contains it"),
             "{text}: {:?}",
-            mistakes(text)
+            problems(text)
         );
     }
     for text in ["&a a: *a\n", "a: *b\n", "<<: &a { <<: *a }\n"] {
-        assert!(!mistakes(text).is_empty(), "{text}");
+        assert!(!problems(text).is_empty(), "{text}");
     }
-    // One anchor that many use is how files stay short.
+    // Many uses of one anchor are how files stay short.
     let mut text = String::from(
         "pools:\n- { name: p0, health_check: &check { type: http, path: /health, interval: 5s } }\n",
     );
@@ -219,7 +223,7 @@ fn aliases_do_not_multiply() {
 }
 
 #[test]
-fn strange_texts_are_refused_with_a_line_and_never_a_panic() {
+fn hostile_texts_are_rejected_with_a_line_and_without_a_panic() {
     for text in [
         "pools: [",
         "a: b: c",
@@ -250,7 +254,7 @@ fn strange_texts_are_refused_with_a_line_and_never_a_panic() {
         "'pools[0]': 1\n",
         "'': 1\n",
     ] {
-        assert!(!mistakes(text).is_empty(), "{text:?}");
+        assert!(!problems(text).is_empty(), "{text:?}");
     }
     for bytes in [&b"pools:\n- name: \xff\n"[..], b"\xff\xfe", b"pools: []\n# \xc3"] {
         let problems = file::parse_bytes(bytes).unwrap_err();
@@ -260,16 +264,16 @@ fn strange_texts_are_refused_with_a_line_and_never_a_panic() {
 }
 
 #[test]
-fn json_as_programs_write_it_is_read() {
+fn json_as_written_by_programs_is_accepted() {
     let text = "{\n\t\"pools\": [\n\t\t{\"name\": \"p\", \"backends\": [{\"url\": \"http:\\/\\/a:1\"}]}\n\t],\n\t\"routes\": [{\"name\": \"r\", \"pool\": \"p\", \"fallback\": {\"status\": 503, \"body\": \"\\ud83d\\ude00 \\u00e9\\n\"}}]\n}";
     let (config, _) = file::parse(text).unwrap_or_else(|problems| panic!("{problems}"));
     assert_eq!(config.pools[0].backends[0].url, "http://a:1");
     assert_eq!(config.routes[0].fallback.as_ref().unwrap().body.as_deref(), Some("\u{1f600} é\n"));
 }
 
-/// Texts with very many mistakes, each text of another kind. Where reading was quadratic, 200,000 of them took minutes.
+/// Texts with very many problems, each text of another kind. Quadratic reading took minutes for 200,000 of them.
 #[test]
-fn very_many_mistakes_take_no_longer_than_as_many_values() {
+fn reading_time_is_linear_in_the_number_of_problems() {
     let each = |n: usize, text: &dyn Fn(usize) -> String| (0..n).map(text).collect::<String>();
     let keys = |n: usize, space: &str| each(n, &|i| format!("{space}k{i}: 1\n"));
     let same = |n: usize, line: &str| line.repeat(n);
@@ -283,7 +287,7 @@ fn very_many_mistakes_take_no_longer_than_as_many_values() {
         ("unknown keys of a mapping", format!("pools:\n- name: a\n  breaker:\n{}", keys(n, "    "))),
         ("one key very often", same(n, "a: 1\n")),
         ("one key very often under a long one", format!("? {long}\n:\n{}", same(n, "  a: 1\n"))),
-        ("pools that are no mappings", format!("pools:\n{}", same(n, "- 1\n"))),
+        ("pools that are not mappings", format!("pools:\n{}", same(n, "- 1\n"))),
         ("lists in a pool", format!("pools:\n- name: a\n  x:\n{}", same(n, "  - []\n"))),
         ("backends without URL", format!("pools:\n- name: a\n  backends:\n{}", same(n, "  - {}\n"))),
         ("header names", format!("routes:\n- name: a\n  pool: b\n  request_headers:\n    set:\n{headers}")),

@@ -1,6 +1,6 @@
-//! The committed schema is the generated one, and what the documents show fits it.
+//! The committed schema and reference are up to date, and all examples fit the schema.
 
-// The lint does not see that a test's helper is part of a test.
+// The lint does not recognize helper functions of tests.
 #![allow(clippy::unwrap_used)]
 
 mod reference;
@@ -21,7 +21,7 @@ fn fits(schema: &Value, value: &Value, what: &str) {
     assert!(errors.is_empty(), "{what}: {errors:#?}");
 }
 
-/// `WEIR_UPDATE=1 cargo test -p weir-snapshot --test schema` writes it anew.
+/// Update: `WEIR_UPDATE=1 cargo test -p weir-snapshot --test schema`.
 #[test]
 fn the_committed_schema_is_the_generated_one() {
     let file = repository().join("docs/reference/weir.schema.json");
@@ -31,12 +31,12 @@ fn the_committed_schema_is_the_generated_one() {
     let committed = fs::read_to_string(&file).unwrap_or_default();
     assert!(
         committed == schema::text(),
-        "docs/reference/weir.schema.json is not what the types say; write it anew with \
+        "docs/reference/weir.schema.json is out of date; update it with \
          WEIR_UPDATE=1 cargo test -p weir-snapshot --test schema"
     );
 }
 
-/// The blocks of a document that are whole configurations, and the example files.
+/// The code blocks of documents that are whole configurations, and the example files.
 fn examples() -> Vec<(String, String)> {
     let mut examples = Vec::new();
     let mut folders = vec![repository().join("docs")];
@@ -83,18 +83,18 @@ fn every_example_of_the_repository_fits() {
 }
 
 #[test]
-fn what_the_program_writes_fits() {
+fn serialized_configurations_fit_the_schema() {
     let schema = schema::schema();
     fits(&schema, &serde_json::to_value(Config::default()).unwrap(), "the default");
     for (name, text) in examples() {
-        // Parts of a configuration have names that dangle.
+        // Excerpts may refer to names that they do not define.
         let Ok((config, _)) = file::parse(&text) else { continue };
         fits(&schema, &serde_json::to_value(config).unwrap(), &name);
     }
 }
 
 #[test]
-fn what_is_wrong_does_not_fit() {
+fn invalid_configurations_do_not_fit_the_schema() {
     let schema = schema::schema();
     let pool = |field: &str, value: Value| json!({ "pools": [{ "name": "p", field: value }] });
     for wrong in [
@@ -127,7 +127,7 @@ fn what_is_wrong_does_not_fit() {
 const BEGIN: &str = "<!-- Written by `WEIR_UPDATE=1 cargo test -p weir-snapshot --test schema`. -->\n";
 
 #[test]
-fn the_reference_of_every_field_is_written_from_the_schema() {
+fn the_committed_reference_is_the_generated_one() {
     let file = repository().join("docs/reference/configuration.md");
     let committed = fs::read_to_string(&file).unwrap();
     let (head, tables) = committed.split_once(BEGIN).unwrap();
@@ -136,8 +136,5 @@ fn the_reference_of_every_field_is_written_from_the_schema() {
         fs::write(&file, format!("{head}{BEGIN}{wanted}")).unwrap();
         return;
     }
-    assert!(
-        tables == wanted,
-        "docs/reference/configuration.md is not what the types say; write it anew with WEIR_UPDATE=1"
-    );
+    assert!(tables == wanted, "docs/reference/configuration.md is out of date; update it with WEIR_UPDATE=1");
 }

@@ -1,4 +1,4 @@
-//! Connections to backends: whom to believe, what to show, what to ask for.
+//! TLS settings for connections to backends: trusted authorities, client certificate, server name.
 
 use std::sync::Arc;
 
@@ -17,23 +17,23 @@ use zeroize::Zeroizing;
 
 use crate::{certified, provider};
 
-/// Backends whose sessions are kept for the next connection.
+/// Number of backends whose TLS sessions are kept for resumption.
 const SESSIONS: usize = 1024;
 
-/// A private key as PEM. Its memory is overwritten once nothing uses it.
+/// A private key as PEM. Its memory is overwritten once it is no longer used.
 pub type KeyPem = Arc<Zeroizing<Vec<u8>>>;
 
-/// Where private keys are found, as PEM.
+/// A source of private keys.
 pub trait Keys {
-    /// The key that belongs to a certificate, if it is there.
+    /// Returns the private key of a certificate, or `None` if it is unknown.
     fn key(&self, id: &KeyId) -> Option<KeyPem>;
 }
 
-/// What connections to a pool's backends are made with. `alpn` is the one protocol that is offered.
+/// Builds the TLS configuration for a pool's backends; `alpn` is the only protocol that is offered.
 ///
 /// # Errors
-/// The path below the pool's `tls` and what is wrong there: an authority that cannot be used, a client certificate
-/// whose key is not there.
+/// The path below the pool's `tls` and what is wrong there: an authority that cannot be used, or a client certificate
+/// whose key is missing.
 pub fn client_config(
     tls: &UpstreamTls,
     keys: &dyn Keys,
@@ -49,9 +49,8 @@ pub fn client_config(
             Some(ca) => {
                 for (i, der) in ca.iter().enumerate() {
                     let added = roots.add(CertificateDer::from(der.as_slice()));
-                    added.map_err(|error| {
-                        ("ca", format!("its certificate {} cannot be used: {error}", i + 1))
-                    })?;
+                    added
+                        .map_err(|error| ("ca", format!("certificate {} cannot be used: {error}", i + 1)))?;
                 }
             }
         }
@@ -64,7 +63,7 @@ pub fn client_config(
         Some(chain) => {
             let key = keys
                 .key(&chain.key)
-                .ok_or_else(|| ("key", "the key of this certificate is not here".to_owned()))?;
+                .ok_or_else(|| ("key", "the key of this certificate is missing".to_owned()))?;
             let certified = certified(chain, &key).map_err(|why| ("key", why))?;
             builder.with_client_cert_resolver(Arc::new(SingleCertAndKey::from(certified)))
         }
@@ -74,20 +73,21 @@ pub fn client_config(
     Ok(config)
 }
 
-/// The name to ask a backend for, and to find in its certificate.
+/// The server name to send to a backend and to verify in its certificate.
 ///
 /// # Errors
-/// There is none that TLS could ask for.
+/// The name is not a valid server name for TLS.
 pub fn server_name(tls: &UpstreamTls, url: &BackendUrl) -> Result<ServerName<'static>, String> {
     let name = match (&tls.server_name, &url.host) {
         (Some(name), _) | (None, Host::Name(name)) => name.trim_end_matches('.').to_owned(),
         (None, Host::Address(address)) => return Ok(ServerName::IpAddress((*address).into())),
     };
     ServerName::try_from(name.clone())
-        .map_err(|_| format!("{name:?} is no name that a certificate could have; set tls.server_name"))
+        .map_err(|_| format!("{name:?} is not a valid server name for TLS; set tls.server_name"))
 }
 
-/// Takes any certificate whose key the other side has: it protects from those who listen, not from those who act.
+/// Accepts any certificate whose key the server has. This protects against eavesdropping but not against an active
+/// attacker.
 #[derive(Debug)]
 pub struct AnyCertificate {
     algorithms: WebPkiSupportedAlgorithms,

@@ -1,7 +1,8 @@
-//! What both planes need of TLS: private keys that belong to certificates, and how backends are connected to.
+//! TLS code that both planes share: joining private keys with their certificates, and connections to backends.
 //!
-//! The control plane takes keys in and probes backends, nodes serve clients and connect to backends: both join a
-//! checked certificate with its key, and both make the same of a pool's `tls`. No I/O, no clock, no storage.
+//! The control plane stores keys and probes backends; nodes serve clients and connect to backends. Both join a
+//! checked certificate with its key, and both build the same client configuration from a pool's `tls`. This crate
+//! does no I/O, reads no clock and stores nothing.
 
 mod client;
 
@@ -19,13 +20,12 @@ pub use self::client::{AnyCertificate, KeyPem, Keys, client_config, server_name}
 static PROVIDER: LazyLock<Arc<CryptoProvider>> =
     LazyLock::new(|| Arc::new(rustls::crypto::aws_lc_rs::default_provider()));
 
-/// The cryptography that everything uses: aws-lc.
+/// The cryptography provider of all programs: aws-lc.
 pub fn provider() -> Arc<CryptoProvider> {
     Arc::clone(&PROVIDER)
 }
 
-/// Whether a handshake failed because the other side answered with something that is not TLS. rustls reports that as a
-/// corrupt message.
+/// Whether a handshake failed because the peer does not speak TLS. rustls reports that as a corrupt message.
 pub fn speaks_no_tls(error: &std::io::Error) -> bool {
     let cause = error.get_ref().and_then(|cause| cause.downcast_ref::<rustls::Error>());
     matches!(cause, Some(rustls::Error::InvalidMessage(_)))
@@ -34,7 +34,7 @@ pub fn speaks_no_tls(error: &std::io::Error) -> bool {
 /// Joins a certificate with its private key.
 ///
 /// # Errors
-/// The key cannot be read, or belongs to another certificate. The message holds nothing of the key.
+/// The key cannot be parsed or belongs to another certificate. The message contains nothing of the key.
 pub fn certified(chain: &Chain, key: &[u8]) -> Result<Arc<CertifiedKey>, String> {
     let key = private_key(key)?;
     let key = provider()
@@ -50,13 +50,14 @@ pub fn certified(chain: &Chain, key: &[u8]) -> Result<Arc<CertifiedKey>, String>
     }
 }
 
-/// Reads the one private key of a PEM text, which may hold certificates and parameters besides.
+/// Parses the only private key of a PEM text, which may also contain certificates and parameters.
 ///
 /// # Errors
-/// There is none, there are several, or it is in a form that cannot be read. The message holds nothing of the key.
+/// There is no private key, there are several, or the format is not supported. The message contains nothing of the
+/// key.
 pub fn private_key(pem: &[u8]) -> Result<PrivateKeyDer<'static>, String> {
     let text = String::from_utf8_lossy(pem);
-    let blocks = weir_snapshot::pem::blocks(&text).map_err(|why| format!("this is broken PEM: {why}"))?;
+    let blocks = weir_snapshot::pem::blocks(&text).map_err(|why| format!("invalid PEM: {why}"))?;
     let mut found: Option<(usize, PrivateKeyDer<'static>)> = None;
     for block in blocks {
         let line = block.line;
@@ -76,17 +77,17 @@ pub fn private_key(pem: &[u8]) -> Result<PrivateKeyDer<'static>, String> {
         };
         if let Some((first, _)) = found {
             return Err(format!(
-                "there are two private keys, in lines {first} and {line}; give the one that belongs here"
+                "there are two private keys, in lines {first} and {line}; expected only one"
             ));
         }
         found = Some((line, key));
     }
     found
         .map(|(_, key)| key)
-        .ok_or_else(|| "this is no PEM of a private key (-----BEGIN PRIVATE KEY-----)".into())
+        .ok_or_else(|| "not a private key in PEM format (-----BEGIN PRIVATE KEY-----)".into())
 }
 
-const LOCKED: &str = "the key is locked with a passphrase; unlock it first (openssl pkey -in … -out …)";
+const LOCKED: &str = "the key is encrypted with a passphrase; decrypt it first (openssl pkey -in … -out …)";
 
 #[cfg(test)]
 mod tests {
@@ -100,7 +101,7 @@ mod tests {
     }
 
     #[test]
-    fn a_key_is_taken_by_its_own_certificate_only() {
+    fn a_key_is_accepted_only_with_its_own_certificate() {
         let ((a, a_key), (_, b_key)) = (pair("a.example"), pair("b.example"));
         certified(&a, a_key.as_bytes()).unwrap();
         let why = |key: &str| certified(&a, key.as_bytes()).unwrap_err();
@@ -112,7 +113,7 @@ mod tests {
         assert!(why(broken).contains("cannot be used"));
     }
     #[test]
-    fn a_key_is_read_however_its_text_is_written() {
+    fn a_key_is_accepted_in_all_common_formats() {
         let (chain, key) = pair("a.example");
         let body = key.trim_end();
         for text in [
@@ -132,7 +133,7 @@ mod tests {
             (key.replace("-----END PRIVATE KEY-----", ""), "line 1: the PRIVATE KEY has no END line"),
             (key.replace("-----BEGIN PRIVATE", "----BEGIN PRIVATE"), "line 1: a damaged or stray BEGIN"),
             (key.replace("PRIVATE KEY", "OPENSSH PRIVATE KEY"), "OPENSSH PRIVATE KEY is not supported"),
-            (key.replace("PRIVATE KEY", "PUBLIC KEY"), "no PEM of a private key"),
+            (key.replace("PRIVATE KEY", "PUBLIC KEY"), "not a private key in PEM format"),
             (
                 key.replace("KEY-----\nM", "KEY-----\nProc-Type: 4,ENCRYPTED\nDEK-Info: AES-128-CBC,00\n\nM"),
                 "passphrase",

@@ -127,7 +127,9 @@ fn check_weight(weight: u32) -> Result<u32, AppError> {
         Some(weight) => Ok(weight.get()),
         None => Err(AppError::invalid(
             "weight",
-            format!("weight {weight} is out of bounds (1 to {max}); to take a backend out, disable it"),
+            format!(
+                "weight {weight} is out of bounds (1 to {max}); to take a backend out of service, disable it"
+            ),
         )),
     }
 }

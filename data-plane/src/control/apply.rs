@@ -87,7 +87,7 @@ fn whole(snapshot: &v1::Snapshot) -> Result<Next, Problems> {
     for resource in &snapshot.resources {
         let (key, spec) = read(resource)?;
         if resources.insert(key.clone(), spec).is_some() {
-            return Err(Problem::new(key.to_string(), "is there twice").into());
+            return Err(Problem::new(key.to_string(), "duplicate resource").into());
         }
     }
     let hash = ContentHash::of(&resources);

@@ -111,7 +111,7 @@ async fn what_no_route_takes_is_not_found() {
     assert_eq!(stage.get("a", "/x", "").await.status, 200);
     let got = stage.get("b", "/x", "").await;
     assert_eq!(got.status, 404);
-    assert!(got.body.contains("no route takes this request"), "{got:?}");
+    assert!(got.body.contains("no route matches this request"), "{got:?}");
     let by_http2 = stage.http2().await.ask("GET", "b", "/x", &[]).await;
     assert_eq!(by_http2.status, 404);
     // HTTP/1.0 may leave the host out.

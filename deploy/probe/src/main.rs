@@ -1,5 +1,5 @@
-//! `probe URL`: ends well when the URL answers 200 to 299. The health check inside Weir's images, which hold no shell
-//! and no curl. The standard library is enough for one plain GET to the container's own address.
+//! `probe URL`: exits with status 0 if the URL returns 200 to 299. This is the health check of Weir's images, which
+//! contain no shell and no curl. The standard library is enough for one plain GET to the container's own address.
 
 use std::{
     io::{Read as _, Write as _},
@@ -8,7 +8,7 @@ use std::{
     time::Duration,
 };
 
-/// Shorter than the deadline that the images give their health check.
+/// Shorter than the timeout of the images' health check.
 const TIMEOUT: Duration = Duration::from_millis(1500);
 
 fn main() -> ExitCode {
@@ -40,7 +40,7 @@ fn probe(url: &str) -> Result<(), String> {
     match start.strip_prefix("HTTP/1.1 ") {
         Some(status) if status.starts_with('2') => Ok(()),
         Some(status) => Err(format!("status {status}")),
-        None => Err("not an HTTP/1.1 answer".to_owned()),
+        None => Err("not an HTTP/1.1 response".to_owned()),
     }
 }
 
@@ -74,11 +74,11 @@ mod tests {
         assert_eq!(answered_with("HTTP/1.1 200 OK\r\n\r\n"), Ok(()));
         assert_eq!(answered_with("HTTP/1.1 204 No Content\r\n\r\n"), Ok(()));
         assert_eq!(answered_with("HTTP/1.1 503 Service Unavailable\r\n\r\n"), Err("status 503".to_owned()));
-        assert_eq!(answered_with("SSH-2.0-OpenSSH_9.2\r\n"), Err("not an HTTP/1.1 answer".to_owned()));
+        assert_eq!(answered_with("SSH-2.0-OpenSSH_9.2\r\n"), Err("not an HTTP/1.1 response".to_owned()));
     }
 
     #[test]
-    fn a_closed_port_and_another_scheme_are_unhealthy() {
+    fn a_closed_port_and_an_unsupported_scheme_are_unhealthy() {
         let address = TcpListener::bind("127.0.0.1:0").and_then(|listener| listener.local_addr()).unwrap();
         assert!(probe(&format!("http://{address}/")).is_err());
         assert!(probe("https://127.0.0.1/").is_err());

@@ -1,4 +1,4 @@
-//! Session cookies of one host: which of them no backend gets, and which replace each other.
+//! Session cookies of each host: which cookies are not forwarded to backends, and which overwrite each other.
 
 use std::sync::Arc;
 
@@ -12,17 +12,17 @@ use crate::{
     snapshot::{Fallback, Pool, Route, Target},
 };
 
-/// What writes a cookie.
+/// The owner of a cookie.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Writer {
     Pool(usize),
     Split(usize),
-    /// The application, with a token that a filter reads.
+    /// The application, which sets a token that a filter reads.
     Token,
 }
 
-/// Sets each route's [`Route::session_cookies`], and warns where two writers of one host use one name: a client keeps one
-/// value for a name, so that each replaces the other's.
+/// Sets each route's [`Route::session_cookies`]. Warns if two owners use the same cookie name on one host: a client
+/// keeps one value per name, so they overwrite each other.
 pub(super) fn assign(routes: &mut [Route], pools: &[Pool]) -> Vec<Problem> {
     let mut by_host: FxHashMap<HostPattern, FxHashMap<Arc<str>, (Writer, usize)>> = FxHashMap::default();
     let mut warnings = Vec::new();
@@ -39,11 +39,11 @@ pub(super) fn assign(routes: &mut [Route], pools: &[Pool]) -> Vec<Problem> {
                         by => format!("route {:?} of the same host", routes[by].name),
                     };
                     let message = format!(
-                        "route {:?} uses cookie {name:?}, as {other} does: each replaces the other's; name another cookie in sticky.cookie or split_sticky.cookie",
+                        "route {:?} uses cookie {name:?}, and so does {other}: they overwrite each other; set another name in sticky.cookie or split_sticky.cookie",
                         route.name
                     );
                     warnings.push(Problem::new(format!("routes[{at}]"), message));
-                    // Once per route and cookie is enough.
+                    // Warn once per route and cookie.
                     names.insert(Arc::clone(name), (*writer, at));
                 }
             }
@@ -69,7 +69,7 @@ pub(super) fn assign(routes: &mut [Route], pools: &[Pool]) -> Vec<Problem> {
     warnings
 }
 
-/// The cookies that a route's answers may set or its filters read.
+/// The cookies that the route's responses may set or that its filters read.
 fn written(route: &Route, at: usize, pools: &[Pool]) -> Vec<(Arc<str>, Writer)> {
     let fallback = match route.fallback {
         Some(Fallback::Pool(pool)) => Some(pool),
@@ -107,7 +107,7 @@ mod tests {
     }
 
     #[test]
-    fn pools_have_cookies_of_their_own() {
+    fn each_pool_has_its_own_cookie() {
         let (names, warnings) = routes(
             "{ name: x, match: { path: /x }, pool: a }, { name: why, match: { path: /y }, pool: b }, \
              { name: z, match: { hosts: [h], path: /z }, split: [{ pool: a }, { pool: e }], split_sticky: {} }, \
@@ -121,7 +121,7 @@ mod tests {
     }
 
     #[test]
-    fn one_name_for_two_pools_of_a_host_is_warned_of() {
+    fn a_cookie_name_shared_by_two_pools_of_a_host_is_warned_of() {
         for (text, warned) in [
             ("{ name: x, match: { path: /x }, pool: c }, { name: why, pool: d }", true),
             (

@@ -1,4 +1,4 @@
-//! Checks what routes ask of requests: addresses, methods, rates, passwords, tokens.
+//! Checks the filters of routes: addresses, methods, rate limits, passwords, tokens.
 
 use std::{collections::HashMap, net::IpAddr, sync::Arc, time::Duration};
 
@@ -12,18 +12,17 @@ use crate::{
     snapshot::{BasicAuth, Filters, IpRules, Jwt, RateLimit},
 };
 
-/// The most that one request's password check may cost: bcrypt's cost, argon2's memory in KiB, rounds and lanes.
+/// Upper bounds on the cost of one password check: the bcrypt cost, and argon2's memory in KiB, rounds and lanes.
 const MOST_BCRYPT: u32 = 14;
 const MOST_ARGON2: [(&str, u32); 3] = [("m", 256 << 10), ("t", 10), ("p", 16)];
 
-/// So many unknown values of a header one address may bring where nothing is said of it: several clients behind one
-/// address are usual.
+/// Minimum default of `new_values`: several clients often share one address.
 const LEAST_NEW_VALUES: u32 = 10;
 
-/// The largest key set.
+/// The largest key set, in bytes.
 const MAX_JWKS: usize = 256 << 10;
 
-/// Header names that filters may not set: what frames a message, what says where it goes, and what Weir vouches for.
+/// Headers that filters must not set: message framing, routing, and headers that Weir vouches for.
 const OWN_HEADERS: [&str; 18] = [
     "host",
     "connection",
@@ -45,7 +44,7 @@ const OWN_HEADERS: [&str; 18] = [
     "cookie",
 ];
 
-/// The filters of a route with those of all routes; `None`: nothing is asked.
+/// Returns the filters of a route together with those of all routes; `None` if there are none.
 pub(super) fn route(
     route: &config::Route,
     all: Option<&Arc<IpRules>>,
@@ -72,7 +71,7 @@ pub(super) fn route(
         && jwt.cookie.is_none()
     {
         let message = format!(
-            "a request has one Authorization: the token of jwt and the password for realm {:?} cannot both be in it; name another header or a cookie for the token",
+            "a request has only one Authorization header, which the password for realm {:?} needs; set another header or a cookie for the token",
             basic.realm
         );
         problems.add(format!("{path}.jwt.header"), message);
@@ -85,7 +84,7 @@ pub(super) fn route(
     asks.then(|| Arc::new(filters))
 }
 
-/// Whose requests are taken.
+/// Checks allowed and denied client addresses.
 pub(super) fn ip(filter: &config::IpFilter, path: &str, problems: &mut Problems) -> Arc<IpRules> {
     let mut seen: HashMap<IpNet, bool> = HashMap::with_capacity(filter.allow.len() + filter.deny.len());
     let mut prefixes = Vec::with_capacity(filter.allow.len() + filter.deny.len());
@@ -98,32 +97,29 @@ pub(super) fn ip(filter: &config::IpFilter, path: &str, problems: &mut Problems)
             Err(message) => problems.add(place(), message),
             Ok(net) => match seen.insert(net, allow) {
                 None => prefixes.push((net, allow)),
-                Some(before) if before == allow => problems.add(place(), format!("{net} is there twice")),
+                Some(before) if before == allow => problems.add(place(), format!("duplicate prefix {net}")),
                 Some(_) => {
-                    problems.add(
-                        place(),
-                        format!("{net} is allowed and denied; of two equal prefixes none is longer"),
-                    );
+                    problems.add(place(), format!("{net} is both allowed and denied"));
                 }
             },
         }
     }
     if filter.allow.is_empty() && filter.deny.is_empty() {
-        problems.add(path, "an ip_filter allows or denies something");
+        problems.add(path, "allow and deny are both empty: expected at least one prefix");
     }
     Arc::new(IpRules::new(&prefixes, filter.allow.is_empty()))
 }
 
-/// A prefix, or an address as the prefix that holds only it. IPv4 mapped into IPv6 is IPv4.
+/// Parses a prefix or a single address. IPv4-mapped IPv6 becomes IPv4.
 fn prefix(text: &str) -> Result<IpNet, String> {
     let wrong =
-        || format!("{text:?} is not a prefix (write for example 10.0.0.0/8, 2001:db8::/32 or 192.0.2.7)");
+        || format!("{text:?} is not a prefix (expected for example 10.0.0.0/8, 2001:db8::/32 or 192.0.2.7)");
     let net = match text.parse::<IpAddr>() {
         Ok(address) => IpNet::from(address),
         Err(_) => text.parse::<IpNet>().map_err(|_| wrong())?,
     };
     if net.trunc() != net {
-        return Err(format!("{text:?} has bits set behind its prefix; the network is {}", net.trunc()));
+        return Err(format!("{text:?} has host bits set; the network is {}", net.trunc()));
     }
     if let IpNet::V6(v6) = net
         && v6.prefix_len() >= 96
@@ -140,15 +136,15 @@ fn methods(methods: &[String], path: &str, problems: &mut Problems) -> Vec<Arc<s
         let is_name = (1..=32).contains(&method.len())
             && method.bytes().all(|b| b.is_ascii_uppercase() || b == b'-' || b == b'_');
         if !is_name {
-            problems.add(place, format!("{method:?} is not a method (write for example GET, in capitals)"));
+            problems.add(place, format!("{method:?} is not a method (expected upper case, for example GET)"));
         } else if matches!(method.as_str(), "CONNECT" | "TRACE") {
             problems.add(place, format!("{method} is never forwarded"));
         } else if methods[..i].contains(method) {
-            problems.add(place, format!("{method} is there twice"));
+            problems.add(place, format!("duplicate method {method}"));
         }
     }
     let mut methods: Vec<Arc<str>> = methods.iter().map(|method| Arc::from(method.as_str())).collect();
-    // Who may have the whole may have its head (RFC 9110, 9.3.2).
+    // HEAD is allowed wherever GET is (RFC 9110 section 9.3.2).
     if methods.iter().any(|method| &**method == "GET") && !methods.iter().any(|method| &**method == "HEAD") {
         methods.push("HEAD".into());
     }
@@ -158,7 +154,7 @@ fn methods(methods: &[String], path: &str, problems: &mut Problems) -> Vec<Arc<s
 fn rate_limit(limit: &config::RateLimit, path: &str, problems: &mut Problems) -> RateLimit {
     let config::RateLimit { requests, per, burst, new_values, ref key, scope } = *limit;
     if requests == 0 {
-        problems.add(format!("{path}.requests"), "a limit of 0 requests takes nothing; to refuse all, say so with ip_filter { deny: [0.0.0.0/0, \"::/0\"] } or leave the route out");
+        problems.add(format!("{path}.requests"), "a limit of 0 requests rejects every request; to do that, set ip_filter { deny: [0.0.0.0/0, \"::/0\"] } or remove the route");
     } else {
         within(requests, (1, 1_000_000), path, "requests", problems);
     }
@@ -177,8 +173,7 @@ fn rate_limit(limit: &config::RateLimit, path: &str, problems: &mut Problems) ->
         if matches!(key, RateKey::Header(_)) {
             within(new_values, (1, 1_000_000), path, "new_values", problems);
         } else {
-            let message =
-                "new_values has no meaning without key: { header: … }: only a header has invented values";
+            let message = "new_values is only allowed with key: { header: … }";
             problems.add(format!("{path}.new_values"), message);
         }
     }
@@ -195,20 +190,23 @@ fn basic_auth(auth: &config::BasicAuth, path: &str, problems: &mut Problems) -> 
         problems.add(
             format!("{path}.realm"),
             format!(
-                "{realm:?} is not a realm: 1 to 100 visible ASCII characters without quotes and backslashes"
+                "{realm:?} is not a valid realm (1 to 100 visible ASCII characters without quotes or backslashes)"
             ),
         );
     }
     if auth.users.is_empty() {
-        problems.add(format!("{path}.users"), "there is no user, so nobody would be let in");
+        problems.add(format!("{path}.users"), "no users: every request would be rejected");
     }
     for (name, hash) in &auth.users {
         let place = format!("{path}.users.{name}");
-        // RFC 7617, 2: a colon ends the name. What goes into a header has no controls.
+        // A colon ends the user name (RFC 7617 section 2). The name is sent in a header, so control characters are
+        // not allowed.
         if name.is_empty() || name.len() > 100 || !name.bytes().all(|b| b.is_ascii_graphic() && b != b':') {
             problems.add(
                 place.clone(),
-                format!("{name:?} is not a user's name: 1 to 100 visible ASCII characters without a colon"),
+                format!(
+                    "{name:?} is not a valid user name (1 to 100 visible ASCII characters without a colon)"
+                ),
             );
         }
         if let Err(message) = password_hash(hash) {
@@ -224,12 +222,12 @@ fn basic_auth(auth: &config::BasicAuth, path: &str, problems: &mut Problems) -> 
     }
 }
 
-/// Whether the text is a hash that a node can check in bearable time. It is never told in a message.
+/// Checks that a node can verify a password hash in bounded time. Messages never contain the hash.
 fn password_hash(hash: &str) -> Result<(), String> {
-    const WHAT: &str = "is not a hashed password: `weir hash-password` makes one ($argon2id$… or $2b$…)";
+    const WHAT: &str = "is not a password hash; create one with `weir hash-password` ($argon2id$… or $2b$…)";
     if hash.starts_with(crate::mask::PREFIX) {
         return Err(
-            "is hidden: this was exported without an admin's token; export it with one, or give the hash"
+            "is a masked hash: the configuration was exported without an admin token; export it with an admin token or set the hash"
                 .into(),
         );
     }
@@ -240,7 +238,7 @@ fn password_hash(hash: &str) -> Result<(), String> {
                 rest.len() == 53 && rest.bytes().all(|b| b.is_ascii_alphanumeric() || b"./".contains(&b));
             let cost = cost.parse::<u32>().ok().filter(|_| cost.len() == 2 && is_whole).ok_or(WHAT)?;
             if !(4..=MOST_BCRYPT).contains(&cost) {
-                return Err(format!("bcrypt's cost {cost} is out of bounds (4 to {MOST_BCRYPT})"));
+                return Err(format!("bcrypt cost {cost} is out of bounds (4 to {MOST_BCRYPT})"));
             }
             Ok(())
         }
@@ -262,7 +260,9 @@ fn password_hash(hash: &str) -> Result<(), String> {
                 match value {
                     None => return Err(WHAT.into()),
                     Some(value) if value == 0 || value > most => {
-                        return Err(format!("argon2's {name}={value} is out of bounds (1 to {most})"));
+                        return Err(format!(
+                            "argon2 parameter {name}={value} is out of bounds (1 to {most})"
+                        ));
                     }
                     Some(_) => {}
                 }
@@ -273,20 +273,20 @@ fn password_hash(hash: &str) -> Result<(), String> {
     }
 }
 
-/// A header that a filter or a rewrite sets.
+/// Checks the name of a header that a filter or a rewrite sets.
 pub(super) fn own_header(name: &str, path: String, problems: &mut Problems) {
     if OWN_HEADERS.iter().any(|own| reads_as(name.as_bytes(), own.as_bytes())) {
-        problems.add(path, format!("{name:?} says how a message is carried; it cannot be set here"));
+        problems.add(path, format!("header {name:?} is managed by Weir and cannot be set here"));
     } else {
         super::resilience::token(name, "header", path, problems);
     }
 }
 
-/// Why a key of a set is not used.
+/// Why a key of a key set is not used.
 enum Unusable {
-    /// It must not be in a configuration.
+    /// Secrets must not be in a configuration.
     Secret(&'static str),
-    /// It is left out, as RFC 7517, section 5, asks for: sets hold keys of kinds that not every reader knows.
+    /// Skipped, as RFC 7517 section 5 requires for unknown kinds of keys.
     Ignored(String),
 }
 
@@ -296,14 +296,14 @@ impl From<String> for Unusable {
     }
 }
 
-/// What a key of this type can verify.
+/// The algorithms that a key of this type can verify.
 fn algorithms_of(key: &serde_json::Value) -> Result<&'static [&'static str], Unusable> {
     let text = |field: &str| key.get(field).and_then(serde_json::Value::as_str);
     if key.get("d").is_some() {
-        return Err(Unusable::Secret("is a private key; give only the public part"));
+        return Err(Unusable::Secret("is a private key; only public keys are allowed"));
     }
     if key.get("use").is_some_and(|usage| usage != "sig") {
-        // For encryption: it verifies nothing.
+        // An encryption key verifies no signatures.
         return Ok(&[]);
     }
     let has = |fields: &[&str]| -> Result<(), String> {
@@ -313,7 +313,7 @@ fn algorithms_of(key: &serde_json::Value) -> Result<&'static [&'static str], Unu
     match (text("kty"), text("crv")) {
         (Some("RSA"), _) => {
             has(&["n", "e"])?;
-            // 2048 bits; shorter ones can be broken (RFC 7518, 3.3).
+            // Shorter than 2048 bits (RFC 7518 section 3.3).
             if text("n").is_some_and(|n| n.len() < 341) {
                 return Err("is an RSA key of less than 2048 bits".to_owned().into());
             }
@@ -322,9 +322,11 @@ fn algorithms_of(key: &serde_json::Value) -> Result<&'static [&'static str], Unu
         (Some("EC"), Some("P-256")) => Ok(has(&["x", "y"]).map(|()| &["ES256"][..])?),
         (Some("EC"), Some("P-384")) => Ok(has(&["x", "y"]).map(|()| &["ES384"][..])?),
         (Some("OKP"), Some("Ed25519")) => Ok(has(&["x"]).map(|()| &["EdDSA"][..])?),
-        (Some("oct"), _) => Err(Unusable::Secret("is a shared secret; only public keys (RSA, EC, OKP) are taken")),
+        (Some("oct"), _) => {
+            Err(Unusable::Secret("is a shared secret; only public keys (RSA, EC, OKP) are allowed"))
+        }
         (kty, crv) => Err(format!(
-            "is of an unknown type (kty {:?}, crv {:?}; known: RSA, EC with P-256 or P-384, OKP with Ed25519)",
+            "has an unknown type (kty {:?}, crv {:?}; known: RSA, EC with P-256 or P-384, OKP with Ed25519)",
             kty.unwrap_or_default(),
             crv.unwrap_or_default()
         )
@@ -343,12 +345,14 @@ fn check_jwt(jwt: &config::Jwt, path: &str, (problems, warnings): (&mut Problems
     if jwt.issuer.is_empty() {
         problems.add(
             format!("{path}.issuer"),
-            "the issuer is missing: without it tokens of anyone with a known key pass",
+            "the issuer is missing: without it, tokens of any issuer with a listed key would be accepted",
         );
     }
     if jwt.audience.is_empty() || jwt.audience.iter().any(String::is_empty) {
-        problems
-            .add(format!("{path}.audience"), "the audience is missing: without it tokens for others pass");
+        problems.add(
+            format!("{path}.audience"),
+            "the audience is missing: without it, tokens for other services would be accepted",
+        );
     }
     if jwt.algorithms.is_empty() {
         problems.add(
@@ -360,16 +364,14 @@ fn check_jwt(jwt: &config::Jwt, path: &str, (problems, warnings): (&mut Problems
         let place = format!("{path}.algorithms[{i}]");
         let known = ALGORITHMS.join(", ");
         if algorithm.eq_ignore_ascii_case("none") {
-            problems.add(
-                place,
-                format!("algorithm {algorithm:?} would take tokens that nobody signed (known: {known})"),
-            );
+            problems
+                .add(place, format!("algorithm {algorithm:?} would accept unsigned tokens (known: {known})"));
         } else if algorithm.starts_with("HS") {
-            problems.add(place, format!("algorithm {algorithm} needs a shared secret, and everyone who can check a token could make one; sign with a key pair (known: {known})"));
+            problems.add(place, format!("algorithm {algorithm} needs a shared secret, with which every verifier could also sign tokens; use a key pair (known: {known})"));
         } else if !ALGORITHMS.contains(&algorithm.as_str()) {
             problems.add(place, format!("unknown algorithm {algorithm:?} (known: {known})"));
         } else if jwt.algorithms[..i].contains(algorithm) {
-            problems.add(place, format!("{algorithm} is there twice"));
+            problems.add(place, format!("duplicate algorithm {algorithm}"));
         }
     }
     jwks(jwt, &format!("{path}.jwks"), (problems, warnings));
@@ -382,7 +384,7 @@ fn check_jwt(jwt: &config::Jwt, path: &str, (problems, warnings): (&mut Problems
         let place = format!("{path}.claims_to_headers.{claim}");
         let header = header.to_ascii_lowercase();
         if claim.is_empty() {
-            problems.add(place, "a claim has a name");
+            problems.add(place, "the claim name is empty");
         } else if told.contains(&header) || header == jwt.header.to_ascii_lowercase() {
             problems.add(place, format!("header {header:?} is used twice"));
         } else {
@@ -431,7 +433,7 @@ fn jwks(jwt: &config::Jwt, path: &str, (problems, warnings): (&mut Problems, &mu
             Ok(fits) => {
                 let own = key.get("alg").and_then(serde_json::Value::as_str);
                 if let Some(own) = own.filter(|own| !fits.is_empty() && !fits.contains(own)) {
-                    ignored.push((place, format!("has an alg {own:?} that does not fit its type")));
+                    ignored.push((place, format!("has alg {own:?}, which does not fit its key type")));
                     continue;
                 }
                 usable |= fits.iter().any(|fit| {
@@ -444,9 +446,9 @@ fn jwks(jwt: &config::Jwt, path: &str, (problems, warnings): (&mut Problems, &mu
         let warning = |(place, why)| Problem::new(place, format!("the key {why}; it is ignored"));
         warnings.extend(ignored.into_iter().map(warning));
     } else {
-        // Then what is wrong with the keys is the mistake.
+        // No key is usable, so the reasons are errors.
         ignored.into_iter().for_each(|(place, why)| problems.add(place, why));
-        problems.add(path, format!("no key fits an allowed algorithm ({})", jwt.algorithms.join(", ")));
+        problems.add(path, format!("no key fits the allowed algorithms ({})", jwt.algorithms.join(", ")));
     }
 }
 
@@ -465,22 +467,22 @@ mod tests {
     }
 
     #[test]
-    fn what_is_wrong_is_named_by_its_path() {
+    fn every_problem_has_its_path() {
         let hash = "$2b$10$abcdefghijklmnopqrstuuABCDEFGHIJKLMNOPQRSTUVWXYZ01234";
         let basic = |users: &str| format!("basic_auth: {{ realm: a, users: {{ {users} }} }}");
         let token = |more: &str| format!("jwt: {{ issuer: i, audience: [a], jwks: {RSA}, {more} }}");
         for (route, says) in [
-            ("ip_filter: { allow: [10.0.0.1/8] }".to_owned(), "routes[0].ip_filter.allow[0]: \"10.0.0.1/8\" has bits set behind its prefix; the network is 10.0.0.0/8"),
+            ("ip_filter: { allow: [10.0.0.1/8] }".to_owned(), "routes[0].ip_filter.allow[0]: \"10.0.0.1/8\" has host bits set; the network is 10.0.0.0/8"),
             ("ip_filter: { deny: [\"2001:db8::1/32\"] }".into(), "the network is 2001:db8::/32"),
             ("ip_filter: { deny: [10.0.0.0/33] }".into(), "routes[0].ip_filter.deny[0]: \"10.0.0.0/33\" is not a prefix"),
             ("ip_filter: { deny: [1.2.3] }".into(), "is not a prefix"),
-            ("ip_filter: { allow: [10.0.0.0/8, 10.0.0.0/8] }".into(), "allow[1]: 10.0.0.0/8 is there twice"),
-            ("ip_filter: { allow: [10.0.0.0/8], deny: [\"::ffff:10.0.0.0/104\"] }".into(), "deny[0]: 10.0.0.0/8 is allowed and denied"),
-            ("ip_filter: {}".into(), "routes[0].ip_filter: an ip_filter allows or denies something"),
+            ("ip_filter: { allow: [10.0.0.0/8, 10.0.0.0/8] }".into(), "allow[1]: duplicate prefix 10.0.0.0/8"),
+            ("ip_filter: { allow: [10.0.0.0/8], deny: [\"::ffff:10.0.0.0/104\"] }".into(), "deny[0]: 10.0.0.0/8 is both allowed and denied"),
+            ("ip_filter: {}".into(), "routes[0].ip_filter: allow and deny are both empty: expected at least one prefix"),
             ("ip_filter: { allows: [] }".into(), "unknown key"),
             ("allow_methods: [get]".into(), "routes[0].allow_methods[0]: \"get\" is not a method"),
             ("allow_methods: [GET, TRACE]".into(), "TRACE is never forwarded"),
-            ("allow_methods: [GET, GET]".into(), "GET is there twice"),
+            ("allow_methods: [GET, GET]".into(), "duplicate method GET"),
             ("rate_limit: { requests: 0, per: 1m }".into(), "routes[0].rate_limit.requests: a limit of 0 requests"),
             ("rate_limit: { requests: 5, per: 0s }".into(), "routes[0].rate_limit.per: 0s is out of bounds"),
             ("rate_limit: { requests: 5, per: 2d }".into(), "routes[0].rate_limit.per: 2d is out of bounds"),
@@ -489,16 +491,16 @@ mod tests {
             ("rate_limit: { requests: 5, per: 1m, key: { header: \"a b\" } }".into(), "routes[0].rate_limit.key.header"),
             ("rate_limit: { requests: 5, per: 1m, scope: world }".into(), "fleet"),
             ("rate_limit: { per: 1m }".into(), "requests"),
-            (basic(""), "routes[0].basic_auth.users: there is no user"),
-            (basic("anna: secret"), "routes[0].basic_auth.users.anna: is not a hashed password"),
+            (basic(""), "routes[0].basic_auth.users: no users"),
+            (basic("anna: secret"), "routes[0].basic_auth.users.anna: is not a password hash"),
             (basic("anna: $2b$31$abcdefghijklmnopqrstuuABCDEFGHIJKLMNOPQRSTUVWXYZ01234"), "cost 31 is out of bounds"),
             (basic("anna: \"$argon2id$v=19$m=99999999,t=2,p=1$c29tZXNhbHRzYWx0$MTIzNDU2Nzg5MDEyMzQ1Njc4OTAxMjM0NTY3ODkwMTI\""), "m=99999999 is out of bounds"),
-            (basic(&format!("\"a:b\": {hash}")), "is not a user's name"),
+            (basic(&format!("\"a:b\": {hash}")), "is not a valid user name"),
             (format!("basic_auth: {{ realm: 'a\"b', users: {{ a: {hash} }} }}"), "routes[0].basic_auth.realm"),
             (format!("basic_auth: {{ user_header: host, users: {{ a: {hash} }} }}"), "routes[0].basic_auth.user_header"),
             (format!("jwt: {{ jwks: {RSA} }}"), "routes[0].jwt.issuer: the issuer is missing"),
             (format!("jwt: {{ jwks: {RSA} }}"), "routes[0].jwt.audience: the audience is missing"),
-            (token("algorithms: [none]"), "routes[0].jwt.algorithms[0]: algorithm \"none\" would take tokens that nobody signed"),
+            (token("algorithms: [none]"), "routes[0].jwt.algorithms[0]: algorithm \"none\" would accept unsigned tokens"),
             (token("algorithms: [HS256]"), "algorithm HS256 needs a shared secret"),
             (token("algorithms: [ES256]"), "routes[0].jwt.jwks: no key fits"),
             (token("algorithms: []"), "no algorithm is allowed"),
@@ -510,20 +512,20 @@ mod tests {
             ("jwt: { issuer: i, audience: [a], jwks: { keys: [{ kty: RSA, n: AQAB, e: AQAB, d: AQAB }] } }".into(), "keys[0]: is a private key"),
             ("jwt: { issuer: i, audience: [a], jwks: { keys: [{ kty: RSA, n: AQAB, e: AQAB }] } }".into(), "less than 2048 bits"),
             ("jwt: 5".into(), "routes[0].jwt"),
-            ("rate_limit: { requests: 5, per: 1m, new_values: 5 }".into(), "routes[0].rate_limit.new_values: new_values has no meaning"),
+            ("rate_limit: { requests: 5, per: 1m, new_values: 5 }".into(), "routes[0].rate_limit.new_values: new_values is only allowed with"),
             ("rate_limit: { requests: 5, per: 1m, key: { header: a }, new_values: 0 }".into(), "routes[0].rate_limit.new_values: new_values 0"),
-            ("jwt: { issuer: i, audience: [a], jwks: { keys: [{ kty: AKP, alg: ML-DSA-44 }] } }".into(), "keys[0]: is of an unknown type"),
+            ("jwt: { issuer: i, audience: [a], jwks: { keys: [{ kty: AKP, alg: ML-DSA-44 }] } }".into(), "keys[0]: has an unknown type"),
             (format!("basic_auth: {{ user_header: X_Forwarded_For, users: {{ a: {hash} }} }}"), "routes[0].basic_auth.user_header"),
             (token("claims_to_headers: { sub: x_real_ip }"), "routes[0].jwt.claims_to_headers.sub"),
         ] {
             let said = said(&route);
             assert!(said.contains(says), "{route}:\n{said}");
-            assert!(!said.contains(hash), "no hash is told");
+            assert!(!said.contains(hash), "messages contain no hash");
         }
     }
 
     #[test]
-    fn what_is_right_reads_writes_and_is_the_same() {
+    fn valid_filters_round_trip_through_yaml() {
         let text = format!(
             r#"
 settings:
@@ -554,7 +556,7 @@ routes:
     }
 
     #[test]
-    fn keys_that_cannot_be_used_are_ignored_with_a_warning() {
+    fn unusable_keys_are_ignored_with_a_warning() {
         let good = &serde_json::from_str::<serde_json::Value>(RSA).unwrap()["keys"][0];
         let x = "A".repeat(43);
         for (other, says) in [
@@ -578,7 +580,7 @@ routes:
                 assert!(told[0].contains("routes[0].jwt.jwks.keys["), "{told:?}");
             }
         }
-        // Secrets are refused whatever is beside them.
+        // Secrets are rejected even beside valid keys.
         for secret in [r#"{"kty":"oct","k":"abcd"}"#, r#"{"kty":"RSA","n":"AQAB","e":"AQAB","d":"AQAB"}"#] {
             let route =
                 format!("jwt: {{ issuer: i, audience: [a], jwks: {{ \"keys\": [{good}, {secret}] }} }}");
@@ -587,7 +589,7 @@ routes:
     }
 
     #[test]
-    fn a_route_that_asks_nothing_has_no_filters() {
+    fn a_route_without_filter_settings_has_no_filters() {
         let (_, snapshot) = file::parse("pools: [{ name: p }]\nroutes: [{ name: r, pool: p }]\n").unwrap();
         assert_eq!(snapshot.routes[0].filters, None);
     }

@@ -1,4 +1,4 @@
-//! Checks what routes change of headers.
+//! Checks the header edits of routes.
 
 use std::{collections::BTreeMap, sync::Arc};
 
@@ -11,7 +11,7 @@ use crate::{
     snapshot::Route,
 };
 
-/// What each hop writes for itself (RFC 9110 section 7.6.1), and what frames a message.
+/// Hop-by-hop headers (RFC 9110 section 7.6.1) and headers that frame a message.
 const OF_THE_HOP: [&str; 13] = [
     "connection",
     "content-length",
@@ -28,14 +28,14 @@ const OF_THE_HOP: [&str; 13] = [
     "upgrade",
 ];
 
-/// More than any route needs, and what keeps a request's cost bounded.
+/// Upper bound on edits per route: bounds the cost of a request.
 const MOST: usize = 64;
 
-/// The request headers that a route vouches for: what its filters, rules and rewrite set or remove, and what it was
-/// chosen by.
+/// The request headers that a route vouches for: those that its filters, rules and rewrite set or remove, and those
+/// in its match.
 pub(super) fn guard(policy: config::UnderscoreHeaders, route: &Route) -> Option<HeaderGuard> {
     let add = |names: &mut Vec<Box<str>>, name: &str| {
-        // A name of letters and digits alone has no alias.
+        // A name of only letters and digits has no alias.
         if name.bytes().any(|byte| !byte.is_ascii_alphanumeric()) {
             names.push(name.to_ascii_lowercase().into());
         }
@@ -62,7 +62,7 @@ pub(super) fn guard(policy: config::UnderscoreHeaders, route: &Route) -> Option<
     HeaderGuard::new(vouched, others, policy)
 }
 
-/// The compiled edits; `None`: there are none.
+/// Compiles the edits; `None` if there are none.
 pub(super) fn rules(
     edits: &config::HeaderEdits,
     side: Side,
@@ -71,8 +71,8 @@ pub(super) fn rules(
 ) -> Option<Arc<HeaderRules>> {
     let mut rules = HeaderRules::default();
     if edits.set.len() + edits.add.len() + edits.remove.len() > MOST {
-        // Nothing more is looked at: each name is compared with all others.
-        problems.add(path, format!("more than {MOST} changes of headers"));
+        // Stop here: each name is compared with all others.
+        problems.add(path, format!("more than {MOST} header changes"));
         return None;
     }
     for (i, name) in edits.remove.iter().enumerate() {
@@ -80,9 +80,12 @@ pub(super) fn rules(
         let lower = checked(name, side, &path, problems);
         let is_same = |(other, _): (&String, &String)| other.eq_ignore_ascii_case(name);
         if edits.set.iter().any(is_same) {
-            problems.add(path, format!("header {lower:?} is set and removed: set replaces what is there"));
+            problems.add(
+                path,
+                format!("header {lower:?} is both set and removed: set already replaces existing fields"),
+            );
         } else if rules.removes(lower.as_bytes()) {
-            problems.add(path, format!("header {lower:?} is there twice"));
+            problems.add(path, format!("duplicate header {lower:?}"));
         } else {
             rules.removed.push(lower);
         }
@@ -105,7 +108,7 @@ fn written(
         let lower = checked(name, side, &path, problems);
         if replaces && rules.removes(lower.as_bytes()) {
             problems
-                .add(path.clone(), format!("header {lower:?} is there twice: case tells names not apart"));
+                .add(path.clone(), format!("duplicate header {lower:?} (header names are case-insensitive)"));
         }
         match value(text, side) {
             Ok(pieces) => {
@@ -119,15 +122,17 @@ fn written(
     }
 }
 
-/// The name in lower case.
+/// Checks a header name and returns it in lower case.
 fn checked(name: &str, side: Side, path: &str, problems: &mut Problems) -> Box<str> {
     let lower = name.to_ascii_lowercase();
     let wrong = match lower.as_str() {
-        _ if !is_token(name) => "is not the name of a header",
-        "host" if side == Side::Request => "is changed by rewrite.host, not as a header",
-        "expect" if side == Side::Request => "is answered by Weir, and cannot be changed",
-        "date" if side == Side::Answer => "is written by who answers, and cannot be changed",
-        own if OF_THE_HOP.contains(&own) => "belongs to one connection: Weir writes it itself",
+        _ if !is_token(name) => "is not a valid header name",
+        "host" if side == Side::Request => "cannot be changed here; use rewrite.host",
+        "expect" if side == Side::Request => "is handled by Weir and cannot be changed",
+        "date" if side == Side::Answer => {
+            "is set by the server that creates the response and cannot be changed"
+        }
+        own if OF_THE_HOP.contains(&own) => "belongs to one connection; Weir sets it itself",
         _ => "",
     };
     if !wrong.is_empty() {
@@ -145,17 +150,17 @@ mod tests {
     }
 
     #[test]
-    fn mistakes_are_told_with_their_place() {
+    fn problems_are_reported_with_their_path_and_line() {
         for (headers, path, says) in [
             (
                 "request_headers: { set: { \"a b\": x } }",
                 "request_headers.set.a b",
-                "not the name of a header",
+                "not a valid header name",
             ),
             (
                 "request_headers: { set: { \"a\\r\\nb\": x } }",
                 "request_headers.set.a",
-                "not the name of a header",
+                "not a valid header name",
             ),
             (
                 "request_headers: { set: { a: \"x\\r\\nb: y\" } }",
@@ -167,7 +172,11 @@ mod tests {
                 "request_headers.add.a",
                 "unknown variable {nothing}",
             ),
-            ("request_headers: { add: { a: \"{status}\" } }", "request_headers.add.a", "in answers only"),
+            (
+                "request_headers: { add: { a: \"{status}\" } }",
+                "request_headers.add.a",
+                "only available in responses",
+            ),
             ("request_headers: { set: { Host: a } }", "request_headers.set.Host", "rewrite.host"),
             ("request_headers: { remove: [Connection] }", "request_headers.remove[0]", "one connection"),
             (
@@ -180,15 +189,15 @@ mod tests {
                 "response_headers.add.Content-Length",
                 "one connection",
             ),
-            ("response_headers: { remove: [date] }", "response_headers.remove[0]", "who answers"),
-            ("response_headers: { set: { a: x, A: z } }", "response_headers.set.a", "twice"),
+            ("response_headers: { remove: [date] }", "response_headers.remove[0]", "set by the server"),
+            ("response_headers: { set: { a: x, A: z } }", "response_headers.set.a", "duplicate header"),
             (
                 "response_headers: { set: { a: x }, remove: [A] }",
                 "response_headers.remove[0]",
                 "set and removed",
             ),
-            ("response_headers: { remove: [a, A] }", "response_headers.remove[1]", "twice"),
-            ("response_headers: { set: { a: \"\" } }", "response_headers.set.a", "remove it"),
+            ("response_headers: { remove: [a, A] }", "response_headers.remove[1]", "duplicate header"),
+            ("response_headers: { set: { a: \"\" } }", "response_headers.set.a", "use remove"),
             ("response_headers: { unset: [a] }", "response_headers.unset", "unknown key"),
         ] {
             refused(&file_of(headers), &format!("routes[0].{path}"), says, 3);
@@ -196,7 +205,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_set_replaces_and_what_is_added_does_not() {
+    fn set_replaces_existing_fields_and_add_keeps_them() {
         let text =
             "request_headers: { set: { X-Env: prod }, add: { x-more: \"{client_ip}\" }, remove: [x-debug] }";
         let (_, snapshot) = file::parse(&file_of(text)).unwrap();
@@ -215,7 +224,7 @@ mod tests {
             snapshot.trusted_proxies.contains("10.1.2.3".parse().unwrap()) && snapshot.warnings.is_empty()
         );
         assert_eq!(file::parse(&file::to_yaml(&config)).unwrap().0, config);
-        let said = file::parse(&text("[10.0.0.0/8, nobody, 10.0.0.0/40]")).unwrap_err().to_string();
+        let said = file::parse(&text("[10.0.0.0/8, internal, 10.0.0.0/40]")).unwrap_err().to_string();
         assert!(
             said.contains("line 2, column ")
                 && said.contains(": settings.trusted_proxies[1]")
@@ -223,7 +232,10 @@ mod tests {
             "{said}"
         );
         let (_, snapshot) = file::parse(&text("[10.0.0.1/8, 0.0.0.0/0]")).unwrap();
-        let told: Vec<String> = snapshot.warnings.iter().map(ToString::to_string).collect();
-        assert!(told[0].contains("it means 10.0.0.0/8") && told[1].contains("everybody"), "{told:?}");
+        let warnings: Vec<String> = snapshot.warnings.iter().map(ToString::to_string).collect();
+        assert!(
+            warnings[0].contains("it means 10.0.0.0/8") && warnings[1].contains("trusts every client"),
+            "{warnings:?}"
+        );
     }
 }

@@ -1,4 +1,4 @@
-//! How a pool's nodes find out that a backend is gone.
+//! Checks how a pool's nodes detect backends that disappeared.
 
 use std::time::Duration;
 
@@ -9,7 +9,7 @@ use crate::{
     units::HumanDuration,
 };
 
-/// What the kernel takes for a probe's interval goes up to nine hours; nobody wants to wait that long.
+/// Bounds of a probe interval. The kernel accepts up to nine hours, which is too slow to be useful.
 const BOUNDS: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(3600));
 
 pub(super) fn pool(pool: &config::Pool, path: &str, problems: &mut Problems) -> KeepAlive {
@@ -20,16 +20,18 @@ pub(super) fn pool(pool: &config::Pool, path: &str, problems: &mut Problems) -> 
             let (least, most) = (HumanDuration(least), HumanDuration(most));
             problems.add(
                 format!("{path}.keep_alive.{field}"),
-                format!("{value} is out of bounds (0s for none, or {least} to {most})"),
+                format!("{value} is out of bounds (0s to disable, or {least} to {most})"),
             );
         }
     }
     if !ping.0.is_zero() && pool.protocol != Protocol::Http2 {
-        problems.add(format!("{path}.keep_alive.ping"), "only HTTP/2 has PINGs: it needs protocol: http2");
+        problems.add(format!("{path}.keep_alive.ping"), "PINGs need protocol: http2");
     }
     if !ping.0.is_zero() && timeout.0.is_zero() {
-        problems
-            .add(format!("{path}.keep_alive.timeout"), "0s with keep_alive.ping: no PING would ever fail");
+        problems.add(
+            format!("{path}.keep_alive.timeout"),
+            "0s is not allowed with keep_alive.ping: an unanswered PING would never fail",
+        );
     }
     KeepAlive { tcp: tcp.0, ping: ping.0, timeout: timeout.0 }
 }
@@ -50,7 +52,7 @@ mod tests {
     }
 
     #[test]
-    fn each_value_is_off_or_within_bounds_and_pings_need_http2() {
+    fn each_interval_is_disabled_or_within_bounds_and_pings_need_http2() {
         let seconds = |n| HumanDuration(Duration::from_secs(n));
         let of = |tcp, ping, timeout| config::KeepAlive {
             tcp: seconds(tcp),

@@ -1,4 +1,4 @@
-//! Checks what a pool says of picking and of failures, and the routes' fallbacks.
+//! Checks a pool's resilience settings and the fallbacks of routes.
 
 use std::{collections::HashMap, sync::Arc, time::Duration};
 
@@ -11,10 +11,10 @@ use crate::{
     units::{Fraction, HumanDuration},
 };
 
-/// How long a draining backend keeps its sessions where nothing is said.
+/// Default of `drain_timeout`.
 const DRAIN: Duration = Duration::from_secs(300);
 
-/// The largest fixed answer.
+/// Largest body of a fixed response, in bytes.
 const MAX_BODY: usize = 64 << 10;
 
 pub(super) fn pool(pool: &config::Pool, path: &str, problems: &mut Problems) -> Resilience {
@@ -44,7 +44,7 @@ pub(super) fn pool(pool: &config::Pool, path: &str, problems: &mut Problems) -> 
 pub(super) fn token(name: &str, what: &str, path: String, problems: &mut Problems) {
     if !is_token(name) {
         let message = format!(
-            "{name:?} is not the name of a {what}: 1 to 100 letters, digits and !#$%&'*+-.^_`|~ (RFC 9110)"
+            "{name:?} is not a valid {what} name (1 to 100 letters, digits and !#$%&'*+-.^_`|~; RFC 9110)"
         );
         problems.add(path, message);
     }
@@ -56,7 +56,7 @@ fn hash_on(pool: &config::Pool, path: &str, problems: &mut Problems) -> HashOn {
     };
     if pool.strategy != Strategy::ConsistentHash {
         let message = format!(
-            "hash_on has no meaning with strategy {} (only with consistent_hash; ip_hash goes by client_ip)",
+            "hash_on is not allowed with strategy {} (only with consistent_hash; ip_hash always hashes the client address)",
             pool.strategy
         );
         problems.add(path, message);
@@ -86,7 +86,7 @@ fn breaker(breaker: &config::Breaker, path: &str, problems: &mut Problems) -> Op
     let config::Breaker { consecutive_failures, min_requests, .. } = *breaker;
     within(consecutive_failures, (1, 100_000), path, "consecutive_failures", problems);
     within(min_requests, (1, 1_000_000), path, "min_requests", problems);
-    let hint = "; to eject nothing, say enabled: false";
+    let hint = "; to disable ejection, set enabled: false";
     for (field, share) in [("error_rate", breaker.error_rate), ("max_ejected", breaker.max_ejected)] {
         if share.is_zero() {
             problems.add(
@@ -117,7 +117,7 @@ fn breaker(breaker: &config::Breaker, path: &str, problems: &mut Problems) -> Op
 fn retry(retry: &config::Retry, path: &str, problems: &mut Problems) -> Retry {
     if !(1..=10).contains(&retry.attempts) {
         let message = format!(
-            "attempts {} is out of bounds (1 to 10, the first one included); 1 means no retries",
+            "attempts {} is out of bounds (1 to 10, including the first attempt; 1: no retries)",
             retry.attempts
         );
         problems.add(format!("{path}.attempts"), message);
@@ -127,7 +127,7 @@ fn retry(retry: &config::Retry, path: &str, problems: &mut Problems) -> Retry {
         .map(|limit| duration(limit, Duration::from_millis(10), format!("{path}.per_attempt"), problems));
     for (i, on) in retry.on.iter().enumerate() {
         if retry.on[..i].contains(on) {
-            problems.add(format!("{path}.on[{i}]"), "is there twice");
+            problems.add(format!("{path}.on[{i}]"), "duplicate entry");
         }
     }
     Retry::new(retry.attempts, retry.budget.millionths(), per_attempt, &retry.on)
@@ -152,13 +152,13 @@ fn panic(panic: config::Panic, path: &str, problems: &mut Problems) -> Option<Fr
     if threshold.is_zero() {
         problems.add(
             format!("{path}.threshold"),
-            "threshold 0 is out of bounds (more than 0, up to 1); to never use dead backends, say panic: off",
+            "threshold 0 is out of bounds (more than 0, up to 1); to never use backends that are down, set panic: off",
         );
     }
     Some(threshold)
 }
 
-/// The fallbacks of all routes, by route; what is wrong with one is a problem and gives none.
+/// Returns the fallbacks in the order of the routes. An invalid fallback becomes a problem and `None`.
 pub(super) fn fallbacks(
     config: &config::Config,
     pools: &HashMap<&str, usize>,
@@ -184,11 +184,11 @@ fn fallback(
 ) -> Option<Fallback> {
     match fallback {
         config::Fallback { pool: Some(name), status: None, body: None } => {
-            // A pool has no fallback of its own, so that the only circle is the one of a single step.
+            // Pools have no fallbacks, so only a fallback to the route's own pool forms a loop.
             if name == own {
                 problems.add(
                     format!("{path}.pool"),
-                    format!("pool {name:?} falls back to itself; name another one"),
+                    format!("pool {name:?} falls back to itself; set another pool"),
                 );
                 return None;
             }
@@ -202,7 +202,7 @@ fn fallback(
             if !(200..=599).contains(status) || matches!(status, 204 | 205 | 304) && body.is_some() {
                 problems.add(
                     format!("{path}.status"),
-                    format!("status {status} cannot carry a fixed answer (200 to 599, with a body not 204, 205 or 304)"),
+                    format!("status {status} is not allowed in a fixed response (200 to 599; with a body not 204, 205 or 304)"),
                 );
             }
             let body = body.as_deref().unwrap_or_default();
@@ -215,7 +215,7 @@ fn fallback(
             Some(Fallback::Answer { status: *status, body: Arc::from(body) })
         }
         _ => {
-            problems.add(path, "a fallback is either { pool } or { status, body }");
+            problems.add(path, "expected either { pool } or { status, body }");
             None
         }
     }
@@ -245,13 +245,13 @@ mod tests {
     }
 
     #[test]
-    fn what_makes_no_sense_is_named() {
+    fn contradicting_settings_are_reported() {
         let hash_on = Some(HashOn::Path);
         let said = problems(Pool { hash_on, strategy: Strategy::IpHash, ..Pool::default() });
-        assert!(said.contains("pools[0].hash_on: hash_on has no meaning with strategy ip_hash"), "{said}");
+        assert!(said.contains("pools[0].hash_on: hash_on is not allowed with strategy ip_hash"), "{said}");
         let hash_on = Some(HashOn::Header("x y".into()));
         let said = problems(Pool { hash_on, strategy: Strategy::ConsistentHash, ..Pool::default() });
-        assert!(said.contains("pools[0].hash_on.header: \"x y\" is not the name of a header"), "{said}");
+        assert!(said.contains("pools[0].hash_on.header: \"x y\" is not a valid header name"), "{said}");
         let sticky = Some(Sticky { cookie: Some("a;b".into()), ttl: "0s".parse().unwrap() });
         let said = problems(Pool { sticky, ..Pool::default() });
         assert!(said.contains("pools[0].sticky.cookie") && said.contains("pools[0].sticky.ttl"), "{said}");
@@ -291,7 +291,7 @@ mod tests {
     }
 
     #[test]
-    fn probes_have_only_what_belongs_to_them() {
+    fn probes_reject_fields_of_other_probe_types() {
         let check = HealthCheck {
             kind: HealthCheckKind::Tcp,
             expect_body: Some("ok".into()),
@@ -323,7 +323,7 @@ mod tests {
     }
 
     #[test]
-    fn fast_probes_are_at_most_as_far_apart_as_others() {
+    fn the_fast_interval_is_at_most_the_interval() {
         let millis = |text: &str| {
             let (_, snapshot) =
                 file::parse(&format!("pools:\n  - name: p\n    health_check: {text}\n")).unwrap();
@@ -337,7 +337,7 @@ mod tests {
     }
 
     #[test]
-    fn a_fallback_goes_elsewhere() {
+    fn a_fallback_differs_from_the_pool_of_the_route() {
         let with = |fallback: Fallback| {
             let pool = |name: &str| Pool { name: name.into(), ..Pool::default() };
             let route =
@@ -363,7 +363,7 @@ mod tests {
     }
 
     #[test]
-    fn the_file_of_the_design_reads_and_writes() {
+    fn the_example_of_the_design_round_trips() {
         let text = r#"
 pools:
   - name: books
@@ -394,7 +394,7 @@ routes:
     }
 
     #[test]
-    fn mistakes_in_the_file_are_told_with_what_is_known() {
+    fn problems_name_the_known_values() {
         for (pool, says) in [
             ("strategy: fastest", "round_robin"),
             ("hash_on: colour", "client_ip"),

@@ -1,4 +1,4 @@
-//! Checks which requests routes take, and warns of those that take none.
+//! Checks which requests routes match, and warns of routes that match none.
 
 use std::collections::BTreeMap;
 
@@ -11,12 +11,12 @@ use crate::{
     snapshot::Route,
 };
 
-/// What one route takes.
+/// Compiles the match conditions of one route.
 pub(super) fn matches(matches: &config::Match, path: &str, problems: &mut Problems) -> Match {
     let config::Match { hosts, path: prefix, path_exact, methods, scheme, headers } = matches;
     let path_pattern = match (prefix, path_exact) {
         (Some(_), Some(_)) => {
-            problems.add(format!("{path}.path_exact"), "path and path_exact exclude each other: keep one");
+            problems.add(format!("{path}.path_exact"), "path and path_exact are mutually exclusive");
             PathPattern::Any
         }
         (Some(prefix), None) => pattern(prefix, false, format!("{path}.path"), problems),
@@ -47,7 +47,7 @@ fn check_hosts(hosts: &[String], path: &str, problems: &mut Problems) -> Vec<Hos
         let path = format!("{path}.hosts[{i}]");
         match HostPattern::parse(host) {
             Ok(pattern) if patterns.contains(&pattern) => {
-                problems.add(path, format!("host {pattern} is there twice"));
+                problems.add(path, format!("duplicate host {pattern}"));
             }
             Ok(pattern) => patterns.push(pattern),
             Err(error) => problems.add(path, error),
@@ -64,14 +64,14 @@ fn check_methods(methods: &[String], path: &str, problems: &mut Problems) -> Vec
     for (i, method) in methods.iter().enumerate() {
         let path = format!("{path}.methods[{i}]");
         if checked.iter().any(|one| **one == **method) {
-            problems.add(path, format!("method {method:?} is there twice"));
+            problems.add(path, format!("duplicate method {method:?}"));
         } else if !is_token(method) {
-            problems.add(path, format!("{method:?} is not a method (write for example GET)"));
+            problems.add(path, format!("{method:?} is not a method (expected for example GET)"));
         } else if method.bytes().any(|byte| byte.is_ascii_lowercase()) {
             let upper = method.to_ascii_uppercase();
-            problems.add(path, format!("methods are told apart by case: write {upper:?}, not {method:?}"));
+            problems.add(path, format!("methods are case-sensitive: write {upper:?} instead of {method:?}"));
         } else if matches!(method.as_str(), "CONNECT" | "TRACE") {
-            problems.add(path, format!("{method} is never forwarded, so that this can match nothing"));
+            problems.add(path, format!("{method} is never forwarded, so this never matches"));
         } else {
             checked.push(method.as_str().into());
         }
@@ -89,15 +89,15 @@ fn check_headers(
         let path = format!("{path}.headers.{name}");
         let lower = name.to_ascii_lowercase();
         if !is_token(name) {
-            problems.add(path, format!("{name:?} is not the name of a header"));
+            problems.add(path, format!("{name:?} is not a valid header name"));
             continue;
         }
         if lower == "host" {
-            problems.add(path, "the host is matched by hosts, not as a header");
+            problems.add(path, "use match.hosts to match the host");
             continue;
         }
         if checked.iter().any(|one| *one.name == *lower) {
-            problems.add(path, format!("header {lower:?} is there twice: case tells names not apart"));
+            problems.add(path, format!("duplicate header {lower:?} (header names are case-insensitive)"));
             continue;
         }
         let wanted = match wanted {
@@ -105,7 +105,7 @@ fn check_headers(
                 if value.trim() != value
                     || !value.bytes().all(|byte| byte == b'\t' || byte >= b' ' && byte != 0x7f)
                 {
-                    problems.add(path, format!("no header can have the value {value:?}"));
+                    problems.add(path, format!("{value:?} is not a valid header value"));
                 }
                 Wanted::Value(value.as_str().into())
             }
@@ -118,7 +118,7 @@ fn check_headers(
     checked
 }
 
-/// Whose word on where a request came from is believed.
+/// Parses the trusted proxies.
 pub(super) fn trusted(texts: &[String], warnings: &mut Vec<Problem>, problems: &mut Problems) -> Networks {
     let mut found = Vec::with_capacity(texts.len());
     for (i, text) in texts.iter().enumerate() {
@@ -126,11 +126,11 @@ pub(super) fn trusted(texts: &[String], warnings: &mut Vec<Problem>, problems: &
         match networks::parse(text) {
             Ok(network) => {
                 if network.trunc() != network {
-                    let message = format!("{text} has bits behind its prefix: it means {}", network.trunc());
+                    let message = format!("{text} has host bits set: it means {}", network.trunc());
                     warnings.push(Problem::new(path.clone(), message));
                 }
                 if network.prefix_len() == 0 {
-                    let message = format!("{text} is everybody: any client can say that it is another one");
+                    let message = format!("{text} trusts every client: any client can forge its address");
                     warnings.push(Problem::new(path, message));
                 }
                 found.push(network);
@@ -141,17 +141,19 @@ pub(super) fn trusted(texts: &[String], warnings: &mut Vec<Problem>, problems: &
     Networks::new(found)
 }
 
-/// A warning for each route that takes nothing, or nothing for one of its hosts.
+/// Returns a warning for each route that never matches, or never for one of its hosts.
 pub(super) fn warnings(routes: &[Route]) -> Vec<Problem> {
     let all = overlaps(routes.iter().map(|route| &route.matches));
     let warning = |overlap: crate::routing::Overlap| {
         let (hidden, by) = (&routes[overlap.hidden].name, &routes[overlap.by].name);
         let message = match overlap.hosts.first() {
             None => {
-                format!("route {hidden:?} can never match: route {by:?} takes the same requests before it")
+                format!(
+                    "route {hidden:?} never matches: route {by:?} comes first and matches the same requests"
+                )
             }
             Some(host) => format!(
-                "route {hidden:?} can never match for host {host}: route {by:?} takes the same requests before it"
+                "route {hidden:?} never matches for host {host}: route {by:?} comes first and matches the same requests"
             ),
         };
         Problem::new(format!("routes[{}].match", overlap.hidden), message)
@@ -170,27 +172,27 @@ mod tests {
     }
 
     #[test]
-    fn mistakes_are_told_with_their_place() {
+    fn problems_are_reported_with_their_path_and_line() {
         for (matches, path, says) in [
             (r#"hosts: ["a:80"]"#, "hosts[0]", "has a port"),
-            ("hosts: [a, A]", "hosts[1]", "host a is there twice"),
-            ("path: v1", "path", "begins with /"),
-            ("path: /a//b", "path", "several ways"),
-            ("path: /a/../b", "path", "several ways"),
-            ("path: /a%2Fb", "path", "several ways"),
+            ("hosts: [a, A]", "hosts[1]", "duplicate host a"),
+            ("path: v1", "path", "must start with /"),
+            ("path: /a//b", "path", "interpret differently"),
+            ("path: /a/../b", "path", "interpret differently"),
+            ("path: /a%2Fb", "path", "interpret differently"),
             ("path: /a%zz", "path", "malformed escape"),
-            ("path: /a/*", "path", "prefix already"),
+            ("path: /a/*", "path", "already a prefix"),
             ("path: /a?b", "path", "query"),
-            ("path_exact: /a b", "path_exact", "escape them"),
-            ("path: /a, path_exact: /b", "path_exact", "exclude each other"),
+            ("path_exact: /a b", "path_exact", "percent-encode"),
+            ("path: /a, path_exact: /b", "path_exact", "mutually exclusive"),
             ("methods: [get]", "methods[0]", "write \"GET\""),
-            ("methods: [GET, GET]", "methods[1]", "twice"),
+            ("methods: [GET, GET]", "methods[1]", "duplicate"),
             ("methods: [\"G T\"]", "methods[0]", "not a method"),
             ("methods: [TRACE]", "methods[0]", "never forwarded"),
-            ("headers: { \"a b\": x }", "headers.a b", "not the name of a header"),
-            ("headers: { x-a: \"1\", X-A: \"2\" }", "headers.x-a", "twice"),
-            ("headers: { host: a }", "headers.host", "by hosts"),
-            ("headers: { x-a: \"a\\r\\nb\" }", "headers.x-a", "no header can have"),
+            ("headers: { \"a b\": x }", "headers.a b", "not a valid header name"),
+            ("headers: { x-a: \"1\", X-A: \"2\" }", "headers.x-a", "duplicate"),
+            ("headers: { host: a }", "headers.host", "match.hosts"),
+            ("headers: { x-a: \"a\\r\\nb\" }", "headers.x-a", "not a valid header value"),
             ("headers: { x-a: 1 }", "headers.x-a", "in quotes"),
             ("headers: { x-a: { presnt: true } }", "headers.x-a", "presnt"),
             ("host: a", "host", "unknown key"),
@@ -203,7 +205,7 @@ mod tests {
     }
 
     #[test]
-    fn routes_that_take_nothing_are_warned_of_by_name_and_line() {
+    fn warnings_name_routes_that_never_match_and_their_lines() {
         let text = "
 pools: [{ name: p }]
 routes:
@@ -218,9 +220,9 @@ routes:
         assert_eq!(
             told,
             [
-                "line 5, column 25: routes[1].match: route \"two\" can never match for host a: route \"one\" takes the same requests before it",
-                "line 6, column 27: routes[2].match: route \"three\" can never match: route \"two\" takes the same requests before it",
-                "line 8, column 5: routes[4].match: route \"late\" can never match: route \"rest\" takes the same requests before it",
+                "line 5, column 25: routes[1].match: route \"two\" never matches for host a: route \"one\" comes first and matches the same requests",
+                "line 6, column 27: routes[2].match: route \"three\" never matches: route \"two\" comes first and matches the same requests",
+                "line 8, column 5: routes[4].match: route \"late\" never matches: route \"rest\" comes first and matches the same requests",
             ]
         );
         let yaml = file::to_yaml(&config);
@@ -228,7 +230,7 @@ routes:
     }
 
     #[test]
-    fn a_match_is_written_as_it_was_read() {
+    fn a_match_round_trips_through_yaml() {
         let text = r#"
 pools: [{ name: p }]
 routes:

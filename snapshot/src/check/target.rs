@@ -1,4 +1,4 @@
-//! Checks where routes send requests, and as what.
+//! Checks the targets, rewrites and redirects of routes.
 
 use std::collections::HashMap;
 
@@ -10,10 +10,10 @@ use crate::{
     snapshot::{Redirect, Rewrite, Share, Split, Target, UrlMap, Weight},
 };
 
-/// Pools by name.
+/// Pool indexes by name.
 pub(super) type Pools<'a> = HashMap<&'a str, usize>;
 
-/// Where the route's requests go; `None` where that is not said rightly.
+/// Compiles the target of a route; `None` if it is invalid.
 pub(super) fn target(
     route: &config::Route,
     matches: &Match,
@@ -25,14 +25,14 @@ pub(super) fn target(
     let given = [("pool", !pool.is_empty()), ("split", !split.is_empty()), ("redirect", redirect.is_some())];
     let mut given = given.iter().filter(|(_, given)| *given).map(|(field, _)| *field);
     let Some(first) = given.next() else {
-        problems.add(path, format!("route {name:?} goes nowhere: say pool, split or redirect"));
+        problems.add(path, format!("route {name:?} has no target: set pool, split or redirect"));
         return None;
     };
     for other in given {
-        problems.add(format!("{path}.{other}"), format!("{first} and {other} exclude each other: keep one"));
+        problems.add(format!("{path}.{other}"), format!("{first} and {other} are mutually exclusive"));
     }
     if route.split_sticky.is_some() && first != "split" {
-        problems.add(format!("{path}.split_sticky"), "split_sticky has no meaning without split");
+        problems.add(format!("{path}.split_sticky"), "split_sticky is only allowed with split");
     }
     match first {
         "pool" => match pools.get(pool.as_str()) {
@@ -53,7 +53,7 @@ pub(super) fn target(
             for (field, _) in meaningless.iter().filter(|(_, given)| *given) {
                 problems.add(
                     format!("{path}.{field}"),
-                    format!("{field} has no meaning with redirect: nothing goes to a backend"),
+                    format!("{field} is not allowed with redirect: no request goes to a backend"),
                 );
             }
             let redirect = redirect.as_ref()?;
@@ -76,7 +76,7 @@ fn check_split(
         if *weight > Weight::MAX {
             problems.add(
                 format!("{path}.weight"),
-                format!("weight {weight} is out of bounds (0 to {}; 0 takes nothing)", Weight::MAX),
+                format!("weight {weight} is out of bounds (0 to {}; 0: no requests)", Weight::MAX),
             );
         }
         total += (*weight).min(Weight::MAX);
@@ -87,20 +87,20 @@ fn check_split(
                 problems.add(format!("{path}.pool"), message);
             }
             Some(pool) if shares.iter().any(|one| one.pool == *pool) => {
-                problems.add(format!("{path}.pool"), format!("pool {:?} is there twice", share.pool));
+                problems.add(format!("{path}.pool"), format!("duplicate pool {:?}", share.pool));
             }
             Some(pool) => shares.push(Share { pool: *pool, weight: *weight }),
         }
     }
     if total == 0 {
-        problems.add(format!("{path}.split"), "no pool has a weight: nobody would get requests");
+        problems.add(format!("{path}.split"), "all weights are 0: no pool would get requests");
     }
     if shares.len() > 1000 {
         problems.add(format!("{path}.split"), format!("{} pools are too many (at most 1000)", shares.len()));
     }
     let sticky = route.split_sticky.as_ref();
     let sticky = sticky.map(|sticky| {
-        // Names of pools begin with a letter or digit, so that no pool's cookie has this name.
+        // Pool names start with a letter or digit, so no pool's cookie has this name.
         let default = format!("weir_split-{}", route.name);
         let given = (sticky.cookie.as_deref(), sticky.ttl);
         check_sticky(given, default, &format!("{path}.split_sticky"), problems)
@@ -108,7 +108,7 @@ fn check_split(
     (shares.len() == route.split.len() && total > 0).then_some(Split { shares, total, sticky })
 }
 
-/// The one of `strip_prefix`, `replace_prefix` and `path` that is given.
+/// Compiles the one of `strip_prefix`, `replace_prefix` and `path` that is set.
 fn path_rewrite(
     (strip, replace, whole): (Option<&String>, Option<&String>, Option<&String>),
     matches: &Match,
@@ -119,19 +119,19 @@ fn path_rewrite(
     let mut given = given.iter().filter_map(|(field, text)| Some((*field, (*text)?)));
     let (field, text) = given.next()?;
     for (other, _) in given {
-        problems.add(format!("{path}.{other}"), format!("{field} and {other} exclude each other: keep one"));
+        problems.add(format!("{path}.{other}"), format!("{field} and {other} are mutually exclusive"));
     }
     let place = format!("{path}.{field}");
     match field {
         "strip_prefix" => match PathPattern::parse(text, false) {
             Ok(PathPattern::Any) => {
-                problems.add(place, "/ is no prefix that could be taken off");
+                problems.add(place, "/ cannot be stripped: expected a prefix such as /v1");
                 None
             }
             Ok(from) => {
                 if matches!(&matches.path, PathPattern::Prefix(own) if !from.may_meet(own)) {
                     let said =
-                        format!("strip_prefix {text:?} is never there: the route takes {}", matches.path);
+                        format!("strip_prefix {text:?} never applies: the route matches {}", matches.path);
                     problems.add(place, said);
                 }
                 Some(PathRewrite::Prefix { from, to: "".into() })
@@ -143,7 +143,7 @@ fn path_rewrite(
         },
         "replace_prefix" => {
             if matches!(matches.path, PathPattern::Exact(_)) {
-                problems.add(place, "with match.path_exact there is no prefix: say path");
+                problems.add(place, "replace_prefix is not allowed with match.path_exact; use path");
                 return None;
             }
             is_target(text, false, place, problems).then(|| PathRewrite::Prefix {
@@ -157,17 +157,17 @@ fn path_rewrite(
 
 fn is_target(text: &str, query: bool, path: String, problems: &mut Problems) -> bool {
     let wrong = if !text.starts_with('/') {
-        "is not a path: it begins with /"
+        "is not a valid path: it must start with /"
     } else if !text.bytes().all(|byte| byte.is_ascii_graphic() && byte != b'#') {
-        "has bytes that no target may have: only visible ASCII, and no fragment"
+        "has invalid characters: only visible ASCII is allowed, and no fragment"
     } else if text.contains(['{', '}']) {
-        "has braces, which no target may have: variables are for headers alone"
+        "has braces: variables are only allowed in headers"
     } else if text.contains('?') && !query {
-        "has a query, which a prefix cannot"
+        "has a query, which a prefix cannot have"
     } else if text.len() > 1024 {
         "is too long (at most 1024 bytes)"
     } else if leads_to_host(text, query) {
-        "begins with two slashes in the reading of some servers, which take what follows for a host"
+        "starts with two slashes for some servers, which read the next segment as a host"
     } else {
         return true;
     };
@@ -175,7 +175,7 @@ fn is_target(text: &str, query: bool, path: String, problems: &mut Problems) -> 
     false
 }
 
-/// Whether some servers see a host in a target, or in what `replace_prefix` makes with it.
+/// Whether some servers read a host in this target, or in the result of this `replace_prefix`.
 fn leads_to_host(text: &str, is_whole: bool) -> bool {
     let path = text.split('?').next().unwrap_or_default();
     let path =
@@ -183,7 +183,7 @@ fn leads_to_host(text: &str, is_whole: bool) -> bool {
     check_rewritten(path.as_bytes()) == Err(PathFault::RewrittenToHost)
 }
 
-/// What is changed of the route's requests.
+/// Compiles the rewrite of a route.
 pub(super) fn rewrite(
     rewrite: &config::Rewrite,
     matches: &Match,
@@ -199,7 +199,9 @@ pub(super) fn rewrite(
         if !fine {
             problems.add(
                 format!("{path}.host"),
-                format!("{host:?} is not a host (write for example books.internal or books.internal:8080)"),
+                format!(
+                    "{host:?} is not a host (expected for example books.internal or books.internal:8080)"
+                ),
             );
         }
         fine
@@ -207,13 +209,13 @@ pub(super) fn rewrite(
     let prefixes = checked.as_ref().and_then(PathRewrite::prefixes);
     if *map_answers && whole.is_some() {
         let message =
-            "map_answers has no meaning with path: which path of a client a response means is not known";
+            "map_answers is not allowed with path: the backend's URLs cannot be mapped back to client paths";
         problems.add(format!("{path}.map_answers"), message);
     }
     if let Some(name) = prefix_header {
         let place = format!("{path}.prefix_header");
         if strip_prefix.is_none() && replace_prefix.is_none() {
-            problems.add(place, "prefix_header has no meaning without strip_prefix or replace_prefix");
+            problems.add(place, "prefix_header is only allowed with strip_prefix or replace_prefix");
         } else {
             own_header(name, place, problems);
         }
@@ -230,7 +232,7 @@ pub(super) fn rewrite(
     }
 }
 
-/// A host, with a port if need be.
+/// Whether the text is a host with an optional port.
 fn is_authority(text: &str) -> bool {
     let (host, port) = match text.rfind(':') {
         Some(colon) if !text.ends_with(']') => (&text[..colon], Some(&text[colon + 1..])),
@@ -256,7 +258,7 @@ fn check_redirect(
     if !matches!(status, 301 | 302 | 303 | 307 | 308) {
         problems.add(
             format!("{path}.status"),
-            format!("status {status} sends nobody elsewhere (known: 301, 302, 303, 307, 308)"),
+            format!("status {status} is not a redirect (known: 301, 302, 303, 307, 308)"),
         );
     }
     if let Some(host) = host
@@ -264,11 +266,11 @@ fn check_redirect(
     {
         problems.add(
             format!("{path}.host"),
-            format!("{host:?} is not a host (write for example www.example.com; a port goes into port)"),
+            format!("{host:?} is not a host (expected for example www.example.com; the port goes into port)"),
         );
     }
     if *port == Some(0) {
-        problems.add(format!("{path}.port"), "0 is no port");
+        problems.add(format!("{path}.port"), "port 0 is out of bounds (1 to 65535)");
     }
     let paths = (strip_prefix.as_ref(), replace_prefix.as_ref(), whole.as_ref());
     let rewrite = path_rewrite(paths, matches, path, problems);
@@ -276,11 +278,10 @@ fn check_redirect(
     if stays && scheme.is_none() {
         problems.add(
             path,
-            "the redirect changes nothing: say scheme, host, port, path, strip_prefix or replace_prefix",
+            "the redirect changes nothing: set scheme, host, port, path, strip_prefix or replace_prefix",
         );
     } else if stays && *scheme == matches.conditions.scheme {
-        problems
-            .add(format!("{path}.scheme"), "leads to where the request already is: match.scheme is the same");
+        problems.add(format!("{path}.scheme"), "redirects to the requested URL: match.scheme is the same");
     }
     Redirect {
         scheme: *scheme,
@@ -291,8 +292,8 @@ fn check_redirect(
     }
 }
 
-/// A redirect that changes nothing but the scheme takes only requests that come by the other one: the same hosts and
-/// paths may have another route for what comes as it should.
+/// The scheme that a redirect implies: a redirect that only changes the scheme matches only requests with the other
+/// scheme. Requests that already have the right scheme may use another route of the same host and path.
 pub(super) fn implied_scheme(route: &config::Route) -> Option<config::WebScheme> {
     let redirect = route.redirect.as_ref()?;
     let config::Redirect {
@@ -316,34 +317,34 @@ mod tests {
     }
 
     #[test]
-    fn mistakes_are_told_with_their_place() {
+    fn problems_are_reported_with_their_path_and_line() {
         for (route, path, says) in [
-            ("match: { path: /a }", "", "say pool, split or redirect"),
-            ("pool: p, split: [{ pool: q }]", ".split", "exclude each other"),
-            ("pool: p, redirect: { scheme: https }", ".redirect", "exclude each other"),
+            ("match: { path: /a }", "", "set pool, split or redirect"),
+            ("pool: p, split: [{ pool: q }]", ".split", "mutually exclusive"),
+            ("pool: p, redirect: { scheme: https }", ".redirect", "mutually exclusive"),
             ("pool: nowhere", ".pool", "unknown pool \"nowhere\""),
             ("split: [{ pool: p }, { pool: nowhere }]", ".split[1].pool", "unknown pool \"nowhere\""),
-            ("split: [{ pool: p }, { pool: p }]", ".split[1].pool", "twice"),
+            ("split: [{ pool: p }, { pool: p }]", ".split[1].pool", "duplicate"),
             ("split: [{ pool: p, weight: 1001 }]", ".split[0].weight", "0 to 1000"),
-            ("split: [{ pool: p, weight: 0 }]", ".split", "nobody would get"),
-            ("pool: p, split_sticky: {}", ".split_sticky", "without split"),
+            ("split: [{ pool: p, weight: 0 }]", ".split", "no pool would get"),
+            ("pool: p, split_sticky: {}", ".split_sticky", "only allowed with split"),
             (
                 "split: [{ pool: p }], split_sticky: { cookie: \"a b\" }",
                 ".split_sticky.cookie",
-                "name of a cookie",
+                "not a valid cookie name",
             ),
-            ("pool: p, rewrite: { strip_prefix: v1 }", ".rewrite.strip_prefix", "begins with /"),
-            ("pool: p, rewrite: { strip_prefix: / }", ".rewrite.strip_prefix", "no prefix"),
+            ("pool: p, rewrite: { strip_prefix: v1 }", ".rewrite.strip_prefix", "must start with /"),
+            ("pool: p, rewrite: { strip_prefix: / }", ".rewrite.strip_prefix", "cannot be stripped"),
             (
                 "pool: p, match: { path: /a }, rewrite: { strip_prefix: /b }",
                 ".rewrite.strip_prefix",
-                "never there",
+                "never applies",
             ),
-            ("pool: p, rewrite: { strip_prefix: /a, path: /b }", ".rewrite.path", "exclude each other"),
+            ("pool: p, rewrite: { strip_prefix: /a, path: /b }", ".rewrite.path", "mutually exclusive"),
             (
                 "pool: p, match: { path_exact: /a }, rewrite: { replace_prefix: /b }",
                 ".rewrite.replace_prefix",
-                "say path",
+                "use path",
             ),
             ("pool: p, rewrite: { replace_prefix: \"/b?c\" }", ".rewrite.replace_prefix", "query"),
             ("pool: p, rewrite: { replace_prefix: //x }", ".rewrite.replace_prefix", "two slashes"),
@@ -351,7 +352,7 @@ mod tests {
             ("pool: p, rewrite: { path: '/\\x/admin?y' }", ".rewrite.path", "two slashes"),
             ("pool: p, rewrite: { path: /a/..//x }", ".rewrite.path", "two slashes"),
             ("pool: p, rewrite: { path: \"/a b\" }", ".rewrite.path", "visible ASCII"),
-            ("pool: p, rewrite: { path: \"/a/{host}\" }", ".rewrite.path", "variables are for headers"),
+            ("pool: p, rewrite: { path: \"/a/{host}\" }", ".rewrite.path", "only allowed in headers"),
             ("pool: p, rewrite: { path: \"/a\\r\\nX: y\" }", ".rewrite.path", "visible ASCII"),
             ("pool: p, rewrite: { host: \"a\\r\\nX: y\" }", ".rewrite.host", "not a host"),
             ("pool: p, rewrite: { host: \"http://a\" }", ".rewrite.host", "not a host"),
@@ -360,36 +361,36 @@ mod tests {
             (
                 "pool: p, rewrite: { path: /a, map_answers: true }",
                 ".rewrite.map_answers",
-                "no meaning with path",
+                "not allowed with path",
             ),
             (
                 "pool: p, rewrite: { prefix_header: x-a }",
                 ".rewrite.prefix_header",
-                "no meaning without strip_prefix",
+                "only allowed with strip_prefix",
             ),
             (
                 "pool: p, rewrite: { strip_prefix: /a, prefix_header: \"a b\" }",
                 ".rewrite.prefix_header",
-                "name of a header",
+                "not a valid header name",
             ),
             (
                 "pool: p, rewrite: { strip_prefix: /a, prefix_header: X_Real_IP }",
                 ".rewrite.prefix_header",
-                "how a message",
+                "managed by Weir",
             ),
             ("pool: p, rewrite: { strip_prefix: /a, map_answers: 1 }", ".rewrite.map_answers", "boolean"),
             ("pool: p, underscore_headers: keep", ".underscore_headers", "pass"),
             ("redirect: {}", ".redirect", "changes nothing"),
-            ("redirect: { scheme: https }, match: { scheme: https }", ".redirect.scheme", "already is"),
+            ("redirect: { scheme: https }, match: { scheme: https }", ".redirect.scheme", "requested URL"),
             ("redirect: { scheme: https, status: 200 }", ".redirect.status", "308"),
             ("redirect: { host: \"a:80\" }", ".redirect.host", "goes into port"),
-            ("redirect: { port: 0 }", ".redirect.port", "no port"),
-            ("redirect: { host: a }, rewrite: { host: b }", ".rewrite", "no meaning with redirect"),
-            ("redirect: { host: a }, fallback: { status: 503 }", ".fallback", "no meaning with redirect"),
+            ("redirect: { port: 0 }", ".redirect.port", "port 0"),
+            ("redirect: { host: a }, rewrite: { host: b }", ".rewrite", "not allowed with redirect"),
+            ("redirect: { host: a }, fallback: { status: 503 }", ".fallback", "not allowed with redirect"),
             (
                 "redirect: { host: a }, request_headers: { remove: [x] }",
                 ".request_headers",
-                "no meaning with redirect",
+                "not allowed with redirect",
             ),
         ] {
             refused(&file_of(route), &format!("routes[0]{path}: "), says, 3);
@@ -397,7 +398,7 @@ mod tests {
     }
 
     #[test]
-    fn targets_are_written_as_they_were_read_and_told_in_words() {
+    fn targets_round_trip_through_yaml_and_are_described() {
         for (route, told) in [
             ("pool: p", "p"),
             (
@@ -419,7 +420,7 @@ mod tests {
     }
 
     #[test]
-    fn a_redirect_of_the_scheme_takes_only_what_comes_by_the_other_one() {
+    fn a_scheme_redirect_matches_only_requests_with_the_other_scheme() {
         let text = "
 pools: [{ name: p }]
 routes:

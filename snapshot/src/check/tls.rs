@@ -1,8 +1,8 @@
-//! Checks certificates, what a pool says of TLS, and what a route tells browsers of it.
+//! Checks certificates, the TLS settings of pools, and Strict-Transport-Security.
 //!
-//! Whether a key belongs to its certificate is looked at where keys are: nothing secret comes this way. Whether a
-//! certificate has expired depends on the day, so it is no mistake but a [warning](warnings): a configuration that was
-//! sound yesterday can be started with, and gone back to, today.
+//! Private keys never come here; the code that stores keys checks that a key belongs to its certificate. Whether a
+//! certificate has expired depends on the day, so it is a [warning](warnings) and not an error: a configuration that
+//! was valid yesterday can still be loaded, and rolled back to, today.
 
 use std::{collections::HashMap, net::IpAddr, sync::Arc, time::Duration};
 
@@ -18,11 +18,11 @@ use crate::{
     snapshot::{Certificate, CertificateName, Chain, KeyId, Pool, Scheme, Snapshot, UpstreamTls},
 };
 
-/// The most certificates in one text, and the longest text.
+/// The most certificates in one text, and the longest text in bytes.
 const MOST: usize = 64;
 const MAX_BYTES: usize = 256 << 10;
 
-/// What browsers ask of a site before they ship with it.
+/// Minimum `max_age` for the browsers' preload lists.
 const PRELOAD_AT_LEAST: Duration = Duration::from_secs(365 * 86_400);
 
 pub(super) fn certificates(config: &Config, problems: &mut Problems) -> Vec<Certificate> {
@@ -33,7 +33,7 @@ pub(super) fn certificates(config: &Config, problems: &mut Problems) -> Vec<Cert
         name(&certificate.name, &format!("{path}.name"), problems);
         if seen.insert(certificate.name.as_str(), i).is_some() {
             problems
-                .add(format!("{path}.name"), format!("certificate {:?} is there twice", certificate.name));
+                .add(format!("{path}.name"), format!("duplicate certificate name {:?}", certificate.name));
         }
         match chain(&certificate.cert) {
             Ok(chain) => {
@@ -46,7 +46,7 @@ pub(super) fn certificates(config: &Config, problems: &mut Problems) -> Vec<Cert
     checked
 }
 
-/// Reads a certificate with its chain.
+/// Parses a certificate with its chain.
 ///
 /// # Errors
 /// What is wrong with the text.
@@ -54,7 +54,7 @@ pub fn chain(pem: &str) -> Result<Chain, String> {
     let mut blocks = read_pem(pem)?;
     let mut chain = None;
     for (i, block) in blocks.iter_mut().enumerate() {
-        let nth = |why: String| format!("line {}: its certificate {} {why}", block.line, i + 1);
+        let nth = |why: String| format!("line {}: certificate {} {why}", block.line, i + 1);
         let (certificate, length) = read_der(&block.der, block.is_trusted()).map_err(nth)?;
         if i == 0 {
             chain = Some(Chain {
@@ -68,19 +68,20 @@ pub fn chain(pem: &str) -> Result<Chain, String> {
                 issuer: certificate.issuer().to_string(),
             });
         }
-        // What OpenSSL writes behind a trusted certificate says whom its owner trusts: not part of what is shown.
+        // OpenSSL appends its owner's trust settings to a trusted certificate. They are not sent to clients.
         block.der.truncate(length);
     }
-    let chain = chain.ok_or("holds no certificate")?;
+    let chain = chain.ok_or("contains no certificate")?;
     Ok(Chain { der: blocks.into_iter().map(|block| block.der).collect(), ..chain })
 }
 
-/// A certificate and the length of its encoding; only a trusted one may have something behind it.
+/// Parses a certificate and returns the length of its encoding. Only a trusted certificate may have more bytes after
+/// it.
 fn read_der(der: &[u8], is_trusted: bool) -> Result<(X509Certificate<'_>, usize), String> {
     let (rest, certificate) =
-        X509Certificate::from_der(der).map_err(|error| format!("is no X.509 certificate: {error}"))?;
+        X509Certificate::from_der(der).map_err(|error| format!("is not an X.509 certificate: {error}"))?;
     if !rest.is_empty() && !is_trusted {
-        return Err("has bytes behind its end".into());
+        return Err("has extra bytes after its end".into());
     }
     Ok((certificate, der.len() - rest.len()))
 }
@@ -89,29 +90,29 @@ fn read_pem(pem: &str) -> Result<Vec<Block>, String> {
     if pem.len() > MAX_BYTES {
         return Err(format!("is larger than {} KiB", MAX_BYTES >> 10));
     }
-    // The text is shown to everyone who may read the configuration.
+    // Everyone who may read the configuration sees this text.
     if pem.contains("PRIVATE KEY-----") {
-        return Err("holds a private key, which belongs into key and never here".into());
+        return Err("contains a private key; private keys belong into the field key".into());
     }
     if !pem.contains("-----BEGIN") {
         let shown: String = pem.chars().take(100).collect();
         return Err(format!(
-            "{shown:?} is no PEM; a file's name is understood by `weir apply -f` and --config, which put its content here"
+            "{shown:?} is not PEM; only `weir apply -f` and --config replace a file name by the file's content"
         ));
     }
     let found = pem::certificates(pem).map_err(|why| match why.starts_with("line") {
-        true => format!("is broken PEM: {why}"),
+        true => format!("is not valid PEM: {why}"),
         false => why,
     })?;
     match found.len() {
         ..=MOST => Ok(found),
-        count => Err(format!("holds {count} certificates, {MOST} at most")),
+        count => Err(format!("contains {count} certificates (at most {MOST})")),
     }
 }
 
 fn names(certificate: &X509Certificate<'_>) -> Result<Vec<CertificateName>, String> {
     let found =
-        certificate.subject_alternative_name().map_err(|error| format!("has broken names: {error}"))?;
+        certificate.subject_alternative_name().map_err(|error| format!("has invalid names: {error}"))?;
     let mut names = Vec::new();
     for name in found.map_or(&[][..], |found| &found.value.general_names) {
         match name {
@@ -138,7 +139,8 @@ pub(super) fn upstream(tls: Option<&config::Tls>, path: &str, problems: &mut Pro
     if let Some(name) = &tls.server_name
         && ServerName::try_from(name.as_str()).is_err()
     {
-        problems.add(format!("{path}.server_name"), format!("{name:?} is no host's name and no address"));
+        problems
+            .add(format!("{path}.server_name"), format!("{name:?} is neither a host name nor an IP address"));
     }
     let ca = tls.ca.as_ref().and_then(|ca| match authorities(ca) {
         Ok(ca) => Some(ca),
@@ -155,7 +157,7 @@ pub(super) fn upstream(tls: Option<&config::Tls>, path: &str, problems: &mut Pro
         }
     });
     if tls.key.is_some() && tls.cert.is_none() {
-        problems.add(format!("{path}.key"), "a key without its cert");
+        problems.add(format!("{path}.key"), "key is set without cert");
     }
     UpstreamTls { verify: tls.verify, server_name: tls.server_name.clone(), ca, client }
 }
@@ -163,12 +165,12 @@ pub(super) fn upstream(tls: Option<&config::Tls>, path: &str, problems: &mut Pro
 fn authorities(pem: &str) -> Result<Arc<[Vec<u8>]>, String> {
     let mut blocks = read_pem(pem)?;
     for (i, block) in blocks.iter_mut().enumerate() {
-        let nth = |why: String| format!("line {}: its certificate {} {why}", block.line, i + 1);
+        let nth = |why: String| format!("line {}: certificate {} {why}", block.line, i + 1);
         let (_, length) = read_der(&block.der, block.is_trusted()).map_err(nth)?;
-        // An authority that OpenSSL restricts to some uses, or rejects for them, must not be trusted for all of them.
+        // An authority that OpenSSL restricts to some uses, or rejects for them, must not be trusted for all uses.
         if restricts(&block.der[length..]) {
             return Err(nth(
-                "has OpenSSL's trust settings, which are not supported (remove them: openssl x509 -in … -out …)"
+                "has OpenSSL trust settings, which are not supported (remove them with: openssl x509 -in … -out …)"
                     .into(),
             ));
         }
@@ -178,8 +180,8 @@ fn authorities(pem: &str) -> Result<Arc<[Vec<u8>]>, String> {
 }
 
 /// Whether OpenSSL's auxiliary data, `SEQUENCE { trust SEQUENCE OF OID OPTIONAL, reject [0] SEQUENCE OF OID OPTIONAL,
-/// alias UTF8String OPTIONAL, … }`, has uses that the certificate is trusted or rejected for. A name restricts nothing;
-/// what cannot be read does.
+/// alias UTF8String OPTIONAL, … }`, lists uses for which the certificate is trusted or rejected. An alias restricts
+/// nothing; data that cannot be parsed counts as a restriction.
 fn restricts(auxiliary: &[u8]) -> bool {
     const UTF8_STRING: u8 = 0x0c;
     const OCTET_STRING: u8 = 0x04;
@@ -190,14 +192,14 @@ fn restricts(auxiliary: &[u8]) -> bool {
     }
 }
 
-/// The value of `Strict-Transport-Security`.
+/// Returns the value of `Strict-Transport-Security`.
 pub(super) fn hsts(hsts: Option<&config::Hsts>, path: &str, problems: &mut Problems) -> Option<Arc<str>> {
     let config::Hsts { max_age, include_subdomains, preload } = *hsts?;
     super::duration(max_age, Duration::ZERO, format!("{path}.max_age"), problems);
     if preload && (max_age.0 < PRELOAD_AT_LEAST || !include_subdomains) {
         problems.add(
             format!("{path}.preload"),
-            "browsers take a site into their list only with include_subdomains: true and a max_age of 365d",
+            "the browsers' preload lists require include_subdomains: true and a max_age of at least 365d",
         );
     }
     let mut value = format!("max-age={}", max_age.0.as_secs());
@@ -210,12 +212,12 @@ pub(super) fn hsts(hsts: Option<&config::Hsts>, path: &str, problems: &mut Probl
     Some(value.into())
 }
 
-/// What is sound and still looks like a mistake, whatever the day.
+/// Warnings that do not depend on the date.
 pub(super) fn lasting_warnings(certificates: &[Certificate], pools: &[Pool]) -> Vec<Problem> {
     let mut warnings = Vec::new();
     for (i, Certificate { name, chain }) in certificates.iter().enumerate() {
         if chain.names.is_empty() {
-            let message = format!("certificate {name:?} names no host: no client will take it");
+            let message = format!("certificate {name:?} has no host name: clients will not accept it");
             warnings.push(Problem::new(format!("certificates[{i}].cert"), message));
         }
     }
@@ -223,7 +225,7 @@ pub(super) fn lasting_warnings(certificates: &[Certificate], pools: &[Pool]) -> 
         let has_https = pool.backends.iter().any(|backend| backend.url.scheme == Scheme::Https);
         if has_https && !pool.tls.verify {
             let message = format!(
-                "pool {:?} takes any certificate: whoever is on the way can read and change what is sent",
+                "pool {:?} accepts any certificate: an attacker on the network can read and change the traffic",
                 pool.name
             );
             warnings.push(Problem::new(format!("pools[{i}].tls.verify"), message));
@@ -232,7 +234,7 @@ pub(super) fn lasting_warnings(certificates: &[Certificate], pools: &[Pool]) -> 
     warnings
 }
 
-/// Certificates that are good no more, or not yet: `now` is in seconds since the Unix epoch.
+/// Warns of certificates that have expired or are not valid yet; `now` is in seconds since the Unix epoch.
 pub fn warnings(snapshot: &Snapshot, now: i64) -> Vec<Problem> {
     let mut warnings = Vec::new();
     let mut add = |path: String, message: String| warnings.push(Problem::new(path, message));
@@ -240,7 +242,7 @@ pub fn warnings(snapshot: &Snapshot, now: i64) -> Vec<Problem> {
         validity(chain, now, &format!("certificate {name:?}"), format!("certificates[{i}].cert"), &mut add);
         if chain.names.is_empty() {
             let message =
-                format!("certificate {name:?} names no host (subjectAltName): clients will not trust it");
+                format!("certificate {name:?} has no host name (subjectAltName): clients will not accept it");
             add(format!("certificates[{i}].cert"), message);
         }
     }
@@ -256,9 +258,9 @@ pub fn warnings(snapshot: &Snapshot, now: i64) -> Vec<Problem> {
 fn validity(chain: &Chain, now: i64, what: &str, path: String, add: &mut impl FnMut(String, String)) {
     let days = |seconds: i64| seconds / 86_400;
     if chain.not_after <= now {
-        add(path, format!("{what} has expired {} days ago", days(now - chain.not_after)));
+        add(path, format!("{what} expired {} days ago", days(now - chain.not_after)));
     } else if chain.not_before > now {
-        add(path, format!("{what} is not good for another {} days", days(chain.not_before - now)));
+        add(path, format!("{what} becomes valid in {} days", days(chain.not_before - now)));
     }
 }
 
@@ -272,7 +274,7 @@ mod tests {
         config::{Backend, Hsts, Pool, Route, Tls},
     };
 
-    /// Good from the first day of 2020 to the first of a year; with its key.
+    /// A certificate valid from the first day of 2020 to the first day of `year`, with its key.
     fn pair(names: &[&str], year: i32) -> (String, String) {
         let names: Vec<String> = names.iter().map(|name| (*name).to_owned()).collect();
         let mut params = CertificateParams::new(names).unwrap();
@@ -291,7 +293,7 @@ mod tests {
     }
 
     #[test]
-    fn a_certificate_tells_whom_it_is_for_and_how_long() {
+    fn a_certificate_provides_its_names_and_validity() {
         let (one, _) = pair(&["A.example", "*.b.example", "127.0.0.1", "::1"], 2040);
         let (issuer, _) = pair(&["ca"], 2041);
         let snapshot = check(&config(&[("one", &format!("text before\n{one}{issuer}"))])).unwrap();
@@ -303,7 +305,7 @@ mod tests {
         assert_eq!(chain.seconds_left(chain.not_after + 5), -5);
     }
 
-    /// An OpenSSL trusted certificate: the certificate's DER with these auxiliary bytes behind it.
+    /// An OpenSSL trusted certificate: the certificate's DER followed by these auxiliary bytes.
     fn trusted(pem: &str, auxiliary: &[u8]) -> String {
         use base64::{Engine as _, engine::general_purpose::STANDARD};
         let mut der = crate::pem::certificates(pem).unwrap().remove(0).der;
@@ -312,12 +314,12 @@ mod tests {
         format!("-----BEGIN TRUSTED CERTIFICATE-----\n{base64}\n-----END TRUSTED CERTIFICATE-----\n")
     }
 
-    /// `alias` alone, and `trust` with serverAuth.
+    /// Auxiliary data with only `alias`, and with `trust` for serverAuth.
     const ALIAS: &[u8] = &[0x30, 3, 0x0c, 1, b'a'];
     const TRUST: &[u8] = &[0x30, 12, 0x30, 10, 6, 8, 0x2b, 6, 1, 5, 5, 7, 3, 1];
 
     #[test]
-    fn a_chain_is_read_whole_or_refused_with_its_place() {
+    fn a_chain_is_parsed_completely_or_rejected_with_its_line() {
         let ((one, _), (two, _)) = (pair(&["a.example"], 2040), pair(&["ca"], 2041));
         let labelled = |label: &str| two.replace("CERTIFICATE", label);
         let ca = |ca: &str| {
@@ -342,19 +344,19 @@ mod tests {
             let found = ca(&text).unwrap_or_else(|why| panic!("{text}: {why}"));
             assert_eq!(found.pools[0].tls.ca.as_deref(), Some(&clean.der[..]), "{text}");
         }
-        // Trust settings say whom the owner trusts: nothing to a chain that is shown, a restriction of an authority.
+        // Trust settings are irrelevant in a chain that nodes present, but restrict an authority.
         let text = format!("{one}{}", trusted(&two, TRUST));
         assert_eq!(chain(&text), Ok(clean));
         let why = ca(&text).unwrap_err().to_string();
-        assert!(why.contains("pools[0].tls.ca") && why.contains("OpenSSL's trust settings"), "{why}");
+        assert!(why.contains("pools[0].tls.ca") && why.contains("OpenSSL trust settings"), "{why}");
         for (text, says) in [
             (format!("{one}{}", two.replace("-----END CERTIFICATE-----", "")), "has no END line"),
             (format!("{one}{}", two.replacen("-----BEGIN", "----BEGIN", 1)), "damaged or stray BEGIN"),
-            (format!("{one}{}", labelled("X509 CRL")), "a X509 CRL where only certificates belong"),
-            (format!("{one}{}", two.replacen("MII", "M\u{b7}I", 1)), "does not belong into the base64"),
+            (format!("{one}{}", labelled("X509 CRL")), "a X509 CRL where only certificates are allowed"),
+            (format!("{one}{}", two.replacen("MII", "M\u{b7}I", 1)), "in the base64"),
             (
                 format!("{one}{}", trusted(&two, ALIAS).replace("TRUSTED ", "")),
-                "certificate 2 has bytes behind",
+                "certificate 2 has extra bytes",
             ),
         ] {
             let line = one.lines().count() + 1;
@@ -366,24 +368,30 @@ mod tests {
     }
 
     #[test]
-    fn a_certificate_without_a_host_is_warned_of() {
+    fn a_certificate_without_a_host_name_is_warned_of() {
         let ((none, _), (one, _)) = (pair(&[], 2040), pair(&["a.example"], 2040));
         let snapshot = check(&config(&[("none", &none), ("one", &one)])).unwrap();
         let found: Vec<String> = warnings(&snapshot, 1_800_000_000).iter().map(ToString::to_string).collect();
         assert_eq!(found.len(), 1, "{found:?}");
-        assert!(found[0].contains("certificates[0].cert") && found[0].contains("names no host"), "{found:?}");
+        assert!(
+            found[0].contains("certificates[0].cert") && found[0].contains("has no host name"),
+            "{found:?}"
+        );
     }
 
     #[test]
-    fn mistakes_are_named_and_a_key_is_never_taken_for_a_certificate() {
+    fn problems_are_reported_and_a_key_is_never_accepted_as_a_certificate() {
         let (good, key) = pair(&["a"], 2040);
         for (cert, says) in [
-            ("", "no PEM"),
-            ("example.crt", "a file's name"),
+            ("", "is not PEM"),
+            ("example.crt", "a file name"),
             (&*key, "private key"),
             (&*format!("{good}{key}"), "private key"),
-            ("-----BEGIN CERTIFICATE-----\nMII=\n-----END CERTIFICATE-----\n", "certificate 1 is no X.509"),
-            ("-----BEGIN CERTIFICATE-----\nMIIB", "broken PEM"),
+            (
+                "-----BEGIN CERTIFICATE-----\nMII=\n-----END CERTIFICATE-----\n",
+                "certificate 1 is not an X.509",
+            ),
+            ("-----BEGIN CERTIFICATE-----\nMIIB", "not valid PEM"),
             (
                 "-----BEGIN PUBLIC KEY-----\nMIIB\n-----END PUBLIC KEY-----\n",
                 "line 1: a PUBLIC KEY where only",
@@ -399,7 +407,7 @@ mod tests {
     }
 
     #[test]
-    fn a_configuration_never_writes_a_key() {
+    fn serializing_a_configuration_never_writes_a_private_key() {
         let (cert, key) = pair(&["a"], 2040);
         let key = config::PrivateKey(key);
         let tls = Tls { cert: Some(cert.clone()), key: Some(key.clone()), ..Tls::default() };
@@ -415,7 +423,7 @@ mod tests {
     }
 
     #[test]
-    fn what_a_pool_says_of_tls_is_checked() {
+    fn the_tls_settings_of_a_pool_are_checked() {
         let (cert, key) = pair(&["a"], 2040);
         let key = Some(config::PrivateKey(key));
         let check = |tls: Tls| {
@@ -442,7 +450,7 @@ mod tests {
     }
 
     #[test]
-    fn browsers_are_told_what_they_understand() {
+    fn strict_transport_security_has_the_syntax_of_rfc_6797() {
         let value = |hsts: Hsts| {
             let route =
                 Route { name: "r".into(), pool: "default".into(), hsts: Some(hsts), ..Route::default() };
@@ -459,7 +467,7 @@ mod tests {
     }
 
     #[test]
-    fn what_wants_a_look_is_warned_of() {
+    fn expired_certificates_and_disabled_verification_are_warned_of() {
         let ((old, _), (nameless, _)) = (pair(&["a"], 2021), pair(&[], 2040));
         let mut config = config(&[("old", &old), ("nameless", &nameless)]);
         config.pools[0].tls = Some(Tls { verify: false, ..Tls::default() });
@@ -474,8 +482,8 @@ mod tests {
         let found: Vec<(String, String)> = all.map(|one| (one.path, one.message)).collect();
         for (path, says) in [
             ("certificates[0].cert", "expired"),
-            ("certificates[1].cert", "names no host"),
-            ("pools[0].tls.verify", "takes any certificate"),
+            ("certificates[1].cert", "has no host name"),
+            ("pools[0].tls.verify", "accepts any certificate"),
         ] {
             assert!(
                 found.iter().any(|(at, message)| at == path && message.contains(says)),
@@ -483,6 +491,6 @@ mod tests {
             );
         }
         let early = warnings(&snapshot, 0);
-        assert!(early.iter().any(|one| one.message.contains("not good for another")), "{early:?}");
+        assert!(early.iter().any(|one| one.message.contains("becomes valid in")), "{early:?}");
     }
 }

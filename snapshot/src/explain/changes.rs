@@ -1,23 +1,23 @@
-//! What a backend gets otherwise than the client sent it.
+//! Differences between the client's request and the request that the backend gets.
 
 use weir_http::aliases::{NameKind, name_kind};
 
 use super::Asked;
 use crate::{Route, Snapshot};
 
-/// One sentence for each header, cookie and URL that is changed, dropped or added because of the route.
+/// Describes each header, cookie and URL that is changed, dropped or added because of the route.
 pub(super) fn changes(snapshot: &Snapshot, route: &Route, asked: &Asked) -> Vec<String> {
-    let mut told = Vec::new();
+    let mut changes = Vec::new();
     for (name, _) in &asked.headers {
         if let Some(sentence) = dropped(snapshot, route, name)
-            && !told.contains(&sentence)
+            && !changes.contains(&sentence)
         {
-            told.push(sentence);
+            changes.push(sentence);
         }
     }
     for (name, _) in asked.cookies() {
         if route.session_cookies.iter().any(|names| names.contains(name.as_bytes())) {
-            told.push(format!("drops the cookie {name}: it is a session of Weir"));
+            changes.push(format!("drops the cookie {name}: it is a session cookie of Weir"));
         }
     }
     let rewrite = &route.rewrite;
@@ -26,22 +26,22 @@ pub(super) fn changes(snapshot: &Snapshot, route: &Route, asked: &Asked) -> Vec<
         .as_ref()
         .is_some_and(|path| path.apply(asked.target.as_bytes()).is_ok_and(|target| target.is_some()));
     if let Some(prefix) = rewrite.prefix.as_ref().filter(|_| is_rewritten) {
-        told.push(format!("adds x-forwarded-prefix: {prefix}"));
-        told.extend(rewrite.prefix_header.iter().map(|name| format!("adds {name}: {prefix}")));
+        changes.push(format!("adds x-forwarded-prefix: {prefix}"));
+        changes.extend(rewrite.prefix_header.iter().map(|name| format!("adds {name}: {prefix}")));
     }
     if let Some(map) = &rewrite.map {
         let paths = match (is_rewritten, &*map.outer, &*map.inner) {
             (true, outer, inner) if outer != inner => format!(", paths from {inner}/ to {outer}/"),
             _ => String::new(),
         };
-        told.push(format!("maps URLs in the response to those of the client{paths}"));
+        changes.push(format!("maps URLs in the response back to the client's{paths}"));
     }
     let quiet = route.target.pools().filter_map(|pool| snapshot.pools.get(pool)).filter(|pool| pool.omit_via);
-    told.extend(quiet.map(|pool| format!("adds no Via for pool {}", pool.name)));
-    told
+    changes.extend(quiet.map(|pool| format!("adds no Via for pool {}", pool.name)));
+    changes
 }
 
-/// Why a header is not passed on, if it is not.
+/// Why a header is dropped, if it is.
 fn dropped(snapshot: &Snapshot, route: &Route, name: &str) -> Option<String> {
     let guard = route.guard.as_deref();
     if guard.is_some_and(|guard| guard.vouches(name.as_bytes())) {
@@ -49,8 +49,8 @@ fn dropped(snapshot: &Snapshot, route: &Route, name: &str) -> Option<String> {
     }
     if guard.is_some_and(|guard| guard.drops(name.as_bytes())) {
         return Some(match guard.and_then(|guard| guard.original(name.as_bytes())) {
-            Some(own) => format!("drops {name}: a backend could take it for {own}"),
-            None => format!("drops {name}: the route drops names with an underscore"),
+            Some(own) => format!("drops {name}: a backend could mistake it for {own}"),
+            None => format!("drops {name}: the route drops header names with an underscore"),
         });
     }
     match name_kind(name) {
@@ -83,26 +83,34 @@ routes:
 ";
 
     #[test]
-    fn what_is_changed_is_told() {
+    fn changes_are_described() {
         for (path, header, expected) in [
-            ("/app/x", "X_Env: 1", Some("drops x_env: a backend could take it for x-env")),
-            ("/app/x", "X_Real_IP: 1", Some("drops x_real_ip: a backend could take it for x-real-ip")),
-            ("/app/x", "Proxy: 1", Some("drops proxy: a backend could take it for the variable HTTP_PROXY")),
+            ("/app/x", "X_Env: 1", Some("drops x_env: a backend could mistake it for x-env")),
+            ("/app/x", "X_Real_IP: 1", Some("drops x_real_ip: a backend could mistake it for x-real-ip")),
+            (
+                "/app/x",
+                "Proxy: 1",
+                Some("drops proxy: a backend could mistake it for the variable HTTP_PROXY"),
+            ),
             ("/app/x", "X-Original-URL: /", Some("drops x-original-url: only trusted proxies may send it")),
-            ("/app/x", "Cookie: a=1; weir-p=2", Some("drops the cookie weir-p: it is a session of Weir")),
+            (
+                "/app/x",
+                "Cookie: a=1; weir-p=2",
+                Some("drops the cookie weir-p: it is a session cookie of Weir"),
+            ),
             ("/app/x", "Cookie: a=1", Some("adds x-forwarded-prefix: /app")),
             ("/app/x", "Cookie: a=1", Some("adds x-script-name: /app")),
             (
                 "/app/x",
                 "Cookie: a=1",
-                Some("maps URLs in the response to those of the client, paths from / to /app/"),
+                Some("maps URLs in the response back to the client's, paths from / to /app/"),
             ),
-            ("/strict", "X_A: 1", Some("drops x_a: the route drops names with an underscore")),
+            ("/strict", "X_A: 1", Some("drops x_a: the route drops header names with an underscore")),
             ("/strict", "X-A: 1", Some("adds no Via for pool q")),
             ("/strict", "X-A: 1", None),
             ("/loose", "X_Real_IP: 1", None),
             ("/x", "X_A: 1", None),
-            ("/x", "X_A: 1", Some("maps URLs in the response to those of the client")),
+            ("/x", "X_A: 1", Some("maps URLs in the response back to the client's")),
         ] {
             let (_, snapshot) = file::parse(TEXT).unwrap();
             let asked = Asked::read("GET", &format!("http://h{path}"), &[header.to_owned()], None).unwrap();

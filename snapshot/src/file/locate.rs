@@ -1,5 +1,5 @@
-//! Finds what paths name in a [tree](super::tree), in time linear in the paths: a text with 200,000 mistakes has 200,000 paths to find
-//! in mappings of as many keys.
+//! Finds the values that paths name in a [tree](super::tree), in time linear in the paths: a text with 200,000
+//! problems has 200,000 paths to find in mappings with as many keys.
 
 use std::{
     collections::HashMap,
@@ -9,16 +9,16 @@ use std::{
 
 use super::tree::{Entry, Node, Place, Tree};
 
-/// Mappings with fewer keys are searched key by key.
+/// Mappings with fewer keys are searched linearly.
 const SMALL: usize = 16;
 
-/// Finds places in one tree.
+/// Finds locations in one tree.
 pub(super) struct Locator<'a> {
     root: &'a Node,
-    /// The keys of large mappings by their hash, each mapping by its address.
+    /// Hash indexes of large mappings, by the mapping's address.
     indexes: HashMap<*const Entry, HashMap<u64, Vec<usize>>>,
-    /// What hashes begin with. A key may hold a dot, so each prefix of a path that ends at a dot may be a key. The hash of a
-    /// prefix is had from that of a shorter one.
+    /// Initial value of all hashes. A key may contain a dot, so each prefix of a path that ends at a dot may be a
+    /// key. The hash of a prefix extends that of the next shorter one.
     seed: u64,
 }
 
@@ -27,7 +27,8 @@ impl<'a> Locator<'a> {
         Self { root, indexes: HashMap::new(), seed: RandomState::new().hash_one(0) }
     }
 
-    /// The place of what a path names, or of the nearest thing around it; `of_key`: where its key stands.
+    /// The location of the value at `path`, or of the nearest value that contains it. With `of_key` the location of
+    /// its key.
     pub(super) fn find(&mut self, path: &str, of_key: bool) -> Place {
         let mut node = self.root;
         let mut place = node.place;
@@ -52,7 +53,7 @@ impl<'a> Locator<'a> {
         place
     }
 
-    /// The first entry whose key the path begins with.
+    /// The first entry whose key is a prefix of the path.
     fn entry(&mut self, entries: &'a [Entry], rest: &str) -> Option<&'a Entry> {
         let begins = |entry: &&Entry| {
             rest.strip_prefix(entry.key.as_str())
@@ -104,7 +105,7 @@ mod tests {
     }
 
     #[test]
-    fn small_and_large_mappings_are_found_alike() {
+    fn small_and_large_mappings_give_the_same_locations() {
         for more in [0, 100] {
             let filler: String = (0..more).map(|i| format!("k{i}: 1\n")).collect();
             let text = format!("{filler}a: 1\na.b: 2\na.b.c: {{ d: 3 }}\n\"x[0]\": 4\nlist:\n- q: 5\n");
@@ -114,7 +115,7 @@ mod tests {
                 let at = if path == "none" { at } else { at + more };
                 assert_eq!(line(&text, path, false), at, "{path} behind {more}");
             }
-            // The first key that fits, as a leaf holds nothing more.
+            // The first matching key wins, because a leaf contains no further keys.
             assert_eq!(line(&text, "a.b.c.d", true), 1 + more);
             assert_eq!(line(&text, "list", true), 5 + more);
         }

@@ -1,8 +1,8 @@
-//! What a configuration file says of other files: `cert: example.crt` means that file's content.
+//! Replaces file names in a configuration file by the content of those files: `cert: example.crt`.
 //!
-//! Whoever reads the file puts the contents in their place before the text goes anywhere else, because a control
-//! plane on another machine has no such file. They are written where the names stood, each on its one line, so that
-//! every line of the text keeps its number and a mistake is still shown where it is.
+//! This happens before the text is sent anywhere, because a control plane on another machine does not have these
+//! files. Each content is written in one line in place of the name, so that all line numbers of the text stay the
+//! same in error messages.
 
 use std::{borrow::Cow, collections::BTreeMap, ops::Range};
 
@@ -12,7 +12,7 @@ use super::{
 };
 use crate::problem::{Problem, Problems};
 
-/// The fields that may name a file, as paths; `[]` is any place in a list.
+/// Paths of the fields that may name a file; `[]` stands for any index.
 const FIELDS: [&str; 6] = [
     "certificates[].cert",
     "certificates[].key",
@@ -22,27 +22,26 @@ const FIELDS: [&str; 6] = [
     "routes[].jwt.jwks",
 ];
 
-/// The largest file that is put in.
+/// The largest file, in bytes.
 pub const MAX_FILE: usize = 1 << 20;
 
-/// Whether a field's text is the content itself, and no file's name: PEM, or a JSON object.
+/// Whether a field contains the content itself and not a file name: PEM or a JSON object.
 pub fn is_content(text: &str) -> bool {
     text.contains("-----BEGIN") || text.trim_start().starts_with('{')
 }
 
-/// Puts the content of the files that the text names in the place of their names. `read` gets a name as it is
-/// written, relative to the configuration file, and gives the content or why there is none.
+/// Replaces file names in the text by the content of the files. `read` gets a name as it is written, relative to the
+/// configuration file, and returns the content or the reason why there is none.
 ///
-/// A text that cannot be read as a configuration is given back as it is: its mistakes are found by
-/// [`parse`](super::parse).
+/// A text that cannot be parsed is returned unchanged: [`parse`](super::parse) reports its problems.
 ///
 /// # Errors
-/// Every file that cannot be read, with the path and line of its name, and what else is wrong in the text.
+/// Every file that cannot be read, with the path and line of its name, and all other problems of the text.
 pub fn inline<'a>(
     text: &'a str,
     mut read: impl FnMut(&str) -> Result<String, String>,
 ) -> Result<Cow<'a, str>, Problems> {
-    // Most texts name no file, and are not read twice.
+    // Most texts name no file and need not be parsed twice.
     if !["cert", "key:", "\"key\"", "ca:", "\"ca\"", "jwks"].iter().any(|field| text.contains(field)) {
         return Ok(Cow::Borrowed(text));
     }
@@ -56,7 +55,7 @@ pub fn inline<'a>(
     let mut contents: BTreeMap<usize, (usize, String)> = BTreeMap::new();
     for Reference { path, at, name, span } in found {
         let content = match read(&name) {
-            _ if name.trim().is_empty() => Err("there is neither a file's name nor content".to_owned()),
+            _ if name.trim().is_empty() => Err("expected a file name or the content itself".to_owned()),
             Ok(content) if content.len() > MAX_FILE => {
                 Err(format!("{name} is larger than {} MiB", MAX_FILE >> 20))
             }
@@ -71,12 +70,14 @@ pub fn inline<'a>(
             (Ok(content), Some(place)) => {
                 contents.insert(place.start, (place.end, content));
             }
-            (Ok(_), None) => problem(format!("write the file's name {name:?} plainly, on one line")),
+            (Ok(_), None) => {
+                problem(format!("the file name {name:?} must be written on one line, without escapes"))
+            }
             (Err(why), _) => problem(why),
         }
     }
     if !problems.0.is_empty() {
-        // The other mistakes of the text are told too, but not what is wrong with a name as content.
+        // Report the other problems of the text too, except those about a file name that was read as content.
         let others = super::parse(text).err().unwrap_or_default();
         problems
             .0
@@ -86,7 +87,7 @@ pub fn inline<'a>(
     let (mut out, mut done) = (String::with_capacity(text.len()), 0);
     for (start, (end, content)) in contents {
         out.push_str(&text[done..start]);
-        // JSON's way of writing a text is YAML's too, and stands on one line.
+        // A JSON string is also a YAML string and fits in one line.
         out.push_str(&serde_json::Value::from(content).to_string());
         done = end;
     }
@@ -94,21 +95,21 @@ pub fn inline<'a>(
     Ok(Cow::Owned(out))
 }
 
-/// `certificates[0].cert` as `certificates[].cert`.
+/// Turns `certificates[0].cert` into `certificates[].cert`.
 fn shape(path: &str) -> String {
     path.chars().filter(|letter| !letter.is_ascii_digit()).collect()
 }
 
-/// A file's name in the text.
+/// A file name in the text.
 struct Reference {
     path: String,
     at: Place,
     name: String,
-    /// Where it stands; with an alias, where its anchor does.
+    /// The range of the name in the text; for an alias that of its anchor.
     span: Option<Range<usize>>,
 }
 
-/// `path` is for people (`certificates[0].cert`), `shape` for comparing (`certificates[].cert`).
+/// `path` is for messages (`certificates[0].cert`), `shape` for comparison (`certificates[].cert`).
 fn find(node: &Node, path: String, shape: String, found: &mut Vec<Reference>) {
     match &node.value {
         Tree::Leaf(serde_json::Value::String(name))
@@ -136,9 +137,9 @@ fn find(node: &Node, path: String, shape: String, found: &mut Vec<Reference>) {
     }
 }
 
-/// The name's exact place, with its quotes.
+/// The exact range of the name with its quotes.
 fn place(text: &str, span: Range<usize>, name: &str) -> Option<Range<usize>> {
-    // What the parser calls a value's place may or may not include its quotes, tag and anchor.
+    // The parser's span of a value may or may not include its quotes, tag and anchor.
     let end = text[span.start..].find('\n').map_or(text.len(), |end| span.start + end);
     let line = text.get(span.start..end)?;
     let at = span.start + line.find(name)?;
@@ -168,7 +169,7 @@ mod tests {
     }
 
     #[test]
-    fn names_become_contents_and_lines_stay() {
+    fn file_names_become_contents_and_line_numbers_stay() {
         let text = "# a.crt is the certificate\ncertificates:\n  - { name: a.crt, cert: a.crt, key: \"sub/it's.key\" } # a.crt\n  - name: b\n    cert: &c 'a.crt'\n  - cert: *c\npools:\n  - name: ü\n    tls: { ca: a.crt }\nroutes:\n  - jwt: { jwks: keys.json }\n  - jwt: { jwks: '{\"keys\":[]}' }\n    cert: not-a-field\n";
         let inlined = inline(text, reader).unwrap();
         assert_eq!(inlined.lines().count(), text.lines().count(), "{inlined}");
@@ -187,7 +188,7 @@ mod tests {
     }
 
     #[test]
-    fn json_is_as_good() {
+    fn json_files_are_supported() {
         let text =
             "{\"certificates\": [{\"name\": \"a\", \"cert\": \"a.crt\",\n \"key\": \"sub/it's.key\"}]}";
         let inlined = inline(text, reader).unwrap();
@@ -196,7 +197,7 @@ mod tests {
     }
 
     #[test]
-    fn what_cannot_be_read_is_named_with_its_line() {
+    fn unreadable_files_are_reported_with_their_line() {
         let text = "pools: []\ncertificates:\n  - name: a\n    cert: a.crt\n    key: gone.key\n  - name: b\n    cert: gone.crt\n";
         let problems = inline(text, reader).unwrap_err();
         let found: Vec<String> = problems.0.iter().map(ToString::to_string).collect();
@@ -210,7 +211,7 @@ mod tests {
     }
 
     #[test]
-    fn a_file_that_is_missing_hides_no_other_mistake() {
+    fn a_missing_file_hides_no_other_problem() {
         let text = "pools:\n  - { name: a, strategy: rr, tls: { ca: gone.pem } }\ncolour: blue\ncertificates:\n  - { name: c, cert: a.crt, key: '' }\n";
         let found: Vec<String> =
             inline(text, reader).unwrap_err().0.iter().map(ToString::to_string).collect();
@@ -225,7 +226,7 @@ mod tests {
     }
 
     #[test]
-    fn a_text_without_files_or_without_sense_stays_as_it_is() {
+    fn a_text_without_file_names_or_with_invalid_syntax_stays_unchanged() {
         for text in ["pools: []\n", "certificates: [", "certificates: 5\nkey: 1", "", "key: x\ncert: y\n"] {
             assert_eq!(inline(text, |_| unreachable!("nothing is named")).unwrap(), text);
         }

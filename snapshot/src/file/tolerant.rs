@@ -1,8 +1,7 @@
-//! Reads a value as a type although some of it is wrong, so that one mistake does not hide the others.
+//! Reads a value as a type although parts of it are invalid, so that one problem does not hide the others.
 //!
-//! What a type refuses is told, taken out, and the rest is read again; what then misses is filled with a stand-in.
-//! The value that comes out is good for looking for more mistakes and for nothing else: it is used only when there
-//! are none.
+//! An invalid part is reported and removed, and the rest is read again. Fields that are then missing get a
+//! placeholder. The resulting value only serves to find more problems and is discarded if there are any.
 
 use std::collections::{BTreeSet, HashMap};
 
@@ -17,21 +16,22 @@ use crate::{
     schema,
 };
 
-/// The text that stands in for one that cannot be read.
+/// Placeholder for a text that cannot be read.
 pub(super) const STAND_IN: &str = "unreadable-value";
 
-/// How many mistakes of reading are told of one object before the rest of it is given up. Each costs reading it again.
+/// Limit on the problems of one object, after which the rest of it is skipped. Each problem costs reading the object
+/// again.
 const MOST: usize = 100;
 
-/// What could be read.
+/// The readable parts of a value.
 pub(super) struct Reading<T> {
-    /// `None`: not enough of it.
+    /// `None` if not enough could be read.
     pub(super) value: Option<T>,
-    /// The paths of what was taken out or filled in, about which nothing more can be said.
+    /// Paths of the parts that were removed or filled in; nothing more can be said about them.
     pub(super) untold: Vec<String>,
 }
 
-/// Reads `value`, which stands at `path`.
+/// Reads the value at `path`.
 pub(super) fn read<T: DeserializeOwned>(
     (path, like): (&str, Option<&str>),
     mut value: Value,
@@ -88,7 +88,7 @@ pub(super) fn read<T: DeserializeOwned>(
     }
 }
 
-/// Serde names a type of Rust where it expects something; people know the keys of a mapping, and numbers.
+/// Serde names Rust types in "expected ..."; users know the keys of a mapping, and numbers.
 fn without_type(message: &str, keys: impl FnOnce() -> Vec<String>) -> String {
     let Some((before, expected)) = message.rsplit_once("expected ") else { return message.to_owned() };
     let expected = match expected {
@@ -107,8 +107,8 @@ fn mapping(keys: &[String]) -> String {
     if keys.is_empty() { "a mapping".to_owned() } else { format!("a mapping of {}", keys.join(", ")) }
 }
 
-/// Takes out the lists that stand where the schema has a mapping, and nothing but one. Serde would read their items as
-/// the mapping's values, in the order of its fields, which is nobody's to know.
+/// Removes lists where the schema allows only a mapping. Serde would read their items as the fields' values in
+/// declaration order.
 fn take_lists_out(
     (path, like): (&str, Option<&str>),
     value: &mut Value,
@@ -124,7 +124,7 @@ fn take_lists_out(
         problems.add(&place, format!("invalid type: sequence, expected {}", mapping(keys)));
         untold.push(place);
     }
-    // From the last one on: those before it keep their places.
+    // From the last one on, so that the indexes of the others stay valid.
     found.iter().rev().for_each(|(steps, _)| {
         origins.take_out(value, steps);
     });
@@ -164,15 +164,15 @@ fn stand_in(kind: usize) -> Option<Value> {
     [json!(STAND_IN), json!(1), json!(true), json!({}), json!([])].into_iter().nth(kind)
 }
 
-/// Tells of keys that an object at `path` does not have.
+/// Reports keys that the object at `path` does not have.
 pub(super) fn unknown_keys<'a>(path: &str, keys: impl Iterator<Item = &'a String>, problems: &mut Problems) {
     keys.for_each(|key| unknown_key((path, Some(path)), key, problems));
 }
 
-/// `like` is where a configuration has such an object, so that it can be said what else it has.
+/// `like` is the path at which a configuration has such an object; its known keys are suggested.
 fn unknown_key((path, like): (&str, Option<&str>), inner: &str, problems: &mut Problems) {
     let (parent, key) = inner.rsplit_once('.').unwrap_or(("", inner));
-    // Beyond what is told nobody reads the hint.
+    // Problems beyond the limit are not reported and need no suggestion.
     let like = like.filter(|_| problems.0.len() < MAX_PROBLEMS);
     let known = like.map(|like| schema::keys(&join(like, parent))).unwrap_or_default();
     let path = join(path, inner);
@@ -213,7 +213,7 @@ fn step(segment: &Segment) -> Option<Step> {
     }
 }
 
-/// Where the items stood in the text that are left of a list out of which some were taken.
+/// Original indexes of the remaining items of lists from which items were removed.
 #[derive(Default)]
 struct Origins(HashMap<String, Vec<usize>>);
 
@@ -233,7 +233,7 @@ impl Origins {
         path
     }
 
-    /// The same for a path as serde_ignored writes it: `a.0.b`, with `?` for what is inside an option.
+    /// The same for a path in serde_ignored's format: `a.0.b`, with `?` for the inside of an option.
     fn translate(&self, path: &str) -> String {
         let steps: Vec<Step> = path
             .split('.')
@@ -243,7 +243,7 @@ impl Origins {
         self.path(&steps)
     }
 
-    /// Takes out what the steps lead to.
+    /// Removes the value that the steps lead to.
     fn take_out(&mut self, value: &mut Value, steps: &[Step]) -> bool {
         let Some((last, before)) = steps.split_last() else { return false };
         let parent = self.path(before);
@@ -254,14 +254,14 @@ impl Origins {
                 items.remove(*index);
                 true
             }
-            // The variant of an enum that is a plain text: the text goes.
+            // An enum variant that is a plain text: the text is removed.
             (Some(Value::String(_)), Step::Key(_)) => self.take_out(value, before),
             _ => false,
         }
     }
 }
 
-/// Puts a value where the steps lead to.
+/// Sets the value that the steps lead to.
 fn fill(value: &mut Value, steps: &[Step], with: Value) -> bool {
     let Some((last, before)) = steps.split_last() else { return false };
     match (walk(value, before), last) {

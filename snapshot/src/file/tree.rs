@@ -1,4 +1,4 @@
-//! A text as a tree in which every key and value knows its place, read within fixed bounds.
+//! A text as a tree in which every key and value knows its location, parsed within fixed limits.
 
 use std::{fmt, ops::Range};
 
@@ -12,7 +12,7 @@ use serde_saphyr::{Error, Spanned, budget::BudgetBreach, options::DuplicateKeyPo
 use super::{MAX_DEPTH, MAX_NODES, MAX_REPEATED};
 use crate::problem::{MAX_PATH, Problem, Problems};
 
-/// Line and column, from 1; 0: not known.
+/// Line and column, counted from 1; 0 if unknown.
 #[derive(Debug, Clone, Copy, Default)]
 pub(super) struct Place {
     line: u32,
@@ -31,10 +31,10 @@ impl Place {
     }
 }
 
-/// A value with its place.
+/// A value with its location.
 pub(super) struct Node {
     pub(super) place: Place,
-    /// Where the text defines it: begin and length, in bytes.
+    /// Range in the text: offset and length in bytes.
     span: Option<(u32, u32)>,
     pub(super) value: Tree,
 }
@@ -53,37 +53,37 @@ pub(super) struct Entry {
 
 impl Node {
     pub(super) fn read(text: &str) -> Result<Self, Problems> {
-        // Each bound is told in docs/reference/configuration.md. What aliases repeat is counted too, so that a short text cannot
-        // become a large tree.
+        // Each limit is documented in the configuration reference. Values that aliases repeat count too, so that a
+        // short text cannot become a large tree.
         let options = serde_saphyr::options! {
             budget: serde_saphyr::budget! {
                 max_nodes: MAX_NODES,
                 max_events: 4 * MAX_NODES,
                 max_depth: MAX_DEPTH,
                 max_merge_keys: 100_000,
-                // One anchor for the health check of a thousand pools is no attack.
+                // One anchor for the health checks of a thousand pools is legitimate.
                 enforce_alias_anchor_ratio: false,
             },
             alias_limits: serde_saphyr::alias_limits! { max_total_replayed_events: MAX_REPEATED },
-            // All of them come here, and each that is there twice is told.
+            // Keep all duplicates here; each one is reported later.
             duplicate_keys: DuplicateKeyPolicy::LastWins,
             with_snippet: false,
         };
         serde_saphyr::from_str_with_options(text, options).map_err(|error| {
-            let mut problem = Problem::new("", in_words(error.without_snippet()));
+            let mut problem = Problem::new("", describe(error.without_snippet()));
             error.location().map(Place::of).unwrap_or_default().mark(&mut problem);
             problem.into()
         })
     }
 
-    /// Where the text defines it, in bytes.
+    /// Byte range in the text.
     pub(super) fn span(&self) -> Option<Range<usize>> {
         let (begin, length) = self.span?;
         let begin = usize::try_from(begin).ok()?;
         Some(begin..begin + usize::try_from(length).ok()?)
     }
 
-    /// The plain value. Keys that are there twice become problems; the first one counts.
+    /// The value without locations. Duplicate keys become problems; the first one counts.
     pub(super) fn value(&self, path: &mut String, problems: &mut Problems) -> Value {
         match &self.value {
             Tree::Leaf(value) => value.clone(),
@@ -101,7 +101,7 @@ impl Node {
                     let value = within(path, format_args!("{dot}{key}"), |path| {
                         if object.contains_key(key) {
                             let short = &path[..path.floor_char_boundary(2 * MAX_PATH)];
-                            let mut problem = Problem::new(short, format!("{key:?} is there twice"));
+                            let mut problem = Problem::new(short, format!("duplicate key {key:?}"));
                             place.mark(&mut problem);
                             problems.0.push(problem);
                             return None;
@@ -118,28 +118,28 @@ impl Node {
     }
 }
 
-/// What keeps a text from being read, as its writer understands it; the place is told beside it.
-fn in_words(error: &Error) -> String {
-    let too_deep = || format!("values lie too deep in one another: {MAX_DEPTH} levels at most");
+/// Describes a parse error without its location, which is reported separately.
+fn describe(error: &Error) -> String {
+    let too_deep = || format!("values are nested too deeply (at most {MAX_DEPTH} levels)");
     match error {
         Error::Budget { breach: BudgetBreach::Depth { .. }, .. } => too_deep(),
         Error::Budget { breach: BudgetBreach::Nodes { .. } | BudgetBreach::Events { .. }, .. } => {
-            format!("the text holds too many values: {MAX_NODES} at most")
+            format!("the text contains too many values (at most {MAX_NODES})")
         }
         Error::Budget { breach: BudgetBreach::MergeKeys { .. }, .. } => {
-            "the text holds too many merge keys (<<)".to_owned()
+            "the text contains too many merge keys (<<)".to_owned()
         }
         error => {
             let text = error.to_string();
-            // These come as text only, wherever they were met.
+            // These errors are only recognizable by their text.
             if text.starts_with("multiple YAML documents") {
-                return "a second document begins here (---): a configuration is one".to_owned();
+                return "a second document starts here (---): expected a single document".to_owned();
             }
             if text.starts_with("alias replay") || text.starts_with("alias expansion") {
-                return format!("aliases repeat too much: {MAX_REPEATED} values at most");
+                return format!("aliases repeat too many values (at most {MAX_REPEATED})");
             }
             if text.starts_with("recursive references") {
-                return "an alias stands in what it names".to_owned();
+                return "an alias refers to a value that contains it".to_owned();
             }
             if text.starts_with("recursion limit exceeded") {
                 return too_deep();
@@ -155,10 +155,10 @@ fn in_words(error: &Error) -> String {
     }
 }
 
-/// Runs with the path a step longer.
+/// Runs `run` with the path extended by one step.
 fn within<T>(path: &mut String, step: fmt::Arguments<'_>, run: impl FnOnce(&mut String) -> T) -> T {
     let length = path.len();
-    // Writing to a string does not fail.
+    // Writing to a string cannot fail.
     let _ = fmt::Write::write_fmt(path, step);
     let value = run(path);
     path.truncate(length);

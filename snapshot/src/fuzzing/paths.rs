@@ -31,7 +31,7 @@ routes:
   - { name: below, match: { hosts: ["*.few.example"], path: /public }, pool: p }
 "#;
 
-/// Readings of one path that are looked at, at most.
+/// Limit on the readings of one path that are checked.
 const MOST: usize = 512;
 
 struct Asked<'a> {
@@ -62,11 +62,11 @@ impl Request for Asked<'_> {
     }
 }
 
-/// Prefixes that are taken off.
+/// Prefixes that are stripped.
 const STRIPPED: [&str; 5] = ["/public", "/private", "/a", "/a/b", "/a/..."];
 
-/// A host and a method, a byte each, and a path. The router finds what the definition says; and where a request is let
-/// through, nothing that a server may make of its path belongs to another route, with or without a prefix.
+/// The input is a host and a method, one byte each, and a path. The router must find what the definition says. If the
+/// request is routed, no reading of its path by a server may belong to another route, with or without a prefix.
 pub fn paths(input: &[u8]) {
     static READY: OnceLock<Option<(Snapshot, Vec<Match>)>> = OnceLock::new();
     let ready = READY.get_or_init(|| {
@@ -74,7 +74,7 @@ pub fn paths(input: &[u8]) {
         let matches = snapshot.routes.iter().map(|route| route.matches.clone()).collect();
         Some((snapshot, matches))
     });
-    let Some((snapshot, matches)) = ready else { panic!("the routes are refused") };
+    let Some((snapshot, matches)) = ready else { panic!("the routes are invalid") };
     let [host, method, path @ ..] = input else { return };
     let hosts = ["any.test", "few.example", "WWW.few.example.", "a.b.example:80", ""];
     let methods = [&b"GET"[..], b"POST"];
@@ -84,7 +84,7 @@ pub fn paths(input: &[u8]) {
         path: path.split(|byte| *byte == b'?').next().unwrap_or_default(),
     };
     let found = snapshot.router.find(&asked);
-    // Of several reasons to refuse a path, the search stops at the first.
+    // If there are several reasons to reject a path, the search stops at the first.
     assert_eq!(found.ok(), scan::scan(matches, &asked).ok(), "{found:?}");
     let Ok(found) = found else { return };
     for reading in readings(asked.path) {
@@ -92,7 +92,7 @@ pub fn paths(input: &[u8]) {
         assert_eq!(belongs, found, "it can be read as {}", String::from_utf8_lossy(&reading));
     }
     for prefix in STRIPPED {
-        let Ok(from) = PathPattern::parse(prefix, false) else { panic!("{prefix} is refused") };
+        let Ok(from) = PathPattern::parse(prefix, false) else { panic!("{prefix} is invalid") };
         let strip = PathRewrite::Prefix { from, to: "".into() };
         // `/a` becomes `/`, as `/a/` does, which may have another route.
         let is_whole = decoded(asked.path) == prefix.as_bytes();
@@ -106,8 +106,8 @@ pub fn paths(input: &[u8]) {
     }
 }
 
-/// What servers may make of a path: everything that one of them does, in every order and number. A second opinion, which
-/// knows nothing of how the router reads.
+/// All readings of a path by servers: every step, in every order and number. A second implementation that shares no
+/// code with the router.
 fn readings(path: &[u8]) -> BTreeSet<Vec<u8>> {
     let mut all = BTreeSet::new();
     let mut open = vec![decoded(path)];
@@ -119,7 +119,7 @@ fn readings(path: &[u8]) -> BTreeSet<Vec<u8>> {
     all
 }
 
-/// Every server decodes what stands for an ordinary byte.
+/// Every server decodes the escapes of ordinary bytes.
 fn decoded(path: &[u8]) -> Vec<u8> {
     let mut out = Vec::new();
     let mut at = 0;
@@ -144,7 +144,7 @@ fn steps(path: &[u8]) -> Vec<Vec<u8>> {
         .iter()
         .map(|(from, to)| replaced(path, from, to))
         .collect();
-    // RFC 3986, 3.3: what follows a semicolon is said about the segment.
+    // The text after a semicolon is a parameter of the segment (RFC 3986 section 3.3).
     let bare = path.split(|byte| *byte == b'/');
     let bare: Vec<&[u8]> =
         bare.map(|segment| segment.split(|byte| *byte == b';').next().unwrap_or_default()).collect();
@@ -152,12 +152,13 @@ fn steps(path: &[u8]) -> Vec<Vec<u8>> {
     if path.starts_with(b"/") {
         steps.push(resolved(path));
     }
-    // The URL standard and `urllib.parse`, given a path that was decoded.
+    // The URL standard and `urllib.parse`, given a decoded path.
     let without: Vec<u8> = path.iter().copied().filter(|byte| !byte.is_ascii_control()).collect();
     steps.push(without.trim_ascii_end().to_vec());
     steps.push(path.split(|byte| b"?#".contains(byte)).next().unwrap_or_default().to_vec());
     if path.starts_with(b"//") {
-        // RFC 3986, 3.2: a host follows two slashes, up to the next one. The URL standard skips all slashes before it.
+        // Two slashes start a host, which ends at the next slash (RFC 3986 section 3.2). The URL standard skips all
+        // slashes before it.
         let segments: Vec<&[u8]> = path.split(|byte| *byte == b'/').skip(2).collect();
         let named = segments.iter().position(|segment| !segment.is_empty()).unwrap_or(segments.len() - 1);
         steps.extend([0, named].map(|host| [b"/", segments[host + 1..].join(&b'/').as_slice()].concat()));
@@ -165,7 +166,7 @@ fn steps(path: &[u8]) -> Vec<Vec<u8>> {
     steps
 }
 
-/// RFC 3986, 5.2.4.
+/// RFC 3986 section 5.2.4.
 fn resolved(path: &[u8]) -> Vec<u8> {
     let segments: Vec<&[u8]> = path.split(|byte| *byte == b'/').skip(1).collect();
     let mut left: Vec<&[u8]> = Vec::new();

@@ -1,4 +1,4 @@
-//! Makes a router of routes.
+//! Builds a router from routes.
 
 use std::{cmp::Reverse, collections::BTreeMap};
 
@@ -9,21 +9,21 @@ use super::{
     table::{Key, Table},
 };
 
-/// The routes of each path of a host; the most specific path, which is the greatest key, is tried first.
+/// The routes of each path of a host. The most specific path has the greatest key and is tried first.
 type Paths<'a> = BTreeMap<Reverse<((u8, usize), &'a PathPattern)>, Vec<usize>>;
 
-/// What becomes the lists of a router.
+/// The lists of a router under construction.
 #[derive(Default)]
 struct Lists {
     paths: Vec<Path>,
     candidates: Vec<u32>,
     text: Vec<u8>,
-    /// Text is kept once, however many hosts have it.
+    /// Each text is stored once, however many hosts use it.
     known: FxHashMap<Box<[u8]>, Text>,
 }
 
 impl Router {
-    /// Of routes in the order of the configuration.
+    /// Builds a router; the order of the routes is that of the configuration.
     pub fn new<'a>(routes: impl IntoIterator<Item = &'a Match>) -> Self {
         let routes: Vec<&Match> = routes.into_iter().collect();
         let mut by_host: BTreeMap<Box<[u8]>, Paths<'_>> = BTreeMap::new();
@@ -69,7 +69,7 @@ impl Router {
         Table::new(&keys.collect::<Vec<_>>())
     }
 
-    /// Of the hosts that have many.
+    /// The table of the hosts that have many paths.
     fn table_of_paths(&self) -> Table {
         let mut keys = Vec::new();
         for host in self.hosts.iter().chain([&self.any]) {
@@ -86,12 +86,12 @@ impl Router {
     }
 }
 
-/// What tells paths of one host from those of another, and whole ones from prefixes.
+/// Distinguishes the paths of different hosts, and exact paths from prefixes.
 pub(super) fn scope(paths: Places, is_exact: bool) -> u32 {
     paths.from << 1 | u32::from(is_exact)
 }
 
-/// A host pattern as it stands in the table; no text stands for any host.
+/// A host pattern as the table's key; the empty key is any host.
 fn name(host: &HostPattern) -> Box<[u8]> {
     match host {
         HostPattern::Exact(name) => name.as_bytes().into(),
@@ -139,7 +139,7 @@ impl Lists {
         if let Some(known) = self.known.get(text) {
             return *known;
         }
-        // No name is longer than 255 bytes, and no path of a pattern than 1,024.
+        // No host is longer than 255 bytes, and no path of a pattern longer than 1,024 bytes.
         let length = u16::try_from(text.len()).unwrap_or(u16::MAX);
         let kept = Text { at: place(self.text.len()), length };
         self.text.extend_from_slice(text);
@@ -148,7 +148,7 @@ impl Lists {
     }
 }
 
-/// A place in a list; no configuration that can be read has as many of anything as do not fit.
+/// Converts an index to `u32`; no configuration within the size limits has more items.
 fn place(place: usize) -> u32 {
     u32::try_from(place).unwrap_or(u32::MAX)
 }

@@ -1,38 +1,38 @@
-//! What a route asks for besides host and path.
+//! Conditions of a route besides host and path.
 
 use std::fmt;
 
 use super::Request;
 use crate::config::WebScheme;
 
-/// Methods, scheme and headers; all of it must hold.
+/// Conditions on method, scheme and headers; all must hold.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Conditions {
-    /// One of them; empty: any.
+    /// Allowed methods; empty: any.
     pub methods: Vec<Box<str>>,
-    /// How the client came.
+    /// Required scheme.
     pub scheme: Option<WebScheme>,
-    /// Each of them; names in lower case, in their order.
+    /// Required headers, sorted; names in lower case.
     pub headers: Vec<HeaderCondition>,
 }
 
-/// What one header must be.
+/// A condition on one header.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct HeaderCondition {
-    /// In lower case.
+    /// Name in lower case.
     pub name: Box<str>,
-    /// What it must be.
+    /// The required value or presence.
     pub wanted: Wanted,
 }
 
-/// What a header must be.
+/// Required value or presence of a header.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub enum Wanted {
-    /// One of its lines has this value.
+    /// One of the header's lines has this value.
     Value(Box<str>),
-    /// It is there.
+    /// The header is present.
     Present,
-    /// It is not there.
+    /// The header is absent.
     Absent,
 }
 
@@ -55,7 +55,7 @@ pub(super) enum Unmet<'a> {
 }
 
 impl Conditions {
-    /// How many there are: the methods are one, the scheme is one, each header is one.
+    /// The number of conditions: the methods count as one, the scheme as one, each header as one.
     pub(super) fn count(&self) -> usize {
         usize::from(!self.methods.is_empty()) + usize::from(self.scheme.is_some()) + self.headers.len()
     }
@@ -64,7 +64,7 @@ impl Conditions {
         self.unmet(request).is_none()
     }
 
-    /// The first that does not hold.
+    /// Returns the first condition that does not hold.
     pub(super) fn unmet(&self, request: &impl Request) -> Option<Unmet<'_>> {
         let method = || request.method();
         if !self.methods.is_empty() && !self.methods.iter().any(|one| one.as_bytes() == method()) {

@@ -1,6 +1,6 @@
-//! Which numbers of labels or segments patterns have, so that no other number is looked up.
+//! The numbers of labels or segments that occur in patterns; other numbers need no lookup.
 
-/// A set of small numbers; of those from [`LAST`](Counts::LAST) on it knows only the greatest.
+/// A set of small numbers. Of the numbers from [`LAST`](Counts::LAST) on it stores only the greatest.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub(super) struct Counts {
     bits: u64,
@@ -15,12 +15,12 @@ impl Counts {
         self.most = self.most.max(u16::try_from(count).unwrap_or(u16::MAX));
     }
 
-    /// Whether this number may be one of them.
+    /// Whether the set may contain this number.
     pub(super) fn may_have(self, count: usize) -> bool {
         self.bits & (1 << count.min(Self::LAST)) != 0 && count <= self.most()
     }
 
-    /// The greatest; 0 where there is none.
+    /// The greatest number; 0 if the set is empty.
     pub(super) fn most(self) -> usize {
         self.most.into()
     }
@@ -31,7 +31,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_was_added_is_there() {
+    fn added_numbers_are_contained() {
         let mut counts = Counts::default();
         assert!(!counts.may_have(0) && counts.most() == 0);
         [0, 3, 70, 90].into_iter().for_each(|count| counts.add(count));

@@ -1,32 +1,32 @@
-//! Why a request goes where it goes: the router's own choice, and what kept each other route from being it.
+//! Explains a routing decision: the router's choice, and why each other route was not chosen.
 
 use std::fmt;
 
 use super::{HostPattern, Match, PathFault, Request, Router, conditions::Unmet, host, path};
 
-/// The answer to "where does this request go, and why not there?".
+/// The chosen route, and why the others were not chosen.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Explanation {
-    /// The route that takes it, as [`Router::find`] says.
+    /// The chosen route, as returned by [`Router::find`].
     pub chosen: Result<Option<usize>, PathFault>,
-    /// Every other route, in the order of the configuration, and what passed it over.
+    /// Every other route in the order of the configuration, and why it was not chosen.
     pub passed: Vec<(usize, Passed)>,
 }
 
-/// What passed a route over.
+/// Why a route was not chosen.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Passed {
-    /// None of its hosts is the request's.
+    /// The request's host is none of these.
     Host(Vec<HostPattern>),
-    /// Its path is another one.
+    /// The request's path does not match.
     Path(path::PathPattern),
-    /// Its methods are others.
+    /// The request's method is none of these.
     Method(Vec<Box<str>>),
-    /// It takes requests that come another way.
+    /// The request has another scheme.
     Scheme(crate::config::WebScheme),
-    /// A header is not as it asks for.
+    /// A header condition does not hold.
     Header(super::HeaderCondition),
-    /// It would take the request, but the chosen one asks for more, or comes first.
+    /// The route matches, but the chosen route is more specific or comes first.
     LessSpecific,
 }
 
@@ -35,23 +35,27 @@ impl fmt::Display for Passed {
         let list = |items: Vec<String>| items.join(", ");
         match self {
             Self::Host(hosts) => {
-                write!(f, "takes the host {}", list(hosts.iter().map(ToString::to_string).collect()))
+                write!(f, "matches only the host {}", list(hosts.iter().map(ToString::to_string).collect()))
             }
-            Self::Path(path) => write!(f, "takes the path {path}"),
+            Self::Path(path) => write!(f, "matches only the path {path}"),
             Self::Method(methods) => {
-                write!(f, "takes the method {}", list(methods.iter().map(ToString::to_string).collect()))
+                write!(
+                    f,
+                    "matches only the method {}",
+                    list(methods.iter().map(ToString::to_string).collect())
+                )
             }
-            Self::Scheme(scheme) => write!(f, "takes requests by {}", scheme.name()),
-            Self::Header(header) => write!(f, "takes requests with {header}"),
-            Self::LessSpecific => f.write_str("would take it, but is less specific or comes later"),
+            Self::Scheme(scheme) => write!(f, "matches only requests over {}", scheme.name()),
+            Self::Header(header) => write!(f, "matches only requests with {header}"),
+            Self::LessSpecific => f.write_str("would match, but is less specific or comes later"),
         }
     }
 }
 
-/// How specific a match is for a request, and last its place: what is greater wins.
+/// How specific a match is for a request, then its index; the greatest wins.
 pub(super) type Rank = ((u8, usize), (u8, usize), usize, std::cmp::Reverse<usize>);
 
-/// What a route makes of one reading of a request: its rank, or what keeps it from taking the request.
+/// The rank of a route for one reading of a request, or why the route does not match.
 pub(super) fn consider(
     place: usize,
     route: &Match,
@@ -75,7 +79,8 @@ pub(super) fn consider(
 }
 
 impl Router {
-    /// Where a request goes, and what passed the other routes over. `routes` are those that the router was made of.
+    /// Returns the chosen route and why the others were not chosen. `routes` must be the routes that the router was
+    /// built from.
     pub fn explain<'a>(
         &self,
         request: &impl Request,
@@ -83,7 +88,7 @@ impl Router {
     ) -> Explanation {
         let mut lower = Vec::new();
         let host = host::read(request.host(), &mut lower);
-        // Of a path that is refused, the literal reading says most.
+        // For a rejected path, the literal reading explains most.
         let path = path::plain(request.path()).unwrap_or(request.path().into());
         let chosen = self.find(request);
         let others = routes.into_iter().enumerate().filter(|(place, _)| chosen != Ok(Some(*place)));

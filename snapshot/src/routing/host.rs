@@ -1,4 +1,4 @@
-//! Hosts as routes name them, and as requests do.
+//! Host patterns of routes, and hosts of requests.
 
 use std::{
     fmt,
@@ -10,21 +10,23 @@ use weir_http::authority::{self, MAX_HOST};
 
 use super::counts::Counts;
 
-/// A host that a route asks for, in lower case.
+/// A host pattern in lower case.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub enum HostPattern {
-    /// This one.
+    /// Exactly this host.
     Exact(Box<str>),
-    /// Every name that ends with a dot and this.
+    /// Every name that ends with a dot and this suffix.
     Suffix(Box<str>),
-    /// Any, or none at all.
+    /// Any host, or none.
     Any,
 }
 
 impl HostPattern {
-    /// Reads `name`, `*.suffix` or `*`; the error says what is wrong with it.
+    /// Parses `name`, `*.suffix` or `*`; the error says what is wrong.
     pub(crate) fn parse(text: &str) -> Result<Self, String> {
-        let wrong = |why: &str| Err(format!("{text:?} {why} (write books.example.com, *.example.com or *)"));
+        let wrong = |why: &str| {
+            Err(format!("{text:?} {why} (expected for example books.example.com, *.example.com or *)"))
+        };
         if text == "*" {
             return Ok(Self::Any);
         }
@@ -33,28 +35,28 @@ impl HostPattern {
             let parsed = address.strip_suffix(']').map(str::parse::<Ipv6Addr>);
             return match parsed {
                 Some(Ok(address)) => Ok(Self::address(address)),
-                _ if address.contains('%') => wrong("has a zone, which is no part of a Host"),
-                _ => wrong("is no IPv6 address in brackets, without a port"),
+                _ if address.contains('%') => wrong("has a zone, which a Host header cannot have"),
+                _ => wrong("is not an IPv6 address in brackets without a port"),
             };
         }
         if let Ok(address) = lower.parse::<Ipv6Addr>() {
             return Ok(Self::address(address));
         }
         if lower.contains("://") || lower.contains('/') {
-            return wrong("is a URL or has a path; a host is only a name");
+            return wrong("is a URL or has a path; only a host name is allowed");
         }
         if lower.contains(':') {
-            return wrong("has a port; hosts are matched without theirs");
+            return wrong("has a port; hosts are matched without a port");
         }
         if !lower.is_ascii() {
-            return wrong("is not ASCII; write an international name in its xn-- form");
+            return wrong("is not ASCII; write an international name in xn-- form");
         }
         let (suffix, name) = match lower.strip_prefix("*.") {
             Some(name) => (true, name),
             None => (false, lower.as_str()),
         };
         if name.contains('*') {
-            return wrong("has a * elsewhere than as its whole first label");
+            return wrong("has a * that is not the whole first label");
         }
         let name = name.strip_suffix('.').unwrap_or(name);
         let is_label = |label: &str| {
@@ -62,10 +64,10 @@ impl HostPattern {
                 && label.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-' || b == b'_')
         };
         if name.len() > MAX_HOST - 2 || !name.split('.').all(is_label) {
-            return wrong("is no host name");
+            return wrong("is not a host name");
         }
         if !authority::is_valid(name.as_bytes()) {
-            return wrong("ends in a number and is no IPv4 address of four decimal numbers");
+            return wrong("ends in a number but is not an IPv4 address of four decimal numbers");
         }
         Ok(if suffix { Self::Suffix(name.into()) } else { Self::Exact(name.into()) })
     }
@@ -76,7 +78,7 @@ impl HostPattern {
         Self::Exact(String::from_utf8_lossy(&text).into())
     }
 
-    /// How specific it is where it matches: what is greater goes first.
+    /// How specific the pattern is; the greatest goes first.
     pub(super) fn rank(&self) -> (u8, usize) {
         match self {
             Self::Exact(_) => (2, 0),
@@ -85,7 +87,7 @@ impl HostPattern {
         }
     }
 
-    /// Whether it takes a host that [`read`] gave.
+    /// Whether the pattern matches a host returned by [`read`].
     pub(super) fn takes(&self, host: Option<&[u8]>) -> bool {
         match (self, host) {
             (Self::Any, _) => true,
@@ -108,8 +110,7 @@ impl fmt::Display for HostPattern {
     }
 }
 
-/// The one spelling in which an address is compared: as RFC 5952 writes it, in brackets; an IPv4 address that is mapped
-/// into IPv6 as IPv4.
+/// The canonical form of an address: as in RFC 5952, in brackets; IPv4-mapped IPv6 as IPv4.
 fn push_address(address: Ipv6Addr, out: &mut Vec<u8>) {
     // Writing to a vector cannot fail.
     let _ = match address.to_canonical() {
@@ -118,8 +119,8 @@ fn push_address(address: Ipv6Addr, out: &mut Vec<u8>) {
     };
 }
 
-/// The host of a request's authority, as patterns have it: lower case, without a port and without the root's dot, an IPv6
-/// address in its one spelling. A name in lower case is not copied.
+/// Normalizes the host of a request's authority to the form of the patterns: lower case, without port and root dot,
+/// IPv6 addresses in canonical form. A lower-case name is not copied.
 pub(super) fn read<'a>(authority: Option<&'a [u8]>, lower: &'a mut Vec<u8>) -> Option<&'a [u8]> {
     let authority = authority?;
     if let Some(address) = authority.strip_prefix(b"[") {
@@ -140,9 +141,9 @@ pub(super) fn read<'a>(authority: Option<&'a [u8]>, lower: &'a mut Vec<u8>) -> O
     Some(lower)
 }
 
-/// What begins with each dot, the longest first, of as many labels as patterns may have.
+/// All suffixes that start at a dot, the longest first, limited to the numbers of labels that patterns have.
 pub(super) fn suffixes(host: &[u8], labels: Counts) -> impl Iterator<Item = &[u8]> {
-    // From behind to the first that has no more labels than any pattern, and then from there.
+    // Backwards to the first suffix that has no more labels than any pattern, then forwards from there.
     let mut from = host.len();
     let mut count = 0;
     while count < labels.most()
@@ -167,7 +168,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn hosts_are_names_suffixes_or_any() {
+    fn a_host_pattern_is_a_name_a_suffix_or_any() {
         for (text, shown) in [
             ("Books.Example.com", "books.example.com"),
             ("*.Example.com", "*.example.com"),
@@ -187,21 +188,21 @@ mod tests {
             assert_eq!(HostPattern::parse(text).map(|host| host.to_string()).as_deref(), Ok(shown));
         }
         for (text, says) in [
-            ("", "no host name"),
-            ("*.", "no host name"),
-            ("a..b", "no host name"),
-            (".a", "no host name"),
+            ("", "not a host name"),
+            ("*.", "not a host name"),
+            ("a..b", "not a host name"),
+            (".a", "not a host name"),
             ("127.1", "IPv4"),
             ("010.0.0.1", "IPv4"),
             ("0x7f000001", "IPv4"),
             ("*.0.0.1", "IPv4"),
             ("[fe80::1%25eth0]", "zone"),
             ("[fe80::1%eth0]", "zone"),
-            ("a b", "no host name"),
-            ("a\r\nb", "no host name"),
-            ("*a.example", "elsewhere"),
-            ("a.*", "elsewhere"),
-            ("*.*.example", "elsewhere"),
+            ("a b", "not a host name"),
+            ("a\r\nb", "not a host name"),
+            ("*a.example", "first label"),
+            ("a.*", "first label"),
+            ("*.*.example", "first label"),
             ("a.example:80", "has a port"),
             ("[::1]:80", "without a port"),
             ("http://a.example", "URL"),
@@ -214,7 +215,7 @@ mod tests {
     }
 
     #[test]
-    fn a_request_names_its_host_with_or_without_port_and_dot() {
+    fn ports_and_trailing_dots_of_a_request_are_ignored() {
         for (authority, host) in [
             ("A.Example:8080", "a.example"),
             ("a.example.", "a.example"),
@@ -238,7 +239,7 @@ mod tests {
     }
 
     #[test]
-    fn suffixes_come_longest_first_and_only_as_long_as_patterns_are() {
+    fn suffixes_come_longest_first_and_skip_lengths_without_patterns() {
         let of = |host: &'static str, labels: &[usize]| -> Vec<&str> {
             let mut counts = Counts::default();
             labels.iter().for_each(|count| counts.add(*count));
@@ -251,7 +252,7 @@ mod tests {
         assert_eq!(of("a.b.c.d", &[4]), [] as [&str; 0]);
         assert_eq!(of("a.b.c.d", &[]), [] as [&str; 0]);
         assert_eq!(of("a", &[1]), [] as [&str; 0]);
-        assert_eq!(of(".a", &[1]), [] as [&str; 0], "there is nothing before the dot");
+        assert_eq!(of(".a", &[1]), [] as [&str; 0], "no label before the dot");
         assert_eq!(of("..a", &[1, 2]), [".a"]);
     }
 }

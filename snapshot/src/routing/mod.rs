@@ -1,10 +1,11 @@
-//! Finds a request its route: the most specific one that takes it.
+//! Finds the route of a request: the most specific route that matches.
 //!
-//! Hosts and paths are looked up by hash, so that a request costs nearly the same however many routes there are. Of those that take a request the most specific wins: by host (a name before the longest suffix before any), then
-//! by path (a whole one before the longest prefix), then by the number of conditions on method, scheme and headers, and last by
-//! the order in the configuration. A route that is more specific and does not take the request hides none that does.
+//! Hosts and paths are looked up in hash tables, so a lookup costs nearly the same however many routes there are. The
+//! most specific matching route wins: by host (a name, then the longest suffix, then any), then by path (an exact
+//! path, then the longest prefix), then by the number of conditions on method, scheme and headers, and finally by the
+//! order in the configuration. A more specific route that does not match never hides one that does.
 //!
-//! Nodes and `weir explain` use the same code. It knows no HTTP library: a [`Request`] is what it asks.
+//! Nodes and `weir explain` use the same code. It depends on no HTTP library: requests implement [`Request`].
 
 mod build;
 mod conditions;
@@ -35,40 +36,40 @@ pub(crate) use self::{
     rewrite::check_rewritten,
 };
 
-/// What routing asks of a request.
+/// The properties of a request that routing needs.
 pub trait Request {
-    /// The authority that it is for, with or without its port.
+    /// The authority, with or without a port.
     fn host(&self) -> Option<&[u8]>;
-    /// Its path as it was sent, without the query.
+    /// The path as it was sent, without the query.
     fn path(&self) -> &[u8];
-    /// Its method.
+    /// The method.
     fn method(&self) -> &[u8];
-    /// How the client came.
+    /// The scheme.
     fn scheme(&self) -> WebScheme;
-    /// Whether a header of this name, given in lower case, has a line whose value is accepted.
+    /// Whether a header of this name (in lower case) has a line whose value `accepts` returns true for.
     fn any_header(&self, name: &str, accepts: impl Fn(&[u8]) -> bool) -> bool;
 }
 
-/// Which requests a route takes.
+/// The match conditions of a route.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Match {
-    /// One of them; never empty.
+    /// Host patterns, one of which must match; never empty.
     pub hosts: Vec<HostPattern>,
-    /// The path.
+    /// The path pattern.
     pub path: PathPattern,
-    /// Methods, scheme and headers.
+    /// Conditions on method, scheme and headers.
     pub conditions: Conditions,
 }
 
 impl Default for Match {
-    /// Everything.
+    /// Matches every request.
     fn default() -> Self {
         Self { hosts: vec![HostPattern::Any], path: PathPattern::Any, conditions: Conditions::default() }
     }
 }
 
 impl Match {
-    /// Whether it takes every request there is.
+    /// Whether it matches every request.
     pub fn is_any(&self) -> bool {
         self.hosts.contains(&HostPattern::Any)
             && self.path == PathPattern::Any
@@ -76,32 +77,33 @@ impl Match {
     }
 }
 
-/// All routes, in a form that is quick to search: what a search has to fetch lies close together, in a few flat lists.
-/// What refers to a list does so by places in it.
+/// All routes, in a form that is fast to search: the data of one lookup lies close together in a few flat lists that
+/// refer to each other by index.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Router {
-    /// The only route, which takes everything.
+    /// The only route, if it matches everything.
     only: Option<usize>,
-    /// Whether any route asks for a path.
+    /// Whether any route has a path condition.
     reads_paths: bool,
-    /// Whether any route names a host whole.
+    /// Whether any route names an exact host.
     names_hosts: bool,
-    /// How many labels suffixes have.
+    /// The numbers of labels that suffixes have.
     labels: Counts,
-    /// What routes say of any host.
+    /// The routes for any host.
     any: Host,
-    /// Finds hosts by name, and by suffix with the dot before it.
+    /// Finds hosts by name, and suffixes with their leading dot.
     by_host: Table,
     hosts: Box<[Host]>,
-    /// Finds paths of a host that has many.
+    /// Finds paths of hosts with many paths.
     by_path: Table,
-    /// Those of each host together, in the order in which they are tried.
+    /// The paths of each host, grouped by host, in the order in which they are tried.
     paths: Box<[Path]>,
-    /// Those of each path together that need more than a look at the path, in the order in which they are tried.
+    /// Grouped by path, in the order in which they are tried: the routes of paths with several routes or with
+    /// conditions.
     candidates: Box<[u32]>,
     /// Names and paths.
     text: Box<[u8]>,
-    /// By route.
+    /// Indexed by route.
     conditions: Vec<Conditions>,
 }
 
@@ -110,9 +112,9 @@ pub struct Router {
 struct Host {
     name: Text,
     paths: Places,
-    /// Whether one of its paths is a whole one.
+    /// Whether one of its paths is exact.
     has_exact: bool,
-    /// How many segments its prefixes have.
+    /// The numbers of segments that its prefixes have.
     depths: Counts,
 }
 
@@ -127,9 +129,9 @@ struct Path {
 /// The routes of one host and path.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Takers {
-    /// One route, without conditions, as nearly everywhere.
+    /// One route without conditions, the usual case.
     One(u32),
-    /// Places in the list of candidates.
+    /// A range in the list of candidates.
     Several(Places),
 }
 
@@ -140,7 +142,7 @@ struct Text {
     length: u16,
 }
 
-/// Places in a list, from here to there.
+/// A range of a list.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 struct Places {
     from: u32,
@@ -153,20 +155,21 @@ impl Places {
     }
 }
 
-/// So many paths of a host are tried one after the other rather than looked up.
+/// Hosts with at most this many paths are searched linearly instead of by hash.
 const FEW: usize = 4;
 
 impl Router {
-    /// The route that takes every request, where it is the only one: then nothing of a request needs to be looked at.
+    /// Returns the route that matches every request if it is the only route: then nothing of a request needs to be
+    /// looked up.
     #[inline]
     pub fn only(&self) -> Option<usize> {
         self.only
     }
 
-    /// The route that takes the request, by its place in the configuration.
+    /// Returns the index of the matching route.
     ///
     /// # Errors
-    /// A path that servers read in several ways, which lead to different routes.
+    /// An ambiguous path: servers interpret it differently, and its readings match different routes.
     pub fn find(&self, request: &impl Request) -> Result<Option<usize>, PathFault> {
         if self.only.is_some() {
             return Ok(self.only);
@@ -176,7 +179,7 @@ impl Router {
         self.agree(request, |path| self.search(request, host, path))
     }
 
-    /// What all readings of the request's path lead to.
+    /// Returns the route that all readings of the path match.
     fn agree(
         &self,
         request: &impl Request,
@@ -204,7 +207,7 @@ impl Router {
         let at = |host: &Host| self.search_host(request, host, path);
         if let Some(host) = host {
             let named = |name| Some(&self.hosts[self.place_of(name)?]);
-            // What begins with a dot is a suffix in the table, and no name.
+            // Keys that start with a dot are suffixes in the table, not names.
             if self.names_hosts
                 && !host.starts_with(b".")
                 && let Some(found) = named(host).and_then(at)

@@ -1,25 +1,25 @@
-//! Routes that no request can reach, because others take all that they would.
+//! Routes that never match, because other routes match all their requests first.
 
 use rustc_hash::FxHashMap;
 
 use super::{Conditions, HeaderCondition, HostPattern, Match, PathPattern};
 use crate::config::WebScheme;
 
-/// A host of a route for which another route takes everything first.
+/// A route that is hidden for some of its hosts by another route.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Overlap {
-    /// Takes nothing there.
+    /// The route that never matches there.
     pub(crate) hidden: usize,
-    /// Takes it first.
+    /// The route that matches first.
     pub(crate) by: usize,
-    /// The hosts for which this is so; empty: all that the route has.
+    /// The hosts concerned; empty: all hosts of the route.
     pub(crate) hosts: Vec<HostPattern>,
 }
 
-/// Every route that others hide, wholly or for some hosts, in the order of the configuration.
+/// Returns every route that others hide, completely or for some hosts, in the order of the configuration.
 ///
-/// What is more specific is tried first, so a route can only be hidden by those of the same host pattern, path, scheme
-/// and headers that stand before it and take its methods.
+/// More specific routes are tried first, so a route can only be hidden by earlier routes with the same host pattern,
+/// path, scheme and headers that match all its methods.
 pub(crate) fn overlaps<'a>(routes: impl IntoIterator<Item = &'a Match>) -> Vec<Overlap> {
     type Place<'a> = (&'a HostPattern, &'a PathPattern, Option<WebScheme>, &'a [HeaderCondition]);
     /// A route and its methods.
@@ -32,7 +32,8 @@ pub(crate) fn overlaps<'a>(routes: impl IntoIterator<Item = &'a Match>) -> Vec<O
         let mut hidden: Vec<(usize, HostPattern)> = Vec::new();
         for host in &matches.hosts {
             let earlier = seen.entry((host, &matches.path, *scheme, headers)).or_default();
-            // A route for all methods is less specific than one for some, and hides only its like.
+            // A route for all methods is less specific than one for some methods, and hides only other routes for all
+            // methods.
             let like = earlier.iter().filter(|(_, others)| others.is_empty() == methods.is_empty());
             if methods.iter().all(|method| like.clone().any(|(_, others)| others.contains(method)))
                 && let Some((by, _)) = like.clone().find(|(_, others)| {
@@ -81,20 +82,20 @@ mod tests {
     }
 
     #[test]
-    fn what_stands_behind_its_like_is_hidden() {
+    fn a_route_behind_an_equal_one_is_hidden() {
         let any = || route(&["*"], "/", &[], None);
         assert_eq!(hidden(&[any(), any(), any()]), [(1, 0, 0), (2, 0, 0)]);
         let a = |methods: &[&str]| route(&["a"], "/x", methods, None);
         assert_eq!(hidden(&[a(&["GET", "POST"]), a(&["GET"])]), [(1, 0, 0)]);
         assert_eq!(hidden(&[a(&["GET"]), a(&["GET", "POST"])]), []);
         assert_eq!(hidden(&[a(&["GET"]), a(&["POST"]), a(&["POST", "GET"])]), [(2, 0, 0)]);
-        assert_eq!(hidden(&[a(&[]), a(&["GET"])]), [], "what asks for more goes first");
+        assert_eq!(hidden(&[a(&[]), a(&["GET"])]), [], "more conditions go first");
         let by_header = |value| route(&["a"], "/x", &[], Some(value));
         assert_eq!(hidden(&[by_header("1"), by_header("2"), by_header("1"), a(&[])]), [(2, 0, 0)]);
     }
 
     #[test]
-    fn another_host_or_path_hides_nothing() {
+    fn routes_with_another_host_or_path_hide_nothing() {
         let routes = [
             route(&["*"], "/", &[], None),
             route(&["*.a"], "/", &[], None),
@@ -110,6 +111,10 @@ mod tests {
         assert_eq!(hidden(&routes), [(1, 0, 1)]);
         let routes = [routes[0].clone(), route(&["b"], "/", &[], None), routes[1].clone()];
         assert_eq!(hidden(&routes), [(2, 0, 0)]);
-        assert_eq!(hidden(&[route(&["a", "a"], "/", &[], None)]), [], "that is a mistake of its own");
+        assert_eq!(
+            hidden(&[route(&["a", "a"], "/", &[], None)]),
+            [],
+            "duplicate hosts are a separate problem"
+        );
     }
 }

@@ -1,66 +1,66 @@
-//! Paths as routes name them, and a request's path with its escapes decoded. [`readings`](super::readings) has the other
-//! ways in which servers read a path.
+//! Path patterns of routes, and decoding of request paths. [`readings`](super::readings) has the other ways in which
+//! servers read a path.
 
 use std::{borrow::Cow, fmt};
 
 use super::counts::Counts;
 
-/// A path that a route asks for, as [`plain`] reads it.
+/// A path pattern, in the form that [`plain`] returns.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum PathPattern {
-    /// This one.
+    /// Exactly this path.
     Exact(Box<[u8]>),
-    /// What begins with these segments; without a slash at the end.
+    /// Every path that starts with these segments; without a trailing slash.
     Prefix(Box<[u8]>),
-    /// Any.
+    /// Any path.
     Any,
 }
 
-/// Why a request's path is not matched.
+/// Why a request's path is rejected.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum PathFault {
-    /// An escape that is none.
+    /// A malformed escape.
     #[error("the path has a malformed escape")]
     Escape,
     /// `%00`.
     #[error("the path has an escaped NUL")]
     Nul,
     /// More `..` than segments before them.
-    #[error("the path climbs above its root")]
+    #[error("the path goes above its root")]
     AboveRoot,
-    /// Readings that lead elsewhere.
-    #[error("the path can be read in ways that lead to different routes")]
+    /// Readings that match different routes.
+    #[error("servers can read the path in ways that match different routes")]
     Ambiguous,
-    /// More readings than are looked into.
-    #[error("the path can be read in too many ways")]
+    /// More readings than are checked.
+    #[error("servers can read the path in too many ways")]
     TooManyReadings,
     /// A rewritten path that some servers read as a host and a path.
-    #[error("the rewritten path begins with two slashes, which some servers read as a host")]
+    #[error("the rewritten path starts with two slashes, which some servers read as a host")]
     RewrittenToHost,
 }
 
 impl PathFault {
-    /// The same text, for an answer.
+    /// The message for a response.
     pub const fn text(self) -> &'static str {
         match self {
             Self::Escape => "the path has a malformed escape",
             Self::Nul => "the path has an escaped NUL",
-            Self::AboveRoot => "the path climbs above its root",
-            Self::Ambiguous => "the path can be read in ways that lead to different routes",
-            Self::TooManyReadings => "the path can be read in too many ways",
+            Self::AboveRoot => "the path goes above its root",
+            Self::Ambiguous => "servers can read the path in ways that match different routes",
+            Self::TooManyReadings => "servers can read the path in too many ways",
             Self::RewrittenToHost => {
-                "the rewritten path begins with two slashes, which some servers read as a host"
+                "the rewritten path starts with two slashes, which some servers read as a host"
             }
         }
     }
 }
 
 impl PathPattern {
-    /// Reads a prefix or a whole path; the error says what is wrong with it.
+    /// Parses a prefix or an exact path; the error says what is wrong.
     pub(crate) fn parse(text: &str, exact: bool) -> Result<Self, String> {
         let wrong = |why: &str| Err(format!("{text:?} {why}"));
         if !text.starts_with('/') {
-            return wrong("is not a path: it begins with /");
+            return wrong("is not a valid path: it must start with /");
         }
         if text.len() > 1024 {
             return Err(format!("a path of {} bytes is too long (at most 1024)", text.len()));
@@ -69,10 +69,10 @@ impl PathPattern {
             return wrong("has a query or a fragment, which are not matched");
         }
         if text.contains('*') && !exact {
-            return wrong("has a *: a path is a prefix already, up to the border of a segment");
+            return wrong("has a *; a path is already a prefix and matches whole segments");
         }
         if !text.bytes().all(|byte| byte.is_ascii_graphic()) {
-            return wrong("has blanks or bytes that are not visible ASCII: escape them, as a request does");
+            return wrong("has blanks or bytes other than visible ASCII; percent-encode them");
         }
         let path = match plain(text.as_bytes()) {
             Ok(path) => path,
@@ -80,7 +80,7 @@ impl PathPattern {
         };
         if !is_unambiguous(&path) {
             return wrong(
-                "has empty segments, dot segments, parameters (;), a backslash, an escaped slash, ?, # or control character, or a blank at its end, which servers read in several ways",
+                "has empty segments, dot segments, parameters (;), a backslash, an escaped slash, ?, # or control character, or a trailing blank, which servers interpret differently",
             );
         }
         if exact {
@@ -92,7 +92,7 @@ impl PathPattern {
         })
     }
 
-    /// How specific it is where it matches: what is greater goes first.
+    /// How specific the pattern is; the greatest goes first.
     pub(super) fn rank(&self) -> (u8, usize) {
         match self {
             Self::Exact(_) => (2, 0),
@@ -101,7 +101,7 @@ impl PathPattern {
         }
     }
 
-    /// Whether a path can have both this prefix and another one.
+    /// Whether a path can start with both this prefix and another one.
     pub(crate) fn may_meet(&self, other: &[u8]) -> bool {
         match self {
             Self::Prefix(own) => self.takes(other) || Self::Prefix(other.into()).takes(own),
@@ -110,7 +110,7 @@ impl PathPattern {
         }
     }
 
-    /// Whether it takes one reading of a path.
+    /// Whether the pattern matches one reading of a path.
     pub(super) fn takes(&self, path: &[u8]) -> bool {
         match self {
             Self::Exact(whole) => takes(whole, true, path),
@@ -120,7 +120,8 @@ impl PathPattern {
     }
 }
 
-/// Whether a path is this one, or begins with it and goes on, if at all, with another segment. What is empty begins all.
+/// Whether a path equals `own` or, unless `is_exact`, continues it with another segment. The empty prefix matches
+/// every path.
 pub(super) fn takes(own: &[u8], is_exact: bool, path: &[u8]) -> bool {
     match path.strip_prefix(own) {
         Some(rest) => rest.is_empty() || !is_exact && (own.is_empty() || rest.starts_with(b"/")),
@@ -128,14 +129,15 @@ pub(super) fn takes(own: &[u8], is_exact: bool, path: &[u8]) -> bool {
     }
 }
 
-/// How many segments a prefix has.
+/// The number of segments of a prefix.
 pub(super) fn depth(prefix: &[u8]) -> usize {
     prefix.iter().filter(|byte| **byte == b'/').count()
 }
 
-/// What a path begins with, up to each border of segments, the longest first, of as many segments as patterns may have.
+/// All prefixes of a path that end at a segment, the longest first, limited to the numbers of segments that patterns
+/// have.
 pub(super) fn prefixes(path: &[u8], depths: Counts) -> impl Iterator<Item = &[u8]> {
-    // To the end of the last segment that any pattern has, and then back from there.
+    // Forwards to the end of the last segment that any pattern has, then backwards from there.
     let (mut end, mut depth) = (0, 0);
     while depth < depths.most() && path.get(end) == Some(&b'/') {
         let rest = &path[end + 1..];
@@ -153,14 +155,14 @@ pub(super) fn prefixes(path: &[u8], depths: Counts) -> impl Iterator<Item = &[u8
     .map(|(_, prefix)| prefix)
 }
 
-/// Whether a path, as it was sent, can be seen at a glance to have no escapes and one reading.
+/// A fast check that a path has no escapes and only one reading.
 pub(super) fn is_simple(path: &[u8]) -> bool {
     let plain = |byte: u8| {
         byte != b'%' && byte != b'\\' && byte != b';' && byte != b'#' && byte > b' ' && byte != 0x7f
     };
     let follows = |slash: u8, byte: u8| slash != b'/' || byte != b'/' && byte != b'.';
     let pairs = path.iter().zip(path.get(1..).unwrap_or_default());
-    // Not `all`, which would look at one byte after the other.
+    // Not `all`, which would not be vectorized.
     pairs.fold(path.first().is_none_or(|byte| plain(*byte)), |all, (before, byte)| {
         all & plain(*byte) & follows(*before, *byte)
     })
@@ -176,8 +178,8 @@ impl fmt::Display for PathPattern {
     }
 }
 
-/// The path with its escapes decoded, save `%2F` and `%5C`, which would look like borders, and `%25`, which would look
-/// like the beginning of an escape.
+/// Decodes the escapes of a path, except `%2F` and `%5C`, which would look like separators, and `%25`, which would
+/// look like the start of an escape.
 pub(crate) fn plain(path: &[u8]) -> Result<Cow<'_, [u8]>, PathFault> {
     let Some(first) = path.iter().position(|byte| *byte == b'%') else {
         return Ok(Cow::Borrowed(path));
@@ -210,7 +212,7 @@ fn hex(digit: u8) -> Option<u8> {
     char::from(digit).to_digit(16).and_then(|digit| u8::try_from(digit).ok())
 }
 
-/// Whether every server reads a path that [`plain`] gave in the same way.
+/// Whether every server reads a path returned by [`plain`] in the same way.
 pub(crate) fn is_unambiguous(path: &[u8]) -> bool {
     let mut previous = 0;
     for (at, byte) in path.iter().enumerate() {
@@ -232,7 +234,7 @@ pub(super) const fn is_control(byte: u8) -> bool {
     byte < b' ' || byte == 0x7f
 }
 
-/// Whether what begins here is a dot segment.
+/// Whether a dot segment starts here.
 fn is_dots(rest: &[u8]) -> bool {
     matches!(
         rest,
@@ -245,7 +247,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn escapes_that_mean_a_byte_are_that_byte() {
+    fn escapes_of_ordinary_bytes_are_decoded() {
         for (path, read) in [
             ("/a/b", "/a/b"),
             ("/%61%2d%5F%7e", "/a-_~"),
@@ -270,7 +272,7 @@ mod tests {
     }
 
     #[test]
-    fn prefixes_come_longest_first_and_only_as_deep_as_patterns_are() {
+    fn prefixes_come_longest_first_and_skip_depths_without_patterns() {
         let of = |path: &'static str, depths: &[usize]| -> Vec<&str> {
             let mut counts = Counts::default();
             depths.iter().for_each(|depth| counts.add(*depth));

@@ -1,25 +1,26 @@
-//! The ways in which servers read a request's path.
+//! The readings of a request's path: the ways in which servers interpret it.
 //!
-//! What a route decides (which clients may pass, which backend answers) must hold for what the backend makes of the path,
-//! and servers do not agree: one takes `/a/../b` literally, another as `/b`; `//` is one slash here and two there; `%2F`
-//! is a slash to servers that decode first, `..;` is `..` to those that know parameters, and `//x/b` is `/b` to those that
-//! resolve the target as a URL reference (RFC 3986, 4.2), which takes `x` for a host. An application that decodes a path and
-//! parses the result as a URL reads `/%09b` as `/b` and `/b%3Fx` as `/b`. The path is forwarded unchanged, so a request is
-//! routed only if **all** readings lead to the same route, and is refused otherwise.
+//! A routing decision (which clients may pass, which backend responds) must hold for the backend's interpretation of
+//! the path, and servers do not agree: one takes `/a/../b` literally, another as `/b`. `//` is one slash for some and
+//! two for others. `%2F` is a slash for servers that decode first. `..;` is `..` for servers that know parameters.
+//! `//x/b` is `/b` for servers that resolve the target as a URL reference (RFC 3986 section 4.2) and take `x` for a
+//! host. An application that decodes a path and parses the result as a URL reads `/%09b` as `/b`, and `/b%3Fx` as
+//! `/b`. The path is forwarded unchanged, so a request is routed only if **all** readings match the same route, and
+//! is rejected otherwise.
 //!
 //! docs/reference/routing.md lists the servers whose readings are covered, and the readings that are not.
 
 use super::path::{PathFault, is_control};
 
-/// A path with more readings than this is refused.
+/// A path with more readings is rejected.
 const MAX_READINGS: usize = 64;
 
-/// Bytes that may be read to find the readings of one path. A path of 200 bytes can have all its readings, one of 16 KiB
-/// only a few: a request must not cost more than a fraction of a millisecond.
+/// Limit on the bytes read to find the readings of one path. A path of 200 bytes can have all its readings, one of 16
+/// KiB only a few: a request must not cost more than a fraction of a millisecond.
 const MAX_WORK: usize = 64 << 10;
 
-/// What a server may do with a path before it looks at it. Each may do any of these, and the next server in the chain
-/// again; the order makes a difference.
+/// A step that a server may apply to a path before using it. A server may apply any of these steps, and the next
+/// server in the chain again; the order matters.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Step {
     /// Takes `%2F` for `/`.
@@ -30,23 +31,24 @@ enum Step {
     MergeSlashes,
     /// Removes `.` and `..`.
     ResolveDots,
-    /// Removes `;` and what follows it in a segment.
+    /// Removes `;` and the text after it in a segment.
     DropParameters,
-    /// Removes control characters, and blanks at the end (the URL standard, `urllib.parse`, `trim` of many languages).
+    /// Removes control characters and trailing blanks (the URL standard, `urllib.parse`, `trim` in many languages).
     DropControls,
     /// Takes `?` or `#` for the end of the path.
     CutQuery,
-    /// Takes what follows two slashes for a host, which may be empty (RFC 3986, 3.2; `java.net.URI`, `urllib.parse`).
+    /// Takes the text after two slashes for a host, which may be empty (RFC 3986 section 3.2; `java.net.URI`,
+    /// `urllib.parse`).
     DropHost,
-    /// Takes what follows two or more slashes for a host (the URL standard of browsers, also in Node).
+    /// Takes the text after two or more slashes for a host (the URL standard of browsers, also in Node).
     DropHostAfterSlashes,
 }
 
-/// Calls `look` with every reading of a path that [`plain`](super::path::plain) returned, the literal one first, until
+/// Calls `look` with every reading of a path returned by [`plain`](super::path::plain), the literal one first, until
 /// `look` returns false.
 ///
 /// # Errors
-/// A reading climbs above the root, or there are too many readings.
+/// A reading goes above the root, or there are too many readings.
 pub(crate) fn each_reading(path: &[u8], mut look: impl FnMut(&[u8]) -> bool) -> Result<(), PathFault> {
     let steps = Step::possible(path);
     let mut readings = vec![path.to_vec()];
@@ -80,11 +82,12 @@ pub(crate) fn each_reading(path: &[u8], mut look: impl FnMut(&[u8]) -> bool) -> 
 }
 
 impl Step {
-    /// The steps that can change this path or any reading of it. No step adds what another one removes, except slashes.
+    /// The steps that can change this path or any of its readings. No step adds what another one removes, except
+    /// slashes.
     fn possible(path: &[u8]) -> [Option<Self>; 9] {
         let has = |escape: &[u8]| path.windows(3).any(|three| three == escape);
-        // A dot segment follows a slash in any spelling: `/`, `\`, `%2F` or `%5C`.
-        // A control character may be between them.
+        // A dot segment follows a slash in any spelling: `/`, `\`, `%2F` or `%5C`. A control character may be between
+        // them.
         let may_follow = |byte: u8| matches!(byte, b'/' | b'\\' | b'F' | b'C') || is_control(byte);
         let may_be_dots = |pair: &[u8]| pair[1] == b'.' && may_follow(pair[0]);
         let has_blanks = path.iter().any(|byte| is_control(*byte) || *byte == b' ');
@@ -157,7 +160,7 @@ impl Step {
     }
 }
 
-/// Removes a dot segment at the end of what was read so far, as far as its own slash.
+/// Removes a dot segment at the end of the text so far, up to its own slash.
 fn resolve(read: &mut Vec<u8>, at_end: bool) -> Result<(), PathFault> {
     let slash = read.iter().rposition(|byte| *byte == b'/');
     let Some(slash) = slash else { return Ok(()) };
@@ -166,7 +169,7 @@ fn resolve(read: &mut Vec<u8>, at_end: bool) -> Result<(), PathFault> {
         b".." => read[..slash].iter().rposition(|byte| *byte == b'/').ok_or(PathFault::AboveRoot)?,
         _ => return Ok(()),
     };
-    // `/a/.` is `/a/`; `/a/./b` gets its slash with what follows.
+    // `/a/.` is `/a/`; `/a/./b` gets its slash with the next segment.
     read.truncate(keep + usize::from(at_end));
     Ok(())
 }
@@ -202,12 +205,12 @@ mod tests {
             ("/a%2Fb", &["/a%2Fb", "/a/b"]),
             ("/a\\b", &["/a/b", "/a\\b"]),
             ("/a/..%2fb", &["/a/..%2Fb", "/a/../b", "/b"]),
-            // A server that merges first climbs one higher than one that does not.
+            // A server that merges slashes first goes one level higher than one that does not.
             ("/a//../b", &["/a/../b", "/a//../b", "/a/b", "/b"]),
             ("/a/..;x=1/b", &["/a/../b", "/a/..;x=1/b", "/b"]),
             ("/a/...", &["/a/..."]),
             ("/.well-known/x", &["/.well-known/x"]),
-            // What follows two slashes may be a host.
+            // The text after two slashes may be a host.
             ("//a", &["/", "//a", "/a"]),
             ("//x/a", &["//x/a", "/a", "/x/a"]),
             ("//u@x:1/a", &["//u@x:1/a", "/a", "/u@x:1/a"]),
@@ -236,7 +239,7 @@ mod tests {
         }
     }
 
-    /// Paths that Node's `new URL(target, base)`, its `url.parse`, `java.net.URI` or `urllib.parse` take for `/admin`,
+    /// Paths that Node's `new URL(target, base)`, its `url.parse`, `java.net.URI` or `urllib.parse` read as `/admin`,
     /// some of them behind a proxy that decodes, merges or resolves first.
     #[test]
     fn a_host_in_a_path_is_found_in_every_spelling() {
@@ -284,7 +287,7 @@ mod tests {
     }
 
     #[test]
-    fn a_path_that_can_be_read_in_too_many_ways_is_refused() {
+    fn a_path_with_too_many_readings_is_rejected() {
         let path = "/a/b/c/d/../..%5C;%2F%2F%5C.%2F%5C//a//a";
         assert_eq!(readings(path), Err(PathFault::TooManyReadings));
     }
@@ -296,7 +299,7 @@ mod tests {
         {
             let path = piece.repeat((16 << 10) / piece.len());
             let path = plain(path.as_bytes()).unwrap();
-            // The work is at most this, and what is over it is not begun.
+            // The work stays within the limit; steps beyond it are not started.
             let (mut read, mut count) = (0, 0);
             let result = each_reading(&path, |reading| {
                 read += reading.len();
@@ -316,7 +319,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn what_is_unambiguous_has_one_reading(path in "(/|;|\\.|a|%2[fF]|%2e|%5[cC]|\\\\|%41|%09|%20|%3f){0,12}") {
+        fn an_unambiguous_path_has_one_reading(path in "(/|;|\\.|a|%2[fF]|%2e|%5[cC]|\\\\|%41|%09|%20|%3f){0,12}") {
             let path = format!("/{path}");
             let plain = plain(path.as_bytes()).unwrap();
             if is_simple(path.as_bytes()) {
@@ -333,7 +336,7 @@ mod tests {
         }
 
         #[test]
-        fn steps_that_are_left_out_change_nothing(path in "(/|;|\\.|a|%2[fF]|%2e|%5[cC]|\\\\|F|C|%0a|%20|%23){0,12}") {
+        fn skipped_steps_change_nothing(path in "(/|;|\\.|a|%2[fF]|%2e|%5[cC]|\\\\|F|C|%0a|%20|%23){0,12}") {
             let plain = plain(path.as_bytes()).unwrap().into_owned();
             let possible = Step::possible(&plain);
             each_reading(&plain, |reading| {
@@ -355,7 +358,7 @@ mod tests {
         }
 
         #[test]
-        fn nothing_makes_it_panic(path in proptest::collection::vec(any::<u8>(), 0..64)) {
+        fn no_path_causes_a_panic(path in proptest::collection::vec(any::<u8>(), 0..64)) {
             if let Ok(plain) = plain(&path) {
                 let _ = each_reading(&plain, |_| true);
             }

@@ -1,27 +1,27 @@
-//! Another path in the place of a request's.
+//! Path rewriting.
 
 use super::{
     path::{PathFault, PathPattern, is_unambiguous, plain},
     readings::each_reading,
 };
 
-/// How a path is changed.
+/// A rewrite of a path.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum PathRewrite {
-    /// What is in the place of the prefix `from`.
+    /// Replaces the prefix `from` by `to`.
     Prefix {
-        /// What must be there; a path without it stays as it is.
+        /// The prefix; paths without it stay unchanged.
         from: PathPattern,
-        /// Empty, or begins with a slash and does not end with one.
+        /// Empty, or with a leading and without a trailing slash.
         to: Box<str>,
     },
-    /// Another path for all; it may have a query of its own.
+    /// Replaces the whole path; may contain a query.
     Whole(Box<str>),
 }
 
 impl PathRewrite {
-    /// The prefix that clients see, and the one in its place, as parts of a URL without a slash at their ends. `None`:
-    /// the whole path is another one.
+    /// The prefix that clients see and its replacement, as parts of a URL without trailing slashes. `None` if the
+    /// whole path is replaced.
     pub(crate) fn prefixes(&self) -> Option<(String, String)> {
         let Self::Prefix { from, to } = self else { return None };
         let from: &[u8] = match from {
@@ -30,7 +30,7 @@ impl PathRewrite {
         };
         let mut outer = String::with_capacity(from.len());
         for byte in from {
-            // RFC 3986, 3.3; a percent sign is an escape already.
+            // RFC 3986 section 3.3; a percent sign already starts an escape.
             if byte.is_ascii_alphanumeric() || b"-._~!$&'()*+,;=:@/%".contains(byte) {
                 outer.push(char::from(*byte));
             } else {
@@ -40,11 +40,11 @@ impl PathRewrite {
         Some((outer, to.to_string()))
     }
 
-    /// The target (path and query) in the place of the request's; `None`: it stays as it is.
+    /// Returns the new target (path and query), or `None` if it stays unchanged.
     ///
     /// # Errors
-    /// A path that has the prefix in one reading and not in another, so that servers would disagree about what is left; or
-    /// one of which a path is left that some servers read as a host and another path.
+    /// A path that has the prefix in one reading and not in another, so that servers would disagree about the rest;
+    /// or a rest that some servers read as a host and another path.
     pub fn apply(&self, target: &[u8]) -> Result<Option<Vec<u8>>, PathFault> {
         let end = target.iter().position(|byte| *byte == b'?').unwrap_or(target.len());
         let (path, query) = target.split_at(end);
@@ -69,12 +69,12 @@ impl PathRewrite {
 
 /// Whether every reading of a rewritten path is one that the route was chosen for.
 ///
-/// The readings of `/app//x/admin` are `/app//x/admin` and `/app/x/admin`, but what is left without `/app` can also be
-/// read as `/admin` on the host `x`. A host is the only thing that a server can see in what is left and not in the whole:
-/// all other readings go segment by segment, and those that leave the prefix are refused by [`behind`].
+/// The readings of `/app//x/admin` are `/app//x/admin` and `/app/x/admin`, but the rest without `/app` can also be
+/// read as `/admin` on the host `x`. A host is the only thing that a server can see in the rest and not in the whole:
+/// all other steps work segment by segment, and readings that leave the prefix are rejected by [`behind`].
 ///
 /// # Errors
-/// A reading begins with two slashes, or there are too many readings.
+/// A reading starts with two slashes, or there are too many readings.
 pub(crate) fn check_rewritten(path: &[u8]) -> Result<(), PathFault> {
     let read = plain(path)?;
     if is_unambiguous(&read) {
@@ -88,8 +88,8 @@ pub(crate) fn check_rewritten(path: &[u8]) -> Result<(), PathFault> {
     if has_host { Err(PathFault::RewrittenToHost) } else { Ok(()) }
 }
 
-/// The part of a path as it was sent that follows a prefix, and whether the whole path has one reading; `None`: the path
-/// does not begin with the prefix.
+/// The part of a path, as it was sent, after a prefix, and whether the whole path has only one reading; `None` if the
+/// path does not start with the prefix.
 fn behind<'a>(prefix: &PathPattern, path: &'a [u8]) -> Result<Option<(&'a [u8], bool)>, PathFault> {
     let read = plain(path)?;
     let begins = prefix.takes(&read);
@@ -111,7 +111,7 @@ fn behind<'a>(prefix: &PathPattern, path: &'a [u8]) -> Result<Option<(&'a [u8], 
         PathPattern::Prefix(prefix) => prefix.iter().filter(|byte| **byte == b'/').count(),
         PathPattern::Exact(_) | PathPattern::Any => 0,
     };
-    // A prefix has no escaped slash, so that its segments are those of the path as it was sent.
+    // A prefix has no escaped slash, so its segments are those of the path as it was sent.
     let mut slashes = path.iter().enumerate().filter(|(_, byte)| **byte == b'/').map(|(at, _)| at);
     Ok(Some((&path[slashes.nth(segments).unwrap_or(path.len())..], is_unambiguous)))
 }
@@ -131,7 +131,7 @@ mod tests {
     }
 
     #[test]
-    fn a_prefix_goes_up_to_the_border_of_a_segment() {
+    fn a_prefix_matches_whole_segments() {
         for (from, to, target, expected) in [
             ("/v1", "", "/v1/books?q=/v1", Some("/books?q=/v1")),
             ("/v1", "", "/v1", Some("/")),
@@ -144,7 +144,7 @@ mod tests {
             ("/v1", "/api", "/v1", Some("/api")),
             ("/", "/api", "/books", Some("/api/books")),
             ("/", "/api", "/", Some("/api/")),
-            // What is left is left as it was sent.
+            // The rest stays as it was sent.
             ("/v1", "", "/%76%31/a%2Fb%20c", Some("/a%2Fb%20c")),
             ("/v1", "", "/v1/x//y/../z", Some("/x//y/../z")),
             ("/v1", "/api", "/v1//x/y", Some("/api//x/y")),
@@ -169,7 +169,7 @@ mod tests {
     }
 
     #[test]
-    fn a_prefix_that_only_some_servers_see_is_refused() {
+    fn a_prefix_that_only_some_servers_see_is_rejected() {
         for path in ["/v1/../x", "/x/../v1/y", "//v1/x", "/v1%2Fx", "/v1;a/x"] {
             assert_eq!(prefix("/v1", "").apply(path.as_bytes()), Err(PathFault::Ambiguous), "{path}");
         }
@@ -177,7 +177,7 @@ mod tests {
     }
 
     #[test]
-    fn a_rewritten_path_that_some_servers_read_as_a_host_is_refused() {
+    fn a_rewritten_path_that_some_servers_read_as_a_host_is_rejected() {
         for path in [
             "/v1//x/admin",
             "/v1/\\x/admin",
@@ -197,14 +197,14 @@ mod tests {
             let found = prefix("/v1", "").apply(path.as_bytes());
             assert_eq!(found, Err(PathFault::RewrittenToHost), "{path}");
         }
-        // What `replace_prefix` puts before it can lead there as well.
+        // The text that `replace_prefix` puts before it can have the same effect.
         assert_eq!(prefix("/v1", "/a/..").apply(b"/v1//x"), Err(PathFault::RewrittenToHost));
         assert_eq!(prefix("/", "").apply(b"//x/admin"), Err(PathFault::RewrittenToHost));
     }
 
     proptest! {
         #[test]
-        fn what_is_left_is_a_path_that_was_sent(path in "(/(v1|a|%76%31|\\.\\.?|b%2Fc|d;e|))*(/|\\?x)?") {
+        fn the_rest_is_part_of_the_path_that_was_sent(path in "(/(v1|a|%76%31|\\.\\.?|b%2Fc|d;e|))*(/|\\?x)?") {
             let path = format!("/{}", path.trim_start_matches('/'));
             if let Ok(Some(left)) = prefix("/v1", "").apply(path.as_bytes()) {
                 prop_assert!(left.starts_with(b"/") && !left.starts_with(b"//"));

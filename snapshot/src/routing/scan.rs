@@ -1,8 +1,8 @@
-//! What the router is held against: the definition of which route wins, and nothing else. In tests and fuzzing alone.
+//! A naive specification of which route wins, for tests and fuzzing.
 
 use super::{Match, PathFault, PathPattern, Request, explain::consider, host, path, readings};
 
-/// Of all routes that take the request, the one of the greatest rank, for every reading of the path.
+/// Of all matching routes the one with the greatest rank, for every reading of the path.
 pub(crate) fn scan(routes: &[Match], request: &impl Request) -> Result<Option<usize>, PathFault> {
     if routes.iter().all(|route| route.path == PathPattern::Any) {
         return Ok(one(routes, request, b"/"));
@@ -17,7 +17,7 @@ pub(crate) fn scan(routes: &[Match], request: &impl Request) -> Result<Option<us
     if all.len() > 1 { Err(PathFault::Ambiguous) } else { Ok(all[0]) }
 }
 
-/// The same for a path that is read as it stands.
+/// The same for one literal path.
 pub(crate) fn one(routes: &[Match], request: &impl Request, path: &[u8]) -> Option<usize> {
     let mut lower = Vec::new();
     let host = host::read(request.host(), &mut lower);

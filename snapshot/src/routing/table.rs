@@ -1,17 +1,16 @@
-//! A hash table that a search touches as little of as can be: one flat array of fingerprints and places, never changed once
-//! it is made.
+//! A hash table with minimal memory access: one flat, immutable array of fingerprints and indexes.
 //!
-//! With thousands of routes, what a search costs is the memory that it must fetch. A slot is eight bytes, so that those
-//! of 5,000 keys lie in 128 KiB, and a key that is not there is seen without a look at any other memory.
+//! With thousands of routes, the cost of a lookup is the memory that it fetches. A slot has eight bytes, so the slots
+//! of 5,000 keys take 128 KiB, and an absent key is detected without reading any other memory.
 
 use std::hash::{BuildHasher as _, Hasher as _};
 
 use foldhash::fast::FixedState;
 
-/// Finds places by the hashes of their keys.
+/// Finds indexes by the hashes of their keys.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub(super) struct Table {
-    /// A power of two of them, at least half of them vacant; or none at all.
+    /// A power of two, at least half of them vacant; or empty.
     slots: Box<[Slot]>,
     seed: u64,
 }
@@ -22,10 +21,10 @@ struct Slot {
     place: u32,
 }
 
-/// What is found.
+/// A key and its index.
 pub(super) struct Key<'a> {
     pub(super) place: u32,
-    /// Keys of the same text are told apart by it.
+    /// Distinguishes keys with the same text.
     pub(super) scope: u32,
     pub(super) text: &'a [u8],
 }
@@ -33,13 +32,13 @@ pub(super) struct Key<'a> {
 const VACANT: Slot = Slot { fingerprint: 0, place: u32::MAX };
 
 impl Table {
-    /// Slots that a search looks at, one behind the other, at most.
+    /// Maximum number of consecutive slots that a lookup reads.
     ///
-    /// Whoever writes a configuration can choose keys that fall together under one seed, but not under many.
+    /// Someone who writes a configuration can choose keys that collide under one seed, but not under many.
     const LONGEST: usize = 32;
     const SEEDS: u64 = 64;
 
-    /// Of keys of which no two are the same.
+    /// Builds a table; the keys must be distinct.
     pub(super) fn new(keys: &[Key<'_>]) -> Self {
         if keys.is_empty() {
             return Self::default();
@@ -52,13 +51,13 @@ impl Table {
         Self { slots: slots.into(), seed }
     }
 
-    /// The place of a key in its scope: the first of those that may be it which `is` it.
+    /// Returns the index of a key in its scope: the first candidate that `is` confirms.
     #[inline]
     pub(super) fn find(&self, scope: u32, key: &[u8], is: impl Fn(usize) -> bool) -> Option<usize> {
         let last = self.slots.len().checked_sub(1)?;
         let hash = hash(self.seed, scope, key);
         let mut at = hash as usize & last;
-        // There is a vacant one.
+        // Ends because there is always a vacant slot.
         loop {
             let slot = self.slots[at];
             if slot.place == VACANT.place {
@@ -72,7 +71,7 @@ impl Table {
     }
 }
 
-/// Whether every key has a slot that is quickly found.
+/// Whether every key has got a slot within [`LONGEST`] of its hash.
 fn fill(slots: &mut [Slot], seed: u64, keys: &[Key<'_>]) -> bool {
     slots.fill(VACANT);
     let last = slots.len() - 1;
@@ -91,7 +90,7 @@ fn fill(slots: &mut [Slot], seed: u64, keys: &[Key<'_>]) -> bool {
     longest <= Table::LONGEST
 }
 
-/// The other half of the hash than the one that says where a search begins.
+/// The half of the hash that does not determine the first slot.
 fn fingerprint(hash: u64) -> u32 {
     (hash >> 32) as u32
 }
@@ -113,7 +112,7 @@ mod tests {
     }
 
     #[test]
-    fn every_key_is_found_in_its_scope_alone() {
+    fn every_key_is_found_only_in_its_scope() {
         let keys: Vec<(u32, Vec<u8>)> =
             (0..5000).map(|n| (n % 7, format!("key-{}", n / 7).into_bytes())).collect();
         let table = table(&keys);
@@ -133,8 +132,8 @@ mod tests {
     }
 
     #[test]
-    fn keys_that_fall_together_are_told_apart_by_another_seed() {
-        // What somebody finds who looks for keys of one slot under the first seed.
+    fn colliding_keys_are_separated_by_another_seed() {
+        // Keys that an attacker would find when searching for collisions under the first seed.
         let same = |key: &Vec<u8>| hash(0, 0, key) & 0x3ff == 0;
         let keys: Vec<(u32, Vec<u8>)> = (0_u32..)
             .map(|n| n.to_string().into_bytes())

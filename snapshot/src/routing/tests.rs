@@ -3,7 +3,7 @@ use proptest::prelude::*;
 use super::{scan::scan, *};
 use crate::{Config, check, config};
 
-/// A request as the tests write it.
+/// A request for tests.
 #[derive(Debug, Clone, Default)]
 struct Asked {
     host: Option<String>,
@@ -74,7 +74,7 @@ fn the_most_specific_route_wins() {
         (get("shop.example.com", "/"), "any-sub"),
         (get("a.b.example.com", "/"), "any-sub"),
         (get("a.api.example.com", "/"), "deep-sub"),
-        // A host's own routes do not take it, so the suffix' does.
+        // The host's own route does not match, so the suffix route does.
         (get("api.example.com", "/v2"), "any-sub"),
         (get("api.example.com", "/"), "api-root"),
         (get("api.example.com", "/v1"), "api"),
@@ -88,7 +88,7 @@ fn the_most_specific_route_wins() {
         (with(post("/v1/x"), "x-canary", "1"), "canary"),
         (with(post("/v1/x"), "x-canary", "2"), "write"),
         (with(get("api.example.com", "/v1"), "x-debug", ""), "debug"),
-        // Equal in number: the first in the file.
+        // The same number of conditions: the first in the file.
         (with(post("/v1"), "x-debug", "y"), "write"),
         (get("other.org", "/admin/x"), "admin"),
         (get("other.org", "/administration"), "default"),
@@ -104,7 +104,7 @@ fn the_most_specific_route_wins() {
 }
 
 #[test]
-fn a_path_of_several_readings_is_refused_where_they_lead_to_different_routes() {
+fn an_ambiguous_path_is_rejected_if_its_readings_match_different_routes() {
     let (names, _, router) = routes(SITE);
     let find = |path: &str| router.find(&get("other.org", path)).map(|found| names[found.unwrap()].clone());
     for path in [
@@ -129,14 +129,14 @@ fn a_path_of_several_readings_is_refused_where_they_lead_to_different_routes() {
     }
     assert_eq!(find("/../admin"), Err(PathFault::AboveRoot));
     assert_eq!(find("/%zz"), Err(PathFault::Escape));
-    // Where no route asks for a path, nobody is misled.
+    // Without a path condition, different readings do no harm.
     let (_, _, router) =
         routes("pools: [{ name: p }]\nroutes: [{ name: a, match: { hosts: [a] }, pool: p }]");
     assert_eq!(router.find(&get("a", "/../x")), Ok(Some(0)));
 }
 
 #[test]
-fn the_only_route_looks_at_nothing() {
+fn a_single_route_for_everything_needs_no_lookup() {
     let (_, _, router) = routes("pools: [{ name: p }]\nroutes: [{ name: a, match: { path: / }, pool: p }]");
     assert_eq!(router.only(), Some(0));
     assert_eq!(router.find(&Asked::default()), Ok(Some(0)));
@@ -146,7 +146,7 @@ fn the_only_route_looks_at_nothing() {
 }
 
 #[test]
-fn an_explanation_says_what_passed_each_other_route_over() {
+fn an_explanation_says_why_each_other_route_was_not_chosen() {
     let (names, matches, router) = routes(SITE);
     let explained = router.explain(&get("api.example.com", "/v1/users"), &matches);
     assert_eq!(explained.chosen, Ok(Some(5)));
@@ -155,16 +155,16 @@ fn an_explanation_says_what_passed_each_other_route_over() {
     assert_eq!(
         said,
         [
-            "default would take it, but is less specific or comes later",
-            "site takes the host example.com, www.example.com",
-            "any-sub would take it, but is less specific or comes later",
-            "deep-sub takes the host *.api.example.com",
-            "api would take it, but is less specific or comes later",
-            "api-root takes the path = /",
-            "write takes the method POST, PUT",
-            "canary takes the method POST",
-            "debug takes requests with a header x-debug",
-            "admin takes the path /admin*",
+            "default would match, but is less specific or comes later",
+            "site matches only the host example.com, www.example.com",
+            "any-sub would match, but is less specific or comes later",
+            "deep-sub matches only the host *.api.example.com",
+            "api would match, but is less specific or comes later",
+            "api-root matches only the path = /",
+            "write matches only the method POST, PUT",
+            "canary matches only the method POST",
+            "debug matches only requests with a header x-debug",
+            "admin matches only the path /admin*",
         ]
     );
 }
@@ -213,7 +213,7 @@ proptest! {
     #![proptest_config(ProptestConfig { cases: 1000, ..ProptestConfig::default() })]
 
     #[test]
-    fn the_tree_agrees_with_a_scan(
+    fn the_router_agrees_with_a_linear_scan(
         matches in prop::collection::vec(a_match(), 0..40),
         requests in prop::collection::vec(asked(), 1..20),
     ) {
@@ -227,13 +227,13 @@ proptest! {
         let matches: Vec<Match> = snapshot.routes.iter().map(|route| route.matches.clone()).collect();
         for request in &requests {
             let found = snapshot.router.find(request);
-            // Of several reasons to refuse a path, the search stops at the first.
+            // If there are several reasons to reject a path, the search stops at the first.
             prop_assert_eq!(found.ok(), scan(&matches, request).ok(), "{:?}", request);
             let explained = snapshot.router.explain(request, &matches);
             prop_assert_eq!(explained.chosen, found);
             prop_assert_eq!(explained.passed.len(), matches.len() - usize::from(matches!(found, Ok(Some(_)))));
         }
-        // What is said to be hidden takes nothing.
+        // A hidden route matches no request.
         for overlap in overlaps(&matches).into_iter().filter(|overlap| overlap.hosts.is_empty()) {
             for request in &requests {
                 prop_assert_ne!(snapshot.router.find(request), Ok(Some(overlap.hidden)));

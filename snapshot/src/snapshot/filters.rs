@@ -1,86 +1,86 @@
-//! What a route asks of a request, checked: see [`Filters`].
+//! Checked filters of a route: see [`Filters`].
 
 use std::{collections::BTreeMap, net::IpAddr, sync::Arc, time::Duration};
 
 use crate::config::{RateKey, RateScope};
 
-/// The filters of a route, in the order in which they are asked: addresses, methods, rate, password, token.
+/// The filters of a route, in the order of their evaluation.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Filters {
-    /// The fleet's and the route's; both must take an address.
+    /// The fleet's and the route's rules; both must allow an address.
     pub ip: Vec<Arc<IpRules>>,
-    /// The methods that are taken; empty: all.
+    /// Allowed methods; empty: all.
     pub methods: Vec<Arc<str>>,
-    /// How often who may ask.
+    /// Request limit per client.
     pub rate_limit: Option<RateLimit>,
-    /// Asks for a name and a password.
+    /// Requires a user name and a password.
     pub basic_auth: Option<BasicAuth>,
-    /// Asks for a token.
+    /// Requires a signed token.
     pub jwt: Option<Jwt>,
 }
 
-/// A rate: `requests` in `per`, `burst` of them at once.
+/// A rate limit: `requests` per `per`, with bursts of `burst`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RateLimit {
     /// At least 1.
     pub requests: u32,
-    /// A second to a day.
+    /// One second to one day.
     pub per: Duration,
     /// At least 1.
     pub burst: u32,
-    /// Of a limit by header: unknown values of one address in `per`, at least 1.
+    /// For a limit by header: values unknown to the node that one address may send per `per`; at least 1.
     pub new_values: u32,
-    /// Who shares it.
+    /// Which requests share the limit.
     pub key: RateKey,
-    /// Where it counts.
+    /// Per node or for the whole fleet.
     pub scope: RateScope,
 }
 
-/// Names with hashed passwords.
+/// User names with hashed passwords.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct BasicAuth {
-    /// Has neither quotes nor controls.
+    /// Contains neither quotes nor control characters.
     pub realm: Arc<str>,
-    /// By name; at least one. Each is a bcrypt or argon2 hash of bearable cost.
+    /// Password hashes by user name; at least one. Each is a bcrypt or argon2 hash of bounded cost.
     pub users: BTreeMap<Arc<str>, Arc<str>>,
     /// In lower case.
     pub user_header: Arc<str>,
-    /// Whether the backend gets the password too.
+    /// Whether the backend also gets the password.
     pub keep_authorization: bool,
 }
 
-/// What a token must be.
+/// Requirements on a token.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Jwt {
-    /// What issued it.
+    /// Required issuer.
     pub issuer: Arc<str>,
-    /// Whom it is for; at least one.
+    /// Accepted audiences; at least one.
     pub audience: Vec<Arc<str>>,
-    /// A JSON Web Key Set of public keys, each good for one of `algorithms`.
+    /// A JSON Web Key Set of public keys, each usable with one of `algorithms`.
     pub jwks: Arc<str>,
     /// Names of asymmetric algorithms; at least one.
     pub algorithms: Vec<Arc<str>>,
-    /// In lower case.
+    /// Header with the token, in lower case.
     pub header: Arc<str>,
-    /// Where else it may be.
+    /// Cookie with the token, used if the header is absent.
     pub cookie: Option<Arc<str>>,
-    /// Claims and the headers, in lower case, that tell of them.
+    /// Claims and the headers, in lower case, in which the backend gets them.
     pub claims_to_headers: Vec<(Arc<str>, Arc<str>)>,
-    /// So much may clocks differ.
+    /// Tolerated clock difference.
     pub leeway: Duration,
-    /// Whether the backend gets the token too.
+    /// Whether the backend also gets the token.
     pub keep_authorization: bool,
 }
 
 impl Jwt {
-    /// Cookies of the configured name that are tried; a request with more of them is refused. Each costs a signature check.
+    /// Limit on cookies of the configured name; a request with more is rejected. Each one costs a signature check.
     pub const MAX_COOKIES: usize = 4;
 }
 
-/// Whose requests are taken: for each address the longest prefix decides.
+/// Allowed client addresses: for each address the longest matching prefix decides.
 ///
-/// Prefixes are flattened into ranges that do not overlap, so that an address costs one binary search however many
-/// prefixes there are and however they nest.
+/// Prefixes are flattened into disjoint ranges, so that a lookup is one binary search however many prefixes there are
+/// and however they nest.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct IpRules {
     v4: Ranges<u32>,
@@ -88,7 +88,7 @@ pub struct IpRules {
 }
 
 impl IpRules {
-    /// Rules from prefixes and whether each allows. `default`: whether an address is taken that no prefix holds.
+    /// Builds rules from prefixes, each with whether it allows. `default` applies to addresses that match no prefix.
     pub(crate) fn new(prefixes: &[(ipnet::IpNet, bool)], default: bool) -> Self {
         let (mut v4, mut v6) = (Vec::new(), Vec::new());
         for (prefix, allow) in prefixes {
@@ -103,7 +103,7 @@ impl IpRules {
         }
     }
 
-    /// Whether the address is taken. An IPv4 address that came mapped into IPv6 is an IPv4 address.
+    /// Whether the address is allowed. An IPv4-mapped IPv6 address counts as IPv4.
     pub fn allows(&self, address: IpAddr) -> bool {
         match address.to_canonical() {
             IpAddr::V4(address) => self.v4.allows(address.into()),
@@ -112,7 +112,8 @@ impl IpRules {
     }
 }
 
-/// Where the answer changes: `starts[0]` is 0, and each range has the opposite answer of the one before it.
+/// Boundaries at which the verdict flips: `starts[0]` is 0, and each range has the opposite verdict of the one before
+/// it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 struct Ranges<T> {
     starts: Vec<T>,
@@ -120,9 +121,10 @@ struct Ranges<T> {
 }
 
 impl<T: Copy + Ord + Default> Ranges<T> {
-    /// From prefixes as first address, last address and answer; of two prefixes one holds the other, or they are apart.
+    /// Builds ranges from prefixes as first address, last address and verdict. Two prefixes are always nested or
+    /// disjoint.
     fn new(mut prefixes: Vec<(T, T, bool)>, default: bool, end: T, next: impl Fn(T) -> T) -> Self {
-        // What holds others comes before them.
+        // Outer prefixes come before inner ones.
         prefixes.sort_unstable_by(|a, b| a.0.cmp(&b.0).then(b.1.cmp(&a.1)));
         let mut ranges = vec![(T::default(), default)];
         let mut begin = |at: T, allow: bool| {
@@ -154,7 +156,7 @@ impl<T: Copy + Ord + Default> Ranges<T> {
     }
 
     fn allows(&self, address: T) -> bool {
-        // The first start is the least address, so there is always one that is not beyond it.
+        // The first start is the smallest address, so at least one start is not greater.
         let index = self.starts.partition_point(|start| *start <= address) - 1;
         self.first ^ (index % 2 == 1)
     }
@@ -216,7 +218,7 @@ mod tests {
     }
 
     #[test]
-    fn everything_and_nothing() {
+    fn rules_may_allow_everything_or_nothing() {
         let all = rules(&[("0.0.0.0/0", false), ("::/0", false)], true);
         assert!(!all.allows("1.2.3.4".parse().unwrap()) && !all.allows("::1".parse().unwrap()));
         let none = rules(&[], true);
@@ -225,7 +227,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn it_says_what_a_scan_says(
+        fn the_search_agrees_with_a_linear_scan(
             // Few bits, so that prefixes nest.
             prefixes in proptest::collection::vec((0u8..16, 28u8..=32, any::<bool>()), 0..12),
             default: bool,

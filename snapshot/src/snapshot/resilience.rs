@@ -1,4 +1,4 @@
-//! Checked: what a pool says of picking and of failures.
+//! Checked resilience settings of a pool, and fallbacks.
 
 use std::{sync::Arc, time::Duration};
 
@@ -7,12 +7,12 @@ use crate::{
     units::Fraction,
 };
 
-/// Keeps a client at the backend that answered it first.
+/// Session affinity: keeps a client on the backend that answered it first.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Sticky {
-    /// The cookie's name, a token (RFC 9110, 5.6.2).
+    /// Name of the cookie, a token (RFC 9110 section 5.6.2).
     pub cookie: Arc<str>,
-    /// At least a second.
+    /// At least one second.
     pub ttl: Duration,
 }
 
@@ -21,9 +21,9 @@ pub struct Sticky {
 pub struct Breaker {
     /// Failures in a row, at least 1.
     pub consecutive_failures: u32,
-    /// Share of failures in the window, more than 0.
+    /// Share of failures within the window, more than 0.
     pub error_rate: f64,
-    /// At least a second.
+    /// At least one second.
     pub window: Duration,
     /// At least 1.
     pub min_requests: u32,
@@ -35,20 +35,20 @@ pub struct Breaker {
 
 impl Eq for Breaker {}
 
-/// What may be tried again, and how often.
+/// Which failures are retried, and how often.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Retry {
-    /// How often a request is sent to a backend, the first time included; at least 1.
+    /// Maximum number of attempts, including the first; at least 1.
     pub attempts: u32,
-    /// Retries in millionths of the requests that succeed.
+    /// Retries in millionths of the successful requests.
     pub budget: u32,
-    /// Another backend is asked when one gives no answer for so long.
+    /// Timeout of one attempt, after which another backend is tried.
     pub per_attempt: Option<Duration>,
-    /// A backend without a connection is passed over.
+    /// Whether failed connections are retried on another backend.
     pub on_connect_failure: bool,
-    /// A broken connection is tried again.
+    /// Whether broken connections are retried.
     pub on_reset: bool,
-    /// An attempt that ran into `per_attempt` is tried again.
+    /// Whether attempts that exceeded `per_attempt` are retried.
     pub on_timeout: bool,
     statuses: Vec<u16>,
 }
@@ -65,62 +65,62 @@ impl Retry {
             per_attempt,
             on_connect_failure: on.contains(&RetryOn::ConnectFailure),
             on_reset: on.contains(&RetryOn::Reset),
-            // Who sets a deadline for attempts wants another attempt after it.
+            // A timeout per attempt only makes sense with another attempt.
             on_timeout: per_attempt.is_some(),
             statuses: on.iter().filter_map(status).collect(),
         }
     }
 
-    /// Whether an answer with this status is tried again.
+    /// Whether responses with this status are retried.
     pub fn on_status(&self, status: u16) -> bool {
         status >= 400 && self.statuses.contains(&status)
     }
 }
 
-/// What a node sends to one backend at the same time, and how large the heads of its answers may be.
+/// Limits per backend and node, and limits on response heads.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Limits {
     /// Connections in use, at least 1.
     pub max_connections: u32,
-    /// Requests that wait for one.
+    /// Requests that may wait for a connection.
     pub max_pending: u32,
-    /// Bytes of an answer's head, 1 KiB to 1 MiB.
+    /// Largest response head in bytes, 1 KiB to 1 MiB.
     pub max_response_head: usize,
-    /// Fields of an answer's head, 1 to 1024.
+    /// Largest number of header fields in a response, 1 to 1024.
     pub max_response_headers: usize,
 }
 
-/// How a pool picks and what it does about failures.
+/// Sessions, circuit breaker, retries and limits of a pool.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Resilience {
-    /// What hashing goes by; `client_ip` for every strategy that does not hash.
+    /// Hash key; `client_ip` for strategies that do not hash.
     pub hash_on: HashOn,
-    /// Sessions.
+    /// Session affinity.
     pub sticky: Option<Sticky>,
-    /// Until a new or recovered backend has its full share.
+    /// Time until a new or recovered backend has its full share.
     pub slow_start: Duration,
     /// How long a draining backend keeps its sessions.
     pub drain_timeout: Duration,
-    /// `None`: never ejects.
+    /// Circuit breaker; `None`: never ejects.
     pub breaker: Option<Breaker>,
-    /// What may be tried again.
+    /// Which failures are retried.
     pub retry: Retry,
-    /// Per backend and node.
+    /// Limits per backend and node.
     pub limits: Limits,
-    /// The share of dead backends from which on all get requests, more than 0; `None`: never.
+    /// Share of unavailable backends from which on all backends get requests, more than 0; `None`: never.
     pub panic: Option<Fraction>,
 }
 
-/// What answers when the pool has no backend to offer.
+/// Response or pool to use when the pool has no available backend.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Fallback {
-    /// Another pool, as an index.
+    /// Index of another pool.
     Pool(usize),
-    /// A fixed answer.
+    /// A fixed response.
     Answer {
         /// 200 to 599.
         status: u16,
-        /// Its body, as text.
+        /// The body as text.
         body: Arc<str>,
     },
 }

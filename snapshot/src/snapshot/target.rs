@@ -1,4 +1,4 @@
-//! Checked: where a route sends a request, and as what.
+//! Checked targets of routes: pools, splits, rewrites and redirects.
 
 use crate::{
     config::WebScheme,
@@ -9,16 +9,16 @@ use crate::{
 /// Where a route's requests go.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Target {
-    /// To a pool, as an index.
+    /// Index of a pool.
     Pool(usize),
-    /// To one of several pools.
+    /// One of several pools, by weight.
     Split(Split),
-    /// To where the client is told to go.
+    /// The client is redirected.
     Redirect(Redirect),
 }
 
 impl Target {
-    /// The pools that it may send to, as indexes.
+    /// Indexes of the pools that may get requests.
     pub fn pools(&self) -> impl Iterator<Item = usize> {
         let (one, shares) = match self {
             Self::Pool(pool) => (Some(*pool), &[][..]),
@@ -34,23 +34,23 @@ impl Target {
 pub struct Split {
     /// Each pool once.
     pub shares: Vec<Share>,
-    /// Of all weights, at least 1.
+    /// Sum of all weights, at least 1.
     pub total: u32,
-    /// Keeps a client at its pool.
+    /// Keeps a client on its pool.
     pub sticky: Option<Sticky>,
 }
 
 /// One pool of a split.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Share {
-    /// As an index.
+    /// Index of the pool.
     pub pool: usize,
     /// 0 to 1000.
     pub weight: u32,
 }
 
 impl Split {
-    /// The share that a number below [`total`](Self::total) falls into, as an index.
+    /// Index of the share that contains `number`, which is below [`total`](Self::total).
     pub fn pick(&self, mut number: u32) -> usize {
         for (place, share) in self.shares.iter().enumerate() {
             if number < share.weight {
@@ -62,61 +62,62 @@ impl Split {
     }
 }
 
-/// What is changed of a request on its way to the backend.
+/// Changes to the request before it goes to the backend.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Rewrite {
-    /// Its path.
+    /// New path.
     pub path: Option<PathRewrite>,
-    /// Its Host, an authority.
+    /// New Host header, an authority.
     pub host: Option<Box<str>>,
-    /// How URLs in responses are mapped back; `None`: they are not.
+    /// How URLs in responses are mapped back; `None`: not at all.
     pub map: Option<UrlMap>,
-    /// The prefix that clients see and the backend does not, as part of a URL; `None`: there is none.
+    /// The prefix that only clients see, as part of a URL; `None`: there is none.
     pub prefix: Option<Box<str>>,
-    /// Another header that tells it, in lower case.
+    /// Additional header with the prefix, in lower case.
     pub prefix_header: Option<Box<str>>,
 }
 
-/// Two prefixes of paths, each empty or without a slash at its end: what clients have where the backend has another.
+/// A pair of path prefixes, each empty or without a trailing slash: `outer` in clients' URLs corresponds to `inner`
+/// in the backend's.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct UrlMap {
-    /// In URLs of clients.
+    /// Prefix in URLs of clients.
     pub outer: Box<str>,
-    /// In URLs of the backend.
+    /// Prefix in URLs of the backend.
     pub inner: Box<str>,
 }
 
-/// Where a client is sent.
+/// Where a client is redirected.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Redirect {
-    /// `None`: as it came.
+    /// `None`: the requested scheme.
     pub scheme: Option<WebScheme>,
-    /// `None`: the one it asked for.
+    /// `None`: the requested host.
     pub host: Option<Box<str>>,
-    /// `None`: the one it asked for, or the scheme's own where scheme or host is another.
+    /// `None`: the requested port, or the scheme's default port if scheme or host change.
     pub port: Option<u16>,
-    /// `None`: as it is.
+    /// `None`: the requested path.
     pub path: Option<PathRewrite>,
     /// 301, 302, 303, 307 or 308.
     pub status: u16,
 }
 
-/// Why there is nowhere to send a client.
+/// Why a client cannot be redirected.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum NoRedirect {
-    /// It names no host, and the route names none.
+    /// Neither the request nor the route has a host.
     NoHost,
-    /// It is there already.
+    /// The new URL equals the requested one.
     Circle,
-    /// Its path can be read in several ways.
+    /// The path is ambiguous.
     Path(PathFault),
 }
 
 impl Redirect {
-    /// The URL to go to, for a request to `authority` with this path and query.
+    /// The redirect URL for a request to `authority` with this path and query.
     ///
     /// # Errors
-    /// There is none.
+    /// The client cannot be redirected.
     pub fn location(
         &self,
         came_by: WebScheme,
@@ -146,7 +147,7 @@ impl Redirect {
         if is_same {
             return Err(NoRedirect::Circle);
         }
-        // What has no path of its own (OPTIONS *) is sent to the root.
+        // A request without a path (`OPTIONS *`) is redirected to the root.
         let target = if target.starts_with(b"/") { target } else { b"/" };
         let path = rewritten.as_deref().unwrap_or(target);
         Ok([scheme.name().as_bytes(), b"://", host, &port, path].concat())
@@ -164,7 +165,7 @@ fn is_default(port: &[u8], scheme: WebScheme) -> bool {
     port.is_empty() || port == format!(":{}", default_port(scheme)).as_bytes()
 }
 
-/// An authority's host, and its port with the colon.
+/// Splits an authority into the host and the port with its colon.
 fn split(authority: &[u8]) -> (&[u8], &[u8]) {
     let after = authority.iter().position(|byte| *byte == b']').map_or(0, |at| at + 1);
     let colon =
@@ -182,7 +183,7 @@ mod tests {
     const NOTHING: Redirect = Redirect { scheme: None, host: None, port: None, path: None, status: 308 };
 
     #[test]
-    fn a_redirect_changes_what_it_names_and_keeps_the_rest() {
+    fn a_redirect_changes_the_given_parts_and_keeps_the_rest() {
         let https = || Redirect { scheme: Some(Https), ..NOTHING };
         let host = || Redirect { host: Some("b".into()), ..NOTHING };
         let strip = PathRewrite::Prefix { from: PathPattern::parse("/v1", false).unwrap(), to: "/v2".into() };
@@ -233,7 +234,7 @@ mod tests {
     }
 
     #[test]
-    fn a_split_gives_each_pool_its_part() {
+    fn a_split_gives_each_pool_its_share() {
         let share = |pool, weight| Share { pool, weight };
         let split = Split { shares: vec![share(7, 90), share(8, 0), share(9, 10)], total: 100, sticky: None };
         let mut counts = [0; 3];

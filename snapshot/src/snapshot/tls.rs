@@ -1,40 +1,40 @@
-//! Checked certificates, and how backends are spoken to by TLS.
+//! Checked certificates, and TLS settings for backends.
 
 use std::{fmt, net::IpAddr, str::FromStr, sync::Arc};
 
-/// What nodes show to clients that ask for one of its names. Its key is no part of a snapshot: it is found by
-/// [`Chain::key`].
+/// A certificate that nodes present to clients that request one of its host names. Its private key is not part of a
+/// snapshot and is found by [`Chain::key`].
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Certificate {
     /// Unique among the certificates.
     pub name: Arc<str>,
-    /// The certificate with its chain.
+    /// The certificate with its intermediates.
     pub chain: Arc<Chain>,
 }
 
-/// A certificate that can be read, and those that lead from it to its authority.
+/// A parsed certificate with its intermediates.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Chain {
-    /// DER, its own first; never empty.
+    /// DER, the server's certificate first; never empty.
     pub der: Vec<Vec<u8>>,
-    /// Whom it is good for.
+    /// Host names and addresses for which it is valid.
     pub names: Vec<CertificateName>,
-    /// From when it is good, seconds since the Unix epoch.
+    /// Start of the validity, seconds since the Unix epoch.
     pub not_before: i64,
-    /// Until when it is good, seconds since the Unix epoch.
+    /// End of the validity, seconds since the Unix epoch.
     pub not_after: i64,
-    /// Which private key belongs to it.
+    /// Identifies the private key.
     pub key: KeyId,
-    /// SHA-256 over the certificate itself.
+    /// SHA-256 over the server's certificate.
     pub fingerprint: [u8; 32],
-    /// Whose it is, as its authority writes it.
+    /// Subject, in the authority's notation.
     pub subject: String,
-    /// Its authority.
+    /// Issuer.
     pub issuer: String,
 }
 
-/// Names a private key without telling anything of it: SHA-256 over its public half (the SubjectPublicKeyInfo). A
-/// certificate that was renewed with the same key finds that key.
+/// Identifies a private key without revealing it: SHA-256 over the SubjectPublicKeyInfo. A certificate that was
+/// renewed with the same key finds that key.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct KeyId(pub [u8; 32]);
 
@@ -70,11 +70,11 @@ impl FromStr for KeyId {
 /// A name in a certificate.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum CertificateName {
-    /// A host, in lower case.
+    /// A host name in lower case.
     Host(String),
-    /// Every host that has one label more than this: `*.example.com`.
+    /// Every host name with exactly one more label: `*.example.com`.
     Below(String),
-    /// An address.
+    /// An IP address.
     Address(IpAddr),
 }
 
@@ -89,27 +89,27 @@ impl fmt::Display for CertificateName {
 }
 
 impl Chain {
-    /// Seconds that it is still good for; less than 0: it has expired.
+    /// Seconds until the certificate expires; negative if it has expired.
     pub fn seconds_left(&self, now: i64) -> i64 {
         self.not_after.saturating_sub(now)
     }
 
-    /// The fingerprint as people compare it: hexadecimal digits.
+    /// The fingerprint in hexadecimal.
     pub fn fingerprint_text(&self) -> String {
         KeyId(self.fingerprint).to_string()
     }
 }
 
-/// How the `https://` backends of a pool are spoken to.
+/// TLS settings for the `https://` backends of a pool.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct UpstreamTls {
-    /// Whether a backend's certificate has to be good for its name.
+    /// Whether a backend's certificate must be valid for its name.
     pub verify: bool,
-    /// The name to ask for; `None`: the host of the backend's URL.
+    /// Server name (SNI); `None`: the host of the backend's URL.
     pub server_name: Option<String>,
-    /// The authorities that are believed, DER; `None`: those that browsers believe.
+    /// Trusted authorities, DER; `None`: those that browsers trust.
     pub ca: Option<Arc<[Vec<u8>]>>,
-    /// What to show to backends that ask for a certificate.
+    /// Client certificate for backends that require one.
     pub client: Option<Arc<Chain>>,
 }
 

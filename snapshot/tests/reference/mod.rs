@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 
 use serde_json::Value;
 
-/// The tables as Markdown.
+/// Returns the tables as Markdown.
 pub(crate) fn markdown(schema: &Value) -> String {
     let mut out = String::new();
     let mut queue = vec![("The file".to_owned(), schema.clone())];

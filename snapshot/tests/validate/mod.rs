@@ -1,8 +1,9 @@
-//! As much of JSON Schema as the generated one uses. A keyword that is not known fails, so that none is passed over.
+//! A validator for the part of JSON Schema that the generated schema uses. Unknown keywords fail, so that none is
+//! ignored.
 
 use serde_json::Value;
 
-/// What of the value does not fit, with where.
+/// Returns each violation with its path.
 pub(crate) fn errors(schema: &Value, value: &Value) -> Vec<String> {
     let mut errors = Vec::new();
     validate(schema, schema, value, "", &mut errors);
@@ -18,7 +19,7 @@ fn fits(root: &Value, schema: &Value, value: &Value) -> bool {
 fn validate(root: &Value, schema: &Value, value: &Value, at: &str, errors: &mut Vec<String>) {
     let keywords = match schema {
         Value::Bool(true) => return,
-        Value::Bool(false) => return errors.push(format!("{at}: nothing may be here")),
+        Value::Bool(false) => return errors.push(format!("{at}: no value is allowed here")),
         schema => schema.as_object().unwrap(),
     };
     let mut demand = |fine: bool, what: &dyn Fn() -> String| {
@@ -44,10 +45,10 @@ fn validate(root: &Value, schema: &Value, value: &Value, at: &str, errors: &mut 
                     other => panic!("unknown type {other}"),
                 };
                 let fine = says.as_array().map_or_else(|| is(says), |names| names.iter().any(is));
-                demand(fine, &|| format!("{value} is no {says}"));
+                demand(fine, &|| format!("{value} is not of type {says}"));
             }
             "const" => demand(value == says, &|| format!("{value} is not {says}")),
-            "enum" => demand(list().any(|one| one == value), &|| format!("{value} is none of {says}")),
+            "enum" => demand(list().any(|one| one == value), &|| format!("{value} is not one of {says}")),
             "minimum" => {
                 demand(value.as_f64().is_none_or(|n| n >= number()), &|| format!("{value} < {says}"))
             }
@@ -79,16 +80,18 @@ fn validate(root: &Value, schema: &Value, value: &Value, at: &str, errors: &mut 
             }
             "$ref" => {
                 let pointer = says.as_str().unwrap().strip_prefix('#').unwrap();
-                let referred = root.pointer(pointer).unwrap_or_else(|| panic!("{says} leads nowhere"));
+                let referred = root.pointer(pointer).unwrap_or_else(|| panic!("{says} does not exist"));
                 let mut inner = Vec::new();
                 validate(root, referred, value, at, &mut inner);
                 inner.into_iter().for_each(|error| demand(false, &|| error.clone()));
             }
-            "allOf" => demand(list().all(|one| fits(root, one, value)), &|| "not all fit".into()),
-            "anyOf" => demand(list().any(|one| fits(root, one, value)), &|| format!("{value}: none fits")),
+            "allOf" => demand(list().all(|one| fits(root, one, value)), &|| "not all schemas match".into()),
+            "anyOf" => {
+                demand(list().any(|one| fits(root, one, value)), &|| format!("{value}: no schema matches"))
+            }
             "oneOf" => {
                 let fitting = list().filter(|one| fits(root, one, value)).count();
-                demand(fitting == 1, &|| format!("{value}: {fitting} alternatives fit"));
+                demand(fitting == 1, &|| format!("{value}: {fitting} alternatives match"));
             }
             "required" => {
                 for name in list() {
@@ -104,7 +107,7 @@ fn validate(root: &Value, schema: &Value, value: &Value, at: &str, errors: &mut 
     look_inside(root, keywords, value, at, errors);
 }
 
-/// What looks into the value.
+/// Validates the items and properties of the value.
 fn look_inside(
     root: &Value,
     keywords: &serde_json::Map<String, Value>,
