@@ -421,7 +421,7 @@ routes: [{ name: r, pool: p, timeouts: { response: 2m, send: 0s }, limits: { min
 ";
         let (_, snapshot) = file::parse(text).unwrap();
         let way = explain(&snapshot, &Asked::read("GET", "/", &[], None).unwrap());
-        let told: Vec<_> = way.filters.iter().map(|one| (one.filter, one.detail.as_str())).collect();
+        let told: Vec<_> = way.filters.iter().map(|one| (one.filter.as_str(), one.detail.as_str())).collect();
         assert_eq!(
             told,
             [
