@@ -106,7 +106,7 @@ mod tests {
         certified(&a, a_key.as_bytes()).unwrap();
         let why = |key: &str| certified(&a, key.as_bytes()).unwrap_err();
         assert!(why(&b_key).contains("another certificate"));
-        assert!(why("x").contains("no PEM"));
+        assert!(why("x").contains("not a private key in PEM"));
         let locked = a_key.replace("PRIVATE KEY", "ENCRYPTED PRIVATE KEY");
         assert!(why(&locked).contains("passphrase"));
         let broken = "-----BEGIN PRIVATE KEY-----\nMTIzNDU2\n-----END PRIVATE KEY-----\n";
