@@ -8,13 +8,9 @@ use std::{
     time::Duration,
 };
 
+use tonic::transport::Endpoint;
 use weir_process::FormerName;
 use weir_snapshot::{BackendUrl, Host, backend_address::OwnPort, units::HumanDuration};
-
-use crate::{
-    tls::{self, Certificates, OwnCertificate, Tickets},
-    worker::Https,
-};
 
 /// A node of a Weir fleet: it proxies requests, as the control plane configures it.
 #[derive(Debug, Clone, clap::Parser)]
@@ -143,7 +139,7 @@ impl Config {
             "--status {} is reachable from other machines and shows metrics to anyone; use a loopback address or say --insecure",
             self.status
         );
-        let host = crate::enroll::host(&self.control_plane);
+        let host = host(&self.control_plane);
         anyhow::ensure!(
             !self.control_plane.starts_with("http://")
                 || self.insecure
@@ -194,25 +190,6 @@ impl Config {
         own.into()
     }
 
-    /// What TLS is accepted with, if it is.
-    pub(crate) fn https(&self, tickets: &Arc<Tickets>) -> anyhow::Result<Option<Https>> {
-        let own = match (&self.tls_cert, &self.tls_key) {
-            (Some(certificate), Some(key)) => Some(tls::own_certificate(certificate, key)?),
-            (None, None) => None,
-            _ => anyhow::bail!("--tls-cert and --tls-key go together"),
-        };
-        let Some(address) = self.https else { return Ok(None) };
-        let certificates = Arc::new(Certificates::new(own));
-        let config = tls::server_config(&certificates, tickets)?;
-        Ok(Some(Https { address, config, certificates }))
-    }
-
-    /// The certificate of the flags, to be read again.
-    pub(crate) fn own_certificate(&self, certificates: &Arc<Certificates>) -> Option<OwnCertificate> {
-        let (certificate, key) = (self.tls_cert.clone()?, self.tls_key.clone()?);
-        Some(OwnCertificate { certificate, key, used_by: Arc::clone(certificates) })
-    }
-
     pub(crate) fn worker_count(&self) -> usize {
         self.workers.map_or_else(|| std::thread::available_parallelism().map_or(1, usize::from), usize::from)
     }
@@ -221,6 +198,28 @@ impl Config {
     pub(crate) fn node_id(&self, http: SocketAddr) -> String {
         self.node_id.clone().unwrap_or_else(|| format!("{}-{}", host_name(), http.port()))
     }
+}
+
+/// The host in the control plane's address.
+fn host(control_plane: &str) -> Option<String> {
+    endpoint(control_plane)?.uri().host().map(str::to_owned)
+}
+
+/// The control plane's address. Which protocol is spoken there the connector knows, so here it is always HTTP's.
+pub(crate) fn endpoint(control_plane: &str) -> Option<Endpoint> {
+    if let Some(path) = socket(control_plane) {
+        // The connector knows where to connect; HTTP wants a name all the same.
+        return (!path.is_empty()).then(|| Endpoint::from_static("http://localhost:8090"));
+    }
+    let rest = control_plane.strip_prefix("https://").or_else(|| control_plane.strip_prefix("http://"))?;
+    let endpoint = Endpoint::from_shared(format!("http://{rest}")).ok()?;
+    endpoint.uri().port().is_some().then_some(endpoint)
+}
+
+/// The path in the address of a local socket, `unix:PATH` or `unix://PATH`.
+pub(crate) fn socket(control_plane: &str) -> Option<&str> {
+    let path = control_plane.strip_prefix("unix:")?;
+    Some(path.strip_prefix("//").unwrap_or(path))
 }
 
 /// A label as it is typed.

@@ -4,42 +4,32 @@
 //! requests. Where to look: a request's life is `listener/http1.rs` (the connection), `proxy.rs` (the decision) and
 //! `upstream/http1.rs` (the backend's side); `backend.rs` holds what outlives a snapshot.
 
-mod addresses;
 mod answer;
-mod backend;
-mod balance;
-mod breaker;
-mod buffer;
+mod client;
+mod client_limits;
 mod config;
+mod connections;
 mod control;
 pub mod core_dumps;
-mod descriptors;
 mod edit;
 mod enroll;
+mod failure;
 mod filter;
-mod keep_alive;
+mod fleet;
+mod hash;
+mod identity;
 mod listener;
 mod origin;
-mod pace;
-mod place;
+mod padded;
 mod pool;
-mod pool_metrics;
 mod proxy;
-mod resolve;
-mod retry;
-mod route;
-mod standing;
 mod stats;
 mod status;
-mod status_host;
-mod sticky;
-mod stream;
-mod timer;
-mod tls;
-mod tunnel;
 mod upstream;
 mod url_map;
+mod wire;
 mod worker;
+mod workers;
 
 #[cfg(test)]
 mod wire_tests;
@@ -49,7 +39,17 @@ use std::{net::SocketAddr, sync::Arc, time::Duration};
 use anyhow::Context as _;
 
 pub use self::config::{Arguments, Config};
-use self::{backend::Fleet, stats::Reporter, status_host::StatusHosts, tls::OwnCertificate, worker::Workers};
+use self::{
+    fleet::Fleet,
+    identity::Identity,
+    stats::Reporter,
+    status::StatusHosts,
+    wire::{
+        descriptors,
+        tls::{self, OwnCertificate},
+    },
+    workers::{Https, Workers},
+};
 
 /// A node that runs.
 pub struct Running {
@@ -80,8 +80,10 @@ pub async fn start(config: Config) -> anyhow::Result<Running> {
     let (tap, events) = stats::tap();
     let watched = Arc::clone(&tap);
     let tls = tls::Material::default();
-    let https = config.https(&tls.tickets)?;
-    let certificate = https.as_ref().and_then(|https| config.own_certificate(&https.certificates));
+    let https = Https::new(&config, &tls.tickets)?;
+    let certificate = https.as_ref().and_then(|https| {
+        OwnCertificate::of_flags(config.tls_cert.as_deref(), config.tls_key.as_deref(), &https.certificates)
+    });
     let doors = match &https {
         None => format!("{} (--http)", config.http),
         Some(https) => format!("{} (--http) or {} (--https)", config.http, https.address),
@@ -95,7 +97,7 @@ pub async fn start(config: Config) -> anyhow::Result<Running> {
         .with_context(|| format!("cannot listen on {} (--status)", config.status))?;
     let division = descriptors::share_out(config.worker_count());
     let (http, https, status) = (workers.http, workers.https, status_listener.local_addr()?);
-    let identity = control::Identity::new(&config, http);
+    let identity = Identity::new(&config, http);
     let reporter = Reporter::start(channel.clone(), &identity, inbox);
     let (node_id, boot_id) = (identity.node_id.clone(), identity.boot_id.clone());
     let own = config.own_ports(http, https, status);
@@ -116,7 +118,7 @@ pub async fn start(config: Config) -> anyhow::Result<Running> {
     }
     tasks.spawn(membership.keep(config.control_plane.clone(), node_id, boot_id));
     tasks.spawn(control::run(Arc::clone(&state), channel, events));
-    tasks.spawn(resolve::run(Arc::clone(&state)));
+    tasks.spawn(control::resolve::run(Arc::clone(&state)));
     let hosts = StatusHosts::new(status.ip().is_loopback(), &config.status_host);
     tasks.spawn(status::serve(status_listener, hosts, Arc::clone(&state), division.status));
     let timed = Arc::clone(&state);

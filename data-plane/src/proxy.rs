@@ -2,6 +2,8 @@
 
 mod client_watch;
 mod exchange;
+mod retry;
+mod route;
 
 use std::{cell::RefCell, future::poll_fn, net::IpAddr, rc::Rc, task::Poll, time::Instant};
 
@@ -13,24 +15,27 @@ use weir_snapshot::{
     config::{Downstream as Settings, Protocol},
 };
 
-use self::client_watch::ClientWatch;
 pub(crate) use self::exchange::Exchange;
+use self::{
+    client_watch::ClientWatch,
+    retry::{Resends, Retries},
+};
 use crate::{
     answer::Local,
-    balance::Tried,
+    client::{ClientConnection, RequestBody},
     edit::{Answered, Facts},
+    failure::{Failure, Owner, RetryReason, Verdict},
     filter,
-    listener::{RequestBody, http1::Client},
     origin::Origin,
-    pace::PaceLimits,
-    place::{self, Nowhere},
-    pool::{Reach, Taken},
-    retry::{self, Reason, Resends, Retries},
-    route,
+    pool::{
+        Reach, Taken,
+        balance::Tried,
+        selection::{self, Nowhere},
+    },
     stats::Refusal,
-    timer::Timer,
-    upstream::{Attempt, Failure, Owner, Response, Upload, Verdict, Watch},
+    upstream::{Attempt, Response, Upload},
     url_map::Answers,
+    wire::{pace::PaceLimits, timer::Timer, watch::Watch},
     worker::{View, Worker},
 };
 
@@ -79,7 +84,7 @@ pub(crate) struct Downstream<'a> {
 #[derive(Clone, Copy)]
 pub(crate) enum Asker<'a> {
     /// A connection.
-    Http1(&'a Client),
+    Http1(&'a ClientConnection),
     /// A stream of a connection.
     Http2(&'a RefCell<SendResponse<Bytes>>),
 }
@@ -92,9 +97,13 @@ pub(crate) async fn handle(
     body: RequestBody,
 ) -> Answer {
     let answer = find(exchange, client, head, body).await;
-    match exchange.quota.take() {
-        None => answer,
-        Some(quota) => quota.tell(answer),
+    match (exchange.quota.take(), answer) {
+        (Some(quota), Answer::Upstream(mut response)) => {
+            quota.add_to_head(&mut response.head);
+            Answer::Upstream(response)
+        }
+        (Some(quota), Answer::Local(local)) => Answer::Local(quota.add_to_local(local)),
+        (_, answer) => answer,
     }
 }
 
@@ -120,7 +129,12 @@ async fn find(
     exchange.route = Some(place);
     let route = &snapshot.routes[place];
     let refused = match &view.active.filters[place] {
-        Some(chain) => filter::ask(chain, exchange, client, head).await.err(),
+        Some(chain) => {
+            let outcome = filter::apply(chain, origin.ip, &client.worker.timers, head).await;
+            exchange.quota = outcome.quota;
+            exchange.refusal = outcome.refused.as_ref().map(|refused| refused.reason);
+            outcome.refused.map(|refused| refused.answer)
+        }
         None => None,
     };
     let head = &*head;
@@ -318,8 +332,8 @@ async fn ask(exchange: &mut Exchange, asked: &Asked<'_>, view: &View, upload: &m
     let active = &view.active;
     let pool = &active.pools[pool_index];
     let policy = &pool.resilience.retry;
-    let mut ask = place::ask(active, pool, head, origin.text(), exchange.started);
-    let mut seat = place::Seat::of(pool, head, ask.now_ms, reach);
+    let mut ask = selection::ask(pool, head, origin.text(), active.ms(exchange.started));
+    let mut seat = selection::Seat::of(pool, head, ask.now_ms, reach);
     let mut tried = Tried::default();
     let (mut retries, mut resends) = (Retries::default(), Resends::default());
     // Why none of the backends so far could be asked.
@@ -330,7 +344,7 @@ async fn ask(exchange: &mut Exchange, asked: &Asked<'_>, view: &View, upload: &m
         let mut watch = ClientWatch::new(client, head, exchange.deadline.as_ref());
         let found = match next.take() {
             Some(found) => Ok(found),
-            None => place::find(pool, &mut ask, &tried, reach, client.timer, &mut watch).await,
+            None => selection::find(pool, &mut ask, &tried, reach, client.timer, &mut watch).await,
         };
         let (member, in_flight) = match found {
             Ok(found) => found,
@@ -386,7 +400,7 @@ async fn ask(exchange: &mut Exchange, asked: &Asked<'_>, view: &View, upload: &m
                 let is_same = next.as_ref().is_none_or(|(next, _)| *next == member);
                 if let Some(pause) = resends.pause().filter(|_| is_same) {
                     let mut watch = ClientWatch::new(client, head, exchange.deadline.as_ref());
-                    if let Err(failure) = place::pause(client.timer, pause, &mut watch).await {
+                    if let Err(failure) = selection::pause(client.timer, pause, &mut watch).await {
                         return Outcome::Answer(given_up(&failure));
                     }
                 }
@@ -399,7 +413,7 @@ async fn ask(exchange: &mut Exchange, asked: &Asked<'_>, view: &View, upload: &m
         };
         if verdict.as_ref().is_none_or(|verdict| verdict.owner == Owner::Backend) {
             let now = Instant::now();
-            let ok = !reason.is_some_and(Reason::is_failure);
+            let ok = !reason.is_some_and(RetryReason::is_failure);
             pool.outcome(member, is_trial, ok, now - begun, active.ms(now));
             if sent.is_ok() {
                 exchange.upstream = Some(now - begun);

@@ -9,7 +9,7 @@ use std::{
 
 use weir_snapshot::config::{Backend, Config};
 
-use crate::{backend::Fleet, stats, worker::Workers};
+use crate::{fleet::Fleet, stats, workers::Workers};
 
 /// A worker whose pool holds the given backends.
 struct Proxy {
@@ -550,7 +550,7 @@ fn a_name_uses_its_next_address_when_the_one_in_use_accepts_no_connection() {
         config.pools[0].backends[0].url = "http://books.invalid:80".into();
     });
     let state = proxy.fleet.backends().pop().unwrap();
-    let permit = crate::addresses::Permit::default();
+    let permit = crate::pool::addresses::Permit::default();
     assert!(state.set_addresses(vec![dead, live.address()], &permit));
     let mut client = proxy.client();
     for n in 0..2 {
@@ -581,7 +581,7 @@ fn a_backend_that_is_down_gets_no_request_where_there_is_a_fallback() {
             let fallback = Fallback { status: Some(503), body: Some("back soon".into()), pool: None };
             config.routes[0].fallback = has_fallback.then_some(fallback);
         });
-        proxy.fleet.set_health(false, [("b1".to_owned(), crate::backend::Health::Down)].into());
+        proxy.fleet.set_health(false, [("b1".to_owned(), crate::pool::backend::Health::Down)].into());
         let mut client = proxy.client();
         client.send("GET / HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n");
         (proxy, client)
@@ -593,7 +593,7 @@ fn a_backend_that_is_down_gets_no_request_where_there_is_a_fallback() {
         assert!(answer.starts_with("HTTP/1.1 503") && answer.ends_with("back soon"), "{panic:?}: {answer}");
         assert!(backend.0.accept().is_err(), "{panic:?}: the backend was asked");
         // It answers again as soon as health says so.
-        proxy.fleet.set_health(false, [("b1".to_owned(), crate::backend::Health::Up)].into());
+        proxy.fleet.set_health(false, [("b1".to_owned(), crate::pool::backend::Health::Up)].into());
         backend.0.set_nonblocking(false).unwrap();
         let mut client = proxy.client();
         client.send(GET);

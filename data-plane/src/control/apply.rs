@@ -20,7 +20,7 @@ use super::{
     keeper,
     key::{take_certificate_keys, take_key},
 };
-use crate::resolve;
+use crate::control::resolve;
 
 /// How long a node that starts without a control plane waits for its backends' names.
 const RESTORE: Duration = Duration::from_millis(300);

@@ -6,8 +6,8 @@ use anyhow::Context as _;
 use tonic::transport::Channel;
 
 use crate::{
-    Config,
-    enroll::{Membership, endpoint},
+    config::{Config, endpoint},
+    enroll::Membership,
 };
 
 /// A channel that connects when it is first used, and again whenever it has to, each time as the member that the node is by

@@ -3,7 +3,7 @@
 use weir_proto::v1;
 
 use super::State;
-use crate::backend::Health;
+use crate::pool::backend::Health;
 
 /// Backends whose health is another now.
 pub(super) fn take_health(state: &State, update: &v1::HealthUpdate) {

@@ -9,7 +9,7 @@ use super::State;
 /// The fleet's key. When it is another than was used so far, what is active is built anew with it.
 pub(super) async fn take_key(state: &State, key: &[u8]) {
     let told = key.to_vec();
-    let Ok(key) = crate::sticky::Key::try_from(key) else {
+    let Ok(key) = crate::pool::sticky::Key::try_from(key) else {
         tracing::error!(bytes = key.len(), "fleet key of a wrong length ignored");
         return;
     };

@@ -5,7 +5,11 @@ use std::sync::{Arc, atomic::Ordering::Relaxed};
 use weir_proto::v1;
 
 use super::State;
-use crate::{backend::BackendState, breaker::Phase, filter, pool::PoolState};
+use crate::{
+    filter::{Chain, Refusal},
+    fleet::Active,
+    pool::{PoolState, backend::BackendState, breaker::Phase},
+};
 
 /// How busy the node is, without the time.
 pub(super) fn load(state: &State) -> v1::Load {
@@ -31,7 +35,7 @@ pub(super) fn load(state: &State) -> v1::Load {
         dropped_rows: state.reporter.dropped(),
         pools,
         clock_ms: 0,
-        routes: active.iter().flat_map(|active| filter::metrics::load(active)).collect(),
+        routes: active.iter().flat_map(|active| routes(active)).collect(),
         forgotten_clients: state.fleet.filters.rates().map_or(0, |rates| rates.evicted()),
     }
 }
@@ -62,4 +66,17 @@ fn pool_load(pool: &PoolState) -> v1::PoolLoad {
         refused: counts.refused.load(Relaxed),
         repinned: counts.repinned.load(Relaxed),
     }
+}
+
+/// The routes whose filters refused requests.
+fn routes(active: &Active) -> Vec<v1::RouteLoad> {
+    let load = |chain: &Chain| v1::RouteLoad {
+        route: chain.route.to_string(),
+        ip_filter: chain.refused.of(Refusal::IpFilter),
+        method: chain.refused.of(Refusal::Method),
+        rate_limit: chain.refused.of(Refusal::RateLimit),
+        auth: chain.refused.of(Refusal::Auth),
+    };
+    let refused_some = |load: &v1::RouteLoad| load.ip_filter + load.method + load.rate_limit + load.auth > 0;
+    active.filters.iter().flatten().map(|chain| load(chain)).filter(refused_some).collect()
 }

@@ -6,11 +6,11 @@
 mod apply;
 mod channel;
 mod health;
-mod identity;
 pub(crate) mod keep;
 pub(crate) mod keeper;
 mod key;
 mod load;
+pub(crate) mod resolve;
 mod session;
 
 use std::sync::{
@@ -20,12 +20,13 @@ use std::sync::{
 
 use weir_snapshot::resource::{ContentHash, Resources};
 
-pub(crate) use self::{channel::channel, identity::Identity, session::run};
+pub(crate) use self::{channel::channel, session::run};
 use crate::{
-    backend::Fleet,
     enroll::Membership,
+    fleet::Fleet,
+    identity::Identity,
     stats::{Reporter, Tap},
-    worker::Workers,
+    workers::Workers,
 };
 
 /// What the control thread's tasks share.

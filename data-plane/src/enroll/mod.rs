@@ -21,10 +21,7 @@ use tokio::{
 };
 use tokio_rustls::TlsConnector;
 use tokio_util::sync::CancellationToken;
-use tonic::{
-    Code, Status,
-    transport::{Channel, Endpoint},
-};
+use tonic::{Code, Status, transport::Channel};
 use weir_proto::{
     SERVER_NAME,
     v1::{JoinRequest, JoinResponse, RenewRequest, enrollment_client::EnrollmentClient},
@@ -36,7 +33,7 @@ use self::{
     token::{Fingerprint, Source},
     trust::{Shown, client_config},
 };
-use crate::Config;
+use crate::config::{Config, endpoint, socket};
 
 /// The shortest and longest wait before joining is tried again.
 const WAIT: (Duration, Duration) = (Duration::from_millis(200), Duration::from_secs(5));
@@ -352,28 +349,6 @@ fn client(
         }
     });
     Ok(EnrollmentClient::new(endpoint.connect_with_connector_lazy(connect)))
-}
-
-/// The control plane's address. Which protocol is spoken there the connector knows, so here it is always HTTP's.
-pub(crate) fn endpoint(control_plane: &str) -> Option<Endpoint> {
-    if let Some(path) = socket(control_plane) {
-        // The connector knows where to connect; HTTP wants a name all the same.
-        return (!path.is_empty()).then(|| Endpoint::from_static("http://localhost:8090"));
-    }
-    let rest = control_plane.strip_prefix("https://").or_else(|| control_plane.strip_prefix("http://"))?;
-    let endpoint = Endpoint::from_shared(format!("http://{rest}")).ok()?;
-    endpoint.uri().port().is_some().then_some(endpoint)
-}
-
-/// The path in the address of a local socket, `unix:PATH` or `unix://PATH`.
-fn socket(control_plane: &str) -> Option<&str> {
-    let path = control_plane.strip_prefix("unix:")?;
-    Some(path.strip_prefix("//").unwrap_or(path))
-}
-
-/// The host in the control plane's address.
-pub(crate) fn host(control_plane: &str) -> Option<String> {
-    endpoint(control_plane)?.uri().host().map(str::to_owned)
 }
 
 /// What went wrong: tonic hides what is below it in the error's source, which mostly says the same again.

@@ -4,6 +4,7 @@ use std::{
     future::{Future as _, poll_fn},
     net::IpAddr,
     pin::pin,
+    rc::Rc,
     sync::Arc,
     task::Poll,
     time::{Duration, SystemTime, UNIX_EPOCH},
@@ -17,7 +18,7 @@ use super::{
     hashing::{Hashing, PATIENCE},
     verified::Verified,
 };
-use crate::{answer::Local, proxy::Downstream};
+use crate::{answer::Local, wire::timer::Timers};
 
 /// How long a password that was right need not be checked again.
 const REMEMBERED: Duration = Duration::from_secs(600);
@@ -42,7 +43,7 @@ impl BasicAuth {
     /// Lets a user in, and tells the backend who it is.
     pub(super) async fn ask(
         &self,
-        client: &Downstream<'_>,
+        timers: &Rc<Timers>,
         address: IpAddr,
         head: &mut RequestHead,
     ) -> Result<(), Local> {
@@ -55,7 +56,7 @@ impl BasicAuth {
         let is_known = digest.is_some_and(|digest| self.verified.get(&digest, now).is_some());
         if !is_known {
             let told = self.hashing.check(address, hash, password).ok_or(Local::BUSY)?;
-            let is_right = wait(client, told).await.ok_or(Local::BUSY)?;
+            let is_right = wait(timers, told).await.ok_or(Local::BUSY)?;
             if !is_right || known.is_none() {
                 return Err(self.refused());
             }
@@ -74,8 +75,8 @@ impl BasicAuth {
 }
 
 /// What the check says; `None`: nothing in time.
-async fn wait(client: &Downstream<'_>, told: tokio::sync::oneshot::Receiver<bool>) -> Option<bool> {
-    let deadline = client.worker.timers.timer();
+async fn wait(timers: &Rc<Timers>, told: tokio::sync::oneshot::Receiver<bool>) -> Option<bool> {
+    let deadline = timers.timer();
     deadline.arm(PATIENCE);
     let mut told = pin!(told);
     poll_fn(|cx| match told.as_mut().poll(cx) {

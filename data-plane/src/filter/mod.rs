@@ -9,12 +9,12 @@ mod fleet_size;
 mod hashing;
 mod jwt;
 mod live;
-pub(crate) mod metrics;
 mod rate_limit;
 mod verified;
 
 use std::{
     net::IpAddr,
+    rc::Rc,
     sync::{
         Arc,
         atomic::{AtomicU64, Ordering::Relaxed},
@@ -26,11 +26,7 @@ use weir_http::RequestHead;
 use weir_snapshot::Filters;
 
 pub(crate) use self::{live::Live, rate_limit::Quota};
-use crate::{
-    answer::Local,
-    proxy::{Downstream, Exchange},
-    stats,
-};
+use crate::{answer::Local, stats, wire::timer::Timers};
 
 /// Which filter refused a request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -68,9 +64,9 @@ impl From<Refusal> for stats::Refusal {
 
 /// What a route has refused since the node began; kept while the route has filters.
 #[derive(Debug, Default)]
-pub(crate) struct Refused([AtomicU64; Refusal::ALL.len()]);
+pub(crate) struct RefusalCounts([AtomicU64; Refusal::ALL.len()]);
 
-impl Refused {
+impl RefusalCounts {
     fn count(&self, refusal: Refusal) {
         // Who is refused costs nothing else that is shared.
         self.0[refusal as usize].fetch_add(1, Relaxed);
@@ -91,33 +87,48 @@ pub(crate) struct Chain {
     basic_auth: Option<basic_auth::BasicAuth>,
     jwt: Option<jwt::Jwt>,
     /// What they refused.
-    pub(crate) refused: Arc<Refused>,
+    pub(crate) refused: Arc<RefusalCounts>,
 }
 
-/// Asks all filters of a route; what to answer where one refuses. What the backend is to be told goes into the head.
-pub(crate) async fn ask(
+/// What the filters of a route decided about a request.
+pub(crate) struct Outcome {
+    /// The client's state in the route's rate limit, which the response shows.
+    pub(crate) quota: Option<Quota>,
+    /// The request is refused.
+    pub(crate) refused: Option<Refused>,
+}
+
+/// A refused request.
+pub(crate) struct Refused {
+    pub(crate) reason: stats::Refusal,
+    pub(crate) answer: Local,
+}
+
+/// Applies all filters of a route. They may add and remove request headers.
+pub(crate) async fn apply(
     chain: &Chain,
-    exchange: &mut Exchange,
-    client: &Downstream<'_>,
+    client_ip: IpAddr,
+    timers: &Rc<Timers>,
     head: &mut RequestHead,
-) -> Result<(), Local> {
-    let asked = chain.ask(exchange, client, head).await;
-    asked.map_err(|(refusal, local)| {
+) -> Outcome {
+    let mut quota = None;
+    let result = chain.apply(client_ip, timers, head, &mut quota).await;
+    let refused = result.err().map(|(refusal, answer)| {
         chain.refused.count(refusal);
-        exchange.refusal = Some(refusal.into());
-        local
-    })
+        Refused { reason: refusal.into(), answer }
+    });
+    Outcome { quota, refused }
 }
 
 impl Chain {
-    async fn ask(
+    async fn apply(
         &self,
-        exchange: &mut Exchange,
-        client: &Downstream<'_>,
+        address: IpAddr,
+        timers: &Rc<Timers>,
         head: &mut RequestHead,
+        quota: &mut Option<Quota>,
     ) -> Result<(), (Refusal, Local)> {
         let Filters { ip, methods, .. } = &*self.settings;
-        let address = exchange.client_ip;
         if !ip.iter().all(|rules| rules.allows(address)) {
             return Err((Refusal::IpFilter, Local::FORBIDDEN));
         }
@@ -127,12 +138,12 @@ impl Chain {
         }
         if let Some(limiter) = &self.rate_limit {
             match limiter.ask(head, address, Instant::now()) {
-                Ok(quota) => exchange.quota = Some(quota),
-                Err(quota) => return Err((Refusal::RateLimit, quota.refuse())),
+                Ok(left) => *quota = Some(left),
+                Err(exhausted) => return Err((Refusal::RateLimit, exhausted.refuse())),
             }
         }
         if let Some(auth) = &self.basic_auth {
-            auth.ask(client, address, head).await.map_err(|local| (Refusal::Auth, local))?;
+            auth.ask(timers, address, head).await.map_err(|local| (Refusal::Auth, local))?;
         }
         if let Some(jwt) = &self.jwt {
             jwt.ask(head).map_err(|local| (Refusal::Auth, local))?;

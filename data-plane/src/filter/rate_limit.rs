@@ -16,14 +16,14 @@ use std::{
     time::{Duration, Instant},
 };
 
-use weir_http::RequestHead;
+use weir_http::{RequestHead, ResponseHead};
 use weir_snapshot::{
     RateLimit,
     config::{RateKey, RateScope},
 };
 
 use super::{client_key, fleet_size::FleetSize};
-use crate::{answer::Local, backend::Padded, proxy::Answer};
+use crate::{answer::Local, padded::Padded};
 
 /// Sets of the table: with [`WAYS`] clients each it remembers 917,504 clients in 16 MiB.
 const SETS: usize = 1 << 17;
@@ -260,25 +260,19 @@ impl Quota {
     /// The answer to a request too many.
     pub(crate) fn refuse(&self) -> Local {
         let local = if self.is_new_value { Local::TOO_MANY_VALUES } else { Local::TOO_MANY };
-        self.told(local.with("retry-after", self.seconds.to_string()))
+        self.add_to_local(local.with("retry-after", self.seconds.to_string()))
     }
 
-    fn told(&self, local: Local) -> Local {
+    /// Adds the state to a response of the node itself.
+    pub(crate) fn add_to_local(&self, local: Local) -> Local {
         local.with("ratelimit-policy", self.texts.policy.clone()).with("ratelimit", self.state())
     }
 
-    /// Tells the client with its answer.
-    pub(crate) fn tell(&self, answer: Answer) -> Answer {
-        match answer {
-            Answer::Upstream(mut response) => {
-                // Both are visible ASCII.
-                response.head.add(b"RateLimit-Policy", self.texts.policy.as_bytes());
-                response.head.add(b"RateLimit", self.state().as_bytes());
-                Answer::Upstream(response)
-            }
-            Answer::Local(local) => Answer::Local(self.told(local)),
-            Answer::Gone => Answer::Gone,
-        }
+    /// Adds the state to a backend's response.
+    pub(crate) fn add_to_head(&self, head: &mut ResponseHead) {
+        // Both are visible ASCII.
+        head.add(b"RateLimit-Policy", self.texts.policy.as_bytes());
+        head.add(b"RateLimit", self.state().as_bytes());
     }
 }
 

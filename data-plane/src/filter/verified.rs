@@ -7,7 +7,7 @@ use hmac::{Hmac, KeyInit as _, Mac as _};
 use rustc_hash::FxHashMap;
 use sha2::Sha256;
 
-use crate::backend::Padded;
+use crate::padded::Padded;
 
 /// Parts with a lock each.
 const SHARDS: usize = 16;

@@ -18,107 +18,28 @@ use weir_http::{
     push_chunk_head, push_last_chunk, write_response,
 };
 
-use super::{RequestBody, http2};
+use super::http2;
 use crate::{
     answer::{self, Local},
-    pace::PaceLimits,
+    client::{ClientConnection, Presence, RequestBody},
+    failure::Failure,
     proxy::{self, Answer, Asker, Downstream, Exchange},
     stats::Cut,
-    stream::Stream,
-    timer::Timer,
-    tunnel::{self, End},
-    upstream::{Failure, Progress, Response},
+    upstream::{Progress, Response},
+    wire::{
+        pace::PaceLimits,
+        stream::Stream,
+        timer::Timer,
+        tunnel::{self, End},
+    },
     worker::Worker,
 };
 
 /// How long a connection keeps its request state while it waits for the next request.
 const PARK_AFTER: Duration = Duration::from_millis(200);
 
-/// How often the kernel probes a client that sends no more and may have left.
-const KEEP_ALIVE: Duration = Duration::from_secs(10);
-
 /// A body that nobody asked for is read up to this size, so that the connection can go on.
 const MAX_DISCARD: u64 = 256 << 10;
-
-/// A client connection.
-pub(crate) struct Client {
-    pub(crate) worker: Rc<Worker>,
-    pub(crate) stream: Stream,
-    pub(crate) timer: Timer,
-    /// The address of who connected, canonical.
-    pub(crate) ip: IpAddr,
-    /// The same as text.
-    pub(crate) address: String,
-    /// What was read beyond the current head, or the part of a head that has come so far.
-    pub(crate) input: RefCell<Vec<u8>>,
-    /// Whether the current request's body has been read to its end.
-    pub(crate) body_done: Cell<bool>,
-    /// The client has said that it sends no more.
-    pub(crate) half_closed: Cell<bool>,
-}
-
-impl Client {
-    /// The scheme that the client used.
-    pub(crate) fn scheme(&self) -> &'static [u8] {
-        if self.stream.is_tls() { b"https" } else { b"http" }
-    }
-
-    /// Closes so that what was written last still arrives.
-    async fn linger(&self) {
-        self.stream.linger(&self.timer, &self.worker.buffers, || self.worker.draining.get()).await;
-    }
-
-    /// Lets a client of TLS tell the end of the connection from a cut (RFC 8446, 6.1).
-    fn say_end(&self) {
-        if self.stream.is_tls() {
-            self.stream.shutdown_write();
-        }
-    }
-
-    /// Whether nothing more comes: the client has closed its side, and everything it sent has been read.
-    fn is_exhausted(&self) -> bool {
-        self.half_closed.get() && self.input.borrow().is_empty()
-    }
-}
-
-/// Whether a client is still there while it waits for its answer.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Presence {
-    /// It is, as far as can be told.
-    There,
-    /// It has said that it sends no more.
-    Silent,
-    /// Its connection is broken.
-    Gone,
-}
-
-impl Client {
-    /// Looks for the end of what the client sends. What comes before that is the next request, of which a bounded
-    /// part is read.
-    pub(crate) fn poll_presence(&self, cx: &mut Context<'_>) -> Presence {
-        if self.half_closed.get() {
-            return Presence::Silent;
-        }
-        // A body that is still on its way is read by the upload.
-        while self.body_done.get() && self.input.borrow().len() < crate::buffer::SIZE {
-            if self.stream.poll_readable(cx).is_pending() {
-                break;
-            }
-            let mut buffer = self.worker.buffers.take();
-            match self.stream.poll_read(cx, &mut buffer) {
-                Poll::Ready(Ok(0)) => {
-                    self.half_closed.set(true);
-                    self.stream.keep_alive(KEEP_ALIVE);
-                    return Presence::Silent;
-                }
-                Poll::Ready(Ok(read)) => self.input.borrow_mut().extend_from_slice(&buffer[..read]),
-                Poll::Ready(Err(_)) => return Presence::Gone,
-                Poll::Pending => break,
-            }
-        }
-        Presence::There
-    }
-}
 
 enum Next {
     /// Nothing to do until the client sends something.
@@ -131,7 +52,7 @@ enum Next {
 
 /// Serves the connection until it ends.
 pub(crate) async fn serve(worker: Rc<Worker>, stream: Stream, timer: Timer, address: IpAddr) {
-    let client = Rc::new(Client {
+    let client = Rc::new(ClientConnection {
         stream,
         timer,
         ip: address.to_canonical(),
@@ -171,17 +92,17 @@ pub(crate) async fn serve(worker: Rc<Worker>, stream: Stream, timer: Timer, addr
 
 /// What only a connection with a request needs, in a box of its own. A function makes it: a future that were made
 /// where it is awaited would have its place in the state of every idle connection.
-fn active(client: &Rc<Client>, first: bool) -> Pin<Box<impl Future<Output = Next> + use<'_>>> {
+fn active(client: &Rc<ClientConnection>, first: bool) -> Pin<Box<impl Future<Output = Next> + use<'_>>> {
     Box::pin(serve_requests(client, first))
 }
 
 /// The same for HTTP/2.
-fn http2(client: Rc<Client>) -> Pin<Box<impl Future<Output = ()>>> {
+fn http2(client: Rc<ClientConnection>) -> Pin<Box<impl Future<Output = ()>>> {
     Box::pin(http2::serve(client))
 }
 
 /// Serves requests until the client rests. `first` says that none came on this connection yet.
-async fn serve_requests(client: &Rc<Client>, mut first: bool) -> Next {
+async fn serve_requests(client: &Rc<ClientConnection>, mut first: bool) -> Next {
     let mut head = RequestHead::new();
     let mut out = Vec::new();
     loop {
@@ -224,7 +145,7 @@ enum Read {
 }
 
 /// Reads one head. The timer is armed for the wait before its first byte.
-async fn read_head(client: &Client, head: &mut RequestHead) -> Read {
+async fn read_head(client: &ClientConnection, head: &mut RequestHead) -> Read {
     let worker = &client.worker;
     let Some(view) = worker.view() else {
         return Read::Closed;
@@ -313,7 +234,7 @@ async fn read_head(client: &Client, head: &mut RequestHead) -> Read {
 }
 
 /// Answers a head that is refused, and closes: where the next request would begin is unknown.
-async fn refuse(client: &Rc<Client>, local: Local, out: &mut Vec<u8>) -> Next {
+async fn refuse(client: &Rc<ClientConnection>, local: Local, out: &mut Vec<u8>) -> Next {
     let Some(view) = client.worker.view() else {
         return Next::Close;
     };
@@ -328,7 +249,7 @@ async fn refuse(client: &Rc<Client>, local: Local, out: &mut Vec<u8>) -> Next {
 }
 
 /// One request from its head to the end of its answer; `true` if the connection can carry another.
-async fn exchange(client: &Rc<Client>, head: &mut RequestHead, out: &mut Vec<u8>) -> bool {
+async fn exchange(client: &Rc<ClientConnection>, head: &mut RequestHead, out: &mut Vec<u8>) -> bool {
     let worker = &client.worker;
     let Some(view) = worker.view() else { return false };
     let mut exchange = Exchange::begin(Rc::clone(worker), view, Instant::now());
@@ -399,7 +320,7 @@ async fn exchange(client: &Rc<Client>, head: &mut RequestHead, out: &mut Vec<u8>
 
 /// Writes the answer while it comes; `false` if the connection must be closed as it is.
 async fn respond(
-    client: &Rc<Client>,
+    client: &Rc<ClientConnection>,
     exchange: &mut Exchange,
     request: &RequestHead,
     response: &mut Response,
@@ -438,7 +359,7 @@ async fn respond(
                     push_chunk_head(out, data.len());
                     out.extend_from_slice(data);
                     out.extend_from_slice(b"\r\n");
-                    if response.body.has_buffered() && out.len() < crate::buffer::SIZE {
+                    if response.body.has_buffered() && out.len() < crate::wire::buffer::SIZE {
                         continue;
                     }
                     write_all(client, exchange, out, &mut Some(response)).await
@@ -488,7 +409,7 @@ async fn respond(
 }
 
 /// Writes the last of an answer, and records how the answer ended; `false` if it was cut.
-async fn write_last(client: &Client, exchange: &mut Exchange, out: &mut Vec<u8>) -> bool {
+async fn write_last(client: &ClientConnection, exchange: &mut Exchange, out: &mut Vec<u8>) -> bool {
     let written = match out.is_empty() {
         true => Ok(()),
         false => write_all(client, exchange, out, &mut None).await,
@@ -500,7 +421,7 @@ async fn write_last(client: &Client, exchange: &mut Exchange, out: &mut Vec<u8>)
 /// Writes all of `out` and empties it. Meanwhile the rest of the request's body goes on upstream: a backend that
 /// echoes and a client that sends before it reads would else wait for each other.
 async fn write_all(
-    client: &Client,
+    client: &ClientConnection,
     exchange: &mut Exchange,
     out: &mut Vec<u8>,
     response: &mut Option<&mut Response>,
@@ -526,7 +447,7 @@ async fn write_all(
 
 /// Writes `out` and then a piece of the answer's body, in one call where possible.
 async fn write_both(
-    client: &Client,
+    client: &ClientConnection,
     exchange: &mut Exchange,
     out: &mut Vec<u8>,
     response: &mut Response,
@@ -557,7 +478,7 @@ async fn write_both(
 
 /// The client takes nothing now.
 fn stalled(
-    client: &Client,
+    client: &ClientConnection,
     exchange: &mut Exchange,
     response: Option<&mut Response>,
     cx: &mut Context<'_>,
@@ -573,7 +494,7 @@ fn stalled(
 }
 
 /// Reads what is left of a body that the answer did not need; `false` if it is too much or does not come.
-async fn discard_body(client: &Rc<Client>, head: &RequestHead) -> bool {
+async fn discard_body(client: &Rc<ClientConnection>, head: &RequestHead) -> bool {
     let small = match head.framing {
         BodyFraming::Length(length) => length <= MAX_DISCARD,
         _ => false,
@@ -594,7 +515,12 @@ fn body_length(head: &RequestHead) -> u64 {
 }
 
 /// The backend agreed to another protocol: from here on bytes go both ways untouched.
-async fn upgrade(client: &Rc<Client>, mut exchange: Exchange, response: Response, out: &mut Vec<u8>) -> bool {
+async fn upgrade(
+    client: &Rc<ClientConnection>,
+    mut exchange: Exchange,
+    response: Response,
+    out: &mut Vec<u8>,
+) -> bool {
     exchange.answers(&response.head, 101);
     let date = client.worker.date();
     write_response(

@@ -20,17 +20,20 @@ use weir_http::{
     translate::{read_trailers, response_fields, write_request_head},
 };
 
-use super::{RequestBody, http1::Client, stream_tasks::Work};
+use super::stream_tasks::{self, Work};
 use crate::{
     answer::{Local, Media},
-    keep_alive::KeepAlive,
+    client::{ClientConnection, RequestBody},
+    failure::Failure,
     proxy::{self, Answer, Asker, Downstream, Exchange},
     stats::Cut,
-    stream::{Io, Owner, Stream},
-    timer::Timer,
-    tunnel::{self, End, Http2End},
-    upstream::{Failure, Progress, Response},
-    worker::Worker,
+    upstream::{Progress, Response},
+    wire::{
+        keep_alive::KeepAlive,
+        stream::Io,
+        timer::Timer,
+        tunnel::{self, End, Http2End},
+    },
 };
 
 /// What a client of HTTP/2 sends first (RFC 9113, 3.4).
@@ -60,18 +63,8 @@ const LINGER: Duration = Duration::from_secs(5);
 /// How many streams of a connection do; others are reset at once.
 const MAX_LINGERING: usize = 32;
 
-impl Owner for Rc<Client> {
-    fn stream(&self) -> &Stream {
-        &self.stream
-    }
-
-    fn early(&self) -> Option<&RefCell<Vec<u8>>> {
-        Some(&self.input)
-    }
-}
-
 /// Serves a connection whose first bytes are the preface's; what was read of it is in the client's input.
-pub(crate) async fn serve(client: Rc<Client>) {
+pub(crate) async fn serve(client: Rc<ClientConnection>) {
     let Some(view) = client.worker.view() else { return };
     let settings = view.active.snapshot.settings.downstream.clone();
     drop(view);
@@ -83,7 +76,7 @@ pub(crate) async fn serve(client: Rc<Client>) {
         .max_header_list_size(u32::try_from(settings.max_head.0).unwrap_or(u32::MAX))
         .initial_window_size(STREAM_WINDOW)
         .initial_connection_window_size(CONNECTION_WINDOW)
-        .max_send_buffer_size(crate::buffer::SIZE)
+        .max_send_buffer_size(crate::wire::buffer::SIZE)
         .enable_connect_protocol();
     let mut handshake = std::pin::pin!(builder.handshake::<_, Bytes>(Io(Rc::clone(&client))));
     let connection = poll_fn(|cx| match handshake.as_mut().poll(cx) {
@@ -101,7 +94,7 @@ pub(crate) async fn serve(client: Rc<Client>) {
             match connection.poll_accept(cx) {
                 Poll::Ready(Some(Ok((request, respond)))) => {
                     let open = OpenStream::new(&streams, &client, idle_timeout);
-                    client.worker.stream_tasks.serve(Work { request, respond, open });
+                    stream_tasks::serve(Work { request, respond, open });
                     continue;
                 }
                 // How a connection ends is the client's affair; its streams say what became of them.
@@ -143,12 +136,12 @@ pub(super) struct OpenStream {
     streams: Rc<Streams>,
     /// What is held of its head.
     head: Cell<usize>,
-    client: Rc<Client>,
+    client: Rc<ClientConnection>,
     idle_timeout: Duration,
 }
 
 impl OpenStream {
-    fn new(streams: &Rc<Streams>, client: &Rc<Client>, idle_timeout: Duration) -> Self {
+    fn new(streams: &Rc<Streams>, client: &Rc<ClientConnection>, idle_timeout: Duration) -> Self {
         streams.open.set(streams.open.get() + 1);
         if !client.worker.draining.get() {
             client.timer.arm_idle(Duration::ZERO);
@@ -171,11 +164,6 @@ impl OpenStream {
     fn release_head(&self) {
         self.streams.heads.set(self.streams.heads.get() - self.head.take());
     }
-
-    /// Who serves it.
-    pub(super) fn worker(&self) -> &Rc<Worker> {
-        &self.client.worker
-    }
 }
 
 impl Drop for OpenStream {
@@ -194,7 +182,7 @@ struct Gone;
 
 /// What a stream is answered with, and what it needs until its answer has ended.
 struct Answering {
-    client: Rc<Client>,
+    client: Rc<ClientConnection>,
     exchange: Exchange,
     timer: Timer,
     respond: RefCell<SendResponse<Bytes>>,

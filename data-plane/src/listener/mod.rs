@@ -1,10 +1,7 @@
 //! The clients' side: listening sockets, and the loop that accepts.
 
-mod addresses;
-mod client_requests;
-pub(crate) mod http1;
+mod http1;
 mod http2;
-mod request_body;
 mod stream_tasks;
 pub(crate) mod waiting;
 
@@ -19,17 +16,8 @@ use std::{
 
 use tokio::net::{TcpListener, TcpStream};
 
-pub(crate) use self::{
-    addresses::{Addresses, Entered},
-    client_requests::{ClientRequest, ClientRequests, NodeRequests},
-    request_body::{BodyFailure, RequestBody},
-    stream_tasks::StreamTasks,
-};
 use crate::{
-    buffer::Buffers,
-    descriptors,
-    stream::Stream,
-    timer::Timer,
+    wire::{buffer::Buffers, descriptors, stream::Stream, timer::Timer},
     worker::{OpenConnection, Worker},
 };
 

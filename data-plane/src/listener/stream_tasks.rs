@@ -14,7 +14,6 @@ use h2::{RecvStream, server::SendResponse};
 use http::Request;
 
 use super::http2::{OpenStream, stream};
-use crate::worker::Worker;
 
 /// How many tasks without work a worker keeps.
 const KEEP: usize = 64;
@@ -53,42 +52,39 @@ impl StreamTask {
     }
 }
 
-/// A worker's tasks that have no work.
-#[derive(Default)]
-pub(crate) struct StreamTasks {
-    idle: RefCell<Vec<Rc<StreamTask>>>,
+thread_local! {
+    /// This worker's tasks that have no work.
+    static IDLE: RefCell<Vec<Rc<StreamTask>>> = const { RefCell::new(Vec::new()) };
 }
 
-impl StreamTasks {
-    /// Has a task serve the stream.
-    pub(super) fn serve(&self, work: Work) {
-        let idle = self.idle.borrow_mut().pop();
-        if let Some(task) = idle {
-            return task.give(work);
-        }
-        let task = Rc::<StreamTask>::default();
-        task.give(work);
-        // In a box: spawning moves what it is given several times.
-        tokio::task::spawn_local(Box::pin(run(task)));
+/// Has a task serve the stream.
+pub(super) fn serve(work: Work) {
+    let idle = IDLE.with_borrow_mut(Vec::pop);
+    if let Some(task) = idle {
+        return task.give(work);
     }
+    let task = Rc::<StreamTask>::default();
+    task.give(work);
+    // In a box: spawning moves what it is given several times.
+    tokio::task::spawn_local(Box::pin(run(task)));
+}
 
-    /// Whether the task is wanted again.
-    fn keep(&self, task: &Rc<StreamTask>) -> bool {
-        let mut idle = self.idle.borrow_mut();
-        let room = idle.len() < KEEP;
-        if room {
+/// Keeps a task for another stream, unless there are enough.
+fn keep(task: &Rc<StreamTask>) -> bool {
+    IDLE.with_borrow_mut(|idle| {
+        let has_room = idle.len() < KEEP;
+        if has_room {
             idle.push(Rc::clone(task));
         }
-        room
-    }
+        has_room
+    })
 }
 
 async fn run(task: Rc<StreamTask>) {
     loop {
         let work = poll_fn(|cx| task.poll_take(cx)).await;
-        let worker = Rc::<Worker>::clone(work.open.worker());
         stream(work).await;
-        if !worker.stream_tasks.keep(&task) {
+        if !keep(&task) {
             return;
         }
     }

@@ -12,7 +12,7 @@ use tokio::{
 use super::PAUSE;
 use crate::{
     answer::{Local, Media},
-    descriptors,
+    wire::descriptors,
     worker::Worker,
 };
 

@@ -11,9 +11,9 @@ use weir_http::{
 
 use super::{Asker, Downstream};
 use crate::{
-    listener::http1::{Client, Presence},
-    timer::Timer,
-    upstream::{Failure, Watch},
+    client::{ClientConnection, Presence},
+    failure::Failure,
+    wire::{timer::Timer, watch::Watch},
 };
 
 /// A client that said it sends no more may have left: after this long it is asked.
@@ -52,7 +52,7 @@ impl<'a> ClientWatch<'a> {
         }
     }
 
-    fn probe(&mut self, cx: &mut Context<'_>, client: &Client) -> Poll<Failure> {
+    fn probe(&mut self, cx: &mut Context<'_>, client: &ClientConnection) -> Poll<Failure> {
         let timer = self.timer.get_or_insert_with(|| {
             let timer = client.worker.timers.timer();
             timer.arm(PROBE_AFTER);

@@ -13,15 +13,17 @@ use weir_snapshot::{RouteBounds, headers::HeaderRules};
 
 use super::Answer;
 use crate::{
-    backend::Active,
+    client_limits::ClientRequest,
     edit::{Answered, Facts},
+    failure::Failure,
     filter::Quota,
-    listener::ClientRequest,
+    fleet::Active,
     origin::Origin,
-    pace::{Pace, PaceLimits},
     stats::{Cut, Described, Passing, Refusal, Sample},
-    timer::Timer,
-    upstream::Failure,
+    wire::{
+        pace::{Pace, PaceLimits},
+        timer::Timer,
+    },
     worker::{View, Worker},
 };
 

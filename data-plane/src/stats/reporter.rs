@@ -24,7 +24,7 @@ use super::{
     pending::{Pending, Taken},
     recorder::Row,
 };
-use crate::control::Identity;
+use crate::identity::Identity;
 
 /// An empty batch says that the node is there and had no traffic.
 const HEARTBEAT: Duration = Duration::from_secs(10);

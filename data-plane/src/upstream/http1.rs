@@ -13,10 +13,14 @@ use std::{
 
 use weir_http::{BodyDecoder, Parsed, ResponseError, ResponseFraming, Step, parse_response};
 
-use super::{
-    Attempt, Connections, Failure, MAX_INTERIM, Progress, Response, ResponseBody, Upload, Watch, upgrade,
+use super::{Attempt, MAX_INTERIM, Progress, Response, ResponseBody, Upload, upgrade};
+use crate::{
+    connections::Connections,
+    failure::Failure,
+    pool::backend::InFlight,
+    wire::{buffer::Buffer, stream::Stream, timer::Timer, tunnel::End, watch::Watch},
+    worker::Worker,
 };
-use crate::{backend::InFlight, buffer::Buffer, stream::Stream, timer::Timer, tunnel::End, worker::Worker};
 
 /// One attempt.
 pub(super) async fn send(

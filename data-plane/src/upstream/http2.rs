@@ -4,21 +4,17 @@
 //! what is passed on stand in one place.
 
 use std::{
-    cell::{Cell, RefCell},
+    cell::Cell,
     future::{Future as _, poll_fn},
-    net::SocketAddr,
     ops::Range,
     pin::Pin,
     rc::Rc,
-    task::{Context, Poll, Waker},
+    task::{Context, Poll},
     time::Duration,
 };
 
 use bytes::Bytes;
-use h2::{
-    Reason, RecvStream, SendStream,
-    client::{Builder, SendRequest},
-};
+use h2::{Reason, RecvStream, SendStream, client::Builder};
 use weir_http::{
     Limits, Parsed, ResponseError, ResponseFraming, ResponseHead, Version, parse_response,
     translate::{
@@ -26,28 +22,25 @@ use weir_http::{
     },
 };
 
-use super::{
-    Attempt, Failure, MAX_INTERIM, Progress, Response, ResponseBody, Upload, Watch,
-    frames::{Announced, Watched},
-};
+use super::{Attempt, MAX_INTERIM, Progress, Response, ResponseBody, Upload};
 use crate::{
-    backend::InFlight,
-    keep_alive::KeepAlive,
-    stream::Io,
-    timer::Timer,
-    tunnel::{End, Http2End},
-    worker::Worker,
+    connections::{
+        frames::{Announced, Watched},
+        shared::{Connection, ConnectionState, Opening, Place, SETTLE},
+    },
+    failure::Failure,
+    pool::backend::InFlight,
+    wire::{
+        keep_alive::KeepAlive,
+        stream::Io,
+        timer::Timer,
+        tunnel::{End, Http2End},
+        watch::Watch,
+    },
 };
 
 /// The most connections of one worker to one backend.
 const MAX_CONNECTIONS: usize = 16;
-
-/// The most requests that this side puts on one connection, whatever the backend allows.
-const MAX_STREAMS: usize = 250;
-
-/// How long requests wait for the SETTINGS of a new connection, which say how many it takes. Its first request does not
-/// wait.
-const SETTLE: Duration = Duration::from_millis(250);
 
 /// A request's head, as text, that backends accept without having said so.
 const USUAL_HEAD: usize = 4096;
@@ -56,140 +49,16 @@ const USUAL_HEAD: usize = 4096;
 const STREAM_WINDOW: u32 = 256 << 10;
 const CONNECTION_WINDOW: u32 = 1 << 20;
 
-/// One worker's connections to one HTTP/2 backend.
-#[derive(Default)]
-pub(crate) struct Shared {
-    connections: RefCell<Vec<Rc<Connection>>>,
-    /// A connection is being opened: others wait for it rather than open one each.
-    opening: Cell<bool>,
-    waiting: RefCell<Vec<Waker>>,
-}
-
-struct Connection {
-    sender: SendRequest<Bytes>,
-    address: SocketAddr,
-    /// What it accepts of an answer's head, which was announced when it was opened.
-    max_head: u32,
-    /// In the worker's milliseconds.
-    opened: u64,
-    streams: Cell<usize>,
-    /// When its last stream ended, in the worker's milliseconds.
-    since: Cell<u64>,
-    state: Rc<ConnectionState>,
-}
-
-/// What a connection's own task says of it.
-#[derive(Default)]
-struct ConnectionState {
-    /// It has ended, or takes no more requests.
-    closed: Cell<bool>,
-    announced: Rc<Announced>,
-}
-
-impl ConnectionState {
-    /// Whether it may take new requests. After a GOAWAY it only finishes what runs on it (RFC 9113, 6.8).
-    fn is_open(&self) -> bool {
-        !self.closed.get() && self.announced.go_away().is_none()
-    }
-
-    /// It took no request when it was given one, and gets no other. A backend that has not even sent its SETTINGS was
-    /// never there.
-    fn retire(&self) -> Failure {
-        self.closed.set(true);
-        if self.announced.is_settled() {
-            return Failure::NotBegun;
-        }
-        Failure::Connect(std::io::Error::new(
-            std::io::ErrorKind::ConnectionAborted,
-            "the connection was closed before the backend's SETTINGS came",
-        ))
-    }
-}
-
-impl Connection {
-    /// Whether the backend has not said yet how many requests it takes. Servers refuse what is too much for them, some
-    /// with ENHANCE_YOUR_CALM (gRPC's), after which a request may not be sent again.
-    fn is_unsettled(&self, now: u64) -> bool {
-        let waited = Duration::from_millis(now.saturating_sub(self.opened));
-        self.state.is_open() && !self.state.announced.is_settled() && waited < SETTLE
-    }
-
-    fn has_room(&self, now: u64) -> bool {
-        let most = self.sender.current_max_send_streams().min(MAX_STREAMS);
-        let most = if self.is_unsettled(now) { 1 } else { most };
-        self.streams.get() < most
-    }
-
-    /// Whether it may take new requests. Larger heads than it was opened for need a new connection.
-    fn is_usable(&self, max_head: u32) -> bool {
-        self.state.is_open() && self.max_head >= max_head
-    }
-}
-
-impl Shared {
-    /// Closes those unused since before `oldest`, and forgets those that take no more requests: the requests that
-    /// still run on one keep it.
-    pub(crate) fn close_older_than(&self, oldest: u64) {
-        self.connections.borrow_mut().retain(|connection| {
-            connection.state.is_open() && (connection.streams.get() > 0 || connection.since.get() >= oldest)
-        });
-    }
-
-    /// A connection says soon whether it has room.
-    fn is_settling(&self, attempt: &Attempt<'_>) -> bool {
-        let now = attempt.worker.timers.now();
-        self.connections.borrow().iter().any(|connection| connection.is_unsettled(now))
-    }
-
-    fn wake(&self) {
-        self.waiting.borrow_mut().drain(..).for_each(Waker::wake);
-    }
-
-    /// The least busy connection that has room.
-    fn with_room(&self, attempt: &Attempt<'_>) -> Option<Rc<Connection>> {
-        let connections = self.connections.borrow();
-        let now = attempt.worker.timers.now();
-        let max_head = max_header_list_size(&attempt.head_limits());
-        let usable = connections.iter().filter(|connection| {
-            connection.is_usable(max_head)
-                && connection.has_room(now)
-                && attempt.member.state.has_address(connection.address)
-        });
-        usable.min_by_key(|connection| connection.streams.get()).cloned()
-    }
-}
-
-/// A place on a connection, for one request.
-struct Place {
-    connection: Rc<Connection>,
-    connections: Rc<super::Connections>,
-    worker: Rc<Worker>,
-}
-
-impl Drop for Place {
-    fn drop(&mut self) {
-        self.connection.streams.set(self.connection.streams.get() - 1);
-        self.connection.since.set(self.worker.timers.now());
-        self.connections.shared.wake();
-    }
-}
-
-/// Says that nobody opens a connection any more, however the opening ended.
-struct Opening<'a>(&'a Shared);
-
-impl Drop for Opening<'_> {
-    fn drop(&mut self) {
-        self.0.opening.set(false);
-        self.0.wake();
-    }
-}
-
 /// A place, and whether its connection had carried requests before.
 async fn place(attempt: &Attempt<'_>, watch: &mut impl Watch) -> Result<(Place, bool), Failure> {
     let shared = &attempt.connections.shared;
     let take = |connection: Rc<Connection>| {
         connection.streams.set(connection.streams.get() + 1);
-        Place { connection, connections: Rc::clone(attempt.connections), worker: Rc::clone(attempt.worker) }
+        Place {
+            connection,
+            connections: Rc::clone(attempt.connections),
+            timers: Rc::clone(&attempt.worker.timers),
+        }
     };
     attempt.timer.arm(attempt.pool.timeouts.connect);
     let now = || Duration::from_millis(attempt.worker.timers.now());
@@ -197,19 +66,21 @@ async fn place(attempt: &Attempt<'_>, watch: &mut impl Watch) -> Result<(Place, 
         Duration::ZERO => Duration::MAX,
         connect => now() + connect,
     };
+    let max_head = max_header_list_size(&attempt.head_limits());
     loop {
-        if let Some(connection) = shared.with_room(attempt) {
+        if let Some(connection) = shared.with_room(attempt.worker.timers.now(), max_head, |address| {
+            attempt.member.state.has_address(address)
+        }) {
             return Ok((take(connection), true));
         }
         // Those that finish what they have do not count.
-        let max_head = max_header_list_size(&attempt.head_limits());
         shared.connections.borrow_mut().retain(|connection| connection.is_usable(max_head));
         let left = deadline.saturating_sub(now());
         if left.is_zero() {
             let timed_out = || Failure::Connect(std::io::ErrorKind::TimedOut.into());
             return Err(if shared.opening.get() { timed_out() } else { Failure::NoStream });
         }
-        let is_settling = shared.is_settling(attempt);
+        let is_settling = shared.is_settling(attempt.worker.timers.now());
         attempt.timer.arm(if is_settling { SETTLE.min(left) } else { left });
         let has_room = shared.connections.borrow().len() < MAX_CONNECTIONS;
         if has_room && !is_settling && !shared.opening.get() {
@@ -249,7 +120,7 @@ async fn open(attempt: &Attempt<'_>, watch: &mut impl Watch) -> Result<Rc<Connec
         .enable_push(false)
         .initial_window_size(STREAM_WINDOW)
         .initial_connection_window_size(CONNECTION_WINDOW)
-        .max_send_buffer_size(crate::buffer::SIZE)
+        .max_send_buffer_size(crate::wire::buffer::SIZE)
         .max_header_list_size(max_head);
     let state = Rc::<ConnectionState>::default();
     // The client's side of the handshake only writes: a backend that speaks something else is found out by its answer.

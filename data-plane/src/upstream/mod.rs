@@ -2,19 +2,14 @@
 //!
 //! Reads and writes happen in the request's own future; for HTTP/1 nothing is spawned, boxed or locked.
 
-mod failure;
-mod frames;
 pub(crate) mod http1;
 pub(crate) mod http2;
-mod idle;
 mod response;
 mod upgrade;
 mod upload;
-mod verdict;
 
 use std::{
     rc::Rc,
-    task::{Context, Poll},
     time::{Duration, Instant},
 };
 
@@ -22,19 +17,23 @@ use weir_http::{Limits, RequestHead, ResponseHead};
 use weir_snapshot::{RouteBounds, backend_address, config::Protocol};
 
 pub(crate) use self::{
-    failure::Failure,
-    idle::Connections,
     response::{Progress, Response, ResponseBody},
     upload::Upload,
-    verdict::{Owner, Resend, Verdict},
 };
 use crate::{
-    backend::{InFlight, Member},
-    descriptors::{self, BackendDescriptor},
-    pool::PoolState,
-    stream::Stream,
-    timer::Timer,
-    tls::Secured,
+    connections::Connections,
+    failure::Failure,
+    pool::{
+        PoolState,
+        backend::{InFlight, Member},
+    },
+    wire::{
+        descriptors::{self, BackendDescriptor},
+        stream::Stream,
+        timer::Timer,
+        tls::Secured,
+        watch::Watch,
+    },
     worker::Worker,
 };
 
@@ -54,13 +53,6 @@ pub(crate) struct Attempt<'a> {
     pub(crate) is_head: bool,
     /// The request, if it offers an upgrade; only then may the answer be 101.
     pub(crate) offers: Option<&'a RequestHead>,
-}
-
-/// Looks after the client while its answer is awaited: why to give up, if there is a reason.
-pub(crate) trait Watch {
-    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Failure>;
-    /// Gets each 1xx answer (RFC 9110, 15.2).
-    fn interim(&mut self, head: &ResponseHead);
 }
 
 impl Attempt<'_> {

@@ -7,8 +7,11 @@ use std::{
 
 use weir_http::ResponseHead;
 
-use super::{Failure, Upload, http1, http2};
-use crate::{timer::Timer, tunnel::End};
+use super::{Upload, http1, http2};
+use crate::{
+    failure::Failure,
+    wire::{timer::Timer, tunnel::End},
+};
 
 /// Pieces of an answer that nobody gets that are read to keep its connection.
 const MAX_DISCARD: u32 = 16;

@@ -1,8 +1,7 @@
 //! Whether an HTTP/1.1 backend's 101 is an answer to what the request offered (RFC 9110, 7.8).
 
+use crate::failure::Failure;
 use weir_http::{FieldKind, RequestHead, ResponseHead, Version, list, translate::websocket_accept};
-
-use super::Failure;
 
 /// Checks a 101. A server may switch only to protocols that were offered; and for a client of HTTP/2, whose extended
 /// CONNECT has no key, it is Weir that has to verify the answer to its own key (RFC 6455, 4.1; RFC 8441, 5).

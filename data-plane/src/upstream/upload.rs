@@ -12,12 +12,14 @@ use bytes::Bytes;
 use h2::SendStream;
 use weir_http::{BodyFraming, aliases::HeaderGuard, push_chunk_head, push_last_chunk, read_trailers};
 
-use super::Failure;
 use crate::{
-    listener::{BodyFailure, RequestBody},
-    pace::{Pace, PaceLimits},
-    stream::Stream,
-    timer::{Timer, Timers},
+    client::RequestBody,
+    failure::{BodyFailure, Failure},
+    wire::{
+        pace::{Pace, PaceLimits},
+        stream::Stream,
+        timer::{Timer, Timers},
+    },
 };
 
 /// Bytes of a request that are held at once.

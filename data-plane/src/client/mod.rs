@@ -1,0 +1,114 @@
+//! One connection of a client, and the body of a request as the upstream side reads it.
+
+mod request_body;
+
+use std::{
+    cell::{Cell, RefCell},
+    net::IpAddr,
+    rc::Rc,
+    task::{Context, Poll},
+    time::Duration,
+};
+
+pub(crate) use self::request_body::RequestBody;
+use crate::{
+    wire::{
+        buffer,
+        stream::{Owner, Stream},
+        timer::Timer,
+    },
+    worker::Worker,
+};
+
+/// How often the kernel probes a client that sends no more and may have left.
+const KEEP_ALIVE: Duration = Duration::from_secs(10);
+
+/// A client connection.
+pub(crate) struct ClientConnection {
+    pub(crate) worker: Rc<Worker>,
+    pub(crate) stream: Stream,
+    pub(crate) timer: Timer,
+    /// The address of who connected, canonical.
+    pub(crate) ip: IpAddr,
+    /// The same as text.
+    pub(crate) address: String,
+    /// What was read beyond the current head, or the part of a head that has come so far.
+    pub(crate) input: RefCell<Vec<u8>>,
+    /// Whether the current request's body has been read to its end.
+    pub(crate) body_done: Cell<bool>,
+    /// The client has said that it sends no more.
+    pub(crate) half_closed: Cell<bool>,
+}
+
+impl ClientConnection {
+    /// The scheme that the client used.
+    pub(crate) fn scheme(&self) -> &'static [u8] {
+        if self.stream.is_tls() { b"https" } else { b"http" }
+    }
+
+    /// Closes so that what was written last still arrives.
+    pub(crate) async fn linger(&self) {
+        self.stream.linger(&self.timer, &self.worker.buffers, || self.worker.draining.get()).await;
+    }
+
+    /// Lets a client of TLS tell the end of the connection from a cut (RFC 8446, 6.1).
+    pub(crate) fn say_end(&self) {
+        if self.stream.is_tls() {
+            self.stream.shutdown_write();
+        }
+    }
+
+    /// Whether nothing more comes: the client has closed its side, and everything it sent has been read.
+    pub(crate) fn is_exhausted(&self) -> bool {
+        self.half_closed.get() && self.input.borrow().is_empty()
+    }
+}
+
+/// Whether a client is still there while it waits for its answer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Presence {
+    /// It is, as far as can be told.
+    There,
+    /// It has said that it sends no more.
+    Silent,
+    /// Its connection is broken.
+    Gone,
+}
+
+impl ClientConnection {
+    /// Looks for the end of what the client sends. What comes before that is the next request, of which a bounded
+    /// part is read.
+    pub(crate) fn poll_presence(&self, cx: &mut Context<'_>) -> Presence {
+        if self.half_closed.get() {
+            return Presence::Silent;
+        }
+        // A body that is still on its way is read by the upload.
+        while self.body_done.get() && self.input.borrow().len() < buffer::SIZE {
+            if self.stream.poll_readable(cx).is_pending() {
+                break;
+            }
+            let mut buffer = self.worker.buffers.take();
+            match self.stream.poll_read(cx, &mut buffer) {
+                Poll::Ready(Ok(0)) => {
+                    self.half_closed.set(true);
+                    self.stream.keep_alive(KEEP_ALIVE);
+                    return Presence::Silent;
+                }
+                Poll::Ready(Ok(read)) => self.input.borrow_mut().extend_from_slice(&buffer[..read]),
+                Poll::Ready(Err(_)) => return Presence::Gone,
+                Poll::Pending => break,
+            }
+        }
+        Presence::There
+    }
+}
+
+impl Owner for Rc<ClientConnection> {
+    fn stream(&self) -> &Stream {
+        &self.stream
+    }
+
+    fn early(&self) -> Option<&RefCell<Vec<u8>>> {
+        Some(&self.input)
+    }
+}

@@ -1,0 +1,20 @@
+//! Limits per client address: open connections, and requests in flight.
+
+mod connections;
+mod requests;
+
+use std::net::{IpAddr, Ipv6Addr};
+
+pub(crate) use self::{
+    connections::{ClientConnections, CountedConnection},
+    requests::{ClientRequest, ClientRequests, NodeRequests},
+};
+
+/// What counts as one client: an IPv4 address, or the /64 network of an IPv6 address, of which a host has as many as it
+/// likes. `address` is canonical.
+fn client_of(address: IpAddr) -> IpAddr {
+    match address {
+        IpAddr::V4(_) => address,
+        IpAddr::V6(address) => Ipv6Addr::from_bits(address.to_bits() & !u128::from(u64::MAX)).into(),
+    }
+}

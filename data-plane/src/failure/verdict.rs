@@ -1,0 +1,261 @@
+//! The one table of failed attempts: whose failure each is, whether the request may be sent again, and what the client
+//! gets if it is not.
+//!
+//! The breaker counts only what is the backend's. Retries, the status, the log, metrics and the report read the same
+//! row, so that they cannot disagree.
+
+use std::io;
+
+use rustix::io::Errno;
+
+use super::{BodyFailure, Failure};
+use crate::{answer::Local, stats::Refusal};
+
+/// Who caused a failure.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Owner {
+    /// The client: its request is invalid, too large or too slow, or it has left.
+    Client,
+    /// The backend. Only these count for its breaker.
+    Backend,
+    /// This node: it has no file descriptor, port or memory left for a connection.
+    Node,
+    /// An ordinary event: a connection that closes, a backend at its limit of streams, a deadline of the route.
+    None,
+}
+
+impl Owner {
+    /// All, in the order of their numbers.
+    pub(crate) const ALL: [Self; 4] = [Self::Client, Self::Backend, Self::Node, Self::None];
+
+    /// Its name in metrics and logs.
+    pub(crate) const fn name(self) -> &'static str {
+        match self {
+            Self::Client => "client",
+            Self::Backend => "backend",
+            Self::Node => "node",
+            Self::None => "none",
+        }
+    }
+}
+
+/// Which requests may be sent again at the same backend, at once and at no cost.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Resend {
+    /// None.
+    Never,
+    /// Those that may be repeated, up to so often: the backend may have acted on the first.
+    Idempotent(u32),
+    /// All: the backend has not begun the request. Another backend is as good if it has room.
+    Unseen {
+        /// The backend itself stays as good as it was, so that it is asked first.
+        stays: bool,
+    },
+}
+
+/// Why an attempt is not the request's last, if it may be another.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum RetryReason {
+    /// No connection: nothing was sent.
+    Connect,
+    /// No connection in time: nothing was sent, but time has passed.
+    ConnectTimeout,
+    /// The backend has not looked at the request: it closes the connection, or has no room for a stream.
+    Refused,
+    /// The connection broke before an answer, or what came is no answer.
+    Reset,
+    /// No answer in time.
+    Timeout,
+    /// An answer with this status.
+    Status(u16),
+}
+
+impl RetryReason {
+    /// Whether the backend cannot have acted on the request.
+    pub(crate) fn is_unseen(self) -> bool {
+        matches!(self, Self::Connect | Self::ConnectTimeout | Self::Refused)
+    }
+
+    /// Whether an answer with such a status speaks against the backend, and not against the request.
+    pub(crate) fn is_failure(self) -> bool {
+        match self {
+            Self::Status(status) => status >= 500 && !matches!(status, 501 | 505),
+            _ => true,
+        }
+    }
+
+    /// Whether the attempt cost the backend nothing, so that the budget need not pay for another.
+    pub(crate) fn is_free(self) -> bool {
+        self.is_unseen()
+    }
+}
+
+/// What follows from a failed attempt.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Verdict {
+    pub(crate) owner: Owner,
+    /// Comes before `retry`.
+    pub(crate) resend: Resend,
+    /// What the retry policy calls it; `None`: no other backend would do better.
+    pub(crate) retry: Option<RetryReason>,
+    /// What the client gets.
+    pub(crate) answer: Local,
+    /// What the report counts the request as, where no backend can have seen it.
+    pub(crate) refusal: Option<Refusal>,
+    /// Of several backends that could not be asked, the client hears of the one with the highest.
+    pub(crate) weight: u8,
+}
+
+/// How often one request may meet kept connections that its backend has closed meanwhile.
+const MAX_STALE: u32 = 8;
+
+impl Failure {
+    /// The failure's row.
+    pub(crate) fn verdict(&self) -> Verdict {
+        use Owner::{Backend, Client, Node, None as Nobody};
+        use Resend::{Idempotent, Never, Unseen};
+        let row =
+            |owner, resend, retry, answer| Verdict { owner, resend, retry, answer, refusal: None, weight: 0 };
+        let unreached = |owner, retry, answer, refusal, weight| Verdict {
+            refusal: Some(refusal),
+            weight,
+            ..row(owner, Never, Some(retry), answer)
+        };
+        match self {
+            Self::Connect(error) if is_own(error) => {
+                unreached(Node, RetryReason::Connect, Local::NO_RESOURCES, Refusal::NoRoom, 3)
+            }
+            Self::Connect(error) if error.kind() == io::ErrorKind::TimedOut => {
+                unreached(Backend, RetryReason::ConnectTimeout, Local::CONNECT_TIMEOUT, Refusal::NoBackend, 1)
+            }
+            Self::Connect(_) => {
+                unreached(Backend, RetryReason::Connect, Local::NO_CONNECTION, Refusal::NoBackend, 0)
+            }
+            Self::Handshake(_) => {
+                unreached(Backend, RetryReason::Connect, Local::NO_HANDSHAKE, Refusal::NoBackend, 2)
+            }
+            Self::NotBegun => Verdict {
+                resend: Unseen { stays: true },
+                ..unreached(Nobody, RetryReason::Refused, Local::REFUSED, Refusal::NoRoom, 0)
+            },
+            Self::Refused => Verdict {
+                resend: Unseen { stays: false },
+                ..unreached(Nobody, RetryReason::Refused, Local::REFUSED, Refusal::NoRoom, 0)
+            },
+            Self::NoStream => unreached(Nobody, RetryReason::Refused, Local::NO_ROOM, Refusal::NoRoom, 0),
+            Self::Calm => row(Client, Never, None, Local::CALM),
+            // Another try of what may be repeated, as it may have been another client's request that was too much.
+            Self::CalmConnection => row(Nobody, Idempotent(1), None, Local::CALM_CONNECTION),
+            Self::Inexpressible(why) => row(Client, Never, None, Local::bad_request(why)),
+            Self::HeadTooLarge => row(Client, Never, None, Local::HEAD_TOO_LARGE),
+            // The backend closed it as the request went out, most likely for being idle: that counts for nothing
+            // unless it goes on.
+            Self::Broken { reused: true } => {
+                row(Backend, Idempotent(MAX_STALE), Some(RetryReason::Reset), Local::BROKEN)
+            }
+            Self::Broken { reused: false } => row(Backend, Never, Some(RetryReason::Reset), Local::BROKEN),
+            Self::Invalid(_) => row(Backend, Never, Some(RetryReason::Reset), Local::INVALID_ANSWER),
+            Self::AnswerHeadTooLarge => {
+                row(Backend, Never, Some(RetryReason::Reset), Local::ANSWER_HEAD_TOO_LARGE)
+            }
+            Self::Timeout => row(Backend, Never, Some(RetryReason::Timeout), Local::RESPONSE_TIMEOUT),
+            Self::Deadline => row(Nobody, Never, None, Local::DEADLINE),
+            Self::RequestBody(BodyFailure::Malformed(why)) => {
+                row(Client, Never, None, Local::bad_request(why))
+            }
+            Self::RequestBody(BodyFailure::TooLarge) => row(Client, Never, None, Local::TOO_LARGE),
+            Self::ClientStalled => row(Client, Never, None, Local::REQUEST_TIMEOUT),
+            Self::ClientGone | Self::RequestBody(BodyFailure::Gone) => {
+                row(Client, Never, None, Local::BROKEN)
+            }
+        }
+    }
+
+    /// Whether the client has left, so that no answer reaches it.
+    pub(crate) fn is_of_gone_client(&self) -> bool {
+        matches!(self, Self::ClientGone | Self::RequestBody(BodyFailure::Gone))
+    }
+}
+
+/// Whether a connection could not be opened for want of something of this machine's, which says nothing about the
+/// backend.
+fn is_own(error: &io::Error) -> bool {
+    const OWN: [Errno; 5] = [Errno::MFILE, Errno::NFILE, Errno::ADDRNOTAVAIL, Errno::NOBUFS, Errno::NOMEM];
+    Errno::from_io_error(error).is_some_and(|errno| OWN.contains(&errno))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn connect(errno: Errno) -> Failure {
+        Failure::Connect(errno.into())
+    }
+
+    #[test]
+    fn each_failure_has_its_owner_and_its_status() {
+        use Owner::{Backend, Client, Node, None as Nobody};
+        let cases: [(Failure, Owner, u16); 26] = [
+            (connect(Errno::MFILE), Node, 503),
+            (connect(Errno::NFILE), Node, 503),
+            (connect(Errno::ADDRNOTAVAIL), Node, 503),
+            (connect(Errno::NOBUFS), Node, 503),
+            (connect(Errno::NOMEM), Node, 503),
+            (connect(Errno::CONNREFUSED), Backend, 503),
+            (connect(Errno::NETUNREACH), Backend, 503),
+            (connect(Errno::TIMEDOUT), Backend, 504),
+            (Failure::Connect(io::ErrorKind::TimedOut.into()), Backend, 504),
+            (Failure::Handshake(io::ErrorKind::InvalidData.into()), Backend, 502),
+            (Failure::NotBegun, Nobody, 503),
+            (Failure::Refused, Nobody, 503),
+            (Failure::NoStream, Nobody, 503),
+            (Failure::Calm, Client, 429),
+            (Failure::CalmConnection, Nobody, 503),
+            (Failure::Inexpressible("x"), Client, 400),
+            (Failure::HeadTooLarge, Client, 431),
+            (Failure::Broken { reused: true }, Backend, 502),
+            (Failure::Broken { reused: false }, Backend, 502),
+            (Failure::Invalid("x"), Backend, 502),
+            (Failure::AnswerHeadTooLarge, Backend, 502),
+            (Failure::Timeout, Backend, 504),
+            (Failure::Deadline, Nobody, 504),
+            (Failure::RequestBody(BodyFailure::Malformed("x")), Client, 400),
+            (Failure::RequestBody(BodyFailure::TooLarge), Client, 413),
+            (Failure::ClientStalled, Client, 408),
+        ];
+        for (failure, owner, status) in cases {
+            let verdict = failure.verdict();
+            assert_eq!((verdict.owner, verdict.answer.status), (owner, status), "{failure:?}");
+        }
+        assert_eq!(Failure::ClientGone.verdict().owner, Client);
+        assert!(Failure::RequestBody(BodyFailure::Gone).is_of_gone_client());
+    }
+
+    #[test]
+    fn what_may_have_been_seen_is_sent_again_only_if_it_may_be_repeated() {
+        // Sent again whatever the method: nothing was sent, or the backend says that it has not looked at it.
+        for failure in
+            [connect(Errno::MFILE), connect(Errno::CONNREFUSED), Failure::NotBegun, Failure::Refused]
+        {
+            assert!(failure.verdict().retry.is_some_and(RetryReason::is_unseen), "{failure:?}");
+        }
+        let seen = [
+            Failure::Broken { reused: true },
+            Failure::Broken { reused: false },
+            Failure::Invalid("x"),
+            Failure::Timeout,
+        ];
+        for failure in seen {
+            let verdict = failure.verdict();
+            assert!(!verdict.retry.is_some_and(RetryReason::is_unseen), "{failure:?}");
+            assert!(!matches!(verdict.resend, Resend::Unseen { .. }), "{failure:?}");
+        }
+        // What is the client's fault is the same at every backend.
+        for failure in
+            [Failure::Calm, Failure::Inexpressible("x"), Failure::HeadTooLarge, Failure::ClientStalled]
+        {
+            let verdict = failure.verdict();
+            assert_eq!((verdict.resend, verdict.retry), (Resend::Never, None), "{failure:?}");
+        }
+    }
+}

@@ -1,0 +1,311 @@
+//! A pool as workers use it: who may be picked, what becomes of an attempt's outcome, and who waits for room.
+//!
+//! A pick goes from the best to the last resort: backends in good standing with room; those in slow start beyond
+//! their share; and, when all look dead, all of them (panic mode), because the health checker may be what is cut off.
+//! A request whose route has a fallback does not go to dead backends: the fallback comes first.
+
+pub(crate) mod addresses;
+pub(crate) mod availability;
+pub(crate) mod backend;
+pub(crate) mod balance;
+pub(crate) mod breaker;
+mod latency;
+pub(crate) mod live;
+mod retry_budget;
+pub(crate) mod selection;
+pub(crate) mod sticky;
+
+use std::{
+    sync::{Arc, atomic::Ordering},
+    time::Duration,
+};
+
+use weir_snapshot::{
+    KeepAlive, Resilience, Timeouts,
+    config::{BackendState as Wanted, Protocol},
+    units::Fraction,
+};
+
+use self::{
+    availability::{DOWN, OPEN, TRIAL},
+    backend::{BackendState, InFlight, Member},
+    balance::{Ask, Balancer, Tried},
+    breaker::TRIALS,
+    latency::FAILED,
+    live::PoolLive,
+    sticky::{Session, Sticky},
+};
+use crate::{failure::Resend, hash};
+
+/// A pool as workers use it.
+pub(crate) struct PoolState {
+    /// Its name, for the statistics.
+    pub(crate) name: Arc<str>,
+    /// Deadlines.
+    pub(crate) timeouts: Timeouts,
+    /// How it finds out that a backend is gone.
+    pub(crate) keep_alive: KeepAlive,
+    /// What its backends speak.
+    pub(crate) protocol: Protocol,
+    /// Requests to them have no `Via` of this hop.
+    pub(crate) omit_via: bool,
+    /// How it picks and what it does about failures.
+    pub(crate) resilience: Resilience,
+    /// All its backends, in the order of the configuration.
+    pub(crate) members: Vec<Member>,
+    /// How one is picked.
+    pub(crate) balancer: Balancer,
+    /// Its sessions.
+    pub(crate) sticky: Option<Sticky>,
+    /// What outlives the snapshot.
+    pub(crate) live: Arc<PoolLive>,
+}
+
+/// What a pick came to.
+pub(crate) enum Taken {
+    /// This member, and one request more under way there.
+    Member(usize, InFlight),
+    /// There are backends, and none has room.
+    Full,
+    /// There is none, or all were tried.
+    None,
+}
+
+/// What became of a session's backend.
+pub(crate) enum Pinned {
+    /// It takes the request.
+    At(InFlight),
+    /// It has no room now: this request goes elsewhere, the session stays.
+    Full,
+    /// It may not be used: the session goes to another.
+    Lost,
+}
+
+/// How far a pick goes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Reach {
+    /// Only backends that are not known to be dead: something else can be done instead.
+    Usable,
+    /// All of them, if need be, unless the pool's panic mode is off.
+    LastResort,
+}
+
+impl PoolState {
+    /// Picks a backend and counts a request there.
+    pub(crate) fn take(&self, ask: &mut Ask, tried: &Tried, reach: Reach) -> Taken {
+        let Self { members, balancer, .. } = self;
+        let panics_early = reach == Reach::LastResort && self.panics_early();
+        // Another worker may take the last room in between; then the next best is looked for.
+        for _ in 0..if panics_early { 0 } else { 8 } {
+            let lot = if balancer.hashes() { hash::mix(ask.key ^ 1) as u16 } else { ask.rng.u16(..) };
+            let best = balancer
+                .pick(members, ask, |i| self.may(i, tried) && members[i].state.availability.admits(lot));
+            let best = best.or_else(|| balancer.pick(members, ask, |i| self.may(i, tried)));
+            let Some(member) = best else { break };
+            if let Some(in_flight) = self.enter(member) {
+                return Taken::Member(member, in_flight);
+            }
+        }
+        let is_full = (0..members.len()).any(|i| {
+            let bits = members[i].state.availability.bits();
+            let is_usable = members[i].wanted == Wanted::Active && bits & (DOWN | OPEN | TRIAL) == 0;
+            is_usable && !tried.contains(i) && !self.has_room(i)
+        });
+        if is_full && !panics_early {
+            return Taken::Full;
+        }
+        if reach == Reach::Usable || self.resilience.panic.is_none() {
+            return Taken::None;
+        }
+        let mut any = false;
+        for _ in 0..8 {
+            let untried = |i: usize| !tried.contains(i);
+            let Some(member) = balancer.pick(members, ask, |i| untried(i) && self.has_room(i)) else {
+                any |= balancer.pick(members, ask, untried).is_some();
+                break;
+            };
+            any = true;
+            if let Some(in_flight) = members[member].state.enter(self.resilience.limits.max_connections) {
+                if tried.is_empty() {
+                    self.live.counts.count(|counts| &counts.panics);
+                }
+                return Taken::Member(member, in_flight);
+            }
+        }
+        if any { Taken::Full } else { Taken::None }
+    }
+
+    /// A place for a request that is sent again at no cost after an attempt at `member`: at the same backend, or at
+    /// another that has room where that is as good. `None`: as for any other request.
+    pub(crate) fn take_again(
+        &self,
+        ask: &mut Ask,
+        tried: &Tried,
+        member: usize,
+        resend: Resend,
+    ) -> Option<(usize, InFlight)> {
+        if resend == (Resend::Unseen { stays: false }) {
+            let mut others = tried.clone();
+            others.add(member);
+            if let Taken::Member(other, in_flight) = self.take(ask, &others, Reach::Usable) {
+                return Some((other, in_flight));
+            }
+        }
+        let state = &self.members[member].state;
+        let is_out = state.availability.bits() & (DOWN | OPEN) != 0 && !self.is_panicking();
+        if is_out { None } else { Some((member, self.enter(member)?)) }
+    }
+
+    /// Takes the backend of a session. A draining one keeps its sessions for a while, and in panic mode each stays where
+    /// it is.
+    pub(crate) fn take_session(&self, session: Session, now_ms: u64, reach: Reach) -> Pinned {
+        let Member { state, wanted, .. } = &self.members[session.member];
+        match wanted {
+            Wanted::Active => {}
+            Wanted::Draining if self.keeps_sessions(state, now_ms) => state.note_session(session.id, now_ms),
+            Wanted::Draining | Wanted::Disabled => return Pinned::Lost,
+        }
+        let bits = state.availability.bits();
+        let is_dead = bits & (DOWN | OPEN) != 0 || bits & TRIAL != 0 && state.trials() >= TRIALS;
+        let taken = if !is_dead {
+            self.enter(session.member)
+        } else if reach == Reach::LastResort && *wanted == Wanted::Active && self.is_panicking() {
+            state.enter(self.resilience.limits.max_connections)
+        } else {
+            return Pinned::Lost;
+        };
+        taken.map_or(Pinned::Full, Pinned::At)
+    }
+
+    fn keeps_sessions(&self, state: &BackendState, now_ms: u64) -> bool {
+        let since = state.draining_since_ms().unwrap_or(now_ms);
+        Duration::from_millis(now_ms.saturating_sub(since)) < self.resilience.drain_timeout
+    }
+
+    fn may(&self, member: usize, tried: &Tried) -> bool {
+        let state = &self.members[member].state;
+        let bits = state.availability.bits();
+        let usable = bits == 0 || bits & (DOWN | OPEN) == 0 && (bits & TRIAL == 0 || state.trials() < TRIALS);
+        usable && !tried.contains(member) && self.has_room(member)
+    }
+
+    fn has_room(&self, member: usize) -> bool {
+        self.members[member].state.in_flight() < self.resilience.limits.max_connections
+    }
+
+    fn enter(&self, member: usize) -> Option<InFlight> {
+        let state = &self.members[member].state;
+        let most = self.resilience.limits.max_connections;
+        if state.availability.bits() & TRIAL == 0 { state.enter(most) } else { state.enter_trial(most) }
+    }
+
+    /// Whether so many of the active backends look dead that all are used.
+    pub(crate) fn is_panicking(&self) -> bool {
+        let Some(threshold) = self.resilience.panic else { return false };
+        let (mut active, mut dead) = (0_u64, 0_u64);
+        for member in self.members.iter().filter(|member| member.wanted == Wanted::Active) {
+            active += 1;
+            dead += u64::from(member.state.availability.bits() & (DOWN | OPEN) != 0);
+        }
+        dead > 0 && dead * 1_000_000 >= active * u64::from(threshold.millionths())
+    }
+
+    /// Whether panic mode is on although some backends do not look dead. Where all have to look dead, a pick finds that
+    /// out by itself.
+    fn panics_early(&self) -> bool {
+        self.resilience.panic.is_some_and(|threshold| threshold < Fraction::from_percent(100))
+            && self.live.panicking.load(Ordering::Relaxed)
+    }
+
+    /// Whether a breaker is why a backend was not tried.
+    #[cold]
+    pub(crate) fn is_held_back(&self, tried: &Tried) -> bool {
+        let is_ejected = |member: &Member| {
+            member.wanted == Wanted::Active && member.state.availability.bits() & (OPEN | TRIAL) != 0
+        };
+        self.members.iter().enumerate().any(|(i, member)| is_ejected(member) && !tried.contains(i))
+    }
+
+    /// Says when panic mode begins and ends.
+    pub(crate) fn tick(&self) {
+        let now = self.is_panicking();
+        match (self.live.panicking.swap(now, Ordering::Relaxed), now) {
+            (false, true) => tracing::error!(
+                pool = %self.name,
+                "panic mode: backends look dead and still get requests, but for routes with a fallback"
+            ),
+            (true, false) => tracing::info!(pool = %self.name, "panic mode over"),
+            _ => {}
+        }
+    }
+
+    /// A place among those that wait for room, unless there are as many as may wait.
+    pub(crate) fn queue(&self) -> Option<Waiting<'_>> {
+        let active = self.members.iter().filter(|member| member.wanted == Wanted::Active).count();
+        let most =
+            self.resilience.limits.max_pending.saturating_mul(u32::try_from(active).unwrap_or(u32::MAX));
+        let live = &*self.live;
+        if live.waiting.0.fetch_add(1, Ordering::SeqCst) >= most {
+            live.waiting.0.fetch_sub(1, Ordering::SeqCst);
+            return None;
+        }
+        Some(Waiting(live))
+    }
+
+    /// An attempt at a member has ended: counts it for the breaker, and for what goes by latency.
+    pub(crate) fn outcome(&self, member: usize, is_trial: bool, ok: bool, took: Duration, now_ms: u64) {
+        let state = &self.members[member].state;
+        if self.balancer.wants_latency() {
+            let took = if ok { took } else { took.max(FAILED) };
+            state.latency().observe(now_ms, u64::try_from(took.as_micros()).unwrap_or(u64::MAX));
+        }
+        let Some(settings) = &self.resilience.breaker else { return };
+        let ejects = state.tally().count(ok, now_ms, settings);
+        if is_trial && ok {
+            if state.circuit.trial_succeeded(now_ms, state.tally()) {
+                state.recover(now_ms, self.resilience.slow_start, OPEN | TRIAL);
+                tracing::info!(backend = %state.id, url = %state.url, pool = %self.name, "breaker closed");
+            }
+        } else if ejects || is_trial && state.availability.bits() & TRIAL != 0 {
+            self.eject(member, now_ms);
+        }
+    }
+
+    /// Opens a member's breaker, unless too much of the pool is out already.
+    #[cold]
+    fn eject(&self, member: usize, now_ms: u64) {
+        let Some(settings) = &self.resilience.breaker else { return };
+        let state = &self.members[member].state;
+        if state.availability.bits() & OPEN != 0 {
+            return;
+        }
+        // Another worker is at it; the next failure asks again.
+        let Ok(_ejecting) = self.live.ejecting.try_lock() else { return };
+        let active = || self.members.iter().filter(|member| member.wanted == Wanted::Active);
+        let is_out = |member: &&Member| member.state.availability.bits() & (OPEN | TRIAL) != 0;
+        let out = active().filter(is_out).count() + usize::from(state.availability.bits() & TRIAL == 0);
+        if out as f64 > settings.max_ejected * active().count() as f64 {
+            self.live.counts.count(|counts| &counts.spared);
+            return;
+        }
+        let Some(open_ms) = state.circuit.open(now_ms, settings, fastrand::f64()) else { return };
+        state.availability.open();
+        tracing::warn!(backend = %state.id, url = %state.url, pool = %self.name, open_ms, "breaker open");
+    }
+}
+
+/// A request that waits for room.
+pub(crate) struct Waiting<'a>(&'a PoolLive);
+
+impl Waiting<'_> {
+    /// Ready when a backend may have room again. Made before the last look for room, so that none is missed.
+    pub(crate) fn room(&self) -> tokio::sync::futures::Notified<'_> {
+        self.0.room.notified()
+    }
+}
+
+impl Drop for Waiting<'_> {
+    fn drop(&mut self) {
+        self.0.waiting.0.fetch_sub(1, Ordering::SeqCst);
+    }
+}

@@ -1,0 +1,161 @@
+//! Finds a request its place: its session's backend, or one with room, after a wait in the pool's queue if need be.
+
+use std::{
+    future::{Future as _, poll_fn},
+    pin::pin,
+    task::Poll,
+    time::Duration,
+};
+
+use weir_http::{RequestHead, ResponseHead};
+use weir_snapshot::config::{BackendState as Wanted, HashOn};
+
+use super::{
+    Pinned, PoolState, Reach, Taken,
+    backend::InFlight,
+    balance::{Ask, Tried},
+    sticky::{self, Session, Sticky},
+};
+use crate::{
+    failure::Failure,
+    hash,
+    wire::{timer::Timer, watch::Watch},
+};
+
+/// Why a request has no place.
+#[derive(Debug)]
+pub(crate) enum Nowhere {
+    /// No backend may get requests, or all were tried.
+    NoBackend,
+    /// None had room in time, or too many wait already.
+    Full,
+    /// There was a reason to give up while it waited: the client left, or the request's deadline passed.
+    GivenUp(Failure),
+}
+
+/// What picks go by for this request.
+pub(crate) fn ask(pool: &PoolState, head: &RequestHead, client: &str, now_ms: u64) -> Ask {
+    let key = if pool.balancer.hashes() { key(&pool.resilience.hash_on, head, client) } else { 0 };
+    Ask { key, now_ms, rng: fastrand::Rng::new() }
+}
+
+fn key(on: &HashOn, head: &RequestHead, client: &str) -> u64 {
+    let value = match on {
+        HashOn::ClientIp => None,
+        HashOn::Path => Some(head.path()),
+        HashOn::Header(name) => head.get_named(name.as_bytes()),
+        HashOn::Cookie(name) => head.cookie_values(name).next(),
+    };
+    // Who does not say what is hashed on is still spread, and stays where it is.
+    hash::hash(value.unwrap_or(client.as_bytes()))
+}
+
+/// Where a request's session belongs, if its pool has sessions.
+pub(crate) struct Seat<'a> {
+    sticky: Option<&'a Sticky>,
+    /// Seconds since the Unix epoch.
+    now: u64,
+    session: Option<Session>,
+    taken: Option<InFlight>,
+    /// The session stays with its backend, though this request may have to go elsewhere.
+    stays: bool,
+}
+
+impl<'a> Seat<'a> {
+    /// Reads the session's cookie, and takes its backend if that may be used.
+    pub(crate) fn of(pool: &'a PoolState, head: &RequestHead, now_ms: u64, reach: Reach) -> Self {
+        let sticky = pool.sticky.as_ref();
+        let mut seat = Self { sticky, now: 0, session: None, taken: None, stays: false };
+        let Some(sticky) = sticky else { return seat };
+        seat.now = sticky::now();
+        seat.session = sticky.read(head, seat.now);
+        if let Some(session) = seat.session {
+            match pool.take_session(session, now_ms, reach) {
+                Pinned::At(in_flight) => seat.taken = Some(in_flight),
+                Pinned::Full => seat.stays = true,
+                Pinned::Lost => {}
+            }
+        }
+        seat
+    }
+
+    /// The session's backend, once.
+    pub(crate) fn take(&mut self) -> Option<(usize, InFlight)> {
+        Some((self.session?.member, self.taken.take()?))
+    }
+
+    /// Keeps the client at the member that has answered it.
+    pub(crate) fn keep(&self, pool: &PoolState, member: usize, answer: &mut ResponseHead, secure: bool) {
+        let Some(sticky) = self.sticky else { return };
+        let is_same = self.session.filter(|session| session.member == member);
+        // A draining backend's sessions run out, they are not prolonged.
+        let is_fresh =
+            is_same.is_some_and(|session| !session.is_old || pool.members[member].wanted != Wanted::Active);
+        if is_fresh || self.stays {
+            return;
+        }
+        if is_same.is_none() && self.session.is_some() {
+            pool.live.counts.count(|counts| &counts.repinned);
+        }
+        let id = self.session.map_or_else(|| fastrand::u32(..), |session| session.id);
+        if let Some(value) = sticky.write(member, id, self.now, secure) {
+            answer.add(b"Set-Cookie", value.as_bytes());
+        }
+    }
+}
+
+/// Picks a backend; where none has room, waits for it as long as a connection may take.
+pub(crate) async fn find(
+    pool: &PoolState,
+    ask: &mut Ask,
+    tried: &Tried,
+    reach: Reach,
+    timer: &Timer,
+    watch: &mut impl Watch,
+) -> Result<(usize, InFlight), Nowhere> {
+    match pool.take(ask, tried, reach) {
+        Taken::Member(member, in_flight) => return Ok((member, in_flight)),
+        Taken::None => return Err(Nowhere::NoBackend),
+        Taken::Full => {}
+    }
+    let refused = || {
+        pool.live.counts.count(|counts| &counts.refused);
+        Nowhere::Full
+    };
+    let waiting = pool.queue().ok_or_else(refused)?;
+    timer.arm(pool.timeouts.connect);
+    loop {
+        let mut room = pin!(waiting.room());
+        // From here on no room is missed.
+        room.as_mut().enable();
+        match pool.take(ask, tried, reach) {
+            Taken::Member(member, in_flight) => return Ok((member, in_flight)),
+            Taken::None => return Err(Nowhere::NoBackend),
+            Taken::Full => {}
+        }
+        let outcome = poll_fn(|cx| {
+            if room.as_mut().poll(cx).is_ready() {
+                return Poll::Ready(Ok(()));
+            }
+            if let Poll::Ready(failure) = watch.poll(cx) {
+                return Poll::Ready(Err(Nowhere::GivenUp(failure)));
+            }
+            if timer.expired(cx) { Poll::Ready(Err(refused())) } else { Poll::Pending }
+        });
+        outcome.await?;
+    }
+}
+
+/// Waits before a request is sent again.
+///
+/// # Errors
+/// There was a reason to give up meanwhile.
+pub(crate) async fn pause(timer: &Timer, pause: Duration, watch: &mut impl Watch) -> Result<(), Failure> {
+    timer.arm(pause);
+    poll_fn(|cx| match watch.poll(cx) {
+        Poll::Ready(failure) => Poll::Ready(Err(failure)),
+        Poll::Pending if timer.expired(cx) => Poll::Ready(Ok(())),
+        Poll::Pending => Poll::Pending,
+    })
+    .await
+}

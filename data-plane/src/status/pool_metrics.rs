@@ -1,0 +1,111 @@
+//! What pools and breakers show on the status port, made anew for each scrape.
+
+use std::sync::atomic::Ordering::Relaxed;
+
+use prometheus_client::{
+    encoding::EncodeLabelSet,
+    metrics::{counter::Counter, family::Family, gauge::Gauge},
+    registry::Registry,
+};
+
+use crate::{
+    failure::Owner,
+    fleet::Fleet,
+    pool::{PoolState, backend::BackendState, breaker::Phase},
+};
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct PoolLabels {
+    pool: String,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct FailureLabels {
+    pool: String,
+    owner: &'static str,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct BackendLabels {
+    backend: String,
+    url: String,
+}
+
+type PoolCount = (&'static str, &'static str, fn(&PoolState) -> u64);
+
+const POOL_COUNTS: [PoolCount; 9] = [
+    ("pool_retries", "Attempts beyond each request's first, as reports count them", |pool| {
+        pool.live.counts.retries.load(Relaxed)
+    }),
+    ("pool_retries_paid", "Retries that the retry budget paid for", |pool| pool.live.budget.spent()),
+    ("pool_retries_refused", "Retries refused because the retry budget was spent", |pool| {
+        pool.live.budget.refused()
+    }),
+    ("pool_cut_by_backend", "Answers that a backend broke off or stalled", |pool| {
+        pool.live.counts.cut_by_backend.load(Relaxed)
+    }),
+    ("pool_panic_picks", "Picks while all backends looked dead", |pool| {
+        pool.live.counts.panics.load(Relaxed)
+    }),
+    ("pool_fallbacks", "Requests that the fallback answered", |pool| {
+        pool.live.counts.fallbacks.load(Relaxed)
+    }),
+    ("pool_refused", "Requests refused because no backend had room", |pool| {
+        pool.live.counts.refused.load(Relaxed)
+    }),
+    ("pool_repinned", "Sessions that had to go to another backend", |pool| {
+        pool.live.counts.repinned.load(Relaxed)
+    }),
+    ("pool_spared", "Ejections that max_ejected forbade", |pool| pool.live.counts.spared.load(Relaxed)),
+];
+
+/// Adds the families of pools and breakers.
+pub(crate) fn register(registry: &mut Registry, fleet: &Fleet) {
+    let active = fleet.active();
+    let pools = || active.iter().flat_map(|active| &active.pools);
+    let labels = |pool: &PoolState| PoolLabels { pool: pool.name.to_string() };
+    for (name, help, value) in POOL_COUNTS {
+        let family = Family::<PoolLabels, Counter>::default();
+        for pool in pools() {
+            family.get_or_create(&labels(pool)).inc_by(value(pool));
+        }
+        registry.register(name, help, family);
+    }
+    let failed = Family::<FailureLabels, Counter>::default();
+    for (pool, owner) in pools().flat_map(|pool| Owner::ALL.map(|owner| (pool, owner))) {
+        let labels = FailureLabels { pool: pool.name.to_string(), owner: owner.name() };
+        failed.get_or_create(&labels).inc_by(pool.live.counts.failed(owner));
+    }
+    registry.register("pool_attempts_failed", "Failed attempts, by pool and whose failure it was", failed);
+    let panic = Family::<PoolLabels, Gauge>::default();
+    let waiting = Family::<PoolLabels, Gauge>::default();
+    for pool in pools() {
+        panic.get_or_create(&labels(pool)).set(i64::from(pool.is_panicking()));
+        waiting.get_or_create(&labels(pool)).set(i64::from(pool.live.waiting()));
+    }
+    registry.register("pool_panic", "1 while panic mode is on: backends that look dead get requests", panic);
+    registry.register("pool_waiting", "Requests that wait for room", waiting);
+
+    let phase = Family::<BackendLabels, Gauge>::default();
+    let ejections = Family::<BackendLabels, Counter>::default();
+    let sessions = Family::<BackendLabels, Gauge>::default();
+    let now_ms = fleet.now_ms();
+    for backend in fleet.backends() {
+        let labels = backend_labels(&backend);
+        let number = match backend.phase() {
+            Phase::Closed => 0,
+            Phase::HalfOpen => 1,
+            Phase::Open => 2,
+        };
+        phase.get_or_create(&labels).set(number);
+        ejections.get_or_create(&labels).inc_by(backend.circuit.ejections());
+        sessions.get_or_create(&labels).set(i64::from(backend.sessions_left(now_ms)));
+    }
+    registry.register("backend_breaker", "The breaker: 0 closed, 1 half-open, 2 open", phase);
+    registry.register("backend_ejections", "How often the breaker has opened", ejections);
+    registry.register("backend_draining_sessions", "Sessions that came lately, while it drains", sessions);
+}
+
+fn backend_labels(backend: &BackendState) -> BackendLabels {
+    BackendLabels { backend: backend.id.to_string(), url: backend.url.to_string() }
+}

@@ -1,0 +1,105 @@
+//! TLS: keys and certificates, sessions with clients and with backends. rustls does the protocol.
+
+mod certificates;
+mod own_certificate;
+mod session;
+mod tickets;
+mod upstream;
+
+use std::sync::{
+    Arc,
+    atomic::{AtomicBool, Ordering::Relaxed},
+};
+
+use rustls::ServerConfig;
+use weir_proto::v1;
+use weir_snapshot::KeyId;
+
+pub(crate) use self::{
+    certificates::{Certificates, Keys, Made, Table},
+    own_certificate::{OwnCertificate, own_certificate},
+    session::Session,
+    tickets::Tickets,
+    upstream::{Cache, Secured},
+};
+
+/// The name of HTTP/2 in the handshake (RFC 9113, 3.2).
+const H2: &[u8] = b"h2";
+
+/// The name of HTTP/1.1 in the handshake (RFC 7301, 6).
+const HTTP11: &[u8] = b"http/1.1";
+
+/// What the node knows for TLS besides the snapshot.
+#[derive(Default)]
+pub(crate) struct Material {
+    /// Private keys, by what they belong to.
+    pub(crate) keys: Keys,
+    /// Certificates that have their key.
+    pub(crate) made: Made,
+    /// What sessions are resumed by.
+    pub(crate) tickets: Arc<Tickets>,
+    /// What was kept from an earlier start is run, and its keys are yet to come: what has none does without.
+    restoring: AtomicBool,
+    /// Something does without its key.
+    incomplete: AtomicBool,
+}
+
+impl Material {
+    /// While it restores, what has no key is no mistake: keys are nowhere on the disk, and a node that serves some
+    /// hosts is better than one that serves none.
+    pub(crate) fn set_restoring(&self, restoring: bool) {
+        self.restoring.store(restoring, Relaxed);
+    }
+
+    /// Whether something without its key may be left out, which is noted.
+    pub(crate) fn may_lack(&self) -> bool {
+        let may = self.restoring.load(Relaxed);
+        if may {
+            self.incomplete.store(true, Relaxed);
+        }
+        may
+    }
+
+    /// Whether something was left out since this was asked last.
+    pub(crate) fn take_incomplete(&self) -> bool {
+        self.incomplete.swap(false, Relaxed)
+    }
+
+    /// The control plane tells what tickets are sealed with.
+    pub(crate) fn take_tickets(&self, told: &v1::TicketKeys) {
+        if !self.tickets.set(told) {
+            tracing::error!("keys of tickets that are none ignored");
+        }
+    }
+
+    /// The control plane tells the keys that the next snapshot needs.
+    pub(crate) fn take_keys(&self, told: v1::CertificateKeys) {
+        let key = |told: v1::CertificateKey| {
+            let id = told.public_key_sha256.try_into().ok()?;
+            Some((KeyId(id), Arc::new(told.key.into())))
+        };
+        self.keys.set(told.keys.into_iter().filter_map(key).collect());
+    }
+}
+
+/// What every listener of the node uses: certificates, protocols, and the keys of tickets.
+///
+/// # Errors
+/// None but what rustls finds wrong with the defaults.
+pub(crate) fn server_config(
+    certificates: &Arc<Certificates>,
+    tickets: &Arc<Tickets>,
+) -> anyhow::Result<Arc<ServerConfig>> {
+    let mut config = ServerConfig::builder_with_provider(weir_tls::provider())
+        .with_safe_default_protocol_versions()?
+        .with_no_client_auth()
+        .with_cert_resolver(Arc::<Certificates>::clone(certificates));
+    config.alpn_protocols = vec![H2.to_vec(), HTTP11.to_vec()];
+    // Tickets instead of a table of sessions: any worker of any node resumes what another began. No early data: it
+    // could be sent again by whoever recorded it (RFC 8446, 8).
+    config.ticketer = Arc::<Tickets>::clone(tickets);
+    config.send_tls13_tickets = 1;
+    // All that is left are good; of these the node's own order holds.
+    config.ignore_client_order = true;
+    Ok(Arc::new(config))
+}

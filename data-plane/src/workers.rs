@@ -1,0 +1,316 @@
+//! The worker threads: each has its own runtime, listening sockets and [`Worker`].
+
+use std::{
+    io,
+    net::SocketAddr,
+    rc::Rc,
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicU64, Ordering::Relaxed},
+    },
+    thread,
+    time::Duration,
+};
+
+use tokio::sync::{mpsc, oneshot};
+
+use crate::{
+    client_limits::{ClientConnections, ClientRequests, NodeRequests},
+    config::Config,
+    fleet::Active,
+    listener::{self, Door},
+    stats::{Cut, Recorder},
+    wire::{
+        timer::GRAIN,
+        tls::{self, Certificates, Tickets},
+    },
+    worker::{Load, Worker},
+};
+
+/// How long a worker may take to end once nothing runs.
+const STOP: Duration = Duration::from_secs(2);
+
+/// What the control thread asks of a worker.
+enum Order {
+    Activate(Arc<Active>, oneshot::Sender<()>),
+    Drain(oneshot::Sender<()>),
+    Stop,
+}
+
+struct Handle {
+    orders: mpsc::UnboundedSender<Order>,
+    load: Arc<Load>,
+    thread: Mutex<Option<thread::JoinHandle<()>>>,
+}
+
+impl Handle {
+    fn take_thread(&self) -> Option<thread::JoinHandle<()>> {
+        self.thread.lock().unwrap_or_else(PoisonError::into_inner).take()
+    }
+}
+
+/// All workers of the node, as the control thread sees them.
+pub(crate) struct Workers {
+    handles: Vec<Handle>,
+    /// The address that they accept on in the clear.
+    pub(crate) http: SocketAddr,
+    /// The address that they accept TLS on.
+    pub(crate) https: Option<SocketAddr>,
+    certificates: Option<Arc<Certificates>>,
+    requests: Arc<NodeRequests>,
+}
+
+/// Where TLS is accepted, and with what.
+#[derive(Clone)]
+pub(crate) struct Https {
+    pub(crate) address: SocketAddr,
+    pub(crate) config: Arc<rustls::ServerConfig>,
+    /// What the configuration chooses from.
+    pub(crate) certificates: Arc<Certificates>,
+}
+
+impl Https {
+    /// The HTTPS listener that the flags ask for, if any.
+    pub(crate) fn new(config: &Config, tickets: &Arc<Tickets>) -> anyhow::Result<Option<Self>> {
+        let own = match (&config.tls_cert, &config.tls_key) {
+            (Some(certificate), Some(key)) => Some(tls::own_certificate(certificate, key)?),
+            (None, None) => None,
+            _ => anyhow::bail!("--tls-cert and --tls-key go together"),
+        };
+        let Some(address) = config.https else { return Ok(None) };
+        let certificates = Arc::new(Certificates::new(own));
+        let server = tls::server_config(&certificates, tickets)?;
+        Ok(Some(Self { address, config: server, certificates }))
+    }
+}
+
+impl Workers {
+    /// Starts `count` workers that accept on `http` and `https` (port 0: one free port for all of them).
+    ///
+    /// # Errors
+    /// An address cannot be bound, or a thread cannot be started.
+    pub(crate) fn start(
+        count: usize,
+        mut http: SocketAddr,
+        mut https: Option<Https>,
+        recorder: impl Fn() -> Recorder + Send + Clone + 'static,
+    ) -> io::Result<Self> {
+        let mut handles = Vec::with_capacity(count);
+        let client_connections = Arc::new(ClientConnections::default());
+        let requests = NodeRequests::new(count);
+        listener::ensure_free(http)?;
+        for i in 0..count {
+            let mut doors = vec![Door { socket: listener::bind(http)?, tls: None }];
+            http = doors[0].socket.local_addr()?;
+            if let Some(https) = &mut https {
+                if i == 0 {
+                    // By now also not by the one above.
+                    listener::ensure_free(https.address)?;
+                }
+                let socket = listener::bind(https.address)?;
+                https.address = socket.local_addr()?;
+                doors.push(Door { socket, tls: Some(Arc::clone(&https.config)) });
+            }
+            let (orders, inbox) = mpsc::unbounded_channel();
+            let load = Arc::new(Load::default());
+            let worker_load = Arc::clone(&load);
+            let (recorder, client_connections) = (recorder.clone(), Arc::clone(&client_connections));
+            let client_requests = ClientRequests::new(&requests, i);
+            let run = move || {
+                let ended = run(doors, inbox, worker_load, client_connections, client_requests, recorder());
+                if let Err(error) = ended {
+                    tracing::error!(worker = i, %error, "worker ended");
+                }
+            };
+            let thread = thread::Builder::new().name(format!("worker-{i}")).spawn(run)?;
+            handles.push(Handle { orders, load, thread: Mutex::new(Some(thread)) });
+        }
+        let certificates = https.as_ref().map(|https| Arc::clone(&https.certificates));
+        Ok(Self { handles, http, https: https.map(|https| https.address), certificates, requests })
+    }
+
+    /// Makes every worker use the configuration, and returns when all of them do.
+    pub(crate) async fn activate(&self, active: Arc<Active>) {
+        // First: a client that comes for a new host is to be shown its certificate.
+        if let Some(certificates) = &self.certificates {
+            certificates.set(&active.certificates);
+        }
+        let mut done = Vec::with_capacity(self.handles.len());
+        for handle in &self.handles {
+            let (tell, told) = oneshot::channel();
+            if handle.orders.send(Order::Activate(Arc::clone(&active), tell)).is_ok() {
+                done.push(told);
+            }
+        }
+        for told in done {
+            // A worker that ended has nothing to activate.
+            let _ = told.await;
+        }
+    }
+
+    /// Requests refused because their client address had too many in flight.
+    pub(crate) fn refused_per_client(&self) -> u64 {
+        self.requests.refused()
+    }
+
+    /// Idle client connections closed to make room for others.
+    pub(crate) fn closed_for_room(&self) -> u64 {
+        self.handles.iter().map(|handle| handle.load.closed_for_room.load(Relaxed)).sum()
+    }
+
+    /// Open client connections.
+    pub(crate) fn connections(&self) -> u64 {
+        self.handles.iter().map(|handle| handle.load.connections.load(Relaxed)).sum()
+    }
+
+    /// Requests answered since the start.
+    pub(crate) fn requests(&self) -> u64 {
+        self.handles.iter().map(|handle| handle.load.requests.load(Relaxed)).sum()
+    }
+
+    /// Answers that were cut before their end, by [`Cut::ALL`].
+    pub(crate) fn cut(&self, cut: Cut) -> u64 {
+        let of = |handle: &Handle| handle.load.cut.get(cut as usize).map_or(0, |count| count.load(Relaxed));
+        self.handles.iter().map(of).sum()
+    }
+
+    /// Tunnels and streams that have ended since the start.
+    pub(crate) fn streams(&self) -> u64 {
+        self.handles.iter().map(|handle| handle.load.streams.load(Relaxed)).sum()
+    }
+
+    /// Clients that did not get through their TLS handshake.
+    pub(crate) fn failed_handshakes(&self) -> u64 {
+        self.handles.iter().map(|handle| handle.load.failed_handshakes.load(Relaxed)).sum()
+    }
+
+    /// Clients that got through their TLS handshake, and how many of them went on with an earlier session.
+    pub(crate) fn handshakes(&self) -> (u64, u64) {
+        let sum = |which: fn(&Load) -> &AtomicU64| {
+            self.handles.iter().map(|handle| which(&handle.load).load(Relaxed)).sum()
+        };
+        (sum(|load| &load.handshakes), sum(|load| &load.resumed))
+    }
+
+    /// Clients for which there was no certificate.
+    pub(crate) fn without_certificate(&self) -> u64 {
+        self.certificates.as_ref().map_or(0, |certificates| certificates.missing())
+    }
+
+    /// How many there are.
+    pub(crate) fn count(&self) -> usize {
+        self.handles.len()
+    }
+
+    /// Stops accepting, lets running requests finish within the deadline, then ends the threads. Their last counts
+    /// have been handed over when this returns.
+    pub(crate) async fn drain(&self, within: Duration) {
+        let mut done = Vec::with_capacity(self.handles.len());
+        for handle in &self.handles {
+            let (tell, told) = oneshot::channel();
+            if handle.orders.send(Order::Drain(tell)).is_ok() {
+                done.push(told);
+            }
+        }
+        let all = async {
+            for told in done {
+                let _ = told.await;
+            }
+        };
+        if tokio::time::timeout(within, all).await.is_err() {
+            tracing::warn!(connections = self.connections(), "drain deadline passed, connections are cut");
+        }
+        // Their ends hand over what was counted last, also of what was cut.
+        for handle in &self.handles {
+            // A worker that has ended takes no orders.
+            let _ = handle.orders.send(Order::Stop);
+        }
+        let threads: Vec<_> = self.handles.iter().filter_map(Handle::take_thread).collect();
+        let join =
+            tokio::task::spawn_blocking(move || threads.into_iter().for_each(|thread| drop(thread.join())));
+        if tokio::time::timeout(STOP, join).await.is_err() {
+            tracing::warn!("a worker did not end in time");
+        }
+    }
+}
+
+impl Drop for Workers {
+    fn drop(&mut self) {
+        for handle in &mut self.handles {
+            // Without its sender a worker's inbox ends, and with it the worker.
+            handle.orders = mpsc::unbounded_channel().0;
+        }
+        for thread in self.handles.iter().filter_map(Handle::take_thread) {
+            // A worker that panicked has said so on its own.
+            let _ = thread.join();
+        }
+    }
+}
+
+fn run(
+    doors: Vec<Door>,
+    mut inbox: mpsc::UnboundedReceiver<Order>,
+    load: Arc<Load>,
+    client_connections: Arc<ClientConnections>,
+    client_requests: ClientRequests,
+    recorder: Recorder,
+) -> io::Result<()> {
+    let runtime =
+        tokio::runtime::Builder::new_current_thread().enable_all().build_local(Default::default())?;
+    runtime.block_on(async move {
+        let worker = Worker::new(load, client_connections, client_requests, recorder);
+        let mut waiting = doors;
+        let mut turning_away = tokio::task::JoinSet::new();
+        for door in &waiting {
+            let (socket, in_clear) = (door.socket.try_clone()?, door.tls.is_none());
+            turning_away.spawn_local(listener::waiting::turn_away(socket, in_clear, Rc::clone(&worker)));
+        }
+        let mut drained: Option<oneshot::Sender<()>> = None;
+        let mut sweeps = tokio::time::interval(GRAIN);
+        sweeps.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        let mut count = 0u64;
+        loop {
+            tokio::select! {
+                biased;
+                order = inbox.recv() => match order {
+                    Some(Order::Activate(active, done)) => {
+                        worker.activate(active);
+                        // The kernel queues connections from the start; they are taken once there is an answer for them.
+                        turning_away.abort_all();
+                        for door in waiting.drain(..) {
+                            tokio::task::spawn_local(listener::accept(door, Rc::clone(&worker)));
+                        }
+                        let _ = done.send(());
+                    }
+                    Some(Order::Drain(done)) => {
+                        turning_away.abort_all();
+                        waiting.clear();
+                        worker.draining.set(true);
+                        worker.drain.send_replace(true);
+                        drained = Some(done);
+                    }
+                    Some(Order::Stop) | None => break,
+                },
+                _ = sweeps.tick() => {
+                    if worker.draining.get() {
+                        worker.timers.expire_idle();
+                    }
+                    worker.timers.sweep();
+                    worker.update_date();
+                    count += 1;
+                    if count.is_multiple_of(20) {
+                        worker.close_stale();
+                    }
+                    if drained.is_some() && worker.connections.get() == 0 {
+                        worker.recorder.flush();
+                        if let Some(done) = drained.take() {
+                            let _ = done.send(());
+                        }
+                    }
+                }
+            }
+        }
+        worker.recorder.flush();
+        Ok(())
+    })
+}
