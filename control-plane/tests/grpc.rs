@@ -6,13 +6,20 @@ mod support;
 
 use std::collections::BTreeSet;
 
-use control_plane::access::table::{self, RPCS};
+use control_plane::{
+    access::table::{self, RPCS},
+    api::grpc::reports::Reports,
+};
 use prost::encoding;
 use prost_types::{FieldMask, Struct, Value, value::Kind};
 use serde_json::json;
-use support::{ControlPlane, grpc, node::channel};
-use tonic::{Code, transport::Channel};
-use weir_proto::v1::{self, admin_client::AdminClient};
+use support::{
+    ControlPlane, grpc,
+    node::channel,
+    world::{NOON, World, batch, row},
+};
+use tonic::{Code, Request, transport::Channel};
+use weir_proto::v1::{self, admin_client::AdminClient, reports_server::Reports as _};
 
 /// REST operations without an RPC of their own, and why.
 const WITHOUT_RPC: &[(&str, &str, &str)] = &[
@@ -343,4 +350,92 @@ async fn tokens_have_roles_states_and_times() {
     let shown = created.token.unwrap();
     assert_eq!((shown.role(), shown.state()), (v1::Role::Admin, v1::TokenState::Active));
     assert_eq!((shown.expire_time, created.secret.starts_with("weir_")), (None, true));
+}
+
+/// The service `Reports` over six requests of a minute, two of which failed, without a port.
+async fn reports() -> (World, Reports) {
+    let world = World::new(NOON).await;
+    let rows = vec![row(NOON, 200, &[1_500; 4]), row(NOON, 503, &[3_000; 2])];
+    world.stats.ingest(batch(1, NOON, rows)).await.unwrap();
+    world.at("2026-11-21T12:00:30Z");
+    let reports = Reports::new(world.stats.clone());
+    (world, reports)
+}
+
+fn at(time: &str) -> Option<prost_types::Timestamp> {
+    Some(prost_types::Timestamp { seconds: support::world::ms(time) / 1000, nanos: 0 })
+}
+
+#[tokio::test]
+async fn reports_have_times_durations_and_states() {
+    let (_world, reports) = reports().await;
+    let query = v1::ReportQuery { from: at("2026-11-21T11:00:00Z"), ..Default::default() };
+    let asked = v1::GetHourlyRequest { query: Some(query) };
+    let report = reports.get_hourly(Request::new(asked)).await.unwrap().into_inner();
+    assert_eq!(
+        (report.from, report.to, report.exact),
+        (at("2026-11-21T11:00:00Z"), at("2026-11-21T13:00:00Z"), true)
+    );
+    let [before, open] = report.periods.as_slice() else { panic!("{report:?}") };
+    assert_eq!((before.start, before.measures.as_ref().unwrap().requests), (report.from, 0));
+    assert_eq!(open.state(), v1::Completeness::Open);
+    let measures = open.measures.as_ref().unwrap();
+    assert_eq!((measures.requests, measures.status[&200], measures.status[&503]), (6, 4, 2));
+    let latency = measures.latency.as_ref().unwrap();
+    let micros = |us| Some(prost_types::Duration { seconds: 0, nanos: us * 1_000 });
+    assert_eq!(latency.max, micros(3_000));
+    let p50 = latency.p50.unwrap().nanos;
+    assert!((1_450_000..=1_550_000).contains(&p50), "{latency:?}");
+
+    let asked = v1::GetSummaryRequest { compare: true, ..Default::default() };
+    let summary = reports.get_summary(Request::new(asked)).await.unwrap().into_inner();
+    assert_eq!(summary.measures.unwrap().requests, 6);
+    assert_eq!(summary.before.unwrap().measures.unwrap().requests, 0);
+    let asked = v1::GetTopRequest {
+        by: v1::TopBy::Status.into(),
+        sort: v1::TopSort::Slowest.into(),
+        limit: 1,
+        ..Default::default()
+    };
+    let top = reports.get_top(Request::new(asked)).await.unwrap().into_inner();
+    assert_eq!((top.by(), top.sort(), top.names), (v1::TopBy::Status, v1::TopSort::Slowest, 2));
+    assert_eq!((top.items.len(), top.items[0].name.as_str(), top.items[0].errors), (1, "503", 2));
+}
+
+#[tokio::test]
+async fn mistakes_of_a_report_name_the_field_of_the_request() {
+    let (_world, reports) = reports().await;
+    let too_late = Some(prost_types::Timestamp { seconds: i64::MAX, nanos: 0 });
+    for (query, field) in [
+        (v1::ReportQuery { tz: "Mars".into(), ..Default::default() }, "query.tz: "),
+        (v1::ReportQuery { route: "nowhere".into(), ..Default::default() }, "query.route: "),
+        (v1::ReportQuery { from: too_late, ..Default::default() }, "query.from: "),
+        (v1::ReportQuery { from: at("2027-01-01T00:00:00Z"), ..Default::default() }, "query.from: "),
+    ] {
+        let asked = v1::GetDailyRequest { query: Some(query) };
+        let refused = reports.get_daily(Request::new(asked)).await.unwrap_err();
+        assert_eq!(refused.code(), Code::InvalidArgument, "{refused:?}");
+        assert!(refused.message().starts_with(field), "{field} {refused:?}");
+    }
+    for (asked, field) in [
+        (v1::GetTopRequest { by: 99, ..Default::default() }, "by: "),
+        (v1::GetTopRequest { sort: 99, ..Default::default() }, "sort: "),
+        (v1::GetTopRequest { limit: 5_000, ..Default::default() }, "limit: "),
+    ] {
+        let refused = reports.get_top(Request::new(asked)).await.unwrap_err();
+        assert!(refused.message().starts_with(field), "{field} {refused:?}");
+    }
+    for (asked, field) in [
+        (
+            v1::TailRequest { status: Some(v1::StatusRange { from: 500, to: 400 }), ..Default::default() },
+            "status: ",
+        ),
+        (v1::TailRequest { path_prefix: "v1".into(), ..Default::default() }, "path_prefix: "),
+        (v1::TailRequest { outcomes: vec![99], ..Default::default() }, "outcomes: "),
+        (v1::TailRequest { client: "nobody".into(), ..Default::default() }, "client: "),
+    ] {
+        let Err(refused) = reports.tail(Request::new(asked)).await else { panic!("{field}") };
+        assert_eq!(refused.code(), Code::InvalidArgument, "{refused:?}");
+        assert!(refused.message().starts_with(field), "{field} {refused:?}");
+    }
 }

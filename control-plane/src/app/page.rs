@@ -37,7 +37,7 @@ pub struct Page {
 struct Place {
     /// The index of the page's last item.
     index: usize,
-    /// What identifies that item.
+    /// The key of that item, such as its id.
     key: String,
 }
 
@@ -82,7 +82,7 @@ impl Page {
         Ok(page)
     }
 
-    /// What identifies the last item of the page before, for a list that the database reads.
+    /// The key of the last item of the page before, for a list that the database reads.
     ///
     /// # Errors
     /// The list has no such keys.

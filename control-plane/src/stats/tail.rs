@@ -302,10 +302,16 @@ fn tame(event: &mut v1::TailEvent) {
 /// The outcomes that a filter's text names.
 fn outcomes(text: &str) -> Option<Vec<i32>> {
     use v1::Outcome::{CutByBackend, CutByClient, CutByNode};
-    if text == "cut" {
-        return Some([CutByClient, CutByBackend, CutByNode].map(i32::from).into());
+    let mut all = Vec::new();
+    for text in text.split(',') {
+        if text == "cut" {
+            all.extend([CutByClient, CutByBackend, CutByNode].map(i32::from));
+        } else {
+            let (_, outcome) = OUTCOMES.iter().find(|(name, _)| *name == text)?;
+            all.push(i32::from(*outcome));
+        }
     }
-    OUTCOMES.iter().find(|(name, _)| *name == text).map(|(_, outcome)| vec![i32::from(*outcome)])
+    Some(all)
 }
 
 fn status(text: &str) -> Option<(u32, u32)> {
@@ -349,6 +355,9 @@ mod tests {
         assert_eq!(outcomes("finished"), Some(vec![v1::Outcome::Finished.into()]));
         assert_eq!(outcomes("cut_by_node"), Some(vec![v1::Outcome::CutByNode.into()]));
         assert_eq!(outcomes("cut").unwrap().len(), 3);
+        let both = vec![v1::Outcome::Finished.into(), v1::Outcome::CutByNode.into()];
+        assert_eq!(outcomes("finished,cut_by_node"), Some(both));
+        assert_eq!(outcomes("finished,"), None);
         assert!(["", "cut_by", "CUT", "200"].iter().all(|text| outcomes(text).is_none()));
     }
 

@@ -16,6 +16,7 @@ mod revisions;
 mod routes;
 mod service;
 mod status;
+mod tail;
 mod tokens;
 mod values;
 

@@ -8,7 +8,7 @@ use crate::app::AppError;
 
 /// An enum whose values are named `PREFIX_NAME`.
 pub(super) trait Named: Copy + Into<i32> + TryFrom<i32> {
-    /// What each value begins with.
+    /// The prefix of every value.
     const PREFIX: &'static str;
 
     /// The value of this full name.
@@ -59,14 +59,18 @@ named! {
     AuditOutcome: "AUDIT_OUTCOME_",
     BackendState: "BACKEND_STATE_",
     Breaker: "BREAKER_",
+    Completeness: "COMPLETENESS_",
     CertificateState: "CERTIFICATE_STATE_",
     DifferenceAction: "DIFFERENCE_ACTION_",
     FilterVerdict: "FILTER_VERDICT_",
     Health: "HEALTH_",
     NodeState: "NODE_STATE_",
+    Outcome: "OUTCOME_",
     ResourceKind: "RESOURCE_KIND_",
     Role: "ROLE_",
     TokenState: "TOKEN_STATE_",
+    TopBy: "TOP_BY_",
+    TopSort: "TOP_SORT_",
 }
 
 #[cfg(test)]
@@ -104,6 +108,10 @@ mod tests {
         both_ways::<v1::FilterVerdict>(&["passes", "refuses", "depends"]);
         both_ways::<v1::NodeState>(&["active", "behind", "rejected", "away", "revoked"]);
         both_ways::<v1::ResourceKind>(&["settings", "pool", "backend", "route", "certificate"]);
+        both_ways::<v1::Completeness>(&["complete", "open", "partial", "gap", "none"]);
+        both_ways::<v1::Outcome>(&["finished", "cut_by_client", "cut_by_backend", "cut_by_node"]);
+        both_ways::<v1::TopBy>(&["route", "host", "pool", "backend", "method", "status"]);
+        both_ways::<v1::TopSort>(&["requests", "errors", "rejected", "cut", "slowest", "bytes"]);
         both_ways::<v1::TokenState>(&["active", "revoked", "expired", "used up"]);
     }
 

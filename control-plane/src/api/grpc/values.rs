@@ -34,6 +34,21 @@ pub(super) fn millis(ms: i64) -> prost_types::Duration {
     prost_types::Duration { seconds: ms / 1000, nanos }
 }
 
+/// A duration in microseconds.
+pub(super) fn micros(us: u64) -> prost_types::Duration {
+    duration(std::time::Duration::from_micros(us))
+}
+
+/// A duration in milliseconds with a fraction, as reports have it; never negative.
+pub(super) fn float_millis(ms: f64) -> prost_types::Duration {
+    duration(std::time::Duration::try_from_secs_f64(ms / 1000.0).unwrap_or_default())
+}
+
+/// A time in RFC 3339; `None` where it is out of range.
+pub(super) fn rfc3339(time: Timestamp) -> Option<String> {
+    Some(jiff::Timestamp::new(time.seconds, time.nanos).ok()?.to_string())
+}
+
 /// A duration that a caller sent in `field`.
 ///
 /// # Errors
@@ -117,6 +132,15 @@ mod tests {
         assert_eq!(time(-1), Timestamp { seconds: -1, nanos: 999_000_000 });
         assert_eq!(time_of("1970-01-01T01:00:01.5+01:00"), Some(time(1_500)));
         assert_eq!(time_of(""), None);
+    }
+
+    #[test]
+    fn times_are_written_as_they_are_read() {
+        let time = time(1_500);
+        assert_eq!(rfc3339(time), Some("1970-01-01T00:00:01.5Z".to_owned()));
+        assert_eq!(rfc3339(Timestamp { seconds: i64::MAX, nanos: 0 }), None);
+        assert_eq!(float_millis(1.25), micros(1_250));
+        assert_eq!(float_millis(f64::NAN), micros(0));
     }
 
     #[test]
