@@ -25,7 +25,7 @@ use control_plane::{
 use tokio::task::JoinSet;
 use tonic::transport::{Channel, Endpoint};
 use weir_proto::v1::{
-    GetReportRequest, ReportRequest, nodes_client::NodesClient, reports_client::ReportsClient,
+    GetSummaryRequest, ReportRequest, nodes_client::NodesClient, reports_client::ReportsClient,
 };
 
 /// Requests that each row stands for.
@@ -123,10 +123,13 @@ async fn take_in(arguments: &Arguments, folder: &Path) -> anyhow::Result<()> {
     }
     let took = begun.elapsed();
     let asked = Instant::now();
-    let summary = ReportsClient::new(channel(admin).await?).get_summary(GetReportRequest::default()).await?;
+    let summary = ReportsClient::new(channel(admin).await?).get_summary(GetSummaryRequest::default()).await?;
     let report = asked.elapsed();
     let used = measure::cpu_time(pid)?.saturating_sub(cpu_before);
-    let (counted, sent) = (summary.into_inner().requests, REQUESTS * (keys * nodes) as u64 * seconds);
+    let (counted, sent) = (
+        summary.into_inner().measures.unwrap_or_default().requests,
+        REQUESTS * (keys * nodes) as u64 * seconds,
+    );
     anyhow::ensure!(counted == sent, "{sent} requests were sent, {counted} are counted");
     waits.sort_unstable();
     let ms = |share: usize| {

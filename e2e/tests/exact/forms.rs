@@ -8,7 +8,7 @@ use e2e::{
 };
 use serde_json::{Value, json};
 use tonic::transport::{Channel, Endpoint};
-use weir_proto::v1::{self, GetReportRequest, GetTopRequest, reports_client::ReportsClient};
+use weir_proto::v1::{self, ReportQuery, reports_client::ReportsClient};
 
 use crate::{
     expect::minute,
@@ -18,6 +18,10 @@ use crate::{
 
 fn latency(latency: Option<v1::Latency>) -> Value {
     let v1::Latency { p50, p90, p99, max } = latency.unwrap();
+    let [p50, p90, p99, max] = [p50, p90, p99, max].map(|value| {
+        let value = value.unwrap();
+        value.seconds as f64 * 1000.0 + f64::from(value.nanos) / 1e6
+    });
     json!({ "p50": p50, "p90": p90, "p99": p99, "max": max })
 }
 
@@ -39,23 +43,22 @@ fn cut(cut: Option<v1::Cut>) -> Value {
     json!({ "client": client, "backend": backend, "node": node })
 }
 
-/// What periods, summaries and names have in common, of a gRPC message.
-macro_rules! counted {
-    ($message:expr) => {
-        json!({
-            "requests": $message.requests,
-            "status": $message.status,
-            "bytes_in": $message.bytes_in,
-            "bytes_out": $message.bytes_out,
-            "retries": $message.retries,
-            "latency_ms": latency($message.latency_ms),
-            "upstream_ms": latency($message.upstream_ms),
-            "rejected": rejected($message.rejected),
-            "cut": cut($message.cut),
-            "streams": $message.streams,
-            "stream_ms": latency($message.stream_ms),
-        })
-    };
+/// The measures of a gRPC message, as REST has them.
+fn counted(measures: Option<v1::Measures>) -> Value {
+    let measures = measures.unwrap();
+    json!({
+        "requests": measures.requests,
+        "status": measures.status,
+        "bytes_in": measures.bytes_in,
+        "bytes_out": measures.bytes_out,
+        "retries": measures.retries,
+        "latency_ms": latency(measures.latency),
+        "upstream_ms": latency(measures.upstream_latency),
+        "rejected": rejected(measures.rejected),
+        "cut": cut(measures.cut),
+        "streams": measures.streams,
+        "stream_ms": latency(measures.stream_duration),
+    })
 }
 
 /// As [`counted`], of JSON.
@@ -122,32 +125,43 @@ pub async fn every_form_says_the_same(fleet: &Fleet, trace: &Trace) {
     let range = trace.range();
     let endpoint = Endpoint::from_shared(format!("http://{}", fleet.admin())).unwrap();
     let mut reports: ReportsClient<Channel> = ReportsClient::new(endpoint.connect().await.unwrap());
-    let (from, to) = (time(trace.begin()), time(trace.begin() + MINUTES));
-    let asked = GetReportRequest { from, to, ..GetReportRequest::default() };
-    let of_route = GetReportRequest { route: "shop".into(), ..asked.clone() };
+    let [from, to] = [trace.begin(), trace.begin() + MINUTES].map(|minute| {
+        Some(prost_types::Timestamp { seconds: i64::try_from(minute * 60).unwrap(), nanos: 0 })
+    });
+    let asked = ReportQuery { from, to, ..ReportQuery::default() };
+    let of_route = ReportQuery { route: "shop".into(), ..asked.clone() };
     for (parameters, asked) in [("", asked), ("&route=shop", of_route)] {
         for kind in ["minutely", "hourly", "daily"] {
             let path = format!("/reports/{kind}?{range}{parameters}");
             let says = all(&report(fleet, &path).await["periods"]);
+            let query = Some(asked.clone());
             let grpc = match kind {
-                "minutely" => reports.get_minutely(asked.clone()).await,
-                "hourly" => reports.get_hourly(asked.clone()).await,
-                _ => reports.get_daily(asked.clone()).await,
+                "minutely" => reports.get_minutely(v1::GetMinutelyRequest { query }).await,
+                "hourly" => reports.get_hourly(v1::GetHourlyRequest { query }).await,
+                _ => reports.get_daily(v1::GetDailyRequest { query }).await,
             };
-            let grpc: Vec<Value> =
-                grpc.unwrap().into_inner().periods.into_iter().map(|period| counted!(period)).collect();
+            let grpc: Vec<Value> = grpc
+                .unwrap()
+                .into_inner()
+                .periods
+                .into_iter()
+                .map(|period| counted(period.measures))
+                .collect();
             assert_eq!(grpc, says, "gRPC: {path}");
             assert_eq!(csv(fleet, &path).await, says, "CSV: {path}");
         }
         let path = format!("/reports/summary?{range}{parameters}");
         let says = of_json(&report(fleet, &path).await);
-        let grpc = reports.get_summary(asked.clone()).await.unwrap().into_inner();
-        assert_eq!((counted!(grpc), csv(fleet, &path).await), (says.clone(), vec![says]), "{path}");
+        let query = Some(asked);
+        let summary = v1::GetSummaryRequest { query: query.clone(), compare: false };
+        let grpc = reports.get_summary(summary).await.unwrap().into_inner();
+        assert_eq!((counted(grpc.measures), csv(fleet, &path).await), (says.clone(), vec![says]), "{path}");
         let path = format!("/reports/top?{range}{parameters}&by=backend");
         let says = all(&report(fleet, &path).await["items"]);
-        let top = GetTopRequest { report: Some(asked), by: "backend".into(), ..GetTopRequest::default() };
+        let by = v1::TopBy::Backend.into();
+        let top = v1::GetTopRequest { query, by, ..v1::GetTopRequest::default() };
         let grpc = reports.get_top(top).await.unwrap().into_inner();
-        let grpc: Vec<Value> = grpc.items.into_iter().map(|item| counted!(item)).collect();
+        let grpc: Vec<Value> = grpc.items.into_iter().map(|item| counted(item.measures)).collect();
         assert_eq!(grpc, says, "gRPC: {path}");
         assert_eq!(csv(fleet, &path).await, says, "CSV: {path}");
     }
