@@ -1,15 +1,14 @@
 //! Tells the log when a certificate is about to expire: thirty days before, seven, one, and when it has.
 
-use std::{
-    collections::HashMap,
-    sync::Arc,
-    time::{Duration, SystemTime, UNIX_EPOCH},
-};
+use std::{collections::HashMap, sync::Arc, time::Duration};
 
 use tokio_util::sync::CancellationToken;
 use weir_snapshot::{Chain, Snapshot};
 
-use crate::{app::rfc3339, current::Watch};
+use crate::{
+    current::Watch,
+    time::{now_s, rfc3339},
+};
 
 const LOOK_AGAIN: Duration = Duration::from_secs(3600);
 
@@ -17,12 +16,6 @@ const DAY: i64 = 86_400;
 
 /// Days left at which a person should know.
 const STEPS: [i64; 3] = [1, 7, 30];
-
-/// Seconds since the Unix epoch.
-pub fn now_s() -> i64 {
-    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    i64::try_from(now.as_secs()).unwrap_or(i64::MAX)
-}
 
 /// How near the end is: `None` far away; else days left at most, 0 when it is over.
 fn step(chain: &Chain, now: i64) -> Option<i64> {

@@ -1,8 +1,8 @@
 //! The control plane: it stores the configuration, checks it, streams it to the nodes, probes the backends, and
 //! keeps the statistics.
 //!
-//! Dependencies go one way: `store` ← `publish`, `health`, `stats`, `access` ← `app` ← `api`. The planes share nothing but
-//! the wire contract and the checked configuration.
+//! Dependencies go one way: `store` ← `secrets` ← `access`, `health`, `stats` ← `publish` ← `app` ← `api` ← `serve`. The
+//! planes share nothing but the wire contract and the checked configuration.
 
 // The description of REST is one large literal.
 #![recursion_limit = "256"]
@@ -11,6 +11,7 @@ pub mod access;
 pub mod api;
 pub mod app;
 mod config;
+mod connections;
 pub mod core_dumps;
 pub mod current;
 pub mod expiry;
@@ -21,11 +22,12 @@ pub mod secrets;
 mod serve;
 pub mod stats;
 pub mod store;
+pub mod time;
 
 use std::{net::SocketAddr, sync::Arc, time::Duration};
 
 use anyhow::Context as _;
-use tokio::{net::TcpListener, task::JoinSet};
+use tokio::{net::TcpListener, sync::Mutex, task::JoinSet};
 use tokio_util::sync::CancellationToken;
 use weir_snapshot::backend_address::OwnPort;
 
@@ -37,7 +39,7 @@ use self::{
     health::Health,
     publish::{Cleartext, Publisher, Registry, Rule, Sources},
     secrets::{MasterKey, Secrets, Vault},
-    serve::{AdminTls, NodesGate, Ports},
+    serve::{AdminTls, NodesGate},
     stats::Stats,
     store::{Lock, Store},
 };
@@ -123,7 +125,7 @@ pub async fn start(config: Config) -> anyhow::Result<Running> {
     let parts = Parts {
         store: store.clone(),
         current,
-        next_backend,
+        next_backend: Mutex::new(next_backend),
         health,
         stats: stats.clone(),
         registry: registry.clone(),
@@ -148,8 +150,8 @@ pub async fn start(config: Config) -> anyhow::Result<Running> {
         access.first_token(config.token_file.as_deref()).await?;
     }
     let hosts = Hosts::new(config.admin.ip().is_loopback(), &config.admin_host);
-    let ports = Ports::new();
-    let gate = Gate { access: access.clone(), hosts, shares: ports.shares.clone() };
+    let ports = serve::ports();
+    let gate = Gate { access: access.clone(), hosts, limits: ports.limits.clone() };
 
     let (admin, nodes) = (admin_listener.local_addr()?, nodes_listener.local_addr()?);
     let mut servers = JoinSet::new();

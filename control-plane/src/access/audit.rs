@@ -3,13 +3,17 @@
 
 use std::sync::{Mutex, PoisonError};
 
-use crate::store::AuditEntry;
+use super::Access;
+use crate::{
+    store::{AuditEntry, AuditLimits, StoreError},
+    time::now_ms,
+};
 
 /// Refusals that are written, in each minute.
 const REFUSALS: u32 = 600;
 
-/// Entries that are kept: of what was done, and of what was refused, so that a scanner pushes nothing else out.
-pub(super) const MOST: (i64, i64) = (100_000, 20_000);
+/// How many entries are kept.
+pub(super) const LIMITS: AuditLimits = AuditLimits { changes: 100_000, refusals: 20_000 };
 
 /// How long entries are kept.
 pub(super) const KEPT_MS: i64 = 400 * 24 * 3600 * 1000;
@@ -97,6 +101,45 @@ pub(super) fn left_out(times: u64, now_ms: i64) -> AuditEntry {
         outcome: Outcome::Refused.as_str().into(),
         times,
         ..AuditEntry::default()
+    }
+}
+
+impl Access {
+    /// Writes to the audit. What cannot be written is in the log.
+    pub async fn record(&self, mut entry: AuditEntry) {
+        entry.time_ms = now_ms();
+        entry.times = entry.times.max(1);
+        entry.actor = tame(&entry.actor);
+        entry.action = tame(&entry.action);
+        entry.detail = tame(&entry.detail);
+        let written = self.shared.store.change(|db| async move {
+            db.add_audit(&entry).await.inspect_err(|error| {
+                tracing::error!(%error, ?entry, "the audit cannot be written");
+            })
+        });
+        // It was logged.
+        let _ = written.await;
+    }
+
+    /// Writes a refusal to the audit, or counts it when there are too many.
+    pub async fn record_refusal(&self, entry: AuditEntry) {
+        let now = now_ms();
+        let (is_admitted, over) = self.shared.refusals.admit(now);
+        if over > 0 {
+            self.record(left_out(over, now)).await;
+        }
+        if is_admitted {
+            tracing::warn!(actor = entry.actor, action = entry.action, reason = entry.detail, "refused");
+            self.record(AuditEntry { outcome: Outcome::Refused.as_str().into(), ..entry }).await;
+        }
+    }
+
+    /// The newest audit entries below `before`.
+    ///
+    /// # Errors
+    /// The database failed.
+    pub async fn audit(&self, before: Option<i64>, limit: u32) -> Result<Vec<AuditEntry>, StoreError> {
+        self.shared.store.audit(before, limit).await
     }
 }
 

@@ -18,7 +18,8 @@ use time::{Duration, OffsetDateTime};
 use weir_proto::SERVER_NAME;
 use zeroize::Zeroizing;
 
-use super::{now_ms, sha256};
+use super::sha256;
+use crate::time::now_ms;
 
 /// Clocks of nodes differ: certificates are good from so long before they were made.
 const EARLIER: Duration = Duration::DAY;

@@ -8,6 +8,7 @@ use tokio_util::sync::CancellationToken;
 use weir_snapshot::Problem;
 
 use super::{AccessError, Role};
+use crate::time::now_ms;
 
 /// What each token for the admin API begins with, so that people and secret scanners know one when they see it.
 pub const PREFIX: &str = "weir_";
@@ -21,7 +22,7 @@ pub(super) type Hash = [u8; 32];
 /// A new secret with this prefix.
 pub(super) fn generate(prefix: &str) -> Result<String, AccessError> {
     let mut secret = [0; 32];
-    aws_lc_rs::rand::SystemRandom::new().fill(&mut secret).map_err(|_| AccessError::NoChance)?;
+    aws_lc_rs::rand::SystemRandom::new().fill(&mut secret).map_err(|_| AccessError::NoRandomness)?;
     Ok(format!("{prefix}{}", hex(&secret)))
 }
 
@@ -102,7 +103,7 @@ impl Token {
         let left = async {
             match self.expires_ms {
                 Some(at) => {
-                    let left = u64::try_from(at - super::now_ms()).unwrap_or_default();
+                    let left = u64::try_from(at - now_ms()).unwrap_or_default();
                     tokio::time::sleep(std::time::Duration::from_millis(left)).await;
                 }
                 None => std::future::pending().await,

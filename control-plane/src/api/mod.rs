@@ -3,4 +3,7 @@
 pub(crate) mod access;
 pub mod dashboard;
 pub mod grpc;
+mod ports;
 pub mod rest;
+
+pub(crate) use self::ports::Ports;

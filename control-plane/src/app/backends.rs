@@ -113,7 +113,7 @@ impl App {
     /// No such backend, or one that is not probed.
     pub async fn check_backend(&self, id: &str) -> Result<Finding, AppError> {
         self.backend(id)?;
-        self.0.health.check(id).await.ok_or_else(|| {
+        self.parts.health.check(id).await.ok_or_else(|| {
             AppError::Conflict(format!(
                 "backend {id:?} is not probed: it is disabled, or its pool has no health check"
             ))

@@ -5,8 +5,11 @@ use std::sync::Arc;
 use serde::Serialize;
 use weir_snapshot::{Chain, config::Certificate};
 
-use super::{App, AppError, Author, rfc3339};
-use crate::expiry::{now_s, state};
+use super::{App, AppError, Author};
+use crate::{
+    expiry::state,
+    time::{now_s, rfc3339},
+};
 
 /// A certificate as users see it; never with its key.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]

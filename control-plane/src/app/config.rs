@@ -11,7 +11,7 @@ use weir_snapshot::{
 };
 
 use super::{App, AppError, Author};
-use crate::{expiry::now_s, secrets::Given};
+use crate::{secrets::Given, time::now_s};
 
 /// What replacing the configuration came to.
 #[derive(Debug)]
@@ -123,7 +123,7 @@ impl App {
             let keys = Given::take(&mut config);
             let checked = weir_snapshot::check(&config)?;
             self.refuse_addresses(&current.snapshot, &checked)?;
-            self.0.secrets.check(&checked, &keys)?;
+            self.parts.secrets.check(&checked, &keys)?;
             let (revision, diff) = (current.revision, current.changes(&config));
             return Ok(Applied {
                 revision,
@@ -157,17 +157,17 @@ impl App {
         self.revision(number).await?;
         loop {
             let current = self.current();
-            let resources = self.0.store.resources_at(current.resources.clone(), number).await?;
+            let resources = self.parts.store.resources_at(current.resources.clone(), number).await?;
             let config = from_resources(&resources)?;
             // What the database gave belongs to this revision. Somebody who changes it in between is undone as well,
             // as everything since then is, but never without being in the history: so it is read again.
-            let at = self.at(self.1.or(Some(current.revision)));
+            let at = self.at(self.expected_revision.or(Some(current.revision)));
             let replace = move |old: &mut Config| {
                 *old = config;
                 Ok(())
             };
             match at.change(author, replace).await {
-                Err(AppError::Outdated { .. }) if self.1.is_none() => {}
+                Err(AppError::Outdated { .. }) if self.expected_revision.is_none() => {}
                 changed => {
                     let changed = changed?;
                     let warnings = self.current().snapshot.warnings.clone();
@@ -193,9 +193,9 @@ impl App {
 
     /// Waits until every connected node runs a revision or refused it, at most `wait`.
     async fn rollout(&self, revision: u64, wait: Duration) -> Rollout {
-        let complete = self.0.registry.wait_active(revision, wait).await;
+        let complete = self.parts.registry.wait_active(revision, wait).await;
         let mut rollout = Rollout { complete, active: Vec::new(), pending: Vec::new(), rejected: Vec::new() };
-        for node in self.0.registry.nodes().into_iter().filter(|node| node.connected) {
+        for node in self.parts.registry.nodes().into_iter().filter(|node| node.connected) {
             if node.active_revision >= revision {
                 rollout.active.push(node.id);
             } else if node.rejected_revision >= revision {

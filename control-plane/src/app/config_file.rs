@@ -23,13 +23,12 @@ use weir_snapshot::{
 use super::{
     App, AppError, Applied, Author, Changed,
     config::{keep_all_ids, parsed},
-    rfc3339,
 };
 use crate::{
     access::sha256,
-    publish::now_ms,
     secrets::Given,
     store::{StoreError, StoredFile},
+    time::{now_ms, rfc3339},
 };
 
 /// How many differences are listed in the status.
@@ -98,7 +97,7 @@ impl App {
     /// # Errors
     /// The file cannot be read, or is wrong.
     pub async fn reload(&self, author: &Author) -> Result<Option<Applied>, AppError> {
-        if self.0.file.is_none() {
+        if self.parts.file.is_none() {
             return Ok(None);
         }
         let read = self.read_file(author).await;
@@ -107,7 +106,7 @@ impl App {
 
     /// As [`reload`](Self::reload), without a log entry for an error.
     pub(crate) async fn read_file(&self, author: &Author) -> Result<Option<Applied>, AppError> {
-        let Some(given) = &self.0.file else { return Ok(None) };
+        let Some(given) = &self.parts.file else { return Ok(None) };
         let reading = given.reading.lock().await;
         let known = given.applied();
         self.check_revision()?;
@@ -145,9 +144,9 @@ impl App {
                 revision: applied.revision,
             };
             let this = self.clone();
-            let kept = self.0.store.change(|db| async move {
+            let kept = self.parts.store.change(|db| async move {
                 db.keep_config_file(&stored).await?;
-                if let Some(given) = &this.0.file {
+                if let Some(given) = &this.parts.file {
                     *given.applied.lock().unwrap_or_else(PoisonError::into_inner) = Some(Arc::new(stored));
                 }
                 Ok::<_, StoreError>(())
@@ -221,7 +220,7 @@ impl App {
 
     /// The configuration file and how the configuration differs from it; `None`: no file was given.
     pub fn config_file(&self) -> Option<ConfigFileInfo> {
-        let given = self.0.file.as_ref()?;
+        let given = self.parts.file.as_ref()?;
         let stored = given.applied()?;
         let current = self.current();
         let known = given.drift.lock().unwrap_or_else(PoisonError::into_inner).clone();

@@ -32,6 +32,9 @@ pub enum AppError {
     /// Not the caller's fault; the log knows more.
     #[error("the control plane's database failed{}", cause(.0))]
     Store(#[source] StoreError),
+    /// The control plane could not do it for another reason than its database.
+    #[error("the control plane failed: {0}")]
+    Internal(String),
 }
 
 /// What an operator can do something about is said, the rest is for the log.
@@ -68,8 +71,9 @@ impl From<AccessError> for AppError {
             AccessError::NotFound(what, name) => Self::NotFound(what, name),
             AccessError::Conflict(why) => Self::Conflict(why),
             AccessError::Store(error) => error.into(),
-            AccessError::NoChance => {
-                StoreError::Sql(sqlx::Error::Io(std::io::Error::other(error.to_string()))).into()
+            AccessError::NoRandomness => {
+                tracing::error!(%error, "no random numbers");
+                Self::Internal(error.to_string())
             }
         }
     }

@@ -52,6 +52,13 @@ pub struct BackendExplained {
     pub because: Vec<String>,
 }
 
+/// What the nodes report.
+struct Fleet<'a> {
+    sums: &'a Sums,
+    /// Nodes that are connected.
+    connected: usize,
+}
+
 impl App {
     /// Explains a request by what is current and what the nodes have said.
     pub fn explain(&self, asked: &Asked) -> Explained {
@@ -59,13 +66,15 @@ impl App {
         let snapshot = &current.snapshot;
         let way = explain(snapshot, asked);
         let mut pools = Vec::new();
-        let sums = self.0.registry.sums();
-        let nodes = self.0.registry.nodes().iter().filter(|node| node.connected).count();
+        let fleet = Fleet {
+            sums: &self.parts.registry.sums(),
+            connected: self.parts.registry.nodes().iter().filter(|node| node.connected).count(),
+        };
         if let Some(route) = way.place.map(|place| &snapshot.routes[place]) {
             let mut explain = |pool: usize, because: String| {
                 let falls_back =
                     route.fallback.as_ref().is_some_and(|fallback| *fallback != Fallback::Pool(pool));
-                pools.push(self.explain_pool(&snapshot.pools[pool], because, falls_back, (&sums, nodes)));
+                pools.push(self.explain_pool(&snapshot.pools[pool], because, falls_back, &fleet));
             };
             let otherwise = match &route.fallback {
                 None => "; 503 while it has no backend to offer".to_owned(),
@@ -91,23 +100,23 @@ impl App {
         Explained { revision: current.revision, way, pools }
     }
 
-    /// What `sums` say of the pool, as `nodes` nodes see it.
+    /// Explains a pool by what the connected nodes report of it.
     fn explain_pool(
         &self,
         pool: &Pool,
         because: String,
         falls_back: bool,
-        (sums, nodes): (&Sums, usize),
+        fleet: &Fleet<'_>,
     ) -> PoolExplained {
-        let seen = sums.pools.get(&pool.name);
+        let seen = fleet.sums.pools.get(&pool.name);
         // A request with a fallback goes there rather than to a backend that looks dead.
         let seen = seen.filter(|_| !falls_back);
         let panic: Vec<String> =
             seen.iter().flat_map(|seen| &seen.panic).map(|node| node.to_string()).collect();
         let backend = |backend: &weir_snapshot::Backend| {
-            let (health, last_check) = self.0.health.of(&backend.id.0);
+            let (health, last_check) = self.parts.health.of(&backend.id.0);
             let mut because = Vec::new();
-            let seen = sums.backends.get(&backend.id.0);
+            let seen = fleet.sums.backends.get(&backend.id.0);
             let ejected: Vec<&str> = seen.iter().flat_map(|seen| &seen.open).map(|node| &**node).collect();
             match backend.state {
                 BackendState::Active => {}
@@ -121,7 +130,7 @@ impl App {
                 because.push(format!("its breaker is open on {}", ejected.join(", ")));
             }
             let is_active = backend.state == BackendState::Active;
-            let is_out_everywhere = nodes > 0 && ejected.len() >= nodes;
+            let is_out_everywhere = fleet.connected > 0 && ejected.len() >= fleet.connected;
             let mut may = is_active && health != State::Down && !is_out_everywhere;
             if is_active && !may && !panic.is_empty() {
                 may = true;

@@ -17,7 +17,7 @@ pub struct RouteInfo {
 impl App {
     /// Every route as the nodes see it.
     pub(super) fn route_infos(&self) -> Vec<RouteInfo> {
-        let sums = self.0.registry.sums().routes;
+        let sums = self.parts.registry.sums().routes;
         let current = self.current();
         let info = |route: &weir_snapshot::config::Route| {
             let refused = sums.get(route.name.as_str()).map(|sum| sum.refused).unwrap_or_default();

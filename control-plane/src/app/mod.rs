@@ -17,7 +17,6 @@ mod view;
 
 use std::{collections::HashSet, sync::Arc};
 
-use jiff::Timestamp;
 use tokio::sync::{Mutex, watch};
 use weir_snapshot::{
     Config, Problem, Problems, Snapshot,
@@ -35,7 +34,7 @@ pub use self::{
     explain::{BackendExplained, Explained, PoolExplained},
     filters::RouteInfo,
     resilience::{BackendWork, PoolInfo},
-    status::{BackendInfo, NodeErrorInfo, NodeInfo, Status, rfc3339, rfc3339_ms},
+    status::{BackendInfo, NodeErrorInfo, NodeInfo, Status},
     view::Shown,
 };
 use crate::{
@@ -46,6 +45,7 @@ use crate::{
     secrets::{Given, Secrets},
     stats::Stats,
     store::{Origin, Revision, Store, StoreError, WriteStore},
+    time::now_ms,
 };
 
 /// Who changes something, and through what.
@@ -62,22 +62,10 @@ pub struct Author {
 /// With a revision ([`App::at`]) its changes are refused unless that one is current, so that nobody overwrites what
 /// they have not seen.
 #[derive(Clone)]
-pub struct App(Arc<Inner>, Option<u64>);
-
-struct Inner {
-    store: Store,
-    current: watch::Sender<Arc<Current>>,
-    /// The number of the next backend; held while a change is made, so that there is one at a time.
-    changing: Mutex<u64>,
-    health: Health,
-    stats: Stats,
-    registry: Registry,
-    history: History,
-    secrets: Secrets,
-    file: Option<ConfigFile>,
-    access: Access,
-    keep_revisions: u64,
-    own_ports: Arc<[OwnPort]>,
+pub struct App {
+    parts: Arc<Parts>,
+    /// Changes are refused unless this revision is current.
+    expected_revision: Option<u64>,
 }
 
 /// The parts that the use cases work with.
@@ -86,8 +74,8 @@ pub struct Parts {
     pub store: Store,
     /// The newest revision.
     pub current: watch::Sender<Arc<Current>>,
-    /// The number of the next backend.
-    pub next_backend: u64,
+    /// The number of the next backend. Locked while a change is made, so that there is one change at a time.
+    pub next_backend: Mutex<u64>,
     /// The health checker.
     pub health: Health,
     /// The statistics.
@@ -126,7 +114,7 @@ pub async fn load(store: &Store) -> Result<(watch::Sender<Arc<Current>>, u64), A
         if let Origin::Copy(given, next_backend) = origin {
             // What was given out after the copy was made is not known for certain, but it was less than a number each
             // millisecond.
-            let now = Timestamp::now().as_millisecond().unsigned_abs();
+            let now = now_ms().unsigned_abs();
             let number = now.max(given.max(stored.revision) + 1);
             let next = now.max(next_backend).max(stored.next_backend);
             tracing::warn!(
@@ -165,7 +153,7 @@ fn author_of_start(source: &'static str) -> Author {
 fn revision(revision: u64, author: &Author, changes: Vec<Change>) -> Revision {
     Revision {
         revision,
-        time_ms: Timestamp::now().as_millisecond(),
+        time_ms: now_ms(),
         actor: author.actor.clone(),
         source: author.source.to_owned(),
         changes,
@@ -188,35 +176,16 @@ pub struct Changed<T> {
 impl App {
     /// Joins the parts.
     pub fn new(parts: Parts) -> Self {
-        let Parts { store, current, next_backend, health, stats, registry, .. } = parts;
-        let Parts { history, secrets, file, access, keep_revisions, own_ports, .. } = parts;
-        let changing = Mutex::new(next_backend);
-        Self(
-            Arc::new(Inner {
-                store,
-                current,
-                changing,
-                health,
-                stats,
-                registry,
-                history,
-                secrets,
-                file,
-                access,
-                keep_revisions,
-                own_ports,
-            }),
-            None,
-        )
+        Self { parts: Arc::new(parts), expected_revision: None }
     }
 
     /// The same, changing only what is still at this revision; `None`: whatever is current.
     pub fn at(&self, revision: Option<u64>) -> Self {
-        Self(Arc::clone(&self.0), revision)
+        Self { parts: Arc::clone(&self.parts), expected_revision: revision }
     }
 
     fn expect(&self, current: u64) -> Result<(), AppError> {
-        match self.1 {
+        match self.expected_revision {
             Some(expected) if expected != current => Err(AppError::Outdated { expected, current }),
             _ => Ok(()),
         }
@@ -232,22 +201,22 @@ impl App {
 
     /// The newest revision.
     pub fn current(&self) -> Arc<Current> {
-        Arc::clone(&self.0.current.borrow())
+        Arc::clone(&self.parts.current.borrow())
     }
 
     /// Tells of each new revision.
     pub fn watch(&self) -> Watch {
-        self.0.current.subscribe()
+        self.parts.current.subscribe()
     }
 
     /// The statistics.
     pub fn stats(&self) -> &Stats {
-        &self.0.stats
+        &self.parts.stats
     }
 
     /// Tokens and the audit.
     pub fn access(&self) -> &Access {
-        &self.0.access
+        &self.parts.access
     }
 
     /// Edits the configuration, and makes the result current if it is valid. Once begun, the change is made or refused
@@ -262,7 +231,7 @@ impl App {
     ) -> Result<Changed<T>, AppError> {
         let (app, author) = (self.clone(), author.clone());
         let changed =
-            self.0.store.change(|db| async move { app.change_with(&db, &author, edit).await }).await?;
+            self.parts.store.change(|db| async move { app.change_with(&db, &author, edit).await }).await?;
         if !changed.diff.is_empty() {
             trail::made(changed.revision);
         }
@@ -275,7 +244,7 @@ impl App {
         author: &Author,
         edit: impl FnOnce(&mut Config) -> Result<T, AppError>,
     ) -> Result<Changed<T>, AppError> {
-        let mut next_backend = self.0.changing.lock().await;
+        let mut next_backend = self.parts.next_backend.lock().await;
         let before = self.current();
         // Nobody else can make a change until this one is made.
         self.expect(before.revision)?;
@@ -291,15 +260,15 @@ impl App {
         }
         let (after, changes) = before.next(config)?;
         self.refuse_addresses(&before.snapshot, &after.snapshot)?;
-        let keys = self.0.secrets.check(&after.snapshot, &keys)?;
-        self.0.secrets.keep(db, keys).await?;
+        let keys = self.parts.secrets.check(&after.snapshot, &keys)?;
+        self.parts.secrets.keep(db, keys).await?;
         if changes.is_empty() {
             return Ok(Changed { revision: before.revision, changes: Vec::new(), diff: changes, value });
         }
         let words = in_words(&changes);
         let number = after.revision;
         let written = revision(number, author, changes);
-        db.write_revision(&written, next, self.0.keep_revisions).await?;
+        db.write_revision(&written, next, self.parts.keep_revisions).await?;
         *next_backend = next;
         let known: HashSet<&str> = before.snapshot.warnings.iter().map(|old| old.message.as_str()).collect();
         for warning in after.snapshot.warnings.iter().filter(|one| !known.contains(one.message.as_str())) {
@@ -307,8 +276,8 @@ impl App {
         }
         // First, so that whoever learns of the revision finds the way to it.
         let from = Version { revision: before.revision, hash: before.hash };
-        self.0.history.push(from, written.time_ms, &written.changes);
-        self.0.current.send_replace(Arc::new(after));
+        self.parts.history.push(from, written.time_ms, &written.changes);
+        self.parts.current.send_replace(Arc::new(after));
         tracing::info!(
             revision = number,
             actor = author.actor,
@@ -322,7 +291,7 @@ impl App {
     /// Refuses backends at addresses that are not allowed. A name is looked at when it is connected to, by prober and
     /// nodes. So is a backend that was stored before its address was refused: it must not block other changes.
     fn refuse_addresses(&self, before: &Snapshot, after: &Snapshot) -> Result<(), Problems> {
-        let refused = |snapshot| backend_address::refused(snapshot, &self.0.own_ports, health::is_local);
+        let refused = |snapshot| backend_address::refused(snapshot, &self.parts.own_ports, health::is_local);
         let problems = refused(after);
         if problems.0.is_empty() {
             return Ok(());
@@ -448,7 +417,7 @@ impl App {
     /// # Errors
     /// The database failed.
     pub async fn revisions(&self, before: Option<u64>, limit: u32) -> Result<Vec<Revision>, StoreError> {
-        let revisions = self.0.store.revisions(before, limit).await?;
+        let revisions = self.parts.store.revisions(before, limit).await?;
         Ok(revisions.into_iter().map(view::revision).collect())
     }
 
@@ -457,16 +426,16 @@ impl App {
     /// # Errors
     /// No such revision, or none any more.
     pub async fn revision(&self, number: u64) -> Result<Revision, AppError> {
-        if let Some(revision) = self.0.store.revision(number).await? {
+        if let Some(revision) = self.parts.store.revision(number).await? {
             return Ok(view::revision(revision));
         }
-        let (newest, oldest) = (self.current().revision, self.0.store.oldest_revision().await?);
+        let (newest, oldest) = (self.current().revision, self.parts.store.oldest_revision().await?);
         let kept = format!("those from {oldest} to {newest} are kept");
         Err(AppError::Missing(match number {
             1.. if number < oldest => {
                 format!(
                     "revision {number} is no longer there: {kept} (--keep-revisions {})",
-                    self.0.keep_revisions
+                    self.parts.keep_revisions
                 )
             }
             _ => format!("there is no revision {number}: {kept}"),

@@ -55,7 +55,7 @@ pub struct PoolInfo {
 impl App {
     /// Every pool as the nodes see it.
     pub(super) fn pool_infos(&self) -> Vec<PoolInfo> {
-        let sums = self.0.registry.sums().pools;
+        let sums = self.parts.registry.sums().pools;
         let current = self.current();
         let info = |pool: &weir_snapshot::config::Pool| {
             let sum = sums.get(pool.name.as_str()).cloned().unwrap_or_default();

@@ -10,6 +10,7 @@ use crate::{
     access::{nodes::Allowed, trail},
     health::State,
     publish::{BackendSum, History, Node, NodeError},
+    time::{now_ms, rfc3339},
 };
 
 /// A backend as users see it.
@@ -157,19 +158,6 @@ impl NodeInfo {
     }
 }
 
-/// A time for people and programs, to the second.
-pub fn rfc3339(ms: i64) -> String {
-    let time = jiff::Timestamp::from_second(ms.div_euclid(1000)).unwrap_or(jiff::Timestamp::UNIX_EPOCH);
-    time.to_string()
-}
-
-/// A time for people and programs, to the millisecond.
-pub fn rfc3339_ms(ms: i64) -> String {
-    let time = jiff::Timestamp::from_millisecond(ms).unwrap_or(jiff::Timestamp::UNIX_EPOCH);
-    // Always three digits, so that one stands under the other.
-    format!("{time:.3}")
-}
-
 impl App {
     /// All backends, or those of one pool.
     ///
@@ -182,7 +170,7 @@ impl App {
         {
             return Err(AppError::not_found("pool", name));
         }
-        let (sums, nothing) = (self.0.registry.sums().backends, BackendSum::default());
+        let (sums, nothing) = (self.parts.registry.sums().backends, BackendSum::default());
         let wanted = |name: &str| pool.is_none_or(|pool| pool == name);
         let infos = current.config.pools.iter().filter(|pool| wanted(&pool.name)).flat_map(|pool| {
             let (sums, nothing) = (&sums, &nothing);
@@ -194,7 +182,7 @@ impl App {
     }
 
     fn backend_info(&self, pool: &str, backend: &Backend, sum: &BackendSum) -> BackendInfo {
-        let (health, last_check) = self.0.health.of(&backend.id);
+        let (health, last_check) = self.parts.health.of(&backend.id);
         let url =
             backend.url.parse::<BackendUrl>().map_or_else(|_| backend.url.clone(), |url| url.to_string());
         BackendInfo {
@@ -221,7 +209,7 @@ impl App {
             current.config.pools.iter().flat_map(|pool| pool.backends.iter().map(move |one| (pool, one)));
         let (pool, backend) =
             all.find(|(_, backend)| backend.id == id).ok_or_else(|| AppError::not_found("backend", id))?;
-        Ok(self.backend_info(&pool.name, backend, &self.0.registry.sum(id)))
+        Ok(self.backend_info(&pool.name, backend, &self.parts.registry.sum(id)))
     }
 
     /// The whole fleet.
@@ -243,15 +231,15 @@ impl App {
     /// Every node that is remembered.
     pub fn nodes(&self) -> Vec<NodeInfo> {
         let current = self.current().revision;
-        let now_ms = jiff::Timestamp::now().as_millisecond();
+        let now_ms = now_ms();
         let info = |node| {
-            let node = NodeInfo::new(node, current, &self.0.history, now_ms);
+            let node = NodeInfo::new(node, current, &self.parts.history, now_ms);
             // It is not awaited any more.
             let is_revoked = !node.connected && self.access().nodes().is_revoked(&node.id);
             let node = NodeInfo { excluded: self.access().nodes().is_excluded(&node.id), ..node };
             if is_revoked { NodeInfo { state: "revoked", ..node } } else { node }
         };
-        self.0.registry.nodes().into_iter().map(info).collect()
+        self.parts.registry.nodes().into_iter().map(info).collect()
     }
 
     /// Lets a revoked node join again, or one more process join as a node that is known.
@@ -285,19 +273,6 @@ impl App {
 
     /// Whether a node of this name was ever connected, as far as that is remembered.
     pub fn knows_node(&self, id: &str) -> bool {
-        self.0.registry.nodes().iter().any(|node| node.id == id)
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn milliseconds_have_three_digits() {
-        assert_eq!(
-            [1_000, 1_020, 1_009].map(rfc3339_ms),
-            ["01.000", "01.020", "01.009"].map(|s| format!("1970-01-01T00:00:{s}Z"))
-        );
+        self.parts.registry.nodes().iter().any(|node| node.id == id)
     }
 }

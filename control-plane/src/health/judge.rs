@@ -26,12 +26,18 @@ impl State {
 /// So many probes after a change come at the fast interval: by then a server that restarts is there again, or stays away.
 const FAST_PROBES: u32 = 10;
 
+/// Consecutive probes with the same result.
+#[derive(Debug)]
+struct Streak {
+    passed: bool,
+    probes: u32,
+}
+
 /// The state of one backend: it takes `rise` good or `fall` failed probes in a row to change it, also for the first one.
 #[derive(Debug)]
 pub(super) struct Judge {
     state: State,
-    /// What the last probe found, and how many in a row found the same.
-    streak: (bool, u32),
+    streak: Streak,
     /// Probes since the state changed, or since the backend was added.
     since_change: u32,
 }
@@ -39,7 +45,7 @@ pub(super) struct Judge {
 impl Judge {
     /// Nothing was probed yet; until then the state is the given one.
     pub(super) fn new(state: State) -> Self {
-        Self { state, streak: (true, 0), since_change: 0 }
+        Self { state, streak: Streak { passed: true, probes: 0 }, since_change: 0 }
     }
 
     pub(super) fn state(&self) -> State {
@@ -50,17 +56,17 @@ impl Judge {
     /// coming back. An established backend that fails is probed at the ordinary one, so that a short failure is not
     /// taken for its end.
     pub(super) fn is_fast(&self) -> bool {
-        let comes_back = self.state == State::Down && self.streak.0 && self.streak.1 > 0;
+        let comes_back = self.state == State::Down && self.streak.passed && self.streak.probes > 0;
         self.state == State::Unknown || self.since_change < FAST_PROBES || comes_back
     }
 
     /// Counts one probe, and gives the new state when it changed.
     pub(super) fn judge(&mut self, ok: bool, rise: u32, fall: u32) -> Option<State> {
         self.since_change = self.since_change.saturating_add(1);
-        let before = if self.streak.0 == ok { self.streak.1 } else { 0 };
-        self.streak = (ok, before.saturating_add(1));
+        let before = if self.streak.passed == ok { self.streak.probes } else { 0 };
+        self.streak = Streak { passed: ok, probes: before.saturating_add(1) };
         let (found, needed) = if ok { (State::Up, rise) } else { (State::Down, fall) };
-        if found == self.state || self.streak.1 < needed {
+        if found == self.state || self.streak.probes < needed {
             return None;
         }
         self.state = found;

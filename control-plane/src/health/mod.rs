@@ -52,9 +52,11 @@ pub type States = BTreeMap<String, State>;
 
 /// The health checker. Cheap to clone.
 #[derive(Clone)]
-pub struct Health(Arc<Inner>);
+pub struct Health {
+    shared: Arc<Shared>,
+}
 
-struct Inner {
+struct Shared {
     judges: Mutex<HashMap<String, Probed>>,
     told: watch::Sender<Arc<Told>>,
     /// Something may be other than was told.
@@ -114,14 +116,16 @@ impl Health {
         own_ports: Arc<[OwnPort]>,
         stop: CancellationToken,
     ) -> Self {
-        let health = Self(Arc::new(Inner {
-            judges: Mutex::default(),
-            told: watch::Sender::new(Arc::default()),
-            changed: Notify::new(),
-            permits: Semaphore::new(CONCURRENT),
-            keys,
-            connector: Connector { look_up: names::system(), own_ports },
-        }));
+        let health = Self {
+            shared: Arc::new(Shared {
+                judges: Mutex::default(),
+                told: watch::Sender::new(Arc::default()),
+                changed: Notify::new(),
+                permits: Semaphore::new(CONCURRENT),
+                keys,
+                connector: Connector { look_up: names::system(), own_ports },
+            }),
+        };
         let this = health.clone();
         let now = Arc::clone(&current.borrow_and_update());
         this.follow(&now, &stop);
@@ -146,12 +150,12 @@ impl Health {
 
     /// What is known now, and each change of it.
     pub fn watch(&self) -> watch::Receiver<Arc<Told>> {
-        self.0.told.subscribe()
+        self.shared.told.subscribe()
     }
 
     /// What is known of a backend: its state, and what the last probe found.
     pub fn of(&self, id: &str) -> (State, String) {
-        let judges = self.0.judges.lock().unwrap_or_else(PoisonError::into_inner);
+        let judges = self.shared.judges.lock().unwrap_or_else(PoisonError::into_inner);
         judges.get(id).map_or((State::Unknown, String::new()), |probed| {
             (probed.judge.state(), probed.last_check.clone())
         })
@@ -160,7 +164,7 @@ impl Health {
     /// Probes a backend now; what is found counts as any other probe. `None`: it is not one that is probed.
     pub async fn check(&self, id: &str) -> Option<Finding> {
         let target = {
-            let judges = self.0.judges.lock().unwrap_or_else(PoisonError::into_inner);
+            let judges = self.shared.judges.lock().unwrap_or_else(PoisonError::into_inner);
             Arc::clone(&judges.get(id)?.target)
         };
         Some(self.probe(&target).await)
@@ -168,14 +172,14 @@ impl Health {
 
     /// Starts, keeps and ends probing tasks so that they are what the revision names.
     fn follow(&self, current: &Current, stop: &CancellationToken) {
-        let mut judges = self.0.judges.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut judges = self.shared.judges.lock().unwrap_or_else(PoisonError::into_inner);
         let mut before = std::mem::take(&mut *judges);
         for pool in &current.snapshot.pools {
             if pool.health_check.probe.is_none() {
                 continue;
             }
             // Made once a pool, when there is somebody new to be probed with it.
-            let secured = LazyCell::new(|| Secured::new(pool, &*self.0.keys));
+            let secured = LazyCell::new(|| Secured::new(pool, &*self.shared.keys));
             for backend in pool.backends.iter().filter(|backend| backend.state != BackendState::Disabled) {
                 let target = Target {
                     id: backend.id.to_string(),
@@ -211,7 +215,7 @@ impl Health {
                 judges.insert(probed.target.id.clone(), probed);
             }
         }
-        self.0.changed.notify_one();
+        self.shared.changed.notify_one();
     }
 
     async fn keep_probing(&self, target: &Target) {
@@ -219,7 +223,7 @@ impl Health {
             let begun = Instant::now();
             self.probe(target).await;
             let is_fast = {
-                let judges = self.0.judges.lock().unwrap_or_else(PoisonError::into_inner);
+                let judges = self.shared.judges.lock().unwrap_or_else(PoisonError::into_inner);
                 judges.get(&target.id).is_some_and(|probed| probed.judge.is_fast())
             };
             let interval = if is_fast { target.check.fast_interval } else { target.check.interval };
@@ -233,10 +237,10 @@ impl Health {
     async fn probe(&self, target: &Target) -> Finding {
         let finding = {
             // The semaphore is never closed.
-            let _permit = self.0.permits.acquire().await;
-            probe::probe(target, &self.0.connector).await
+            let _permit = self.shared.permits.acquire().await;
+            probe::probe(target, &self.shared.connector).await
         };
-        let mut judges = self.0.judges.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut judges = self.shared.judges.lock().unwrap_or_else(PoisonError::into_inner);
         let Some(probed) = judges.get_mut(&target.id).filter(|probed| probed.target.is(target)) else {
             return finding;
         };
@@ -251,7 +255,7 @@ impl Health {
             }
             _ => tracing::info!(backend = %id, %url, %pool, detail = %finding.detail, "backend is UP"),
         }
-        self.0.changed.notify_one();
+        self.shared.changed.notify_one();
         finding
     }
 
@@ -259,9 +263,9 @@ impl Health {
     async fn keep_telling(&self) {
         let settled_at = Instant::now() + SETTLE_WITHIN;
         loop {
-            let is_settled = self.0.told.borrow().is_settled;
+            let is_settled = self.shared.told.borrow().is_settled;
             tokio::select! {
-                () = self.0.changed.notified() => {}
+                () = self.shared.changed.notified() => {}
                 () = tokio::time::sleep_until(settled_at), if !is_settled => {}
             }
             self.tell(Instant::now() >= settled_at);
@@ -275,13 +279,13 @@ impl Health {
             State::Unknown => None,
             state => Some((id.clone(), state)),
         };
-        let judges = self.0.judges.lock().unwrap_or_else(PoisonError::into_inner);
+        let judges = self.shared.judges.lock().unwrap_or_else(PoisonError::into_inner);
         let states: States = judges.iter().filter_map(known).collect();
         let is_settled = is_settled || states.len() == judges.len();
         drop(judges);
-        let next = self.0.told.borrow().next(states, is_settled);
+        let next = self.shared.told.borrow().next(states, is_settled);
         if let Some(next) = next {
-            self.0.told.send_replace(Arc::new(next));
+            self.shared.told.send_replace(Arc::new(next));
         }
     }
 }

@@ -16,10 +16,10 @@ use tonic::Status;
 use weir_proto::v1;
 use weir_snapshot::resource::{Key, Kind};
 
-use super::registry::now_ms;
 use crate::{
     current::Current,
     store::{Store, StoreError},
+    time::now_ms,
 };
 
 /// Attempts (requests and their retries) that one worker thread can make in a second. Weir makes some ten thousand.

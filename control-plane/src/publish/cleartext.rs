@@ -24,9 +24,11 @@ pub enum Rule {
 
 /// Whether nodes may connect in the clear, now and from now on. Cheap to clone.
 #[derive(Clone)]
-pub struct Cleartext(Arc<Inner>);
+pub struct Cleartext {
+    shared: Arc<Shared>,
+}
 
-struct Inner {
+struct Shared {
     rule: Rule,
     access: Access,
     nodes: NodeAccess,
@@ -37,7 +39,7 @@ struct Inner {
 
 impl std::fmt::Debug for Cleartext {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_tuple("Cleartext").field(&self.0.rule).finish()
+        f.debug_tuple("Cleartext").field(&self.shared.rule).finish()
     }
 }
 
@@ -51,18 +53,18 @@ impl Cleartext {
             }
             None => join.to_owned(),
         };
-        Self(Arc::new(Inner { rule, access, nodes, current, instead }))
+        Self { shared: Arc::new(Shared { rule, access, nodes, current, instead }) }
     }
 
     /// Why a node may not connect in the clear; `None`: it may.
     pub fn refusal(&self) -> Option<String> {
-        let current = Arc::clone(&self.0.current.borrow());
+        let current = Arc::clone(&self.shared.current.borrow());
         self.refusal_with(&current)
     }
 
     /// As [`refusal`](Self::refusal), once this revision is current.
     pub(super) fn refusal_with(&self, current: &Current) -> Option<String> {
-        let Inner { rule, access, nodes, instead, .. } = &*self.0;
+        let Shared { rule, access, nodes, instead, .. } = &*self.shared;
         let reason = match rule {
             Rule::Always => return None,
             Rule::Never => "this port takes nodes over TLS only",
@@ -78,8 +80,8 @@ impl Cleartext {
 
     /// Waits until a node may not connect in the clear any more.
     pub async fn closed(self) {
-        let mut current = self.0.current.clone();
-        let (mut access, mut nodes) = (self.0.access.needed(), self.0.nodes.members());
+        let mut current = self.shared.current.clone();
+        let (mut access, mut nodes) = (self.shared.access.needed(), self.shared.nodes.members());
         while self.refusal().is_none() {
             let changed = tokio::select! {
                 changed = current.changed() => changed,

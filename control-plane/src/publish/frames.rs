@@ -18,9 +18,11 @@ const MOST_DELTAS: usize = 64;
 
 /// Encoded messages, shared by all streams. Cheap to clone.
 #[derive(Clone)]
-pub(super) struct Frames(Arc<Inner>);
+pub(super) struct Frames {
+    shared: Arc<Shared>,
+}
 
-struct Inner {
+struct Shared {
     history: History,
     pushes: Mutex<Pushes>,
     health: Mutex<HealthFrames>,
@@ -43,11 +45,11 @@ struct HealthFrames {
 
 impl Frames {
     pub(super) fn new(history: History) -> Self {
-        Self(Arc::new(Inner { history, pushes: Mutex::default(), health: Mutex::default() }))
+        Self { shared: Arc::new(Shared { history, pushes: Mutex::default(), health: Mutex::default() }) }
     }
 
     pub(super) fn history(&self) -> &History {
-        &self.0.history
+        &self.shared.history
     }
 
     /// The whole of a revision.
@@ -62,7 +64,7 @@ impl Frames {
     /// The difference between two revisions; `None`: it is not known any more what it is.
     pub(super) fn delta(&self, from: Version, to: &Current) -> Option<Bytes> {
         let make = || {
-            let names = self.0.history.between(from, Version::of(to))?;
+            let names = self.shared.history.between(from, Version::of(to))?;
             Some(wire::delta(from, to, &names))
         };
         let Some(mut pushes) = self.pushes(to) else { return make() };
@@ -83,7 +85,7 @@ impl Frames {
             Some(changed) => wire::health(false, &changed),
             None => wire::health(told.is_settled, &told.states),
         };
-        let mut frames = self.0.health.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut frames = self.shared.health.lock().unwrap_or_else(PoisonError::into_inner);
         if frames.to < told.version {
             *frames = HealthFrames { to: told.version, from: HashMap::new() };
         }
@@ -96,7 +98,7 @@ impl Frames {
     /// What is kept of this revision; `None`: a later one is known already.
     fn pushes(&self, to: &Current) -> Option<MutexGuard<'_, Pushes>> {
         let to = Version::of(to);
-        let mut pushes = self.0.pushes.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut pushes = self.shared.pushes.lock().unwrap_or_else(PoisonError::into_inner);
         match pushes.to {
             Some(kept) if kept == to => {}
             Some(kept) if kept.revision > to.revision => return None,

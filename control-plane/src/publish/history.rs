@@ -49,10 +49,12 @@ struct Step {
 
 /// The last steps. Cheap to clone.
 #[derive(Debug, Clone, Default)]
-pub struct History(Arc<Mutex<Inner>>);
+pub struct History {
+    shared: Arc<Mutex<Shared>>,
+}
 
 #[derive(Debug, Default)]
-struct Inner {
+struct Shared {
     steps: VecDeque<Step>,
     names: usize,
 }
@@ -120,8 +122,8 @@ impl History {
         passed.map(|step| step.time_ms)
     }
 
-    fn lock(&self) -> MutexGuard<'_, Inner> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    fn lock(&self) -> MutexGuard<'_, Shared> {
+        self.shared.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

@@ -17,6 +17,7 @@ mod secrets;
 mod server;
 mod service;
 mod session;
+mod stream;
 mod wire;
 mod work;
 
@@ -30,4 +31,3 @@ pub use self::{
     service::{Publisher, Sources},
     work::{BackendSum, Breaker, PoolSum, PoolSums, Refused, RouteSum, Sums},
 };
-pub(crate) use registry::now_ms;

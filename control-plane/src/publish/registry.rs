@@ -3,7 +3,7 @@
 use std::{
     collections::{BTreeMap, BTreeSet, VecDeque},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
-    time::{Duration, SystemTime},
+    time::Duration,
 };
 
 use tokio::sync::{Notify, watch};
@@ -14,7 +14,7 @@ use super::{
     history::Version,
     work::{BackendSum, Report, Sums},
 };
-use crate::store::SeenNode;
+use crate::{store::SeenNode, time::now_ms};
 
 /// A node as it is known now.
 #[derive(Debug, Clone, Default)]
@@ -117,10 +117,12 @@ const LOOK_AGAIN: Duration = Duration::from_millis(5);
 
 /// The known nodes. Cheap to clone.
 #[derive(Debug, Clone)]
-pub struct Registry(Arc<Inner>);
+pub struct Registry {
+    shared: Arc<Shared>,
+}
 
 #[derive(Debug)]
-struct Inner {
+struct Shared {
     known: Mutex<Known>,
     changed: watch::Sender<u64>,
     /// How many are connected.
@@ -184,7 +186,7 @@ impl Registry {
         };
         let known = Known { nodes: seen.into_iter().map(entry).collect(), ..Known::default() };
         let (changed, size, unsaved) = (watch::Sender::new(0), watch::Sender::new(0), Notify::new());
-        Self(Arc::new(Inner { known: Mutex::new(known), changed, size, unsaved }))
+        Self { shared: Arc::new(Shared { known: Mutex::new(known), changed, size, unsaved }) }
     }
 
     /// Every node, by id.
@@ -205,7 +207,7 @@ impl Registry {
     /// Waits until every connected node runs this revision, or a later one; whether it came to that in time. A node
     /// that refused it ends the waiting at once.
     pub async fn wait_active(&self, revision: u64, within: Duration) -> bool {
-        let mut changed = self.0.changed.subscribe();
+        let mut changed = self.shared.changed.subscribe();
         let wait = async {
             loop {
                 changed.borrow_and_update();
@@ -274,7 +276,7 @@ impl Registry {
         // The same process reconnected before the end of its earlier stream was noticed.
         old.stop.cancel();
         if !old.node.connected {
-            self.0.size.send_modify(|size| *size = size.saturating_add(1));
+            self.shared.size.send_modify(|size| *size = size.saturating_add(1));
         }
         entry.streams.retain(|stream| stream.node.connected);
         if !entry.streams.is_empty() {
@@ -303,7 +305,7 @@ impl Registry {
         let report = Report::default();
         entry.streams.push(NodeStream { id: stream, node, boot, report, stop, ..old });
         unsaved.insert(id);
-        self.0.unsaved.notify_one();
+        self.shared.unsaved.notify_one();
         self.tell();
         Some(joined)
     }
@@ -318,7 +320,7 @@ impl Registry {
         let was_shown = at + 1 == entry.streams.len();
         let mut ended = entry.streams.remove(at);
         // Sent while the nodes are locked, so that an older count never comes last.
-        self.0.size.send_modify(|size| *size = size.saturating_sub(1));
+        self.shared.size.send_modify(|size| *size = size.saturating_sub(1));
         if was_shown {
             sums.remove(&entry.name, &ended.report);
             if let Some(next) = entry.streams.last_mut() {
@@ -338,7 +340,7 @@ impl Registry {
             }
         }
         unsaved.insert(id.to_owned());
-        self.0.unsaved.notify_one();
+        self.shared.unsaved.notify_one();
         self.tell();
     }
 
@@ -397,7 +399,7 @@ impl Registry {
 
     /// Waits until there is something to remember.
     pub(super) async fn unsaved(&self) {
-        self.0.unsaved.notified().await;
+        self.shared.unsaved.notified().await;
     }
 
     /// What is to be remembered since this was asked last.
@@ -429,7 +431,7 @@ impl Registry {
 
     /// How many nodes are connected, from now on.
     pub(super) fn size(&self) -> watch::Receiver<u32> {
-        self.0.size.subscribe()
+        self.shared.size.subscribe()
     }
 
     fn update(&self, id: &str, stream: u64, change: impl FnOnce(&mut NodeStream)) {
@@ -443,16 +445,10 @@ impl Registry {
     }
 
     fn tell(&self) {
-        self.0.changed.send_modify(|n| *n = n.wrapping_add(1));
+        self.shared.changed.send_modify(|n| *n = n.wrapping_add(1));
     }
 
     fn lock(&self) -> MutexGuard<'_, Known> {
-        self.0.known.lock().unwrap_or_else(PoisonError::into_inner)
+        self.shared.known.lock().unwrap_or_else(PoisonError::into_inner)
     }
-}
-
-/// Milliseconds since the Unix epoch.
-pub(crate) fn now_ms() -> i64 {
-    let elapsed = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
-    i64::try_from(elapsed.as_millis()).unwrap_or(i64::MAX)
 }

@@ -18,7 +18,7 @@ use super::{
     registry::{Introduction, Load},
     work::Report,
 };
-use crate::{current::Current, health, store::FleetKey};
+use crate::{current::Current, health, store::FleetKey, time::now_ms};
 
 /// In front of each message: a byte that says whether it is compressed, and its length.
 pub(super) const PREFIX: usize = 5;
@@ -114,7 +114,7 @@ pub(super) fn load(load: v1::Load) -> Load {
         dropped_rows: load.dropped_rows,
         forgotten_clients: load.forgotten_clients,
         report: Report::of(&load),
-        clock_offset_ms: clock_ms.map(|clock| clock.saturating_sub(super::registry::now_ms())),
+        clock_offset_ms: clock_ms.map(|clock| clock.saturating_sub(now_ms())),
     }
 }
 

@@ -26,8 +26,8 @@ pub use self::{
     vault::{MasterKey, Unreadable, Vault},
 };
 use crate::{
-    publish::now_ms,
     store::{FleetKey, Sealed, Store, StoreError, WriteStore},
+    time::now_ms,
 };
 
 /// The kinds of secrets in the database.
@@ -46,9 +46,11 @@ const LOOK_AGAIN: Duration = Duration::from_secs(3600);
 
 /// The secrets, opened. Cheap to clone.
 #[derive(Clone)]
-pub struct Secrets(Arc<Inner>);
+pub struct Secrets {
+    shared: Arc<Shared>,
+}
 
-struct Inner {
+struct Shared {
     store: Store,
     vault: Vault,
     /// Every private key that is stored, as PEM.
@@ -90,7 +92,7 @@ impl Secrets {
             keys.insert(id, Arc::new(key));
         }
         let tickets = watch::Sender::new(Arc::default());
-        let secrets = Self(Arc::new(Inner { store, vault, keys: RwLock::new(keys), tickets }));
+        let secrets = Self { shared: Arc::new(Shared { store, vault, keys: RwLock::new(keys), tickets }) };
         secrets.forget_orphans().await?;
         let mut next = secrets.rotate().await?;
         let this = secrets.clone();
@@ -112,7 +114,7 @@ impl Secrets {
 
     /// Makes, tells and forgets keys of tickets as it is time to; gives when to come again.
     async fn rotate(&self) -> anyhow::Result<i64> {
-        let Inner { store, vault, tickets, .. } = &*self.0;
+        let Shared { store, vault, tickets, .. } = &*self.shared;
         let mut stored = Vec::new();
         for Sealed { name, sealed, since_ms } in store.secrets(TICKET_KEY).await? {
             let key =
@@ -152,12 +154,12 @@ impl Secrets {
     /// # Errors
     /// The database failed, or what it holds is not a key.
     pub async fn session_key(&self) -> anyhow::Result<FleetKey> {
-        let store = &self.0.store;
+        let store = &self.shared.store;
         let stored = store.secrets(SESSION_KEY).await?.into_iter().find(|one| one.name == SESSION);
         let clear = store.clear_session_key().await?;
         let key = match (stored, &clear) {
             (Some(Sealed { sealed, .. }), _) => {
-                let key = self.0.vault.open(SESSION_KEY, SESSION, &sealed);
+                let key = self.shared.vault.open(SESSION_KEY, SESSION, &sealed);
                 key.with_context(|| unreadable("key of", SESSION))?
             }
             (None, Some(clear)) => clear.clone(),
@@ -168,7 +170,7 @@ impl Secrets {
             }
         };
         let key = FleetKey::new(key.as_slice().try_into().context("the session key is not 32 bytes long")?);
-        let sealed = self.0.vault.seal(SESSION_KEY, SESSION, key.as_slice())?;
+        let sealed = self.shared.vault.seal(SESSION_KEY, SESSION, key.as_slice())?;
         let new = [Sealed { name: SESSION.into(), sealed, since_ms: now_ms() }];
         let is_clear = clear.is_some();
         let sealing = store.change(|db| async move {
@@ -186,7 +188,7 @@ impl Secrets {
 
     /// The keys of tickets, and each change of them.
     pub fn tickets(&self) -> watch::Receiver<Arc<TicketKeys>> {
-        self.0.tickets.subscribe()
+        self.shared.tickets.subscribe()
     }
 
     /// Whether each certificate of a revision has its key: one that was given, or one that is stored.
@@ -229,34 +231,34 @@ impl Secrets {
         }
         let seal = |(id, key): &(KeyId, KeyPem)| {
             let name = id.to_string();
-            let sealed = self.0.vault.seal(CERTIFICATE_KEY, &name, key);
+            let sealed = self.shared.vault.seal(CERTIFICATE_KEY, &name, key);
             let sealed = sealed.map_err(|error| StoreError::Broken("private key", error.to_string()))?;
             Ok(Sealed { name, sealed, since_ms: now_ms() })
         };
         let sealed = new.iter().map(seal).collect::<Result<Vec<_>, StoreError>>()?;
         db.change_secrets(CERTIFICATE_KEY, &sealed, &[]).await?;
-        self.0.keys.write().unwrap_or_else(PoisonError::into_inner).extend(new);
+        self.shared.keys.write().unwrap_or_else(PoisonError::into_inner).extend(new);
         Ok(())
     }
 
     fn has(&self, id: &KeyId) -> bool {
-        self.0.keys.read().unwrap_or_else(PoisonError::into_inner).contains_key(id)
+        self.shared.keys.read().unwrap_or_else(PoisonError::into_inner).contains_key(id)
     }
 
     /// The private keys that the nodes need for a revision.
     pub fn needed(&self, snapshot: &Snapshot) -> Vec<(KeyId, KeyPem)> {
         let ids: BTreeSet<KeyId> = key_ids(snapshot).collect();
-        let keys = self.0.keys.read().unwrap_or_else(PoisonError::into_inner);
+        let keys = self.shared.keys.read().unwrap_or_else(PoisonError::into_inner);
         ids.into_iter().filter_map(|id| Some((id, Arc::clone(keys.get(&id)?)))).collect()
     }
 
     /// Forgets keys that no revision has.
     async fn forget_orphans(&self) -> Result<(), StoreError> {
-        let stored = self.0.store.secrets(CERTIFICATE_KEY).await?;
+        let stored = self.shared.store.secrets(CERTIFICATE_KEY).await?;
         if stored.is_empty() {
             return Ok(());
         }
-        let specs = self.0.store.specs_with_keys().await?;
+        let specs = self.shared.store.specs_with_keys().await?;
         let used: BTreeSet<String> =
             specs.iter().filter_map(|spec| key_of(spec)).map(|id| id.to_string()).collect();
         let is_orphan =
@@ -265,9 +267,9 @@ impl Secrets {
         if !orphans.is_empty() {
             tracing::info!(keys = orphans.len(), "private keys that no revision uses forgotten");
             let this = self.clone();
-            let forgotten = self.0.store.change(|db| async move {
+            let forgotten = self.shared.store.change(|db| async move {
                 db.change_secrets(CERTIFICATE_KEY, &[], &orphans).await?;
-                let mut keys = this.0.keys.write().unwrap_or_else(PoisonError::into_inner);
+                let mut keys = this.shared.keys.write().unwrap_or_else(PoisonError::into_inner);
                 keys.retain(|id, _| !orphans.contains(&id.to_string()));
                 Ok::<_, StoreError>(())
             });
@@ -279,7 +281,7 @@ impl Secrets {
 
 impl weir_tls::Keys for Secrets {
     fn key(&self, id: &KeyId) -> Option<KeyPem> {
-        self.0.keys.read().unwrap_or_else(PoisonError::into_inner).get(id).cloned()
+        self.shared.keys.read().unwrap_or_else(PoisonError::into_inner).get(id).cloned()
     }
 }
 

@@ -18,7 +18,7 @@ use http_body::{Body as HttpBody, Frame, SizeHint};
 use hyper::body::Incoming;
 use tokio::time::{Instant, Sleep, sleep_until};
 
-use super::room::Call;
+use crate::connections::Call;
 
 /// A body may take this long however short it is.
 const GRACE: Duration = Duration::from_secs(10);

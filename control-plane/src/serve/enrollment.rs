@@ -8,9 +8,9 @@ use crate::{
     access::{
         ca::Issued,
         nodes::{JoinError, Joiner},
-        now_ms,
     },
     publish::NodeIdentity,
+    time::now_ms,
 };
 
 /// Gives certificates to nodes.

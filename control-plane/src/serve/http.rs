@@ -1,5 +1,6 @@
-//! The admin port's connections: as many as there is [room](super::room) for, and everything that a client has to do has a deadline: the
-//! TLS handshake, its first request, the head and the body of each request, taking the answer, and asking again.
+//! Serves the admin port. The number of connections is [limited](crate::connections), and everything a client does has a
+//! deadline: the TLS handshake, its first request, the head and the body of each request, reading the answer, and the next
+//! request.
 
 use std::{convert::Infallible, pin::pin, sync::Arc, sync::atomic::Ordering::Relaxed, time::Duration};
 
@@ -26,14 +27,14 @@ use tokio_rustls::TlsAcceptor;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tower::ServiceExt as _;
 
-use super::{
-    body::{CallBody, TimedBody},
-    room::{Connection, Limits, Room},
+use super::body::{CallBody, TimedBody};
+use crate::{
+    api::access::Peer,
+    connections::{Connection, ConnectionLimits, Connections},
 };
-use crate::api::access::Peer;
 
 /// A person and a script have one or two connections each, a browser six.
-pub(super) const LIMITS: Limits = Limits { all: 1024, share: 256, reserve: 64 };
+pub(super) const LIMITS: ConnectionLimits = ConnectionLimits { total: 1024, per_address: 256, reserved: 64 };
 
 /// A request's head comes within this, the first one also counted from the connection's beginning; a TLS handshake is done
 /// within it.
@@ -42,8 +43,8 @@ const GREETING: Duration = Duration::from_secs(10);
 /// A connection without a call in flight stays open for this long.
 const IDLE: Duration = Duration::from_secs(60);
 
-/// An answer waits for this long until its client takes more of it: for a stranger, and for a known caller, who may have
-/// stopped a page or piped a stream into a pager.
+/// How long an answer waits until its client reads more: for an unauthenticated client, and for an authenticated one, which
+/// may have stopped a page or piped a stream into a pager.
 const STALL: [Duration; 2] = [Duration::from_secs(30), Duration::from_secs(300)];
 
 /// What an idle connection has to end in order.
@@ -57,43 +58,43 @@ pub(super) async fn serve(
     listener: TcpListener,
     tls: Option<watch::Receiver<Arc<ServerConfig>>>,
     router: Router,
-    room: Room,
+    connections: Connections,
     stop: CancellationToken,
 ) {
-    let connections = TaskTracker::new();
+    let tasks = TaskTracker::new();
     loop {
         let stream = tokio::select! {
-            accepted = accept(&listener, &room) => accepted,
+            accepted = accept(&listener, &connections) => accepted,
             () = stop.cancelled() => break,
         };
         let Ok(address) = stream.peer_addr() else { continue };
         let (router, stop) = (router.clone(), stop.clone());
         let tls = tls.as_ref().map(|tls| TlsAcceptor::from(Arc::clone(&tls.borrow())));
-        let seat = room.admit(address.ip());
-        connections.spawn(async move {
-            let known = Arc::clone(&seat.connection);
+        let admission = connections.admit(address.ip());
+        tasks.spawn(async move {
+            let state = Arc::clone(&admission.connection);
             let served = async move {
                 let Some(tls) = tls else {
-                    return connection(stream, Peer { address, tls: false }, router, known, stop).await;
+                    return connection(stream, Peer { address, tls: false }, router, state, stop).await;
                 };
                 match tokio::time::timeout(GREETING, tls.accept(stream)).await {
-                    Ok(Ok(stream)) => connection(stream, Peer { address, tls: true }, router, known, stop).await,
+                    Ok(Ok(stream)) => connection(stream, Peer { address, tls: true }, router, state, stop).await,
                     Ok(Err(error)) => tracing::debug!(%error, peer = %address, "no TLS on the admin port"),
                     Err(_) => tracing::debug!(peer = %address, "no TLS on the admin port in time"),
                 }
             };
             tokio::select! {
                 () = served => {}
-                () = seat.closed() => tracing::debug!(peer = %address, "connection to the admin port closed to make room"),
+                () = admission.closed() => tracing::debug!(peer = %address, "connection to the admin port closed to make room"),
             }
         });
     }
     drop(listener);
-    connections.close();
-    connections.wait().await;
+    tasks.close();
+    tasks.wait().await;
 }
 
-async fn accept(listener: &TcpListener, room: &Room) -> TcpStream {
+async fn accept(listener: &TcpListener, connections: &Connections) -> TcpStream {
     loop {
         match listener.accept().await {
             Ok((stream, _)) => {
@@ -102,20 +103,20 @@ async fn accept(listener: &TcpListener, room: &Room) -> TcpStream {
                 return stream;
             }
             Err(error) => {
-                // Mostly no more file descriptors. A stranger's is needed more by whoever comes now.
+                // Usually the process has run out of file descriptors: close a connection that nobody has authenticated.
                 tracing::warn!(%error, "no connection can be accepted on the admin port");
-                room.close_stranger();
+                connections.close_unauthenticated();
                 tokio::time::sleep(Duration::from_millis(20)).await;
             }
         }
     }
 }
 
-async fn connection<S>(stream: S, peer: Peer, router: Router, known: Arc<Connection>, stop: CancellationToken)
+async fn connection<S>(stream: S, peer: Peer, router: Router, state: Arc<Connection>, stop: CancellationToken)
 where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
-    let calls = Arc::clone(&known);
+    let calls = Arc::clone(&state);
     let service = hyper::service::service_fn(move |request: hyper::Request<Incoming>| {
         let (router, calls) = (router.clone(), Arc::clone(&calls));
         async move { Ok::<_, Infallible>(call(request, peer, router, &calls).await) }
@@ -131,7 +132,7 @@ where
         .keep_alive_timeout(GREETING);
     let mut connection = pin!(builder.serve_connection(TokioIo::new(stream), service));
     let mut stopping = pin!(stop.cancelled());
-    let mut expired = pin!(expired(&known));
+    let mut expired = pin!(expired(&state));
     let mut ends = None;
     let mut is_stopping = false;
     loop {
@@ -158,7 +159,7 @@ where
             },
             () = tokio::time::sleep_until(ends.unwrap_or_else(Instant::now)), if ends.is_some() => {
                 // A call that began meanwhile goes on.
-                if known.quiet().is_some() {
+                if state.quiet().is_some() {
                     return;
                 }
                 ends = Some(Instant::now() + GOODBYE);
@@ -183,7 +184,7 @@ async fn expired(connection: &Connection) -> End {
     loop {
         let now = Instant::now();
         let mut next = now + Duration::from_secs(5);
-        let stall = STALL[usize::from(connection.is_known())];
+        let stall = STALL[usize::from(connection.is_authenticated())];
         if let Some((since, any)) = connection.quiet() {
             let (lasts, end) = if any { (IDLE, End::Idle) } else { (GREETING, End::Silent) };
             if now >= since + lasts {

@@ -4,7 +4,6 @@ mod body;
 mod enrollment;
 mod http;
 mod nodes;
-mod room;
 mod socket;
 mod tls;
 
@@ -13,21 +12,21 @@ use tokio_util::sync::CancellationToken;
 use tonic::service::Routes;
 use weir_proto::v1::DESCRIPTOR_SET;
 
-use self::room::Room;
 pub(crate) use self::{
     nodes::{NodesGate, nodes},
-    room::{Connection, network},
     socket::LocalSocket,
     tls::AdminTls,
 };
 use crate::{
     api::{
-        access::{self, Gate, Shares},
+        Ports,
+        access::{self, CallerLimits, Gate},
         dashboard,
         grpc::{Admin, reports::Reports},
         rest,
     },
     app::App,
+    connections::Connections,
 };
 
 /// Reflection (the current version and the one before, which most tools still ask for) and health.
@@ -45,17 +44,12 @@ async fn common(routes: Routes, services: &[&str]) -> anyhow::Result<Routes> {
     Ok(routes.add_service(v1).add_service(v1alpha).add_service(health))
 }
 
-/// The connections of both ports, and what the admin port's callers have taken. Cheap to clone.
-#[derive(Debug, Clone)]
-pub(crate) struct Ports {
-    pub(crate) admin: Room,
-    pub(crate) nodes: Room,
-    pub(crate) shares: Shares,
-}
-
-impl Ports {
-    pub(crate) fn new() -> Self {
-        Self { admin: Room::new(http::LIMITS), nodes: Room::new(nodes::LIMITS), shares: Shares::default() }
+/// The ports before any connection.
+pub(crate) fn ports() -> Ports {
+    Ports {
+        admin: Connections::new(http::LIMITS),
+        nodes: Connections::new(nodes::LIMITS),
+        limits: CallerLimits::default(),
     }
 }
 
@@ -76,9 +70,9 @@ pub(crate) async fn admin(
     listener: TcpListener,
     tls: Option<AdminTls>,
     router: axum::Router,
-    room: Room,
+    connections: Connections,
     stop: CancellationToken,
 ) -> anyhow::Result<()> {
-    http::serve(listener, tls.map(|tls| tls.config()), router, room, stop).await;
+    http::serve(listener, tls.map(|tls| tls.config()), router, connections, stop).await;
     Ok(())
 }

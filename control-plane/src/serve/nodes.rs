@@ -35,18 +35,14 @@ use tonic::{
 };
 use weir_proto::v1::enrollment_server::EnrollmentServer;
 
-use super::{
-    body::CallBody,
-    enrollment::Enrollment,
-    room::{Connection, Limits, Room, Seat},
-    socket::LocalSocket,
-};
+use super::{body::CallBody, enrollment::Enrollment, socket::LocalSocket};
 use crate::{
     access::{
         Access, Outcome,
         nodes::{Known, NodeAccess},
         sha256,
     },
+    connections::{Admission, Connection, ConnectionLimits, Connections},
     publish::{self, Cleartext, NodeIdentity, Publisher, Registry},
     store::AuditEntry,
 };
@@ -55,11 +51,12 @@ use crate::{
 const GREETING: Duration = Duration::from_secs(10);
 
 /// A connection on which no node's call was let in is closed after this, whatever else was called on it.
-const STRANGER: Duration = Duration::from_secs(60);
+const FIRST_CALL: Duration = Duration::from_secs(60);
 
 /// A fleet may be behind one address. Its nodes are strangers only until their first call, so the room for strangers is for those
 /// that come at once, for example after a restart.
-pub(super) const LIMITS: Limits = Limits { all: 8192, share: 2048, reserve: 512 };
+pub(super) const LIMITS: ConnectionLimits =
+    ConnectionLimits { total: 8192, per_address: 2048, reserved: 512 };
 
 /// What a TLS connection begins with: a record of the handshake.
 const TLS: u8 = 0x16;
@@ -106,20 +103,20 @@ pub(super) struct Accepted {
 }
 
 /// Returns when the place was given to another connection, or the first call or a node's first call did not come in time.
-async fn ended(seat: Seat, begun: Instant) -> io::Error {
-    let connection = Arc::clone(&seat.connection);
+async fn ended(admission: Admission, begun: Instant) -> io::Error {
+    let connection = Arc::clone(&admission.connection);
     let overdue = async {
         tokio::time::sleep_until(begun + GREETING).await;
         // The first call may still be running.
         if connection.quiet().is_none_or(|(_, any)| any) {
-            tokio::time::sleep_until(begun + STRANGER).await;
+            tokio::time::sleep_until(begun + FIRST_CALL).await;
         }
-        if connection.is_known() {
+        if connection.is_authenticated() {
             std::future::pending::<()>().await;
         }
     };
     tokio::select! {
-        () = seat.closed() => io::Error::new(io::ErrorKind::ConnectionAborted, "closed to make room"),
+        () = admission.closed() => io::Error::new(io::ErrorKind::ConnectionAborted, "closed to make room"),
         () = overdue => io::Error::new(io::ErrorKind::TimedOut, "no node's call came in time"),
     }
 }
@@ -128,9 +125,9 @@ impl Accepted {
     /// A node on this machine, by the local socket.
     pub(super) fn local(stream: UnixStream) -> Self {
         let address = SocketAddr::from((std::net::Ipv4Addr::LOCALHOST, 0));
-        // Its other end was checked before, so it is no stranger and takes no place.
+        // The peer's user id was checked before, so the connection is authenticated and needs no slot.
         let connection = Arc::new(Connection::default());
-        connection.make_known();
+        connection.mark_authenticated();
         let peer = NodePeer { address, is_tls: false, is_local: true, shown: None, connection };
         Self { stream: NodeStream::Local(stream), peer, ended: Box::pin(std::future::pending()) }
     }
@@ -195,7 +192,7 @@ pub(crate) async fn nodes(
     socket: Option<LocalSocket>,
     publisher: Publisher,
     gate: NodesGate,
-    room: Room,
+    connections: Connections,
     stop: CancellationToken,
 ) -> anyhow::Result<()> {
     let tls = Arc::new(crate::access::ca::server_config(gate.nodes.ca())?);
@@ -210,7 +207,7 @@ pub(crate) async fn nodes(
         AbortOnDropHandle::new(tokio::spawn(accepting))
     });
     let accepting =
-        tokio::spawn(stop.clone().run_until_cancelled_owned(accept(listener, tls, gate, room, send)));
+        tokio::spawn(stop.clone().run_until_cancelled_owned(accept(listener, tls, gate, connections, send)));
     let accepting = AbortOnDropHandle::new(accepting);
     let served = Server::builder()
         .http2_keepalive_interval(Some(Duration::from_secs(10)))
@@ -227,7 +224,7 @@ async fn accept(
     listener: TcpListener,
     tls: Arc<ServerConfig>,
     gate: NodesGate,
-    room: Room,
+    connections: Connections,
     send: mpsc::Sender<Result<Accepted, io::Error>>,
 ) {
     loop {
@@ -235,26 +232,26 @@ async fn accept(
             Ok(accepted) => accepted,
             Err(error) => {
                 tracing::warn!(%error, "no connection can be accepted on the nodes' port");
-                room.close_stranger();
+                connections.close_unauthenticated();
                 tokio::time::sleep(Duration::from_millis(20)).await;
                 continue;
             }
         };
         let (tls, gate, send) = (Arc::clone(&tls), gate.clone(), send.clone());
-        let (seat, begun) = (room.admit(address.ip()), Instant::now());
+        let (admission, begun) = (connections.admit(address.ip()), Instant::now());
         tokio::spawn(async move {
             // Revisions are small, and the whole fleet waits for them.
             let _ = stream.set_nodelay(true);
-            let connection = Arc::clone(&seat.connection);
+            let connection = Arc::clone(&admission.connection);
             let greeting =
                 tokio::time::timeout(GREETING, greet(stream, address, tls, &gate.nodes, connection));
             let greeted = tokio::select! {
                 greeted = greeting => greeted,
-                () = seat.closed() => return tracing::debug!(%address, "connection to the nodes' port closed to make room"),
+                () = admission.closed() => return tracing::debug!(%address, "connection to the nodes' port closed to make room"),
             };
             match greeted {
                 Ok(Ok((stream, peer))) => {
-                    let accepted = Accepted { stream, peer, ended: Box::pin(ended(seat, begun)) };
+                    let accepted = Accepted { stream, peer, ended: Box::pin(ended(admission, begun)) };
                     // The server may have ended.
                     let _ = send.send(Ok(accepted)).await;
                 }
@@ -322,7 +319,7 @@ async fn guard(State(gate): State<NodesGate>, mut request: Request, next: Next) 
         }
     };
     if !matches!(identity, NodeIdentity::Nobody) {
-        peer.connection.make_known();
+        peer.connection.mark_authenticated();
     }
     request.extensions_mut().insert(identity.clone());
     let answer = next.run(request).await.map(|body| Body::new(CallBody::new(body, call)));

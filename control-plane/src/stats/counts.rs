@@ -9,7 +9,10 @@ use super::{
     histogram::{self, Latencies, Malformed},
     rejected::Rejected,
 };
-use crate::store::stats::{StoredCounts, StoredSum};
+use crate::store::{
+    StoreError,
+    stats::{StoredCounts, StoredSum},
+};
 
 /// What is counted of some requests.
 #[derive(Debug, Clone, Default)]
@@ -48,15 +51,16 @@ impl Counts {
     }
 
     /// Adds what is stored.
-    pub(crate) fn add_stored(&mut self, stored: &StoredCounts<'_>) -> Result<(), sqlx::Error> {
-        let broken = |error: Malformed| sqlx::Error::Decode(Box::new(error));
+    pub(crate) fn add_stored(&mut self, stored: &StoredCounts<'_>) -> Result<(), StoreError> {
+        let broken = |error: Malformed| StoreError::Broken("histogram", error.to_string());
         if !stored.rejected.is_empty() {
             let rejected = serde_json::from_str(&stored.rejected);
-            self.rejected.add(&rejected.map_err(|error| sqlx::Error::Decode(Box::new(error)))?);
+            self.rejected
+                .add(&rejected.map_err(|error| StoreError::Broken("refusal count", error.to_string()))?);
         }
         if !stored.cut.is_empty() {
             let cut = serde_json::from_str(&stored.cut);
-            self.cut.add(&cut.map_err(|error| sqlx::Error::Decode(Box::new(error)))?);
+            self.cut.add(&cut.map_err(|error| StoreError::Broken("cut count", error.to_string()))?);
         }
         self.streams.add_stored(&stored.streams).map_err(broken)?;
         self.stream_max_us = self.stream_max_us.max(stored.stream_max_us);
@@ -134,7 +138,7 @@ impl Sum {
     }
 
     /// Adds what is stored.
-    pub(crate) fn add_stored(&mut self, stored: &StoredSum<'_>) -> Result<(), sqlx::Error> {
+    pub(crate) fn add_stored(&mut self, stored: &StoredSum<'_>) -> Result<(), StoreError> {
         self.counts.add_stored(&stored.counts)?;
         for (status, requests) in &stored.status {
             self.add_status(*status, *requests);

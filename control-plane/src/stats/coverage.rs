@@ -206,12 +206,7 @@ impl Coverage {
     }
 
     /// What can be said of a range that is counted by whole minutes; `is_current`: it reaches up to now.
-    pub(crate) fn state_of_range(
-        &self,
-        (from_ms, to_ms): (i64, i64),
-        is_current: bool,
-        now_ms: i64,
-    ) -> State {
+    pub(crate) fn state_of_range(&self, from_ms: i64, to_ms: i64, is_current: bool, now_ms: i64) -> State {
         // The minute in which it ends belongs to it as a whole.
         let to_ms = to_ms.saturating_add(i64::from(is_current) + MINUTE_MS - 1);
         self.state(from_ms, to_ms - to_ms.rem_euclid(MINUTE_MS), now_ms)
@@ -311,8 +306,8 @@ mod tests {
             let minute = coverage.state(9 * MINUTE, 10 * MINUTE, now);
             let open = coverage.state(10 * MINUTE, 11 * MINUTE, now);
             // Minutes 5 to now, and the same up to the end of minute 9.
-            let current = coverage.state_of_range((5 * MINUTE, now), true, now);
-            let over = coverage.state_of_range((5 * MINUTE, 10 * MINUTE), false, now);
+            let current = coverage.state_of_range(5 * MINUTE, now, true, now);
+            let over = coverage.state_of_range(5 * MINUTE, 10 * MINUTE, false, now);
             [minute, open, current, over]
         };
         use State::*;
@@ -325,7 +320,7 @@ mod tests {
         let later = Coverage::new(&[killed], &[]);
         let after = now + 2_000;
         assert_eq!(later.state(9 * MINUTE, 10 * MINUTE, after), Partial);
-        assert_eq!(later.state_of_range((5 * MINUTE, after), true, after), Partial);
+        assert_eq!(later.state_of_range(5 * MINUTE, after, true, after), Partial);
     }
 
     #[test]
@@ -357,7 +352,7 @@ mod tests {
             let coverage = Coverage::new(&runs, &[]);
             let from = next(20);
             let to = from + 1 + next(20 - from);
-            let range = coverage.state_of_range((from * MINUTE, to * MINUTE), false, now);
+            let range = coverage.state_of_range(from * MINUTE, to * MINUTE, false, now);
             let minutes: Vec<State> = (from..to)
                 .map(|minute| coverage.state(minute * MINUTE, (minute + 1) * MINUTE, now))
                 .collect();

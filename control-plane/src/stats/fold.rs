@@ -12,7 +12,7 @@ use weir_proto::v1;
 
 use super::counts::{Counts, Sum};
 use crate::store::{
-    Store,
+    Store, StoreError,
     stats::{Dimension, Fold, Key, SumKey},
 };
 
@@ -26,14 +26,14 @@ const MAX_ROWS: usize = 10_000;
 const MAX_HOSTS: usize = 1_000;
 
 /// Folds until the log has nothing that was there when it began.
-pub(crate) async fn run(store: &Store) -> Result<(), sqlx::Error> {
+pub(crate) async fn run(store: &Store) -> Result<(), StoreError> {
     let Some(newest) = store.newest_unfolded().await? else { return Ok(()) };
     while step(store).await?.is_some_and(|last| last < newest) {}
     Ok(())
 }
 
 /// Makes the sums of a database from before there were sums. One transaction: all or nothing.
-pub(crate) async fn make_sums(store: &Store) -> Result<(), sqlx::Error> {
+pub(crate) async fn make_sums(store: &Store) -> Result<(), StoreError> {
     let mut fold = store.begin_fold().await?;
     if fold.has_sums().await? {
         return fold.abandon().await;
@@ -77,7 +77,7 @@ impl Period {
 }
 
 /// One transaction's worth. Answers the last batch that it folded.
-async fn step(store: &Store) -> Result<Option<i64>, sqlx::Error> {
+async fn step(store: &Store) -> Result<Option<i64>, StoreError> {
     let mut fold = store.begin_fold().await?;
     let batches = fold.batches().await?;
     let Some(&(last, _)) = batches.last() else {
@@ -131,7 +131,7 @@ fn add_batch(periods: &mut BTreeMap<i64, Period>, batch: v1::ReportRequest, id: 
     }
 }
 
-async fn put_period(fold: &mut Fold, grain: i64, start: i64, period: &Period) -> Result<(), sqlx::Error> {
+async fn put_period(fold: &mut Fold, grain: i64, start: i64, period: &Period) -> Result<(), StoreError> {
     let rows = put_rows(fold, grain, start, &period.rows).await?;
     let mut sums = sums_of(&rows);
     let key = |host: &str| SumKey { dimension: Dimension::Host, name: host.to_owned() };
@@ -157,7 +157,7 @@ async fn put_rows(
     grain: i64,
     start: i64,
     rows: &BTreeMap<Key, Counts>,
-) -> Result<BTreeMap<Key, Counts>, sqlx::Error> {
+) -> Result<BTreeMap<Key, Counts>, StoreError> {
     let keys: Vec<&Key> = rows.keys().collect();
     let known = fold.counts(grain, start, &keys).await?;
     let is_new: BTreeSet<usize> = (0..keys.len()).filter(|i| !known.contains_key(i)).collect();
@@ -221,7 +221,7 @@ async fn put_sums(
     grain: i64,
     start: i64,
     sums: BTreeMap<SumKey, Sum>,
-) -> Result<(), sqlx::Error> {
+) -> Result<(), StoreError> {
     let known = fold.sums(grain, start, &sums.keys().collect::<Vec<_>>()).await?;
     let mut puts = Vec::with_capacity(sums.len());
     for (i, (key, mut sum)) in sums.into_iter().enumerate() {

@@ -6,7 +6,7 @@ use std::time::Duration;
 use tokio_util::sync::CancellationToken;
 
 use super::{Clock, batch::MINUTE_MS};
-use crate::store::{Store, stats::Kept};
+use crate::store::{Store, StoreError, stats::Kept};
 
 /// How long the finer grains are kept.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -64,6 +64,6 @@ pub(super) async fn run(store: Store, clock: Clock, retention: Retention, stop: 
 }
 
 /// Removes a bounded part of what is old; whether there may be more.
-pub(super) async fn step(store: &Store, retention: Retention, now_ms: i64) -> Result<bool, sqlx::Error> {
+pub(super) async fn step(store: &Store, retention: Retention, now_ms: i64) -> Result<bool, StoreError> {
     Ok(store.forget(retention.kept(now_ms)).await? || store.shrink().await?)
 }

@@ -12,7 +12,10 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tonic::Status;
 use weir_proto::v1;
 
-use crate::store::Store;
+use crate::{
+    store::{Store, StoreError},
+    time::now_ms,
+};
 
 mod batch;
 mod counts;
@@ -51,10 +54,10 @@ const FOLD_EVERY: std::time::Duration = std::time::Duration::from_secs(1);
 /// The statistics. Cheap to clone.
 #[derive(Clone)]
 pub struct Stats {
-    inner: Arc<Inner>,
+    shared: Arc<Shared>,
 }
 
-struct Inner {
+struct Shared {
     store: Store,
     clock: Clock,
     intake: mpsc::Sender<intake::Waiting>,
@@ -68,14 +71,14 @@ struct Inner {
 
 impl std::fmt::Debug for Stats {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Stats").field("store", &self.inner.store).finish_non_exhaustive()
+        f.debug_struct("Stats").field("store", &self.shared.store).finish_non_exhaustive()
     }
 }
 
 impl Stats {
     /// Starts to take in batches and to fold them, by the machine's clock.
     pub fn start(store: Store, retention: Retention) -> Self {
-        Self::start_at(store, Arc::new(|| Timestamp::now().as_millisecond()), retention)
+        Self::start_at(store, Arc::new(now_ms), retention)
     }
 
     /// As [`start`](Self::start), by the clock that is given.
@@ -85,7 +88,7 @@ impl Stats {
         let tasks = TaskTracker::new();
         let logged = Arc::new(Notify::new());
         let stats = Self {
-            inner: Arc::new(Inner {
+            shared: Arc::new(Shared {
                 store: store.clone(),
                 clock: clock.clone(),
                 intake: sender,
@@ -105,8 +108,8 @@ impl Stats {
 
     /// Takes nothing more in, stores what waits, and returns when the background tasks have ended.
     pub async fn stop(&self) {
-        self.inner.stop.cancel();
-        self.inner.tasks.wait().await;
+        self.shared.stop.cancel();
+        self.shared.tasks.wait().await;
     }
 
     /// Takes in one batch: when this answers, the batch is on disk, once, however often it is sent.
@@ -117,7 +120,7 @@ impl Stats {
     pub async fn ingest(&self, batch: v1::ReportRequest) -> Result<v1::ReportResponse, Status> {
         let sequence = batch.sequence;
         let node: String = batch.node_id.chars().take(batch::MAX_LABEL).collect();
-        let checked = batch::check(batch, (self.inner.clock)()).map_err(|refused| {
+        let checked = batch::check(batch, (self.shared.clock)()).map_err(|refused| {
             tracing::warn!(node, sequence, reason = %refused, "batch refused");
             Status::invalid_argument(refused.to_string())
         })?;
@@ -135,7 +138,7 @@ impl Stats {
         }
         let (answer, answered) = oneshot::channel();
         let waiting = intake::Waiting { batch: checked, answer };
-        self.inner.intake.try_send(waiting).map_err(|error| match error {
+        self.shared.intake.try_send(waiting).map_err(|error| match error {
             mpsc::error::TrySendError::Full(_) => {
                 Status::resource_exhausted("too many batches wait to be stored")
             }
@@ -154,7 +157,7 @@ impl Stats {
     /// Parameters are wrong, minutes are not kept for so long, or the database failed.
     pub async fn minutely(&self, query: &Query) -> Result<Report, ReportError> {
         self.fold().await?;
-        report::periods(&self.inner.store, query, period::Per::Minute, self.now()).await
+        report::periods(&self.shared.store, query, period::Per::Minute, self.now()).await
     }
 
     /// Requests hour by hour; the last 24 hours unless a range is given.
@@ -163,7 +166,7 @@ impl Stats {
     /// Parameters are wrong, or the database failed.
     pub async fn hourly(&self, query: &Query) -> Result<Report, ReportError> {
         self.fold().await?;
-        report::periods(&self.inner.store, query, period::Per::Hour, self.now()).await
+        report::periods(&self.shared.store, query, period::Per::Hour, self.now()).await
     }
 
     /// Requests day by day; the last 30 days unless a range is given.
@@ -172,7 +175,7 @@ impl Stats {
     /// Parameters are wrong, or the database failed.
     pub async fn daily(&self, query: &Query) -> Result<Report, ReportError> {
         self.fold().await?;
-        report::periods(&self.inner.store, query, period::Per::Day, self.now()).await
+        report::periods(&self.shared.store, query, period::Per::Day, self.now()).await
     }
 
     /// A range as one; the last 30 days unless one is given.
@@ -181,7 +184,7 @@ impl Stats {
     /// Parameters are wrong, or the database failed.
     pub async fn summary(&self, query: &Query) -> Result<Summary, ReportError> {
         self.fold().await?;
-        report::summary(&self.inner.store, query, self.now()).await
+        report::summary(&self.shared.store, query, self.now()).await
     }
 
     /// The names of a dimension with the most requests, slowest or most errors.
@@ -190,7 +193,7 @@ impl Stats {
     /// Parameters are wrong, or the database failed.
     pub async fn top(&self, query: &TopQuery) -> Result<Top, ReportError> {
         self.fold().await?;
-        top::top(&self.inner.store, query, self.now()).await
+        top::top(&self.shared.store, query, self.now()).await
     }
 
     /// Begins to watch requests as they end.
@@ -198,40 +201,40 @@ impl Stats {
     /// # Errors
     /// Parameters are wrong, or too many others watch.
     pub async fn watch(&self, query: &TailQuery) -> Result<Watching, ReportError> {
-        self.inner.tail.watch(&self.inner.store, query).await
+        self.shared.tail.watch(&self.shared.store, query).await
     }
 
     /// What nodes have to be told of who watches, and the way for what they see.
     pub fn tail(&self) -> &Tail {
-        &self.inner.tail
+        &self.shared.tail
     }
 
     /// Removes everything that is older than is kept, now; otherwise that is done bit by bit.
     ///
     /// # Errors
     /// The database failed.
-    pub async fn forget(&self) -> Result<(), sqlx::Error> {
-        while keep::step(&self.inner.store, self.inner.retention, (self.inner.clock)()).await? {}
+    pub async fn forget(&self) -> Result<(), StoreError> {
+        while keep::step(&self.shared.store, self.shared.retention, (self.shared.clock)()).await? {}
         Ok(())
     }
 
     fn now(&self) -> Timestamp {
-        Timestamp::from_millisecond((self.inner.clock)()).unwrap_or(Timestamp::UNIX_EPOCH)
+        Timestamp::from_millisecond((self.shared.clock)()).unwrap_or(Timestamp::UNIX_EPOCH)
     }
 
-    async fn fold(&self) -> Result<(), sqlx::Error> {
-        let mut sums_made = self.inner.folding.lock().await;
+    async fn fold(&self) -> Result<(), StoreError> {
+        let mut sums_made = self.shared.folding.lock().await;
         if !*sums_made {
-            fold::make_sums(&self.inner.store).await?;
+            fold::make_sums(&self.shared.store).await?;
             *sums_made = true;
         }
-        fold::run(&self.inner.store).await
+        fold::run(&self.shared.store).await
     }
 
     async fn fold_in_background(self, logged: Arc<Notify>) {
         // Batches of an earlier run may wait in the log.
         logged.notify_one();
-        let stopped = self.inner.stop.clone();
+        let stopped = self.shared.stop.clone();
         loop {
             tokio::select! {
                 () = logged.notified() => {}

@@ -6,7 +6,7 @@
 use weir_snapshot::Problems;
 
 use super::fold::OTHER;
-use crate::store::{Store, stats::Dimension};
+use crate::store::{Store, StoreError, stats::Dimension};
 
 /// Names that a message lists.
 const LISTED: usize = 8;
@@ -20,7 +20,7 @@ pub(super) async fn check(
     problems: &mut Problems,
     dimension: Dimension,
     name: &str,
-) -> Result<(), sqlx::Error> {
+) -> Result<(), StoreError> {
     if name.is_empty() || name == OTHER || store.has_name(dimension, name).await? {
         return Ok(());
     }

@@ -10,7 +10,7 @@ use super::{
     period::{self, Per, Span},
 };
 use crate::store::{
-    Store,
+    Store, StoreError,
     stats::{Dimension, Filter, GroupBy, Kept, Read, StoredSum, Traffic},
 };
 
@@ -52,7 +52,7 @@ pub enum ReportError {
     Invalid(Problems),
     /// The database failed; details are for the log.
     #[error("the statistics cannot be read: {0}")]
-    Store(#[from] sqlx::Error),
+    Store(#[from] StoreError),
 }
 
 impl ReportError {
@@ -136,7 +136,7 @@ impl Asked {
     }
 }
 
-async fn read_filter(store: &Store, query: &Query, problems: &mut Problems) -> Result<Filter, sqlx::Error> {
+async fn read_filter(store: &Store, query: &Query, problems: &mut Problems) -> Result<Filter, StoreError> {
     let given = |value: &Option<String>| value.clone().filter(|value| !value.is_empty());
     let backends = match given(&query.backend) {
         None => None,
@@ -247,7 +247,7 @@ pub(super) async fn sums(
     traffic: &mut Traffic,
     ranges: &[(i64, i64)],
     filter: &Filter,
-) -> Result<Vec<Sum>, sqlx::Error> {
+) -> Result<Vec<Sum>, StoreError> {
     let mut sums: Vec<Sum> = ranges.iter().map(|_| Sum::default()).collect();
     for (read, pieces) in Plan::new(ranges.iter().copied()).reads() {
         let add = |_: &str, start, stored: &StoredSum<'_>| match period_of(pieces, start) {
@@ -264,7 +264,7 @@ pub(super) async fn requests(
     traffic: &mut Traffic,
     ranges: &[(i64, i64)],
     filter: &Filter,
-) -> Result<Vec<u64>, sqlx::Error> {
+) -> Result<Vec<u64>, StoreError> {
     let mut found = vec![0u64; ranges.len()];
     for (read, pieces) in Plan::new(ranges.iter().copied()).reads() {
         for (start, requests) in traffic.requests(read, filter).await? {
@@ -281,7 +281,7 @@ pub(super) async fn total(
     traffic: &mut Traffic,
     range: (i64, i64),
     filter: &Filter,
-) -> Result<Sum, sqlx::Error> {
+) -> Result<Sum, StoreError> {
     Ok(sums(traffic, &[range], filter).await?.pop().unwrap_or_default())
 }
 

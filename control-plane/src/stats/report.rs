@@ -284,12 +284,12 @@ pub(super) async fn summary(store: &Store, query: &Query, now: Timestamp) -> Res
             bytes_out: sum.counts.bytes_out,
             retries: sum.counts.retries,
             rejected: sum.counts.rejected,
-            complete: coverage.state_of_range((from_ms, to_ms), false, now_ms) == State::Complete,
+            complete: coverage.state_of_range(from_ms, to_ms, false, now_ms) == State::Complete,
         })
     } else {
         None
     };
-    let state = coverage.state_of_range((from_ms, to_ms), asked.current, now_ms);
+    let state = coverage.state_of_range(from_ms, to_ms, asked.current, now_ms);
     Ok(Summary {
         from: period::rfc3339(&asked.span.from),
         to,

@@ -65,10 +65,12 @@ pub struct TailQuery {
 
 /// Everyone who watches. Cheap to clone.
 #[derive(Debug, Clone, Default)]
-pub struct Tail(Arc<Inner>);
+pub struct Tail {
+    shared: Arc<Shared>,
+}
 
 #[derive(Debug)]
-struct Inner {
+struct Shared {
     watchers: Mutex<BTreeMap<u64, Watcher>>,
     next: AtomicU64,
     /// Events that some watcher was not given, since the start.
@@ -98,7 +100,7 @@ impl Dropped {
     }
 }
 
-impl Default for Inner {
+impl Default for Shared {
     fn default() -> Self {
         Self {
             watchers: Mutex::default(),
@@ -121,23 +123,23 @@ pub struct Watching {
 impl Tail {
     /// The filters of all watchers, and each change of them.
     pub fn filters(&self) -> watch::Receiver<Arc<Vec<v1::TailFilter>>> {
-        self.0.filters.subscribe()
+        self.shared.filters.subscribe()
     }
 
     /// How many watch.
     pub(crate) fn watchers(&self) -> usize {
-        self.0.watchers.lock().unwrap_or_else(PoisonError::into_inner).len()
+        self.shared.watchers.lock().unwrap_or_else(PoisonError::into_inner).len()
     }
 
     /// Events that were left out since the start, by nodes or for a watcher that did not keep up.
     pub(crate) fn dropped(&self) -> u64 {
-        self.0.dropped.load(Relaxed)
+        self.shared.dropped.load(Relaxed)
     }
 
     /// Takes what a node saw.
     pub(crate) fn take(&self, node: &str, seen: v1::TailEvents) {
-        let watchers = self.0.watchers.lock().unwrap_or_else(PoisonError::into_inner);
-        self.0.dropped.fetch_add(seen.dropped, Relaxed);
+        let watchers = self.shared.watchers.lock().unwrap_or_else(PoisonError::into_inner);
+        self.shared.dropped.fetch_add(seen.dropped, Relaxed);
         for watcher in watchers.values().filter(|_| seen.dropped > 0) {
             watcher.dropped.add(seen.dropped);
         }
@@ -148,7 +150,7 @@ impl Tail {
             for watcher in passed.iter().filter_map(|id| watchers.get(id)) {
                 if watcher.queue.try_send(event.clone()).is_err() {
                     watcher.dropped.add(1);
-                    self.0.dropped.fetch_add(1, Relaxed);
+                    self.shared.dropped.fetch_add(1, Relaxed);
                 }
             }
         }
@@ -157,11 +159,11 @@ impl Tail {
     /// Begins to watch.
     pub(super) async fn watch(&self, store: &Store, query: &TailQuery) -> Result<Watching, ReportError> {
         let filter = read(store, query).await?;
-        let id = self.0.next.fetch_add(1, Relaxed);
+        let id = self.shared.next.fetch_add(1, Relaxed);
         let (queue, events) = mpsc::channel(QUEUE);
         let dropped = Arc::<Dropped>::default();
         {
-            let mut watchers = self.0.watchers.lock().unwrap_or_else(PoisonError::into_inner);
+            let mut watchers = self.shared.watchers.lock().unwrap_or_else(PoisonError::into_inner);
             if watchers.len() >= MAX_WATCHERS {
                 return Err(ReportError::invalid("", format!("{MAX_WATCHERS} others watch already")));
             }
@@ -173,9 +175,9 @@ impl Tail {
     }
 
     fn tell(&self) {
-        let watchers = self.0.watchers.lock().unwrap_or_else(PoisonError::into_inner);
+        let watchers = self.shared.watchers.lock().unwrap_or_else(PoisonError::into_inner);
         let filters = watchers.values().map(|watcher| watcher.filter.clone()).collect();
-        self.0.filters.send_replace(Arc::new(filters));
+        self.shared.filters.send_replace(Arc::new(filters));
     }
 }
 
@@ -199,7 +201,7 @@ impl Watching {
 
 impl Drop for Watching {
     fn drop(&mut self) {
-        self.tail.0.watchers.lock().unwrap_or_else(PoisonError::into_inner).remove(&self.id);
+        self.tail.shared.watchers.lock().unwrap_or_else(PoisonError::into_inner).remove(&self.id);
         self.tail.tell();
     }
 }

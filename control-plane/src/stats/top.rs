@@ -238,7 +238,7 @@ pub(super) async fn top(store: &Store, query: &TopQuery, now: Timestamp) -> Resu
         .collect();
     items.sort_by(|(a, one), (b, two)| b.cmp(a).then_with(|| one.name.cmp(&two.name)));
     items.truncate(limit);
-    let state = coverage.state_of_range((from_ms, to_ms), asked.current, now_ms);
+    let state = coverage.state_of_range(from_ms, to_ms, asked.current, now_ms);
     Ok(Top {
         from: period::rfc3339(&asked.span.from),
         to,

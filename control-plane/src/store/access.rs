@@ -52,6 +52,15 @@ pub struct AuditEntry {
     pub times: u64,
 }
 
+/// How many audit entries are kept, apart for changes and refusals, so that a scanner cannot push changes out.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct AuditLimits {
+    /// Changes.
+    pub changes: i64,
+    /// Refusals and logins.
+    pub refusals: i64,
+}
+
 fn token(row: &SqliteRow) -> StoredToken {
     StoredToken {
         id: row.get(0),
@@ -205,15 +214,15 @@ impl WriteStore {
         Ok(tx.commit().await?)
     }
 
-    /// Forgets entries from before a time, and all but the newest: so many of what was done, so many of what was refused.
-    /// Logins count as the latter: a viewer can log in as often as it likes, and must not push changes out.
+    /// Deletes entries from before a time, and the oldest entries beyond the limits. Logins count as refusals here: a
+    /// viewer can log in any number of times, and must not push changes out.
     ///
     /// # Errors
     /// The database failed.
-    pub async fn trim_audit(&self, before_ms: i64, (done, refused): (i64, i64)) -> Result<(), StoreError> {
+    pub async fn trim_audit(&self, before_ms: i64, limits: AuditLimits) -> Result<(), StoreError> {
         let mut tx = self.begin().await?;
         sqlx::query("DELETE FROM audit WHERE time_ms < ?").bind(before_ms).execute(&mut *tx).await?;
-        for (is_refused, most) in [(false, done), (true, refused)] {
+        for (is_refused, most) in [(false, limits.changes), (true, limits.refusals)] {
             sqlx::query(
                 "DELETE FROM audit WHERE (outcome = 'refused' OR action = 'POST /ui/login') = ?1 AND id <= (SELECT id \
                  FROM audit WHERE (outcome = 'refused' OR action = 'POST /ui/login') = ?1 \
@@ -252,7 +261,10 @@ mod tests {
             add("POST /ui/login", "ok").await;
             add("GET /audit", "refused").await;
         }
-        store.change(|db| async move { db.trim_audit(0, (2, 3)).await }).await.unwrap();
+        store
+            .change(|db| async move { db.trim_audit(0, AuditLimits { changes: 2, refusals: 3 }).await })
+            .await
+            .unwrap();
         let left = store.audit(None, 100).await.unwrap();
         let actions: Vec<&str> = left.iter().map(|entry| &*entry.action).collect();
         assert_eq!(actions, ["GET /audit", "POST /ui/login", "GET /audit", "PUT /config"]);

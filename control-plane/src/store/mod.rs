@@ -35,7 +35,7 @@ pub use error::{Cause, StoreError};
 use error::{explain, explain_migration};
 use writer::{Transaction, Writer};
 
-pub use access::{AuditEntry, StoredToken};
+pub use access::{AuditEntry, AuditLimits, StoredToken};
 pub use config_file::StoredFile;
 pub use configuration::{Origin, Revision, Stored};
 pub use lock::Lock;

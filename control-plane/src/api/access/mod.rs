@@ -2,11 +2,11 @@
 //! asks, decides by [`table`](crate::access::table) alone, writes the audit, and ends what still streams when the token
 //! behind it has ended. Nothing behind it decides again, and nothing gets past it: what is not in the table needs an admin.
 
+mod caller_limits;
 mod cookie;
 mod host;
 mod login;
 mod refusal;
-mod shares;
 mod until;
 
 use std::{net::SocketAddr, sync::Arc};
@@ -18,9 +18,11 @@ use axum::{
     response::Response,
 };
 
-use self::refusal::{Kind, Refusal};
-use self::shares::{Holder, OPEN_CALLS, Share};
-pub(crate) use self::{host::Hosts, login::router as login, shares::Shares, until::until};
+pub(crate) use self::{caller_limits::CallerLimits, host::Hosts, login::router as login, until::until};
+use self::{
+    caller_limits::{CallPermit, CallerKey, OPEN_CALLS},
+    refusal::{Kind, Refusal},
+};
 use crate::{
     access::{
         Access, Need, Outcome, Role, Token,
@@ -28,7 +30,7 @@ use crate::{
         trail::{self, Caller},
     },
     app::Author,
-    serve::{Connection, network},
+    connections::{Connection, network},
     store::AuditEntry,
 };
 
@@ -48,8 +50,8 @@ pub(crate) struct Gate {
     pub(crate) access: Access,
     /// The names under which this port may be asked for.
     pub(crate) hosts: Hosts,
-    /// What each caller has taken of the port.
-    pub(crate) shares: Shares,
+    /// What each caller uses of the port.
+    pub(crate) limits: CallerLimits,
 }
 
 /// What is asked, as far as the gate looks.
@@ -126,18 +128,18 @@ pub(crate) async fn gate(State(gate): State<Gate>, mut request: Request, next: N
             return refusal.answer(asked.kind, request.uri());
         }
     };
-    let share = match gate.share(&asked, &caller, &request) {
-        Ok(share) => share,
+    let permit = match gate.permit(&asked, &caller, &request) {
+        Ok(permit) => permit,
         Err(says) => return Refusal::busy(says).answer(asked.kind, request.uri()),
     };
-    let turn = match &share {
-        Some(share) => match share.turn().await {
+    let active = match &permit {
+        Some(permit) => match permit.activate().await {
             Ok(turn) => turn,
             Err(says) => return Refusal::busy(says).answer(asked.kind, request.uri()),
         },
         None => None,
     };
-    if share.is_some() && !asked.rule.changes {
+    if permit.is_some() && !asked.rule.changes {
         // hyper answers pipelined requests in one poll of a connection's task, and many such connections keep the threads from
         // looking for probes. Changes run in tasks of their own, which begin before the client can be known to be gone.
         tokio::task::yield_now().await;
@@ -151,16 +153,16 @@ pub(crate) async fn gate(State(gate): State<Gate>, mut request: Request, next: N
     let changes = asked.rule.changes;
     let kind = asked.kind;
     // The turn ends once the answer is made, not when the client has taken it.
-    let (answer, share, _turn) = if changes {
-        // A client that hangs up stops neither the change nor its audit entry, and its share is taken until both are made.
+    let (answer, permit, _active) = if changes {
+        // A client that hangs up stops neither the change nor its audit entry, and the call counts for its caller until both are made.
         let access = gate.access.clone();
-        let made = async move { (change(access, asked, caller, request, next).await, share, turn) };
+        let made = async move { (change(access, asked, caller, request, next).await, permit, active) };
         gate.access.detached().run(made).await
     } else {
-        (trail::follow(caller, next.run(request)).await.0, share, turn)
+        (trail::follow(caller, next.run(request)).await.0, permit, active)
     };
-    let answer = match share {
-        Some(share) => match share.keep(answer, changes).await {
+    let answer = match permit {
+        Some(permit) => match permit.keep(answer, changes).await {
             Ok(answer) => answer,
             Err(says) => return Refusal::busy(says).answer(kind, &uri),
         },
@@ -222,8 +224,13 @@ impl Gate {
         }
     }
 
-    /// What the call takes of its caller's share. Probes take nothing: they are answered whatever else goes on.
-    fn share(&self, asked: &Asked, caller: &Caller, request: &Request) -> Result<Option<Share>, String> {
+    /// Counts the call for its caller. Probes do not count: they are always answered.
+    fn permit(
+        &self,
+        asked: &Asked,
+        caller: &Caller,
+        request: &Request,
+    ) -> Result<Option<CallPermit>, String> {
         if asked.is_probe() || asked.action == "grpc.health.v1.Health/Check" {
             return Ok(None);
         }
@@ -231,18 +238,18 @@ impl Gate {
         let is_stream = table::lasts(request.uri().path());
         if let Some(connection) = request.extensions().get::<Arc<Connection>>() {
             if !is_open {
-                connection.make_known();
+                connection.mark_authenticated();
             } else if connection.in_flight() > OPEN_CALLS {
                 return Err(format!("{OPEN_CALLS} calls on this connection are in flight"));
             }
         }
         let address = || asked.peer.map(|peer| network(peer.address.ip()));
         let holder = match &caller.token {
-            Some(token) => Holder::Token(token.name.clone()),
-            None if is_open && !is_stream => Holder::Open(address()),
-            None => Holder::Address(address()),
+            Some(token) => CallerKey::Token(token.name.clone()),
+            None if is_open && !is_stream => CallerKey::Open(address()),
+            None => CallerKey::Address(address()),
         };
-        self.shares.take(holder, is_stream).map(Some)
+        self.limits.take(holder, is_stream).map(Some)
     }
 
     /// Whose call it is. A token that is shown has to be good, also where none is needed.

@@ -55,7 +55,7 @@ impl Refusal {
         Self::new(StatusCode::FORBIDDEN, says)
     }
 
-    /// The caller's share of the port is taken.
+    /// The caller has reached its limits.
     pub(super) fn busy(says: String) -> Self {
         Self::new(StatusCode::TOO_MANY_REQUESTS, says)
     }

@@ -4,8 +4,9 @@ use maud::{Markup, html};
 
 use super::{Asked, Trouble, format::time, layout::badge};
 use crate::{
-    app::{App, AppError, rfc3339},
+    app::{App, AppError},
     store::AuditEntry,
+    time::rfc3339,
 };
 
 /// Entries on one page.

@@ -158,6 +158,7 @@ impl From<AppError> for Trouble {
             AppError::NotFound(..) | AppError::Missing(_) => StatusCode::NOT_FOUND,
             AppError::Conflict(_) => StatusCode::CONFLICT,
             AppError::Outdated { .. } => StatusCode::PRECONDITION_FAILED,
+            AppError::Internal(_) => StatusCode::INTERNAL_SERVER_ERROR,
             AppError::Store(error) => {
                 tracing::error!(%error, "the dashboard cannot use the database");
                 match error {

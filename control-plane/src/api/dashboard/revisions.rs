@@ -11,8 +11,9 @@ use super::{
     layout::{self, badge},
 };
 use crate::{
-    app::{App, AppError, rfc3339},
+    app::{App, AppError},
     store::Revision,
+    time::rfc3339,
 };
 
 /// Revisions on one page.

@@ -13,9 +13,10 @@ use weir_snapshot::{Problem, units::HumanDuration};
 use super::extract::{Path, Query};
 use super::{Asking, Items, body, problem::Refusal};
 use crate::{
-    access::{Ended, NewToken, Token, now_ms},
-    app::{App, AppError, rfc3339},
+    access::{Ended, NewToken, Token},
+    app::{App, AppError},
     store::AuditEntry,
+    time::{now_ms, rfc3339},
 };
 
 #[derive(Serialize)]

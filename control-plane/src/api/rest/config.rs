@@ -25,8 +25,9 @@ use super::{
 };
 use crate::{
     access::trail,
-    app::{App, Applied, ApplyOptions, rfc3339},
+    app::{App, Applied, ApplyOptions},
     store::Revision,
+    time::rfc3339,
 };
 
 /// The longest that an answer waits for the nodes.

@@ -13,12 +13,10 @@ use weir_snapshot::{Problem, Problems};
 use super::extract::Path;
 use super::{Asking, Items, body, problem::Refusal};
 use crate::{
-    access::{
-        nodes::{self, Allowed, NewNodeToken},
-        now_ms,
-    },
-    app::{App, AppError, rfc3339},
+    access::nodes::{self, Allowed, NewNodeToken},
+    app::{App, AppError},
     store::StoredNodeToken,
+    time::{now_ms, rfc3339},
 };
 
 fn info(token: &StoredNodeToken) -> Value {

@@ -18,8 +18,8 @@ use prometheus_client::{
 
 use super::{Items, problem::Refusal};
 use crate::{
+    api::Ports,
     app::{App, NodeInfo, Status},
-    serve::Ports,
 };
 
 pub(super) async fn status(State(app): State<App>) -> Result<Json<Status>, Refusal> {
@@ -99,13 +99,13 @@ pub(super) async fn metrics(
         expiry.get_or_create(&labels).set(certificate.seconds_left);
     }
     registry.register("certificate_expiry_seconds", "Until the certificate expires", expiry);
-    if let Some(Extension(Ports { admin, nodes, shares })) = ports {
+    if let Some(Extension(Ports { admin, nodes, limits })) = ports {
         let open = Family::<PortLabels, Gauge>::default();
         let closed = Family::<PortLabels, Counter>::default();
-        for (port, room) in [("admin", admin), ("nodes", nodes)] {
+        for (port, connections) in [("admin", admin), ("nodes", nodes)] {
             let labels = PortLabels { port };
-            open.get_or_create(&labels).set(number(room.connections() as u64));
-            closed.get_or_create(&labels).inc_by(room.closed());
+            open.get_or_create(&labels).set(number(connections.connections() as u64));
+            closed.get_or_create(&labels).inc_by(connections.closed());
         }
         registry.register("port_connections", "Open connections by port", open);
         registry.register(
@@ -113,7 +113,7 @@ pub(super) async fn metrics(
             "Connections closed to make room for new ones, by port",
             closed,
         );
-        let refused = ConstCounter::new(shares.refused());
+        let refused = ConstCounter::new(limits.refused());
         registry.register(
             "admin_calls_refused",
             "Calls refused because their caller's share was taken",

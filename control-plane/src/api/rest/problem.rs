@@ -57,7 +57,7 @@ impl From<AppError> for Refusal {
                 return Self { current: Some(current), ..Self::new(StatusCode::PRECONDITION_FAILED, detail) };
             }
             AppError::Store(StoreError::Unavailable { .. }) => StatusCode::SERVICE_UNAVAILABLE,
-            AppError::Store(_) => StatusCode::INTERNAL_SERVER_ERROR,
+            AppError::Store(_) | AppError::Internal(_) => StatusCode::INTERNAL_SERVER_ERROR,
         };
         Self::new(status, detail)
     }

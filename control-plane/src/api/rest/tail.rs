@@ -76,7 +76,7 @@ fn to_json(event: &TailEvent) -> Value {
     let is_stream = !matches!(event.kind(), AnswerKind::Unspecified | AnswerKind::Answer);
     let millis = |micros: u64| micros as f64 / 1000.0;
     json!({
-        "time": crate::app::rfc3339_ms(i64::try_from(event.time_ms).unwrap_or_default()),
+        "time": crate::time::rfc3339_ms(i64::try_from(event.time_ms).unwrap_or_default()),
         "node": event.node,
         "client": event.client,
         "method": event.method,

@@ -6,7 +6,7 @@ use serde_json::json;
 use sqlx::{AssertSqlSafe, QueryBuilder, Row as _, Sqlite, query_builder::Separated};
 
 use super::{COUNTS, Dimension, Key, Result, StoredCounts, StoredSum, SumKey, stored_counts};
-use crate::store::{Store, Transaction};
+use crate::store::{Store, StoreError, Transaction};
 
 /// What one fold reads at most, in bytes of encoded batches.
 const FOLD_BYTES: i64 = 16 << 20;
@@ -23,7 +23,7 @@ impl Store {
 
     /// The newest batch that waits to be folded.
     pub(crate) async fn newest_unfolded(&self) -> Result<Option<i64>> {
-        sqlx::query_scalar("SELECT MAX(id) FROM batches_log").fetch_one(&self.reader).await
+        Ok(sqlx::query_scalar("SELECT MAX(id) FROM batches_log").fetch_one(&self.reader).await?)
     }
 }
 
@@ -35,7 +35,7 @@ pub(crate) struct Fold {
 impl Fold {
     /// The oldest batches of the log, a bounded number.
     pub(crate) async fn batches(&mut self) -> Result<Vec<(i64, Vec<u8>)>> {
-        sqlx::query_as(
+        Ok(sqlx::query_as(
             "SELECT id, batch FROM batches_log WHERE id <= (
                  SELECT MAX(id) FROM (
                      SELECT id, SUM(length(batch)) OVER (ORDER BY id) - length(batch) AS before
@@ -46,7 +46,7 @@ impl Fold {
         .bind(FOLD_BATCHES)
         .bind(FOLD_BYTES)
         .fetch_all(&mut *self.tx)
-        .await
+        .await?)
     }
 
     /// How many rows a period has, those with the label `besides` not counted.
@@ -107,7 +107,7 @@ impl Fold {
         );
         let sum = |row: &sqlx::sqlite::SqliteRow| {
             let status = serde_json::from_str(row.try_get(1)?);
-            let status = status.map_err(|error| sqlx::Error::Decode(Box::new(error)))?;
+            let status = status.map_err(|error| StoreError::Broken("count by status", error.to_string()))?;
             Ok(StoredSum { status, counts: stored_counts(row, 2)? })
         };
         self.found(&sql, &wanted, grain, start, sum).await
@@ -183,22 +183,24 @@ impl Fold {
     /// Removes the batches up to `last` from the log and commits.
     pub(crate) async fn finish(mut self, last: i64) -> Result<()> {
         sqlx::query("DELETE FROM batches_log WHERE id <= ?").bind(last).execute(&mut *self.tx).await?;
-        self.tx.commit().await
+        Ok(self.tx.commit().await?)
     }
 
     /// Ends without having written anything.
     pub(crate) async fn abandon(self) -> Result<()> {
-        self.tx.rollback().await
+        Ok(self.tx.rollback().await?)
     }
 
     /// Whether every row of `traffic` is in the sums.
     pub(crate) async fn has_sums(&mut self) -> Result<bool> {
-        sqlx::query_scalar("SELECT value FROM meta WHERE key = 'sums_made'").fetch_one(&mut *self.tx).await
+        Ok(sqlx::query_scalar("SELECT value FROM meta WHERE key = 'sums_made'")
+            .fetch_one(&mut *self.tx)
+            .await?)
     }
 
     /// The periods that `traffic` has.
     pub(crate) async fn periods(&mut self) -> Result<Vec<(i64, i64)>> {
-        sqlx::query_as("SELECT DISTINCT grain, start FROM traffic").fetch_all(&mut *self.tx).await
+        Ok(sqlx::query_as("SELECT DISTINCT grain, start FROM traffic").fetch_all(&mut *self.tx).await?)
     }
 
     /// All rows of a period.
@@ -226,7 +228,7 @@ impl Fold {
     /// Says that every row of `traffic` is in the sums, and commits.
     pub(crate) async fn finish_sums(mut self) -> Result<()> {
         sqlx::query("UPDATE meta SET value = 1 WHERE key = 'sums_made'").execute(&mut *self.tx).await?;
-        self.tx.commit().await
+        Ok(self.tx.commit().await?)
     }
 }
 

@@ -7,6 +7,8 @@ use std::{borrow::Cow, collections::BTreeMap};
 
 use sqlx::Row as _;
 
+use super::StoreError;
+
 mod fold;
 mod keep;
 mod log;
@@ -18,7 +20,7 @@ pub(crate) use self::{
     read::{Filter, GroupBy, Read, Traffic},
 };
 
-type Result<T> = std::result::Result<T, sqlx::Error>;
+type Result<T> = std::result::Result<T, StoreError>;
 
 /// A checked batch, ready for the log.
 #[derive(Debug, Clone)]

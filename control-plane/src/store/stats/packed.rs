@@ -8,7 +8,7 @@ use std::{borrow::Cow, collections::BTreeMap};
 
 use serde::Deserialize;
 
-use super::{Result, StoredCounts, StoredSum};
+use super::{Result, StoreError, StoredCounts, StoredSum};
 
 /// The numbers of a row, in the order of [`columns`].
 #[derive(Deserialize)]
@@ -51,14 +51,14 @@ pub(super) fn each(
     packed: &[u8],
     take: &mut impl FnMut(&str, i64, &StoredSum<'_>) -> Result<()>,
 ) -> Result<()> {
-    let torn = || sqlx::Error::Decode(Box::new(Torn));
+    let torn = || StoreError::Broken("statistics row", Torn.to_string());
     let (numbers, histograms) = packed
         .iter()
         .position(|byte| *byte == 0)
         .and_then(|at| packed.split_at_checked(at))
         .ok_or_else(torn)?;
-    let rows: Vec<Numbers<'_>> =
-        serde_json::from_slice(numbers).map_err(|error| sqlx::Error::Decode(Box::new(error)))?;
+    let rows: Vec<Numbers<'_>> = serde_json::from_slice(numbers)
+        .map_err(|error| StoreError::Broken("statistics row", error.to_string()))?;
     let length =
         |of: fn(&Numbers<'_>) -> usize| rows.iter().fold(0usize, |sum, row| sum.saturating_add(of(row)));
     let histograms = histograms.get(1..).ok_or_else(torn)?;

@@ -4,7 +4,7 @@ use futures_util::TryStreamExt as _;
 use sqlx::{AssertSqlSafe, Row as _, Sqlite, Transaction};
 
 use super::{Dimension, Kept, Lost, Result, Run, StoredSum, packed, run};
-use crate::store::Store;
+use crate::store::{Store, StoreError};
 
 /// Which requests a report is about; `None` is all.
 #[derive(Debug, Clone, Default)]
@@ -74,7 +74,7 @@ impl Store {
     /// The ids that a backend with this URL has, or had in any revision, as a JSON array; `None` when there never
     /// was one.
     pub(crate) async fn backends_by_url(&self, url: &str) -> Result<Option<String>> {
-        sqlx::query_scalar(
+        Ok(sqlx::query_scalar(
             "SELECT json_group_array(id) FROM (
                  SELECT id FROM backends WHERE url = ?1
                  UNION
@@ -84,7 +84,7 @@ impl Store {
         )
         .bind(url)
         .fetch_optional(&self.reader)
-        .await
+        .await?)
     }
 
     /// Whether a route, pool or backend has this name, had it in a revision that is kept, or was counted under it.
@@ -118,12 +118,12 @@ impl Store {
                  AND name NOT IN (SELECT {column} FROM {table})
              LIMIT 1000"
         );
-        sqlx::query_scalar(AssertSqlSafe(sql)).fetch_all(&self.reader).await
+        Ok(sqlx::query_scalar(AssertSqlSafe(sql)).fetch_all(&self.reader).await?)
     }
 
     /// The URLs that backends have, or had last, by their ids.
     pub(crate) async fn backend_urls(&self) -> Result<Vec<(String, String)>> {
-        sqlx::query_as(
+        Ok(sqlx::query_as(
             "SELECT id, url FROM backends
              UNION ALL
              SELECT name, json_extract(before, '$.url') FROM changes
@@ -131,7 +131,7 @@ impl Store {
                  AND name NOT IN (SELECT id FROM backends)",
         )
         .fetch_all(&self.reader)
-        .await
+        .await?)
     }
 }
 
@@ -184,7 +184,8 @@ impl Traffic {
         );
         let query = sqlx::query(AssertSqlSafe(sql)).bind(None::<&str>).bind(read.from).bind(read.to);
         let found = source.bind(query, filter).fetch_one(&mut *self.tx).await?;
-        serde_json::from_str(found.try_get(0)?).map_err(|error| sqlx::Error::Decode(Box::new(error)))
+        serde_json::from_str(found.try_get(0)?)
+            .map_err(|error| StoreError::Broken("statistics row", error.to_string()))
     }
 
     /// The runs of sequences that say something about a range: those in it, and of each node the one before and the

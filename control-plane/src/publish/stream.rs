@@ -1,0 +1,253 @@
+//! Drives one node's stream: sends what is due, and takes what the node sends.
+
+use std::{sync::Arc, time::Duration};
+
+use bytes::Bytes;
+use tokio::{
+    sync::{mpsc, watch},
+    time::Instant,
+};
+use tokio_util::sync::CancellationToken;
+use tonic::{Status, Streaming};
+use weir_proto::v1::{self, subscribe_request::Message};
+
+use super::{
+    fleet_size::Teller,
+    gate::{Allowance, Joining},
+    history::Version,
+    identity::Whose,
+    secrets::Confided,
+    service::{Outbound, Publisher},
+    session::{Next, Session},
+    wire,
+};
+use crate::{current::Current, health};
+
+/// A node that is slow to run what it was sent first keeps others from joining no longer than this.
+const JOINING: Duration = Duration::from_secs(3);
+
+/// A node that does not take what is sent for so long is not there any more.
+const STUCK: Duration = Duration::from_secs(30);
+
+/// How a stream ended.
+pub(super) enum End {
+    /// The node has gone, or its connection.
+    Gone,
+    /// The control plane stops, or the node has another stream.
+    Done(Status),
+    /// The node did what it must not, or not what it must: it is shown with the node.
+    Wrong(Status),
+}
+
+/// A node's stream, while it is open.
+pub(super) struct NodeStream<'a> {
+    pub(super) publisher: Publisher,
+    pub(super) node: &'a str,
+    pub(super) whose: Whose,
+    pub(super) stream: u64,
+    pub(super) session: Session,
+    pub(super) inbound: Streaming<v1::SubscribeRequest>,
+    pub(super) outbound: &'a Outbound,
+}
+
+impl NodeStream<'_> {
+    pub(super) async fn run(&mut self, joining: Option<Joining>, stop: CancellationToken) -> End {
+        let ended = self.talk(joining, stop).await;
+        ended.err().unwrap_or(End::Gone)
+    }
+
+    async fn talk(&mut self, joining: Option<Joining>, stop: CancellationToken) -> Result<(), End> {
+        let (mut joining, joined) = (joining, Instant::now());
+        let mut health = self.publisher.health.watch();
+        let mut watched = self.publisher.stats.tail().filters();
+        let mut current = self.publisher.current.clone();
+        let mut allowance = Allowance::new(Instant::now());
+        let mut is_watched = false;
+        let mut confided = self.publisher.secrets.clone().map(Confided::new);
+        let mut size = Teller::new(self.publisher.registry.size());
+        let mut closed = std::pin::pin!(self.whose.closed());
+        self.may_be_sent(&Arc::clone(&current.borrow()))?;
+        self.send(self.publisher.key.clone()).await?;
+        loop {
+            if let Some(nodes) = size.due(Instant::now()) {
+                self.send(wire::fleet_size(nodes)).await?;
+            }
+            let filters = Arc::clone(&watched.borrow_and_update());
+            // A stream begins with nobody watching; that needs no message.
+            if is_watched || !filters.is_empty() {
+                is_watched = !filters.is_empty();
+                self.send(wire::tail(&filters)).await?;
+            }
+            let newest = Arc::clone(&current.borrow_and_update());
+            self.may_be_sent(&newest)?;
+            if let Some(confided) = &mut confided {
+                for due in confided.due(&newest) {
+                    self.send(wire::frame(due)).await?;
+                }
+            }
+            let due = self.push_due(&newest).await?;
+            self.health_due(&mut health).await?;
+            let open = self.session.open();
+            if open.is_none() {
+                // It runs what there is, or refused it: others may come.
+                joining = None;
+            }
+            drop(newest);
+            let yields = joining.as_ref().map(|_| joined + JOINING);
+            let overdue = open.map(|(_, since)| since + self.publisher.ack_timeout);
+            tokio::select! {
+                message = self.inbound.message() => match message {
+                    Ok(Some(message)) => {
+                        if !allowance.take(Instant::now()) {
+                            let why = "the node says more than it may: over 200 messages a second";
+                            return Err(End::Wrong(Status::resource_exhausted(why)));
+                        }
+                        self.take(message);
+                    }
+                    Ok(None) => return Ok(()),
+                    Err(status) => {
+                        tracing::debug!(node = self.node, %status, "stream broke");
+                        return Err(broken(&status));
+                    }
+                },
+                changed = current.changed() => if changed.is_err() { return Ok(()) },
+                changed = size.changed() => if !changed { return Ok(()) },
+                changed = watched.changed() => if changed.is_err() { return Ok(()) },
+                changed = health.changed() => if changed.is_err() { return Ok(()) },
+                () = sleep_until(due) => {}
+                () = confidence(&mut confided) => {}
+                // Said at the top of the loop.
+                () = &mut closed => self.may_be_sent(&Arc::clone(&current.borrow()))?,
+                () = sleep_until(yields) => joining = None,
+                () = sleep_until(overdue) => {
+                    let why = format!(
+                        "revision {} was neither acknowledged nor refused within {}",
+                        open.map_or(0, |(revision, _)| revision),
+                        weir_snapshot::units::HumanDuration(self.publisher.ack_timeout)
+                    );
+                    return Err(End::Wrong(Status::deadline_exceeded(why)));
+                }
+                () = stop.cancelled() => {
+                    return Err(End::Done(Status::aborted("the node has opened another stream")));
+                }
+                () = self.publisher.stop.cancelled() => {
+                    return Err(End::Done(Status::unavailable("the control plane stops")));
+                }
+            }
+        }
+    }
+
+    /// Ends the stream of a node that came in the clear, once there is something to protect.
+    fn may_be_sent(&self, current: &Current) -> Result<(), End> {
+        self.whose.refusal(current).map_or(Ok(()), |status| Err(End::Wrong(status)))
+    }
+
+    /// Sends the newest revision if it is the time; when to look again, if it is not yet.
+    async fn push_due(&mut self, current: &Current) -> Result<Option<Instant>, End> {
+        let version = Version::of(current);
+        let from = match self.session.next(version, Instant::now()) {
+            Next::Send(from) => from,
+            Next::Wait(at) => return Ok(Some(at)),
+            Next::Nothing => return Ok(None),
+        };
+        let delta = from.and_then(|from| self.publisher.frames.delta(from, current));
+        let is_whole = delta.is_none();
+        let message = delta.unwrap_or_else(|| self.publisher.frames.whole(current));
+        tracing::debug!(
+            node = self.node,
+            revision = current.revision,
+            bytes = message.len(),
+            is_whole,
+            "sent"
+        );
+        self.session.sent(version, is_whole, Instant::now());
+        self.send(message).await?;
+        Ok(None)
+    }
+
+    async fn health_due(&mut self, health: &mut watch::Receiver<Arc<health::Told>>) -> Result<(), End> {
+        let told = Arc::clone(&health.borrow_and_update());
+        if !self.session.has_begun() || self.session.health == Some(told.version) {
+            return Ok(());
+        }
+        let message = self.publisher.frames.health(self.session.health, &told);
+        self.session.health = Some(told.version);
+        self.send(message).await
+    }
+
+    async fn send(&self, message: Bytes) -> Result<(), End> {
+        match self.outbound.send_timeout(Ok(message), STUCK).await {
+            Ok(()) => Ok(()),
+            Err(mpsc::error::SendTimeoutError::Closed(_)) => Err(End::Gone),
+            Err(mpsc::error::SendTimeoutError::Timeout(_)) => {
+                Err(End::Wrong(Status::deadline_exceeded("the node does not read what it is sent")))
+            }
+        }
+    }
+
+    /// One message of the node. What makes no sense is shown with the node and changes nothing else.
+    fn take(&mut self, message: v1::SubscribeRequest) {
+        let (node, stream, registry) = (self.node, self.stream, &self.publisher.registry);
+        match message.message {
+            Some(Message::Ack(ack)) => match self.session.acknowledged(ack.revision, &ack.hash) {
+                Ok(()) => {
+                    registry.acknowledged(node, stream, ack.revision);
+                    tracing::debug!(node, revision = ack.revision, "revision active");
+                }
+                Err(_) => {
+                    let text = format!("it acknowledged revision {}, which was not open", ack.revision);
+                    registry.strange(node, stream, text);
+                }
+            },
+            Some(Message::Rejection(rejection)) => {
+                let revision = rejection.revision;
+                let problems = wire::problems(rejection.problems);
+                let is_hash = problems.0.iter().any(|problem| problem.path == "hash");
+                match self.session.rejected(revision, is_hash) {
+                    Ok(Some(rejected)) => {
+                        tracing::error!(node, revision, %problems, "node rejected the revision and keeps what it had");
+                        registry.rejected(node, stream, rejected, problems);
+                    }
+                    Ok(None) => tracing::warn!(node, revision, "delta did not fit; the whole follows"),
+                    Err(_) => {
+                        let text = format!("it refused revision {revision}, which was not open");
+                        registry.strange(node, stream, text);
+                    }
+                }
+            }
+            Some(Message::Load(load)) => registry.load(node, stream, wire::load(load)),
+            Some(Message::Tail(seen)) => self.publisher.stats.tail().take(node, seen),
+            Some(Message::Hello(_)) => registry.strange(node, stream, "it said hello twice".into()),
+            None => registry.strange(node, stream, "it sent a message of an unknown kind".into()),
+        }
+    }
+}
+
+/// Whether a stream that broke was the node's fault.
+fn broken(status: &Status) -> End {
+    use std::error::Error as _;
+    use tonic::Code::{Internal, InvalidArgument, OutOfRange, ResourceExhausted};
+    // What came from the connection has a source; what tonic or prost could not read has none.
+    let is_unreadable = matches!(status.code(), Internal | InvalidArgument | OutOfRange | ResourceExhausted);
+    if is_unreadable && status.source().is_none() {
+        let status =
+            Status::invalid_argument(format!("the node's message cannot be read: {}", status.message()));
+        return End::Wrong(status);
+    }
+    End::Gone
+}
+
+/// What no revision holds may have to be told again.
+async fn confidence(confided: &mut Option<Confided>) {
+    match confided {
+        Some(confided) => confided.changed().await,
+        None => std::future::pending().await,
+    }
+}
+
+async fn sleep_until(due: Option<Instant>) {
+    match due {
+        Some(at) => tokio::time::sleep_until(at).await,
+        None => std::future::pending().await,
+    }
+}
