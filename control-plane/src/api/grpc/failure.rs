@@ -32,7 +32,7 @@ impl From<AppError> for Failure {
             AppError::Conflict(_) => Code::FailedPrecondition,
             AppError::Outdated { .. } => Code::Aborted,
             AppError::Store(StoreError::Unavailable { .. }) => Code::Unavailable,
-            AppError::Store(_) => Code::Internal,
+            AppError::Store(_) | AppError::Internal(_) => Code::Internal,
         };
         Self(Status::new(code, error.to_string()))
     }

@@ -13,10 +13,10 @@ use crate::{
     access::{
         Ended, NewToken, Token, UnknownRole,
         nodes::{self, NewNodeToken},
-        now_ms,
     },
     app::{App, AppError, Author, page::Paged},
     store::StoredNodeToken,
+    time::now_ms,
 };
 
 fn token(token: &Token) -> v1::Token {
