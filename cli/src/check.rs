@@ -18,7 +18,7 @@ pub(crate) fn check(name: &str, output: Output) -> anyhow::Result<()> {
         let (config, snapshot) = file::parse(&text)?;
         let mut problems = keys(&config, &snapshot);
         file::locate(&text, &mut problems);
-        let expired = weir_snapshot::check::warnings(&snapshot, control_plane::expiry::now_s());
+        let expired = weir_snapshot::check::warnings(&snapshot, control_plane::time::now_s());
         let mut warnings = Problems([snapshot.warnings, expired].concat());
         file::locate(&text, &mut warnings);
         problems.into_result((config, warnings))
