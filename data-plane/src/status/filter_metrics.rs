@@ -28,22 +28,26 @@ pub(crate) fn register(registry: &mut Registry, fleet: &Fleet) {
             }
         }
     }
-    registry.register("route_refused", "Requests that a filter of the route refused", refused);
+    registry.register("route_refused", "Requests refused, by route and filter", refused);
     if let Some(rates) = fleet.filters.rates() {
         let clients = Gauge::<i64>::default();
         clients.set(i64::try_from(rates.clients()).unwrap_or(i64::MAX));
-        registry.register("rate_limit_clients", "Clients of rate limits that owe something now", clients);
+        registry.register("rate_limit_clients", "Clients in the table of rate limits", clients);
         registry.register(
             "rate_limit_evicted",
-            "Clients of rate limits that had to be forgotten while they owed something",
+            "Clients evicted from the full table of rate limits",
             ConstCounter::new(rates.evicted()),
         );
     }
     if let Some(hashing) = fleet.filters.hashing() {
-        registry.register("passwords_checked", "Passwords hashed", ConstCounter::new(hashing.checked()));
+        registry.register(
+            "passwords_checked",
+            "Passwords checked by hashing",
+            ConstCounter::new(hashing.checked()),
+        );
         registry.register(
             "passwords_not_checked",
-            "Passwords that were not hashed because too many waited",
+            "Password checks refused because the queue was full",
             ConstCounter::new(hashing.refused()),
         );
     }

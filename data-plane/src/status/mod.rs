@@ -125,32 +125,24 @@ fn metrics(state: &State, accept: &str) -> Response<Full<Bytes>> {
         ("requests", "Requests that have ended", state.workers.requests()),
         (
             "batches_acknowledged",
-            "Batches of counts that the control plane has stored",
+            "Batches of counts that the control plane acknowledged",
             state.reporter.acknowledged(),
         ),
-        (
-            "batches_refused",
-            "Batches of counts that the control plane would not have",
-            state.reporter.refused(),
-        ),
+        ("batches_refused", "Batches of counts that the control plane rejected", state.reporter.refused()),
         (
             "tls_handshakes_failed",
-            "Clients that did not get through their TLS handshake",
+            "TLS handshakes with clients that failed",
             state.workers.failed_handshakes(),
         ),
-        ("tls_handshakes", "Clients that got through their TLS handshake", handshakes),
-        ("tls_handshakes_resumed", "Of these, those that went on with an earlier session", resumed),
+        ("tls_handshakes", "TLS handshakes with clients that succeeded", handshakes),
+        ("tls_handshakes_resumed", "Successful TLS handshakes that resumed a session", resumed),
         (
             "tls_handshakes_without_certificate",
-            "Clients that asked for a name for which there was no certificate",
+            "TLS handshakes for a server name without a certificate",
             state.workers.without_certificate(),
         ),
-        ("dropped_rows", "Rows of counts lost to the bound", state.reporter.dropped()),
-        (
-            "tail_dropped",
-            "Requests that whoever watches them live was not shown: too many at once",
-            state.tap.dropped(),
-        ),
+        ("dropped_rows", "Rows of counts dropped because the buffer was full", state.reporter.dropped()),
+        ("tail_dropped", "Tail events dropped because a queue was full", state.tap.dropped()),
         (
             "connections_closed_for_room",
             "Idle client connections closed to make room for others under the limit of open files",
@@ -161,7 +153,7 @@ fn metrics(state: &State, accept: &str) -> Response<Full<Bytes>> {
             "Requests answered with 429 because their client address had max_requests_per_ip in flight",
             state.workers.refused_per_client(),
         ),
-        ("snapshots_rejected", "Snapshots that this node refused", state.rejections()),
+        ("snapshots_rejected", "Snapshots that this node rejected", state.rejections()),
     ];
     for (name, help, value) in counters {
         registry.register(name, help, ConstCounter::new(value));
@@ -173,8 +165,12 @@ fn metrics(state: &State, accept: &str) -> Response<Full<Bytes>> {
             "Client connections that fit into the limit of open files",
             descriptors::max_clients(),
         ),
-        ("revision", "The revision in use", state.revision()),
-        ("control_plane_connected", "Whether the control stream is open", u64::from(state.is_connected())),
+        ("revision", "Revision in use", state.revision()),
+        (
+            "control_plane_connected",
+            "1 while the stream to the control plane is open",
+            u64::from(state.is_connected()),
+        ),
         ("workers", "Worker threads", state.workers.count() as u64),
     ];
     for (name, help, value) in gauges {
@@ -187,7 +183,7 @@ fn metrics(state: &State, accept: &str) -> Response<Full<Bytes>> {
         revision.set(i64::try_from(keeper.revision()).unwrap_or(i64::MAX));
         registry.register(
             "state_revision",
-            "Revision that this run has written to --state-dir last",
+            "Last revision that this run has written to --state-dir; 0 before the first",
             revision,
         );
         let failures = ConstCounter::new(keeper.failures());
@@ -211,11 +207,19 @@ fn metrics(state: &State, accept: &str) -> Response<Full<Bytes>> {
         let labels = CertificateLabels { certificate: certificate.name.to_string() };
         expiry.get_or_create(&labels).set(certificate.chain.seconds_left(now));
     }
-    registry.register("certificate_expiry_seconds", "Until the certificate expires", expiry);
+    registry.register(
+        "certificate_expiry_seconds",
+        "Seconds until the certificate expires; negative when it has expired",
+        expiry,
+    );
     pool_metrics::register(&mut registry, &state.fleet);
     filter_metrics::register(&mut registry, &state.fleet);
     registry.register("backend_active_requests", "Requests in flight", in_flight);
-    registry.register("backend_usable", "Whether the health checker has nothing against it", usable);
+    registry.register(
+        "backend_usable",
+        "1 unless the health check or the circuit breaker excludes the backend",
+        usable,
+    );
     let Ok(weir_metrics::Encoded { content_type, body }) = weir_metrics::encode(&registry, Some(accept))
     else {
         return text(StatusCode::INTERNAL_SERVER_ERROR, "metrics cannot be written\n");

@@ -34,9 +34,7 @@ struct BackendLabels {
 type PoolCount = (&'static str, &'static str, fn(&PoolState) -> u64);
 
 const POOL_COUNTS: [PoolCount; 9] = [
-    ("pool_retries", "Attempts beyond each request's first, as reports count them", |pool| {
-        pool.live.counts.retries.load(Relaxed)
-    }),
+    ("pool_retries", "Attempts after each request's first", |pool| pool.live.counts.retries.load(Relaxed)),
     ("pool_retries_paid", "Retries that the retry budget paid for", |pool| pool.live.budget.spent()),
     ("pool_retries_refused", "Retries refused because the retry budget was spent", |pool| {
         pool.live.budget.refused()
@@ -44,19 +42,17 @@ const POOL_COUNTS: [PoolCount; 9] = [
     ("pool_cut_by_backend", "Answers that a backend broke off or stalled", |pool| {
         pool.live.counts.cut_by_backend.load(Relaxed)
     }),
-    ("pool_panic_picks", "Picks while all backends looked dead", |pool| {
-        pool.live.counts.panics.load(Relaxed)
-    }),
-    ("pool_fallbacks", "Requests that the fallback answered", |pool| {
+    ("pool_panic_picks", "Picks of a backend in panic mode", |pool| pool.live.counts.panics.load(Relaxed)),
+    ("pool_fallbacks", "Requests that the route's fallback answered", |pool| {
         pool.live.counts.fallbacks.load(Relaxed)
     }),
-    ("pool_refused", "Requests refused because no backend had room", |pool| {
+    ("pool_refused", "Requests refused because all backends and the queue were full", |pool| {
         pool.live.counts.refused.load(Relaxed)
     }),
-    ("pool_repinned", "Sessions that had to go to another backend", |pool| {
+    ("pool_repinned", "Sticky sessions moved to another backend", |pool| {
         pool.live.counts.repinned.load(Relaxed)
     }),
-    ("pool_spared", "Ejections that max_ejected forbade", |pool| pool.live.counts.spared.load(Relaxed)),
+    ("pool_spared", "Ejections skipped because of max_ejected", |pool| pool.live.counts.spared.load(Relaxed)),
 ];
 
 /// Adds the families of pools and breakers.
@@ -76,15 +72,15 @@ pub(crate) fn register(registry: &mut Registry, fleet: &Fleet) {
         let labels = FailureLabels { pool: pool.name.to_string(), owner: owner.name() };
         failed.get_or_create(&labels).inc_by(pool.live.counts.failed(owner));
     }
-    registry.register("pool_attempts_failed", "Failed attempts, by pool and whose failure it was", failed);
+    registry.register("pool_attempts_failed", "Failed attempts, by pool and responsible party", failed);
     let panic = Family::<PoolLabels, Gauge>::default();
     let waiting = Family::<PoolLabels, Gauge>::default();
     for pool in pools() {
         panic.get_or_create(&labels(pool)).set(i64::from(pool.is_panicking()));
         waiting.get_or_create(&labels(pool)).set(i64::from(pool.live.waiting()));
     }
-    registry.register("pool_panic", "1 while panic mode is on: backends that look dead get requests", panic);
-    registry.register("pool_waiting", "Requests that wait for room", waiting);
+    registry.register("pool_panic", "1 while the pool is in panic mode", panic);
+    registry.register("pool_waiting", "Requests queued until a backend has room", waiting);
 
     let phase = Family::<BackendLabels, Gauge>::default();
     let ejections = Family::<BackendLabels, Counter>::default();
@@ -101,9 +97,13 @@ pub(crate) fn register(registry: &mut Registry, fleet: &Fleet) {
         ejections.get_or_create(&labels).inc_by(backend.circuit.ejections());
         sessions.get_or_create(&labels).set(i64::from(backend.sessions_left(now_ms)));
     }
-    registry.register("backend_breaker", "The breaker: 0 closed, 1 half-open, 2 open", phase);
-    registry.register("backend_ejections", "How often the breaker has opened", ejections);
-    registry.register("backend_draining_sessions", "Sessions that came lately, while it drains", sessions);
+    registry.register(
+        "backend_breaker",
+        "State of the circuit breaker: 0 closed, 1 half-open, 2 open",
+        phase,
+    );
+    registry.register("backend_ejections", "Ejections by the circuit breaker", ejections);
+    registry.register("backend_draining_sessions", "Active sticky sessions of a draining backend", sessions);
 }
 
 fn backend_labels(backend: &BackendState) -> BackendLabels {

@@ -71,13 +71,13 @@ pub(super) async fn metrics(
     let number = |value: u64| i64::try_from(value).unwrap_or(i64::MAX);
     let current = Gauge::<i64>::default();
     current.set(number(revision));
-    registry.register("revision", "The current revision", current);
+    registry.register("revision", "Current revision", current);
     if let Some(file) = config_file {
         let drift = Gauge::<i64>::default();
         drift.set(number(file.drift_count));
         registry.register(
             "config_drift",
-            "Differences between the configuration file and the configuration",
+            "Differences between the current configuration and the configuration file as last applied",
             drift,
         );
     }
@@ -90,15 +90,19 @@ pub(super) async fn metrics(
         active.get_or_create(&labels).set(number(backend.active_connections));
         ejected.get_or_create(&labels).set(number(backend.work.ejected_by.len() as u64));
     }
-    registry.register("backend_up", "Whether the health checker has nothing against the backend", up);
-    registry.register("backend_active_requests", "Requests in flight over all nodes", active);
-    registry.register("backend_ejected_by", "Nodes whose breaker is open for the backend", ejected);
+    registry.register("backend_up", "1 if the backend passes its health check", up);
+    registry.register("backend_active_requests", "Requests in flight, by backend, over all nodes", active);
+    registry.register("backend_ejected_by", "Nodes whose circuit breaker has ejected the backend", ejected);
     let expiry = Family::<CertificateLabels, Gauge>::default();
     for certificate in certificates {
         let labels = CertificateLabels { certificate: certificate.name };
         expiry.get_or_create(&labels).set(certificate.seconds_left);
     }
-    registry.register("certificate_expiry_seconds", "Until the certificate expires", expiry);
+    registry.register(
+        "certificate_expiry_seconds",
+        "Seconds until the certificate expires; negative when it has expired",
+        expiry,
+    );
     if let Some(Extension(Ports { admin, nodes, limits })) = ports {
         let open = Family::<PortLabels, Gauge>::default();
         let closed = Family::<PortLabels, Counter>::default();
@@ -116,29 +120,33 @@ pub(super) async fn metrics(
         let refused = ConstCounter::new(limits.refused());
         registry.register(
             "admin_calls_refused",
-            "Calls refused because their caller's share was taken",
+            "Admin calls refused because the caller exceeded its share",
             refused,
         );
     }
     let tail = app.stats().tail();
     let watchers = Gauge::<i64>::default();
     watchers.set(i64::try_from(tail.watchers()).unwrap_or(i64::MAX));
-    registry.register("tail_watchers", "Who watches requests live", watchers);
+    registry.register("tail_watchers", "Viewers of live requests", watchers);
     registry.register(
         "tail_dropped",
-        "Requests that whoever watches them live was not shown: too many at once",
+        "Tail events dropped because a queue was full",
         ConstCounter::new(tail.dropped()),
     );
     type Measure = (&'static str, &'static str, fn(&NodeInfo) -> u64);
     let gauges: [Measure; 3] = [
-        ("fleet_node_connected", "Whether the node's stream is open", |node| u64::from(node.connected)),
-        ("fleet_node_revision", "The revision that the node runs", |node| node.active_revision),
+        ("fleet_node_connected", "1 while the node's stream is open", |node| u64::from(node.connected)),
+        ("fleet_node_revision", "Revision that the node runs", |node| node.active_revision),
         ("fleet_node_connections", "Open client connections", |node| node.connections),
     ];
     // Names that begin with `weir_node_` are the nodes' own: with other names here, no sum over both counts twice.
     let counters: [Measure; 2] = [
         ("fleet_node_requests", "Requests that have ended since the node started", |node| node.requests),
-        ("fleet_node_dropped_rows", "Rows of counts that the node lost", |node| node.dropped_rows),
+        (
+            "fleet_node_dropped_rows",
+            "Rows of counts that the node dropped because its buffer was full",
+            |node| node.dropped_rows,
+        ),
     ];
     for (name, help, value) in counters {
         let family = Family::<NodeLabels, Counter>::default();
