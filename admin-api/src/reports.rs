@@ -154,6 +154,7 @@ pub struct Latency {
 
 /// Requests that Weir refused itself, by reason.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(default)]
 pub struct Rejected {
     /// The client's address is not allowed.
     pub ip_filter: u64,
@@ -171,8 +172,30 @@ pub struct Rejected {
     pub no_backend: u64,
 }
 
+impl Rejected {
+    /// Each count with its name, in a fixed order.
+    pub fn each(&self) -> [(&'static str, u64); 7] {
+        let Self { ip_filter, method, auth, rate_limit, breaker, no_room, no_backend } = *self;
+        [
+            ("ip_filter", ip_filter),
+            ("method", method),
+            ("auth", auth),
+            ("rate_limit", rate_limit),
+            ("breaker", breaker),
+            ("no_room", no_room),
+            ("no_backend", no_backend),
+        ]
+    }
+
+    /// All of them.
+    pub fn total(&self) -> u64 {
+        self.each().iter().fold(0, |sum, (_, count)| sum.saturating_add(*count))
+    }
+}
+
 /// Requests whose answer was cut before its end, by side.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(default)]
 pub struct Cut {
     /// The client closed the connection or stopped reading; also before the answer began (status 499).
     pub client: u64,
@@ -180,6 +203,19 @@ pub struct Cut {
     pub backend: u64,
     /// The node ended it: a timeout passed, or the node stopped.
     pub node: u64,
+}
+
+impl Cut {
+    /// Each count with its name, in a fixed order.
+    pub fn each(&self) -> [(&'static str, u64); 3] {
+        let Self { client, backend, node } = *self;
+        [("client", client), ("backend", backend), ("node", node)]
+    }
+
+    /// All of them.
+    pub fn total(&self) -> u64 {
+        self.each().iter().fold(0, |sum, (_, count)| sum.saturating_add(*count))
+    }
 }
 
 /// Whether a period's counts are complete.

@@ -3,6 +3,7 @@
 use std::{collections::HashMap, sync::Arc, time::Duration};
 
 use tokio_util::sync::CancellationToken;
+use weir_admin_api::CertificateState;
 use weir_snapshot::{Chain, Snapshot};
 
 use crate::{
@@ -23,13 +24,13 @@ fn step(chain: &Chain, now: i64) -> Option<i64> {
     if left <= 0 { Some(0) } else { STEPS.into_iter().find(|days| left <= days * DAY) }
 }
 
-/// How a certificate stands: `good`, `soon`, `expired` or `early`.
-pub fn state(chain: &Chain, now: i64) -> &'static str {
+/// Whether a certificate is valid, or expires soon.
+pub fn state(chain: &Chain, now: i64) -> CertificateState {
     match step(chain, now) {
-        Some(0) => "expired",
-        _ if chain.not_before > now => "early",
-        Some(_) => "soon",
-        None => "good",
+        Some(0) => CertificateState::Expired,
+        _ if chain.not_before > now => CertificateState::Early,
+        Some(_) => CertificateState::Soon,
+        None => CertificateState::Good,
     }
 }
 
@@ -104,9 +105,9 @@ mod tests {
         assert_eq!(steps(0), [0]);
         assert!(steps(-1).is_empty());
         let chain = &snapshot.certificates[0].chain;
-        assert_eq!(state(chain, end), "expired");
-        assert_eq!(state(chain, end - 30 * DAY), "soon");
-        assert_eq!(state(chain, end - 31 * DAY), "good");
-        assert_eq!(state(chain, chain.not_before - 1), "early");
+        assert_eq!(state(chain, end), CertificateState::Expired);
+        assert_eq!(state(chain, end - 30 * DAY), CertificateState::Soon);
+        assert_eq!(state(chain, end - 31 * DAY), CertificateState::Good);
+        assert_eq!(state(chain, chain.not_before - 1), CertificateState::Early);
     }
 }

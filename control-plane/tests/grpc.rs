@@ -29,6 +29,9 @@ const WITHOUT_RPC: &[(&str, &str, &str)] = &[
     ("GET", "/openapi.json", "server reflection"),
     ("GET", "/schema.json", "a document for editors"),
     ("DELETE", "/backends", "DeleteBackend takes a URL too"),
+    ("GET", "/nodes/{id}", "ListNodes lists it"),
+    ("GET", "/tokens/{name}", "ListTokens lists it"),
+    ("GET", "/node-tokens/{id}", "ListNodeTokens lists it"),
 ];
 
 async fn client(control_plane: &ControlPlane) -> AdminClient<Channel> {

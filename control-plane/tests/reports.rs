@@ -7,12 +7,13 @@ mod support;
 
 use std::collections::BTreeMap;
 
-use control_plane::stats::{Query, ReportError, State, TopQuery};
+use control_plane::stats::{Query, ReportError, TopQuery};
 use proptest::prelude::*;
 use support::{
     ControlPlane,
     world::{NOON, World, batch, get, ms, of_node, row},
 };
+use weir_admin_api::Completeness;
 use weir_proto::v1;
 
 fn labelled(route: &str, backend: &str, method: &str, row: v1::TrafficRow) -> v1::TrafficRow {
@@ -52,7 +53,7 @@ async fn world() -> World {
 async fn ranking(world: &World, by: &str, sort: &str, query: Query) -> Vec<(String, u64, u64)> {
     let asked = TopQuery { query, by: Some(by.into()), sort: Some(sort.into()), limit: None };
     let top = world.stats.top(&asked).await.unwrap();
-    top.items.into_iter().map(|item| (item.name, item.requests, item.errors)).collect()
+    top.items.into_iter().map(|item| (item.name, item.measures.requests, item.errors)).collect()
 }
 
 fn ranked(items: &[(&str, u64, u64)]) -> Vec<(String, u64, u64)> {
@@ -88,7 +89,7 @@ async fn the_top_is_by_any_label_and_by_requests_errors_or_slowness() {
 #[tokio::test]
 async fn filters_alone_and_together_count_what_they_say() {
     let world = world().await;
-    let count = async |query: Query| world.stats.summary(&query).await.unwrap().requests;
+    let count = async |query: Query| world.stats.summary(&query).await.unwrap().measures.requests;
     let given = |value: &str| Some(value.to_owned());
     assert_eq!(count(Query { route: given("a"), ..Query::default() }).await, 10);
     assert_eq!(count(Query { backend: given("b2"), ..Query::default() }).await, 4);
@@ -118,7 +119,7 @@ async fn a_summary_is_compared_with_as_much_time_before() {
     };
     let compared = world.stats.summary(&day(true)).await.unwrap();
     let before = compared.before.unwrap();
-    assert_eq!((compared.requests, before.requests), (6, 4));
+    assert_eq!((compared.measures.requests, before.measures.requests), (6, 4));
     assert_eq!((before.from.as_str(), before.to.as_str()), ("2026-11-19T00:00:00Z", "2026-11-20T00:00:00Z"));
     assert!(world.stats.summary(&day(false)).await.unwrap().before.is_none());
 }
@@ -146,9 +147,9 @@ async fn an_outage_of_all_nodes_is_a_gap_and_never_the_lowest_hour() {
     }
     let query = Query { from: Some("2026-11-21T05:00:00Z".into()), ..Query::default() };
     let report = world.stats.hourly(&query).await.unwrap();
-    let states: Vec<State> = report.periods.iter().map(|period| period.state).collect();
+    let states: Vec<Completeness> = report.periods.iter().map(|period| period.state).collect();
     assert_eq!(states, {
-        use State::*;
+        use Completeness::*;
         // The second boot accounts for its first minute from the beginning, which is the hour's.
         [Complete, Complete, Partial, Gap, Gap, Complete, Complete, Open]
     });
@@ -173,7 +174,7 @@ async fn hosts_beyond_the_cap_share_a_name_and_no_request_is_lost() {
     world.at("2026-11-21T12:00:30Z");
     let top = world.stats.top(&TopQuery { by: Some("host".into()), ..TopQuery::default() }).await.unwrap();
     assert_eq!((top.requests, top.names), (1_800, 1_001));
-    assert_eq!((top.items[0].name.as_str(), top.items[0].requests), ("_other", 800));
+    assert_eq!((top.items[0].name.as_str(), top.items[0].measures.requests), ("_other", 800));
     assert_eq!(world.requests().await, 1_800);
 }
 
@@ -182,7 +183,7 @@ async fn minutes_are_told_while_they_are_kept() {
     let world = world().await;
     let report = world.stats.minutely(&Query::default()).await.unwrap();
     assert_eq!(report.periods.len(), 60);
-    assert_eq!(report.periods.last().unwrap().requests, 14);
+    assert_eq!(report.periods.last().unwrap().measures.requests, 14);
 }
 
 #[tokio::test]
@@ -196,15 +197,19 @@ async fn a_range_begins_and_ends_with_whole_minutes_and_says_so() {
     // It is 12:00:30, and what was counted is in the minute that is open.
     for from in ["2026-11-21T12:00:20Z", "-10s", "now"] {
         let summary = world.stats.summary(&at(from, None)).await.unwrap();
-        assert_eq!((summary.requests, summary.from.as_str()), (14, "2026-11-21T12:00:00Z"), "{from}");
+        assert_eq!(
+            (summary.measures.requests, summary.from.as_str()),
+            (14, "2026-11-21T12:00:00Z"),
+            "{from}"
+        );
         assert!(!summary.complete, "{from}: the minute is open");
         let top = world.stats.top(&TopQuery { query: at(from, None), ..TopQuery::default() }).await.unwrap();
-        assert_eq!(top.items.iter().map(|item| item.requests).sum::<u64>(), 14, "{from}");
+        assert_eq!(top.items.iter().map(|item| item.measures.requests).sum::<u64>(), 14, "{from}");
     }
     world.at("2026-11-21T12:10:00Z");
     let summary =
         world.stats.summary(&at("2026-11-21T11:59:30Z", Some("2026-11-21T12:00:01Z"))).await.unwrap();
-    assert_eq!((summary.requests, summary.from.as_str()), (14, "2026-11-21T11:59:00Z"));
+    assert_eq!((summary.measures.requests, summary.from.as_str()), (14, "2026-11-21T11:59:00Z"));
     let error = world.stats.summary(&at("2030-01-01", Some("2030-01-02"))).await.unwrap_err().to_string();
     assert!(error.contains("(now)"), "{error}");
 }
@@ -403,11 +408,11 @@ proptest! {
             world.at("2026-11-21T12:00:30Z");
             let query = || Query { from: Some("2026-11-21T09:00:00Z".into()), ..Query::default() };
             let summary = world.stats.summary(&query()).await.unwrap();
-            prop_assert_eq!(summary.requests, requests.len() as u64);
+            prop_assert_eq!(summary.measures.requests, requests.len() as u64);
             let mut latencies: Vec<u64> = requests.iter().map(|request| request.4).collect();
             latencies.sort_unstable();
             for (found, share) in [
-                (summary.latency_ms.p50, 0.5), (summary.latency_ms.p90, 0.9), (summary.latency_ms.p99, 0.99),
+                (summary.measures.latency_ms.p50, 0.5), (summary.measures.latency_ms.p90, 0.9), (summary.measures.latency_ms.p99, 0.99),
             ] {
                 let exact = percentile(&latencies, share);
                 prop_assert!((found - exact).abs() <= exact * 0.01 + 0.001, "p{} is {}, not {}", share, found, exact);
@@ -419,10 +424,10 @@ proptest! {
                 for request in requests.iter().filter(|request| request.3 / 60 == hour) {
                     *expected.entry(STATUSES[request.2]).or_default() += 1;
                 }
-                prop_assert_eq!(&period.status, &expected, "hour {}", hour);
+                prop_assert_eq!(&period.measures.status, &expected, "hour {}", hour);
             }
             let minutes = world.stats.minutely(&query()).await.unwrap();
-            prop_assert_eq!(minutes.periods.iter().map(|period| period.requests).sum::<u64>(), requests.len() as u64);
+            prop_assert_eq!(minutes.periods.iter().map(|period| period.measures.requests).sum::<u64>(), requests.len() as u64);
             for route in 0..3 {
                 let of_route = Query { route: Some(format!("r{route}")), ..query() };
                 let expected = requests.iter().filter(|request| request.0 == route).count() as u64;
@@ -431,18 +436,18 @@ proptest! {
                     prop_assert!(world.stats.summary(&of_route).await.is_err());
                     continue;
                 }
-                prop_assert_eq!(world.stats.summary(&of_route).await.unwrap().requests, expected);
+                prop_assert_eq!(world.stats.summary(&of_route).await.unwrap().measures.requests, expected);
                 if requests.iter().all(|request| request.1 != 1) {
                     continue;
                 }
                 let both = Query { backend: Some("b1".into()), ..of_route };
                 let expected = requests.iter().filter(|request| (request.0, request.1) == (route, 1)).count() as u64;
-                prop_assert_eq!(world.stats.summary(&both).await.unwrap().requests, expected);
+                prop_assert_eq!(world.stats.summary(&both).await.unwrap().measures.requests, expected);
             }
             let top = world.stats.top(&TopQuery { query: query(), by: Some("status".into()), ..TopQuery::default() }).await.unwrap();
             for item in top.items {
                 let expected = requests.iter().filter(|request| STATUSES[request.2].to_string() == item.name).count();
-                prop_assert_eq!(item.requests, expected as u64);
+                prop_assert_eq!(item.measures.requests, expected as u64);
             }
             world.stats.stop().await;
             Ok(())

@@ -4,10 +4,11 @@
 
 mod support;
 
-use control_plane::stats::{Query, Report, ReportError};
+use control_plane::stats::{Query, ReportError};
 use proptest::prelude::*;
 use support::world::{NOON, World, batch, get, ms, row};
 use tonic::Code;
+use weir_admin_api::Report;
 use weir_proto::v1;
 
 #[tokio::test]
@@ -80,8 +81,8 @@ async fn a_wrong_batch_is_refused_with_its_place_and_nothing_of_it_is_kept() {
 /// Requests by minute, and whether the minute is complete.
 async fn minutes(world: &World) -> Vec<(String, u64, bool)> {
     let report = world.stats.minutely(&Query::default()).await.unwrap();
-    let counted = report.periods.iter().filter(|period| period.requests > 0);
-    counted.map(|period| (period.start.clone(), period.requests, period.complete)).collect()
+    let counted = report.periods.iter().filter(|period| period.measures.requests > 0);
+    counted.map(|period| (period.start.clone(), period.measures.requests, period.complete)).collect()
 }
 
 #[tokio::test]
@@ -126,7 +127,7 @@ async fn counts_of_a_node_whose_clock_is_off_are_counted_by_the_control_planes_a
         world.at("2026-11-21T12:11:00Z");
         let (from, to) = (Some(time(-6 * 60 * MINUTE)), Some(time(10 * MINUTE)));
         let found = world.stats.minutely(&Query { from, to, ..Query::default() }).await.unwrap();
-        let counted = found.periods.iter().find(|period| period.requests > 0).unwrap();
+        let counted = found.periods.iter().find(|period| period.measures.requests > 0).unwrap();
         assert_eq!(ms(&counted.start), ms(&time(sent_at)), "{clock} {sent_at}");
     }
 }
@@ -169,7 +170,7 @@ async fn percentiles_of_merged_batches_are_within_one_percent() {
     for (sequence, part) in (1..).zip(latencies.chunks(999)) {
         world.stats.ingest(batch(sequence, NOON, vec![row(NOON, 200, part)])).await.unwrap();
     }
-    let latency = world.stats.summary(&Query::default()).await.unwrap().latency_ms;
+    let latency = world.stats.summary(&Query::default()).await.unwrap().measures.latency_ms;
     for (found, exact) in [(latency.p50, 185.0), (latency.p90, 333.0), (latency.p99, 366.3)] {
         assert!((found - exact).abs() <= exact * 0.01, "{found} is not {exact}");
     }
@@ -177,8 +178,8 @@ async fn percentiles_of_merged_batches_are_within_one_percent() {
 }
 
 fn traffic(report: &Report) -> Vec<(&str, u64)> {
-    let periods = report.periods.iter().filter(|period| period.requests > 0);
-    periods.map(|period| (period.start.as_str(), period.requests)).collect()
+    let periods = report.periods.iter().filter(|period| period.measures.requests > 0);
+    periods.map(|period| (period.start.as_str(), period.measures.requests)).collect()
 }
 
 #[tokio::test]
@@ -245,10 +246,10 @@ async fn filters_and_statuses_divide_the_same_total() {
     world.at("2026-11-21T12:00:30Z");
     let of = async |query: Query| world.stats.summary(&query).await.unwrap();
     let all = of(Query::default()).await;
-    assert_eq!(all.status.into_iter().collect::<Vec<_>>(), [(200, 2), (404, 1), (502, 1)]);
-    assert_eq!((all.requests, all.bytes_in, all.bytes_out), (4, 3, 30));
-    assert_eq!(of(Query { backend: Some("b1".into()), ..Query::default() }).await.requests, 3);
-    assert_eq!(of(Query { route: Some("default".into()), ..Query::default() }).await.requests, 4);
+    assert_eq!(all.measures.status.into_iter().collect::<Vec<_>>(), [(200, 2), (404, 1), (502, 1)]);
+    assert_eq!((all.measures.requests, all.measures.bytes_in, all.measures.bytes_out), (4, 3, 30));
+    assert_eq!(of(Query { backend: Some("b1".into()), ..Query::default() }).await.measures.requests, 3);
+    assert_eq!(of(Query { route: Some("default".into()), ..Query::default() }).await.measures.requests, 4);
 }
 
 #[tokio::test]
@@ -281,7 +282,7 @@ async fn labels_beyond_the_cap_are_counted_as_other() {
     world.at("2026-11-21T12:00:30Z");
     assert_eq!(world.requests().await, 12_000);
     let other = Query { route: Some("_other".into()), ..Query::default() };
-    assert_eq!(world.stats.summary(&other).await.unwrap().requests, 2_000);
+    assert_eq!(world.stats.summary(&other).await.unwrap().measures.requests, 2_000);
 }
 
 #[tokio::test]
@@ -330,9 +331,9 @@ proptest! {
             world.stats.stop().await;
             summary
         });
-        prop_assert_eq!(total.requests, 78);
-        prop_assert_eq!(total.status.get(&200).copied(), Some(78));
-        prop_assert_eq!((total.bytes_in, total.bytes_out), (12, 120));
-        prop_assert!((total.latency_ms.max - 1.2).abs() < f64::EPSILON);
+        prop_assert_eq!(total.measures.requests, 78);
+        prop_assert_eq!(total.measures.status.get(&200).copied(), Some(78));
+        prop_assert_eq!((total.measures.bytes_in, total.measures.bytes_out), (12, 120));
+        prop_assert!((total.measures.latency_ms.max - 1.2).abs() < f64::EPSILON);
     }
 }

@@ -7,9 +7,10 @@ mod support;
 
 use std::time::Duration;
 
-use control_plane::stats::{Cut, Query, Retention, State};
+use control_plane::stats::{Query, Retention};
 use sqlx::{Connection as _, SqliteConnection};
 use support::world::{NOON, World, batch, ms, of_node, row};
+use weir_admin_api::{Completeness, Cut};
 use weir_proto::v1;
 
 const DAY: Duration = Duration::from_secs(24 * 60 * 60);
@@ -99,8 +100,11 @@ async fn counts_of_a_database_from_before_outcomes_stay_and_new_ones_are_added_t
     .await;
     let world = world.restarted().await;
     let summary = world.stats.summary(&Query::default()).await.unwrap();
-    assert_eq!((summary.requests, summary.cut, summary.streams), (2, Cut::default(), 0));
-    assert!((summary.latency_ms.max - 2.0).abs() < f64::EPSILON);
+    assert_eq!(
+        (summary.measures.requests, summary.measures.cut, summary.measures.streams),
+        (2, Cut::default(), 0)
+    );
+    assert!((summary.measures.latency_ms.max - 2.0).abs() < f64::EPSILON);
     // The same row in the same minute: what is new is added to what was there.
     let stream = row(NOON, 200, &[90_000_000]);
     let new = v1::TrafficRow {
@@ -112,9 +116,12 @@ async fn counts_of_a_database_from_before_outcomes_stay_and_new_ones_are_added_t
     };
     world.stats.ingest(batch(2, NOON, vec![new])).await.unwrap();
     let summary = world.stats.summary(&Query::default()).await.unwrap();
-    assert_eq!((summary.requests, summary.cut.backend, summary.streams), (5, 1, 1));
-    assert!((summary.latency_ms.max - 3.0).abs() < f64::EPSILON, "a stream is in no latency");
-    assert!((summary.stream_ms.max - 90_000.0).abs() < f64::EPSILON);
+    assert_eq!(
+        (summary.measures.requests, summary.measures.cut.backend, summary.measures.streams),
+        (5, 1, 1)
+    );
+    assert!((summary.measures.latency_ms.max - 3.0).abs() < f64::EPSILON, "a stream is in no latency");
+    assert!((summary.measures.stream_ms.max - 90_000.0).abs() < f64::EPSILON);
     assert_eq!(number(&world, ALL_GRAINS).await, 1_000_005);
 }
 
@@ -127,8 +134,8 @@ async fn the_sums_of_an_older_database_are_made_at_the_first_report() {
     run(&world, "DELETE FROM sums; UPDATE meta SET value = 0 WHERE key = 'sums_made'").await;
     let world = world.restarted().await;
     let summary = world.stats.summary(&Query::default()).await.unwrap();
-    assert_eq!((summary.requests, summary.status.get(&500)), (3, Some(&1)));
-    assert!((summary.latency_ms.max - 3.0).abs() < f64::EPSILON);
+    assert_eq!((summary.measures.requests, summary.measures.status.get(&500)), (3, Some(&1)));
+    assert!((summary.measures.latency_ms.max - 3.0).abs() < f64::EPSILON);
     assert_eq!(number(&world, ALL_GRAINS).await, 1_000_003);
 }
 
@@ -160,7 +167,7 @@ async fn old_minutes_and_hours_go_and_every_total_stays() {
     let before = world.stats.daily(&all).await.unwrap();
     world.stats.forget().await.unwrap();
     assert_eq!(world.stats.daily(&all).await.unwrap().periods, before.periods);
-    assert_eq!(world.stats.summary(&all).await.unwrap().requests, 40);
+    assert_eq!(world.stats.summary(&all).await.unwrap().measures.requests, 40);
     let from = |days: i64| (ms("2026-11-11T00:00:00Z") / 60_000) - days * 24 * 60;
     assert!(number(&world, "SELECT MIN(start) FROM traffic WHERE grain = 1").await >= from(3));
     assert!(number(&world, "SELECT MIN(start) FROM sums WHERE grain = 1").await >= from(3));
@@ -178,10 +185,11 @@ async fn hours_of_half_hour_zones_are_exact_while_minutes_are_kept_and_complete_
     world.stats.forget().await.unwrap();
     let hours = async |day: &str| {
         let report = world.stats.hourly(&hours_of(day, "Asia/Kolkata")).await.unwrap();
-        let busy = report.periods.iter().filter(|period| period.requests > 0);
+        let busy = report.periods.iter().filter(|period| period.measures.requests > 0);
         (
             report.exact,
-            busy.map(|period| (period.start[11..16].to_owned(), period.requests)).collect::<Vec<_>>(),
+            busy.map(|period| (period.start[11..16].to_owned(), period.measures.requests))
+                .collect::<Vec<_>>(),
         )
     };
     let at = |hour: &str, requests| (hour.to_owned(), requests);
@@ -196,9 +204,9 @@ async fn hours_of_half_hour_zones_are_exact_while_minutes_are_kept_and_complete_
         ..Query::default()
     };
     let days = world.stats.daily(&whole).await.unwrap();
-    assert_eq!(days.periods.iter().map(|period| period.requests).sum::<u64>(), 40);
+    assert_eq!(days.periods.iter().map(|period| period.measures.requests).sum::<u64>(), 40);
     let hours = world.stats.hourly(&whole).await.unwrap();
-    assert_eq!(hours.periods.iter().map(|period| period.requests).sum::<u64>(), 40);
+    assert_eq!(hours.periods.iter().map(|period| period.measures.requests).sum::<u64>(), 40);
 }
 
 #[tokio::test]
@@ -243,8 +251,11 @@ async fn a_node_that_leaves_on_purpose_does_not_make_later_hours_incomplete() {
     }
     let query = Query { from: Some("2026-11-21T06:00:00Z".into()), ..Query::default() };
     let report = world.stats.hourly(&query).await.unwrap();
-    let states: Vec<State> = report.periods.iter().map(|period| period.state).collect();
-    assert_eq!(states, [State::Complete, State::Complete, State::Complete, State::Open]);
+    let states: Vec<Completeness> = report.periods.iter().map(|period| period.state).collect();
+    assert_eq!(
+        states,
+        [Completeness::Complete, Completeness::Complete, Completeness::Complete, Completeness::Open]
+    );
     let nodes: Vec<u32> = report.periods.iter().map(|period| period.nodes.expected).collect();
     assert_eq!(nodes, [2, 1, 1, 1]);
 }
@@ -268,5 +279,5 @@ async fn the_file_gives_back_what_old_minutes_held() {
     assert!(rest < full / 2 || full < 9_000, "{full} pages became {rest}");
     assert_eq!(number(&world, "SELECT COUNT(*) FROM traffic WHERE grain < 1440").await, 0);
     let all = Query { from: Some("2026-11-01".into()), ..Query::default() };
-    assert_eq!(world.stats.summary(&all).await.unwrap().requests, 16_000);
+    assert_eq!(world.stats.summary(&all).await.unwrap().measures.requests, 16_000);
 }

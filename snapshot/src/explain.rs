@@ -169,10 +169,9 @@ impl Request for Asked {
 }
 
 /// The way of a request up to its pool.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Way {
     /// Index of the route that matches.
-    #[serde(skip)]
     pub place: Option<usize>,
     /// Name of the route.
     pub route: Option<String>,

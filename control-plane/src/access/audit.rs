@@ -3,6 +3,8 @@
 
 use std::sync::{Mutex, PoisonError};
 
+use weir_admin_api::Outcome;
+
 use super::Access;
 use crate::{
     store::{AuditEntry, AuditLimits, StoreError},
@@ -20,28 +22,6 @@ pub(super) const KEPT_MS: i64 = 400 * 24 * 3600 * 1000;
 
 /// What an attacker writes is not kept longer than this, in characters.
 const LONGEST: usize = 300;
-
-/// What came of a call.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Outcome {
-    /// It was done.
-    Ok,
-    /// It was allowed, and went wrong.
-    Failed,
-    /// It was not allowed.
-    Refused,
-}
-
-impl Outcome {
-    /// As it is written.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Ok => "ok",
-            Self::Failed => "failed",
-            Self::Refused => "refused",
-        }
-    }
-}
 
 /// A text of any length and content as the audit keeps it: bounded, in one line.
 pub(super) fn tame(text: &str) -> String {

@@ -3,6 +3,7 @@
 use std::{path::Path, sync::Arc};
 
 use anyhow::Context as _;
+use weir_admin_api::TokenState;
 
 use super::{Access, NewToken, Outcome, Role, Token, token};
 use crate::{store::AuditEntry, time::now_ms};
@@ -17,7 +18,7 @@ impl Access {
     pub async fn first_token(&self, file: Option<&Path>) -> anyhow::Result<()> {
         let now = now_ms();
         let names = |is_lost: &dyn Fn(&[Arc<Token>]) -> bool| {
-            let good = |token: &&Arc<Token>| token.ended(now).is_none();
+            let good = |token: &&Arc<Token>| token.state(now) == TokenState::Active;
             let good: Vec<Arc<Token>> = self.book(|book| book.tokens.iter().filter(good).cloned().collect());
             is_lost(&good).then(|| good.iter().map(|token| token.name.clone()).collect::<Vec<_>>())
         };

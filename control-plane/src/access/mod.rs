@@ -9,7 +9,6 @@ pub mod ca;
 mod error;
 mod first_token;
 pub mod nodes;
-mod role;
 mod session;
 pub mod table;
 mod token;
@@ -27,16 +26,15 @@ use std::{
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
+pub use weir_admin_api::{Outcome, Role, TokenState, UnknownRole, endpoint::Need};
+
+use self::{audit::Refusals, nodes::NodeAccess, session::Sessions, token::is_same};
 pub use self::{
-    audit::Outcome,
     error::{AccessError, Unknown},
-    role::{Role, UnknownRole},
     session::LASTS_MS as SESSION_LASTS_MS,
-    table::Need,
-    token::{Ended, PREFIX, Token, hex, sha256},
+    token::{PREFIX, Token, hex, sha256},
     tokens::NewToken,
 };
-use self::{audit::Refusals, nodes::NodeAccess, session::Sessions, token::is_same};
 use crate::{
     store::{Detached, Store, StoreError, StoredToken},
     time::now_ms,
@@ -167,10 +165,10 @@ impl Access {
 
     fn used(token: Arc<Token>) -> Result<Arc<Token>, Unknown> {
         let now = now_ms();
-        match token.ended(now) {
-            Some(Ended::Revoked) => Err(Unknown::Revoked(token.name.clone())),
-            Some(Ended::Expired) => Err(Unknown::Expired(token.name.clone())),
-            None => {
+        match token.state(now) {
+            TokenState::Revoked => Err(Unknown::Revoked(token.name.clone())),
+            TokenState::Expired => Err(Unknown::Expired(token.name.clone())),
+            TokenState::Active => {
                 token.last_used_ms.store(now, Relaxed);
                 Ok(token)
             }

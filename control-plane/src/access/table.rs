@@ -2,16 +2,14 @@
 //! by nothing else; what is not in it needs an admin. Tests hold it against `openapi.json`, against the descriptors of
 //! the gRPC services, and against the table in docs/reference/access.md.
 
-use super::Role;
+use std::sync::LazyLock;
 
-/// What a call needs.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Need {
-    /// Nothing, also when everything else needs a token.
-    Nothing,
-    /// A token of this role or a higher one.
-    Role(Role),
-}
+use weir_admin_api::{
+    endpoint::{Need, Operation},
+    operations,
+};
+
+use super::Role;
 
 const OPEN: Need = Need::Nothing;
 const VIEWER: Need = Need::Role(Role::Viewer);
@@ -19,62 +17,13 @@ const OPERATOR: Need = Need::Role(Role::Operator);
 const ADMIN: Need = Need::Role(Role::Admin);
 
 /// Method, path as the router has it, what it needs.
-type Path = (&'static str, &'static str, Need);
+pub type Path = (&'static str, &'static str, Need);
 
-/// REST.
-pub const REST: &[Path] = &[
-    ("GET", "/healthz", OPEN),
-    ("GET", "/readyz", OPEN),
-    ("GET", "/openapi.json", OPEN),
-    ("GET", "/schema.json", OPEN),
-    ("GET", "/status", VIEWER),
-    ("GET", "/nodes", VIEWER),
-    ("GET", "/metrics", VIEWER),
-    ("GET", "/backends", VIEWER),
-    ("POST", "/backends", OPERATOR),
-    ("DELETE", "/backends", OPERATOR),
-    ("GET", "/backends/{id}", VIEWER),
-    ("PATCH", "/backends/{id}", OPERATOR),
-    ("DELETE", "/backends/{id}", OPERATOR),
-    ("POST", "/backends/{id}/check", OPERATOR),
-    ("GET", "/pools", VIEWER),
-    ("GET", "/pools/{name}", VIEWER),
-    ("PUT", "/pools/{name}", ADMIN),
-    ("DELETE", "/pools/{name}", ADMIN),
-    ("GET", "/routes", VIEWER),
-    ("GET", "/routes/{name}", VIEWER),
-    ("PUT", "/routes/{name}", ADMIN),
-    ("DELETE", "/routes/{name}", ADMIN),
-    ("GET", "/certificates", VIEWER),
-    ("GET", "/certificates/{name}", VIEWER),
-    ("PUT", "/certificates/{name}", ADMIN),
-    ("DELETE", "/certificates/{name}", ADMIN),
-    ("POST", "/strategy", OPERATOR),
-    ("GET", "/config", VIEWER),
-    ("PUT", "/config", ADMIN),
-    ("POST", "/config/reload", ADMIN),
-    ("GET", "/revisions", VIEWER),
-    ("GET", "/revisions/{n}", VIEWER),
-    ("POST", "/revisions/{n}/rollback", ADMIN),
-    ("GET", "/explain", VIEWER),
-    ("GET", "/reports/minutely", VIEWER),
-    ("GET", "/reports/hourly", VIEWER),
-    ("GET", "/reports/daily", VIEWER),
-    ("GET", "/reports/summary", VIEWER),
-    ("GET", "/reports/top", VIEWER),
-    ("GET", "/reports/tail", VIEWER),
-    ("GET", "/tokens", ADMIN),
-    ("POST", "/tokens", ADMIN),
-    ("DELETE", "/tokens/{name}", ADMIN),
-    ("GET", "/audit", ADMIN),
-    ("GET", "/node-tokens", ADMIN),
-    ("POST", "/node-tokens", ADMIN),
-    ("DELETE", "/node-tokens/{id}", ADMIN),
-    ("POST", "/nodes/{id}/revoke", ADMIN),
-    ("POST", "/nodes/{id}/allow", ADMIN),
-    ("POST", "/nodes/{id}/exclude", OPERATOR),
-    ("POST", "/nodes/{id}/include", OPERATOR),
-];
+/// REST, as its operations are declared.
+pub static REST: LazyLock<Vec<Path>> = LazyLock::new(|| {
+    let row = |operation: &&Operation| (operation.method.as_str(), operation.path, operation.need);
+    operations::ALL.iter().map(row).collect()
+});
 
 /// The dashboard's pages and forms.
 pub const DASHBOARD: &[Path] = &[

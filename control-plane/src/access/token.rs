@@ -5,6 +5,7 @@ use std::sync::atomic::{AtomicI64, Ordering::Relaxed};
 
 use aws_lc_rs::{constant_time, digest, rand::SecureRandom as _};
 use tokio_util::sync::CancellationToken;
+use weir_admin_api::TokenState;
 use weir_snapshot::Problem;
 
 use super::{AccessError, Role};
@@ -85,12 +86,15 @@ pub struct Token {
 }
 
 impl Token {
-    /// Why it is good for nothing any more, if it is not.
-    pub fn ended(&self, now_ms: i64) -> Option<Ended> {
+    /// Whether it is valid.
+    pub fn state(&self, now_ms: i64) -> TokenState {
         if self.revoked_ms.load(Relaxed) != 0 {
-            return Some(Ended::Revoked);
+            TokenState::Revoked
+        } else if self.expires_ms.is_some_and(|at| at <= now_ms) {
+            TokenState::Expired
+        } else {
+            TokenState::Active
         }
-        self.expires_ms.is_some_and(|at| at <= now_ms).then_some(Ended::Expired)
     }
 
     /// When it was used last.
@@ -112,25 +116,6 @@ impl Token {
         tokio::select! {
             () = self.ended.cancelled() => {}
             () = left => {}
-        }
-    }
-}
-
-/// Why a token is good for nothing any more.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Ended {
-    /// Somebody revoked it.
-    Revoked,
-    /// Its time is over.
-    Expired,
-}
-
-impl Ended {
-    /// As it is written.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Revoked => "revoked",
-            Self::Expired => "expired",
         }
     }
 }

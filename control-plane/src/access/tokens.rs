@@ -5,6 +5,7 @@ use std::{
     time::Duration,
 };
 
+use weir_admin_api::TokenState;
 use weir_snapshot::{Problem, Problems};
 
 use super::{
@@ -66,7 +67,7 @@ impl Access {
         problems.into_result(()).map_err(AccessError::Invalid)?;
 
         let _one = self.shared.changing.lock().await;
-        let good = |token: &&Arc<Token>| token.ended(created_ms).is_none();
+        let good = |token: &&Arc<Token>| token.state(created_ms) == TokenState::Active;
         let (is_first, is_taken, count) = self.book(|book| {
             let mut good = book.tokens.iter().filter(good);
             let is_taken = good.clone().any(|token| token.name == new.name);
@@ -126,7 +127,7 @@ impl Access {
         let now = now_ms();
         let lasts = |token: &Token| token.role == Role::Admin && token.expires_ms.is_none();
         let (found, another_lasts) = self.book(|book| {
-            let mut good = book.tokens.iter().filter(|token| token.ended(now).is_none());
+            let mut good = book.tokens.iter().filter(|token| token.state(now) == TokenState::Active);
             let found = good.clone().find(|token| token.name == name).cloned();
             (found, good.any(|token| lasts(token) && token.name != name))
         });

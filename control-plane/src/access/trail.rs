@@ -68,6 +68,11 @@ pub fn made(revision: u64) {
     let _ = TRAIL.try_with(|trail| trail.revision.set(Some(revision)));
 }
 
+/// The revision that the call that runs now made.
+pub fn made_revision() -> Option<u64> {
+    TRAIL.try_with(|trail| trail.revision.get()).ok().flatten()
+}
+
 /// Says in the audit what the call that runs now did.
 pub fn note(text: String) {
     let _ = TRAIL.try_with(|trail| trail.note.replace(text));

@@ -5,7 +5,7 @@ use weir_snapshot::{
     config::{Backend, BackendState, Config},
 };
 
-use super::{App, AppError, Author, BackendInfo};
+use super::{App, AppError, Author};
 use crate::health::Finding;
 
 /// The pool that is meant when none is named.
@@ -36,7 +36,7 @@ impl App {
         url: &str,
         pool: Option<&str>,
         weight: Option<u32>,
-    ) -> Result<BackendInfo, AppError> {
+    ) -> Result<weir_admin_api::Backend, AppError> {
         let parsed: BackendUrl = url.parse().map_err(|error: String| AppError::invalid("url", error))?;
         let pool = pool.unwrap_or(DEFAULT_POOL);
         let weight = check_weight(weight.unwrap_or(1))?;
@@ -74,12 +74,9 @@ impl App {
         author: &Author,
         id: &str,
         weight: Option<u32>,
-        state: Option<&str>,
-    ) -> Result<BackendInfo, AppError> {
+        state: Option<BackendState>,
+    ) -> Result<weir_admin_api::Backend, AppError> {
         let weight = weight.map(check_weight).transpose()?;
-        let state = state
-            .map(|state| state.parse::<BackendState>().map_err(|error| AppError::invalid("state", error)))
-            .transpose()?;
         let wanted = id.to_owned();
         let changed = self.change(author, move |config| {
             let mut all = config.pools.iter_mut().flat_map(|pool| &mut pool.backends);

@@ -2,8 +2,8 @@
 
 use std::sync::Arc;
 
-use serde::Serialize;
-use weir_snapshot::{Chain, config::Certificate};
+use weir_admin_api::Certificate;
+use weir_snapshot::{Chain, config};
 
 use super::{App, AppError, Author};
 use crate::{
@@ -11,64 +11,36 @@ use crate::{
     time::{now_s, rfc3339},
 };
 
-/// A certificate as users see it; never with its key.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub struct CertificateInfo {
-    /// In the configuration.
-    pub name: String,
-    /// The hosts and addresses that it is good for.
-    pub hosts: Vec<String>,
-    /// RFC 3339.
-    pub not_before: String,
-    /// RFC 3339.
-    pub not_after: String,
-    /// Whole days that it is still good for; less than 0 when it has expired.
-    pub days_left: i64,
-    /// Seconds that it is still good for.
-    #[serde(skip)]
-    pub seconds_left: i64,
-    /// `good`, `soon`, `expired` or `early`.
-    pub state: &'static str,
-    /// Whose it is.
-    pub subject: String,
-    /// Its authority.
-    pub issuer: String,
-    /// SHA-256 of the certificate.
-    pub fingerprint: String,
-}
-
-impl CertificateInfo {
-    fn new(name: &str, chain: &Arc<Chain>, now: i64) -> Self {
-        let seconds_left = chain.seconds_left(now);
-        Self {
-            name: name.to_owned(),
-            hosts: chain.names.iter().map(ToString::to_string).collect(),
-            not_before: rfc3339(chain.not_before.saturating_mul(1000)),
-            not_after: rfc3339(chain.not_after.saturating_mul(1000)),
-            days_left: seconds_left.div_euclid(86_400),
-            seconds_left,
-            state: state(chain, now),
-            subject: chain.subject.clone(),
-            issuer: chain.issuer.clone(),
-            fingerprint: chain.fingerprint_text(),
-        }
+fn certificate(name: &str, chain: &Arc<Chain>, now: i64) -> Certificate {
+    let seconds_left = chain.seconds_left(now);
+    Certificate {
+        name: name.to_owned(),
+        hosts: chain.names.iter().map(ToString::to_string).collect(),
+        not_before: rfc3339(chain.not_before.saturating_mul(1000)),
+        not_after: rfc3339(chain.not_after.saturating_mul(1000)),
+        days_left: seconds_left.div_euclid(86_400),
+        seconds_left,
+        state: state(chain, now),
+        subject: chain.subject.clone(),
+        issuer: chain.issuer.clone(),
+        fingerprint: chain.fingerprint_text(),
     }
 }
 
 impl App {
     /// Every certificate, in the order of the configuration.
-    pub fn certificates(&self) -> Vec<CertificateInfo> {
+    pub fn certificates(&self) -> Vec<Certificate> {
         let now = now_s();
         let current = self.current();
         let all = current.snapshot.certificates.iter();
-        all.map(|one| CertificateInfo::new(&one.name, &one.chain, now)).collect()
+        all.map(|one| certificate(&one.name, &one.chain, now)).collect()
     }
 
     /// One certificate, and its text as PEM.
     ///
     /// # Errors
     /// No such certificate.
-    pub fn certificate(&self, name: &str) -> Result<(CertificateInfo, String), AppError> {
+    pub fn certificate(&self, name: &str) -> Result<(Certificate, String), AppError> {
         let missing = || AppError::not_found("certificate", name);
         let info = self.certificates().into_iter().find(|one| one.name == name).ok_or_else(missing)?;
         let current = self.current();
@@ -80,7 +52,11 @@ impl App {
     ///
     /// # Errors
     /// It cannot be read, or its key is not its own or not there.
-    pub async fn put_certificate(&self, author: &Author, certificate: Certificate) -> Result<bool, AppError> {
+    pub async fn put_certificate(
+        &self,
+        author: &Author,
+        certificate: config::Certificate,
+    ) -> Result<bool, AppError> {
         let changed = self.change(author, move |config| {
             let old = config.certificates.iter_mut().find(|one| one.name == certificate.name);
             Ok(match old {

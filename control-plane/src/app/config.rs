@@ -2,6 +2,7 @@
 
 use std::{collections::HashMap, time::Duration};
 
+use weir_admin_api::Rollout;
 use weir_snapshot::{
     BackendUrl, Config, Problem, Problems, check,
     config::Backend,
@@ -28,19 +29,6 @@ pub struct Applied {
     pub rollout: Option<Rollout>,
     /// Changes made by other means that the configuration file replaced, in words.
     pub replaced: Vec<String>,
-}
-
-/// How far the connected nodes have come.
-#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
-pub struct Rollout {
-    /// Every connected node runs it.
-    pub complete: bool,
-    /// Nodes that run it.
-    pub active: Vec<String>,
-    /// Nodes that do not yet.
-    pub pending: Vec<String>,
-    /// Nodes that refused it, and why.
-    pub rejected: Vec<String>,
 }
 
 /// What replacing the configuration asks for.

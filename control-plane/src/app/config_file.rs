@@ -12,7 +12,7 @@ use std::{
     sync::{Arc, Mutex, PoisonError},
 };
 
-use serde::Serialize;
+use weir_admin_api::ConfigFile as Info;
 use weir_snapshot::{
     BackendUrl, Config, Problem,
     diff::{Change, in_words},
@@ -53,24 +53,7 @@ struct Drift {
     revision: u64,
     /// The revision at which the file was applied.
     since: u64,
-    info: ConfigFileInfo,
-}
-
-/// The configuration file as users see it.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub struct ConfigFileInfo {
-    /// As it was given at start.
-    pub path: String,
-    /// Whether each start and reload makes the whole file current (`--config-authoritative`).
-    pub authoritative: bool,
-    /// When the file was last applied; RFC 3339.
-    pub applied: String,
-    /// The revision that was current afterwards.
-    pub revision: u64,
-    /// How the configuration differs from the file as it was last applied, in words; the first of them.
-    pub drift: Vec<String>,
-    /// How many differences there are.
-    pub drift_count: u64,
+    info: Info,
 }
 
 impl ConfigFile {
@@ -219,7 +202,7 @@ impl App {
     }
 
     /// The configuration file and how the configuration differs from it; `None`: no file was given.
-    pub fn config_file(&self) -> Option<ConfigFileInfo> {
+    pub fn config_file(&self) -> Option<Info> {
         let given = self.parts.file.as_ref()?;
         let stored = given.applied()?;
         let current = self.current();
@@ -234,7 +217,7 @@ impl App {
             // An earlier version wrote it.
             Err(_) => Vec::new(),
         };
-        let info = ConfigFileInfo {
+        let info = Info {
             path: given.path.display().to_string(),
             authoritative: given.is_authoritative,
             applied: rfc3339(stored.applied_ms),

@@ -1,6 +1,6 @@
 //! Where a request would go: what a node would make of it, and which backends could get it.
 
-use serde::Serialize;
+use weir_admin_api::{Explained, ExplainedBackend, ExplainedPool};
 use weir_snapshot::{
     Fallback, Pool, Target,
     config::{BackendState, Strategy},
@@ -9,48 +9,6 @@ use weir_snapshot::{
 
 use super::App;
 use crate::{health::State, publish::Sums};
-
-/// What becomes of a request.
-#[derive(Debug, Clone, Serialize)]
-pub struct Explained {
-    /// The revision that was asked; a node that is behind may do something else.
-    pub revision: u64,
-    /// Route and filters.
-    #[serde(flatten)]
-    pub way: Way,
-    /// The pools that it may go to.
-    pub pools: Vec<PoolExplained>,
-}
-
-/// A pool that a request may go to.
-#[derive(Debug, Clone, Serialize)]
-pub struct PoolExplained {
-    /// Its name.
-    pub pool: String,
-    /// Why the request goes there.
-    pub because: String,
-    /// How a backend is picked.
-    pub strategy: String,
-    /// The nodes whose panic mode is on: they use backends that look dead.
-    pub panic: Vec<String>,
-    /// Each of its backends.
-    pub backends: Vec<BackendExplained>,
-}
-
-/// A backend that a request may get to, or not.
-#[derive(Debug, Clone, Serialize)]
-pub struct BackendExplained {
-    /// Its id.
-    pub id: String,
-    /// Its URL.
-    pub url: String,
-    /// Its weight.
-    pub weight: u32,
-    /// Whether any node could pick it now.
-    pub may: bool,
-    /// What keeps nodes from it, or what has to be said besides.
-    pub because: Vec<String>,
-}
 
 /// What the nodes report.
 struct Fleet<'a> {
@@ -97,7 +55,18 @@ impl App {
                 explain(pool, "the fallback, when there is no backend to offer".to_owned());
             }
         }
-        Explained { revision: current.revision, way, pools }
+        let Way { route, rewritten, changes, answer, filters, passed, more, .. } = way;
+        Explained {
+            revision: current.revision,
+            route,
+            rewritten,
+            changes,
+            answer,
+            filters,
+            passed,
+            more,
+            pools,
+        }
     }
 
     /// Explains a pool by what the connected nodes report of it.
@@ -107,7 +76,7 @@ impl App {
         because: String,
         falls_back: bool,
         fleet: &Fleet<'_>,
-    ) -> PoolExplained {
+    ) -> ExplainedPool {
         let seen = fleet.sums.pools.get(&pool.name);
         // A request with a fallback goes there rather than to a backend that looks dead.
         let seen = seen.filter(|_| !falls_back);
@@ -136,7 +105,7 @@ impl App {
                 may = true;
                 because.push(format!("still used by {}: panic mode is on there", panic.join(", ")));
             }
-            BackendExplained {
+            ExplainedBackend {
                 id: backend.id.to_string(),
                 url: backend.url.to_string(),
                 weight: backend.weight.get(),
@@ -144,20 +113,14 @@ impl App {
                 because,
             }
         };
-        let mut backends: Vec<BackendExplained> = pool.backends.iter().map(backend).collect();
+        let mut backends: Vec<ExplainedBackend> = pool.backends.iter().map(backend).collect();
         shares(pool.strategy, &mut backends);
-        PoolExplained {
-            pool: pool.name.to_string(),
-            because,
-            strategy: pool.strategy.to_string(),
-            panic,
-            backends,
-        }
+        ExplainedPool { pool: pool.name.to_string(), because, strategy: pool.strategy, panic, backends }
     }
 }
 
 /// What each that may be picked gets of many requests, where the weights alone say it.
-fn shares(strategy: Strategy, backends: &mut [BackendExplained]) {
+fn shares(strategy: Strategy, backends: &mut [ExplainedBackend]) {
     if !matches!(strategy, Strategy::RoundRobin | Strategy::Random) {
         return;
     }

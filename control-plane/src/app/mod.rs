@@ -27,14 +27,9 @@ use weir_snapshot::{
 
 pub use self::{
     backends::Named,
-    certificates::CertificateInfo,
-    config::{Applied, ApplyOptions, Rollout},
-    config_file::{ConfigFile, ConfigFileInfo},
+    config::{Applied, ApplyOptions},
+    config_file::ConfigFile,
     error::AppError,
-    explain::{BackendExplained, Explained, PoolExplained},
-    filters::RouteInfo,
-    resilience::{BackendWork, PoolInfo},
-    status::{BackendInfo, NodeErrorInfo, NodeInfo, Status},
     view::Shown,
 };
 use crate::{
@@ -304,10 +299,13 @@ impl App {
     /// Replaces a pool's strategy.
     ///
     /// # Errors
-    /// No such pool, no such strategy.
-    pub async fn set_strategy(&self, author: &Author, pool: &str, strategy: &str) -> Result<u64, AppError> {
-        let strategy: Strategy =
-            strategy.parse().map_err(|error| AppError::invalid("strategy", format!("{error}")))?;
+    /// No such pool.
+    pub async fn set_strategy(
+        &self,
+        author: &Author,
+        pool: &str,
+        strategy: Strategy,
+    ) -> Result<u64, AppError> {
         let pool = pool.to_owned();
         let changed = self.change(author, move |config| {
             let found = config.pools.iter_mut().find(|one| one.name == pool);

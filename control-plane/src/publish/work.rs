@@ -78,7 +78,7 @@ impl PoolSums {
 }
 
 /// What a route's filters have refused.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, serde::Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Refused {
     /// For the client's address.
     pub ip_filter: u64,

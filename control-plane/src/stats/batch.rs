@@ -7,7 +7,7 @@
 use prost::Message as _;
 use weir_proto::{FORMAT, v1};
 
-use super::{counts, cut::Cut, fold::OTHER, histogram, rejected::Rejected};
+use super::{counts, cut, fold::OTHER, histogram, rejected};
 use crate::store::stats::{Late, NewBatch};
 
 /// Rows that one batch may have.
@@ -208,11 +208,11 @@ fn check_row(row: usize, counts: &v1::TrafficRow) -> Result<(), Refused> {
     if samples != counts.requests {
         return Err(Refused::Samples { row, samples, requests: counts.requests });
     }
-    let rejected = Rejected::of(counts).total();
+    let rejected = rejected::of(counts).total();
     if rejected > counts.requests {
         return Err(Refused::Rejected { row, rejected, requests: counts.requests });
     }
-    let cut = Cut::of(counts).total();
+    let cut = cut::of(counts).total();
     if cut > counts.requests {
         return Err(Refused::Cut { row, cut, requests: counts.requests });
     }

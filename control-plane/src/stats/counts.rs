@@ -2,12 +2,13 @@
 
 use std::{borrow::Cow, collections::BTreeMap};
 
+use weir_admin_api::{Cut, Rejected};
 use weir_proto::v1;
 
 use super::{
-    cut::Cut,
+    cut,
     histogram::{self, Latencies, Malformed},
-    rejected::Rejected,
+    rejected,
 };
 use crate::store::{
     StoreError,
@@ -44,8 +45,8 @@ impl Counts {
         self.latency_max_us = self.latency_max_us.max(other.latency_max_us);
         self.upstream.add(&other.upstream);
         self.upstream_max_us = self.upstream_max_us.max(other.upstream_max_us);
-        self.rejected.add(&other.rejected);
-        self.cut.add(&other.cut);
+        rejected::add(&mut self.rejected, &other.rejected);
+        cut::add(&mut self.cut, &other.cut);
         self.streams.add(&other.streams);
         self.stream_max_us = self.stream_max_us.max(other.stream_max_us);
     }
@@ -54,13 +55,14 @@ impl Counts {
     pub(crate) fn add_stored(&mut self, stored: &StoredCounts<'_>) -> Result<(), StoreError> {
         let broken = |error: Malformed| StoreError::Broken("histogram", error.to_string());
         if !stored.rejected.is_empty() {
-            let rejected = serde_json::from_str(&stored.rejected);
-            self.rejected
-                .add(&rejected.map_err(|error| StoreError::Broken("refusal count", error.to_string()))?);
+            let counts = serde_json::from_str(&stored.rejected);
+            let counts = counts.map_err(|error| StoreError::Broken("refusal count", error.to_string()))?;
+            rejected::add(&mut self.rejected, &counts);
         }
         if !stored.cut.is_empty() {
-            let cut = serde_json::from_str(&stored.cut);
-            self.cut.add(&cut.map_err(|error| StoreError::Broken("cut count", error.to_string()))?);
+            let counts = serde_json::from_str(&stored.cut);
+            let counts = counts.map_err(|error| StoreError::Broken("cut count", error.to_string()))?;
+            cut::add(&mut self.cut, &counts);
         }
         self.streams.add_stored(&stored.streams).map_err(broken)?;
         self.stream_max_us = self.stream_max_us.max(stored.stream_max_us);
@@ -79,8 +81,8 @@ impl Counts {
         self.add_numbers([row.requests, row.bytes_in, row.bytes_out, row.retries]);
         self.latency_max_us = self.latency_max_us.max(row.latency_max_us);
         self.upstream_max_us = self.upstream_max_us.max(row.upstream_max_us);
-        self.rejected.add(&Rejected::of(row));
-        self.cut.add(&Cut::of(row));
+        rejected::add(&mut self.rejected, &rejected::of(row));
+        cut::add(&mut self.cut, &cut::of(row));
         self.streams.add_encoded(&row.stream_duration)?;
         self.stream_max_us = self.stream_max_us.max(row.stream_max_us);
         Ok(())

@@ -16,6 +16,8 @@
 
 use std::collections::BTreeMap;
 
+use weir_admin_api::{Completeness, ReportingNodes};
+
 use crate::store::stats::{Lost, Run};
 
 /// A node gathers the counts of its workers each second, so a batch may lack what ended just before it was made.
@@ -25,45 +27,6 @@ const MINUTE_MS: i64 = 60_000;
 const EXPECTED_MS: i64 = 60 * 60_000;
 /// Nodes send a batch at least every ten seconds. A node that has been silent for less is expected to deliver.
 const LAG_MS: i64 = 60_000;
-
-/// What can be said of a period.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, utoipa::ToSchema)]
-#[serde(rename_all = "lowercase")]
-pub enum State {
-    /// It is over, and every node that was expected reported all of it.
-    Complete,
-    /// It is not over yet, or nodes may still deliver some of it.
-    Open,
-    /// Some of it is missing, whether or not it is over.
-    Partial,
-    /// Nobody reported anything of it, and nobody had said goodbye.
-    Gap,
-    /// There was no node: before the first, or after all had left on purpose.
-    None,
-}
-
-impl State {
-    /// As it is written.
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::Complete => "complete",
-            Self::Open => "open",
-            Self::Partial => "partial",
-            Self::Gap => "gap",
-            Self::None => "none",
-        }
-    }
-}
-
-/// How many nodes there were to report a period, and how many reported all of it.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, serde::Serialize, utoipa::ToSchema)]
-#[schema(as = ReportNodes)]
-pub struct Nodes {
-    /// Nodes that took traffic in it, or should have.
-    pub expected: u32,
-    /// Those of them of which nothing is missing.
-    pub reported: u32,
-}
 
 /// Stretches of time, half open, in milliseconds; in order, and none touches another.
 #[derive(Debug, Default)]
@@ -176,8 +139,8 @@ impl Coverage {
     }
 
     /// Who reported a period.
-    pub(crate) fn nodes(&self, from_ms: i64, to_ms: i64) -> Nodes {
-        let mut nodes = Nodes::default();
+    pub(crate) fn nodes(&self, from_ms: i64, to_ms: i64) -> ReportingNodes {
+        let mut nodes = ReportingNodes::default();
         for node in &self.nodes {
             let covered = node.covered.meet(from_ms, to_ms);
             let missing = node.missing.meet(from_ms, to_ms) || node.is_awaited(from_ms, to_ms);
@@ -188,7 +151,7 @@ impl Coverage {
     }
 
     /// What can be said of a period.
-    pub(crate) fn state(&self, from_ms: i64, to_ms: i64, now_ms: i64) -> State {
+    pub(crate) fn state(&self, from_ms: i64, to_ms: i64, now_ms: i64) -> Completeness {
         let any = |holds: &dyn Fn(&OfNode) -> bool| self.nodes.iter().any(holds);
         let is_covered = any(&|node| node.covered.meet(from_ms, to_ms));
         let is_silent = |node: &OfNode| node.last_ms.is_some_and(|last| now_ms.saturating_sub(last) > LAG_MS);
@@ -197,16 +160,22 @@ impl Coverage {
         });
         let is_awaited = any(&|node| !is_silent(node) && node.is_awaited(from_ms, to_ms));
         match is_covered {
-            true if is_missing => State::Partial,
-            _ if to_ms > now_ms || is_awaited => State::Open,
-            true => State::Complete,
-            false if is_missing || any(&|node| node.absent.meet(from_ms, to_ms)) => State::Gap,
-            false => State::None,
+            true if is_missing => Completeness::Partial,
+            _ if to_ms > now_ms || is_awaited => Completeness::Open,
+            true => Completeness::Complete,
+            false if is_missing || any(&|node| node.absent.meet(from_ms, to_ms)) => Completeness::Gap,
+            false => Completeness::None,
         }
     }
 
     /// What can be said of a range that is counted by whole minutes; `is_current`: it reaches up to now.
-    pub(crate) fn state_of_range(&self, from_ms: i64, to_ms: i64, is_current: bool, now_ms: i64) -> State {
+    pub(crate) fn state_of_range(
+        &self,
+        from_ms: i64,
+        to_ms: i64,
+        is_current: bool,
+        now_ms: i64,
+    ) -> Completeness {
         // The minute in which it ends belongs to it as a whole.
         let to_ms = to_ms.saturating_add(i64::from(is_current) + MINUTE_MS - 1);
         self.state(from_ms, to_ms - to_ms.rem_euclid(MINUTE_MS), now_ms)
@@ -232,40 +201,43 @@ mod tests {
         Run { node: "n".into(), boot: boot.into(), first, last, from_ms, through_ms, left: false }
     }
 
-    fn state(runs: &[Run], hour: i64) -> State {
+    fn state(runs: &[Run], hour: i64) -> Completeness {
         Coverage::new(runs, &[]).state(hour * HOUR, (hour + 1) * HOUR, 90 * HOUR)
     }
 
     #[test]
     fn a_reported_hour_is_complete_once_it_is_over_and_a_later_batch_came() {
         let coverage = Coverage::new(&[run("a", 1, 9, 0, HOUR + GATHER_MS)], &[]);
-        assert_eq!(coverage.state(0, HOUR, HOUR), State::Complete);
-        assert_eq!(coverage.state(0, HOUR, HOUR - 1), State::Open);
-        assert_eq!(state(&[run("a", 1, 9, 0, HOUR)], 0), State::Partial);
+        assert_eq!(coverage.state(0, HOUR, HOUR), Completeness::Complete);
+        assert_eq!(coverage.state(0, HOUR, HOUR - 1), Completeness::Open);
+        assert_eq!(state(&[run("a", 1, 9, 0, HOUR)], 0), Completeness::Partial);
     }
 
     #[test]
     fn a_missing_sequence_makes_its_hour_partial_and_no_other() {
         let runs = [run("a", 1, 9, 0, HOUR + 5), run("a", 11, 20, HOUR + 7, 3 * HOUR)];
-        assert_eq!([0, 1].map(|hour| state(&runs, hour)), [State::Complete, State::Partial]);
+        assert_eq!([0, 1].map(|hour| state(&runs, hour)), [Completeness::Complete, Completeness::Partial]);
         let coverage = Coverage::new(&runs, &[]);
-        assert_eq!(coverage.state(2 * HOUR, 3 * HOUR - GATHER_MS, 9 * HOUR), State::Complete);
+        assert_eq!(coverage.state(2 * HOUR, 3 * HOUR - GATHER_MS, 9 * HOUR), Completeness::Complete);
     }
 
     #[test]
     fn an_outage_between_boots_is_a_gap_and_a_kill_is_told_but_a_restart_is_neither() {
         let outage = [run("a", 1, 9, 0, HOUR / 2), run("b", 1, 9, 3 * HOUR + 1, 4 * HOUR)];
         assert_eq!([0, 1, 2, 3].map(|hour| state(&outage, hour)), {
-            use State::*;
+            use Completeness::*;
             [Partial, Gap, Gap, Partial]
         });
         let killed = [run("a", 1, 9, 0, HOUR + 9_000), run("b", 1, 9, HOUR + 10_000, 3 * HOUR)];
         assert_eq!([0, 1, 2].map(|hour| state(&killed, hour)), {
-            use State::*;
+            use Completeness::*;
             [Complete, Partial, Partial]
         });
         let restarted = [Run { left: true, ..killed[0].clone() }, killed[1].clone()];
-        assert_eq!([0, 1].map(|hour| state(&restarted, hour)), [State::Complete, State::Complete]);
+        assert_eq!(
+            [0, 1].map(|hour| state(&restarted, hour)),
+            [Completeness::Complete, Completeness::Complete]
+        );
     }
 
     #[test]
@@ -273,17 +245,17 @@ mod tests {
         let left = Run { left: true, ..run("a", 1, 9, 0, HOUR / 2) };
         let back = run("b", 1, 9, 3 * HOUR, 5 * HOUR);
         assert_eq!([0, 1, 2, 3].map(|hour| state(&[left.clone(), back.clone()], hour)), {
-            use State::*;
+            use Completeness::*;
             [Complete, None, None, Complete]
         });
-        assert_eq!(state(&[left], 7), State::None);
+        assert_eq!(state(&[left], 7), Completeness::None);
     }
 
     #[test]
     fn time_in_which_nobody_reported_is_a_gap_but_before_the_first_node_there_was_none() {
         let runs = [run("a", 1, 9, 10 * HOUR, 11 * HOUR)];
         assert_eq!([0, 9, 11, 14].map(|hour| state(&runs, hour)), {
-            use State::*;
+            use Completeness::*;
             [None, None, Partial, Gap]
         });
     }
@@ -292,8 +264,8 @@ mod tests {
     fn lost_counts_make_their_time_partial() {
         let lost = [Lost { node: "n".into(), from_ms: 5, through_ms: 5 }];
         let coverage = Coverage::new(&[run("a", 1, 9, 0, 2 * HOUR)], &lost);
-        assert_eq!(coverage.state(0, HOUR, 9 * HOUR), State::Partial);
-        assert_eq!(coverage.nodes(0, HOUR), Nodes { expected: 1, reported: 0 });
+        assert_eq!(coverage.state(0, HOUR, 9 * HOUR), Completeness::Partial);
+        assert_eq!(coverage.nodes(0, HOUR), ReportingNodes { expected: 1, reported: 0 });
     }
 
     #[test]
@@ -310,7 +282,7 @@ mod tests {
             let over = coverage.state_of_range(5 * MINUTE, 10 * MINUTE, false, now);
             [minute, open, current, over]
         };
-        use State::*;
+        use Completeness::*;
         assert_eq!(state(&[alive(0)]), [Complete, Open, Open, Complete]);
         // Killed at 9:30 and started again at once: minute 9 is partial, and so is every range with it in it.
         let killed = run("b", 1, 9, 0, 9 * MINUTE + 30_000);
@@ -327,8 +299,8 @@ mod tests {
     fn a_minute_that_has_just_ended_is_not_called_partial_before_its_last_batch_can_have_come() {
         let live = [run("a", 1, 9, 0, HOUR - 500)];
         let coverage = Coverage::new(&live, &[]);
-        assert_eq!(coverage.state(0, HOUR, HOUR + 100), State::Open);
-        assert_eq!(coverage.state(0, HOUR, HOUR + LAG_MS), State::Partial);
+        assert_eq!(coverage.state(0, HOUR, HOUR + 100), Completeness::Open);
+        assert_eq!(coverage.state(0, HOUR, HOUR + LAG_MS), Completeness::Partial);
     }
 
     /// What a summary says follows from what the minutes in it say, whatever happened.
@@ -353,21 +325,21 @@ mod tests {
             let from = next(20);
             let to = from + 1 + next(20 - from);
             let range = coverage.state_of_range(from * MINUTE, to * MINUTE, false, now);
-            let minutes: Vec<State> = (from..to)
+            let minutes: Vec<Completeness> = (from..to)
                 .map(|minute| coverage.state(minute * MINUTE, (minute + 1) * MINUTE, now))
                 .collect();
             // A minute without any node (none) takes nothing away from the others.
-            if range == State::Complete {
+            if range == Completeness::Complete {
                 assert!(
-                    minutes.iter().all(|one| [State::Complete, State::None].contains(one)),
+                    minutes.iter().all(|one| [Completeness::Complete, Completeness::None].contains(one)),
                     "{runs:?} {minutes:?}"
                 );
             }
-            if minutes.iter().all(|one| *one == State::Complete) {
-                assert_eq!(range, State::Complete, "{runs:?}");
+            if minutes.iter().all(|one| *one == Completeness::Complete) {
+                assert_eq!(range, Completeness::Complete, "{runs:?}");
             }
-            if minutes.contains(&State::Partial) {
-                assert_eq!(range, State::Partial, "{runs:?} {minutes:?}");
+            if minutes.contains(&Completeness::Partial) {
+                assert_eq!(range, Completeness::Partial, "{runs:?} {minutes:?}");
             }
         }
     }
@@ -376,7 +348,7 @@ mod tests {
     fn each_node_is_counted_for_itself() {
         let other = Run { node: "m".into(), ..run("x", 1, 9, 0, HOUR / 2) };
         let coverage = Coverage::new(&[other, run("a", 1, 9, 0, 5 * HOUR)], &[]);
-        assert_eq!(coverage.nodes(0, HOUR), Nodes { expected: 2, reported: 1 });
-        assert_eq!(coverage.nodes(3 * HOUR, 4 * HOUR), Nodes { expected: 1, reported: 1 });
+        assert_eq!(coverage.nodes(0, HOUR), ReportingNodes { expected: 2, reported: 1 });
+        assert_eq!(coverage.nodes(3 * HOUR, 4 * HOUR), ReportingNodes { expected: 1, reported: 1 });
     }
 }

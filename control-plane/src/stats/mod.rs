@@ -10,6 +10,7 @@ use jiff::Timestamp;
 use tokio::sync::{Mutex, Notify, mpsc, oneshot};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tonic::Status;
+use weir_admin_api::{Report, Summary, Top};
 use weir_proto::v1;
 
 use crate::{
@@ -33,16 +34,11 @@ mod report;
 mod tail;
 mod top;
 
-pub(crate) use self::tail::outcome_name;
 pub use self::{
-    coverage::{Nodes, State},
-    cut::Cut,
     keep::Retention,
     query::{Query, ReportError},
-    rejected::Rejected,
-    report::{Before, Latency, Period, PeriodCount, Report, Summary},
     tail::{Tail, TailQuery, Watching},
-    top::{Item, Top, TopQuery},
+    top::TopQuery,
 };
 
 /// Milliseconds since the epoch, now.

@@ -30,11 +30,6 @@ const OUTCOMES: [(&str, v1::Outcome); 4] = [
     ("cut_by_node", v1::Outcome::CutByNode),
 ];
 
-/// The name of an outcome; `None` from a node of an earlier version.
-pub(crate) fn outcome_name(outcome: v1::Outcome) -> Option<&'static str> {
-    OUTCOMES.iter().find(|(_, one)| *one == outcome).map(|(name, _)| *name)
-}
-
 /// Watchers at the same time.
 const MAX_WATCHERS: usize = 64;
 

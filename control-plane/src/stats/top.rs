@@ -3,16 +3,15 @@
 use std::{collections::HashMap, str::FromStr};
 
 use jiff::Timestamp;
+use weir_admin_api::{Completeness, Top, TopItem};
 
 use super::{
     batch::MAX_AHEAD_MS,
     counts::Sum,
-    coverage::{Coverage, State},
-    cut::Cut,
+    coverage::Coverage,
     period::{self, Per},
     query::{self, Asked, Query, ReportError},
-    rejected::Rejected,
-    report::{Latency, stream_duration, total_latency, upstream_latency},
+    report::measures,
 };
 use crate::store::{
     Store,
@@ -35,66 +34,6 @@ pub struct TopQuery {
     pub sort: Option<String>,
     /// How many; 10 when absent.
     pub limit: Option<String>,
-}
-
-/// One name and what was counted for it.
-#[derive(Debug, Clone, PartialEq, serde::Serialize, utoipa::ToSchema)]
-#[schema(as = TopItem)]
-pub struct Item {
-    /// The route, host, pool, backend, method or status; empty for requests that had none.
-    pub name: String,
-    /// A backend's URL.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub url: Option<String>,
-    /// Requests that ended in the range.
-    pub requests: u64,
-    /// Its part of all requests, 0 to 1.
-    pub share: f64,
-    /// Answered with 500 and above.
-    pub errors: u64,
-    /// Requests by the status sent.
-    pub status: std::collections::BTreeMap<u16, u64>,
-    /// Body bytes from clients.
-    pub bytes_in: u64,
-    /// Body bytes to clients.
-    pub bytes_out: u64,
-    /// From a request's head to the end of its answer; without tunnels and streams.
-    pub latency_ms: Latency,
-    /// From a backend's turn, its connection included, to the head of its answer.
-    pub upstream_ms: Latency,
-    /// Attempts beyond each request's first.
-    pub retries: u64,
-    /// Those that Weir refused itself.
-    pub rejected: Rejected,
-    /// Those whose answer was cut before its end.
-    pub cut: Cut,
-    /// Tunnels, event streams and gRPC streams among the requests; they are not in `latency_ms`.
-    pub streams: u64,
-    /// How long these lasted, from the request's head to their end.
-    pub stream_ms: Latency,
-}
-
-/// A ranking.
-#[derive(Debug, Clone, PartialEq, serde::Serialize, utoipa::ToSchema)]
-pub struct Top {
-    /// RFC 3339.
-    pub from: String,
-    /// RFC 3339.
-    pub to: String,
-    /// What is ranked.
-    pub by: String,
-    /// By what.
-    pub sort: String,
-    /// All requests of the range, also of what is not listed.
-    pub requests: u64,
-    /// How many names there are.
-    pub names: u64,
-    /// The first of them.
-    pub items: Vec<Item>,
-    /// The range is over, and every node that was expected has reported all of it: `state` is `complete`.
-    pub complete: bool,
-    /// As a period's.
-    pub state: State,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -221,7 +160,7 @@ pub(super) async fn top(store: &Store, query: &TopQuery, now: Timestamp) -> Resu
         Dimension::Backend => store.backend_urls().await?.into_iter().collect(),
         _ => HashMap::new(),
     };
-    let mut items: Vec<(u64, Item)> = sums
+    let mut items: Vec<(u64, TopItem)> = sums
         .into_iter()
         .map(|(name, sum)| {
             let errors = sum.status.range(500..).map(|(_, requests)| requests).sum();
@@ -247,28 +186,13 @@ pub(super) async fn top(store: &Store, query: &TopQuery, now: Timestamp) -> Resu
         requests,
         names,
         items: items.into_iter().map(|(_, item)| item).collect(),
-        complete: state == State::Complete,
+        complete: state == Completeness::Complete,
         state,
     })
 }
 
 #[allow(clippy::cast_precision_loss)]
-fn item(name: String, sum: Sum, errors: u64, all: u64, urls: &HashMap<String, String>) -> Item {
-    Item {
-        url: urls.get(&name).cloned(),
-        name,
-        requests: sum.counts.requests,
-        share: if all == 0 { 0.0 } else { sum.counts.requests as f64 / all as f64 },
-        errors,
-        latency_ms: total_latency(&sum),
-        upstream_ms: upstream_latency(&sum),
-        streams: sum.counts.streams.len(),
-        stream_ms: stream_duration(&sum),
-        cut: sum.counts.cut,
-        status: sum.status,
-        bytes_in: sum.counts.bytes_in,
-        bytes_out: sum.counts.bytes_out,
-        retries: sum.counts.retries,
-        rejected: sum.counts.rejected,
-    }
+fn item(name: String, sum: Sum, errors: u64, all: u64, urls: &HashMap<String, String>) -> TopItem {
+    let share = if all == 0 { 0.0 } else { sum.counts.requests as f64 / all as f64 };
+    TopItem { url: urls.get(&name).cloned(), name, share, errors, measures: measures(sum) }
 }

@@ -66,7 +66,7 @@ impl World {
     }
 
     pub async fn requests(&self) -> u64 {
-        self.stats.summary(&Query::default()).await.unwrap().requests
+        self.stats.summary(&Query::default()).await.unwrap().measures.requests
     }
 }
 

@@ -3,8 +3,9 @@
 use std::sync::Arc;
 
 use tokio_util::sync::CancellationToken;
+use weir_admin_api::NodeTokenState;
 
-use super::{Member, NodeAccess, ended, is_node_id};
+use super::{Member, NodeAccess, is_node_id, state};
 use crate::{
     access::{
         ca::{CaError, Issued},
@@ -22,7 +23,7 @@ pub enum JoinError {
     NotThere,
     /// The token has ended.
     #[error("join token {0} is {1}; make another one with `weir node-token create`")]
-    Ended(i64, &'static str),
+    Ended(i64, NodeTokenState),
     /// The node is revoked.
     #[error("node {0:?} is revoked; `weir node allow` lets it join again")]
     Revoked(String),
@@ -86,8 +87,9 @@ impl NodeAccess {
         let _one = self.shared.changing.lock().await;
         let found = self.book(|book| book.tokens.iter().find(|token| is_same(&token.hash, hash)).cloned());
         let token = found.ok_or(JoinError::NotThere)?;
-        if let Some(why) = ended(&token, now_ms()) {
-            return Err(JoinError::Ended(token.id, why));
+        let state = state(&token, now_ms());
+        if state != NodeTokenState::Active {
+            return Err(JoinError::Ended(token.id, state));
         }
         if !token.node_ids.is_empty() && !token.node_ids.iter().any(|id| id == node_id) {
             return Err(JoinError::Bound(token.id, node_id.to_owned()));
@@ -144,7 +146,7 @@ impl NodeAccess {
             expires_ms: issued.expires_ms,
         };
         if !db.add_node_certificate(&certificate, issuing).await? {
-            return Err(JoinError::Ended(token.unwrap_or_default(), "used up"));
+            return Err(JoinError::Ended(token.unwrap_or_default(), NodeTokenState::UsedUp));
         }
         let ended = CancellationToken::new();
         let member = Member { node_id: node_id.to_owned(), expires_ms: issued.expires_ms, ended };

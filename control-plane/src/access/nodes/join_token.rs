@@ -2,6 +2,7 @@
 
 use std::{path::Path, time::Duration};
 
+use weir_admin_api::NodeTokenState;
 use weir_proto::JOIN_PREFIX;
 use weir_snapshot::{
     Problem,
@@ -75,16 +76,16 @@ impl NewNodeToken {
     }
 }
 
-/// Why a join token is good for nothing any more.
-pub fn ended(token: &StoredNodeToken, now_ms: i64) -> Option<&'static str> {
+/// Whether a join token is valid.
+pub fn state(token: &StoredNodeToken, now_ms: i64) -> NodeTokenState {
     if token.revoked_ms.is_some() {
-        Some("revoked")
+        NodeTokenState::Revoked
     } else if token.expires_ms.is_some_and(|at| at <= now_ms) {
-        Some("expired")
+        NodeTokenState::Expired
     } else if token.uses_left.is_some_and(|left| left <= 0) {
-        Some("used up")
+        NodeTokenState::UsedUp
     } else {
-        None
+        NodeTokenState::Active
     }
 }
 
@@ -110,8 +111,9 @@ impl NodeAccess {
     ) -> Result<(String, StoredNodeToken), AccessError> {
         let _one = self.shared.changing.lock().await;
         let created_ms = now_ms();
-        if self.book(|book| book.tokens.iter().filter(|token| ended(token, created_ms).is_none()).count())
-            >= MOST_TOKENS
+        if self.book(|book| {
+            book.tokens.iter().filter(|token| state(token, created_ms) == NodeTokenState::Active).count()
+        }) >= MOST_TOKENS
         {
             return Err(AccessError::Conflict(format!(
                 "there are {MOST_TOKENS} join tokens; revoke some first"
@@ -149,7 +151,9 @@ impl NodeAccess {
         let is_good = |secret: String| {
             let hash = sha256(secret.as_bytes());
             self.book(|book| {
-                book.tokens.iter().any(|token| is_same(&token.hash, &hash) && ended(token, now).is_none())
+                book.tokens
+                    .iter()
+                    .any(|token| is_same(&token.hash, &hash) && state(token, now) == NodeTokenState::Active)
             })
         };
         if secret.is_some_and(is_good) {

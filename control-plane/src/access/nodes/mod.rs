@@ -18,7 +18,7 @@ use tokio_util::sync::CancellationToken;
 
 pub use self::{
     join::{JoinError, Joiner},
-    join_token::{NewNodeToken, ended},
+    join_token::{NewNodeToken, state},
     revocation::Allowed,
 };
 use super::ca::Ca;

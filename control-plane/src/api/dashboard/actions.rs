@@ -7,11 +7,12 @@ use axum::{
     response::Redirect,
 };
 use serde::Deserialize;
+use weir_snapshot::config::{BackendState, UnknownStrategy};
 
 use super::{Page, Trouble};
 use crate::{
     api::access::Asking,
-    app::{App, Named},
+    app::{App, AppError, Named},
 };
 
 type Done = Result<Redirect, Trouble>;
@@ -57,9 +58,9 @@ pub(super) async fn update(
     Form(Update { action }): Form<Update>,
 ) -> Done {
     let state = match action.as_str() {
-        "drain" => "draining",
-        "disable" => "disabled",
-        "enable" => "active",
+        "drain" => BackendState::Draining,
+        "disable" => BackendState::Disabled,
+        "enable" => BackendState::Active,
         "remove" => {
             app.delete_backend(&author, &Named::Id(id)).await?;
             return back(Page::Pools);
@@ -85,7 +86,10 @@ pub(super) async fn strategy(
     Path(pool): Path<String>,
     Form(Strategy { strategy }): Form<Strategy>,
 ) -> Done {
-    app.set_strategy(&author, &pool, &strategy).await?;
+    let strategy = strategy
+        .parse()
+        .map_err(|error: UnknownStrategy| AppError::invalid("strategy", error.to_string()))?;
+    app.set_strategy(&author, &pool, strategy).await?;
     back(Page::Pools)
 }
 

@@ -2,9 +2,10 @@
 //! the page that has more of it.
 
 use maud::{Markup, html};
+use weir_admin_api::{BackendState, BreakerState, CertificateState, NodeState, Status};
 
 use super::{Page, format::time, layout::badge};
-use crate::{app::Status, publish::CLOCK_OFF_MS};
+use crate::publish::CLOCK_OFF_MS;
 
 /// How many are told.
 const MOST: usize = 8;
@@ -54,28 +55,30 @@ fn notices(status: &Status) -> Vec<Notice> {
         );
         add(true, Page::Pools, format!("pool {}", pool.name), says);
     }
-    for backend in status.backends.iter().filter(|backend| backend.state == "active") {
+    for backend in status.backends.iter().filter(|backend| backend.state == BackendState::Active) {
         let about = || format!("{} in pool {}", backend.url, backend.pool);
         if !backend.alive {
             add(true, Page::Pools, about(), format!("down: {}", backend.last_check));
         }
-        match backend.work.breaker {
-            "open" => {
-                let says = format!("breaker open on {}", backend.work.ejected_by.join(", "));
+        match backend.breaker {
+            BreakerState::Open => {
+                let says = format!("breaker open on {}", backend.ejected_by.join(", "));
                 add(true, Page::Pools, about(), says);
             }
-            "half_open" => add(false, Page::Pools, about(), "breaker is trying it again".to_owned()),
-            _ => {}
+            BreakerState::HalfOpen => {
+                add(false, Page::Pools, about(), "breaker is trying it again".to_owned())
+            }
+            BreakerState::Closed => {}
         }
     }
     for node in &status.nodes {
         let about = || format!("node {}", node.id);
         match node.state {
-            "away" => add(true, Page::Nodes, about(), format!("away since {}", time(&node.since))),
-            "rejected" => {
+            NodeState::Away => add(true, Page::Nodes, about(), format!("away since {}", time(&node.since))),
+            NodeState::Rejected => {
                 add(true, Page::Nodes, about(), format!("refused revision {}", node.rejected_revision));
             }
-            "behind" if node.lag_ms > LAG_MS => {
+            NodeState::Behind if node.lag_ms > LAG_MS => {
                 add(false, Page::Nodes, about(), format!("{} revisions behind", node.lag_revisions));
             }
             _ => {}
@@ -103,12 +106,12 @@ fn notices(status: &Status) -> Vec<Notice> {
     for certificate in &status.certificates {
         let about = format!("certificate {}", certificate.name);
         match certificate.state {
-            "expired" => add(true, Page::Routes, about, "expired".to_owned()),
-            "early" => add(false, Page::Routes, about, "not good yet".to_owned()),
-            "soon" => {
+            CertificateState::Expired => add(true, Page::Routes, about, "expired".to_owned()),
+            CertificateState::Early => add(false, Page::Routes, about, "not good yet".to_owned()),
+            CertificateState::Soon => {
                 add(false, Page::Routes, about, format!("{} days left", certificate.days_left));
             }
-            _ => {}
+            CertificateState::Good => {}
         }
     }
     notices

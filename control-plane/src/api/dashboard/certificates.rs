@@ -1,9 +1,10 @@
 //! Certificates: whom each is good for, and for how long. A part of the page of routes, which belong to the hosts.
 
 use maud::{Markup, html};
+use weir_admin_api::{Certificate, CertificateState};
 
 use super::{format::time, layout::badge};
-use crate::app::{App, CertificateInfo};
+use crate::app::App;
 
 /// Nothing where there is none.
 pub(super) fn section(app: &App) -> Markup {
@@ -29,14 +30,14 @@ pub(super) fn section(app: &App) -> Markup {
     }
 }
 
-fn row(certificate: &CertificateInfo) -> Markup {
+fn row(certificate: &Certificate) -> Markup {
     let days = certificate.days_left;
     let left = if days == 1 { "1 day left".to_owned() } else { format!("{days} days left") };
     let (kind, text) = match certificate.state {
-        "expired" => ("bad", "expired".to_owned()),
-        "early" => ("warn", "not good yet".to_owned()),
-        "soon" => ("warn", left),
-        _ => ("ok", left),
+        CertificateState::Expired => ("bad", "expired".to_owned()),
+        CertificateState::Early => ("warn", "not good yet".to_owned()),
+        CertificateState::Soon => ("warn", left),
+        CertificateState::Good => ("ok", left),
     };
     html! {
         tr {

@@ -12,7 +12,7 @@ use super::{
     format::{count, millis},
     time_axis,
 };
-use crate::stats::{Period, State};
+use weir_admin_api::{Completeness, Period};
 
 /// How high a drawing is, in pixels.
 const HEIGHT: f64 = 176.0;
@@ -100,7 +100,7 @@ impl<'a> Frame<'a> {
     fn gaps(&self) -> Markup {
         let width = 100.0 / float(self.periods.len().max(1) as u64);
         html! {
-            @for (i, _) in self.periods.iter().enumerate().filter(|(_, period)| period.state == State::Gap) {
+            @for (i, _) in self.periods.iter().enumerate().filter(|(_, period)| period.state == Completeness::Gap) {
                 rect class="gap" x=(percent(float(i as u64) * width)) width=(percent(width)) height=(HEIGHT) {}
             }
         }
@@ -128,7 +128,7 @@ fn hatch() -> Markup {
 /// Requests of each class of status, 1xx to 5xx.
 fn classes(period: &Period) -> [u64; 5] {
     let mut classes = [0; 5];
-    for (status, requests) in &period.status {
+    for (status, requests) in &period.measures.status {
         if let Some(class) = classes.get_mut(usize::from(status / 100).saturating_sub(1)) {
             *class += requests;
         }
@@ -138,12 +138,17 @@ fn classes(period: &Period) -> [u64; 5] {
 
 /// Bars of requests, stacked by class of status, with the peak marked.
 pub(super) fn requests(periods: &[Period], title: &str) -> Markup {
-    let peak = periods.iter().enumerate().max_by(|a, b| a.1.requests.cmp(&b.1.requests).then(b.0.cmp(&a.0)));
-    let peak = peak.filter(|(_, period)| period.requests > 0);
+    let peak = periods
+        .iter()
+        .enumerate()
+        .max_by(|a, b| a.1.measures.requests.cmp(&b.1.measures.requests).then(b.0.cmp(&a.0)));
+    let peak = peak.filter(|(_, period)| period.measures.requests > 0);
     // Half a request is none.
-    let frame = Frame::new(periods, float(peak.map_or(0, |(_, period)| period.requests)).max(2.0));
+    let frame = Frame::new(periods, float(peak.map_or(0, |(_, period)| period.measures.requests)).max(2.0));
     let said = match peak {
-        Some((_, period)) => format!("{title}. The most is {} at {}.", count(period.requests), period.start),
+        Some((_, period)) => {
+            format!("{title}. The most is {} at {}.", count(period.measures.requests), period.start)
+        }
         None => format!("{title}. There were no requests."),
     };
     let drawing = html! {
@@ -155,15 +160,15 @@ pub(super) fn requests(periods: &[Period], title: &str) -> Markup {
     };
     let over = html! {
         @if periods.len() <= MOST_POINTED {
-            @for (i, period) in periods.iter().enumerate().filter(|(_, period)| period.requests > 0) {
+            @for (i, period) in periods.iter().enumerate().filter(|(_, period)| period.measures.requests > 0) {
                 @let width = 100.0 / float(periods.len() as u64);
                 rect class="point" x=(percent(float(i as u64) * width)) width=(percent(width)) height=(HEIGHT) { title { (tell(period)) } }
             }
         }
         @if let Some((i, period)) = peak {
-            @let (x, y) = (frame.share(i), frame.y(float(period.requests)));
+            @let (x, y) = (frame.share(i), frame.y(float(period.measures.requests)));
             circle class="mark" cx=(percent(x)) cy=(px(y)) r="3" {}
-            text class="peak" x=(percent(x)) y=(px(y - 8.0)) text-anchor=(anchor(x)) { "peak " (count(period.requests)) }
+            text class="peak" x=(percent(x)) y=(px(y - 8.0)) text-anchor=(anchor(x)) { "peak " (count(period.measures.requests)) }
         }
     };
     html! {
@@ -172,7 +177,7 @@ pub(super) fn requests(periods: &[Period], title: &str) -> Markup {
             @for (class, name) in [("s2", "2xx"), ("s3", "3xx"), ("s4", "4xx"), ("s5", "5xx")] {
                 li { (swatch(class)) (name) }
             }
-            @if periods.iter().any(|period| period.state == State::Gap) {
+            @if periods.iter().any(|period| period.state == Completeness::Gap) {
                 li { (swatch("gap")) "not reported" }
             }
         }
@@ -197,7 +202,7 @@ fn swatch(class: &str) -> Markup {
 fn bars(frame: &Frame<'_>, open: bool) -> [String; 5] {
     let mut paths = [const { String::new() }; 5];
     for (i, period) in frame.periods.iter().enumerate() {
-        if (period.state == State::Open) != open {
+        if (period.state == Completeness::Open) != open {
             continue;
         }
         let x = float(i as u64) * STEP + (STEP - BAR) / 2.0;
@@ -213,18 +218,18 @@ fn bars(frame: &Frame<'_>, open: bool) -> [String; 5] {
 
 /// Lines of the percentiles.
 pub(super) fn latency(periods: &[Period], title: &str) -> Markup {
-    let highest = periods.iter().map(|period| period.latency_ms.p99).fold(0.0, f64::max);
+    let highest = periods.iter().map(|period| period.measures.latency_ms.p99).fold(0.0, f64::max);
     let frame = Frame::new(periods, highest);
     type Value = fn(&Period) -> f64;
     let lines: [(&str, Value); 3] = [
-        ("l99", |period| period.latency_ms.p99),
-        ("l90", |period| period.latency_ms.p90),
-        ("l50", |period| period.latency_ms.p50),
+        ("l99", |period| period.measures.latency_ms.p99),
+        ("l90", |period| period.measures.latency_ms.p90),
+        ("l50", |period| period.measures.latency_ms.p50),
     ];
     let told: Vec<(usize, &Period)> = periods.iter().enumerate().collect();
     let runs: Vec<&[(usize, &Period)]> = told
-        .chunk_by(|a, b| (a.1.requests > 0) == (b.1.requests > 0))
-        .filter(|run| run.first().is_some_and(|(_, period)| period.requests > 0))
+        .chunk_by(|a, b| (a.1.measures.requests > 0) == (b.1.measures.requests > 0))
+        .filter(|run| run.first().is_some_and(|(_, period)| period.measures.requests > 0))
         .collect();
     let drawing = html! {
         @for (class, value) in lines {
@@ -250,24 +255,24 @@ pub(super) fn latency(periods: &[Period], title: &str) -> Markup {
         (frame.draw(title, &said, &|value| millis(value), &drawing, &over))
         ul class="legend" {
             @for (class, name) in [("l50", "p50"), ("l90", "p90"), ("l99", "p99")] { li { (swatch(class)) (name) } }
-            @if periods.iter().any(|period| period.state == State::Gap) { li { (swatch("gap")) "not reported" } }
+            @if periods.iter().any(|period| period.state == Completeness::Gap) { li { (swatch("gap")) "not reported" } }
         }
     }
 }
 
 /// Requests of each period as one small line, which breaks where nobody reported.
 pub(super) fn sparkline(periods: &[Period]) -> Markup {
-    let most = periods.iter().map(|period| period.requests).max().unwrap_or(0);
+    let most = periods.iter().map(|period| period.measures.requests).max().unwrap_or(0);
     let highest = float(most).max(1.0);
     let last = float(periods.len().saturating_sub(1) as u64).max(1.0);
     let known: Vec<(usize, &Period)> = periods.iter().enumerate().collect();
-    let is_told = |period: &Period| !matches!(period.state, State::Gap | State::None);
+    let is_told = |period: &Period| !matches!(period.state, Completeness::Gap | Completeness::None);
     html! {
         svg class="sparkline" viewBox="0 0 120 28" preserveAspectRatio="none" role="img"
             aria-label=(format!("Requests of each of the last {} hours, {} at most.", periods.len(), count(most))) {
             @for run in known.chunk_by(|a, b| is_told(a.1) == is_told(b.1)).filter(|run| run.first().is_some_and(|(_, period)| is_told(period))) {
                 @let points: Vec<String> = run.iter().map(|(i, period)| {
-                    format!("{},{}", px(float(*i as u64) / last * 120.0), px(26.0 - float(period.requests) / highest * 24.0))
+                    format!("{},{}", px(float(*i as u64) / last * 120.0), px(26.0 - float(period.measures.requests) / highest * 24.0))
                 }).collect();
                 polyline points=(points.join(" ")) {}
             }
@@ -277,8 +282,8 @@ pub(super) fn sparkline(periods: &[Period]) -> Markup {
 
 fn tell(period: &Period) -> String {
     let statuses: Vec<String> =
-        period.status.iter().map(|(status, requests)| format!("{status}: {requests}")).collect();
-    format!("{} · {} requests · {}", period.start, period.requests, statuses.join(", "))
+        period.measures.status.iter().map(|(status, requests)| format!("{status}: {requests}")).collect();
+    format!("{} · {} requests · {}", period.start, period.measures.requests, statuses.join(", "))
 }
 
 #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "labels of an axis")]

@@ -1,14 +1,15 @@
 //! Where a request would go: a form, and what a node would make of what is written into it. Nothing is sent.
 
 use maud::{Markup, html};
-use weir_snapshot::explain::{Asked as Request, Filter, Passed, Says, Way};
+use weir_admin_api::{Explained, ExplainedBackend, ExplainedPool};
+use weir_snapshot::explain::{Asked as Request, Filter, Passed, Says};
 
 use super::{
     Trouble,
     asked::{Asked, METHODS},
     layout::{badge, empty},
 };
-use crate::app::{App, AppError, BackendExplained, Explained, PoolExplained};
+use crate::app::{App, AppError};
 
 /// The method that is asked for, or the usual one.
 fn method(asked: &Asked) -> &str {
@@ -52,32 +53,32 @@ pub(super) fn page(app: &App, asked: &Asked) -> Result<Markup, Trouble> {
         asked.headers.lines().map(str::trim).filter(|line| !line.is_empty()).map(str::to_owned).collect();
     let client = Some(asked.client.trim()).filter(|client| !client.is_empty());
     let request = Request::read(method(asked), asked.url.trim(), &headers, client);
-    let Explained { revision, way, pools } = app.explain(&request.map_err(AppError::from)?);
+    let explained = app.explain(&request.map_err(AppError::from)?);
     Ok(html! {
-        (route(&way, revision))
-        @for pool in &pools { (backends(pool)) }
-        @if !way.passed.is_empty() { (others(&way)) }
+        (route(&explained))
+        @for pool in &explained.pools { (backends(pool)) }
+        @if !explained.passed.is_empty() { (others(&explained)) }
     })
 }
 
 /// The route and its filters, or what is answered without one.
-fn route(way: &Way, revision: u64) -> Markup {
+fn route(explained: &Explained) -> Markup {
     html! {
         section class="card" aria-label="Route" {
             header {
-                h2 { @match &way.route { Some(route) => { "Route " (route) }, None => "No route takes it" } }
-                p { "by revision " (revision) }
+                h2 { @match &explained.route { Some(route) => { "Route " (route) }, None => "No route takes it" } }
+                p { "by revision " (explained.revision) }
             }
-            @if let Some(answer) = &way.answer { p class="note" { (badge("warn", "the node answers")) " " (answer) } }
-            @if let Some(rewritten) = &way.rewritten { p class="note" { "The backend is asked for " code { (rewritten) } } }
-            @for change in &way.changes { p class="note" { "For the backend, the node " (change) } }
-            @if way.route.is_some() && way.filters.is_empty() { p class="note" { "It has no filters." } }
-            @if !way.filters.is_empty() {
+            @if let Some(answer) = &explained.answer { p class="note" { (badge("warn", "the node answers")) " " (answer) } }
+            @if let Some(rewritten) = &explained.rewritten { p class="note" { "The backend is asked for " code { (rewritten) } } }
+            @for change in &explained.changes { p class="note" { "For the backend, the node " (change) } }
+            @if explained.route.is_some() && explained.filters.is_empty() { p class="note" { "It has no filters." } }
+            @if !explained.filters.is_empty() {
                 div class="scroll" {
                     table class="stack" {
                         thead { tr { th scope="col" { "Filter" } th scope="col" { "Says" } th scope="col" { "Because" } } }
                         tbody {
-                            @for Filter { filter, says, detail } in &way.filters {
+                            @for Filter { filter, says, detail } in &explained.filters {
                                 tr {
                                     th scope="row" class="mono" { (filter) }
                                     td data-label="Says" { (said(*says)) }
@@ -100,11 +101,11 @@ fn said(says: Says) -> Markup {
     }
 }
 
-fn backends(explained: &PoolExplained) -> Markup {
-    let PoolExplained { pool, because, strategy, panic, backends } = explained;
+fn backends(explained: &ExplainedPool) -> Markup {
+    let ExplainedPool { pool, because, strategy, panic, backends } = explained;
     html! {
         section class="card" aria-label=(format!("Pool {pool}")) {
-            header { h2 { "Pool " (pool) } p { (strategy.replace('_', " ")) " · " (because) } }
+            header { h2 { "Pool " (pool) } p { (strategy.to_string().replace('_', " ")) " · " (because) } }
             @if !panic.is_empty() {
                 p class="note" { (badge("bad", "panic mode: backends that look dead are used")) " by " (panic.join(", ")) }
             }
@@ -127,8 +128,8 @@ fn backends(explained: &PoolExplained) -> Markup {
     }
 }
 
-fn row(backend: &BackendExplained) -> Markup {
-    let BackendExplained { id, url, weight, may, because } = backend;
+fn row(backend: &ExplainedBackend) -> Markup {
+    let ExplainedBackend { id, url, weight, may, because } = backend;
     html! {
         tr {
             th scope="row" { (url) " " span class="soft mono" { (id) } }
@@ -139,21 +140,21 @@ fn row(backend: &BackendExplained) -> Markup {
     }
 }
 
-fn others(way: &Way) -> Markup {
+fn others(explained: &Explained) -> Markup {
     html! {
         section class="card" aria-label="Other routes" {
-            header { h2 { "Why no other route" } p { (way.passed.len() + way.more) @if way.passed.len() + way.more == 1 { " other" } @else { " others" } } }
+            header { h2 { "Why no other route" } p { (explained.passed.len() + explained.more) @if explained.passed.len() + explained.more == 1 { " other" } @else { " others" } } }
             div class="scroll" {
                 table class="stack" {
                     thead { tr { th scope="col" { "Route" } th scope="col" { "Because it" } } }
                     tbody {
-                        @for Passed { route, because } in &way.passed {
+                        @for Passed { route, because } in &explained.passed {
                             tr { th scope="row" { (route) } td data-label="Because it" { (because) } }
                         }
                     }
                 }
             }
-            @if way.more > 0 { p class="note" { "and " (way.more) " more" } }
+            @if explained.more > 0 { p class="note" { "and " (explained.more) " more" } }
         }
     }
 }

@@ -3,16 +3,14 @@
 use std::time::Duration;
 
 use maud::{Markup, html};
+use weir_admin_api::{Node, NodeState};
 use weir_snapshot::units::HumanDuration;
 
 use super::{
     format::{count, time},
     layout::{badge, empty, start_a_node},
 };
-use crate::{
-    app::{App, NodeInfo},
-    publish::CLOCK_OFF_MS,
-};
+use crate::{app::App, publish::CLOCK_OFF_MS};
 
 pub(super) fn page(app: &App) -> Markup {
     let (nodes, revision) = (app.nodes(), app.current().revision);
@@ -44,7 +42,7 @@ pub(super) fn page(app: &App) -> Markup {
     }
 }
 
-fn row(node: &NodeInfo, revision: u64) -> Markup {
+fn row(node: &Node, revision: u64) -> Markup {
     let off = node.clock_offset_ms;
     html! {
         tr {
@@ -54,7 +52,7 @@ fn row(node: &NodeInfo, revision: u64) -> Markup {
             }
             td data-label="State" {
                 @if node.connected { (badge("ok", "connected")) }
-                @else if node.state == "revoked" { (badge("", "revoked")) }
+                @else if node.state == NodeState::Revoked { (badge("", "revoked")) }
                 @else { (badge("bad", "away")) }
                 @if node.excluded { " " (badge("warn", "not counted")) }
             }
@@ -91,7 +89,7 @@ fn row(node: &NodeInfo, revision: u64) -> Markup {
 }
 
 /// How far it is behind, in words.
-fn behind(node: &NodeInfo) -> String {
+fn behind(node: &Node) -> String {
     let seconds = HumanDuration(Duration::from_secs(node.lag_ms / 1000));
     format!("{} behind, {seconds}", node.lag_revisions)
 }

@@ -1,6 +1,7 @@
 //! The first page: how it is now, and how it was over the last hour and day.
 
 use maud::{Markup, html};
+use weir_admin_api::{Backend, BackendState, BreakerState, Summary};
 
 use super::{
     Trouble, attention, chart,
@@ -10,7 +11,7 @@ use super::{
 };
 use crate::{
     app::App,
-    stats::{Query, Summary, TopQuery},
+    stats::{Query, TopQuery},
 };
 
 pub(super) async fn page(app: &App) -> Result<Markup, Trouble> {
@@ -29,16 +30,16 @@ pub(super) async fn page(app: &App) -> Result<Markup, Trouble> {
     let hosts = stats.top(&hosts).await?;
 
     let connected = status.nodes.iter().filter(|node| node.connected).count();
-    let usable = |state: &str| state == "active";
-    let down = status.backends.iter().filter(|one| usable(&one.state) && !one.alive).count();
-    let active = status.backends.iter().filter(|one| usable(&one.state)).count();
+    let usable = |one: &Backend| one.state == BackendState::Active;
+    let down = status.backends.iter().filter(|one| usable(one) && !one.alive).count();
+    let active = status.backends.iter().filter(|one| usable(one)).count();
     let ejected =
-        status.backends.iter().filter(|one| usable(&one.state) && one.work.breaker == "open").count();
+        status.backends.iter().filter(|one| usable(one) && one.breaker == BreakerState::Open).count();
     let behind =
         status.nodes.iter().filter(|node| node.connected && node.active_revision < status.revision).count();
     let errors =
         |status: &std::collections::BTreeMap<u16, u64>| status.range(500..).map(|(_, n)| n).sum::<u64>();
-    let failing = errors(&five.status);
+    let failing = errors(&five.measures.status);
     let kind = |bad: bool, warn: bool| match (bad, warn) {
         (true, _) => "figure bad",
         (_, true) => "figure warn",
@@ -54,7 +55,7 @@ pub(super) async fn page(app: &App) -> Result<Markup, Trouble> {
                 p { "Requests are answered with 503 until there is one. " a href="/ui/pools" { "Add the first backend" } ", or:" }
                 p { code { "weir backends add http://127.0.0.1:8082" } }
             }))
-        } @else if day.requests == 0 {
+        } @else if day.measures.requests == 0 {
             (empty("No request has come yet", &html! {
                 p { "Send one to any node, and it is counted here within two seconds:" }
                 p { code { "curl http://" (status.nodes.first().map_or("127.0.0.1:8080", |node| node.address.as_str())) "/" } }
@@ -64,24 +65,24 @@ pub(super) async fn page(app: &App) -> Result<Markup, Trouble> {
         dl class="figures" {
             div class="figure" {
                 dt { "Requests, 5 min" }
-                dd { (count(five.requests)) }
-                @if day.requests > 0 { dd class="spark" { (chart::sparkline(&hours.periods)) } }
-                dd class="note" { (format!("{:.1}", per_second(five.requests, jiff::Timestamp::now().as_second()))) " a second" }
+                dd { (count(five.measures.requests)) }
+                @if day.measures.requests > 0 { dd class="spark" { (chart::sparkline(&hours.periods)) } }
+                dd class="note" { (format!("{:.1}", per_second(five.measures.requests, jiff::Timestamp::now().as_second()))) " a second" }
             }
-            div class=(kind(failing * 20 > five.requests, failing > 0)) {
+            div class=(kind(failing * 20 > five.measures.requests, failing > 0)) {
                 dt { "Errors, 5 min" }
-                dd { (percent(failing, five.requests)) }
+                dd { (percent(failing, five.measures.requests)) }
                 dd class="note" { (count(failing)) " answers of 5xx" }
             }
             div class="figure" {
                 dt { "Latency p99, 5 min" }
-                dd { (latency(&five, five.latency_ms.p99)) }
-                dd class="note" { "p50 " (latency(&five, five.latency_ms.p50)) ", backends p99 " (latency(&five, five.upstream_ms.p99)) }
+                dd { (latency(&five, five.measures.latency_ms.p99)) }
+                dd class="note" { "p50 " (latency(&five, five.measures.latency_ms.p50)) ", backends p99 " (latency(&five, five.measures.upstream_ms.p99)) }
             }
-            div class=(kind(false, five.rejected.total() > 0)) {
+            div class=(kind(false, five.measures.rejected.total() > 0)) {
                 dt { "Refused, 5 min" }
-                dd { (count(five.rejected.total())) }
-                dd class="note" { (refusals(&five.rejected)) }
+                dd { (count(five.measures.rejected.total())) }
+                dd class="note" { (refusals(&five.measures.rejected)) }
             }
             div class=(kind(down > 0, active == 0 || ejected > 0)) {
                 dt { "Backends up" }
@@ -97,7 +98,7 @@ pub(super) async fn page(app: &App) -> Result<Markup, Trouble> {
                 dd class="note" { "revision " (status.revision) @if behind > 0 { ", " (behind) " behind" } }
             }
         }
-        @if day.requests > 0 || day.gaps > 0 {
+        @if day.measures.requests > 0 || day.gaps > 0 {
             section class="card" aria-label="The last hour" {
                 header { h2 { "The last hour" } p { "requests a minute, by status" } }
                 (chart::requests(&minutes.periods, "Requests of each minute of the last hour"))
@@ -106,9 +107,9 @@ pub(super) async fn page(app: &App) -> Result<Markup, Trouble> {
                 header {
                     h2 { "The last 24 hours" }
                     p {
-                        (count(day.requests)) " requests, " (percent(errors(&day.status), day.requests)) " errors, "
-                        (bytes(day.bytes_out)) " sent "
-                        @if let Some(before) = &day.before { (change(day.requests, before.requests)) }
+                        (count(day.measures.requests)) " requests, " (percent(errors(&day.measures.status), day.measures.requests)) " errors, "
+                        (bytes(day.measures.bytes_out)) " sent "
+                        @if let Some(before) = &day.before { (change(day.measures.requests, before.measures.requests)) }
                         @if day.gaps > 0 { " " (badge("warn", &hours_missing(day.gaps))) }
                     }
                 }
@@ -134,7 +135,7 @@ pub(super) fn hours_missing(gaps: u64) -> String {
 
 /// Without requests there is no latency.
 fn latency(of: &Summary, ms: f64) -> String {
-    if of.requests == 0 { "–".to_owned() } else { millis(ms) }
+    if of.measures.requests == 0 { "–".to_owned() } else { millis(ms) }
 }
 
 /// The rate over the last five minutes, which begin with a whole one: so many seconds have been counted.

@@ -1,6 +1,7 @@
 //! Pools and their backends, and what can be done with them.
 
 use maud::{Markup, html};
+use weir_admin_api::{Backend, BackendState, BreakerState, Health, PoolStatus, TopItem};
 use weir_snapshot::config::Strategy;
 
 use super::{
@@ -10,8 +11,8 @@ use super::{
     reports::refusals,
 };
 use crate::{
-    app::{App, BackendInfo, BackendWork, PoolInfo},
-    stats::{Item, Query, TopQuery},
+    app::App,
+    stats::{Query, TopQuery},
 };
 
 pub(super) async fn page(app: &App) -> Result<Markup, Trouble> {
@@ -62,21 +63,21 @@ pub(super) async fn page(app: &App) -> Result<Markup, Trouble> {
 }
 
 /// What it carried.
-fn counted(item: &Item) -> Markup {
+fn counted(item: &TopItem) -> Markup {
     html! {
         p class="note" {
-            "In 24 hours: " (count(item.requests)) " requests, " (percent(item.errors, item.requests)) " errors, p99 "
-            (millis(item.latency_ms.p99))
-            @if item.rejected.total() > 0 {
-                " · " strong { (count(item.rejected.total())) " refused by Weir" } " (" (refusals(&item.rejected)) ")"
+            "In 24 hours: " (count(item.measures.requests)) " requests, " (percent(item.errors, item.measures.requests)) " errors, p99 "
+            (millis(item.measures.latency_ms.p99))
+            @if item.measures.rejected.total() > 0 {
+                " · " strong { (count(item.measures.rejected.total())) " refused by Weir" } " (" (refusals(&item.measures.rejected)) ")"
             }
         }
     }
 }
 
 /// What the nodes had to do beyond passing requests on.
-fn happened(work: &PoolInfo) -> Markup {
-    let PoolInfo { panic, waiting, retries, retries_refused, fallbacks, refused, repinned, .. } = work;
+fn happened(work: &PoolStatus) -> Markup {
+    let PoolStatus { panic, waiting, retries, retries_refused, fallbacks, refused, repinned, .. } = work;
     let counted: Vec<String> = [
         (*waiting, "waiting for room"),
         (*retries, "retries"),
@@ -97,7 +98,7 @@ fn happened(work: &PoolInfo) -> Markup {
     }
 }
 
-fn table(backends: &[BackendInfo]) -> Markup {
+fn table(backends: &[Backend]) -> Markup {
     html! {
         table class="stack" {
             thead {
@@ -113,28 +114,29 @@ fn table(backends: &[BackendInfo]) -> Markup {
     }
 }
 
-fn row(backend: &BackendInfo) -> Markup {
-    let BackendInfo { id, url, weight, state, health, active_connections, last_check, work, .. } = backend;
+fn row(backend: &Backend) -> Markup {
+    let Backend { id, url, weight, state, health, active_connections, last_check, sessions, .. } = backend;
     let health_kind = match *health {
-        "up" => "ok",
-        "down" => "bad",
-        _ => "",
+        Health::Up => "ok",
+        Health::Down => "bad",
+        Health::Unknown => "",
     };
+    let is_active = *state == BackendState::Active;
     html! {
         tr id=(format!("backend-{id}")) {
             th scope="row" { (url) " " span class="soft mono" { (id) } }
-            td data-label="Health" { (badge(health_kind, health)) }
-            td data-label="Breaker" { (breaker(work)) }
+            td data-label="Health" { (badge(health_kind, health.as_str())) }
+            td data-label="Breaker" { (breaker(backend)) }
             td data-label="State" {
-                (badge(if state == "active" { "" } else { "warn" }, state))
-                @if state == "draining" { span class="soft" { " " (count(work.sessions)) @if work.sessions == 1 { " session" } @else { " sessions" } } }
+                (badge(if is_active { "" } else { "warn" }, &state.to_string()))
+                @if *state == BackendState::Draining { span class="soft" { " " (count(*sessions)) @if *sessions == 1 { " session" } @else { " sessions" } } }
             }
             td class="n" data-label="Weight" { (weight) }
             td class="n" data-label="Requests now" { (count(*active_connections)) }
             td class="soft" data-label="Last check" { @if last_check.is_empty() { "–" } @else { (last_check) } }
             td {
                 form class="actions" method="post" action=(format!("/ui/backends/{id}")) {
-                    @if state == "active" {
+                    @if is_active {
                         (button("drain", "Drain", url))
                         (button("disable", "Disable", url))
                     } @else {
@@ -148,16 +150,17 @@ fn row(backend: &BackendInfo) -> Markup {
     }
 }
 
-fn breaker(work: &BackendWork) -> Markup {
-    let kind = match work.breaker {
-        "open" => "bad",
-        "half_open" => "warn",
-        _ => "",
+fn breaker(backend: &Backend) -> Markup {
+    let Backend { breaker, ejected_by, ejections, .. } = backend;
+    let kind = match breaker {
+        BreakerState::Open => "bad",
+        BreakerState::HalfOpen => "warn",
+        BreakerState::Closed => "",
     };
     html! {
-        (badge(kind, &work.breaker.replace('_', " ")))
-        @if !work.ejected_by.is_empty() { span class="soft" { " on " (work.ejected_by.join(", ")) } }
-        @if work.ejections > 0 { span class="soft" { " opened " (count(work.ejections)) @if work.ejections == 1 { " time" } @else { " times" } } }
+        (badge(kind, &breaker.as_str().replace('_', " ")))
+        @if !ejected_by.is_empty() { span class="soft" { " on " (ejected_by.join(", ")) } }
+        @if *ejections > 0 { span class="soft" { " opened " (count(*ejections)) @if *ejections == 1 { " time" } @else { " times" } } }
     }
 }
 

@@ -1,6 +1,7 @@
 //! Reports with charts, and as tables for who cannot or will not look at charts.
 
 use maud::{Markup, html};
+use weir_admin_api::{Completeness, Cut, Period, Rejected, Summary, Top};
 
 use super::{
     Trouble,
@@ -12,7 +13,7 @@ use super::{
 };
 use crate::{
     app::App,
-    stats::{Cut, Period, Query, Rejected, State, Summary, Top, TopQuery},
+    stats::{Query, TopQuery},
 };
 
 fn query(asked: &Asked) -> Query {
@@ -80,7 +81,7 @@ pub(super) async fn page(app: &App, asked: &Asked) -> Result<Markup, Trouble> {
     // The rest is about the same time, also where none was given.
     query.from = Some(report.from.clone());
     let summary = stats.summary(&query).await?;
-    if summary.requests == 0 && summary.gaps == 0 {
+    if summary.measures.requests == 0 && summary.gaps == 0 {
         return Ok(empty(
             "Nothing was counted in this time",
             &html! {
@@ -136,50 +137,57 @@ pub(super) async fn page(app: &App, asked: &Asked) -> Result<Markup, Trouble> {
 
 /// What the whole time comes to, with the busiest and the quietest of its periods (`per` is what one is called).
 fn figures(summary: &Summary, per: &str, periods: &[Period]) -> Markup {
-    let errors: u64 = summary.status.range(500..).map(|(_, requests)| requests).sum();
+    let errors: u64 = summary.measures.status.range(500..).map(|(_, requests)| requests).sum();
     // The first of equals, as in a summary; what is missing could only raise the busiest, but would lower the quietest.
-    let busiest =
-        periods.iter().rev().filter(|period| period.requests > 0).max_by_key(|period| period.requests);
-    let quietest =
-        periods.iter().filter(|period| period.state == State::Complete).min_by_key(|period| period.requests);
+    let busiest = periods
+        .iter()
+        .rev()
+        .filter(|period| period.measures.requests > 0)
+        .max_by_key(|period| period.measures.requests);
+    let quietest = periods
+        .iter()
+        .filter(|period| period.state == Completeness::Complete)
+        .min_by_key(|period| period.measures.requests);
     let period = |period: Option<&Period>| match period {
-        Some(period) => html! { dd { (count(period.requests)) } dd class="note" { (time(&period.start)) } },
+        Some(period) => {
+            html! { dd { (count(period.measures.requests)) } dd class="note" { (time(&period.start)) } }
+        }
         None => html! { dd { "–" } dd class="note" { "no complete " (per) } },
     };
     html! {
         dl class="figures ten" {
             div class="figure" {
-                dt { "Requests" } dd { (count(summary.requests)) }
+                dt { "Requests" } dd { (count(summary.measures.requests)) }
                 dd class="note" {
                     (state_badge(summary.state))
                     @if summary.gaps > 0 { " " (hours_missing(summary.gaps)) }
                 }
             }
             div class=(if errors > 0 { "figure warn" } else { "figure" }) {
-                dt { "Errors" } dd { (percent(errors, summary.requests)) } dd class="note" { (count(errors)) " answers of 5xx" }
+                dt { "Errors" } dd { (percent(errors, summary.measures.requests)) } dd class="note" { (count(errors)) " answers of 5xx" }
             }
             div class="figure" {
-                dt { "Latency p99" } dd { (millis(summary.latency_ms.p99)) }
-                dd class="note" { "p50 " (millis(summary.latency_ms.p50)) ", slowest " (millis(summary.latency_ms.max)) }
+                dt { "Latency p99" } dd { (millis(summary.measures.latency_ms.p99)) }
+                dd class="note" { "p50 " (millis(summary.measures.latency_ms.p50)) ", slowest " (millis(summary.measures.latency_ms.max)) }
             }
             div class="figure" {
-                dt { "Sent" } dd { (bytes(summary.bytes_out)) } dd class="note" { (bytes(summary.bytes_in)) " received" }
+                dt { "Sent" } dd { (bytes(summary.measures.bytes_out)) } dd class="note" { (bytes(summary.measures.bytes_in)) " received" }
             }
-            div class=(if summary.rejected.total() > 0 { "figure warn" } else { "figure" }) {
-                dt { "Refused by Weir" } dd { (count(summary.rejected.total())) } dd class="note" { (refusals(&summary.rejected)) }
+            div class=(if summary.measures.rejected.total() > 0 { "figure warn" } else { "figure" }) {
+                dt { "Refused by Weir" } dd { (count(summary.measures.rejected.total())) } dd class="note" { (refusals(&summary.measures.rejected)) }
             }
-            div class=(if summary.cut.backend > 0 { "figure warn" } else { "figure" }) {
-                dt { "Cut answers" } dd { (count(summary.cut.total())) } dd class="note" { (cuts(&summary.cut)) }
+            div class=(if summary.measures.cut.backend > 0 { "figure warn" } else { "figure" }) {
+                dt { "Cut answers" } dd { (count(summary.measures.cut.total())) } dd class="note" { (cuts(&summary.measures.cut)) }
             }
             div class="figure" {
-                dt { "Streams" } dd { (count(summary.streams)) }
+                dt { "Streams" } dd { (count(summary.measures.streams)) }
                 dd class="note" {
-                    @if summary.streams == 0 { "tunnels and streams" }
-                    @else { "p50 " (millis(summary.stream_ms.p50)) ", longest " (millis(summary.stream_ms.max)) }
+                    @if summary.measures.streams == 0 { "tunnels and streams" }
+                    @else { "p50 " (millis(summary.measures.stream_ms.p50)) ", longest " (millis(summary.measures.stream_ms.max)) }
                 }
             }
             div class="figure" {
-                dt { "Retries" } dd { (count(summary.retries)) } dd class="note" { "attempts beyond the first" }
+                dt { "Retries" } dd { (count(summary.measures.retries)) } dd class="note" { "attempts beyond the first" }
             }
             div class="figure" { dt { "Busiest " (per) } (period(busiest)) }
             div class="figure" { dt { "Quietest " (per) } (period(quietest)) }
@@ -222,10 +230,10 @@ pub(super) fn ranking(top: &Top) -> Markup {
                                 th scope="row" class="mono" {
                                     @if let Some(url) = &item.url { (url) } @else if item.name.is_empty() { "none" } @else { (item.name) }
                                 }
-                                td class="n" { (count(item.requests)) }
-                                td class="n" { (percent(item.errors, item.requests)) }
-                                td class="n p50" { (millis(item.latency_ms.p50)) }
-                                td class="n" { (millis(item.latency_ms.p99)) }
+                                td class="n" { (count(item.measures.requests)) }
+                                td class="n" { (percent(item.errors, item.measures.requests)) }
+                                td class="n p50" { (millis(item.measures.latency_ms.p50)) }
+                                td class="n" { (millis(item.measures.latency_ms.p99)) }
                             }
                         }
                     }
@@ -241,13 +249,13 @@ fn heading(by: &str) -> String {
     letters.next().map_or_else(String::new, |first| first.to_uppercase().chain(letters).collect())
 }
 
-fn state_badge(state: State) -> Markup {
+fn state_badge(state: Completeness) -> Markup {
     match state {
-        State::Complete => badge("ok", "complete"),
-        State::Open => badge("", "open"),
-        State::Partial => badge("warn", "partial"),
-        State::Gap => badge("bad", "not reported"),
-        State::None => badge("", "no nodes"),
+        Completeness::Complete => badge("ok", "complete"),
+        Completeness::Open => badge("", "open"),
+        Completeness::Partial => badge("warn", "partial"),
+        Completeness::Gap => badge("bad", "not reported"),
+        Completeness::None => badge("", "no nodes"),
     }
 }
 
@@ -266,18 +274,18 @@ fn table(periods: &[Period]) -> Markup {
                 @for period in periods.iter().rev().take(1000) {
                     tr {
                         th scope="row" { (time(&period.start)) }
-                        td class="n" { @if period.state == State::Gap { "–" } @else { (period.requests) } }
-                        td { @for (status, requests) in &period.status { (status) ": " (requests) " " } }
-                        td class="n" { (bytes(period.bytes_in)) }
-                        td class="n" { (bytes(period.bytes_out)) }
-                        td class="n" { (millis(period.latency_ms.p50)) }
-                        td class="n" { (millis(period.latency_ms.p90)) }
-                        td class="n" { (millis(period.latency_ms.p99)) }
-                        td class="n" { (millis(period.latency_ms.max)) }
-                        td class="n" { (period.retries) }
-                        td { (refusals(&period.rejected)) }
-                        td { (cuts(&period.cut)) }
-                        td class="n" { (period.streams) }
+                        td class="n" { @if period.state == Completeness::Gap { "–" } @else { (period.measures.requests) } }
+                        td { @for (status, requests) in &period.measures.status { (status) ": " (requests) " " } }
+                        td class="n" { (bytes(period.measures.bytes_in)) }
+                        td class="n" { (bytes(period.measures.bytes_out)) }
+                        td class="n" { (millis(period.measures.latency_ms.p50)) }
+                        td class="n" { (millis(period.measures.latency_ms.p90)) }
+                        td class="n" { (millis(period.measures.latency_ms.p99)) }
+                        td class="n" { (millis(period.measures.latency_ms.max)) }
+                        td class="n" { (period.measures.retries) }
+                        td { (refusals(&period.measures.rejected)) }
+                        td { (cuts(&period.measures.cut)) }
+                        td class="n" { (period.measures.streams) }
                         td class="n" { (period.nodes.reported) "/" (period.nodes.expected) }
                         td { (state(period)) }
                     }

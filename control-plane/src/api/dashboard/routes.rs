@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 
 use maud::{Markup, html};
+use weir_admin_api::{Rejected, TopItem};
 use weir_snapshot::{Problem, config::Route};
 
 use super::{
@@ -13,7 +14,7 @@ use super::{
 };
 use crate::{
     app::App,
-    stats::{Item, Query, Rejected, TopQuery},
+    stats::{Query, TopQuery},
 };
 
 pub(super) async fn page(app: &App) -> Result<Markup, Trouble> {
@@ -21,7 +22,7 @@ pub(super) async fn page(app: &App) -> Result<Markup, Trouble> {
     let query = Query { from: Some("-24h".into()), ..Query::default() };
     let top = TopQuery { query, limit: Some("1000".into()), ..TopQuery::default() };
     let items = app.stats().top(&top).await?.items;
-    let counted: HashMap<&str, &Item> = items.iter().map(|item| (item.name.as_str(), item)).collect();
+    let counted: HashMap<&str, &TopItem> = items.iter().map(|item| (item.name.as_str(), item)).collect();
     if current.config.routes.is_empty() {
         return Ok(empty(
             "There is no route",
@@ -56,11 +57,11 @@ pub(super) async fn page(app: &App) -> Result<Markup, Trouble> {
                                         p { span class="badge warn" { "warning" } " " (warning) }
                                     }
                                 }
-                                td class="n" data-label="Requests" { (count(item.map_or(0, |item| item.requests))) }
-                                td class="n" data-label="Errors" { (item.map_or("–".to_owned(), |item| percent(item.errors, item.requests))) }
-                                td class="n" data-label="Refused" { @if let Some(item) = item { (refused(&item.rejected)) } @else { "–" } }
-                                td class="n" data-label="p50" { (item.map_or("–".to_owned(), |item| millis(item.latency_ms.p50))) }
-                                td class="n" data-label="p99" { (item.map_or("–".to_owned(), |item| millis(item.latency_ms.p99))) }
+                                td class="n" data-label="Requests" { (count(item.map_or(0, |item| item.measures.requests))) }
+                                td class="n" data-label="Errors" { (item.map_or("–".to_owned(), |item| percent(item.errors, item.measures.requests))) }
+                                td class="n" data-label="Refused" { @if let Some(item) = item { (refused(&item.measures.rejected)) } @else { "–" } }
+                                td class="n" data-label="p50" { (item.map_or("–".to_owned(), |item| millis(item.measures.latency_ms.p50))) }
+                                td class="n" data-label="p99" { (item.map_or("–".to_owned(), |item| millis(item.measures.latency_ms.p99))) }
                             }
                         }
                     }

@@ -1,8 +1,7 @@
 //! What is written under a chart: as much of a time as tells one label from the next, and no more.
 
 use jiff::Timestamp;
-
-use crate::stats::Period;
+use weir_admin_api::Period;
 
 const HOUR_S: i64 = 3600;
 const DAY_S: i64 = 24 * HOUR_S;
@@ -67,9 +66,9 @@ pub(super) fn labels(periods: &[Period]) -> Vec<(usize, String)> {
 #[cfg(test)]
 mod tests {
     use jiff::{SignedDuration, civil};
+    use weir_admin_api::{Completeness, Measures, ReportingNodes};
 
     use super::*;
-    use crate::stats::{Cut, Latency, Nodes, Rejected, State};
 
     /// So many periods of so many minutes from a time of Berlin.
     fn labelled(from: civil::DateTime, minutes: i64, number: usize) -> Vec<String> {
@@ -86,20 +85,10 @@ mod tests {
     fn empty() -> Period {
         Period {
             start: String::new(),
-            state: State::Complete,
+            state: Completeness::Complete,
             complete: true,
-            nodes: Nodes::default(),
-            requests: 0,
-            status: Default::default(),
-            bytes_in: 0,
-            bytes_out: 0,
-            latency_ms: Latency::default(),
-            upstream_ms: Latency::default(),
-            retries: 0,
-            rejected: Rejected::default(),
-            cut: Cut::default(),
-            streams: 0,
-            stream_ms: Latency::default(),
+            nodes: ReportingNodes::default(),
+            measures: Measures::default(),
         }
     }
 

@@ -1,5 +1,6 @@
 //! Backends.
 
+use weir_admin_api::{Backend, BackendState};
 use weir_proto::v1::{self, delete_backend_request::Backend as By};
 
 use super::{
@@ -9,23 +10,23 @@ use super::{
     page::page,
     values::duration,
 };
-use crate::app::{App, Author, BackendInfo, Named, page::Paged};
+use crate::app::{App, Author, Named, page::Paged};
 
-pub(super) fn message(info: BackendInfo, revision: u64) -> v1::Backend {
+pub(super) fn message(info: Backend, revision: u64) -> v1::Backend {
     v1::Backend {
         id: info.id,
         url: info.url,
         pool: info.pool,
         weight: Some(info.weight),
-        state: v1::BackendState::of(&info.state),
-        health: v1::Health::of(info.health),
+        state: v1::BackendState::of(&info.state.to_string()),
+        health: v1::Health::of(info.health.as_str()),
         alive: info.alive,
         last_check: info.last_check,
         active_connections: info.active_connections,
-        breaker: v1::Breaker::of(info.work.breaker),
-        ejected_by: info.work.ejected_by,
-        ejections: info.work.ejections,
-        sessions: info.work.sessions,
+        breaker: v1::Breaker::of(info.breaker.as_str()),
+        ejected_by: info.ejected_by,
+        ejections: info.ejections,
+        sessions: info.sessions,
         revision,
     }
 }
@@ -98,11 +99,12 @@ pub(super) async fn update_backend(
     let state = match changes.1 {
         true => {
             let state = v1::BackendState::name("backend.state", state)?;
-            Some(state.ok_or_else(|| required("backend.state"))?)
+            let state = state.ok_or_else(|| required("backend.state"))?;
+            Some(state.parse::<BackendState>().map_err(|error| invalid("backend.state", error))?)
         }
         false => None,
     };
-    app.update_backend(author, &id, weight, state.as_deref()).await?;
+    app.update_backend(author, &id, weight, state).await?;
     let revision = app.current().revision;
     Ok(message(app.backend(&id)?, revision))
 }

@@ -10,16 +10,16 @@ use super::{
     page::page,
     values::time_of,
 };
-use crate::app::{App, AppError, Author, CertificateInfo, page::Paged};
+use crate::app::{App, AppError, Author, page::Paged};
 
-pub(super) fn message(info: CertificateInfo, cert_pem: String, revision: u64) -> v1::Certificate {
+pub(super) fn message(info: weir_admin_api::Certificate, cert_pem: String, revision: u64) -> v1::Certificate {
     v1::Certificate {
         name: info.name,
         hosts: info.hosts,
         not_before: time_of(&info.not_before),
         not_after: time_of(&info.not_after),
         days_left: info.days_left,
-        state: v1::CertificateState::of(info.state),
+        state: v1::CertificateState::of(info.state.as_str()),
         subject: info.subject,
         issuer: info.issuer,
         fingerprint: info.fingerprint,

@@ -1,10 +1,11 @@
-//! Which way a request would take.
+//! Which explained a request would take.
 
+use weir_admin_api::{ExplainedBackend, ExplainedPool};
 use weir_proto::v1;
 use weir_snapshot::explain::{Asked, Filter, Passed, Says};
 
 use super::{failure::Answer, given};
-use crate::app::{App, AppError, BackendExplained, Explained, PoolExplained};
+use crate::app::{App, AppError};
 
 pub(super) async fn explain(app: &App, request: v1::ExplainRequest) -> Answer<v1::ExplainResponse> {
     let v1::ExplainRequest { method, url, headers, client } = request;
@@ -12,18 +13,18 @@ pub(super) async fn explain(app: &App, request: v1::ExplainRequest) -> Answer<v1
     let headers: Vec<String> =
         headers.into_iter().map(|header| format!("{}: {}", header.name, header.value)).collect();
     let asked = Asked::read(&method, &url, &headers, given(client).as_deref());
-    let Explained { revision, way, pools } = app.explain(&asked.map_err(AppError::Invalid)?);
+    let explained = app.explain(&asked.map_err(AppError::Invalid)?);
     let passed = |Passed { route, because }| v1::RoutePassed { route, because };
     Ok(v1::ExplainResponse {
-        revision,
-        route: way.route.unwrap_or_default(),
-        answer: way.answer.unwrap_or_default(),
-        rewritten: way.rewritten.unwrap_or_default(),
-        changes: way.changes,
-        filters: way.filters.into_iter().map(filter).collect(),
-        passed: way.passed.into_iter().map(passed).collect(),
-        more: u32::try_from(way.more).unwrap_or(u32::MAX),
-        pools: pools.into_iter().map(pool).collect(),
+        revision: explained.revision,
+        route: explained.route.unwrap_or_default(),
+        answer: explained.answer.unwrap_or_default(),
+        rewritten: explained.rewritten.unwrap_or_default(),
+        changes: explained.changes,
+        filters: explained.filters.into_iter().map(filter).collect(),
+        passed: explained.passed.into_iter().map(passed).collect(),
+        more: u32::try_from(explained.more).unwrap_or(u32::MAX),
+        pools: explained.pools.into_iter().map(pool).collect(),
     })
 }
 
@@ -33,12 +34,12 @@ fn filter(Filter { filter, says, detail }: Filter) -> v1::FilterExplained {
         Says::Refuses => v1::FilterVerdict::Refuses,
         Says::Depends => v1::FilterVerdict::Depends,
     };
-    v1::FilterExplained { filter: filter.into(), verdict: verdict.into(), detail }
+    v1::FilterExplained { filter, verdict: verdict.into(), detail }
 }
 
-fn pool(explained: PoolExplained) -> v1::PoolExplained {
-    let PoolExplained { pool, because, strategy, panic, backends } = explained;
-    let backend = |BackendExplained { id, url, weight, may, because }| v1::BackendExplained {
+fn pool(explained: ExplainedPool) -> v1::PoolExplained {
+    let ExplainedPool { pool, because, strategy, panic, backends } = explained;
+    let backend = |ExplainedBackend { id, url, weight, may, because }| v1::BackendExplained {
         id,
         url,
         weight,
@@ -48,7 +49,7 @@ fn pool(explained: PoolExplained) -> v1::PoolExplained {
     v1::PoolExplained {
         pool,
         because,
-        strategy,
+        strategy: strategy.to_string(),
         panic,
         backends: backends.into_iter().map(backend).collect(),
     }

@@ -1,5 +1,6 @@
 //! Nodes.
 
+use weir_admin_api::Node;
 use weir_proto::v1;
 
 use super::{
@@ -11,10 +12,10 @@ use super::{
 };
 use crate::{
     access::nodes::Allowed,
-    app::{App, Author, NodeInfo, page::Paged},
+    app::{App, Author, page::Paged},
 };
 
-pub(super) fn message(info: NodeInfo) -> v1::Node {
+pub(super) fn message(info: Node) -> v1::Node {
     let error = info.last_error.map(|error| v1::NodeError { time: time_of(&error.time), text: error.text });
     v1::Node {
         id: info.id,
@@ -22,7 +23,7 @@ pub(super) fn message(info: NodeInfo) -> v1::Node {
         address: info.address,
         connected: info.connected,
         since_time: time_of(&info.since),
-        state: v1::NodeState::of(info.state),
+        state: v1::NodeState::of(info.state.as_str()),
         active_revision: info.active_revision,
         lag_revisions: info.lag_revisions,
         lag: Some(millis(i64::try_from(info.lag_ms).unwrap_or(i64::MAX))),

@@ -3,7 +3,11 @@
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 use weir_proto::v1;
-use weir_snapshot::{Problems, config::Pool, file};
+use weir_snapshot::{
+    Problems,
+    config::{Pool, UnknownStrategy},
+    file,
+};
 
 use super::{
     failure::{Answer, in_field, invalid, join},
@@ -59,7 +63,9 @@ pub(super) async fn set_strategy(
     author: &Author,
     request: v1::SetStrategyRequest,
 ) -> Answer<v1::SetStrategyResponse> {
-    let revision = app.set_strategy(author, &request.pool, &request.strategy).await?;
+    let strategy = request.strategy.parse();
+    let strategy = strategy.map_err(|error: UnknownStrategy| invalid("strategy", error.to_string()))?;
+    let revision = app.set_strategy(author, &request.pool, strategy).await?;
     Ok(v1::SetStrategyResponse { revision })
 }
 

@@ -1,6 +1,7 @@
 //! The service `Reports`: reports from exact counts.
 
 use tonic::{Request, Response, Status};
+use weir_admin_api::{Cut, Latency, Measures, PeriodCount, Rejected, Report, ReportingNodes, Summary, Top};
 use weir_proto::v1::{self, reports_server};
 use weir_snapshot::Problems;
 
@@ -13,9 +14,7 @@ use super::{
 };
 use crate::{
     app::AppError,
-    stats::{
-        Cut, Latency, Nodes, PeriodCount, Query, Rejected, Report, ReportError, Stats, Summary, Top, TopQuery,
-    },
+    stats::{Query, ReportError, Stats, TopQuery},
 };
 
 /// The service `Reports`.
@@ -137,31 +136,28 @@ pub(super) fn failed(error: ReportError, field: impl Fn(&str) -> String) -> Stat
     }
 }
 
-/// The fields that a period, a summary and an item of a ranking have in common.
-macro_rules! measures {
-    ($of:expr) => {
-        Some(v1::Measures {
-            requests: $of.requests,
-            status: $of.status.into_iter().map(|(status, requests)| (status.into(), requests)).collect(),
-            bytes_in: $of.bytes_in,
-            bytes_out: $of.bytes_out,
-            latency: Some(latency($of.latency_ms)),
-            upstream_latency: Some(latency($of.upstream_ms)),
-            retries: $of.retries,
-            rejected: Some(rejected($of.rejected)),
-            cut: Some(cut($of.cut)),
-            streams: $of.streams,
-            stream_duration: Some(latency($of.stream_ms)),
-        })
-    };
+fn measures(of: Measures) -> v1::Measures {
+    v1::Measures {
+        requests: of.requests,
+        status: of.status.into_iter().map(|(status, requests)| (status.into(), requests)).collect(),
+        bytes_in: of.bytes_in,
+        bytes_out: of.bytes_out,
+        latency: Some(latency(of.latency_ms)),
+        upstream_latency: Some(latency(of.upstream_ms)),
+        retries: of.retries,
+        rejected: Some(rejected(of.rejected)),
+        cut: Some(cut(of.cut)),
+        streams: of.streams,
+        stream_duration: Some(latency(of.stream_ms)),
+    }
 }
 
 fn report(report: Report) -> v1::Report {
     let periods = report.periods.into_iter().map(|period| v1::Period {
         start: time_of(&period.start),
-        state: v1::Completeness::of(period.state.name()),
+        state: v1::Completeness::of(period.state.as_str()),
         nodes: Some(nodes(period.nodes)),
-        measures: measures!(period),
+        measures: Some(measures(period.measures)),
     });
     v1::Report {
         from: time_of(&report.from),
@@ -177,16 +173,16 @@ fn summary(summary: Summary) -> v1::Summary {
         to: time_of(&summary.to),
         peak: summary.peak.map(period_count),
         lowest: summary.lowest.map(period_count),
-        state: v1::Completeness::of(summary.state.name()),
+        state: v1::Completeness::of(summary.state.as_str()),
         gaps: summary.gaps,
         nodes: Some(nodes(summary.nodes)),
         before: summary.before.map(|before| v1::SummaryBefore {
             from: time_of(&before.from),
             to: time_of(&before.to),
             complete: before.complete,
-            measures: measures!(before),
+            measures: Some(measures(before.measures)),
         }),
-        measures: measures!(summary),
+        measures: Some(measures(summary.measures)),
     }
 }
 
@@ -196,7 +192,7 @@ fn top(top: Top) -> v1::Top {
         url: item.url.unwrap_or_default(),
         share: item.share,
         errors: item.errors,
-        measures: measures!(item),
+        measures: Some(measures(item.measures)),
     });
     v1::Top {
         from: time_of(&top.from),
@@ -206,7 +202,7 @@ fn top(top: Top) -> v1::Top {
         requests: top.requests,
         names: top.names,
         items: items.collect(),
-        state: v1::Completeness::of(top.state.name()),
+        state: v1::Completeness::of(top.state.as_str()),
     }
 }
 
@@ -219,7 +215,7 @@ fn cut(Cut { client, backend, node }: Cut) -> v1::Cut {
     v1::Cut { client, backend, node }
 }
 
-fn nodes(Nodes { expected, reported }: Nodes) -> v1::ReportingNodes {
+fn nodes(ReportingNodes { expected, reported }: ReportingNodes) -> v1::ReportingNodes {
     v1::ReportingNodes { expected, reported }
 }
 

@@ -1,12 +1,10 @@
 //! The state of the fleet.
 
+use weir_admin_api::{ConfigFile, PoolStatus, Refused, RouteStatus, Status};
 use weir_proto::v1;
 
 use super::{backends, certificates, failure::Answer, nodes, values::time_of};
-use crate::{
-    app::{App, ConfigFileInfo, PoolInfo, RouteInfo, Status},
-    publish::Refused,
-};
+use crate::app::App;
 
 pub(super) async fn get_status(app: &App, _: v1::GetStatusRequest) -> Answer<v1::GetStatusResponse> {
     let Status { revision, backends, nodes, pools, routes, certificates, config_file } = app.status()?;
@@ -22,10 +20,10 @@ pub(super) async fn get_status(app: &App, _: v1::GetStatusRequest) -> Answer<v1:
     })
 }
 
-fn pool(info: PoolInfo) -> v1::PoolStatus {
+fn pool(info: PoolStatus) -> v1::PoolStatus {
     v1::PoolStatus {
         name: info.name,
-        strategy: info.strategy,
+        strategy: info.strategy.to_string(),
         panic: info.panic,
         waiting: info.waiting,
         retries: info.retries,
@@ -36,12 +34,12 @@ fn pool(info: PoolInfo) -> v1::PoolStatus {
     }
 }
 
-fn route(info: RouteInfo) -> v1::RouteStatus {
+fn route(info: RouteStatus) -> v1::RouteStatus {
     let Refused { ip_filter, method, rate_limit, auth } = info.refused;
     v1::RouteStatus { name: info.name, ip_filter, method, rate_limit, auth }
 }
 
-fn file(info: ConfigFileInfo) -> v1::ConfigFile {
-    let ConfigFileInfo { path, authoritative, applied, revision, drift, drift_count } = info;
+fn file(info: ConfigFile) -> v1::ConfigFile {
+    let ConfigFile { path, authoritative, applied, revision, drift, drift_count } = info;
     v1::ConfigFile { path, authoritative, apply_time: time_of(&applied), revision, drift, drift_count }
 }

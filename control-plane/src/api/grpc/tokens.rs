@@ -11,7 +11,7 @@ use super::{
 };
 use crate::{
     access::{
-        Ended, NewToken, Token, UnknownRole,
+        NewToken, Token, UnknownRole,
         nodes::{self, NewNodeToken},
     },
     app::{App, AppError, Author, page::Paged},
@@ -23,7 +23,7 @@ fn token(token: &Token) -> v1::Token {
     v1::Token {
         name: token.name.clone(),
         role: v1::Role::of(token.role.as_str()),
-        state: v1::TokenState::of(token.ended(now_ms()).map_or("active", Ended::as_str)),
+        state: v1::TokenState::of(token.state(now_ms()).as_str()),
         create_time: Some(time(token.created_ms)),
         created_by: token.created_by.clone(),
         expire_time: token.expires_ms.map(time),
@@ -76,7 +76,7 @@ pub(super) async fn delete_token(
 fn node_token(token: &StoredNodeToken) -> v1::NodeToken {
     v1::NodeToken {
         id: token.id.unsigned_abs(),
-        state: v1::TokenState::of(nodes::ended(token, now_ms()).unwrap_or("active")),
+        state: v1::TokenState::of(nodes::state(token, now_ms()).as_str()),
         create_time: Some(time(token.created_ms)),
         created_by: token.created_by.clone(),
         expire_time: token.expires_ms.map(time),

@@ -1,101 +1,76 @@
 //! `/backends`.
 
-use axum::{
-    Json,
-    extract::{Request, State},
-    http::StatusCode,
+use weir_admin_api::{
+    Backend, BackendByUrl, BackendQuery, BackendUpdate, CheckResult, Id, List, NewBackend, Revised,
 };
-use serde::Deserialize;
-use serde_json::{Value, json};
+use weir_snapshot::{Problem, Problems};
 
-use super::extract::{Path, Query};
 use super::{
-    Asking, Items, body,
-    guard::{Guarded, Tag, Tagged},
+    answer::New,
+    page::{self, Wanted},
     problem::Refusal,
+    serve::Call,
 };
-use crate::app::{App, BackendInfo, Named};
+use crate::app::{AppError, Named};
 
-#[derive(Deserialize)]
-pub(super) struct Create {
-    url: String,
-    pool: Option<String>,
-    weight: Option<u32>,
+pub(super) async fn list(call: Call<(), BackendQuery, ()>) -> Result<List<Backend>, Refusal> {
+    let BackendQuery { pool, route, limit, page_token } = call.query;
+    let current = call.app.current();
+    if let Some(pool) = &pool {
+        page::check_pool(&current.config, pool)?;
+    }
+    let route = route.as_deref();
+    let pools = route.map(|name| page::route(&current.config, name).map(page::pools_of)).transpose()?;
+    let pools: Option<Vec<&str>> = pools.map(Iterator::collect);
+    let mut items = call.app.backends(None)?;
+    items.retain(|backend| {
+        pool.as_ref().is_none_or(|pool| *pool == backend.pool)
+            && pools.as_ref().is_none_or(|pools| pools.contains(&backend.pool.as_str()))
+    });
+    let wanted = Wanted { limit, page_token: page_token.as_deref() };
+    wanted.of("backends", &[pool.as_deref(), route], items, |backend| backend.id.clone())
 }
 
-#[derive(Deserialize)]
-pub(super) struct Update {
-    weight: Option<u32>,
-    state: Option<String>,
+pub(super) async fn get(call: Call<Id, (), ()>) -> Result<Backend, Refusal> {
+    Ok(call.app.backend(&call.path.id)?)
 }
 
-#[derive(Deserialize)]
-pub(super) struct ByUrl {
-    url: String,
-    pool: Option<String>,
+pub(super) async fn create(call: Call<(), (), NewBackend>) -> Result<New<Backend>, Refusal> {
+    let NewBackend { url, pool, weight } = call.body;
+    let created = call.app.create_backend(&call.author, &url, pool.as_deref(), weight).await?;
+    Ok(New::in_list("/backends", &created.id.clone(), created))
 }
 
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-pub(super) struct OfPool {
-    pool: Option<String>,
+pub(super) async fn update(call: Call<Id, (), BackendUpdate>) -> Result<Backend, Refusal> {
+    let BackendUpdate { weight, state } = call.body;
+    Ok(call.app.update_backend(&call.author, &call.path.id, weight, state).await?)
 }
 
-pub(super) async fn list(
-    State(app): State<App>,
-    Query(of): Query<OfPool>,
-) -> Result<Tagged<Json<Items<BackendInfo>>>, Refusal> {
-    Ok(Tagged(Tag::of(&app), Json(Items { items: app.backends(of.pool.as_deref())? })))
-}
-
-pub(super) async fn one(
-    State(app): State<App>,
-    Path(id): Path<String>,
-) -> Result<Tagged<Json<BackendInfo>>, Refusal> {
-    Ok(Tagged(Tag::of(&app), Json(app.backend(&id)?)))
-}
-
-pub(super) async fn create(
-    Guarded(app): Guarded,
-    Asking(author): Asking,
-    request: Request,
-) -> Result<(StatusCode, Json<BackendInfo>), Refusal> {
-    let Create { url, pool, weight } = body::object(request).await?;
-    let created = app.create_backend(&author, &url, pool.as_deref(), weight).await?;
-    Ok((StatusCode::CREATED, Json(created)))
-}
-
-pub(super) async fn update(
-    Guarded(app): Guarded,
-    Asking(author): Asking,
-    Path(id): Path<String>,
-    request: Request,
-) -> Result<Json<BackendInfo>, Refusal> {
-    let Update { weight, state } = body::object(request).await?;
-    Ok(Json(app.update_backend(&author, &id, weight, state.as_deref()).await?))
-}
-
-pub(super) async fn delete(
-    Guarded(app): Guarded,
-    Asking(author): Asking,
-    Path(id): Path<String>,
-) -> Result<Json<Value>, Refusal> {
-    let revision = app.delete_backend(&author, &Named::Id(id)).await?;
-    Ok(Json(json!({ "revision": revision })))
+pub(super) async fn delete(call: Call<Id, (), ()>) -> Result<Revised, Refusal> {
+    let revision = call.app.delete_backend(&call.author, &Named::Id(call.path.id)).await?;
+    Ok(Revised { revision })
 }
 
 pub(super) async fn delete_by_url(
-    Guarded(app): Guarded,
-    Asking(author): Asking,
-    request: Request,
-) -> Result<Json<Value>, Refusal> {
-    let ByUrl { url, pool } = body::object(request).await?;
-    let revision = app.delete_backend(&author, &Named::Url { url, pool }).await?;
-    Ok(Json(json!({ "revision": revision })))
+    call: Call<(), BackendByUrl, Option<BackendByUrl>>,
+) -> Result<Revised, Refusal> {
+    let (query, body) = (call.query, call.body.unwrap_or_default());
+    let mut problems = Problems::default();
+    for (name, in_query, in_body) in [("url", &query.url, &body.url), ("pool", &query.pool, &body.pool)] {
+        if in_query.is_some() && in_body.is_some() && in_query != in_body {
+            problems.add(name, "the query and the body have different values");
+        }
+    }
+    let problems = problems.into_result(()).map_err(Refusal::bad_request);
+    problems?;
+    let url = query.url.or(body.url);
+    let url = url.ok_or_else(|| Problem::new("url", "is missing; give it in the query or in the body"));
+    let url = url.map_err(|problem| Refusal::from(AppError::Invalid(problem.into())))?;
+    let named = Named::Url { url, pool: query.pool.or(body.pool) };
+    Ok(Revised { revision: call.app.delete_backend(&call.author, &named).await? })
 }
 
-pub(super) async fn check(State(app): State<App>, Path(id): Path<String>) -> Result<Json<Value>, Refusal> {
-    let found = app.check_backend(&id).await?;
-    let latency_ms = found.latency.as_secs_f64() * 1000.0;
-    Ok(Json(json!({ "ok": found.ok, "detail": found.detail, "latency_ms": latency_ms })))
+pub(super) async fn check(call: Call<Id, (), ()>) -> Result<CheckResult, Refusal> {
+    let found = call.app.check_backend(&call.path.id).await?;
+    Ok(CheckResult { ok: found.ok, detail: found.detail, latency_ms: found.latency.as_secs_f64() * 1000.0 })
 }

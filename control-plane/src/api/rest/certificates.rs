@@ -1,53 +1,35 @@
-//! `/certificates`. A private key goes in, and never out.
+//! `/certificates`. Private keys are read and never returned.
 
-use axum::{
-    Json,
-    extract::{Request, State},
-    http::StatusCode,
-};
-use serde_json::{Value, json};
-use weir_snapshot::config::Certificate;
+use weir_admin_api::{Certificate, List, ListQuery, Name, NewCertificate, Revised, StoredCertificate};
+use weir_snapshot::config;
 
-use super::extract::Path;
-use super::{
-    Asking, Items, body,
-    guard::{Guarded, Tag, Tagged},
-    pools::created_or_ok,
-    problem::Refusal,
-};
-use crate::app::{App, CertificateInfo};
+use super::{answer::Put, page::Wanted, problem::Refusal, serve::Call};
+use crate::app::App;
 
-pub(super) async fn list(State(app): State<App>) -> Tagged<Json<Items<CertificateInfo>>> {
-    Tagged(Tag::of(&app), Json(Items { items: app.certificates() }))
+pub(super) async fn list(call: Call<(), ListQuery, ()>) -> Result<List<Certificate>, Refusal> {
+    let ListQuery { limit, page_token } = call.query;
+    let wanted = Wanted { limit, page_token: page_token.as_deref() };
+    wanted.of("certificates", &[], call.app.certificates(), |certificate| certificate.name.clone())
 }
 
-pub(super) async fn one(
-    State(app): State<App>,
-    Path(name): Path<String>,
-) -> Result<Tagged<Json<Value>>, Refusal> {
-    let tag = Tag::of(&app);
-    let (info, cert) = app.certificate(&name)?;
-    let mut told = json!(info);
-    told["cert"] = cert.into();
-    Ok(Tagged(tag, Json(told)))
+pub(super) async fn get(call: Call<Name, (), ()>) -> Result<StoredCertificate, Refusal> {
+    certificate(&call.app, &call.path.name)
 }
 
-pub(super) async fn put(
-    Guarded(app): Guarded,
-    Asking(author): Asking,
-    Path(name): Path<String>,
-    request: Request,
-) -> Result<(StatusCode, Tagged<Json<Value>>), Refusal> {
-    let certificate: Certificate = body::named("certificates[0]", &name, request).await?;
-    let created = app.put_certificate(&author, certificate).await;
-    let created = created.map_err(|error| Refusal::of_one("certificates", error))?;
-    Ok((created_or_ok(created), one(State(app), Path(name)).await?))
+fn certificate(app: &App, name: &str) -> Result<StoredCertificate, Refusal> {
+    let (certificate, cert) = app.certificate(name)?;
+    Ok(StoredCertificate { certificate, cert })
 }
 
-pub(super) async fn delete(
-    Guarded(app): Guarded,
-    Asking(author): Asking,
-    Path(name): Path<String>,
-) -> Result<Json<Value>, Refusal> {
-    Ok(Json(json!({ "revision": app.delete_certificate(&author, &name).await? })))
+pub(super) async fn put(call: Call<Name, (), NewCertificate>) -> Result<Put<StoredCertificate>, Refusal> {
+    let name = call.path.name;
+    let NewCertificate { cert, key, .. } = call.body;
+    let new = config::Certificate { name: name.clone(), cert, key };
+    let put = call.app.put_certificate(&call.author, new).await;
+    let is_new = put.map_err(|error| Refusal::of_one("certificates", error))?;
+    Ok(Put { is_new, value: certificate(&call.app, &name)? })
+}
+
+pub(super) async fn delete(call: Call<Name, (), ()>) -> Result<Revised, Refusal> {
+    Ok(Revised { revision: call.app.delete_certificate(&call.author, &call.path.name).await? })
 }

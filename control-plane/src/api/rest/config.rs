@@ -4,12 +4,10 @@ use std::time::Duration;
 
 use axum::{
     Json,
-    extract::{Request, State},
-    http::{HeaderMap, StatusCode, header},
-    response::{IntoResponse, Response},
+    http::{StatusCode, header},
+    response::{IntoResponse as _, Response},
 };
-use serde::Deserialize;
-use serde_json::{Value, json};
+use weir_admin_api::{Applied, ApplyQuery, List, Number, Revision, RevisionDetail, RevisionQuery, WaitQuery};
 use weir_snapshot::{
     Problem,
     diff::{Difference, in_words},
@@ -17,45 +15,25 @@ use weir_snapshot::{
     units::HumanDuration,
 };
 
-use super::extract::{Path, Query};
-use super::{
-    Asking, Items, body,
-    guard::{Guarded, Tag},
-    problem::Refusal,
-};
+use super::{page, problem::Refusal, serve::Call};
 use crate::{
     access::trail,
-    app::{App, Applied, ApplyOptions},
-    store::Revision,
+    app::{self, ApplyOptions, page::Page},
+    store,
     time::rfc3339,
 };
 
 /// The longest that an answer waits for the nodes.
 const LONGEST_WAIT: Duration = Duration::from_secs(300);
 
-/// The whole configuration, YAML unless JSON is asked for.
-pub(super) async fn export(State(app): State<App>, headers: HeaderMap) -> Response {
-    let shown = app.shown();
-    let accept = headers.get(header::ACCEPT).and_then(|accept| accept.to_str().ok()).unwrap_or_default();
-    let tag = Tag::revision(shown.revision());
+pub(super) async fn export(call: Call<(), (), ()>) -> Result<Response, Refusal> {
+    let shown = call.app.shown();
+    let accept =
+        call.head.headers.get(header::ACCEPT).and_then(|accept| accept.to_str().ok()).unwrap_or_default();
     if accept.contains("json") {
-        return (tag, Json(shown.config())).into_response();
+        return Ok(Json(shown.config()).into_response());
     }
-    (tag, [(header::CONTENT_TYPE, "application/yaml")], file::to_yaml(&shown.config())).into_response()
-}
-
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-pub(super) struct How {
-    #[serde(default)]
-    dry_run: bool,
-    wait: Option<String>,
-}
-
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-pub(super) struct Waiting {
-    wait: Option<String>,
+    Ok(([(header::CONTENT_TYPE, "application/yaml")], file::to_yaml(&shown.config())).into_response())
 }
 
 fn waits(wait: Option<String>) -> Result<Option<Duration>, Refusal> {
@@ -64,95 +42,70 @@ fn waits(wait: Option<String>) -> Result<Option<Duration>, Refusal> {
     Ok(wait.map(|wait| wait.0.min(LONGEST_WAIT)))
 }
 
-pub(super) async fn apply(
-    Guarded(app): Guarded,
-    Asking(author): Asking,
-    Query(how): Query<How>,
-    request: Request,
-) -> Result<Response, Refusal> {
-    if how.dry_run {
+pub(super) async fn apply(call: Call<(), ApplyQuery, String>) -> Result<Applied, Refusal> {
+    let ApplyQuery { dry_run, wait } = call.query;
+    if dry_run {
         trail::dry_run();
     }
-    let wait = waits(how.wait)?;
-    let text = body::text(request).await?;
-    let applied = app.apply(&author, &text, ApplyOptions { dry_run: how.dry_run, wait }).await?;
-    Ok(tell(&applied, how.dry_run))
+    let options = ApplyOptions { dry_run, wait: waits(wait)? };
+    Ok(applied(call.app.apply(&call.author, &call.body, options).await?, dry_run))
 }
 
-/// What it came to. A dry run is asked for the difference, so it is told as data too.
-fn tell(applied: &Applied, with_diff: bool) -> Response {
-    let Applied { revision, changes, warnings, rollout, .. } = applied;
-    let mut told = json!({ "revision": revision, "changes": changes, "warnings": warnings });
-    if with_diff {
-        told["diff"] = json!(applied.differences());
+/// A dry run is asked for the difference, so it has it as data too.
+fn applied(applied: app::Applied, with_diff: bool) -> Applied {
+    let diff = with_diff.then(|| applied.differences());
+    let app::Applied { revision, changes, warnings, rollout, replaced, .. } = applied;
+    let missing = rollout.as_ref().filter(|rollout| !rollout.complete).map(|rollout| {
+        let missing: Vec<&str> =
+            rollout.rejected.iter().chain(&rollout.pending).map(String::as_str).collect();
+        format!("revision {revision} is stored, but not active on all nodes: {}", missing.join(", "))
+    });
+    Applied {
+        revision,
+        changes,
+        warnings,
+        diff,
+        replaced,
+        active: rollout.as_ref().map(|rollout| rollout.complete),
+        nodes: rollout,
+        detail: missing,
     }
-    if !applied.replaced.is_empty() {
-        told["replaced"] = json!(applied.replaced);
-    }
-    let mut status = StatusCode::OK;
-    if let Some(rollout) = rollout {
-        told["active"] = rollout.complete.into();
-        told["nodes"] = json!(rollout);
-        if !rollout.complete {
-            status = StatusCode::GATEWAY_TIMEOUT;
-            let missing =
-                rollout.rejected.iter().chain(&rollout.pending).cloned().collect::<Vec<_>>().join(", ");
-            told["detail"] =
-                format!("revision {revision} is stored, but not active on all nodes: {missing}").into();
-        }
-    }
-    (status, Tag::revision(*revision), Json(told)).into_response()
 }
 
-pub(super) async fn reload(Guarded(app): Guarded, Asking(author): Asking) -> Result<Response, Refusal> {
-    match app.reload(&author).await? {
-        Some(applied) => Ok(tell(&applied, false)),
+pub(super) async fn reload(call: Call<(), (), ()>) -> Result<Applied, Refusal> {
+    match call.app.reload(&call.author).await? {
+        Some(done) => Ok(applied(done, false)),
         None => Err(Refusal::new(StatusCode::CONFLICT, "the control plane was started without --config")),
     }
 }
 
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-pub(super) struct Page {
-    before: Option<u64>,
-    limit: Option<u32>,
+pub(super) async fn rollback(call: Call<Number, WaitQuery, ()>) -> Result<Applied, Refusal> {
+    let wait = waits(call.query.wait)?;
+    Ok(applied(call.app.rollback(&call.author, call.path.n, wait).await?, false))
 }
 
-pub(super) async fn revisions(
-    State(app): State<App>,
-    Query(page): Query<Page>,
-) -> Result<Json<Items<Value>>, Refusal> {
-    let limit = page.limit.unwrap_or(100).clamp(1, 1000);
-    let revisions = app.revisions(page.before, limit).await.map_err(crate::app::AppError::from)?;
-    Ok(Json(Items { items: revisions.iter().map(summary).collect() }))
+pub(super) async fn revisions(call: Call<(), RevisionQuery, ()>) -> Result<List<Revision>, Refusal> {
+    let RevisionQuery { before, limit, page_token } = call.query;
+    page::one_of(("before", before.is_some()), page_token.as_deref())?;
+    let page = Page::read("revisions", &[], limit, page_token.as_deref())?;
+    let before = page.after()?.or(before);
+    let read = call.app.revisions(before, page.read_size()).await.map_err(app::AppError::from)?;
+    let read = page.of_read(read, |revision| revision.revision.to_string());
+    Ok(page::list_of(read.map(|revision| summary(&revision))))
 }
 
-fn summary(revision: &Revision) -> Value {
-    json!({
-        "revision": revision.revision,
-        "time": rfc3339(revision.time_ms),
-        "actor": revision.actor,
-        "source": revision.source,
-        "changes": in_words(&revision.changes),
-    })
+fn summary(revision: &store::Revision) -> Revision {
+    Revision {
+        revision: revision.revision,
+        time: rfc3339(revision.time_ms),
+        actor: revision.actor.clone(),
+        source: revision.source.clone(),
+        changes: in_words(&revision.changes),
+    }
 }
 
-pub(super) async fn revision(
-    State(app): State<App>,
-    Path(number): Path<u64>,
-) -> Result<Json<Value>, Refusal> {
-    let revision = app.revision(number).await?;
-    let mut told = summary(&revision);
-    told["diff"] = revision.changes.iter().map(|change| json!(Difference::of(change))).collect();
-    Ok(Json(told))
-}
-
-pub(super) async fn rollback(
-    Guarded(app): Guarded,
-    Asking(author): Asking,
-    Path(number): Path<u64>,
-    Query(waiting): Query<Waiting>,
-) -> Result<Response, Refusal> {
-    let wait = waits(waiting.wait)?;
-    Ok(tell(&app.rollback(&author, number, wait).await?, false))
+pub(super) async fn revision(call: Call<Number, (), ()>) -> Result<RevisionDetail, Refusal> {
+    let revision = call.app.revision(call.path.n).await?;
+    let diff = revision.changes.iter().map(Difference::of).collect();
+    Ok(RevisionDetail { revision: summary(&revision), diff })
 }

@@ -1,14 +1,15 @@
-//! `ETag` and `If-Match`: who changes something may say what they have seen, and is refused when it is no longer so.
+//! `ETag` and `If-Match`: a caller may name the revision that it has seen, and its change is rejected when another one is
+//! current.
 //!
-//! Every changing call is covered: [`precondition`] refuses a stale or unreadable `If-Match` before the call is looked at,
-//! also for calls that change no revision (tokens, nodes, probes), and [`Guarded`] checks it again inside the change.
+//! Every change is covered: [`precondition`] rejects a stale or unreadable `If-Match` before the call is read, also for
+//! calls that make no revision (tokens, nodes, probes). A change of the configuration checks it again inside the change.
 //!
-//! The tag is the number of the revision: a change of anything else makes it old as well. That costs a second look now
-//! and then, and in return nothing is ever overwritten unseen.
+//! The tag is the number of the current revision, so a change of anything else makes it stale too. That costs a second
+//! try now and then; in return nothing is overwritten unseen.
 
 use axum::{
-    extract::{FromRequestParts, Request, State},
-    http::{HeaderMap, HeaderValue, Method, StatusCode, header, request::Parts},
+    extract::{Request, State},
+    http::{HeaderMap, HeaderValue, Method, StatusCode, header},
     middleware::Next,
     response::{IntoResponse, IntoResponseParts, Response, ResponseParts},
 };
@@ -16,18 +17,7 @@ use axum::{
 use super::problem::Refusal;
 use crate::app::App;
 
-/// The use cases, guarded by the request's `If-Match`.
-pub(super) struct Guarded(pub(super) App);
-
-impl FromRequestParts<App> for Guarded {
-    type Rejection = Refusal;
-
-    async fn from_request_parts(parts: &mut Parts, app: &App) -> Result<Self, Refusal> {
-        Ok(Self(app.at(expected(&parts.headers, app)?)))
-    }
-}
-
-/// Refuses a changing call whose `If-Match` names another revision than the current one. No handler can forget it.
+/// Rejects a change whose `If-Match` names another revision than the current one. No handler can forget it.
 pub(super) async fn precondition(State(app): State<App>, request: Request, next: Next) -> Response {
     let is_safe = matches!(*request.method(), Method::GET | Method::HEAD | Method::OPTIONS);
     if is_safe || !request.headers().contains_key(header::IF_MATCH) {
@@ -42,7 +32,7 @@ pub(super) async fn precondition(State(app): State<App>, request: Request, next:
 }
 
 /// RFC 9110, 13.1.1: one of the tags, or `*` for whatever is there.
-fn expected(headers: &HeaderMap, app: &App) -> Result<Option<u64>, Refusal> {
+pub(super) fn expected(headers: &HeaderMap, app: &App) -> Result<Option<u64>, Refusal> {
     let wrong = || {
         let says = "If-Match is not a revision's number, as ETag gives it: \"7\"";
         Refusal::new(StatusCode::BAD_REQUEST, says)
@@ -63,7 +53,7 @@ fn expected(headers: &HeaderMap, app: &App) -> Result<Option<u64>, Refusal> {
 }
 
 /// The tag of an answer: it is never newer than what the answer shows.
-#[derive(Clone, Copy)]
+#[derive(Debug, Clone, Copy)]
 pub(super) struct Tag(u64);
 
 impl Tag {
@@ -85,14 +75,5 @@ impl IntoResponseParts for Tag {
             parts.headers_mut().insert(header::ETAG, tag);
         }
         Ok(parts)
-    }
-}
-
-/// An answer with its tag.
-pub(super) struct Tagged<T>(pub(super) Tag, pub(super) T);
-
-impl<T: IntoResponse> IntoResponse for Tagged<T> {
-    fn into_response(self) -> Response {
-        (self.0, self.1).into_response()
     }
 }

@@ -1,6 +1,7 @@
-//! REST: JSON over HTTP. Each handler reads, calls one use case, and writes.
+//! REST: JSON over HTTP. Each operation is declared in [`weir_admin_api::operations`]; a handler here translates one
+//! call into one use case.
 
-mod access;
+mod answer;
 mod backends;
 mod body;
 mod certificates;
@@ -10,79 +11,97 @@ mod extract;
 mod guard;
 mod nodes;
 mod observe;
-mod openapi;
+mod page;
 mod pools;
 mod problem;
 mod report_csv;
 pub mod reports;
+mod serve;
 mod tail;
+mod tokens;
 
 use axum::{
     Router,
     http::{StatusCode, header},
     middleware::{from_fn_with_state, map_response},
     response::{IntoResponse as _, Response},
-    routing::{delete, get, post},
 };
-use serde::Serialize;
+use weir_admin_api::operations as op;
 
-use self::problem::Refusal;
-use super::access::Asking;
+use self::{problem::Refusal, serve::Served};
 use crate::app::App;
+
+fn served() -> Served<App> {
+    Served::new()
+        .serve(&op::GET_STATUS, observe::status)
+        .serve(&op::GET_LIVENESS, observe::healthz)
+        .serve(&op::GET_READINESS, observe::readyz)
+        .serve(&op::GET_METRICS, observe::metrics)
+        .serve(&op::GET_OPENAPI, observe::openapi)
+        .serve(&op::GET_SCHEMA, observe::schema)
+        .serve(&op::LIST_BACKENDS, backends::list)
+        .serve(&op::CREATE_BACKEND, backends::create)
+        .serve(&op::DELETE_BACKEND_BY_URL, backends::delete_by_url)
+        .serve(&op::GET_BACKEND, backends::get)
+        .serve(&op::UPDATE_BACKEND, backends::update)
+        .serve(&op::DELETE_BACKEND, backends::delete)
+        .serve(&op::CHECK_BACKEND, backends::check)
+        .serve(&op::LIST_POOLS, pools::list_pools)
+        .serve(&op::GET_POOL, pools::get_pool)
+        .serve(&op::PUT_POOL, pools::put_pool)
+        .serve(&op::DELETE_POOL, pools::delete_pool)
+        .serve(&op::SET_STRATEGY, pools::set_strategy)
+        .serve(&op::LIST_ROUTES, pools::list_routes)
+        .serve(&op::GET_ROUTE, pools::get_route)
+        .serve(&op::PUT_ROUTE, pools::put_route)
+        .serve(&op::DELETE_ROUTE, pools::delete_route)
+        .serve(&op::LIST_CERTIFICATES, certificates::list)
+        .serve(&op::GET_CERTIFICATE, certificates::get)
+        .serve(&op::PUT_CERTIFICATE, certificates::put)
+        .serve(&op::DELETE_CERTIFICATE, certificates::delete)
+        .serve(&op::GET_CONFIG, config::export)
+        .serve(&op::APPLY_CONFIG, config::apply)
+        .serve(&op::RELOAD_CONFIG, config::reload)
+        .serve(&op::EXPLAIN, explain::get)
+        .serve(&op::LIST_REVISIONS, config::revisions)
+        .serve(&op::GET_REVISION, config::revision)
+        .serve(&op::ROLLBACK, config::rollback)
+        .serve(&op::LIST_NODES, nodes::list)
+        .serve(&op::GET_NODE, nodes::get)
+        .serve(&op::REVOKE_NODE, nodes::revoke)
+        .serve(&op::ALLOW_NODE, nodes::allow)
+        .serve(&op::EXCLUDE_NODE, nodes::exclude)
+        .serve(&op::INCLUDE_NODE, nodes::include)
+        .serve(&op::LIST_NODE_TOKENS, tokens::list_of_nodes)
+        .serve(&op::CREATE_NODE_TOKEN, tokens::create_for_nodes)
+        .serve(&op::GET_NODE_TOKEN, tokens::get_of_nodes)
+        .serve(&op::DELETE_NODE_TOKEN, tokens::delete_of_nodes)
+        .serve(&op::LIST_TOKENS, tokens::list)
+        .serve(&op::CREATE_TOKEN, tokens::create)
+        .serve(&op::GET_TOKEN, tokens::get)
+        .serve(&op::DELETE_TOKEN, tokens::delete)
+        .serve(&op::LIST_AUDIT_ENTRIES, tokens::audit)
+}
 
 /// All of REST.
 pub fn router(app: App) -> Router {
     let reports = reports::router(app.stats().clone());
-    Router::new()
-        .route("/status", get(observe::status))
-        .route("/nodes", get(observe::nodes))
-        .route("/healthz", get(observe::healthz))
-        .route("/readyz", get(observe::readyz))
-        .route("/metrics", get(observe::metrics))
-        .route("/openapi.json", get(openapi::document))
-        .route("/schema.json", get(openapi::schema))
-        .route("/backends", get(backends::list).post(backends::create).delete(backends::delete_by_url))
-        .route("/backends/{id}", get(backends::one).patch(backends::update).delete(backends::delete))
-        .route("/backends/{id}/check", post(backends::check))
-        .route("/pools", get(pools::list_pools))
-        .route("/pools/{name}", get(pools::pool).put(pools::put_pool).delete(pools::delete_pool))
-        .route("/routes", get(pools::list_routes))
-        .route("/routes/{name}", get(pools::route).put(pools::put_route).delete(pools::delete_route))
-        .route("/certificates", get(certificates::list))
-        .route(
-            "/certificates/{name}",
-            get(certificates::one).put(certificates::put).delete(certificates::delete),
-        )
-        .route("/strategy", post(pools::set_strategy))
-        .route("/config", get(config::export).put(config::apply))
-        .route("/config/reload", post(config::reload))
-        .route("/tokens", get(access::tokens).post(access::create_token))
-        .route("/tokens/{name}", delete(access::delete_token))
-        .route("/audit", get(access::audit))
-        .route("/explain", get(explain::get))
-        .route("/node-tokens", get(nodes::tokens).post(nodes::create_token))
-        .route("/node-tokens/{id}", delete(nodes::delete_token))
-        .route("/nodes/{id}/revoke", post(nodes::revoke))
-        .route("/nodes/{id}/allow", post(nodes::allow))
-        .route("/nodes/{id}/exclude", post(nodes::exclude))
-        .route("/nodes/{id}/include", post(nodes::include))
-        .route("/revisions", get(config::revisions))
-        .route("/revisions/{n}", get(config::revision))
-        .route("/revisions/{n}/rollback", post(config::rollback))
-        .method_not_allowed_fallback(async || {
-            Refusal::new(
-                StatusCode::METHOD_NOT_ALLOWED,
-                "this path does not take this method; see /openapi.json",
-            )
-        })
+    let (router, _) = served().finish();
+    router
         .layer(from_fn_with_state(app.clone(), guard::precondition))
         .with_state(app)
         .merge(reports)
+        .method_not_allowed_fallback(async || {
+            Refusal::new(
+                StatusCode::METHOD_NOT_ALLOWED,
+                "this path does not have this method; see /openapi.json",
+            )
+        })
         .fallback(async || Refusal::new(StatusCode::NOT_FOUND, "there is no such path; see /openapi.json"))
         .layer(map_response(as_problem))
 }
 
-/// What axum refuses by itself, a path or a query that cannot be read, is told as every other mistake.
+/// Errors that axum answers by itself have the form of all others.
 async fn as_problem(answer: Response) -> Response {
     let status = answer.status();
     let kind = answer.headers().get(header::CONTENT_TYPE);
@@ -93,8 +112,20 @@ async fn as_problem(answer: Response) -> Response {
     Refusal::new(status, String::from_utf8_lossy(&text)).into_response()
 }
 
-/// A list as every list is answered.
-#[derive(Serialize)]
-struct Items<T> {
-    items: Vec<T>,
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use weir_admin_api::operations;
+
+    #[test]
+    fn exactly_the_declared_operations_are_served() {
+        let served: BTreeSet<_> = [super::served().finish().1, super::reports::served().finish().1]
+            .concat()
+            .iter()
+            .map(|operation| operation.id)
+            .collect();
+        let declared: BTreeSet<_> = operations::ALL.iter().map(|operation| operation.id).collect();
+        assert_eq!(served, declared);
+    }
 }

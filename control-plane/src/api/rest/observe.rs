@@ -1,10 +1,11 @@
 //! What the fleet looks like now, for people and for monitoring.
 
+use std::sync::LazyLock;
+
 use axum::{
-    Extension, Json,
-    extract::State,
-    http::{HeaderMap, StatusCode, header},
-    response::{IntoResponse, Response},
+    body::Bytes,
+    http::{StatusCode, header},
+    response::{IntoResponse as _, Response},
 };
 use prometheus_client::{
     encoding::EncodeLabelSet,
@@ -15,28 +16,34 @@ use prometheus_client::{
     },
     registry::Registry,
 };
+use weir_admin_api::{Node, Status, openapi};
 
-use super::{Items, problem::Refusal};
-use crate::{
-    api::Ports,
-    app::{App, NodeInfo, Status},
-};
+use super::{problem::Refusal, serve::Call};
+use crate::api::Ports;
 
-pub(super) async fn status(State(app): State<App>) -> Result<Json<Status>, Refusal> {
-    Ok(Json(app.status()?))
+pub(super) async fn status(call: Call<(), (), ()>) -> Result<Status, Refusal> {
+    Ok(call.app.status()?)
 }
 
-pub(super) async fn nodes(State(app): State<App>) -> Json<Items<NodeInfo>> {
-    Json(Items { items: app.nodes() })
+pub(super) async fn healthz(_: Call<(), (), ()>) -> Result<Response, Refusal> {
+    Ok("ok\n".into_response())
 }
 
-pub(super) async fn healthz() -> &'static str {
-    "ok\n"
+/// The control plane is ready as soon as it answers: the database was opened and read before the port was.
+pub(super) async fn readyz(_: Call<(), (), ()>) -> Result<Response, Refusal> {
+    Ok("ready\n".into_response())
 }
 
-/// Ready as soon as it answers: the database was opened and read before the port was.
-pub(super) async fn readyz() -> &'static str {
-    "ready\n"
+/// Everyone may read it, so it is made once.
+pub(super) async fn openapi(_: Call<(), (), ()>) -> Result<Response, Refusal> {
+    static TEXT: LazyLock<Bytes> = LazyLock::new(|| openapi::document().to_string().into());
+    Ok(([(header::CONTENT_TYPE, "application/json")], TEXT.clone()).into_response())
+}
+
+/// Everyone may read it, so it is made once.
+pub(super) async fn schema(_: Call<(), (), ()>) -> Result<Response, Refusal> {
+    static TEXT: LazyLock<Bytes> = LazyLock::new(|| weir_snapshot::schema::text().into());
+    Ok(([(header::CONTENT_TYPE, "application/schema+json")], TEXT.clone()).into_response())
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -61,11 +68,9 @@ struct CertificateLabels {
     certificate: String,
 }
 
-pub(super) async fn metrics(
-    State(app): State<App>,
-    ports: Option<Extension<Ports>>,
-    headers: HeaderMap,
-) -> Result<Response, Refusal> {
+pub(super) async fn metrics(call: Call<(), (), ()>) -> Result<Response, Refusal> {
+    let (app, headers) = (call.app, call.head.headers);
+    let ports = call.head.extensions.get::<Ports>();
     let Status { revision, backends, nodes, certificates, config_file, .. } = app.status()?;
     let mut registry = Registry::with_prefix("weir");
     let number = |value: u64| i64::try_from(value).unwrap_or(i64::MAX);
@@ -88,7 +93,7 @@ pub(super) async fn metrics(
         let labels = BackendLabels { backend: backend.id, pool: backend.pool, url: backend.url };
         up.get_or_create(&labels).set(i64::from(backend.alive));
         active.get_or_create(&labels).set(number(backend.active_connections));
-        ejected.get_or_create(&labels).set(number(backend.work.ejected_by.len() as u64));
+        ejected.get_or_create(&labels).set(number(backend.ejected_by.len() as u64));
     }
     registry.register("backend_up", "1 if the backend passes its health check", up);
     registry.register("backend_active_requests", "Requests in flight, by backend, over all nodes", active);
@@ -103,7 +108,7 @@ pub(super) async fn metrics(
         "Seconds until the certificate expires; negative when it has expired",
         expiry,
     );
-    if let Some(Extension(Ports { admin, nodes, limits })) = ports {
+    if let Some(Ports { admin, nodes, limits }) = ports {
         let open = Family::<PortLabels, Gauge>::default();
         let closed = Family::<PortLabels, Counter>::default();
         for (port, connections) in [("admin", admin), ("nodes", nodes)] {
@@ -133,7 +138,7 @@ pub(super) async fn metrics(
         "Tail events dropped because a queue was full",
         ConstCounter::new(tail.dropped()),
     );
-    type Measure = (&'static str, &'static str, fn(&NodeInfo) -> u64);
+    type Measure = (&'static str, &'static str, fn(&Node) -> u64);
     let gauges: [Measure; 3] = [
         ("fleet_node_connected", "1 while the node's stream is open", |node| u64::from(node.connected)),
         ("fleet_node_revision", "Revision that the node runs", |node| node.active_revision),

@@ -1,109 +1,83 @@
 //! `/pools`, `/routes` and `/strategy`.
 
-use axum::{
-    Json,
-    extract::{Request, State},
-    http::StatusCode,
+use weir_admin_api::{
+    List, Name, Pool, PoolQuery, Revised, Route, RouteQuery, SavedRoute, SetStrategy, StrategySet,
 };
-use serde::Deserialize;
-use serde_json::{Value, json};
-use weir_snapshot::config::{Pool, Route};
 
-use super::extract::Path;
 use super::{
-    Asking, Items, body,
-    guard::{Guarded, Tag, Tagged},
+    answer::Put,
+    page::{self, Wanted},
     problem::Refusal,
+    serve::Call,
 };
 use crate::app::{App, AppError};
 
-pub(super) async fn list_pools(State(app): State<App>) -> Tagged<Json<Items<Pool>>> {
-    let current = app.current();
-    Tagged(Tag::revision(current.revision), Json(Items { items: current.config.pools.clone() }))
+pub(super) async fn list_pools(call: Call<(), PoolQuery, ()>) -> Result<List<Pool>, Refusal> {
+    let PoolQuery { route, limit, page_token } = call.query;
+    let config = &call.app.current().config;
+    let mut items = config.pools.clone();
+    if let Some(name) = &route {
+        let pools: Vec<&str> = page::pools_of(page::route(config, name)?).collect();
+        items.retain(|pool| pools.contains(&pool.name.as_str()));
+    }
+    let wanted = Wanted { limit, page_token: page_token.as_deref() };
+    wanted.of("pools", &[route.as_deref()], items, |pool| pool.name.clone())
 }
 
-pub(super) async fn pool(
-    State(app): State<App>,
-    Path(name): Path<String>,
-) -> Result<Tagged<Json<Pool>>, Refusal> {
+pub(super) async fn get_pool(call: Call<Name, (), ()>) -> Result<Pool, Refusal> {
+    pool(&call.app, &call.path.name)
+}
+
+fn pool(app: &App, name: &str) -> Result<Pool, Refusal> {
     let current = app.current();
     let pool = current.config.pools.iter().find(|pool| pool.name == name).cloned();
-    let pool = pool.ok_or_else(|| AppError::not_found("pool", &name))?;
-    Ok(Tagged(Tag::revision(current.revision), Json(pool)))
+    Ok(pool.ok_or_else(|| AppError::not_found("pool", name))?)
 }
 
-pub(super) async fn put_pool(
-    Guarded(app): Guarded,
-    Asking(author): Asking,
-    Path(name): Path<String>,
-    request: Request,
-) -> Result<(StatusCode, Tagged<Json<Pool>>), Refusal> {
-    let pool: Pool = body::named("pools[0]", &name, request).await?;
-    let created = app.put_pool(&author, pool).await.map_err(|error| Refusal::of_one("pools", error))?;
-    Ok((created_or_ok(created), self::pool(State(app), Path(name)).await?))
+pub(super) async fn put_pool(call: Call<Name, (), Pool>) -> Result<Put<Pool>, Refusal> {
+    let put = call.app.put_pool(&call.author, call.body).await;
+    let is_new = put.map_err(|error| Refusal::of_one("pools", error))?;
+    Ok(Put { is_new, value: pool(&call.app, &call.path.name)? })
 }
 
-pub(super) async fn delete_pool(
-    Guarded(app): Guarded,
-    Asking(author): Asking,
-    Path(name): Path<String>,
-) -> Result<Json<Value>, Refusal> {
-    Ok(Json(json!({ "revision": app.delete_pool(&author, &name).await? })))
+pub(super) async fn delete_pool(call: Call<Name, (), ()>) -> Result<Revised, Refusal> {
+    Ok(Revised { revision: call.app.delete_pool(&call.author, &call.path.name).await? })
 }
 
-pub(super) async fn list_routes(State(app): State<App>) -> Tagged<Json<Items<Route>>> {
-    let shown = app.shown();
-    Tagged(Tag::revision(shown.revision()), Json(Items { items: shown.routes() }))
+pub(super) async fn set_strategy(call: Call<(), (), SetStrategy>) -> Result<StrategySet, Refusal> {
+    let SetStrategy { pool, strategy } = call.body;
+    let revision = call.app.set_strategy(&call.author, &pool, strategy).await?;
+    Ok(StrategySet { revision, pool, strategy })
 }
 
-pub(super) async fn route(
-    State(app): State<App>,
-    Path(name): Path<String>,
-) -> Result<Tagged<Json<Route>>, Refusal> {
-    let shown = app.shown();
-    let route = shown.route(&name).ok_or_else(|| AppError::not_found("route", &name))?;
-    Ok(Tagged(Tag::revision(shown.revision()), Json(route)))
+pub(super) async fn list_routes(call: Call<(), RouteQuery, ()>) -> Result<List<Route>, Refusal> {
+    let RouteQuery { pool, limit, page_token } = call.query;
+    let shown = call.app.shown();
+    let mut items = shown.routes();
+    if let Some(pool) = &pool {
+        page::check_pool(&shown.config(), pool)?;
+        items.retain(|route| page::pools_of(route).any(|name| name == pool));
+    }
+    let wanted = Wanted { limit, page_token: page_token.as_deref() };
+    wanted.of("routes", &[pool.as_deref()], items, |route| route.name.clone())
 }
 
-pub(super) async fn put_route(
-    Guarded(app): Guarded,
-    Asking(author): Asking,
-    Path(name): Path<String>,
-    request: Request,
-) -> Result<(StatusCode, Tagged<Json<Value>>), Refusal> {
-    let route: Route = body::named("routes[0]", &name, request).await?;
-    let put = app.put_route(&author, route).await;
-    let (created, warnings) = put.map_err(|error| Refusal::of_one("routes", error))?;
-    let Tagged(tag, Json(route)) = self::route(State(app), Path(name)).await?;
-    let mut told = json!(route);
-    told["warnings"] = warnings.iter().map(ToString::to_string).collect();
-    Ok((created_or_ok(created), Tagged(tag, Json(told))))
+pub(super) async fn get_route(call: Call<Name, (), ()>) -> Result<Route, Refusal> {
+    route(&call.app, &call.path.name)
 }
 
-pub(super) async fn delete_route(
-    Guarded(app): Guarded,
-    Asking(author): Asking,
-    Path(name): Path<String>,
-) -> Result<Json<Value>, Refusal> {
-    Ok(Json(json!({ "revision": app.delete_route(&author, &name).await? })))
+fn route(app: &App, name: &str) -> Result<Route, Refusal> {
+    Ok(app.shown().route(name).ok_or_else(|| AppError::not_found("route", name))?)
 }
 
-#[derive(Deserialize)]
-struct SetStrategy {
-    pool: String,
-    strategy: String,
+pub(super) async fn put_route(call: Call<Name, (), Route>) -> Result<Put<SavedRoute>, Refusal> {
+    let put = call.app.put_route(&call.author, call.body).await;
+    let (is_new, warnings) = put.map_err(|error| Refusal::of_one("routes", error))?;
+    let route = route(&call.app, &call.path.name)?;
+    let warnings = warnings.iter().map(ToString::to_string).collect();
+    Ok(Put { is_new, value: SavedRoute { route, warnings } })
 }
 
-pub(super) async fn set_strategy(
-    Guarded(app): Guarded,
-    Asking(author): Asking,
-    request: Request,
-) -> Result<Json<Value>, Refusal> {
-    let SetStrategy { pool, strategy } = body::object(request).await?;
-    let revision = app.set_strategy(&author, &pool, &strategy).await?;
-    Ok(Json(json!({ "revision": revision, "pool": pool, "strategy": strategy })))
-}
-
-pub(super) fn created_or_ok(created: bool) -> StatusCode {
-    if created { StatusCode::CREATED } else { StatusCode::OK }
+pub(super) async fn delete_route(call: Call<Name, (), ()>) -> Result<Revised, Refusal> {
+    Ok(Revised { revision: call.app.delete_route(&call.author, &call.path.name).await? })
 }

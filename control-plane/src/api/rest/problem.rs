@@ -5,24 +5,24 @@ use axum::{
     http::{StatusCode, header},
     response::{IntoResponse, Response},
 };
-use serde_json::json;
+use weir_admin_api::Error;
 use weir_snapshot::{Problem, Problems};
 
 use super::guard::Tag;
-use crate::{app::AppError, store::StoreError};
+use crate::{app::AppError, stats::ReportError, store::StoreError};
 
 /// An error on its way to the client.
 #[derive(Debug)]
 pub(super) struct Refusal {
     status: StatusCode,
     detail: String,
-    problems: Vec<Problem>,
-    /// The current revision, where the one that was expected is not.
+    pub(super) problems: Vec<Problem>,
+    /// The current revision, where another one was expected.
     current: Option<u64>,
 }
 
 impl Refusal {
-    /// A refusal without a list.
+    /// An error without a list of mistakes.
     pub(super) fn new(status: StatusCode, detail: impl Into<String>) -> Self {
         Self { status, detail: detail.into(), problems: Vec::new(), current: None }
     }
@@ -32,8 +32,8 @@ impl Refusal {
         Self { problems: problems.0.clone(), ..Self::new(StatusCode::BAD_REQUEST, problems.to_string()) }
     }
 
-    /// What is wrong with one object of a `list` of the configuration, by its place in what was sent: where the object
-    /// stands in the configuration is nothing that its sender knows.
+    /// Mistakes in one object of a `list` of the configuration, by their place in what was sent: the sender does not
+    /// know where the object is in the configuration.
     pub(super) fn of_one(list: &str, error: AppError) -> Self {
         let AppError::Invalid(mut problems) = error else { return error.into() };
         for problem in &mut problems.0 {
@@ -63,20 +63,30 @@ impl From<AppError> for Refusal {
     }
 }
 
+impl From<ReportError> for Refusal {
+    fn from(error: ReportError) -> Self {
+        match error {
+            ReportError::Invalid(problems) => Self::bad_request(problems),
+            ReportError::Store(error) => {
+                tracing::error!(%error, "report failed");
+                Self::new(StatusCode::INTERNAL_SERVER_ERROR, "the report failed; see the control plane's log")
+            }
+        }
+    }
+}
+
 impl IntoResponse for Refusal {
     fn into_response(self) -> Response {
-        let mut body = json!({
-            "type": "about:blank",
-            "title": self.status.canonical_reason().unwrap_or_default(),
-            "status": self.status.as_u16(),
-            "detail": self.detail,
-            "problems": self.problems,
-        });
+        let body = Error {
+            kind: "about:blank".into(),
+            title: self.status.canonical_reason().unwrap_or_default().into(),
+            status: self.status.as_u16(),
+            detail: self.detail,
+            problems: self.problems,
+            revision: self.current,
+        };
         let content_type = [(header::CONTENT_TYPE, "application/problem+json")];
-        let tag = self.current.map(|current| {
-            body["revision"] = current.into();
-            Tag::revision(current)
-        });
+        let tag = self.current.map(Tag::revision);
         (self.status, tag, content_type, Json(body).into_response().into_body()).into_response()
     }
 }

@@ -2,42 +2,73 @@
 
 use std::{borrow::Cow, collections::BTreeMap, fmt::Write as _};
 
-use crate::stats::{Cut, Latency, Rejected, Report, Summary, Top};
+use weir_admin_api::{Cut, Latency, Measures, Rejected, Report, Summary, Top};
 
 const COUNTS: &str = "requests,bytes_in,bytes_out,retries,p50_ms,p90_ms,p99_ms,max_ms";
 
-/// What every row has.
-struct Row<'a> {
-    numbers: [u64; 4],
-    latency: Latency,
-    upstream: Latency,
-    rejected: Rejected,
-    cut: Cut,
-    streams: u64,
-    durations: Latency,
-    status: &'a BTreeMap<u16, u64>,
+/// About what the measures of a period take as JSON.
+const MEASURES_BYTES: usize = 480;
+
+/// A report that can be written as CSV.
+pub(super) trait Csv {
+    /// The report as CSV, with a header line.
+    fn csv(&self) -> String;
+
+    /// About how many bytes it takes as JSON.
+    fn json_bytes(&self) -> usize;
 }
+
+impl Csv for Report {
+    fn csv(&self) -> String {
+        report(self)
+    }
+
+    fn json_bytes(&self) -> usize {
+        MEASURES_BYTES * (self.periods.len() + 1)
+    }
+}
+
+impl Csv for Summary {
+    fn csv(&self) -> String {
+        summary(self)
+    }
+
+    fn json_bytes(&self) -> usize {
+        2 * MEASURES_BYTES
+    }
+}
+
+impl Csv for Top {
+    fn csv(&self) -> String {
+        top(self)
+    }
+
+    fn json_bytes(&self) -> usize {
+        MEASURES_BYTES * (self.items.len() + 1)
+    }
+}
+
+/// The measures of a row.
+struct Row<'a>(&'a Measures);
 
 impl Row<'_> {
     fn push_counts(&self, text: &mut String) {
-        let [requests, bytes_in, bytes_out, retries] = self.numbers;
-        let Latency { p50, p90, p99, max } = self.latency;
+        let Measures { requests, bytes_in, bytes_out, retries, latency_ms, .. } = self.0;
+        let Latency { p50, p90, p99, max } = latency_ms;
         let _ = write!(text, "{requests},{bytes_in},{bytes_out},{retries},{p50},{p90},{p99},{max}");
     }
 
     fn push_rest(&self, text: &mut String, statuses: &[u16]) {
-        let Latency { p50, p90, p99, max } = self.upstream;
+        let Measures { upstream_ms, rejected, cut, streams, stream_ms, status, .. } = self.0;
+        let Latency { p50, p90, p99, max } = upstream_ms;
         let _ = write!(text, ",{p50},{p90},{p99},{max}");
-        for (_, count) in self.rejected.each() {
+        for (_, count) in rejected.each().into_iter().chain(cut.each()) {
             let _ = write!(text, ",{count}");
         }
-        for (_, count) in self.cut.each() {
-            let _ = write!(text, ",{count}");
-        }
-        let Latency { p50, p90, p99, max } = self.durations;
-        let _ = write!(text, ",{},{p50},{p90},{p99},{max}", self.streams);
-        for status in statuses {
-            let _ = write!(text, ",{}", self.status.get(status).copied().unwrap_or(0));
+        let Latency { p50, p90, p99, max } = stream_ms;
+        let _ = write!(text, ",{streams},{p50},{p90},{p99},{max}");
+        for code in statuses {
+            let _ = write!(text, ",{}", status.get(code).copied().unwrap_or(0));
         }
         text.push('\n');
     }
@@ -66,23 +97,14 @@ fn statuses<'a>(all: impl Iterator<Item = &'a BTreeMap<u16, u64>>) -> Vec<u16> {
 }
 
 pub(super) fn report(report: &Report) -> String {
-    let statuses = statuses(report.periods.iter().map(|period| &period.status));
+    let statuses = statuses(report.periods.iter().map(|period| &period.measures.status));
     let mut text = format!("start,{COUNTS},complete,state,nodes_expected,nodes_reported");
     push_last_names(&mut text, &statuses);
     for period in &report.periods {
-        let row = Row {
-            numbers: [period.requests, period.bytes_in, period.bytes_out, period.retries],
-            latency: period.latency_ms,
-            upstream: period.upstream_ms,
-            rejected: period.rejected,
-            cut: period.cut,
-            streams: period.streams,
-            durations: period.stream_ms,
-            status: &period.status,
-        };
+        let row = Row(&period.measures);
         let _ = write!(text, "{},", period.start);
         row.push_counts(&mut text);
-        let (nodes, state) = (period.nodes, period.state.name());
+        let (nodes, state) = (period.nodes, period.state);
         let _ = write!(text, ",{},{state},{},{}", period.complete, nodes.expected, nodes.reported);
         row.push_rest(&mut text, &statuses);
     }
@@ -90,7 +112,7 @@ pub(super) fn report(report: &Report) -> String {
 }
 
 pub(super) fn summary(summary: &Summary) -> String {
-    let statuses: Vec<u16> = summary.status.keys().copied().collect();
+    let statuses: Vec<u16> = summary.measures.status.keys().copied().collect();
     let mut text =
         format!("from,to,{COUNTS},complete,peak_start,peak_requests,lowest_start,lowest_requests,gaps");
     push_last_names(&mut text, &statuses);
@@ -108,40 +130,23 @@ pub(super) fn summary(summary: &Summary) -> String {
         };
     }
     let _ = write!(more, ",{}", summary.gaps);
-    let numbers = [summary.requests, summary.bytes_in, summary.bytes_out, summary.retries];
-    let (latency, upstream) = (summary.latency_ms, summary.upstream_ms);
-    let (rejected, status) = (summary.rejected, &summary.status);
-    let (cut, streams, durations) = (summary.cut, summary.streams, summary.stream_ms);
-    let whole = Row { numbers, latency, upstream, rejected, cut, streams, durations, status };
+    let whole = Row(&summary.measures);
     row(&summary.from, &summary.to, whole, summary.complete, &more);
     if let Some(before) = &summary.before {
-        let numbers = [before.requests, before.bytes_in, before.bytes_out, before.retries];
-        let (latency, upstream) = (before.latency_ms, before.upstream_ms);
-        let (rejected, status) = (before.rejected, &before.status);
-        let (cut, streams, durations) = (before.cut, before.streams, before.stream_ms);
-        let earlier = Row { numbers, latency, upstream, rejected, cut, streams, durations, status };
+        let earlier = Row(&before.measures);
         row(&before.from, &before.to, earlier, before.complete, ",,,,,");
     }
     text
 }
 
 pub(super) fn top(top: &Top) -> String {
-    let statuses = statuses(top.items.iter().map(|item| &item.status));
+    let statuses = statuses(top.items.iter().map(|item| &item.measures.status));
     let mut text = format!("{},url,share,errors,{COUNTS}", top.by);
     push_last_names(&mut text, &statuses);
     for item in &top.items {
         let url = item.url.as_deref().unwrap_or_default();
         let _ = write!(text, "{},{},{},{},", field(&item.name), field(url), item.share, item.errors);
-        let row = Row {
-            numbers: [item.requests, item.bytes_in, item.bytes_out, item.retries],
-            latency: item.latency_ms,
-            upstream: item.upstream_ms,
-            rejected: item.rejected,
-            cut: item.cut,
-            streams: item.streams,
-            durations: item.stream_ms,
-            status: &item.status,
-        };
+        let row = Row(&item.measures);
         row.push_counts(&mut text);
         row.push_rest(&mut text, &statuses);
     }

@@ -1,0 +1,125 @@
+//! Writes the kinds of answers that operations declare.
+
+use axum::{
+    Json,
+    http::{StatusCode, header},
+    response::{IntoResponse as _, Response},
+};
+use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
+use schemars::JsonSchema;
+use serde::Serialize;
+use weir_admin_api::{
+    Applied, Format, TailEvent,
+    answer::{
+        self, Answer, ConfigFileText, Created, Events, Metrics, OpenApi, Reported, RolledOut, Saved,
+        SchemaDocument, Text,
+    },
+};
+
+use super::report_csv::Csv;
+
+/// An answer that can be written from what a handler returns.
+pub(super) trait Respond: Answer {
+    /// What a handler returns.
+    type Given: Send;
+
+    /// Writes the answer to a call of this path.
+    fn respond(given: Self::Given, path: &str) -> Response;
+}
+
+/// Something was created.
+pub(super) struct New<T> {
+    /// Its path.
+    pub(super) location: String,
+    pub(super) value: T,
+}
+
+impl<T> New<T> {
+    /// It is in the list at `list` under this key.
+    pub(super) fn in_list(list: &str, key: &str, value: T) -> Self {
+        const SEGMENT: &AsciiSet =
+            &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~').remove(b'@').remove(b':');
+        Self { location: format!("{list}/{}", utf8_percent_encode(key, SEGMENT)), value }
+    }
+}
+
+/// Something was created or replaced by a `PUT` of its own path.
+pub(super) struct Put<T> {
+    pub(super) is_new: bool,
+    pub(super) value: T,
+}
+
+impl<T: Serialize + JsonSchema + Send> Respond for answer::Json<T> {
+    type Given = T;
+
+    fn respond(given: T, _: &str) -> Response {
+        Json(given).into_response()
+    }
+}
+
+impl<T: Serialize + JsonSchema + Send> Respond for Created<T> {
+    type Given = New<T>;
+
+    fn respond(New { location, value }: New<T>, _: &str) -> Response {
+        // A new token is in no other answer, and must be in no cache.
+        let headers = [(header::LOCATION, location), (header::CACHE_CONTROL, "no-store".to_owned())];
+        (StatusCode::CREATED, headers, Json(value)).into_response()
+    }
+}
+
+impl<T: Serialize + JsonSchema + Send> Respond for Saved<T> {
+    type Given = Put<T>;
+
+    fn respond(Put { is_new, value }: Put<T>, path: &str) -> Response {
+        if is_new {
+            return (StatusCode::CREATED, [(header::LOCATION, path)], Json(value)).into_response();
+        }
+        Json(value).into_response()
+    }
+}
+
+impl Respond for RolledOut {
+    type Given = Applied;
+
+    fn respond(applied: Applied, _: &str) -> Response {
+        let status = if applied.active == Some(false) { StatusCode::GATEWAY_TIMEOUT } else { StatusCode::OK };
+        (status, Json(applied)).into_response()
+    }
+}
+
+impl<T: Csv + Serialize + JsonSchema + Send> Respond for Reported<T> {
+    type Given = (T, Format);
+
+    fn respond((report, format): (T, Format), _: &str) -> Response {
+        match format {
+            Format::Csv => {
+                ([(header::CONTENT_TYPE, "text/csv; charset=utf-8")], report.csv()).into_response()
+            }
+            Format::Json => {
+                // A year of hours is megabytes: reserve room once.
+                let mut text = Vec::with_capacity(report.json_bytes());
+                match serde_json::to_writer(&mut text, &report) {
+                    Ok(()) => ([(header::CONTENT_TYPE, "application/json")], text).into_response(),
+                    Err(_) => Json(report).into_response(),
+                }
+            }
+        }
+    }
+}
+
+/// Answers whose handlers write them themselves.
+macro_rules! written_by_handler {
+    ($($kind:ty),*) => {
+        $(
+            impl Respond for $kind {
+                type Given = Response;
+
+                fn respond(given: Response, _: &str) -> Response {
+                    given
+                }
+            }
+        )*
+    };
+}
+
+written_by_handler!(Text, Metrics, ConfigFileText, OpenApi, SchemaDocument, Events<TailEvent>);
