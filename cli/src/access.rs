@@ -1,176 +1,200 @@
-//! Tokens and the audit.
-
-use std::path::Path;
+//! `weir tokens`, `weir node-tokens` and `weir audit`.
 
 use anyhow::{Context as _, bail};
-use clap::ValueEnum as _;
 use hyper::Method;
-use serde_json::{Value, json};
-
-use crate::{
-    arguments::{NodeAccess, NodeToken, Output, Token},
-    client::{Client, encode},
-    output::{Column, cell, failure, has_reader, print, print_json, print_list, tell},
+use serde::de::DeserializeOwned;
+use serde_json::json;
+use weir_admin_api::{
+    AuditEntry, CreatedNodeToken, CreatedToken, List, NewNodeToken, NewToken, NodeToken, NodeTokenState,
+    Outcome, RevokedNodeToken, RevokedToken, Role, Token, TokenState,
 };
 
-const TOKENS: [Column; 7] = [
-    ("name", "name"),
-    ("role", "role"),
-    ("state", "state"),
-    ("created", "created"),
-    ("by", "created_by"),
-    ("expires", "expires"),
-    ("last used", "last_used"),
-];
-const NODE_TOKENS: [Column; 8] = [
-    ("id", "id"),
-    ("state", "state"),
-    ("created", "created"),
-    ("by", "created_by"),
-    ("expires", "expires"),
-    ("uses left", "uses_left"),
-    ("used", "used"),
-    ("nodes", "node_ids"),
-];
-const AUDIT: [Column; 10] = [
-    ("id", "id"),
-    ("time", "time"),
-    ("actor", "actor"),
-    ("role", "role"),
-    ("source", "source"),
-    ("action", "action"),
-    ("outcome", "outcome"),
-    ("revision", "revision"),
-    ("times", "times"),
-    ("detail", "detail"),
+use crate::{
+    arguments::{self, AuditList, AuditVerb, NodeTokensVerb, Noun, Output, Plain, TokensVerb},
+    client::{Answer, Client, encode},
+    output::{
+        Cell, Column, failure, has_reader, print, print_card, print_items, print_outcome, print_value, tell,
+        word,
+    },
+    usage::nearest,
+};
+
+const TOKENS: [Column<Token>; 7] = [
+    Column::new("name", |token| token.name.as_str().into()),
+    Column::new("role", |token| token.role.as_str().into()),
+    Column::new("state", |token| match token.state {
+        TokenState::Active => Cell::from("active").good(),
+        other => Cell::from(word(&other)).warning(),
+    }),
+    Column::new("created", |token| token.created.as_str().into()),
+    Column::text("by", |token| token.created_by.as_str().into()),
+    Column::new("expires", |token| token.expires.as_deref().into()),
+    Column::new("last used", |token| token.last_used.as_deref().into()),
 ];
 
-/// The token that is meant: given itself, or in a file.
-pub(crate) fn given(token: Option<String>, file: Option<&Path>) -> anyhow::Result<Option<String>> {
-    let token = token.filter(|token| !token.is_empty());
-    let (None, Some(file)) = (&token, file) else { return Ok(token) };
-    let text = std::fs::read_to_string(file)
-        .with_context(|| format!("cannot read --token-file {}", file.display()))?;
-    Ok(Some(text.trim().to_owned()))
+const NODE_TOKENS: [Column<NodeToken>; 8] = [
+    Column::new("id", |token| token.id.to_string().into()),
+    Column::new("state", |token| match token.state {
+        NodeTokenState::Active => Cell::from("active").good(),
+        other => Cell::from(other.as_str()).warning(),
+    }),
+    Column::new("created", |token| token.created.as_str().into()),
+    Column::text("by", |token| token.created_by.as_str().into()),
+    Column::new("expires", |token| token.expires.as_deref().into()),
+    Column::new("uses left", |token| token.uses_left.map(|left| left.to_string()).as_deref().into()),
+    Column::new("used", |token| token.used.to_string().into()),
+    Column::text("nodes", |token| Some(token.node_ids.join(", ").as_str()).into()),
+];
+
+const AUDIT: [Column<AuditEntry>; 10] = [
+    Column::new("id", |entry| entry.id.to_string().into()),
+    Column::new("time", |entry| entry.time.as_str().into()),
+    Column::text("actor", |entry| entry.actor.as_str().into()),
+    Column::wide("role", |entry| Some(entry.role.as_str()).into()),
+    Column::wide("source", |entry| entry.source.as_str().into()),
+    Column::text("action", |entry| entry.action.as_str().into()),
+    Column::new("outcome", |entry| {
+        let cell = Cell::from(word(&entry.outcome));
+        match entry.outcome {
+            Outcome::Ok => cell,
+            Outcome::Failed => cell.warning(),
+            Outcome::Refused => cell.bad(),
+        }
+    }),
+    Column::new("revision", |entry| entry.revision.map(|revision| revision.to_string()).as_deref().into()),
+    Column::wide("times", |entry| entry.times.to_string().into()),
+    Column::text("detail", |entry| Some(entry.detail.as_str()).into()),
+];
+
+pub(crate) async fn tokens(
+    client: &Client,
+    output: Output,
+    noun: Noun<Plain, TokensVerb>,
+) -> anyhow::Result<()> {
+    match noun.verb.unwrap_or(TokensVerb::List(noun.list)) {
+        TokensVerb::List(Plain {}) => {
+            print_items(output, &client.get::<List<Token>>("/tokens").await?, &TOKENS)?;
+            Ok(())
+        }
+        TokensVerb::Get { name } => {
+            let tokens = client.get::<List<Token>>("/tokens").await?.read()?.items;
+            // A name may have been used before; the last token of it counts.
+            let Some(token) = tokens.iter().rev().find(|token| token.name == name) else {
+                let near = nearest(&name, tokens.iter().map(|token| token.name.as_str()));
+                let near = near.map_or_else(String::new, |near| format!("; did you mean {near:?}?"));
+                bail!("there is no token {name:?}{near} (see `weir tokens`)");
+            };
+            print_card(output, &json!(token), &TOKENS, token);
+            Ok(())
+        }
+        TokensVerb::Create(typed) => create(client, output, typed).await,
+        TokensVerb::Delete { name } => {
+            let path = format!("/tokens/{}", encode(&name));
+            let answer = client.ask::<RevokedToken>(Method::DELETE, &path).await?;
+            print_outcome(output, &answer, |_| format!("token {name} revoked"))
+        }
+    }
 }
 
-pub(crate) async fn token(client: &Client, output: Output, command: Token) -> anyhow::Result<()> {
-    match command {
-        Token::Create { name, role, expires } => {
-            let role = role.to_possible_value().map(|role| role.get_name().to_owned());
-            let mut body = json!({ "name": name, "role": role });
-            if let Some(expires) = expires {
-                body["expires"] = expires.to_string().into();
-            }
-            has_reader()?;
-            let made = client.json(Method::POST, "/tokens", Some(body)).await?;
-            let path = format!("/tokens/{}", encode(&name));
-            show_secret(client, output, &made, &path, &format!("weir token revoke {name}")).await?;
-            if output == Output::Table {
-                tell!("token {name:?} with role {}; it is shown only this once", cell(&made, "role"));
-            }
-        }
-        Token::List => print_list(output, &client.get("/tokens").await?, &TOKENS),
-        Token::Revoke { name } => {
-            let answer = client.json(Method::DELETE, &format!("/tokens/{}", encode(&name)), None).await?;
-            match output {
-                Output::Json => print_json(&answer),
-                Output::Table => print(&format!("token {name} revoked")),
-            }
-        }
+async fn create(client: &Client, output: Output, typed: arguments::NewToken) -> anyhow::Result<()> {
+    let arguments::NewToken { name, role, expires } = typed;
+    let role = match role {
+        arguments::Role::Viewer => Role::Viewer,
+        arguments::Role::Operator => Role::Operator,
+        arguments::Role::Admin => Role::Admin,
+    };
+    let new = NewToken { name: name.clone(), role, expires: expires.map(|expires| expires.to_string()) };
+    has_reader()?;
+    let made = client.send::<CreatedToken>(Method::POST, "/tokens", &new).await?;
+    let path = format!("/tokens/{}", encode(&name));
+    let revoke = format!("weir tokens delete {name}");
+    show_secret(client, output, &made, |made| &made.token, &path, &revoke).await?;
+    if output.is_for_people() {
+        tell!("token {name:?} with role {role}; it is shown only this once");
     }
     Ok(())
 }
 
-/// Writes a secret that the control plane shows only once. One that cannot be written, not even to a pipe that was
-/// closed, is of no use to its user, so it is revoked.
-async fn show_secret(
+/// Writes a secret that the control plane shows only once. One that cannot be written, also because the reader of a pipe
+/// has left, is of no use, so it is revoked.
+async fn show_secret<T: DeserializeOwned>(
     client: &Client,
     output: Output,
-    made: &Value,
+    made: &Answer<T>,
+    secret: impl FnOnce(&T) -> &String,
     path: &str,
     command: &str,
 ) -> anyhow::Result<()> {
-    match output {
-        Output::Json => print_json(made),
-        // The token alone, so that a script can take it: TOKEN=$(weir token create …).
-        Output::Table => print(&cell(made, "token")),
+    match output.is_for_people() {
+        // The token alone, so that a script can take it: TOKEN=$(weir tokens create …).
+        true => print(secret(&made.read()?)),
+        false => print_value(output, &made.json()?),
     }
     let Some(error) = failure() else { return Ok(()) };
-    match client.json(Method::DELETE, path, None).await {
+    match client.ask::<serde_json::Value>(Method::DELETE, path).await {
         Ok(_) => bail!("the token could not be written ({error}) and is revoked"),
         Err(refused) => bail!("the token could not be written ({error}); revoke it: {command} ({refused})"),
+    }
+}
+
+pub(crate) async fn node_tokens(
+    client: &Client,
+    output: Output,
+    noun: Noun<Plain, NodeTokensVerb>,
+) -> anyhow::Result<()> {
+    match noun.verb.unwrap_or(NodeTokensVerb::List(noun.list)) {
+        NodeTokensVerb::List(Plain {}) => {
+            print_items(output, &client.get::<List<NodeToken>>("/node-tokens").await?, &NODE_TOKENS)?;
+            Ok(())
+        }
+        NodeTokensVerb::Get { id } => {
+            let tokens = client.get::<List<NodeToken>>("/node-tokens").await?.read()?.items;
+            let token = tokens.iter().find(|token| u64::try_from(token.id) == Ok(id));
+            let token =
+                token.with_context(|| format!("there is no join token {id} (see `weir node-tokens`)"))?;
+            print_card(output, &json!(token), &NODE_TOKENS, token);
+            Ok(())
+        }
+        NodeTokensVerb::Create(arguments::NewNodeToken { ttl, uses, nodes }) => {
+            let new = NewNodeToken { ttl, uses, node_ids: nodes };
+            has_reader()?;
+            let made = client.send::<CreatedNodeToken>(Method::POST, "/node-tokens", &new).await?;
+            let id = made.read()?.info.id;
+            let path = format!("/node-tokens/{id}");
+            let revoke = format!("weir node-tokens revoke {id}");
+            show_secret(client, output, &made, |made| &made.token, &path, &revoke).await?;
+            if output.is_for_people() {
+                tell!("join token {id}; it is shown only this once");
+            }
+            Ok(())
+        }
+        NodeTokensVerb::Revoke { id } => {
+            let path = format!("/node-tokens/{id}");
+            let answer = client.ask::<RevokedNodeToken>(Method::DELETE, &path).await?;
+            print_outcome(output, &answer, |_| format!("join token {id} revoked"))
+        }
     }
 }
 
 pub(crate) async fn audit(
     client: &Client,
     output: Output,
-    limit: u32,
-    after: Option<u64>,
+    noun: Noun<AuditList, AuditVerb>,
 ) -> anyhow::Result<()> {
-    let after = after.map_or_else(String::new, |id| format!("&after={id}"));
-    print_list(output, &client.get(&format!("/audit?limit={limit}{after}")).await?, &AUDIT);
-    Ok(())
-}
-
-pub(crate) async fn node_token(client: &Client, output: Output, command: NodeToken) -> anyhow::Result<()> {
-    match command {
-        NodeToken::Create { ttl, uses, nodes } => {
-            let mut body = json!({});
-            if let Some(ttl) = ttl {
-                body["ttl"] = ttl.into();
-            }
-            if let Some(uses) = uses {
-                body["uses"] = uses.into();
-            }
-            if !nodes.is_empty() {
-                body["node_ids"] = nodes.into();
-            }
-            has_reader()?;
-            let made = client.json(Method::POST, "/node-tokens", Some(body)).await?;
-            let id = cell(&made, "id");
-            let path = format!("/node-tokens/{}", encode(&id));
-            show_secret(client, output, &made, &path, &format!("weir node-token revoke {id}")).await?;
-            if output == Output::Table {
-                tell!("join token {id}; it is shown only this once");
-            }
+    match noun.verb.unwrap_or(AuditVerb::List(noun.list)) {
+        AuditVerb::List(AuditList { limit, after }) => {
+            let after = after.map_or_else(String::new, |id| format!("&after={id}"));
+            let path = format!("/audit?limit={}{after}", limit.unwrap_or(50));
+            print_items(output, &client.get::<List<AuditEntry>>(&path).await?, &AUDIT)?;
         }
-        NodeToken::List => print_list(output, &client.get("/node-tokens").await?, &NODE_TOKENS),
-        NodeToken::Revoke { id } => {
-            let answer = client.json(Method::DELETE, &format!("/node-tokens/{id}"), None).await?;
-            match output {
-                Output::Json => print_json(&answer),
-                Output::Table => print(&format!("join token {id} revoked")),
-            }
+        AuditVerb::Get { id } => {
+            // The newest of those that are older than the next one.
+            let path = format!("/audit?limit=1&after={}", id.saturating_add(1));
+            let entries = client.get::<List<AuditEntry>>(&path).await?.read()?.items;
+            let entry = entries.first().filter(|entry| u64::try_from(entry.id) == Ok(id));
+            let entry = entry.with_context(|| format!("there is no audit entry {id}"))?;
+            print_card(output, &json!(entry), &AUDIT, entry);
         }
-    }
-    Ok(())
-}
-
-pub(crate) async fn node(client: &Client, output: Output, command: NodeAccess) -> anyhow::Result<()> {
-    let (id, what) = match &command {
-        NodeAccess::Revoke { id } => (id, "revoke"),
-        NodeAccess::Allow { id } => (id, "allow"),
-        NodeAccess::Exclude { id } => (id, "exclude"),
-        NodeAccess::Include { id } => (id, "include"),
-    };
-    let answer = client.json(Method::POST, &format!("/nodes/{}/{what}", encode(id)), None).await?;
-    let said = match (&command, answer.get("permit_expires").and_then(Value::as_str)) {
-        (NodeAccess::Revoke { .. }, _) => "is revoked".to_owned(),
-        (NodeAccess::Allow { .. }, None) => "may join again".to_owned(),
-        (NodeAccess::Allow { .. }, Some(until)) => {
-            format!("is not revoked; until {until} one more process may join under this id")
-        }
-        (NodeAccess::Exclude { .. }, _) => "is left out of reports from now on".to_owned(),
-        (NodeAccess::Include { .. }, _) => "is counted again from now on".to_owned(),
-    };
-    match output {
-        Output::Json => print_json(&answer),
-        Output::Table => print(&format!("node {id} {said}")),
-    }
-    if answer.get("known").is_some_and(|known| known == false) {
-        tell!("no node of this name is known: should it ever come, it will be refused");
     }
     Ok(())
 }

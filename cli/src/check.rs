@@ -1,4 +1,4 @@
-//! `weir check FILE`: finds every mistake of a configuration file, with no control plane at hand.
+//! `weir check FILE`: finds every mistake in a configuration file, without a control plane.
 
 use std::{io::Read as _, path::Path};
 
@@ -9,7 +9,7 @@ use weir_snapshot::{Chain, Config, Problem, Problems, Snapshot, config::PrivateK
 use crate::{
     arguments::Output,
     client::ClientError,
-    output::{print, print_json},
+    output::{print, print_value},
 };
 
 pub(crate) fn check(name: &str, output: Output) -> anyhow::Result<()> {
@@ -24,7 +24,7 @@ pub(crate) fn check(name: &str, output: Output) -> anyhow::Result<()> {
         problems.into_result((config, warnings))
     });
     let problems = checked.as_ref().err().map_or(&[][..], |problems| problems.0.as_slice());
-    if output == Output::Json {
+    if !output.is_for_people() {
         let mut told = json!({ "file": name, "good": checked.is_ok(), "problems": problems });
         if let Ok((config, warnings)) = &checked {
             told["warnings"] = json!(warnings.0);
@@ -33,13 +33,13 @@ pub(crate) fn check(name: &str, output: Output) -> anyhow::Result<()> {
             told["backends"] = backends.into();
             told["routes"] = routes.into();
         }
-        print_json(&told);
+        print_value(output, &told);
     } else {
         problems.iter().for_each(|problem| print(&place(name, problem)));
     }
     match checked {
         Ok((config, warnings)) => {
-            if output == Output::Table {
+            if output.is_for_people() {
                 let (pools, backends, routes) = counts(&config);
                 for warning in &warnings.0 {
                     print(&place(name, &warned(warning)));

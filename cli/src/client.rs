@@ -1,18 +1,21 @@
-//! The admin API's client: one request a connection, with deadlines, problems as they were told.
+//! Client of the admin API: one request per connection, with deadlines. Errors show every problem that the control plane
+//! lists.
 
-use std::{path::Path, time::Duration};
+use std::{marker::PhantomData, time::Duration};
 
 use bytes::Bytes;
 use http_body_util::{BodyExt as _, Full};
-use hyper::{Method, Request, StatusCode, Uri, header};
+use hyper::{Method, Request, Response, StatusCode, Uri, body::Incoming, header};
 use hyper_util::rt::TokioIo;
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, PercentEncode, utf8_percent_encode};
+use serde::{Serialize, de::DeserializeOwned};
 use serde_json::Value;
 use tokio::net::TcpStream;
 use weir_snapshot::Problem;
 
 use crate::{
-    output::tell,
+    connection::Connection,
+    output::{Waiting, shown, tell},
     tls::{Stream, Tls},
 };
 
@@ -29,7 +32,7 @@ pub(crate) enum ClientError {
     Token(header::InvalidHeaderValue),
     #[error(
         "the control plane is not reachable at {authority}: {reason}\n\
-         start one with `control-plane` or `weir dev`, or say where it is with --admin URL (WEIR_ADMIN)"
+         start one with `control-plane` or `weir dev`, or give its address with --admin URL, WEIR_ADMIN or `weir login`"
     )]
     Unreachable { authority: String, reason: String },
     #[error("the control plane at {authority} {reason}")]
@@ -60,6 +63,43 @@ impl ClientError {
             *file = Some(name.to_owned());
         }
         self
+    }
+}
+
+/// An answer of the control plane: a `T` as JSON.
+pub(crate) struct Answer<T> {
+    text: String,
+    place: String,
+    /// The revision that it shows, as its `ETag` has it.
+    pub(crate) revision: Option<u64>,
+    of: PhantomData<fn() -> T>,
+}
+
+impl<T: DeserializeOwned> Answer<T> {
+    /// What it says.
+    pub(crate) fn read(&self) -> Result<T, ClientError> {
+        serde_json::from_str(&self.text).map_err(|error| self.broken(&error))
+    }
+
+    /// As it came; null when it is empty.
+    pub(crate) fn json(&self) -> Result<Value, ClientError> {
+        if self.text.trim().is_empty() {
+            return Ok(Value::Null);
+        }
+        serde_json::from_str(&self.text).map_err(|error| self.broken(&error))
+    }
+
+    fn broken(&self, error: &serde_json::Error) -> ClientError {
+        let reason = match error.classify() {
+            serde_json::error::Category::Data => {
+                format!(
+                    "has another version than this program (see `weir version`): its answer: {}",
+                    shown(&error.to_string())
+                )
+            }
+            _ => format!("answers no JSON: {}", shown(&error.to_string())),
+        };
+        ClientError::Broken { authority: self.place.clone(), reason }
     }
 }
 
@@ -99,10 +139,20 @@ impl Default for Call<'_> {
     }
 }
 
+impl Call<'_> {
+    /// With a JSON body.
+    pub(crate) fn with_json(mut self, body: &impl Serialize) -> Self {
+        // Types of the API always are JSON.
+        self.body = Some(("application/json", serde_json::to_string(body).unwrap_or_default()));
+        self
+    }
+}
+
 impl Client {
-    /// Asks at an address; what `ca` has signed is believed, or what the system believes.
-    pub(crate) fn new(admin: &str, token: Option<String>, ca: Option<&Path>) -> Result<Self, ClientError> {
-        let wrong = || ClientError::Address(admin.to_owned());
+    /// Of a control plane, by its address.
+    pub(crate) fn new(connection: &Connection) -> Result<Self, ClientError> {
+        let Connection { admin, token, ca } = connection;
+        let wrong = || ClientError::Address(admin.clone());
         let uri: Uri = admin.parse().map_err(|_| wrong())?;
         let authority = uri.authority().ok_or_else(wrong)?;
         let is_tls = match uri.scheme_str() {
@@ -113,8 +163,8 @@ impl Client {
         if authority.as_str().contains('@') || uri.query().is_some() {
             return Err(wrong());
         }
-        let tls = if is_tls { Some(Tls::new(authority.host(), ca)?) } else { None };
-        let token = match token.filter(|token| !token.is_empty()) {
+        let tls = if is_tls { Some(Tls::new(authority.host(), ca.as_deref())?) } else { None };
+        let token = match token.as_deref().filter(|token| !token.is_empty()) {
             Some(token) => {
                 let mut value =
                     header::HeaderValue::from_str(&format!("Bearer {token}")).map_err(ClientError::Token)?;
@@ -128,39 +178,43 @@ impl Client {
         Ok(Self { tls, authority, prefix: uri.path().trim_end_matches('/').to_owned(), token })
     }
 
-    pub(crate) async fn get(&self, path: &str) -> Result<Value, ClientError> {
-        self.json(Method::GET, path, None).await
+    pub(crate) async fn get<T>(&self, path: &str) -> Result<Answer<T>, ClientError> {
+        self.call(Call { path, ..Call::default() }).await
     }
 
-    /// Sends JSON, reads JSON; null when the answer is empty.
-    pub(crate) async fn json(
+    /// Sends JSON.
+    pub(crate) async fn send<T>(
         &self,
         method: Method,
         path: &str,
-        body: Option<Value>,
-    ) -> Result<Value, ClientError> {
-        let body = body.map(|body| ("application/json", body.to_string()));
-        let call = Call { method, path, body, ..Call::default() };
-        let text = self.call(call).await?;
-        self.parse(&text)
+        body: &impl Serialize,
+    ) -> Result<Answer<T>, ClientError> {
+        self.call(Call { method, path, ..Call::default() }.with_json(body)).await
     }
 
-    pub(crate) fn parse(&self, text: &str) -> Result<Value, ClientError> {
-        if text.trim().is_empty() {
-            return Ok(Value::Null);
-        }
-        serde_json::from_str(text).map_err(|error| self.broken(format!("answers no JSON: {error}")))
+    /// Sends nothing but the method and the path.
+    pub(crate) async fn ask<T>(&self, method: Method, path: &str) -> Result<Answer<T>, ClientError> {
+        self.call(Call { method, path, ..Call::default() }).await
     }
 
-    /// Sends a call and answers the text of a success.
-    pub(crate) async fn call(&self, call: Call<'_>) -> Result<String, ClientError> {
+    /// Sends a call and returns the answer of a success.
+    pub(crate) async fn call<T>(&self, call: Call<'_>) -> Result<Answer<T>, ClientError> {
         let deadline = ANSWER_DEADLINE + call.patience;
-        let (status, body) = match tokio::time::timeout(deadline, self.exchange(call)).await {
+        let _waiting = Waiting::new(format!("waiting for {}", self.place()));
+        let (status, revision, body) = match tokio::time::timeout(deadline, self.exchange(call)).await {
             Ok(answer) => answer?,
             Err(_) => return Err(self.broken(format!("did not answer within {} s", deadline.as_secs()))),
         };
         let text = String::from_utf8_lossy(&body).into_owned();
-        if status.is_success() { Ok(text) } else { Err(refusal(status, &text)) }
+        match status.is_success() {
+            true => Ok(Answer { text, place: self.place(), revision, of: PhantomData }),
+            false => Err(refusal(status, &text)),
+        }
+    }
+
+    /// The text of a success, in the format that is accepted.
+    pub(crate) async fn text(&self, path: &str, accept: &'static str) -> Result<String, ClientError> {
+        Ok(self.call::<Value>(Call { path, accept, ..Call::default() }).await?.text)
     }
 
     /// Reads an answer without end, line by line, until it ends or `take` has enough.
@@ -171,7 +225,8 @@ impl Client {
     ) -> Result<(), ClientError> {
         let accept = "text/event-stream";
         let call = Call { path, accept, ..Call::default() };
-        let (status, mut body) = self.open(call).await?;
+        let response = self.open(call).await?;
+        let (status, mut body) = (response.status(), response.into_body());
         let broken = |error: hyper::Error| self.broken(format!("broke off: {error}"));
         if !status.is_success() {
             let bytes = body.collect().await.map_err(broken)?.to_bytes();
@@ -187,16 +242,21 @@ impl Client {
                 }
             }
         }
-        Err(self.broken("ended the stream".to_owned()))
+        Err(self.broken(
+            "ended the stream; it does so when it stops and when the token is revoked or expires".to_owned(),
+        ))
     }
 
-    async fn exchange(&self, call: Call<'_>) -> Result<(StatusCode, Bytes), ClientError> {
-        let (status, body) = self.open(call).await?;
+    async fn exchange(&self, call: Call<'_>) -> Result<(StatusCode, Option<u64>, Bytes), ClientError> {
+        let response = self.open(call).await?;
         let broken = |error: hyper::Error| self.broken(format!("broke off: {error}"));
-        Ok((status, body.collect().await.map_err(broken)?.to_bytes()))
+        let tag = response.headers().get(header::ETAG).and_then(|tag| tag.to_str().ok());
+        let revision = tag.and_then(|tag| tag.trim_matches('"').parse().ok());
+        let status = response.status();
+        Ok((status, revision, response.into_body().collect().await.map_err(broken)?.to_bytes()))
     }
 
-    async fn open(&self, call: Call<'_>) -> Result<(StatusCode, hyper::body::Incoming), ClientError> {
+    async fn open(&self, call: Call<'_>) -> Result<Response<Incoming>, ClientError> {
         let unreachable = |reason: String| ClientError::Unreachable { authority: self.place(), reason };
         let stream = tokio::time::timeout(CONNECT_DEADLINE, TcpStream::connect(&self.authority))
             .await
@@ -241,7 +301,7 @@ impl Client {
             }
             _ => broken(error),
         })?;
-        Ok((response.status(), response.into_body()))
+        Ok(response)
     }
 
     fn place(&self) -> String {
@@ -288,7 +348,7 @@ fn refusal(status: StatusCode, text: &str) -> ClientError {
         (Some(text), _) | (None, Some(text)) => text.to_owned(),
         (None, None) => {
             let title = format!(
-                "{status} came back, and not as a control plane says it: does --admin name one's admin port?"
+                "{status} came back, but not as a control plane answers: is this the admin port of one?"
             );
             return ClientError::Refused { title, problems, file: None };
         }

@@ -1,83 +1,84 @@
-//! The configuration as a whole: compare, apply, go back, and see what came of it.
+//! The configuration as a whole: compare, apply, export, go back, and see what came of it.
 
-use std::{io::IsTerminal as _, process::ExitCode};
+use std::process::ExitCode;
 
+use anyhow::bail;
 use hyper::Method;
 use serde_json::Value;
-use weir_snapshot::{
-    Problem,
-    diff::{Action, Difference},
-};
+use weir_admin_api::{Action, Applied, Difference, List, Revision, RevisionDetail};
 
 use crate::{
-    arguments::{ApplyArguments, Changing, Output, RevisionsArguments},
+    arguments::{Apply, Changing, Output, RevisionsList, RevisionsVerb},
     check,
-    client::{Call, Client},
-    output::{Column, cell, items, print, print_coloured, print_json, print_list, shown, tell},
+    client::{Answer, Call, Client},
+    output::{
+        Column, Safe, Tone, failure, print, print_answer, print_exact, print_items, print_json_text,
+        print_safe, print_value, tell, watch,
+    },
     rollout,
 };
 
-const REVISIONS: [Column; 5] = [
-    ("revision", "revision"),
-    ("time", "time"),
-    ("actor", "actor"),
-    ("source", "source"),
-    ("changes", "changes"),
+const REVISIONS: [Column<Revision>; 5] = [
+    Column::new("revision", |revision| revision.revision.to_string().into()),
+    Column::new("time", |revision| revision.time.as_str().into()),
+    Column::new("actor", |revision| revision.actor.as_str().into()),
+    Column::new("source", |revision| revision.source.as_str().into()),
+    Column::text("changes", |revision| Some(revision.changes.join("; ").as_str()).into()),
 ];
 
-/// As diff(1) has it: 0 is the same, 1 differs. What goes wrong is 2, which the caller sees to.
+/// As diff(1): 0 is the same, 1 differs. An error is 2, which `main` sees to.
 pub(crate) async fn diff(client: &Client, output: Output, file: &str) -> anyhow::Result<ExitCode> {
     let answer = put(client, file, true, None).await?;
-    let differences = differences(&answer);
-    match output {
-        Output::Json => print_json(&answer),
-        Output::Table => {
-            print_differences(&differences);
-            if differences.is_empty() {
-                print(&format!("nothing differs from revision {}", cell(&answer, "revision")));
-            }
+    let applied = answer.read()?;
+    let differences = applied.diff.unwrap_or_default();
+    match output.is_for_people() {
+        false => print_value(output, &answer.json()?),
+        true if differences.is_empty() => {
+            print(&format!("nothing differs from revision {}", applied.revision))
         }
+        true => print_safe(&text(&differences)),
     }
     Ok(ExitCode::from(u8::from(!differences.is_empty())))
 }
 
-pub(crate) async fn apply(client: &Client, output: Output, arguments: ApplyArguments) -> anyhow::Result<()> {
-    let ApplyArguments { file, dry_run, changing } = arguments;
+pub(crate) async fn apply(client: &Client, output: Output, arguments: Apply) -> anyhow::Result<()> {
+    let Apply { file, dry_run, changing } = arguments;
     let answer = put(client, &file, dry_run, changing.if_revision).await?;
     if !dry_run {
-        return done(client, output, answer, &changing).await;
+        return done(client, output, &answer, &changing).await;
     }
-    match output {
-        Output::Json => print_json(&answer),
-        Output::Table => {
-            let differences = differences(&answer);
-            print_differences(&differences);
-            print(&match differences.len() {
-                0 => format!("nothing differs from revision {}", cell(&answer, "revision")),
-                1 => "1 change, not applied".to_owned(),
-                n => format!("{n} changes, not applied"),
-            });
-        }
-    }
+    print_answer(output, &answer, |applied| {
+        let differences = applied.diff.unwrap_or_default();
+        let mut said = text(&differences);
+        said.push_text(&match differences.len() {
+            0 => format!("nothing differs from revision {}", applied.revision),
+            1 => "1 change, not applied".to_owned(),
+            n => format!("{n} changes, not applied"),
+        });
+        said
+    })?;
     Ok(())
 }
 
-async fn put(client: &Client, file: &str, dry_run: bool, if_revision: Option<u64>) -> anyhow::Result<Value> {
+async fn put(
+    client: &Client,
+    file: &str,
+    dry_run: bool,
+    if_revision: Option<u64>,
+) -> anyhow::Result<Answer<Applied>> {
     let path = format!("/config?dry_run={dry_run}");
     // JSON is YAML too.
     let body = Some(("application/yaml", check::read_whole(file)?));
     let call = Call { method: Method::PUT, path: &path, body, if_revision, ..Call::default() };
-    let text = client.call(call).await.map_err(|error| error.in_file(file))?;
-    let answer = client.parse(&text)?;
-    let warnings = answer.get("warnings").cloned().unwrap_or_default();
-    let warnings: Vec<Problem> = serde_json::from_value(warnings).unwrap_or_default();
-    warnings.iter().for_each(|warning| tell!("{}", check::place(file, &check::warned(warning))));
+    let answer: Answer<Applied> = client.call(call).await.map_err(|error| error.in_file(file))?;
+    let warnings = answer.read()?.warnings;
+    warnings.iter().for_each(|warning| tell!("{}", one_line(&check::place(file, &check::warned(warning)))));
     Ok(answer)
 }
 
 pub(crate) async fn reload(client: &Client, output: Output, changing: Changing) -> anyhow::Result<()> {
     let answer = post(client, "/config/reload", &changing).await?;
-    done(client, output, answer, &changing).await
+    done(client, output, &answer, &changing).await
 }
 
 pub(crate) async fn rollback(
@@ -87,23 +88,25 @@ pub(crate) async fn rollback(
     changing: Changing,
 ) -> anyhow::Result<()> {
     let answer = post(client, &format!("/revisions/{revision}/rollback"), &changing).await?;
-    done(client, output, answer, &changing).await
+    done(client, output, &answer, &changing).await
 }
 
-async fn post(client: &Client, path: &str, changing: &Changing) -> anyhow::Result<Value> {
+async fn post(client: &Client, path: &str, changing: &Changing) -> anyhow::Result<Answer<Applied>> {
     let call = Call { method: Method::POST, path, if_revision: changing.if_revision, ..Call::default() };
-    let text = client.call(call).await?;
-    Ok(client.parse(&text)?)
+    Ok(client.call(call).await?)
 }
 
-/// Tells what changed, and waits for the nodes where that is asked for.
-async fn done(client: &Client, output: Output, mut answer: Value, changing: &Changing) -> anyhow::Result<()> {
-    let revision = answer.get("revision").and_then(Value::as_u64).unwrap_or_default();
-    if output == Output::Table {
-        let changes = answer.get("changes").map_or(&[][..], items);
-        changes.iter().for_each(|change| print(&cell(change, "")));
-        let replaced = answer.get("replaced").map_or(&[][..], items);
-        replaced.iter().for_each(|one| tell!("warning: the file replaced a live change: {}", cell(one, "")));
+/// Says what changed, and waits for the nodes where that is asked for.
+async fn done(
+    client: &Client,
+    output: Output,
+    answer: &Answer<Applied>,
+    changing: &Changing,
+) -> anyhow::Result<()> {
+    let Applied { revision, changes, replaced, .. } = answer.read()?;
+    if output.is_for_people() {
+        changes.iter().for_each(|change| print(&one_line(change)));
+        replaced.iter().for_each(|one| tell!("warning: the file replaced a live change: {}", one_line(one)));
         print(&match changes.is_empty() {
             true => format!("nothing differs from revision {revision}"),
             false => format!("revision {revision}"),
@@ -113,76 +116,83 @@ async fn done(client: &Client, output: Output, mut answer: Value, changing: &Cha
         Some(wait) => Some(rollout::follow(client, output, revision, wait).await?),
         None => None,
     };
-    if output == Output::Json {
+    if !output.is_for_people() {
+        let mut value = answer.json()?;
         if let Some(outcome) = &outcome {
-            answer["active"] = outcome.is_complete().into();
-            answer["nodes"] = outcome.json();
+            value["active"] = outcome.is_complete().into();
+            value["nodes"] = outcome.json();
         }
-        print_json(&answer);
+        print_value(output, &value);
     }
     outcome.map_or(Ok(()), |outcome| outcome.result())
 }
 
-pub(crate) async fn revisions(
-    client: &Client,
-    output: Output,
-    arguments: RevisionsArguments,
-) -> anyhow::Result<()> {
-    let Some(number) = arguments.revision else {
-        let mut path = format!("/revisions?limit={}", arguments.limit);
-        if let Some(before) = arguments.before {
-            path.push_str(&format!("&before={before}"));
-        }
-        print_list(output, &client.get(&path).await?, &REVISIONS);
-        return Ok(());
-    };
-    let revision = client.get(&format!("/revisions/{number}")).await?;
+fn one_line(text: &str) -> String {
+    crate::output::shown(text).into_owned()
+}
+
+pub(crate) async fn export(client: &Client, output: Output) -> anyhow::Result<()> {
     match output {
-        Output::Json => print_json(&revision),
-        Output::Table => {
-            let field = |name: &str| cell(&revision, name);
-            print(&format!(
-                "revision {number}, {} by {} through {}",
-                field("time"),
-                field("actor"),
-                field("source")
-            ));
-            print_differences(&differences(&revision));
+        Output::Json => print_json_text(&client.text("/config", "application/json").await?),
+        Output::Table | Output::Wide | Output::Yaml => {
+            print_exact(&client.text("/config", "application/yaml").await?);
         }
+        Output::Csv => bail!("a configuration has no form as CSV: use --output yaml or json"),
+    }
+    // It is a backup: a part of it is a failure, also where the reader of a pipe has left.
+    if let Some(error) = failure().filter(|error| error.kind() == std::io::ErrorKind::BrokenPipe) {
+        bail!("the export is incomplete: {error}");
     }
     Ok(())
 }
 
-fn differences(answer: &Value) -> Vec<Difference> {
-    let list = answer.get("diff").map_or(&[][..], items);
-    list.iter().filter_map(|difference| serde_json::from_value(difference.clone()).ok()).collect()
+pub(crate) async fn revisions(client: &Client, output: Output, verb: RevisionsVerb) -> anyhow::Result<()> {
+    match verb {
+        RevisionsVerb::List(RevisionsList { limit, before, watch: every }) => {
+            let mut path = format!("/revisions?limit={}", limit.unwrap_or(20));
+            if let Some(before) = before {
+                path.push_str(&format!("&before={before}"));
+            }
+            let show = async || -> anyhow::Result<()> {
+                Ok(print_items(output, &client.get::<List<Revision>>(&path).await?, &REVISIONS)?)
+            };
+            watch(every.watch, output, show).await
+        }
+        RevisionsVerb::Get { revision } => {
+            let answer = client.get::<RevisionDetail>(&format!("/revisions/{revision}")).await?;
+            print_answer(output, &answer, |RevisionDetail { revision, diff }| {
+                let Revision { revision: number, time, actor, source, .. } = &revision;
+                let title = format!("revision {number}, {time} by {actor} through {source}");
+                let mut said = Safe::toned(&title, Tone::Plain);
+                said.push(&text(&diff));
+                said
+            })?;
+            Ok(())
+        }
+    }
 }
 
-/// A line a resource, `+` for what comes, `-` for what goes, `~` for what becomes something else; its fields below.
-fn print_differences(differences: &[Difference]) {
-    let is_coloured = std::io::stdout().is_terminal() && std::env::var_os("NO_COLOR").is_none();
-    let line = |sign: char, text: &str| {
-        let colour = match sign {
-            '+' => "32",
-            '-' => "31",
-            _ => "33",
+/// A line for each resource, `+` for one that is new, `-` for one that is gone, `~` for one that changes; its fields below.
+fn text(differences: &[Difference]) -> Safe {
+    let mut said = Safe::default();
+    let mut line = |sign: char, text: &str| {
+        let tone = match sign {
+            '+' => Tone::Good,
+            '-' => Tone::Bad,
+            _ => Tone::Warning,
         };
-        let text = format!("{sign} {}", shown(text));
-        match is_coloured {
-            true => print_coloured(colour, &text),
-            false => print(&text),
-        }
+        said.push(&Safe::toned(&format!("{sign} {text}"), tone));
     };
-    let (moved, told): (Vec<_>, Vec<_>) =
+    let (moved, changed): (Vec<_>, Vec<_>) =
         differences.iter().partition(|difference| difference.action == Action::Move);
-    for difference in told {
+    for difference in changed {
         let sign = match difference.action {
             Action::Add => '+',
             Action::Remove => '-',
             Action::Change | Action::Move => '~',
         };
         if difference.action == Action::Change {
-            // The text ends with the fields, which stand below.
+            // The text ends with the fields, which are listed below.
             let (title, _) = difference.text.split_once(": ").unwrap_or((&difference.text, ""));
             line(sign, title);
         } else {
@@ -191,10 +201,9 @@ fn print_differences(differences: &[Difference]) {
         for field in &difference.fields {
             line(sign, &format!("    {field}"));
         }
-        // A backend's line has said it all.
-        for whole in
-            [&difference.before, &difference.after].map(|whole| whole.get("spec")).into_iter().flatten()
-        {
+        // The line of a backend has said it all.
+        let specs = [&difference.before, &difference.after].map(|whole| whole.get("spec"));
+        for whole in specs.into_iter().flatten() {
             for (name, value) in whole.as_object().into_iter().flatten().filter(|(name, _)| *name != "name") {
                 if difference.action != Action::Change && !is_empty(value) {
                     line(sign, &format!("    {name} {value}"));
@@ -208,6 +217,7 @@ fn print_differences(differences: &[Difference]) {
             line('~', &format!("the order of {moved} {kinds}"));
         }
     }
+    said
 }
 
 fn is_empty(value: &Value) -> bool {

@@ -1,7 +1,7 @@
 //! `weir dev`: a whole fleet in one process, to try Weir in a minute.
 //!
-//! The parts are the same as in the programs and talk over real sockets; only the configuration is written for
-//! them, through the admin API, as a user would.
+//! The parts are those of the programs and talk over real sockets. The configuration is written through the admin API, as a
+//! user would write it.
 
 use std::{
     fs,
@@ -13,17 +13,19 @@ use std::{
 use anyhow::{Context as _, bail};
 use clap::Args;
 use hyper::Method;
-use serde_json::{Value, json};
+use serde_json::json;
 use tokio::{
     net::{TcpListener, TcpStream},
     time::Instant,
 };
-use weir_process::Signals;
-use weir_snapshot::units::HumanDuration;
+use weir_admin_api::{Applied, Config, Node, Status};
+use weir_process::{FormerName, FormerNames, Signals};
+use weir_snapshot::{config::HealthCheck, units::HumanDuration};
 
 use crate::{
     client::{Call, Client},
-    output::{print, tell},
+    connection::Connection,
+    output::{Waiting, print, tell},
 };
 
 /// The whole fleet has to be ready within this.
@@ -36,54 +38,69 @@ const NODE_STEP: u16 = 100;
 
 #[derive(Debug, Args)]
 pub(crate) struct Dev {
-    /// Data-plane nodes; each further one takes the next free ports, a hundred up.
+    /// Number of data-plane nodes; the ports of each further one are 100 above, or the next that are free.
     #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..=50))]
     nodes: u16,
-    /// Mock backends, on --backend and the ports after it.
+    /// Number of mock backends, on the port of --backend and those after it.
     #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u16).range(0..=200))]
     backends: u16,
-    /// The control plane's database [default: a fresh one that ends with it].
+    /// The control plane's database [default: a new one that is deleted at the end].
     #[arg(long, env = "WEIR_DATABASE")]
     database: Option<String>,
-    /// Where the first node takes requests.
+    /// Address of the first node for HTTP requests.
     #[arg(long, env = "WEIR_HTTP_LISTEN", default_value = "0.0.0.0:8080")]
     http: SocketAddr,
-    /// Where the first node takes HTTPS, with a throw-away certificate for localhost; 127.0.0.1:8443 without a value.
+    /// Address of the first node for HTTPS requests, with a temporary certificate for localhost [without a value:
+    /// 127.0.0.1:8443].
     #[arg(long, env = "WEIR_HTTPS_LISTEN", value_name = "ADDR", num_args = 0..=1, default_missing_value = "127.0.0.1:8443")]
     https: Option<SocketAddr>,
-    /// Where the first node says how it is.
+    /// Address of the first node's status port.
     #[arg(long, env = "WEIR_STATUS_LISTEN", default_value = "127.0.0.1:8091")]
     status: SocketAddr,
-    /// Where the control plane's admin API listens.
+    /// Address of the control plane's admin API.
     #[arg(long, env = "WEIR_ADMIN_LISTEN", default_value = "127.0.0.1:8081")]
     admin_listen: SocketAddr,
-    /// Where the control plane takes its nodes.
+    /// Address of the control plane's port for nodes.
     #[arg(long, env = "WEIR_NODES_LISTEN", default_value = "127.0.0.1:8090")]
     nodes_listen: SocketAddr,
-    /// Where the first mock backend listens.
+    /// Address of the first mock backend.
     #[arg(long, env = "WEIR_MOCK_LISTEN", default_value = "127.0.0.1:8082")]
     backend: SocketAddr,
     /// Worker threads of each node [default: one for each core].
     #[arg(long, env = "WEIR_WORKERS")]
     workers: Option<u16>,
-    /// How log lines are written to stderr.
+    /// Format of the log on standard error.
     #[arg(long, env = "WEIR_LOG_FORMAT", default_value = "text", value_parser = ["text", "json"])]
     log_format: String,
-    /// Allows core dumps and debuggers of the same user. This process's memory holds private keys.
+    /// Allows core dumps and debuggers of the same user. The memory of this process holds private keys.
     #[arg(long, env = "WEIR_ALLOW_CORE_DUMPS")]
     allow_core_dumps: bool,
 }
 
-/// What runs, in the order in which it was started.
+impl Dev {
+    /// Former names of environment variables.
+    pub(crate) const FORMER_NAMES: &[FormerName] = &[
+        FormerName { argument: "http", name: "WEIR_HTTP", accepts: is_address, is_shared: false },
+        FormerName { argument: "https", name: "WEIR_HTTPS", accepts: is_address, is_shared: false },
+        FormerName { argument: "status", name: "WEIR_STATUS", accepts: is_address, is_shared: false },
+    ];
+}
+
+fn is_address(value: &std::ffi::OsStr) -> bool {
+    value.to_str().is_some_and(|text| text.parse::<SocketAddr>().is_ok())
+}
+
+/// What runs, in the order of its start.
 struct Fleet {
     control_plane: control_plane::Running,
     mocks: Vec<backend_mock::Running>,
     nodes: Vec<data_plane::Running>,
 }
 
-/// The token is for a database that has some already.
-pub(crate) async fn run(dev: Dev, token: Option<String>) -> anyhow::Result<()> {
+/// The token is for a database that has tokens already.
+pub(crate) async fn run(dev: Dev, token: Option<String>, former: &FormerNames) -> anyhow::Result<()> {
     weir_process::init_log(&dev.log_format, "warn");
+    former.log();
     if !dev.allow_core_dumps
         && let Err(error) = control_plane::core_dumps::forbid()
     {
@@ -95,10 +112,12 @@ pub(crate) async fn run(dev: Dev, token: Option<String>) -> anyhow::Result<()> {
     let folder = tempfile::tempdir().context("cannot make a folder for the database")?;
     let database =
         dev.database.clone().unwrap_or_else(|| format!("sqlite:{}", folder.path().join("weir.db").display()));
+    let waiting = Waiting::new("starting".to_owned());
     let fleet = tokio::select! {
         fleet = start(&dev, database, folder.path(), token) => fleet?,
         () = signals.stop_or_hangup() => return Ok(()),
     };
+    drop(waiting);
     show(&fleet);
 
     signals.stop_or_hangup().await;
@@ -130,7 +149,8 @@ async fn start(dev: &Dev, database: String, folder: &Path, token: Option<String>
             backend_mock::Config { listen: shifted(dev.backend, i)?, ..backend_mock::Config::default() };
         mocks.push(backend_mock::start(config).await.context("a mock backend did not start")?);
     }
-    let client = Client::new(&format!("http://{}", control_plane.admin), token, None)?;
+    let client =
+        Client::new(&Connection { admin: format!("http://{}", control_plane.admin), token, ca: None })?;
     configure(&client, &mocks).await.context("the configuration was not taken")?;
 
     let certificate = if dev.https.is_some() { Some(throw_away_certificate(folder)?) } else { None };
@@ -172,36 +192,28 @@ fn throw_away_certificate(folder: &Path) -> anyhow::Result<(PathBuf, PathBuf)> {
 
 /// Puts the mocks into the pool `default`. What else a given database holds stays as it is.
 async fn configure(client: &Client, mocks: &[backend_mock::Running]) -> anyhow::Result<()> {
-    let call = Call { path: "/config", ..Call::default() };
-    let mut config = client.parse(&client.call(call).await?)?;
-    let named_default = |item: &Value| item.get("name").is_some_and(|name| name == "default");
-    let list = |config: &mut Value, key: &str| match config.get_mut(key).map(Value::take) {
-        Some(Value::Array(list)) => list,
-        _ => Vec::new(),
+    let mut config: Config = client.get("/config").await?.read()?;
+    let mut pool = match config.pools.iter().position(|pool| pool.name == "default") {
+        Some(at) => config.pools.remove(at),
+        None => serde_json::from_value(json!({ "name": "default" })).context("a pool")?,
     };
-    let (mut pools, mut routes) = (list(&mut config, "pools"), list(&mut config, "routes"));
-    let mut pool = match pools.iter().position(named_default) {
-        Some(i) => pools.remove(i),
-        None => json!({"name": "default"}),
-    };
-    if pool.get("health_check").is_none() {
-        pool["health_check"] = json!({"type": "http", "path": "/health", "interval": "1s", "timeout": "500ms", "rise": 1, "fall": 2});
+    if pool.health_check == HealthCheck::default() {
+        // Changes show at once.
+        let quick = json!({"type": "http", "path": "/health", "interval": "1s", "timeout": "500ms", "rise": 1, "fall": 2});
+        pool.health_check = serde_json::from_value(quick).context("a health check")?;
     }
-    let mut backends = list(&mut pool, "backends");
     for mock in mocks {
         let url = format!("http://{}", mock.address);
-        if !backends.iter().any(|backend| backend.get("url").is_some_and(|known| *known == url)) {
-            backends.push(json!({"url": url}));
+        if !pool.backends.iter().any(|backend| backend.url.to_string() == url) {
+            pool.backends.push(serde_json::from_value(json!({ "url": url })).context("a backend")?);
         }
     }
-    pool["backends"] = backends.into();
-    pools.insert(0, pool);
-    if !routes.iter().any(named_default) {
-        routes.push(json!({"name": "default", "pool": "default"}));
+    config.pools.insert(0, pool);
+    if !config.routes.iter().any(|route| route.name == "default") {
+        let route = json!({ "name": "default", "pool": "default" });
+        config.routes.push(serde_json::from_value(route).context("a route")?);
     }
-    config["pools"] = pools.into();
-    config["routes"] = routes.into();
-    client.json(Method::PUT, "/config", Some(config)).await?;
+    client.send::<Applied>(Method::PUT, "/config", &config).await?;
     Ok(())
 }
 
@@ -209,14 +221,9 @@ async fn configure(client: &Client, mocks: &[backend_mock::Running]) -> anyhow::
 async fn ready(client: &Client, fleet: &Fleet) -> anyhow::Result<()> {
     let deadline = Instant::now() + START_DEADLINE;
     loop {
-        let status = client.get("/status").await?;
-        let current = status.get("revision").and_then(Value::as_u64);
-        let list = |name: &str| status.get(name).and_then(Value::as_array).cloned().unwrap_or_default();
-        let runs = |node: &&Value| {
-            let active = node.get("active_revision").or_else(|| node.get("revision"));
-            current.is_some() && active.and_then(Value::as_u64) >= current
-        };
-        let nodes_run = list("nodes").iter().filter(runs).count() >= fleet.nodes.len();
+        let status: Status = client.get("/status").await?.read()?;
+        let runs = |node: &&Node| node.active_revision >= status.revision;
+        let nodes_run = status.nodes.iter().filter(runs).count() >= fleet.nodes.len();
         let mut all_ready = true;
         for node in &fleet.nodes {
             all_ready = all_ready && is_ready(node.status).await;
@@ -225,6 +232,7 @@ async fn ready(client: &Client, fleet: &Fleet) -> anyhow::Result<()> {
             return Ok(());
         }
         if Instant::now() >= deadline {
+            let status = serde_json::to_string(&status).unwrap_or_default();
             bail!("the nodes were not ready within {} s; status: {status}", START_DEADLINE.as_secs());
         }
         tokio::time::sleep(LOOK_AGAIN).await;
@@ -232,9 +240,10 @@ async fn ready(client: &Client, fleet: &Fleet) -> anyhow::Result<()> {
 }
 
 async fn is_ready(status: SocketAddr) -> bool {
-    let Ok(client) = Client::new(&format!("http://{status}"), None, None) else { return false };
+    let connection = Connection { admin: format!("http://{status}"), token: None, ca: None };
+    let Ok(client) = Client::new(&connection) else { return false };
     let call = Call { path: "/readyz", accept: "*/*", ..Call::default() };
-    client.call(call).await.is_ok()
+    client.call::<()>(call).await.is_ok()
 }
 
 /// Says which port is in use before anything starts.
@@ -293,7 +302,10 @@ fn show(fleet: &Fleet) {
             text.push_str(&format!("  proxy    https://{https} (throw-away certificate: curl -k)\n"));
         }
     }
-    text.push_str(&format!("  admin    http://{admin}\n  nodes    http://{}\n", fleet.control_plane.nodes));
+    text.push_str(&format!(
+        "  admin    http://{admin}\n  nodes    https://{} (join with a token: weir node-tokens create)\n",
+        fleet.control_plane.nodes
+    ));
     for mock in &fleet.mocks {
         text.push_str(&format!("  backend  http://{}\n", mock.address));
     }
@@ -304,7 +316,7 @@ fn show(fleet: &Fleet) {
         "\nTry:\n  curl -i http://127.0.0.1:{proxy}/books\n  \
          curl -X POST http://{admin}/backends -H 'content-type: application/json' \
          -d '{{\"url\":\"http://127.0.0.1:{another}\"}}'\n  \
-         weir{flag} report hourly\n\nCtrl-C stops everything.\n"
+         weir{flag} reports hourly\n\nCtrl-C stops everything.\n"
     ));
     // The fleet runs on where that cannot be written.
     print(&text);

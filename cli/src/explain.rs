@@ -1,20 +1,26 @@
 //! `weir explain METHOD URL`: where a request would go, and why not elsewhere.
 
-use serde_json::Value;
+use weir_admin_api::{Explained, ExplainedBackend};
 
 use crate::{
     arguments::{Explain, Output},
     client::{Client, encode},
-    output::{Column, cell, items, print, print_json, shown, table, tell},
+    output::{Cell, Column, Safe, Table, print_answer, shown, tell, word},
 };
 
-const BACKENDS: [Column; 5] = [
-    ("backend", "id"),
-    ("url", "url"),
-    ("weight", "weight"),
-    ("could be picked", "may"),
-    ("because", "because"),
+const BACKENDS: [Column<ExplainedBackend>; 5] = [
+    Column::new("backend", |backend| backend.id.as_str().into()),
+    Column::new("url", |backend| backend.url.as_str().into()),
+    Column::new("weight", |backend| backend.weight.to_string().into()),
+    Column::new("could be picked", |backend| match backend.may {
+        true => Cell::from("yes").good(),
+        false => Cell::from("no").warning(),
+    }),
+    Column::new("because", |backend| Some(backend.because.join("; ").as_str()).into()),
 ];
+
+/// Routes that do not match are shown up to this many, unless all are asked for.
+const OTHERS: usize = 5;
 
 pub(crate) async fn run(client: &Client, output: Output, about: Explain) -> anyhow::Result<()> {
     let Explain { method, url, headers, client: address, all } = about;
@@ -26,11 +32,8 @@ pub(crate) async fn run(client: &Client, output: Output, about: Explain) -> anyh
     if let Some(address) = address {
         path.push_str(&format!("&client={}", encode(&address)));
     }
-    let told = client.get(&path).await?;
-    match output {
-        Output::Json => print_json(&told),
-        Output::Table => print(&text(&told, all)),
-    }
+    let answer = client.get::<Explained>(&path).await?;
+    print_answer(output, &answer, |explained| text(&explained, all, output))?;
     Ok(())
 }
 
@@ -44,44 +47,42 @@ fn with_scheme(url: String) -> String {
     format!("http://{url}")
 }
 
-fn text(told: &Value, all: bool) -> String {
-    let list = |name: &str| told.get(name).map_or(&[][..], items);
-    let mut lines = vec![match told.get("route").and_then(Value::as_str) {
-        Some(route) => format!("route {} (revision {})", shown(route), cell(told, "revision")),
-        None => format!("no route (revision {})", cell(told, "revision")),
-    }];
-    for filter in list("filters") {
-        let says = cell(filter, "says");
-        lines.push(format!("  {} {says}: {}", cell(filter, "filter"), cell(filter, "detail")));
+fn text(explained: &Explained, all: bool, output: Output) -> Safe {
+    let revision = explained.revision;
+    let mut text = Safe::new(&match &explained.route {
+        Some(route) => format!("route {} (revision {revision})", shown(route)),
+        None => format!("no route (revision {revision})"),
+    });
+    let mut line = |said: String| text.push_text(&said);
+    for filter in &explained.filters {
+        let (name, detail) = (shown(&filter.filter), shown(&filter.detail));
+        line(format!("  {name} {}: {detail}", word(&filter.says)));
     }
-    if let Some(rewritten) = told.get("rewritten").and_then(Value::as_str) {
-        lines.push(format!("  asks the backend for {}", shown(rewritten)));
+    if let Some(rewritten) = &explained.rewritten {
+        line(format!("  asks the backend for {}", shown(rewritten)));
     }
-    for change in list("changes") {
-        lines.push(format!("  {}", shown(change.as_str().unwrap_or_default())));
+    for change in &explained.changes {
+        line(format!("  {}", shown(change)));
     }
-    if let Some(answer) = told.get("answer").and_then(Value::as_str) {
-        lines.push(format!("the node answers {}", shown(answer)));
+    if let Some(answer) = &explained.answer {
+        line(format!("the node answers {}", shown(answer)));
     }
-    for pool in list("pools") {
-        let (name, strategy) = (cell(pool, "pool"), cell(pool, "strategy"));
-        lines.push(format!("pool {name}, {strategy}: {}", cell(pool, "because")));
-        for line in table(&BACKENDS, pool.get("backends").map_or(&[][..], items)).lines() {
-            lines.push(format!("  {line}"));
-        }
+    for pool in &explained.pools {
+        let (name, strategy, because) = (shown(&pool.pool), word(&pool.strategy), shown(&pool.because));
+        text.push_text(&format!("pool {name}, {strategy}: {because}"));
+        text.push(&Table::of(&BACKENDS, &pool.backends, output).render(Output::Wide).indented());
     }
-    let passed = list("passed");
-    let shown = if all { passed.len() } else { 5 };
+    let passed = &explained.passed;
+    let shown_count = if all { passed.len() } else { OTHERS };
     if !passed.is_empty() {
-        lines.push("other routes".to_owned());
+        text.push_text("other routes");
     }
-    for route in passed.iter().take(shown) {
-        lines.push(format!("  {}: {}", cell(route, "route"), cell(route, "because")));
+    for route in passed.iter().take(shown_count) {
+        text.push_text(&format!("  {}: {}", shown(&route.route), shown(&route.because)));
     }
-    let more = told.get("more").and_then(Value::as_u64).unwrap_or_default();
-    let more = more + passed.len().saturating_sub(shown) as u64;
+    let more = explained.more + passed.len().saturating_sub(shown_count);
     if more > 0 {
-        lines.push(format!("  and {more} more"));
+        text.push_text(&format!("  and {more} more"));
     }
-    lines.join("\n")
+    text
 }

@@ -21,14 +21,17 @@ use hyper::{Method, Request, Uri, client::conn::http1, header};
 use hyper_util::rt::TokioIo;
 use serde_json::{Value, json};
 use tokio::{net::TcpStream, task::JoinSet, time::Instant};
+use weir_snapshot::units::HumanDuration;
 
 use crate::{
     arguments::{Load, Output},
-    output::{print, print_json, rows_table},
+    output::{Bar, Cell, Table, print_safe, print_value},
 };
 
 /// At a fixed rate no more than so many requests are under way; what then falls due is counted as missed.
 const MAX_IN_FLIGHT: usize = 10_000;
+/// How often the progress bar changes.
+const REDRAWN: Duration = Duration::from_millis(200);
 
 pub(crate) async fn run(load: Load, output: Output) -> anyhow::Result<()> {
     let run = Arc::new(Run::new(&load)?);
@@ -39,15 +42,49 @@ pub(crate) async fn run(load: Load, output: Output) -> anyhow::Result<()> {
             stop.stopped.store(true, Ordering::Relaxed);
         }
     });
+    let progress = tokio::spawn(progress(Arc::clone(&run)));
     match load.rps {
         Some(rps) => open_loop(&run, rps).await,
         None => closed_loop(&run, load.connections.unwrap_or(10)).await,
     }
     interrupted.abort();
+    progress.abort();
+    // The bar is gone before the result is written.
+    let _ = progress.await;
     let tally = std::mem::take(&mut *run.tally.lock().unwrap_or_else(PoisonError::into_inner));
     tally.print(output, started.elapsed());
     ensure!(tally.failed == 0 && tally.missed == 0, "{} of {} requests failed", tally.failed, tally.sent);
     Ok(())
+}
+
+/// Shows how far the run is, until it is aborted.
+async fn progress(run: Arc<Run>) {
+    let started = Instant::now();
+    let (total, template) = match (run.duration, run.requests) {
+        (_, requests) if requests < u64::MAX => (requests, "{bar:30} {pos}/{len} requests, {msg}"),
+        (Some(duration), _) => {
+            (u64::try_from(duration.as_millis()).unwrap_or(u64::MAX), "{bar:30} {elapsed} of {msg}")
+        }
+        (None, _) => return,
+    };
+    let bar = Bar::new(total, template);
+    loop {
+        tokio::time::sleep(REDRAWN).await;
+        let (sent, failed) = {
+            let tally = run.tally.lock().unwrap_or_else(PoisonError::into_inner);
+            (tally.sent, tally.failed)
+        };
+        match run.duration {
+            Some(duration) if run.requests == u64::MAX => {
+                let done = u64::try_from(started.elapsed().as_millis()).unwrap_or(u64::MAX);
+                bar.set(
+                    done.min(total),
+                    format!("{}, {sent} requests, {failed} failed", HumanDuration(duration)),
+                );
+            }
+            _ => bar.set(sent, format!("{failed} failed")),
+        }
+    }
 }
 
 /// What all the connections of a run share.
@@ -311,8 +348,8 @@ impl Tally {
     fn print(&self, output: Output, took: Duration) {
         let latency = self.latency_ms();
         let rate = self.sent as f64 / took.as_secs_f64().max(f64::MIN_POSITIVE);
-        match output {
-            Output::Json => print_json(&json!({
+        if !output.is_for_people() {
+            let value = json!({
                 "sent": self.sent,
                 "ok": self.ok,
                 "failed": self.failed,
@@ -323,25 +360,38 @@ impl Tally {
                 "latency_ms": Value::from_iter(latency),
                 "seconds": took.as_secs_f64(),
                 "requests_per_second": rate,
-            })),
-            Output::Table => {
-                let mut rows = vec![
-                    vec!["sent".to_owned(), self.sent.to_string()],
-                    vec!["ok".to_owned(), self.ok.to_string()],
-                    vec!["failed".to_owned(), self.failed.to_string()],
-                ];
-                if self.missed > 0 {
-                    rows.push(vec!["missed".to_owned(), self.missed.to_string()]);
-                }
-                rows.extend(self.status.iter().map(|(k, n)| vec![format!("status {k}"), n.to_string()]));
-                rows.extend(self.backends.iter().map(|(k, n)| vec![format!("backend {k}"), n.to_string()]));
-                rows.extend(self.errors.iter().map(|(k, n)| vec![k.clone(), n.to_string()]));
-                rows.extend(latency.map(|(k, ms)| vec![format!("{k} ms"), format!("{ms:.2}")]));
-                rows.push(vec!["requests/s".to_owned(), format!("{rate:.0}")]);
-                print(&rows_table(vec!["load".to_owned(), format!("{:.1} s", took.as_secs_f64())], rows));
-            }
+            });
+            print_value(output, &value);
+            return;
         }
+        let mut rows = vec![
+            vec![Cell::from("sent"), self.sent.to_string().into()],
+            vec!["ok".into(), self.ok.to_string().into()],
+            vec!["failed".into(), failures(self.failed)],
+        ];
+        let mut push = |name: String, cell: Cell| rows.push(vec![name.into(), cell]);
+        if self.missed > 0 {
+            push("missed".to_owned(), failures(self.missed));
+        }
+        self.status.iter().for_each(|(status, n)| push(format!("status {status}"), n.to_string().into()));
+        self.backends
+            .iter()
+            .for_each(|(backend, n)| push(format!("backend {backend}"), n.to_string().into()));
+        self.errors.iter().for_each(|(error, n)| push(error.clone(), failures(*n)));
+        for (name, ms) in latency {
+            // Without an answer there is no latency.
+            let cell = if self.latency_us.is_some() { format!("{ms:.2}").into() } else { Cell::missing() };
+            push(format!("{name} ms"), cell);
+        }
+        push("requests/s".to_owned(), format!("{rate:.0}").into());
+        let headings = vec!["load".to_owned(), format!("{:.1} s", took.as_secs_f64())];
+        print_safe(&Table::rows(headings, rows).render(output));
     }
+}
+
+fn failures(count: u64) -> Cell {
+    let cell = Cell::from(count.to_string());
+    if count > 0 { cell.bad() } else { cell }
 }
 
 fn counts(counts: &BTreeMap<impl ToString, u64>) -> Value {

@@ -1,44 +1,54 @@
-//! The program `weir`: the command line of the fleet.
+//! The program `weir`: the command line of a fleet.
 //!
-//! `arguments` is what can be typed; `commands` does it through the admin API (`client`) and prints (`output`);
-//! `check` needs no server, `load` sends traffic, `dev` runs a whole fleet in this process.
+//! `arguments` is the grammar, `usage` reads it, `commands` says which code does which command. Most commands call the admin
+//! API (`client`) of the control plane that `connection` chooses, and write with `output`. `check` needs no control plane,
+//! `load` sends traffic, `dev` runs a whole fleet in this process.
 
 mod access;
 mod arguments;
+mod backends;
 mod certs;
 mod check;
 mod client;
 mod commands;
+mod completion;
 mod configuration;
+mod connection;
+mod contexts;
 mod dev;
+mod each;
 mod explain;
+mod fields;
 mod hash_password;
+mod hidden_input;
 mod load;
 mod nodes;
 mod output;
-mod report;
+#[cfg(test)]
+mod reference;
 mod report_table;
+mod reports;
+mod resources;
 mod rollout;
 mod sparkline;
+mod status;
 mod tail;
 mod tls;
+mod usage;
+mod version;
 
 use std::process::ExitCode;
 
-use clap::CommandFactory as _;
-
-use self::{
-    arguments::{Arguments, Command},
-    client::{Client, ClientError},
-    output::tell,
-};
+use self::{arguments::Command, client::ClientError, output::tell, usage::Typed};
 
 #[global_allocator]
 static ALLOCATOR: weir_allocator::MiMalloc = weir_allocator::MiMalloc;
 
 fn main() -> ExitCode {
+    // Ends the program where a shell asks for completions.
+    clap_complete::CompleteEnv::with_factory(usage::command).complete();
     weir_allocator::give_back_soon();
-    let arguments: Arguments = weir_process::parse();
+    let Typed { arguments, flags, former } = usage::parse();
     let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
         Ok(runtime) => runtime,
         Err(error) => {
@@ -46,9 +56,9 @@ fn main() -> ExitCode {
             return ExitCode::FAILURE;
         }
     };
-    // diff(1) has taught scripts that 1 means "different".
+    // Scripts expect of a diff that 1 means "different".
     let failure = if matches!(arguments.command, Command::Diff { .. }) { 2 } else { 1 };
-    let result = runtime.block_on(run(arguments));
+    let result = runtime.block_on(commands::run(arguments, flags, &former));
     if let Err(error) = &result {
         match error.downcast_ref::<ClientError>() {
             Some(error) => error.print(),
@@ -63,32 +73,4 @@ fn main() -> ExitCode {
         Ok(code) if unwritten.is_none() => code,
         _ => ExitCode::from(failure),
     }
-}
-
-async fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
-    let Arguments { admin, token, token_file, ca, output, command } = arguments;
-    match command {
-        Command::Check { file } => check::check(&file, output)?,
-        Command::HashPassword => hash_password::run()?,
-        Command::Schema => output::print_exact(&weir_snapshot::schema::text()),
-        Command::Completions { shell } => {
-            let mut script = Vec::new();
-            clap_complete::generate(shell, &mut Arguments::command(), "weir", &mut script);
-            output::print_exact(&String::from_utf8_lossy(&script));
-        }
-        Command::Load(load) => load::run(load, output).await?,
-        Command::Dev(_)
-            if admin != arguments::ADMIN && std::env::var("WEIR_ADMIN").ok().as_ref() != Some(&admin) =>
-        {
-            anyhow::bail!(
-                "weir dev is where the control plane listens: write --admin-listen ADDRESS instead of --admin"
-            );
-        }
-        Command::Dev(dev) => dev::run(dev, access::given(token, token_file.as_deref())?).await?,
-        command => {
-            let token = access::given(token, token_file.as_deref())?;
-            return commands::run(&Client::new(&admin, token, ca.as_deref())?, output, command).await;
-        }
-    }
-    Ok(ExitCode::SUCCESS)
 }

@@ -1,79 +1,140 @@
-//! `weir nodes`: who carries the traffic, what each runs, how far it is behind, and what went wrong with it.
+//! `weir nodes`: which nodes there are, what each one runs, how far it is behind, and whether it may join.
 
 use std::time::Duration;
 
-use serde_json::Value;
+use anyhow::bail;
+use hyper::Method;
+use weir_admin_api::{AllowedNode, List, Node, NodeCounting, NodeState, RevokedNode};
 use weir_snapshot::units::HumanDuration;
 
 use crate::{
-    arguments::Output,
-    client::Client,
-    output::{cell, items, print, print_json, rows_table, watch},
+    arguments::{NodesVerb, Noun, Output, Watch},
+    client::{Client, encode},
+    each::{Done, each},
+    output::{Cell, Column, Safe, Table, Tone, count, print_answer, print_card, tell, watch, word},
+    usage::nearest,
 };
 
-const HEADINGS: [&str; 12] = [
-    "id",
-    "state",
-    "revision",
-    "lag",
-    "version",
-    "address",
-    "labels",
-    "since",
-    "connections",
-    "in flight",
-    "requests",
-    "last error",
+const COLUMNS: [Column<Node>; 12] = [
+    Column::new("id", |node| node.id.as_str().into()),
+    Column::new("state", state),
+    Column::new("revision", |node| known(node.active_revision > 0, node.active_revision.to_string())),
+    Column::new("lag", |node| lag(node).into()),
+    Column::wide("version", |node| Some(node.version.as_str()).into()),
+    Column::new("address", |node| Some(node.address.as_str()).into()),
+    Column::text("labels", |node| Some(labels(node).as_str()).into()),
+    Column::wide("since", |node| Some(node.since.as_str()).into()),
+    Column::new("connections", |node| known(node.connected, node.connections.to_string())),
+    Column::new("in flight", |node| known(node.connected, node.active_requests.to_string())),
+    Column::new("requests", |node| match node.connected {
+        true => Cell::number(count(node.requests), node.requests),
+        false => Cell::missing(),
+    }),
+    Column::wide("notes", |node| Some(notes(node).join("; ").as_str()).into()),
 ];
 
-pub(crate) async fn run(client: &Client, output: Output, every: Option<HumanDuration>) -> anyhow::Result<()> {
-    match every {
-        None => show(client, output).await,
-        Some(every) => watch(every, output == Output::Table, async || show(client, output).await).await,
+fn known(is_known: bool, text: String) -> Cell {
+    if is_known { text.into() } else { Cell::missing() }
+}
+
+fn state(node: &Node) -> Cell {
+    let cell = Cell::from(word(&node.state));
+    match node.state {
+        NodeState::Active => cell.good(),
+        NodeState::Behind | NodeState::Away => cell.warning(),
+        NodeState::Rejected | NodeState::Revoked => cell.bad(),
     }
 }
 
-async fn show(client: &Client, output: Output) -> anyhow::Result<()> {
-    let nodes = client.get("/nodes").await?;
-    match output {
-        Output::Json => print_json(&nodes),
-        Output::Table => print(&table(items(&nodes))),
-    }
+pub(crate) async fn run(client: &Client, output: Output, noun: Noun<Watch, NodesVerb>) -> anyhow::Result<()> {
+    let (ids, what) = match noun.verb.unwrap_or(NodesVerb::List(noun.list)) {
+        NodesVerb::List(Watch { watch: every }) => {
+            let show = async || -> anyhow::Result<()> {
+                let nodes = client.get::<List<Node>>("/nodes").await?;
+                Ok(print_answer(output, &nodes, |nodes| table(&nodes.items, output))?)
+            };
+            return watch(every, output, show).await;
+        }
+        NodesVerb::Get { id } => return get(client, output, &id).await,
+        NodesVerb::Revoke(nodes) => (nodes.ids, Change::Revoke),
+        NodesVerb::Allow(nodes) => (nodes.ids, Change::Allow),
+        NodesVerb::Exclude(nodes) => (nodes.ids, Change::Exclude),
+        NodesVerb::Include(nodes) => (nodes.ids, Change::Include),
+    };
+    each(output, &ids, async |id| change(client, what, id).await).await
+}
+
+async fn get(client: &Client, output: Output, id: &str) -> anyhow::Result<()> {
+    let nodes = client.get::<List<Node>>("/nodes").await?.read()?.items;
+    let Some(node) = nodes.iter().find(|node| node.id == id) else {
+        let near = nearest(id, nodes.iter().map(|node| node.id.as_str()));
+        let near = near.map_or_else(String::new, |near| format!("; did you mean {near:?}?"));
+        bail!("there is no node {id:?}{near} (see `weir nodes`)");
+    };
+    print_card(output, &serde_json::json!(node), &COLUMNS, node);
     Ok(())
 }
 
-/// Nodes as people read them.
-pub(crate) fn table(nodes: &[Value]) -> String {
-    let row = |node: &Value| {
-        vec![
-            cell(node, "id"),
-            cell(node, "state"),
-            cell(node, "active_revision"),
-            lag(node),
-            cell(node, "version"),
-            cell(node, "address"),
-            labels(node),
-            cell(node, "since"),
-            cell(node, "connections"),
-            cell(node, "active_requests"),
-            cell(node, "requests"),
-            trouble(node),
-        ]
-    };
-    rows_table(HEADINGS.map(str::to_owned).to_vec(), nodes.iter().map(row))
+#[derive(Clone, Copy)]
+enum Change {
+    Revoke,
+    Allow,
+    Exclude,
+    Include,
 }
 
-fn number(node: &Value, field: &str) -> u64 {
-    node.get(field).and_then(Value::as_u64).unwrap_or_default()
+async fn change(client: &Client, change: Change, id: &str) -> anyhow::Result<Done> {
+    let path = |verb: &str| format!("/nodes/{}/{verb}", encode(id));
+    let (value, said) = match change {
+        Change::Revoke => {
+            let answer = client.ask::<RevokedNode>(Method::POST, &path("revoke")).await?;
+            if !answer.read()?.known {
+                tell!("no node with this id was ever connected; if one comes, it is rejected");
+            }
+            (answer.json()?, "is revoked".to_owned())
+        }
+        Change::Allow => {
+            let answer = client.ask::<AllowedNode>(Method::POST, &path("allow")).await?;
+            let said = match answer.read()?.permit_expires {
+                None => "may join again".to_owned(),
+                Some(until) => {
+                    format!("is not revoked; until {until} one more process may join under this id")
+                }
+            };
+            (answer.json()?, said)
+        }
+        Change::Exclude => {
+            let answer = client.ask::<NodeCounting>(Method::POST, &path("exclude")).await?;
+            (answer.json()?, "is left out of reports from now on".to_owned())
+        }
+        Change::Include => {
+            let answer = client.ask::<NodeCounting>(Method::POST, &path("include")).await?;
+            (answer.json()?, "is counted again from now on".to_owned())
+        }
+    };
+    Ok(Done::new(value, format!("node {id} {said}")))
+}
+
+/// Nodes as people read them; in 120 columns with a line for what is wrong with one.
+pub(crate) fn table(nodes: &[Node], output: Output) -> Safe {
+    let mut text = Table::of(&COLUMNS, nodes, output).render(output);
+    if output != Output::Wide {
+        for node in nodes {
+            for note in notes(node) {
+                text.push(&Safe::toned(&format!("{}: {note}", node.id), Tone::Warning));
+            }
+        }
+    }
+    text
 }
 
 /// `2 revisions, 1m 5s`.
-fn lag(node: &Value) -> String {
-    let (revisions, ms) = (number(node, "lag_revisions"), number(node, "lag_ms"));
+fn lag(node: &Node) -> String {
+    let (revisions, ms) = (node.lag_revisions, node.lag_ms);
     if revisions == 0 {
         return "-".into();
     }
-    // As people say it: the longer it is, the less a second matters.
+    // The longer it is, the less a second matters.
     let unit_ms = match ms {
         0..1_000 => 1,
         1_000..600_000 => 1_000,
@@ -85,89 +146,133 @@ fn lag(node: &Value) -> String {
     format!("{revisions} {unit}, {}", HumanDuration(Duration::from_millis(ms)))
 }
 
-fn labels(node: &Value) -> String {
-    let labels = node.get("labels").and_then(Value::as_object);
-    let pairs = labels.into_iter().flatten();
-    let pairs: Vec<String> = pairs.map(|(name, value)| format!("{name}={}", cell(value, ""))).collect();
-    if pairs.is_empty() { "-".into() } else { pairs.join(",") }
+fn labels(node: &Node) -> String {
+    let pairs: Vec<String> = node.labels.iter().map(|(name, value)| format!("{name}={value}")).collect();
+    pairs.join(",")
 }
 
-/// What there is to know of it, if anything.
-fn trouble(node: &Value) -> String {
-    let forgotten = number(node, "forgotten_clients");
-    let forgotten = (forgotten > 0).then(|| format!("rate limits had to forget {forgotten} clients"));
-    let all: Vec<String> =
-        error(node).into_iter().chain(forgotten).chain(clock(node)).chain(excluded(node)).collect();
-    if all.is_empty() { "-".into() } else { all.join("; ") }
+/// What is wrong with a node, or unusual.
+fn notes(node: &Node) -> Vec<String> {
+    let forgotten = node.forgotten_clients;
+    let forgotten = (forgotten > 0)
+        .then(|| format!("its table of rate limits was full: {forgotten} clients were dropped"));
+    let excluded = node.excluded.then(|| "its counts are left out of reports".to_owned());
+    error(node).into_iter().chain(forgotten).chain(clock(node)).chain(excluded).collect()
 }
 
-fn excluded(node: &Value) -> Option<String> {
-    let is_excluded = node.get("excluded").and_then(Value::as_bool).unwrap_or_default();
-    is_excluded.then(|| "its counts are left out of reports".to_owned())
-}
-
-/// A clock that differs by more than this is warned of, as the control plane does.
+/// A smaller difference of clocks is no reason to warn; the control plane has the same limit.
 const CLOCK_OFF_MS: u64 = 1_000;
 
-/// `its clock is 6m 40s ahead`.
-fn clock(node: &Value) -> Option<String> {
-    let off =
-        node.get("clock_offset_ms").and_then(Value::as_i64).filter(|ms| ms.unsigned_abs() > CLOCK_OFF_MS)?;
+/// `its clock is 400s ahead of the control plane's`.
+fn clock(node: &Node) -> Option<String> {
+    let off = node.clock_offset_ms.filter(|ms| ms.unsigned_abs() > CLOCK_OFF_MS)?;
     let ms = off.unsigned_abs();
     let way = if off > 0 { "ahead of" } else { "behind" };
     let off = HumanDuration(Duration::from_millis(if ms < 10_000 { ms } else { ms - ms % 1_000 }));
     Some(format!("its clock is {off} {way} the control plane's"))
 }
 
-/// Why it does not run what it should, or what was last wrong.
-fn error(node: &Value) -> Option<String> {
-    let rejected = number(node, "rejected_revision");
-    if rejected > 0 {
-        let problem = |problem: &Value| format!("{}: {}", cell(problem, "path"), cell(problem, "message"));
-        let problems: Vec<String> =
-            node.get("rejection").map_or(&[][..], items).iter().map(problem).collect();
-        return Some(format!("refused revision {rejected}: {}", problems.join("; ")));
+/// Why it does not run the current revision, or the last error.
+fn error(node: &Node) -> Option<String> {
+    if node.rejected_revision > 0 {
+        let problems: Vec<String> = node.rejection.iter().map(ToString::to_string).collect();
+        return Some(format!("rejected revision {}: {}", node.rejected_revision, problems.join("; ")));
     }
-    match node.get("last_error") {
-        Some(error) if error.is_object() => {
-            Some(format!("{} ({})", cell(error, "text"), cell(error, "time")))
-        }
-        _ => None,
-    }
+    node.last_error.as_ref().map(|error| format!("{} ({})", error.text, error.time))
 }
 
 #[cfg(test)]
 mod tests {
-    use serde_json::json;
+    use weir_admin_api::{NodeError, Problem};
 
     use super::*;
 
+    fn node(id: &str) -> Node {
+        Node {
+            id: id.into(),
+            version: "0.1.0".into(),
+            address: "127.0.0.1:8080".into(),
+            workers: 2,
+            labels: [].into(),
+            connected: true,
+            since: "2026-11-21T11:00:00Z".into(),
+            state: NodeState::Active,
+            active_revision: 5,
+            lag_revisions: 0,
+            lag_ms: 0,
+            connections: 5,
+            active_requests: 2,
+            requests: 1_234_567,
+            dropped_rows: 0,
+            forgotten_clients: 0,
+            rejected_revision: 0,
+            clock_offset_ms: None,
+            excluded: false,
+            rejection: Vec::new(),
+            last_error: None,
+        }
+    }
+
+    fn nodes() -> [Node; 4] {
+        let error = NodeError { text: "was silent".into(), time: "2026-11-21T12:00:00Z".into() };
+        [
+            Node {
+                state: NodeState::Behind,
+                connected: false,
+                lag_revisions: 2,
+                lag_ms: 65_432,
+                labels: [("zone".into(), "west".into()), ("tier".into(), "edge".into())].into(),
+                last_error: Some(error),
+                forgotten_clients: 7,
+                clock_offset_ms: Some(400_123),
+                ..node("a")
+            },
+            Node {
+                state: NodeState::Rejected,
+                lag_revisions: 1,
+                lag_ms: 250,
+                rejected_revision: 5,
+                rejection: vec![Problem::new("pools[0]", "no")],
+                ..node("b")
+            },
+            Node { clock_offset_ms: Some(-1_500), ..node("c") },
+            Node { clock_offset_ms: Some(900), excluded: true, ..node("d") },
+        ]
+    }
+
     #[test]
     fn a_table_says_what_is_wrong_and_since_when() {
-        let nodes = [
-            json!({ "id": "a", "state": "behind", "active_revision": 3, "lag_revisions": 2, "lag_ms": 65_432,
-                "labels": { "zone": "west", "tier": "edge" }, "connections": 5, "active_requests": 2, "requests": 9,
-                "last_error": { "text": "was silent", "time": "2026-11-21T12:00:00Z" },
-                "forgotten_clients": 7, "clock_offset_ms": 400_123 }),
-            json!({ "id": "b", "state": "rejected", "active_revision": 4, "lag_revisions": 1, "lag_ms": 250,
-                "rejected_revision": 5, "rejection": [{ "path": "pools[0]", "message": "no" }] }),
-            json!({ "id": "c", "state": "active", "active_revision": 5, "lag_revisions": 0, "last_error": null,
-                "clock_offset_ms": -1_500 }),
-            json!({ "id": "d", "state": "active", "clock_offset_ms": 900, "excluded": true }),
-        ];
-        let table = table(&nodes);
+        let table = table(&nodes(), Output::Table);
+        let table = table.as_str();
         for part in [
             "2 revisions, 65s",
             "tier=edge,zone=west",
-            "was silent (2026-11-21T12:00:00Z); rate limits had to forget 7 clients",
+            "\na: was silent (2026-11-21T12:00:00Z)",
+            "\na: its table of rate limits was full: 7 clients were dropped",
             "1 revision, 250ms",
-            "refused revision 5: pools[0]: no",
-            "; its clock is 400s ahead of the control plane's",
-            "its counts are left out of reports",
-            "its clock is 1500ms behind the control plane's",
+            "\nb: rejected revision 5: pools[0]: no",
+            "\na: its clock is 400s ahead of the control plane's",
+            "\nd: its counts are left out of reports",
+            "\nc: its clock is 1500ms behind the control plane's",
+            "1.2 M",
         ] {
             assert!(table.contains(part), "{part} is missing in\n{table}");
         }
         assert_eq!(table.matches("clock").count(), 2, "a second or less is no reason to warn:\n{table}");
+        let away = table.lines().find(|line| line.starts_with("a ")).unwrap();
+        assert!(
+            away.trim_end().ends_with("-            -          -"),
+            "numbers of a node that is away: {away}"
+        );
+    }
+
+    #[test]
+    fn a_wide_table_has_it_all_in_columns() {
+        let table = table(&nodes(), Output::Wide);
+        let table = table.as_str();
+        assert_eq!(table.lines().count(), 5, "{table}");
+        for part in ["1234567", "2026-11-21T11:00:00Z", "rejected revision 5: pools[0]: no", "0.1.0"] {
+            assert!(table.contains(part), "{part} is missing in\n{table}");
+        }
     }
 }

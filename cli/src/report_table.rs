@@ -1,201 +1,241 @@
 //! Reports as tables for people.
 
+use serde::Serialize;
 use serde_json::Value;
+use weir_admin_api::{Completeness, Latency, Measures, Period, Report, Summary, Top, TopItem};
 
 use crate::{
-    output::{cell, items, rows_table},
+    arguments::Output,
+    output::{Cell, Column, Safe, Table, bytes, count, milliseconds, share},
     sparkline::sparkline,
 };
 
-/// A sparkline is as wide as a terminal that nobody made wider.
+/// As wide as a terminal of the usual size.
 const WIDTH: usize = 72;
 
-const FIELDS: [(&str, &str); 8] = [
-    ("bytes in", "bytes_in"),
-    ("bytes out", "bytes_out"),
-    ("p50 ms", "latency_ms.p50"),
-    ("p90 ms", "latency_ms.p90"),
-    ("p99 ms", "latency_ms.p99"),
-    ("max ms", "latency_ms.max"),
-    ("backend p99", "upstream_ms.p99"),
-    ("retries", "retries"),
+/// What is measured, as rows of a summary; a period and a ranking have the same as columns.
+const MEASURES: [(&str, fn(&Measures) -> Cell); 12] = [
+    ("bytes in", |measures| Cell::number(bytes(measures.bytes_in), measures.bytes_in)),
+    ("bytes out", |measures| Cell::number(bytes(measures.bytes_out), measures.bytes_out)),
+    ("p50 ms", |measures| latency(measures, |latency| latency.p50)),
+    ("p90 ms", |measures| latency(measures, |latency| latency.p90)),
+    ("p99 ms", |measures| latency(measures, |latency| latency.p99)),
+    ("max ms", |measures| latency(measures, |latency| latency.max)),
+    ("backend p99 ms", |measures| known_ms(measures.upstream_ms.p99)),
+    ("retries", |measures| measures.retries.to_string().into()),
+    ("rejected", |measures| reasons(&measures.rejected)),
+    ("cut", |measures| reasons(&measures.cut)),
+    ("streams", streams),
+    ("status", statuses),
 ];
 
-pub(crate) fn periods(report: &Value) -> String {
-    let periods = report.get("periods").map_or(&[][..], items);
-    let mut headings = vec!["start".to_owned(), "requests".to_owned(), "status".to_owned()];
-    headings.extend(FIELDS.map(|(heading, _)| heading.to_owned()));
-    headings.extend(["rejected", "cut", "streams", "complete", "nodes"].map(str::to_owned));
-    let row = |period: &Value| {
-        let mut row = vec![cell(period, "start"), requests(period), statuses(period)];
-        row.extend(FIELDS.map(|(_, field)| number(period, field)));
-        row.extend([rejected(period), cut(period), streams(period)]);
-        row.push(match cell(period, "state").as_str() {
-            "complete" => "yes".to_owned(),
-            "-" => cell(period, "complete"),
-            state => state.to_owned(),
-        });
-        row.push(format!("{}/{}", cell(period, "nodes.reported"), cell(period, "nodes.expected")));
-        row
+const PERIODS: [Column<Period>; 16] = [
+    Column::new("start", |period| period.start.as_str().into()),
+    Column::new("requests", |period| match period.state {
+        // What no node reported has no number.
+        Completeness::Gap => Cell::missing(),
+        _ => Cell::number(count(period.measures.requests), period.measures.requests),
+    }),
+    Column::text("status", |period| statuses(&period.measures)),
+    Column::wide("bytes in", |period| number(period, period.measures.bytes_in, bytes)),
+    Column::new("bytes out", |period| number(period, period.measures.bytes_out, bytes)),
+    Column::new("p50 ms", |period| latency(&period.measures, |latency| latency.p50)),
+    Column::wide("p90 ms", |period| latency(&period.measures, |latency| latency.p90)),
+    Column::new("p99 ms", |period| latency(&period.measures, |latency| latency.p99)),
+    Column::new("max ms", |period| latency(&period.measures, |latency| latency.max)),
+    Column::wide("backend p99 ms", |period| known_ms(period.measures.upstream_ms.p99)),
+    Column::new("retries", |period| number(period, period.measures.retries, count)),
+    Column::text("rejected", |period| reasons(&period.measures.rejected)),
+    Column::wide("cut", |period| reasons(&period.measures.cut)),
+    Column::wide("streams", |period| streams(&period.measures)),
+    Column::new("complete", |period| complete(period.state)),
+    Column::wide("nodes", |period| format!("{}/{}", period.nodes.reported, period.nodes.expected).into()),
+];
+
+const TOP: [Column<TopItem>; 14] = [
+    Column::new("", |item| match &item.url {
+        Some(url) => format!("{} {url}", item.name).into(),
+        None => Some(item.name.as_str()).into(),
+    }),
+    Column::new("requests", |item| Cell::number(count(item.measures.requests), item.measures.requests)),
+    Column::new("share", |item| share(item.share).into()),
+    Column::new("errors", |item| Cell::number(count(item.errors), item.errors)),
+    Column::wide("bytes in", |item| Cell::number(bytes(item.measures.bytes_in), item.measures.bytes_in)),
+    Column::new("bytes out", |item| Cell::number(bytes(item.measures.bytes_out), item.measures.bytes_out)),
+    Column::new("p50 ms", |item| latency(&item.measures, |latency| latency.p50)),
+    Column::wide("p90 ms", |item| latency(&item.measures, |latency| latency.p90)),
+    Column::new("p99 ms", |item| latency(&item.measures, |latency| latency.p99)),
+    Column::new("max ms", |item| latency(&item.measures, |latency| latency.max)),
+    Column::wide("backend p99 ms", |item| known_ms(item.measures.upstream_ms.p99)),
+    Column::new("retries", |item| Cell::number(count(item.measures.retries), item.measures.retries)),
+    Column::text("rejected", |item| reasons(&item.measures.rejected)),
+    Column::wide("cut", |item| reasons(&item.measures.cut)),
+];
+
+pub(crate) fn periods(report: &Report, output: Output) -> Safe {
+    let mut text = Table::of(&PERIODS, &report.periods, output).render(output);
+    let known = |period: &Period| match period.state {
+        Completeness::Gap | Completeness::None => None,
+        _ => Some(period.measures.requests),
     };
-    let total: u64 = periods.iter().filter_map(|period| period.get("requests")?.as_u64()).sum();
-    let known = |period: &Value| match cell(period, "state").as_str() {
-        "gap" | "none" => None,
-        _ => period.get("requests")?.as_u64(),
-    };
-    let values: Vec<Option<u64>> = periods.iter().map(known).collect();
-    let mut text = rows_table(headings, periods.iter().map(row));
+    let values: Vec<Option<u64>> = report.periods.iter().map(known).collect();
     if values.len() > 2 {
-        text.push_str(&format!("\n\n{}", sparkline(&values, WIDTH)));
+        text.gap();
+        text.push_text(&sparkline(&values, WIDTH));
     }
-    text.push_str(&format!("\n\ntotal {total} requests"));
-    if report.get("exact") == Some(&Value::Bool(false)) {
-        text.push_str(
-            "\nsome periods begin with whole hours or days of UTC: finer counts are no longer kept",
-        );
+    let total: u64 = report.periods.iter().map(|period| period.measures.requests).sum();
+    text.gap();
+    text.push_text(&format!("total {total} requests"));
+    if !report.exact {
+        text.push_text("some periods begin with whole hours or days of UTC: finer counts are no longer kept");
     }
     text
 }
 
-/// What nobody reported has no number.
-fn requests(period: &Value) -> String {
-    match cell(period, "state").as_str() {
-        "gap" => "-".to_owned(),
-        _ => cell(period, "requests"),
-    }
-}
-
-pub(crate) fn summary(summary: &Value) -> String {
-    let before = summary.get("before").filter(|before| before.is_object());
-    let mut rows: Vec<Vec<String>> = Vec::new();
-    let mut push = |heading: &str, value: &dyn Fn(&Value) -> String, change: Option<String>| {
-        let mut row = vec![heading.to_owned(), value(summary)];
-        if let Some(before) = before {
-            row.extend([value(before), change.unwrap_or_default()]);
+pub(crate) fn summary(summary: &Summary, output: Output) -> Safe {
+    let before = summary.before.as_ref();
+    let mut rows: Vec<Vec<Cell>> = Vec::new();
+    let mut push = |heading: &str, now: Cell, earlier: Option<Cell>, change: Option<String>| {
+        let mut row = vec![Cell::from(heading), now];
+        if before.is_some() {
+            row.extend([earlier.unwrap_or_else(|| "".into()), change.unwrap_or_default().into()]);
         }
         rows.push(row);
     };
-    for name in ["from", "to"] {
-        push(name, &|value| cell(value, name), None);
+    let earlier = |cell: fn(&Measures) -> Cell| before.map(|before| cell(&before.measures));
+    push("from", summary.from.as_str().into(), before.map(|before| before.from.as_str().into()), None);
+    push("to", summary.to.as_str().into(), before.map(|before| before.to.as_str().into()), None);
+    let requests = |measures: &Measures| measures.requests.to_string().into();
+    push("requests", requests(&summary.measures), before.map(|before| requests(&before.measures)), {
+        before.map(|before| change(summary.measures.requests as f64, before.measures.requests as f64))
+    });
+    push("status", statuses(&summary.measures), earlier(statuses), None);
+    for (heading, cell) in MEASURES.into_iter().filter(|(heading, _)| *heading != "status") {
+        let changed = before.and_then(|before| {
+            let value = plain_number(heading)?;
+            Some(change(value(&summary.measures), value(&before.measures)))
+        });
+        push(heading, cell(&summary.measures), earlier(cell), changed);
     }
-    push("requests", &|value| cell(value, "requests"), change(summary, "requests"));
-    push("status", &statuses, None);
-    for (heading, field) in FIELDS {
-        push(heading, &|value| number(value, field), change(summary, field));
-    }
-    push("rejected", &rejected, None);
-    push("cut", &cut, None);
-    push("streams", &streams, None);
-    let complete = |value: &Value| match (cell(value, "complete").as_str(), cell(value, "state").as_str()) {
-        ("no", state) if state != "-" => format!("no ({state})"),
-        (complete, _) => complete.to_owned(),
+    let whole = |is_complete: bool, state: Option<Completeness>| -> Cell {
+        match (is_complete, state) {
+            (true, _) => Cell::from("yes").good(),
+            (false, Some(state)) => Cell::from(format!("no ({})", crate::output::word(&state))).warning(),
+            (false, None) => Cell::from("no").warning(),
+        }
     };
-    push("complete", &complete, None);
-    for name in ["peak", "lowest"] {
-        if summary.get(name).is_some_and(Value::is_object) {
-            let hour = |value: &Value| match value.get(name) {
-                Some(hour) => format!("{} requests, {}", cell(hour, "requests"), cell(hour, "start")),
-                None => String::new(),
-            };
-            push(name, &hour, None);
+    push(
+        "complete",
+        whole(summary.complete, Some(summary.state)),
+        before.map(|before| whole(before.complete, None)),
+        None,
+    );
+    for (name, hour) in [("peak", &summary.peak), ("lowest", &summary.lowest)] {
+        if let Some(hour) = hour {
+            push(name, format!("{} requests, {}", hour.requests, hour.start).into(), None, None);
         }
     }
-    if summary.get("gaps").and_then(Value::as_u64).unwrap_or(0) > 0 {
-        push(
-            "gaps",
-            &|value| value.get("gaps").map_or_else(String::new, |gaps| format!("{gaps} hours")),
-            None,
-        );
+    if summary.gaps > 0 {
+        push("gaps", Cell::from(format!("{} hours", summary.gaps)).warning(), None, None);
     }
     let mut headings = vec!["summary".to_owned(), String::new()];
     if before.is_some() {
         headings.extend(["before".to_owned(), "change".to_owned()]);
     }
-    rows_table(headings, rows)
+    Table::rows(headings, rows).render(output)
 }
 
-/// How a number changed from as much time before.
+/// The rows of a summary that can be compared.
 #[allow(clippy::cast_precision_loss, reason = "a percentage of large numbers is still one")]
-fn change(summary: &Value, field: &str) -> Option<String> {
-    let pointer = format!("/{}", field.replace('.', "/"));
-    let now = summary.pointer(&pointer)?.as_f64()?;
-    let before = summary.get("before")?.pointer(&pointer)?.as_f64()?;
-    if before == 0.0 {
-        return Some(if now == 0.0 { "=".to_owned() } else { "new".to_owned() });
-    }
-    Some(format!("{:+.1} %", (now - before) / before * 100.0))
+fn plain_number(heading: &str) -> Option<fn(&Measures) -> f64> {
+    Some(match heading {
+        "bytes in" => |measures| measures.bytes_in as f64,
+        "bytes out" => |measures| measures.bytes_out as f64,
+        "p50 ms" => |measures| measures.latency_ms.p50,
+        "p90 ms" => |measures| measures.latency_ms.p90,
+        "p99 ms" => |measures| measures.latency_ms.p99,
+        "max ms" => |measures| measures.latency_ms.max,
+        "backend p99 ms" => |measures| measures.upstream_ms.p99,
+        "retries" => |measures| measures.retries as f64,
+        _ => return None,
+    })
 }
 
-pub(crate) fn top(top: &Value) -> String {
-    let by = cell(top, "by");
-    let mut headings = vec![by.clone(), "requests".to_owned(), "share".to_owned(), "errors".to_owned()];
-    headings.extend(FIELDS.map(|(heading, _)| heading.to_owned()));
-    headings.extend(["rejected", "cut", "streams"].map(str::to_owned));
-    let row = |item: &Value| {
-        let name = match (cell(item, "name"), item.get("url")) {
-            (name, Some(Value::String(url))) => format!("{name} {url}"),
-            (name, _) => name,
-        };
-        let share = item.get("share").and_then(Value::as_f64).unwrap_or(0.0) * 100.0;
-        let mut row = vec![name, cell(item, "requests"), format!("{share:.1} %"), cell(item, "errors")];
-        row.extend(FIELDS.map(|(_, field)| number(item, field)));
-        row.extend([rejected(item), cut(item), streams(item)]);
-        row
-    };
-    let items = items(top);
-    let mut text = rows_table(headings, items.iter().map(row));
-    let (names, requests) = (cell(top, "names"), cell(top, "requests"));
-    text.push_str(&format!("\n\n{} of {names} by {}, {requests} requests", items.len(), cell(top, "sort")));
+/// How a number changed.
+fn change(now: f64, before: f64) -> String {
+    if before == 0.0 {
+        return if now == 0.0 { "=".to_owned() } else { "new".to_owned() };
+    }
+    format!("{:+.1} %", (now - before) / before * 100.0)
+}
+
+pub(crate) fn top(top: &Top, output: Output) -> Safe {
+    let mut table = Table::of(&TOP, &top.items, output);
+    table.name_first_column(&top.by);
+    let mut text = table.render(output);
+    text.gap();
+    let count = top.items.len();
+    let sort = crate::output::shown(&top.sort);
+    text.push_text(&format!("{count} of {} by {sort}, {} requests", top.names, top.requests));
     text
 }
 
-fn statuses(period: &Value) -> String {
-    let Some(Value::Object(statuses)) = period.get("status") else {
-        return "-".to_owned();
-    };
-    if statuses.is_empty() {
-        return "-".to_owned();
+fn complete(state: Completeness) -> Cell {
+    let word = crate::output::word(&state);
+    match state {
+        Completeness::Complete => "yes".into(),
+        Completeness::Open | Completeness::None => word.into(),
+        Completeness::Partial => Cell::from(word).warning(),
+        Completeness::Gap => Cell::from(word).bad(),
     }
-    statuses.iter().map(|(status, count)| format!("{status}: {count}")).collect::<Vec<_>>().join(", ")
 }
 
-/// Why Weir refused requests itself, where it did.
-fn rejected(item: &Value) -> String {
-    counted(item, "rejected")
+fn number(period: &Period, number: u64, human: fn(u64) -> String) -> Cell {
+    match period.state {
+        Completeness::Gap => Cell::missing(),
+        _ => Cell::number(human(number), number),
+    }
 }
 
-/// Which side cut answers, where one did.
-fn cut(item: &Value) -> String {
-    counted(item, "cut")
+/// Without requests there is no latency.
+fn latency(measures: &Measures, of: fn(&Latency) -> f64) -> Cell {
+    if measures.requests == 0 { Cell::missing() } else { known_ms(of(&measures.latency_ms)) }
+}
+
+/// What was never measured is 0.
+fn known_ms(ms: f64) -> Cell {
+    if ms == 0.0 { Cell::missing() } else { Cell::number(milliseconds(ms), ms) }
+}
+
+fn statuses(measures: &Measures) -> Cell {
+    let counts: Vec<String> =
+        measures.status.iter().map(|(status, number)| format!("{status}: {}", count(*number))).collect();
+    let exact: Vec<String> =
+        measures.status.iter().map(|(status, number)| format!("{status}: {number}")).collect();
+    if counts.is_empty() { Cell::missing() } else { Cell::number(counts.join(", "), exact.join(", ")) }
 }
 
 /// Tunnels and streams, and how long they lasted.
-fn streams(item: &Value) -> String {
-    match item.get("streams").and_then(Value::as_u64) {
-        None | Some(0) => "-".to_owned(),
-        Some(streams) => {
-            format!(
-                "{streams} (p50 {} ms, max {} ms)",
-                number(item, "stream_ms.p50"),
-                number(item, "stream_ms.max")
-            )
-        }
+fn streams(measures: &Measures) -> Cell {
+    let Measures { streams, stream_ms, .. } = measures;
+    match streams {
+        0 => Cell::missing(),
+        _ => format!(
+            "{streams} (p50 {} ms, max {} ms)",
+            milliseconds(stream_ms.p50),
+            milliseconds(stream_ms.max)
+        )
+        .into(),
     }
 }
 
-fn counted(item: &Value, name: &str) -> String {
-    let Some(Value::Object(reasons)) = item.get(name) else { return "-".to_owned() };
-    let counted = reasons.iter().filter(|(_, count)| count.as_u64().is_some_and(|count| count > 0));
-    let said: Vec<String> =
-        counted.map(|(reason, count)| format!("{}: {count}", reason.replace('_', " "))).collect();
-    if said.is_empty() { "-".to_owned() } else { said.join(", ") }
-}
-
-fn number(item: &Value, field: &str) -> String {
-    match item.pointer(&format!("/{}", field.replace('.', "/"))) {
-        Some(Value::Number(number)) if number.is_f64() => {
-            format!("{:.2}", number.as_f64().unwrap_or_default())
-        }
-        _ => cell(item, field),
-    }
+/// Counts by reason that are not 0.
+fn reasons(counts: &impl Serialize) -> Cell {
+    let Ok(Value::Object(counts)) = serde_json::to_value(counts) else { return Cell::missing() };
+    let said: Vec<String> = counts
+        .iter()
+        .filter(|(_, count)| count.as_u64().is_some_and(|count| count > 0))
+        .map(|(reason, count)| format!("{}: {count}", reason.replace('_', " ")))
+        .collect();
+    Some(said.join(", ").as_str()).into()
 }

@@ -1,4 +1,4 @@
-//! A revision on its way to the nodes: a line a node as it becomes active, and who is missing at the end.
+//! A revision on its way to the nodes: a line for each node that runs it, and at the end those that do not.
 
 use std::{
     collections::BTreeSet,
@@ -7,29 +7,30 @@ use std::{
 
 use anyhow::bail;
 use serde_json::{Value, json};
-use weir_snapshot::{Problem, units::HumanDuration};
+use weir_admin_api::{List, Node, Problem};
+use weir_snapshot::units::HumanDuration;
 
 use crate::{
     arguments::Output,
     client::Client,
-    output::{cell, items, print, shown, tell},
+    output::{Bar, print, shown, tell},
 };
 
 const LOOK_AGAIN: Duration = Duration::from_millis(100);
 
-/// How far the connected nodes have come.
+/// How far the connected nodes are.
 #[derive(Default)]
 pub(crate) struct Outcome {
     revision: u64,
     waited: HumanDuration,
     active: Vec<String>,
-    /// With what they run instead.
+    /// With the revision that they run instead.
     pending: Vec<(String, u64)>,
-    /// With what they found wrong.
+    /// With the reason.
     rejected: Vec<(String, Vec<Problem>)>,
 }
 
-/// Watches the nodes until each runs the revision or has refused it, at most `wait`.
+/// Watches the nodes until each runs the revision or has rejected it, at most `wait`.
 pub(crate) async fn follow(
     client: &Client,
     output: Output,
@@ -38,40 +39,52 @@ pub(crate) async fn follow(
 ) -> anyhow::Result<Outcome> {
     let begun = Instant::now();
     let mut told = BTreeSet::new();
+    let mut bar: Option<Bar> = None;
     loop {
-        let outcome = look(&client.get("/nodes").await?, revision, wait);
-        if output == Output::Table {
+        let nodes = client.get::<List<Node>>("/nodes").await?.read()?.items;
+        let outcome = look(&nodes, revision, wait);
+        if output.is_for_people() {
+            let mut said = Vec::new();
             for node in &outcome.active {
                 if told.insert(node.clone()) {
-                    print(&format!("node {node} runs revision {revision}"));
+                    said.push(format!("node {} runs revision {revision}", shown(node)));
                 }
             }
             for (node, problems) in &outcome.rejected {
                 if told.insert(node.clone()) {
-                    print(&format!("node {node} refused revision {revision}"));
-                    problems.iter().for_each(|problem| print(&format!("  {}", shown(&problem.to_string()))));
+                    said.push(format!("node {} rejected revision {revision}", shown(node)));
+                    said.extend(problems.iter().map(|problem| format!("  {}", shown(&problem.to_string()))));
                 }
+            }
+            let write = || said.iter().for_each(|line| print(line));
+            match &bar {
+                Some(bar) => bar.aside(write),
+                None => write(),
             }
         }
         if outcome.pending.is_empty() || begun.elapsed() >= wait.0 {
             return Ok(outcome);
         }
+        if begun.elapsed() > Duration::from_secs(1) {
+            let total = (outcome.active.len() + outcome.rejected.len() + outcome.pending.len()) as u64;
+            let template = "{bar:30} {pos}/{len} nodes run the revision, {elapsed}";
+            bar.get_or_insert_with(|| Bar::new(total, template))
+                .set(outcome.active.len() as u64, String::new());
+        }
         tokio::time::sleep(LOOK_AGAIN.min(wait.0.saturating_sub(begun.elapsed()))).await;
     }
 }
 
-fn look(nodes: &Value, revision: u64, waited: HumanDuration) -> Outcome {
+fn look(nodes: &[Node], revision: u64, waited: HumanDuration) -> Outcome {
     let mut outcome = Outcome { revision, waited, ..Outcome::default() };
-    for node in items(nodes).iter().filter(|node| node.get("connected") == Some(&Value::Bool(true))) {
-        let number = |field: &str| node.get(field).and_then(Value::as_u64).unwrap_or_default();
-        let id = cell(node, "id");
-        if number("active_revision") >= revision {
+    for node in nodes.iter().filter(|node| node.connected) {
+        let id = node.id.clone();
+        if node.active_revision >= revision {
             outcome.active.push(id);
-        } else if number("rejected_revision") >= revision {
-            let problems = node.get("rejection").cloned().unwrap_or_default();
-            outcome.rejected.push((id, serde_json::from_value(problems).unwrap_or_default()));
+        } else if node.rejected_revision >= revision {
+            outcome.rejected.push((id, node.rejection.clone()));
         } else {
-            outcome.pending.push((id, number("active_revision")));
+            outcome.pending.push((id, node.active_revision));
         }
     }
     outcome
@@ -93,9 +106,10 @@ impl Outcome {
     pub(crate) fn result(&self) -> anyhow::Result<()> {
         let Self { revision, waited, active, pending, rejected } = self;
         if self.is_complete() {
-            // Who reads JSON has read it there.
             if active.is_empty() {
-                tell!("no node is connected: revision {revision} is stored and waits for them");
+                tell!(
+                    "no node is connected: revision {revision} is stored, and nodes get it when they connect"
+                );
             }
             return Ok(());
         }
@@ -103,7 +117,7 @@ impl Outcome {
         for (id, problems) in rejected {
             let problems: Vec<String> =
                 problems.iter().map(|problem| shown(&problem.to_string()).into_owned()).collect();
-            missing.push(format!("node {id} refused it: {}", problems.join("; ")));
+            missing.push(format!("node {id} rejected it: {}", problems.join("; ")));
         }
         for (id, runs) in pending {
             missing.push(format!("node {id} still runs revision {runs} after {waited}"));

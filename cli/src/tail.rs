@@ -1,11 +1,12 @@
-//! `weir tail`: requests of all nodes as they end.
+//! `weir tail`: requests of all nodes as they complete.
 
 use serde_json::Value;
+use weir_admin_api::{AnswerKind, RequestOutcome, TailEvent};
 
 use crate::{
     arguments::{Output, Tail},
     client::{Client, ClientError, encode},
-    output::{cell, failure, print, print_json_text, tell},
+    output::{CsvLines, Safe, Tone, failure, print_json_text, print_safe, print_value, shown, tell, word},
 };
 
 pub(crate) async fn run(client: &Client, output: Output, tail: Tail) -> Result<(), ClientError> {
@@ -30,60 +31,74 @@ pub(crate) async fn run(client: &Client, output: Output, tail: Tail) -> Result<(
     }
     let mut left = tail.count.unwrap_or(u64::MAX);
     let mut event = String::new();
+    let mut csv = CsvLines::default();
     client
         .lines(&path, |line| {
             if let Some(name) = line.strip_prefix("event:") {
                 name.trim().clone_into(&mut event);
             } else if let Some(data) = line.strip_prefix("data:") {
-                let shown = match event.as_str() {
+                match event.as_str() {
                     "request" => {
                         left = left.saturating_sub(1);
-                        show(output, data.trim())
+                        show(output, &mut csv, data.trim());
                     }
-                    "dropped" => {
-                        tell!("{} requests were left out: too many at once", data.trim());
-                        true
-                    }
-                    _ => true,
-                };
-                return shown && left > 0;
+                    "dropped" => tell!("{} requests are not shown: too many at once", data.trim()),
+                    _ => {}
+                }
+                return failure().is_none() && left > 0;
             }
             true
         })
         .await
 }
 
-/// Shows one request; whether the next one can be shown too.
-fn show(output: Output, data: &str) -> bool {
+fn show(output: Output, csv: &mut CsvLines, data: &str) {
     match output {
         Output::Json => print_json_text(data),
-        Output::Table => {
-            let event: Value = serde_json::from_str(data).unwrap_or_default();
-            let number = |name: &str| event.get(name).and_then(Value::as_f64);
-            let upstream = number("upstream_ms").map_or("-".to_owned(), |ms| format!("{ms:.1}"));
-            // Most requests are answers that were sent to their end.
-            let word = |name: &str, usual: &str| match cell(&event, name).replace('_', " ") {
-                word if word == "-" || word == usual => String::new(),
-                word => word,
-            };
-            let kind = Some(word("kind", "answer")).filter(|kind| !kind.is_empty());
-            let kind = kind.map_or_else(String::new, |kind| format!(" {kind}"));
-            let cut = Some(word("outcome", "finished")).filter(|cut| !cut.is_empty());
-            let cut = cut.map_or_else(String::new, |cut| format!("  {cut}"));
-            print(&format!(
-                "{} {} {:>9.1} ms{kind} ({upstream} backend)  {} {}{}  {} {}  {} {}{cut}",
-                cell(&event, "time"),
-                cell(&event, "status"),
-                number("duration_ms").or(number("latency_ms")).unwrap_or_default(),
-                cell(&event, "method"),
-                cell(&event, "host"),
-                cell(&event, "path"),
-                cell(&event, "route"),
-                cell(&event, "backend"),
-                cell(&event, "client"),
-                cell(&event, "node"),
-            ));
+        Output::Csv | Output::Yaml => {
+            let value: Value = serde_json::from_str(data).unwrap_or_default();
+            match output {
+                Output::Csv => csv.print(&value),
+                // A list that never ends.
+                _ => print_value(output, &Value::Array(vec![value])),
+            }
         }
+        Output::Table | Output::Wide => match serde_json::from_str(data) {
+            Ok(event) => print_safe(&line(&event)),
+            Err(error) => tell!("an event that this program does not know ({error}): {data}"),
+        },
     }
-    failure().is_none()
+}
+
+fn line(event: &TailEvent) -> Safe {
+    let upstream = event.upstream_ms.map_or("-".to_owned(), |ms| format!("{ms:.1}"));
+    // Most requests are answers that were sent to their end.
+    let kind = match event.kind {
+        AnswerKind::Answer => String::new(),
+        other => format!(" {}", word(&other).replace('_', " ")),
+    };
+    let cut = match event.outcome {
+        None | Some(RequestOutcome::Finished) => String::new(),
+        Some(other) => format!("  {}", word(&other).replace('_', " ")),
+    };
+    let dash = |text: &str| if text.is_empty() { "-".to_owned() } else { shown(text).into_owned() };
+    let text = format!(
+        "{} {} {:>9.1} ms{kind} ({upstream} backend)  {} {}{}  {} {}  {} {}{cut}",
+        event.time,
+        event.status,
+        event.duration_ms,
+        dash(&event.method),
+        dash(&event.host),
+        dash(&event.path),
+        dash(&event.route),
+        dash(&event.backend),
+        dash(&event.client),
+        dash(&event.node),
+    );
+    let tone = match event.status {
+        500.. => Tone::Bad,
+        400.. => Tone::Warning,
+        _ => Tone::Plain,
+    };
+    Safe::toned(&text, tone)
 }

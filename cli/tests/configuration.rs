@@ -3,61 +3,30 @@
 // The lint does not see that a test's helper is part of a test.
 #![allow(clippy::unwrap_used)]
 
+mod support;
+
 use std::{
-    io::{Read as _, Write as _},
-    net::TcpListener,
-    process::{Command, Output, Stdio},
+    io::Write as _,
+    process::{Output, Stdio},
     thread::JoinHandle,
 };
 
 use serde_json::{Value, json};
+use support::{answer_all, command, http};
 
 const CONFIG: &str = "pools:\n- name: books\nroutes:\n- name: default\n  pool: books\n";
 
-/// Answers one request after the other, and gives back their heads.
+/// Answers one request after the other, and returns the requests.
 fn script(answers: Vec<(u16, Value)>) -> (String, JoinHandle<Vec<String>>) {
-    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-    let url = format!("http://{}", listener.local_addr().unwrap());
-    let asked = std::thread::spawn(move || {
-        let mut asked = Vec::new();
-        for (status, body) in answers {
-            let (mut stream, _) = listener.accept().unwrap();
-            let (mut head, mut buffer) = (Vec::new(), [0; 4096]);
-            let end = |head: &[u8]| head.windows(4).position(|end| end == b"\r\n\r\n");
-            while end(&head).is_none() {
-                let n = stream.read(&mut buffer).unwrap();
-                assert!(n > 0, "the request breaks off");
-                head.extend_from_slice(&buffer[..n]);
-            }
-            let text = String::from_utf8_lossy(&head).into_owned();
-            let length = text.to_lowercase();
-            let length = length.split("content-length: ").nth(1).and_then(|rest| rest.split("\r\n").next());
-            let whole = end(&head).unwrap() + 4 + length.map_or(0, |length| length.parse::<usize>().unwrap());
-            while head.len() < whole {
-                let n = stream.read(&mut buffer).unwrap();
-                assert!(n > 0, "the body breaks off");
-                head.extend_from_slice(&buffer[..n]);
-            }
-            let body = body.to_string();
-            let answer = format!(
-                "HTTP/1.1 {status} Said\r\ncontent-length: {}\r\nconnection: close\r\n\r\n{body}",
-                body.len()
-            );
-            stream.write_all(answer.as_bytes()).unwrap();
-            asked.push(text);
-        }
-        asked
-    });
-    (url, asked)
+    let answers =
+        answers.into_iter().map(|(status, body)| http(&format!("{status} Said"), &body.to_string()));
+    answer_all(answers.collect())
 }
 
 /// Runs `weir` with this on its standard input.
 fn weir(arguments: &[&str], input: &str) -> Output {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_weir"));
-    for name in ["WEIR_ADMIN", "WEIR_TOKEN", "WEIR_OUTPUT"] {
-        command.env_remove(name);
-    }
-    let command = command.args(arguments).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    let mut command = command(arguments);
+    let command = command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
     let mut child = command.spawn().unwrap();
     child.stdin.take().unwrap().write_all(input.as_bytes()).unwrap();
     child.wait_with_output().unwrap()
@@ -88,7 +57,9 @@ fn difference() -> Value {
 
 #[test]
 fn diff_tells_as_diff_does() {
-    let answer = |diff: Value| vec![(200, json!({ "revision": 7, "changes": ["some"], "diff": diff }))];
+    let answer = |diff: Value| {
+        vec![(200, json!({ "revision": 7, "changes": ["some"], "warnings": [], "diff": diff }))]
+    };
     let (url, asked) = script(answer(difference()));
     let output = weir(&["--admin", &url, "diff", "-f", "-"], CONFIG);
     assert_eq!(output.status.code(), Some(1), "{}", text(&output.stderr));
@@ -129,18 +100,20 @@ fn node(id: &str, active: u64, rejected: u64) -> Value {
         0 => json!([]),
         _ => json!([{ "path": "backend \"b1\".url", "message": "cannot be resolved" }]),
     };
-    json!({
-        "id": id, "connected": true, "active_revision": active,
-        "rejected_revision": rejected, "rejection": rejection,
-    })
+    let mut node = support::node(id);
+    node["active_revision"] = active.into();
+    node["rejected_revision"] = rejected.into();
+    node["rejection"] = rejection;
+    node
 }
 
 #[test]
 fn apply_waits_for_every_node_and_tells_of_each() {
     let nodes = |list: Value| (200, json!({ "items": list }));
-    let away = json!({ "id": "away", "connected": false, "active_revision": 1 });
+    let mut away = node("away", 1, 0);
+    away["connected"] = false.into();
     let (url, asked) = script(vec![
-        (200, json!({ "revision": 7, "changes": ["route \"r\" added"] })),
+        (200, json!({ "revision": 7, "changes": ["route \"r\" added"], "warnings": [] })),
         nodes(json!([node("one", 6, 0), node("two", 6, 0), away])),
         nodes(json!([node("one", 7, 0), node("two", 6, 0), away])),
         nodes(json!([node("one", 7, 0), node("two", 8, 0), away])),
@@ -155,18 +128,20 @@ fn apply_waits_for_every_node_and_tells_of_each() {
     assert!(asked[0].contains("\r\nif-match: \"6\"\r\n"), "{}", asked[0]);
 
     let (url, asked) = script(vec![
-        (200, json!({ "revision": 7, "changes": [] })),
+        (200, json!({ "revision": 7, "changes": [], "warnings": [] })),
         nodes(json!([node("one", 6, 7), node("two", 7, 0)])),
     ]);
     let output = weir(&["--admin", &url, "apply", "-f", "-", "--wait"], CONFIG);
     asked.join().unwrap();
     assert_eq!(output.status.code(), Some(1));
     let told = text(&output.stderr);
-    assert!(told.contains("node one refused it: backend \"b1\".url: cannot be resolved"), "{told}");
+    assert!(told.contains("node one rejected it: backend \"b1\".url: cannot be resolved"), "{told}");
     assert!(!told.contains("two"), "{told}");
 
-    let (url, _) =
-        script(vec![(200, json!({ "revision": 7, "changes": [] })), nodes(json!([node("one", 6, 0)]))]);
+    let (url, _) = script(vec![
+        (200, json!({ "revision": 7, "changes": [], "warnings": [] })),
+        nodes(json!([node("one", 6, 0)])),
+    ]);
     let output = weir(&["--admin", &url, "--output", "json", "apply", "-f", "-", "--wait", "0s"], CONFIG);
     assert_eq!(output.status.code(), Some(1));
     assert!(text(&output.stderr).contains("node one still runs revision 6"), "{}", text(&output.stderr));
@@ -218,7 +193,7 @@ fn check_is_for_programs_too_and_reads_standard_input() {
     let output = weir(&["--output", "json", "check", "-"], "pools: 5\n");
     assert_eq!(output.status.code(), Some(1));
     let told: Value = serde_json::from_slice(&output.stdout).unwrap();
-    let problem = json!({ "path": "pools", "message": "pools is a list", "line": 1, "column": 8 });
+    let problem = json!({ "path": "pools", "message": "pools must be a list", "line": 1, "column": 8 });
     assert_eq!((&told["good"], &told["problems"]), (&json!(false), &json!([problem])));
     let told: Value =
         serde_json::from_slice(&weir(&["--output", "json", "check", "-"], CONFIG).stdout).unwrap();
@@ -230,7 +205,11 @@ fn check_is_for_programs_too_and_reads_standard_input() {
 
 #[test]
 fn the_status_shows_drift_and_a_reload_names_what_the_file_replaced() {
-    let status = |file: Value| json!({ "revision": 9, "backends": [], "nodes": [], "config_file": file });
+    let status = |file: Value| {
+        json!({
+            "revision": 9, "backends": [], "nodes": [], "pools": [], "routes": [], "certificates": [], "config_file": file,
+        })
+    };
     let file = |drift: Value, count: u64| {
         json!({ "path": "weir.yaml", "authoritative": false, "applied": "2026-11-21T12:00:00Z", "revision": 7,
             "drift": drift, "drift_count": count })
@@ -254,7 +233,7 @@ fn the_status_shows_drift_and_a_reload_names_what_the_file_replaced() {
     let (url, asked) = script(vec![(
         200,
         json!({ "revision": 10, "changes": ["backend b1 http://a:1: weight 7 → 3"],
-            "replaced": ["pools[web].backends[http://a:1].weight: 7 → 3"] }),
+            "warnings": [], "replaced": ["pools[web].backends[http://a:1].weight: 7 → 3"] }),
     )]);
     let output = weir(&["--admin", &url, "reload"], "");
     asked.join().unwrap();

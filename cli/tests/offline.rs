@@ -3,82 +3,15 @@
 // The lint does not see that a test's helper is part of a test.
 #![allow(clippy::unwrap_used)]
 
-use std::{
-    io::{Read as _, Write as _},
-    net::TcpListener,
-    process::{Command, Output},
-};
+mod support;
 
-fn weir(arguments: &[&str]) -> Output {
-    command(arguments).output().unwrap()
-}
+use std::{io::Write as _, net::TcpListener};
 
-fn command(arguments: &[&str]) -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_weir"));
-    for name in ["WEIR_ADMIN", "WEIR_TOKEN", "WEIR_OUTPUT"] {
-        command.env_remove(name);
-    }
-    command.args(arguments);
-    command
-}
+use support::{answer_once, command, http, list, stderr, stdout, weir};
 
-/// A pipe that nobody reads.
+/// A pipe without a reader.
 fn nobody() -> std::io::PipeWriter {
     std::io::pipe().unwrap().1
-}
-
-fn stdout(output: &Output) -> String {
-    String::from_utf8_lossy(&output.stdout).into_owned()
-}
-
-fn stderr(output: &Output) -> String {
-    String::from_utf8_lossy(&output.stderr).into_owned()
-}
-
-/// Waits for a connection, not for ever: a test that fails has to end.
-fn accept(listener: &TcpListener) -> std::net::TcpStream {
-    let (send, accepted) = std::sync::mpsc::channel();
-    let listener = listener.try_clone().unwrap();
-    std::thread::spawn(move || drop(send.send(listener.accept())));
-    accepted.recv_timeout(std::time::Duration::from_secs(30)).unwrap().unwrap().0
-}
-
-/// Answers one request with these bytes, and gives back what was asked.
-fn answer_once(answer: String) -> (String, std::thread::JoinHandle<String>) {
-    let (url, asked) = answer_all(vec![answer]);
-    (url, std::thread::spawn(move || asked.join().unwrap().remove(0)))
-}
-
-/// Answers a request with each of these, and gives back what was asked.
-fn answer_all(answers: Vec<String>) -> (String, std::thread::JoinHandle<Vec<String>>) {
-    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-    let url = format!("http://{}", listener.local_addr().unwrap());
-    let asked = std::thread::spawn(move || {
-        let one = |answer: String| {
-            let mut stream = accept(&listener);
-            let mut asked = Vec::new();
-            let mut buffer = [0; 4096];
-            while !asked.windows(4).any(|end| end == b"\r\n\r\n") {
-                let n = stream.read(&mut buffer).unwrap();
-                if n == 0 {
-                    break;
-                }
-                asked.extend_from_slice(&buffer[..n]);
-                // A TLS handshake has no such end.
-                if asked[0] == 0x16 {
-                    break;
-                }
-            }
-            let _ = stream.write_all(answer.as_bytes());
-            String::from_utf8_lossy(&asked).into_owned()
-        };
-        answers.into_iter().map(one).collect()
-    });
-    (url, asked)
-}
-
-fn http(status: &str, body: &str) -> String {
-    format!("HTTP/1.1 {status}\r\ncontent-length: {}\r\nconnection: close\r\n\r\n{body}", body.len())
 }
 
 #[test]
@@ -127,8 +60,8 @@ routes:
     let told = format!("{}{}", stdout(&output), stderr(&output));
     assert!(output.status.success(), "{told}");
     for warning in [
-        "routes[1].jwt.jwks.keys[1]: warning: the key is of an unknown type (kty \"AKP\"",
-        "routes[1]: warning: route \"default\" uses cookie \"sid\", as route \"shop\" of the same host does",
+        "routes[1].jwt.jwks.keys[1]: warning: the key has an unknown type (kty \"AKP\"",
+        "routes[1]: warning: route \"default\" uses cookie \"sid\", and so does route \"shop\" of the same host",
     ] {
         assert!(told.contains(warning), "{told}");
     }
@@ -159,23 +92,24 @@ fn wrong_arguments_are_refused() {
 }
 
 #[test]
-fn completions_name_the_commands() {
-    for shell in ["bash", "zsh", "fish"] {
+fn there_is_a_completion_script_for_each_shell() {
+    for shell in ["bash", "zsh", "fish", "elvish", "powershell"] {
         let output = weir(&["completions", shell]);
         assert!(output.status.success());
-        assert!(stdout(&output).contains("backends"));
+        // The script asks this program.
+        assert!(stdout(&output).contains("COMPLETE") && stdout(&output).contains("weir"), "{shell}");
     }
 }
 
 #[test]
-fn dev_is_told_where_to_listen_by_its_own_flag() {
+fn dev_has_a_flag_of_its_own_for_the_admin_port() {
     let output = weir(&["dev", "--admin", "127.0.0.1:1"]);
     assert_eq!(output.status.code(), Some(1));
     assert!(stderr(&output).contains("--admin-listen"), "{}", stderr(&output));
 }
 
 #[test]
-fn whoever_answers_otherwise_than_a_control_plane_is_named_so() {
+fn an_answer_that_is_no_control_planes_is_an_error() {
     let (url, asked) = answer_once(http("404 Not Found", "no such page"));
     let output = weir(&["--admin", &url, "status"]);
     asked.join().unwrap();
@@ -185,12 +119,12 @@ fn whoever_answers_otherwise_than_a_control_plane_is_named_so() {
 }
 
 #[test]
-fn that_nobody_reads_is_no_panic() {
+fn a_reader_that_has_left_is_no_panic() {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("many.yaml");
     std::fs::write(&file, format!("pools:\n{}", "- { colour: red }\n".repeat(3000))).unwrap();
     let name = file.to_str().unwrap();
-    for (arguments, status) in [(&["completions", "bash"][..], 0), (&["check", name], 1)] {
+    for (arguments, status) in [(&["schema"][..], 0), (&["check", name], 1)] {
         let ended = command(arguments).stdout(nobody()).stderr(nobody()).status().unwrap();
         assert_eq!(ended.code(), Some(status), "{arguments:?}");
     }
@@ -239,7 +173,10 @@ fn every_problem_of_a_refusal_is_printed() {
 
 #[test]
 fn lists_are_tables_for_people_and_json_for_scripts() {
-    let body = r#"{"items":[{"id":"b1","url":"http://127.0.0.1:8082","pool":"default","weight":1,"state":"active","alive":true}]}"#;
+    let mut backend = support::backend("b1");
+    backend["url"] = "http://127.0.0.1:8082".into();
+    backend["pool"] = "default".into();
+    let body = &list(backend).to_string();
     let (url, asked) = answer_once(http("200 OK", body));
     let text = stdout(&weir(&["--admin", &url, "backends", "list"]));
     asked.join().unwrap();
@@ -279,8 +216,8 @@ fn dev_names_a_port_that_is_in_use() {
 #[test]
 fn a_password_is_hashed_as_basic_auth_takes_it() {
     let hash = |typed: &str| {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_weir"));
-        command.arg("hash-password").stdin(std::process::Stdio::piped());
+        let mut command = command(&["hash-password"]);
+        command.stdin(std::process::Stdio::piped());
         command.stdout(std::process::Stdio::piped()).stderr(std::process::Stdio::piped());
         let mut child = command.spawn().unwrap();
         child.stdin.take().unwrap().write_all(typed.as_bytes()).unwrap();
@@ -299,238 +236,6 @@ fn a_password_is_hashed_as_basic_auth_takes_it() {
     let output = weir(&["check", file.to_str().unwrap()]);
     assert!(output.status.success(), "{}", stdout(&output));
     assert!(!hash("\n").status.success() && stderr(&hash("")).contains("the password is empty"));
-}
-
-/// A file that takes nothing, as a full disk does.
-fn full() -> std::fs::File {
-    std::fs::File::options().write(true).open("/dev/full").unwrap()
-}
-
-/// Fits every question for a list, a report or an object.
-const ANYTHING: &str = r#"{"items":[{"id":"a","name":"a"}],"revision":1,"nodes":[],"backends":[],"periods":[],
-    "token":"weir_x","diff":[],"changes":[],"ok":true,"known":true}"#;
-
-/// Commands that need no control plane.
-const OFFLINE: [&[&str]; 7] = [
-    &["schema"],
-    &["completions", "bash"],
-    &["completions", "zsh"],
-    &["hash-password"],
-    &["--help"],
-    &["--version"],
-    &["report", "--help"],
-];
-
-/// Commands that ask a control plane once.
-const ONLINE: [&[&str]; 30] = [
-    &["status"],
-    &["nodes"],
-    &["nodes", "--watch", "100ms"],
-    &["nodes", "exclude", "a"],
-    &["backends", "list"],
-    &["backends", "add", "http://a:1"],
-    &["backends", "remove", "a"],
-    &["backends", "drain", "a"],
-    &["backends", "check", "a"],
-    &["pools"],
-    &["routes"],
-    &["strategy", "a", "random"],
-    &["certs", "list"],
-    &["certs", "remove", "a"],
-    &["export"],
-    &["reload"],
-    &["revisions"],
-    &["revisions", "1"],
-    &["rollback", "1"],
-    &["token", "list"],
-    &["token", "revoke", "a"],
-    &["node-token", "list"],
-    &["node-token", "revoke", "1"],
-    &["audit"],
-    &["explain", "GET", "http://a/"],
-    &["report", "hourly"],
-    &["report", "summary"],
-    &["report", "hourly", "--format", "csv"],
-    &["report", "hourly", "--watch", "100ms"],
-    &["diff", "-f", "-"],
-];
-
-#[test]
-fn output_that_cannot_be_written_is_an_error_of_every_command() {
-    let said = |output: Output, arguments: &[&str], status: i32| {
-        let text = stderr(&output);
-        assert_eq!(output.status.code(), Some(status), "{arguments:?}: {text}");
-        assert!(text.contains("cannot write to standard output"), "{arguments:?}: {text}");
-        assert!(!text.contains("panicked"), "{arguments:?}: {text}");
-    };
-    let run = |arguments: &[&str], out: std::fs::File| {
-        let mut command = command(arguments);
-        command.stdin(std::process::Stdio::piped()).stdout(out).stderr(std::process::Stdio::piped());
-        let mut child = command.spawn().unwrap();
-        // A password, or a configuration.
-        let _ = child.stdin.take().unwrap().write_all(b"{}\n");
-        child.wait_with_output().unwrap()
-    };
-    for arguments in OFFLINE {
-        said(run(arguments, full()), arguments, 1);
-    }
-    // Standard output that is open for reading only.
-    said(run(&["schema"], std::fs::File::open("/dev/null").unwrap()), &["schema"], 1);
-    for arguments in ONLINE {
-        for more in [&[][..], &["--output", "json"]] {
-            let (url, asked) = answer_once(http("200 OK", ANYTHING));
-            let all = [&["--admin", &url], more, arguments].concat();
-            said(run(&all, full()), &all, if arguments[0] == "diff" { 2 } else { 1 });
-            asked.join().unwrap();
-        }
-    }
-    // A part of a backup is none, whatever the reason.
-    let (url, asked) = answer_once(http("200 OK", ANYTHING));
-    let output = command(&["--admin", &url, "export"]).stdout(nobody()).output().unwrap();
-    assert!(output.status.code() == Some(1) && stderr(&output).contains("incomplete"), "{output:?}");
-    asked.join().unwrap();
-    let folder = tempfile::tempdir().unwrap();
-    let file = folder.path().join("weir.yaml");
-    std::fs::write(&file, "pools: [{ name: p }]\n").unwrap();
-    said(run(&["check", file.to_str().unwrap()], full()), &["check"], 1);
-    // A tail ends with the first request that it cannot show.
-    let event = "event: request\ndata: {\"path\":\"/\"}\n\n".repeat(3);
-    let (url, asked) = answer_once(http("200 OK", &event));
-    said(run(&["--admin", &url, "tail"], full()), &["tail"], 1);
-    asked.join().unwrap();
-}
-
-#[test]
-fn a_token_that_cannot_be_shown_is_revoked() {
-    for (create, revoke, made) in [
-        (
-            &["token", "create", "ci", "--role", "admin"][..],
-            "/tokens/ci",
-            r#"{"name":"ci","role":"admin","token":"weir_x"}"#,
-        ),
-        (&["node-token", "create"], "/node-tokens/7", r#"{"id":7,"token":"weir_x"}"#),
-    ] {
-        for more in [&[][..], &["--output", "json"]] {
-            // The reader of a pipe that has left has no token either.
-            for out in [full().into(), std::process::Stdio::from(nobody())] {
-                let answers = vec![http("201 Created", made), http("200 OK", "{}")];
-                let (url, asked) = answer_all(answers);
-                let output =
-                    command(&[&["--admin", &url], more, create].concat()).stdout(out).output().unwrap();
-                let (asked, text) = (asked.join().unwrap(), stderr(&output));
-                assert_eq!(output.status.code(), Some(1), "{text}");
-                assert!(asked[1].starts_with(&format!("DELETE {revoke} ")), "{asked:?}");
-                assert!(text.contains("could not be written") && text.contains("is revoked"), "{text}");
-                assert!(!text.contains("shown only") && !text.contains("weir_x"), "{text}");
-            }
-            let (url, asked) =
-                answer_all(vec![http("201 Created", made), http("403 Forbidden", r#"{"title":"no"}"#)]);
-            let output =
-                command(&[&["--admin", &url], more, create].concat()).stdout(full()).output().unwrap();
-            asked.join().unwrap();
-            let text = stderr(&output);
-            let command =
-                if create[0] == "token" { "weir token revoke ci" } else { "weir node-token revoke 7" };
-            assert!(text.contains(command) && !text.contains("is revoked"), "{text}");
-        }
-        // Nothing is made where standard output is closed: nothing listens at this address.
-        let mut shell = Command::new("sh");
-        shell.args([
-            "-c",
-            r#"exec "$0" "$@" >&-"#,
-            env!("CARGO_BIN_EXE_weir"),
-            "--admin",
-            "http://127.0.0.1:1",
-        ]);
-        let output = shell.args(create).env_remove("WEIR_TOKEN").output().unwrap();
-        assert!(!output.status.success() && stderr(&output).contains("is closed"), "{}", stderr(&output));
-        let (url, asked) = answer_all(vec![http("201 Created", made)]);
-        let output = weir(&[&["--admin", &url], create].concat());
-        asked.join().unwrap();
-        assert_eq!((stdout(&output).as_str(), output.status.code()), ("weir_x\n", Some(0)));
-        assert!(stderr(&output).contains("it is shown only this once"), "{}", stderr(&output));
-    }
-}
-
-/// What bytes of a client, a node or a backend do to a terminal, as JSON writes them and as they are shown.
-const HOSTILE: &str = r"\u001b]52;c;aGk=\u0007\u009b2J\u202edcba\u2066\u200b\u007f\r\nforged\u2028";
-
-#[test]
-fn nothing_that_is_shown_steers_a_terminal() {
-    let hostile: String = serde_json::from_str(&format!("\"{HOSTILE}\"")).unwrap();
-    let object = serde_json::json!({
-        "id": hostile, "name": hostile, "url": hostile, "pool": hostile, "state": hostile, "version": hostile,
-        "address": hostile, "labels": { hostile.clone(): hostile }, "since": hostile, "strategy": hostile,
-        "last_error": { "text": hostile, "time": hostile }, "last_check": { "at": hostile }, "role": hostile,
-        "rejected_revision": 3, "rejection": [{ "path": hostile, "message": hostile }], "detail": hostile,
-        "action": hostile, "actor": hostile, "start": hostile, "status": { hostile.clone(): 3 }, "requests": 1,
-        "cut": { hostile.clone(): 1 }, "hosts": [hostile], "issuer": hostile, "changes": [hostile], "time": hostile,
-        "kind": hostile, "connected": true,
-    });
-    let all = serde_json::json!({
-        "items": [object], "nodes": [object], "backends": [object], "routes": [object], "certificates": [object],
-        "periods": [object], "revision": 1, "route": hostile, "rewritten": hostile, "answer": hostile, "by": hostile,
-        "filters": [{ "filter": hostile, "says": hostile, "detail": hostile }], "id": hostile, "sort": hostile,
-        "pools": [{ "pool": hostile, "strategy": hostile, "because": hostile, "backends": [object] }],
-        "passed": [{ "route": hostile, "because": hostile }], "time": hostile, "actor": hostile, "peak": object,
-        "diff": [{ "action": "change", "kind": "route", "name": hostile, "text": hostile, "fields": [hostile] }],
-        "changes": [hostile], "replaced": [hostile], "from": hostile, "to": hostile, "detail": hostile, "pool": hostile,
-        "config_file": { "path": hostile, "applied": hostile, "drift_count": 1, "drift": [hostile] }, "ok": true,
-        "hosts": [hostile], "not_after": hostile, "state": hostile, "weight": hostile, "file": hostile,
-    });
-    let safe = |output: &Output, what: &[&str]| {
-        let all = format!("{}{}", stdout(output), stderr(output));
-        for line in all.lines() {
-            assert!(weir_snapshot::is_visible(line), "{what:?}: {line:?}");
-            assert!(!line.starts_with("forged"), "{what:?}: {all}");
-        }
-        all
-    };
-    let mut shown = 0;
-    for arguments in ONLINE.iter().filter(|arguments| !arguments.contains(&"--watch")) {
-        for more in [&[][..], &["--output", "json"]] {
-            // The text of these is the server's own and goes to a file byte for byte; see `print_exact`.
-            if arguments.contains(&"csv") || (*arguments == ["export"] && more.is_empty()) {
-                continue;
-            }
-            let (url, asked) = answer_once(http("200 OK", &all.to_string()));
-            let arguments = [&["--admin", &url], more, arguments].concat();
-            let output = weir(&arguments);
-            asked.join().unwrap();
-            let text = safe(&output, &arguments);
-            shown += usize::from(text.contains(r"u{202e}") || text.contains(r"\u202e"));
-            if !more.is_empty() && output.status.success() {
-                let value: serde_json::Value = serde_json::from_str(&stdout(&output)).unwrap();
-                assert_eq!(value, all, "escapes change nothing");
-            }
-            let problem = serde_json::json!({
-                "title": hostile, "detail": hostile, "errors": [{ "path": hostile, "message": hostile }, hostile],
-            });
-            for body in [problem.to_string(), hostile.clone(), "{\"title\":\"\u{202e}\"}".into()] {
-                let (url, asked) = answer_once(http("422 Unprocessable Entity", &body));
-                let mut again = arguments.clone();
-                again[1] = &url;
-                safe(&weir(&again), &again);
-                asked.join().unwrap();
-            }
-        }
-    }
-    assert!(shown > 40, "{shown}");
-    let event = format!(
-        "event: request\ndata: {}\n\n",
-        serde_json::json!({
-            "time": hostile, "status": 200, "method": hostile, "host": hostile, "path": hostile, "route": hostile,
-            "backend": hostile, "client": hostile, "node": hostile, "kind": hostile, "outcome": hostile,
-        })
-    );
-    for more in [&[][..], &["--output", "json"]] {
-        let (url, asked) =
-            answer_once(http("200 OK", &format!("{event}event: dropped\ndata: \u{202e}\u{1b}[2J\n\n")));
-        let arguments = [&["--admin", &url], more, &["tail"]].concat();
-        let text = safe(&weir(&arguments), &arguments);
-        assert!(text.contains("202e"), "{text}");
-        asked.join().unwrap();
-    }
 }
 
 #[test]

@@ -120,7 +120,7 @@ async fn an_outage_of_all_nodes_is_a_gap_in_every_form_and_never_the_lowest_peri
     assert_eq!(periods[2]["nodes"], serde_json::json!({ "expected": 2, "reported": 0 }));
 
     let csv = weir(with("hourly", &["--format", "csv"]));
-    let table = weir(with("hourly", &[]));
+    let table = weir(with("hourly", &["-o", "wide"]));
     println!("{csv}\n{table}");
     for gap in OUTAGE {
         let row = csv.lines().find(|line| line.starts_with(&hour(gap))).unwrap();

@@ -74,7 +74,7 @@ impl Printing {
         });
         std::thread::spawn(move || {
             for line in errors.lines().map_while(Result::ok) {
-                let number = line.split_once(" requests were left out").map(|(number, _)| number.parse());
+                let number = line.split_once(" requests are not shown").map(|(number, _)| number.parse());
                 let Some(Ok(number)) = number else { panic!("weir tail says {line:?}") };
                 let _ = left_out.send((0, number));
             }

@@ -71,7 +71,7 @@ async fn fleet(nodes: usize, authority: &Authority) -> anyhow::Result<(Fleet, Ve
     for name in ["a", "b"] {
         let (cert, key) = (authority.path(&format!("{name}.crt")), authority.path(&format!("{name}.key")));
         let said = fleet.weir(&["certs", "add", name, "--cert", &cert, "--key", &key])?;
-        assert!(said.contains("good until 2040-01-01T00:00:00Z"), "{said}");
+        assert!(said.contains("valid until 2040-01-01T00:00:00Z"), "{said}");
     }
     let mut https = Vec::new();
     for node in 0..nodes {

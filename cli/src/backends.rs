@@ -1,0 +1,213 @@
+//! `weir backends`.
+
+use anyhow::bail;
+use hyper::Method;
+use serde::Serialize;
+use weir_admin_api::{
+    Backend, BackendByUrl, BackendState, BackendUpdate, BreakerState, CheckResult, Health, List, NewBackend,
+};
+
+use crate::{
+    arguments::{BackendsList, BackendsVerb, Noun, Output, Several, Which},
+    client::{Client, encode},
+    each::{Done, each},
+    fields,
+    output::{Cell, Column, print_items, print_one, print_outcome, watch, word},
+    usage::nearest,
+};
+
+/// Backends as people read them.
+pub(crate) const COLUMNS: [Column<Backend>; 11] = [
+    Column::new("id", |backend| backend.id.as_str().into()),
+    Column::new("url", |backend| backend.url.as_str().into()),
+    Column::new("pool", |backend| backend.pool.as_str().into()),
+    Column::new("weight", |backend| backend.weight.to_string().into()),
+    Column::new("state", |backend| state(backend.state)),
+    Column::new("health", |backend| health(backend.health)),
+    Column::new("breaker", |backend| breaker(backend.breaker)),
+    Column::new("active", |backend| backend.active_connections.to_string().into()),
+    Column::wide("sessions", |backend| backend.sessions.to_string().into()),
+    Column::wide("ejected by", |backend| Some(backend.ejected_by.join(", ").as_str()).into()),
+    Column::text("last check", |backend| Some(backend.last_check.as_str()).into()),
+];
+
+fn state(state: BackendState) -> Cell {
+    let cell = Cell::from(word(&state));
+    match state {
+        BackendState::Active => cell,
+        BackendState::Draining => cell.warning(),
+        BackendState::Disabled => cell.bad(),
+    }
+}
+
+fn health(health: Health) -> Cell {
+    let cell = Cell::from(word(&health));
+    match health {
+        Health::Up => cell.good(),
+        Health::Unknown => cell.warning(),
+        Health::Down => cell.bad(),
+    }
+}
+
+fn breaker(breaker: BreakerState) -> Cell {
+    let cell = Cell::from(word(&breaker));
+    match breaker {
+        BreakerState::Closed => cell,
+        BreakerState::HalfOpen => cell.warning(),
+        BreakerState::Open => cell.bad(),
+    }
+}
+
+pub(crate) async fn run(
+    client: &Client,
+    output: Output,
+    noun: Noun<BackendsList, BackendsVerb>,
+) -> anyhow::Result<()> {
+    match noun.verb.unwrap_or(BackendsVerb::List(noun.list)) {
+        BackendsVerb::List(BackendsList { pool, watch: every }) => {
+            let path = match pool {
+                Some(pool) => format!("/backends?pool={}", encode(&pool)),
+                None => "/backends".to_owned(),
+            };
+            let show = async || -> anyhow::Result<()> {
+                Ok(print_items(output, &client.get::<List<Backend>>(&path).await?, &COLUMNS)?)
+            };
+            watch(every.watch, output, show).await
+        }
+        BackendsVerb::Get(which) => {
+            let id = find(client, &which).await?;
+            let answer = client.get::<Backend>(&format!("/backends/{}", encode(&id))).await?;
+            print_one(output, &answer, &COLUMNS)
+        }
+        BackendsVerb::Add { url, pool, weight } => {
+            let new = NewBackend { url, pool, weight };
+            let answer = client.send::<Backend>(Method::POST, "/backends", &new).await?;
+            print_outcome(output, &answer, |added| {
+                format!("backend {} {} added to pool {}", added.id, new.url, added.pool)
+            })
+        }
+        BackendsVerb::Set { which, fields } => {
+            let mut update = serde_json::json!({});
+            fields::set_all(&mut update, &fields)?;
+            let several = Several { backends: vec![which.backend], pool: which.pool };
+            change(client, output, several, &update).await
+        }
+        BackendsVerb::SetWeight { which, weight } => {
+            let several = Several { backends: vec![which.backend], pool: which.pool };
+            change(client, output, several, &BackendUpdate { weight: Some(weight), state: None }).await
+        }
+        BackendsVerb::Drain(several) => set_state(client, output, several, BackendState::Draining).await,
+        BackendsVerb::Enable(several) => set_state(client, output, several, BackendState::Active).await,
+        BackendsVerb::Disable(several) => set_state(client, output, several, BackendState::Disabled).await,
+        BackendsVerb::Delete(several) => delete(client, output, several).await,
+        BackendsVerb::Check(several) => check(client, output, several).await,
+    }
+}
+
+async fn set_state(
+    client: &Client,
+    output: Output,
+    several: Several,
+    state: BackendState,
+) -> anyhow::Result<()> {
+    change(client, output, several, &BackendUpdate { weight: None, state: Some(state) }).await
+}
+
+async fn change(
+    client: &Client,
+    output: Output,
+    several: Several,
+    update: &impl Serialize,
+) -> anyhow::Result<()> {
+    let ids = find_all(client, several).await?;
+    each(output, &ids, async |id| {
+        let path = format!("/backends/{}", encode(id));
+        let answer = client.send::<Backend>(Method::PATCH, &path, update).await?;
+        let said = match output.is_for_people() {
+            true => {
+                let changed = answer.read()?;
+                format!("backend {id} is {}, weight {}", word(&changed.state), changed.weight)
+            }
+            false => String::new(),
+        };
+        Ok(Done::new(answer.json()?, said))
+    })
+    .await
+}
+
+async fn delete(client: &Client, output: Output, several: Several) -> anyhow::Result<()> {
+    // The control plane finds a URL itself, in any spelling.
+    if let ([url], pool) = (several.backends.as_slice(), &several.pool)
+        && is_url(url)
+    {
+        let body = BackendByUrl { url: Some(url.clone()), pool: pool.clone() };
+        let answer = client.send::<weir_admin_api::Revised>(Method::DELETE, "/backends", &body).await?;
+        return print_outcome(output, &answer, |_| format!("backend {url} deleted"));
+    }
+    let ids = find_all(client, several).await?;
+    each(output, &ids, async |id| {
+        let path = format!("/backends/{}", encode(id));
+        let answer = client.ask::<weir_admin_api::Revised>(Method::DELETE, &path).await?;
+        Ok(Done::new(answer.json()?, format!("backend {id} deleted")))
+    })
+    .await
+}
+
+async fn check(client: &Client, output: Output, several: Several) -> anyhow::Result<()> {
+    let ids = find_all(client, several).await?;
+    each(output, &ids, async |id| {
+        let path = format!("/backends/{}/check", encode(id));
+        let answer = client.ask::<CheckResult>(Method::POST, &path).await?;
+        let result = answer.read()?;
+        let (said, failure) = match result.ok {
+            true => ("passes its health check", None),
+            false => ("fails its health check", Some(format!("backend {id} fails its health check"))),
+        };
+        Ok(Done { value: answer.json()?, said: format!("backend {id} {said}: {}", result.detail), failure })
+    })
+    .await
+}
+
+fn is_url(text: &str) -> bool {
+    text.contains("://")
+}
+
+/// The id of a backend that is named by id or URL.
+async fn find(client: &Client, which: &Which) -> anyhow::Result<String> {
+    let several = Several { backends: vec![which.backend.clone()], pool: which.pool.clone() };
+    Ok(find_all(client, several).await?.concat())
+}
+
+/// The ids of backends that are named by id or URL. Of several, each must be there before the first is changed.
+async fn find_all(client: &Client, several: Several) -> anyhow::Result<Vec<String>> {
+    let Several { backends: names, pool } = several;
+    if let [one] = names.as_slice()
+        && !is_url(one)
+    {
+        return Ok(names);
+    }
+    let known = client.get::<List<Backend>>("/backends").await?.read()?.items;
+    names.iter().map(|name| find_in(&known, name, pool.as_deref())).collect()
+}
+
+fn find_in(known: &[Backend], name: &str, pool: Option<&str>) -> anyhow::Result<String> {
+    let wanted = name.trim_end_matches('/');
+    let is_it = |backend: &&Backend| match is_url(name) {
+        true => backend.url.eq_ignore_ascii_case(wanted) && pool.is_none_or(|pool| backend.pool == pool),
+        false => backend.id == name,
+    };
+    let found: Vec<&Backend> = known.iter().filter(is_it).collect();
+    match found.as_slice() {
+        [one] => Ok(one.id.clone()),
+        [] => {
+            let names = known.iter().map(|backend| if is_url(name) { &*backend.url } else { &*backend.id });
+            let near = nearest(wanted, names);
+            let near = near.map_or_else(String::new, |near| format!("; did you mean {near}?"));
+            bail!("there is no backend {wanted}{near} (see `weir backends`)")
+        }
+        several => {
+            let pools: Vec<&str> = several.iter().map(|backend| backend.pool.as_str()).collect();
+            bail!("backend {wanted} is in the pools {}: choose one with --pool", pools.join(", "))
+        }
+    }
+}

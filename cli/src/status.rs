@@ -1,0 +1,74 @@
+//! `weir status`: the fleet at a glance.
+
+use weir_admin_api::{ConfigFile, RouteStatus, Status};
+
+use crate::{
+    arguments::{Output, Watch},
+    backends, certs,
+    client::{Client, ClientError},
+    nodes,
+    output::{Column, Safe, Table, print_answer, shown, watch},
+};
+
+const REFUSED: [Column<RouteStatus>; 5] = [
+    Column::new("route", |route| route.name.as_str().into()),
+    Column::new("ip_filter", |route| route.refused.ip_filter.to_string().into()),
+    Column::new("method", |route| route.refused.method.to_string().into()),
+    Column::new("rate_limit", |route| route.refused.rate_limit.to_string().into()),
+    Column::new("auth", |route| route.refused.auth.to_string().into()),
+];
+
+pub(crate) async fn run(
+    client: &Client,
+    output: Output,
+    Watch { watch: every }: Watch,
+) -> Result<(), ClientError> {
+    watch(every, output, async || {
+        print_answer(output, &client.get::<Status>("/status").await?, |status| text(&status, output))
+    })
+    .await
+}
+
+fn text(status: &Status, output: Output) -> Safe {
+    let mut text = Safe::new(&format!("revision {}", status.revision));
+    if let Some(file) = &status.config_file {
+        text.push_text(&drift(file));
+    }
+    text.gap();
+    text.push(&Table::of(&backends::COLUMNS, &status.backends, output).render(output));
+    text.gap();
+    text.push(&nodes::table(&status.nodes, output));
+    let refuses = |route: &&RouteStatus| {
+        let refused = route.refused;
+        refused.ip_filter + refused.method + refused.rate_limit + refused.auth > 0
+    };
+    let refused: Vec<&RouteStatus> = status.routes.iter().filter(refuses).collect();
+    if !refused.is_empty() {
+        text.gap();
+        text.push_text("refused by filters");
+        text.push(&Table::of(&REFUSED, refused, output).render(output));
+    }
+    if !status.certificates.is_empty() {
+        text.gap();
+        text.push(&Table::of(&certs::COLUMNS, &status.certificates, output).render(output));
+    }
+    text
+}
+
+/// How the configuration differs from the control plane's configuration file.
+fn drift(file: &ConfigFile) -> String {
+    let ConfigFile { drift_count: count, drift, .. } = file;
+    let (path, applied) = (shown(&file.path), shown(&file.applied));
+    if *count == 0 {
+        return format!("configuration file {path}: no differences (applied {applied})");
+    }
+    let differences = if *count == 1 { "difference" } else { "differences" };
+    let mut text = format!("configuration file {path}: {count} {differences} since it was applied {applied}");
+    for difference in drift {
+        text.push_str(&format!("\n  {}", shown(difference)));
+    }
+    if *count > drift.len() as u64 {
+        text.push_str(&format!("\n  and {} more", count - drift.len() as u64));
+    }
+    text
+}

@@ -1,0 +1,56 @@
+//! `weir version`.
+
+use serde::Deserialize;
+use serde_json::json;
+
+use crate::{
+    arguments::{Global, Output},
+    client::Client,
+    connection::Connection,
+    output::{print, print_value, shown, tell},
+    usage::Flags,
+};
+
+const CLIENT: &str = env!("CARGO_PKG_VERSION");
+
+/// What the OpenAPI document says of the control plane.
+#[derive(Deserialize)]
+struct Document {
+    info: Info,
+}
+
+#[derive(Deserialize)]
+struct Info {
+    version: String,
+}
+
+/// A control plane that does not answer is no failure: the client's version is known.
+pub(crate) async fn run(
+    output: Output,
+    is_client_only: bool,
+    global: &Global,
+    flags: Flags,
+) -> anyhow::Result<()> {
+    let server = match is_client_only {
+        true => None,
+        false => Some(ask(&Connection::resolve(global, flags)?).await),
+    };
+    let version = server.as_ref().and_then(|asked| asked.as_ref().ok());
+    match output.is_for_people() {
+        true => {
+            print(&format!("weir           {CLIENT}"));
+            if let Some(version) = version {
+                print(&format!("control plane  {}", shown(version)));
+            }
+        }
+        false => print_value(output, &json!({ "client": CLIENT, "control_plane": version })),
+    }
+    if let Some(Err(error)) = server {
+        tell!("control plane: {}", error.to_string().lines().next().unwrap_or_default());
+    }
+    Ok(())
+}
+
+async fn ask(connection: &Connection) -> anyhow::Result<String> {
+    Ok(Client::new(connection)?.get::<Document>("/openapi.json").await?.read()?.info.version)
+}
