@@ -81,7 +81,7 @@ fn fields(t: &mut Table) {
     );
     t.exchange("Server is not made up", "", Own, (GET, OK), &[], &[No("server")]);
     t.exchange(
-        "Via is told to the client",
+        "Via is added to answers",
         "9110 7.6.3",
         Own,
         (GET, answer("Via: 1.1 inner\r\nContent-Length: 2\r\n", "ok")),

@@ -55,12 +55,12 @@ pub(super) fn table() -> Table {
         Own,
         format!("3\r\nabc\r\n0\r\n{}\r\n", "X-A: b\r\n".repeat(13_000)),
     );
-    t.script("a bad chunk is told as 400", "9112 7.1", Own, |stage| {
+    t.script("a bad chunk is answered with 400", "9112 7.1", Own, |stage| {
         let mut client = stage.client_with(post("Transfer-Encoding: chunked\r\n", "x\r\n"))?;
         check(&client.answer()?, &[Status(400)])?;
         client.expect_closed()
     });
-    t.script("a bad chunk after good ones is told as 400", "9112 7.1", Own, |stage| {
+    t.script("a bad chunk after good ones is answered with 400", "9112 7.1", Own, |stage| {
         let mut client = stage.client_with(post("Transfer-Encoding: chunked\r\n", "3\r\nabc\r\n"))?;
         let mut upstream = stage.backend()?;
         upstream.until("abc")?;

@@ -281,15 +281,15 @@ fn pipelined(t: &mut Table) {
 fn leftovers(t: &mut Table) {
     const EVIL: &str = "HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\nevil";
     for (name, method, first) in [
-        ("bytes after an answer of known length reach nobody", "GET", OK.to_owned()),
+        ("bytes after an answer of known length are dropped", "GET", OK.to_owned()),
         (
-            "bytes after an answer in chunks reach nobody",
+            "bytes after an answer in chunks are dropped",
             "GET",
             answer("Transfer-Encoding: chunked\r\n", "2\r\nok\r\n0\r\n\r\n"),
         ),
-        ("a body in the answer to HEAD reaches nobody", "HEAD", answer("Content-Length: 43\r\n", "")),
-        ("a body of 204 reaches nobody", "GET", "HTTP/1.1 204 No\r\n\r\n".to_owned()),
-        ("a body of 304 reaches nobody", "GET", "HTTP/1.1 304 No\r\nContent-Length: 43\r\n\r\n".to_owned()),
+        ("a body in the answer to HEAD is dropped", "HEAD", answer("Content-Length: 43\r\n", "")),
+        ("a body of 204 is dropped", "GET", "HTTP/1.1 204 No\r\n\r\n".to_owned()),
+        ("a body of 304 is dropped", "GET", "HTTP/1.1 304 No\r\nContent-Length: 43\r\n\r\n".to_owned()),
     ] {
         t.script(name, "9112 9.2", Must, move |stage| {
             let (mut client, mut upstream, _) = stage.meet(GET.replace("GET", method))?;
@@ -313,7 +313,7 @@ fn leftovers(t: &mut Table) {
             Ok(())
         });
     }
-    t.script("what an unused backend says of its own accord reaches nobody", "9112 9.2", Must, |stage| {
+    t.script("unrequested bytes of an idle backend connection are dropped", "9112 9.2", Must, |stage| {
         let (mut client, mut upstream, _) = stage.meet(GET)?;
         upstream.send(OK)?;
         check(&client.answer()?, FINE)?;

@@ -26,7 +26,7 @@ fn connecting(t: &mut Table) {
     })
     .profile = Profile::Refusing;
     t.script(
-        "a backend that refuses a POST is told, and the client may go on",
+        "a refused POST is answered, and the client may send its next request",
         "9112 9.3",
         Should,
         |stage| {
@@ -38,13 +38,13 @@ fn connecting(t: &mut Table) {
         },
     )
     .profile = Profile::Refusing;
-    t.script("a backend that refuses HEAD is told without a body", "9110 9.3.2", Must, |stage| {
+    t.script("a refused HEAD is answered without a body", "9110 9.3.2", Must, |stage| {
         let mut client = stage.client_with("HEAD / HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n")?;
         client.answer_to("HEAD")?;
         client.expect_closed()
     })
     .profile = Profile::Refusing;
-    t.script("a body that nobody takes is no request", "9112 9.3", Must, |stage| {
+    t.script("a body that is not read is never a request", "9112 9.3", Must, |stage| {
         let mut client = stage.client_with(post("Content-Length: 36\r\n", ""))?;
         super::request_body::no_request_follows(stage, &mut client, "HTTP/1.1 50")
     })
@@ -204,7 +204,7 @@ fn within_body(t: &mut Table) {
         ("an answer with more data than its chunk's size", "3\r\nabcd\r\n0\r\n\r\n"),
         ("an answer with a chunk size beyond 64 bits", "10000000000000003\r\nabc\r\n0\r\n\r\n"),
         ("an answer with a bare line feed behind a chunk's size", "3\nabc\r\n0\r\n\r\n"),
-        ("an answer with a trailer that is none", "0\r\nX\r\n\r\n"),
+        ("an answer with an invalid trailer", "0\r\nX\r\n\r\n"),
     ] {
         t.script(name, "9112 8", Must, move |stage| {
             let (mut client, mut upstream, _) = stage.meet(GET)?;
@@ -243,7 +243,7 @@ fn pages(t: &mut Table) {
             ],
         )
     });
-    t.script("an error is text for who asks for text", "9110 12.5.1", Own, move |stage| {
+    t.script("an error is text for clients that accept text", "9110 12.5.1", Own, move |stage| {
         let (page, _) = failing("Accept: text/html, text/plain\r\n")(stage)?;
         let kind = page.values("content-type").join("");
         if page.status() == 502 && kind.starts_with("text/") { Ok(()) } else { Err(kind) }

@@ -43,7 +43,7 @@ fn preface(t: &mut Table) {
         upstream.send(crate::case::OK)?;
         client.answer(1).map(|_| ())
     });
-    t.h2("a preface that is none closes the connection", "9113 3.4", Must, |stage| {
+    t.h2("an invalid preface closes the connection", "9113 3.4", Must, |stage| {
         let mut client = stage.h2_silent()?;
         client.try_send(b"PRI * HTTP/2.0\r\n\r\nSX\r\n\r\n");
         client.try_send(settings(&[]));

@@ -92,7 +92,7 @@ fn heads(t: &mut Table) {
         &[],
     );
     t.h2_exchange(
-        "Host stands for the authority where there is none",
+        "Host is used where there is no authority",
         "9113 8.3.1",
         Must,
         (
@@ -163,7 +163,7 @@ fn heads(t: &mut Table) {
         &[],
     );
     t.h2_exchange(
-        "every token character may stand in a name",
+        "every token character is allowed in a name",
         "9110 5.6.2",
         Must,
         (get(&[("x!#$%&'*+-.^_`|~9", "y")]), OK),
@@ -187,7 +187,7 @@ fn heads(t: &mut Table) {
         &[],
     );
     t.h2_exchange(
-        "Via tells the version that was received",
+        "Via names the received version",
         "9110 7.6.3",
         Must,
         (get(&[]), OK),
@@ -353,7 +353,7 @@ fn bodies(t: &mut Table) {
         upstream.send(OK)?;
         check(&client.answer(1)?, &[Status(200)])
     });
-    t.h2("100-continue: the client is told to go on", "9110 10.1.1", Must, |stage| {
+    t.h2("100-continue: the client gets a 100", "9110 10.1.1", Must, |stage| {
         let mut client = stage.h2()?;
         client.send(headers(
             1,
@@ -460,7 +460,7 @@ fn answers(t: &mut Table) {
         &[Status(204), Body(""), No("content-length")],
     );
     t.h2_exchange(
-        "304 keeps the length that it tells",
+        "304 keeps its length",
         "9110 8.6",
         Should,
         (get(&[]), "HTTP/1.1 304 Not Modified\r\nContent-Length: 10\r\nETag: \"a\"\r\n\r\n"),
@@ -589,14 +589,14 @@ fn failures(t: &mut Table) {
     }
     for (name, lie) in [
         ("no answer", ""),
-        ("an answer that is none", "SSH-2.0-x\r\n\r\n"),
+        ("an invalid answer", "SSH-2.0-x\r\n\r\n"),
         ("two lengths", "HTTP/1.1 200 OK\r\nContent-Length: 2\r\nContent-Length: 3\r\n\r\nok"),
         (
             "a length and a coding",
             "HTTP/1.1 200 OK\r\nContent-Length: 2\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
         ),
         (
-            "101 that nobody asked for",
+            "an unrequested 101",
             "HTTP/1.1 101 Switching Protocols\r\nConnection: upgrade\r\nUpgrade: x\r\n\r\n",
         ),
         ("NUL in a field", "HTTP/1.1 200 OK\r\nX: a\0b\r\nContent-Length: 2\r\n\r\nok"),

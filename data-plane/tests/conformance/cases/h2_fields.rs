@@ -145,7 +145,7 @@ fn targets(t: &mut Table) {
         ("an authority with a path", "a.example/evil"),
         ("an authority with a query", "a.example?evil"),
         ("an authority with a comma", "a.example,evil"),
-        ("an authority with a port that is none", "a.example:80x"),
+        ("an authority with an invalid port", "a.example:80x"),
         ("an authority with a port beyond 65,535", "a.example:65536"),
         ("an authority with an open bracket", "[::1"),
         ("an authority with NUL", "a\0b"),
@@ -199,7 +199,7 @@ fn lengths(t: &mut Table) {
         let frames = post(length, body);
         t.h2(name, "9113 8.1.1", Must, move |stage| never_complete(stage, &frames));
     }
-    t.h2("no body where a length is told", "9113 8.1.1", Must, |stage| {
+    t.h2("no body where a length is announced", "9113 8.1.1", Must, |stage| {
         never_complete(stage, &headers(1, &request("POST", &[("content-length", "3")]), true))
     });
     for (name, length) in [

@@ -111,7 +111,7 @@ pub(super) fn table() -> Table {
             frame(kind::HEADERS, flag::END_HEADERS | flag::END_STREAM, 2 * round + 1, &bomb)
         })
     });
-    t.h2("answers that nobody takes, asked for without end", "9113 10.5", Own, |stage| {
+    t.h2("endless requests whose answers are not read", "9113 10.5", Own, |stage| {
         let mut hungry = stage.h2_with(&[(setting::INITIAL_WINDOW_SIZE, 0)])?;
         let before = stage.proxy.memory()?;
         let frames: Vec<u8> = (0..5000)
@@ -173,7 +173,7 @@ fn other_is_served(stage: &Stage) -> Verdict {
 }
 
 fn drains(t: &mut Table) {
-    t.h2("a program that is told to end says GOAWAY and finishes what runs", "9113 6.8", Own, |stage| {
+    t.h2("a stopping program sends GOAWAY and finishes running requests", "9113 6.8", Own, |stage| {
         let (mut client, mut upstream) = meet_get(stage)?;
         stage.proxy.terminate()?;
         gone_away(&mut client)?;
@@ -218,7 +218,7 @@ fn drains(t: &mut Table) {
         }
     })
     .profile = Profile::Drained;
-    t.h2("an idle connection is closed when the program is told to end", "9113 6.8", Own, |stage| {
+    t.h2("an idle connection is closed when the program stops", "9113 6.8", Own, |stage| {
         let mut client = stage.h2()?;
         stage.proxy.terminate()?;
         match client.hear_for(client.patience()) {

@@ -8,7 +8,7 @@ use crate::case::{
 use crate::message::End;
 
 pub(super) fn table() -> Table {
-    let mut t = Table::new("Backends' lies told as 502");
+    let mut t = Table::new("Invalid answers of backends become 502");
     heads(&mut t);
     framing(&mut t);
     others(&mut t);
@@ -147,7 +147,7 @@ fn framing(t: &mut Table) {
 
 fn others(t: &mut Table) {
     t.lie(
-        "101 that nobody asked for",
+        "an unrequested 101",
         "9110 15.2.2",
         Must,
         "HTTP/1.1 101 Switching Protocols\r\nConnection: upgrade\r\nUpgrade: websocket\r\n\r\n",

@@ -223,7 +223,7 @@ fn pieces(t: &mut Table) {
 }
 
 fn expectations(t: &mut Table) {
-    t.script("100-continue: the client is told to go on", "9110 10.1.1", Must, |stage| {
+    t.script("100-continue: the client gets a 100", "9110 10.1.1", Must, |stage| {
         let mut client = stage.client_with(post("Expect: 100-continue\r\nContent-Length: 2\r\n", ""))?;
         let mut upstream = None;
         while !client.is_readable() && upstream.is_none() {

@@ -67,7 +67,7 @@ fn fields(t: &mut Table) {
         FINE,
     );
     t.exchange(
-        "every token character may stand in a name",
+        "every token character is allowed in a name",
         "9110 5.6.2",
         Must,
         (get("X!#$%&'*+-.^_`|~1: y\r\n"), OK),
@@ -179,7 +179,7 @@ fn forwarded(t: &mut Table) {
         &[Is("x-forwarded-for", "127.0.0.1")],
         FINE,
     );
-    t.script("X-Real-IP, X-Forwarded-Proto and -Host are told", "", Own, |stage| {
+    t.script("X-Real-IP, X-Forwarded-Proto and -Host are sent", "", Own, |stage| {
         let request = get("X-Real-IP: 6.6.6.6\r\nX-Forwarded-Proto: gopher\r\nX-Forwarded-Host: evil\r\n");
         let (_, _, seen) = stage.meet(request)?;
         check(&seen, &[Is("x-real-ip", "127.0.0.1"), Is("x-forwarded-host", "a.example")])?;

@@ -38,7 +38,7 @@ fn interim(t: &mut Table) {
         check(&client.answer()?, &[Status(200), Interims(0)])
     });
     t.exchange(
-        "a 100 that nobody waits for does no harm",
+        "an unrequested 100 does no harm",
         "9110 15.2.1",
         Must,
         (GET, format!("HTTP/1.1 100 Continue\r\n\r\n{OK}")),
