@@ -10,16 +10,16 @@ use crate::{
 /// Two running backends.
 #[derive(Debug)]
 pub struct Backends {
-    /// Where they answer.
+    /// Addresses of the backends.
     pub addresses: [SocketAddr; 2],
     _processes: Vec<Process>,
 }
 
 impl Backends {
-    /// Starts them on some cores.
+    /// Starts the backends on the given cores.
     ///
     /// # Errors
-    /// nginx is missing or does not come up.
+    /// nginx is missing or does not start.
     pub fn start(folder: &Path, cores: &str) -> anyhow::Result<Self> {
         let addresses = free_addresses::<2>()?;
         let mut processes = Vec::new();
@@ -30,19 +30,19 @@ impl Backends {
     }
 }
 
-/// One process that passes for many backends: each has an address of its own on the loopback network.
+/// One nginx process that serves as many backends, each with its own loopback address.
 #[derive(Debug)]
 pub struct Crowd {
-    /// Where they answer.
+    /// Addresses of the backends.
     pub addresses: Vec<SocketAddr>,
     _process: Process,
 }
 
 impl Crowd {
-    /// Starts it on some cores.
+    /// Starts the process on the given cores.
     ///
     /// # Errors
-    /// nginx is missing or does not come up.
+    /// nginx is missing or does not start.
     pub fn start(folder: &Path, cores: &str, count: u16) -> anyhow::Result<Self> {
         let [port] = free_addresses::<1>()?.map(|address| address.port());
         let addresses: Vec<SocketAddr> = (0..count)
@@ -70,8 +70,8 @@ fn start(own: &Path, cores: &str, addresses: &[SocketAddr]) -> anyhow::Result<Pr
     Ok(process)
 }
 
-/// An upload is read to its end before it is answered: `return` alone would answer while it is on its way, and what a
-/// proxy does then is another question. `mirror` is what makes nginx read it, and static files refuse POST.
+/// An upload is read completely before the response. `return` alone would respond while the upload is still being
+/// sent, and proxies handle that differently. `mirror` makes nginx read the body, and static files reject POST.
 fn configuration(own: &Path, addresses: &[SocketAddr]) -> String {
     let own = own.display();
     let listen: String = addresses.iter().map(|address| format!("listen {address}; ")).collect();

@@ -1,23 +1,23 @@
-//! The certificate that every proxy shows: made for one run, ECDSA on P-256, for 127.0.0.1.
+//! The certificate of all proxies: generated per run, ECDSA on P-256, for 127.0.0.1.
 
 use std::{
     fs,
     path::{Path, PathBuf},
 };
 
-/// A certificate and its key, as files.
+/// Files of a certificate and its key.
 #[derive(Debug, Clone)]
 pub struct Certificate {
     /// The certificate.
     pub certificate: PathBuf,
-    /// Its key.
+    /// The private key.
     pub key: PathBuf,
-    /// Both in one, as HAProxy wants it.
+    /// Certificate and key in one file, as HAProxy needs it.
     pub both: PathBuf,
 }
 
 impl Certificate {
-    /// Makes one and writes it to the folder.
+    /// Generates a certificate and writes it to the folder.
     ///
     /// # Errors
     /// The folder cannot be written to.

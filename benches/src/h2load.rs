@@ -1,5 +1,5 @@
-//! The load over HTTP/2: h2load, with prior knowledge, eight connections of eight streams: as many requests at once
-//! as the other loads have.
+//! HTTP/2 load by h2load, with prior knowledge: eight connections with eight streams, as many concurrent requests as
+//! in the other loads.
 
 use std::{
     fs,
@@ -14,14 +14,14 @@ use crate::{CONNECTIONS, OTHER_CORE, Seen};
 
 const STREAMS: u32 = 8;
 
-/// Loads a proxy for some seconds. h2load's log of every request is kept in the folder for the percentiles, which it
-/// does not print.
+/// Loads a proxy for some seconds. h2load does not print percentiles, so its log of all requests is written to the
+/// folder.
 ///
 /// # Errors
-/// h2load is missing, or any request failed.
+/// h2load is missing, or a request failed.
 pub fn run(folder: &Path, address: SocketAddr, path: &str, seconds: u32) -> anyhow::Result<Seen> {
     let log = folder.join("h2load.log");
-    // It appends.
+    // h2load appends to its log.
     let _ = fs::remove_file(&log);
     let output = Command::new("taskset")
         .args(["--cpu-list", OTHER_CORE, "h2load", "--no-tls-proto=h2c", "--threads=1"])
@@ -37,7 +37,7 @@ pub fn run(folder: &Path, address: SocketAddr, path: &str, seconds: u32) -> anyh
         "h2load failed: {text}{}",
         String::from_utf8_lossy(&output.stderr)
     );
-    let requests = successes(&text).with_context(|| format!("h2load said:\n{text}"))?;
+    let requests = successes(&text).with_context(|| format!("h2load printed:\n{text}"))?;
     let mut times = latencies(&fs::read_to_string(&log)?).context("h2load's log")?;
     times.sort_unstable();
     Ok(Seen {
@@ -53,8 +53,8 @@ fn per_second(requests: u64, seconds: u32) -> f64 {
     requests as f64 / f64::from(seconds)
 }
 
-/// `requests: 9 total, 9 started, 9 done, 8 succeeded, 1 failed, 1 errored, 0 timeout`. Requests that were on their way
-/// when the time was over count as failed, and as such only; those with a wrong status are in another line.
+/// `requests: 9 total, 9 started, 9 done, 8 succeeded, 1 failed, 1 errored, 0 timeout`. Requests in flight at the end
+/// count as failed only; those with a wrong status are in another line.
 fn successes(text: &str) -> anyhow::Result<u64> {
     let numbers = |label: &str| -> anyhow::Result<Vec<(u64, String)>> {
         text.lines()
@@ -83,7 +83,7 @@ fn successes(text: &str) -> anyhow::Result<u64> {
     of(&requests, "succeeded")
 }
 
-/// A line a request: when it began, its status, and how long it took in microseconds.
+/// One line per request: its start, its status, and its duration in microseconds.
 fn latencies(log: &str) -> anyhow::Result<Vec<u64>> {
     log.lines()
         .map(|line| {
@@ -94,7 +94,7 @@ fn latencies(log: &str) -> anyhow::Result<Vec<u64>> {
         .collect()
 }
 
-/// In milliseconds, of sorted microseconds.
+/// A percentile of sorted microseconds, in milliseconds.
 fn percentile(sorted: &[u64], percent: usize) -> f64 {
     let index = (sorted.len() * percent).div_ceil(100).saturating_sub(1);
     #[expect(clippy::cast_precision_loss, reason = "far below 2^52 microseconds")]
@@ -112,7 +112,7 @@ traffic: 6.9MB (7230000) total
 ";
 
     #[test]
-    fn requests_are_read_from_what_h2load_says() {
+    fn requests_are_parsed_from_the_output_of_h2load() {
         assert_eq!(successes(SAID).unwrap(), 153_704);
         assert!(successes(&SAID.replace("0 5xx", "1 5xx")).is_err());
         assert!(successes(&SAID.replace("0 errored", "1 errored")).is_err());
@@ -120,7 +120,7 @@ traffic: 6.9MB (7230000) total
     }
 
     #[test]
-    fn times_are_read_from_its_log() {
+    fn times_are_parsed_from_the_log() {
         assert_eq!(latencies("1700\t200\t950\n1800\t200\t1200\n").unwrap(), [950, 1200]);
         assert!(latencies("1700\t503\t950\n").is_err());
         assert!(latencies("1700\n").is_err());

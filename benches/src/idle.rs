@@ -1,4 +1,4 @@
-//! Connections that did one request and wait for the next: what a proxy keeps in memory for each.
+//! Idle connections after one request: memory of a proxy per connection.
 
 use std::{
     net::SocketAddr,
@@ -10,22 +10,22 @@ use tokio::task::JoinSet;
 
 use crate::{CONNECTIONS, measure, open_loop::Connection};
 
-/// Memory is read this often.
+/// Interval between memory samples.
 const GLANCE: Duration = Duration::from_millis(250);
 
-/// How many connections, and how long their proxy may take to come to rest.
+/// Number of connections, and how long the proxy may take to become idle.
 #[derive(Debug, Clone, Copy)]
 pub struct Plan {
-    /// Connections.
+    /// Number of connections.
     pub connections: u32,
-    /// At least this long they wait before memory is read: some proxies put idle connections away after a while.
+    /// Minimum wait before memory is sampled: some proxies release buffers of idle connections after a while.
     pub rest: Duration,
-    /// At most this long.
+    /// Maximum wait.
     pub patience: Duration,
 }
 
-/// The bytes that a proxy's processes grew by, divided by connections. What the kernel holds for a socket is not among
-/// them; it is the same for everybody.
+/// Growth of the proxy's memory in bytes, divided by the number of connections. Kernel memory of sockets is not
+/// included; it is the same for all proxies.
 ///
 /// # Errors
 /// A connection or a request failed.
@@ -54,7 +54,7 @@ pub fn bytes_per_connection(pid: u32, address: SocketAddr, path: &str, plan: Pla
     })
 }
 
-/// As many at a time as the other loads have.
+/// Opens connections with the same concurrency as the other loads.
 async fn open(address: SocketAddr, path: &str, count: u32) -> anyhow::Result<Vec<Connection>> {
     let mut opening = JoinSet::new();
     for first in 0..CONNECTIONS.min(count) {
@@ -76,7 +76,7 @@ async fn open(address: SocketAddr, path: &str, count: u32) -> anyhow::Result<Vec
     Ok(held)
 }
 
-/// Four glances in a row saw the same, but for one part in 200.
+/// Whether the last four samples are equal within 0.5 %.
 fn at_rest(seen: &[u64]) -> bool {
     let Some(last) = seen.last_chunk::<4>() else { return false };
     let (least, most) = (last.iter().min().unwrap_or(&0), last.iter().max().unwrap_or(&0));
@@ -88,7 +88,7 @@ mod tests {
     use super::at_rest;
 
     #[test]
-    fn memory_is_at_rest_when_it_no_longer_moves() {
+    fn memory_is_stable_when_samples_stay_equal() {
         assert!(!at_rest(&[1000, 1000, 1000]));
         assert!(at_rest(&[5000, 1000, 1001, 1000, 1000]));
         assert!(!at_rest(&[1000, 1000, 1000, 900]));

@@ -1,9 +1,10 @@
-//! Weir measured beside its peers, always in one run on one machine.
+//! Benchmarks of Weir and other proxies, always in the same run on the same machine.
 //!
-//! The figure that counts is CPU time per request of the proxy's own processes: unlike requests per second it does not
-//! depend on how fast the load generator and the backends are, and it is what a fleet pays for. The proxy has one core
-//! to itself; load and backends share another one. Rounds are interleaved, so that a slow minute of the machine meets
-//! everybody, and medians are reported. `docs/evidence/benchmarks.md` holds the method and the figures of a full run.
+//! The main figure is CPU time per request of the proxy's own processes. Unlike requests per second it does not
+//! depend on the speed of the load generator and the backends, and it is what a fleet costs. The proxy has one core
+//! to itself; load and backends share another one. Rounds are interleaved, so that a slow minute of the machine
+//! affects all proxies, and medians are reported. `docs/evidence/benchmarks.md` describes the method and has the
+//! figures of a full run.
 
 pub mod backend;
 pub mod certificate;
@@ -29,24 +30,24 @@ pub mod wrk;
 
 use serde::{Deserialize, Serialize};
 
-/// The core that the proxy under test has to itself.
+/// The core reserved for the proxy under test.
 pub const PROXY_CORE: &str = "0";
 /// The core of the load generator, the backends and Weir's control plane.
 pub const OTHER_CORE: &str = "1";
-/// Both, for what is to float between them.
+/// Both cores, for processes that may move between them.
 pub const BOTH_CORES: &str = "0,1";
-/// Connections of every load but idle ones.
+/// Number of connections of each load except idle ones.
 pub const CONNECTIONS: u32 = 64;
 
-/// What a load generator saw in one run.
+/// Results of one run, measured by the load generator.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub struct Seen {
-    /// Answers that arrived.
+    /// Responses received.
     pub requests: u64,
-    /// Answers per second.
+    /// Responses per second.
     pub requests_per_second: f64,
-    /// Half of the answers took less, in milliseconds.
+    /// Median latency in milliseconds.
     pub p50_ms: f64,
-    /// 99 of 100 answers took less, in milliseconds.
+    /// 99th percentile of the latency in milliseconds.
     pub p99_ms: f64,
 }

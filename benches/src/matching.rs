@@ -1,4 +1,4 @@
-//! The search for a route by itself: what it costs with five routes and with thousands.
+//! The cost of a route lookup with five routes and with thousands.
 
 use std::{
     fmt::{self, Write as _},
@@ -12,13 +12,13 @@ use weir_snapshot::{Snapshot, config::WebScheme, file, routing::Request};
 
 use crate::measure::median;
 
-/// What is looked for.
-struct Asked<'a> {
+/// A request to look up.
+struct Lookup<'a> {
     host: &'a str,
     path: &'a str,
 }
 
-impl Request for Asked<'_> {
+impl Request for Lookup<'_> {
     fn host(&self) -> Option<&[u8]> {
         Some(self.host.as_bytes())
     }
@@ -43,20 +43,20 @@ impl Request for Asked<'_> {
 /// How routes differ from each other.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum By {
-    /// Each has a host of its own, and a path.
+    /// Each route has its own host and a path.
     Host,
-    /// All have the same host, and each a path of its own, three segments deep.
+    /// All routes have the same host, and each its own path with three segments.
     Path,
-    /// Each has a suffix of hosts of its own.
+    /// Each route has its own host suffix.
     Suffix,
 }
 
 impl By {
-    /// Every one, with its name.
+    /// All values with their names.
     pub const ALL: [(Self, &str); 3] =
         [(Self::Host, "hosts"), (Self::Path, "paths"), (Self::Suffix, "suffixes")];
 
-    /// Host and path of a route; of a suffix the name below it that `below` says.
+    /// Host and path of a route. For a suffix, `below` is the label before it.
     fn write(self, n: usize, below: &str, host: &mut String, path: &mut String) -> fmt::Result {
         match self {
             Self::Host => {
@@ -75,23 +75,24 @@ impl By {
     }
 }
 
-/// How often each route is asked for.
+/// How often each route is requested.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Popularity {
-    /// Each as often as any other.
+    /// All routes equally often.
     Uniform,
-    /// The second half as often as the first, the third a third as often, and so on.
+    /// Zipf's law: the second route half as often as the first, the third a third as often, and so on.
     Zipf,
 }
 
 impl Popularity {
-    /// Every one, with its name.
+    /// All values with their names.
     pub const ALL: [(Self, &str); 2] = [(Self::Uniform, "uniform"), (Self::Zipf, "zipf")];
 
     fn draw(self, routes: usize, random: &mut Rng) -> usize {
         match self {
             Self::Uniform => random.usize(..routes),
-            // Evenly over the logarithm: the chance of rank k is ln(1 + 1/k). Ranks are spread over the configuration.
+            // Uniform over the logarithm: the probability of rank k is ln(1 + 1/k). Ranks are spread over the
+            // configuration.
             Self::Zipf => {
                 let rank = ((routes + 1) as f64).powf(random.f64()) as usize;
                 rank.clamp(1, routes) * 7919 % routes
@@ -100,14 +101,14 @@ impl Popularity {
     }
 }
 
-/// Requests that are asked for in one go. They are written down just before, as a parser would leave them: in memory that is
-/// at hand, and the same memory each time, so that what is measured is what the router itself must fetch.
+/// Requests per batch. They are written just before the lookups, as a parser would do, always to the same memory, so
+/// that only the router's own memory accesses are measured.
 const BATCH: usize = 64;
 
-/// Nanoseconds of the thread's time that finding one of `routes` routes takes: the median of all batches.
+/// CPU time in nanoseconds to find one of `routes` routes: the median of all batches.
 ///
 /// # Errors
-/// The configuration is refused, or a request does not find its route.
+/// The configuration is invalid, or a request does not match its route.
 pub fn nanoseconds(by: By, routes: usize, popularity: Popularity, lookups: usize) -> anyhow::Result<f64> {
     let snapshot = snapshot(by, routes)?;
     let mut random = Rng::with_seed(42);
@@ -133,11 +134,11 @@ pub fn nanoseconds(by: By, routes: usize, popularity: Popularity, lookups: usize
     Ok(median(samples))
 }
 
-/// How many of the requests find their route. A function of its own, so that a profiler can be told of it.
+/// Number of requests that match their route. A separate function so that a profiler can select it.
 #[inline(never)]
 fn look_up(snapshot: &Snapshot, batch: &[(usize, String, String)]) -> usize {
     let is_right = |(n, host, path): &&(usize, String, String)| {
-        snapshot.router.find(black_box(&Asked { host, path })) == Ok(Some(*n))
+        snapshot.router.find(black_box(&Lookup { host, path })) == Ok(Some(*n))
     };
     batch.iter().filter(is_right).count()
 }
@@ -174,12 +175,12 @@ mod tests {
     }
 
     #[test]
-    fn popular_routes_are_asked_for_more_often() {
+    fn popular_routes_are_requested_more_often() {
         let mut random = Rng::with_seed(7);
         let mut times = vec![0; 100];
         (0..100_000).for_each(|_| times[Popularity::Zipf.draw(100, &mut random)] += 1);
         assert!(times.iter().all(|times| *times > 0), "{times:?}");
-        // ln 2 / ln 101 and ln 1.5 / ln 101 of all.
+        // ln 2 / ln 101 and ln 1.5 / ln 101 of all requests.
         assert!((13_000..17_000).contains(&times[7919 % 100]), "{times:?}");
         assert!((7_500..10_000).contains(&times[2 * 7919 % 100]), "{times:?}");
     }

@@ -4,22 +4,22 @@ use std::{fs, time::Duration};
 
 use anyhow::Context as _;
 
-/// The unit of the times in /proc/PID/stat, which Linux fixes for programs, whatever its own timer does.
+/// Unit of the times in /proc/PID/stat, which is constant on Linux.
 const TICKS_PER_SECOND: u64 = 100;
 
-/// User and system time that a process and its descendants have used so far, over all their threads.
+/// User and system time of a process and its descendants so far, over all threads.
 ///
 /// # Errors
-/// The process is gone, or there is no /proc.
+/// The process has ended, or there is no /proc.
 pub fn cpu_time(pid: u32) -> anyhow::Result<Duration> {
     let ticks: u64 = family(pid)?.iter().map(|(_, stat)| stat.ticks).sum();
     Ok(Duration::from_millis(ticks * 1000 / TICKS_PER_SECOND))
 }
 
-/// The memory of a process and its descendants in bytes; pages that they share count once.
+/// Memory of a process and its descendants in bytes; shared pages count once.
 ///
 /// # Errors
-/// A process is gone, or belongs to somebody else.
+/// A process has ended, or belongs to another user.
 pub fn memory(pid: u32) -> anyhow::Result<u64> {
     let each = family(pid)?.into_iter().map(|(pid, _)| {
         let text = fs::read_to_string(format!("/proc/{pid}/smaps_rollup"))
@@ -32,14 +32,14 @@ pub fn memory(pid: u32) -> anyhow::Result<u64> {
 /// A process and its descendants.
 ///
 /// # Errors
-/// The process is gone, or there is no /proc.
+/// The process has ended, or there is no /proc.
 pub fn processes(pid: u32) -> anyhow::Result<Vec<u32>> {
     Ok(family(pid)?.into_iter().map(|(pid, _)| pid).collect())
 }
 
 fn family(pid: u32) -> anyhow::Result<Vec<(u32, Stat)>> {
-    let root =
-        fs::read_to_string(format!("/proc/{pid}/stat")).with_context(|| format!("process {pid} is gone"))?;
+    let root = fs::read_to_string(format!("/proc/{pid}/stat"))
+        .with_context(|| format!("process {pid} has ended"))?;
     let root = Stat::parse(&root).with_context(|| format!("/proc/{pid}/stat is not as expected"))?;
     let all: Vec<(u32, Stat)> = fs::read_dir("/proc")?
         .filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok())
@@ -68,7 +68,7 @@ struct Stat {
 }
 
 impl Stat {
-    /// The program's name, in parentheses, may hold anything; what follows are numbers, from field 3 on.
+    /// The program's name, in parentheses, may contain any character; from field 3 on all fields are numbers.
     fn parse(text: &str) -> Option<Self> {
         let (_, fields) = text.rsplit_once(") ")?;
         let fields: Vec<&str> = fields.split(' ').collect();
@@ -77,7 +77,7 @@ impl Stat {
     }
 }
 
-/// The middle value; of an even number, the mean of the two in the middle. 0 of none.
+/// The median; for an even number of values the mean of the two middle ones, for none 0.
 #[must_use]
 pub fn median(values: impl IntoIterator<Item = f64>) -> f64 {
     let mut values: Vec<f64> = values.into_iter().collect();
@@ -94,7 +94,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_stat_line_is_read_behind_any_program_name() {
+    fn a_stat_line_is_parsed_after_any_program_name() {
         let line = "77 (a) b (c) S 5 77 77 0 -1 4194560 1 2 3 4 120 30 0 0 20 0 1 0 1 2 3";
         assert_eq!(Stat::parse(line), Some(Stat { parent: 5, ticks: 150 }));
     }

@@ -1,8 +1,8 @@
-//! A load at a fixed rate: requests are due at moments drawn beforehand, whatever the proxy does, and an answer's time
-//! counts from the moment that its request was due. A proxy that stalls is thus charged for all that it kept waiting
-//! (a closed loop would politely stop asking: coordinated omission).
+//! Load at a fixed rate (open loop): requests are scheduled in advance, whatever the proxy does, and latency counts
+//! from the scheduled time. A proxy that stalls is thus charged for all requests that it delays. A closed loop would
+//! stop sending instead (coordinated omission).
 //!
-//! Tokio's timers tick in milliseconds, which would make bursts of it; a timer of the kernel wakes the loop instead.
+//! Tokio's timers have a resolution of one millisecond and would create bursts, so a kernel timer wakes the loop.
 
 use std::{
     cell::RefCell,
@@ -26,10 +26,10 @@ use tokio::{
 
 use crate::{CONNECTIONS, Seen};
 
-/// How long answers are waited for once the last request was due.
+/// How long to wait for responses after the last request.
 const PATIENCE: Duration = Duration::from_secs(10);
 
-/// Sends `rate` requests a second for some seconds, on the core that this thread runs on.
+/// Sends `rate` requests per second for some seconds, on the core of this thread.
 ///
 /// # Errors
 /// A connection or a request failed.
@@ -54,7 +54,7 @@ async fn load(
     let mut connections = JoinSet::new();
     for _ in 0..CONNECTIONS {
         let mut connection = Connection::open(address, path).await?;
-        // What a first request on a connection costs more is not what is measured.
+        // The extra cost of the first request on a connection is not measured.
         connection.exchange().await?;
         let (arrivals, times) = (arrivals.clone(), times.clone());
         connections.spawn_local(async move {
@@ -93,7 +93,7 @@ async fn load(
     if let Ok(result) = waited {
         result?;
     } else {
-        // Who cannot keep up with the rate is charged for those that were never asked, too.
+        // Requests that could not be sent in time count too.
         connections.abort_all();
         while connections.join_next().await.is_some() {}
         while let Ok(arrival) = arrivals.lock().await.try_recv() {
@@ -114,9 +114,9 @@ async fn load(
     })
 }
 
-/// A timer of the kernel, precise to microseconds.
+/// A kernel timer with a resolution of microseconds.
 struct Timer {
-    /// It is read from like a pipe, and tokio's pipe says that it does not look closer.
+    /// A timer descriptor is read like a pipe, and tokio's pipe accepts any descriptor.
     descriptor: pipe::Receiver,
 }
 
@@ -130,7 +130,7 @@ impl Timer {
     async fn wait_until(&self, moment: Instant) -> anyhow::Result<()> {
         let left = moment.saturating_duration_since(Instant::now());
         if left.is_zero() {
-            // The connections need their turn also when this one is late.
+            // Let the connections run even if this loop is late.
             tokio::task::yield_now().await;
             return Ok(());
         }
@@ -144,7 +144,8 @@ impl Timer {
         timerfd_settime(&self.descriptor, TimerfdTimerFlags::empty(), &once)?;
         loop {
             self.descriptor.readable().await?;
-            // The number of times that it went off; the room left over tells tokio that there is no more to read.
+            // The number of expirations. The read is shorter than the buffer, which tells tokio that there is nothing
+            // more to read.
             match self.descriptor.try_read(&mut [0; 16]) {
                 Err(error) if error.kind() == ErrorKind::WouldBlock => {}
                 read => return read.map(|_| ()).map_err(Into::into),
@@ -153,8 +154,7 @@ impl Timer {
     }
 }
 
-/// The time from one request to the next, as of very many clients that do not know of each other (a Poisson process);
-/// the same sequence for every proxy.
+/// Time between two requests of many independent clients (a Poisson process); the same sequence for every proxy.
 struct Gaps {
     random: fastrand::Rng,
     mean: f64,
@@ -170,7 +170,7 @@ impl Gaps {
     }
 }
 
-/// A connection that asks for the same thing again and again.
+/// A connection that repeats the same request.
 #[derive(Debug)]
 pub(crate) struct Connection {
     stream: TcpStream,
@@ -189,25 +189,25 @@ impl Connection {
         })
     }
 
-    /// One request and its answer, which must be a 200 that fits the buffer.
+    /// Sends one request and reads the response, which must be a 200 that fits the buffer.
     pub(crate) async fn exchange(&mut self) -> anyhow::Result<()> {
         self.stream.write_all(&self.request).await?;
         let mut filled = 0;
         loop {
             let read = self.stream.read(&mut self.buffer[filled..]).await?;
-            anyhow::ensure!(read > 0, "the connection ended, or the answer is too large");
+            anyhow::ensure!(read > 0, "the connection was closed, or the response is too large");
             filled += read;
             if let Some(length) = answer_length(&self.buffer[..filled])?
                 && filled >= length
             {
-                anyhow::ensure!(filled == length, "more than one answer");
+                anyhow::ensure!(filled == length, "more than one response");
                 return Ok(());
             }
         }
     }
 }
 
-/// The bytes of a 200 from its first to its last, once its head is there.
+/// Length of a 200 response, once its head is complete.
 fn answer_length(bytes: &[u8]) -> anyhow::Result<Option<usize>> {
     let mut fields = [httparse::EMPTY_HEADER; 32];
     let mut answer = httparse::Response::new(&mut fields);
@@ -230,7 +230,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_answer_ends_where_its_length_says() {
+    fn a_response_ends_at_its_content_length() {
         let answer = b"HTTP/1.1 200 OK\r\ncontent-length: 3\r\n\r\nabc";
         assert_eq!(answer_length(answer).unwrap(), Some(answer.len()));
         assert_eq!(answer_length(&answer[..20]).unwrap(), None);
@@ -239,14 +239,14 @@ mod tests {
     }
 
     #[test]
-    fn gaps_have_the_mean_of_the_rate_and_are_the_same_each_time() {
+    fn gaps_have_the_mean_of_the_rate_and_are_reproducible() {
         let sum = |mut gaps: Gaps| (0..100_000).map(|_| gaps.draw()).sum::<Duration>();
         let total = sum(Gaps::new(1000.0));
         assert!((total.as_secs_f64() - 100.0).abs() < 2.0, "{total:?}");
         assert_eq!(total, sum(Gaps::new(1000.0)));
     }
 
-    /// Answers that many requests on each connection, and reads on.
+    /// A server that answers this many requests per connection and then only reads.
     fn server(answers: usize) -> SocketAddr {
         let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
         let address = listener.local_addr().unwrap();
@@ -279,20 +279,20 @@ mod tests {
     }
 
     #[test]
-    fn every_request_that_was_due_is_sent_and_counted() {
+    fn every_scheduled_request_is_sent_and_counted() {
         let seen = run(server(usize::MAX), "/", 500.0, 1).unwrap();
         assert_eq!(seen.requests, due_within_a_second(500.0));
         assert!(seen.p50_ms > 0.0 && seen.p50_ms <= seen.p99_ms);
     }
 
     #[test]
-    fn requests_that_a_stalled_proxy_kept_from_being_sent_count_too() {
+    fn requests_delayed_by_a_stalled_proxy_are_counted() {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
         let local = tokio::task::LocalSet::new();
         let (second, patience) = (Duration::from_secs(1), Duration::from_millis(10));
         let load = load(server(1), "/", 500.0, second, patience);
         let seen = local.block_on(&runtime, load).unwrap();
-        // Those on the connections were sent, and never answered.
+        // The requests in flight were sent but not answered.
         assert_eq!(seen.requests, due_within_a_second(500.0) - u64::from(CONNECTIONS));
     }
 }

@@ -1,5 +1,5 @@
-//! The proxies under test: each with the same workers, kept upstream connections, round robin over the same two
-//! backends, the usual forwarded headers, and no access log.
+//! The proxies under test, configured alike: the same number of workers, kept upstream connections, round robin over
+//! the same two backends, the usual forwarded headers, no access log.
 
 use std::{
     env, fs,
@@ -18,70 +18,70 @@ use crate::{
     wrk,
 };
 
-/// A proxy that can be measured.
+/// A proxy under test.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, clap::ValueEnum)]
 pub enum Peer {
     /// This project: a control plane and a data-plane node.
     Weir,
-    /// nginx, a process a worker.
+    /// nginx with one process per worker.
     Nginx,
-    /// HAProxy, a thread a worker.
+    /// HAProxy with one thread per worker.
     Haproxy,
-    /// Envoy, a thread a worker beside its main thread.
+    /// Envoy with one thread per worker, plus its main thread.
     Envoy,
-    /// Caddy, whose runtime gets as many cores as there are workers.
+    /// Caddy, whose runtime uses as many cores as there are workers.
     Caddy,
-    /// Cloudflare's library, in a program of a few lines: `benches/pingora`.
+    /// Cloudflare's library in a minimal program: `benches/pingora`.
     Pingora,
 }
 
-/// How a proxy is to be started.
+/// Settings to start a proxy.
 #[derive(Debug, Clone, Copy)]
 pub struct Plan<'a> {
-    /// Where it writes.
+    /// Folder for its files.
     pub folder: &'a Path,
-    /// Where Weir's programs are.
+    /// Folder with Weir's programs.
     pub programs: &'a Path,
-    /// Where it forwards to.
+    /// Addresses of the backends.
     pub backends: [SocketAddr; 2],
-    /// How many workers.
+    /// Number of workers.
     pub workers: u16,
-    /// Where it may run.
+    /// CPU cores that it may use.
     pub cores: &'a str,
-    /// What it shows.
+    /// Its TLS certificate.
     pub certificate: &'a Certificate,
 }
 
-/// A proxy that runs.
+/// A running proxy.
 #[derive(Debug)]
 pub struct Running {
-    /// Which one.
+    /// The proxy.
     pub peer: Peer,
-    /// Where it takes traffic.
+    /// Its listeners.
     pub listeners: Listeners,
-    /// The processes whose CPU time and memory count are this one and its descendants.
+    /// CPU time and memory are measured for this process and its descendants.
     pub pid: u32,
     /// The last one is the proxy.
     pub(crate) processes: Vec<Process>,
 }
 
-/// Where a proxy takes traffic.
+/// Listeners of a proxy.
 #[derive(Debug, Clone, Copy)]
 pub struct Listeners {
-    /// HTTP/1.1 in clear text.
+    /// HTTP/1.1, cleartext.
     pub http: SocketAddr,
-    /// HTTP/2 in clear text.
+    /// HTTP/2, cleartext.
     pub http2: SocketAddr,
     /// HTTP/1.1 over TLS.
     pub https: SocketAddr,
 }
 
 impl Peer {
-    /// Every peer, in the order of the report.
+    /// Every proxy, in the order of the report.
     pub const ALL: [Peer; 6] =
         [Self::Weir, Self::Nginx, Self::Haproxy, Self::Envoy, Self::Caddy, Self::Pingora];
 
-    /// Its name in the reports.
+    /// Name in the reports.
     #[must_use]
     pub fn name(self) -> &'static str {
         match self {
@@ -94,7 +94,7 @@ impl Peer {
         }
     }
 
-    /// The program: `WEIR_BENCH_NGINX` and so on, or the one in the path.
+    /// The program: from `WEIR_BENCH_NGINX` and so on, or from the search path.
     fn program(self, programs: &Path) -> PathBuf {
         let variable = format!("WEIR_BENCH_{}", self.name().to_uppercase());
         match self {
@@ -104,10 +104,10 @@ impl Peer {
         }
     }
 
-    /// What the program says of its version.
+    /// The program's version.
     ///
     /// # Errors
-    /// It is missing.
+    /// The program is missing.
     pub fn version(self, programs: &Path) -> anyhow::Result<String> {
         let program = self.program(programs);
         let flag = match self {
@@ -123,10 +123,10 @@ impl Peer {
         Ok(version_number(&String::from_utf8_lossy(&text)).unwrap_or("unknown").to_owned())
     }
 
-    /// Starts it, and waits until it forwards.
+    /// Starts the proxy and waits until it forwards requests.
     ///
     /// # Errors
-    /// A program is missing, or does not come up.
+    /// A program is missing or does not start.
     pub fn start(self, plan: Plan<'_>) -> anyhow::Result<Running> {
         let own = plan.folder.join(format!("{}-{}", self.name(), plan.workers));
         fs::create_dir_all(&own)?;
@@ -178,11 +178,11 @@ impl Peer {
 }
 
 impl Running {
-    /// Weir opens its port before it knows where to forward to.
+    /// Weir opens its port before it has a configuration.
     pub(crate) fn wait_until_it_forwards(&mut self) -> anyhow::Result<()> {
         let address = self.listeners.http;
         let Some(proxy) = self.processes.last_mut() else { return Ok(()) };
-        proxy.wait_until("it forwards", || {
+        proxy.wait_until("it forwards requests", || {
             wrk::status_of(address, Workload::SmallGet.path()).is_ok_and(|status| status == 200)
         })
     }
@@ -216,10 +216,10 @@ fn pingora_folder() -> &'static Path {
     Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/pingora"))
 }
 
-/// Builds the program around Pingora, which is no member of the workspace: it brings 200 crates.
+/// Builds the Pingora program, which is not a member of the workspace because it has 200 dependencies.
 ///
 /// # Errors
-/// It does not build.
+/// The build failed.
 pub fn build_pingora() -> anyhow::Result<()> {
     let cargo = env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
     let status = Command::new(cargo)
@@ -227,13 +227,14 @@ pub fn build_pingora() -> anyhow::Result<()> {
         .current_dir(pingora_folder())
         .status()
         .context("cannot run cargo")?;
-    anyhow::ensure!(status.success(), "the program around pingora does not build");
+    anyhow::ensure!(status.success(), "the pingora program does not build");
     Ok(())
 }
 
 /// The first word that is a number with dots.
-fn version_number(said: &str) -> Option<&str> {
-    said.split(|c: char| c.is_whitespace() || c == '/')
+fn version_number(output: &str) -> Option<&str> {
+    output
+        .split(|c: char| c.is_whitespace() || c == '/')
         .map(|word| word.trim_start_matches('v'))
         .find(|word| word.contains('.') && word.starts_with(|first: char| first.is_ascii_digit()))
         .map(|word| word.split(['-', '+']).next().unwrap_or(word))
@@ -244,7 +245,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_version_is_found_in_what_each_program_says() {
+    fn the_version_is_found_in_the_output_of_each_program() {
         for (said, version) in [
             ("nginx version: nginx/1.22.1\n", "1.22.1"),
             ("HAProxy version 2.6.12-1+deb12u4 2026/10/17 - https://haproxy.org/\n", "2.6.12"),
@@ -258,7 +259,7 @@ mod tests {
     }
 
     #[test]
-    fn nothing_is_left_to_fill_in() {
+    fn all_placeholders_are_filled() {
         let folder = tempfile::tempdir().unwrap();
         let certificate = Certificate::make(folder.path()).unwrap();
         let address = SocketAddr::from(([127, 0, 0, 1], 4711));

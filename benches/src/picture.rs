@@ -1,7 +1,7 @@
-//! What the pictures of this bench have in common: their ground, title and letters, in the reader's light or dark scheme.
-//! A picture brings its own ground, so that it can be read wherever it is shown.
+//! Common parts of the pictures: background, title and fonts, in the reader's light or dark colour scheme. A picture
+//! has its own background so that it is readable everywhere.
 
-/// Of every picture. What a picture has of its own follows it, and [`DARK`] comes last.
+/// Style of every picture, followed by the picture's own style; [`DARK`] comes last.
 const STYLE: &str = "
 text { font: 12px system-ui, -apple-system, 'Segoe UI', Roboto, 'Helvetica Neue', sans-serif; fill: #1f2328; }
 .ground { fill: #ffffff; stroke: #d1d9e0; }
@@ -10,35 +10,35 @@ text { font: 12px system-ui, -apple-system, 'Segoe UI', Roboto, 'Helvetica Neue'
 .quiet { fill: #59636e; font-size: 11px; }
 ";
 
-/// The same in the dark.
+/// Style in the dark colour scheme.
 const DARK: &str = "  text { fill: #e6edf3; }
   .ground { fill: #0d1117; stroke: #3d444d; }
   .quiet { fill: #9198a1; }
 ";
 
-/// A picture without what it shows.
+/// A picture without its content.
 #[derive(Debug, Clone, Copy)]
 pub struct Picture<'a> {
-    /// Pixels.
+    /// Width in pixels.
     pub width: f64,
-    /// Pixels.
+    /// Height in pixels.
     pub height: f64,
-    /// Pixels that stay free at the left.
+    /// Left margin in pixels.
     pub margin: f64,
-    /// What it is called.
+    /// Title.
     pub title: &'a str,
-    /// What it shows, for those who cannot see it.
+    /// Text alternative for screen readers.
     pub label: &'a str,
-    /// How to read it.
+    /// Explanation below the title.
     pub caption: &'a str,
-    /// Classes of its own.
+    /// CSS of this picture.
     pub style: &'a str,
-    /// The same in the dark.
+    /// CSS of this picture in the dark colour scheme.
     pub dark: &'a str,
 }
 
 impl Picture<'_> {
-    /// The whole file, with what is drawn in it.
+    /// The whole SVG file with this content.
     #[must_use]
     pub fn with(&self, drawn: &str) -> String {
         let Self { width, height, margin, title, label, caption, style, dark } = *self;
@@ -59,7 +59,7 @@ impl Picture<'_> {
     }
 }
 
-/// Text that cannot break the markup.
+/// Escapes text for XML.
 #[must_use]
 pub fn escape(text: &str) -> String {
     text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;").replace('"', "&quot;")
@@ -70,7 +70,7 @@ mod tests {
     use super::escape;
 
     #[test]
-    fn text_cannot_break_the_markup() {
+    fn text_is_escaped() {
         assert_eq!(escape("a<b&c>d\"e"), "a&lt;b&amp;c&gt;d&quot;e");
     }
 }

@@ -1,4 +1,4 @@
-//! The figures as a picture: a panel a workload, a bar a proxy, its length the ratio to the best peer.
+//! Draws the figures: one panel per workload, one bar per proxy, its length the ratio to the best other proxy.
 
 use std::fmt::Write as _;
 
@@ -17,11 +17,11 @@ const PANEL_HEAD: f64 = 50.0;
 const PANEL_GAP: f64 = 26.0;
 const ROW: f64 = 22.0;
 const BAR: f64 = 14.0;
-/// Where bars begin within a panel: names stand before it.
+/// Offset of the bars in a panel; names stand before them.
 const NAMES: f64 = 66.0;
-/// How long a bar of [`LIMIT`] is.
+/// Length of a bar of [`LIMIT`].
 const LENGTH: f64 = 138.0;
-/// Longer bars are broken off here, or one slow proxy would make the others look alike.
+/// Longer bars are cut here, because one slow proxy would make the others look equal.
 const LIMIT: f64 = 2.5;
 
 const STYLE: &str = ".name { text-anchor: end; }
@@ -66,14 +66,14 @@ pub fn svg(report: &Report) -> String {
         escape(&report.subject())
     );
     let caption = format!(
-        "Shorter is better. Dotted line: the best peer of that workload (1.00). Bars longer than {LIMIT} are broken off."
+        "Shorter is better. Dotted line: the best other proxy in that workload (1.00). Bars longer than {LIMIT} are cut."
     );
     let picture = Picture {
         width,
         height,
         margin: MARGIN,
-        title: "Weir beside its peers",
-        label: "Weir beside its peers",
+        title: "Weir and other proxies",
+        label: "Weir and other proxies",
         caption: &caption,
         style: STYLE,
         dark: DARK,
@@ -155,7 +155,7 @@ mod tests {
     use crate::report::tests::report;
 
     #[test]
-    fn every_figure_is_in_the_picture() {
+    fn the_picture_contains_every_figure() {
         let text = svg(&report());
         for part in [">small GET<", ">idle connection<", ">haproxy<", ">9.0 <", ">2,700 <", ">3.97×<"] {
             assert!(text.contains(part), "{part} is missing: {text}");
@@ -165,7 +165,7 @@ mod tests {
     }
 
     #[test]
-    fn only_a_long_bar_is_broken_off() {
+    fn only_long_bars_are_cut() {
         assert_eq!(svg(&report()).matches("class=\"broken\"").count(), 2);
     }
 }

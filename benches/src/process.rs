@@ -1,4 +1,4 @@
-//! Child processes that are pinned to a core and never outlive the bench.
+//! Child processes that are pinned to cores and never outlive the benchmark.
 
 use std::{
     fs::{self, File},
@@ -13,7 +13,7 @@ use anyhow::Context as _;
 const START_DEADLINE: Duration = Duration::from_secs(20);
 const STOP_DEADLINE: Duration = Duration::from_secs(10);
 
-/// A running program; asked to end, and killed if it does not, when dropped.
+/// A running program. Dropping it terminates the program, and kills it if it does not end.
 #[derive(Debug)]
 pub struct Process {
     child: Child,
@@ -21,7 +21,7 @@ pub struct Process {
     log: PathBuf,
 }
 
-/// A program that may run on these cores only.
+/// A command that is pinned to these cores.
 #[must_use]
 pub fn on(cores: &str, program: &Path) -> Command {
     let mut command = Command::new("taskset");
@@ -30,14 +30,14 @@ pub fn on(cores: &str, program: &Path) -> Command {
 }
 
 impl Process {
-    /// Starts a program. What it prints and logs goes to `<name>.out` and `<name>.log` in `folder`, where it runs.
+    /// Starts a program in `folder`. Its standard output and error go to `<name>.out` and `<name>.log` there.
     ///
     /// # Errors
-    /// It cannot be started.
+    /// The program cannot be started.
     pub fn start(folder: &Path, name: &str, mut command: Command) -> anyhow::Result<Self> {
         let child = command
             .current_dir(folder)
-            // Else only root may read how much memory a node has.
+            // Otherwise only root can read a node's memory usage.
             .env("WEIR_ALLOW_CORE_DUMPS", "true")
             .stdin(Stdio::null())
             .stdout(File::create(folder.join(format!("{name}.out")))?)
@@ -47,7 +47,7 @@ impl Process {
         Ok(Self { child, name: name.to_owned(), log: folder.join(format!("{name}.log")) })
     }
 
-    /// Its process id; taskset replaces itself by the program.
+    /// Process id. taskset replaces itself by the program.
     #[must_use]
     pub fn pid(&self) -> u32 {
         self.child.id()
@@ -62,7 +62,7 @@ impl Process {
         while !holds() {
             if let Some(status) = self.child.try_wait()? {
                 let log = fs::read_to_string(&self.log).unwrap_or_default();
-                anyhow::bail!("{} ended with {status} before {what}; it said:\n{log}", self.name);
+                anyhow::bail!("{} ended with {status} before {what}; its log:\n{log}", self.name);
             }
             anyhow::ensure!(begun.elapsed() < START_DEADLINE, "{}: {what} took too long", self.name);
             std::thread::park_timeout(Duration::from_millis(20));
@@ -70,7 +70,7 @@ impl Process {
         Ok(())
     }
 
-    /// Waits until it accepts connections.
+    /// Waits until the program accepts connections.
     ///
     /// # Errors
     /// As [`Process::wait_until`].
@@ -81,7 +81,7 @@ impl Process {
 
 impl Drop for Process {
     fn drop(&mut self) {
-        // It may have ended already; then neither signal finds it.
+        // The program may have ended already; then the signals fail.
         let _ =
             Command::new("kill").args(["-TERM", &self.child.id().to_string()]).stderr(Stdio::null()).status();
         let begun = Instant::now();
@@ -96,8 +96,8 @@ impl Drop for Process {
     }
 }
 
-/// Addresses on loopback that nobody listens on: taken together, so that they differ, and given back for programs
-/// that cannot choose a port themselves.
+/// Free loopback addresses for programs that cannot choose a port themselves. They are bound at the same time, so
+/// that they differ, and then released.
 ///
 /// # Errors
 /// No port is free.

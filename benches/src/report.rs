@@ -1,4 +1,4 @@
-//! The figures: medians and ratios, as tables for people and as JSON for scripts.
+//! The figures: medians and ratios, as tables and as JSON.
 
 use std::{collections::BTreeMap, fmt, time::Duration};
 
@@ -11,79 +11,79 @@ use crate::{
     workload::{Figure, Workload},
 };
 
-/// One round of one workload at one proxy.
+/// One round of one workload with one proxy.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Sample {
-    /// What the workload's proxies are compared by.
+    /// The figure by which proxies are compared.
     pub figure: f64,
-    /// What else was seen; nothing where there was no load.
+    /// Further results; `None` if there was no load.
     pub load: Option<Load>,
 }
 
-/// A load as it was seen from both sides.
+/// Results of a load, from the client and from the proxy.
 #[derive(Debug, Clone, Copy, Serialize, Deserialize)]
 pub struct Load {
-    /// From the client's.
+    /// Results of the load generator.
     #[serde(flatten)]
     pub seen: Seen,
-    /// CPU time of the proxy's processes divided by requests, in microseconds.
+    /// CPU time of the proxy's processes per request, in microseconds.
     pub cpu_us_per_request: f64,
 }
 
-/// The medians of all rounds of one workload at one proxy.
+/// Medians of all rounds of one workload with one proxy.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Outcome {
-    /// The workload's name.
+    /// Name of the workload.
     pub workload: String,
-    /// The proxy's name.
+    /// Name of the proxy.
     pub peer: String,
-    /// What the proxies are compared by.
+    /// Kind of the figure by which proxies are compared.
     pub compared_by: Figure,
-    /// The median of that figure.
+    /// Median of that figure.
     pub figure: f64,
-    /// That, divided by the least of all proxies that are not Weir; absent when there is none.
+    /// The figure divided by the smallest figure of all proxies except Weir; absent if there is none.
     pub ratio_to_best_peer: Option<f64>,
-    /// Medians, each for itself; `requests` is the sum.
+    /// Medians of each value; `requests` is the sum.
     pub load: Option<Load>,
-    /// Calls into the kernel a request, by name, when they were counted.
+    /// System calls per request by name, if they were counted.
     pub syscalls_per_request: Option<BTreeMap<String, f64>>,
-    /// What the medians were taken from.
+    /// All rounds.
     pub rounds: Vec<Sample>,
 }
 
 /// A whole run.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Report {
-    /// The processor, as the kernel names it.
+    /// Name of the processor, as reported by the kernel.
     pub processor: String,
-    /// How many of them there are.
+    /// Number of cores.
     pub cores: usize,
-    /// The kernel's release.
+    /// Release of the kernel.
     pub kernel: String,
-    /// How busy the machine was before the run (over the last minute): its figures are worth the less the more.
+    /// Load average of the last minute before the run; a high value makes the figures less reliable.
     pub load_average: f64,
-    /// Of each round.
+    /// Seconds per round.
     pub seconds: u32,
-    /// The rate of the workload at half load, in requests a second.
+    /// Rate of the workload at half load, in requests per second.
     pub half_load: Option<f64>,
-    /// Each proxy's version.
+    /// Version of each proxy.
     pub versions: BTreeMap<String, String>,
-    /// By workload, then proxy.
+    /// Sorted by workload, then by proxy.
     pub results: Vec<Outcome>,
 }
 
-/// What was measured of one proxy.
+/// Measurements of one proxy.
 #[derive(Debug)]
 pub struct Measured {
-    /// Which one.
+    /// The proxy.
     pub peer: Peer,
     /// All rounds.
     pub rounds: Vec<Sample>,
-    /// Calls into the kernel a request.
+    /// System calls per request.
     pub syscalls: Option<BTreeMap<String, f64>>,
 }
 
-/// In microseconds.
+/// CPU time per request in microseconds.
 #[must_use]
 pub fn per_request(cpu: Duration, requests: u64) -> f64 {
     #[expect(clippy::cast_precision_loss, reason = "far below 2^52 requests")]
@@ -131,7 +131,7 @@ fn medians(rounds: &[Sample]) -> Option<Load> {
 }
 
 impl Report {
-    /// The names in the order of their first appearance.
+    /// The distinct names in the order of their first appearance.
     pub(crate) fn names(&self, name: fn(&Outcome) -> &str) -> Vec<&str> {
         let mut names = Vec::new();
         for outcome in &self.results {
@@ -146,7 +146,7 @@ impl Report {
         self.results.iter().find(|outcome| outcome.workload == workload && outcome.peer == peer)
     }
 
-    /// What was measured, where.
+    /// The measured programs and the machine.
     pub(crate) fn subject(&self) -> String {
         let versions: Vec<String> = self
             .names(|outcome| &outcome.peer)
@@ -157,7 +157,7 @@ impl Report {
     }
 }
 
-/// Markdown: what counts in one table, and all that was seen in another.
+/// Markdown: the compared figures in one table, and all results in another.
 impl fmt::Display for Report {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         writeln!(f, "{}\n", self.subject())?;
@@ -172,7 +172,8 @@ impl fmt::Display for Report {
 }
 
 impl Report {
-    /// A row a proxy, a column a workload: the figure and, in parentheses, its ratio to the best peer's.
+    /// One row per proxy, one column per workload: the figure, and in parentheses its ratio to the best other
+    /// proxy's.
     fn summary(&self) -> Vec<Vec<String>> {
         let peers = self.names(|outcome| &outcome.peer);
         let workloads = self.names(|outcome| &outcome.workload);
@@ -220,7 +221,7 @@ impl Report {
     }
 }
 
-/// `4.1: recvfrom 2.0, writev 2.0`: the sum, and what each twentieth request or more makes.
+/// `4.1: recvfrom 2.0, writev 2.0`: the sum, and calls that at least every twentieth request makes.
 fn calls_of_note(calls: &BTreeMap<String, f64>) -> String {
     let mut each: Vec<(&String, &f64)> = calls.iter().filter(|(_, count)| **count >= 0.05).collect();
     each.sort_by(|(_, a), (_, b)| b.total_cmp(a));
@@ -228,7 +229,7 @@ fn calls_of_note(calls: &BTreeMap<String, f64>) -> String {
     format!("{:.1}: {}", calls.values().sum::<f64>(), each.join(", "))
 }
 
-/// A table in Markdown; the first row is the head.
+/// A Markdown table; the first row is the head.
 #[must_use]
 pub fn table(rows: &[Vec<String>]) -> String {
     let columns = rows.iter().map(Vec::len).min().unwrap_or(0);
@@ -294,7 +295,7 @@ pub(crate) mod tests {
     }
 
     #[test]
-    fn the_ratio_is_to_the_best_of_the_others() {
+    fn the_ratio_is_to_the_best_other_proxy() {
         let ratios: Vec<Option<f64>> =
             report().results[..3].iter().map(|outcome| outcome.ratio_to_best_peer).collect();
         assert_eq!(ratios, [Some(0.9), Some(1.2), Some(1.0)]);
@@ -303,7 +304,7 @@ pub(crate) mod tests {
     }
 
     #[test]
-    fn the_tables_say_what_was_seen() {
+    fn the_tables_contain_all_results() {
         let text = report().to_string();
         for line in [
             "| weir    | 9.0 (0.90)                    | 2,700 (3.97)                          |",
@@ -315,7 +316,7 @@ pub(crate) mod tests {
     }
 
     #[test]
-    fn a_report_is_read_back_from_json() {
+    fn a_report_round_trips_through_json() {
         let text = serde_json::to_string(&report()).unwrap();
         let back: Report = serde_json::from_str(&text).unwrap();
         assert_eq!(back.to_string(), report().to_string());

@@ -1,4 +1,4 @@
-//! One run: which proxies stand while which workloads are measured, and the rounds.
+//! One run: the order of proxies, workloads and rounds.
 
 use std::{collections::BTreeMap, fs, path::Path};
 
@@ -18,22 +18,22 @@ use crate::{
     wrk::{Kind, Wrk},
 };
 
-/// How long and how often.
+/// Duration and number of rounds.
 #[derive(Debug, Clone, Copy)]
 pub struct Settings {
-    /// Of each round of each proxy.
+    /// Seconds per round and proxy.
     pub seconds: u32,
-    /// Rounds.
+    /// Number of rounds.
     pub rounds: u32,
-    /// Of load before the first round counts.
+    /// Seconds of load before the first round.
     pub warm_up: u32,
-    /// The workload of idle connections.
+    /// Settings of the workload with idle connections.
     pub idle: idle::Plan,
-    /// Whether to count calls into the kernel.
+    /// Whether to count system calls.
     pub syscalls: bool,
 }
 
-/// Everything that a run needs.
+/// The proxies, backends and settings of a run.
 #[derive(Debug)]
 pub struct Bench<'a> {
     folder: &'a Path,
@@ -41,12 +41,12 @@ pub struct Bench<'a> {
     certificate: Certificate,
     settings: Settings,
     peers: Vec<Peer>,
-    /// The most that each proxy did in one round of small requests.
+    /// The highest rate of each proxy in a round of small requests.
     best: BTreeMap<&'static str, f64>,
 }
 
 impl<'a> Bench<'a> {
-    /// Of these proxies. The folder is for what they write.
+    /// Prepares a run with these proxies. Their files are written to the folder.
     ///
     /// # Errors
     /// The folder cannot be written to.
@@ -60,7 +60,7 @@ impl<'a> Bench<'a> {
         Ok(Self { folder, programs, certificate, settings, peers, best: BTreeMap::new() })
     }
 
-    /// Measures; the results are in the order of the workloads.
+    /// Measures the workloads; the results are in the same order.
     ///
     /// # Errors
     /// A program does not start, or a request failed.
@@ -84,8 +84,8 @@ impl<'a> Bench<'a> {
         Ok(results)
     }
 
-    /// The rate of the workload at half load: the slowest of the three that matter most decides, so that none of them
-    /// is beyond its half.
+    /// The rate of the workload at half load: half of what the slowest of the three most important proxies can do, so
+    /// that it is at most half load for each of them.
     #[must_use]
     pub fn half_load(&self) -> Option<f64> {
         let of = |peers: &[Peer]| {
@@ -94,7 +94,7 @@ impl<'a> Bench<'a> {
         of(&[Peer::Weir, Peer::Nginx, Peer::Haproxy]).or_else(|| of(&Peer::ALL)).map(|best| best / 2.0)
     }
 
-    /// All proxies stand, and each round of each workload visits them in turn.
+    /// Starts all proxies; each round of each workload visits them in turn.
     fn stand(
         &mut self,
         workers: u16,
@@ -160,7 +160,7 @@ impl<'a> Bench<'a> {
                 let cpu_us_per_request = per_request(cpu, seen.requests);
                 let (name, peer) = (workload.name(), proxy.peer.name());
                 eprintln!(
-                    "{name} {round}/{rounds} {peer}: {cpu_us_per_request:.1} µs CPU a request, {:.0} requests/s, p99 {:.2} ms",
+                    "{name} {round}/{rounds} {peer}: {cpu_us_per_request:.1} µs CPU per request, {:.0} requests/s, p99 {:.2} ms",
                     seen.requests_per_second, seen.p99_ms
                 );
                 if workload == Workload::SmallGet {
@@ -172,7 +172,7 @@ impl<'a> Bench<'a> {
                 measured.rounds.push(Sample { figure, load: Some(Load { seen, cpu_us_per_request }) });
             }
         }
-        // At half load the calls are those of small requests, and strace would make it a full one.
+        // The system calls at half load are those of small requests, and strace would turn it into full load.
         if self.settings.syscalls && workload != Workload::HalfLoad {
             for (proxy, measured) in running.iter().zip(&mut measured) {
                 measured.syscalls = Some(self.syscalls(wrk, workload, proxy)?);
@@ -211,7 +211,7 @@ impl<'a> Bench<'a> {
         .with_context(|| format!("{} at {}", workload.name(), proxy.peer.name()))
     }
 
-    /// Each proxy is started anew: memory that an earlier load left behind would hide what connections take.
+    /// Each proxy is restarted: memory left by an earlier load would hide the memory of the connections.
     fn idle(&self, workload: Workload) -> anyhow::Result<Vec<Outcome>> {
         let folder = self.folder.join("idle");
         fs::create_dir_all(&folder)?;
@@ -219,7 +219,7 @@ impl<'a> Bench<'a> {
         let wrk = Wrk::new(&folder, OTHER_CORE)?;
         let mut measured = Vec::new();
         for proxy in self.start(&folder, &backends, 1, PROXY_CORE)? {
-            // What a proxy takes once, however many connections come, is not what is measured.
+            // Memory that a proxy allocates once, whatever the number of connections, is not measured.
             self.load(&wrk, workload, &proxy, 1)?;
             let bytes = idle::bytes_per_connection(
                 proxy.pid,

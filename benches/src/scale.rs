@@ -1,4 +1,5 @@
-//! Weir beside itself: whether a request costs more when the configuration is large, and what a second worker brings.
+//! Weir under different conditions: the cost of a request with a large configuration, and the gain of a second
+//! worker.
 
 use std::{fs, path::Path};
 
@@ -17,7 +18,7 @@ use crate::{
 /// One way to run Weir.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Variant {
-    /// What it is called in the table.
+    /// Name in the table.
     pub name: String,
     size: Size,
     workers: u16,
@@ -25,21 +26,21 @@ pub struct Variant {
     floating: bool,
 }
 
-/// What the medians of a variant's rounds are.
+/// Medians of a variant's rounds.
 #[derive(Debug, Clone, Copy)]
 pub struct Figures {
-    /// CPU microseconds a request.
+    /// CPU time per request in microseconds.
     pub cpu_us_per_request: f64,
-    /// Answers a second.
+    /// Responses per second.
     pub requests_per_second: f64,
-    /// Milliseconds.
+    /// 99th percentile of the latency in milliseconds.
     pub p99_ms: f64,
 }
 
 const SMALL: Size = Size { pools: 1, backends: 2, routes: 1 };
 
-/// The small configuration, each dimension of it made large by itself, and one and two workers. A dimension that is
-/// not larger than the small one's is left out.
+/// The small configuration, the same with each dimension enlarged separately, and one and two workers. Dimensions
+/// that are not larger than in the small configuration are skipped.
 #[must_use]
 pub fn variants(large: Size) -> Vec<Variant> {
     let pinned = |name: String, size| Variant { name, size, workers: 1, floating: false };
@@ -113,10 +114,10 @@ pub fn run(
         for ((variant, running), samples) in variants.iter().zip(&running).zip(&mut samples) {
             let wrk = &place(variant).1;
             let figures = sample(wrk, running, if round == 0 { 1 } else { seconds })?;
-            // The first one is to warm up.
+            // The first round is the warm-up.
             if round > 0 {
                 eprintln!(
-                    "{round}/{rounds} {}: {:.1} µs CPU a request, {:.0} requests/s",
+                    "{round}/{rounds} {}: {:.1} µs CPU per request, {:.0} requests/s",
                     variant.name, figures.cpu_us_per_request, figures.requests_per_second
                 );
                 samples.push(figures);
@@ -150,7 +151,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn each_dimension_is_made_large_by_itself() {
+    fn each_dimension_is_enlarged_separately() {
         let all = variants(Size { pools: 5000, backends: 5000, routes: 1 });
         let sizes: Vec<(u16, u16, u16)> =
             all.iter().map(|one| (one.size.pools, one.size.backends, one.size.routes)).collect();

@@ -1,4 +1,4 @@
-//! Calls into the kernel a request, counted by strace. It slows the proxy down, so it has a pass of its own.
+//! System calls per request, counted by strace. It slows the proxy down, so it has a separate pass.
 
 use std::{
     collections::BTreeMap,
@@ -22,7 +22,7 @@ pub struct Count {
 }
 
 impl Count {
-    /// Attaches to a process and its descendants, with all their threads.
+    /// Attaches to a process and its descendants with all their threads.
     ///
     /// # Errors
     /// strace is missing or may not attach.
@@ -50,14 +50,14 @@ impl Count {
         Ok(count)
     }
 
-    /// Detaches; the calls by name.
+    /// Detaches; returns the number of calls by name.
     ///
     /// # Errors
-    /// strace has not written what it counted.
+    /// strace has not written its counts.
     pub fn finish(mut self) -> anyhow::Result<BTreeMap<String, u64>> {
         self.end()?;
         let text = fs::read_to_string(&self.output)?;
-        parse(&text).with_context(|| format!("strace said:\n{text}"))
+        parse(&text).with_context(|| format!("strace printed:\n{text}"))
     }
 
     fn end(&mut self) -> anyhow::Result<()> {
@@ -100,7 +100,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn calls_are_read_from_what_strace_says() {
+    fn calls_are_parsed_from_the_output_of_strace() {
         let said = "% time     seconds  usecs/call     calls    errors syscall
 ------ ----------- ----------- --------- --------- ----------------
  40.10    0.100000           3     30000           writev

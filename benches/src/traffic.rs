@@ -1,4 +1,4 @@
-//! Counts as nodes send them, made up.
+//! Generated traffic counts in the format of nodes.
 
 use hdrhistogram::{
     Histogram,
@@ -9,7 +9,7 @@ use weir_proto::{FORMAT, v1};
 fn latencies(around_us: u64, requests: u64) -> anyhow::Result<Vec<u8>> {
     let mut histogram = Histogram::<u64>::new(2)?;
     for n in 0..requests {
-        // A long tail: most are near, some are ten times as slow.
+        // A long tail: most latencies are near the centre, some are ten times as long.
         let spread = 1 + n * n * 9 / (requests * requests).max(1);
         histogram.record(around_us * spread + n * 17)?;
     }
@@ -18,10 +18,10 @@ fn latencies(around_us: u64, requests: u64) -> anyhow::Result<Vec<u8>> {
     Ok(bytes)
 }
 
-/// Some requests of a minute, without labels.
+/// Requests of one minute, without labels.
 ///
 /// # Errors
-/// A latency is beyond what a histogram holds.
+/// A latency is beyond the range of the histogram.
 pub fn row(minute: i64, around_us: u64, requests: u64) -> anyhow::Result<v1::TrafficRow> {
     Ok(v1::TrafficRow {
         minute: minute.cast_unsigned(),
@@ -36,7 +36,7 @@ pub fn row(minute: i64, around_us: u64, requests: u64) -> anyhow::Result<v1::Tra
     })
 }
 
-/// Rows under so many different labels: ten backends a route.
+/// Rows with this number of different labels: ten backends per route.
 ///
 /// # Errors
 /// As [`row`].

@@ -1,4 +1,4 @@
-//! Weir as it ships: a control plane that stays connected, and a node with every default.
+//! Weir as shipped: a control plane that stays connected, and a node with default settings.
 
 use std::{fs, net::SocketAddr, path::Path};
 
@@ -8,25 +8,26 @@ use crate::{
     process::{Process, free_addresses, on},
 };
 
-/// How much a configuration holds.
+/// Size of a configuration.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Size {
-    /// Pools, of which one takes the traffic.
+    /// Number of pools, one of which gets the traffic.
     pub pools: u16,
-    /// Backends of that one.
+    /// Number of backends in that pool.
     pub backends: u16,
-    /// Routes, of which the last one takes the traffic: it matches what no other one does, which is the longest search.
+    /// Number of routes. The last one gets the traffic: it matches what no other route matches, which is the longest
+    /// lookup.
     pub routes: u16,
 }
 
-/// The configuration of a pool of two.
+/// A configuration with one pool of two backends.
 #[must_use]
 pub fn configuration(backends: &[SocketAddr; 2]) -> String {
     sized(backends, Size { pools: 1, backends: 2, routes: 1 })
 }
 
-/// A configuration of some size. The pools that take no traffic have a backend each, which is not probed: the probes
-/// would be a load of their own.
+/// A configuration of this size. Pools without traffic have one backend each that is not probed, because probes would
+/// be a load of their own.
 #[must_use]
 pub fn sized(backends: &[SocketAddr], size: Size) -> String {
     let urls = |count: usize| -> Vec<String> {
@@ -51,10 +52,10 @@ pub fn sized(backends: &[SocketAddr], size: Size) -> String {
     text + "  - { name: default, pool: default }\n"
 }
 
-/// Starts a control plane with this configuration, and a node that takes it.
+/// Starts a control plane with this configuration, and a node.
 ///
 /// # Errors
-/// A program is missing, or the control plane does not come up.
+/// A program is missing, or the control plane does not start.
 pub fn start(own: &Path, plan: Plan<'_>, configuration: &str) -> anyhow::Result<Running> {
     let [admin, nodes, http, https, status] = free_addresses::<5>()?;
     fs::write(own.join("weir.yaml"), configuration)?;
@@ -80,7 +81,7 @@ pub fn start(own: &Path, plan: Plan<'_>, configuration: &str) -> anyhow::Result<
     let node = Process::start(own, "data-plane", command)?;
     Ok(Running {
         peer: Peer::Weir,
-        // One port takes both protocols.
+        // One port serves both protocols.
         listeners: Listeners { http, http2: http, https },
         pid: node.pid(),
         processes: vec![control_plane, node],
@@ -92,7 +93,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_configuration_has_the_size_that_was_asked_for() {
+    fn a_configuration_has_the_requested_size() {
         let backends: Vec<SocketAddr> =
             (1..=5).map(|last| SocketAddr::from(([127, 1, 0, last], 80))).collect();
         let text = sized(&backends, Size { pools: 4, backends: 5, routes: 3 });

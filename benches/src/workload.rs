@@ -1,45 +1,45 @@
-//! What is asked of every proxy, and which figure of it counts.
+//! The workloads, and the figure by which proxies are compared in each.
 
 use serde::{Deserialize, Serialize};
 
-/// The bytes of an uploaded body.
+/// Size of an uploaded body in bytes.
 pub const UPLOAD: usize = 10 * 1024;
-/// The bytes of a large answer.
+/// Size of a large response in bytes.
 pub const LARGE: usize = 100 * 1024;
 
-/// One way to use a proxy.
+/// A kind of load on a proxy.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, clap::ValueEnum)]
 pub enum Workload {
-    /// An answer that fits any buffer: the cost of a request as such.
+    /// A response that fits any buffer: the cost of a request itself.
     SmallGet,
-    /// The same with two workers, which the kernel places as it likes.
+    /// The same with two workers, placed by the kernel.
     TwoWorkers,
-    /// An answer of 100 KB: the cost of moving bytes down.
+    /// A response of 100 KB: the cost of moving bytes to the client.
     LargeAnswer,
-    /// A request of 10 KB: the cost of moving bytes up.
+    /// A request of 10 KB: the cost of moving bytes to the backend.
     Upload,
-    /// The small request over TLS, on connections that are kept.
+    /// The small request over TLS on kept connections.
     Https,
-    /// The small request over HTTP/2 in clear text.
+    /// The small request over HTTP/2, cleartext.
     Http2,
-    /// The small request, each on a connection of its own.
+    /// The small request, each on a new connection.
     NewConnection,
-    /// Connections that did one request and wait.
+    /// Idle connections after one request.
     IdleConnection,
-    /// The small request at half of what the proxies can do, all at the same rate.
+    /// The small request at half of the proxies' capacity, all at the same rate.
     HalfLoad,
 }
 
-/// The figure of a workload that proxies are compared by. Less is better, always.
+/// The figure by which proxies are compared. Less is always better.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Figure {
-    /// CPU time of the proxy's processes, in microseconds a request.
+    /// CPU time of the proxy's processes, in microseconds per request.
     #[serde(rename = "cpu_us_per_request")]
     Cpu,
-    /// What the proxy's memory grew by, in bytes a connection.
+    /// Growth of the proxy's memory, in bytes per connection.
     #[serde(rename = "bytes_per_connection")]
     Memory,
-    /// The time that 99 of 100 answers kept within, in milliseconds.
+    /// 99th percentile of the latency, in milliseconds.
     #[serde(rename = "p99_ms")]
     Latency,
 }
@@ -58,7 +58,7 @@ impl Workload {
         Self::HalfLoad,
     ];
 
-    /// Its name in the reports.
+    /// Name in the reports.
     #[must_use]
     pub fn name(self) -> &'static str {
         match self {
@@ -74,7 +74,7 @@ impl Workload {
         }
     }
 
-    /// What proxies are compared by.
+    /// The figure by which proxies are compared.
     #[must_use]
     pub fn figure(self) -> Figure {
         match self {
@@ -84,7 +84,7 @@ impl Workload {
         }
     }
 
-    /// What is asked for; the backends answer it, see [`crate::backend`].
+    /// Path of the requests; see [`crate::backend`] for the responses.
     #[must_use]
     pub fn path(self) -> &'static str {
         match self {
@@ -96,7 +96,7 @@ impl Workload {
 }
 
 impl Figure {
-    /// What it is, for headings.
+    /// Name with unit, for headings.
     #[must_use]
     pub fn label(self) -> &'static str {
         match self {
@@ -106,7 +106,7 @@ impl Figure {
         }
     }
 
-    /// A value as people read it.
+    /// Formats a value.
     #[must_use]
     pub fn show(self, value: f64) -> String {
         match self {
@@ -117,7 +117,7 @@ impl Figure {
     }
 }
 
-/// `81920.4` is `81,920`.
+/// Formats `81920.4` as `81,920`.
 fn thousands(value: f64) -> String {
     let digits = format!("{value:.0}");
     let mut text = String::new();

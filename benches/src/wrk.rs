@@ -1,4 +1,4 @@
-//! The load over HTTP/1.1: wrk, with 64 connections, as fast as the proxy answers.
+//! HTTP/1.1 load by wrk, with 64 connections, as fast as the proxy responds.
 
 use std::{
     fs,
@@ -13,7 +13,7 @@ use anyhow::Context as _;
 
 use crate::{CONNECTIONS, Seen, workload::UPLOAD};
 
-/// Runs of wrk on some cores.
+/// Runs wrk on the given cores.
 #[derive(Debug, Clone)]
 pub struct Wrk {
     cores: &'static str,
@@ -21,21 +21,21 @@ pub struct Wrk {
     openssl: PathBuf,
 }
 
-/// How a request differs from a GET on a kept connection in clear text.
+/// Difference of a request from a cleartext GET on a kept connection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Kind {
-    /// Not at all.
+    /// None.
     Get,
-    /// It carries a body.
+    /// It has a body.
     Upload,
-    /// It goes through TLS.
+    /// It uses TLS.
     Https,
-    /// It asks for the connection's end.
+    /// It closes the connection.
     Close,
 }
 
 impl Wrk {
-    /// wrk's script for uploads, and what makes it offer one cipher suite, are written to the folder.
+    /// Writes wrk's script for uploads, and a setting that offers only one cipher suite, to the folder.
     ///
     /// # Errors
     /// The folder cannot be written to.
@@ -47,7 +47,7 @@ impl Wrk {
                 "wrk.method = \"POST\"\nwrk.body = string.rep(\"x\", {UPLOAD})\nwrk.headers[\"Content-Type\"] = \"text/plain\"\n"
             ),
         )?;
-        // Left alone, every proxy picks a suite of its own liking, and AES-256 would be measured against AES-128.
+        // Otherwise each proxy chooses its preferred cipher suite, and AES-256 would be compared with AES-128.
         fs::write(
             &openssl,
             "openssl_conf = init\n[init]\nssl_conf = ssl\n[ssl]\nsystem_default = one\n\
@@ -59,7 +59,7 @@ impl Wrk {
     /// Loads a proxy for some seconds.
     ///
     /// # Errors
-    /// wrk is missing, or any request failed: figures beside failures mean nothing.
+    /// wrk is missing, or a request failed: figures with failures are meaningless.
     pub fn run(&self, kind: Kind, address: SocketAddr, path: &str, seconds: u32) -> anyhow::Result<Seen> {
         let scheme = if kind == Kind::Https { "https" } else { "http" };
         let mut command = Command::new("taskset");
@@ -82,7 +82,7 @@ impl Wrk {
             "wrk failed: {text}{}",
             String::from_utf8_lossy(&output.stderr)
         );
-        parse(&text).with_context(|| format!("wrk said:\n{text}"))
+        parse(&text).with_context(|| format!("wrk printed:\n{text}"))
     }
 }
 
@@ -112,7 +112,7 @@ fn parse(text: &str) -> anyhow::Result<Seen> {
     })
 }
 
-/// wrk writes `712.00us`, `1.43ms`, `2.01s`, `1.10m`.
+/// wrk prints `712.00us`, `1.43ms`, `2.01s`, `1.10m`.
 fn milliseconds(text: &str) -> anyhow::Result<f64> {
     let digits = text.trim_end_matches(|c: char| c.is_ascii_alphabetic());
     let unit = match &text[digits.len()..] {
@@ -125,10 +125,10 @@ fn milliseconds(text: &str) -> anyhow::Result<f64> {
     Ok(digits.parse::<f64>()? * unit)
 }
 
-/// The status of one GET on a connection of its own.
+/// The status of one GET on a new connection.
 ///
 /// # Errors
-/// No connection, or no answer in time.
+/// No connection, or no response in time.
 pub fn status_of(address: SocketAddr, path: &str) -> anyhow::Result<u16> {
     let mut stream = TcpStream::connect(address)?;
     stream.set_read_timeout(Some(Duration::from_secs(2)))?;
@@ -157,7 +157,7 @@ Transfer/sec:      8.00MB
 ";
 
     #[test]
-    fn figures_are_read_from_what_wrk_says() {
+    fn figures_are_parsed_from_the_output_of_wrk() {
         let seen = parse(SAID).unwrap();
         assert_eq!(
             seen,

@@ -1,4 +1,4 @@
-//! A small HTTP client: one connection a request.
+//! A small HTTP client: one connection per request.
 
 use std::time::Duration;
 
@@ -8,22 +8,22 @@ use hyper::{Request, body::Bytes, client::conn::http1};
 use hyper_util::rt::TokioIo;
 use tokio::net::TcpStream;
 
-/// What came back.
+/// A response.
 #[derive(Debug)]
 pub struct Answer {
-    /// The status.
+    /// Status code.
     pub status: u16,
     /// Header fields.
     pub headers: hyper::HeaderMap,
-    /// The body.
+    /// Body.
     pub body: Bytes,
 }
 
 impl Answer {
-    /// The body as JSON.
+    /// Parses the body as JSON.
     ///
     /// # Errors
-    /// It is none.
+    /// The body is not JSON.
     pub fn json(&self) -> anyhow::Result<serde_json::Value> {
         serde_json::from_slice(&self.body).with_context(|| format!("not JSON: {:?}", self.body))
     }
@@ -33,13 +33,13 @@ impl Answer {
         String::from_utf8_lossy(&self.body).into_owned()
     }
 
-    /// The mock that answered.
+    /// Name of the mock that answered.
     pub fn backend(&self) -> &str {
         self.headers.get("x-backend").and_then(|value| value.to_str().ok()).unwrap_or_default()
     }
 }
 
-/// GET.
+/// Sends a GET.
 ///
 /// # Errors
 /// As [`send`].
@@ -47,10 +47,10 @@ pub async fn get(address: &str, path: &str) -> anyhow::Result<Answer> {
     send("GET", address, path, "").await
 }
 
-/// One request on a connection of its own, with a deadline of 30 s.
+/// Sends one request on a new connection, with a timeout of 30 s.
 ///
 /// # Errors
-/// No connection, no answer, or a broken one.
+/// No connection, no response, or an invalid one.
 pub async fn send(method: &str, address: &str, path: &str, body: &str) -> anyhow::Result<Answer> {
     let exchange = async {
         let stream =
@@ -68,5 +68,5 @@ pub async fn send(method: &str, address: &str, path: &str, body: &str) -> anyhow
         connection.abort();
         Ok(Answer { status: parts.status.as_u16(), headers: parts.headers, body })
     };
-    tokio::time::timeout(Duration::from_secs(30), exchange).await.context("no answer within 30 s")?
+    tokio::time::timeout(Duration::from_secs(30), exchange).await.context("no response within 30 s")?
 }

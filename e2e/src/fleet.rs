@@ -1,4 +1,4 @@
-//! A control plane, data planes and mocks on free ports.
+//! A control plane, data-plane nodes and mocks on free ports.
 
 use std::{path::PathBuf, time::Duration};
 
@@ -10,7 +10,7 @@ use crate::{Program, client, eventually, path};
 /// A whole fleet.
 pub struct Fleet {
     folder: tempfile::TempDir,
-    /// The control plane; `None` while it is away.
+    /// The control plane; `None` while it is stopped.
     pub control_plane: Option<Program>,
     /// The nodes.
     pub nodes: Vec<Program>,
@@ -21,11 +21,11 @@ pub struct Fleet {
 }
 
 impl Fleet {
-    /// Starts a control plane, `nodes` data planes and `mocks` backends in the pool `default`, probed each 200 ms,
-    /// and waits until all of it is ready.
+    /// Starts a control plane, `nodes` data-plane nodes and `mocks` backends in the pool `default`, probed every 200
+    /// ms, and waits until all of them are ready.
     ///
     /// # Errors
-    /// Something did not start.
+    /// A program did not start.
     pub async fn start(nodes: usize, mocks: usize) -> anyhow::Result<Self> {
         let folder = tempfile::tempdir()?;
         let mut fleet = Self {
@@ -64,7 +64,7 @@ impl Fleet {
         Ok(fleet)
     }
 
-    /// Starts the control plane on the database and ports that it had.
+    /// Starts the control plane with its previous database and ports.
     ///
     /// # Errors
     /// It did not start.
@@ -78,12 +78,12 @@ impl Fleet {
         Ok(())
     }
 
-    /// The database's file.
+    /// Path of the database file.
     pub fn database(&self) -> PathBuf {
         self.folder.path().join("weir.db")
     }
 
-    /// Starts one more node, which reaches the control plane by its local socket.
+    /// Starts another node, which connects over the local socket.
     ///
     /// # Errors
     /// It did not start.
@@ -92,7 +92,7 @@ impl Fleet {
         self.add_node_at(&socket, arguments)
     }
 
-    /// Starts one more node that reaches the control plane by another address.
+    /// Starts another node, which connects to this address.
     ///
     /// # Errors
     /// It did not start.
@@ -113,7 +113,7 @@ impl Fleet {
     /// Waits until a node is ready.
     ///
     /// # Errors
-    /// It did not become so.
+    /// It did not become ready in time.
     pub async fn ready(&self, node: usize) -> anyhow::Result<()> {
         let status = self.nodes[node].address("status")?;
         eventually("a ready node", Duration::from_secs(20), async || {
@@ -123,20 +123,20 @@ impl Fleet {
         .with_context(|| self.nodes[node].log())
     }
 
-    /// Where the admin API is.
+    /// Address of the admin API.
     pub fn admin(&self) -> &str {
         &self.admin
     }
 
-    /// Where nodes reach the control plane.
+    /// Address of the port for nodes.
     pub fn nodes_address(&self) -> &str {
         &self.nodes_address
     }
 
-    /// Where a node takes traffic.
+    /// HTTP address of a node.
     ///
     /// # Errors
-    /// It did not say.
+    /// The node did not print it.
     pub fn http(&self, node: usize) -> anyhow::Result<String> {
         self.nodes[node].address("http")
     }
@@ -144,15 +144,15 @@ impl Fleet {
     /// `GET /status`.
     ///
     /// # Errors
-    /// No answer.
+    /// No response.
     pub async fn status(&self) -> anyhow::Result<Value> {
         client::get(&self.admin, "/status").await?.json()
     }
 
-    /// Waits until the health checker says so of the backend at an address.
+    /// Waits until the health check of the backend at `address` has this result.
     ///
     /// # Errors
-    /// It did not in time.
+    /// The deadline passed.
     pub async fn wait_alive(&self, address: &str, alive: bool) -> anyhow::Result<()> {
         let url = format!("http://{address}");
         eventually("a change of health", Duration::from_secs(10), async || {
@@ -164,10 +164,10 @@ impl Fleet {
         .await
     }
 
-    /// Runs `weir` against this control plane and gives what it printed.
+    /// Runs `weir` with this control plane and returns its output.
     ///
     /// # Errors
-    /// It failed.
+    /// The command failed.
     pub fn weir(&self, arguments: &[&str]) -> anyhow::Result<String> {
         let output = std::process::Command::new(path("weir")?)
             .args(["--admin", &format!("http://{}", self.admin)])

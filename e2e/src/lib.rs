@@ -1,7 +1,7 @@
-//! Runs the real programs on free ports and talks to them as a user would.
+//! Runs the real programs on free ports and uses them like a user.
 //!
-//! A [`Program`] is a child process whose addresses are read from what it prints; dropping it kills it. Tests own
-//! their world: port 0, temporary folders, and [`eventually`] in place of sleeping.
+//! A [`Program`] is a child process that prints its addresses; dropping it kills it. Each test has its own world:
+//! port 0, temporary folders, and [`eventually`] instead of sleeps.
 
 mod client;
 mod fleet;
@@ -21,10 +21,10 @@ use std::{
     time::{Duration, Instant},
 };
 
-/// Waits until `condition` gives a value, at most `within`.
+/// Waits at most `within` until `condition` returns a value.
 ///
 /// # Errors
-/// The deadline passed; the error names `what` was awaited.
+/// The deadline passed; the error names `what` was expected.
 pub async fn eventually<T, F: Future<Output = Option<T>>>(
     what: &str,
     within: Duration,

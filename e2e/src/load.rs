@@ -1,4 +1,4 @@
-//! Load on keep-alive connections that counts everything it sends.
+//! Load on keep-alive connections; counts everything that it sends.
 
 use std::{
     collections::BTreeMap,
@@ -14,27 +14,27 @@ use hyper::{Request, body::Bytes, client::conn::http1};
 use hyper_util::rt::TokioIo;
 use tokio::{net::TcpStream, task::JoinSet};
 
-/// GETs sent over and over until it is stopped.
+/// Repeated GETs until the load is stopped.
 pub struct Load {
     stop: Arc<AtomicBool>,
     tasks: JoinSet<Totals>,
 }
 
-/// What a load came to.
+/// Totals of a load.
 #[derive(Debug, Default)]
 pub struct Totals {
     /// Requests sent.
     pub sent: u64,
-    /// Answers by status.
+    /// Responses by status.
     pub status: BTreeMap<u16, u64>,
-    /// Answers by the mock that gave them.
+    /// Responses by mock.
     pub backends: BTreeMap<String, u64>,
-    /// Requests without a whole answer, and why.
+    /// Requests without a complete response, and why.
     pub errors: Vec<String>,
 }
 
 impl Totals {
-    /// Answers with this status.
+    /// Number of responses with this status.
     pub fn count(&self, status: u16) -> u64 {
         self.status.get(&status).copied().unwrap_or_default()
     }
@@ -52,7 +52,7 @@ impl Totals {
 }
 
 impl Load {
-    /// Starts `connections` clients that ask for `path`, each pausing `pause` between requests.
+    /// Starts `connections` clients that request `path`, each with a pause of `pause` between requests.
     pub fn start(address: &str, path: &str, connections: usize, pause: Duration) -> Self {
         let stop = Arc::new(AtomicBool::new(false));
         let mut tasks = JoinSet::new();
@@ -62,7 +62,7 @@ impl Load {
         Self { stop, tasks }
     }
 
-    /// Lets the running requests finish and adds everything up.
+    /// Lets running requests finish and returns the totals.
     pub async fn stop(mut self) -> Totals {
         self.stop.store(true, Relaxed);
         let mut totals = Totals::default();
@@ -111,7 +111,7 @@ async fn client(address: String, path: String, stop: Arc<AtomicBool>, pause: Dur
                 sender = Some(open);
             }
             Ok(Err(error)) => totals.errors.push(error),
-            Err(_) => totals.errors.push("no answer within 30 s".into()),
+            Err(_) => totals.errors.push("no response within 30 s".into()),
         }
         if !pause.is_zero() {
             tokio::time::sleep(pause).await;

@@ -1,8 +1,8 @@
-//! Nodes that are only played: over real gRPC they say what nodes would have counted.
+//! Simulated nodes: they report generated traffic counts over real gRPC.
 //!
-//! Requests are generated one by one, so that a test knows each of them, and put into batches as a node does it. How a
-//! node counts and what the control plane stores are the inside of their crates; only the contract between them is
-//! used here.
+//! Requests are generated one by one, so that a test knows each of them, and are grouped into batches like those of a
+//! node. Only the gRPC contract is used here; how nodes count and how the control plane stores counts is internal to
+//! their crates.
 
 use std::collections::{BTreeMap, btree_map::Entry};
 
@@ -15,25 +15,25 @@ use weir_proto::{
     v1::{ReportRequest, TrafficRow},
 };
 
-/// Why a request may have been refused, as reports name it.
+/// Refusal reasons as named in reports.
 pub const REASONS: [&str; 7] =
     ["ip_filter", "method", "auth", "rate_limit", "breaker", "no_room", "no_backend"];
 
-/// Which side may have cut an answer, as reports name it.
+/// Sides that may cut off a response, as named in reports.
 pub const SIDES: [&str; 3] = ["client", "backend", "node"];
 
 /// One request as a node would have counted it.
 #[derive(Debug, Clone)]
 pub struct Request {
-    /// Minutes since the Unix epoch, in which it ended.
+    /// Minute in which the request ended, in minutes since the Unix epoch.
     pub minute: u64,
     /// Route, pool, backend id, method and host.
     pub labels: Labels,
-    /// What the client was answered.
+    /// Status sent to the client.
     pub status: u16,
-    /// From its head to the end of its answer, in microseconds.
+    /// Time from the request head to the end of the response, in microseconds.
     pub latency_us: u64,
-    /// To the head of a backend's answer; 0: none answered.
+    /// Time to a backend's response head in microseconds; 0: no backend responded.
     pub upstream_us: u64,
     /// Body bytes from the client.
     pub bytes_in: u64,
@@ -45,26 +45,26 @@ pub struct Request {
     pub rejected: Option<&'static str>,
     /// One of [`SIDES`].
     pub cut: Option<&'static str>,
-    /// A tunnel or a stream: `latency_us` is how long it lasted.
+    /// Whether it is a tunnel or a stream; `latency_us` is then its duration.
     pub streamed: bool,
 }
 
-/// What a request is counted under.
+/// Labels under which a request is counted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Labels {
-    /// By name.
+    /// Name of the route.
     pub route: &'static str,
-    /// By name.
+    /// Name of the pool.
     pub pool: &'static str,
-    /// By id.
+    /// Id of the backend.
     pub backend: &'static str,
-    /// In capitals.
+    /// Method in upper case.
     pub method: &'static str,
-    /// In lower case.
+    /// Host in lower case.
     pub host: &'static str,
 }
 
-/// A row that is being made.
+/// A row under construction.
 struct Building {
     row: TrafficRow,
     latency: Histogram<u64>,
@@ -135,10 +135,10 @@ impl Building {
     }
 }
 
-/// The batch that a node would make of some requests.
+/// Builds the batch that a node would send for these requests.
 ///
 /// # Errors
-/// A latency is beyond what a histogram holds.
+/// A latency is beyond the range of the histogram.
 pub fn batch<'a>(
     node: &str,
     boot: &str,

@@ -25,11 +25,11 @@ struct Printed {
     ended: bool,
 }
 
-/// Where the workspace's programs are: in the folder that `WEIR_PROGRAMS` names, or where cargo puts them, two folders
-/// above the test's own.
+/// Path of a program of the workspace: in the folder `WEIR_PROGRAMS`, or where cargo puts it, two folders above the
+/// test program.
 ///
 /// # Errors
-/// It is not built.
+/// The program is not built.
 pub fn path(name: &str) -> anyhow::Result<PathBuf> {
     let folder = match std::env::var_os("WEIR_PROGRAMS") {
         Some(folder) => folder.into(),
@@ -45,18 +45,18 @@ pub fn path(name: &str) -> anyhow::Result<PathBuf> {
 }
 
 impl Program {
-    /// Starts `name` with arguments.
+    /// Starts a program with arguments.
     ///
     /// # Errors
-    /// It is not built, or cannot be started.
+    /// The program is not built or cannot be started.
     pub fn start<S: AsRef<std::ffi::OsStr>>(name: &str, arguments: &[S]) -> anyhow::Result<Self> {
         Self::start_in(name, arguments, &[])
     }
 
-    /// Starts `name` with arguments and environment variables.
+    /// Starts a program with arguments and environment variables.
     ///
     /// # Errors
-    /// It is not built, or cannot be started.
+    /// The program is not built or cannot be started.
     pub fn start_in<S: AsRef<std::ffi::OsStr>>(
         name: &str,
         arguments: &[S],
@@ -103,10 +103,10 @@ impl Program {
         Ok(Self { child, name: name.to_owned(), printed, logged })
     }
 
-    /// The address that it printed behind `what`, such as `admin`; any-address is given as loopback.
+    /// The address that the program printed after `what`, such as `admin`; an unspecified address becomes loopback.
     ///
     /// # Errors
-    /// It ended or did not print it within 30 s.
+    /// The program ended, or did not print the address within 30 s.
     pub fn address(&self, what: &str) -> anyhow::Result<String> {
         let begun = Instant::now();
         let (lock, changed) = &*self.printed;
@@ -126,40 +126,40 @@ impl Program {
         }
     }
 
-    /// What it has logged so far.
+    /// The log so far.
     pub fn log(&self) -> String {
         self.logged.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    /// Memory that it holds now, in bytes.
+    /// Current memory in bytes.
     ///
     /// # Errors
-    /// It has ended.
+    /// The program has ended.
     pub fn memory(&self) -> anyhow::Result<u64> {
         let status = std::fs::read_to_string(format!("/proc/{}/status", self.child.id()))?;
         let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
         let kib = line.and_then(|line| line.trim().trim_end_matches(" kB").parse::<u64>().ok());
-        Ok(kib.with_context(|| format!("{} has no memory", self.name))? << 10)
+        Ok(kib.with_context(|| format!("no memory usage of {}", self.name))? << 10)
     }
 
-    /// Ends it at once, as `kill -9` does.
+    /// Kills the program like `kill -9`.
     pub fn kill(&mut self) {
-        // It may have ended already.
+        // The program may have ended already.
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
 
-    /// Asks it to end, as an orchestrator does, and waits; whether it ended well.
+    /// Sends SIGTERM, like an orchestrator, and waits; returns whether the exit status was 0.
     ///
     /// # Errors
-    /// It did not end within the deadline.
+    /// The program did not end in time.
     pub async fn terminate(&mut self, within: Duration) -> anyhow::Result<bool> {
         let pid = self.child.id().to_string();
         Command::new("kill").args(["-TERM", &pid]).status()?;
         self.ended(within).await
     }
 
-    /// Asks it to read its configuration again.
+    /// Sends SIGHUP, which reloads the configuration.
     ///
     /// # Errors
     /// The signal could not be sent.
@@ -167,7 +167,7 @@ impl Program {
         self.signal("HUP")
     }
 
-    /// Sends it a signal, by its name without `SIG`.
+    /// Sends a signal, named without `SIG`.
     ///
     /// # Errors
     /// The signal could not be sent.
@@ -176,10 +176,10 @@ impl Program {
         Ok(())
     }
 
-    /// Waits for its end; whether it ended well.
+    /// Waits until the program ends; returns whether the exit status was 0.
     ///
     /// # Errors
-    /// It did not end within the deadline.
+    /// The program did not end in time.
     pub async fn ended(&mut self, within: Duration) -> anyhow::Result<bool> {
         let begun = Instant::now();
         loop {

@@ -1,4 +1,4 @@
-//! A fleet of real programs whose ports are guarded: tokens for people, certificates for nodes.
+//! A fleet with protected ports: tokens for people, certificates for nodes.
 
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
@@ -53,7 +53,7 @@ impl Guarded {
         Program::start("data-plane", &all)
     }
 
-    /// `weir` against this control plane: whether it went well, and what it said.
+    /// Runs `weir` with this control plane; returns whether it succeeded, and its output.
     fn weir(&self, token: Option<&str>, arguments: &[&str]) -> (bool, String) {
         let program = std::env::current_exe().unwrap();
         let folder = program.parent().and_then(Path::parent).unwrap();
@@ -102,7 +102,7 @@ async fn logged(program: &Program, text: &str) -> anyhow::Result<()> {
 async fn people_need_tokens_and_nodes_certificates() -> anyhow::Result<()> {
     let fleet = Guarded::start(&[])?;
     let join = fleet.file("join");
-    // A token that is in a file is not in the log, too.
+    // A token that is written to a file does not appear in the log.
     let log = fleet.control_plane.log();
     assert!(
         log.contains("written to --token-file") && !log.contains("weir_") && !log.contains("weirjoin_"),
@@ -112,7 +112,7 @@ async fn people_need_tokens_and_nodes_certificates() -> anyhow::Result<()> {
     ready(&node).await?;
     fleet.connected("node-1", true).await?;
 
-    // Nothing without a token; a viewer sees and does not change; what is revoked is over.
+    // Every call needs a token; a viewer reads but does not change; a revoked token is rejected.
     let (fine, said) = fleet.weir(None, &["status"]);
     assert!(!fine && said.contains("a token is needed (401)"), "{said}");
     let (fine, made) = fleet.weir(Some(&fleet.token), &["token", "create", "eyes", "--role", "viewer"]);
@@ -132,19 +132,19 @@ async fn people_need_tokens_and_nodes_certificates() -> anyhow::Result<()> {
 }
 
 #[tokio::test]
-async fn a_node_says_why_it_is_not_let_in() -> anyhow::Result<()> {
+async fn a_node_logs_why_it_is_rejected() -> anyhow::Result<()> {
     let (fleet, other) = (Guarded::start(&[])?, Guarded::start(&[])?);
-    // Another fleet's token: the node finds out before it says anything.
+    // With another fleet's token, the node notices the mismatch before it sends anything.
     let foreign = fleet.node("node-1", &["--token-file", &other.file("join")])?;
     logged(&foreign, "this is not the control plane of the join token").await?;
-    // A revoked one.
+    // A revoked token.
     let made = fleet.json(&["node-token", "create", "--ttl", "1h"]);
     let late = fleet.file("late");
     std::fs::write(&late, made["token"].as_str().unwrap())?;
     assert!(fleet.weir(Some(&fleet.token), &["node-token", "revoke", &made["id"].to_string()]).0);
     let revoked = fleet.node("node-2", &["--token-file", &late])?;
     logged(&revoked, "is revoked; make another one").await?;
-    // In the clear.
+    // A cleartext connection.
     let address = format!("http://{}", fleet.nodes);
     let plain = [
         "--control-plane",
@@ -159,13 +159,13 @@ async fn a_node_says_why_it_is_not_let_in() -> anyhow::Result<()> {
     let plain = Program::start("data-plane", &plain)?;
     logged(&plain, "takes nodes over TLS only").await?;
     assert!(fleet.json(&["nodes"])["items"].as_array().unwrap().is_empty());
-    // A file that comes later is enough.
+    // It is enough that the token file appears later.
     std::fs::write(&late, std::fs::read_to_string(fleet.file("join"))?)?;
     fleet.connected("node-2", true).await
 }
 
 #[tokio::test]
-async fn a_revoked_node_is_cut_and_comes_back_when_it_is_allowed() -> anyhow::Result<()> {
+async fn a_revoked_node_is_disconnected_and_returns_when_it_is_allowed() -> anyhow::Result<()> {
     let fleet = Guarded::start(&[])?;
     let node = fleet.node("node-1", &["--token-file", &fleet.file("join")])?;
     fleet.connected("node-1", true).await?;
@@ -174,18 +174,18 @@ async fn a_revoked_node_is_cut_and_comes_back_when_it_is_allowed() -> anyhow::Re
     logged(&node, "lets this node in no more").await?;
     assert!(fleet.weir(Some(&fleet.token), &["node", "allow", "node-1"]).0);
     fleet.connected("node-1", true).await?;
-    // It served all the time with what it had.
+    // The node kept serving with its previous configuration.
     ready(&node).await
 }
 
-/// A node on free ports, whose control plane is there.
+/// A node on free ports with this control plane.
 fn plain_node(control_plane: &str, id: &str) -> anyhow::Result<Program> {
     let free = ["--http", "127.0.0.1:0", "--status", "127.0.0.1:0"];
     Program::start("data-plane", &[&["--control-plane", control_plane, "--node-id", id], &free[..]].concat())
 }
 
 #[tokio::test]
-async fn one_machine_needs_no_token_until_there_is_one_and_then_says_what_to_do() -> anyhow::Result<()> {
+async fn a_single_machine_needs_no_token_until_one_exists() -> anyhow::Result<()> {
     let folder = tempfile::tempdir()?;
     let database = folder.path().join("weir.db").display().to_string();
     let control_plane = Program::start(
@@ -196,7 +196,7 @@ async fn one_machine_needs_no_token_until_there_is_one_and_then_says_what_to_do(
     let clear = format!("http://{nodes}");
     let node = plain_node(&clear, "node-1")?;
     ready(&node).await?;
-    // A token is made: the node serves on, and says how to connect from now on.
+    // After the first token is created, nodes keep serving and log how to connect from now on.
     let made = e2e::send("POST", &admin, "/tokens", r#"{"name":"root","role":"admin"}"#).await?;
     assert_eq!(made.status, 201, "{made:?}");
     let socket = format!("unix:{database}.sock");
@@ -205,7 +205,7 @@ async fn one_machine_needs_no_token_until_there_is_one_and_then_says_what_to_do(
     let late = plain_node(&clear, "node-2")?;
     logged(&late, "there are admin tokens, so nodes must authenticate").await?;
     ready(&plain_node(&socket, "node-3")?).await?;
-    // An address that is none.
+    // An invalid address.
     let wrong = plain_node("unix:", "node-4")?;
     logged(&wrong, "none of https://HOST:PORT, unix:PATH and http://HOST:PORT").await
 }
@@ -221,7 +221,7 @@ async fn a_second_process_under_an_id_waits_until_it_is_allowed() -> anyhow::Res
     let (fine, said) = fleet.weir(Some(&fleet.token), &["nodes", "allow", "node-1"]);
     assert!(fine && said.contains("one more process may join under this id"), "{said}");
     ready(&second).await?;
-    // A token for one id is of no use for another.
+    // A token for one id cannot be used for another.
     let made = fleet.json(&["node-token", "create", "--node", "node-7,node-8"]);
     assert_eq!(made["node_ids"], serde_json::json!(["node-7", "node-8"]));
     std::fs::write(fleet.file("bound"), made["token"].as_str().unwrap())?;
@@ -239,12 +239,12 @@ async fn a_second_process_under_an_id_waits_until_it_is_allowed() -> anyhow::Res
 }
 
 #[tokio::test]
-async fn certificates_are_replaced_in_time_and_kept_over_a_restart() -> anyhow::Result<()> {
+async fn certificates_are_renewed_in_time_and_survive_a_restart() -> anyhow::Result<()> {
     let fleet = Guarded::start(&["--node-certificates", "20s"])?;
     let state = fleet.file("state");
     let join = fleet.file("join");
     let flags = ["--token-file", join.as_str(), "--state-dir", state.as_str()];
-    // A certificate that cannot be written is in use all the same, and is written as soon as it can be.
+    // A certificate that cannot be written is still used, and is written as soon as possible.
     let obstacle = std::path::Path::new(&state).join("node-certificate");
     std::fs::create_dir_all(&obstacle)?;
     let mut node = fleet.node("node-1", &flags)?;
@@ -259,14 +259,14 @@ async fn certificates_are_replaced_in_time_and_kept_over_a_restart() -> anyhow::
     .await?;
     assert!(fleet.is_connected("node-1"));
     node.terminate(SOON).await?;
-    // Without any token, by the certificate alone.
+    // Without a token, with the certificate alone.
     let again = fleet.node("node-1", &["--state-dir", &state])?;
     logged(&again, "certificate of an earlier run found").await?;
     fleet.connected("node-1", true).await
 }
 
 #[tokio::test]
-async fn the_command_line_speaks_tls_and_checks_with_whom() -> anyhow::Result<()> {
+async fn the_command_line_uses_tls_and_verifies_the_certificate() -> anyhow::Result<()> {
     let folder = tempfile::tempdir()?;
     let place = |name: &str| folder.path().join(name).display().to_string();
     let made = rcgen::generate_simple_self_signed(["127.0.0.1".to_owned()])?;

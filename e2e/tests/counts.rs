@@ -1,4 +1,4 @@
-//! What real nodes counted of real requests: killed nodes, floods of names, and requests as they end.
+//! Counts of real nodes for real requests: killed nodes, floods of names, and live requests.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "tests")]
 
@@ -30,10 +30,10 @@ async fn counted(fleet: &Fleet) -> Option<u64> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_killed_node_takes_less_than_a_second_with_it_and_the_report_says_that_it_is_missed() {
+async fn a_killed_node_loses_less_than_a_second_and_the_report_is_marked_incomplete() {
     let mut fleet = Fleet::start(3, 2).await.unwrap();
     let loads = [1, 2].map(|node| Load::start(&fleet.http(node).unwrap(), "/books", 2, PAUSE));
-    // When each answer of the node that is to be killed came.
+    // Times of the responses of the node that will be killed.
     let address = fleet.http(0).unwrap();
     let asking = tokio::spawn(async move {
         let mut answers = Vec::new();
@@ -44,7 +44,7 @@ async fn a_killed_node_takes_less_than_a_second_with_it_and_the_report_says_that
         answers
     });
     eventually("some counts", WAIT, async || counted(&fleet).await.filter(|n| *n > 100)).await.unwrap();
-    // What was acknowledged outlives the control plane, what was not comes again.
+    // Acknowledged counts survive the control plane, and the others are sent again.
     fleet.control_plane.take().unwrap().kill();
     fleet.start_control_plane().unwrap();
     let before = counted(&fleet).await.unwrap();
@@ -62,7 +62,7 @@ async fn a_killed_node_takes_less_than_a_second_with_it_and_the_report_says_that
         assert!(totals.errors.is_empty(), "{totals:?}");
         answered += totals.sent;
     }
-    // Everything of the others, and of the killed one all but its last moments.
+    // All counts of the other node, and those of the killed one except for its last moment.
     let until = killed_at + jiff::SignedDuration::from_secs(1);
     let path = format!("/reports/summary?from=-5m&to={until}");
     let summary = eventually("the report of the time of the kill", WAIT, async || {
@@ -78,11 +78,11 @@ async fn a_killed_node_takes_less_than_a_second_with_it_and_the_report_says_that
     let oldest = answers.len().checked_sub(lost).and_then(|first| answers.get(first));
     let age = oldest.map_or(Duration::ZERO, |oldest| ended.saturating_duration_since(*oldest));
     println!("{lost} of {answered} requests died with their node, the oldest {age:?} before the kill");
-    // A node promises one second; one whose machine is busy with other tests may need twice as long.
+    // A node promises one second; on a machine that is busy with other tests it may take twice as long.
     assert!(age < Duration::from_secs(2), "{lost} requests lost, the oldest {age:?} before the kill");
 }
 
-/// Sends requests for hosts that nobody asked for before; each answer has no body.
+/// Sends requests for new hosts; the responses have no body.
 async fn flood(address: &str, next: &AtomicU64, until: u64) {
     let mut stream = TcpStream::connect(address).await.unwrap();
     let mut answer = Vec::new();
@@ -101,9 +101,9 @@ async fn flood(address: &str, next: &AtomicU64, until: u64) {
     }
 }
 
-/// `WEIR_HOSTS=1000000` sends a million of them.
+/// `WEIR_HOSTS=1000000` sends a million requests.
 #[tokio::test(flavor = "multi_thread")]
-async fn a_flood_of_hosts_takes_no_memory_and_no_count() {
+async fn a_flood_of_hosts_costs_no_memory_and_loses_no_count() {
     let hosts: u64 = std::env::var("WEIR_HOSTS").ok().map_or(20_000, |hosts| hosts.parse().unwrap());
     let fleet = Fleet::start(1, 1).await.unwrap();
     let address = fleet.http(0).unwrap();
@@ -135,14 +135,14 @@ async fn a_flood_of_hosts_takes_no_memory_and_no_count() {
         over_time.push(memory());
     }
     println!("{hosts} hosts: KiB of node and control plane after each eighth: {over_time:?}");
-    // What programs take when traffic begins is no growth.
+    // Memory that programs allocate when traffic starts is not growth.
     for (before, after) in over_time[1].into_iter().zip(over_time[7]) {
         assert!(after < before + 24 * 1024, "{over_time:?}");
     }
     let top = report(&fleet, "/reports/top?by=host&limit=1").await.unwrap();
     assert_eq!(top["requests"], hosts, "also by host, with what shares a name");
     assert_eq!(top["items"][0]["name"], "_other");
-    // A node tells some hundred apart in each minute, however many there are.
+    // A node distinguishes a few hundred hosts per minute, however many there are.
     assert!(top["names"].as_u64().unwrap() < hosts / 4, "{top}");
 }
 
@@ -157,7 +157,7 @@ fn families(text: &str) -> std::collections::BTreeMap<String, u64> {
     families
 }
 
-/// What Prometheus' own checker says of a page.
+/// Checks a page with Prometheus' own checker.
 fn promtool(text: &str) {
     use std::{io::Write as _, process};
     let started = process::Command::new("promtool")
@@ -177,12 +177,12 @@ fn promtool(text: &str) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn metrics_and_reports_count_retries_by_one_rule_and_no_metric_is_on_both_planes() {
+async fn metrics_and_reports_count_retries_alike_and_no_metric_is_on_both_planes() {
     let mut fleet = Fleet::start(1, 3).await.unwrap();
     let node = fleet.http(0).unwrap();
     let load = Load::start(&node, "/books", 4, PAUSE);
     eventually("traffic", WAIT, async || counted(&fleet).await.filter(|n| *n > 50)).await.unwrap();
-    // Its connections break, and then it refuses them: attempts that the budget pays for, and attempts that cost nothing.
+    // Its connections break, and then it rejects them: retries that need the budget, and attempts that cost nothing.
     fleet.mocks.drain(..1).for_each(drop);
     eventually("retries", WAIT, async || {
         report(&fleet, "/reports/summary").await?["retries"].as_u64().filter(|n| *n > 0)
@@ -213,7 +213,7 @@ async fn metrics_and_reports_count_retries_by_one_rule_and_no_metric_is_on_both_
     }
 }
 
-/// What `weir tail` printed, while requests of all kinds are sent.
+/// The output of `weir tail` while requests of all kinds are sent.
 async fn tail(fleet: &Arc<Fleet>, arguments: &[&str]) -> Vec<Value> {
     let mut all = vec!["--output", "json", "tail"];
     all.extend(arguments);
@@ -241,9 +241,9 @@ async fn tail(fleet: &Arc<Fleet>, arguments: &[&str]) -> Vec<Value> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_tail_shows_what_passes_its_filters_from_all_nodes() {
+async fn the_tail_shows_matching_requests_of_all_nodes() {
     let fleet = Arc::new(Fleet::start(2, 1).await.unwrap());
-    // Statuses of 5xx would eject the only backend, or be asked for twice.
+    // Statuses of 5xx would eject the only backend or be retried.
     let pool = json!({
         "name": "default", "breaker": { "enabled": false }, "retry": { "attempts": 1 },
         "backends": [{ "url": format!("http://{}", fleet.mocks[0].address("listening").unwrap()) }],
@@ -277,13 +277,13 @@ async fn the_tail_shows_what_passes_its_filters_from_all_nodes() {
     for wrong in [["--status", "6xx"], ["--outcome", "lost"], ["--route", "nowhere"]] {
         assert!(fleet.weir(&["tail", wrong[0], wrong[1]]).is_err(), "{wrong:?}");
     }
-    // A name that never was is an error and no report of zeros.
+    // An unknown name is an error, not a report of zeros.
     let mistyped = fleet.weir(&["report", "hourly", "--route", "defualt"]).unwrap_err();
     assert!(format!("{mistyped:#}").contains("did you mean \"default\"?"), "{mistyped:#}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_weir_refuses_itself_is_counted_by_why() {
+async fn refused_requests_are_counted_by_reason() {
     let mut fleet = Fleet::start(1, 1).await.unwrap();
     let node = fleet.http(0).unwrap();
     let url = format!("http://{}", fleet.mocks[0].address("listening").unwrap());
@@ -298,7 +298,7 @@ async fn what_weir_refuses_itself_is_counted_by_why() {
         .await
         .unwrap();
     };
-    // One at a time, and one that waits: the others are refused for want of room.
+    // One request at a time and one waiting: all others are refused because there is no capacity.
     put(
         &fleet,
         "/pools/default",
@@ -316,14 +316,14 @@ async fn what_weir_refuses_itself_is_counted_by_why() {
         full += u64::from(asked.await.unwrap() == 503);
     }
     assert!(full > 0);
-    // Nobody takes a connection.
+    // No backend accepts connections.
     fleet.mocks.clear();
-    let mut nobody = 0;
+    let mut no_backend = 0;
     for _ in 0..3 {
-        nobody += u64::from(get(&node, "/books").await.unwrap().status == 503);
+        no_backend += u64::from(get(&node, "/books").await.unwrap().status == 503);
     }
-    assert_eq!(nobody, 3);
-    // Beyond the rate nobody is asked at all.
+    assert_eq!(no_backend, 3);
+    // Requests beyond the rate limit reach no backend.
     let route = json!({
         "name": "default", "pool": "default",
         "rate_limit": { "requests": 1, "per": "1h", "burst": 1, "key": "client_ip", "scope": "node" },

@@ -1,4 +1,4 @@
-//! The control plane killed at any moment of an apply: the database always opens, at a whole revision.
+//! The control plane is killed at any moment of an apply: the database always opens at a complete revision.
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "tests")]
 
 use std::{
@@ -9,16 +9,16 @@ use std::{
 use e2e::{Program, eventually, get, send};
 use serde_json::{Value, json};
 
-/// Kills over all lanes.
+/// Number of kills over all lanes.
 const KILLS: usize = 200;
 
-/// Databases that are used at the same time: a start waits for the disk more than for the processor.
+/// Databases used in parallel: a start waits for the disk more than for the processor.
 const LANES: usize = 4;
 
-/// Backends of a configuration: so many rows have to change together.
+/// Backends of a configuration: this many rows have to change together.
 const BACKENDS: usize = 40;
 
-/// A configuration that shares nothing with the one before: each backend, the route's limit and the strategy differ.
+/// A configuration in which each backend, the route's limit and the strategy differ from the previous one.
 fn configuration(number: usize) -> Value {
     let backends: Vec<Value> = (0..BACKENDS)
         .map(|n| json!({ "url": format!("http://10.{}.{}.{}:80", number >> 8, number & 255, n + 1) }))
@@ -30,7 +30,7 @@ fn configuration(number: usize) -> Value {
     })
 }
 
-/// Which configuration this is, whole; `None`: it is none of those that were applied.
+/// The number of this configuration; `None` if it is not completely one of those that were applied.
 fn number(config: &Value) -> Option<usize> {
     let first = config["pools"][0]["backends"][0]["url"].as_str()?.to_owned();
     let parts: Vec<usize> =
@@ -56,7 +56,7 @@ fn start(database: &str) -> Program {
     .unwrap()
 }
 
-/// The configuration that there is now, and its revision. Nobody changes it meanwhile.
+/// The current configuration and its revision. Nothing changes it meanwhile.
 async fn stored(admin: &str) -> (Value, u64) {
     let ask = async |path: &str| {
         let answer = get(admin, path).await.unwrap();
@@ -86,12 +86,12 @@ async fn lane(lane: usize) -> (usize, usize) {
             let admin = admin.clone();
             async move { send("PUT", &admin, "/config", &body).await.is_ok_and(|answer| answer.status == 200) }
         });
-        // From before the call arrives to after it was answered, evenly, however busy the machine is.
+        // Evenly distributed from before the call arrives to after its response, however busy the machine is.
         #[expect(clippy::cast_precision_loss, reason = "a small number")]
         let part = ((kill * LANES + lane) as f64 * 0.618_034).fract();
         if kill % 10 == 9 {
-            // What was answered a moment ago is stored.
-            eventually("an answer", Duration::from_secs(30), async || applying.is_finished().then_some(()))
+            // A change with a success response is stored.
+            eventually("a response", Duration::from_secs(30), async || applying.is_finished().then_some(()))
                 .await
                 .unwrap();
         } else {
@@ -107,7 +107,7 @@ async fn lane(lane: usize) -> (usize, usize) {
         let (now, at) = stored(&admin).await;
         let found = number(&now).unwrap_or_else(|| panic!("kill {kill}: neither {old} nor {new}: {now}"));
         assert!(found == old || found == new, "kill {kill}: {found} is neither {old} nor {new}");
-        assert!(!acknowledged || found == new, "kill {kill}: what was acknowledged is lost");
+        assert!(!acknowledged || found == new, "kill {kill}: an acknowledged change is lost");
         revision += u64::from(found == new);
         assert_eq!(at, revision, "kill {kill}: the revision's number and its content are of one moment");
         if found == new {
@@ -121,7 +121,7 @@ async fn lane(lane: usize) -> (usize, usize) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_kill_at_any_moment_of_an_apply_leaves_a_whole_revision() {
+async fn a_kill_at_any_moment_of_an_apply_leaves_a_complete_revision() {
     let lanes: Vec<_> = (0..LANES).map(|n| tokio::spawn(lane(n))).collect();
     let (mut kept, mut lost) = (0, 0);
     for lane in lanes {

@@ -1,4 +1,4 @@
-//! The configuration as a whole, through the real programs: compare, apply, read again, go back, two at once.
+//! The configuration as a whole, with the real programs: diff, apply, reload, rollback, concurrent writers.
 
 use std::{
     io::Write as _,
@@ -11,13 +11,13 @@ use anyhow::Context as _;
 use e2e::{Fleet, Program, eventually, get, send};
 use serde_json::Value;
 
-/// Where cargo puts the programs.
+/// Path of a program built by cargo.
 fn program(name: &str) -> anyhow::Result<PathBuf> {
     let test = std::env::current_exe()?;
     Ok(test.parent().and_then(|deps| deps.parent()).context("the test's program has no folder")?.join(name))
 }
 
-/// Exit status, what it printed, what it complained of.
+/// Runs `weir`; returns the exit status, the output and the error output.
 fn weir(admin: &str, arguments: &[&str], input: &str) -> anyhow::Result<(i32, String, String)> {
     let mut child = Command::new(program("weir")?)
         .args(["--admin", &format!("http://{admin}")])
@@ -33,7 +33,7 @@ fn weir(admin: &str, arguments: &[&str], input: &str) -> anyhow::Result<(i32, St
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_file_is_compared_applied_and_taken_back() -> anyhow::Result<()> {
+async fn a_file_is_compared_applied_and_rolled_back() -> anyhow::Result<()> {
     let fleet = Fleet::start(2, 2).await?;
     let admin = fleet.admin();
     let (code, exported, _) = weir(admin, &["export"], "")?;
@@ -72,9 +72,9 @@ async fn a_file_is_compared_applied_and_taken_back() -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Each writer adds a backend of its own to what it has read, with the program.
+/// Each writer adds its own backend to the configuration that it has read.
 #[tokio::test(flavor = "multi_thread")]
-async fn two_writers_never_overwrite_each_other_unseen() -> anyhow::Result<()> {
+async fn concurrent_writers_never_overwrite_each_other() -> anyhow::Result<()> {
     const EACH: usize = 10;
     let fleet = Fleet::start(0, 1).await?;
     let admin = fleet.admin().to_owned();
@@ -110,7 +110,7 @@ async fn two_writers_never_overwrite_each_other_unseen() -> anyhow::Result<()> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_file_is_read_again_on_a_signal_and_by_command() -> anyhow::Result<()> {
+async fn the_file_is_reloaded_by_signal_and_by_command() -> anyhow::Result<()> {
     let folder = tempfile::tempdir()?;
     let file = folder.path().join("weir.yaml");
     let text = |strategy: &str| {
@@ -149,7 +149,7 @@ async fn the_file_is_read_again_on_a_signal_and_by_command() -> anyhow::Result<(
     assert_eq!(printed, "pool \"books\": strategy peak_ewma → ip_hash\nrevision 4\n");
     assert!(program.log().contains("strategy random → peak_ewma"), "{}", program.log());
 
-    // A file that has not changed is not applied at the next start.
+    // An unchanged file is not applied at the next start.
     assert!(program.terminate(Duration::from_secs(20)).await?);
     let program = Program::start("control-plane", &arguments)?;
     let admin = program.address("admin")?;
@@ -157,7 +157,7 @@ async fn the_file_is_read_again_on_a_signal_and_by_command() -> anyhow::Result<(
     Ok(())
 }
 
-/// Texts that are made to cost much, or are simply wrong, and what has to be said of each.
+/// Texts that are expensive or invalid, and a part of the expected message.
 fn hostile() -> Vec<(&'static str, String, &'static str)> {
     let mut bomb = String::from("a0: &a0 [lol, lol, lol, lol, lol, lol, lol, lol, lol, lol]\n");
     for i in 1..30 {
@@ -192,9 +192,9 @@ fn hostile() -> Vec<(&'static str, String, &'static str)> {
     ]
 }
 
-/// None of them takes long; how long is not asserted but by the deadlines of the client and of the test.
+/// None of them takes long; the time is limited only by the timeouts of the client and of the test.
 #[tokio::test(flavor = "multi_thread")]
-async fn what_is_made_to_hurt_is_refused_by_name_offline_and_by_the_control_plane() -> anyhow::Result<()> {
+async fn hostile_texts_are_rejected_offline_and_by_the_control_plane() -> anyhow::Result<()> {
     let fleet = Fleet::start(0, 1).await?;
     let admin = fleet.admin();
     let folder = tempfile::tempdir()?;
@@ -205,7 +205,7 @@ async fn what_is_made_to_hurt_is_refused_by_name_offline_and_by_the_control_plan
         let name = file.display().to_string();
         let (code, printed, complained) = weir(admin, &["check", &name], "")?;
         assert_eq!(code, 1, "{what}: {printed}{complained}");
-        assert!(printed.len() + complained.len() < 1 << 20, "{what}: {} bytes are said of it", printed.len());
+        assert!(printed.len() + complained.len() < 1 << 20, "{what}: {} bytes of output", printed.len());
         let said = format!("{printed}{complained}");
         assert!(said.contains(says), "{what} is not named by {says:?}: {}", &said[..said.len().min(500)]);
         let (code, _, complained) = weir(admin, &["apply", "-f", &name], "")?;
@@ -217,8 +217,8 @@ async fn what_is_made_to_hurt_is_refused_by_name_offline_and_by_the_control_plan
             assert!(told.contains(&says.replace('"', "\\\"")), "{what}: {}", &told[..told.len().min(500)]);
         }
     }
-    assert_eq!(fleet.status().await?["revision"], before, "nothing of it was stored");
-    // The control plane itself refuses to read what is too large, while it comes.
+    assert_eq!(fleet.status().await?["revision"], before, "nothing was stored");
+    // The control plane itself rejects a text that is too large while it arrives.
     let large = "# weir\n".repeat((17 << 20) / 7);
     let answer = send("PUT", admin, "/config", &large).await?;
     assert_eq!(answer.status, 413, "{answer:?}");

@@ -26,7 +26,7 @@ async fn variables_of_servers_name_where_they_listen() -> anyhow::Result<()> {
             ("WEIR_NODES_LISTEN", ANY),
             ("WEIR_ADMIN_TOKEN_FILE", &token),
             ("WEIR_JOIN_TOKEN_FILE", &join),
-            // What `weir` calls, in the same environment.
+            // Used by `weir` in the same environment.
             ("WEIR_ADMIN", "http://127.0.0.1:1"),
             ("WEIR_TOKEN_FILE", &join),
         ],
@@ -42,7 +42,7 @@ async fn variables_of_servers_name_where_they_listen() -> anyhow::Result<()> {
             ("WEIR_HTTP_LISTEN", ANY),
             ("WEIR_STATUS_LISTEN", ANY),
             ("WEIR_JOIN_TOKEN_FILE", &join),
-            // A node has no use for it.
+            // A node does not use it.
             ("WEIR_TOKEN_FILE", &token),
         ],
     )?;

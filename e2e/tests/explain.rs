@@ -1,6 +1,6 @@
-//! What `weir explain` says against what a real node does.
+//! `weir explain` compared with a real node.
 //!
-//! A route to a pool without backends answers with its fallback, and that says the route's name.
+//! Routes lead to a pool without backends, and their fallback response contains the route's name.
 
 use std::time::Duration;
 
@@ -13,10 +13,10 @@ use tokio::{
 };
 
 fn named(name: &str, matches: Value) -> Value {
-    json!({ "name": name, "match": matches, "pool": "nobody", "fallback": { "status": 200, "body": name } })
+    json!({ "name": name, "match": matches, "pool": "empty", "fallback": { "status": 200, "body": name } })
 }
 
-/// One request as bytes, and its answer's status and body.
+/// Sends one raw request; returns the status and the body.
 async fn raw(
     address: &str,
     method: &str,
@@ -41,7 +41,7 @@ fn encode(text: &str) -> String {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn explain_says_what_the_node_does() -> anyhow::Result<()> {
+async fn explain_agrees_with_the_node() -> anyhow::Result<()> {
     let fleet = Fleet::start(1, 0).await?;
     let (http, admin) = (fleet.http(0)?, fleet.admin());
     let routes = [
@@ -58,7 +58,7 @@ async fn explain_says_what_the_node_does() -> anyhow::Result<()> {
             json!({ "path": "/assets", "headers": { "x-trace": { "present": false } }, "methods": ["GET"] }),
         ),
     ];
-    let config = json!({ "pools": [{ "name": "nobody" }], "routes": routes });
+    let config = json!({ "pools": [{ "name": "empty" }], "routes": routes });
     let answer = send("PUT", admin, "/config?wait=20s", &config.to_string()).await?;
     anyhow::ensure!(answer.status == 200, "{answer:?}");
 
@@ -97,19 +97,19 @@ async fn explain_says_what_the_node_does() -> anyhow::Result<()> {
         if !header.is_empty() {
             about.push_str(&format!("&header={}", encode(header)));
         }
-        let told = get(admin, &about).await?;
-        anyhow::ensure!(told.status == 200, "{about}: {told:?}");
-        let told = told.json()?;
-        match told["route"].as_str() {
+        let explained = get(admin, &about).await?;
+        anyhow::ensure!(explained.status == 200, "{about}: {explained:?}");
+        let explained = explained.json()?;
+        match explained["route"].as_str() {
             Some(route) => {
-                assert_eq!((status, body.as_str()), (200, route), "{about}: {told}");
+                assert_eq!((status, body.as_str()), (200, route), "{about}: {explained}");
                 taken.insert(route.to_owned());
             }
             None => {
-                let answer = told["answer"].as_str().context("neither route nor answer")?;
+                let answer = explained["answer"].as_str().context("neither route nor answer")?;
                 assert!(
                     answer.starts_with(&status.to_string()),
-                    "{about}: the node answers {status}, {told}"
+                    "{about}: the node returned {status}, {explained}"
                 );
             }
         }
@@ -118,7 +118,7 @@ async fn explain_says_what_the_node_does() -> anyhow::Result<()> {
     assert!(taken.len() >= 7, "{taken:?}");
     let printed = fleet.weir(&["explain", "GET", "http://api.example/v1/x", "-H", "x-canary: 1"])?;
     assert!(printed.starts_with("route canary (revision "), "{printed}");
-    // Without a scheme it is read as curl reads it.
+    // Without a scheme the URL is read like in curl.
     assert_eq!(fleet.weir(&["explain", "GET", "api.example/v1/x", "-H", "x-canary: 1"])?, printed);
     assert!(printed.contains("  v1: would match, but is less specific or comes later"), "{printed}");
     let printed = fleet.weir(&[

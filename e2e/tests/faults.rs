@@ -1,8 +1,8 @@
-//! Random faults over a whole fleet, with the real programs: control plane, nodes and backends killed, stopped and
-//! restarted, and callers that hang up, while clients send requests and operators change the configuration.
+//! Random faults in a whole fleet with the real programs: control plane, nodes and backends are killed, stopped and
+//! restarted, and callers hang up, while clients send requests and operators change the configuration.
 //!
-//! It runs for 60 s where `CI=true`, else for 15 s; `WEIR_FAULTS_SECONDS` makes it longer, `WEIR_FAULTS_SEED` repeats a
-//! run's choices.
+//! Runs for 60 s with `CI=true`, otherwise for 15 s. `WEIR_FAULTS_SECONDS` sets the duration, `WEIR_FAULTS_SEED`
+//! repeats a run's choices.
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "tests")]
 
 use std::{
@@ -21,10 +21,10 @@ use tokio::{
     net::{TcpListener, TcpStream},
 };
 
-/// How long all nodes may take to the newest revision once nothing fails any more.
+/// Time for all nodes to get the newest revision after the last fault.
 const CATCH_UP: Duration = Duration::from_secs(10);
 
-/// Clients of each node; each pauses between its requests.
+/// Clients per node; each pauses between its requests.
 const CLIENTS: usize = 4;
 const PAUSE: Duration = Duration::from_millis(2);
 
@@ -32,7 +32,8 @@ fn variable(name: &str) -> Option<u64> {
     std::env::var(name).ok().map(|text| text.parse().unwrap())
 }
 
-/// A backend for requests that must not be repeated. It reads each one and then answers, or closes, or resets.
+/// A backend for requests that must not be repeated. It reads each request and then responds, closes or resets the
+/// connection.
 struct Once {
     url: String,
     seen: Arc<Mutex<HashMap<String, u32>>>,
@@ -88,14 +89,14 @@ impl Once {
     }
 }
 
-/// What the operators know: of each route, the values of which one must be in force.
+/// The operators' expectation: for each route, the values of which one must be current.
 #[derive(Default)]
 struct Model {
     routes: BTreeMap<String, Vec<Option<String>>>,
     acknowledged: u64,
 }
 
-/// The route that says this value, for a host that nobody asks for.
+/// A route with this value, for a host without traffic.
 fn route(name: &str, value: &str) -> Value {
     json!({
         "match": { "hosts": [format!("{name}.example")] },
@@ -104,7 +105,7 @@ fn route(name: &str, value: &str) -> Value {
     })
 }
 
-/// Changes its own routes one after the other. What was acknowledged holds; what was not may hold.
+/// Changes its own routes one after the other. Acknowledged changes must hold; others may hold.
 async fn operate(admin: String, operator: usize, seed: u64, stop: Arc<AtomicBool>) -> Model {
     let mut random = fastrand::Rng::with_seed(seed);
     let mut model = Model::default();
@@ -127,21 +128,21 @@ async fn operate(admin: String, operator: usize, seed: u64, stop: Arc<AtomicBool
                 *may_be = vec![value];
                 model.acknowledged += 1;
             }
-            // It was not there; then it is not there.
+            // The route did not exist, and still does not.
             Ok(Ok(answer)) if answer.status == 404 && method == "DELETE" => *may_be = vec![None],
             Ok(Ok(answer)) => panic!("{method} {name}: {answer:?}"),
-            // The control plane is away, or left in the middle.
+            // The control plane is away, or was killed during the call.
             Ok(Err(_)) => {
                 may_be.push(value);
                 tokio::time::sleep(Duration::from_millis(20)).await;
             }
-            Err(_) => panic!("{method} {name}: no answer within {deadline:?}"),
+            Err(_) => panic!("{method} {name}: no response within {deadline:?}"),
         }
     }
     model
 }
 
-/// Sends a change and closes the connection a moment later, whatever has become of it.
+/// Sends a change and closes the connection a moment later, whatever its outcome.
 async fn hang_up(admin: &str, number: u64, random: &mut fastrand::Rng) {
     let name = format!("gone-{}", number % 4);
     let body = route(&name, &number.to_string()).to_string();
@@ -149,18 +150,18 @@ async fn hang_up(admin: &str, number: u64, random: &mut fastrand::Rng) {
         "PUT /routes/{name} HTTP/1.1\r\nHost: {admin}\r\nContent-Type: application/json\r\nContent-Length: {}\r\n\r\n{body}",
         body.len()
     );
-    // While the control plane is away there is nobody to leave.
+    // The control plane may be down.
     let Ok(mut stream) = TcpStream::connect(admin).await else { return };
     let _ = stream.write_all(request.as_bytes()).await;
     tokio::time::sleep(Duration::from_micros(random.u64(0..8_000))).await;
 }
 
-/// POSTs, each with a path of its own.
+/// Sends POSTs, each with its own path.
 async fn post(address: String, next: Arc<AtomicU64>, stop: Arc<AtomicBool>) -> u64 {
     let mut sent = 0;
     while !stop.load(Relaxed) {
         let path = format!("/once/{}", next.fetch_add(1, Relaxed));
-        // A failure is an answer too: what matters is how often the backends see it.
+        // A failure is fine: only the number of times that backends see the request matters.
         let _ = send("POST", &address, &path, "").await;
         sent += 1;
         tokio::time::sleep(Duration::from_millis(5)).await;
@@ -172,11 +173,11 @@ async fn post(address: String, next: Arc<AtomicU64>, stop: Arc<AtomicBool>) -> u
 struct World {
     fleet: Fleet,
     random: fastrand::Rng,
-    /// What programs that are gone have logged.
+    /// Logs of programs that have ended.
     logs: Vec<String>,
-    /// The load on the node that is killed now and then, and since when it runs.
+    /// The load on the node that is killed now and then, and its start.
     fragile: Option<(Load, Instant)>,
-    /// What was sent to nodes that were killed, and how much of it may be missing in the report.
+    /// Requests sent to killed nodes, and how many of them may be missing in the report.
     killed: Vec<(Totals, u64)>,
     hung_up: u64,
     faults: BTreeMap<&'static str, u32>,
@@ -184,7 +185,7 @@ struct World {
 
 impl World {
     async fn start_control_plane(&mut self) {
-        // The ports of the one before may be in use for another moment.
+        // The previous control plane's ports may be in use for another moment.
         let begun = Instant::now();
         while let Err(error) = self.fleet.start_control_plane() {
             assert!(begun.elapsed() < Duration::from_secs(20), "the control plane does not start: {error:#}");
@@ -198,7 +199,7 @@ impl World {
         self.fragile = Some((load, Instant::now()));
     }
 
-    /// One fault, and its end.
+    /// Causes one fault and ends it.
     async fn fault(&mut self) {
         let kind = self.random.usize(0..8);
         let name = match kind {
@@ -244,7 +245,7 @@ impl World {
                 node.kill();
                 self.logs.push(node.log());
                 let totals = load.stop().await;
-                // A node hands its counts over each second; while the control plane is away it keeps them.
+                // A node sends its counts every second; while the control plane is away it keeps them.
                 let lifetime = since.elapsed().as_secs().max(1);
                 let missing = totals.sent.min(totals.sent * 12 / lifetime);
                 self.killed.push((totals, missing));
@@ -264,14 +265,14 @@ impl World {
             }
             _ => {
                 self.fleet.control_plane.as_ref().unwrap().hang_up().unwrap();
-                "control plane told to read its files"
+                "control plane reloaded"
             }
         };
         *self.faults.entry(name).or_default() += 1;
     }
 }
 
-/// Every route as the control plane has it, by name, with its value.
+/// Every route of the control plane by name, with its value.
 async fn values(admin: &str) -> BTreeMap<String, String> {
     let routes = get(admin, "/routes").await.unwrap().json().unwrap();
     let value = |route: &Value| {
@@ -350,7 +351,7 @@ async fn random_faults_lose_no_change_no_request_and_no_count() {
     // No change blocks later ones.
     let last = send("PUT", &admin, "/routes/last", &route("last", "last").to_string()).await.unwrap();
     assert!(last.status < 300, "{last:?}");
-    // What was acknowledged holds, and nothing that was not sent.
+    // Acknowledged changes hold, and no other values than those sent.
     let values = values(&admin).await;
     for (name, may_be) in &model {
         let is = values.get(name).cloned();
@@ -360,7 +361,7 @@ async fn random_faults_lose_no_change_no_request_and_no_count() {
     for (name, value) in &values {
         assert!(config.contains(name) && config.contains(value), "{name} is not in /config:\n{config}");
     }
-    // All nodes come to the newest revision.
+    // All nodes get the newest revision.
     let live = [0, world.fleet.nodes.len() - 1].map(|node| format!("node-{node}"));
     eventually("all nodes at the newest revision", CATCH_UP, async || {
         let status = world.fleet.status().await.ok()?;
@@ -375,12 +376,13 @@ async fn random_faults_lose_no_change_no_request_and_no_count() {
     .await
     .unwrap();
 
-    // Every request was answered but those that a killed node had.
+    // Every request was answered except those on a killed node.
     for totals in [&steady, &fragile] {
         assert_eq!(totals.errors, Vec::<String>::new());
         assert_eq!(totals.count(200), totals.sent, "{:?}", totals.status);
     }
-    // The report equals what was sent. Of a killed node up to its last moments may be missing, and this is marked.
+    // The report equals the sent requests. The last moments of killed nodes may be missing; the report is then marked
+    // incomplete.
     let sent = steady.sent + fragile.sent + world.killed.iter().map(|(totals, _)| totals.sent).sum::<u64>();
     let missing: u64 = world.killed.iter().map(|(_, missing)| missing).sum();
     let summary = async || get(&admin, "/reports/summary?route=default").await.ok()?.json().ok();
@@ -396,7 +398,7 @@ async fn random_faults_lose_no_change_no_request_and_no_count() {
         panic!("{error}: {sent} sent, up to {missing} missing: {}", came.lock().unwrap())
     });
     if found["requests"] != sent {
-        assert_eq!(found["complete"], false, "what is missing is marked: {found}");
+        assert_eq!(found["complete"], false, "missing counts are marked: {found}");
     }
     // No POST ran twice.
     let twice: Vec<_> = a

@@ -1,4 +1,4 @@
-//! Filters over a whole fleet, through the real programs.
+//! Filters in a whole fleet with the real programs.
 
 use std::time::{Duration, Instant};
 
@@ -8,25 +8,25 @@ fn field<'a>(answer: &'a Answer, name: &str) -> &'a str {
     answer.headers.get(name).and_then(|value| value.to_str().ok()).unwrap_or_default()
 }
 
-/// What a node tells of its part: how much is left after one request.
+/// Remaining requests of a node's part of the limit, after one request.
 async fn left(http: &str) -> Option<u64> {
     let answer = get(http, "/books").await.ok()?;
     field(&answer, "ratelimit").split("r=").nth(1)?.split(';').next()?.parse().ok()
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_limit_of_the_fleet_is_divided_among_its_nodes_and_given_back_when_one_leaves() -> anyhow::Result<()>
-{
+async fn a_fleet_wide_limit_is_divided_among_the_nodes_and_redistributed_when_one_leaves()
+-> anyhow::Result<()> {
     let mut fleet = Fleet::start(2, 1).await?;
     let nodes = [fleet.http(0)?, fleet.http(1)?];
-    // Requests without the key's header go by the address; another header is another memory, so that no round waits
-    // for the one before.
+    // Requests without the key's header count by address. Another header means new counters, so that no round waits
+    // for the previous one.
     let put = |key: &str| {
         format!(
             "{{\"pool\":\"default\",\"rate_limit\":{{\"requests\":20,\"per\":\"1m\",\"key\":{{\"header\":\"{key}\"}},\"scope\":\"fleet\"}}}}"
         )
     };
-    // A node learns within a fraction of a second that it has company: until then it gives the whole limit.
+    // A node learns within a fraction of a second that there is another one; until then it allows the whole limit.
     let warm = send("PUT", fleet.admin(), "/routes/default", &put("x-warm")).await?;
     anyhow::ensure!(warm.status < 300, "{warm:?}");
     active(&fleet, revision(&fleet).await?).await?;
@@ -59,7 +59,7 @@ async fn a_limit_of_the_fleet_is_divided_among_its_nodes_and_given_back_when_one
     let status = fleet.weir(&["status"])?;
     assert!(status.contains("refused by filters"), "{status}");
 
-    // One leaves: after ten seconds the other has the whole limit.
+    // One node leaves: after 10 s the other has the whole limit.
     fleet.nodes[1].kill();
     let http = nodes[0].clone();
     let round = std::sync::atomic::AtomicU32::new(100);
@@ -78,7 +78,7 @@ async fn a_limit_of_the_fleet_is_divided_among_its_nodes_and_given_back_when_one
     Ok(())
 }
 
-/// The counts come with the nodes' next load.
+/// The counts arrive with the nodes' next load message.
 async fn counted(fleet: &Fleet, least: u64) -> anyhow::Result<()> {
     eventually("the counts", Duration::from_secs(20), async || {
         let told = fleet.status().await.ok()?;

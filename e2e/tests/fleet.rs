@@ -1,10 +1,10 @@
-//! What issue after issue promises of the whole system, through the real programs.
+//! The system's main promises, with the real programs.
 
 use std::{collections::BTreeSet, time::Duration};
 
 use e2e::{Fleet, Load, Program, eventually, get, mock, send};
 
-/// Small enough that a debug build on a busy machine keeps up.
+/// Long enough for a debug build on a busy machine to keep up.
 const PAUSE: Duration = Duration::from_millis(2);
 
 async fn served_by(address: &str) -> anyhow::Result<String> {
@@ -27,7 +27,7 @@ async fn requests_go_to_all_backends_in_turn() -> anyhow::Result<()> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_backend_comes_and_goes_under_load_without_a_failed_request() -> anyhow::Result<()> {
+async fn adding_and_removing_a_backend_under_load_fails_no_request() -> anyhow::Result<()> {
     let fleet = Fleet::start(1, 2).await?;
     let http = fleet.http(0)?;
     let load = Load::start(&http, "/books", 8, PAUSE);
@@ -60,7 +60,7 @@ async fn a_backend_comes_and_goes_under_load_without_a_failed_request() -> anyho
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_killed_backend_costs_no_request_and_comes_back() -> anyhow::Result<()> {
+async fn a_killed_backend_fails_no_request_and_returns() -> anyhow::Result<()> {
     let mut fleet = Fleet::start(1, 3).await?;
     let http = fleet.http(0)?;
     let load = Load::start(&http, "/books", 8, PAUSE);
@@ -83,7 +83,7 @@ async fn a_killed_backend_costs_no_request_and_comes_back() -> anyhow::Result<()
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn all_backends_down_is_a_quick_503_and_service_returns_by_itself() -> anyhow::Result<()> {
+async fn requests_get_503_quickly_while_all_backends_are_down() -> anyhow::Result<()> {
     let mut fleet = Fleet::start(1, 2).await?;
     let http = fleet.http(0)?;
     let addresses: Vec<String> =
@@ -103,7 +103,7 @@ async fn all_backends_down_is_a_quick_503_and_service_returns_by_itself() -> any
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_control_plane_killed_under_load_costs_no_request_and_no_count() -> anyhow::Result<()> {
+async fn killing_the_control_plane_under_load_loses_no_request_and_no_count() -> anyhow::Result<()> {
     let mut fleet = Fleet::start(2, 2).await?;
     let loads = [
         Load::start(&fleet.http(0)?, "/books", 4, PAUSE),
@@ -128,7 +128,7 @@ async fn the_control_plane_killed_under_load_costs_no_request_and_no_count() -> 
         })
         .await?;
     }
-    // The two requests above were sent beside the loads.
+    // The two requests above were sent in addition to the loads.
     let (mut sent, mut ok) = (2, 2);
     for load in loads {
         let totals = load.stop().await;
@@ -233,7 +233,7 @@ async fn a_drained_node_finishes_what_runs_and_delivers_its_counts() -> anyhow::
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_node_started_first_waits_says_so_once_and_comes_up() -> anyhow::Result<()> {
+async fn a_node_started_first_logs_once_that_it_waits() -> anyhow::Result<()> {
     let mut fleet = Fleet::start(0, 1).await?;
     if let Some(mut control_plane) = fleet.control_plane.take() {
         control_plane.kill();
@@ -242,7 +242,7 @@ async fn a_node_started_first_waits_says_so_once_and_comes_up() -> anyhow::Resul
     let status = fleet.nodes[0].address("status")?;
     assert_eq!(get(&status, "/healthz").await?.status, 200);
     assert_eq!(get(&status, "/readyz").await?.status, 503);
-    eventually("a word about the wait", Duration::from_secs(10), async || {
+    eventually("a log message about the wait", Duration::from_secs(10), async || {
         fleet.nodes[0].log().contains("control plane").then_some(())
     })
     .await?;
@@ -254,7 +254,7 @@ async fn a_node_started_first_waits_says_so_once_and_comes_up() -> anyhow::Resul
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn wrong_flags_are_refused_by_name() -> anyhow::Result<()> {
+async fn invalid_flags_are_rejected_by_name() -> anyhow::Result<()> {
     for (program, arguments, says) in [
         ("control-plane", vec!["--admin", "nowhere"], "--admin"),
         ("data-plane", vec!["--workers", "many"], "--workers"),
@@ -280,7 +280,7 @@ async fn wrong_flags_are_refused_by_name() -> anyhow::Result<()> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_node_takes_no_port_that_another_node_has() -> anyhow::Result<()> {
+async fn a_node_does_not_share_a_port_with_another_node() -> anyhow::Result<()> {
     let fleet = Fleet::start(1, 1).await?;
     let address = fleet.http(0)?;
     let arguments = ["--control-plane", "http://127.0.0.1:1", "--status", "127.0.0.1:0", "--http", &address];
@@ -293,7 +293,7 @@ async fn a_node_takes_no_port_that_another_node_has() -> anyhow::Result<()> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_node_that_gets_no_configuration_says_so_to_clients() -> anyhow::Result<()> {
+async fn a_node_without_configuration_says_so_to_clients() -> anyhow::Result<()> {
     let arguments =
         ["--control-plane", "http://127.0.0.1:1", "--status", "127.0.0.1:0", "--http", "127.0.0.1:0"];
     let node = Program::start("data-plane", &arguments)?;
@@ -304,7 +304,7 @@ async fn a_node_that_gets_no_configuration_says_so_to_clients() -> anyhow::Resul
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_second_control_plane_does_not_take_the_database_of_the_first() -> anyhow::Result<()> {
+async fn a_second_control_plane_cannot_use_the_database_of_the_first() -> anyhow::Result<()> {
     let folder = tempfile::tempdir()?;
     let database = format!("sqlite:{}", folder.path().join("weir.db").display());
     let arguments = ["--admin", "127.0.0.1:0", "--nodes", "127.0.0.1:0", "--database", &database];

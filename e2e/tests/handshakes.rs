@@ -1,7 +1,7 @@
-//! A certificate is replaced again and again while clients come at a steady rate: none of them is turned away.
+//! A certificate is replaced repeatedly while clients connect at a steady rate: no handshake fails.
 //!
-//! `WEIR_HANDSHAKES` is how many come a second, `WEIR_REPLACEMENTS` how often the certificate is replaced, and
-//! `WEIR_PROGRAMS` the folder of other programs than those of the test's own build.
+//! `WEIR_HANDSHAKES` is the number of clients per second, `WEIR_REPLACEMENTS` the number of replacements, and
+//! `WEIR_PROGRAMS` the folder of programs other than those of the test's own build.
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "tests")]
 
 #[path = "support/authority.rs"]
@@ -36,20 +36,20 @@ fn number(name: &str, usual: u64) -> u64 {
     std::env::var(name).map_or(usual, |text| text.parse().unwrap())
 }
 
-/// What the clients found.
+/// Results of the clients.
 #[derive(Default)]
 struct Seen {
-    /// Clients that have set out.
+    /// Clients started.
     begun: AtomicU64,
-    /// Full handshakes, each with an answer behind it.
+    /// Full handshakes, each followed by a response.
     good: AtomicU64,
     failed: Mutex<Vec<String>>,
-    /// The certificate that the last one was shown, and how they agreed on a key.
+    /// The certificate in the last handshake, and the key exchange.
     shown: Mutex<(Vec<u8>, String)>,
     stop: AtomicBool,
 }
 
-/// Clients that come one after the other, each when it is due, however long those before take.
+/// Starts clients on schedule, however long the previous ones take.
 async fn clients(seen: Arc<Seen>, address: String, config: Arc<ClientConfig>, rate: u64, begun: Instant) {
     while !seen.stop.load(Relaxed) {
         let n = seen.begun.fetch_add(1, Relaxed);
@@ -65,7 +65,7 @@ async fn clients(seen: Arc<Seen>, address: String, config: Arc<ClientConfig>, ra
     }
 }
 
-/// A full handshake that checks the certificate, and a request; the certificate, and how they agreed on a key.
+/// A full handshake that verifies the certificate, and a request; returns the certificate and the key exchange.
 async fn visit(address: &str, config: &Arc<ClientConfig>) -> anyhow::Result<(Vec<u8>, String)> {
     let stream = TcpStream::connect(address).await?;
     let name = ServerName::try_from("a.example")?;
@@ -82,7 +82,7 @@ async fn visit(address: &str, config: &Arc<ClientConfig>) -> anyhow::Result<(Vec
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn no_client_is_turned_away_while_a_certificate_is_replaced() -> anyhow::Result<()> {
+async fn no_handshake_fails_while_a_certificate_is_replaced() -> anyhow::Result<()> {
     let (rate, replacements) = (number("WEIR_HANDSHAKES", 50), number("WEIR_REPLACEMENTS", 5));
     let authority = Authority::new();
     let mut fleet = Fleet::start(0, 2).await?;

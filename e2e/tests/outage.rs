@@ -1,4 +1,4 @@
-//! Two hours without any node: every form of the report says that nobody reported them, and none takes them for quiet.
+//! Two hours without any node: every format of the report shows a gap, and none counts it as the quietest time.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "tests")]
 
@@ -11,11 +11,11 @@ use serde_json::Value;
 use tonic::transport::Endpoint;
 use weir_proto::v1::nodes_client::NodesClient;
 
-/// Hours of the story, the newest of which is over.
+/// Hours of the scenario, all of them complete.
 const HOURS: u64 = 6;
-/// In which no node was there: all were killed at its beginning, and came back at its end.
+/// Hours without nodes: all nodes were killed at the start and returned at the end.
 const OUTAGE: std::ops::Range<u64> = 2..4;
-/// Requests of both nodes each ten minutes of an hour; the quietest hour that was reported is the last but one.
+/// Requests of both nodes per ten minutes of each hour. The quietest reported hour is the last but one.
 const REQUESTS: [usize; HOURS as usize] = [40, 30, 0, 0, 10, 20];
 const LOWEST: u64 = 4;
 
@@ -36,7 +36,7 @@ fn request(minute: u64) -> Request {
     }
 }
 
-/// The first minute of the story, since the epoch: some whole hours ago.
+/// The first minute of the scenario since the epoch, some whole hours ago.
 fn begin() -> u64 {
     let hour = u64::try_from(jiff::Timestamp::now().as_second()).unwrap() / 3600;
     (hour - HOURS) * 60
@@ -46,13 +46,13 @@ fn time(minute: u64) -> String {
     jiff::Timestamp::from_second(i64::try_from(minute * 60).unwrap()).unwrap().to_string()
 }
 
-/// Two nodes report each ten minutes, but in the outage; what comes after it is said by new processes.
+/// Two nodes report every ten minutes except during the outage; after it they are new processes.
 async fn play(fleet: &Fleet, begin: u64) {
     let line = Endpoint::from_shared(format!("http://{}", fleet.nodes_address())).unwrap();
     let mut control_plane = NodesClient::new(line.connect().await.unwrap());
     for node in ["a", "b"] {
         let mut sequences = [0, 0];
-        // One more than the story has, since an hour is over when a later batch came.
+        // One batch more than the scenario, because an hour is complete when a later batch has arrived.
         for ten in 0..=HOURS * 6 {
             let (minute, hour) = (begin + ten * 10, ten / 6);
             if OUTAGE.contains(&hour) {
@@ -63,7 +63,8 @@ async fn play(fleet: &Fleet, begin: u64) {
             let requests = REQUESTS.get(usize::try_from(hour).unwrap()).copied().unwrap_or(0);
             let requests = vec![request(minute); requests / 2];
             let boot_id = ["first", "second"][boot];
-            // The killed ones last said something in the very moment in which the hour ended, the new ones at its begin.
+            // The last report of the killed nodes is at the end of an hour, and the first of the new ones at the
+            // start.
             let sent_at_ms = (minute * 60 + 30) * 1_000;
             let batch = played::batch(node, boot_id, sequences[boot], sent_at_ms, &requests).unwrap();
             control_plane.report(batch).await.unwrap();
@@ -77,9 +78,9 @@ fn json(fleet: &Fleet, arguments: &[&str]) -> Value {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn an_outage_of_all_nodes_is_a_gap_in_every_form_and_never_the_lowest_period() {
+async fn an_outage_of_all_nodes_is_a_gap_in_every_format_and_never_the_lowest_period() {
     let fleet = Fleet::start(0, 0).await.unwrap();
-    // A report names what a kept revision knows.
+    // Reports accept names of stored revisions.
     let config = serde_json::json!({
         "pools": [{
             "name": "shop",
@@ -105,14 +106,14 @@ async fn an_outage_of_all_nodes_is_a_gap_in_every_form_and_never_the_lowest_peri
     let weir_json =
         |arguments: Vec<String>| json(&fleet, &arguments.iter().map(String::as_str).collect::<Vec<_>>());
 
-    // Back from now begins with a hyphen, and is no option.
+    // A relative time starts with a hyphen and is not an option.
     let recent = fleet.weir(&["report", "summary", "--from", "-2h"]).unwrap();
     assert!(recent.contains("requests"), "{recent}");
 
     let report = weir_json(with("hourly", &[]));
     let periods = report["periods"].as_array().unwrap();
     let states: Vec<&str> = periods.iter().map(|period| period["state"].as_str().unwrap()).collect();
-    // The hour that ended in the kill lacks what the nodes had not said.
+    // The hour that ended with the kill lacks the counts that the nodes had not sent.
     assert_eq!(states, ["complete", "partial", "gap", "gap", "complete", "complete"]);
     for (period, requests) in periods.iter().zip(REQUESTS) {
         assert_eq!(period["requests"], requests * 6, "{period}");

@@ -1,4 +1,4 @@
-//! Failures that clients never see, with the real programs: ejection and return, sudden death, total failure,
+//! Failures that clients never notice, with the real programs: ejection and return, sudden death, total failure,
 //! rolling restarts with sessions, limits and fallbacks.
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "tests")]
 
@@ -18,7 +18,7 @@ use serde_json::{Value, json};
 
 use self::support::{Origin, Visitor, set_faults};
 
-/// Sets the fields of the pool `default` and waits until every node runs it.
+/// Sets the fields of the pool `default` and waits until every node uses them.
 async fn configure(fleet: &Fleet, fields: Value, route: Value) {
     let mut config = get(fleet.admin(), "/pools/default").await.unwrap().json().unwrap();
     for (name, value) in fields.as_object().unwrap() {
@@ -36,7 +36,7 @@ async fn apply(fleet: &Fleet, pools: Value, mut route: Value) {
     assert_ne!(answer.json().unwrap()["active"], false, "{answer:?}");
 }
 
-/// The backend at a mock's address, as `/status` shows it.
+/// The backend at a mock's address, from `/status`.
 async fn backend(fleet: &Fleet, address: &str) -> Option<Value> {
     let status = fleet.status().await.ok()?;
     let url = format!("http://{address}");
@@ -52,7 +52,7 @@ async fn wait_breaker(fleet: &Fleet, address: &str, breaker: &str) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_backend_that_fails_half_of_its_answers_is_ejected_and_comes_back_healed() {
+async fn a_backend_that_fails_half_of_its_requests_is_ejected_and_returns_when_healed() {
     let fleet = Fleet::start(1, 3).await.unwrap();
     let sick = fleet.mocks[0].address("listening").unwrap();
     let node = fleet.http(0).unwrap();
@@ -65,7 +65,7 @@ async fn a_backend_that_fails_half_of_its_answers_is_ejected_and_comes_back_heal
     assert!(fleet.weir(&["status"]).unwrap().contains("open"));
     load.stop().await;
 
-    // While it is out, nobody meets its errors: they are those of the others, none.
+    // While it is ejected, clients see only the other backends' errors, of which there are none.
     let calm = Load::start(&node, "/books", 8, Duration::from_millis(5));
     tokio::time::sleep(Duration::from_secs(2)).await;
     let totals = calm.stop().await;
@@ -84,10 +84,10 @@ async fn a_backend_that_fails_half_of_its_answers_is_ejected_and_comes_back_heal
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn half_of_ten_backends_killed_at_once_under_load_fail_no_request() {
+async fn killing_half_of_ten_backends_under_load_fails_no_request() {
     let mut fleet = Fleet::start(1, 10).await.unwrap();
     let node = fleet.http(0).unwrap();
-    // 40 clients that pause 20 ms each: 2,000 a second where the machine keeps up.
+    // 40 clients that pause for 20 ms each: 2,000 requests per second if the machine keeps up.
     let load = Load::start(&node, "/books", 40, Duration::from_millis(20));
     eventually("traffic", Duration::from_secs(20), async || {
         let requests = fleet.status().await.ok()?["nodes"][0]["requests"].as_u64()?;
@@ -120,13 +120,13 @@ async fn all_failing(origins: Vec<Origin>, retry: Value) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn when_all_answer_errors_attempts_stay_within_a_fifth_more_than_requests() {
+async fn the_retry_budget_holds_when_all_backends_return_errors() {
     let origins = (0..4).map(|_| Origin::answering(503)).collect();
     all_failing(origins, json!({ "attempts": 5 })).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn when_all_break_off_attempts_stay_within_a_fifth_more_than_requests() {
+async fn the_retry_budget_holds_when_all_backends_close_connections() {
     let origins = (0..4).map(|_| Origin::breaking()).collect();
     all_failing(origins, json!({ "attempts": 5 })).await;
 }
@@ -139,14 +139,14 @@ async fn a_rolling_restart_with_drain_fails_no_request_and_breaks_no_session() {
     configure(&fleet, fields, json!({})).await;
 
     let stop = Arc::new(AtomicBool::new(false));
-    // Backends whose sessions may be given to others: their drain's deadline has passed.
+    // Backends whose sessions may be moved: their drain timeout has passed.
     let released = Arc::new(Mutex::new(Vec::<String>::new()));
-    // Where each client's session is.
+    // The backend of each client's session.
     let pinned = Arc::new(Mutex::new(BTreeMap::<usize, String>::new()));
     let requests = Arc::new(AtomicU64::new(0));
     let mut clients = tokio::task::JoinSet::new();
     for client in 0..12 {
-        // Every node understands every other's sessions.
+        // Every node accepts the other nodes' sessions.
         let nodes = [fleet.http(0).unwrap(), fleet.http(1).unwrap()];
         let (stop, released, pinned) = (Arc::clone(&stop), Arc::clone(&released), Arc::clone(&pinned));
         let requests = Arc::clone(&requests);
@@ -198,7 +198,7 @@ async fn a_rolling_restart_with_drain_fails_no_request_and_breaks_no_session() {
             .await
             .unwrap();
         }
-        // Until its deadline the drain keeps its sessions.
+        // Until the timeout the draining backend keeps its sessions.
         tokio::time::sleep(DRAIN.saturating_sub(begun.elapsed())).await;
         released.lock().unwrap().push(name.clone());
         eventually("an empty backend", Duration::from_secs(10), async || {
@@ -208,7 +208,7 @@ async fn a_rolling_restart_with_drain_fails_no_request_and_breaks_no_session() {
         })
         .await
         .unwrap();
-        // Its successor listens where it did.
+        // The new mock listens on the same address.
         drop(fleet.mocks.remove(i));
         fleet.mocks.insert(i, mock(&address).unwrap());
         fleet.wait_alive(&address, true).await.unwrap();
@@ -225,7 +225,7 @@ async fn a_rolling_restart_with_drain_fails_no_request_and_breaks_no_session() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_session_whose_backend_dies_goes_on_elsewhere_and_a_forged_one_is_ignored() {
+async fn a_session_of_a_dead_backend_moves_and_a_forged_one_is_ignored() {
     let mut fleet = Fleet::start(1, 2).await.unwrap();
     configure(&fleet, json!({ "sticky": {} }), json!({})).await;
     let node = fleet.http(0).unwrap();
@@ -254,7 +254,7 @@ async fn a_session_whose_backend_dies_goes_on_elsewhere_and_a_forged_one_is_igno
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn requests_beyond_the_limits_wait_or_are_told_to_come_back() {
+async fn requests_beyond_the_limits_wait_or_get_503() {
     let fleet = Fleet::start(1, 1).await.unwrap();
     configure(&fleet, json!({ "limits": { "max_connections": 1, "max_pending": 1 } }), json!({})).await;
     let node = fleet.http(0).unwrap();
@@ -272,13 +272,13 @@ async fn requests_beyond_the_limits_wait_or_are_told_to_come_back() {
         }
         *statuses.entry(answer.status).or_default() += 1;
     }
-    // One at a time: whoever came while another waited was refused, and nobody was lost.
+    // One at a time: requests that arrived while another was waiting were refused, and none was lost.
     assert!(statuses[&200] >= 2 && statuses[&503] >= 1, "{statuses:?}");
     assert_eq!(statuses.values().sum::<u32>(), 6, "{statuses:?}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_pool_with_nobody_to_offer_falls_back_to_an_answer_or_another_pool() {
+async fn a_pool_without_available_backends_falls_back_to_a_response_or_another_pool() {
     let mut fleet = Fleet::start(1, 2).await.unwrap();
     let node = fleet.http(0).unwrap();
     let urls: Vec<Value> = fleet
@@ -295,14 +295,14 @@ async fn a_pool_with_nobody_to_offer_falls_back_to_an_answer_or_another_pool() {
     drop(fleet.mocks.remove(0));
     let answer = get(&node, "/books").await.unwrap();
     assert!(answer.status == 200 && answer.backend() != own, "{answer:?}");
-    // What is still there is not asked where the route says otherwise.
+    // The remaining backend gets no requests if the route has a fallback.
     apply(&fleet, pools, json!({ "fallback": { "status": 503, "body": "back soon" } })).await;
     let answer = get(&node, "/books").await.unwrap();
     assert_eq!((answer.status, &answer.body[..]), (503, &b"back soon"[..]));
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_small_body_is_sent_again_and_what_is_not_idempotent_never() {
+async fn small_bodies_are_retried_and_non_idempotent_requests_never() {
     let (bad, good) = (Origin::answering(503), Origin::answering(200));
     let fleet = Fleet::start(1, 0).await.unwrap();
     let backends = json!([{ "url": bad.url() }, { "url": good.url() }]);
@@ -328,7 +328,7 @@ async fn a_small_body_is_sent_again_and_what_is_not_idempotent_never() {
 async fn a_fallback_answers_at_once_while_health_checks_find_all_backends_down() {
     let fleet = Fleet::start(1, 0).await.unwrap();
     let node = fleet.http(0).unwrap();
-    // It takes connections and never answers: a request there lasts until its timeout.
+    // It accepts connections and never responds: a request there lasts until its timeout.
     let silent = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let address = silent.local_addr().unwrap().to_string();
     let check = json!({ "type": "http", "interval": "200ms", "timeout": "200ms", "fall": 1 });
@@ -345,7 +345,7 @@ async fn a_fallback_answers_at_once_while_health_checks_find_all_backends_down()
     })
     .await
     .unwrap();
-    // Without a fallback, the pool decides.
+    // Without a fallback, the pool's panic setting decides.
     let mut off = fields;
     off["panic"] = "off".into();
     configure(&fleet, off, json!({})).await;

@@ -1,4 +1,4 @@
-//! A change that not every node can run, a node that starts alone, and a node that is cut off.
+//! A revision that one node rejects, a node that starts without the control plane, and a node that is cut off.
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "tests")]
 
 use std::{
@@ -29,11 +29,11 @@ use weir_proto::{
 
 const LONG: Duration = Duration::from_secs(30);
 
-/// A node of the test's own, which refuses one revision and runs every other.
+/// A simulated node that rejects one revision and accepts all others.
 #[derive(Default)]
 struct Picky {
     refuses: AtomicU64,
-    /// How often each revision came.
+    /// How often each revision was received.
     came: Mutex<BTreeMap<u64, u32>>,
     runs: Mutex<(u64, String)>,
 }
@@ -75,7 +75,7 @@ impl Picky {
             *self.came.lock().unwrap().entry(revision).or_default() += 1;
             let answer = if revision == self.refuses.load(Relaxed) {
                 let problem =
-                    v1::Problem { path: "pools[0].strategy".into(), message: "not to its taste".into() };
+                    v1::Problem { path: "pools[0].strategy".into(), message: "not accepted".into() };
                 Say::Rejection(v1::Rejection { revision, problems: vec![problem] })
             } else {
                 *self.runs.lock().unwrap() = (revision, hash.clone());
@@ -110,7 +110,7 @@ fn write_config(fleet: &Fleet, change: impl FnOnce(String) -> String) -> (String
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_revision_that_one_node_refuses_fails_by_its_name_and_a_rollback_heals() {
+async fn an_apply_names_the_node_that_rejects_it_and_a_rollback_heals() {
     let fleet = Fleet::start(2, 2).await.unwrap();
     let (picky, task) = Picky::start(fleet.nodes_address());
     node_is(&fleet, "picky", "the node's first revision", |node| node["state"] == "active").await;
@@ -118,7 +118,7 @@ async fn a_revision_that_one_node_refuses_fails_by_its_name_and_a_rollback_heals
     let loads: Vec<Load> =
         (0..2).map(|n| Load::start(&fleet.http(n).unwrap(), "/books", 2, Duration::from_millis(5))).collect();
 
-    // By the command line.
+    // With the command line.
     picky.refuses.store(good + 1, Relaxed);
     let (_, file) = write_config(&fleet, |text| text.replace("round_robin", "random"));
     let said =
@@ -131,7 +131,7 @@ async fn a_revision_that_one_node_refuses_fails_by_its_name_and_a_rollback_heals
     let line = table.lines().find(|line| line.starts_with("picky")).unwrap();
     assert!(line.contains("rejected") && table.contains("not to its taste"), "{table}");
 
-    // By REST.
+    // With REST.
     picky.refuses.store(good + 2, Relaxed);
     let (text, _) =
         write_config(&fleet, |text| text.replace("strategy: random", "strategy: least_connections"));
@@ -142,7 +142,7 @@ async fn a_revision_that_one_node_refuses_fails_by_its_name_and_a_rollback_heals
         "{answer:?}"
     );
 
-    // By gRPC.
+    // With gRPC.
     picky.refuses.store(good + 3, Relaxed);
     let config_yaml = text.replace("least_connections", "power_of_two");
     let mut admin = AdminClient::connect(format!("http://{}", fleet.admin())).await.unwrap();
@@ -167,7 +167,7 @@ async fn a_revision_that_one_node_refuses_fails_by_its_name_and_a_rollback_heals
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_refused_revision_is_not_sent_again_on_a_new_stream() {
+async fn a_rejected_revision_is_not_sent_again_on_a_new_stream() {
     let mut fleet = Fleet::start(0, 1).await.unwrap();
     let (picky, _task) = Picky::start(fleet.nodes_address());
     node_is(&fleet, "picky", "the node's first revision", |node| node["state"] == "active").await;
@@ -175,7 +175,7 @@ async fn a_refused_revision_is_not_sent_again_on_a_new_stream() {
     picky.refuses.store(refused, Relaxed);
     fleet.weir(&["strategy", "default", "random"]).unwrap();
     node_is(&fleet, "picky", "a refusal", |node| node["state"] == "rejected").await;
-    // A second stream of the same process ends the first; so does the network. It knows the refusal still.
+    // A second stream of the same process ends the first, as a network failure does. The rejection is remembered.
     let hello = v1::Hello {
         node_id: "picky".into(),
         boot_id: "picky-boot".into(),
@@ -201,7 +201,7 @@ async fn a_refused_revision_is_not_sent_again_on_a_new_stream() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_node_that_starts_alone_serves_what_it_kept_and_catches_up() {
+async fn a_node_that_starts_without_the_control_plane_serves_its_kept_state() {
     let mut fleet = Fleet::start(0, 2).await.unwrap();
     let folder = tempfile::tempdir().unwrap();
     let kept = folder.path().join("node");
@@ -235,7 +235,7 @@ async fn a_node_that_starts_alone_serves_what_it_kept_and_catches_up() {
     node_is(&fleet, "node-1", "the newest revision", |node| node["state"] == "active").await;
     assert_eq!(get(&http, "/books").await.unwrap().status, 200);
 
-    // What is damaged is said and left alone; the node waits for the control plane, and then serves.
+    // A damaged file is reported and not changed; the node waits for the control plane and then serves.
     fleet.nodes[1].kill();
     let mut bytes = std::fs::read(&file).unwrap();
     let middle = bytes.len() / 2;
@@ -243,7 +243,7 @@ async fn a_node_that_starts_alone_serves_what_it_kept_and_catches_up() {
     std::fs::write(&file, bytes).unwrap();
     drop(fleet.control_plane.take());
     fleet.add_node(&arguments).unwrap();
-    eventually("a word about it", LONG, async || {
+    eventually("a log message about it", LONG, async || {
         fleet.nodes[2].log().contains("kept state ignored").then_some(())
     })
     .await
@@ -254,7 +254,7 @@ async fn a_node_that_starts_alone_serves_what_it_kept_and_catches_up() {
 }
 
 #[tokio::test]
-async fn a_state_folder_and_labels_that_cannot_be_are_refused_by_name() {
+async fn invalid_state_folders_and_labels_are_rejected_by_name() {
     for (arguments, says) in [
         (&["--state-dir", "/proc/nowhere"][..], "--state-dir /proc/nowhere"),
         (&["--label", "zone"], "name=value"),
@@ -269,7 +269,7 @@ async fn a_state_folder_and_labels_that_cannot_be_are_refused_by_name() {
     }
 }
 
-/// A network between a node and the control plane that can be cut: nothing passes then, and nobody is told.
+/// A network between a node and the control plane that can be cut: then nothing passes, and neither side is notified.
 struct Wire {
     address: String,
     is_cut: Arc<AtomicBool>,
@@ -296,8 +296,8 @@ impl Wire {
 async fn carry(mut from: OwnedReadHalf, mut to: OwnedWriteHalf, is_cut: Arc<AtomicBool>) {
     let mut bytes = vec![0; 16 << 10];
     while let Ok(count) = from.read(&mut bytes).await {
-        // What comes while the wire is cut is lost, the end of a connection as well; the connection is then good for
-        // nothing any more.
+        // Data that arrives while the wire is cut is lost, including the end of a connection, so the connection
+        // cannot be used again.
         let mut was_cut = false;
         while is_cut.load(Relaxed) {
             was_cut = true;
@@ -310,7 +310,7 @@ async fn carry(mut from: OwnedReadHalf, mut to: OwnedWriteHalf, is_cut: Arc<Atom
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_node_that_is_cut_off_serves_on_catches_up_and_its_numbers_arrive_once() {
+async fn a_node_that_is_cut_off_keeps_serving_and_its_counts_arrive_once() {
     let mut fleet = Fleet::start(1, 2).await.unwrap();
     let wire = Wire::to(fleet.nodes_address()).await;
     fleet.add_node_by(&wire.address, &[]).unwrap();
@@ -325,7 +325,7 @@ async fn a_node_that_is_cut_off_serves_on_catches_up_and_its_numbers_arrive_once
         .unwrap();
 
     wire.is_cut.store(true, Relaxed);
-    // Neither side is told: each finds out by what the other does not answer.
+    // Neither side is notified: each detects the cut by the other's silence.
     node_is(&fleet, "node-1", "its disconnection", |node| node["connected"] == false).await;
     fleet.weir(&["strategy", "default", "random"]).unwrap();
     let newest = revision(&fleet).await;
@@ -348,7 +348,7 @@ async fn a_node_that_is_cut_off_serves_on_catches_up_and_its_numbers_arrive_once
     })
     .await
     .unwrap();
-    // A batch that came twice would be counted by now.
+    // A batch that was counted twice would be visible by now.
     assert_eq!(counted(&fleet).await, Some(sent));
     let status = get(fleet.admin(), "/reports/summary").await.unwrap().json().unwrap()["status"].clone();
     assert_eq!(status, json!({ "200": sent }));

@@ -1,4 +1,4 @@
-//! Routes that come and go under load, and what users see of them, with the real programs.
+//! Routes that are added and removed under load, and their display to users, with the real programs.
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "tests")]
 
 use std::{
@@ -12,8 +12,8 @@ use std::{
 use e2e::{Fleet, eventually, get, send};
 use serde_json::{Value, json};
 
-/// So many routes come, one after the other. Debug programs take minutes for as many as a large fleet has; with
-/// `WEIR_ROUTES=2000 WEIR_PROGRAMS=target/release` (an absolute path) optimised ones take them.
+/// Number of routes, which are added one after the other. Debug programs take minutes for as many as a large fleet
+/// has; `WEIR_ROUTES=2000 WEIR_PROGRAMS=target/release` (an absolute path) uses optimized programs.
 fn how_many() -> usize {
     std::env::var("WEIR_ROUTES").ok().and_then(|text| text.parse().ok()).unwrap_or(200)
 }
@@ -29,8 +29,8 @@ fn proving(name: &str, matches: Value) -> Value {
     })
 }
 
-/// What is known of the routes while they come and go: those below `certain` are active everywhere, those from
-/// `possible` on are nowhere.
+/// The known state while routes are added and removed: routes below `certain` are active on all nodes, routes from
+/// `possible` on are active nowhere.
 #[derive(Default)]
 struct Known {
     certain: AtomicUsize,
@@ -38,7 +38,7 @@ struct Known {
     over: AtomicBool,
 }
 
-/// Asks for paths of all routes until it is over; how many answers proved their route.
+/// Requests paths of all routes until the end; returns how many responses proved their route.
 async fn ask(node: String, known: Arc<Known>, seed: usize) -> usize {
     let mut asked = seed;
     let mut proved = 0;
@@ -51,7 +51,7 @@ async fn ask(node: String, known: Arc<Known>, seed: usize) -> usize {
         let own = format!("r{asked}");
         let fits = (route == own && asked < possible) || (route == "default" && asked >= certain);
         assert!(fits, "/thing/{asked} went to {route}, with {certain} to {possible} routes");
-        // The mock has no such book: that its answer came is what counts.
+        // The mock has no such book; it only matters that it responded.
         assert!(answer.status < 500, "{answer:?}");
         proved += 1;
     }
@@ -73,7 +73,7 @@ async fn revision(fleet: &Fleet) -> u64 {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn routes_come_and_go_under_load_and_each_answer_proves_its_route() {
+async fn routes_are_added_and_removed_under_load_without_a_misrouted_request() {
     let routes = how_many();
     let fleet = Fleet::start(2, 2).await.unwrap();
     let pools = json!([get(fleet.admin(), "/pools/default").await.unwrap().json().unwrap()]);
@@ -119,7 +119,7 @@ async fn routes_come_and_go_under_load_and_each_answer_proves_its_route() {
         proved += one.await.expect("no request failed or was misrouted");
     }
     println!(
-        "{routes} routes came in {came:.1?} and went in {:.1?}; {proved} requests",
+        "{routes} routes were added in {came:.1?} and removed in {:.1?}; {proved} requests",
         begun.elapsed() - came
     );
     assert!(proved > routes, "{proved} requests");
@@ -128,7 +128,7 @@ async fn routes_come_and_go_under_load_and_each_answer_proves_its_route() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_hidden_route_is_warned_of_wherever_a_change_is_made() {
+async fn every_interface_warns_of_hidden_routes() {
     let fleet = Fleet::start(1, 1).await.unwrap();
     let admin = fleet.admin();
     let said = "route \"late\" never matches: route \"default\" comes first and matches the same requests";
@@ -147,11 +147,11 @@ async fn a_hidden_route_is_warned_of_wherever_a_change_is_made() {
     assert_eq!(applied["warnings"][0]["message"], said, "{applied}");
     assert_eq!(applied["warnings"][0]["line"], 5, "{applied}");
     let page = get(admin, "/ui/routes").await.unwrap();
-    assert!(String::from_utf8_lossy(&page.body).contains("can never match"), "{page:?}");
+    assert!(String::from_utf8_lossy(&page.body).contains("never matches"), "{page:?}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn people_see_what_routes_take_and_where_they_go() {
+async fn users_see_the_matches_and_targets_of_routes() {
     let fleet = Fleet::start(1, 1).await.unwrap();
     let admin = fleet.admin();
     for (name, body) in [

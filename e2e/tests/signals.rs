@@ -1,4 +1,4 @@
-//! Signals: only SIGTERM and SIGINT stop a program, and they stop it well.
+//! Signals: only SIGTERM and SIGINT stop a program, and they stop it gracefully.
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "tests")]
 
 use std::time::Duration;
@@ -7,7 +7,7 @@ use e2e::{Fleet, Program, eventually, get};
 
 const LONG: Duration = Duration::from_secs(30);
 
-/// Signals that end a process unless it handles them, and that report no fault of the program itself.
+/// Signals that end a process by default and do not report a fault of the program itself.
 const SIGNALS: [&str; 13] = [
     "HUP", "USR1", "USR2", "PIPE", "ALRM", "STKFLT", "XCPU", "XFSZ", "VTALRM", "PROF", "POLL", "PWR", "RTMIN",
 ];
@@ -17,13 +17,13 @@ async fn survives(program: &mut Program, url: &str, path: &str, stop: &str) {
     for signal in SIGNALS {
         program.signal(signal).unwrap();
     }
-    // The last real-time signal has no other name everywhere.
+    // The last real-time signal has no portable name.
     program.signal("64").unwrap();
-    // All of them, without SIGHUP and SIGPIPE, and with the last one.
+    // All signals except SIGHUP and SIGPIPE, plus the last real-time one.
     let ignored = SIGNALS.len() - 2 + 1;
     eventually("each signal in the log", LONG, async || {
         let log = program.log();
-        (log.matches("signal ignored").count() >= ignored && log.contains("to read again")).then_some(())
+        (log.matches("signal ignored").count() >= ignored && log.contains("to reload")).then_some(())
     })
     .await
     .unwrap_or_else(|error| panic!("{error}: {}", program.log()));
@@ -42,7 +42,7 @@ async fn no_other_signal_ends_a_program() {
     }
     survives(&mut fleet.nodes[0], &http, "/books", "TERM").await;
     assert!(fleet.nodes[0].log().contains("draining"), "{}", fleet.nodes[0].log());
-    // The counts are complete: five requests, and the one after the signals.
+    // The counts are complete: five requests, and one after the signals.
     let counted = async || {
         let day = get(&admin, "/reports/summary").await.ok()?.json().ok()?;
         (day.pointer("/requests")?.as_u64()? == 6).then_some(())
@@ -54,7 +54,7 @@ async fn no_other_signal_ends_a_program() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_fleet_for_trying_out_outlives_them_too_when_it_has_no_terminal() {
+async fn weir_dev_without_a_terminal_survives_them_too() {
     let any = "127.0.0.1:0";
     let ports =
         ["--http", any, "--status", any, "--admin-listen", any, "--nodes-listen", any, "--backend", any];

@@ -1,8 +1,8 @@
-//! What is open stays open: WebSockets and event streams through configuration changes of every kind, with the real
-//! programs.
+//! Open connections stay open: WebSockets and event streams survive configuration changes of every kind, with the
+//! real programs.
 //!
-//! `WEIR_STEADY_SOCKETS`, `WEIR_STEADY_STREAMS`, `WEIR_STEADY_CHANGES` and `WEIR_STEADY_NODES` make it larger; each
-//! connection takes two descriptors of its node.
+//! `WEIR_STEADY_SOCKETS`, `WEIR_STEADY_STREAMS`, `WEIR_STEADY_CHANGES` and `WEIR_STEADY_NODES` set the size. Each
+//! connection needs two file descriptors of its node.
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "tests")]
 
 use std::{future::Future, time::Duration};
@@ -25,13 +25,13 @@ async fn within<T>(what: &str, future: impl Future<Output = T>) -> T {
     tokio::time::timeout(PATIENCE, future).await.unwrap_or_else(|_| panic!("{what} took over {PATIENCE:?}"))
 }
 
-/// Sends a head and reads the answer's; what came behind it is left in the buffer.
+/// Sends a request head and reads the response head; bytes after it stay in the buffer.
 async fn ask(address: &str, head: &str) -> (TcpStream, Vec<u8>) {
     let mut stream = TcpStream::connect(address).await.unwrap();
     stream.write_all(head.as_bytes()).await.unwrap();
     let mut came = Vec::new();
     while !came.windows(4).any(|four| four == b"\r\n\r\n") {
-        assert_ne!(within("an answer", stream.read_buf(&mut came)).await.unwrap(), 0, "closed early");
+        assert_ne!(within("a response", stream.read_buf(&mut came)).await.unwrap(), 0, "closed early");
     }
     (stream, came)
 }
@@ -45,7 +45,7 @@ async fn websocket(address: String) -> TcpStream {
     stream
 }
 
-/// One masked text message there (RFC 6455, 5.7), and the same back unmasked.
+/// Sends one masked text message (RFC 6455 section 5.7) and reads its unmasked echo.
 async fn echo(stream: &mut TcpStream, text: [u8; 5]) {
     let mut frame = vec![0x81, 0x85, 0, 0, 0, 0];
     frame.extend_from_slice(&text);
@@ -61,7 +61,7 @@ async fn event_stream(address: String) -> TcpStream {
     stream
 }
 
-/// Reads what has come until more comes that was not there when it was called.
+/// Discards data that has already arrived, and waits for more.
 async fn goes_on(stream: &mut TcpStream) {
     let mut waste = vec![0; 64 << 10];
     loop {
@@ -76,7 +76,7 @@ async fn goes_on(stream: &mut TcpStream) {
     assert_ne!(read, 0, "the event stream was closed");
 }
 
-/// The `i`-th change: weights, strategies, routes, pools, settings, and backends that come, drain and go.
+/// The `i`-th change: weights, strategies, routes, pools, settings, and backends that are added, drained and removed.
 async fn change(fleet: &Fleet, i: usize, ids: &[String]) {
     let admin = fleet.admin();
     let answer = match i % 8 {
@@ -121,13 +121,13 @@ async fn change(fleet: &Fleet, i: usize, ids: &[String]) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn sockets_and_event_streams_outlive_every_change() {
+async fn websockets_and_event_streams_survive_every_change() {
     let (sockets, streams) = (size("WEIR_STEADY_SOCKETS", 150), size("WEIR_STEADY_STREAMS", 150));
     let changes = size("WEIR_STEADY_CHANGES", 96);
     let nodes = size("WEIR_STEADY_NODES", 1);
     let fleet = Fleet::start(nodes, 3).await.unwrap();
     let node = |i: usize| fleet.http(i % nodes).unwrap();
-    // Each of them counts as a request in flight.
+    // Each connection counts as a request in flight.
     let mut pool = get(fleet.admin(), "/pools/default").await.unwrap().json().unwrap();
     pool["limits"] = json!({ "max_connections": 100_000 });
     let roomy = send("PUT", fleet.admin(), "/pools/default", &pool.to_string()).await.unwrap();
@@ -155,11 +155,11 @@ async fn sockets_and_event_streams_outlive_every_change() {
 
     for i in 0..changes {
         change(&fleet, i, &ids).await;
-        // Some of them speak in between, too.
+        // Some connections also send data in between.
         let some = i % opened.len();
         echo(&mut opened[some], *b"still").await;
     }
-    // At last the backend goes at which a third of them is.
+    // Finally the backend with a third of the connections is removed.
     let gone = send("DELETE", fleet.admin(), &format!("/backends/{}", ids[2]), "").await.unwrap();
     assert!(matches!(gone.status, 200..=204), "{gone:?}");
     let config = get(fleet.admin(), "/config").await.unwrap().text();

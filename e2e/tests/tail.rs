@@ -1,4 +1,4 @@
-//! Who watches requests live and does not keep up: loses some, is told how many, and costs nobody anything.
+//! A live view that does not keep up loses events, gets the number of lost events, and costs no memory.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "tests")]
 
@@ -14,19 +14,19 @@ use tonic::{Streaming, transport::Endpoint};
 use weir_proto::v1::{TailRequest, TailResponse, reports_client::ReportsClient};
 
 const WAIT: Duration = Duration::from_secs(30);
-/// What the watchers ask for.
+/// Path of the first requests.
 const PATH: &str = "/status/204";
-/// What is sent when they all watch.
+/// Path of the requests during the flood.
 const FLOOD: &str = "/status/204?flood";
 
-/// A metric without labels.
+/// Value of a metric without labels.
 async fn metric(address: &str, name: &str) -> u64 {
     let text = get(address, "/metrics").await.unwrap().text();
     let line = text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
     line.unwrap_or_else(|| panic!("no {name} in {text}")).parse().unwrap()
 }
 
-/// `weir tail`, which prints to nobody until it is read.
+/// `weir tail`, whose output is not read at first.
 struct Printing {
     program: Child,
     lines: Option<BufReader<ChildStdout>>,
@@ -57,7 +57,7 @@ impl Printing {
         line
     }
 
-    /// Reads on until so many requests were shown or said to be left out; how many were shown.
+    /// Reads until all requests were shown or reported as lost; returns how many were shown.
     fn read(mut self, all: u64) -> u64 {
         let (send, seen) = mpsc::channel();
         let (shown, left_out) = (send.clone(), send);
@@ -92,7 +92,7 @@ impl Printing {
     }
 }
 
-/// As [`Printing::read`], over gRPC.
+/// Like [`Printing::read`], over gRPC.
 async fn read(mut stream: Streaming<TailResponse>, all: u64) -> u64 {
     let (mut shown, mut left_out) = (0, 0);
     while shown + left_out < all {
@@ -108,7 +108,7 @@ async fn read(mut stream: Streaming<TailResponse>, all: u64) -> u64 {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn who_does_not_keep_up_is_told_how_many_requests_were_left_out_and_costs_no_memory() {
+async fn a_slow_tail_reports_the_number_of_lost_requests_and_costs_no_memory() {
     let fleet = Fleet::start(1, 1).await.unwrap();
     let node = fleet.http(0).unwrap();
     let mut printing = Printing::start(fleet.admin());
@@ -116,7 +116,7 @@ async fn who_does_not_keep_up_is_told_how_many_requests_were_left_out_and_costs_
     let mut reports = ReportsClient::new(admin.connect().await.unwrap());
     let asked = TailRequest { path_prefix: PATH.into(), ..TailRequest::default() };
     let mut stream = reports.tail(asked).await.unwrap().into_inner();
-    // Once both have seen a request, whatever is sent later is theirs.
+    // Once both have seen a request, both get all later ones.
     let asking = tokio::spawn({
         let node = node.clone();
         async move {
@@ -148,7 +148,7 @@ async fn who_does_not_keep_up_is_told_how_many_requests_were_left_out_and_costs_
         let of = |program: &e2e::Program| program.memory().unwrap() / 1024;
         [of(&fleet.nodes[0]), of(fleet.control_plane.as_ref().unwrap())]
     };
-    // Two watchers lose each request once they are full.
+    // Two full live views lose each request.
     dropped(5_000).await;
     let before = memory();
     let so_many = dropped(15_000).await;
@@ -160,7 +160,7 @@ async fn who_does_not_keep_up_is_told_how_many_requests_were_left_out_and_costs_
     let totals = load.stop().await;
     assert!(totals.errors.is_empty() && totals.count(204) == totals.sent, "{totals:?}");
 
-    // Each request was shown to each of them or is among those they were told of.
+    // Each request was either shown to or reported as lost by each live view.
     let by_hand = tokio::task::spawn_blocking(move || printing.read(totals.sent));
     let (printed, streamed) = tokio::join!(by_hand, read(stream, totals.sent));
     println!("of {} requests, weir tail printed {}, gRPC gave {streamed}", totals.sent, printed.unwrap());
@@ -168,14 +168,14 @@ async fn who_does_not_keep_up_is_told_how_many_requests_were_left_out_and_costs_
     let by_node = metric(&fleet.nodes[0].address("status").unwrap(), "weir_node_tail_dropped_total").await;
     println!("{left_out} left out, of these {by_node} by the node");
     assert!(left_out >= 15_000 && by_node <= left_out);
-    // All of them are in the report nevertheless.
+    // All requests are nevertheless in the report.
     eventually("all counts", WAIT, async || {
         let summary = get(fleet.admin(), "/reports/summary").await.ok()?.json().ok()?;
         (summary["requests"].as_u64()? > totals.sent).then_some(())
     })
     .await
     .unwrap();
-    eventually("nobody who watches", WAIT, async || {
+    eventually("no live view", WAIT, async || {
         (metric(fleet.admin(), "weir_tail_watchers").await == 0).then_some(())
     })
     .await

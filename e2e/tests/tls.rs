@@ -1,4 +1,4 @@
-//! Certificates, sessions and backends over TLS, through the real programs and the tools that people use: curl, openssl.
+//! Certificates, sessions and backends over TLS, with the real programs and common tools: curl, openssl.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "tests")]
 
@@ -15,7 +15,7 @@ use e2e::{Fleet, Program, eventually};
 
 use authority::Authority;
 
-/// Whether the tool is there; under CI it has to be.
+/// Whether the tool is installed; CI requires it.
 fn has(tool: &str) -> bool {
     let found =
         Command::new(tool).arg("version").stdout(Stdio::null()).stderr(Stdio::null()).status().is_ok();
@@ -30,7 +30,7 @@ fn text(output: &Output) -> String {
     format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr))
 }
 
-/// `curl --resolve`, as the issue has it.
+/// Runs `curl --resolve`.
 fn curl(host: &str, address: &str, ca: &Path) -> Output {
     let port = address.rsplit_once(':').unwrap().1;
     Command::new("curl")
@@ -54,9 +54,9 @@ fn s_client(address: &str, arguments: &[&str]) -> String {
         .spawn()
         .and_then(|mut child| {
             use std::io::Write as _;
-            // An answer to wait for, so that the ticket that comes after the handshake has come.
+            // Waits for a response, so that the session ticket, which follows the handshake, has arrived.
             let request = b"GET /books HTTP/1.1\r\nHost: a.example\r\nConnection: close\r\n\r\n";
-            // With -reconnect it closes its input's connection on its own.
+            // With -reconnect, openssl closes the pipe on its own.
             let _ = child.stdin.take().map(|mut stdin| stdin.write_all(request));
             child.wait_with_output()
         })
@@ -116,16 +116,16 @@ async fn two_hosts_have_two_certificates_and_one_is_replaced() -> anyhow::Result
         curl("a.example", &https[0], &stranger.file("ca.pem")).status.success().then_some(())
     })
     .await?;
-    // The key of before is found again.
+    // The previous key is found again.
     fleet.weir(&["rollback", "4"])?;
-    eventually("the certificate of before", Duration::from_secs(10), async || {
+    eventually("the previous certificate", Duration::from_secs(10), async || {
         curl("a.example", &https[0], &authority.file("ca.pem")).status.success().then_some(())
     })
     .await
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn sessions_are_resumed_also_on_the_other_node() -> anyhow::Result<()> {
+async fn sessions_can_be_resumed_on_another_node() -> anyhow::Result<()> {
     if !has("openssl") {
         return Ok(());
     }

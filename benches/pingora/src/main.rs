@@ -1,5 +1,5 @@
-//! `pingora-peer WORKERS HTTP HTTP2 HTTPS CERTIFICATE KEY BACKEND BACKEND`: a reverse proxy as Pingora's guide builds
-//! one, with the headers that every proxy under test sets.
+//! `pingora-peer WORKERS HTTP HTTP2 HTTPS CERTIFICATE KEY BACKEND BACKEND`: a reverse proxy built as in Pingora's
+//! guide, with the headers that every proxy under test sets.
 
 use std::{env, error::Error, sync::Arc};
 
@@ -43,7 +43,7 @@ impl ProxyHttp for Proxy {
         let host = request.headers.get("host").cloned();
         let host = host.or_else(|| request.uri.host().and_then(|host| host.parse().ok()));
         if let Some(host) = host {
-            // An HTTP/2 request has its authority in place of Host.
+            // An HTTP/2 request has an authority instead of a Host header.
             request.insert_header("Host", &host)?;
             request.insert_header("X-Forwarded-Host", host)?;
         }
@@ -70,7 +70,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     let mut server = Server::new_with_opt_and_conf(None, configuration);
     server.bootstrap();
     let backends = Arc::new(LoadBalancer::try_from_iter([first.as_str(), second.as_str()])?);
-    // One service for each listener: threads of one that is not asked for sleep.
+    // One service per listener; the threads of unused listeners sleep.
     for (listener, scheme) in [(http, "http"), (http2, "http"), (https, "https")] {
         let mut service = http_proxy_service(&server.configuration, Proxy { backends: backends.clone(), scheme });
         if listener == https {

@@ -1,4 +1,5 @@
-//! `cargo run --profile dist -p benches --bin fleet`: the control plane with a thousand nodes; see `docs/evidence/fleet.md`.
+//! `cargo run --profile dist -p benches --bin fleet`: the control plane with a thousand nodes; see
+//! `docs/evidence/fleet.md`.
 
 use std::{path::PathBuf, time::Duration};
 
@@ -10,47 +11,48 @@ use benches::fleet::{
 };
 use clap::Parser;
 
-/// Measures the control plane with many nodes, which this program plays.
+/// Measures the control plane with many simulated nodes.
 #[derive(Debug, Parser)]
 #[command(version)]
 struct Arguments {
-    /// Nodes.
+    /// Number of nodes.
     #[arg(long, default_value_t = 1000)]
     nodes: usize,
-    /// Of these, how many put together and hash all that they are sent.
+    /// Number of nodes that assemble and hash everything they receive.
     #[arg(long, default_value_t = 5)]
     checking: usize,
-    /// Backends over all pools.
+    /// Number of backends in all pools.
     #[arg(long, default_value_t = 10_000)]
     backends: usize,
-    /// Pools.
+    /// Number of pools.
     #[arg(long, default_value_t = 200)]
     pools: usize,
-    /// Routes, each for a host of its own.
+    /// Number of routes, each for its own host.
     #[arg(long, default_value_t = 5000)]
     routes: usize,
-    /// Changes of a weight.
+    /// Number of weight changes.
     #[arg(long, default_value_t = 100)]
     changes: u32,
-    /// Backends that flap, once a second each.
+    /// Number of backends whose health changes once per second.
     #[arg(long, default_value_t = 100)]
     flappers: usize,
-    /// How long they flap, in seconds.
+    /// How long the health of these backends changes, in seconds.
     #[arg(long, default_value_t = 15)]
     seconds: u64,
-    /// Measures smaller fleets as well, and draws how the cost grows.
+    /// Also measures smaller fleets and draws the growth of the cost to this file.
     #[arg(long, value_name = "FILE")]
     svg: Option<PathBuf>,
-    /// Writes all figures.
+    /// Writes all figures to this file as JSON.
     #[arg(long, value_name = "FILE")]
     json: Option<PathBuf>,
-    /// The control plane's program; beside this one when not given.
+    /// Path of the control-plane program [default: beside this program].
     #[arg(long, value_name = "FILE")]
     program: Option<PathBuf>,
-    /// What single calls and the command line take with so many backends and routes, instead; needs `weir` beside this one.
+    /// Measures single calls and the command line at this number of backends and routes instead; needs `weir` beside
+    /// this program.
     #[arg(long)]
     calls: bool,
-    /// Only whether it works: a small fleet, briefly, and the bounds that do not depend on the machine.
+    /// Smoke test: a small fleet for a short time, and only limits that do not depend on the machine.
     #[arg(long)]
     smoke: bool,
 }
@@ -109,8 +111,8 @@ async fn run(arguments: &Arguments) -> anyhow::Result<()> {
         std::fs::write(file, serde_json::to_string_pretty(&all)?)
             .with_context(|| file.display().to_string())?;
     }
-    anyhow::ensure!(full.bytes_per_change <= 1024, "a change is {} bytes a node", full.bytes_per_change);
-    anyhow::ensure!(full.restart_wholes == 0, "{} nodes were sent everything anew", full.restart_wholes);
+    anyhow::ensure!(full.bytes_per_change <= 1024, "a change takes {} bytes per node", full.bytes_per_change);
+    anyhow::ensure!(full.restart_wholes == 0, "{} nodes got a whole snapshot", full.restart_wholes);
     Ok(())
 }
 

@@ -1,5 +1,5 @@
-//! `cargo run --profile dist -p benches --bin ingest`: what it costs the control plane to take in the counts of many nodes, over
-//! real gRPC, and how much the file grows in a day.
+//! `cargo run --profile dist -p benches --bin ingest`: the control plane's cost of storing the counts of many nodes,
+//! over real gRPC, and the daily growth of the database file.
 
 use std::{
     path::{Path, PathBuf},
@@ -28,23 +28,23 @@ use weir_proto::v1::{
     GetSummaryRequest, ReportRequest, nodes_client::NodesClient, reports_client::ReportsClient,
 };
 
-/// Requests that each row stands for.
+/// Requests counted in each row.
 const REQUESTS: u64 = 20;
 
-/// Measures what taking in counts costs.
+/// Measures the cost of storing traffic counts.
 #[derive(Debug, Parser)]
 #[command(version)]
 struct Arguments {
-    /// Nodes, each of which sends a batch each second.
+    /// Number of nodes, each of which sends one batch per second.
     #[arg(long, default_value_t = 50)]
     nodes: usize,
-    /// Rows of each batch.
+    /// Rows per batch.
     #[arg(long, default_value_t = 500)]
     keys: usize,
     /// Seconds of batches.
     #[arg(long, default_value_t = 60)]
     seconds: u64,
-    /// Minutes of a day that are stored to see how the file grows; 0: that is not looked at.
+    /// Minutes of a day to store for the file's growth; 0: skip this part.
     #[arg(long, default_value_t = 1440)]
     minutes: i64,
 }
@@ -64,7 +64,7 @@ fn now_ms() -> anyhow::Result<i64> {
     Ok(i64::try_from(SystemTime::now().duration_since(UNIX_EPOCH)?.as_millis())?)
 }
 
-/// A file with what is not yet moved from its log.
+/// The size of a database file and its write-ahead log.
 fn size(file: &Path) -> anyhow::Result<u64> {
     let wal = PathBuf::from(format!("{}-wal", file.display()));
     Ok(std::fs::metadata(file)?.len() + std::fs::metadata(wal).map_or(0, |data| data.len()))
@@ -151,7 +151,7 @@ async fn take_in(arguments: &Arguments, folder: &Path) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// A configuration that knows the names of [`rows`].
+/// A configuration with the names in [`rows`].
 fn config(keys: usize) -> String {
     use std::fmt::Write as _;
     let (mut pools, mut routes) = ("pools:\n".to_owned(), "routes:\n".to_owned());
@@ -169,7 +169,7 @@ fn config(keys: usize) -> String {
     pools + &routes
 }
 
-/// A day's minutes with all keys in each: that is what a file grows by, however many nodes share the keys.
+/// Stores the minutes of a day with all keys in each. The file grows by this, however many nodes share the keys.
 async fn grow(arguments: &Arguments, file: &Path) -> anyhow::Result<()> {
     let store = Store::open(&format!("sqlite:{}", file.display())).await?;
     let end = now_ms()? / 60_000;
@@ -193,7 +193,7 @@ async fn grow(arguments: &Arguments, file: &Path) -> anyhow::Result<()> {
     store.close().await;
     let bytes = size(file).context("the file of the day")?;
     println!(
-        "{} minutes with {} keys in each: {} MiB, {:.0} bytes a key and minute (stored in {:.0} s)",
+        "{} minutes with {} keys each: {} MiB, {:.0} bytes per key and minute (stored in {:.0} s)",
         arguments.minutes,
         arguments.keys,
         bytes >> 20,

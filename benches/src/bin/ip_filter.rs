@@ -1,4 +1,4 @@
-//! How long an address takes against many prefixes: `cargo run --profile dist -p benches --bin ip_filter`.
+//! Lookup time of an address in a filter with many prefixes: `cargo run --profile dist -p benches --bin ip_filter`.
 
 use std::{
     fmt::Write as _,
@@ -10,10 +10,10 @@ use std::{
 use anyhow::Context as _;
 use rustix::time::{ClockId, clock_gettime};
 
-/// Addresses that are looked up.
+/// Number of lookups.
 const LOOKUPS: usize = 4_000_000;
 
-/// Nested prefixes of both kinds, as many as asked for, as a route's filter.
+/// A route's filter with the given number of nested prefixes, allowing and denying.
 fn file(prefixes: usize, rng: &mut fastrand::Rng) -> String {
     let mut seen = std::collections::HashSet::new();
     let mut lists = [String::new(), String::new()];
@@ -39,7 +39,7 @@ fn file(prefixes: usize, rng: &mut fastrand::Rng) -> String {
     )
 }
 
-/// What this thread has run for.
+/// CPU time of this thread.
 fn cpu() -> Duration {
     let now = clock_gettime(ClockId::ThreadCPUTime);
     Duration::new(now.tv_sec.unsigned_abs(), u32::try_from(now.tv_nsec).unwrap_or_default())
@@ -62,7 +62,7 @@ fn main() -> anyhow::Result<()> {
                     true => Ipv6Addr::from(0x2000 << 112 | rng.u128(..) >> 4).into(),
                 })
                 .collect();
-            // The thread's own time: another program on the same core does not count.
+            // The thread's own CPU time, so that other programs on the same core do not count.
             let begun = cpu();
             let allowed = addresses.iter().filter(|address| filters.ip[0].allows(**address)).count();
             black_box(allowed);

@@ -1,4 +1,4 @@
-//! `cargo run --profile dist -p benches --bin peers`: Weir beside its peers, in interleaved rounds.
+//! `cargo run --profile dist -p benches --bin peers`: Weir and other proxies, in interleaved rounds.
 
 use std::{
     collections::BTreeMap,
@@ -19,38 +19,38 @@ use benches::{
 };
 use clap::Parser;
 
-/// Measures Weir beside its peers: CPU time per request, latency, memory.
+/// Compares Weir with other proxies: CPU time per request, latency, memory.
 #[derive(Debug, Parser)]
 #[command(version)]
 struct Arguments {
-    /// How long each round of each proxy takes.
+    /// Seconds per round and proxy.
     #[arg(long, default_value_t = 2)]
     seconds: u32,
-    /// How many rounds; medians are reported.
+    /// Number of rounds; medians are reported.
     #[arg(long, default_value_t = 5)]
     rounds: u32,
-    /// Only these proxies, all of which must be there; without this, all that are installed.
+    /// Only these proxies, all of which must be installed [default: all installed ones].
     #[arg(long, value_delimiter = ',', value_enum)]
     peers: Option<Vec<Peer>>,
-    /// Only these workloads; without this, all that there are programs for.
+    /// Only these workloads [default: all whose programs are installed].
     #[arg(long = "workload", value_delimiter = ',', value_enum, value_name = "WORKLOADS")]
     workloads: Option<Vec<Workload>>,
-    /// How many idle connections.
+    /// Number of idle connections.
     #[arg(long, default_value_t = 5000, value_name = "N")]
     idle: u32,
-    /// Also count calls into the kernel, in a pass with strace.
+    /// Also counts system calls, in a separate pass with strace.
     #[arg(long)]
     syscalls: bool,
-    /// One round of a second each: shows that the bench runs; the figures mean nothing.
+    /// Smoke test: one round of one second; the figures are meaningless.
     #[arg(long)]
     smoke: bool,
-    /// Also write the figures here.
+    /// Also writes the figures to this file as JSON.
     #[arg(long, value_name = "FILE")]
     json: Option<PathBuf>,
-    /// Also draw them here.
+    /// Also draws the figures to this file.
     #[arg(long, value_name = "FILE")]
     svg: Option<PathBuf>,
-    /// Measure nothing: take the figures that an earlier run wrote with --json.
+    /// Measures nothing and reads the figures of an earlier run with --json.
     #[arg(long, value_name = "FILE")]
     from: Option<PathBuf>,
 }
@@ -60,7 +60,8 @@ fn main() -> anyhow::Result<()> {
     let report = match &arguments.from {
         Some(path) => {
             let text = fs::read(path).with_context(|| format!("cannot read {}", path.display()))?;
-            serde_json::from_slice(&text).with_context(|| format!("{} holds no figures", path.display()))?
+            serde_json::from_slice(&text)
+                .with_context(|| format!("{} contains no figures", path.display()))?
         }
         None => measure(&arguments)?,
     };
@@ -79,7 +80,10 @@ fn main() -> anyhow::Result<()> {
 
 fn measure(arguments: &Arguments) -> anyhow::Result<Report> {
     let cores = std::thread::available_parallelism()?.get();
-    anyhow::ensure!(cores >= 2, "two cores are needed: one for the proxy, one for the load and the backends");
+    anyhow::ensure!(
+        cores >= 2,
+        "at least two cores are needed: one for the proxy, one for the load and the backends"
+    );
     let programs = if arguments.smoke { programs::beside()? } else { programs::build()? };
     let load_average = load_average();
     let versions = peers(arguments, &programs)?;
@@ -121,7 +125,7 @@ fn settings(arguments: &Arguments) -> Settings {
     }
 }
 
-/// The proxies and their versions. One that is missing is left out, unless it was asked for.
+/// The proxies and their versions. A missing proxy is skipped unless it was requested.
 fn peers(arguments: &Arguments, programs: &Path) -> anyhow::Result<Vec<(Peer, String)>> {
     let asked = arguments.peers.as_deref();
     if asked.is_some_and(|asked| asked.contains(&Peer::Pingora)) {
@@ -132,7 +136,7 @@ fn peers(arguments: &Arguments, programs: &Path) -> anyhow::Result<Vec<(Peer, St
         match peer.version(programs) {
             Ok(version) => found.push((peer, version)),
             Err(error) if asked.is_none() && peer != Peer::Weir => {
-                eprintln!("left out: {}: {error}", peer.name());
+                eprintln!("skipped: {}: {error}", peer.name());
             }
             Err(error) => return Err(error),
         }
@@ -140,23 +144,23 @@ fn peers(arguments: &Arguments, programs: &Path) -> anyhow::Result<Vec<(Peer, St
     Ok(found)
 }
 
-/// HTTP/2 needs a program of its own; without it that workload is left out, unless it was asked for.
+/// HTTP/2 needs h2load. Without it, that workload is skipped unless it was requested.
 fn workloads(arguments: &Arguments) -> Vec<Workload> {
     match &arguments.workloads {
         Some(asked) => Workload::ALL.into_iter().filter(|workload| asked.contains(workload)).collect(),
         None if Command::new("h2load").arg("--version").output().is_err() => {
-            eprintln!("left out: {}: h2load is not installed", Workload::Http2.name());
+            eprintln!("skipped: {}: h2load is not installed", Workload::Http2.name());
             Workload::ALL.into_iter().filter(|workload| *workload != Workload::Http2).collect()
         }
         None => Workload::ALL.to_vec(),
     }
 }
 
-/// Loads that this program makes itself run on this thread.
+/// Pins this thread, which makes some of the loads, to the other core.
 fn stay_off_the_proxy_core() -> anyhow::Result<()> {
     let mut cores = rustix::thread::CpuSet::new();
     cores.set(OTHER_CORE.parse()?);
-    rustix::thread::sched_setaffinity(None, &cores).context("cannot stay on one core")
+    rustix::thread::sched_setaffinity(None, &cores).context("cannot pin the thread to one core")
 }
 
 fn processor() -> String {
@@ -169,7 +173,7 @@ fn kernel() -> String {
     fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default().trim().to_owned()
 }
 
-/// Of the last minute.
+/// Load average of the last minute.
 fn load_average() -> f64 {
     let text = fs::read_to_string("/proc/loadavg").unwrap_or_default();
     text.split(' ').next().and_then(|first| first.parse().ok()).unwrap_or(0.0)

@@ -1,7 +1,7 @@
-//! `cargo run --profile dist -p benches --bin reports`: how long reports over a year take, asked over HTTP.
+//! `cargo run --profile dist -p benches --bin reports`: response times of reports over a year, requested over HTTP.
 //!
-//! The year is made through the statistics themselves, with a clock that runs ahead, so that the database is what a
-//! fleet would have left.
+//! The year is created by the statistics code itself with a fast clock, so that the database is the same as that of a
+//! real fleet.
 
 use std::{
     io::{Read as _, Write as _},
@@ -32,19 +32,19 @@ const HOUR_MS: i64 = 3_600_000;
 #[derive(Debug, Parser)]
 #[command(version)]
 struct Arguments {
-    /// Days of hours in the database that is asked.
+    /// Days of hourly data in the database.
     #[arg(long, default_value_t = 365)]
     days: i64,
-    /// Routes; each goes to two backends, and is asked with two methods and answered with three statuses.
+    /// Number of routes; each has two backends, two methods and three statuses.
     #[arg(long, default_value_t = 5)]
     routes: usize,
-    /// Hosts.
+    /// Number of hosts.
     #[arg(long, default_value_t = 20)]
     hosts: usize,
-    /// Times that each report is asked for, after the first.
+    /// Repetitions of each report after the first.
     #[arg(long, default_value_t = 50)]
     times: usize,
-    /// Keeps the database of the year here, or uses the one that is there.
+    /// Keeps the database in this file, or uses an existing one.
     #[arg(long, value_name = "FILE")]
     database: Option<PathBuf>,
 }
@@ -71,7 +71,7 @@ fn now_ms() -> anyhow::Result<i64> {
     Ok(i64::try_from(SystemTime::now().duration_since(UNIX_EPOCH)?.as_millis())?)
 }
 
-/// A file with what is not yet moved from its log.
+/// The size of a database file and its write-ahead log.
 fn size(file: &Path) -> anyhow::Result<u64> {
     let wal = PathBuf::from(format!("{}-wal", file.display()));
     Ok(std::fs::metadata(file)?.len() + std::fs::metadata(wal).map_or(0, |data| data.len()))
@@ -128,7 +128,7 @@ fn get(admin: SocketAddr, path: &str) -> anyhow::Result<Vec<u8>> {
 async fn ask(arguments: &Arguments, file: &Path) -> anyhow::Result<()> {
     let running = control_plane::start(Config {
         database: format!("sqlite:{}", file.display()),
-        // A year of hours is asked for, so a year of them is kept.
+        // The reports cover a year of hours, so a year must be retained.
         ..Config::default()
     })
     .await?;

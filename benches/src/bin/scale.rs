@@ -1,5 +1,5 @@
-//! `cargo run --profile dist -p benches --bin scale`: Weir beside itself, with a small and a large configuration, and with
-//! one and two workers.
+//! `cargo run --profile dist -p benches --bin scale`: Weir with a small and a large configuration, and with one and
+//! two workers.
 
 use benches::{
     matching::{self, By, Popularity},
@@ -10,29 +10,29 @@ use benches::{
 };
 use clap::Parser;
 
-/// Measures whether a request costs more when the configuration is large, and what a second worker brings.
+/// Measures whether a request costs more with a large configuration, and the gain of a second worker.
 #[derive(Debug, Parser)]
 #[command(version)]
 struct Arguments {
-    /// How long each round of each variant takes.
+    /// Seconds per round and variant.
     #[arg(long, default_value_t = 3)]
     seconds: u32,
-    /// How many rounds; medians are reported.
+    /// Number of rounds; medians are reported.
     #[arg(long, default_value_t = 5)]
     rounds: u32,
     /// Pools of the large configuration.
     #[arg(long, default_value_t = 5000)]
     pools: u16,
-    /// Backends of the large configuration's pool that takes the traffic.
+    /// Backends in the pool of the large configuration that gets the traffic.
     #[arg(long, default_value_t = 5000)]
     backends: u16,
     /// Routes of the large configuration.
     #[arg(long, default_value_t = 5000)]
     routes: u16,
-    /// Only times the search for a route, and starts no program.
+    /// Measures only the route lookup, without starting programs.
     #[arg(long)]
     only_matching: bool,
-    /// How many searches are timed in each case.
+    /// Number of lookups per case.
     #[arg(long, default_value_t = 200_000)]
     lookups: usize,
 }
@@ -53,9 +53,9 @@ fn main() -> anyhow::Result<()> {
     Ok(())
 }
 
-/// What finding a route costs, by how routes differ, how often each is asked for, and how many there are.
+/// The cost of a route lookup by kind of match, popularity and number of routes.
 fn matching(routes: usize, lookups: usize) -> anyhow::Result<String> {
-    let head = ["routes differ by", "asked for", "routes", "ns of the thread to find one", "to 5"];
+    let head = ["routes differ by", "popularity", "routes", "CPU ns per lookup", "ratio to 5"];
     let mut rows = vec![head.map(str::to_owned).to_vec()];
     for (by, name) in By::ALL {
         for (popularity, asked_for) in Popularity::ALL {
@@ -71,9 +71,9 @@ fn matching(routes: usize, lookups: usize) -> anyhow::Result<String> {
     Ok(table(&rows))
 }
 
-/// A row a variant; each is compared to the first.
+/// One row per variant, compared with the first.
 fn show(variants: &[Variant], figures: &[Figures]) -> String {
-    let head = ["weir with", "CPU µs/request", "to the first", "requests/s", "p99 ms"];
+    let head = ["weir with", "CPU µs/request", "ratio to first", "requests/s", "p99 ms"];
     let mut rows = vec![head.map(str::to_owned).to_vec()];
     let first = figures.first().map_or(0.0, |figures| figures.cpu_us_per_request);
     for (variant, figures) in variants.iter().zip(figures) {

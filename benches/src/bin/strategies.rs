@@ -1,10 +1,10 @@
-//! Compares the strategies on the same recorded workload over unequal backends.
+//! Compares the load-balancing strategies on the same recorded workload with unequal backends.
 //!
-//! The workload is one list of arrivals (exponential gaps, users by a power law) made from a fixed seed and played
-//! again for each strategy. It is played open-loop: a request is sent when it is due, and its latency runs from then, so
-//! that waiting is charged to who made it wait. Five mocks stand behind one node: two whole ones, one with half of
-//! their capacity, one that takes four times as long, and one that goes bad for two of each four seconds. Prints a
-//! table, and draws the 99th percentiles with `--svg FILE`.
+//! The workload is a list of arrivals (exponential gaps, users by a power law) generated from a fixed seed and
+//! replayed for each strategy. It is an open loop: a request is sent on schedule, and its latency counts from the
+//! scheduled time, so that waiting counts as latency. One node has five mock backends: two with full capacity, one
+//! with half, one that takes four times as long, and one that fails for two of every four seconds. Prints a table,
+//! and draws the 99th percentiles with `--svg FILE`.
 
 use std::{
     collections::BTreeMap,
@@ -27,22 +27,22 @@ use serde_json::{Value, json};
 const STRATEGIES: [&str; 7] =
     ["round_robin", "random", "least_connections", "power_of_two", "peak_ewma", "ip_hash", "consistent_hash"];
 
-/// Name, requests at a time, milliseconds a request.
+/// Name, concurrency, milliseconds per request.
 const BACKENDS: [(&str, u32, u32); 5] =
     [("whole-1", 8, 10), ("whole-2", 8, 10), ("half", 4, 10), ("slow", 8, 40), ("flapping", 8, 10)];
 
-/// Threads that send; each has a connection of its own.
+/// Sending threads, each with its own connection.
 const SENDERS: usize = 128;
 
 #[derive(Parser)]
 struct Arguments {
-    /// Requests a second.
+    /// Requests per second.
     #[arg(long, default_value_t = 900)]
     rate: u32,
-    /// Seconds a strategy.
+    /// Seconds per strategy.
     #[arg(long, default_value_t = 12)]
     seconds: u32,
-    /// Draws the 99th percentiles.
+    /// Draws the 99th percentiles to this file.
     #[arg(long, value_name = "FILE")]
     svg: Option<PathBuf>,
 }
@@ -85,7 +85,7 @@ fn main() -> anyhow::Result<()> {
     let flapping = mocks[4].address("listening")?;
 
     let workload = Arc::new(workload(arguments.rate, arguments.seconds));
-    println!("{} requests, {} a second, the same for each strategy\n", workload.len(), arguments.rate);
+    println!("{} requests, {} per second, the same for each strategy\n", workload.len(), arguments.rate);
     println!(
         "{:<18} {:>8} {:>8} {:>8}  share by backend ({})",
         "strategy",
@@ -112,14 +112,14 @@ fn main() -> anyhow::Result<()> {
         let played = play(&http, &workload, &flapping)?;
         println!("{strategy:<18} {played}");
         results.push((strategy, played));
-        // Breakers and latencies of before are forgotten.
+        // Wait until circuit breakers and latency averages have recovered.
         std::thread::park_timeout(Duration::from_secs(5));
     }
     let p99 =
         |name: &str| results.iter().find(|(strategy, _)| *strategy == name).map(|(_, played)| played.p99);
     if let (Some(base), Some(two), Some(ewma)) = (p99("round_robin"), p99("power_of_two"), p99("peak_ewma")) {
         println!(
-            "\np99 beside round_robin: power_of_two {:.2} times, peak_ewma {:.2} times",
+            "\np99 relative to round_robin: power_of_two {:.2}, peak_ewma {:.2}",
             two / base,
             ewma / base
         );
@@ -134,7 +134,7 @@ fn main() -> anyhow::Result<()> {
 type Arrival = (Duration, u32);
 
 fn workload(rate: u32, seconds: u32) -> Vec<Arrival> {
-    // xorshift64*, with a fixed seed: the same list each time and everywhere.
+    // xorshift64* with a fixed seed: the same list in each run and on every machine.
     let mut state = 0x2545_f491_4f6c_dd1d_u64;
     let mut chance = || {
         state ^= state >> 12;
@@ -148,13 +148,13 @@ fn workload(rate: u32, seconds: u32) -> Vec<Arrival> {
         if at >= f64::from(seconds) {
             return arrivals;
         }
-        // A few users ask often, most of the thousand seldom.
+        // A few of the thousand users send most requests.
         let user = (chance().powi(2) * 1000.0) as u32;
         arrivals.push((Duration::from_secs_f64(at), user));
     }
 }
 
-/// What a strategy made of the workload.
+/// Results of one strategy.
 struct Played {
     p50: f64,
     p99: f64,
@@ -276,7 +276,7 @@ fn call(
 
 type Answer = (u16, BTreeMap<String, String>, Vec<u8>);
 
-/// Reads one answer with a length or in chunks.
+/// Reads one response with a length or in chunks.
 fn read(stream: &mut BufReader<TcpStream>) -> anyhow::Result<Answer> {
     let mut line = String::new();
     let mut next = |stream: &mut BufReader<TcpStream>| {
@@ -311,7 +311,7 @@ fn read(stream: &mut BufReader<TcpStream>) -> anyhow::Result<Answer> {
     Ok((status, fields, body))
 }
 
-/// Bars, one a strategy.
+/// One bar per strategy.
 fn svg(results: &[(&str, Played)]) -> String {
     let most = results.iter().map(|(_, played)| played.p99).fold(1.0, f64::max);
     let mut bars = String::new();
@@ -386,7 +386,7 @@ impl Program {
 
 impl Drop for Program {
     fn drop(&mut self) {
-        // It may have ended on its own.
+        // The program may have ended already.
         let _ = self.child.kill();
         let _ = self.child.wait();
     }

@@ -1,4 +1,4 @@
-//! What a call costs at the size of a large fleet: the command line's whole-file commands, and single changes.
+//! The cost of calls in a large fleet: the command line's whole-file commands, and single changes.
 
 use std::{
     fs,
@@ -16,37 +16,37 @@ use super::{
 };
 use crate::process::free_addresses;
 
-/// How often a single change is made.
+/// Repetitions of a single change.
 const TIMES: u32 = 60;
 
-/// What a call took. All in milliseconds.
+/// The cost of a call, in milliseconds.
 #[derive(Debug, Clone, serde::Serialize)]
 pub struct Cost {
-    /// What was called.
+    /// Description of the call.
     pub what: String,
-    /// Until it was answered, or the program ended; of several calls the median.
+    /// Time until the response or the end of the program; the median if there are several calls.
     pub wall_ms: f64,
-    /// The longest.
+    /// The longest time.
     pub most_ms: f64,
-    /// CPU time of the control plane, a call.
+    /// CPU time of the control plane per call.
     pub control_plane_ms: f64,
-    /// CPU time of the program that called; 0 where it is this one.
+    /// CPU time of the calling program; 0 if it is this program.
     pub program_ms: f64,
 }
 
 impl Cost {
-    /// The head of the lines that [`show`](Self::show) prints.
+    /// Header of the lines that [`show`](Self::show) returns.
     pub const HEAD: &'static str =
         "call                                      |  wall ms  most | control plane CPU ms | program CPU ms";
 
-    /// A line.
+    /// The cost as one line of a table.
     pub fn show(&self) -> String {
         let Self { what, wall_ms, most_ms, control_plane_ms, program_ms } = self;
         format!("{what:<41} | {wall_ms:>8.1} {most_ms:>5.0} | {control_plane_ms:>20.1} | {program_ms:>14.0}")
     }
 }
 
-/// CPU time of this program's children that have ended.
+/// CPU time of this program's finished child processes.
 fn children() -> anyhow::Result<Duration> {
     let stat = fs::read_to_string("/proc/self/stat")?;
     let after = stat.rsplit_once(')').context("no process name in /proc/self/stat")?.1;
@@ -62,11 +62,11 @@ struct Desk<'a> {
     control_plane: ControlPlane,
     weir: &'a Path,
     folder: &'a Path,
-    told: &'a mut dyn FnMut(&Cost),
+    report: &'a mut dyn FnMut(&Cost),
 }
 
 impl Desk<'_> {
-    /// Runs `weir`, which ends with this status, and gives what it printed.
+    /// Runs `weir`, which must end with this status, and returns its output.
     fn weir(&mut self, what: &str, arguments: &[&str], status: i32) -> anyhow::Result<String> {
         let (own, other, begun) = (children()?, self.control_plane.cpu()?, Instant::now());
         let output = Command::new(self.weir)
@@ -82,7 +82,7 @@ impl Desk<'_> {
             output.status,
             String::from_utf8_lossy(&output.stderr)
         );
-        (self.told)(&Cost {
+        (self.report)(&Cost {
             what: what.to_owned(),
             wall_ms,
             most_ms: wall_ms,
@@ -107,7 +107,7 @@ impl Desk<'_> {
         }
         let cpu = ms(self.control_plane.cpu()? - cpu) / f64::from(TIMES);
         each.sort_by(f64::total_cmp);
-        (self.told)(&Cost {
+        (self.report)(&Cost {
             what: what.to_owned(),
             wall_ms: percentile(&each, 0.5),
             most_ms: percentile(&each, 1.0),
@@ -130,15 +130,16 @@ impl Desk<'_> {
     }
 }
 
-/// Measures each call with a configuration of this size, and additions of routes with fewer; tells of each.
+/// Measures each call with a configuration of this size, and adding routes to smaller ones; calls `report` with each
+/// result.
 ///
 /// # Errors
-/// Something was not answered as it should be.
-pub fn measure(program: &Path, weir: &Path, size: Size, mut told: impl FnMut(&Cost)) -> anyhow::Result<()> {
+/// A call failed.
+pub fn measure(program: &Path, weir: &Path, size: Size, mut report: impl FnMut(&Cost)) -> anyhow::Result<()> {
     let folder = tempfile::tempdir()?;
     let [admin, nodes] = free_addresses::<2>()?;
     let control_plane = ControlPlane::start(program, folder.path(), admin, nodes)?;
-    let mut desk = Desk { control_plane, weir, folder: folder.path(), told: &mut told };
+    let mut desk = Desk { control_plane, weir, folder: folder.path(), report: &mut report };
     fs::write(folder.path().join("json"), configuration(size, &[]).to_string())?;
     desk.weir("weir apply, all of it new, from JSON", &["apply", "-f", "json"], 0)?;
     let yaml = desk.weir("weir export", &["export"], 0)?;
@@ -182,7 +183,7 @@ pub fn measure(program: &Path, weir: &Path, size: Size, mut told: impl FnMut(&Co
         let control_plane = ControlPlane::start(program, folder.path(), admin, nodes)?;
         let size = Size { backends, pools, routes, ..size };
         call(admin, "PUT", "/config", &configuration(size, &[]).to_string())?;
-        Desk { control_plane, weir, folder: folder.path(), told: &mut told }.routes(size)?;
+        Desk { control_plane, weir, folder: folder.path(), report: &mut report }.routes(size)?;
     }
     Ok(())
 }

@@ -1,4 +1,4 @@
-//! Backends whose health changes with each probe, or not at all.
+//! Backends whose health changes with each probe, or stays the same.
 
 use std::{
     net::SocketAddr,
@@ -15,14 +15,14 @@ use tokio::{
 
 /// Backends on loopback.
 pub struct Flappers {
-    /// One each.
+    /// One address per backend.
     pub addresses: Vec<SocketAddr>,
-    /// Whether each probe finds another state than the one before.
+    /// Whether the health changes with each probe.
     pub flapping: Arc<AtomicBool>,
 }
 
 impl Flappers {
-    /// Starts as many.
+    /// Starts `count` backends.
     ///
     /// # Errors
     /// There is no free port.
@@ -42,7 +42,7 @@ async fn serve(listener: TcpListener, flapping: Arc<AtomicBool>) {
     let mut is_well = true;
     while let Ok((mut stream, _)) = listener.accept().await {
         let mut head = [0; 1024];
-        // A probe's head fits into one read.
+        // The head of a probe fits into one read.
         let _ = stream.read(&mut head).await;
         is_well = !flapping.load(Relaxed) || !is_well;
         let status = if is_well { "200 OK" } else { "503 Service Unavailable" };

@@ -1,9 +1,9 @@
-//! The control plane at fleet scale: one process plays the nodes over real gRPC streams on loopback, against a real
-//! control plane in a process of its own.
+//! The control plane in a large fleet: one process simulates the nodes over real gRPC streams on loopback, against a
+//! real control plane in its own process.
 //!
-//! Played nodes are cheap, so that a thousand fit beside what is measured: they read what they are sent, acknowledge it
-//! with the hash that it names, and put together and hash the whole content only in a sample. What a real node does
-//! with a revision (parse, check, warm, swap) is not in these figures.
+//! Simulated nodes are cheap, so that a thousand of them fit beside the measured process. They read messages,
+//! acknowledge them with the hash in the message, and assemble and hash the whole content only in a sample. The work
+//! of a real node (parse, check, warm, swap) is not part of these figures.
 
 pub mod calls;
 pub mod flappers;

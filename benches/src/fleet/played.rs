@@ -1,4 +1,4 @@
-//! A played node: one TCP connection, one HTTP/2 stream, and no more memory than that takes.
+//! A simulated node: one TCP connection, one HTTP/2 stream, and minimal memory.
 
 use std::{
     net::SocketAddr,
@@ -19,38 +19,38 @@ use weir_proto::{
 };
 use weir_snapshot::resource::{ContentHash, Key, Kind, Resources};
 
-/// A message up to so long is read as a whole; of a longer one, a snapshot, the two ends say all.
+/// Messages up to this size are read as a whole. Of longer ones, which are snapshots, only both ends are needed.
 const SMALL: usize = 64 << 10;
 
-/// In front of each message: whether it is compressed, and its length.
+/// Prefix of a gRPC message: compression flag and length.
 const PREFIX: usize = 5;
 
-/// What a frame of HTTP/2 has in front.
+/// Length of an HTTP/2 frame header.
 const FRAME: usize = 9;
 
-/// What all played nodes write to, without a lock.
+/// Results that all simulated nodes write to without a lock.
 #[derive(Debug)]
 pub struct Seen {
     begun: Instant,
-    /// By node: the revision that it acknowledged last, and when, in microseconds.
+    /// By node: the last revision that it acknowledged, and when, in microseconds.
     acknowledged: Vec<(AtomicU64, AtomicU64)>,
-    /// By node: how often its stream was opened and it was told the health, which is the last thing that a new stream
-    /// is told.
+    /// By node: how often its stream was opened and received the health, which is the last message at the start of a
+    /// stream.
     pub joined: Vec<AtomicU64>,
-    /// Bytes that came, frames included.
+    /// Bytes received, including frame headers.
     pub bytes: AtomicU64,
-    /// Changes of health that came.
+    /// Health changes received.
     pub flaps: AtomicU64,
-    /// Whole snapshots that came.
+    /// Whole snapshots received.
     pub wholes: AtomicU64,
-    /// Contents that were put together and hashed.
+    /// Contents that were assembled and hashed.
     pub hashed: AtomicU64,
-    /// Contents whose hash was not the one that was told.
+    /// Contents whose hash did not match.
     pub wrong: AtomicU64,
 }
 
 impl Seen {
-    /// Of so many nodes.
+    /// Creates the results for this number of nodes.
     #[must_use]
     pub fn new(nodes: usize) -> Arc<Self> {
         Arc::new(Self {
@@ -65,10 +65,10 @@ impl Seen {
         })
     }
 
-    /// Waits until every node has acknowledged the revision; how long that took each since a moment.
+    /// Waits until every node has acknowledged the revision; returns how long that took for each node.
     ///
     /// # Errors
-    /// It did not come to that in time.
+    /// The deadline passed.
     pub async fn all_run(&self, revision: u64, since: Instant, within: Duration) -> anyhow::Result<Vec<f64>> {
         let deadline = Instant::now() + within;
         loop {
@@ -78,15 +78,18 @@ impl Seen {
                 return Ok(self.acknowledged.iter().map(took).collect());
             }
             let behind = self.acknowledged.iter().filter(|(runs, _)| runs.load(Relaxed) < revision).count();
-            anyhow::ensure!(Instant::now() < deadline, "{behind} nodes do not run revision {revision}");
+            anyhow::ensure!(
+                Instant::now() < deadline,
+                "{behind} nodes have not acknowledged revision {revision}"
+            );
             tokio::time::sleep(Duration::from_millis(2)).await;
         }
     }
 
-    /// Waits until every node has joined as often as this.
+    /// Waits until every node has joined this often.
     ///
     /// # Errors
-    /// It did not come to that in time.
+    /// The deadline passed.
     pub async fn all_joined(&self, times: u64, within: Duration) -> anyhow::Result<()> {
         let deadline = Instant::now() + within;
         while self.joined.iter().any(|joined| joined.load(Relaxed) < times) {
@@ -102,25 +105,25 @@ pub struct Played {
     index: usize,
     control_plane: SocketAddr,
     seen: Arc<Seen>,
-    /// What it runs, as far as it is known: revision and hash.
+    /// The current revision and its hash, as far as known.
     active: (u64, String),
-    /// All of it, in the nodes that are to check hashes.
+    /// All resources, in nodes that check hashes.
     resources: Option<Resources>,
 }
 
 impl Played {
-    /// A node that runs nothing yet; `checks`: it puts together what it is sent and hashes it.
+    /// Creates a node without a revision. If `checks` is true, it assembles and hashes everything it receives.
     #[must_use]
     pub fn new(index: usize, control_plane: SocketAddr, seen: Arc<Seen>, checks: bool) -> Self {
         let (active, resources) = ((0, String::new()), checks.then(Resources::new));
         Self { index, control_plane, seen, active, resources }
     }
 
-    /// Keeps a stream open for ever. All nodes come back at once, and not, as real ones do, each after a while of its
-    /// own: the worst case.
+    /// Keeps a stream open forever. All nodes reconnect at the same time, while real ones use a random delay: this is
+    /// the worst case.
     pub async fn run(mut self) {
         loop {
-            // Why does not matter: it tries again.
+            // Reconnect, whatever the reason.
             let _ = self.stream().await;
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
@@ -225,28 +228,28 @@ impl Played {
     }
 }
 
-/// A message that came.
+/// A received message.
 enum Whole {
     Bytes(Bytes),
-    /// Of a long one, which is a snapshot: its revision and hash.
+    /// Revision and hash of a long message, which is a snapshot.
     Ends(u64, String),
 }
 
-/// A message on its way.
+/// A partially received message.
 #[derive(Default)]
 struct Incoming {
     head: BytesMut,
     body: BytesMut,
     left: usize,
-    /// The last bytes of a long message, of which no more than the beginning is kept.
+    /// The last bytes of a long message, of which only the beginning is kept.
     tail: Vec<u8>,
 }
 
-/// A hash in a message: 32 digits.
+/// Length of a hash in a message: 32 digits.
 const HASH: usize = 32;
 
 impl Incoming {
-    /// Takes from what came; the message once it is there.
+    /// Consumes received bytes; returns the message once it is complete.
     fn take(&mut self, data: &mut Bytes, keeps_all: bool) -> Option<Whole> {
         if self.head.len() < PREFIX {
             let part = data.split_to(data.len().min(PREFIX - self.head.len()));
@@ -283,7 +286,8 @@ impl Incoming {
     }
 }
 
-/// The revision of a snapshot whose beginning this is: a tag, a length, the format's tag and number, and then it.
+/// The revision of a snapshot with this beginning: a tag, a length, the tag and number of the format, and then the
+/// revision.
 fn revision(mut begin: &[u8]) -> u64 {
     let mut number = || prost::encoding::decode_varint(&mut begin).unwrap_or_default();
     let [_, _, _, _, _, revision] = std::array::from_fn(|_| number());
@@ -295,7 +299,7 @@ fn frame(message: Say) -> Bytes {
     let mut bytes = BytesMut::with_capacity(PREFIX + message.encoded_len());
     bytes.put_u8(0);
     bytes.put_u32(u32::try_from(message.encoded_len()).unwrap_or(u32::MAX));
-    // There is room.
+    // The buffer has enough room.
     let _ = message.encode(&mut bytes);
     bytes.freeze()
 }
@@ -306,7 +310,7 @@ fn key(key: v1::ResourceKey) -> anyhow::Result<Key> {
         v1::ResourceKind::Pool => Kind::Pool,
         v1::ResourceKind::Backend => Kind::Backend,
         v1::ResourceKind::Route => Kind::Route,
-        other => anyhow::bail!("{other:?} is not played"),
+        other => anyhow::bail!("{other:?} is not supported by simulated nodes"),
     };
     Ok(Key { kind, name: key.name })
 }
@@ -337,7 +341,7 @@ mod tests {
     }
 
     #[test]
-    fn of_a_long_message_both_ends_are_read_however_it_is_cut() {
+    fn both_ends_of_a_long_message_are_read_for_any_chunk_size() {
         for piece in [1, 7, 40, 16_384] {
             let mut all = snapshot(100);
             all = [all.clone(), all].concat().into();

@@ -1,4 +1,4 @@
-//! How the cost of a change grows, as a picture: a panel by nodes, a panel by backends.
+//! Draws how the cost of a change grows: one panel by nodes, one by backends.
 
 use std::fmt::Write as _;
 
@@ -32,9 +32,9 @@ pub fn svg(by_nodes: &[Outcome], by_backends: &[Outcome]) -> String {
         width: WIDTH,
         height: HEIGHT,
         margin: 24.0,
-        title: "What a change of a weight costs",
-        label: "What a change of a weight costs, by nodes and by backends",
-        caption: "Solid: milliseconds until the last node runs it (99 of 100 changes). Dashed: CPU milliseconds of the control plane.",
+        title: "Cost of a weight change",
+        label: "Cost of a weight change, by nodes and by backends",
+        caption: "Solid: milliseconds until all nodes use it (99th percentile). Dashed: CPU milliseconds of the control plane.",
         style: STYLE,
         dark: DARK,
     };

@@ -1,4 +1,4 @@
-//! The control plane's process: started, killed, and what it costs.
+//! The control plane's process: start, kill, CPU time and memory.
 
 use std::{
     fs,
@@ -10,22 +10,22 @@ use std::{
 
 use anyhow::Context as _;
 
-/// A control plane on given ports, over a database that outlives it.
+/// A control plane on given ports, with a database that outlives it.
 pub struct ControlPlane {
     child: Child,
     program: PathBuf,
     folder: PathBuf,
-    /// Where operators reach it.
+    /// Admin address.
     pub admin: SocketAddr,
-    /// Where nodes reach it.
+    /// Address for nodes.
     pub nodes: SocketAddr,
 }
 
 impl ControlPlane {
-    /// Starts one over a database in the folder.
+    /// Starts a control plane with a database in the folder.
     ///
     /// # Errors
-    /// It does not come up.
+    /// It does not start.
     pub fn start(
         program: &Path,
         folder: &Path,
@@ -44,7 +44,7 @@ impl ControlPlane {
         Command::new(program)
             .args(["--admin", &admin.to_string(), "--nodes", &nodes.to_string()])
             .args(["--database", &format!("sqlite:{}", folder.join("weir.db").display())])
-            // A line for each flap would be a cost of the log's file, not of the control plane.
+            // One log line per health change would measure the log file, not the control plane.
             .env("WEIR_LOG", "error")
             .stdin(Stdio::null())
             .stdout(Stdio::null())
@@ -60,20 +60,17 @@ impl ControlPlane {
                 let log = fs::read_to_string(self.folder.join("control-plane.log")).unwrap_or_default();
                 anyhow::bail!("the control plane ended with {status}: {log}");
             }
-            anyhow::ensure!(begun.elapsed() < Duration::from_secs(60), "the control plane does not come up");
-            #[expect(
-                clippy::disallowed_methods,
-                reason = "this is the waiting for a condition, with a deadline"
-            )]
+            anyhow::ensure!(begun.elapsed() < Duration::from_secs(60), "the control plane does not start");
+            #[expect(clippy::disallowed_methods, reason = "waits for a condition, with a deadline")]
             std::thread::sleep(Duration::from_millis(5));
         }
         Ok(())
     }
 
-    /// Ends it as `kill -9` does, and starts it again; returns when its ports are open.
+    /// Kills it like `kill -9` and starts it again; returns when its ports are open.
     ///
     /// # Errors
-    /// It does not come up.
+    /// It does not start.
     pub fn restart(&mut self) -> anyhow::Result<()> {
         self.kill();
         self.child = Self::spawn(&self.program, &self.folder, self.admin, self.nodes)?;
@@ -81,15 +78,15 @@ impl ControlPlane {
     }
 
     fn kill(&mut self) {
-        // It may have ended already.
+        // The process may have ended already.
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
 
-    /// CPU time that it has used.
+    /// CPU time used so far.
     ///
     /// # Errors
-    /// It has ended.
+    /// The process has ended.
     pub fn cpu(&self) -> anyhow::Result<Duration> {
         let stat = fs::read_to_string(format!("/proc/{}/stat", self.child.id()))?;
         let after = stat.rsplit_once(')').context("no process name in /proc/PID/stat")?.1;
@@ -98,10 +95,10 @@ impl ControlPlane {
         Ok(Duration::from_millis(ticks.iter().sum::<u64>() * 10))
     }
 
-    /// Memory that it holds now, and the most that it ever held; MiB.
+    /// Current and peak memory in MiB.
     ///
     /// # Errors
-    /// It has ended.
+    /// The process has ended.
     pub fn memory(&self) -> anyhow::Result<(u64, u64)> {
         let status = fs::read_to_string(format!("/proc/{}/status", self.child.id()))?;
         let of = |name: &str| {

@@ -1,4 +1,4 @@
-//! One size of a fleet, and what is measured of it.
+//! One size of a fleet, and its measurements.
 
 use std::{
     io::{Read as _, Write as _},
@@ -20,71 +20,72 @@ use super::{
 };
 use crate::process::free_addresses;
 
-/// How long anything may take before the bench gives up.
+/// Timeout of each step.
 const PATIENCE: Duration = Duration::from_secs(120);
 
-/// How large the fleet is.
+/// Size of a fleet.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 pub struct Size {
-    /// Played nodes.
+    /// Simulated nodes.
     pub nodes: usize,
-    /// Of these, how many put together and hash all that they are sent.
+    /// Nodes that assemble and hash everything they receive.
     pub checking: usize,
-    /// Backends over all pools.
+    /// Backends in all pools.
     pub backends: usize,
     /// Pools.
     pub pools: usize,
-    /// Routes, each for a host of its own.
+    /// Routes, each for its own host.
     pub routes: usize,
 }
 
-/// What was measured.
+/// Results.
 #[derive(Debug, Clone, Serialize)]
 pub struct Outcome {
-    /// Of what.
+    /// Size of the fleet.
     pub size: Size,
-    /// From the call that changes a weight to the acknowledgement of each node; milliseconds, over all nodes and changes.
+    /// Time from the call that changes a weight to the acknowledgement of each node, in milliseconds: median over all
+    /// nodes and changes.
     pub change_p50_ms: f64,
-    /// The same.
+    /// The same: 99th percentile.
     pub change_p99_ms: f64,
-    /// Until the last node runs it: the median of the changes.
+    /// Time until all nodes use a change, in milliseconds: median of the changes.
     pub all_p50_ms: f64,
-    /// Until the last node runs it: 99 of 100 changes.
+    /// Time until all nodes use a change, in milliseconds: 99th percentile.
     pub all_p99_ms: f64,
-    /// Bytes that a node is sent for a change, the frames of HTTP/2 included.
+    /// Bytes sent to a node for a change, including HTTP/2 frame headers.
     pub bytes_per_change: u64,
-    /// CPU time of the control plane for a change; milliseconds.
+    /// CPU time of the control plane per change, in milliseconds.
     pub cpu_per_change_ms: f64,
-    /// The control plane's memory after all changes; MiB.
+    /// Memory of the control plane after all changes, in MiB.
     pub memory_mib: u64,
-    /// The most that it was until then, when all nodes had been sent everything at once; MiB.
+    /// Peak memory until then, which includes sending the whole configuration to all nodes at the same time; in MiB.
     pub memory_peak_mib: u64,
-    /// From nothing to all nodes running the first revision.
+    /// Time from the start until all nodes use the first revision, in seconds.
     pub first_s: f64,
-    /// Flaps a second that the nodes were told of.
+    /// Health changes per second that the nodes received.
     pub flaps_per_second: f64,
     /// Part of a core that the control plane used meanwhile.
     pub flapping_cores: f64,
-    /// The same while the same backends were probed and nothing changed.
+    /// The same while the same backends are probed and their health does not change.
     pub probing_cores: f64,
-    /// From the start of a killed control plane until all nodes are back.
+    /// Time from the start of a killed control plane until all nodes are back, in seconds.
     pub restart_s: f64,
-    /// The most memory that the new process held by then; MiB.
+    /// Peak memory of the new process until then, in MiB.
     pub restart_peak_mib: u64,
-    /// Snapshots that had to be sent whole after the restart.
+    /// Whole snapshots sent after the restart.
     pub restart_wholes: u64,
-    /// Contents that were put together and hashed, and those of them that were wrong.
+    /// Contents that were assembled and hashed, and how many of them were wrong.
     pub hashed: (u64, u64),
 }
 
-/// How much is done.
+/// Amount of work.
 #[derive(Debug, Clone, Copy)]
 pub struct Effort {
-    /// Changes of a weight.
+    /// Number of weight changes.
     pub changes: u32,
-    /// Backends that flap once a second.
+    /// Number of backends whose health changes once per second.
     pub flappers: usize,
-    /// How long they flap; and how long they do not, to compare with.
+    /// How long their health changes, and how long it does not, for comparison.
     pub flapping: Duration,
 }
 
@@ -100,7 +101,7 @@ pub(super) fn configuration(size: Size, flappers: &[SocketAddr]) -> Value {
                     json!({ "url": format!("http://10.{}.{}.{}:80", next >> 16, (next >> 8) & 255, next & 255) })
                 })
                 .collect();
-            // Probes of ten thousand backends that do not exist would measure the network's time-outs.
+            // Probing ten thousand backends that do not exist would measure network timeouts.
             json!({ "name": format!("pool-{pool}"), "health_check": { "type": "none" }, "backends": backends })
         })
         .collect();
@@ -118,7 +119,7 @@ pub(super) fn configuration(size: Size, flappers: &[SocketAddr]) -> Value {
     json!({ "pools": pools, "routes": routes })
 }
 
-/// One call to the admin port; blocks.
+/// One blocking call to the admin port.
 pub(super) fn call(admin: SocketAddr, method: &str, path: &str, body: &str) -> anyhow::Result<Value> {
     let mut stream = TcpStream::connect(admin)?;
     stream.set_nodelay(true)?;
@@ -130,7 +131,7 @@ pub(super) fn call(admin: SocketAddr, method: &str, path: &str, body: &str) -> a
     )?;
     let mut answer = String::new();
     stream.read_to_string(&mut answer)?;
-    let (head, body) = answer.split_once("\r\n\r\n").context("no answer")?;
+    let (head, body) = answer.split_once("\r\n\r\n").context("no response")?;
     anyhow::ensure!(head.starts_with("HTTP/1.1 20"), "{method} {path}: {head}\n{body}");
     Ok(serde_json::from_str(body).unwrap_or(Value::Null))
 }
@@ -139,7 +140,7 @@ async fn ask(admin: SocketAddr, method: &'static str, path: String, body: String
     tokio::task::spawn_blocking(move || call(admin, method, &path, &body)).await?
 }
 
-/// The value below which this part of the others is.
+/// The value at this fraction of the sorted values.
 #[must_use]
 pub fn percentile(sorted: &[f64], part: f64) -> f64 {
     let last = sorted.len().saturating_sub(1);
@@ -156,7 +157,7 @@ pub fn percentile(sorted: &[f64], part: f64) -> f64 {
 /// Measures one size.
 ///
 /// # Errors
-/// Something did not come up, or a node was sent what it should not have been.
+/// A program did not start, or a node received unexpected content.
 pub async fn measure(program: &Path, size: Size, effort: Effort) -> anyhow::Result<Outcome> {
     let folder = tempfile::tempdir()?;
     let flappers = Flappers::start(effort.flappers.min(size.backends)).await?;
@@ -175,7 +176,7 @@ pub async fn measure(program: &Path, size: Size, effort: Effort) -> anyhow::Resu
     seen.all_run(revision, begun, PATIENCE).await?;
     let first_s = begun.elapsed().as_secs_f64();
     seen.all_joined(1, PATIENCE).await?;
-    // What is still on its way belongs to the start.
+    // Messages that are still on their way belong to the start.
     tokio::time::sleep(Duration::from_secs(2)).await;
     let (_, memory_peak_mib) = control_plane.memory()?;
 
@@ -183,7 +184,7 @@ pub async fn measure(program: &Path, size: Size, effort: Effort) -> anyhow::Resu
     let (mut each, mut all) = (Vec::new(), Vec::new());
     for n in 0..effort.changes {
         let since = Instant::now();
-        // Of a backend somewhere in the middle, another one each time.
+        // A different backend each time.
         let id = 1 + (n as usize * 37) % size.backends.saturating_sub(effort.flappers).max(1);
         let body = json!({ "weight": 2 + n % 900 }).to_string();
         let change = ask(admin, "PATCH", format!("/backends/b{id}"), body);
@@ -193,7 +194,7 @@ pub async fn measure(program: &Path, size: Size, effort: Effort) -> anyhow::Resu
         let took = took?;
         all.push(took.iter().copied().fold(0.0, f64::max));
         each.extend(took);
-        // One change at a time, as a person or a pipeline makes them; bursts are debounced.
+        // One change at a time, as from a person or a pipeline; bursts are debounced.
         tokio::time::sleep(Duration::from_millis(150)).await;
     }
     each.sort_by(f64::total_cmp);
@@ -206,7 +207,7 @@ pub async fn measure(program: &Path, size: Size, effort: Effort) -> anyhow::Resu
 
     let probing_cores = cores_over(&control_plane, effort.flapping).await?;
     flappers.flapping.store(true, Relaxed);
-    // The first round of probes is the one that begins it.
+    // The first round of probes starts the changes.
     tokio::time::sleep(Duration::from_secs(1)).await;
     let told = seen.flaps.load(Relaxed);
     let flapping_cores = cores_over(&control_plane, effort.flapping).await?;
@@ -230,7 +231,7 @@ pub async fn measure(program: &Path, size: Size, effort: Effort) -> anyhow::Resu
     anyhow::ensure!(active == size.nodes, "after the restart {active} of {} nodes are active", size.nodes);
 
     let hashed = (seen.hashed.load(Relaxed), seen.wrong.load(Relaxed));
-    anyhow::ensure!(hashed.1 == 0, "{} contents of {} had another hash than was told", hashed.1, hashed.0);
+    anyhow::ensure!(hashed.1 == 0, "{} of {} contents had a wrong hash", hashed.1, hashed.0);
     Ok(Outcome {
         size,
         change_p50_ms: percentile(&each, 0.5),

@@ -1,5 +1,6 @@
-//! `played-day --nodes http://HOST:PORT`: gives a control plane a day of history, as two nodes would have reported it, with
-//! two hours in which neither was there. For looking at the dashboard, and for its checks in a browser.
+//! `played-day --nodes http://HOST:PORT`: fills a control plane with one day of history, as two nodes would have
+//! reported it, including two hours in which neither node was connected. For viewing the dashboard, and for its
+//! browser tests.
 
 use std::time::{SystemTime, UNIX_EPOCH};
 
@@ -10,10 +11,10 @@ use fastrand::Rng;
 use tonic::transport::Endpoint;
 use weir_proto::v1::{ReportRequest, nodes_client::NodesClient};
 
-/// Plays a day of two nodes.
+/// Sends one day of simulated reports of two nodes.
 #[derive(Debug, Parser)]
 struct Arguments {
-    /// Where the control plane listens for nodes.
+    /// URL of the control plane's port for nodes.
     #[arg(long)]
     nodes: String,
     /// Requests in the busiest minute.
@@ -23,13 +24,13 @@ struct Arguments {
 
 /// Minutes of history.
 const DAY: u64 = 23 * 60;
-/// The outage takes two whole hours, from so many minutes before now on.
+/// Start of the outage in minutes before now; it covers two whole hours.
 const OUTAGE: u64 = 10 * 60;
-/// Minutes that one batch has.
+/// Minutes per batch.
 const BATCH: u64 = 10;
 
 const ROUTES: [(&str, &str, [&str; 2], u64, u32); 3] = [
-    // Route, pool, backends, usual latency in microseconds, part of all requests in percent.
+    // Route, pool, backends, typical latency in microseconds, percentage of all requests.
     ("shop", "default", ["b1", "b2"], 9_000, 60),
     ("api", "default", ["b1", "b2"], 3_000, 30),
     ("search", "search", ["b3", "b3"], 45_000, 10),
@@ -62,13 +63,13 @@ async fn main() -> anyhow::Result<()> {
                 .collect();
             let sent_at_ms = (begin + BATCH).min(now) * 60_000 - 1_000;
             let batch = played::batch(node, boot, sequence, sent_at_ms, &requests)?;
-            client.report(ReportRequest { last, ..batch }).await.context("the batch was refused")?;
+            client.report(ReportRequest { last, ..batch }).await.context("the batch was rejected")?;
         }
     }
     Ok(())
 }
 
-/// The part of the busiest minute's requests: a day has a low and a high.
+/// Load relative to the busiest minute: a day has a low and a high.
 fn load(minute: u64, now: u64) -> f64 {
     let of_day = (now - minute) as f64 / 1440.0;
     0.55 + 0.45 * (of_day * std::f64::consts::TAU + 0.6).cos()

@@ -1,4 +1,4 @@
-//! What reports have to say of the requests that arrived.
+//! The expected reports of the requests that arrived.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -7,13 +7,13 @@ use serde_json::{Value, json};
 
 use crate::trace::{MINUTES, Trace};
 
-/// The requests that arrived, the fastest first, so that whatever is picked of them is sorted.
+/// The requests that arrived, the fastest first, so that every selection is sorted.
 pub struct Expect<'a> {
     requests: Vec<&'a Request>,
     trace: &'a Trace,
 }
 
-/// Whether a request passes the filters of a report, written as its parameters.
+/// Whether a request passes the filters in a report's parameters.
 pub fn filter(parameters: &str) -> impl Fn(&Request) -> bool {
     let given = |wanted: &str| {
         let pair = parameters.split('&').filter_map(|pair| pair.split_once('='));
@@ -32,11 +32,11 @@ pub fn filter(parameters: &str) -> impl Fn(&Request) -> bool {
     }
 }
 
-/// What is counted of some requests.
+/// Counts of a set of requests.
 #[derive(Default)]
 struct Tally {
     requests: u64,
-    /// By status less 200: this is done a million times for each report, without optimisation.
+    /// Indexed by status minus 200. An array, because it is updated a million times per report in a debug build.
     status: Vec<u64>,
     bytes_in: u64,
     bytes_out: u64,
@@ -130,21 +130,21 @@ impl<'a> Expect<'a> {
         self.trace.range()
     }
 
-    /// A time zone in which a day begins within the trace, or nearly.
+    /// A time zone in which a day starts within the trace, or nearly.
     pub fn zone_with_midnight(&self) -> String {
         let hour = (self.trace.begin() + MINUTES) / 60 % 24;
-        // The signs of these names are the wrong way round.
+        // The signs of these names are inverted.
         if hour <= 12 { format!("Etc/GMT%2B{hour}") } else { format!("Etc/GMT-{}", 24 - hour) }
     }
 
-    /// A report of the whole time.
+    /// Compares a report of the whole time.
     pub fn same(&self, what: &str, is: &Value, of: impl Fn(&Request) -> bool) {
         let mut tally = Tally::default();
         self.requests.iter().filter(|request| of(request)).for_each(|request| tally.add(request));
         tally.same(what, is);
     }
 
-    /// A report by periods of so many minutes, whose starts it says itself.
+    /// Compares a report by periods of this many minutes, which contain their start times.
     pub fn same_periods(&self, what: &str, is: &Value, minutes: u64, of: impl Fn(&Request) -> bool) {
         let periods = is["periods"].as_array().unwrap();
         let starts: Vec<u64> =
@@ -161,7 +161,7 @@ impl<'a> Expect<'a> {
         assert!(tallies.iter().filter(|tally| tally.requests > 0).count() > usize::from(minutes < 1440));
     }
 
-    /// A ranking: every name of a label, with its counts, the greatest first.
+    /// Compares a ranking: every name of a label with its counts, the greatest first.
     pub fn same_top(&self, what: &str, is: &Value, by: &str, of: impl Fn(&Request) -> bool) {
         let mut tallies: BTreeMap<&str, Tally> = BTreeMap::new();
         for request in self.requests.iter().filter(|request| of(request)) {

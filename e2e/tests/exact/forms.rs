@@ -1,4 +1,5 @@
-//! The same report in its other forms: what JSON says was compared with the generator, so all others are compared with it.
+//! The same report in its other formats. JSON was compared with the generated requests, so the other formats are
+//! compared with JSON.
 
 use std::collections::BTreeMap;
 
@@ -43,7 +44,7 @@ fn cut(cut: Option<v1::Cut>) -> Value {
     json!({ "client": client, "backend": backend, "node": node })
 }
 
-/// The measures of a gRPC message, as REST has them.
+/// The common counts of periods, summaries and names in a gRPC message.
 fn counted(measures: Option<v1::Measures>) -> Value {
     let measures = measures.unwrap();
     json!({
@@ -61,7 +62,7 @@ fn counted(measures: Option<v1::Measures>) -> Value {
     })
 }
 
-/// As [`counted`], of JSON.
+/// Like [`counted`], from JSON.
 fn of_json(is: &Value) -> Value {
     let names = [
         "requests",
@@ -79,7 +80,7 @@ fn of_json(is: &Value) -> Value {
     names.into_iter().map(|name| (name, is[name].clone())).collect()
 }
 
-/// As [`counted`], of a row of CSV; the first column that is none of these is what the row is about.
+/// Like [`counted`], from a CSV row. The first column that is not a count is the subject of the row.
 fn of_csv(names: &[&str], row: &str) -> Value {
     let cells: BTreeMap<&str, &str> = names.iter().copied().zip(row.split(',')).collect();
     let number = |name: &str| -> Value { serde_json::from_str(cells[name]).unwrap() };
@@ -90,7 +91,7 @@ fn of_csv(names: &[&str], row: &str) -> Value {
     let status: BTreeMap<&str, Value> = cells
         .keys()
         .filter_map(|name| Some((name.strip_prefix("status_")?, number(name))))
-        // A status is a column when it occurs in any row.
+        // A status has a column if it occurs in any row.
         .filter(|(_, count)| *count != 0)
         .collect();
     json!({
@@ -121,7 +122,7 @@ fn all(items: &Value) -> Vec<Value> {
 }
 
 /// Every kind of report, over gRPC and as CSV.
-pub async fn every_form_says_the_same(fleet: &Fleet, trace: &Trace) {
+pub async fn every_format_has_the_same_counts(fleet: &Fleet, trace: &Trace) {
     let range = trace.range();
     let endpoint = Endpoint::from_shared(format!("http://{}", fleet.admin())).unwrap();
     let mut reports: ReportsClient<Channel> = ReportsClient::new(endpoint.connect().await.unwrap());
@@ -167,14 +168,14 @@ pub async fn every_form_says_the_same(fleet: &Fleet, trace: &Trace) {
     }
 }
 
-/// What is said about a report's own numbers: its extremes, its comparison, its orders.
-pub async fn what_is_derived_is_right(fleet: &Fleet, trace: &Trace) {
+/// Values derived from a report's counts: extremes, comparison, sort orders.
+pub async fn derived_values_are_correct(fleet: &Fleet, trace: &Trace) {
     let range = trace.range();
     let hours = report(fleet, &format!("/reports/hourly?{range}")).await["periods"].clone();
     let summary = report(fleet, &format!("/reports/summary?{range}")).await;
     let requests = |hour: &Value| hour["requests"].as_u64().unwrap();
     let hours = hours.as_array().unwrap();
-    // What the range cuts is no whole hour.
+    // An hour that the range cuts is not complete.
     let is_whole = |hour: &&Value| {
         let start = minute(hour["start"].as_str().unwrap());
         start >= trace.begin() && start + 60 <= trace.begin() + MINUTES && hour["state"] == "complete"

@@ -1,4 +1,5 @@
-//! The line between nodes and control plane: it loses, repeats and delays batches and their acknowledgements.
+//! An unreliable connection between nodes and control plane: it loses, repeats and delays batches and their
+//! acknowledgements.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -20,16 +21,16 @@ use weir_proto::v1::{
     nodes_server::{Nodes, NodesServer},
 };
 
-/// What the line did.
+/// Statistics of the connection.
 #[derive(Debug, Clone, Default)]
 pub struct Said {
     /// Batches that never arrived.
     pub lost: u32,
-    /// Acknowledgements that never came back.
+    /// Acknowledgements that never arrived.
     pub unanswered: u32,
     /// Batches that arrived twice at the same time.
     pub repeated: u32,
-    /// Batches that others overtook.
+    /// Batches that were overtaken by others.
     pub late: u32,
 }
 
@@ -37,13 +38,13 @@ struct Inner {
     to: Channel,
     rng: Mutex<Rng>,
     said: Mutex<Said>,
-    /// Node, boot and sequence of what the control plane has acknowledged to the line.
+    /// Node, boot and sequence of each acknowledged batch.
     arrived: Mutex<BTreeSet<(String, String, u64)>>,
-    /// Nodes of whose first boot nothing passes from a sequence on.
+    /// Nodes, with the sequence from which on no batch of their first boot passes.
     cut: Mutex<BTreeMap<String, u64>>,
 }
 
-/// A line on a port of its own.
+/// An unreliable connection on its own port.
 #[derive(Clone)]
 pub struct Line {
     inner: Arc<Inner>,
@@ -51,7 +52,7 @@ pub struct Line {
 }
 
 impl Line {
-    /// A line to a control plane's address for nodes.
+    /// Starts a connection to a control plane's address for nodes.
     pub async fn start(to: &str) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let port = listener.local_addr().unwrap().port();
@@ -85,7 +86,7 @@ impl Line {
         self.inner.arrived.lock().unwrap().clone()
     }
 
-    /// What a node's first boot says from a sequence on never arrives: it dies before it is sent.
+    /// Drops all batches of a node's first boot from this sequence on: the node dies before they are sent.
     pub fn cut(&self, node: &str, from: u64) {
         self.inner.cut.lock().unwrap().insert(node.to_owned(), from);
     }
@@ -110,14 +111,14 @@ impl Nodes for Line {
         &self,
         _request: Request<Streaming<SubscribeRequest>>,
     ) -> Result<Response<Self::SubscribeStream>, Status> {
-        Err(Status::unimplemented("played nodes do not subscribe"))
+        Err(Status::unimplemented("simulated nodes do not subscribe"))
     }
 
     async fn report(&self, request: Request<ReportRequest>) -> Result<Response<ReportResponse>, Status> {
         let batch = request.into_inner();
         let gone = self.inner.cut.lock().unwrap().get(&batch.node_id).copied();
         if batch.boot_id == "first" && gone.is_some_and(|gone| batch.sequence >= gone) {
-            return Err(Status::unavailable("its node is dead"));
+            return Err(Status::unavailable("the node is dead"));
         }
         let (fate, wait) = {
             let mut rng = self.inner.rng.lock().unwrap();
@@ -131,7 +132,7 @@ impl Nodes for Line {
             20..40 => {
                 self.forward(batch).await?;
                 self.note(|said| &mut said.unanswered);
-                return Err(Status::unavailable("the answer is lost"));
+                return Err(Status::unavailable("the response is lost"));
             }
             40..60 => {
                 self.note(|said| &mut said.repeated);
@@ -140,7 +141,7 @@ impl Nodes for Line {
             }
             60..80 => {
                 self.note(|said| &mut said.late);
-                // The delay of the line.
+                // The delay of the connection.
                 tokio::time::sleep(Duration::from_millis(wait)).await;
                 self.forward(batch).await?
             }

@@ -1,6 +1,6 @@
-//! A million known requests of three nodes, over a line that loses, repeats and delays, while a node and the control plane
-//! are killed: every count of every report is what was generated, percentiles are within one percent, and what died with
-//! the node is told by the completeness of its time.
+//! A million known requests of three nodes over an unreliable connection that loses, repeats and delays batches,
+//! while a node and the control plane are killed. Every count in every report must equal the generated requests,
+//! percentiles must be within 1 %, and losses of the killed node must be marked as incomplete.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, unreachable_pub, reason = "tests")]
 
@@ -27,23 +27,23 @@ use tonic::transport::Endpoint;
 use trace::{BATCHES, MINUTES, NODES, Trace};
 use weir_proto::v1::nodes_client::NodesClient;
 
-/// Batches of one node that are under way at a time: more than one, so that they overtake each other.
+/// Batches of one node in flight: more than one, so that they overtake each other.
 const UNDER_WAY: usize = 6;
 /// The node that is killed, and after which of its batches.
 const KILLED: (usize, usize) = (2, 12);
 
-/// Where the batches of all nodes stand.
+/// Progress of all nodes' batches.
 struct Play {
     trace: Trace,
     line: String,
-    /// Batches that were made and are to be delivered, whatever it takes.
+    /// Delivered batches that must arrive.
     done: AtomicU64,
-    /// The killed node is dead: what it had under way is repeated no more.
+    /// Whether the killed node is dead: its batches in flight are not repeated.
     dead: AtomicBool,
 }
 
 impl Play {
-    /// Delivers one batch: again and again until it is acknowledged, or its node is dead.
+    /// Delivers one batch: repeats it until it is acknowledged or its node is dead.
     async fn deliver(self: Arc<Self>, node: usize, boot: &'static str, sequence: u64, number: usize) {
         let sent = self.trace.batch(node, number);
         let last = number == BATCHES - 1;
@@ -59,7 +59,7 @@ impl Play {
         self.done.fetch_add(1, Relaxed);
     }
 
-    /// A node's life: its batches in order, some of them under way at the same time.
+    /// Delivers a node's batches in order, several of them in flight.
     async fn live(self: Arc<Self>, node: usize, boot: &'static str, numbers: std::ops::Range<usize>) {
         let room = Arc::new(Semaphore::new(UNDER_WAY));
         let mut under_way = JoinSet::new();
@@ -78,9 +78,9 @@ impl Play {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_million_requests_are_counted_exactly_whatever_happens_to_their_batches() {
+async fn a_million_requests_are_counted_exactly_over_an_unreliable_connection() {
     let mut fleet = Fleet::start(0, 0).await.unwrap();
-    // A report names what a kept revision knows.
+    // Reports accept names of stored revisions.
     let answer = send("PUT", fleet.admin(), "/config", &trace::config().to_string()).await.unwrap();
     assert_eq!(answer.status, 200, "{answer:?}");
     let line = Line::start(fleet.nodes_address()).await;
@@ -94,7 +94,7 @@ async fn a_million_requests_are_counted_exactly_whatever_happens_to_their_batche
     for node in (0..NODES).filter(|node| *node != KILLED.0) {
         lives.spawn(Arc::clone(&play).live(node, "first", 0..BATCHES));
     }
-    // One node is killed with batches under way: those that never got on the line are gone with it.
+    // One node is killed with batches in flight: those that were never sent are lost with it.
     line.cut("n2", KILLED.1 as u64 - 1);
     let killed = tokio::spawn(Arc::clone(&play).live(KILLED.0, "first", 0..KILLED.1));
     eventually("the killed node's first batches", Duration::from_secs(60), async || {
@@ -107,7 +107,7 @@ async fn a_million_requests_are_counted_exactly_whatever_happens_to_their_batche
     play.dead.store(true, Relaxed);
     killed.await.unwrap();
     lives.spawn(Arc::clone(&play).live(KILLED.0, "second", KILLED.1..BATCHES));
-    // The control plane is killed twice while batches come.
+    // The control plane is killed twice while batches arrive.
     for part in [1, 2] {
         let enough = (NODES * BATCHES * part / 3) as u64;
         eventually("some more batches", Duration::from_secs(60), async || {
@@ -125,7 +125,7 @@ async fn a_million_requests_are_counted_exactly_whatever_happens_to_their_batche
     println!("the line: {said:?}");
     assert!([said.lost, said.unanswered, said.repeated, said.late].iter().all(|n| *n > 5), "{said:?}");
 
-    // What arrived is what the reports are about; the rest died with the node.
+    // Reports cover the batches that arrived; the others died with the node.
     let arrived: BTreeSet<(usize, usize)> = line
         .arrived()
         .into_iter()
@@ -145,10 +145,10 @@ async fn a_million_requests_are_counted_exactly_whatever_happens_to_their_batche
     println!("{total} requests arrived, {died} died with their node, in {} batches", gone.len());
     assert!(total > Trace::REQUESTS * 9 / 10);
 
-    every_report_is_what_was_generated(&fleet, &expect).await;
-    forms::every_form_says_the_same(&fleet, &play.trace).await;
-    forms::what_is_derived_is_right(&fleet, &play.trace).await;
-    what_died_is_told(&fleet, &play.trace, &gone).await;
+    every_report_equals_the_generated_requests(&fleet, &expect).await;
+    forms::every_format_has_the_same_counts(&fleet, &play.trace).await;
+    forms::derived_values_are_correct(&fleet, &play.trace).await;
+    lost_batches_are_marked(&fleet, &play.trace, &gone).await;
 }
 
 async fn report(fleet: &Fleet, path: &str) -> Value {
@@ -157,7 +157,7 @@ async fn report(fleet: &Fleet, path: &str) -> Value {
     answer.json().unwrap()
 }
 
-async fn every_report_is_what_was_generated(fleet: &Fleet, expect: &Expect<'_>) {
+async fn every_report_equals_the_generated_requests(fleet: &Fleet, expect: &Expect<'_>) {
     let range = expect.range();
     let filters = [
         "",
@@ -198,8 +198,9 @@ async fn every_report_is_what_was_generated(fleet: &Fleet, expect: &Expect<'_>) 
     expect.same_top(&path, &report(fleet, &path).await, "backend", |request| request.labels.route == "api");
 }
 
-/// What is lost is within the time of the lost batches and their neighbours, and nowhere else is anything missing.
-async fn what_died_is_told(fleet: &Fleet, trace: &Trace, gone: &[(usize, usize)]) {
+/// The lost time is marked: it is within the minutes of the lost batches and their neighbours, and no other time is
+/// incomplete.
+async fn lost_batches_are_marked(fleet: &Fleet, trace: &Trace, gone: &[(usize, usize)]) {
     let range = trace.range();
     let minutes = report(fleet, &format!("/reports/minutely?{range}")).await;
     let states: Vec<&str> =

@@ -6,9 +6,9 @@ use e2e::played::{Labels, REASONS, Request, SIDES};
 use fastrand::Rng;
 
 pub const NODES: usize = 3;
-/// Of each node.
+/// Batches per node.
 pub const BATCHES: usize = 30;
-/// Over which the requests are spread; each batch is of three of them.
+/// Minutes covered by the requests; each batch covers three of them.
 pub const MINUTES: u64 = 3 * BATCHES as u64;
 
 const ROUTES: [(&str, [&str; 2]); 3] =
@@ -25,7 +25,7 @@ pub fn config() -> serde_json::Value {
             .map(|port| serde_json::json!({ "url": format!("http://127.0.0.1:{port}") }))
             .collect()
     };
-    // They are numbered in this order: b1 to b3, b4 and b5, b6.
+    // Backends are numbered in this order: b1 to b3, b4 and b5, b6.
     let pools: Vec<_> = ROUTES
         .iter()
         .zip([3, 2, 1])
@@ -37,7 +37,7 @@ pub fn config() -> serde_json::Value {
     serde_json::json!({ "pools": pools, "routes": ROUTES.iter().map(route).collect::<Vec<_>>() })
 }
 
-/// All requests, of each node's batches in turn.
+/// All requests, grouped by the batches of each node.
 pub struct Trace {
     begin: u64,
     requests: Vec<Vec<Vec<Request>>>,
@@ -46,7 +46,7 @@ pub struct Trace {
 impl Trace {
     pub const REQUESTS: usize = 1_000_000;
 
-    /// The last minute is over when the test begins, and its batches' time is in the past.
+    /// The last minute has ended when the test starts, and the times of all batches are in the past.
     pub fn new() -> Self {
         let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap().as_secs() / 60;
         let begin = now - MINUTES - 5;
@@ -64,17 +64,17 @@ impl Trace {
         &self.requests[node][number]
     }
 
-    /// When a node makes a batch: half a minute after its last request.
+    /// Time at which a node creates a batch: half a minute after its last request.
     pub fn sent_at_ms(&self, number: usize) -> u64 {
         (self.begin + self.minutes(number).end) * 60_000 + 30_000
     }
 
-    /// The minutes of a batch, from the first of all.
+    /// The minutes of a batch, relative to the first one.
     pub fn minutes(&self, number: usize) -> Range<u64> {
         3 * number as u64..3 * number as u64 + 3
     }
 
-    /// Since the epoch.
+    /// First minute since the epoch.
     pub fn begin(&self) -> u64 {
         self.begin
     }
@@ -94,7 +94,7 @@ fn request(rng: &mut Rng, minute: u64) -> Request {
         92..96 => 502,
         _ => 503,
     };
-    // Most are near, some are a thousand times as slow.
+    // Most latencies are small, some are a thousand times as long.
     let latency_us = 200 + rng.u64(..2_000) * (1 + rng.u64(..100).pow(2) / 100);
     let rejected = (status == 503 && rng.bool()).then(|| REASONS[3 + rng.usize(..4)]);
     let labels = Labels {
@@ -109,7 +109,7 @@ fn request(rng: &mut Rng, minute: u64) -> Request {
         labels,
         status,
         latency_us,
-        // In the same order as the whole, so that sorting one sorts the other.
+        // In the same order as the total latency, so that sorting by one sorts the other.
         upstream_us: if rejected.is_some() { 0 } else { latency_us * 9 / 10 },
         bytes_in: rng.u64(..1_000),
         bytes_out: rng.u64(..100_000),

@@ -1,4 +1,4 @@
-//! A certificate authority of the test's own.
+//! The tests' own certificate authority.
 
 use std::path::PathBuf;
 
@@ -7,7 +7,7 @@ use rcgen::{
     date_time_ymd,
 };
 
-/// An authority, and a folder in which everything that it issues is a file.
+/// An authority, with a folder in which every certificate is a file.
 pub(crate) struct Authority {
     folder: tempfile::TempDir,
     issuer: CertifiedIssuer<'static, KeyPair>,
@@ -18,7 +18,7 @@ impl Authority {
         let folder = tempfile::tempdir().unwrap();
         let mut params = CertificateParams::new(Vec::new()).unwrap();
         params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
-        params.distinguished_name.push(rcgen::DnType::CommonName, "the test's authority");
+        params.distinguished_name.push(rcgen::DnType::CommonName, "test authority");
         let issuer = CertifiedIssuer::self_signed(params, KeyPair::generate().unwrap()).unwrap();
         std::fs::write(folder.path().join("ca.pem"), issuer.pem()).unwrap();
         Self { folder, issuer }
@@ -32,7 +32,7 @@ impl Authority {
         self.file(name).display().to_string()
     }
 
-    /// Makes NAME.crt and NAME.key.
+    /// Issues NAME.crt and NAME.key.
     pub(crate) fn issue(&self, name: &str, hosts: &[&str]) {
         let hosts: Vec<String> = hosts.iter().map(|host| (*host).to_owned()).collect();
         let mut params = CertificateParams::new(hosts).unwrap();

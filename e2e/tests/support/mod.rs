@@ -1,4 +1,4 @@
-//! Backends and clients with habits that the mocks and the usual client do not have.
+//! Backends and clients with behaviour that the mocks and the usual client do not have.
 #![allow(clippy::unwrap_used, clippy::expect_used, unreachable_pub, reason = "tests")]
 
 use std::{
@@ -23,7 +23,7 @@ struct Counts {
     body_bytes: AtomicU64,
 }
 
-/// A backend that counts what comes to it, and always does the same.
+/// A backend with fixed behaviour that counts its requests.
 pub(crate) struct Origin {
     address: std::net::SocketAddr,
     counts: Arc<Counts>,
@@ -42,7 +42,7 @@ impl Origin {
         Self::start(Some(status))
     }
 
-    /// Closes the connection when it has read a request.
+    /// Closes the connection after reading a request.
     pub(crate) fn breaking() -> Self {
         Self::start(None)
     }
@@ -66,12 +66,12 @@ impl Origin {
         format!("http://{}", self.address)
     }
 
-    /// Requests that came, body and all.
+    /// Requests received, including their bodies.
     pub(crate) fn requests(&self) -> u64 {
         self.counts.requests.load(Relaxed)
     }
 
-    /// Bytes of their bodies.
+    /// Bytes of the received bodies.
     pub(crate) fn body_bytes(&self) -> u64 {
         self.counts.body_bytes.load(Relaxed)
     }
@@ -109,7 +109,7 @@ async fn serve(mut stream: TcpStream, status: Option<u16>, counts: Arc<Counts>) 
     }
 }
 
-/// Has a mock play faults.
+/// Sets the simulated faults of a mock.
 pub(crate) async fn set_faults(mock: &str, faults: &str) -> anyhow::Result<()> {
     let mut stream = TcpStream::connect(mock).await?;
     let length = faults.len();
@@ -123,7 +123,7 @@ pub(crate) async fn set_faults(mock: &str, faults: &str) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// A client that keeps its cookie.
+/// A client that keeps its session cookie.
 #[derive(Debug, Default)]
 pub(crate) struct Visitor {
     /// `name=value`.
@@ -131,7 +131,7 @@ pub(crate) struct Visitor {
 }
 
 impl Visitor {
-    /// The status of the answer, and the mock that gave it.
+    /// Sends a GET; returns the status and the mock that answered.
     pub(crate) async fn get(&mut self, address: &str, path: &str) -> anyhow::Result<(u16, String)> {
         let exchange = async {
             let stream = TcpStream::connect(address).await?;

@@ -1,4 +1,4 @@
-//! Connections that want nothing, and connections that want to be in the way.
+//! Idle connections, and connections that send slowly on purpose.
 
 use std::{
     net::{Ipv4Addr, SocketAddr},
@@ -17,10 +17,10 @@ use tokio::{
 
 use crate::flow;
 
-/// From one field of a slow head to the next.
+/// Time between two fields of a slow request head.
 const PAUSE: Duration = Duration::from_secs(1);
 
-/// How many connections are opened at once.
+/// Connections that are opened at the same time.
 const AT_ONCE: usize = 100;
 
 /// Opens a connection from one of many loopback addresses, so that ports do not run out.
@@ -31,23 +31,23 @@ pub(crate) async fn connect(to: SocketAddr, number: usize) -> std::io::Result<Tc
     socket.connect(to).await
 }
 
-/// Everybody who is there.
+/// All idle and slow connections.
 pub(crate) struct Crowd {
     idle: Vec<TcpStream>,
     slow: JoinSet<()>,
     cut: Arc<AtomicU64>,
 }
 
-/// What became of them.
+/// The connections at the end of the run.
 pub(crate) struct Left {
-    /// Idle connections that the node did not keep.
+    /// Idle connections that the node closed.
     pub(crate) lost: u64,
-    /// Slow connections that the node cut off.
+    /// Slow connections that the node closed.
     pub(crate) cut: u64,
 }
 
 impl Crowd {
-    /// Opens all of them; those that are idle have each done one request.
+    /// Opens all connections; each idle one makes one request first.
     pub(crate) async fn gather(address: SocketAddr, idle: usize, slow: usize) -> anyhow::Result<Self> {
         let mut opening: JoinSet<anyhow::Result<TcpStream>> = JoinSet::new();
         let mut opened = Vec::with_capacity(idle);
@@ -81,7 +81,7 @@ impl Crowd {
         Ok(Self { idle: opened, slow: tasks, cut })
     }
 
-    /// Looks whether the idle ones are still there, and closes everything.
+    /// Checks whether the idle connections are still open, and closes all connections.
     pub(crate) async fn leave(mut self) -> Left {
         self.slow.shutdown().await;
         let would_block = |error: std::io::Error| error.kind() == std::io::ErrorKind::WouldBlock;
@@ -91,7 +91,7 @@ impl Crowd {
     }
 }
 
-/// Sends a head field by field until the node has enough of it.
+/// Sends a request head field by field until the node closes the connection.
 async fn drip(mut stream: TcpStream) {
     if stream.write_all(b"GET /health HTTP/1.1\r\nHost: soak\r\n").await.is_err() {
         return;

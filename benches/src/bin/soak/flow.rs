@@ -1,5 +1,5 @@
-//! Requests at a fixed rate, due at their moments whatever the node does; an answer's time counts from the moment when
-//! its request was due, so that a node that stalls is charged for all that it kept waiting.
+//! Requests at a fixed rate, sent on schedule whatever the node does. Latency counts from the scheduled time, so a
+//! node that stalls is charged for all requests that it delays.
 
 use std::{
     cell::RefCell,
@@ -16,10 +16,10 @@ use tokio::{
     net::TcpStream,
 };
 
-/// An answer that takes longer has failed.
+/// Timeout of a response.
 const PATIENCE: Duration = Duration::from_secs(10);
 
-/// What became of the requests.
+/// Results of the requests.
 #[derive(Debug, Default, Serialize)]
 pub(crate) struct Seen {
     pub(crate) answered: u64,
@@ -38,7 +38,7 @@ struct Shared {
     first_failure: Option<String>,
 }
 
-/// Sends `rate` requests a second, each on a connection of its own while it lasts.
+/// Sends `rate` requests per second, each on its own connection, which is reused.
 pub(crate) async fn run(address: SocketAddr, rate: u32, duration: Duration) -> Seen {
     let shared = Rc::new(RefCell::new(Shared::default()));
     let local = tokio::task::LocalSet::new();
@@ -55,7 +55,7 @@ pub(crate) async fn run(address: SocketAddr, rate: u32, duration: Duration) -> S
                     let unused = shared.borrow_mut().unused.pop();
                     let outcome = tokio::time::timeout(PATIENCE, exchange(address, unused)).await;
                     let mut shared = shared.borrow_mut();
-                    match outcome.context("no answer in time").flatten() {
+                    match outcome.context("no response in time").flatten() {
                         Ok(stream) => {
                             shared.unused.push(stream);
                             shared.times.push(due.elapsed());
@@ -82,7 +82,7 @@ pub(crate) async fn run(address: SocketAddr, rate: u32, duration: Duration) -> S
     Seen { answered, failed, first_failure, p50_ms: at(0.5), p99_ms: at(0.99), max_ms: at(1.0) }
 }
 
-/// One request on a connection that is open, or on a new one; gives the connection back.
+/// Sends one request on an open or a new connection; returns the connection.
 pub(crate) async fn exchange(address: SocketAddr, stream: Option<TcpStream>) -> anyhow::Result<TcpStream> {
     let mut stream = match stream {
         Some(stream) => stream,
@@ -99,7 +99,7 @@ pub(crate) async fn exchange(address: SocketAddr, stream: Option<TcpStream>) -> 
     }
 }
 
-/// Whether a whole answer has come; an error when it is not a good one.
+/// Whether the response is complete; an error if it is not a success.
 fn is_whole(said: &[u8]) -> anyhow::Result<bool> {
     let text = String::from_utf8_lossy(said);
     let Some((head, body)) = text.split_once("\r\n\r\n") else { return Ok(false) };
@@ -108,12 +108,12 @@ fn is_whole(said: &[u8]) -> anyhow::Result<bool> {
         let (name, value) = line.split_once(": ")?;
         name.eq_ignore_ascii_case("content-length").then(|| value.parse::<usize>().ok())?
     });
-    let length = length.context("an answer without a length")?;
-    anyhow::ensure!(body.len() <= length, "more than an answer: {text:?}");
+    let length = length.context("a response without a length")?;
+    anyhow::ensure!(body.len() <= length, "bytes after the response: {text:?}");
     Ok(body.len() == length)
 }
 
-/// The body of one GET, without a runtime.
+/// The body of one blocking GET.
 pub(crate) fn get(address: SocketAddr, path: &str) -> anyhow::Result<String> {
     let mut stream = std::net::TcpStream::connect(address)?;
     stream.set_read_timeout(Some(PATIENCE))?;

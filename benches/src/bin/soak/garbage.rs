@@ -1,5 +1,4 @@
-//! Bytes that mean nothing, as fast as wanted: some of them from the first one, some behind a beginning that a parser
-//! follows for a while.
+//! Meaningless bytes at a given rate: some from the first byte on, some after a valid beginning.
 
 use std::{
     net::SocketAddr,
@@ -14,14 +13,14 @@ use tokio::{io::AsyncWriteExt as _, task::JoinSet};
 
 use crate::crowd;
 
-/// How many connections throw at once.
+/// Concurrent connections.
 const AT_ONCE: usize = 48;
 
-/// What is written at once, and at most on one connection.
+/// Bytes per write, and the maximum per connection.
 const PIECE: usize = 16 << 10;
 const MOST: usize = 512 << 10;
 
-/// What garbage hides behind.
+/// Valid beginnings that precede garbage.
 const BEGINNINGS: [&[u8]; 8] = [
     b"",
     b"GET / HTTP/1.1\r\nHost: soak\r\n",
@@ -33,19 +32,19 @@ const BEGINNINGS: [&[u8]; 8] = [
     b"\x16\x03\x01\x40\x00\x01\x00\x3f\xfc\x03\x03",
 ];
 
-/// What was thrown.
+/// What was sent.
 pub(crate) struct Thrown {
-    /// Bytes that the kernel took.
+    /// Bytes accepted by the kernel.
     pub(crate) bytes: u64,
     pub(crate) connections: u64,
 }
 
-/// Throws `rate` bytes a second, from a thread of its own: who measures must not wait for who throws.
+/// Sends `rate` bytes per second from its own thread, so that the measurement does not wait for it.
 pub(crate) async fn throw(address: SocketAddr, rate: u64, duration: Duration) -> anyhow::Result<Thrown> {
     let (tell, told) = tokio::sync::oneshot::channel();
     std::thread::Builder::new().name("garbage".to_owned()).spawn(move || {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
-        // Nobody listens any more where the run was given up.
+        // The receiver is gone if the run was aborted.
         let _ = tell.send(runtime.map(|runtime| runtime.block_on(throw_here(address, rate, duration))));
     })?;
     Ok(told.await??)
@@ -54,7 +53,7 @@ pub(crate) async fn throw(address: SocketAddr, rate: u64, duration: Duration) ->
 async fn throw_here(address: SocketAddr, rate: u64, duration: Duration) -> Thrown {
     let begun = Instant::now();
     let (bytes, connections) = (Arc::new(AtomicU64::new(0)), Arc::new(AtomicU64::new(0)));
-    // Made once: a piece begins anywhere in it.
+    // Generated once; a piece starts anywhere in it.
     let mut random = vec![0; 1 << 20];
     fastrand::Rng::with_seed(1).fill(&mut random);
     let random: Arc<[u8]> = random.into();
@@ -73,7 +72,7 @@ async fn throw_here(address: SocketAddr, rate: u64, duration: Duration) -> Throw
                 }
                 let mut left = MOST;
                 while left > 0 && begun.elapsed() < duration {
-                    // Nobody is ahead of the rate.
+                    // Never faster than the rate.
                     let due = Duration::from_secs_f64(seconds(bytes.load(Relaxed), rate));
                     tokio::time::sleep_until((begun + due).into()).await;
                     let from = fastrand::usize(..random.len() - PIECE);

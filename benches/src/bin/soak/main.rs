@@ -1,7 +1,7 @@
-//! `cargo run --profile dist -p benches --bin soak`: a crowd that does nothing, clients that are slow on purpose, and random
-//! garbage, while requests flow at a fixed rate. None of those may fail, and what the node grew by must stay bounded.
+//! `cargo run --profile dist -p benches --bin soak`: idle clients, slow clients and random garbage, while requests
+//! are sent at a fixed rate. No request may fail, and the node's memory must stay bounded.
 //!
-//! Real programs from end to end; docs/evidence/soak.md has the figures and how to read them.
+//! It runs the real programs; docs/evidence/soak.md has the figures and explains them.
 
 mod crowd;
 mod flow;
@@ -17,52 +17,52 @@ use serde::Serialize;
 
 use crate::{crowd::Crowd, flow::Seen, memory::Memory, weir::Weir};
 
-/// Keeps a node under a hostile crowd and garbage while requests flow.
+/// Puts idle clients, slow clients and garbage on a node while requests are sent.
 #[derive(Debug, Parser)]
 #[command(version)]
 struct Arguments {
-    /// Connections that did one request and wait.
+    /// Idle connections, each after one request.
     #[arg(long, default_value_t = 10_000)]
     idle: usize,
-    /// Connections that send their head field by field, opened anew each time they are cut off.
+    /// Connections that send their request head field by field and reconnect each time the node closes them.
     #[arg(long, default_value_t = 1_000)]
     slow: usize,
-    /// Requests per second that must all be answered.
+    /// Requests per second, all of which must succeed.
     #[arg(long, default_value_t = 1_000)]
     rate: u32,
-    /// How long the crowd stays, in seconds.
+    /// Duration of idle and slow clients, in seconds.
     #[arg(long, default_value_t = 60)]
     seconds: u32,
     /// Megabytes of garbage per second at each port.
     #[arg(long, default_value_t = 24)]
     garbage: u32,
-    /// How long garbage comes to each port, in seconds.
+    /// Duration of the garbage at each port, in seconds.
     #[arg(long, default_value_t = 60)]
     garbage_seconds: u32,
-    /// The node may not take more memory than this, in megabytes.
+    /// Maximum memory of the node, in megabytes.
     #[arg(long, default_value_t = 400)]
     max_memory: u64,
     /// Worker threads of the node.
     #[arg(long, default_value_t = 1)]
     workers: u16,
-    /// A few seconds of little: shows that the program runs; the figures mean nothing.
+    /// Smoke test of a few seconds; the figures are meaningless.
     #[arg(long)]
     smoke: bool,
-    /// Also write the figures here.
+    /// Also writes the figures to this file as JSON.
     #[arg(long, value_name = "FILE")]
     json: Option<PathBuf>,
 }
 
-/// What one part of the run showed.
+/// Results of one part of the run.
 #[derive(Debug, Serialize)]
 struct Part {
     name: String,
     flow: Seen,
     memory: Memory,
     cpu_seconds: f64,
-    /// What the part did besides, by name.
+    /// Further counts by name.
     counts: Vec<(&'static str, u64)>,
-    /// What must not be; empty when all is well.
+    /// Violated expectations; empty if all is well.
     failures: Vec<String>,
 }
 
@@ -79,7 +79,7 @@ fn main() -> anyhow::Result<()> {
             ..arguments
         };
     }
-    // Half of all connections end here.
+    // This process has the other end of all connections.
     let descriptors = rustix::process::getrlimit(rustix::process::Resource::Nofile);
     let most = rustix::process::Rlimit { current: descriptors.maximum, ..descriptors };
     rustix::process::setrlimit(rustix::process::Resource::Nofile, most)?;
@@ -94,13 +94,13 @@ fn main() -> anyhow::Result<()> {
         fs::write(path, json).with_context(|| format!("cannot write {}", path.display()))?;
     }
     let failed = parts.iter().map(|part| part.failures.len()).sum::<usize>();
-    anyhow::ensure!(failed == 0, "{failed} things that must not be");
+    anyhow::ensure!(failed == 0, "{failed} expectations were violated");
     Ok(())
 }
 
 async fn run(weir: &Weir, arguments: &Arguments) -> anyhow::Result<Vec<Part>> {
     let second = |seconds: u32| Duration::from_secs(seconds.into());
-    // What a node grows by once, whoever comes, is not counted.
+    // Memory that a node allocates once, whatever the load, is not counted.
     flow::run(weir.http, arguments.rate, Duration::from_secs(2)).await;
 
     let mut parts = Vec::new();
@@ -137,17 +137,17 @@ async fn run(weir: &Weir, arguments: &Arguments) -> anyhow::Result<Vec<Part>> {
         let mut part = observed.end(weir, name, flow, counts).await?;
         let due = u64::from(arguments.garbage) * u64::from(arguments.garbage_seconds);
         if (thrown.bytes >> 20) * 10 < due * 9 {
-            part.failures.push(format!("only {} of {due} MB were taken", thrown.bytes >> 20));
+            part.failures.push(format!("only {} of {due} MB were accepted", thrown.bytes >> 20));
         }
         parts.push(part);
     }
     for part in &mut parts {
         let limit = arguments.max_memory << 20;
         if part.memory.peak > limit {
-            part.failures.push(format!("{} MB of memory", part.memory.peak >> 20));
+            part.failures.push(format!("memory grew to {} MB", part.memory.peak >> 20));
         }
         if part.memory.grows {
-            part.failures.push("memory grew to the end".to_owned());
+            part.failures.push("memory was still growing at the end".to_owned());
         }
         if part.flow.failed > 0 {
             let first = part.flow.first_failure.clone().unwrap_or_default();

@@ -1,4 +1,4 @@
-//! What the node's process takes while something goes on, and whether anything is left of it.
+//! The node's memory during and after a part of the run.
 
 use std::{
     fs,
@@ -12,23 +12,23 @@ use crate::{Part, flow::Seen, weir::Weir};
 
 const GLANCE: Duration = Duration::from_millis(200);
 
-/// How long a node may take to forget those who have left: their deadlines pass first.
+/// Time for the node to release the resources of closed connections, including their timeouts.
 const PATIENCE: Duration = Duration::from_secs(60);
 
-/// Growth that is no sign of a leak: buffers that are kept, and the allocator's slack.
+/// Growth that does not indicate a leak: kept buffers, and the allocator's slack.
 const SLACK: u64 = 24 << 20;
 
-/// The resident set, in bytes.
+/// Resident set size in bytes.
 #[derive(Debug, Clone, Copy, Serialize)]
 pub(crate) struct Memory {
     pub(crate) before: u64,
     pub(crate) peak: u64,
     pub(crate) after: u64,
-    /// It was still growing at the end: the last third of the time took more than the second.
+    /// Whether memory was still growing at the end: the last third grew beyond the second.
     pub(crate) grows: bool,
 }
 
-/// Looks at a process now and then.
+/// Samples the memory of a process.
 pub(crate) struct Observer {
     pid: u32,
     cpu: Duration,
@@ -53,7 +53,7 @@ impl Observer {
         Self { pid, cpu, before, glances, seen }
     }
 
-    /// Waits until the node has forgotten everybody, and says what there was to see.
+    /// Waits until the node has no connections left, and returns the result.
     pub(crate) async fn end(
         self,
         weir: &Weir,

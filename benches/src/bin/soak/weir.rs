@@ -1,4 +1,4 @@
-//! Weir's own programs as they are shipped: control plane, one node, one backend.
+//! Weir's shipped programs: control plane, one node, one backend.
 
 use std::{
     fs::{self, File},
@@ -15,12 +15,12 @@ use crate::flow;
 
 const DEADLINE: Duration = Duration::from_secs(30);
 
-/// Weir, running.
+/// The running programs.
 pub(crate) struct Weir {
     pub(crate) http: SocketAddr,
     pub(crate) https: SocketAddr,
     status: SocketAddr,
-    /// The node's process.
+    /// Process id of the node.
     pub(crate) pid: u32,
     log: PathBuf,
     programs: Vec<Child>,
@@ -30,7 +30,7 @@ pub(crate) struct Weir {
 impl Drop for Weir {
     fn drop(&mut self) {
         for program in self.programs.iter_mut().rev() {
-            // It may have ended already; the figures say so.
+            // The program may have ended already; the figures show that.
             let _ = program.kill();
             let _ = program.wait();
         }
@@ -82,13 +82,13 @@ routes:
         weir._folder = folder;
         let begun = Instant::now();
         while flow::get(weir.http, "/health").is_err() {
-            anyhow::ensure!(begun.elapsed() < DEADLINE, "the node does not serve: {}", weir.log());
+            anyhow::ensure!(begun.elapsed() < DEADLINE, "the node does not serve traffic: {}", weir.log());
             std::thread::park_timeout(Duration::from_millis(50));
         }
         Ok(weir)
     }
 
-    /// Starts a program with as many descriptors as may be, and reads the addresses that it prints, by their names.
+    /// Starts a program with the maximum number of file descriptors, and reads the addresses that it prints, by name.
     fn run(
         &mut self,
         own: &Path,
@@ -122,10 +122,10 @@ routes:
             }
         }
         let log = fs::read_to_string(own.join(format!("{name}.log"))).unwrap_or_default();
-        anyhow::bail!("{name} ended before it said where it is: {log}")
+        anyhow::bail!("{name} ended before it printed its addresses: {log}")
     }
 
-    /// What the node has logged.
+    /// The node's log.
     pub(crate) fn log(&self) -> String {
         fs::read_to_string(&self.log).unwrap_or_default()
     }
@@ -138,7 +138,7 @@ routes:
     }
 }
 
-/// Builds Weir's programs, with the soak's own profile, when cargo runs the soak; returns their folder.
+/// Builds Weir's programs in the soak's own profile if cargo runs the soak; returns their folder.
 fn build() -> anyhow::Result<PathBuf> {
     let own = std::env::current_exe()?;
     let folder = own.parent().context("the soak's own path has no folder")?.to_owned();
