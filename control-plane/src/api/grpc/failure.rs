@@ -1,9 +1,15 @@
-//! Errors of the use cases as gRPC status.
+//! Errors of the use cases as gRPC status, with details for programs (AIP-193): `google.rpc.BadRequest` names each
+//! wrong field, `google.rpc.ErrorInfo` the current revision where another one was expected.
 
 use tonic::{Code, Status};
-use weir_snapshot::Problem;
+use tonic_types::{ErrorDetails, FieldViolation, StatusExt as _};
+use weir_snapshot::{Problem, Problems};
 
 use crate::{access::AccessError, app::AppError, store::StoreError};
+
+/// The most wrong fields in the details of an error. Details travel in a trailer, which clients bound; the message of
+/// the status has all of them.
+const MAX_VIOLATIONS: usize = 50;
 
 /// Why an RPC failed.
 #[derive(Debug)]
@@ -27,10 +33,14 @@ impl From<Status> for Failure {
 impl From<AppError> for Failure {
     fn from(error: AppError) -> Self {
         let code = match &error {
-            AppError::Invalid(_) => Code::InvalidArgument,
+            AppError::Invalid(problems) => return Self(invalid_argument(problems)),
+            AppError::Outdated { current, .. } => {
+                let metadata = [("revision".to_owned(), current.to_string())];
+                let details = ErrorDetails::with_error_info("REVISION_OUTDATED", "weir.v1", metadata);
+                return Self(Status::with_error_details(Code::Aborted, error.to_string(), details));
+            }
             AppError::NotFound(..) | AppError::Missing(_) => Code::NotFound,
             AppError::Conflict(_) => Code::FailedPrecondition,
-            AppError::Outdated { .. } => Code::Aborted,
             AppError::Store(StoreError::Unavailable { .. }) => Code::Unavailable,
             AppError::Store(_) | AppError::Internal(_) => Code::Internal,
         };
@@ -48,6 +58,14 @@ impl From<StoreError> for Failure {
     fn from(error: StoreError) -> Self {
         AppError::from(error).into()
     }
+}
+
+/// The status for mistakes of a request.
+pub(super) fn invalid_argument(problems: &Problems) -> Status {
+    let violation = |problem: &Problem| FieldViolation::new(&problem.path, &problem.message);
+    let violations: Vec<_> = problems.0.iter().take(MAX_VIOLATIONS).map(violation).collect();
+    let details = ErrorDetails::with_bad_request(violations);
+    Status::with_error_details(Code::InvalidArgument, problems.to_string(), details)
 }
 
 /// A field with an invalid value.
@@ -80,6 +98,18 @@ pub(super) fn join(field: &str, path: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn details_name_the_fields_and_the_current_revision() {
+        let problems = (0..60).map(|i| Problem::new(format!("pools[{i}]"), "is wrong")).collect();
+        let status = Status::from(Failure::from(AppError::Invalid(Problems(problems))));
+        let violations = status.get_details_bad_request().unwrap().field_violations;
+        assert_eq!((violations.len(), violations[7].field.as_str()), (MAX_VIOLATIONS, "pools[7]"));
+        assert!(status.message().contains("pools[59]"), "{status:?}");
+        let status = Status::from(Failure::from(AppError::Outdated { expected: 3, current: 7 }));
+        let info = status.get_details_error_info().unwrap();
+        assert_eq!((info.reason.as_str(), info.metadata["revision"].as_str()), ("REVISION_OUTDATED", "7"));
+    }
 
     #[test]
     fn mistakes_are_named_by_the_field_of_the_request() {

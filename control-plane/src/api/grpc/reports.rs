@@ -6,7 +6,7 @@ use weir_proto::v1::{self, reports_server};
 use weir_snapshot::Problems;
 
 use super::{
-    failure::join,
+    failure::{Failure, invalid_argument, join},
     given,
     names::Named as _,
     tail,
@@ -107,11 +107,11 @@ fn query(query: Option<v1::ReportQuery>) -> Result<Query, Status> {
         tz: given(tz),
         compare: false,
     };
-    problems.into_result(query).map_err(|problems| Status::invalid_argument(problems.to_string()))
+    problems.into_result(query).map_err(|problems| invalid_argument(&problems))
 }
 
 fn invalid(error: AppError) -> Status {
-    Status::invalid_argument(error.to_string())
+    Failure::from(error).into()
 }
 
 /// Names the mistakes by the fields of the request.
@@ -127,7 +127,7 @@ pub(super) fn failed(error: ReportError, field: impl Fn(&str) -> String) -> Stat
     match error {
         ReportError::Invalid(mut problems) => {
             problems.0.iter_mut().for_each(|problem| problem.path = field(&problem.path));
-            Status::invalid_argument(problems.to_string())
+            invalid_argument(&problems)
         }
         ReportError::Store(error) => {
             tracing::error!(%error, "report failed");
