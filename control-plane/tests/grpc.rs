@@ -2,14 +2,13 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
+#[path = "grpc/reference.rs"]
+mod reference;
 mod support;
 
 use std::collections::BTreeSet;
 
-use control_plane::{
-    access::table::{self, RPCS},
-    api::grpc::reports::Reports,
-};
+use control_plane::{access::table, api::grpc::reports::Reports};
 use prost::encoding;
 use prost_types::{FieldMask, Struct, Value, value::Kind};
 use serde_json::json;
@@ -19,42 +18,29 @@ use support::{
     world::{NOON, World, batch, row},
 };
 use tonic::{Code, Request, transport::Channel};
+use tonic_types::StatusExt as _;
+use weir_admin_api::operations;
 use weir_proto::v1::{self, admin_client::AdminClient, reports_server::Reports as _};
-
-/// REST operations without an RPC of their own, and why.
-const WITHOUT_RPC: &[(&str, &str, &str)] = &[
-    ("GET", "/healthz", "grpc.health.v1"),
-    ("GET", "/readyz", "grpc.health.v1"),
-    ("GET", "/metrics", "Prometheus speaks HTTP"),
-    ("GET", "/openapi.json", "server reflection"),
-    ("GET", "/schema.json", "a document for editors"),
-    ("DELETE", "/backends", "DeleteBackend takes a URL too"),
-    ("GET", "/nodes/{id}", "ListNodes lists it"),
-    ("GET", "/tokens/{name}", "ListTokens lists it"),
-    ("GET", "/node-tokens/{id}", "ListNodeTokens lists it"),
-];
 
 async fn client(control_plane: &ControlPlane) -> AdminClient<Channel> {
     AdminClient::new(channel(control_plane.admin()).await)
 }
 
 #[test]
-fn each_rest_operation_has_an_rpc_and_each_rpc_a_rest_operation() {
-    let operations: BTreeSet<_> = table::REST.iter().map(|(method, path, _)| (*method, *path)).collect();
-    let translated: BTreeSet<_> = RPCS.iter().map(|(_, method, path)| (*method, *path)).collect();
-    let without: BTreeSet<_> = WITHOUT_RPC.iter().map(|(method, path, _)| (*method, *path)).collect();
-    let missing: Vec<_> = operations.difference(&translated).filter(|one| !without.contains(*one)).collect();
-    assert!(missing.is_empty(), "REST operations without an RPC: {missing:?}");
-    let stale: Vec<_> =
-        without.iter().filter(|one| !operations.contains(*one) || translated.contains(*one)).collect();
-    assert!(stale.is_empty(), "exceptions that are none: {stale:?}");
-    let unknown: Vec<_> = translated.difference(&operations).collect();
-    assert!(unknown.is_empty(), "RPCs of REST operations that do not exist: {unknown:?}");
-
+fn each_operation_has_an_rpc_and_each_rpc_an_operation() {
+    let operations: BTreeSet<&str> = operations::ALL.iter().map(|operation| operation.id).collect();
+    let without: BTreeSet<&str> = table::WITHOUT_RPC.iter().map(|(id, _)| *id).collect();
+    let unknown: Vec<_> = without.difference(&operations).collect();
+    assert!(unknown.is_empty(), "exceptions for operations that do not exist: {unknown:?}");
     let declared: BTreeSet<String> =
         [grpc::methods("weir.v1.Admin"), grpc::methods("weir.v1.Reports")].concat().into_iter().collect();
-    let mapped: BTreeSet<String> = RPCS.iter().map(|(rpc, ..)| (*rpc).to_owned()).collect();
-    assert_eq!(declared, mapped, "the methods of the descriptors, and those of access/table.rs");
+    let expected: BTreeSet<String> =
+        table::rpcs().map(|(rpc, _)| rpc.to_owned()).filter(|rpc| rpc.starts_with("/weir.v1.")).collect();
+    let missing: Vec<_> = expected.difference(&declared).collect();
+    assert!(missing.is_empty(), "operations of the admin API without an RPC in proto/weir/v1: {missing:?}");
+    let stray: Vec<_> = declared.difference(&expected).collect();
+    assert!(stray.is_empty(), "RPCs without an operation in admin-api/src/operations.rs: {stray:?}");
+    assert_eq!(expected.len(), operations.len() - without.len());
 }
 
 /// A message with one field of a whole number.
@@ -251,6 +237,21 @@ async fn pools_and_routes_are_put_read_and_deleted_in_the_schema_of_the_file() {
 
     let delete = v1::DeletePoolRequest { name: "books".into(), ..Default::default() };
     assert_eq!(admin.delete_pool(delete.clone()).await.unwrap_err().code(), Code::FailedPrecondition);
+    let of_shop = v1::ListPoolsRequest { route: "shop".into(), ..Default::default() };
+    let listed = admin.list_pools(of_shop).await.unwrap().into_inner();
+    assert_eq!(listed.pools.iter().map(|pool| pool.name.as_str()).collect::<Vec<_>>(), ["books"]);
+    let of_books = v1::ListRoutesRequest { pool: "books".into(), ..Default::default() };
+    let listed = admin.list_routes(of_books).await.unwrap().into_inner();
+    assert_eq!(listed.routes.iter().map(|route| route.name.as_str()).collect::<Vec<_>>(), ["shop"]);
+    for (pool, route, found) in [("", "shop", 1), ("default", "shop", 0), ("books", "", 1)] {
+        let (pool, route) = (pool.into(), route.into());
+        let listed = admin.list_backends(v1::ListBackendsRequest { pool, route, ..Default::default() }).await;
+        assert_eq!(listed.unwrap().into_inner().backends.len(), found);
+    }
+    let unknown = v1::ListRoutesRequest { pool: "bocks".into(), ..Default::default() };
+    let refused = admin.list_routes(unknown).await.unwrap_err();
+    assert!(refused.message().contains("did you mean \"books\"?"), "{refused:?}");
+
     let route = v1::DeleteRouteRequest { name: "shop".into(), ..Default::default() };
     assert_eq!(admin.delete_route(route.clone()).await.unwrap().into_inner().revision, 5);
     assert_eq!(admin.delete_route(route).await.unwrap_err().code(), Code::NotFound);
@@ -303,6 +304,11 @@ async fn mistakes_name_the_field_of_the_request() {
     let new = v1::CreateBackendRequest { backend: Some(new), ..Default::default() };
     let refused = admin.create_backend(new).await.unwrap_err();
     assert!(refused.message().starts_with("backend.state: "), "{refused:?}");
+    let new = v1::Backend { url: "ftp://a:1".into(), ..Default::default() };
+    let new = v1::CreateBackendRequest { backend: Some(new), ..Default::default() };
+    let refused = admin.create_backend(new).await.unwrap_err();
+    let details = refused.get_details_bad_request().unwrap().field_violations;
+    assert_eq!(details[0].field, "backend.url", "{refused:?}");
     let nothing = admin.delete_backend(v1::DeleteBackendRequest::default()).await.unwrap_err();
     assert_eq!(nothing.code(), Code::InvalidArgument);
     assert_eq!(control_plane.revision().await, 1);
@@ -333,6 +339,8 @@ async fn tokens_have_roles_states_and_times() {
         (v1::CreateNodeTokenRequest { never_expires: true, ..Default::default() }, None),
     ] {
         let created = admin.create_node_token(request).await.unwrap().into_inner().node_token.unwrap();
+        let read = admin.get_node_token(v1::GetNodeTokenRequest { id: created.id }).await.unwrap();
+        assert_eq!(read.into_inner(), created);
         assert_eq!((lasting(&created), created.state()), (seconds, v1::TokenState::Active));
     }
     let token = |name: &str, role: i32, ttl| v1::CreateTokenRequest {
@@ -349,6 +357,12 @@ async fn tokens_have_roles_states_and_times() {
         let refused = admin.create_token(request).await.unwrap_err();
         assert!(refused.message().contains(field), "{field} {refused:?}");
     }
+    let missing = admin.get_token(v1::GetTokenRequest { name: "root".into() }).await.unwrap_err();
+    assert_eq!(missing.code(), Code::NotFound);
+    let missing = admin.get_node_token(v1::GetNodeTokenRequest { id: 99 }).await.unwrap_err();
+    assert_eq!(missing.code(), Code::NotFound);
+    let missing = admin.get_node(v1::GetNodeRequest { id: "n1".into() }).await.unwrap_err();
+    assert_eq!(missing.code(), Code::NotFound);
     let created = admin.create_token(token("root", v1::Role::Admin.into(), None)).await.unwrap().into_inner();
     let shown = created.token.unwrap();
     assert_eq!((shown.role(), shown.state()), (v1::Role::Admin, v1::TokenState::Active));

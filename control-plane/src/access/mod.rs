@@ -149,6 +149,12 @@ impl Access {
         self.book(|book| book.tokens.clone())
     }
 
+    /// The token with this name. Revoked tokens can share a name: the valid one, or else the newest.
+    pub fn token(&self, name: &str) -> Option<Arc<Token>> {
+        let named = self.tokens().into_iter().filter(|token| token.name == name);
+        named.max_by_key(|token| (token.state(now_ms()) == TokenState::Active, token.id))
+    }
+
     /// Whose token this is.
     ///
     /// # Errors

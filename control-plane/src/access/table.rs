@@ -60,58 +60,36 @@ const OPEN_RPCS: &[&str] = &[
     "/grpc.reflection.v1alpha.ServerReflection/ServerReflectionInfo",
 ];
 
-/// Each RPC, and the REST operation that does the same: it needs what that operation needs.
-pub const RPCS: &[(&str, &str, &str)] = &[
-    ("/weir.v1.Admin/GetStatus", "GET", "/status"),
-    ("/weir.v1.Admin/ListBackends", "GET", "/backends"),
-    ("/weir.v1.Admin/GetBackend", "GET", "/backends/{id}"),
-    ("/weir.v1.Admin/CreateBackend", "POST", "/backends"),
-    ("/weir.v1.Admin/UpdateBackend", "PATCH", "/backends/{id}"),
-    ("/weir.v1.Admin/DeleteBackend", "DELETE", "/backends/{id}"),
-    ("/weir.v1.Admin/CheckBackend", "POST", "/backends/{id}/check"),
-    ("/weir.v1.Admin/ListPools", "GET", "/pools"),
-    ("/weir.v1.Admin/GetPool", "GET", "/pools/{name}"),
-    ("/weir.v1.Admin/PutPool", "PUT", "/pools/{name}"),
-    ("/weir.v1.Admin/DeletePool", "DELETE", "/pools/{name}"),
-    ("/weir.v1.Admin/SetStrategy", "POST", "/strategy"),
-    ("/weir.v1.Admin/ListRoutes", "GET", "/routes"),
-    ("/weir.v1.Admin/GetRoute", "GET", "/routes/{name}"),
-    ("/weir.v1.Admin/PutRoute", "PUT", "/routes/{name}"),
-    ("/weir.v1.Admin/DeleteRoute", "DELETE", "/routes/{name}"),
-    ("/weir.v1.Admin/ListCertificates", "GET", "/certificates"),
-    ("/weir.v1.Admin/GetCertificate", "GET", "/certificates/{name}"),
-    ("/weir.v1.Admin/PutCertificate", "PUT", "/certificates/{name}"),
-    ("/weir.v1.Admin/DeleteCertificate", "DELETE", "/certificates/{name}"),
-    ("/weir.v1.Admin/GetConfig", "GET", "/config"),
-    ("/weir.v1.Admin/ApplyConfig", "PUT", "/config"),
-    ("/weir.v1.Admin/ReloadConfig", "POST", "/config/reload"),
-    ("/weir.v1.Admin/ListRevisions", "GET", "/revisions"),
-    ("/weir.v1.Admin/GetRevision", "GET", "/revisions/{n}"),
-    ("/weir.v1.Admin/Rollback", "POST", "/revisions/{n}/rollback"),
-    ("/weir.v1.Admin/Explain", "GET", "/explain"),
-    ("/weir.v1.Admin/ListNodes", "GET", "/nodes"),
-    ("/weir.v1.Admin/RevokeNode", "POST", "/nodes/{id}/revoke"),
-    ("/weir.v1.Admin/AllowNode", "POST", "/nodes/{id}/allow"),
-    ("/weir.v1.Admin/ExcludeNode", "POST", "/nodes/{id}/exclude"),
-    ("/weir.v1.Admin/IncludeNode", "POST", "/nodes/{id}/include"),
-    ("/weir.v1.Admin/ListTokens", "GET", "/tokens"),
-    ("/weir.v1.Admin/CreateToken", "POST", "/tokens"),
-    ("/weir.v1.Admin/DeleteToken", "DELETE", "/tokens/{name}"),
-    ("/weir.v1.Admin/ListNodeTokens", "GET", "/node-tokens"),
-    ("/weir.v1.Admin/CreateNodeToken", "POST", "/node-tokens"),
-    ("/weir.v1.Admin/DeleteNodeToken", "DELETE", "/node-tokens/{id}"),
-    ("/weir.v1.Admin/ListAuditEntries", "GET", "/audit"),
-    ("/weir.v1.Reports/GetMinutely", "GET", "/reports/minutely"),
-    ("/weir.v1.Reports/GetHourly", "GET", "/reports/hourly"),
-    ("/weir.v1.Reports/GetDaily", "GET", "/reports/daily"),
-    ("/weir.v1.Reports/GetSummary", "GET", "/reports/summary"),
-    ("/weir.v1.Reports/GetTop", "GET", "/reports/top"),
-    ("/weir.v1.Reports/Tail", "GET", "/reports/tail"),
+/// Operations without an RPC of their own, and why.
+pub const WITHOUT_RPC: &[(&str, &str)] = &[
+    ("getLiveness", "grpc.health.v1 reports it"),
+    ("getReadiness", "grpc.health.v1 reports it"),
+    ("getMetrics", "Prometheus uses HTTP"),
+    ("getOpenApi", "server reflection describes the RPCs"),
+    ("getConfigSchema", "a document for editors"),
+    ("deleteBackendByUrl", "DeleteBackend takes a URL too"),
 ];
+
+/// The path of each RPC of the services Admin and Reports, with its operation. The RPC has the operation's name, its
+/// need, and changes what it changes.
+static RPCS: LazyLock<Vec<(String, &Operation)>> = LazyLock::new(|| {
+    let row = |operation: &&'static Operation| {
+        let service = if operation.tag.name == "reports" { "Reports" } else { "Admin" };
+        let (first, rest) = operation.id.split_at(1);
+        (format!("/weir.v1.{service}/{}{rest}", first.to_ascii_uppercase()), *operation)
+    };
+    let has_rpc = |operation: &&&Operation| !WITHOUT_RPC.iter().any(|(id, _)| *id == operation.id);
+    operations::ALL.iter().filter(has_rpc).map(row).collect()
+});
 
 /// Every RPC of the admin port with its rule.
 pub fn rpcs() -> impl Iterator<Item = (&'static str, Rule)> {
-    OPEN_RPCS.iter().copied().chain(RPCS.iter().map(|(rpc, ..)| *rpc)).map(|rpc| (rpc, grpc(rpc)))
+    OPEN_RPCS.iter().copied().chain(RPCS.iter().map(|(rpc, _)| rpc.as_str())).map(|rpc| (rpc, grpc(rpc)))
+}
+
+/// The operation that an RPC does, by the RPC's path.
+pub fn operation(rpc: &str) -> Option<&'static Operation> {
+    RPCS.iter().find(|(known, _)| known == rpc).map(|(_, operation)| *operation)
 }
 
 /// What is called, as the table sees it.
@@ -128,8 +106,8 @@ pub fn grpc(path: &str) -> Rule {
     if OPEN_RPCS.contains(&path) {
         return Rule { need: OPEN, changes: false };
     }
-    match RPCS.iter().find(|(rpc, ..)| *rpc == path) {
-        Some((_, method, path)) => http(method, Some(path)),
+    match operation(path) {
+        Some(operation) => Rule { need: operation.need, changes: operation.is_change() },
         None => Rule { need: ADMIN, changes: true },
     }
 }

@@ -10,6 +10,7 @@ mod config_file;
 mod error;
 mod explain;
 mod filters;
+mod lists;
 pub mod page;
 mod resilience;
 mod status;

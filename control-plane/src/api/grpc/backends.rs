@@ -4,13 +4,13 @@ use weir_admin_api::{Backend, BackendState};
 use weir_proto::v1::{self, delete_backend_request::Backend as By};
 
 use super::{
-    failure::{Answer, invalid},
+    failure::{Answer, invalid, join},
     given,
     names::Named as _,
     page::page,
     values::duration,
 };
-use crate::app::{App, Author, Named, page::Paged};
+use crate::app::{App, AppError, Author, Named, page::Paged};
 
 pub(super) fn message(info: Backend, revision: u64) -> v1::Backend {
     v1::Backend {
@@ -35,10 +35,11 @@ pub(super) async fn list_backends(
     app: &App,
     request: v1::ListBackendsRequest,
 ) -> Answer<v1::ListBackendsResponse> {
-    let v1::ListBackendsRequest { page_size, page_token, pool } = request;
-    let page = page("backends", &[&pool], page_size, &page_token)?;
+    let v1::ListBackendsRequest { page_size, page_token, pool, route } = request;
+    let page = page("backends", &[&pool, &route], page_size, &page_token)?;
     let revision = app.current().revision;
-    let Paged { items, next } = page.of(app.backends(given(pool).as_deref())?, |backend| backend.id.clone());
+    let found = app.list_backends(given(pool).as_deref(), given(route).as_deref())?;
+    let Paged { items, next } = page.of(found, |backend| backend.id.clone());
     Ok(v1::ListBackendsResponse {
         backends: items.into_iter().map(|backend| message(backend, revision)).collect(),
         next_page_token: next.unwrap_or_default(),
@@ -61,7 +62,8 @@ pub(super) async fn create_backend(
     if state > v1::BackendState::Active.into() {
         return Err(invalid("backend.state", "a new backend is active; UpdateBackend changes it").into());
     }
-    let created = app.create_backend(author, &url, given(pool).as_deref(), weight).await?;
+    let created =
+        app.create_backend(author, &url, given(pool).as_deref(), weight).await.map_err(in_backend)?;
     let revision = app.current().revision;
     Ok(message(app.backend(&created.id)?, revision))
 }
@@ -104,9 +106,17 @@ pub(super) async fn update_backend(
         }
         false => None,
     };
-    app.update_backend(author, &id, weight, state).await?;
+    app.update_backend(author, &id, weight, state).await.map_err(in_backend)?;
     let revision = app.current().revision;
     Ok(message(app.backend(&id)?, revision))
+}
+
+/// Names mistakes by the fields of the request's `backend`.
+fn in_backend(mut error: AppError) -> AppError {
+    if let AppError::Invalid(problems) = &mut error {
+        problems.0.iter_mut().for_each(|problem| problem.path = join("backend", &problem.path));
+    }
+    error
 }
 
 pub(super) async fn delete_backend(

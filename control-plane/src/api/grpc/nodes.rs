@@ -12,7 +12,7 @@ use super::{
 };
 use crate::{
     access::nodes::Allowed,
-    app::{App, Author, page::Paged},
+    app::{App, AppError, Author, page::Paged},
 };
 
 pub(super) fn message(info: Node) -> v1::Node {
@@ -49,6 +49,11 @@ pub(super) async fn list_nodes(app: &App, request: v1::ListNodesRequest) -> Answ
         nodes: items.into_iter().map(message).collect(),
         next_page_token: next.unwrap_or_default(),
     })
+}
+
+pub(super) async fn get_node(app: &App, request: v1::GetNodeRequest) -> Answer<v1::Node> {
+    let found = app.nodes().into_iter().find(|node| node.id == request.id);
+    Ok(message(found.ok_or_else(|| AppError::not_found("node", &request.id))?))
 }
 
 pub(super) async fn revoke_node(

@@ -11,6 +11,7 @@ use weir_snapshot::{
 
 use super::{
     failure::{Answer, in_field, invalid, join},
+    given,
     page::page,
     values::{fields, object},
 };
@@ -21,13 +22,14 @@ fn message(pool: &Pool, revision: u64) -> v1::Pool {
 }
 
 pub(super) async fn list_pools(app: &App, request: v1::ListPoolsRequest) -> Answer<v1::ListPoolsResponse> {
-    let page = page("pools", &[], request.page_size, &request.page_token)?;
-    let current = app.current();
-    let Paged { items, next } = page.of(current.config.pools.iter().collect(), |pool| pool.name.clone());
+    let v1::ListPoolsRequest { page_size, page_token, route } = request;
+    let page = page("pools", &[&route], page_size, &page_token)?;
+    let revision = app.current().revision;
+    let Paged { items, next } = page.of(app.list_pools(given(route).as_deref())?, |pool| pool.name.clone());
     Ok(v1::ListPoolsResponse {
-        pools: items.into_iter().map(|pool| message(pool, current.revision)).collect(),
+        pools: items.iter().map(|pool| message(pool, revision)).collect(),
         next_page_token: next.unwrap_or_default(),
-        revision: current.revision,
+        revision,
     })
 }
 

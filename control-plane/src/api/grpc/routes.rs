@@ -6,6 +6,7 @@ use weir_snapshot::config::Route;
 use super::{
     config::problem,
     failure::{Answer, in_field},
+    given,
     page::page,
     pools::named,
     values::object,
@@ -17,10 +18,10 @@ fn message(route: &Route, revision: u64) -> v1::Route {
 }
 
 pub(super) async fn list_routes(app: &App, request: v1::ListRoutesRequest) -> Answer<v1::ListRoutesResponse> {
-    let page = page("routes", &[], request.page_size, &request.page_token)?;
-    let shown = app.shown();
-    let revision = shown.revision();
-    let Paged { items, next } = page.of(shown.routes(), |route| route.name.clone());
+    let v1::ListRoutesRequest { page_size, page_token, pool } = request;
+    let page = page("routes", &[&pool], page_size, &page_token)?;
+    let revision = app.current().revision;
+    let Paged { items, next } = page.of(app.list_routes(given(pool).as_deref())?, |route| route.name.clone());
     Ok(v1::ListRoutesResponse {
         routes: items.iter().map(|route| message(route, revision)).collect(),
         next_page_token: next.unwrap_or_default(),

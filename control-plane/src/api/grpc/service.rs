@@ -66,8 +66,11 @@ admin! {
         get_revision(GetRevisionRequest) -> Revision in revisions;
         explain(ExplainRequest) -> ExplainResponse in explain;
         list_nodes(ListNodesRequest) -> ListNodesResponse in nodes;
+        get_node(GetNodeRequest) -> Node in nodes;
         list_tokens(ListTokensRequest) -> ListTokensResponse in tokens;
+        get_token(GetTokenRequest) -> Token in tokens;
         list_node_tokens(ListNodeTokensRequest) -> ListNodeTokensResponse in tokens;
+        get_node_token(GetNodeTokenRequest) -> NodeToken in tokens;
         list_audit_entries(ListAuditEntriesRequest) -> ListAuditEntriesResponse in audit;
     }
     change {

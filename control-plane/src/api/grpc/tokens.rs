@@ -40,6 +40,11 @@ pub(super) async fn list_tokens(app: &App, request: v1::ListTokensRequest) -> An
     })
 }
 
+pub(super) async fn get_token(app: &App, request: v1::GetTokenRequest) -> Answer<v1::Token> {
+    let found = app.access().token(&request.name);
+    Ok(token(&*found.ok_or_else(|| AppError::not_found("token", &request.name))?))
+}
+
 pub(super) async fn create_token(
     app: &App,
     author: &Author,
@@ -96,6 +101,12 @@ pub(super) async fn list_node_tokens(
         node_tokens: items.iter().map(node_token).collect(),
         next_page_token: next.unwrap_or_default(),
     })
+}
+
+pub(super) async fn get_node_token(app: &App, request: v1::GetNodeTokenRequest) -> Answer<v1::NodeToken> {
+    let mut tokens = app.access().nodes().tokens().into_iter();
+    let found = tokens.find(|token| token.id.unsigned_abs() == request.id);
+    Ok(node_token(&found.ok_or_else(|| AppError::not_found("join token", &request.id.to_string()))?))
 }
 
 pub(super) async fn create_node_token(

@@ -5,30 +5,15 @@ use weir_admin_api::{
 };
 use weir_snapshot::{Problem, Problems};
 
-use super::{
-    answer::New,
-    page::{self, Wanted},
-    problem::Refusal,
-    serve::Call,
-};
+use super::{answer::New, page::Wanted, problem::Refusal, serve::Call};
 use crate::app::{AppError, Named};
 
 pub(super) async fn list(call: Call<(), BackendQuery, ()>) -> Result<List<Backend>, Refusal> {
     let BackendQuery { pool, route, limit, page_token } = call.query;
-    let current = call.app.current();
-    if let Some(pool) = &pool {
-        page::check_pool(&current.config, pool)?;
-    }
-    let route = route.as_deref();
-    let pools = route.map(|name| page::route(&current.config, name).map(page::pools_of)).transpose()?;
-    let pools: Option<Vec<&str>> = pools.map(Iterator::collect);
-    let mut items = call.app.backends(None)?;
-    items.retain(|backend| {
-        pool.as_ref().is_none_or(|pool| *pool == backend.pool)
-            && pools.as_ref().is_none_or(|pools| pools.contains(&backend.pool.as_str()))
-    });
+    let (pool, route) = (pool.as_deref(), route.as_deref());
+    let items = call.app.list_backends(pool, route)?;
     let wanted = Wanted { limit, page_token: page_token.as_deref() };
-    wanted.of("backends", &[pool.as_deref(), route], items, |backend| backend.id.clone())
+    wanted.of("backends", &[pool, route], items, |backend| backend.id.clone())
 }
 
 pub(super) async fn get(call: Call<Id, (), ()>) -> Result<Backend, Refusal> {

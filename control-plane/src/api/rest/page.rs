@@ -1,7 +1,7 @@
-//! Lists as a whole or page by page, and their filters by pool and route.
+//! Lists as a whole or page by page.
 
 use weir_admin_api::List;
-use weir_snapshot::{Config, Problem, config::Route, nearest};
+use weir_snapshot::Problem;
 
 use super::problem::Refusal;
 use crate::app::page::{Page, Paged};
@@ -33,32 +33,6 @@ impl Wanted<'_> {
 
 pub(super) fn list_of<T>(Paged { items, next }: Paged<T>) -> List<T> {
     List { items, next_page_token: next }
-}
-
-/// The pools that a route can send requests to.
-pub(super) fn pools_of(route: &Route) -> impl Iterator<Item = &str> {
-    let split = route.split.iter().map(|share| share.pool.as_str());
-    let fallback = route.fallback.iter().filter_map(|fallback| fallback.pool.as_deref());
-    [route.pool.as_str()].into_iter().chain(split).chain(fallback).filter(|name| !name.is_empty())
-}
-
-/// The route that `?route=` names.
-pub(super) fn route<'a>(config: &'a Config, name: &str) -> Result<&'a Route, Refusal> {
-    let found = config.routes.iter().find(|route| route.name == name);
-    found.ok_or_else(|| unknown("route", name, config.routes.iter().map(|route| route.name.as_str())))
-}
-
-/// Checks that there is the pool that `?pool=` names.
-pub(super) fn check_pool(config: &Config, name: &str) -> Result<(), Refusal> {
-    if config.pools.iter().any(|pool| pool.name == name) {
-        return Ok(());
-    }
-    Err(unknown("pool", name, config.pools.iter().map(|pool| pool.name.as_str())))
-}
-
-fn unknown<'a>(kind: &str, name: &str, known: impl Iterator<Item = &'a str>) -> Refusal {
-    let hint = nearest(name, known).map_or_else(String::new, |near| format!("; did you mean {near:?}?"));
-    Refusal::bad_request(Problem::new(kind, format!("there is no {kind} {name:?}{hint}")).into())
 }
 
 /// A page token continues a list, and so does the older parameter: which of two is meant cannot be told.

@@ -4,22 +4,12 @@ use weir_admin_api::{
     List, Name, Pool, PoolQuery, Revised, Route, RouteQuery, SavedRoute, SetStrategy, StrategySet,
 };
 
-use super::{
-    answer::Put,
-    page::{self, Wanted},
-    problem::Refusal,
-    serve::Call,
-};
+use super::{answer::Put, page::Wanted, problem::Refusal, serve::Call};
 use crate::app::{App, AppError};
 
 pub(super) async fn list_pools(call: Call<(), PoolQuery, ()>) -> Result<List<Pool>, Refusal> {
     let PoolQuery { route, limit, page_token } = call.query;
-    let config = &call.app.current().config;
-    let mut items = config.pools.clone();
-    if let Some(name) = &route {
-        let pools: Vec<&str> = page::pools_of(page::route(config, name)?).collect();
-        items.retain(|pool| pools.contains(&pool.name.as_str()));
-    }
+    let items = call.app.list_pools(route.as_deref())?;
     let wanted = Wanted { limit, page_token: page_token.as_deref() };
     wanted.of("pools", &[route.as_deref()], items, |pool| pool.name.clone())
 }
@@ -52,12 +42,7 @@ pub(super) async fn set_strategy(call: Call<(), (), SetStrategy>) -> Result<Stra
 
 pub(super) async fn list_routes(call: Call<(), RouteQuery, ()>) -> Result<List<Route>, Refusal> {
     let RouteQuery { pool, limit, page_token } = call.query;
-    let shown = call.app.shown();
-    let mut items = shown.routes();
-    if let Some(pool) = &pool {
-        page::check_pool(&shown.config(), pool)?;
-        items.retain(|route| page::pools_of(route).any(|name| name == pool));
-    }
+    let items = call.app.list_routes(pool.as_deref())?;
     let wanted = Wanted { limit, page_token: page_token.as_deref() };
     wanted.of("routes", &[pool.as_deref()], items, |route| route.name.clone())
 }

@@ -41,9 +41,7 @@ pub(super) async fn list(call: Call<(), ListQuery, ()>) -> Result<List<Token>, R
 
 pub(super) async fn get(call: Call<Name, (), ()>) -> Result<Token, Refusal> {
     let name = &call.path.name;
-    // Of several the valid one, or else the newest.
-    let found = call.app.access().tokens().into_iter().filter(|token| token.name == *name);
-    let found = found.max_by_key(|token| (token.state(now_ms()) == TokenState::Active, token.id));
+    let found = call.app.access().token(name);
     Ok(token(&*found.ok_or_else(|| AppError::not_found("token", name))?))
 }
 
