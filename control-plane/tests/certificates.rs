@@ -124,8 +124,8 @@ async fn what_is_wrong_is_named_and_changes_nothing() {
         (json!({ "cert": one.cert, "key": other.key }), "key", "another certificate"),
         (json!({ "cert": other.cert }), "key", "no key that belongs to it is stored"),
         (json!({ "cert": other.cert, "key": locked }), "key", "passphrase"),
-        (json!({ "cert": other.cert, "key": "x" }), "key", "no PEM"),
-        (json!({ "cert": "one.crt", "key": one.key }), "cert", "no PEM"),
+        (json!({ "cert": other.cert, "key": "x" }), "key", "in PEM format"),
+        (json!({ "cert": "one.crt", "key": one.key }), "cert", "is not PEM"),
         (json!({ "cert": format!("{}{}", one.cert, one.key) }), "cert", "private key"),
         (json!({ "cert": one.cert.replace("MII", "AAA") }), "cert", "certificate"),
     ];
