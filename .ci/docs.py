@@ -202,7 +202,7 @@ def shape(line):
     line = re.sub(r"\d{4}-\d\d-\d\d[T ]\d\d:\d\d(:\d\d(\.\d+)?)?(Z|[+-]\d\d:\d\d)?", "TIME", line)
     line = re.sub(r"\b(weir|weirjoin)_[0-9A-Za-z_]+", r"\1_TOKEN", line)
     line = re.sub(r"\b(?=[0-9a-f]*\d)[0-9a-f]{8,}\b", "ID", line)
-    line = re.sub(r"\d[\d,.]*( ?(ns|µs|ms|s|m|h|d|B|KB|KiB|MB|MiB|GB|GiB)\b)?", "N", line)
+    line = re.sub(r"\d[\d,.]*( ?(ns|µs|ms|s|m|h|d|k|M|G|B|KB|KiB|MB|MiB|GB|GiB)\b)?", "N", line)
     line = re.sub(r"[─━-]{4,}", "----", line)
     return re.sub(r"\s+", " ", line).strip()
 
