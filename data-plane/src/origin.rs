@@ -24,6 +24,15 @@ pub(crate) struct Origin<'a> {
     host: Option<Range>,
 }
 
+/// The other end of a client connection: the client, or a proxy in front of this node.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Peer<'a> {
+    /// Canonical: an IPv4-mapped IPv6 address is an IPv4 address.
+    pub(crate) ip: IpAddr,
+    /// `ip` as text.
+    pub(crate) text: &'a str,
+}
+
 #[derive(Debug)]
 enum Text<'a> {
     Peer(&'a str),
@@ -32,12 +41,8 @@ enum Text<'a> {
 
 impl<'a> Origin<'a> {
     /// Of a request that came from `peer`, whose address as text is `text`.
-    pub(crate) fn of(
-        trusted: &Networks,
-        head: &RequestHead,
-        (peer, text): (IpAddr, &'a str),
-        https: bool,
-    ) -> Self {
+    pub(crate) fn of(trusted: &Networks, head: &RequestHead, peer: Peer<'a>, https: bool) -> Self {
+        let Peer { ip: peer, text } = peer;
         let direct = Self { ip: peer, text: Text::Peer(text), trusted: false, https, host: head.host };
         // The usual case: nobody to ask.
         if trusted.is_empty() || !trusted.contains(peer) {
@@ -225,7 +230,7 @@ mod tests {
         let ip: IpAddr = peer.parse().unwrap();
         let ip = ip.to_canonical();
         let text = ip.to_string();
-        let origin = Origin::of(&trusted, &head, (ip, &text), false);
+        let origin = Origin::of(&trusted, &head, Peer { ip, text: &text }, false);
         assert_eq!(origin.text(), origin.ip.to_string());
         let host = String::from_utf8(origin.host(&head).unwrap().to_vec()).unwrap();
         (origin.ip.to_string(), origin.trusted, origin.https, host)
@@ -338,6 +343,6 @@ mod tests {
         assert!(parse_request(text.as_bytes(), &Limits::default(), &mut head).is_ok());
         let trusted = Networks::new(["10.0.0.0/8".parse().unwrap()]);
         let peer = "10.0.0.1".parse().unwrap();
-        assert!(Origin::of(&trusted, &head, (peer, "10.0.0.1"), true).https);
+        assert!(Origin::of(&trusted, &head, Peer { ip: peer, text: "10.0.0.1" }, true).https);
     }
 }

@@ -12,6 +12,7 @@ use std::{
 
 pub(crate) use self::request_body::RequestBody;
 use crate::{
+    origin::Peer,
     wire::{
         buffer,
         stream::{Owner, Stream},
@@ -41,6 +42,11 @@ pub(crate) struct ClientConnection {
 }
 
 impl ClientConnection {
+    /// The other end of the connection.
+    pub(crate) fn peer(&self) -> Peer<'_> {
+        Peer { ip: self.ip, text: &self.address }
+    }
+
     /// The scheme that the client used.
     pub(crate) fn scheme(&self) -> &'static [u8] {
         if self.stream.is_tls() { b"https" } else { b"http" }

@@ -5,35 +5,23 @@ use std::{
     cell::{Cell, RefCell},
     future::poll_fn,
     rc::Rc,
-    task::{Context, Poll},
+    task::Poll,
     time::{Duration, Instant},
 };
 
 use bytes::Bytes;
-use h2::{
-    Reason, RecvStream, SendStream,
-    server::{Builder, SendResponse},
-};
-use http::{HeaderValue, Response as HttpResponse, StatusCode, header};
-use weir_http::{
-    Limits, Parsed, RequestHead, ResponseHead, Version, parse_request,
-    translate::{read_trailers, response_fields, write_request_head},
-};
+use h2::server::Builder;
+use http::HeaderValue;
+use weir_http::{Limits, Parsed, Version, parse_request, translate::write_request_head};
 
 use super::stream_tasks::{self, Work};
 use crate::{
     answer::{Local, Media},
     client::{ClientConnection, RequestBody},
-    failure::Failure,
+    listener::http2_response::Answering,
     proxy::{self, Answer, Asker, Downstream, Exchange},
     stats::Cut,
-    upstream::{Progress, Response},
-    wire::{
-        keep_alive::KeepAlive,
-        stream::Io,
-        timer::Timer,
-        tunnel::{self, End, Http2End},
-    },
+    wire::{keep_alive::KeepAlive, stream::Io},
 };
 
 /// What a client of HTTP/2 sends first (RFC 9113, 3.4).
@@ -55,13 +43,6 @@ const CONNECTION_WINDOW: u32 = 1 << 20;
 /// How long a client without a stream has to go after it was told to. While it has streams, only the node's drain
 /// deadline cuts them.
 const GO: Duration = Duration::from_secs(1);
-
-/// How long a stream stays open for the rest of its request after its answer has ended. A reset at once makes clients lose
-/// the answer that came before it (curl 7.88, httpx).
-const LINGER: Duration = Duration::from_secs(5);
-
-/// How many streams of a connection do; others are reset at once.
-const MAX_LINGERING: usize = 32;
 
 /// Serves a connection whose first bytes are the preface's; what was read of it is in the client's input.
 pub(crate) async fn serve(client: Rc<ClientConnection>) {
@@ -122,13 +103,13 @@ pub(crate) async fn serve(client: Rc<ClientConnection>) {
 
 /// What a connection's open streams have.
 #[derive(Default)]
-struct Streams {
+pub(super) struct Streams {
     /// How many there are.
     open: Cell<usize>,
     /// Bytes of their requests' heads that are still needed.
     heads: Cell<usize>,
     /// Answered streams that stay open for the rest of their requests.
-    lingering: Cell<usize>,
+    pub(super) lingering: Cell<usize>,
 }
 
 /// A stream that is open; the connection's idle time runs only while there is none.
@@ -175,20 +156,6 @@ impl Drop for OpenStream {
             self.client.timer.arm_idle(self.idle_timeout);
         }
     }
-}
-
-/// The stream was reset, or its connection has ended.
-struct Gone;
-
-/// What a stream is answered with, and what it needs until its answer has ended.
-struct Answering {
-    client: Rc<ClientConnection>,
-    exchange: Exchange,
-    timer: Timer,
-    respond: RefCell<SendResponse<Bytes>>,
-    streams: Rc<Streams>,
-    /// The request's body.
-    rest: Option<Rc<RefCell<RecvStream>>>,
 }
 
 /// One request, to the end of its answer.
@@ -259,7 +226,7 @@ pub(super) async fn stream(Work { request, respond, open }: Work) {
     let downstream = Downstream {
         worker,
         timer,
-        peer: (client.ip, &client.address),
+        peer: client.peer(),
         scheme: client.scheme(),
         asker: Asker::Http2(respond),
     };
@@ -295,265 +262,4 @@ fn has_spaced_value(parts: &http::request::Parts) -> bool {
         ends.into_iter().flatten().any(|byte| matches!(byte, b' ' | b'\t'))
     };
     parts.headers.values().any(spaced)
-}
-
-/// Adds the fields of an answer of Weir's own.
-fn insert_own(fields: &mut http::HeaderMap, local: &Local) {
-    for (name, value) in local.fields() {
-        if let Ok(value) = HeaderValue::from_str(value) {
-            fields.insert(header::HeaderName::from_static(name), value);
-        }
-    }
-    for (name, value) in local.extra.iter().flat_map(|extra| &extra.lines) {
-        let name = header::HeaderName::from_bytes(name.as_bytes());
-        if let (Ok(name), Ok(value)) = (name, HeaderValue::from_bytes(value)) {
-            fields.append(name, value);
-        }
-    }
-}
-
-impl Answering {
-    /// Sends an answer of Weir's own.
-    fn local(mut self, local: Local, media: Media, head: Option<&RequestHead>) {
-        self.exchange.status = local.status;
-        let id = head.map_or_else(|| self.exchange.request_id(), |head| self.exchange.id_of(head));
-        let (content_type, body) = local.page(media, &id);
-        let mut answer = HttpResponse::new(());
-        *answer.status_mut() =
-            StatusCode::from_u16(local.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
-        let fields = answer.headers_mut();
-        fields.insert(header::CONTENT_TYPE, HeaderValue::from_static(content_type));
-        fields.insert(header::CONTENT_LENGTH, body.len().into());
-        if let Some(date) = self.client.worker.date_value() {
-            fields.insert(header::DATE, date);
-        }
-        if !local.sends("content-type") {
-            fields.remove(header::CONTENT_TYPE);
-        }
-        insert_own(fields, &local);
-        // A stream that is gone has nobody to answer.
-        if let Ok(mut stream) = self.respond.borrow_mut().send_response(answer, false) {
-            self.exchange.bytes_out = body.len() as u64;
-            // It is small: it waits in the connection for the client's window.
-            if stream.send_data(Bytes::from(body), true).is_ok() {
-                self.exchange.finish();
-            }
-        }
-        self.linger();
-        self.exchange.cut(Cut::Client);
-    }
-
-    /// Reads the rest of the request after its answer, and drops it. The answer must not be lost in a reset, nor wait for a
-    /// client that sends all before it reads.
-    fn linger(&mut self) {
-        let Some(rest) = self.rest.take().filter(|rest| !rest.borrow().is_end_stream()) else { return };
-        let streams = Rc::clone(&self.streams);
-        if streams.lingering.get() >= MAX_LINGERING || self.client.worker.draining.get() {
-            return;
-        }
-        streams.lingering.set(streams.lingering.get() + 1);
-        let timer = self.client.worker.timers.timer();
-        timer.arm_idle(LINGER);
-        tokio::task::spawn_local(async move {
-            poll_fn(|cx| {
-                let mut rest = rest.borrow_mut();
-                loop {
-                    let used = rest.flow_control().used_capacity();
-                    let _ = rest.flow_control().release_capacity(used);
-                    match rest.poll_data(cx) {
-                        Poll::Ready(Some(Ok(_))) if timer.expired(cx) => return Poll::Ready(()),
-                        Poll::Ready(Some(Ok(_))) => {}
-                        Poll::Pending if !timer.expired(cx) => return Poll::Pending,
-                        _ => return Poll::Ready(()),
-                    }
-                }
-            })
-            .await;
-            streams.lingering.set(streams.lingering.get() - 1);
-        });
-    }
-
-    /// Says to a client of gRPC what Weir's own answer means there: a status and nothing else.
-    fn grpc_status(mut self, local: Local) {
-        self.exchange.status = local.status;
-        let (code, message) = local.grpc();
-        let mut answer = HttpResponse::new(());
-        let fields = answer.headers_mut();
-        insert_own(fields, &local);
-        // Without these it would be no status, whatever the route says of headers.
-        fields.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/grpc"));
-        fields.insert("grpc-status", code.into());
-        fields.insert("grpc-message", HeaderValue::from_static(message));
-        // A stream that is gone has nobody to answer.
-        match self.respond.borrow_mut().send_response(answer, true) {
-            Ok(_) => self.exchange.finish(),
-            Err(_) => self.exchange.cut(Cut::Client),
-        }
-    }
-
-    fn send_head(&mut self, head: &ResponseHead, status: u16, ends: bool) -> Result<SendStream<Bytes>, Gone> {
-        self.exchange.answers(head, head.status);
-        let mut answer = HttpResponse::new(());
-        *answer.status_mut() = StatusCode::from_u16(status).map_err(|_| Gone)?;
-        *answer.headers_mut() =
-            response_fields(head, self.client.worker.date_value().as_ref(), head.status == 101);
-        self.respond.borrow_mut().send_response(answer, ends).map_err(|_| {
-            self.exchange.cut(Cut::Client);
-            Gone
-        })
-    }
-
-    /// Passes a backend's answer on.
-    async fn upstream(&mut self, response: &mut Response) {
-        let (ends, is_grpc) = (response.head.framing.is_empty(), response.head.is_grpc());
-        let status = response.head.status;
-        let Ok(mut stream) = self.send_head(&response.head, status, ends) else { return };
-        self.client.worker.heads.put(std::mem::take(&mut response.head));
-        if ends {
-            // The backend's connection is free for the next request, and the rest of this one still goes up.
-            self.exchange.finish();
-            let _ = poll_fn(|cx| response.body.poll_data(cx, &self.timer)).await;
-            self.exchange.bytes_in = response.body.uploaded();
-            return;
-        }
-        let result = self.body(&mut stream, response).await;
-        self.exchange.bytes_in = response.body.uploaded();
-        if result.is_ok() {
-            self.exchange.finish();
-            self.linger();
-        }
-        if let Err(failure) = result {
-            tracing::debug!(%failure, "answer broke off");
-            self.exchange.broke_off(&failure);
-            if matches!(failure, Failure::ClientGone) {
-                stream.send_reset(Reason::CANCEL);
-                return;
-            }
-            // A reset overtakes what is still queued. The connection's task has a turn to send that first.
-            tokio::task::yield_now().await;
-            if is_grpc {
-                // The code becomes a status there, and CANCEL would be the client's own.
-                stream.send_reset(Reason::INTERNAL_ERROR);
-            }
-            // Otherwise the stream is reset as it is dropped (CANCEL), which h2 does behind a head that a slow client
-            // has not taken yet.
-        }
-    }
-
-    async fn body(&mut self, stream: &mut SendStream<Bytes>, response: &mut Response) -> Result<(), Failure> {
-        let mut ahead = None;
-        loop {
-            let progress = match ahead.take() {
-                Some(progress) => progress,
-                None => {
-                    poll_fn(|cx| match response.body.poll_data(cx, &self.timer) {
-                        Poll::Pending => self.poll_given_up(cx, stream).map(Err),
-                        poll => poll,
-                    })
-                    .await
-                }
-            };
-            match progress? {
-                Progress::Data(range) => {
-                    let bytes = Bytes::copy_from_slice(response.body.data(range));
-                    self.exchange.sends(&bytes);
-                    // The last piece carries the end, where it is known to be the last.
-                    ahead = poll_fn(|cx| {
-                        Poll::Ready(match response.body.poll_data(cx, &self.timer) {
-                            Poll::Ready(result) => Some(result),
-                            Poll::Pending => None,
-                        })
-                    })
-                    .await;
-                    let last =
-                        matches!(ahead, Some(Ok(Progress::End))) && response.body.trailers().is_empty();
-                    self.piece(stream, response, bytes, last).await?;
-                    if last {
-                        return Ok(());
-                    }
-                    response.body.arm(&self.timer);
-                }
-                Progress::Waiting => {}
-                Progress::End => {
-                    let trailers = read_trailers(response.body.trailers());
-                    let sent = if trailers.is_empty() {
-                        stream.send_data(Bytes::new(), true)
-                    } else {
-                        stream.send_trailers(trailers)
-                    };
-                    return sent.map_err(|_| Failure::ClientGone);
-                }
-            }
-        }
-    }
-
-    /// Sends a piece as the client's window allows.
-    async fn piece(
-        &mut self,
-        stream: &mut SendStream<Bytes>,
-        response: &mut Response,
-        mut bytes: Bytes,
-        last: bool,
-    ) -> Result<(), Failure> {
-        while !bytes.is_empty() {
-            stream.reserve_capacity(bytes.len());
-            let room = poll_fn(|cx| {
-                loop {
-                    let room = stream.capacity().min(bytes.len());
-                    if room > 0 {
-                        return Poll::Ready(Ok(room));
-                    }
-                    match stream.poll_capacity(cx) {
-                        Poll::Ready(Some(Ok(_))) => {}
-                        Poll::Ready(_) => return Poll::Ready(Err(Failure::ClientGone)),
-                        Poll::Pending => {
-                            self.exchange.taking.wait(&self.timer);
-                            response.body.poll_upload(cx);
-                            return self.poll_given_up(cx, stream).map(|failure| {
-                                // It is the client that does not read.
-                                let stalled = matches!(failure, Failure::Timeout);
-                                Err(if stalled { Failure::ClientStalled } else { failure })
-                            });
-                        }
-                    }
-                }
-            });
-            let room = room.await?;
-            self.exchange.taking.moved(room, &self.timer);
-            let piece = bytes.split_to(room);
-            let end = last && bytes.is_empty();
-            stream.send_data(piece, end).map_err(|_| Failure::ClientGone)?;
-        }
-        Ok(())
-    }
-
-    /// Whether there is a reason to give up while nothing moves.
-    fn poll_given_up(&self, cx: &mut Context<'_>, stream: &mut SendStream<Bytes>) -> Poll<Failure> {
-        if stream.poll_reset(cx).is_ready() {
-            return Poll::Ready(Failure::ClientGone);
-        }
-        if self.exchange.is_late(cx) {
-            return Poll::Ready(Failure::Deadline);
-        }
-        if self.timer.expired(cx) {
-            return Poll::Ready(Failure::Timeout);
-        }
-        Poll::Pending
-    }
-
-    /// The backend agreed to a WebSocket: from here on bytes go both ways untouched (RFC 8441, 5).
-    async fn tunnel(mut self, response: Response, recv: RecvStream) {
-        let Ok(stream) = self.send_head(&response.head, 200, false) else { return };
-        let Some(backend) = response.body.into_tunnel() else { return self.exchange.cut(Cut::Node) };
-        let client = End::Http2(Box::new(Http2End::new(stream, recv, ())));
-        let idle = self.exchange.tunnel_timeout();
-        let buffers = Rc::clone(&self.client.worker.buffers);
-        let before = self.exchange.bytes_in;
-        let exchange = &mut self.exchange;
-        let passed = |bytes_in, bytes_out| {
-            (exchange.bytes_in, exchange.bytes_out) = (before + bytes_in, bytes_out);
-        };
-        let cut = tunnel::run(client, backend, &buffers, &self.timer, idle, passed).await;
-        self.exchange.ends(cut);
-    }
 }

@@ -1,7 +1,9 @@
 //! The clients' side: listening sockets, and the loop that accepts.
 
 mod http1;
+mod http1_response;
 mod http2;
+mod http2_response;
 mod stream_tasks;
 pub(crate) mod waiting;
 

@@ -61,10 +61,16 @@ pub(crate) struct PoolState {
     pub(crate) live: Arc<PoolLive>,
 }
 
+/// A backend that was picked, by its index in the pool, with the request counted there.
+pub(crate) struct Picked {
+    pub(crate) member: usize,
+    pub(crate) in_flight: InFlight,
+}
+
 /// What a pick came to.
 pub(crate) enum Taken {
-    /// This member, and one request more under way there.
-    Member(usize, InFlight),
+    /// A backend was picked.
+    Member(Picked),
     /// There are backends, and none has room.
     Full,
     /// There is none, or all were tried.
@@ -103,7 +109,7 @@ impl PoolState {
             let best = best.or_else(|| balancer.pick(members, ask, |i| self.may(i, tried)));
             let Some(member) = best else { break };
             if let Some(in_flight) = self.enter(member) {
-                return Taken::Member(member, in_flight);
+                return Taken::Member(Picked { member, in_flight });
             }
         }
         let is_full = (0..members.len()).any(|i| {
@@ -129,7 +135,7 @@ impl PoolState {
                 if tried.is_empty() {
                     self.live.counts.count(|counts| &counts.panics);
                 }
-                return Taken::Member(member, in_flight);
+                return Taken::Member(Picked { member, in_flight });
             }
         }
         if any { Taken::Full } else { Taken::None }
@@ -143,17 +149,17 @@ impl PoolState {
         tried: &Tried,
         member: usize,
         resend: Resend,
-    ) -> Option<(usize, InFlight)> {
+    ) -> Option<Picked> {
         if resend == (Resend::Unseen { stays: false }) {
             let mut others = tried.clone();
             others.add(member);
-            if let Taken::Member(other, in_flight) = self.take(ask, &others, Reach::Usable) {
-                return Some((other, in_flight));
+            if let Taken::Member(picked) = self.take(ask, &others, Reach::Usable) {
+                return Some(picked);
             }
         }
         let state = &self.members[member].state;
         let is_out = state.availability.bits() & (DOWN | OPEN) != 0 && !self.is_panicking();
-        if is_out { None } else { Some((member, self.enter(member)?)) }
+        if is_out { None } else { Some(Picked { member, in_flight: self.enter(member)? }) }
     }
 
     /// Takes the backend of a session. A draining one keeps its sessions for a while, and in panic mode each stays where

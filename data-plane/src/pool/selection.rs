@@ -11,7 +11,7 @@ use weir_http::{RequestHead, ResponseHead};
 use weir_snapshot::config::{BackendState as Wanted, HashOn};
 
 use super::{
-    Pinned, PoolState, Reach, Taken,
+    Picked, Pinned, PoolState, Reach, Taken,
     backend::InFlight,
     balance::{Ask, Tried},
     sticky::{self, Session, Sticky},
@@ -80,8 +80,8 @@ impl<'a> Seat<'a> {
     }
 
     /// The session's backend, once.
-    pub(crate) fn take(&mut self) -> Option<(usize, InFlight)> {
-        Some((self.session?.member, self.taken.take()?))
+    pub(crate) fn take(&mut self) -> Option<Picked> {
+        Some(Picked { member: self.session?.member, in_flight: self.taken.take()? })
     }
 
     /// Keeps the client at the member that has answered it.
@@ -112,9 +112,9 @@ pub(crate) async fn find(
     reach: Reach,
     timer: &Timer,
     watch: &mut impl Watch,
-) -> Result<(usize, InFlight), Nowhere> {
+) -> Result<Picked, Nowhere> {
     match pool.take(ask, tried, reach) {
-        Taken::Member(member, in_flight) => return Ok((member, in_flight)),
+        Taken::Member(picked) => return Ok(picked),
         Taken::None => return Err(Nowhere::NoBackend),
         Taken::Full => {}
     }
@@ -129,7 +129,7 @@ pub(crate) async fn find(
         // From here on no room is missed.
         room.as_mut().enable();
         match pool.take(ask, tried, reach) {
-            Taken::Member(member, in_flight) => return Ok((member, in_flight)),
+            Taken::Member(picked) => return Ok(picked),
             Taken::None => return Err(Nowhere::NoBackend),
             Taken::Full => {}
         }

@@ -185,7 +185,8 @@ impl Exchange {
         answer: &mut Answer,
         rules: &Arc<HeaderRules>,
         head: &RequestHead,
-        (peer, origin): (&str, &Origin<'_>),
+        peer: &str,
+        origin: &Origin<'_>,
     ) {
         let (active, own_id) = (self.active(), self.request_id());
         let status = match answer {

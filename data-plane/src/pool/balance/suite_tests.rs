@@ -19,7 +19,7 @@ use crate::{
     fleet::{Active, Fleet},
     hash,
     pool::{
-        Reach, Taken,
+        Picked, Reach, Taken,
         backend::{Health, InFlight},
     },
 };
@@ -52,7 +52,7 @@ fn ask(n: u64) -> Ask {
 
 fn take(active: &Active, n: u64) -> Option<(usize, InFlight)> {
     match active.pools[0].take(&mut ask(n), &Tried::default(), Reach::LastResort) {
-        Taken::Member(member, in_flight) => Some((member, in_flight)),
+        Taken::Member(Picked { member, in_flight }) => Some((member, in_flight)),
         Taken::Full | Taken::None => None,
     }
 }
@@ -122,7 +122,8 @@ fn all_dead_are_used_all_the_same_and_none_is_none() {
         let mut tried = Tried::default();
         for n in 0..3 {
             assert!(matches!(pool.take(&mut ask(n), &tried, Reach::Usable), Taken::None), "{name}");
-            let Taken::Member(member, _) = pool.take(&mut ask(n), &tried, Reach::LastResort) else {
+            let Taken::Member(Picked { member, .. }) = pool.take(&mut ask(n), &tried, Reach::LastResort)
+            else {
                 panic!("{name}: nothing in panic mode");
             };
             assert!(!tried.contains(member), "{name}");
@@ -167,7 +168,7 @@ fn panic_mode_is_off_or_begins_at_its_threshold() {
         // With a fallback only backends that do not look dead are picked, whatever the threshold.
         for n in 0..40 {
             match active.pools[0].take(&mut ask(n), &Tried::default(), Reach::Usable) {
-                Taken::Member(member, _) => assert!(member >= count, "{panic:?}, {count} dead"),
+                Taken::Member(Picked { member, .. }) => assert!(member >= count, "{panic:?}, {count} dead"),
                 Taken::None => assert_eq!(count, 4, "{panic:?}"),
                 Taken::Full => panic!("{panic:?}: nothing is full"),
             }
@@ -316,7 +317,10 @@ fn two_choices_avoid_the_busy_one_and_latency_the_slow_one() {
     (1..3).for_each(|member| pool.outcome(member, false, true, MS, 120_000));
     let later = |n| Ask { now_ms: 120_000, ..ask(n) };
     let tries = (0..100).filter(|n| {
-        matches!(pool.take(&mut later(*n), &Tried::default(), Reach::Usable), Taken::Member(0, _))
+        matches!(
+            pool.take(&mut later(*n), &Tried::default(), Reach::Usable),
+            Taken::Member(Picked { member: 0, .. })
+        )
     });
     assert!(tries.count() > 10);
 }

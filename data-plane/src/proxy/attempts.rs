@@ -1,0 +1,220 @@
+//! The attempts of one request at one pool: picks a backend, sends, judges the result and retries.
+
+use std::time::Instant;
+
+use weir_http::{Forwarded, RequestHead, write_request};
+use weir_snapshot::{RouteBounds, UrlMap};
+
+use super::{
+    Answer, Downstream, Exchange,
+    client_watch::ClientWatch,
+    retry::{self, Resends, Retries},
+};
+use crate::{
+    answer::Local,
+    failure::{Failure, Owner, RetryReason, Verdict},
+    origin::Origin,
+    pool::{
+        Picked, Reach, Taken,
+        balance::Tried,
+        selection::{self, Nowhere},
+    },
+    stats::Refusal,
+    upstream::{Attempt, Upload},
+    url_map::Answers,
+    worker::View,
+};
+
+/// A request for a pool.
+pub(super) struct PoolRequest<'a> {
+    pub(super) pool: usize,
+    /// Whether dead backends may be picked.
+    pub(super) reach: Reach,
+    pub(super) head: &'a RequestHead,
+    pub(super) client: &'a Downstream<'a>,
+    pub(super) origin: &'a Origin<'a>,
+    pub(super) forwarded: &'a Forwarded<'a>,
+    /// How URLs in its answer are mapped back.
+    pub(super) map: Option<&'a UrlMap>,
+    /// The request offers an upgrade.
+    pub(super) upgrade: bool,
+    /// What the route says in place of the pool.
+    pub(super) bounds: &'a RouteBounds,
+}
+
+/// The result of a request to a pool.
+pub(super) enum PoolOutcome {
+    Answer(Answer),
+    /// No backend of the pool could take the request: the answer, unless the route has a fallback, and the reason.
+    Unavailable(Local, Refusal),
+}
+
+/// Sends a request to a pool: picks a backend, and retries as far as that is safe and allowed.
+pub(super) async fn send(
+    exchange: &mut Exchange,
+    request: &PoolRequest<'_>,
+    view: &View,
+    upload: &mut Upload,
+) -> PoolOutcome {
+    let PoolRequest { pool: pool_index, reach, head, client, origin, forwarded, map, upgrade, bounds } =
+        *request;
+    let active = &view.active;
+    let pool = &active.pools[pool_index];
+    let policy = &pool.resilience.retry;
+    let mut ask = selection::ask(pool, head, origin.text(), active.ms(exchange.started));
+    let mut seat = selection::Seat::of(pool, head, ask.now_ms, reach);
+    let mut tried = Tried::default();
+    let (mut retries, mut resends) = (Retries::default(), Resends::default());
+    // Why none of the backends so far could be asked.
+    let mut unreached: Option<Verdict> = None;
+    // A place that is taken already: for a retry it is taken before the answer at hand is given up.
+    let mut next = seat.take();
+    loop {
+        let mut watch = ClientWatch::new(client, head, exchange.deadline.as_ref());
+        let found = match next.take() {
+            Some(found) => Ok(found),
+            None => selection::find(pool, &mut ask, &tried, reach, client.timer, &mut watch).await,
+        };
+        let Picked { member, in_flight } = match found {
+            Ok(found) => found,
+            Err(Nowhere::GivenUp(failure)) => return PoolOutcome::Answer(given_up(&failure)),
+            Err(Nowhere::Full) => return PoolOutcome::Unavailable(Local::NO_ROOM, Refusal::NoRoom),
+            Err(Nowhere::NoBackend) => {
+                return match unreached {
+                    Some(Verdict { answer, refusal, .. }) => {
+                        PoolOutcome::Unavailable(answer, refusal.unwrap_or(Refusal::NoBackend))
+                    }
+                    None => PoolOutcome::Unavailable(Local::NO_BACKEND, Refusal::NoBackend),
+                };
+            }
+        };
+        exchange.member = Some(member);
+        let state = &pool.members[member].state;
+        let (begun, is_trial) = (Instant::now(), in_flight.is_trial());
+        let attempt = Attempt {
+            worker: client.worker,
+            timer: client.timer,
+            pool,
+            member: &pool.members[member],
+            bounds,
+            connections: &view.connections[pool_index][member],
+            is_head: head.is_head(),
+            offers: upgrade.then_some(head),
+        };
+        // One rule for the report and the metric: whatever follows a request's first attempt is a retry, whether or not
+        // the budget pays for it.
+        if exchange.attempts > 0 {
+            pool.live.counts.count(|counts| &counts.retries);
+        }
+        exchange.attempts += 1;
+        let forwarded = Forwarded {
+            omit_via: pool.omit_via,
+            is_secured: pool.members[member].secured.is_some(),
+            ..*forwarded
+        };
+        let write_head = |out: &mut Vec<u8>| write_request(out, head, &forwarded, head.framing, upgrade);
+        let sent = attempt.run(in_flight, upload, write_head, watch).await;
+        exchange.bytes_in = upload.bytes;
+
+        let whole = sent.as_ref().map_or(&*upload, |response| response.body.upload()).can_repeat();
+        let verdict = sent.as_ref().err().map(Failure::verdict);
+        if let (Err(failure), Some(verdict)) = (&sent, &verdict) {
+            pool.live.counts.count_failed(verdict.owner);
+            tracing::debug!(backend = %state.id, owner = verdict.owner.name(), %failure, "attempt failed");
+            if verdict.owner == Owner::Node && state.may_complain() {
+                tracing::warn!(backend = %state.id, %failure, "this node cannot connect to a backend");
+            }
+            if whole && resends.allow(verdict.resend, head.is_idempotent()) {
+                next = pool.take_again(&mut ask, &tried, member, verdict.resend);
+                let is_same = next.as_ref().is_none_or(|next| next.member == member);
+                if let Some(pause) = resends.pause().filter(|_| is_same) {
+                    let mut watch = ClientWatch::new(client, head, exchange.deadline.as_ref());
+                    if let Err(failure) = selection::pause(client.timer, pause, &mut watch).await {
+                        return PoolOutcome::Answer(given_up(&failure));
+                    }
+                }
+                continue;
+            }
+        }
+        let reason = match &sent {
+            Ok(response) => retry::of_status(policy, response.head.status),
+            Err(_) => verdict.as_ref().and_then(|verdict| verdict.retry),
+        };
+        if verdict.as_ref().is_none_or(|verdict| verdict.owner == Owner::Backend) {
+            let now = Instant::now();
+            let ok = !reason.is_some_and(RetryReason::is_failure);
+            pool.outcome(member, is_trial, ok, now - begun, active.ms(now));
+            if sent.is_ok() {
+                exchange.upstream = Some(now - begun);
+                exchange.headed = Some(now - exchange.started);
+            }
+        }
+        if let Some(reason) = reason {
+            tried.add(member);
+            if let Some(verdict) = verdict.clone().filter(|verdict| verdict.refusal.is_some())
+                && unreached.as_ref().is_none_or(|last| last.weight <= verdict.weight)
+            {
+                unreached = Some(verdict);
+            }
+            let is_safe = reason.is_unseen() || head.is_idempotent();
+            if whole && is_safe && retries.allows(policy, reason) {
+                if reason.is_free() {
+                    // Whoever is left may have it, the dead as a last resort.
+                    continue;
+                }
+                match pool.take(&mut ask, &tried, Reach::Usable) {
+                    Taken::Member(Picked { member, in_flight }) if pool.live.budget.withdraw(policy) => {
+                        tracing::debug!(backend = %state.id, ?reason, "attempt failed, another backend is asked");
+                        retries.count();
+                        next = Some(Picked { member, in_flight });
+                        if let Ok(response) = sent {
+                            *upload = response.body.discard(client.timer);
+                        }
+                        continue;
+                    }
+                    Taken::None if pool.is_held_back(&tried) => exchange.refusal = Some(Refusal::Breaker),
+                    _ => {}
+                }
+            }
+        } else if sent.is_ok() {
+            pool.live.budget.deposit(policy);
+        }
+        return match sent {
+            Ok(mut response) => {
+                // A backend that agreed to a tunnel or an event stream wants many of them at once.
+                if response.is_lasting {
+                    exchange.uncount_client();
+                }
+                if let Some(map) = map {
+                    let edit = forwarded.edit;
+                    let sent_host = edit.and_then(|edit| edit.host).map(str::as_bytes).or(head.host());
+                    let answers = Answers {
+                        paths: edit.and_then(|edit| edit.target.as_ref()).map(|_| map),
+                        scheme: origin.scheme(),
+                        host: forwarded.host,
+                        sent_host: sent_host.unwrap_or_default(),
+                        backend: &state.url,
+                    };
+                    answers.apply(&mut response.head);
+                }
+                if reason.is_none() {
+                    seat.keep(pool, member, &mut response.head, origin.https);
+                }
+                PoolOutcome::Answer(Answer::Upstream(response))
+            }
+            Err(failure) if failure.is_of_gone_client() => PoolOutcome::Answer(Answer::Gone),
+            Err(failure) => {
+                let Verdict { answer, refusal, .. } = verdict.unwrap_or_else(|| failure.verdict());
+                match refusal {
+                    Some(refusal) => PoolOutcome::Unavailable(answer, refusal),
+                    None => PoolOutcome::Answer(Answer::Local(answer)),
+                }
+            }
+        };
+    }
+}
+
+/// The answer to a request that is given up before it is sent.
+pub(super) fn given_up(failure: &Failure) -> Answer {
+    if failure.is_of_gone_client() { Answer::Gone } else { Answer::Local(failure.verdict().answer) }
+}
