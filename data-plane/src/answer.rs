@@ -4,7 +4,7 @@ use std::{io::Write as _, sync::Arc};
 
 use weir_http::{RequestError, RequestHead, push_field};
 
-use crate::edit::Extra;
+use crate::edit::LocalHeaders;
 
 /// An answer that no backend gave.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -18,7 +18,7 @@ pub(crate) struct Local {
     /// Fields of this one answer: names in lower case, values of visible ASCII.
     fields: Vec<(&'static str, String)>,
     /// Fields beside its own.
-    pub(crate) extra: Option<Box<Extra>>,
+    pub(crate) extra: Option<Box<LocalHeaders>>,
 }
 
 impl Local {
@@ -162,7 +162,7 @@ impl Local {
     }
 
     /// Fields beside its own.
-    pub(crate) fn extra_mut(&mut self) -> &mut Extra {
+    pub(crate) fn extra_mut(&mut self) -> &mut LocalHeaders {
         self.extra.get_or_insert_default()
     }
 

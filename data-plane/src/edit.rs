@@ -22,12 +22,12 @@ pub(crate) struct Facts<'a> {
     pub(crate) request_id: &'a [u8],
     pub(crate) route: &'a str,
     /// Known once there is an answer.
-    pub(crate) answer: Answered<'a>,
+    pub(crate) answer: ResponseFacts<'a>,
 }
 
 /// What is known of a request's answer.
 #[derive(Default)]
-pub(crate) struct Answered<'a> {
+pub(crate) struct ResponseFacts<'a> {
     pub(crate) pool: &'a str,
     pub(crate) backend: &'a str,
     pub(crate) status: u16,
@@ -77,13 +77,13 @@ impl Facts<'_> {
 
 /// What a route changes of an answer that is Weir's own.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub(crate) struct Extra {
+pub(crate) struct LocalHeaders {
     rules: Option<Arc<HeaderRules>>,
     /// Written behind the others.
     pub(crate) lines: Vec<(Box<str>, Box<[u8]>)>,
 }
 
-impl Extra {
+impl LocalHeaders {
     /// Adds a field.
     pub(crate) fn add(&mut self, name: &str, value: &[u8]) {
         self.lines.push((name.into(), value.into()));

@@ -16,15 +16,15 @@ use weir_snapshot::{
 use crate::{
     filter,
     pool::{
-        PoolState,
-        addresses::Permit,
+        ActivePool,
+        addresses::AddressPolicy,
         availability::{OPEN, TRIAL},
         backend::{BackendState, Health, Member, millis},
         balance::Balancer,
-        live::PoolLive,
+        state::PoolState,
         sticky::{Key, Sticky},
     },
-    wire::tls::{Material, Table},
+    wire::tls::{CertificateTable, TlsState},
 };
 
 /// How often breakers and slow starts are looked at.
@@ -35,15 +35,15 @@ pub(crate) struct Active {
     /// What was checked.
     pub(crate) snapshot: Arc<Snapshot>,
     /// In the order of [`Snapshot::pools`].
-    pub(crate) pools: Vec<PoolState>,
+    pub(crate) pools: Vec<ActivePool>,
     /// In the order of [`Snapshot::routes`]; `None`: the route asks nothing.
     pub(crate) filters: Vec<Option<Arc<filter::Chain>>>,
     /// What keeps clients at a pool of a split, by route; empty where none does.
     splits: Vec<Option<Box<Sticky>>>,
     /// What clients are shown.
-    pub(crate) certificates: Arc<Table>,
+    pub(crate) certificates: Arc<CertificateTable>,
     /// Which addresses its backends may have.
-    pub(crate) permit: Permit,
+    pub(crate) permit: AddressPolicy,
     epoch: Instant,
 }
 
@@ -63,7 +63,7 @@ impl Active {
 pub(crate) struct Fleet {
     epoch: Instant,
     backends: Mutex<HashMap<Arc<str>, Weak<BackendState>>>,
-    pools: Mutex<HashMap<Arc<str>, Weak<PoolLive>>>,
+    pools: Mutex<HashMap<Arc<str>, Weak<PoolState>>>,
     /// What was found last, also of backends that a snapshot is yet to name.
     health: Mutex<HashMap<String, Health>>,
     /// What was built last.
@@ -71,9 +71,9 @@ pub(crate) struct Fleet {
     /// What sessions are signed with; the node's own until the control plane has told the fleet's.
     key: Mutex<Key>,
     /// What filters remember.
-    pub(crate) filters: filter::Live,
+    pub(crate) filters: filter::FilterState,
     /// Keys of certificates, and of tickets.
-    pub(crate) tls: Material,
+    pub(crate) tls: TlsState,
     /// Whether it takes clients by HTTPS.
     serves_https: bool,
     /// Ports of the fleet, which no backend may be.
@@ -90,8 +90,8 @@ impl Default for Fleet {
             health: Mutex::default(),
             active: Mutex::default(),
             key: Mutex::new(own_key()),
-            filters: filter::Live::default(),
-            tls: Material::default(),
+            filters: filter::FilterState::default(),
+            tls: TlsState::default(),
             serves_https: false,
             own_ports: Arc::default(),
         }
@@ -100,7 +100,7 @@ impl Default for Fleet {
 
 impl Fleet {
     /// For a node that takes clients by HTTPS, and so needs the keys of all certificates.
-    pub(crate) fn of_https(serves_https: bool, tls: Material, own_ports: Arc<[OwnPort]>) -> Self {
+    pub(crate) fn of_https(serves_https: bool, tls: TlsState, own_ports: Arc<[OwnPort]>) -> Self {
         Self { serves_https, tls, own_ports, ..Self::default() }
     }
 
@@ -111,16 +111,19 @@ impl Fleet {
     pub(crate) fn build(&self, snapshot: Arc<Snapshot>) -> Result<Arc<Active>, Problems> {
         let mut problems = Problems::default();
         let certificates = if self.serves_https { &snapshot.certificates[..] } else { &[] };
-        let certificates = Arc::new(Table::new(certificates, &self.tls, &mut problems));
-        let permit = Permit::new(snapshot.settings.allow_backends, Arc::clone(&self.own_ports));
+        let certificates = Arc::new(CertificateTable::new(certificates, &self.tls, &mut problems));
+        let permit = AddressPolicy::new(snapshot.settings.allow_backends, Arc::clone(&self.own_ports));
         let mut pools = Vec::with_capacity(snapshot.pools.len());
-        for (place, pool) in snapshot.pools.iter().enumerate() {
-            pools.push(self.pool(pool, place, &permit, &mut problems));
+        for (index, pool) in snapshot.pools.iter().enumerate() {
+            pools.push(self.pool(pool, index, &permit, &mut problems));
         }
         problems.into_result(())?;
         let mut known = self.backends.lock().unwrap_or_else(PoisonError::into_inner);
         known.retain(|_, state| state.strong_count() > 0);
-        self.pools.lock().unwrap_or_else(PoisonError::into_inner).retain(|_, live| live.strong_count() > 0);
+        self.pools
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .retain(|_, pool_state| pool_state.strong_count() > 0);
         let filters = self.filters.chains(&snapshot);
         let splits = self.splits(&snapshot);
         let epoch = self.epoch;
@@ -141,14 +144,14 @@ impl Fleet {
         if splits.iter().any(Option::is_some) { splits } else { Vec::new() }
     }
 
-    fn pool(&self, pool: &Pool, place: usize, permit: &Permit, problems: &mut Problems) -> PoolState {
+    fn pool(&self, pool: &Pool, index: usize, permit: &AddressPolicy, problems: &mut Problems) -> ActivePool {
         let mut pools = self.pools.lock().unwrap_or_else(PoisonError::into_inner);
         let old = pools.get(&pool.name).and_then(Weak::upgrade);
         let is_new = old.is_none();
-        let live = old.unwrap_or_else(|| {
-            let live = Arc::<PoolLive>::default();
-            pools.insert(Arc::clone(&pool.name), Arc::downgrade(&live));
-            live
+        let pool_state = old.unwrap_or_else(|| {
+            let pool_state = Arc::<PoolState>::default();
+            pools.insert(Arc::clone(&pool.name), Arc::downgrade(&pool_state));
+            pool_state
         });
         drop(pools);
         let now_ms = self.now_ms();
@@ -156,14 +159,14 @@ impl Fleet {
         let health = self.health.lock().unwrap_or_else(PoisonError::into_inner);
         let mut known = self.backends.lock().unwrap_or_else(PoisonError::into_inner);
         let mut members = Vec::with_capacity(pool.backends.len());
-        let secured = live.tls.secured(pool, place, &self.tls, problems);
+        let secured = pool_state.tls.secured(pool, index, &self.tls, problems);
         for (backend, secured) in pool.backends.iter().zip(secured) {
             let id = &backend.id.0;
             let is_same =
-                |state: &Arc<BackendState>| state.url == backend.url && Arc::ptr_eq(&state.pool, &live);
+                |state: &Arc<BackendState>| state.url == backend.url && Arc::ptr_eq(&state.pool, &pool_state);
             let kept = known.get(id).and_then(Weak::upgrade).filter(is_same);
             let state = kept.unwrap_or_else(|| {
-                let state = BackendState::new(Arc::clone(id), backend.url.clone(), Arc::clone(&live));
+                let state = BackendState::new(Arc::clone(id), backend.url.clone(), Arc::clone(&pool_state));
                 if let Some(health) = health.get(&**id) {
                     state.set_health(*health);
                 }
@@ -191,13 +194,13 @@ impl Fleet {
             }
             members.push(Member { state, weight: backend.weight.get(), wanted: backend.state, secured });
         }
-        let balancer = Balancer::new(pool.strategy, &members, &live);
+        let balancer = Balancer::new(pool.strategy, &members, &pool_state);
         let key = self.key.lock().unwrap_or_else(PoisonError::into_inner);
         let ids = members.iter().map(|member| &member.state.id);
         let sticky =
             resilience.sticky.as_ref().and_then(|settings| Sticky::new(settings, &key, &pool.name, ids));
         drop(key);
-        PoolState {
+        ActivePool {
             name: Arc::clone(&pool.name),
             timeouts: pool.timeouts,
             keep_alive: pool.keep_alive,
@@ -207,7 +210,7 @@ impl Fleet {
             members,
             balancer,
             sticky,
-            live,
+            state: pool_state,
         }
     }
 
@@ -236,7 +239,7 @@ impl Fleet {
             let now_ms = self.now_ms();
             self.filters.size.tick(Instant::now());
             self.backends().iter().for_each(|backend| backend.tick(now_ms));
-            self.active().iter().flat_map(|active| &active.pools).for_each(PoolState::tick);
+            self.active().iter().flat_map(|active| &active.pools).for_each(ActivePool::tick);
         }
     }
 
@@ -288,7 +291,7 @@ impl Fleet {
         let now_ms = self.now_ms();
         let active = self.active();
         let pools = active.iter().flat_map(|active| &active.pools);
-        let pool = pools.into_iter().find(|pool| std::ptr::eq(&*pool.live, &*backend.pool));
+        let pool = pools.into_iter().find(|pool| std::ptr::eq(&*pool.state, &*backend.pool));
         let slow_start = pool.map_or(Duration::ZERO, |pool| pool.resilience.slow_start);
         backend.recover(now_ms, slow_start, 0);
         // What ejected it may be over as well: a few requests find out.

@@ -5,6 +5,7 @@
 //! `upstream/http1.rs` (the backend's side); `backend.rs` holds what outlives a snapshot.
 
 mod answer;
+mod cache_padded;
 mod client;
 mod client_limits;
 mod config;
@@ -20,7 +21,6 @@ mod hash;
 mod identity;
 mod listener;
 mod origin;
-mod padded;
 mod pool;
 mod proxy;
 mod stats;
@@ -79,19 +79,19 @@ pub async fn start(config: Config) -> anyhow::Result<Running> {
     let (rows, inbox) = stats::channel();
     let (tap, events) = stats::tap();
     let watched = Arc::clone(&tap);
-    let tls = tls::Material::default();
+    let tls = tls::TlsState::default();
     let https = Https::new(&config, &tls.tickets)?;
     let certificate = https.as_ref().and_then(|https| {
         OwnCertificate::of_flags(config.tls_cert.as_deref(), config.tls_key.as_deref(), &https.certificates)
     });
-    let doors = match &https {
+    let addresses = match &https {
         None => format!("{} (--http)", config.http),
         Some(https) => format!("{} (--http) or {} (--https)", config.http, https.address),
     };
     let recorder = move || stats::recorder(rows.clone(), Arc::clone(&watched));
     let serves_https = https.is_some();
     let workers = Workers::start(config.worker_count(), config.http, https, recorder)
-        .with_context(|| format!("cannot listen on {doors}"))?;
+        .with_context(|| format!("cannot listen on {addresses}"))?;
     let status_listener = tokio::net::TcpListener::bind(config.status)
         .await
         .with_context(|| format!("cannot listen on {} (--status)", config.status))?;

@@ -24,10 +24,10 @@ use self::{
 use crate::{
     answer::Local,
     client::{ClientConnection, RequestBody},
-    edit::{Answered, Facts},
+    edit::{Facts, ResponseFacts},
     filter,
     origin::{Origin, Peer},
-    pool::Reach,
+    pool::Candidates,
     stats::Refusal,
     upstream::{Response, Upload},
     wire::{pace::PaceLimits, timer::Timer, watch::Watch},
@@ -71,12 +71,12 @@ pub(crate) struct Downstream<'a> {
     /// `http` or `https`, as it connected.
     pub(crate) scheme: &'static [u8],
     /// Is watched for the client's leaving, and takes interim answers.
-    pub(crate) asker: Asker<'a>,
+    pub(crate) client_handle: ClientHandle<'a>,
 }
 
 /// The client's side of a request that is under way.
 #[derive(Clone, Copy)]
-pub(crate) enum Asker<'a> {
+pub(crate) enum ClientHandle<'a> {
     /// A connection.
     Http1(&'a ClientConnection),
     /// A stream of a connection.
@@ -116,13 +116,13 @@ async fn find(
     if let Some(local) = Local::for_method(head) {
         return Answer::Local(local);
     }
-    let place = match route::find(snapshot, head, &origin) {
-        Ok(place) => place,
+    let index = match route::find(snapshot, head, &origin) {
+        Ok(index) => index,
         Err(local) => return Answer::Local(local),
     };
-    exchange.route = Some(place);
-    let route = &snapshot.routes[place];
-    let refused = match &view.active.filters[place] {
+    exchange.route = Some(index);
+    let route = &snapshot.routes[index];
+    let refused = match &view.active.filters[index] {
         Some(chain) => {
             let outcome = filter::apply(chain, origin.ip, &client.worker.timers, head).await;
             exchange.quota = outcome.quota;
@@ -138,7 +138,7 @@ async fn find(
         (None, Target::Redirect(redirect)) => Answer::Local(route::redirect(redirect, head, &origin)),
         (None, Target::Pool(pool)) => forward(exchange, client, head, body, routed, *pool).await,
         (None, Target::Split(split)) => {
-            let chosen = route::choose(split, view.active.split(place), head);
+            let chosen = route::choose(split, view.active.split(index), head);
             let mut answer = forward(exchange, client, head, body, routed, chosen.pool).await;
             // Who was served by the fallback is not kept there.
             if let Answer::Upstream(response) = &mut answer
@@ -222,7 +222,7 @@ async fn forward(
         peer: client.peer.text,
         request_id: own_id.unwrap_or(&request_id),
         route: &route.name,
-        answer: Answered::default(),
+        answer: ResponseFacts::default(),
     };
     let edit = match route::edit(route, &facts) {
         Ok(edit) => edit,
@@ -263,10 +263,19 @@ async fn forward(
             Some(Fallback::Pool(other)) => *other != pool,
             Some(Fallback::Answer { .. }) => true,
         };
-        let reach = if has_fallback { Reach::Usable } else { Reach::LastResort };
+        let candidates = if has_fallback { Candidates::Usable } else { Candidates::LastResort };
         let map = rewrite.map.as_ref();
-        let request =
-            PoolRequest { pool, reach, head, client, origin, forwarded: &forwarded, map, upgrade, bounds };
+        let request = PoolRequest {
+            pool,
+            candidates,
+            head,
+            client,
+            origin,
+            forwarded: &forwarded,
+            map,
+            upgrade,
+            bounds,
+        };
         let local = match attempts::send(exchange, &request, view, &mut upload).await {
             PoolOutcome::Answer(answer) => return answer,
             PoolOutcome::Unavailable(local, refusal) => {
@@ -278,12 +287,12 @@ async fn forward(
             // A body of which a part is gone cannot be sent to another pool.
             Some(Fallback::Pool(other)) if upload.can_repeat() && *other != pool => pool = *other,
             Some(Fallback::Answer { status, body }) => {
-                active.pools[pool].live.counts.count(|counts| &counts.fallbacks);
+                active.pools[pool].state.counts.count(|counts| &counts.fallbacks);
                 return Answer::Local(Local::fixed(*status, body));
             }
             _ => return Answer::Local(local),
         }
-        active.pools[pool].live.counts.count(|counts| &counts.fallbacks);
+        active.pools[pool].state.counts.count(|counts| &counts.fallbacks);
         exchange.pool = Some(pool);
         exchange.member = None;
         exchange.refusal = None;

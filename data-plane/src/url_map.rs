@@ -10,7 +10,7 @@ use weir_snapshot::{BackendUrl, Rewrite, Scheme, UrlMap};
 use crate::{answer::Local, origin::Origin};
 
 /// How the URLs of an answer are mapped.
-pub(crate) struct Answers<'a> {
+pub(crate) struct ResponseUrls<'a> {
     /// The prefixes; `None`: the request's path was left as it is.
     pub(crate) paths: Option<&'a UrlMap>,
     /// `http` or `https`, as the client came.
@@ -22,7 +22,7 @@ pub(crate) struct Answers<'a> {
     pub(crate) backend: &'a BackendUrl,
 }
 
-impl Answers<'_> {
+impl ResponseUrls<'_> {
     /// Maps all URLs in an answer's head.
     pub(crate) fn apply(&self, head: &mut ResponseHead) {
         for at in 0..head.fields.len() {
@@ -254,7 +254,7 @@ mod tests {
     fn mapped(outer: &str, inner: &str, line: &str) -> String {
         let backend: BackendUrl = "http://10.0.0.1:8080".parse().unwrap();
         let map = UrlMap { outer: outer.into(), inner: inner.into() };
-        let answers = Answers {
+        let answers = ResponseUrls {
             paths: Some(&map),
             scheme: b"https",
             host: b"www.example",

@@ -550,7 +550,7 @@ fn a_name_uses_its_next_address_when_the_one_in_use_accepts_no_connection() {
         config.pools[0].backends[0].url = "http://books.invalid:80".into();
     });
     let state = proxy.fleet.backends().pop().unwrap();
-    let permit = crate::pool::addresses::Permit::default();
+    let permit = crate::pool::addresses::AddressPolicy::default();
     assert!(state.set_addresses(vec![dead, live.address()], &permit));
     let mut client = proxy.client();
     for n in 0..2 {

@@ -24,7 +24,7 @@ use crate::{
     pool::backend::Member,
     stats::{Cut, Recorder},
     wire::{
-        buffer::{Buffers, Spare},
+        buffer::{Buffers, FreeList},
         descriptors::{self, ClientDescriptor},
         timer::Timers,
     },
@@ -44,15 +44,15 @@ pub(crate) struct Worker {
     pub(crate) timers: Rc<Timers>,
     pub(crate) buffers: Rc<Buffers>,
     /// What goes up, until it has gone.
-    pub(crate) uploads: Spare<Vec<u8>>,
+    pub(crate) uploads: FreeList<Vec<u8>>,
     /// Heads of answers.
-    pub(crate) heads: Spare<ResponseHead>,
+    pub(crate) heads: FreeList<ResponseHead>,
     /// Heads of requests.
-    pub(crate) requests: Spare<RequestHead>,
+    pub(crate) requests: FreeList<RequestHead>,
     date: RefCell<DateCache>,
     /// When counts were handed over last, in units of [`FLUSH_MS`].
     flushed: Cell<u128>,
-    pub(crate) load: Arc<Load>,
+    pub(crate) counters: Arc<WorkerCounters>,
     pub(crate) draining: Cell<bool>,
     /// Tells the accepting tasks that the worker drains.
     pub(crate) drain: watch::Sender<bool>,
@@ -73,7 +73,7 @@ pub(crate) struct View {
 
 /// What a worker tells the rest of the node, written by it alone.
 #[derive(Default)]
-pub(crate) struct Load {
+pub(crate) struct WorkerCounters {
     pub(crate) connections: AtomicU64,
     pub(crate) requests: AtomicU64,
     pub(crate) failed_handshakes: AtomicU64,
@@ -85,7 +85,7 @@ pub(crate) struct Load {
     pub(crate) closed_for_room: AtomicU64,
 }
 
-impl Load {
+impl WorkerCounters {
     /// Counts a client that got through its TLS handshake.
     pub(crate) fn handshake(&self, is_resumed: bool) {
         self.handshakes.fetch_add(1, Relaxed);
@@ -110,7 +110,7 @@ struct DateCache {
 impl Worker {
     /// A worker without a configuration.
     pub(crate) fn new(
-        load: Arc<Load>,
+        counters: Arc<WorkerCounters>,
         client_connections: Arc<ClientConnections>,
         client_requests: ClientRequests,
         recorder: Recorder,
@@ -120,12 +120,12 @@ impl Worker {
             recorder,
             timers: Timers::new(),
             buffers: Rc::default(),
-            uploads: Spare::default(),
-            heads: Spare::default(),
-            requests: Spare::default(),
+            uploads: FreeList::default(),
+            heads: FreeList::default(),
+            requests: FreeList::default(),
             date: RefCell::new(DateCache { second: 0, text: Rc::from(""), value: None }),
             flushed: Cell::new(0),
-            load,
+            counters,
             draining: Cell::new(false),
             drain: watch::Sender::new(false),
             connections: Cell::new(0),
@@ -147,7 +147,7 @@ impl Worker {
         let descriptor = descriptors::client()?;
         let entered = if limit > 0 { Some(self.client_connections.enter(address, limit)?) } else { None };
         self.connections.set(self.connections.get() + 1);
-        self.load.connections.fetch_add(1, Relaxed);
+        self.counters.connections.fetch_add(1, Relaxed);
         Some(OpenConnection { worker: Rc::clone(self), _entered: entered, _descriptor: descriptor })
     }
 
@@ -155,7 +155,7 @@ impl Worker {
     pub(crate) fn make_room(&self) -> bool {
         let some = (self.connections.get() / 16).max(1);
         let closed = self.timers.expire_longest_idle(some, MAY_WAIT);
-        self.load.closed_for_room.fetch_add(closed, Relaxed);
+        self.counters.closed_for_room.fetch_add(closed, Relaxed);
         closed > 0
     }
 
@@ -178,13 +178,13 @@ impl Worker {
     /// Counts an answered request.
     pub(crate) fn count_request(&self) {
         // Only this worker writes, so a plain load and store would do; the addition is as cheap.
-        self.load.requests.fetch_add(1, Relaxed);
+        self.counters.requests.fetch_add(1, Relaxed);
     }
 
     /// Counts an answer that was cut.
     #[cold]
     pub(crate) fn count_cut(&self, cut: Cut) {
-        if let Some(count) = self.load.cut.get(cut as usize) {
+        if let Some(count) = self.counters.cut.get(cut as usize) {
             count.fetch_add(1, Relaxed);
         }
     }
@@ -192,7 +192,7 @@ impl Worker {
     /// Counts a tunnel or a stream.
     #[cold]
     pub(crate) fn count_stream(&self) {
-        self.load.streams.fetch_add(1, Relaxed);
+        self.counters.streams.fetch_add(1, Relaxed);
     }
 
     pub(crate) fn activate(&self, active: Arc<Active>) {
@@ -256,6 +256,6 @@ pub(crate) struct OpenConnection {
 impl Drop for OpenConnection {
     fn drop(&mut self) {
         self.worker.connections.set(self.worker.connections.get() - 1);
-        self.worker.load.connections.fetch_sub(1, Relaxed);
+        self.worker.counters.connections.fetch_sub(1, Relaxed);
     }
 }

@@ -18,32 +18,32 @@ use crate::{
     client_limits::{ClientConnections, ClientRequests, NodeRequests},
     config::Config,
     fleet::Active,
-    listener::{self, Door},
+    listener::{self, ListenerSocket},
     stats::{Cut, Recorder},
     wire::{
         timer::GRAIN,
         tls::{self, Certificates, Tickets},
     },
-    worker::{Load, Worker},
+    worker::{Worker, WorkerCounters},
 };
 
 /// How long a worker may take to end once nothing runs.
 const STOP: Duration = Duration::from_secs(2);
 
 /// What the control thread asks of a worker.
-enum Order {
+enum Command {
     Activate(Arc<Active>, oneshot::Sender<()>),
     Drain(oneshot::Sender<()>),
     Stop,
 }
 
-struct Handle {
-    orders: mpsc::UnboundedSender<Order>,
-    load: Arc<Load>,
+struct WorkerHandle {
+    commands: mpsc::UnboundedSender<Command>,
+    counters: Arc<WorkerCounters>,
     thread: Mutex<Option<thread::JoinHandle<()>>>,
 }
 
-impl Handle {
+impl WorkerHandle {
     fn take_thread(&self) -> Option<thread::JoinHandle<()>> {
         self.thread.lock().unwrap_or_else(PoisonError::into_inner).take()
     }
@@ -51,7 +51,7 @@ impl Handle {
 
 /// All workers of the node, as the control thread sees them.
 pub(crate) struct Workers {
-    handles: Vec<Handle>,
+    handles: Vec<WorkerHandle>,
     /// The address that they accept on in the clear.
     pub(crate) http: SocketAddr,
     /// The address that they accept TLS on.
@@ -100,8 +100,8 @@ impl Workers {
         let requests = NodeRequests::new(count);
         listener::ensure_free(http)?;
         for i in 0..count {
-            let mut doors = vec![Door { socket: listener::bind(http)?, tls: None }];
-            http = doors[0].socket.local_addr()?;
+            let mut sockets = vec![ListenerSocket { socket: listener::bind(http)?, tls: None }];
+            http = sockets[0].socket.local_addr()?;
             if let Some(https) = &mut https {
                 if i == 0 {
                     // By now also not by the one above.
@@ -109,21 +109,22 @@ impl Workers {
                 }
                 let socket = listener::bind(https.address)?;
                 https.address = socket.local_addr()?;
-                doors.push(Door { socket, tls: Some(Arc::clone(&https.config)) });
+                sockets.push(ListenerSocket { socket, tls: Some(Arc::clone(&https.config)) });
             }
-            let (orders, inbox) = mpsc::unbounded_channel();
-            let load = Arc::new(Load::default());
-            let worker_load = Arc::clone(&load);
+            let (commands, inbox) = mpsc::unbounded_channel();
+            let counters = Arc::new(WorkerCounters::default());
+            let worker_counters = Arc::clone(&counters);
             let (recorder, client_connections) = (recorder.clone(), Arc::clone(&client_connections));
             let client_requests = ClientRequests::new(&requests, i);
             let run = move || {
-                let ended = run(doors, inbox, worker_load, client_connections, client_requests, recorder());
+                let ended =
+                    run(sockets, inbox, worker_counters, client_connections, client_requests, recorder());
                 if let Err(error) = ended {
                     tracing::error!(worker = i, %error, "worker ended");
                 }
             };
             let thread = thread::Builder::new().name(format!("worker-{i}")).spawn(run)?;
-            handles.push(Handle { orders, load, thread: Mutex::new(Some(thread)) });
+            handles.push(WorkerHandle { commands, counters, thread: Mutex::new(Some(thread)) });
         }
         let certificates = https.as_ref().map(|https| Arc::clone(&https.certificates));
         Ok(Self { handles, http, https: https.map(|https| https.address), certificates, requests })
@@ -138,7 +139,7 @@ impl Workers {
         let mut done = Vec::with_capacity(self.handles.len());
         for handle in &self.handles {
             let (tell, told) = oneshot::channel();
-            if handle.orders.send(Order::Activate(Arc::clone(&active), tell)).is_ok() {
+            if handle.commands.send(Command::Activate(Arc::clone(&active), tell)).is_ok() {
                 done.push(told);
             }
         }
@@ -155,41 +156,43 @@ impl Workers {
 
     /// Idle client connections closed to make room for others.
     pub(crate) fn closed_for_room(&self) -> u64 {
-        self.handles.iter().map(|handle| handle.load.closed_for_room.load(Relaxed)).sum()
+        self.handles.iter().map(|handle| handle.counters.closed_for_room.load(Relaxed)).sum()
     }
 
     /// Open client connections.
     pub(crate) fn connections(&self) -> u64 {
-        self.handles.iter().map(|handle| handle.load.connections.load(Relaxed)).sum()
+        self.handles.iter().map(|handle| handle.counters.connections.load(Relaxed)).sum()
     }
 
     /// Requests answered since the start.
     pub(crate) fn requests(&self) -> u64 {
-        self.handles.iter().map(|handle| handle.load.requests.load(Relaxed)).sum()
+        self.handles.iter().map(|handle| handle.counters.requests.load(Relaxed)).sum()
     }
 
     /// Answers that were cut before their end, by [`Cut::ALL`].
     pub(crate) fn cut(&self, cut: Cut) -> u64 {
-        let of = |handle: &Handle| handle.load.cut.get(cut as usize).map_or(0, |count| count.load(Relaxed));
+        let of = |handle: &WorkerHandle| {
+            handle.counters.cut.get(cut as usize).map_or(0, |count| count.load(Relaxed))
+        };
         self.handles.iter().map(of).sum()
     }
 
     /// Tunnels and streams that have ended since the start.
     pub(crate) fn streams(&self) -> u64 {
-        self.handles.iter().map(|handle| handle.load.streams.load(Relaxed)).sum()
+        self.handles.iter().map(|handle| handle.counters.streams.load(Relaxed)).sum()
     }
 
     /// Clients that did not get through their TLS handshake.
     pub(crate) fn failed_handshakes(&self) -> u64 {
-        self.handles.iter().map(|handle| handle.load.failed_handshakes.load(Relaxed)).sum()
+        self.handles.iter().map(|handle| handle.counters.failed_handshakes.load(Relaxed)).sum()
     }
 
     /// Clients that got through their TLS handshake, and how many of them went on with an earlier session.
     pub(crate) fn handshakes(&self) -> (u64, u64) {
-        let sum = |which: fn(&Load) -> &AtomicU64| {
-            self.handles.iter().map(|handle| which(&handle.load).load(Relaxed)).sum()
+        let sum = |which: fn(&WorkerCounters) -> &AtomicU64| {
+            self.handles.iter().map(|handle| which(&handle.counters).load(Relaxed)).sum()
         };
-        (sum(|load| &load.handshakes), sum(|load| &load.resumed))
+        (sum(|counters| &counters.handshakes), sum(|counters| &counters.resumed))
     }
 
     /// Clients for which there was no certificate.
@@ -208,7 +211,7 @@ impl Workers {
         let mut done = Vec::with_capacity(self.handles.len());
         for handle in &self.handles {
             let (tell, told) = oneshot::channel();
-            if handle.orders.send(Order::Drain(tell)).is_ok() {
+            if handle.commands.send(Command::Drain(tell)).is_ok() {
                 done.push(told);
             }
         }
@@ -223,9 +226,9 @@ impl Workers {
         // Their ends hand over what was counted last, also of what was cut.
         for handle in &self.handles {
             // A worker that has ended takes no orders.
-            let _ = handle.orders.send(Order::Stop);
+            let _ = handle.commands.send(Command::Stop);
         }
-        let threads: Vec<_> = self.handles.iter().filter_map(Handle::take_thread).collect();
+        let threads: Vec<_> = self.handles.iter().filter_map(WorkerHandle::take_thread).collect();
         let join =
             tokio::task::spawn_blocking(move || threads.into_iter().for_each(|thread| drop(thread.join())));
         if tokio::time::timeout(STOP, join).await.is_err() {
@@ -238,9 +241,9 @@ impl Drop for Workers {
     fn drop(&mut self) {
         for handle in &mut self.handles {
             // Without its sender a worker's inbox ends, and with it the worker.
-            handle.orders = mpsc::unbounded_channel().0;
+            handle.commands = mpsc::unbounded_channel().0;
         }
-        for thread in self.handles.iter().filter_map(Handle::take_thread) {
+        for thread in self.handles.iter().filter_map(WorkerHandle::take_thread) {
             // A worker that panicked has said so on its own.
             let _ = thread.join();
         }
@@ -248,9 +251,9 @@ impl Drop for Workers {
 }
 
 fn run(
-    doors: Vec<Door>,
-    mut inbox: mpsc::UnboundedReceiver<Order>,
-    load: Arc<Load>,
+    sockets: Vec<ListenerSocket>,
+    mut inbox: mpsc::UnboundedReceiver<Command>,
+    counters: Arc<WorkerCounters>,
     client_connections: Arc<ClientConnections>,
     client_requests: ClientRequests,
     recorder: Recorder,
@@ -258,11 +261,11 @@ fn run(
     let runtime =
         tokio::runtime::Builder::new_current_thread().enable_all().build_local(Default::default())?;
     runtime.block_on(async move {
-        let worker = Worker::new(load, client_connections, client_requests, recorder);
-        let mut waiting = doors;
+        let worker = Worker::new(counters, client_connections, client_requests, recorder);
+        let mut waiting = sockets;
         let mut turning_away = tokio::task::JoinSet::new();
-        for door in &waiting {
-            let (socket, in_clear) = (door.socket.try_clone()?, door.tls.is_none());
+        for socket in &waiting {
+            let (socket, in_clear) = (socket.socket.try_clone()?, socket.tls.is_none());
             turning_away.spawn_local(listener::waiting::turn_away(socket, in_clear, Rc::clone(&worker)));
         }
         let mut drained: Option<oneshot::Sender<()>> = None;
@@ -272,24 +275,24 @@ fn run(
         loop {
             tokio::select! {
                 biased;
-                order = inbox.recv() => match order {
-                    Some(Order::Activate(active, done)) => {
+                command = inbox.recv() => match command {
+                    Some(Command::Activate(active, done)) => {
                         worker.activate(active);
                         // The kernel queues connections from the start; they are taken once there is an answer for them.
                         turning_away.abort_all();
-                        for door in waiting.drain(..) {
-                            tokio::task::spawn_local(listener::accept(door, Rc::clone(&worker)));
+                        for socket in waiting.drain(..) {
+                            tokio::task::spawn_local(listener::accept(socket, Rc::clone(&worker)));
                         }
                         let _ = done.send(());
                     }
-                    Some(Order::Drain(done)) => {
+                    Some(Command::Drain(done)) => {
                         turning_away.abort_all();
                         waiting.clear();
                         worker.draining.set(true);
                         worker.drain.send_replace(true);
                         drained = Some(done);
                     }
-                    Some(Order::Stop) | None => break,
+                    Some(Command::Stop) | None => break,
                 },
                 _ = sweeps.tick() => {
                     if worker.draining.get() {

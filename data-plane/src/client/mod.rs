@@ -15,7 +15,7 @@ use crate::{
     origin::Peer,
     wire::{
         buffer,
-        stream::{Owner, Stream},
+        stream::{Stream, StreamHolder},
         timer::Timer,
     },
     worker::Worker,
@@ -109,7 +109,7 @@ impl ClientConnection {
     }
 }
 
-impl Owner for Rc<ClientConnection> {
+impl StreamHolder for Rc<ClientConnection> {
     fn stream(&self) -> &Stream {
         &self.stream
     }

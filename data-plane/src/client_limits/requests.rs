@@ -70,7 +70,7 @@ impl NodeRequests {
         self.refused.load(Relaxed)
     }
 
-    fn place(&self, client: IpAddr) -> ClientRequest {
+    fn slots(&self, client: IpAddr) -> ClientRequest {
         let bits = match client {
             IpAddr::V4(address) => u64::from(address.to_bits()),
             // The /64 network is the upper half.
@@ -113,31 +113,31 @@ impl ClientRequests {
     /// quarter more. What was counted is to be given to [`leave`](Self::leave).
     pub(crate) fn enter(&self, client: IpAddr, limit: u32) -> Option<ClientRequest> {
         let Self { node, own } = self;
-        let place = node.place(client_of(client));
-        let counters = node.tables[*own].counters(place);
+        let request = node.slots(client_of(client));
+        let counters = node.tables[*own].counters(request);
         let here = counters[0].load(Relaxed).min(counters[1].load(Relaxed));
         // Only this worker counts many: then the others are asked.
         let unasked = limit / (4 * u32::try_from(node.tables.len()).unwrap_or(u32::MAX)).max(1);
-        if here >= limit || here >= unasked && self.total(place) >= limit {
+        if here >= limit || here >= unasked && self.total(request) >= limit {
             node.refuse(client, limit);
             return None;
         }
         // Written by this worker alone.
         counters.iter().for_each(|counter| counter.store(counter.load(Relaxed) + 1, Relaxed));
-        Some(place)
+        Some(request)
     }
 
     /// The request has ended.
-    pub(crate) fn leave(&self, place: ClientRequest) {
-        for counter in self.node.tables[self.own].counters(place) {
+    pub(crate) fn leave(&self, request: ClientRequest) {
+        for counter in self.node.tables[self.own].counters(request) {
             counter.store(counter.load(Relaxed).saturating_sub(1), Relaxed);
         }
     }
 
-    fn total(&self, place: ClientRequest) -> u32 {
+    fn total(&self, request: ClientRequest) -> u32 {
         let mut rows = [0_u32; 2];
         for table in &self.node.tables {
-            for (sum, counter) in rows.iter_mut().zip(table.counters(place)) {
+            for (sum, counter) in rows.iter_mut().zip(table.counters(request)) {
                 *sum = sum.saturating_add(counter.load(Relaxed));
             }
         }

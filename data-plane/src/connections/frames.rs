@@ -24,7 +24,7 @@ const HEADER: usize = 9;
 
 /// What a backend has said about its connection.
 #[derive(Debug, Default)]
-pub(crate) struct Announced {
+pub(crate) struct PeerNotices {
     /// Its SETTINGS have come.
     settled: Cell<bool>,
     /// The largest head of a request that it accepts, as RFC 9113, 6.5.2 counts it, if it says so.
@@ -34,7 +34,7 @@ pub(crate) struct Announced {
     changed: Cell<bool>,
 }
 
-impl Announced {
+impl PeerNotices {
     pub(crate) fn is_settled(&self) -> bool {
         self.settled.get()
     }
@@ -67,7 +67,7 @@ struct Scanner {
 }
 
 impl Scanner {
-    fn scan(&mut self, mut bytes: &[u8], announced: &Announced) {
+    fn scan(&mut self, mut bytes: &[u8], notices: &PeerNotices) {
         while !bytes.is_empty() {
             if self.filled < HEADER {
                 let taken = bytes.len().min(HEADER - self.filled);
@@ -81,14 +81,14 @@ impl Scanner {
                 self.left = u32::from_be_bytes([0, a, b, c]) as usize;
                 self.parted = 0;
                 if self.header[3] == SETTINGS && self.header[4] & ACK == 0 {
-                    announced.settled.set(true);
-                    announced.changed.set(true);
+                    notices.settled.set(true);
+                    notices.changed.set(true);
                 }
             }
             let taken = bytes.len().min(self.left);
             match self.header[3] {
-                SETTINGS => self.collect(&bytes[..taken], 6, announced),
-                GOAWAY => self.collect(&bytes[..taken], 8, announced),
+                SETTINGS => self.collect(&bytes[..taken], 6, notices),
+                GOAWAY => self.collect(&bytes[..taken], 8, notices),
                 _ => {}
             }
             self.left -= taken;
@@ -100,7 +100,7 @@ impl Scanner {
     }
 
     /// Puts pieces of `size` bytes together and reads each.
-    fn collect(&mut self, payload: &[u8], size: usize, announced: &Announced) {
+    fn collect(&mut self, payload: &[u8], size: usize, notices: &PeerNotices) {
         for byte in payload {
             // Of a GOAWAY only the first piece counts; what follows is for people.
             if self.parted == size {
@@ -113,12 +113,12 @@ impl Scanner {
             }
             let [a, b, c, d, e, f, g, h] = self.part;
             if size == 8 {
-                announced.go_away.set(Some(Reason::from(u32::from_be_bytes([e, f, g, h]))));
-                announced.changed.set(true);
+                notices.go_away.set(Some(Reason::from(u32::from_be_bytes([e, f, g, h]))));
+                notices.changed.set(true);
                 return;
             }
             if u16::from_be_bytes([a, b]) == SETTINGS_MAX_HEADER_LIST_SIZE {
-                announced.max_head.set(Some(u32::from_be_bytes([c, d, e, f])));
+                notices.max_head.set(Some(u32::from_be_bytes([c, d, e, f])));
             }
             self.parted = 0;
         }
@@ -126,19 +126,19 @@ impl Scanner {
 }
 
 /// A connection's bytes, read along.
-pub(crate) struct Watched<T> {
+pub(crate) struct FrameObserver<T> {
     io: T,
     scanner: Scanner,
-    announced: std::rc::Rc<Announced>,
+    notices: std::rc::Rc<PeerNotices>,
 }
 
-impl<T> Watched<T> {
-    pub(crate) fn new(io: T, announced: std::rc::Rc<Announced>) -> Self {
-        Self { io, scanner: Scanner::default(), announced }
+impl<T> FrameObserver<T> {
+    pub(crate) fn new(io: T, notices: std::rc::Rc<PeerNotices>) -> Self {
+        Self { io, scanner: Scanner::default(), notices }
     }
 }
 
-impl<T: AsyncRead + Unpin> AsyncRead for Watched<T> {
+impl<T: AsyncRead + Unpin> AsyncRead for FrameObserver<T> {
     fn poll_read(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
@@ -146,13 +146,13 @@ impl<T: AsyncRead + Unpin> AsyncRead for Watched<T> {
     ) -> Poll<io::Result<()>> {
         let before = buf.filled().len();
         let polled = Pin::new(&mut self.io).poll_read(cx, buf);
-        let Self { scanner, announced, .. } = &mut *self;
-        scanner.scan(&buf.filled()[before..], announced);
+        let Self { scanner, notices, .. } = &mut *self;
+        scanner.scan(&buf.filled()[before..], notices);
         polled
     }
 }
 
-impl<T: AsyncWrite + Unpin> AsyncWrite for Watched<T> {
+impl<T: AsyncWrite + Unpin> AsyncWrite for FrameObserver<T> {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
         Pin::new(&mut self.io).poll_write(cx, bytes)
     }
@@ -201,22 +201,22 @@ mod tests {
         ]
         .concat();
         for piece in 1..=bytes.len() {
-            let (mut scanner, announced) = (Scanner::default(), Announced::default());
-            assert!(!announced.is_settled() && announced.max_head().is_none());
-            bytes.chunks(piece).for_each(|bytes| scanner.scan(bytes, &announced));
-            assert!(announced.is_settled() && announced.take_changed() && !announced.take_changed());
-            assert_eq!(announced.max_head(), Some(0x2000), "{piece}");
-            assert_eq!(announced.go_away(), Some(Reason::ENHANCE_YOUR_CALM), "{piece}");
+            let (mut scanner, notices) = (Scanner::default(), PeerNotices::default());
+            assert!(!notices.is_settled() && notices.max_head().is_none());
+            bytes.chunks(piece).for_each(|bytes| scanner.scan(bytes, &notices));
+            assert!(notices.is_settled() && notices.take_changed() && !notices.take_changed());
+            assert_eq!(notices.max_head(), Some(0x2000), "{piece}");
+            assert_eq!(notices.go_away(), Some(Reason::ENHANCE_YOUR_CALM), "{piece}");
         }
     }
 
     #[test]
     fn an_acknowledgement_is_no_settings_and_later_settings_count() {
-        let (mut scanner, announced) = (Scanner::default(), Announced::default());
-        scanner.scan(&frame(SETTINGS, ACK, &[]), &announced);
-        assert!(!announced.is_settled());
-        scanner.scan(&frame(SETTINGS, 0, &[0, 6, 0, 0, 0, 9]), &announced);
-        scanner.scan(&frame(SETTINGS, 0, &[0, 6, 0, 0, 0, 7]), &announced);
-        assert!(announced.is_settled() && announced.max_head() == Some(7) && announced.go_away().is_none());
+        let (mut scanner, notices) = (Scanner::default(), PeerNotices::default());
+        scanner.scan(&frame(SETTINGS, ACK, &[]), &notices);
+        assert!(!notices.is_settled());
+        scanner.scan(&frame(SETTINGS, 0, &[0, 6, 0, 0, 0, 9]), &notices);
+        scanner.scan(&frame(SETTINGS, 0, &[0, 6, 0, 0, 0, 7]), &notices);
+        assert!(notices.is_settled() && notices.max_head() == Some(7) && notices.go_away().is_none());
     }
 }

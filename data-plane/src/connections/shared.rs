@@ -11,7 +11,7 @@ use std::{
 use bytes::Bytes;
 use h2::client::SendRequest;
 
-use super::frames::Announced;
+use super::frames::PeerNotices;
 use crate::{failure::Failure, wire::timer::Timers};
 
 /// The most requests that this side puts on one connection, whatever the backend allows.
@@ -48,20 +48,20 @@ pub(crate) struct Connection {
 pub(crate) struct ConnectionState {
     /// It has ended, or takes no more requests.
     pub(crate) closed: Cell<bool>,
-    pub(crate) announced: Rc<Announced>,
+    pub(crate) notices: Rc<PeerNotices>,
 }
 
 impl ConnectionState {
     /// Whether it may take new requests. After a GOAWAY it only finishes what runs on it (RFC 9113, 6.8).
     pub(crate) fn is_open(&self) -> bool {
-        !self.closed.get() && self.announced.go_away().is_none()
+        !self.closed.get() && self.notices.go_away().is_none()
     }
 
     /// It took no request when it was given one, and gets no other. A backend that has not even sent its SETTINGS was
     /// never there.
     pub(crate) fn retire(&self) -> Failure {
         self.closed.set(true);
-        if self.announced.is_settled() {
+        if self.notices.is_settled() {
             return Failure::NotBegun;
         }
         Failure::Connect(std::io::Error::new(
@@ -76,7 +76,7 @@ impl Connection {
     /// with ENHANCE_YOUR_CALM (gRPC's), after which a request may not be sent again.
     pub(crate) fn is_unsettled(&self, now: u64) -> bool {
         let waited = Duration::from_millis(now.saturating_sub(self.opened));
-        self.state.is_open() && !self.state.announced.is_settled() && waited < SETTLE
+        self.state.is_open() && !self.state.notices.is_settled() && waited < SETTLE
     }
 
     fn has_room(&self, now: u64) -> bool {
@@ -125,13 +125,13 @@ impl Shared {
 }
 
 /// A place on a connection, for one request.
-pub(crate) struct Place {
+pub(crate) struct StreamSlot {
     pub(crate) connection: Rc<Connection>,
     pub(crate) connections: Rc<super::Connections>,
     pub(crate) timers: Rc<Timers>,
 }
 
-impl Drop for Place {
+impl Drop for StreamSlot {
     fn drop(&mut self) {
         self.connection.streams.set(self.connection.streams.get() - 1);
         self.connection.since.set(self.timers.now());

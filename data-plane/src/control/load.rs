@@ -8,7 +8,7 @@ use super::State;
 use crate::{
     filter::{Chain, Refusal},
     fleet::Active,
-    pool::{PoolState, backend::BackendState, breaker::Phase},
+    pool::{ActivePool, backend::BackendState, breaker::Phase},
 };
 
 /// How busy the node is, without the time.
@@ -54,14 +54,14 @@ fn breaker(phase: Phase) -> v1::Breaker {
     }
 }
 
-fn pool_load(pool: &PoolState) -> v1::PoolLoad {
-    let counts = &pool.live.counts;
+fn pool_load(pool: &ActivePool) -> v1::PoolLoad {
+    let counts = &pool.state.counts;
     v1::PoolLoad {
         pool: pool.name.to_string(),
         panic: pool.is_panicking(),
-        waiting: pool.live.waiting(),
-        retries: pool.live.budget.spent(),
-        retries_refused: pool.live.budget.refused(),
+        waiting: pool.state.waiting(),
+        retries: pool.state.budget.spent(),
+        retries_refused: pool.state.budget.refused(),
         fallbacks: counts.fallbacks.load(Relaxed),
         refused: counts.refused.load(Relaxed),
         repinned: counts.repinned.load(Relaxed),

@@ -11,7 +11,7 @@ use weir_snapshot::{Host, backend_address};
 use crate::{
     control::State,
     fleet::Active,
-    pool::{addresses::Permit, backend::BackendState},
+    pool::{addresses::AddressPolicy, backend::BackendState},
 };
 
 /// A lookup that takes longer has failed.
@@ -45,7 +45,7 @@ pub(crate) async fn run(state: Arc<State>) {
     }
 }
 
-async fn look_up_all(backends: Vec<Arc<BackendState>>, permit: &Permit) {
+async fn look_up_all(backends: Vec<Arc<BackendState>>, permit: &AddressPolicy) {
     let mut lookups = tokio::task::JoinSet::new();
     for backend in backends {
         if lookups.len() >= AT_ONCE {
@@ -62,7 +62,7 @@ async fn look_up_all(backends: Vec<Arc<BackendState>>, permit: &Permit) {
     while lookups.join_next().await.is_some() {}
 }
 
-async fn look_up(backend: &BackendState, permit: &Permit) {
+async fn look_up(backend: &BackendState, permit: &AddressPolicy) {
     let Host::Name(name) = &backend.url.host else {
         return;
     };

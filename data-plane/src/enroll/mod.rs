@@ -2,7 +2,7 @@
 //! each connection to the control plane, and gets the next one in time. Over `http://` and `unix:` there is nothing of this.
 
 mod credentials;
-mod cut;
+mod revocable;
 mod token;
 mod trust;
 
@@ -29,7 +29,7 @@ use weir_proto::{
 
 use self::{
     credentials::{Credentials, NodeKey, now_ms},
-    cut::Cut,
+    revocable::Revocable,
     token::{Fingerprint, Source},
     trust::{Shown, client_config},
 };
@@ -57,9 +57,9 @@ fn sha256(bytes: &[u8]) -> [u8; 32] {
 
 /// How the control plane is spoken to. Cheap to clone.
 #[derive(Clone)]
-pub(crate) struct Membership(Arc<Inner>);
+pub(crate) struct Membership(Arc<MembershipState>);
 
-struct Inner {
+struct MembershipState {
     /// `None`: in the clear, or over the local socket.
     tls: Option<Joining>,
     /// The control plane's local socket.
@@ -100,18 +100,18 @@ impl Membership {
     pub(crate) fn new(config: &Config) -> anyhow::Result<Self> {
         if !config.control_plane.starts_with("https://") {
             let socket = socket(&config.control_plane).map(PathBuf::from);
-            return Ok(Self(Arc::new(Inner { tls: None, socket })));
+            return Ok(Self(Arc::new(MembershipState { tls: None, socket })));
         }
         let source = match (&config.node_token, &config.token_file) {
             (Some(text), _) => Source::Text(text.clone()),
             (None, Some(path)) => Source::File(path.clone()),
-            (None, None) => Source::Nowhere,
+            (None, None) => Source::None,
         };
         // A file may come later; what is given and wrong will stay so.
         if let Source::Text(_) = source {
             source.read().map_err(anyhow::Error::msg)?;
         }
-        if matches!(source, Source::Nowhere) && config.state_dir.is_none() {
+        if matches!(source, Source::None) && config.state_dir.is_none() {
             anyhow::bail!(
                 "--control-plane {}: {}",
                 config.control_plane,
@@ -127,7 +127,7 @@ impl Membership {
             connections: Mutex::default(),
             refused: Mutex::default(),
         };
-        Ok(Self(Arc::new(Inner { tls: Some(joining), socket: None })))
+        Ok(Self(Arc::new(MembershipState { tls: Some(joining), socket: None })))
     }
 
     /// Opens a connection to the control plane, as a node.
@@ -146,7 +146,7 @@ impl Membership {
         let config = joining.ready.borrow().clone()?;
         let ended = joining.connections.lock().unwrap_or_else(PoisonError::into_inner).clone();
         let inner = secured(authority, config).await?;
-        Ok(Box::new(Cut { inner, ended: Box::pin(ended.cancelled_owned()) }))
+        Ok(Box::new(Revocable { inner, ended: Box::pin(ended.cancelled_owned()) }))
     }
 
     /// The control plane refused a call: when it does not know the certificate, another one is asked for.

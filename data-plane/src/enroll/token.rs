@@ -29,8 +29,8 @@ pub(super) enum Source {
     Text(String),
     /// In a file, which may come later.
     File(PathBuf),
-    /// Nowhere.
-    Nowhere,
+    /// No token.
+    None,
 }
 
 impl Source {
@@ -43,7 +43,7 @@ impl Source {
                     .map_err(|error| format!("cannot read --token-file {}: {error}", path.display()))?;
                 parse(&text).map_err(|why| format!("--token-file {} {why}", path.display()))
             }
-            Self::Nowhere => Err("a join token is needed: give --token-file or WEIR_NODE_TOKEN \
+            Self::None => Err("a join token is needed: give --token-file or WEIR_NODE_TOKEN \
                                   (an operator makes one with `weir node-token create`)"
                 .into()),
         }

@@ -43,14 +43,14 @@ struct Job {
 
 #[derive(Default)]
 struct Queue {
-    inner: Mutex<Inner>,
+    state: Mutex<QueueState>,
     ready: Condvar,
     checked: AtomicU64,
     refused: AtomicU64,
 }
 
 #[derive(Default)]
-struct Inner {
+struct QueueState {
     jobs: VecDeque<Job>,
     /// Waiting or being checked, by client.
     of_client: HashMap<u64, u32>,
@@ -84,17 +84,17 @@ impl Hashing {
         password: Vec<u8>,
     ) -> Option<oneshot::Receiver<bool>> {
         let client = client_key(address);
-        let mut inner = self.0.inner.lock().unwrap_or_else(PoisonError::into_inner);
-        let of_client = inner.of_client.get(&client).copied().unwrap_or_default();
-        if inner.jobs.len() >= MOST || of_client >= MOST_OF_ONE {
+        let mut state = self.0.state.lock().unwrap_or_else(PoisonError::into_inner);
+        let of_client = state.of_client.get(&client).copied().unwrap_or_default();
+        if state.jobs.len() >= MOST || of_client >= MOST_OF_ONE {
             self.0.refused.fetch_add(1, Relaxed);
             return None;
         }
         let (tell, told) = oneshot::channel();
         let until = Instant::now() + PATIENCE;
-        inner.jobs.push_back(Job { client, hash: Arc::clone(hash), password, until, tell });
-        inner.of_client.insert(client, of_client + 1);
-        drop(inner);
+        state.jobs.push_back(Job { client, hash: Arc::clone(hash), password, until, tell });
+        state.of_client.insert(client, of_client + 1);
+        drop(state);
         self.0.ready.notify_one();
         Some(told)
     }
@@ -112,7 +112,7 @@ impl Hashing {
 
 impl Drop for Hashing {
     fn drop(&mut self) {
-        self.0.inner.lock().unwrap_or_else(PoisonError::into_inner).closed = true;
+        self.0.state.lock().unwrap_or_else(PoisonError::into_inner).closed = true;
         self.0.ready.notify_all();
     }
 }
@@ -127,26 +127,26 @@ impl Queue {
                 let is_right = catch_unwind(AssertUnwindSafe(|| is_right(&job.password, &job.hash)));
                 let _ = job.tell.send(is_right.unwrap_or(false));
             }
-            let mut inner = self.inner.lock().unwrap_or_else(PoisonError::into_inner);
-            if let Some(count) = inner.of_client.get_mut(&job.client) {
+            let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+            if let Some(count) = state.of_client.get_mut(&job.client) {
                 *count -= 1;
                 if *count == 0 {
-                    inner.of_client.remove(&job.client);
+                    state.of_client.remove(&job.client);
                 }
             }
         }
     }
 
     fn next(&self) -> Option<Job> {
-        let mut inner = self.inner.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
         loop {
-            if inner.closed {
+            if state.closed {
                 return None;
             }
-            if let Some(job) = inner.jobs.pop_front() {
+            if let Some(job) = state.jobs.pop_front() {
                 return Some(job);
             }
-            inner = self.ready.wait(inner).unwrap_or_else(PoisonError::into_inner);
+            state = self.ready.wait(state).unwrap_or_else(PoisonError::into_inner);
         }
     }
 }

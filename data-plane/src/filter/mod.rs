@@ -2,14 +2,14 @@
 //!
 //! The cheap questions come first, and the rate before the dear ones, so that guessing passwords is limited too. A
 //! route's filters are a [`Chain`], made when a snapshot is activated and kept as long as they stay the same; what
-//! they count and remember ([`Live`]) is the node's, bounded, and outlives them.
+//! they count and remember ([`FilterState`]) is the node's, bounded, and outlives them.
 
 mod basic_auth;
 mod fleet_size;
 mod hashing;
 mod jwt;
-mod live;
 mod rate_limit;
+mod state;
 mod verified;
 
 use std::{
@@ -25,7 +25,7 @@ use std::{
 use weir_http::RequestHead;
 use weir_snapshot::Filters;
 
-pub(crate) use self::{live::Live, rate_limit::Quota};
+pub(crate) use self::{rate_limit::Quota, state::FilterState};
 use crate::{answer::Local, stats, wire::timer::Timers};
 
 /// Which filter refused a request.

@@ -23,7 +23,7 @@ use weir_snapshot::{
 };
 
 use super::{client_key, fleet_size::FleetSize};
-use crate::{answer::Local, padded::Padded};
+use crate::{answer::Local, cache_padded::CachePadded};
 
 /// Sets of the table: with [`WAYS`] clients each it remembers 917,504 clients in 16 MiB.
 const SETS: usize = 1 << 17;
@@ -46,7 +46,7 @@ struct Set {
 /// What is remembered of all clients of all limits.
 pub(crate) struct Table {
     hasher: RandomState,
-    sets: Box<[Padded<Mutex<Set>>]>,
+    sets: Box<[CachePadded<Mutex<Set>>]>,
     epoch: Instant,
     evicted: AtomicU64,
 }
@@ -80,7 +80,7 @@ struct Wait(u64);
 
 impl Table {
     fn with_sets(sets: usize) -> Self {
-        let sets = (0..sets.next_power_of_two()).map(|_| Padded::default()).collect();
+        let sets = (0..sets.next_power_of_two()).map(|_| CachePadded::default()).collect();
         // Never 0, which says that there is nobody.
         let epoch = Instant::now().checked_sub(Duration::from_secs(1)).unwrap_or_else(Instant::now);
         Self { hasher: RandomState::new(), sets, epoch, evicted: AtomicU64::new(0) }
@@ -110,8 +110,8 @@ impl Table {
             None => {
                 // Of equal debts the place goes by the newcomer, so that it is nobody's in particular.
                 let begin = client as usize % WAYS;
-                let places = (begin..begin + WAYS).map(|at| at % WAYS);
-                let at = places.min_by_key(|at| set.paid[*at]).unwrap_or_default();
+                let slots = (begin..begin + WAYS).map(|at| at % WAYS);
+                let at = slots.min_by_key(|at| set.paid[*at]).unwrap_or_default();
                 if set.paid[at] > now {
                     set.floor = set.floor.max(set.paid[at]);
                     self.evicted.fetch_add(1, Relaxed);
@@ -135,7 +135,7 @@ impl Table {
     /// Clients that owe something now.
     pub(crate) fn clients(&self) -> u64 {
         let now = self.now(Instant::now());
-        let of = |set: &Padded<Mutex<Set>>| {
+        let of = |set: &CachePadded<Mutex<Set>>| {
             let set = set.0.lock().unwrap_or_else(PoisonError::into_inner);
             set.paid.iter().filter(|paid| **paid > now).count() as u64
         };
@@ -288,7 +288,7 @@ mod tests {
 
     #[test]
     fn a_set_fits_its_cache_lines() {
-        assert_eq!(size_of::<Padded<Mutex<Set>>>(), 128);
+        assert_eq!(size_of::<CachePadded<Mutex<Set>>>(), 128);
     }
 
     #[test]

@@ -7,7 +7,7 @@ use hmac::{Hmac, KeyInit as _, Mac as _};
 use rustc_hash::FxHashMap;
 use sha2::Sha256;
 
-use crate::padded::Padded;
+use crate::cache_padded::CachePadded;
 
 /// Parts with a lock each.
 const SHARDS: usize = 16;
@@ -19,7 +19,7 @@ const MOST: usize = 1024;
 pub(super) type Digest = [u8; 16];
 
 /// A part of the values with its lock: each until a moment in seconds since the Unix epoch.
-type Shard<V> = Padded<Mutex<FxHashMap<Digest, (u64, V)>>>;
+type Shard<V> = CachePadded<Mutex<FxHashMap<Digest, (u64, V)>>>;
 
 /// Values by digest.
 pub(super) struct Verified<V> {

@@ -20,7 +20,7 @@ use crate::{
     answer::{self, Local},
     client::{ClientConnection, RequestBody},
     listener::http1_response::{respond, upgrade, write_last},
-    proxy::{self, Answer, Asker, Downstream, Exchange},
+    proxy::{self, Answer, ClientHandle, Downstream, Exchange},
     stats::Cut,
     wire::{pace::PaceLimits, stream::Stream, timer::Timer},
     worker::Worker,
@@ -254,7 +254,7 @@ async fn exchange(client: &Rc<ClientConnection>, head: &mut RequestHead, out: &m
         timer: &client.timer,
         peer: client.peer(),
         scheme: client.scheme(),
-        asker: Asker::Http1(client),
+        client_handle: ClientHandle::Http1(client),
     };
     let answer = proxy::handle(&mut exchange, &downstream, head, body).await;
 

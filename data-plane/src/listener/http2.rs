@@ -19,7 +19,7 @@ use crate::{
     answer::{Local, Media},
     client::{ClientConnection, RequestBody},
     listener::http2_response::Answering,
-    proxy::{self, Answer, Asker, Downstream, Exchange},
+    proxy::{self, Answer, ClientHandle, Downstream, Exchange},
     stats::Cut,
     wire::{keep_alive::KeepAlive, stream::Io},
 };
@@ -228,7 +228,7 @@ pub(super) async fn stream(Work { request, respond, open }: Work) {
         timer,
         peer: client.peer(),
         scheme: client.scheme(),
-        asker: Asker::Http2(respond),
+        client_handle: ClientHandle::Http2(respond),
     };
     match proxy::handle(exchange, &downstream, &mut head, body).await {
         // To an extended CONNECT any success means a tunnel, and there is none.

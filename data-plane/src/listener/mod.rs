@@ -73,8 +73,8 @@ pub(crate) fn bind(address: SocketAddr) -> io::Result<std::net::TcpListener> {
     Ok(socket.into())
 }
 
-/// One worker's socket for one way in.
-pub(crate) struct Door {
+/// One worker's listening socket, for HTTP or for HTTPS.
+pub(crate) struct ListenerSocket {
     pub(crate) socket: std::net::TcpListener,
     /// What clients have to shake hands with; `None`: they speak in the clear.
     pub(crate) tls: Option<Arc<rustls::ServerConfig>>,
@@ -97,8 +97,8 @@ impl Pauses {
 }
 
 /// Accepts until the worker drains; then takes what the kernel has already queued, and closes the socket.
-pub(crate) async fn accept(door: Door, worker: Rc<Worker>) {
-    let Door { socket, tls } = door;
+pub(crate) async fn accept(listening: ListenerSocket, worker: Rc<Worker>) {
+    let ListenerSocket { socket, tls } = listening;
     let listener = match TcpListener::from_std(socket) {
         Ok(listener) => listener,
         Err(error) => {
@@ -194,11 +194,11 @@ async fn serve_tls(
     drop(view);
     match shake_hands(stream, config, Rc::clone(&worker.buffers), &timer, within).await {
         Ok(stream) => {
-            worker.load.handshake(stream.is_resumed());
+            worker.counters.handshake(stream.is_resumed());
             http1::serve(worker, stream, timer, address).await;
         }
         Err(error) => {
-            worker.load.failed_handshake();
+            worker.counters.failed_handshake();
             tracing::debug!(client = %address, %error, "TLS handshake failed");
         }
     }

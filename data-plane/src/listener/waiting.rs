@@ -36,8 +36,8 @@ pub(crate) async fn turn_away(socket: std::net::TcpListener, in_clear: bool, wor
     if in_clear {
         tracing::warn!("there is no configuration yet: clients are answered 503");
     }
-    let places = Arc::new(Semaphore::new(MOST));
-    while let Ok(place) = Arc::clone(&places).acquire_owned().await {
+    let permits = Arc::new(Semaphore::new(MOST));
+    while let Ok(permit) = Arc::clone(&permits).acquire_owned().await {
         let Some(descriptor) = descriptors::client() else {
             tokio::time::sleep(PAUSE).await;
             continue;
@@ -48,7 +48,7 @@ pub(crate) async fn turn_away(socket: std::net::TcpListener, in_clear: bool, wor
                 tokio::task::spawn_local(async move {
                     // Whoever is too slow for an answer gets none.
                     let _ = tokio::time::timeout(DEADLINE, refuse(stream, &worker)).await;
-                    drop((place, descriptor));
+                    drop((permit, descriptor));
                 });
             }
             Ok(_) => {}

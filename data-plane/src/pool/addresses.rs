@@ -65,20 +65,20 @@ impl Addresses {
 
     /// An address accepts connections again: it is used from now on.
     pub(crate) fn prefer(&self, address: SocketAddr) {
-        if let Some(place) = self.list.iter().position(|one| *one == address) {
-            self.current.store(place, Relaxed);
+        if let Some(index) = self.list.iter().position(|one| *one == address) {
+            self.current.store(index, Relaxed);
         }
     }
 }
 
 /// Which addresses this node connects to.
 #[derive(Debug, Clone, Default)]
-pub(crate) struct Permit {
+pub(crate) struct AddressPolicy {
     allow: AllowBackends,
     own: Arc<[OwnPort]>,
 }
 
-impl Permit {
+impl AddressPolicy {
     /// By the configuration's setting, and the ports that this node knows to be the fleet's.
     pub(crate) fn new(allow: AllowBackends, own: Arc<[OwnPort]>) -> Self {
         Self { allow, own }
@@ -146,7 +146,7 @@ mod tests {
     fn refused_addresses_are_left_out_and_the_reason_is_kept() {
         let own: Arc<[OwnPort]> =
             Arc::new([OwnPort::new("0.0.0.0:8080".parse().unwrap(), "a node's HTTP port")]);
-        let permit = Permit::new(AllowBackends::default(), Arc::clone(&own));
+        let permit = AddressPolicy::new(AllowBackends::default(), Arc::clone(&own));
         let all = list(&[
             "169.254.169.254:80",
             "127.0.0.1:8080",
@@ -161,7 +161,7 @@ mod tests {
             "another machine's port is not ours"
         );
         assert!(why.unwrap().contains("169.254.169.254:80 is a link-local"));
-        let permit = Permit::new(AllowBackends { link_local: true, own_ports: true }, own);
+        let permit = AddressPolicy::new(AllowBackends { link_local: true, own_ports: true }, own);
         assert_eq!(permit.filter(all.clone()), (all, None));
     }
 }

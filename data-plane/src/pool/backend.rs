@@ -14,13 +14,13 @@ use arc_swap::{ArcSwap, ArcSwapOption};
 use weir_snapshot::{BackendUrl, Host, config::BackendState as Wanted};
 
 use super::{
-    addresses::{Addresses, Permit},
+    addresses::{AddressPolicy, Addresses},
     availability::{Availability, DOWN, OPEN, TRIAL},
     breaker::{Circuit, Phase, TRIALS, Tally},
     latency::Latency,
-    live::PoolLive,
+    state::PoolState,
 };
-use crate::{padded::Padded, wire::tls::Secured};
+use crate::{cache_padded::CachePadded, wire::tls::BackendTls};
 
 /// The log is told of a backend's bad TLS this often at most, in seconds.
 const COMPLAIN_EVERY: u64 = 10;
@@ -58,9 +58,9 @@ pub(crate) struct BackendState {
     /// Where it is.
     pub(crate) url: BackendUrl,
     /// Its pool's live state.
-    pub(crate) pool: Arc<PoolLive>,
-    hot: Padded<Hot>,
-    latency: Padded<Latency>,
+    pub(crate) pool: Arc<PoolState>,
+    hot: CachePadded<Hot>,
+    latency: CachePadded<Latency>,
     /// Whether it may get requests.
     pub(crate) availability: Availability,
     /// Its breaker.
@@ -81,13 +81,13 @@ pub(crate) struct BackendState {
 }
 
 impl BackendState {
-    pub(crate) fn new(id: Arc<str>, url: BackendUrl, pool: Arc<PoolLive>) -> Self {
+    pub(crate) fn new(id: Arc<str>, url: BackendUrl, pool: Arc<PoolState>) -> Self {
         Self {
             id,
             url,
             pool,
-            hot: Padded::default(),
-            latency: Padded::default(),
+            hot: CachePadded::default(),
+            latency: CachePadded::default(),
             availability: Availability::default(),
             circuit: Circuit::default(),
             is_checked: AtomicBool::new(false),
@@ -247,7 +247,7 @@ impl BackendState {
     }
 
     /// Notes what a name's lookup found, as far as it is permitted; whether that is new.
-    pub(crate) fn set_addresses(&self, found: Vec<SocketAddr>, permit: &Permit) -> bool {
+    pub(crate) fn set_addresses(&self, found: Vec<SocketAddr>, permit: &AddressPolicy) -> bool {
         let (allowed, refused) = permit.filter(found);
         if let Some(why) = &refused
             && self.refused.load().as_deref() != Some(why)
@@ -264,7 +264,7 @@ impl BackendState {
     }
 
     /// Applies what is permitted now to the addresses that it has.
-    pub(crate) fn permit(&self, permit: &Permit) {
+    pub(crate) fn permit(&self, permit: &AddressPolicy) {
         let addresses = match self.url.host {
             Host::Address(address) => vec![SocketAddr::new(address, self.url.port)],
             Host::Name(_) => self.addresses.load().all().to_vec(),
@@ -310,5 +310,5 @@ pub(crate) struct Member {
     /// Whether it may get new requests.
     pub(crate) wanted: Wanted,
     /// How it is shaken hands with; `None`: it is spoken to in the clear.
-    pub(crate) secured: Option<Arc<Secured>>,
+    pub(crate) secured: Option<Arc<BackendTls>>,
 }

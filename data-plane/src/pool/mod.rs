@@ -10,9 +10,9 @@ pub(crate) mod backend;
 pub(crate) mod balance;
 pub(crate) mod breaker;
 mod latency;
-pub(crate) mod live;
 mod retry_budget;
 pub(crate) mod selection;
+pub(crate) mod state;
 pub(crate) mod sticky;
 
 use std::{
@@ -29,16 +29,16 @@ use weir_snapshot::{
 use self::{
     availability::{DOWN, OPEN, TRIAL},
     backend::{BackendState, InFlight, Member},
-    balance::{Ask, Balancer, Tried},
+    balance::{Balancer, PickContext, Tried},
     breaker::TRIALS,
     latency::FAILED,
-    live::PoolLive,
+    state::PoolState,
     sticky::{Session, Sticky},
 };
 use crate::{failure::Resend, hash};
 
 /// A pool as workers use it.
-pub(crate) struct PoolState {
+pub(crate) struct ActivePool {
     /// Its name, for the statistics.
     pub(crate) name: Arc<str>,
     /// Deadlines.
@@ -58,7 +58,7 @@ pub(crate) struct PoolState {
     /// Its sessions.
     pub(crate) sticky: Option<Sticky>,
     /// What outlives the snapshot.
-    pub(crate) live: Arc<PoolLive>,
+    pub(crate) state: Arc<PoolState>,
 }
 
 /// A backend that was picked, by its index in the pool, with the request counted there.
@@ -68,7 +68,7 @@ pub(crate) struct Picked {
 }
 
 /// What a pick came to.
-pub(crate) enum Taken {
+pub(crate) enum Pick {
     /// A backend was picked.
     Member(Picked),
     /// There are backends, and none has room.
@@ -78,7 +78,7 @@ pub(crate) enum Taken {
 }
 
 /// What became of a session's backend.
-pub(crate) enum Pinned {
+pub(crate) enum SessionPick {
     /// It takes the request.
     At(InFlight),
     /// It has no room now: this request goes elsewhere, the session stays.
@@ -89,27 +89,27 @@ pub(crate) enum Pinned {
 
 /// How far a pick goes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Reach {
+pub(crate) enum Candidates {
     /// Only backends that are not known to be dead: something else can be done instead.
     Usable,
     /// All of them, if need be, unless the pool's panic mode is off.
     LastResort,
 }
 
-impl PoolState {
+impl ActivePool {
     /// Picks a backend and counts a request there.
-    pub(crate) fn take(&self, ask: &mut Ask, tried: &Tried, reach: Reach) -> Taken {
+    pub(crate) fn take(&self, context: &mut PickContext, tried: &Tried, candidates: Candidates) -> Pick {
         let Self { members, balancer, .. } = self;
-        let panics_early = reach == Reach::LastResort && self.panics_early();
+        let panics_early = candidates == Candidates::LastResort && self.panics_early();
         // Another worker may take the last room in between; then the next best is looked for.
         for _ in 0..if panics_early { 0 } else { 8 } {
-            let lot = if balancer.hashes() { hash::mix(ask.key ^ 1) as u16 } else { ask.rng.u16(..) };
+            let lot = if balancer.hashes() { hash::mix(context.key ^ 1) as u16 } else { context.rng.u16(..) };
             let best = balancer
-                .pick(members, ask, |i| self.may(i, tried) && members[i].state.availability.admits(lot));
-            let best = best.or_else(|| balancer.pick(members, ask, |i| self.may(i, tried)));
+                .pick(members, context, |i| self.may(i, tried) && members[i].state.availability.admits(lot));
+            let best = best.or_else(|| balancer.pick(members, context, |i| self.may(i, tried)));
             let Some(member) = best else { break };
             if let Some(in_flight) = self.enter(member) {
-                return Taken::Member(Picked { member, in_flight });
+                return Pick::Member(Picked { member, in_flight });
             }
         }
         let is_full = (0..members.len()).any(|i| {
@@ -118,34 +118,34 @@ impl PoolState {
             is_usable && !tried.contains(i) && !self.has_room(i)
         });
         if is_full && !panics_early {
-            return Taken::Full;
+            return Pick::Full;
         }
-        if reach == Reach::Usable || self.resilience.panic.is_none() {
-            return Taken::None;
+        if candidates == Candidates::Usable || self.resilience.panic.is_none() {
+            return Pick::None;
         }
         let mut any = false;
         for _ in 0..8 {
             let untried = |i: usize| !tried.contains(i);
-            let Some(member) = balancer.pick(members, ask, |i| untried(i) && self.has_room(i)) else {
-                any |= balancer.pick(members, ask, untried).is_some();
+            let Some(member) = balancer.pick(members, context, |i| untried(i) && self.has_room(i)) else {
+                any |= balancer.pick(members, context, untried).is_some();
                 break;
             };
             any = true;
             if let Some(in_flight) = members[member].state.enter(self.resilience.limits.max_connections) {
                 if tried.is_empty() {
-                    self.live.counts.count(|counts| &counts.panics);
+                    self.state.counts.count(|counts| &counts.panics);
                 }
-                return Taken::Member(Picked { member, in_flight });
+                return Pick::Member(Picked { member, in_flight });
             }
         }
-        if any { Taken::Full } else { Taken::None }
+        if any { Pick::Full } else { Pick::None }
     }
 
     /// A place for a request that is sent again at no cost after an attempt at `member`: at the same backend, or at
     /// another that has room where that is as good. `None`: as for any other request.
     pub(crate) fn take_again(
         &self,
-        ask: &mut Ask,
+        context: &mut PickContext,
         tried: &Tried,
         member: usize,
         resend: Resend,
@@ -153,7 +153,7 @@ impl PoolState {
         if resend == (Resend::Unseen { stays: false }) {
             let mut others = tried.clone();
             others.add(member);
-            if let Taken::Member(picked) = self.take(ask, &others, Reach::Usable) {
+            if let Pick::Member(picked) = self.take(context, &others, Candidates::Usable) {
                 return Some(picked);
             }
         }
@@ -164,23 +164,23 @@ impl PoolState {
 
     /// Takes the backend of a session. A draining one keeps its sessions for a while, and in panic mode each stays where
     /// it is.
-    pub(crate) fn take_session(&self, session: Session, now_ms: u64, reach: Reach) -> Pinned {
+    pub(crate) fn take_session(&self, session: Session, now_ms: u64, candidates: Candidates) -> SessionPick {
         let Member { state, wanted, .. } = &self.members[session.member];
         match wanted {
             Wanted::Active => {}
             Wanted::Draining if self.keeps_sessions(state, now_ms) => state.note_session(session.id, now_ms),
-            Wanted::Draining | Wanted::Disabled => return Pinned::Lost,
+            Wanted::Draining | Wanted::Disabled => return SessionPick::Lost,
         }
         let bits = state.availability.bits();
         let is_dead = bits & (DOWN | OPEN) != 0 || bits & TRIAL != 0 && state.trials() >= TRIALS;
         let taken = if !is_dead {
             self.enter(session.member)
-        } else if reach == Reach::LastResort && *wanted == Wanted::Active && self.is_panicking() {
+        } else if candidates == Candidates::LastResort && *wanted == Wanted::Active && self.is_panicking() {
             state.enter(self.resilience.limits.max_connections)
         } else {
-            return Pinned::Lost;
+            return SessionPick::Lost;
         };
-        taken.map_or(Pinned::Full, Pinned::At)
+        taken.map_or(SessionPick::Full, SessionPick::At)
     }
 
     fn keeps_sessions(&self, state: &BackendState, now_ms: u64) -> bool {
@@ -220,7 +220,7 @@ impl PoolState {
     /// out by itself.
     fn panics_early(&self) -> bool {
         self.resilience.panic.is_some_and(|threshold| threshold < Fraction::from_percent(100))
-            && self.live.panicking.load(Ordering::Relaxed)
+            && self.state.panicking.load(Ordering::Relaxed)
     }
 
     /// Whether a breaker is why a backend was not tried.
@@ -235,7 +235,7 @@ impl PoolState {
     /// Says when panic mode begins and ends.
     pub(crate) fn tick(&self) {
         let now = self.is_panicking();
-        match (self.live.panicking.swap(now, Ordering::Relaxed), now) {
+        match (self.state.panicking.swap(now, Ordering::Relaxed), now) {
             (false, true) => tracing::error!(
                 pool = %self.name,
                 "panic mode: backends look dead and still get requests, but for routes with a fallback"
@@ -250,12 +250,12 @@ impl PoolState {
         let active = self.members.iter().filter(|member| member.wanted == Wanted::Active).count();
         let most =
             self.resilience.limits.max_pending.saturating_mul(u32::try_from(active).unwrap_or(u32::MAX));
-        let live = &*self.live;
-        if live.waiting.0.fetch_add(1, Ordering::SeqCst) >= most {
-            live.waiting.0.fetch_sub(1, Ordering::SeqCst);
+        let pool_state = &*self.state;
+        if pool_state.waiting.0.fetch_add(1, Ordering::SeqCst) >= most {
+            pool_state.waiting.0.fetch_sub(1, Ordering::SeqCst);
             return None;
         }
-        Some(Waiting(live))
+        Some(Waiting(pool_state))
     }
 
     /// An attempt at a member has ended: counts it for the breaker, and for what goes by latency.
@@ -286,12 +286,12 @@ impl PoolState {
             return;
         }
         // Another worker is at it; the next failure asks again.
-        let Ok(_ejecting) = self.live.ejecting.try_lock() else { return };
+        let Ok(_ejecting) = self.state.ejecting.try_lock() else { return };
         let active = || self.members.iter().filter(|member| member.wanted == Wanted::Active);
         let is_out = |member: &&Member| member.state.availability.bits() & (OPEN | TRIAL) != 0;
         let out = active().filter(is_out).count() + usize::from(state.availability.bits() & TRIAL == 0);
         if out as f64 > settings.max_ejected * active().count() as f64 {
-            self.live.counts.count(|counts| &counts.spared);
+            self.state.counts.count(|counts| &counts.spared);
             return;
         }
         let Some(open_ms) = state.circuit.open(now_ms, settings, fastrand::f64()) else { return };
@@ -301,7 +301,7 @@ impl PoolState {
 }
 
 /// A request that waits for room.
-pub(crate) struct Waiting<'a>(&'a PoolLive);
+pub(crate) struct Waiting<'a>(&'a PoolState);
 
 impl Waiting<'_> {
     /// Ready when a backend may have room again. Made before the last look for room, so that none is missed.

@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicI64, AtomicU64, Ordering::Relaxed};
 
 use weir_snapshot::Retry as Policy;
 
-use crate::padded::Padded;
+use crate::cache_padded::CachePadded;
 
 /// One retry, in the budget's unit.
 const ONE: i64 = 1_000_000;
@@ -20,23 +20,23 @@ const MOST: i64 = 50 * ONE;
 ///
 /// Full, it is only read, so that a healthy pool's cache line stays shared by all cores.
 #[derive(Debug)]
-pub(crate) struct Budget {
-    tokens: Padded<AtomicI64>,
+pub(crate) struct RetryBudget {
+    tokens: CachePadded<AtomicI64>,
     spent: AtomicU64,
     refused: AtomicU64,
 }
 
-impl Default for Budget {
+impl Default for RetryBudget {
     fn default() -> Self {
         Self {
-            tokens: Padded(AtomicI64::new(AT_START)),
+            tokens: CachePadded(AtomicI64::new(AT_START)),
             spent: AtomicU64::new(0),
             refused: AtomicU64::new(0),
         }
     }
 }
 
-impl Budget {
+impl RetryBudget {
     /// A request succeeded.
     pub(crate) fn deposit(&self, policy: &Policy) {
         if self.tokens.0.load(Relaxed) < MOST {
@@ -78,7 +78,7 @@ mod tests {
 
     #[test]
     fn when_everything_fails_attempts_stay_within_a_fifth_more() {
-        let (budget, policy) = (Budget::default(), policy(config::Retry::default()));
+        let (budget, policy) = (RetryBudget::default(), policy(config::Retry::default()));
         let retries = (0..100).filter(|_| budget.withdraw(&policy)).count();
         assert_eq!(retries, 5, "what was there at the start");
         // However many succeeded before, what is saved is bounded.
@@ -90,7 +90,7 @@ mod tests {
 
     #[test]
     fn half_failing_is_retried_up_to_the_share_of_successes() {
-        let (budget, policy) = (Budget::default(), policy(config::Retry::default()));
+        let (budget, policy) = (RetryBudget::default(), policy(config::Retry::default()));
         let mut retried = 0;
         for request in 0..10_000 {
             match request % 2 {
@@ -104,6 +104,6 @@ mod tests {
     #[test]
     fn without_a_budget_nothing_is_retried() {
         let unpaid = policy(config::Retry { budget: Default::default(), ..Default::default() });
-        assert!(!Budget::default().withdraw(&unpaid));
+        assert!(!RetryBudget::default().withdraw(&unpaid));
     }
 }

@@ -11,9 +11,9 @@ use weir_http::{RequestHead, ResponseHead};
 use weir_snapshot::config::{BackendState as Wanted, HashOn};
 
 use super::{
-    Picked, Pinned, PoolState, Reach, Taken,
+    ActivePool, Candidates, Pick, Picked, SessionPick,
     backend::InFlight,
-    balance::{Ask, Tried},
+    balance::{PickContext, Tried},
     sticky::{self, Session, Sticky},
 };
 use crate::{
@@ -24,7 +24,7 @@ use crate::{
 
 /// Why a request has no place.
 #[derive(Debug)]
-pub(crate) enum Nowhere {
+pub(crate) enum SelectionError {
     /// No backend may get requests, or all were tried.
     NoBackend,
     /// None had room in time, or too many wait already.
@@ -34,9 +34,9 @@ pub(crate) enum Nowhere {
 }
 
 /// What picks go by for this request.
-pub(crate) fn ask(pool: &PoolState, head: &RequestHead, client: &str, now_ms: u64) -> Ask {
+pub(crate) fn pick_context(pool: &ActivePool, head: &RequestHead, client: &str, now_ms: u64) -> PickContext {
     let key = if pool.balancer.hashes() { key(&pool.resilience.hash_on, head, client) } else { 0 };
-    Ask { key, now_ms, rng: fastrand::Rng::new() }
+    PickContext { key, now_ms, rng: fastrand::Rng::new() }
 }
 
 fn key(on: &HashOn, head: &RequestHead, client: &str) -> u64 {
@@ -51,7 +51,7 @@ fn key(on: &HashOn, head: &RequestHead, client: &str) -> u64 {
 }
 
 /// Where a request's session belongs, if its pool has sessions.
-pub(crate) struct Seat<'a> {
+pub(crate) struct Affinity<'a> {
     sticky: Option<&'a Sticky>,
     /// Seconds since the Unix epoch.
     now: u64,
@@ -61,22 +61,22 @@ pub(crate) struct Seat<'a> {
     stays: bool,
 }
 
-impl<'a> Seat<'a> {
+impl<'a> Affinity<'a> {
     /// Reads the session's cookie, and takes its backend if that may be used.
-    pub(crate) fn of(pool: &'a PoolState, head: &RequestHead, now_ms: u64, reach: Reach) -> Self {
+    pub(crate) fn of(pool: &'a ActivePool, head: &RequestHead, now_ms: u64, candidates: Candidates) -> Self {
         let sticky = pool.sticky.as_ref();
-        let mut seat = Self { sticky, now: 0, session: None, taken: None, stays: false };
-        let Some(sticky) = sticky else { return seat };
-        seat.now = sticky::now();
-        seat.session = sticky.read(head, seat.now);
-        if let Some(session) = seat.session {
-            match pool.take_session(session, now_ms, reach) {
-                Pinned::At(in_flight) => seat.taken = Some(in_flight),
-                Pinned::Full => seat.stays = true,
-                Pinned::Lost => {}
+        let mut affinity = Self { sticky, now: 0, session: None, taken: None, stays: false };
+        let Some(sticky) = sticky else { return affinity };
+        affinity.now = sticky::now();
+        affinity.session = sticky.read(head, affinity.now);
+        if let Some(session) = affinity.session {
+            match pool.take_session(session, now_ms, candidates) {
+                SessionPick::At(in_flight) => affinity.taken = Some(in_flight),
+                SessionPick::Full => affinity.stays = true,
+                SessionPick::Lost => {}
             }
         }
-        seat
+        affinity
     }
 
     /// The session's backend, once.
@@ -85,7 +85,7 @@ impl<'a> Seat<'a> {
     }
 
     /// Keeps the client at the member that has answered it.
-    pub(crate) fn keep(&self, pool: &PoolState, member: usize, answer: &mut ResponseHead, secure: bool) {
+    pub(crate) fn keep(&self, pool: &ActivePool, member: usize, answer: &mut ResponseHead, secure: bool) {
         let Some(sticky) = self.sticky else { return };
         let is_same = self.session.filter(|session| session.member == member);
         // A draining backend's sessions run out, they are not prolonged.
@@ -95,7 +95,7 @@ impl<'a> Seat<'a> {
             return;
         }
         if is_same.is_none() && self.session.is_some() {
-            pool.live.counts.count(|counts| &counts.repinned);
+            pool.state.counts.count(|counts| &counts.repinned);
         }
         let id = self.session.map_or_else(|| fastrand::u32(..), |session| session.id);
         if let Some(value) = sticky.write(member, id, self.now, secure) {
@@ -106,21 +106,21 @@ impl<'a> Seat<'a> {
 
 /// Picks a backend; where none has room, waits for it as long as a connection may take.
 pub(crate) async fn find(
-    pool: &PoolState,
-    ask: &mut Ask,
+    pool: &ActivePool,
+    context: &mut PickContext,
     tried: &Tried,
-    reach: Reach,
+    candidates: Candidates,
     timer: &Timer,
     watch: &mut impl Watch,
-) -> Result<Picked, Nowhere> {
-    match pool.take(ask, tried, reach) {
-        Taken::Member(picked) => return Ok(picked),
-        Taken::None => return Err(Nowhere::NoBackend),
-        Taken::Full => {}
+) -> Result<Picked, SelectionError> {
+    match pool.take(context, tried, candidates) {
+        Pick::Member(picked) => return Ok(picked),
+        Pick::None => return Err(SelectionError::NoBackend),
+        Pick::Full => {}
     }
     let refused = || {
-        pool.live.counts.count(|counts| &counts.refused);
-        Nowhere::Full
+        pool.state.counts.count(|counts| &counts.refused);
+        SelectionError::Full
     };
     let waiting = pool.queue().ok_or_else(refused)?;
     timer.arm(pool.timeouts.connect);
@@ -128,17 +128,17 @@ pub(crate) async fn find(
         let mut room = pin!(waiting.room());
         // From here on no room is missed.
         room.as_mut().enable();
-        match pool.take(ask, tried, reach) {
-            Taken::Member(picked) => return Ok(picked),
-            Taken::None => return Err(Nowhere::NoBackend),
-            Taken::Full => {}
+        match pool.take(context, tried, candidates) {
+            Pick::Member(picked) => return Ok(picked),
+            Pick::None => return Err(SelectionError::NoBackend),
+            Pick::Full => {}
         }
         let outcome = poll_fn(|cx| {
             if room.as_mut().poll(cx).is_ready() {
                 return Poll::Ready(Ok(()));
             }
             if let Poll::Ready(failure) = watch.poll(cx) {
-                return Poll::Ready(Err(Nowhere::GivenUp(failure)));
+                return Poll::Ready(Err(SelectionError::GivenUp(failure)));
             }
             if timer.expired(cx) { Poll::Ready(Err(refused())) } else { Poll::Pending }
         });

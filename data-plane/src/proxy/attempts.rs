@@ -15,13 +15,13 @@ use crate::{
     failure::{Failure, Owner, RetryReason, Verdict},
     origin::Origin,
     pool::{
-        Picked, Reach, Taken,
+        Candidates, Pick, Picked,
         balance::Tried,
-        selection::{self, Nowhere},
+        selection::{self, SelectionError},
     },
     stats::Refusal,
     upstream::{Attempt, Upload},
-    url_map::Answers,
+    url_map::ResponseUrls,
     worker::View,
 };
 
@@ -29,7 +29,7 @@ use crate::{
 pub(super) struct PoolRequest<'a> {
     pub(super) pool: usize,
     /// Whether dead backends may be picked.
-    pub(super) reach: Reach,
+    pub(super) candidates: Candidates,
     pub(super) head: &'a RequestHead,
     pub(super) client: &'a Downstream<'a>,
     pub(super) origin: &'a Origin<'a>,
@@ -56,30 +56,30 @@ pub(super) async fn send(
     view: &View,
     upload: &mut Upload,
 ) -> PoolOutcome {
-    let PoolRequest { pool: pool_index, reach, head, client, origin, forwarded, map, upgrade, bounds } =
+    let PoolRequest { pool: pool_index, candidates, head, client, origin, forwarded, map, upgrade, bounds } =
         *request;
     let active = &view.active;
     let pool = &active.pools[pool_index];
     let policy = &pool.resilience.retry;
-    let mut ask = selection::ask(pool, head, origin.text(), active.ms(exchange.started));
-    let mut seat = selection::Seat::of(pool, head, ask.now_ms, reach);
+    let mut context = selection::pick_context(pool, head, origin.text(), active.ms(exchange.started));
+    let mut affinity = selection::Affinity::of(pool, head, context.now_ms, candidates);
     let mut tried = Tried::default();
     let (mut retries, mut resends) = (Retries::default(), Resends::default());
     // Why none of the backends so far could be asked.
     let mut unreached: Option<Verdict> = None;
     // A place that is taken already: for a retry it is taken before the answer at hand is given up.
-    let mut next = seat.take();
+    let mut next = affinity.take();
     loop {
         let mut watch = ClientWatch::new(client, head, exchange.deadline.as_ref());
         let found = match next.take() {
             Some(found) => Ok(found),
-            None => selection::find(pool, &mut ask, &tried, reach, client.timer, &mut watch).await,
+            None => selection::find(pool, &mut context, &tried, candidates, client.timer, &mut watch).await,
         };
         let Picked { member, in_flight } = match found {
             Ok(found) => found,
-            Err(Nowhere::GivenUp(failure)) => return PoolOutcome::Answer(given_up(&failure)),
-            Err(Nowhere::Full) => return PoolOutcome::Unavailable(Local::NO_ROOM, Refusal::NoRoom),
-            Err(Nowhere::NoBackend) => {
+            Err(SelectionError::GivenUp(failure)) => return PoolOutcome::Answer(given_up(&failure)),
+            Err(SelectionError::Full) => return PoolOutcome::Unavailable(Local::NO_ROOM, Refusal::NoRoom),
+            Err(SelectionError::NoBackend) => {
                 return match unreached {
                     Some(Verdict { answer, refusal, .. }) => {
                         PoolOutcome::Unavailable(answer, refusal.unwrap_or(Refusal::NoBackend))
@@ -104,7 +104,7 @@ pub(super) async fn send(
         // One rule for the report and the metric: whatever follows a request's first attempt is a retry, whether or not
         // the budget pays for it.
         if exchange.attempts > 0 {
-            pool.live.counts.count(|counts| &counts.retries);
+            pool.state.counts.count(|counts| &counts.retries);
         }
         exchange.attempts += 1;
         let forwarded = Forwarded {
@@ -119,13 +119,13 @@ pub(super) async fn send(
         let whole = sent.as_ref().map_or(&*upload, |response| response.body.upload()).can_repeat();
         let verdict = sent.as_ref().err().map(Failure::verdict);
         if let (Err(failure), Some(verdict)) = (&sent, &verdict) {
-            pool.live.counts.count_failed(verdict.owner);
+            pool.state.counts.count_failed(verdict.owner);
             tracing::debug!(backend = %state.id, owner = verdict.owner.name(), %failure, "attempt failed");
             if verdict.owner == Owner::Node && state.may_complain() {
                 tracing::warn!(backend = %state.id, %failure, "this node cannot connect to a backend");
             }
             if whole && resends.allow(verdict.resend, head.is_idempotent()) {
-                next = pool.take_again(&mut ask, &tried, member, verdict.resend);
+                next = pool.take_again(&mut context, &tried, member, verdict.resend);
                 let is_same = next.as_ref().is_none_or(|next| next.member == member);
                 if let Some(pause) = resends.pause().filter(|_| is_same) {
                     let mut watch = ClientWatch::new(client, head, exchange.deadline.as_ref());
@@ -162,8 +162,8 @@ pub(super) async fn send(
                     // Whoever is left may have it, the dead as a last resort.
                     continue;
                 }
-                match pool.take(&mut ask, &tried, Reach::Usable) {
-                    Taken::Member(Picked { member, in_flight }) if pool.live.budget.withdraw(policy) => {
+                match pool.take(&mut context, &tried, Candidates::Usable) {
+                    Pick::Member(Picked { member, in_flight }) if pool.state.budget.withdraw(policy) => {
                         tracing::debug!(backend = %state.id, ?reason, "attempt failed, another backend is asked");
                         retries.count();
                         next = Some(Picked { member, in_flight });
@@ -172,12 +172,12 @@ pub(super) async fn send(
                         }
                         continue;
                     }
-                    Taken::None if pool.is_held_back(&tried) => exchange.refusal = Some(Refusal::Breaker),
+                    Pick::None if pool.is_held_back(&tried) => exchange.refusal = Some(Refusal::Breaker),
                     _ => {}
                 }
             }
         } else if sent.is_ok() {
-            pool.live.budget.deposit(policy);
+            pool.state.budget.deposit(policy);
         }
         return match sent {
             Ok(mut response) => {
@@ -188,7 +188,7 @@ pub(super) async fn send(
                 if let Some(map) = map {
                     let edit = forwarded.edit;
                     let sent_host = edit.and_then(|edit| edit.host).map(str::as_bytes).or(head.host());
-                    let answers = Answers {
+                    let answers = ResponseUrls {
                         paths: edit.and_then(|edit| edit.target.as_ref()).map(|_| map),
                         scheme: origin.scheme(),
                         host: forwarded.host,
@@ -198,7 +198,7 @@ pub(super) async fn send(
                     answers.apply(&mut response.head);
                 }
                 if reason.is_none() {
-                    seat.keep(pool, member, &mut response.head, origin.https);
+                    affinity.keep(pool, member, &mut response.head, origin.https);
                 }
                 PoolOutcome::Answer(Answer::Upstream(response))
             }

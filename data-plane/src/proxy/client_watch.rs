@@ -9,7 +9,7 @@ use weir_http::{
     RequestHead, ResponseFraming, ResponseHead, Version, translate::response_fields, write_response,
 };
 
-use super::{Asker, Downstream};
+use super::{ClientHandle, Downstream};
 use crate::{
     client::{ClientConnection, Presence},
     failure::Failure,
@@ -31,7 +31,7 @@ const MAX_INTERIM_BYTES: usize = 64 << 10;
 /// client is served). The two look the same until something is sent: after a moment it gets a `100 Continue`, which
 /// every HTTP/1.1 client must accept and ignore (RFC 9110, 15.2), and who has left answers with a reset.
 pub(super) struct ClientWatch<'a> {
-    asker: Asker<'a>,
+    client_handle: ClientHandle<'a>,
     /// How many bytes of interim answers an HTTP/2 client may still be sent.
     interim_left: usize,
     deadline: Option<&'a Timer>,
@@ -43,7 +43,7 @@ pub(super) struct ClientWatch<'a> {
 impl<'a> ClientWatch<'a> {
     pub(super) fn new(client: &Downstream<'a>, head: &RequestHead, deadline: Option<&'a Timer>) -> Self {
         Self {
-            asker: client.asker,
+            client_handle: client.client_handle,
             interim_left: MAX_INTERIM_BYTES,
             deadline,
             version: head.version,
@@ -78,32 +78,32 @@ impl Watch for ClientWatch<'_> {
         if self.deadline.is_some_and(|deadline| deadline.expired(cx)) {
             return Poll::Ready(Failure::Deadline);
         }
-        match self.asker {
+        match self.client_handle {
             // An interim answer that the client takes slowly goes on while the final one is awaited.
-            Asker::Http1(client) if matches!(client.stream.poll_unsent(cx), Poll::Ready(Err(_))) => {
+            ClientHandle::Http1(client) if matches!(client.stream.poll_unsent(cx), Poll::Ready(Err(_))) => {
                 Poll::Ready(Failure::ClientGone)
             }
-            Asker::Http1(client) => match client.poll_presence(cx) {
+            ClientHandle::Http1(client) => match client.poll_presence(cx) {
                 Presence::There => Poll::Pending,
                 Presence::Gone => Poll::Ready(Failure::ClientGone),
                 // A client of HTTP/1.0 knows no interim answers.
                 Presence::Silent if self.version == Version::Http11 => self.probe(cx, client),
                 Presence::Silent => Poll::Pending,
             },
-            Asker::Http2(respond) => respond.borrow_mut().poll_reset(cx).map(|_| Failure::ClientGone),
+            ClientHandle::Http2(respond) => respond.borrow_mut().poll_reset(cx).map(|_| Failure::ClientGone),
         }
     }
 
     fn interim(&mut self, head: &ResponseHead) {
-        match self.asker {
+        match self.client_handle {
             // They do not know them (RFC 9110, 15.2).
-            Asker::Http1(_) if self.version == Version::Http10 => {}
-            Asker::Http1(client) => {
+            ClientHandle::Http1(_) if self.version == Version::Http10 => {}
+            ClientHandle::Http1(client) => {
                 let mut out = Vec::new();
                 write_response(&mut out, head, ResponseFraming::None, true, Version::Http11, None, false);
                 client.stream.send_interim(&out);
             }
-            Asker::Http2(respond) => {
+            ClientHandle::Http2(respond) => {
                 // h2 queues heads without a bound, whether the client reads or not.
                 let Some(left) = self.interim_left.checked_sub(head.buf.len()) else { return };
                 self.interim_left = left;

@@ -14,12 +14,12 @@ use weir_snapshot::{RouteBounds, headers::HeaderRules};
 use super::Answer;
 use crate::{
     client_limits::ClientRequest,
-    edit::{Answered, Facts},
+    edit::{Facts, ResponseFacts},
     failure::Failure,
     filter::Quota,
     fleet::Active,
     origin::Origin,
-    stats::{Cut, Described, Passing, Refusal, Sample},
+    stats::{Cut, Described, Refusal, ResponseKind, Sample},
     wire::{
         pace::{Pace, PaceLimits},
         timer::Timer,
@@ -49,7 +49,7 @@ pub(crate) struct Exchange {
     /// How its answer ended; `None` while it has not.
     end: Option<End>,
     /// Which kind of answer it is.
-    pub(super) passing: Passing,
+    pub(super) kind: ResponseKind,
     /// The end of what its route allows it.
     pub(super) deadline: Option<Timer>,
     /// What its head says that it is about.
@@ -88,7 +88,7 @@ impl Exchange {
             id: fastrand::u64(..),
             client_ip: IpAddr::V4(Ipv4Addr::UNSPECIFIED),
             end: None,
-            passing: Passing::Answer,
+            kind: ResponseKind::Answer,
             deadline: None,
             described: Described::default(),
             upstream: None,
@@ -101,13 +101,13 @@ impl Exchange {
     /// A backend's answer is passed on, with this status.
     pub(crate) fn answers(&mut self, head: &ResponseHead, status: u16) {
         self.status = status;
-        self.passing = if status == 101 { Passing::Tunnel } else { Passing::of(head) };
+        self.kind = if status == 101 { ResponseKind::Tunnel } else { ResponseKind::of(head) };
     }
 
     /// A piece of an answer's body goes to the client.
     pub(crate) fn sends(&mut self, piece: &[u8]) {
         self.bytes_out += piece.len() as u64;
-        self.passing.read(piece);
+        self.kind.read(piece);
     }
 
     /// The whole answer was handed to the client's connection.
@@ -206,7 +206,7 @@ impl Exchange {
                 .filter(|id| !id.is_empty())
                 .unwrap_or(own_id.as_bytes()),
             route: route.map_or("", |route| &route.name),
-            answer: Answered {
+            answer: ResponseFacts {
                 pool: pool.map_or("", |pool| &pool.name),
                 backend: member.map_or("", |member| &member.state.id),
                 status,
@@ -239,11 +239,11 @@ impl Drop for Exchange {
             None if self.worker.draining.get() => Some(Cut::Node),
             None => Some(Cut::Client),
         };
-        let streamed = self.passing.ended(cut.is_some());
+        let streamed = self.kind.ended(cut.is_some());
         if let Some(cut) = cut {
             self.worker.count_cut(cut);
             if let Some(pool) = pool.filter(|_| cut == Cut::Backend) {
-                pool.live.counts.count(|counts| &counts.cut_by_backend);
+                pool.state.counts.count(|counts| &counts.cut_by_backend);
             }
         }
         if streamed.is_some() {

@@ -12,12 +12,12 @@ use crate::{
 };
 
 /// A request as routing sees it.
-struct Asked<'a> {
+struct RoutingInput<'a> {
     head: &'a RequestHead,
     scheme: WebScheme,
 }
 
-impl Request for Asked<'_> {
+impl Request for RoutingInput<'_> {
     fn host(&self) -> Option<&[u8]> {
         self.head.host()
     }
@@ -46,7 +46,7 @@ pub(crate) fn find(snapshot: &Snapshot, head: &RequestHead, origin: &Origin<'_>)
     if let Some(route) = snapshot.router.only() {
         return Ok(route);
     }
-    match snapshot.router.find(&Asked { head, scheme: scheme(origin) }) {
+    match snapshot.router.find(&RoutingInput { head, scheme: scheme(origin) }) {
         Ok(Some(route)) => Ok(route),
         Ok(None) => Err(Local::NO_ROUTE),
         Err(fault) => Err(Local::bad_request(fault.text())),
@@ -96,7 +96,7 @@ pub(crate) fn edit<'a>(route: &'a Route, facts: &Facts<'_>) -> Result<Option<Req
 }
 
 /// The pool of a split that a request goes to, and how the client is kept there.
-pub(crate) struct Chosen<'a> {
+pub(crate) struct SplitChoice<'a> {
     pub(crate) pool: usize,
     sticky: Option<&'a Sticky>,
     share: usize,
@@ -106,7 +106,7 @@ pub(crate) struct Chosen<'a> {
 }
 
 /// Chooses one of the split's pools: the client's own, or one by weight.
-pub(crate) fn choose<'a>(split: &Split, sticky: Option<&'a Sticky>, head: &RequestHead) -> Chosen<'a> {
+pub(crate) fn choose<'a>(split: &Split, sticky: Option<&'a Sticky>, head: &RequestHead) -> SplitChoice<'a> {
     let mut now = 0;
     let session = sticky.and_then(|sticky| {
         now = crate::pool::sticky::now();
@@ -115,10 +115,10 @@ pub(crate) fn choose<'a>(split: &Split, sticky: Option<&'a Sticky>, head: &Reque
     // What takes nothing any more keeps nobody.
     let session = session.filter(|session| split.shares[session.member].weight > 0);
     let share = session.map_or_else(|| split.pick(fastrand::u32(..split.total)), |session| session.member);
-    Chosen { pool: split.shares[share].pool, sticky, share, session, now }
+    SplitChoice { pool: split.shares[share].pool, sticky, share, session, now }
 }
 
-impl Chosen<'_> {
+impl SplitChoice<'_> {
     /// The value of the field `Set-Cookie` that keeps the client where it is; `None` where it has one, or needs none.
     pub(crate) fn cookie(&self, secure: bool) -> Option<String> {
         let sticky = self.sticky?;

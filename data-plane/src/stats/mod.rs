@@ -10,7 +10,7 @@ mod reporter;
 mod tail;
 
 pub(crate) use self::{
-    outcome::{Cut, Passing},
+    outcome::{Cut, ResponseKind},
     recorder::{Described, Recorder, Sample, recorder},
     refusal::Refusal,
     reporter::{Reporter, channel},

@@ -40,13 +40,13 @@ impl Cut {
 
 /// A request that is no plain answer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Streamed {
+pub(crate) enum StreamKind {
     Tunnel,
     Events,
     Grpc,
 }
 
-impl Streamed {
+impl StreamKind {
     pub(crate) fn kind(streamed: Option<Self>) -> v1::AnswerKind {
         match streamed {
             None => v1::AnswerKind::Answer,
@@ -59,7 +59,7 @@ impl Streamed {
 
 /// What is known of an answer's kind while it passes.
 #[derive(Debug, Clone, Copy, Default)]
-pub(crate) enum Passing {
+pub(crate) enum ResponseKind {
     #[default]
     Answer,
     Tunnel,
@@ -71,7 +71,7 @@ pub(crate) enum Passing {
     },
 }
 
-impl Passing {
+impl ResponseKind {
     pub(crate) fn of(head: &ResponseHead) -> Self {
         let content_type = head.get_named(b"content-type").unwrap_or_default();
         let is = |media: &[u8]| {
@@ -98,16 +98,16 @@ impl Passing {
     }
 
     /// What it was, now that it has ended.
-    pub(crate) fn ended(&self, is_cut: bool) -> Option<Streamed> {
+    pub(crate) fn ended(&self, is_cut: bool) -> Option<StreamKind> {
         match self {
             Self::Answer => None,
-            Self::Tunnel => Some(Streamed::Tunnel),
-            Self::Events => Some(Streamed::Events),
+            Self::Tunnel => Some(StreamKind::Tunnel),
+            Self::Events => Some(StreamKind::Events),
             Self::Grpc { messages, first } => {
                 // A unary answer is one message, and ends with it.
                 let stayed = is_cut && messages.is_between()
                     || first.is_some_and(|first| messages.is_between() && first.elapsed() > UNARY_TAIL);
-                (messages.whole() > 1 || stayed).then_some(Streamed::Grpc)
+                (messages.whole() > 1 || stayed).then_some(StreamKind::Grpc)
             }
         }
     }
@@ -196,19 +196,19 @@ mod tests {
         assert_eq!(sum.to_wire(), Some(v1::Cut { client: 1, backend: 2, node: 3 }));
     }
 
-    fn grpc(pieces: &[&[u8]], first_is_old: bool, is_cut: bool) -> Option<Streamed> {
-        let mut passing = Passing::Grpc { messages: GrpcMessages::default(), first: None };
-        pieces.iter().for_each(|piece| passing.read(piece));
-        if first_is_old && let Passing::Grpc { first: Some(first), .. } = &mut passing {
+    fn grpc(pieces: &[&[u8]], first_is_old: bool, is_cut: bool) -> Option<StreamKind> {
+        let mut kind = ResponseKind::Grpc { messages: GrpcMessages::default(), first: None };
+        pieces.iter().for_each(|piece| kind.read(piece));
+        if first_is_old && let ResponseKind::Grpc { first: Some(first), .. } = &mut kind {
             *first = first.checked_sub(UNARY_TAIL * 2).unwrap();
         }
-        passing.ended(is_cut)
+        kind.ended(is_cut)
     }
 
     #[test]
     fn a_grpc_answer_is_a_stream_by_its_messages_or_by_staying_open() {
         const ONE: &[u8] = b"\0\0\0\0\x02ab";
-        let stream = Some(Streamed::Grpc);
+        let stream = Some(StreamKind::Grpc);
         // Unary: an answer, an error without a message, and an answer that broke off in its message.
         assert_eq!(grpc(&[ONE], false, false), None);
         assert_eq!(grpc(&[], false, false), None);

@@ -217,13 +217,13 @@ fn merge<K: Ord>(to: &mut BTreeMap<K, Kept>, from: BTreeMap<K, Kept>) -> usize {
     let mut joined = 0;
     for (key, kept) in from {
         match to.entry(key) {
-            Entry::Vacant(place) => drop(place.insert(kept)),
-            Entry::Occupied(mut place) => {
+            Entry::Vacant(entry) => drop(entry.insert(kept)),
+            Entry::Occupied(mut entry) => {
                 joined += 1;
                 // What was packed here can be read here.
-                if let (Some(mut sum), Some(counts)) = (place.get().unpacked(), kept.unpacked()) {
+                if let (Some(mut sum), Some(counts)) = (entry.get().unpacked(), kept.unpacked()) {
                     sum.merge(&counts);
-                    place.insert(Kept::Live(Box::new(sum)));
+                    entry.insert(Kept::Live(Box::new(sum)));
                 }
             }
         }

@@ -12,7 +12,7 @@ use tokio::sync::mpsc;
 
 use super::{
     labels::{Hosts, Method},
-    outcome::{Cut, Cuts, Durations, Streamed},
+    outcome::{Cut, Cuts, Durations, StreamKind},
     refusal::{Refusal, Refusals},
     tail::{Seen, Tap},
 };
@@ -38,7 +38,7 @@ pub(crate) struct Sample<'a> {
     /// Which side cut its answer; `None`: it was sent to its end.
     pub(crate) cut: Option<Cut>,
     /// It was a tunnel or a stream: `latency` is how long that lasted.
-    pub(crate) streamed: Option<Streamed>,
+    pub(crate) streamed: Option<StreamKind>,
     /// From the request's head to the head of its answer.
     pub(crate) head: Duration,
 }

@@ -18,7 +18,7 @@ use weir_proto::v1;
 use weir_snapshot::visible_bytes;
 
 use super::{
-    outcome::{Cut, Streamed},
+    outcome::{Cut, StreamKind},
     recorder::Sample,
 };
 
@@ -126,14 +126,14 @@ impl Tap {
         if passed.is_empty() {
             return;
         }
-        let Ok(place) = self.queue.try_reserve() else {
+        let Ok(permit) = self.queue.try_reserve() else {
             self.dropped.fetch_add(1, Relaxed);
             return;
         };
         // Clients wrote these: nothing in them may steer the terminal that shows them.
         let label = |label: Option<&Arc<str>>| label.map(|label| label.to_string()).unwrap_or_default();
         let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-        place.send(v1::TailEvent {
+        permit.send(v1::TailEvent {
             time_ms: u64::try_from(now.as_millis()).unwrap_or_default(),
             node: String::new(),
             client: seen.client.to_string(),
@@ -153,7 +153,7 @@ impl Tap {
             filters: passed,
             head_us: micros(sample.head),
             outcome: Cut::outcome(sample.cut).into(),
-            kind: Streamed::kind(sample.streamed).into(),
+            kind: StreamKind::kind(sample.streamed).into(),
         });
     }
 
@@ -363,9 +363,9 @@ mod tests {
         for (cut, streamed) in [
             (None, None),
             (Some(Cut::Backend), None),
-            (Some(Cut::Node), Some(Streamed::Events)),
-            (Some(Cut::Client), Some(Streamed::Tunnel)),
-            (None, Some(Streamed::Grpc)),
+            (Some(Cut::Node), Some(StreamKind::Events)),
+            (Some(Cut::Client), Some(StreamKind::Tunnel)),
+            (None, Some(StreamKind::Grpc)),
         ] {
             tap.offer(&seen, &Sample { cut, streamed, ..sample(&route, 200, 9) }, String::new);
         }

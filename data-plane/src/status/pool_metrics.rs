@@ -11,7 +11,7 @@ use prometheus_client::{
 use crate::{
     failure::Owner,
     fleet::Fleet,
-    pool::{PoolState, backend::BackendState, breaker::Phase},
+    pool::{ActivePool, backend::BackendState, breaker::Phase},
 };
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -31,35 +31,35 @@ struct BackendLabels {
     url: String,
 }
 
-type PoolCount = (&'static str, &'static str, fn(&PoolState) -> u64);
+type PoolCount = (&'static str, &'static str, fn(&ActivePool) -> u64);
 
 const POOL_COUNTS: [PoolCount; 9] = [
-    ("pool_retries", "Attempts after each request's first", |pool| pool.live.counts.retries.load(Relaxed)),
-    ("pool_retries_paid", "Retries that the retry budget paid for", |pool| pool.live.budget.spent()),
+    ("pool_retries", "Attempts after each request's first", |pool| pool.state.counts.retries.load(Relaxed)),
+    ("pool_retries_paid", "Retries that the retry budget paid for", |pool| pool.state.budget.spent()),
     ("pool_retries_refused", "Retries refused because the retry budget was spent", |pool| {
-        pool.live.budget.refused()
+        pool.state.budget.refused()
     }),
     ("pool_cut_by_backend", "Answers that a backend broke off or stalled", |pool| {
-        pool.live.counts.cut_by_backend.load(Relaxed)
+        pool.state.counts.cut_by_backend.load(Relaxed)
     }),
-    ("pool_panic_picks", "Picks of a backend in panic mode", |pool| pool.live.counts.panics.load(Relaxed)),
+    ("pool_panic_picks", "Picks of a backend in panic mode", |pool| pool.state.counts.panics.load(Relaxed)),
     ("pool_fallbacks", "Requests that the route's fallback answered", |pool| {
-        pool.live.counts.fallbacks.load(Relaxed)
+        pool.state.counts.fallbacks.load(Relaxed)
     }),
     ("pool_refused", "Requests refused because all backends and the queue were full", |pool| {
-        pool.live.counts.refused.load(Relaxed)
+        pool.state.counts.refused.load(Relaxed)
     }),
     ("pool_repinned", "Sticky sessions moved to another backend", |pool| {
-        pool.live.counts.repinned.load(Relaxed)
+        pool.state.counts.repinned.load(Relaxed)
     }),
-    ("pool_spared", "Ejections skipped because of max_ejected", |pool| pool.live.counts.spared.load(Relaxed)),
+    ("pool_spared", "Ejections skipped because of max_ejected", |pool| pool.state.counts.spared.load(Relaxed)),
 ];
 
 /// Adds the families of pools and breakers.
 pub(crate) fn register(registry: &mut Registry, fleet: &Fleet) {
     let active = fleet.active();
     let pools = || active.iter().flat_map(|active| &active.pools);
-    let labels = |pool: &PoolState| PoolLabels { pool: pool.name.to_string() };
+    let labels = |pool: &ActivePool| PoolLabels { pool: pool.name.to_string() };
     for (name, help, value) in POOL_COUNTS {
         let family = Family::<PoolLabels, Counter>::default();
         for pool in pools() {
@@ -70,14 +70,14 @@ pub(crate) fn register(registry: &mut Registry, fleet: &Fleet) {
     let failed = Family::<FailureLabels, Counter>::default();
     for (pool, owner) in pools().flat_map(|pool| Owner::ALL.map(|owner| (pool, owner))) {
         let labels = FailureLabels { pool: pool.name.to_string(), owner: owner.name() };
-        failed.get_or_create(&labels).inc_by(pool.live.counts.failed(owner));
+        failed.get_or_create(&labels).inc_by(pool.state.counts.failed(owner));
     }
     registry.register("pool_attempts_failed", "Failed attempts, by pool and responsible party", failed);
     let panic = Family::<PoolLabels, Gauge>::default();
     let waiting = Family::<PoolLabels, Gauge>::default();
     for pool in pools() {
         panic.get_or_create(&labels(pool)).set(i64::from(pool.is_panicking()));
-        waiting.get_or_create(&labels(pool)).set(i64::from(pool.live.waiting()));
+        waiting.get_or_create(&labels(pool)).set(i64::from(pool.state.waiting()));
     }
     registry.register("pool_panic", "1 while the pool is in panic mode", panic);
     registry.register("pool_waiting", "Requests queued until a backend has room", waiting);

@@ -25,8 +25,8 @@ use weir_http::{
 use super::{Attempt, MAX_INTERIM, Progress, Response, ResponseBody, Upload};
 use crate::{
     connections::{
-        frames::{Announced, Watched},
-        shared::{Connection, ConnectionState, Opening, Place, SETTLE},
+        frames::{FrameObserver, PeerNotices},
+        shared::{Connection, ConnectionState, Opening, SETTLE, StreamSlot},
     },
     failure::Failure,
     pool::backend::InFlight,
@@ -50,11 +50,11 @@ const STREAM_WINDOW: u32 = 256 << 10;
 const CONNECTION_WINDOW: u32 = 1 << 20;
 
 /// A place, and whether its connection had carried requests before.
-async fn place(attempt: &Attempt<'_>, watch: &mut impl Watch) -> Result<(Place, bool), Failure> {
+async fn acquire_slot(attempt: &Attempt<'_>, watch: &mut impl Watch) -> Result<(StreamSlot, bool), Failure> {
     let shared = &attempt.connections.shared;
     let take = |connection: Rc<Connection>| {
         connection.streams.set(connection.streams.get() + 1);
-        Place {
+        StreamSlot {
             connection,
             connections: Rc::clone(attempt.connections),
             timers: Rc::clone(&attempt.worker.timers),
@@ -124,7 +124,7 @@ async fn open(attempt: &Attempt<'_>, watch: &mut impl Watch) -> Result<Rc<Connec
         .max_header_list_size(max_head);
     let state = Rc::<ConnectionState>::default();
     // The client's side of the handshake only writes: a backend that speaks something else is found out by its answer.
-    let handshake = builder.handshake(Watched::new(Io(Rc::new(stream)), Rc::clone(&state.announced)));
+    let handshake = builder.handshake(FrameObserver::new(Io(Rc::new(stream)), Rc::clone(&state.notices)));
     let (sender, mut connection) =
         handshake.await.map_err(|error| Failure::Connect(std::io::Error::other(error)))?;
     let mut pings = (!keep_alive.ping.is_zero()).then(|| {
@@ -154,7 +154,7 @@ async fn open(attempt: &Attempt<'_>, watch: &mut impl Watch) -> Result<Rc<Connec
             }
             Poll::Pending => {
                 // There may be more room now, or less.
-                if state.announced.take_changed() {
+                if state.notices.take_changed() {
                     wake();
                 }
                 let Some(pings) = &mut pings else { return Poll::Pending };
@@ -174,7 +174,7 @@ fn max_header_list_size(limits: &Limits) -> u32 {
 }
 
 /// What an error of a stream means for its request.
-fn failure(error: &h2::Error, announced: &Announced, reused: bool) -> Failure {
+fn failure(error: &h2::Error, notices: &PeerNotices, reused: bool) -> Failure {
     match error.reason() {
         // For whatever reason it closes the connection: only streams that it has not begun end so.
         Some(_) if error.is_go_away() && error.is_remote() => Failure::NotBegun,
@@ -184,7 +184,7 @@ fn failure(error: &h2::Error, announced: &Announced, reused: bool) -> Failure {
         Some(_) if error.is_library() => {
             Failure::Invalid("malformed HTTP/2, or a head far beyond limits.max_response_head")
         }
-        None if announced.go_away() == Some(Reason::ENHANCE_YOUR_CALM) => Failure::CalmConnection,
+        None if notices.go_away() == Some(Reason::ENHANCE_YOUR_CALM) => Failure::CalmConnection,
         _ => Failure::Broken { reused },
     }
 }
@@ -197,20 +197,20 @@ pub(super) async fn send(
     write_head: impl Fn(&mut Vec<u8>),
     mut watch: impl Watch,
 ) -> Result<Box<Response>, Failure> {
-    let (place, reused) = place(&attempt, &mut watch).await?;
-    let mut sender = place.connection.sender.clone();
+    let (slot, reused) = acquire_slot(&attempt, &mut watch).await?;
+    let mut sender = slot.connection.sender.clone();
     let timer = attempt.timer;
     let mut text = Vec::with_capacity(512);
     write_head(&mut text);
     // Whether the backend takes WebSockets (RFC 8441, 3) and how large a head may be is in its SETTINGS: who wants the
     // one or has the other waits for them.
-    let state = Rc::clone(&place.connection.state);
+    let state = Rc::clone(&slot.connection.state);
     let waits = attempt.offers.is_some() || text.len() > USUAL_HEAD;
     poll_fn(|cx| {
         match sender.poll_ready(cx) {
             // Nothing of the request was sent.
             Poll::Ready(Err(_)) => return Poll::Ready(Err(state.retire())),
-            Poll::Ready(Ok(())) if !waits || state.announced.is_settled() => return Poll::Ready(Ok(())),
+            Poll::Ready(Ok(())) if !waits || state.notices.is_settled() => return Poll::Ready(Ok(())),
             Poll::Ready(Ok(())) if !state.is_open() => return Poll::Ready(Err(state.retire())),
             Poll::Ready(Ok(())) => attempt.connections.shared.waiting.borrow_mut().push(cx.waker().clone()),
             Poll::Pending => {}
@@ -232,7 +232,7 @@ pub(super) async fn send(
     }
     // Not kept while the answer is waited for.
     drop(text);
-    if state.announced.max_head().is_some_and(|most| head_size(&request) > most) {
+    if state.notices.max_head().is_some_and(|most| head_size(&request) > most) {
         return Err(Failure::HeadTooLarge);
     }
     upload.start_http2();
@@ -279,7 +279,7 @@ pub(super) async fn send(
         if let Poll::Ready(result) = Pin::new(&mut response).poll(cx) {
             return Poll::Ready(match result {
                 Ok(response) => Ok(response.into_parts()),
-                Err(error) => Err(failure(&error, &state.announced, reused)),
+                Err(error) => Err(failure(&error, &state.notices, reused)),
             });
         }
         if let Poll::Ready(reason) = watch.poll(cx) {
@@ -321,7 +321,7 @@ pub(super) async fn send(
         ended,
         client_stalled: false,
         stall,
-        place,
+        slot,
         _in_flight: in_flight,
     };
     let is_lasting = is_event_stream || head.status == 101;
@@ -365,7 +365,7 @@ pub(crate) struct Body {
     client_stalled: bool,
     /// How long it may stand still; zero: as long as it likes.
     pub(super) stall: Duration,
-    place: Place,
+    slot: StreamSlot,
     _in_flight: InFlight,
 }
 
@@ -420,7 +420,7 @@ impl Body {
     }
 
     fn failure(&self, error: &h2::Error) -> Failure {
-        failure(error, &self.place.connection.state.announced, false)
+        failure(error, &self.slot.connection.state.notices, false)
     }
 
     pub(super) fn data(&self, range: Range<usize>) -> &[u8] {
@@ -441,7 +441,7 @@ impl Body {
     }
 
     pub(super) fn into_tunnel(self) -> End<'static> {
-        let Self { recv, stream, place, _in_flight, .. } = self;
-        End::Http2(Box::new(Http2End::new(stream, recv, (place, _in_flight))))
+        let Self { recv, stream, slot, _in_flight, .. } = self;
+        End::Http2(Box::new(Http2End::new(stream, recv, (slot, _in_flight))))
     }
 }

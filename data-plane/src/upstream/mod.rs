@@ -24,14 +24,14 @@ use crate::{
     connections::Connections,
     failure::Failure,
     pool::{
-        PoolState,
+        ActivePool,
         backend::{InFlight, Member},
     },
     wire::{
         descriptors::{self, BackendDescriptor},
         stream::Stream,
         timer::Timer,
-        tls::Secured,
+        tls::BackendTls,
         watch::Watch,
     },
     worker::Worker,
@@ -44,7 +44,7 @@ const MAX_INTERIM: u32 = 100;
 pub(crate) struct Attempt<'a> {
     pub(crate) worker: &'a Rc<Worker>,
     pub(crate) timer: &'a Timer,
-    pub(crate) pool: &'a PoolState,
+    pub(crate) pool: &'a ActivePool,
     pub(crate) member: &'a Member,
     /// What the route says in place of the pool.
     pub(crate) bounds: &'a RouteBounds,
@@ -130,7 +130,7 @@ impl Attempt<'_> {
     async fn shake_hands(
         &self,
         stream: Stream,
-        secured: &Secured,
+        secured: &BackendTls,
         watch: &mut impl Watch,
     ) -> Result<Stream, Failure> {
         let buffers = Rc::clone(&self.worker.buffers);

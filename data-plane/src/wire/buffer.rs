@@ -27,15 +27,15 @@ impl Buffers {
 }
 
 /// Values that keep their memory from request to request.
-pub(crate) struct Spare<T>(RefCell<Vec<T>>);
+pub(crate) struct FreeList<T>(RefCell<Vec<T>>);
 
-impl<T> Default for Spare<T> {
+impl<T> Default for FreeList<T> {
     fn default() -> Self {
         Self(RefCell::default())
     }
 }
 
-impl<T: Default> Spare<T> {
+impl<T: Default> FreeList<T> {
     /// One that was used before, or a new one; its content is whatever it was.
     pub(crate) fn take(&self) -> T {
         self.0.borrow_mut().pop().unwrap_or_default()

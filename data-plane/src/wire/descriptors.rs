@@ -10,7 +10,7 @@ use std::{
     sync::atomic::{AtomicUsize, Ordering::Relaxed},
 };
 
-use crate::padded::Padded;
+use crate::cache_padded::CachePadded;
 
 /// Where the limit is none, or beyond what a node could serve.
 const PLENTY: usize = 1 << 24;
@@ -20,13 +20,13 @@ static BACKENDS: Share = Share::new();
 
 /// Connections of one kind.
 struct Share {
-    open: Padded<AtomicUsize>,
+    open: CachePadded<AtomicUsize>,
     most: AtomicUsize,
 }
 
 impl Share {
     const fn new() -> Self {
-        Self { open: Padded(AtomicUsize::new(0)), most: AtomicUsize::new(usize::MAX) }
+        Self { open: CachePadded(AtomicUsize::new(0)), most: AtomicUsize::new(usize::MAX) }
     }
 
     fn enter(&self) -> bool {
@@ -89,14 +89,14 @@ pub(crate) fn exhausted() -> io::Error {
 
 /// Who gets how many.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Division {
+pub(crate) struct DescriptorLimits {
     clients: usize,
     backends: usize,
     /// Connections to the status port.
     pub(crate) status: usize,
 }
 
-impl Division {
+impl DescriptorLimits {
     /// Of a limit, of which the process has `used` some already.
     fn of(limit: usize, used: usize) -> Self {
         let reserve = (limit / 8).clamp(16, 256);
@@ -107,12 +107,12 @@ impl Division {
 }
 
 /// Raises the process's limit as far as it may be raised, and shares it out. `workers` still open some for themselves.
-pub(crate) fn share_out(workers: usize) -> Division {
+pub(crate) fn share_out(workers: usize) -> DescriptorLimits {
     let limit = raised_limit();
     // A poller, a waker, and a second handle of each listening socket.
     let used = in_use() + 5 * workers;
-    let division = Division::of(limit, used);
-    let Division { clients, backends, status } = division;
+    let division = DescriptorLimits::of(limit, used);
+    let DescriptorLimits { clients, backends, status } = division;
     CLIENTS.most.store(clients, Relaxed);
     BACKENDS.most.store(backends, Relaxed);
     tracing::info!(limit, clients, backends, status, "descriptors are shared out");
@@ -145,12 +145,12 @@ mod tests {
     #[test]
     fn each_limit_leaves_room_for_the_process_and_its_backends() {
         for (limit, used) in [(64, 24), (200, 24), (256, 30), (1024, 40), (65_536, 100), (1 << 20, 200)] {
-            let Division { clients, backends, status } = Division::of(limit, used);
+            let DescriptorLimits { clients, backends, status } = DescriptorLimits::of(limit, used);
             assert!(clients + backends + status + used + 16 <= limit, "{limit}");
             assert!(clients >= 4 && backends >= clients && status >= 4, "{limit}: {clients} {backends}");
         }
-        assert_eq!(Division::of(200, 24), Division { clients: 69, backends: 70, status: 12 });
+        assert_eq!(DescriptorLimits::of(200, 24), DescriptorLimits { clients: 69, backends: 70, status: 12 });
         // Too few for anything: it is tried all the same.
-        assert_eq!(Division::of(32, 30).clients, 2);
+        assert_eq!(DescriptorLimits::of(32, 30).clients, 2);
     }
 }

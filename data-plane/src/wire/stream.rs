@@ -26,7 +26,7 @@ use crate::{
         descriptors::BackendDescriptor,
         socket::read,
         timer::Timer,
-        tls::{Secured, Session},
+        tls::{BackendTls, Session},
     },
 };
 
@@ -79,7 +79,7 @@ impl Stream {
     /// There is no protected connection to be had.
     pub(crate) async fn connect_tls(
         self,
-        secured: &Secured,
+        secured: &BackendTls,
         buffers: Rc<Buffers>,
         timer: &Timer,
         watch: impl FnMut(&mut Context<'_>) -> Poll<Failure>,
@@ -313,7 +313,7 @@ fn some_of(written: usize, bytes: &[u8]) -> io::Result<usize> {
 }
 
 /// Whoever owns a stream that HTTP/2's connection reads and writes.
-pub(crate) trait Owner {
+pub(crate) trait StreamHolder {
     /// The stream.
     fn stream(&self) -> &Stream;
 
@@ -323,7 +323,7 @@ pub(crate) trait Owner {
     }
 }
 
-impl Owner for Rc<Stream> {
+impl StreamHolder for Rc<Stream> {
     fn stream(&self) -> &Stream {
         self
     }
@@ -332,7 +332,7 @@ impl Owner for Rc<Stream> {
 /// A stream as h2 wants it.
 pub(crate) struct Io<T>(pub(crate) T);
 
-impl<T: Owner + Unpin> AsyncRead for Io<T> {
+impl<T: StreamHolder + Unpin> AsyncRead for Io<T> {
     fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         if let Some(early) = self.0.early() {
             let mut early = early.borrow_mut();
@@ -347,7 +347,7 @@ impl<T: Owner + Unpin> AsyncRead for Io<T> {
     }
 }
 
-impl<T: Owner + Unpin> AsyncWrite for Io<T> {
+impl<T: StreamHolder + Unpin> AsyncWrite for Io<T> {
     fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
         self.0.stream().poll_write(cx, bytes)
     }

@@ -1,31 +1,31 @@
 //! `ip_hash` and `consistent_hash`: a table by Maglev (Eisenbud and others, NSDI 2016).
 //!
-//! Every backend has a preferred order of the table's places, and they take turns in choosing, in proportion to their
-//! weights; a key's hash names a place. Backends are known by their URLs and take turns in an order that follows
+//! Every backend has a preferred order of the table's entries, and they take turns in choosing, in proportion to their
+//! weights; a key's hash names an entry. Backends are known by their URLs and take turns in an order that follows
 //! from these, so that every node comes to the same table. Why Maglev and how large: decision 004.
 //!
-//! Who is down keeps its places: its keys go elsewhere, each by its own further hashes, and come back with it; all
+//! Who is down keeps its entries: its keys go elsewhere, each by its own further hashes, and come back with it; all
 //! others stay.
 
 use std::sync::Arc;
 
 use crate::hash::{hash, mix};
 
-/// The places of a table: a prime, as Maglev needs it, so large that with up to a hundred backends the removal of one
+/// The entries of a table: a prime, as Maglev needs it, so large that with up to a hundred backends the removal of one
 /// of N moves little more than 1/N of the keys. One size for all: another size would be another table, and move
 /// every key.
 const SIZE: usize = 262_147;
 
-/// So many places are looked at for a key before all backends are.
+/// So many entries are looked at for a key before all backends are.
 const TRIES: u64 = 32;
 
-/// The places of a table. Immutable and shared: a new snapshot with the same backends uses it again.
+/// The entries of a table. Immutable and shared: a new snapshot with the same backends uses it again.
 #[derive(Debug)]
 pub(crate) struct Table {
     /// What it was made of.
     made_of: Vec<(String, u32, usize)>,
-    places: Box<[u32]>,
-    /// Everyone in it, for when none of a key's places may be used.
+    entries: Box<[u32]>,
+    /// Everyone in it, for when none of a key's entries may be used.
     members: Box<[u32]>,
 }
 
@@ -33,9 +33,9 @@ impl Table {
     /// A table over backends: URL, weight and member.
     pub(crate) fn new(mut active: Vec<(String, u32, usize)>) -> Self {
         active.sort_unstable();
-        let places = fill(&active);
+        let entries = fill(&active);
         let members = active.iter().map(|(.., member)| *member as u32).collect();
-        Self { made_of: active, places, members }
+        Self { made_of: active, entries, members }
     }
 
     /// Whether it is the table of these.
@@ -71,7 +71,7 @@ fn fill(active: &[(String, u32, usize)]) -> Box<[u32]> {
             }
         })
         .collect();
-    let mut places = vec![FREE; SIZE].into_boxed_slice();
+    let mut entries = vec![FREE; SIZE].into_boxed_slice();
     let mut free = SIZE;
     loop {
         for chooser in &mut choosers {
@@ -80,14 +80,14 @@ fn fill(active: &[(String, u32, usize)]) -> Box<[u32]> {
                 continue;
             }
             chooser.saved -= heaviest;
-            // The size is prime: the steps lead to every place, and one is free.
-            while places[chooser.next] != FREE {
+            // The size is prime: the steps lead to every entry, and one is free.
+            while entries[chooser.next] != FREE {
                 chooser.next = (chooser.next + chooser.step) % SIZE;
             }
-            places[chooser.next] = chooser.member;
+            entries[chooser.next] = chooser.member;
             free -= 1;
             if free == 0 {
-                return places;
+                return entries;
             }
         }
     }
@@ -98,15 +98,15 @@ pub(crate) struct Maglev(pub(crate) Arc<Table>);
 
 impl Maglev {
     pub(crate) fn pick(&self, key: u64, may: impl Fn(usize) -> bool) -> Option<usize> {
-        let Table { places, members, .. } = &*self.0;
-        if places.is_empty() {
+        let Table { entries, members, .. } = &*self.0;
+        if entries.is_empty() {
             return None;
         }
         for tries in 0..TRIES {
             let hash = if tries == 0 { key } else { mix(key.wrapping_add(tries)) };
-            // The high bits of the product: a fair place without a division.
-            let place = ((u128::from(hash) * places.len() as u128) >> 64) as usize;
-            let member = places[place] as usize;
+            // The high bits of the product: a fair entry without a division.
+            let entry = ((u128::from(hash) * entries.len() as u128) >> 64) as usize;
+            let member = entries[entry] as usize;
             if may(member) {
                 return Some(member);
             }
@@ -142,9 +142,9 @@ mod tests {
             let mut after = before.clone();
             after.remove(gone.index(n));
             let (old, new) = (table(&before), table(&after));
-            // Every place, not some keys: a sample's noise is as large as what is measured.
-            let places = old.0.places.iter().zip(&new.0.places);
-            let moved = places.filter(|(old, new)| before[**old as usize].0 != after[**new as usize].0).count();
+            // Every entry, not some keys: a sample's noise is as large as what is measured.
+            let entries = old.0.entries.iter().zip(&new.0.entries);
+            let moved = entries.filter(|(old, new)| before[**old as usize].0 != after[**new as usize].0).count();
             let share = moved as f64 / SIZE as f64 * n as f64;
             // 1 is the least there can be; the rest is Maglev's price for even shares.
             prop_assert!(share < 1.25, "{share:.3}/N of the keys moved, N = {n}");

@@ -21,7 +21,7 @@ use self::{
     power_of_two::PowerOfTwo,
     schedule::{Random, RoundRobin},
 };
-use crate::pool::{backend::Member, live::PoolLive};
+use crate::pool::{backend::Member, state::PoolState};
 
 /// The live object that picks.
 pub(crate) enum Balancer {
@@ -40,7 +40,7 @@ pub(crate) enum Balancer {
 }
 
 /// What a pick goes by, besides the backends.
-pub(crate) struct Ask {
+pub(crate) struct PickContext {
     /// The hash of what the pool hashes on; 0 where it does not.
     pub(crate) key: u64,
     /// Milliseconds since the node began.
@@ -72,23 +72,23 @@ impl Tried {
 
 impl Balancer {
     /// A balancer over the active ones of `members`, which goes on from what the pool's last one left in `live`.
-    pub(crate) fn new(strategy: Strategy, members: &[Member], live: &PoolLive) -> Self {
+    pub(crate) fn new(strategy: Strategy, members: &[Member], pool_state: &PoolState) -> Self {
         let is_active = |(_, member): &(usize, &Member)| member.wanted == Wanted::Active;
         let active = || members.iter().enumerate().filter(is_active).map(|(i, m)| (i, m.weight));
         match strategy {
-            Strategy::RoundRobin => Self::RoundRobin(RoundRobin::new(active(), live.cursor())),
+            Strategy::RoundRobin => Self::RoundRobin(RoundRobin::new(active(), pool_state.cursor())),
             Strategy::Random => Self::Random(Random::new(active())),
             Strategy::LeastConnections => Self::LeastConnections(LeastConnections::new(active())),
             Strategy::PowerOfTwo => Self::PowerOfTwo(PowerOfTwo::new(active())),
             Strategy::PeakEwma => Self::PeakEwma(PeakEwma::new(active())),
             Strategy::IpHash | Strategy::ConsistentHash => {
                 let url = |(i, weight): (usize, u32)| (members[i].state.url.to_string(), weight, i);
-                Self::Maglev(Maglev(live.table(active().map(url).collect())))
+                Self::Maglev(Maglev(pool_state.table(active().map(url).collect())))
             }
         }
     }
 
-    /// Whether it goes by [`Ask::key`].
+    /// Whether it goes by [`PickContext::key`].
     pub(crate) fn hashes(&self) -> bool {
         matches!(self, Self::Maglev(_))
     }
@@ -102,10 +102,10 @@ impl Balancer {
     pub(crate) fn pick(
         &self,
         members: &[Member],
-        ask: &mut Ask,
+        context: &mut PickContext,
         may: impl Fn(usize) -> bool,
     ) -> Option<usize> {
-        let Ask { key, now_ms, rng } = ask;
+        let PickContext { key, now_ms, rng } = context;
         match self {
             Self::RoundRobin(balancer) => balancer.pick(rng, may),
             Self::Random(balancer) => balancer.pick(rng, may),

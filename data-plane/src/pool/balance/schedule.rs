@@ -7,7 +7,7 @@ use std::sync::{
 
 use fastrand::Rng;
 
-use crate::padded::Padded;
+use crate::cache_padded::CachePadded;
 
 /// The longest table; above it weights are scaled down together.
 const LONGEST: u64 = 1 << 16;
@@ -38,24 +38,24 @@ fn gcd(a: u64, b: u64) -> u64 {
     if b == 0 { a } else { gcd(b, a % b) }
 }
 
-/// A place in the table drawn by chance, whose member may be picked. Drawing again when a backend is out of use
+/// An entry in the table drawn by chance, whose member may be picked. Drawing again when a backend is out of use
 /// spreads its share evenly over the others; going on to the next in the table would give it all to one.
 fn draw(table: &[u32], rng: &mut Rng, may: impl Fn(usize) -> bool) -> Option<usize> {
     if table.is_empty() {
         return None;
     }
     for _ in 0..DRAWS {
-        let place = rng.usize(..table.len());
-        if may(table[place] as usize) {
-            return Some(place);
+        let entry = rng.usize(..table.len());
+        if may(table[entry] as usize) {
+            return Some(entry);
         }
     }
     let start = rng.usize(..table.len());
-    (start..table.len()).chain(0..start).find(|place| may(table[*place] as usize))
+    (start..table.len()).chain(0..start).find(|entry| may(table[*entry] as usize))
 }
 
-/// Two members drawn by chance from different places: each unit of weight has the same chance, so that a choice
-/// between the two that treats units alike keeps to the weights. The second is `None` when there is no other place.
+/// Two members drawn by chance from different entries: each unit of weight has the same chance, so that a choice
+/// between the two that treats units alike keeps to the weights. The second is `None` when there is no other entry.
 pub(super) fn draw_two(
     table: &[u32],
     rng: &mut Rng,
@@ -76,11 +76,14 @@ pub(super) fn draw_two(
 /// is strict whichever worker accepts.
 pub(crate) struct RoundRobin {
     table: Box<[u32]>,
-    cursor: Arc<Padded<AtomicUsize>>,
+    cursor: Arc<CachePadded<AtomicUsize>>,
 }
 
 impl RoundRobin {
-    pub(crate) fn new(active: impl Iterator<Item = (usize, u32)>, cursor: Arc<Padded<AtomicUsize>>) -> Self {
+    pub(crate) fn new(
+        active: impl Iterator<Item = (usize, u32)>,
+        cursor: Arc<CachePadded<AtomicUsize>>,
+    ) -> Self {
         Self { table: table(active), cursor }
     }
 
@@ -93,7 +96,7 @@ impl RoundRobin {
         if may(member) {
             return Some(member);
         }
-        draw(&self.table, rng, may).map(|place| self.table[place] as usize)
+        draw(&self.table, rng, may).map(|entry| self.table[entry] as usize)
     }
 }
 
@@ -108,6 +111,6 @@ impl Random {
     }
 
     pub(crate) fn pick(&self, rng: &mut Rng, may: impl Fn(usize) -> bool) -> Option<usize> {
-        draw(&self.table, rng, may).map(|place| self.table[place] as usize)
+        draw(&self.table, rng, may).map(|entry| self.table[entry] as usize)
     }
 }

@@ -14,12 +14,12 @@ use weir_snapshot::{
     config::{Backend, BackendState as Wanted, Pool, Strategy},
 };
 
-use super::{Ask, Tried};
+use super::{PickContext, Tried};
 use crate::{
     fleet::{Active, Fleet},
     hash,
     pool::{
-        Picked, Reach, Taken,
+        Candidates, Pick, Picked,
         backend::{Health, InFlight},
     },
 };
@@ -46,14 +46,14 @@ fn active(strategy: Strategy, weights: &[u32]) -> Arc<Active> {
 }
 
 /// The n-th request: its own key, so that what hashes sees many clients.
-fn ask(n: u64) -> Ask {
-    Ask { key: hash::mix(n + 1), now_ms: n / 10, rng: fastrand::Rng::with_seed(n) }
+fn context(n: u64) -> PickContext {
+    PickContext { key: hash::mix(n + 1), now_ms: n / 10, rng: fastrand::Rng::with_seed(n) }
 }
 
 fn take(active: &Active, n: u64) -> Option<(usize, InFlight)> {
-    match active.pools[0].take(&mut ask(n), &Tried::default(), Reach::LastResort) {
-        Taken::Member(Picked { member, in_flight }) => Some((member, in_flight)),
-        Taken::Full | Taken::None => None,
+    match active.pools[0].take(&mut context(n), &Tried::default(), Candidates::LastResort) {
+        Pick::Member(Picked { member, in_flight }) => Some((member, in_flight)),
+        Pick::Full | Pick::None => None,
     }
 }
 
@@ -121,15 +121,16 @@ fn all_dead_are_used_all_the_same_and_none_is_none() {
         assert!(pool.is_panicking());
         let mut tried = Tried::default();
         for n in 0..3 {
-            assert!(matches!(pool.take(&mut ask(n), &tried, Reach::Usable), Taken::None), "{name}");
-            let Taken::Member(Picked { member, .. }) = pool.take(&mut ask(n), &tried, Reach::LastResort)
+            assert!(matches!(pool.take(&mut context(n), &tried, Candidates::Usable), Pick::None), "{name}");
+            let Pick::Member(Picked { member, .. }) =
+                pool.take(&mut context(n), &tried, Candidates::LastResort)
             else {
                 panic!("{name}: nothing in panic mode");
             };
             assert!(!tried.contains(member), "{name}");
             tried.add(member);
         }
-        assert!(matches!(pool.take(&mut ask(0), &tried, Reach::LastResort), Taken::None), "{name}");
+        assert!(matches!(pool.take(&mut context(0), &tried, Candidates::LastResort), Pick::None), "{name}");
         assert!(take(&active(strategy, &[]), 0).is_none(), "{name}");
     }
 }
@@ -167,10 +168,10 @@ fn panic_mode_is_off_or_begins_at_its_threshold() {
         assert_eq!(picked(&active), all, "{panic:?}, {count} dead");
         // With a fallback only backends that do not look dead are picked, whatever the threshold.
         for n in 0..40 {
-            match active.pools[0].take(&mut ask(n), &Tried::default(), Reach::Usable) {
-                Taken::Member(Picked { member, .. }) => assert!(member >= count, "{panic:?}, {count} dead"),
-                Taken::None => assert_eq!(count, 4, "{panic:?}"),
-                Taken::Full => panic!("{panic:?}: nothing is full"),
+            match active.pools[0].take(&mut context(n), &Tried::default(), Candidates::Usable) {
+                Pick::Member(Picked { member, .. }) => assert!(member >= count, "{panic:?}, {count} dead"),
+                Pick::None => assert_eq!(count, 4, "{panic:?}"),
+                Pick::Full => panic!("{panic:?}: nothing is full"),
             }
         }
     }
@@ -199,7 +200,7 @@ fn what_is_full_is_passed_over_and_when_all_are_full_that_is_said() {
         let held: Vec<_> = (0..6).map(|n| take(&active, n).unwrap()).collect();
         assert!(pool.members.iter().all(|member| member.state.in_flight() == 2), "{name}");
         assert!(
-            matches!(pool.take(&mut ask(7), &Tried::default(), Reach::LastResort), Taken::Full),
+            matches!(pool.take(&mut context(7), &Tried::default(), Candidates::LastResort), Pick::Full),
             "{name}"
         );
         drop(held);
@@ -315,11 +316,11 @@ fn two_choices_avoid_the_busy_one_and_latency_the_slow_one() {
     assert!((0..100).all(|n| take(&slow, n).unwrap().0 != 0));
     // Nothing was heard of it for two minutes, while the others went on answering: it gets another try.
     (1..3).for_each(|member| pool.outcome(member, false, true, MS, 120_000));
-    let later = |n| Ask { now_ms: 120_000, ..ask(n) };
+    let later = |n| PickContext { now_ms: 120_000, ..context(n) };
     let tries = (0..100).filter(|n| {
         matches!(
-            pool.take(&mut later(*n), &Tried::default(), Reach::Usable),
-            Taken::Member(Picked { member: 0, .. })
+            pool.take(&mut later(*n), &Tried::default(), Candidates::Usable),
+            Pick::Member(Picked { member: 0, .. })
         )
     });
     assert!(tries.count() > 10);

@@ -18,7 +18,7 @@ use rustls::{
 use weir_snapshot::{Certificate, CertificateName, Chain, KeyId, Problems};
 use weir_tls::{KeyPem, Keys as _};
 
-use super::Material;
+use super::TlsState;
 
 /// The private keys that the control plane has told, as PEM.
 #[derive(Default)]
@@ -39,16 +39,16 @@ impl weir_tls::Keys for Keys {
 
 /// Certificates joined with their keys, kept as long as some table has them: a revision that changes none makes none.
 #[derive(Default)]
-pub(crate) struct Made(Mutex<HashMap<[u8; 32], Joined>>);
+pub(crate) struct CertifiedKeys(Mutex<HashMap<[u8; 32], Joined>>);
 
 /// A chain, and the same with its key.
 type Joined = (Arc<Chain>, Weak<CertifiedKey>);
 
-impl Made {
+impl CertifiedKeys {
     fn certified(&self, chain: &Arc<Chain>, keys: &Keys) -> Result<Arc<CertifiedKey>, String> {
-        let mut made = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        made.retain(|_, (_, certified)| certified.strong_count() > 0);
-        let known = made.get(&chain.fingerprint).filter(|(known, _)| known == chain);
+        let mut certified_keys = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        certified_keys.retain(|_, (_, certified)| certified.strong_count() > 0);
+        let known = certified_keys.get(&chain.fingerprint).filter(|(known, _)| known == chain);
         if let Some(certified) = known.and_then(|(_, certified)| certified.upgrade()) {
             return Ok(certified);
         }
@@ -58,14 +58,14 @@ impl Made {
                 .to_owned()
         })?;
         let certified = weir_tls::certified(chain, &key)?;
-        made.insert(chain.fingerprint, (Arc::clone(chain), Arc::downgrade(&certified)));
+        certified_keys.insert(chain.fingerprint, (Arc::clone(chain), Arc::downgrade(&certified)));
         Ok(certified)
     }
 }
 
 /// The certificates of one revision, by name. Where several have a name, the first one that the client can use.
 #[derive(Default)]
-pub(crate) struct Table {
+pub(crate) struct CertificateTable {
     hosts: FxHashMap<Box<str>, Vec<Arc<CertifiedKey>>>,
     /// By what stands behind `*.`.
     below: FxHashMap<Box<str>, Vec<Arc<CertifiedKey>>>,
@@ -73,13 +73,13 @@ pub(crate) struct Table {
     all: Vec<Arc<CertifiedKey>>,
 }
 
-impl Table {
+impl CertificateTable {
     /// Joins a revision's certificates with their keys; what cannot be joined is a problem.
-    pub(crate) fn new(certificates: &[Certificate], material: &Material, problems: &mut Problems) -> Self {
-        let Material { keys, made, .. } = material;
+    pub(crate) fn new(certificates: &[Certificate], material: &TlsState, problems: &mut Problems) -> Self {
+        let TlsState { keys, certified_keys, .. } = material;
         let mut table = Self::default();
         for (i, Certificate { name, chain }) in certificates.iter().enumerate() {
-            match made.certified(chain, keys) {
+            match certified_keys.certified(chain, keys) {
                 Ok(certified) => table.add(&chain.names, &certified),
                 Err(why) if keys.key(&chain.key).is_none() && material.may_lack() => {
                     tracing::warn!(certificate = %name, why, "certificate left out for now");
@@ -134,7 +134,7 @@ impl Table {
 /// What rustls asks for a certificate. The table behind it is replaced with each revision; connections go on with
 /// what they shook hands with.
 pub(crate) struct Certificates {
-    table: ArcSwap<Table>,
+    table: ArcSwap<CertificateTable>,
     /// What the node's flags name: for who asks for no name that the table has.
     own: ArcSwapOption<CertifiedKey>,
     missing: AtomicU64,
@@ -146,7 +146,7 @@ impl Certificates {
     }
 
     /// From now on handshakes use these.
-    pub(crate) fn set(&self, table: &Arc<Table>) {
+    pub(crate) fn set(&self, table: &Arc<CertificateTable>) {
         self.table.store(Arc::clone(table));
     }
 
@@ -187,9 +187,9 @@ mod tests {
 
     fn certified(names: &[&str]) -> (Certificate, (KeyId, KeyPem)) {
         let names: Vec<String> = names.iter().map(|name| (*name).to_owned()).collect();
-        let made = rcgen::generate_simple_self_signed(names).unwrap();
-        let chain = Arc::new(weir_snapshot::check::chain(&made.cert.pem()).unwrap());
-        let key = (chain.key, Arc::new(made.signing_key.serialize_pem().into_bytes().into()));
+        let certified_keys = rcgen::generate_simple_self_signed(names).unwrap();
+        let chain = Arc::new(weir_snapshot::check::chain(&certified_keys.cert.pem()).unwrap());
+        let key = (chain.key, Arc::new(certified_keys.signing_key.serialize_pem().into_bytes().into()));
         (Certificate { name: "c".into(), chain }, key)
     }
 
@@ -197,9 +197,9 @@ mod tests {
     fn a_name_is_found_exactly_then_by_its_wildcard() {
         let (one, one_key) = certified(&["a.example", "*.b.example"]);
         let (other, other_key) = certified(&["x.b.example"]);
-        let (material, mut problems) = (Material::default(), Problems::default());
+        let (material, mut problems) = (TlsState::default(), Problems::default());
         material.keys.set([one_key, other_key].into());
-        let table = Table::new(&[one.clone(), other], &material, &mut problems);
+        let table = CertificateTable::new(&[one.clone(), other], &material, &mut problems);
         assert!(problems.0.is_empty(), "{problems}");
         let which = |name: &str| {
             let found = table.named(name).next();
@@ -219,21 +219,23 @@ mod tests {
         }
         // The next revision has it still, and needs no key for it.
         material.keys.set(HashMap::new());
-        let again = Table::new(&[one], &material, &mut problems);
+        let again = CertificateTable::new(&[one], &material, &mut problems);
         assert!(problems.0.is_empty() && Arc::ptr_eq(&again.all[0], &table.all[0]));
     }
 
     #[test]
     fn a_certificate_without_its_key_is_named() {
         let ((one, _), (_, other_key)) = (certified(&["a"]), certified(&["b"]));
-        let (material, mut problems) = (Material::default(), Problems::default());
+        let (material, mut problems) = (TlsState::default(), Problems::default());
         material.keys.set([other_key].into());
-        Table::new(std::slice::from_ref(&one), &material, &mut problems);
+        CertificateTable::new(std::slice::from_ref(&one), &material, &mut problems);
         assert_eq!(problems.0[0].path, "certificates[0].key");
         // From its own disk the node serves what it can.
         material.set_restoring(true);
         let mut problems = Problems::default();
-        assert!(Table::new(&[one], &material, &mut problems).all.is_empty() && problems.0.is_empty());
+        assert!(
+            CertificateTable::new(&[one], &material, &mut problems).all.is_empty() && problems.0.is_empty()
+        );
         assert!(material.take_incomplete() && !material.take_incomplete());
     }
 }

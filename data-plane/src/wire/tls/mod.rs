@@ -16,11 +16,11 @@ use weir_proto::v1;
 use weir_snapshot::KeyId;
 
 pub(crate) use self::{
-    certificates::{Certificates, Keys, Made, Table},
+    certificates::{CertificateTable, Certificates, CertifiedKeys, Keys},
     own_certificate::{OwnCertificate, own_certificate},
     session::Session,
     tickets::Tickets,
-    upstream::{Cache, Secured},
+    upstream::{BackendTls, ClientConfigCache},
 };
 
 /// The name of HTTP/2 in the handshake (RFC 9113, 3.2).
@@ -31,11 +31,11 @@ const HTTP11: &[u8] = b"http/1.1";
 
 /// What the node knows for TLS besides the snapshot.
 #[derive(Default)]
-pub(crate) struct Material {
+pub(crate) struct TlsState {
     /// Private keys, by what they belong to.
     pub(crate) keys: Keys,
     /// Certificates that have their key.
-    pub(crate) made: Made,
+    pub(crate) certified_keys: CertifiedKeys,
     /// What sessions are resumed by.
     pub(crate) tickets: Arc<Tickets>,
     /// What was kept from an earlier start is run, and its keys are yet to come: what has none does without.
@@ -44,7 +44,7 @@ pub(crate) struct Material {
     incomplete: AtomicBool,
 }
 
-impl Material {
+impl TlsState {
     /// While it restores, what has no key is no mistake: keys are nowhere on the disk, and a node that serves some
     /// hosts is better than one that serves none.
     pub(crate) fn set_restoring(&self, restoring: bool) {

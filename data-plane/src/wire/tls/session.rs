@@ -15,7 +15,7 @@ use std::{
 use rustls::{ClientConnection, Connection, HandshakeKind, ServerConfig, ServerConnection};
 use tokio::{io::ReadBuf, net::TcpStream};
 
-use super::{H2, Secured};
+use super::{BackendTls, H2};
 use crate::{
     failure::Failure,
     wire::{buffer::Buffers, socket::read, timer::Timer},
@@ -86,7 +86,7 @@ impl Session {
     /// The backend speaks no TLS, shows a certificate that is not good, or wants one that it was not shown.
     pub(crate) async fn connect(
         tcp: &RefCell<TcpStream>,
-        secured: &Secured,
+        secured: &BackendTls,
         buffers: std::rc::Rc<Buffers>,
         timer: &Timer,
         mut watch: impl FnMut(&mut Context<'_>) -> Poll<Failure>,

@@ -7,11 +7,11 @@ use weir_snapshot::{Pool, Problems, Scheme, UpstreamTls, config::Protocol};
 
 use weir_tls::Keys as _;
 
-use super::{H2, HTTP11, Keys, Material};
+use super::{H2, HTTP11, Keys, TlsState};
 
 /// How one backend is connected to.
 #[derive(Debug)]
-pub(crate) struct Secured {
+pub(crate) struct BackendTls {
     pub(crate) config: Arc<ClientConfig>,
     /// What it is asked for, and what its certificate has to be good for.
     pub(crate) name: ServerName<'static>,
@@ -20,17 +20,17 @@ pub(crate) struct Secured {
 /// What a pool's connections were last made with. As long as its `tls` stays the same, so do the sessions that its
 /// backends are resumed by, and the open connections.
 #[derive(Debug, Default)]
-pub(crate) struct Cache(Mutex<Option<(UpstreamTls, Protocol, Arc<ClientConfig>)>>);
+pub(crate) struct ClientConfigCache(Mutex<Option<(UpstreamTls, Protocol, Arc<ClientConfig>)>>);
 
-impl Cache {
+impl ClientConfigCache {
     /// By backend of the pool: how it is connected to, `None` for one in the clear.
     pub(crate) fn secured(
         &self,
         pool: &Pool,
-        place: usize,
-        material: &Material,
+        index: usize,
+        material: &TlsState,
         problems: &mut Problems,
-    ) -> Vec<Option<Arc<Secured>>> {
+    ) -> Vec<Option<Arc<BackendTls>>> {
         let is_secure = |backend: &weir_snapshot::Backend| backend.url.scheme == Scheme::Https;
         if !pool.backends.iter().any(is_secure) {
             return vec![None; pool.backends.len()];
@@ -46,7 +46,7 @@ impl Cache {
             Ok(config) => config,
             Err((field, why)) => {
                 let field = if field.is_empty() { String::new() } else { format!(".{field}") };
-                problems.add(format!("pools[{place}].tls{field}"), format!("pool {:?}: {why}", pool.name));
+                problems.add(format!("pools[{index}].tls{field}"), format!("pool {:?}: {why}", pool.name));
                 return vec![None; pool.backends.len()];
             }
         };
@@ -55,9 +55,9 @@ impl Cache {
                 return None;
             }
             match weir_tls::server_name(&pool.tls, &backend.url) {
-                Ok(name) => Some(Arc::new(Secured { config: Arc::clone(&config), name })),
+                Ok(name) => Some(Arc::new(BackendTls { config: Arc::clone(&config), name })),
                 Err(why) => {
-                    problems.add(format!("pools[{place}].backends[{i}].url"), why);
+                    problems.add(format!("pools[{index}].backends[{i}].url"), why);
                     None
                 }
             }

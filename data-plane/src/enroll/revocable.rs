@@ -13,12 +13,12 @@ use tokio_util::sync::WaitForCancellationFutureOwned;
 use super::Stream;
 
 /// A connection until it is ended.
-pub(super) struct Cut {
+pub(super) struct Revocable {
     pub(super) inner: Box<dyn Stream>,
     pub(super) ended: Pin<Box<WaitForCancellationFutureOwned>>,
 }
 
-impl AsyncRead for Cut {
+impl AsyncRead for Revocable {
     fn poll_read(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
@@ -32,7 +32,7 @@ impl AsyncRead for Cut {
     }
 }
 
-impl AsyncWrite for Cut {
+impl AsyncWrite for Revocable {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
         Pin::new(&mut self.inner).poll_write(cx, bytes)
     }

@@ -7,26 +7,26 @@ use std::sync::{
 
 use tokio::sync::Notify;
 
-use super::{balance::maglev::Table, retry_budget::Budget};
-use crate::{failure::Owner, padded::Padded, wire::tls::Cache};
+use super::{balance::maglev::Table, retry_budget::RetryBudget};
+use crate::{cache_padded::CachePadded, failure::Owner, wire::tls::ClientConfigCache};
 
 /// A pool's live state, which outlives snapshots.
 #[derive(Debug, Default)]
-pub(crate) struct PoolLive {
-    cursor: Arc<Padded<AtomicUsize>>,
-    pub(crate) budget: Budget,
+pub(crate) struct PoolState {
+    cursor: Arc<CachePadded<AtomicUsize>>,
+    pub(crate) budget: RetryBudget,
     /// The table of the last balancer that hashed, to be used again.
     table: Mutex<Option<Arc<Table>>>,
     /// Held while one is ejected, so that the bound on the ejected holds.
     pub(super) ejecting: Mutex<()>,
     /// Requests that wait for room.
-    pub(super) waiting: Padded<AtomicU32>,
+    pub(super) waiting: CachePadded<AtomicU32>,
     pub(super) room: Notify,
     /// Whether it was in panic mode when that was looked at last.
     pub(super) panicking: AtomicBool,
     pub(crate) counts: Counts,
     /// What its backends are shaken hands with.
-    pub(crate) tls: Cache,
+    pub(crate) tls: ClientConfigCache,
 }
 
 /// What happened in a pool since the node began.
@@ -67,8 +67,8 @@ impl Counts {
     }
 }
 
-impl PoolLive {
-    pub(crate) fn cursor(&self) -> Arc<Padded<AtomicUsize>> {
+impl PoolState {
+    pub(crate) fn cursor(&self) -> Arc<CachePadded<AtomicUsize>> {
         Arc::clone(&self.cursor)
     }
 

@@ -19,7 +19,7 @@ use super::{
 
 /// The node's memory for filters. Each part is made when a route first needs it, and is bounded.
 #[derive(Default)]
-pub(crate) struct Live {
+pub(crate) struct FilterState {
     chains: Mutex<HashMap<Arc<str>, Weak<Chain>>>,
     /// How many nodes share limits of the whole fleet.
     pub(crate) size: Arc<FleetSize>,
@@ -29,7 +29,7 @@ pub(crate) struct Live {
     tokens: OnceLock<Arc<Verified<Told>>>,
 }
 
-impl Live {
+impl FilterState {
     /// The filters of each route; where they are the same as before they are the ones from before.
     pub(crate) fn chains(&self, snapshot: &Snapshot) -> Vec<Option<Arc<Chain>>> {
         let mut known = self.chains.lock().unwrap_or_else(PoisonError::into_inner);
@@ -95,7 +95,7 @@ mod tests {
 
     #[test]
     fn filters_stay_while_something_else_changes_and_counts_stay_while_they_change() {
-        let live = Live::default();
+        let live = FilterState::default();
         let first = live.chains(&snapshot(20, 1))[0].clone().unwrap();
         first.refused.count(super::super::Refusal::RateLimit);
         let same = live.chains(&snapshot(20, 2))[0].clone().unwrap();
