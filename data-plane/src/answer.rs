@@ -1,4 +1,4 @@
-//! What Weir answers itself: one small page a reason, as problem details (RFC 9457) or as text.
+//! Responses of the node itself: a small page for each reason, as problem details (RFC 9457) or as text.
 
 use std::{io::Write as _, sync::Arc};
 
@@ -13,126 +13,91 @@ pub(crate) struct Local {
     pub(crate) status: u16,
     title: &'static str,
     detail: &'static str,
-    /// What the configuration says instead.
+    /// The configured body of a fallback, instead of a page.
     fixed: Option<Arc<str>>,
     /// Fields of this one answer: names in lower case, values of visible ASCII.
     fields: Vec<(&'static str, String)>,
-    /// Fields beside its own.
+    /// Header changes of the route.
     pub(crate) extra: Option<Box<LocalHeaders>>,
 }
 
 impl Local {
-    /// No route takes the request.
     pub(crate) const NO_ROUTE: Self = Self::new(404, "Not Found", "no route matches this request");
-    /// The pool has no backend that may get requests.
     pub(crate) const NO_BACKEND: Self =
         Self::new(503, "Service Unavailable", "the pool has no active backend");
-    /// The node has been told of no route or backend so far.
     pub(crate) const NO_CONFIGURATION: Self =
         Self::new(503, "Service Unavailable", "this node has no configuration yet");
-    /// Every backend has as many requests as it may have.
     pub(crate) const NO_ROOM: Self =
         Self::new(503, "Service Unavailable", "every backend of the pool is at its limit");
-    /// No backend accepted a connection.
     pub(crate) const NO_CONNECTION: Self =
         Self::new(503, "Service Unavailable", "no backend accepts connections");
-    /// No backend accepted a connection in time.
     pub(crate) const CONNECT_TIMEOUT: Self =
         Self::new(504, "Gateway Timeout", "no backend accepted the connection in time");
-    /// No backend could be spoken to by TLS: its certificate, or what it asks for, is not good.
     pub(crate) const NO_HANDSHAKE: Self =
         Self::new(502, "Bad Gateway", "no trusted TLS connection to the backend");
-    /// The backend did not answer in time.
     pub(crate) const RESPONSE_TIMEOUT: Self =
         Self::new(504, "Gateway Timeout", "the backend did not answer in time");
-    /// The backend closed without an answer.
     pub(crate) const BROKEN: Self =
         Self::new(502, "Bad Gateway", "the backend closed the connection without an answer");
-    /// The backend's answer is no HTTP.
     pub(crate) const INVALID_ANSWER: Self =
         Self::new(502, "Bad Gateway", "the backend's answer is not valid HTTP");
-    /// This node has no descriptor, port or memory for a connection to a backend.
     pub(crate) const NO_RESOURCES: Self =
         Self::new(503, "Service Unavailable", "this node cannot open another connection to a backend");
-    /// The backend has not looked at the request, each time that it was sent.
     pub(crate) const REFUSED: Self =
-        Self::new(503, "Service Unavailable", "the backend takes no more requests at the moment");
-    /// The backend asks for less of the same (HTTP/2's ENHANCE_YOUR_CALM).
+        Self::new(503, "Service Unavailable", "the backend accepts no more requests at the moment");
     pub(crate) const CALM: Self =
         Self::new(429, "Too Many Requests", "the backend rejected the request as excessive load");
-    /// The backend closed the connection with ENHANCE_YOUR_CALM.
     pub(crate) const CALM_CONNECTION: Self =
         Self::new(503, "Service Unavailable", "the backend closed the connection because of excessive load");
-    /// The head is larger than the backend's SETTINGS allow.
     pub(crate) const HEAD_TOO_LARGE: Self = Self::new(
         431,
         "Request Header Fields Too Large",
         "the request's head is larger than the backend accepts",
     );
-    /// The head of the backend's answer has more bytes or fields than the pool allows.
     pub(crate) const ANSWER_HEAD_TOO_LARGE: Self = Self::new(
         502,
         "Bad Gateway",
         "the head of the backend's answer is larger than the pool's limits.max_response_head or max_response_headers",
     );
-    /// The client did not send its request in time.
     pub(crate) const REQUEST_TIMEOUT: Self =
         Self::new(408, "Request Timeout", "the request did not arrive in time");
-
-    /// The request did not end within its own deadline.
     pub(crate) const DEADLINE: Self =
         Self::new(504, "Gateway Timeout", "the request took longer than its route allows");
-    /// The request's body is larger than its route allows.
     pub(crate) const TOO_LARGE: Self =
         Self::new(413, "Content Too Large", "the request's body is larger than its route allows");
-    /// A redirect to where the request came.
     pub(crate) const CIRCLE: Self =
-        Self::new(508, "Loop Detected", "the route sends this request to where it is already");
-    /// An extended CONNECT for something else than a WebSocket (RFC 8441).
+        Self::new(508, "Loop Detected", "the route redirects this request to its own URL");
     pub(crate) const UNKNOWN_PROTOCOL: Self =
-        Self::new(501, "Not Implemented", "the only protocol of an extended CONNECT here is websocket");
-    /// The backend took a WebSocket's opening for an ordinary request.
+        Self::new(501, "Not Implemented", "an extended CONNECT supports only the protocol websocket");
     pub(crate) const NO_SWITCH: Self =
         Self::new(502, "Bad Gateway", "the backend did not switch to the WebSocket protocol");
-
-    /// A WebDAV destination that the route does not take (RFC 4918, 9.8.5).
     pub(crate) const OTHER_NAMESPACE: Self =
-        Self::new(502, "Bad Gateway", "the Destination is outside of what this route maps");
-
-    /// The client's address is not taken.
-    pub(crate) const FORBIDDEN: Self = Self::new(403, "Forbidden", "the route does not take this address");
-    /// The route does not take the method.
+        Self::new(502, "Bad Gateway", "the Destination is outside of this route's paths");
+    pub(crate) const FORBIDDEN: Self = Self::new(403, "Forbidden", "the route does not allow this address");
     pub(crate) const METHOD_NOT_ALLOWED: Self =
-        Self::new(405, "Method Not Allowed", "the route does not take this method");
-    /// The client asks too often.
+        Self::new(405, "Method Not Allowed", "the route does not allow this method");
     pub(crate) const TOO_MANY: Self =
         Self::new(429, "Too Many Requests", "the rate limit of the route is reached, try again later");
-    /// The client address sent too many new values of the header that the rate limit uses as its key.
     pub(crate) const TOO_MANY_VALUES: Self = Self::new(
         429,
         "Too Many Requests",
         "this address sent too many new values of the header that the route's rate limit uses, try again later",
     );
-    /// No password, or a wrong one.
     pub(crate) const UNAUTHORIZED: Self =
-        Self::new(401, "Unauthorized", "the route asks for a name and a password");
-    /// No token, or a bad one.
-    pub(crate) const NO_TOKEN: Self = Self::new(401, "Unauthorized", "the route asks for a valid token");
-    /// The client's address has as many requests in flight as it may have.
+        Self::new(401, "Unauthorized", "the route requires a user name and a password");
+    pub(crate) const NO_TOKEN: Self = Self::new(401, "Unauthorized", "the route requires a valid token");
     pub(crate) const TOO_MANY_AT_ONCE: Self = Self::new(
         429,
         "Too Many Requests",
         "this client address has too many requests in flight (max_requests_per_ip), try again later",
     );
-    /// The requests in flight on the connection have heads that are too large together.
     pub(crate) const HEADS_TOO_LARGE: Self = Self::new(
         431,
         "Request Header Fields Too Large",
         "the heads of the requests in flight on this connection are too large together",
     );
-    /// Passwords are slow to check, and too many wait.
     pub(crate) const BUSY: Self =
-        Self::new(503, "Service Unavailable", "too many passwords wait to be checked");
+        Self::new(503, "Service Unavailable", "too many password checks are pending");
 
     const fn new(status: u16, title: &'static str, detail: &'static str) -> Self {
         Self { status, title, detail, fixed: None, fields: Vec::new(), extra: None }
@@ -156,7 +121,7 @@ impl Local {
     pub(crate) fn redirect(status: u16, location: &[u8]) -> Self {
         let code = http::StatusCode::from_u16(status).ok();
         let title = code.and_then(|code| code.canonical_reason()).unwrap_or_default();
-        let mut local = Self::new(status, title, "what you ask for is elsewhere");
+        let mut local = Self::new(status, title, "the resource is at another URL");
         local.extra_mut().add("location", location);
         local
     }
@@ -182,8 +147,8 @@ impl Local {
             RequestError::BadRequest(why) => why,
             RequestError::HeadTooLarge => "the request's head is too large",
             RequestError::UriTooLong => "the request's target is too long",
-            RequestError::VersionNotSupported => "this port speaks HTTP/1.0, HTTP/1.1 and HTTP/2",
-            RequestError::NotImplemented("method") => "the request's method is longer than any that is known",
+            RequestError::VersionNotSupported => "this port supports HTTP/1.0, HTTP/1.1 and HTTP/2",
+            RequestError::NotImplemented("method") => "the request's method is too long",
             RequestError::NotImplemented(_) => "the request's transfer coding is not supported",
         };
         Self::new(error.status(), error.reason(), detail)

@@ -88,7 +88,7 @@ pub struct Config {
     /// The node's name in the fleet; the host's name and the port when not given.
     #[arg(long, env = "WEIR_NODE_ID", value_name = "ID")]
     pub node_id: Option<String>,
-    /// What is to be known of the node, as name=value; several of them, or one list with commas.
+    /// Labels of the node, as name=value; several of them, or one list with commas.
     #[arg(long = "label", env = "WEIR_LABELS", value_name = "NAME=VALUE", value_delimiter = ',', value_parser = label)]
     pub labels: Vec<(String, String)>,
     /// A file with the token to join with (weir node-token create); read again at each try, so it may come later.

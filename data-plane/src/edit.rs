@@ -1,4 +1,4 @@
-//! What a route changes of messages: headers with their variables filled in, another path, another host.
+//! Header changes of a route, with their variables, for requests and responses.
 
 use std::sync::Arc;
 
@@ -13,11 +13,11 @@ pub(crate) fn add_headers<'a>(edit: &mut RequestEdit<'a>, rules: &'a HeaderRules
     facts.render(rules, |name, value| push_field(&mut edit.lines, name.as_bytes(), value));
 }
 
-/// What is known of a request where its variables are filled in.
+/// Values of the variables of one request.
 pub(crate) struct Facts<'a> {
     pub(crate) head: &'a RequestHead,
     pub(crate) origin: &'a Origin<'a>,
-    /// The address of who connected, as text.
+    /// Address of the peer, as text.
     pub(crate) peer: &'a str,
     pub(crate) request_id: &'a [u8],
     pub(crate) route: &'a str,
@@ -25,7 +25,7 @@ pub(crate) struct Facts<'a> {
     pub(crate) answer: ResponseFacts<'a>,
 }
 
-/// What is known of a request's answer.
+/// Values that are known once there is a response.
 #[derive(Default)]
 pub(crate) struct ResponseFacts<'a> {
     pub(crate) pool: &'a str,
@@ -40,7 +40,7 @@ impl Facts<'_> {
         for line in &rules.lines {
             value.clear();
             line.value.iter().for_each(|piece| self.push(piece, &mut value));
-            // What stands for nothing at all is not there.
+            // A field whose value is empty is not written.
             let trimmed = value.trim_ascii();
             if !trimmed.is_empty() {
                 put(&line.name, trimmed);
@@ -75,7 +75,7 @@ impl Facts<'_> {
     }
 }
 
-/// What a route changes of an answer that is Weir's own.
+/// Changes of a route to a response of the node itself.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub(crate) struct LocalHeaders {
     rules: Option<Arc<HeaderRules>>,

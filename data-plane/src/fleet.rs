@@ -1,4 +1,4 @@
-//! The node's live fleet: joins each checked snapshot with the live state of its pools and backends.
+//! The node's fleet: joins each checked snapshot with the live state of its pools and backends.
 //!
 //! A new snapshot makes a new [`Active`]. Backends that stay keep their [`BackendState`], so that counters and health
 //! continue. Everything that a request needs hangs from [`Active`], which is published behind one pointer.
@@ -27,33 +27,33 @@ use crate::{
     wire::tls::{CertificateTable, TlsState},
 };
 
-/// How often breakers and slow starts are looked at.
+/// Interval in which breakers and slow starts advance.
 const TICK: Duration = Duration::from_millis(50);
 
-/// The configuration that is in use, with its live state.
+/// The active configuration with its live state.
 pub(crate) struct Active {
-    /// What was checked.
+    /// The checked configuration.
     pub(crate) snapshot: Arc<Snapshot>,
     /// In the order of [`Snapshot::pools`].
     pub(crate) pools: Vec<ActivePool>,
-    /// In the order of [`Snapshot::routes`]; `None`: the route asks nothing.
+    /// In the order of [`Snapshot::routes`]; `None`: the route has no filters.
     pub(crate) filters: Vec<Option<Arc<filter::Chain>>>,
-    /// What keeps clients at a pool of a split, by route; empty where none does.
+    /// Session affinity of splits, by route; empty if there is none.
     splits: Vec<Option<Box<Sticky>>>,
-    /// What clients are shown.
+    /// Certificates for clients.
     pub(crate) certificates: Arc<CertificateTable>,
-    /// Which addresses its backends may have.
+    /// The addresses that its backends may have.
     pub(crate) permit: AddressPolicy,
     epoch: Instant,
 }
 
 impl Active {
-    /// What keeps clients at a pool of a route's split.
+    /// The session affinity of a route's split.
     pub(crate) fn split(&self, route: usize) -> Option<&Sticky> {
         self.splits.get(route)?.as_deref()
     }
 
-    /// A moment, in milliseconds since the node began.
+    /// Milliseconds since the node's start.
     pub(crate) fn ms(&self, at: Instant) -> u64 {
         millis(at.saturating_duration_since(self.epoch))
     }
@@ -64,26 +64,26 @@ pub(crate) struct Fleet {
     epoch: Instant,
     backends: Mutex<HashMap<Arc<str>, Weak<BackendState>>>,
     pools: Mutex<HashMap<Arc<str>, Weak<PoolState>>>,
-    /// What was found last, also of backends that a snapshot is yet to name.
+    /// Last results of health checks, also for backends that no snapshot names yet.
     health: Mutex<HashMap<String, Health>>,
-    /// What was built last.
+    /// The last configuration that was built.
     active: Mutex<Weak<Active>>,
-    /// What sessions are signed with; the node's own until the control plane has told the fleet's.
+    /// The key that signs session cookies; the node's own until the control plane sends the fleet's.
     key: Mutex<Key>,
-    /// What filters remember.
+    /// State of filters that outlives snapshots.
     pub(crate) filters: filter::FilterState,
-    /// Keys of certificates, and of tickets.
+    /// Private keys of certificates, and ticket keys.
     pub(crate) tls: TlsState,
-    /// Whether it takes clients by HTTPS.
+    /// Whether the node listens for HTTPS.
     serves_https: bool,
-    /// Ports of the fleet, which no backend may be.
+    /// Ports of the fleet, which backends must not use.
     own_ports: Arc<[OwnPort]>,
 }
 
 impl Default for Fleet {
     fn default() -> Self {
         Self {
-            // Never 0: that says of a moment that it has not come.
+            // Never 0, which means that an event has not happened.
             epoch: Instant::now().checked_sub(Duration::from_millis(1)).unwrap_or_else(Instant::now),
             backends: Mutex::default(),
             pools: Mutex::default(),
@@ -99,7 +99,7 @@ impl Default for Fleet {
 }
 
 impl Fleet {
-    /// For a node that takes clients by HTTPS, and so needs the keys of all certificates.
+    /// The fleet of a node with HTTPS, which needs the private keys of all certificates.
     pub(crate) fn of_https(serves_https: bool, tls: TlsState, own_ports: Arc<[OwnPort]>) -> Self {
         Self { serves_https, tls, own_ports, ..Self::default() }
     }
@@ -107,7 +107,7 @@ impl Fleet {
     /// Joins a checked snapshot with the live state of the backends and pools that it keeps.
     ///
     /// # Errors
-    /// A certificate's key is not here.
+    /// The key of a certificate is missing.
     pub(crate) fn build(&self, snapshot: Arc<Snapshot>) -> Result<Arc<Active>, Problems> {
         let mut problems = Problems::default();
         let certificates = if self.serves_https { &snapshot.certificates[..] } else { &[] };
@@ -137,7 +137,7 @@ impl Fleet {
         let sticky = |route: &Route| {
             let Target::Split(split) = &route.target else { return None };
             let names = split.shares.iter().map(|share| &snapshot.pools[share.pool].name);
-            // No pool can have a name with a blank.
+            // No pool's name has a blank.
             Sticky::new(split.sticky.as_ref()?, &key, &format!("split {}", route.name), names).map(Box::new)
         };
         let splits: Vec<_> = snapshot.routes.iter().map(sticky).collect();
@@ -170,7 +170,7 @@ impl Fleet {
                 if let Some(health) = health.get(&**id) {
                     state.set_health(*health);
                 }
-                // A pool that is new as a whole has nobody to spare its backends the load.
+                // In a new pool all backends start at once, so there is no slow start.
                 if !is_new {
                     state.availability.begin_slow(now_ms, millis(resilience.slow_start));
                 }
@@ -219,19 +219,19 @@ impl Fleet {
         millis(self.epoch.elapsed())
     }
 
-    /// Notes the fleet's key; whether it is another one. What is active goes on with the old one.
+    /// Sets the fleet's key. Returns whether it is a new one. The active configuration keeps the old one.
     pub(crate) fn set_key(&self, key: Key) -> bool {
         let mut own = self.key.lock().unwrap_or_else(PoisonError::into_inner);
         std::mem::replace(&mut *own, key) != key
     }
 
-    /// What is active, as far as it is still in use.
+    /// The active configuration, if a worker still uses it.
     pub(crate) fn active(&self) -> Option<Arc<Active>> {
         self.active.lock().unwrap_or_else(PoisonError::into_inner).upgrade()
     }
 
-    /// Moves on what goes by time, for ever: open breakers and slow starts.
-    pub(crate) async fn keep_time(&self) {
+    /// Advances breakers and slow starts, forever.
+    pub(crate) async fn run_ticks(&self) {
         let mut ticks = tokio::time::interval(TICK);
         ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         loop {
@@ -249,8 +249,8 @@ impl Fleet {
         known.values().filter_map(Weak::upgrade).collect()
     }
 
-    /// Notes what the health checker found; `complete`: of what is not named nothing is known. Gives the backends
-    /// whose health is another now.
+    /// Sets results of health checks. `complete`: backends without a result become unknown. Returns the backends whose
+    /// health changed.
     pub(crate) fn set_health(
         &self,
         complete: bool,
@@ -266,7 +266,7 @@ impl Fleet {
                 found.keys().filter_map(|id| known.get(id.as_str()).and_then(Weak::upgrade)).collect();
             drop(known);
             for (id, found) in found {
-                // Most often it is gone from the configuration: nothing is kept of it.
+                // Usually the backend was removed from the configuration, so nothing is kept.
                 if found == Health::Unknown {
                     health.remove(&id);
                 } else {
@@ -286,7 +286,7 @@ impl Fleet {
         changed
     }
 
-    /// The health checker sees a backend again that it had found dead.
+    /// A health check succeeds for a backend that was down.
     fn recovered(&self, backend: &BackendState) {
         let now_ms = self.now_ms();
         let active = self.active();
@@ -294,17 +294,17 @@ impl Fleet {
         let pool = pools.into_iter().find(|pool| std::ptr::eq(&*pool.state, &*backend.pool));
         let slow_start = pool.map_or(Duration::ZERO, |pool| pool.resilience.slow_start);
         backend.recover(now_ms, slow_start, 0);
-        // What ejected it may be over as well: a few requests find out.
+        // The reason for the ejection may be over as well, so a few requests try the backend.
         if backend.circuit.half_open(now_ms, true) {
             backend.availability.half_open();
         }
     }
 }
 
-/// A key of this node alone, for as long as the fleet's is not known.
+/// A random key of this node, used until the fleet's key arrives.
 fn own_key() -> Key {
     let mut key = Key::default();
-    // Version 4 ids come from the system's source of chance.
+    // Version 4 UUIDs use the system's random numbers.
     key.chunks_mut(16).for_each(|piece| piece.copy_from_slice(uuid::Uuid::new_v4().as_bytes()));
     key
 }

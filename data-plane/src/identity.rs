@@ -1,17 +1,16 @@
-//! Who this node is to the control plane.
+//! The node's identity towards the control plane.
 
 use std::collections::HashMap;
 
 use crate::config::Config;
 
-/// Who this node is.
 #[derive(Debug, Clone)]
 pub(crate) struct Identity {
     pub(crate) node_id: String,
     /// New at each start.
     pub(crate) boot_id: String,
     pub(crate) address: String,
-    /// What its operator says of it.
+    /// The operator's labels.
     pub(crate) labels: HashMap<String, String>,
 }
 

@@ -53,11 +53,11 @@ use self::{
 
 /// A node that runs.
 pub struct Running {
-    /// Where it takes traffic.
+    /// Address for HTTP.
     pub http: SocketAddr,
-    /// Where it takes TLS.
+    /// Address for HTTPS.
     pub https: Option<SocketAddr>,
-    /// Where it says how it is.
+    /// Address of the status port.
     pub status: SocketAddr,
     state: Arc<control::State>,
     tasks: tokio::task::JoinSet<()>,
@@ -95,7 +95,7 @@ pub async fn start(config: Config) -> anyhow::Result<Running> {
     let status_listener = tokio::net::TcpListener::bind(config.status)
         .await
         .with_context(|| format!("cannot listen on {} (--status)", config.status))?;
-    let division = descriptors::share_out(config.worker_count());
+    let division = descriptors::divide(config.worker_count());
     let (http, https, status) = (workers.http, workers.https, status_listener.local_addr()?);
     let identity = Identity::new(&config, http);
     let reporter = Reporter::start(channel.clone(), &identity, inbox);
@@ -122,13 +122,13 @@ pub async fn start(config: Config) -> anyhow::Result<Running> {
     let hosts = StatusHosts::new(status.ip().is_loopback(), &config.status_host);
     tasks.spawn(status::serve(status_listener, hosts, Arc::clone(&state), division.status));
     let timed = Arc::clone(&state);
-    tasks.spawn(async move { timed.fleet.keep_time().await });
+    tasks.spawn(async move { timed.fleet.run_ticks().await });
     Ok(Running { http, https, status, state, tasks, drain_timeout: config.drain_timeout.0, certificate })
 }
 
 impl Running {
-    /// Reads the files again that the flags name: the certificate of `--tls-cert`. What is wrong is logged, and what
-    /// was there stays. Clients that are connected notice nothing.
+    /// Reads the files of the flags again: the certificate of `--tls-cert`. An invalid file is logged, and the
+    /// certificate in use stays. Connected clients are not affected.
     pub fn reload(&self) {
         match &self.certificate {
             Some(certificate) => certificate.reload(),

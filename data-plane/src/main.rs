@@ -17,7 +17,7 @@ async fn main() -> ExitCode {
     if !arguments.allow_core_dumps
         && let Err(error) = data_plane::core_dumps::forbid()
     {
-        tracing::warn!(%error, "core dumps of this process, which would hold private keys, cannot be forbidden");
+        tracing::warn!(%error, "cannot disable core dumps of this process, which would contain private keys");
     }
     weir_process::exit_status(run(arguments.config).await)
 }

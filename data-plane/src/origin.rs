@@ -1,8 +1,8 @@
-//! Where a request came from: who connected, or whom the proxies before us vouch for.
+//! Where a request comes from: its peer, or the client that trusted proxies report.
 //!
-//! What a client says of itself is worth nothing; what a trusted proxy adds is. So everything is read from its end: the
-//! last entry was written by who connected, and of addresses each one before it counts as long as its writer is trusted
-//! too. A proxy may add its word behind its client's, so the last one counts for scheme and host as well.
+//! Headers of clients are not trusted; those of trusted proxies are. Each list is read from its end: the peer wrote the
+//! last entry, and an earlier address counts while the writer of the entry is trusted. A proxy may append to the header
+//! of its client, so the last value counts for scheme and host as well.
 
 use std::net::{IpAddr, SocketAddr};
 
@@ -16,11 +16,11 @@ pub(crate) struct Origin<'a> {
     pub(crate) ip: IpAddr,
     /// The same as text.
     text: Text<'a>,
-    /// Who connected is a trusted proxy.
+    /// The peer is a trusted proxy.
     pub(crate) trusted: bool,
     /// The client came by TLS.
     pub(crate) https: bool,
-    /// Where the host that the client asked for stands in the request's head, with its port.
+    /// Range of the requested host, with its port, in the head.
     host: Option<Range>,
 }
 
@@ -44,7 +44,7 @@ impl<'a> Origin<'a> {
     pub(crate) fn of(trusted: &Networks, head: &RequestHead, peer: Peer<'a>, https: bool) -> Self {
         let Peer { ip: peer, text } = peer;
         let direct = Self { ip: peer, text: Text::Peer(text), trusted: false, https, host: head.host };
-        // The usual case: nobody to ask.
+        // Usually there is no trusted proxy.
         if trusted.is_empty() || !trusted.contains(peer) {
             return direct;
         }
@@ -92,8 +92,8 @@ impl<'a> Origin<'a> {
     }
 }
 
-/// The last address in the chain that is not a trusted proxy's. What is no address ends the chain: who wrote it is the
-/// farthest that is known.
+/// The last address in the chain that is not a trusted proxy. An invalid entry ends the chain: its writer is the
+/// farthest known address.
 fn first_untrusted(trusted: &Networks, peer: IpAddr, chain: Vec<Option<IpAddr>>) -> IpAddr {
     let mut farthest = peer;
     for entry in chain.into_iter().rev() {
@@ -174,7 +174,7 @@ fn elements(head: &RequestHead) -> Vec<&[u8]> {
     head.all(FieldKind::Forwarded).flat_map(|line| split(line, b',')).collect()
 }
 
-/// What stands between separators that are not in quotes.
+/// The parts between separators that are not in quotes.
 fn split(text: &[u8], separator: u8) -> Vec<&[u8]> {
     let (mut parts, mut from, mut quoted, mut escaped) = (Vec::new(), 0, false, false);
     for (at, byte) in text.iter().enumerate() {
@@ -250,7 +250,7 @@ mod tests {
     fn the_client_is_the_last_one_that_no_trusted_proxy_is() {
         for (fields, expected) in [
             ("X-Forwarded-For: 1.1.1.1\r\n", "1.1.1.1"),
-            // What the client itself said stands before.
+            // The client's own entry comes first.
             ("X-Forwarded-For: 9.9.9.9, 1.1.1.1\r\n", "1.1.1.1"),
             ("X-Forwarded-For: 9.9.9.9, 1.1.1.1, 10.3.3.3\r\n", "1.1.1.1"),
             ("X-Forwarded-For: 9.9.9.9\r\nX-Forwarded-For: 1.1.1.1, 10.3.3.3\r\n", "1.1.1.1"),
@@ -260,7 +260,7 @@ mod tests {
             ("X-Forwarded-For: ::ffff:1.1.1.1\r\n", "1.1.1.1"),
             // All are ours: the farthest.
             ("X-Forwarded-For: 10.9.9.9, 10.3.3.3\r\n", "10.9.9.9"),
-            // What is no address hides who is behind it.
+            // An invalid entry hides the addresses before it.
             ("X-Forwarded-For: 1.1.1.1, unknown, 10.3.3.3\r\n", "10.3.3.3"),
             ("X-Forwarded-For: unknown\r\n", "10.0.0.1"),
             ("X-Forwarded-For:\r\n", "10.0.0.1"),

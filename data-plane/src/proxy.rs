@@ -1,4 +1,4 @@
-//! One request, from top to bottom: route, pick, connect or reuse, send, retry, answer.
+//! The way of one request: route, filter, pick a backend, send, retry, respond.
 
 mod attempts;
 mod client_watch;
@@ -34,25 +34,25 @@ use crate::{
     worker::{View, Worker},
 };
 
-/// Tells browsers to come by HTTPS only (RFC 6797).
+/// Tells browsers to use only HTTPS (RFC 6797).
 const HSTS: &str = "strict-transport-security";
 
-/// What the client gets.
+/// The response for the client.
 pub(crate) enum Answer {
     /// From a backend.
     Upstream(Box<Response>),
-    /// From Weir itself.
+    /// From the node itself.
     Local(Local),
-    /// Nothing: it has left.
+    /// No response: the client has left.
     Gone,
 }
 
 impl Answer {
-    /// Tells browsers to come by HTTPS only: an answer of anybody's may (RFC 6797, 7.1).
-    fn tells_of_https(&mut self, hsts: &str) {
+    /// Adds Strict-Transport-Security; every response may have it (RFC 6797, 7.1).
+    fn add_hsts(&mut self, hsts: &str) {
         match self {
             Self::Upstream(response) => {
-                // Ours is the one that counts: browsers heed the first (RFC 6797, 8.1).
+                // Browsers use the first of several fields (RFC 6797, 8.1), so a backend's field is replaced.
                 response.head.remove(HSTS.as_bytes());
                 response.head.add(HSTS.as_bytes(), hsts.as_bytes());
             }
@@ -62,28 +62,26 @@ impl Answer {
     }
 }
 
-/// Who asks, whatever the protocol.
+/// The client's side of a request, for all protocols.
 pub(crate) struct Downstream<'a> {
     pub(crate) worker: &'a Rc<Worker>,
     /// The request's deadlines.
     pub(crate) timer: &'a Timer,
     pub(crate) peer: Peer<'a>,
-    /// `http` or `https`, as it connected.
+    /// The scheme of its connection, `http` or `https`.
     pub(crate) scheme: &'static [u8],
-    /// Is watched for the client's leaving, and takes interim answers.
+    /// Watches the client and sends it interim responses.
     pub(crate) client_handle: ClientHandle<'a>,
 }
 
-/// The client's side of a request that is under way.
+/// The connection or stream of the client.
 #[derive(Clone, Copy)]
 pub(crate) enum ClientHandle<'a> {
-    /// A connection.
     Http1(&'a ClientConnection),
-    /// A stream of a connection.
     Http2(&'a RefCell<SendResponse<Bytes>>),
 }
 
-/// Finds the request's answer. Returns when its head is there.
+/// Finds the response to a request. Returns when the head of the response is there.
 pub(crate) async fn handle(
     exchange: &mut Exchange,
     client: &Downstream<'_>,
@@ -140,7 +138,7 @@ async fn find(
         (None, Target::Split(split)) => {
             let chosen = route::choose(split, view.active.split(index), head);
             let mut answer = forward(exchange, client, head, body, routed, chosen.pool).await;
-            // Who was served by the fallback is not kept there.
+            // A client that the fallback served is not kept there.
             if let Answer::Upstream(response) = &mut answer
                 && exchange.pool == Some(chosen.pool)
                 && let Some(cookie) = chosen.cookie(origin.https)
@@ -151,7 +149,7 @@ async fn find(
         }
     };
     if let Some(hsts) = route.hsts.as_deref().filter(|_| origin.https) {
-        answer.tells_of_https(hsts);
+        answer.add_hsts(hsts);
     }
     if let Some(rules) = &route.response_headers {
         exchange.edit(&mut answer, rules, head, client.peer.text, &origin);
@@ -167,7 +165,7 @@ struct Routed<'a> {
     origin: &'a Origin<'a>,
 }
 
-/// Finds the answer in a pool, or in the route's fallback.
+/// Gets the response from a pool, or from the route's fallback.
 async fn forward(
     exchange: &mut Exchange,
     client: &Downstream<'_>,
@@ -195,7 +193,7 @@ async fn forward(
         deadline
     });
     exchange.taking.set(PaceLimits::of_response(settings, bounds));
-    // Messages of gRPC come when they come; its own deadline is the client's, and passes through.
+    // gRPC messages may pause for any time. The client's own deadline is forwarded to the backend.
     let is_call = head.is_grpc() && active.pools[pool].protocol == Protocol::Http2;
     let pace = match bounds.request_body {
         None if is_call => PaceLimits::default(),
@@ -204,17 +202,17 @@ async fn forward(
     };
     let worker = client.worker;
     let mut upload = Upload::new(body, head.framing, max_body, pace, &worker.timers, worker.uploads.take());
-    // An HTTP/2 backend may say of any request that it has not begun it.
+    // An HTTP/2 backend may report for any request that it was not started.
     let target = &active.pools[pool];
     if head.is_idempotent() && target.resilience.retry.attempts > 1 || target.protocol == Protocol::Http2 {
         upload.keep();
     }
     upload.guard(route.guard.as_ref());
-    // An upgrade takes the connection over at once: it has no room for a body.
+    // An upgrade uses the connection immediately, so the request cannot have a body.
     let upgrade = head.upgrade && head.framing.is_empty();
     let mut request_id = [0; 16];
     write_hex(exchange.id, &mut request_id);
-    // A client's own id is passed on.
+    // The client's own id is forwarded.
     let own_id = head.get(FieldKind::XRequestId).filter(|id| !id.is_empty());
     let facts = Facts {
         head,
@@ -239,12 +237,13 @@ async fn forward(
         edit: edit.as_ref(),
         guard: route.guard.as_deref(),
         session_cookies: &route.session_cookies,
-        // These two are the pool's.
+        // These two depend on the pool.
         omit_via: false,
         is_secured: false,
     };
-    // A backend's place is not taken by a request whose body may never come. A client that waits to be told to go on
-    // is told by the backend, and a call may wait for its answer's head before its first message.
+    // A request does not occupy a backend before the first part of its body has arrived, because it may never arrive.
+    // Exceptions: a client that waits for 100 Continue gets it from the backend, and a gRPC call may wait for the head
+    // of its response before it sends its first message.
     if !head.framing.is_empty() && !head.expect_continue && !is_call {
         let mut watch = ClientWatch::new(client, head, exchange.deadline.as_ref());
         let first = poll_fn(|cx| match upload.poll_first(cx) {
@@ -257,7 +256,7 @@ async fn forward(
     }
     let mut fallback = fallback.as_ref();
     loop {
-        // Backends that are known to be dead are for routes without a fallback.
+        // Dead backends are used only if the route has no fallback.
         let has_fallback = match fallback {
             None => false,
             Some(Fallback::Pool(other)) => *other != pool,
@@ -284,7 +283,7 @@ async fn forward(
             }
         };
         match fallback.take() {
-            // A body of which a part is gone cannot be sent to another pool.
+            // A partly forwarded body cannot be sent to another pool.
             Some(Fallback::Pool(other)) if upload.can_repeat() && *other != pool => pool = *other,
             Some(Fallback::Answer { status, body }) => {
                 active.pools[pool].state.counts.count(|counts| &counts.fallbacks);
@@ -299,7 +298,7 @@ async fn forward(
     }
 }
 
-/// Counts the request as one of its client address, unless the address has as many as it may have.
+/// Counts the request for its client address, unless the address has reached its limit.
 fn count_client(exchange: &mut Exchange, settings: &Settings) -> Result<(), Local> {
     let limit = settings.max_requests_per_ip;
     if limit == 0 {

@@ -1,8 +1,8 @@
 //! URLs of clients and of backends, where a route takes a prefix off or puts another Host in the place of the client's:
 //! what a backend says of itself is mapped back, and what a client says of a destination is mapped on.
 //!
-//! Only header fields are mapped, never content. What does not name the backend, or is outside of what the route maps, is
-//! left as it is.
+//! Only header fields are mapped, never content. URLs of other hosts, and those outside of the route's prefix, are not
+//! changed.
 
 use weir_http::{Destination, FieldKind, RequestHead, ResponseHead};
 use weir_snapshot::{BackendUrl, Rewrite, Scheme, UrlMap};
@@ -15,7 +15,7 @@ pub(crate) struct ResponseUrls<'a> {
     pub(crate) paths: Option<&'a UrlMap>,
     /// `http` or `https`, as the client came.
     pub(crate) scheme: &'a [u8],
-    /// What the client asked for.
+    /// The host that the client requested.
     pub(crate) host: &'a [u8],
     /// The Host that the backend was sent.
     pub(crate) sent_host: &'a [u8],
@@ -92,7 +92,7 @@ impl ResponseUrls<'_> {
         }
         let rest = behind(path, inner)?;
         let slash: &[u8] = if outer.is_empty() && rest.is_empty() { b"/" } else { b"" };
-        // What is left must not begin as an authority does.
+        // The rest must not look like an authority.
         if outer.is_empty() && matches!(rest, [b'/', b'/' | b'\\', ..]) {
             return None;
         }
@@ -169,8 +169,8 @@ impl ResponseUrls<'_> {
     }
 }
 
-/// The `Destination` that a backend is told in the place of the client's (RFC 4918, 10.3); `None`: there is none, or it is
-/// another server's.
+/// The `Destination` for the backend instead of the client's (RFC 4918, 10.3); `None` if there is none, or if it is on
+/// another server.
 pub(crate) fn destination(
     rewrite: &Rewrite,
     head: &RequestHead,
@@ -233,15 +233,15 @@ fn split_port(authority: &[u8]) -> (&[u8], Option<u16>) {
     }
 }
 
-/// Whether two authorities are one server's; the ports of http and https are as good as none, because TLS may end in
-/// front of the backend.
+/// Whether two authorities name the same server. The default ports of http and https count as no port, because TLS may
+/// end in front of the backend.
 fn same_authority(one: &[u8], other: &[u8]) -> bool {
     let bare = |port: Option<u16>| port.filter(|port| !matches!(port, 80 | 443));
     let ((host, port), (other_host, other_port)) = (split_port(one), split_port(other));
     host.eq_ignore_ascii_case(other_host) && bare(port) == bare(other_port)
 }
 
-/// What of a path is behind a prefix, up to the border of a segment.
+/// The rest of a path after a prefix that ends at a segment's boundary.
 fn behind<'a>(path: &'a [u8], prefix: &[u8]) -> Option<&'a [u8]> {
     path.strip_prefix(prefix).filter(|rest| rest.is_empty() || rest.starts_with(b"/"))
 }

@@ -30,27 +30,27 @@ use crate::{
     },
 };
 
-/// How often a worker hands its counts over: all of them at the same time, by the clock on the wall, so that they go with
-/// one batch. With the moment that the reporter gathers them for, a node that is killed loses less than a second.
+/// Interval in which workers hand over their counts, all at the same wall-clock time, so that one batch has them all.
+/// Together with the reporter's delay, a killed node loses less than a second of counts.
 const FLUSH_MS: u128 = 700;
 
-/// A client connection may wait this long for a request, however many others wait to be accepted.
+/// A client connection may wait this long for a request, even if others wait to be accepted.
 const MAY_WAIT: Duration = Duration::from_millis(500);
 
-/// What one worker has.
+/// State of one worker thread.
 pub(crate) struct Worker {
     view: RefCell<Option<Rc<View>>>,
     pub(crate) recorder: Recorder,
     pub(crate) timers: Rc<Timers>,
     pub(crate) buffers: Rc<Buffers>,
-    /// What goes up, until it has gone.
+    /// Memory of uploads.
     pub(crate) uploads: FreeList<Vec<u8>>,
-    /// Heads of answers.
+    /// Memory of response heads.
     pub(crate) heads: FreeList<ResponseHead>,
-    /// Heads of requests.
+    /// Memory of request heads.
     pub(crate) requests: FreeList<RequestHead>,
     date: RefCell<DateCache>,
-    /// When counts were handed over last, in units of [`FLUSH_MS`].
+    /// Time of the last handover, in units of [`FLUSH_MS`].
     flushed: Cell<u128>,
     pub(crate) counters: Arc<WorkerCounters>,
     pub(crate) draining: Cell<bool>,
@@ -71,7 +71,7 @@ pub(crate) struct View {
     pub(crate) connections: Vec<Vec<Rc<Connections>>>,
 }
 
-/// What a worker tells the rest of the node, written by it alone.
+/// Counters of one worker, which only it writes.
 #[derive(Default)]
 pub(crate) struct WorkerCounters {
     pub(crate) connections: AtomicU64,
@@ -79,14 +79,14 @@ pub(crate) struct WorkerCounters {
     pub(crate) failed_handshakes: AtomicU64,
     pub(crate) handshakes: AtomicU64,
     pub(crate) resumed: AtomicU64,
-    /// Answers that were cut, by [`Cut::ALL`].
+    /// Responses that were cut, by [`Cut::ALL`].
     pub(crate) cut: [AtomicU64; 3],
     pub(crate) streams: AtomicU64,
     pub(crate) closed_for_room: AtomicU64,
 }
 
 impl WorkerCounters {
-    /// Counts a client that got through its TLS handshake.
+    /// Counts a completed TLS handshake with a client.
     pub(crate) fn handshake(&self, is_resumed: bool) {
         self.handshakes.fetch_add(1, Relaxed);
         if is_resumed {
@@ -94,13 +94,13 @@ impl WorkerCounters {
         }
     }
 
-    /// Counts a client that did not get through its TLS handshake.
+    /// Counts a failed TLS handshake with a client.
     pub(crate) fn failed_handshake(&self) {
         self.failed_handshakes.fetch_add(1, Relaxed);
     }
 }
 
-/// The value of a `Date` field, made anew each second (RFC 9110, 6.6.1).
+/// The value of the `Date` field, updated each second (RFC 9110, 6.6.1).
 struct DateCache {
     second: u64,
     text: Rc<str>,
@@ -136,13 +136,13 @@ impl Worker {
         worker
     }
 
-    /// The configuration in use; `None` before the first snapshot.
+    /// The active configuration; `None` before the first snapshot.
     pub(crate) fn view(&self) -> Option<Rc<View>> {
         self.view.borrow().clone()
     }
 
-    /// Counts a connection until the guard is dropped; `None` when its address has `limit` of them already (0: any
-    /// number), or when clients have as many as they may have.
+    /// Counts a connection until the guard is dropped. Returns `None` if its address has `limit` of them already (0: no
+    /// limit), or if clients have used up their descriptors.
     pub(crate) fn connection(self: &Rc<Self>, address: IpAddr, limit: u32) -> Option<OpenConnection> {
         let descriptor = descriptors::client()?;
         let entered = if limit > 0 { Some(self.client_connections.enter(address, limit)?) } else { None };
@@ -151,7 +151,7 @@ impl Worker {
         Some(OpenConnection { worker: Rc::clone(self), _entered: entered, _descriptor: descriptor })
     }
 
-    /// Closes the client connections that have waited longest for a request; whether there were any.
+    /// Closes the client connections that have waited longest for a request. Returns whether there were any.
     pub(crate) fn make_room(&self) -> bool {
         let some = (self.connections.get() / 16).max(1);
         let closed = self.timers.expire_longest_idle(some, MAY_WAIT);
@@ -165,23 +165,23 @@ impl Worker {
         view.connections.iter().flatten().for_each(|connections| connections.idle.close());
     }
 
-    /// The value of a `Date` field now.
+    /// The current value of the `Date` field.
     pub(crate) fn date(&self) -> Rc<str> {
         Rc::clone(&self.date.borrow().text)
     }
 
-    /// The same for HTTP/2.
+    /// The current value of the `Date` field, for HTTP/2.
     pub(crate) fn date_value(&self) -> Option<HeaderValue> {
         self.date.borrow().value.clone()
     }
 
-    /// Counts an answered request.
+    /// Counts a completed request.
     pub(crate) fn count_request(&self) {
         // Only this worker writes, so a plain load and store would do; the addition is as cheap.
         self.counters.requests.fetch_add(1, Relaxed);
     }
 
-    /// Counts an answer that was cut.
+    /// Counts a response that was cut.
     #[cold]
     pub(crate) fn count_cut(&self, cut: Cut) {
         if let Some(count) = self.counters.cut.get(cut as usize) {
@@ -197,7 +197,7 @@ impl Worker {
 
     pub(crate) fn activate(&self, active: Arc<Active>) {
         let before = self.view();
-        // Connections that were made with another `tls` are not used again.
+        // Connections made with other TLS settings are not reused.
         let key = |member: &Member| {
             let secured = member.secured.as_ref().map(|secured| Arc::as_ptr(&secured.config));
             (Arc::as_ptr(&member.state), secured)

@@ -27,10 +27,10 @@ use crate::{
     worker::{Worker, WorkerCounters},
 };
 
-/// How long a worker may take to end once nothing runs.
+/// How long a worker may take to end after all requests have ended.
 const STOP: Duration = Duration::from_secs(2);
 
-/// What the control thread asks of a worker.
+/// A command from the control thread.
 enum Command {
     Activate(Arc<Active>, oneshot::Sender<()>),
     Drain(oneshot::Sender<()>),
@@ -52,20 +52,20 @@ impl WorkerHandle {
 /// All workers of the node, as the control thread sees them.
 pub(crate) struct Workers {
     handles: Vec<WorkerHandle>,
-    /// The address that they accept on in the clear.
+    /// Address for HTTP.
     pub(crate) http: SocketAddr,
-    /// The address that they accept TLS on.
+    /// Address for HTTPS.
     pub(crate) https: Option<SocketAddr>,
     certificates: Option<Arc<Certificates>>,
     requests: Arc<NodeRequests>,
 }
 
-/// Where TLS is accepted, and with what.
+/// Address and TLS settings for HTTPS.
 #[derive(Clone)]
 pub(crate) struct Https {
     pub(crate) address: SocketAddr,
     pub(crate) config: Arc<rustls::ServerConfig>,
-    /// What the configuration chooses from.
+    /// The certificates of the configuration.
     pub(crate) certificates: Arc<Certificates>,
 }
 
@@ -104,7 +104,7 @@ impl Workers {
             http = sockets[0].socket.local_addr()?;
             if let Some(https) = &mut https {
                 if i == 0 {
-                    // By now also not by the one above.
+                    // The address may also be in use by the HTTP listener above.
                     listener::ensure_free(https.address)?;
                 }
                 let socket = listener::bind(https.address)?;
@@ -132,20 +132,20 @@ impl Workers {
 
     /// Makes every worker use the configuration, and returns when all of them do.
     pub(crate) async fn activate(&self, active: Arc<Active>) {
-        // First: a client that comes for a new host is to be shown its certificate.
+        // Certificates come first: a client of a new host must get its certificate.
         if let Some(certificates) = &self.certificates {
             certificates.set(&active.certificates);
         }
         let mut done = Vec::with_capacity(self.handles.len());
         for handle in &self.handles {
-            let (tell, told) = oneshot::channel();
-            if handle.commands.send(Command::Activate(Arc::clone(&active), tell)).is_ok() {
-                done.push(told);
+            let (sender, receiver) = oneshot::channel();
+            if handle.commands.send(Command::Activate(Arc::clone(&active), sender)).is_ok() {
+                done.push(receiver);
             }
         }
-        for told in done {
+        for receiver in done {
             // A worker that ended has nothing to activate.
-            let _ = told.await;
+            let _ = receiver.await;
         }
     }
 
@@ -169,7 +169,7 @@ impl Workers {
         self.handles.iter().map(|handle| handle.counters.requests.load(Relaxed)).sum()
     }
 
-    /// Answers that were cut before their end, by [`Cut::ALL`].
+    /// Responses that were cut, by [`Cut::ALL`].
     pub(crate) fn cut(&self, cut: Cut) -> u64 {
         let of = |handle: &WorkerHandle| {
             handle.counters.cut.get(cut as usize).map_or(0, |count| count.load(Relaxed))
@@ -182,12 +182,12 @@ impl Workers {
         self.handles.iter().map(|handle| handle.counters.streams.load(Relaxed)).sum()
     }
 
-    /// Clients that did not get through their TLS handshake.
+    /// TLS handshakes with clients that failed.
     pub(crate) fn failed_handshakes(&self) -> u64 {
         self.handles.iter().map(|handle| handle.counters.failed_handshakes.load(Relaxed)).sum()
     }
 
-    /// Clients that got through their TLS handshake, and how many of them went on with an earlier session.
+    /// Completed TLS handshakes with clients, and how many of them resumed a session.
     pub(crate) fn handshakes(&self) -> (u64, u64) {
         let sum = |which: fn(&WorkerCounters) -> &AtomicU64| {
             self.handles.iter().map(|handle| which(&handle.counters).load(Relaxed)).sum()
@@ -195,12 +195,12 @@ impl Workers {
         (sum(|counters| &counters.handshakes), sum(|counters| &counters.resumed))
     }
 
-    /// Clients for which there was no certificate.
+    /// TLS handshakes without a certificate for the requested name.
     pub(crate) fn without_certificate(&self) -> u64 {
         self.certificates.as_ref().map_or(0, |certificates| certificates.missing())
     }
 
-    /// How many there are.
+    /// Number of workers.
     pub(crate) fn count(&self) -> usize {
         self.handles.len()
     }
@@ -210,22 +210,25 @@ impl Workers {
     pub(crate) async fn drain(&self, within: Duration) {
         let mut done = Vec::with_capacity(self.handles.len());
         for handle in &self.handles {
-            let (tell, told) = oneshot::channel();
-            if handle.commands.send(Command::Drain(tell)).is_ok() {
-                done.push(told);
+            let (sender, receiver) = oneshot::channel();
+            if handle.commands.send(Command::Drain(sender)).is_ok() {
+                done.push(receiver);
             }
         }
         let all = async {
-            for told in done {
-                let _ = told.await;
+            for receiver in done {
+                let _ = receiver.await;
             }
         };
         if tokio::time::timeout(within, all).await.is_err() {
-            tracing::warn!(connections = self.connections(), "drain deadline passed, connections are cut");
+            tracing::warn!(
+                connections = self.connections(),
+                "drain deadline passed, closing open connections"
+            );
         }
-        // Their ends hand over what was counted last, also of what was cut.
+        // At their end workers hand over their last counts, also of requests that were cut.
         for handle in &self.handles {
-            // A worker that has ended takes no orders.
+            // A worker that has ended receives no commands.
             let _ = handle.commands.send(Command::Stop);
         }
         let threads: Vec<_> = self.handles.iter().filter_map(WorkerHandle::take_thread).collect();
@@ -244,7 +247,7 @@ impl Drop for Workers {
             handle.commands = mpsc::unbounded_channel().0;
         }
         for thread in self.handles.iter().filter_map(WorkerHandle::take_thread) {
-            // A worker that panicked has said so on its own.
+            // A panic of a worker was already reported.
             let _ = thread.join();
         }
     }
@@ -263,10 +266,14 @@ fn run(
     runtime.block_on(async move {
         let worker = Worker::new(counters, client_connections, client_requests, recorder);
         let mut waiting = sockets;
-        let mut turning_away = tokio::task::JoinSet::new();
+        let mut rejecting = tokio::task::JoinSet::new();
         for socket in &waiting {
             let (socket, in_clear) = (socket.socket.try_clone()?, socket.tls.is_none());
-            turning_away.spawn_local(listener::waiting::turn_away(socket, in_clear, Rc::clone(&worker)));
+            rejecting.spawn_local(listener::waiting::reject_until_configured(
+                socket,
+                in_clear,
+                Rc::clone(&worker),
+            ));
         }
         let mut drained: Option<oneshot::Sender<()>> = None;
         let mut sweeps = tokio::time::interval(GRAIN);
@@ -278,15 +285,16 @@ fn run(
                 command = inbox.recv() => match command {
                     Some(Command::Activate(active, done)) => {
                         worker.activate(active);
-                        // The kernel queues connections from the start; they are taken once there is an answer for them.
-                        turning_away.abort_all();
+                        // The kernel queues connections from the start; they are accepted once there is a
+                        // configuration.
+                        rejecting.abort_all();
                         for socket in waiting.drain(..) {
                             tokio::task::spawn_local(listener::accept(socket, Rc::clone(&worker)));
                         }
                         let _ = done.send(());
                     }
                     Some(Command::Drain(done)) => {
-                        turning_away.abort_all();
+                        rejecting.abort_all();
                         waiting.clear();
                         worker.draining.set(true);
                         worker.drain.send_replace(true);

@@ -1,4 +1,4 @@
-//! What clients of the HTTPS port are shown, and how their sessions go on, through the real program.
+//! Certificates and sessions of clients on the HTTPS port, tested with the real program.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "these are tests, outside test functions")]
 
@@ -145,7 +145,7 @@ async fn each_host_is_shown_its_certificate() {
     assert!(metrics.contains("weir_node_certificate_expiry_seconds{certificate=\"other\"}"), "{metrics}");
 }
 
-/// What a client gets that verifies only signatures of these schemes.
+/// The certificate for a client that verifies only signatures of these schemes.
 async fn shown_to(
     stage: &Stage,
     schemes: &'static [SignatureScheme],
@@ -236,7 +236,7 @@ async fn a_client_is_shown_a_certificate_that_it_can_verify() {
             assert_eq!(shown.unwrap(), expected, "{name}, {schemes:?}, {versions:?}");
         }
     }
-    // A client for which there is none is refused.
+    // A client without a matching certificate is rejected.
     let none = shown_to(&stage, &[SignatureScheme::ED25519], &[&TLS13], "x.a.example").await;
     assert!(none.is_err(), "{none:?}");
 }
@@ -272,11 +272,11 @@ async fn the_certificate_of_the_flags_is_read_again_on_sighup() {
     std::fs::copy(path(&next, "cert.pem"), path(&files, "cert.pem")).unwrap();
     // The certificate without its key: refused, and the one before stays.
     stage.node.signal("HUP");
-    log("the one before stays").await;
+    log("keeping the current one").await;
     assert_eq!(stage.shown("a.example").await, before);
     std::fs::copy(path(&next, "key.pem"), path(&files, "key.pem")).unwrap();
     stage.node.signal("HUP");
-    log("read again").await;
+    log("certificate of --tls-cert reloaded").await;
     assert_ne!(stage.shown("a.example").await, before);
 }
 
@@ -290,7 +290,7 @@ async fn a_certificate_whose_key_is_not_there_is_rejected_and_the_old_ones_stay(
     assert_eq!(rejection.problems[0].path, "certificates[1].key");
     assert!(rejection.problems[0].message.contains("\"other\""), "{rejection:?}");
     stage.connect("a.example").await.unwrap();
-    // What stays the same needs no key again.
+    // Unchanged certificates need no key again.
     stage.send(4, &[("one", &one)], &[]);
     stage.control.acked(4).await;
     stage.connect("a.example").await.unwrap();

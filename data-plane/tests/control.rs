@@ -25,7 +25,7 @@ fn config(backends: &[&Origin]) -> Config {
     config
 }
 
-/// Who answers four requests in a row.
+/// The backends that answer four requests in a row.
 async fn answering(node: &Node) -> Vec<String> {
     let mut names = Vec::new();
     for _ in 0..4 {
@@ -170,7 +170,7 @@ async fn garbage_is_rejected_with_its_place_and_the_node_goes_on() {
         (|it| it.resources[0].key = None, "key"),
         (|it| it.resources[0].key.as_mut().unwrap().kind = 77, "kind"),
         (|it| it.resources[0].spec = vec![0xff, 0xfe], "UTF-8"),
-        (|it| it.resources.push(it.resources[0].clone()), "twice"),
+        (|it| it.resources.push(it.resources[0].clone()), "duplicate"),
     ];
     for (revision, (spoil, says)) in (100..).zip(spoilings) {
         let mut spoilt = snapshot(revision, &good);
@@ -256,7 +256,7 @@ async fn a_batch_is_repeated_with_its_number_until_it_is_acknowledged_and_counts
     assert!(batches[..4].iter().all(|batch| batch.sent_at_ms == batches[0].sent_at_ms));
     assert!(
         batches[..4].windows(2).all(|pair| pair[0].clock_ms < pair[1].clock_ms),
-        "each attempt tells the clock, so that one that is off is told from a batch that waited"
+        "each attempt sends the clock, so that a wrong clock differs from a delayed batch"
     );
     let row = batches.iter().flat_map(|batch| &batch.rows).next().unwrap();
     assert_eq!((row.route.as_str(), row.pool.as_str(), row.backend.as_str()), ("default", "default", "b1"));

@@ -87,8 +87,8 @@ impl Listener {
         match self {
             Self::Http1 { io, read } => match io.read_buf(read).await {
                 Ok(0) if read.ends_with(b"0\r\n\r\n") => Err(End::Clean),
-                // A body in chunks without its last one is cut; one up to the close of TCP cannot be told from a
-                // whole one, and is not what these backends send.
+                // A chunked body without its last chunk is cut. A body that ends with the connection cannot be
+                // distinguished from a complete one, and these backends send none.
                 Ok(0) | Err(_) => Err(End::Broken),
                 Ok(_) => Ok(()),
             },
@@ -279,7 +279,7 @@ async fn a_lost_backend_ends_the_stream_visibly_and_the_next_try_lands_on_anothe
         };
         let (mut client, (backend, at_first)) = tokio::join!(opening, answering);
         client.until("id: 1\ndata: x\n\n").await.unwrap();
-        // The backend is gone with its port: who comes back is refused there.
+        // The backend is gone with its port: new connections to it are refused.
         drop(backend);
         let healthy = if at_first {
             drop(first);

@@ -141,7 +141,7 @@ async fn addresses_are_taken_or_refused_by_the_longest_prefix_over_every_protoco
     let refused = stage.get("").await;
     assert_eq!(refused.status, 403);
     assert_eq!(refused.field("content-type"), Some("application/problem+json"));
-    assert!(refused.body.contains("the route does not take this address"), "{}", refused.body);
+    assert!(refused.body.contains("the route does not allow this address"), "{}", refused.body);
     assert_eq!(stage.http2(false).await.status, 403);
     let grpc = stage.http2(true).await;
     assert_eq!((grpc.status.as_u16(), &grpc.headers["grpc-status"]), (200, &"7".parse().unwrap()));
@@ -220,7 +220,7 @@ async fn of_twenty_five_requests_twenty_pass_and_others_are_untouched() {
     let refusals = "weir_node_route_refused_total{route=\"api\",filter=\"rate_limit\"}";
     assert!(stage.metric(refusals).await >= 5);
 
-    // What else changes leaves the limit as it is; a limit that changes forgets nobody.
+    // Other changes leave the limit as it is; a changed limit keeps its clients.
     stage.change(2, |config| config.pools[0].timeouts.idle = "30s".parse().unwrap()).await;
     let left = |answer: &Answer| -> u64 {
         let text = answer.field("ratelimit").unwrap().split("r=").nth(1).unwrap();
@@ -246,7 +246,7 @@ async fn a_key_of_a_header_is_a_client_and_http2_is_told_the_same() {
     ] {
         assert_eq!(stage.get(lines).await.status, status, "{lines}");
     }
-    // Without a key it goes by the address, which has asked already.
+    // Without a key it uses the address, which has sent a request already.
     let http2 = stage.http2(false).await;
     assert_eq!(http2.status, 429);
     for name in ["retry-after", "ratelimit", "ratelimit-policy"] {
@@ -561,7 +561,7 @@ async fn no_reading_of_the_cookies_finds_another_token() {
             assert!(seen.contains("a=1;") && seen.contains("b=2\r\n"), "{seen}");
         }
     }
-    // What only looks similar is the application's.
+    // Similar headers belong to the application.
     for own in [
         "my_sessions=1",
         "xmy_session=1",

@@ -263,7 +263,7 @@ async fn an_early_refusal_is_not_followed_by_a_reset_while_the_client_sends() {
         while let Some(data) = within(response.body_mut().data()).await {
             data.unwrap();
         }
-        // What the node sent with the end of its answer has come before the answer to a PING.
+        // Frames that the node sent with the end of its response arrive before the answer to a PING.
         within(pings.ping(h2::Ping::opaque())).await.unwrap();
         let reset = poll_fn(|cx| Poll::Ready(body.poll_reset(cx))).await;
         assert!(reset.is_pending(), "{status}: {reset:?}");

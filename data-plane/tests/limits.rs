@@ -170,7 +170,7 @@ const PAUSE: Duration = Duration::from_millis(700);
 const HALF: &[u8] = b"HTTP/1.1 200 OK\r\nContent-Length: 8\r\n\r\nhalf";
 const GET: &str = "GET / HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n";
 
-/// What a client gets of an answer whose body pauses.
+/// The client's part of a response whose body pauses.
 async fn of_a_pause_in_the_body(change: impl FnOnce(&mut Config)) -> String {
     let stage = Stage::new(change).await;
     let client = stage.client(GET).await;
@@ -251,7 +251,7 @@ async fn a_client_may_pause_in_its_request_as_long_as_the_settings_or_the_route_
         let stage = Stage::new(|config| {
             config.settings.downstream.body_timeout = of_all.parse().unwrap();
             config.routes[0].timeouts.request_body = of_route.map(|text| text.parse().unwrap());
-            // What limits the wait for a backend is something else.
+            // The wait for a backend has another limit.
             config.pools[0].timeouts.response = "5s".parse().unwrap();
         });
         let stage = stage.await;

@@ -200,7 +200,7 @@ async fn every_end_of_an_answer_is_counted_and_shown() {
     for kind in [Kind::Http1, Kind::H2c] {
         for (path, leaves, status, outcome, answer) in cases {
             let wanted = (status, outcome, answer);
-            // The same path by two protocols is told apart by what was seen before.
+            // The same path over two protocols is distinguished by the requests seen before.
             let seen = wire.control.heard(|heard| heard.seen.len());
             get(&wire, kind, path, leaves).await;
             let find = |heard: &support::control_plane::Heard| {

@@ -36,7 +36,7 @@ use support::{
     snapshot,
 };
 
-/// What a backend has seen.
+/// Observations of a backend.
 #[derive(Default)]
 struct Seen {
     handshakes: AtomicU64,
@@ -208,7 +208,7 @@ async fn a_backend_that_cannot_be_trusted_is_a_bad_gateway_and_the_log_says_why(
         stage.says(says).await;
         assert_eq!(origin.seen.requests.load(Relaxed), u64::from(status == 200), "{says}");
     }
-    // What speaks no TLS at all.
+    // A backend that does not speak TLS.
     let clear = support::Origin::start("clear").await;
     let url = format!("https://{}", clear.address);
     let stage = Stage::new(config(&[url], trusting(&authority), Protocol::Http1)).await;

@@ -171,7 +171,7 @@ async fn a_revoked_node_is_disconnected_and_returns_when_it_is_allowed() -> anyh
     fleet.connected("node-1", true).await?;
     assert!(fleet.weir(Some(&fleet.token), &["node", "revoke", "node-1"]).0);
     fleet.connected("node-1", false).await?;
-    logged(&node, "lets this node in no more").await?;
+    logged(&node, "no longer accepts this node").await?;
     assert!(fleet.weir(Some(&fleet.token), &["node", "allow", "node-1"]).0);
     fleet.connected("node-1", true).await?;
     // The node kept serving with its previous configuration.
@@ -207,7 +207,7 @@ async fn a_single_machine_needs_no_token_until_one_exists() -> anyhow::Result<()
     ready(&plain_node(&socket, "node-3")?).await?;
     // An invalid address.
     let wrong = plain_node("unix:", "node-4")?;
-    logged(&wrong, "none of https://HOST:PORT, unix:PATH and http://HOST:PORT").await
+    logged(&wrong, "is not https://HOST:PORT, unix:PATH or http://HOST:PORT").await
 }
 
 #[tokio::test]

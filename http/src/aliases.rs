@@ -104,7 +104,7 @@ pub fn reads_as(name: &[u8], own: &[u8]) -> bool {
     name.len() == own.len() && name.iter().zip(own).all(same)
 }
 
-/// What happens to request headers that a CGI backend could take for other headers.
+/// Treatment of request headers that a CGI backend could take for other headers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
 pub enum AliasPolicy {
     /// Headers that such a backend takes for one that the proxy writes, removes or vouches for are dropped.

@@ -21,7 +21,7 @@ pub struct Field {
     pub name: Range,
     /// The value without the blanks around it.
     pub value: Range,
-    /// What the field means to a proxy.
+    /// The field's meaning for a proxy.
     pub kind: FieldKind,
     /// The field belongs to this hop, by its meaning or because Connection names it (RFC 9110 section 7.6.1). It is not
     /// forwarded unchanged.
@@ -30,7 +30,7 @@ pub struct Field {
     pub plain: bool,
 }
 
-/// What a field means to a proxy.
+/// Meaning of a field for a proxy.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[allow(missing_docs, reason = "most variants are names of fields")]
 pub enum FieldKind {

@@ -1,9 +1,8 @@
-//! What fuzzers call: each function takes what came from the wire and panics where something that must always hold
-//! does not.
+//! Functions for fuzzers: each takes bytes from the wire and panics if an invariant is broken.
 //!
-//! Not to crash is the least of it. What a parser accepts is read a second time by the [`witness`], which knows the
-//! grammar and nothing of the parser, and what a writer makes of it is read back: one head, one Host, one framing, no
-//! field of the former hop, and the same meaning to the next reader. Exists only in tests and under `cargo fuzz`;
+//! Crashes are not the only defects. Accepted input is read a second time by the [`witness`], which knows the grammar
+//! and not the parser. Written output is read back: one head, one Host, one framing, no field of the former hop, and
+//! the same meaning to the next reader. The module exists only in tests and under `cargo fuzz`;
 //! docs/evidence/fuzzing.md says how to run it.
 
 mod chunked;

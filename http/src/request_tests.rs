@@ -1,4 +1,4 @@
-//! What a request head may look like, rule by rule.
+//! Rules of request heads.
 
 use super::*;
 
@@ -141,7 +141,7 @@ fn what_is_ambiguous_or_malformed_is_refused() {
     ];
     for (rule, input, want) in cases {
         assert_eq!(status(input.as_bytes()), want, "{rule}");
-        // Whatever arrives first must not change the verdict, only delay it.
+        // The way in which the bytes arrive must not change the verdict, only delay it.
         for cut in 0..input.len().min(400) {
             let early = status(&input.as_bytes()[..cut]);
             assert!(

@@ -1,4 +1,4 @@
-//! What an answer head may look like, rule by rule.
+//! Rules of response heads.
 
 use super::*;
 

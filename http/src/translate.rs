@@ -106,7 +106,7 @@ pub fn request_from(head: &[u8], connects: bool, secure: bool) -> Result<Http2Re
         }
     }
     let key = key.filter(|_| connects && websocket);
-    let host = host.ok_or("the backend speaks HTTP/2, which needs a Host")?;
+    let host = host.ok_or("the backend uses HTTP/2, which needs a Host")?;
     let authority = Authority::try_from(host).map_err(|_| HOST)?;
     let path = PathAndQuery::try_from(path).map_err(|_| "the request's target cannot be sent over HTTP/2")?;
     let scheme = if secure { Scheme::HTTPS } else { Scheme::HTTP };

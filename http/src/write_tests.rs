@@ -1,4 +1,4 @@
-//! What leaves a proxy, and that it reads the same as what came.
+//! The output of the writers, and that it has the same meaning as the input.
 
 use proptest::prelude::*;
 

@@ -1,4 +1,4 @@
-//! One connection of a client, and the body of a request as the upstream side reads it.
+//! One client connection, and the body of a request as it is read from it.
 
 mod request_body;
 
@@ -21,7 +21,7 @@ use crate::{
     worker::Worker,
 };
 
-/// How often the kernel probes a client that sends no more and may have left.
+/// Interval of the kernel's probes of a half-closed client, which may have left.
 const KEEP_ALIVE: Duration = Duration::from_secs(10);
 
 /// A client connection.
@@ -29,15 +29,15 @@ pub(crate) struct ClientConnection {
     pub(crate) worker: Rc<Worker>,
     pub(crate) stream: Stream,
     pub(crate) timer: Timer,
-    /// The address of who connected, canonical.
+    /// Address of the peer, canonical.
     pub(crate) ip: IpAddr,
     /// The same as text.
     pub(crate) address: String,
-    /// What was read beyond the current head, or the part of a head that has come so far.
+    /// Bytes read beyond the current head, or the part of a head that has arrived so far.
     pub(crate) input: RefCell<Vec<u8>>,
     /// Whether the current request's body has been read to its end.
     pub(crate) body_done: Cell<bool>,
-    /// The client has said that it sends no more.
+    /// Whether the client has closed its sending side.
     pub(crate) half_closed: Cell<bool>,
 }
 
@@ -52,43 +52,43 @@ impl ClientConnection {
         if self.stream.is_tls() { b"https" } else { b"http" }
     }
 
-    /// Closes so that what was written last still arrives.
+    /// Closes the connection so that the last written bytes still arrive.
     pub(crate) async fn linger(&self) {
         self.stream.linger(&self.timer, &self.worker.buffers, || self.worker.draining.get()).await;
     }
 
-    /// Lets a client of TLS tell the end of the connection from a cut (RFC 8446, 6.1).
-    pub(crate) fn say_end(&self) {
+    /// Sends close_notify over TLS, so that the client can distinguish the end from a cut (RFC 8446, 6.1).
+    pub(crate) fn send_close_notify(&self) {
         if self.stream.is_tls() {
             self.stream.shutdown_write();
         }
     }
 
-    /// Whether nothing more comes: the client has closed its side, and everything it sent has been read.
+    /// Whether the client has closed its side, and everything that it sent was read.
     pub(crate) fn is_exhausted(&self) -> bool {
         self.half_closed.get() && self.input.borrow().is_empty()
     }
 }
 
-/// Whether a client is still there while it waits for its answer.
+/// Whether a client is still connected while it waits for its response.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Presence {
-    /// It is, as far as can be told.
+    /// The connection works, as far as can be known.
     There,
-    /// It has said that it sends no more.
+    /// The client has closed its sending side.
     Silent,
     /// Its connection is broken.
     Gone,
 }
 
 impl ClientConnection {
-    /// Looks for the end of what the client sends. What comes before that is the next request, of which a bounded
-    /// part is read.
+    /// Checks whether the client still sends. Bytes that arrive early belong to the next request; a bounded number of
+    /// them is read.
     pub(crate) fn poll_presence(&self, cx: &mut Context<'_>) -> Presence {
         if self.half_closed.get() {
             return Presence::Silent;
         }
-        // A body that is still on its way is read by the upload.
+        // A body that is still arriving is read by the upload.
         while self.body_done.get() && self.input.borrow().len() < buffer::SIZE {
             if self.stream.poll_readable(cx).is_pending() {
                 break;

@@ -1,4 +1,4 @@
-//! A request's body as the upstream side draws it, whichever protocol it came by.
+//! The body of a request as it is read for a backend, for both protocols.
 
 use std::{
     cell::RefCell,
@@ -13,30 +13,30 @@ use weir_http::{BodyDecoder, MAX_TRAILERS, Step, translate::push_trailers};
 use super::ClientConnection;
 use crate::failure::BodyFailure;
 
-/// Where a request's body comes from.
+/// The source of a request's body.
 pub(crate) enum RequestBody {
-    /// There is none.
+    /// The request has no body.
     Empty,
-    /// From an HTTP/1 connection.
+    /// An HTTP/1 connection.
     Http1 {
-        /// The connection that it is read from.
+        /// The connection.
         client: Rc<ClientConnection>,
-        /// Where the body ends.
+        /// Finds the end of the body.
         decoder: BodyDecoder,
     },
-    /// From an HTTP/2 stream.
+    /// An HTTP/2 stream.
     Http2 {
-        /// What is not drawn is not acknowledged, so that a slow backend slows the client. The stream's own task holds it
-        /// too, for what the client still sends after its answer.
+        /// Data that is not taken is not acknowledged, so a slow backend slows the client down. The stream's own task
+        /// also holds this, for data that the client sends after the response.
         body: Rc<RefCell<RecvStream>>,
-        /// Trailer fields, once they have come, as lines.
+        /// Trailer fields as lines, once they have arrived.
         trailers: Vec<u8>,
-        /// A piece that has come and was not drawn yet.
+        /// A part that has arrived and was not taken yet.
         first: Option<Bytes>,
     },
 }
 
-/// The most that is read of a body before a backend is picked for it.
+/// Largest part of a body that is read before a backend is picked.
 const FIRST: usize = 1024;
 
 impl RequestBody {
@@ -49,7 +49,7 @@ impl RequestBody {
         }
     }
 
-    /// Ready once something of the body is there to be drawn, or its end.
+    /// Ready once a part of the body or its end has arrived.
     pub(crate) fn poll_first(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), BodyFailure>> {
         match self {
             Self::Empty => Poll::Ready(Ok(())),
@@ -72,7 +72,7 @@ impl RequestBody {
                 let mut body = body.borrow_mut();
                 while first.is_none() && !body.is_end_stream() {
                     match ready!(body.poll_data(cx)) {
-                        // An empty frame is no part of a body.
+                        // An empty frame is not a part of the body.
                         Some(Ok(data)) if data.is_empty() => {}
                         Some(Ok(data)) => *first = Some(data),
                         Some(Err(_)) => return Poll::Ready(Err(BodyFailure::Gone)),
@@ -85,7 +85,7 @@ impl RequestBody {
         }
     }
 
-    /// Appends what is there to `out`, in pieces handed to `frame`; `true` once the body has ended.
+    /// Reads the parts that have arrived and hands each to `frame`; `true` once the body has ended.
     pub(crate) fn poll_into(
         &mut self,
         cx: &mut Context<'_>,
@@ -144,7 +144,7 @@ fn poll_stream(
         Some(Ok(data)) => {
             if !data.is_empty() {
                 frame(&data);
-                // The upload's window is the bound; a stream that has ended has none.
+                // The upload's window is the limit; a stream that has ended has no window.
                 let _ = body.flow_control().release_capacity(data.len());
             }
             return Poll::Ready(Ok(body.is_end_stream()));
@@ -154,7 +154,7 @@ fn poll_stream(
     }
     match ready!(body.poll_trailers(cx)) {
         Ok(Some(fields)) => {
-            // HPACK makes large ones cheap for the client; the limit is that of HTTP/1.
+            // HPACK makes large trailers cheap for the client; the limit is that of HTTP/1.
             let size: usize = fields.iter().map(|(name, value)| name.as_str().len() + value.len() + 2).sum();
             if size > MAX_TRAILERS {
                 return Poll::Ready(Err(BodyFailure::Malformed("trailers too large")));
@@ -167,7 +167,7 @@ fn poll_stream(
     Poll::Ready(Ok(true))
 }
 
-/// Decodes as much as there is: how many bytes were used, and whether the body has ended.
+/// Decodes the available bytes. Returns how many were used, and whether the body has ended.
 fn decode(
     decoder: &mut BodyDecoder,
     input: &[u8],

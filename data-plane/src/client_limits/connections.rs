@@ -43,7 +43,7 @@ impl Drop for CountedConnection {
         let mut open = self.addresses.open.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(count) = open.get_mut(&self.address) {
             *count -= 1;
-            // Who is gone is forgotten: memory follows the connections that are open.
+            // Addresses without connections are removed, so memory follows the open connections.
             if *count == 0 {
                 open.remove(&self.address);
             }

@@ -10,8 +10,8 @@ pub(crate) use self::{
     requests::{ClientRequest, ClientRequests, NodeRequests},
 };
 
-/// What counts as one client: an IPv4 address, or the /64 network of an IPv6 address, of which a host has as many as it
-/// likes. `address` is canonical.
+/// The unit that a limit counts: an IPv4 address, or the /64 network of an IPv6 address, because one host can use all
+/// of its addresses. `address` is canonical.
 fn client_of(address: IpAddr) -> IpAddr {
     match address {
         IpAddr::V4(_) => address,

@@ -20,8 +20,8 @@ use crate::hash::mix;
 /// Counters of one row.
 const COUNTERS: usize = 4096;
 
-/// The log is told this often at most, in seconds.
-const COMPLAIN_EVERY: u64 = 10;
+/// Minimum time between two log messages, in seconds.
+const LOG_INTERVAL: u64 = 10;
 
 type Row = Box<[AtomicU32]>;
 
@@ -47,8 +47,8 @@ pub(crate) struct NodeRequests {
     seed: u64,
     refused: AtomicU64,
     started: Instant,
-    /// When the log was told last, in seconds since the start; 0: never.
-    complained: AtomicU64,
+    /// Time of the last log message, in seconds since the start; 0: never.
+    logged_at: AtomicU64,
 }
 
 impl NodeRequests {
@@ -61,7 +61,7 @@ impl NodeRequests {
             seed,
             refused: AtomicU64::new(0),
             started: Instant::now(),
-            complained: AtomicU64::new(0),
+            logged_at: AtomicU64::new(0),
         })
     }
 
@@ -84,12 +84,11 @@ impl NodeRequests {
     #[cold]
     fn refuse(&self, client: IpAddr, limit: u32) {
         self.refused.fetch_add(1, Relaxed);
-        let now = self.started.elapsed().as_secs() + COMPLAIN_EVERY;
-        let last = self.complained.load(Relaxed);
-        if now >= last + COMPLAIN_EVERY
-            && self.complained.compare_exchange(last, now, Relaxed, Relaxed).is_ok()
+        let now = self.started.elapsed().as_secs() + LOG_INTERVAL;
+        let last = self.logged_at.load(Relaxed);
+        if now >= last + LOG_INTERVAL && self.logged_at.compare_exchange(last, now, Relaxed, Relaxed).is_ok()
         {
-            tracing::warn!(%client, limit, "a client address has max_requests_per_ip requests in flight: more are answered 429");
+            tracing::warn!(%client, limit, "client address reached max_requests_per_ip: further requests get a 429");
         }
     }
 }
@@ -109,8 +108,8 @@ impl ClientRequests {
         Self { node: Arc::clone(node), own: worker }
     }
 
-    /// Counts a request of a client; `None` where it has `limit` of them. With several workers a client may have up to a
-    /// quarter more. What was counted is to be given to [`leave`](Self::leave).
+    /// Counts a request of a client, or returns `None` if the client has `limit` of them. With several workers a client
+    /// may have up to a quarter more. The result must be given to [`leave`](Self::leave).
     pub(crate) fn enter(&self, client: IpAddr, limit: u32) -> Option<ClientRequest> {
         let Self { node, own } = self;
         let request = node.slots(client_of(client));

@@ -1,7 +1,7 @@
-//! Watches the frames that an HTTP/2 backend sends, for what the h2 library does not report: SETTINGS that limit the
-//! size of a request's head, and GOAWAY (RFC 9113, 6.5 and 6.8).
+//! Reads the frames of an HTTP/2 backend for facts that the h2 library does not report: SETTINGS that limit the size of
+//! a request's head, and GOAWAY (RFC 9113, 6.5 and 6.8).
 //!
-//! It reads along and changes nothing; h2 parses the same bytes and judges whether they are valid.
+//! It changes nothing; h2 parses the same bytes and checks whether they are valid.
 
 use std::{
     cell::Cell,
@@ -17,20 +17,20 @@ const SETTINGS: u8 = 0x4;
 const GOAWAY: u8 = 0x7;
 const SETTINGS_MAX_HEADER_LIST_SIZE: u16 = 0x6;
 
-/// The acknowledgement of our own SETTINGS carries none.
+/// The flag of an acknowledgement, which has no settings.
 const ACK: u8 = 0x1;
 
 const HEADER: usize = 9;
 
-/// What a backend has said about its connection.
+/// The SETTINGS and GOAWAY that a backend has sent on a connection.
 #[derive(Debug, Default)]
 pub(crate) struct PeerNotices {
-    /// Its SETTINGS have come.
+    /// Whether its SETTINGS have arrived.
     settled: Cell<bool>,
-    /// The largest head of a request that it accepts, as RFC 9113, 6.5.2 counts it, if it says so.
+    /// The largest head of a request that it accepts, as RFC 9113, 6.5.2 counts it, if it announces one.
     max_head: Cell<Option<u32>>,
     go_away: Cell<Option<Reason>>,
-    /// Something of the above has changed since it was asked last.
+    /// Whether any of these has changed since the last check.
     changed: Cell<bool>,
 }
 
@@ -43,7 +43,7 @@ impl PeerNotices {
         self.max_head.get().and_then(|most| usize::try_from(most).ok())
     }
 
-    /// Why the backend closes the connection, once it has said so. It takes no new requests from then on.
+    /// The reason of the GOAWAY, if there was one. The connection takes no new requests after it.
     pub(crate) fn go_away(&self) -> Option<Reason> {
         self.go_away.get()
     }
@@ -53,13 +53,13 @@ impl PeerNotices {
     }
 }
 
-/// Finds the frames in bytes that come in pieces of any length.
+/// Finds the frames in a stream of bytes.
 #[derive(Debug, Default)]
 struct Scanner {
     header: [u8; HEADER],
-    /// Bytes of `header` that have come.
+    /// Number of bytes in `header`.
     filled: usize,
-    /// Payload that is still to come.
+    /// Payload bytes that are still to come.
     left: usize,
     /// The beginning of a GOAWAY, or one setting.
     part: [u8; 8],
@@ -99,10 +99,10 @@ impl Scanner {
         }
     }
 
-    /// Puts pieces of `size` bytes together and reads each.
+    /// Collects parts of `size` bytes and reads each.
     fn collect(&mut self, payload: &[u8], size: usize, notices: &PeerNotices) {
         for byte in payload {
-            // Of a GOAWAY only the first piece counts; what follows is for people.
+            // Only the first part of a GOAWAY is read; the rest is debug data.
             if self.parted == size {
                 return;
             }
@@ -125,7 +125,7 @@ impl Scanner {
     }
 }
 
-/// A connection's bytes, read along.
+/// Passes a connection's bytes through and reads their frames.
 pub(crate) struct FrameObserver<T> {
     io: T,
     scanner: Scanner,
@@ -194,7 +194,7 @@ mod tests {
         let bytes = [
             frame(SETTINGS, 0, &[0, 3, 0, 0, 0, 4, 0, 6, 0, 0, 0x20, 0, 0, 4, 0, 0, 1, 0]),
             frame(SETTINGS, ACK, &[]),
-            // Payload that looks like frames is none.
+            // Payload that looks like frames is not parsed.
             frame(0, 0, &frame(GOAWAY, 0, &[0, 0, 0, 0, 0, 0, 0, 2])),
             frame(0, 1, &[]),
             frame(GOAWAY, 0, b"\x7f\xff\xff\xff\0\0\0\x0bcalm down, you there"),

@@ -4,38 +4,36 @@ use std::{cell::RefCell, net::SocketAddr, time::Duration};
 
 use crate::wire::stream::Stream;
 
-/// The most unused connections that a worker keeps to one backend.
+/// Most unused connections of a worker to one backend.
 const KEEP: usize = 512;
 
-/// How long before a backend closes an unused connection it is not used any more: a request that is on its way as the
+/// How long before the backend closes an unused connection it is no longer used: a request that is sent while the
 /// backend closes may be lost.
 const MARGIN: Duration = Duration::from_secs(1);
 
-/// Unused HTTP/1 connections. The last one used is taken first, so that a quiet backend's connections grow old and
-/// are closed.
+/// Unused HTTP/1 connections. The last one used is taken first, so that surplus connections grow old and are closed.
 #[derive(Default)]
 pub(crate) struct Idle {
     connections: RefCell<Vec<Connection>>,
 }
 
-/// A connection to a backend that carries no request.
+/// An unused connection to a backend.
 pub(crate) struct Connection {
     pub(crate) stream: Stream,
     pub(crate) address: SocketAddr,
     /// When it was last used, in the worker's milliseconds.
     since: u64,
-    /// When the backend closes it, with a margin, if it said so (`Keep-Alive: timeout=N`).
+    /// When the backend closes it (`Keep-Alive: timeout=N`), with a margin.
     until: u64,
 }
 
-/// How long to use an unused connection that its backend keeps open for so long.
+/// How long an unused connection is used, if its backend keeps it open for `kept_for`.
 fn usable_for(kept_for: Duration) -> Duration {
     kept_for.saturating_sub(MARGIN).max(kept_for / 2)
 }
 
 impl Idle {
-    /// An open connection to an address that the backend still has, if there is one. Broken ones are thrown away on
-    /// the way.
+    /// Takes an open connection to an address that the backend still has. Broken ones are dropped on the way.
     pub(crate) fn take(&self, now: u64, is_current: impl Fn(SocketAddr) -> bool) -> Option<Connection> {
         let mut connections = self.connections.borrow_mut();
         while let Some(connection) = connections.pop() {
@@ -46,7 +44,7 @@ impl Idle {
         None
     }
 
-    /// Keeps a connection whose last answer was complete; `kept_for`: the backend closes it after this time.
+    /// Keeps a connection after a complete response; `kept_for`: the backend closes it after this time.
     pub(crate) fn put(&self, stream: Stream, address: SocketAddr, now: u64, kept_for: Option<Duration>) {
         let millis = |kept_for| u64::try_from(usable_for(kept_for).as_millis()).unwrap_or(u64::MAX);
         let until = kept_for.map_or(u64::MAX, |kept_for| now.saturating_add(millis(kept_for)));
@@ -61,7 +59,7 @@ impl Idle {
         self.connections.borrow_mut().clear();
     }
 
-    /// Closes those unused since before `oldest`, and those that their backend is about to close.
+    /// Closes connections unused since before `oldest`, and those that their backend is about to close.
     pub(crate) fn close_stale(&self, oldest: u64, now: u64) {
         self.connections
             .borrow_mut()

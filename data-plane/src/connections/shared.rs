@@ -14,18 +14,18 @@ use h2::client::SendRequest;
 use super::frames::PeerNotices;
 use crate::{failure::Failure, wire::timer::Timers};
 
-/// The most requests that this side puts on one connection, whatever the backend allows.
+/// Most requests of this side on one connection, whatever the backend allows.
 const MAX_STREAMS: usize = 250;
 
-/// How long requests wait for the SETTINGS of a new connection, which say how many it takes. Its first request does not
-/// wait.
+/// How long requests wait for the SETTINGS of a new connection, which limit the number of streams. Its first request
+/// does not wait.
 pub(crate) const SETTLE: Duration = Duration::from_millis(250);
 
 /// One worker's connections to one HTTP/2 backend.
 #[derive(Default)]
 pub(crate) struct Shared {
     pub(crate) connections: RefCell<Vec<Rc<Connection>>>,
-    /// A connection is being opened: others wait for it rather than open one each.
+    /// A connection is being opened: other requests wait for it and open none.
     pub(crate) opening: Cell<bool>,
     pub(crate) waiting: RefCell<Vec<Waker>>,
 }
@@ -33,7 +33,7 @@ pub(crate) struct Shared {
 pub(crate) struct Connection {
     pub(crate) sender: SendRequest<Bytes>,
     pub(crate) address: SocketAddr,
-    /// What it accepts of an answer's head, which was announced when it was opened.
+    /// Largest response head that this side announced when it opened the connection, in bytes.
     pub(crate) max_head: u32,
     /// In the worker's milliseconds.
     pub(crate) opened: u64,
@@ -43,22 +43,23 @@ pub(crate) struct Connection {
     pub(crate) state: Rc<ConnectionState>,
 }
 
-/// What a connection's own task says of it.
+/// State that the connection's own task reports.
 #[derive(Default)]
 pub(crate) struct ConnectionState {
-    /// It has ended, or takes no more requests.
+    /// Whether the connection has ended, or takes no more requests.
     pub(crate) closed: Cell<bool>,
     pub(crate) notices: Rc<PeerNotices>,
 }
 
 impl ConnectionState {
-    /// Whether it may take new requests. After a GOAWAY it only finishes what runs on it (RFC 9113, 6.8).
+    /// Whether the connection takes new requests. After a GOAWAY it only finishes those in flight (RFC 9113 section
+    /// 6.8).
     pub(crate) fn is_open(&self) -> bool {
         !self.closed.get() && self.notices.go_away().is_none()
     }
 
-    /// It took no request when it was given one, and gets no other. A backend that has not even sent its SETTINGS was
-    /// never there.
+    /// Marks a connection that rejected a request as closed. If even its SETTINGS have not arrived, the connection
+    /// attempt has failed.
     pub(crate) fn retire(&self) -> Failure {
         self.closed.set(true);
         if self.notices.is_settled() {
@@ -72,8 +73,8 @@ impl ConnectionState {
 }
 
 impl Connection {
-    /// Whether the backend has not said yet how many requests it takes. Servers refuse what is too much for them, some
-    /// with ENHANCE_YOUR_CALM (gRPC's), after which a request may not be sent again.
+    /// Whether the backend has not announced yet how many streams it allows. Servers refuse excess streams, some
+    /// (gRPC's) with ENHANCE_YOUR_CALM, after which a request may not be sent again.
     pub(crate) fn is_unsettled(&self, now: u64) -> bool {
         let waited = Duration::from_millis(now.saturating_sub(self.opened));
         self.state.is_open() && !self.state.notices.is_settled() && waited < SETTLE
@@ -85,22 +86,22 @@ impl Connection {
         self.streams.get() < most
     }
 
-    /// Whether it may take new requests. Larger heads than it was opened for need a new connection.
+    /// Whether the connection takes new requests. Response heads larger than announced need a new connection.
     pub(crate) fn is_usable(&self, max_head: u32) -> bool {
         self.state.is_open() && self.max_head >= max_head
     }
 }
 
 impl Shared {
-    /// Closes those unused since before `oldest`, and forgets those that take no more requests: the requests that
-    /// still run on one keep it.
+    /// Closes connections unused since before `oldest`, and removes those that take no more requests: their running
+    /// requests keep them.
     pub(crate) fn close_older_than(&self, oldest: u64) {
         self.connections.borrow_mut().retain(|connection| {
             connection.state.is_open() && (connection.streams.get() > 0 || connection.since.get() >= oldest)
         });
     }
 
-    /// A connection says soon whether it has room.
+    /// Whether a connection will announce its number of streams soon.
     pub(crate) fn is_settling(&self, now: u64) -> bool {
         self.connections.borrow().iter().any(|connection| connection.is_unsettled(now))
     }
@@ -124,7 +125,7 @@ impl Shared {
     }
 }
 
-/// A place on a connection, for one request.
+/// One request's slot on a connection.
 pub(crate) struct StreamSlot {
     pub(crate) connection: Rc<Connection>,
     pub(crate) connections: Rc<super::Connections>,
@@ -139,7 +140,7 @@ impl Drop for StreamSlot {
     }
 }
 
-/// Says that nobody opens a connection any more, however the opening ended.
+/// Marks the opening of a connection as over when it is dropped.
 pub(crate) struct Opening<'a>(pub(crate) &'a Shared);
 
 impl Drop for Opening<'_> {

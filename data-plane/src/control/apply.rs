@@ -1,4 +1,4 @@
-//! What the control plane says, done: a snapshot or delta is read, checked, warmed and activated, or refused.
+//! Applies messages of the control plane: reads, checks and activates snapshots and deltas, or rejects them.
 
 use std::{
     sync::{Arc, PoisonError, atomic::Ordering::Relaxed},
@@ -7,7 +7,7 @@ use std::{
 
 use weir_proto::{
     FORMAT,
-    v1::{self, subscribe_request::Message as Say, subscribe_response::Message as Told},
+    v1::{self, subscribe_request::Message as Outgoing, subscribe_response::Message as Incoming},
 };
 use weir_snapshot::{
     Problem, Problems,
@@ -26,55 +26,58 @@ use crate::control::resolve;
 const RESTORE: Duration = Duration::from_millis(300);
 
 /// Acts on one message; what has to be answered.
-pub(super) async fn take(state: &Arc<State>, message: Option<Told>) -> Option<Say> {
+pub(super) async fn take(state: &Arc<State>, message: Option<Incoming>) -> Option<Outgoing> {
     let (revision, result) = match message {
-        Some(Told::Health(update)) => {
+        Some(Incoming::Health(update)) => {
             take_health(state, &update);
             return None;
         }
-        Some(Told::Key(told)) => {
-            take_key(state, &told.key).await;
+        Some(Incoming::Key(message)) => {
+            take_key(state, &message.key).await;
             return None;
         }
-        Some(Told::FleetSize(told)) => {
-            state.fleet.filters.size.told(told.nodes, Instant::now());
+        Some(Incoming::FleetSize(message)) => {
+            state.fleet.filters.size.set(message.nodes, Instant::now());
             return None;
         }
-        Some(Told::Tickets(told)) => {
-            state.fleet.tls.take_tickets(&told);
+        Some(Incoming::Tickets(message)) => {
+            state.fleet.tls.take_tickets(&message);
             return None;
         }
-        Some(Told::CertificateKeys(told)) => {
-            take_certificate_keys(state, told).await;
+        Some(Incoming::CertificateKeys(message)) => {
+            take_certificate_keys(state, message).await;
             return None;
         }
         // Taken before it comes here.
-        Some(Told::Tail(_)) => return None,
-        Some(Told::Snapshot(snapshot)) => (snapshot.revision, activate(state, whole(&snapshot)).await),
-        Some(Told::Delta(delta)) => (delta.revision, activate(state, changed(state, &delta)).await),
+        Some(Incoming::Tail(_)) => return None,
+        Some(Incoming::Snapshot(snapshot)) => (snapshot.revision, activate(state, whole(&snapshot)).await),
+        Some(Incoming::Delta(delta)) => (delta.revision, activate(state, changed(state, &delta)).await),
         None => {
-            tracing::error!("message of an unknown kind ignored");
+            tracing::error!("unknown message from the control plane ignored");
             return None;
         }
     };
     Some(match result {
         Ok(hash) => {
             keeper::before_acknowledgement(state).await;
-            Say::Ack(v1::Ack { revision, hash: hash.to_string() })
+            Outgoing::Ack(v1::Ack { revision, hash: hash.to_string() })
         }
         Err(problems) => {
             state.rejections.fetch_add(1, Relaxed);
-            tracing::error!(revision, %problems, "snapshot rejected, the one before stays");
+            tracing::error!(revision, %problems, "snapshot rejected, keeping the current one");
             let problem = |problem: &Problem| v1::Problem {
                 path: problem.path.clone(),
                 message: problem.message.clone(),
             };
-            Say::Rejection(v1::Rejection { revision, problems: problems.0.iter().map(problem).collect() })
+            Outgoing::Rejection(v1::Rejection {
+                revision,
+                problems: problems.0.iter().map(problem).collect(),
+            })
         }
     })
 }
 
-/// What a message says the configuration is from now on.
+/// The configuration after a message is applied.
 struct Next {
     revision: u64,
     resources: Resources,
@@ -183,7 +186,7 @@ async fn activate_within(state: &State, next: Next, warm: Duration) -> Result<Co
     let config = from_resources(&resources)?;
     let snapshot = weir_snapshot::check(&config)?;
     let active = state.fleet.build(Arc::new(snapshot))?;
-    // What is not found in time is looked up again soon.
+    // Names that are not resolved in time are looked up again soon.
     let _ = tokio::time::timeout(warm, resolve::warm(&active)).await;
     state.workers.activate(active).await;
     *state.active.lock().unwrap_or_else(PoisonError::into_inner) =

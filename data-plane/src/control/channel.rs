@@ -14,11 +14,11 @@ use crate::{
 /// then.
 ///
 /// # Errors
-/// The URL is none.
+/// The URL is invalid.
 pub(crate) fn channel(config: &Config, membership: &Membership) -> anyhow::Result<Channel> {
     let url = &config.control_plane;
     let endpoint = endpoint(url).with_context(|| {
-        format!("--control-plane {url:?} is none of https://HOST:PORT, unix:PATH and http://HOST:PORT")
+        format!("--control-plane {url:?} is not https://HOST:PORT, unix:PATH or http://HOST:PORT")
     })?;
     let membership = membership.clone();
     let connect = tower::service_fn(move |uri: http::Uri| {

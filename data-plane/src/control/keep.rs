@@ -1,10 +1,10 @@
 //! `--state-dir`: what the node runs is kept in a file, so that a node that starts while the control plane is away
 //! serves all the same.
 //!
-//! The file holds the messages that a control plane would send to a new node, and they come in by the same door: read,
-//! checked and hashed like any other. It may hold secrets, so nobody else may read it; it is written beside and
-//! renamed, so that it is always one whole state; its first line says whether it is what was written. What cannot be
-//! used is said and left alone, and the node waits for the control plane.
+//! The file holds the messages that a control plane would send to a new node. They are read, checked and hashed like
+//! messages from the stream. The file may contain secrets, so only the owner can read it. It is written under another
+//! name and renamed, so that it is always complete; its first line is a checksum. A file that cannot be used is logged
+//! and left alone, and the node waits for the control plane.
 
 use std::{
     fs::{self, File},
@@ -19,7 +19,7 @@ use prost::Message as _;
 use sha2::{Digest as _, Sha256};
 use weir_proto::{
     FORMAT,
-    v1::{self, subscribe_response::Message as Told},
+    v1::{self, subscribe_response::Message as Incoming},
 };
 use weir_snapshot::{Kind, resource::Key};
 
@@ -48,22 +48,25 @@ pub(crate) fn prepare(folder: &Path) -> anyhow::Result<()> {
 /// Runs what was kept, if there is something and it can be used.
 pub(crate) async fn restore(state: &Arc<State>, folder: &Path) {
     let path = folder.join(FILE);
-    let told = match read(&path) {
-        Ok(Some(told)) => told,
+    let messages = match read(&path) {
+        Ok(Some(messages)) => messages,
         Ok(None) => return,
         Err(error) => {
             tracing::warn!(file = %path.display(), error = format!("{error:#}"), "kept state ignored");
             return;
         }
     };
-    for message in told {
+    for message in messages {
         match message {
-            Told::Key(told) => take_key(state, &told.key).await,
-            Told::Snapshot(snapshot) => {
+            Incoming::Key(message) => take_key(state, &message.key).await,
+            Incoming::Snapshot(snapshot) => {
                 let revision = snapshot.revision;
                 match apply::restore(state, &snapshot).await {
                     Ok(()) => {
-                        tracing::info!(revision, "runs what was kept, until the control plane says more")
+                        tracing::info!(
+                            revision,
+                            "running the kept state until the control plane sends a newer one"
+                        )
                     }
                     Err(problems) => {
                         tracing::warn!(file = %path.display(), %problems, "kept state ignored");
@@ -93,9 +96,9 @@ pub(super) fn encode(running: &Running, key: Option<Vec<u8>>) -> Vec<u8> {
         resources: running.resources.iter().map(resource).collect(),
         hash: running.hash.to_string(),
     };
-    let key = key.map(|key| Told::Key(v1::FleetKey { key }));
+    let key = key.map(|key| Incoming::Key(v1::FleetKey { key }));
     let mut body = Vec::new();
-    for message in key.into_iter().chain([Told::Snapshot(snapshot)]) {
+    for message in key.into_iter().chain([Incoming::Snapshot(snapshot)]) {
         let message = v1::SubscribeResponse { message: Some(message) };
         body.extend(message.encode_length_delimited_to_vec());
     }
@@ -126,7 +129,7 @@ pub(super) fn write(folder: &Path, body: &[u8]) -> std::io::Result<()> {
 
 fn replace(folder: &Path, new: &Path, body: &[u8]) -> std::io::Result<()> {
     let path = folder.join(FILE);
-    // What a write that was cut off left may have other rights.
+    // The file of an interrupted write may have other permissions.
     match fs::remove_file(new) {
         Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(error),
         _ => {}
@@ -139,8 +142,8 @@ fn replace(folder: &Path, new: &Path, body: &[u8]) -> std::io::Result<()> {
     File::open(folder)?.sync_all()
 }
 
-/// What the file says; `None`: there is none.
-fn read(path: &Path) -> anyhow::Result<Option<Vec<Told>>> {
+/// Reads the file; `None` if it does not exist.
+fn read(path: &Path) -> anyhow::Result<Option<Vec<Incoming>>> {
     let bytes = match fs::read(path) {
         Ok(bytes) => bytes,
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
@@ -157,12 +160,12 @@ fn read(path: &Path) -> anyhow::Result<Option<Vec<Told>>> {
         "its format {version:?} is not known to this node (it knows {VERSION})"
     );
     anyhow::ensure!(line == head(body), "it is not what was written: its hash is another");
-    let (mut body, mut told) = (body, Vec::new());
+    let (mut body, mut messages) = (body, Vec::new());
     while !body.is_empty() {
         let message = v1::SubscribeResponse::decode_length_delimited(&mut body)?;
-        told.extend(message.message);
+        messages.extend(message.message);
     }
-    Ok(Some(told))
+    Ok(Some(messages))
 }
 
 #[cfg(test)]
@@ -189,8 +192,10 @@ mod tests {
         write(folder.path(), &body()).unwrap();
         let path = folder.path().join(FILE);
         assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
-        let told = read(&path).unwrap().unwrap();
-        let [Told::Key(key), Told::Snapshot(snapshot)] = &told[..] else { panic!("{told:?}") };
+        let messages = read(&path).unwrap().unwrap();
+        let [Incoming::Key(key), Incoming::Snapshot(snapshot)] = &messages[..] else {
+            panic!("{messages:?}")
+        };
         assert_eq!((key.key.len(), snapshot.revision), (32, 7));
         assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1);
     }

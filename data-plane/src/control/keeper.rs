@@ -77,7 +77,7 @@ impl Keeper {
         // One after the other: a write that hangs must not replace the state by an older one when it goes on.
         let mut written = self.written.lock().unwrap_or_else(PoisonError::into_inner);
         let Some(running) = state.running() else { return Ok(()) };
-        let body = keep::encode(&running, state.told_key());
+        let body = keep::encode(&running, state.fleet_key());
         let head = keep::head(&body);
         if written.as_ref() == Some(&head) && keep::is_there(&self.folder) {
             return Ok(());
@@ -138,7 +138,7 @@ async fn until_written<F: Future<Output = io::Result<()>>>(
         wait = (wait * 2).min(LONGEST_WAIT);
     }
     if last.is_some() {
-        tracing::info!("the node's state is written again");
+        tracing::info!("the node's state can be written again");
     }
 }
 

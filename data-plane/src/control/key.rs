@@ -8,12 +8,12 @@ use super::State;
 
 /// The fleet's key. When it is another than was used so far, what is active is built anew with it.
 pub(super) async fn take_key(state: &State, key: &[u8]) {
-    let told = key.to_vec();
+    let message = key.to_vec();
     let Ok(key) = crate::pool::sticky::Key::try_from(key) else {
-        tracing::error!(bytes = key.len(), "fleet key of a wrong length ignored");
+        tracing::error!(bytes = key.len(), "session key with an invalid length ignored");
         return;
     };
-    let before = state.key.lock().unwrap_or_else(PoisonError::into_inner).replace(told);
+    let before = state.key.lock().unwrap_or_else(PoisonError::into_inner).replace(message);
     if before.as_deref() != Some(&key[..]) {
         state.change();
     }
@@ -22,9 +22,10 @@ pub(super) async fn take_key(state: &State, key: &[u8]) {
     }
 }
 
-/// The keys of certificates. What was left out at a start from the disk for want of them is used from now on.
-pub(super) async fn take_certificate_keys(state: &State, told: v1::CertificateKeys) {
-    state.fleet.tls.take_keys(told);
+/// Takes the private keys of certificates. Certificates that were left out at a start from disk, because their keys
+/// were missing, are used from now on.
+pub(super) async fn take_certificate_keys(state: &State, message: v1::CertificateKeys) {
+    state.fleet.tls.take_keys(message);
     if state.fleet.tls.take_incomplete() {
         rebuild(state).await;
     }

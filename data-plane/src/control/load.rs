@@ -1,4 +1,4 @@
-//! What the node does now, as it is told to the control plane.
+//! The load report to the control plane.
 
 use std::sync::{Arc, atomic::Ordering::Relaxed};
 

@@ -1,7 +1,7 @@
 //! The node's side of the control stream: says hello, takes snapshots, deltas and health, answers each.
 //!
-//! This is the door through which protobuf comes in: behind it there are only checked snapshots. Whatever is wrong
-//! is answered with a rejection that names it, and the node keeps what it has; the stream goes on.
+//! Only this module reads protobuf; the rest of the node sees checked snapshots. An invalid message is answered with a
+//! rejection that names the problem. The node keeps its configuration, and the stream stays open.
 
 mod apply;
 mod channel;
@@ -29,7 +29,7 @@ use crate::{
     workers::Workers,
 };
 
-/// What the control thread's tasks share.
+/// State that the tasks of the control thread share.
 pub(crate) struct State {
     pub(crate) fleet: Fleet,
     pub(crate) workers: Workers,
@@ -42,7 +42,7 @@ pub(crate) struct State {
     draining: AtomicBool,
     connected: AtomicBool,
     rejections: AtomicU64,
-    /// The fleet's key, once it was told.
+    /// The fleet's session key, once the control plane has sent it.
     key: Mutex<Option<Vec<u8>>>,
     /// Where `--state-dir` is given.
     pub(crate) keeper: Option<keeper::Keeper>,
@@ -108,14 +108,14 @@ impl State {
         self.rejections.load(Relaxed)
     }
 
-    /// What `--state-dir` holds is not what the node runs.
+    /// Marks the content of `--state-dir` as out of date.
     fn change(&self) {
         if let Some(keeper) = &self.keeper {
             keeper.change();
         }
     }
 
-    fn told_key(&self) -> Option<Vec<u8>> {
+    fn fleet_key(&self) -> Option<Vec<u8>> {
         self.key.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 

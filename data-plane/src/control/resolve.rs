@@ -29,7 +29,7 @@ pub(crate) async fn warm(active: &Active) {
     let unknown: Vec<Arc<BackendState>> = unknown.filter(|state| !state.has_addresses()).cloned().collect();
     let looked_up = tokio::time::timeout(TIMEOUT, look_up_all(unknown, &active.permit)).await;
     if looked_up.is_err() {
-        tracing::warn!("some backends' names were not looked up in time");
+        tracing::warn!("some backend names were not resolved in time");
     }
 }
 
@@ -73,7 +73,7 @@ async fn look_up(backend: &BackendState, permit: &AddressPolicy) {
         Ok(Err(_)) if backend.nameless.load(Relaxed) => return,
         Ok(Err(error)) if !backend.has_addresses() => {
             backend.nameless.store(true, Relaxed);
-            tracing::warn!(backend = %backend.id, name, %error, "name has no address");
+            tracing::warn!(backend = %backend.id, name, %error, "backend name has no address");
             return;
         }
         // The addresses that it had may well be good still.
@@ -84,7 +84,7 @@ async fn look_up(backend: &BackendState, permit: &AddressPolicy) {
     }
     backend.nameless.store(false, Relaxed);
     if backend.set_addresses(found, permit) {
-        tracing::info!(backend = %backend.id, name, addresses = ?backend.addresses().all(), "name looked up");
+        tracing::info!(backend = %backend.id, name, addresses = ?backend.addresses().all(), "backend name resolved");
     }
 }
 
@@ -94,7 +94,7 @@ async fn return_to_preferred(backend: &BackendState) {
     let addresses = backend.addresses();
     for address in addresses.preferred() {
         if let Ok(Ok(_)) = tokio::time::timeout(TIMEOUT, TcpStream::connect(address)).await {
-            tracing::info!(backend = %backend.id, %address, "address of a backend accepts connections again");
+            tracing::info!(backend = %backend.id, %address, "preferred backend address accepts connections again");
             addresses.prefer(*address);
             return;
         }

@@ -10,8 +10,8 @@ use tonic::{Code, transport::Channel};
 use weir_proto::{
     FORMAT,
     v1::{
-        self, SubscribeRequest, nodes_client::NodesClient, subscribe_request::Message as Say,
-        subscribe_response::Message as Told,
+        self, SubscribeRequest, nodes_client::NodesClient, subscribe_request::Message as Outgoing,
+        subscribe_response::Message as Incoming,
     },
 };
 
@@ -24,28 +24,28 @@ const WAIT: (Duration, Duration) = (Duration::from_millis(200), Duration::from_s
 /// A stream that lasted so long was a good one.
 const GOOD: Duration = Duration::from_secs(2);
 
-/// Load is told when it changes, this often at most.
+/// Minimum time between two load reports.
 const LOAD_EVERY: Duration = Duration::from_secs(1);
 
-/// Load is told at least this often, in seconds.
+/// Maximum time between two load reports, in seconds.
 const LOAD_AT_LEAST: u64 = 10;
 
 /// Keeps the control stream open for ever.
 pub(crate) async fn run(state: Arc<State>, channel: Channel, mut events: Events) {
     let mut wait = WAIT.0;
-    let mut told = false;
+    let mut is_logged = false;
     // Why the control plane refused this node last.
     let mut refusal = String::new();
     loop {
         let begun = tokio::time::Instant::now();
         let result = subscribe(&state, channel.clone(), &mut events).await;
-        // Who watched is on the other side of the stream.
+        // The watchers are on the other side of the stream.
         state.tap.watch(Vec::new());
         state.tap.lost(events.clear());
         // A stream that is accepted and ended at once is no better than none.
         if state.connected.swap(false, Relaxed) && begun.elapsed() >= GOOD {
             wait = WAIT.0;
-            told = false;
+            is_logged = false;
         }
         // Once, not each try: the log of a lonely node stays readable. A refusal says what to do about it, so each new one
         // is logged.
@@ -53,12 +53,12 @@ pub(crate) async fn run(state: Arc<State>, channel: Channel, mut events: Events)
         let reason = error.as_ref().map_or_else(|| "stream ended".to_owned(), ToString::to_string);
         if error.is_some_and(|error| error.is::<Refusal>()) {
             if refusal != reason {
-                tracing::warn!(reason, "the control plane refuses this node, trying again");
+                tracing::warn!(reason, "the control plane rejected this node, trying again");
                 refusal = reason;
             }
-            told = true;
-        } else if !told {
-            told = true;
+            is_logged = true;
+        } else if !is_logged {
+            is_logged = true;
             tracing::warn!(reason, "control plane not reachable, trying again");
         }
         tokio::time::sleep(wait.mul_f64(0.5 + fastrand::f64())).await;
@@ -68,20 +68,21 @@ pub(crate) async fn run(state: Arc<State>, channel: Channel, mut events: Events)
 
 async fn subscribe(state: &Arc<State>, channel: Channel, events: &mut Events) -> anyhow::Result<()> {
     let tap = &state.tap;
-    let (say, requests) = mpsc::channel(64);
+    let (outgoing, requests) = mpsc::channel(64);
     let running = state.running();
-    say.send(request(Say::Hello(v1::Hello {
-        node_id: state.identity.node_id.clone(),
-        boot_id: state.identity.boot_id.clone(),
-        version: env!("CARGO_PKG_VERSION").to_owned(),
-        address: state.identity.address.clone(),
-        workers: u32::try_from(state.workers.count()).unwrap_or(u32::MAX),
-        labels: state.identity.labels.clone(),
-        format: FORMAT,
-        active_revision: running.as_ref().map_or(0, |running| running.revision),
-        active_hash: running.as_ref().map_or_else(String::new, |running| running.hash.to_string()),
-    })))
-    .await?;
+    outgoing
+        .send(request(Outgoing::Hello(v1::Hello {
+            node_id: state.identity.node_id.clone(),
+            boot_id: state.identity.boot_id.clone(),
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            address: state.identity.address.clone(),
+            workers: u32::try_from(state.workers.count()).unwrap_or(u32::MAX),
+            labels: state.identity.labels.clone(),
+            format: FORMAT,
+            active_revision: running.as_ref().map_or(0, |running| running.revision),
+            active_hash: running.as_ref().map_or_else(String::new, |running| running.hash.to_string()),
+        })))
+        .await?;
     let requests = tokio_stream::wrappers::ReceiverStream::new(requests);
     let mut client = NodesClient::new(channel).max_decoding_message_size(256 << 20);
     let mut stream = client.subscribe(requests).await.map_err(|status| refused(state, &status))?.into_inner();
@@ -96,33 +97,33 @@ async fn subscribe(state: &Arc<State>, channel: Channel, events: &mut Events) ->
             message = stream.message() => {
                 let Some(message) = message.map_err(|status| refused(state, &status))? else { return Ok(()) };
                 match message.message {
-                    Some(Told::Tail(v1::Tail { filters })) => tap.watch(filters),
+                    Some(Incoming::Tail(v1::Tail { filters })) => tap.watch(filters),
                     message => if let Some(answer) = take(state, message).await {
-                        say.send(request(answer)).await?;
+                        outgoing.send(request(answer)).await?;
                     }
                 }
             }
             seen = events.next() => {
-                let (dropped, count) = (tap.untold(), seen.len() as u64);
-                // Whoever watches may lose something, but nothing else waits for it.
-                match say.try_send(request(Say::Tail(v1::TailEvents { events: seen, dropped }))) {
-                    Ok(()) => tap.tell(dropped),
+                let (dropped, count) = (tap.unreported(), seen.len() as u64);
+                // Tail events may be lost, so that nothing else waits for them.
+                match outgoing.try_send(request(Outgoing::Tail(v1::TailEvents { events: seen, dropped }))) {
+                    Ok(()) => tap.mark_reported(dropped),
                     Err(_) => tap.lost(count),
                 }
             }
             _ = ticks.tick() => {
-                // What did not fit when nothing came after it is told now.
-                let dropped = tap.untold();
-                let told = v1::TailEvents { events: Vec::new(), dropped };
-                if dropped > 0 && say.try_send(request(Say::Tail(told))).is_ok() {
-                    tap.tell(dropped);
+                // Reports events that were dropped since the last message.
+                let dropped = tap.unreported();
+                let report = v1::TailEvents { events: Vec::new(), dropped };
+                if dropped > 0 && outgoing.try_send(request(Outgoing::Tail(report))).is_ok() {
+                    tap.mark_reported(dropped);
                 }
                 let load = load(state);
                 quiet += 1;
                 if load != last || quiet >= LOAD_AT_LEAST {
                     let clock_ms = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_millis();
                     let clock_ms = u64::try_from(clock_ms).unwrap_or_default();
-                    say.send(request(Say::Load(v1::Load { clock_ms, ..load.clone() }))).await?;
+                    outgoing.send(request(Outgoing::Load(v1::Load { clock_ms, ..load.clone() }))).await?;
                     last = load;
                     quiet = 0;
                 }
@@ -148,6 +149,6 @@ fn refused(state: &State, status: &tonic::Status) -> anyhow::Error {
 #[error("{0}")]
 struct Refusal(String);
 
-fn request(message: Say) -> SubscribeRequest {
+fn request(message: Outgoing) -> SubscribeRequest {
     SubscribeRequest { message: Some(message) }
 }

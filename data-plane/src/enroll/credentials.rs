@@ -35,7 +35,7 @@ impl NodeKey {
     }
 }
 
-/// What makes a process a node.
+/// The certificate and key of a node.
 pub(super) struct Credentials {
     pub(super) shown: Shown,
     pub(super) fleet: Fingerprint,
@@ -51,8 +51,8 @@ pub(super) fn now_ms() -> u64 {
 }
 
 impl Credentials {
-    /// Whether they are good for anything.
-    pub(super) fn are_good(&self) -> bool {
+    /// Whether the certificate is valid and matches the key.
+    pub(super) fn are_valid(&self) -> bool {
         self.expires_ms > now_ms()
     }
 
@@ -87,14 +87,14 @@ impl Credentials {
         fs::File::open(folder)?.sync_all()
     }
 
-    /// What was kept, if it is this node's and still good.
+    /// The stored credentials, if they belong to this node and are still valid.
     pub(super) fn kept(folder: &Path, node_id: &str) -> Option<Self> {
         let text = fs::read_to_string(Self::path(folder)).ok()?;
         let read = Self::read(&text);
         if read.is_none() {
-            tracing::warn!(file = %Self::path(folder).display(), "the node's certificate cannot be read; it joins anew");
+            tracing::warn!(file = %Self::path(folder).display(), "the node's certificate cannot be read, joining again");
         }
-        read.filter(|kept| kept.node_id == node_id && kept.are_good())
+        read.filter(|kept| kept.node_id == node_id && kept.are_valid())
     }
 
     fn read(text: &str) -> Option<Self> {

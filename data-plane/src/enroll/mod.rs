@@ -1,5 +1,5 @@
-//! How this process becomes a node, and stays one: it joins with a token, gets a certificate for a key of its own, shows it on
-//! each connection to the control plane, and gets the next one in time. Over `http://` and `unix:` there is nothing of this.
+//! Membership in the fleet: the node joins with a token, gets a certificate for its own key, presents it on each
+//! connection to the control plane, and renews it in time. Over `http://` and `unix:` there is no certificate.
 
 mod credentials;
 mod revocable;
@@ -69,17 +69,17 @@ struct MembershipState {
 struct Joining {
     source: Source,
     state_dir: Option<PathBuf>,
-    /// What to connect with, or why there is nothing yet.
+    /// TLS settings of connections, or why there are none yet.
     ready: watch::Sender<Result<Arc<ClientConfig>, String>>,
     /// The control plane does not know the certificate.
     doubt: Notify,
     /// Ends the connections that were made as a member that this node is no more.
     connections: Mutex<CancellationToken>,
-    /// Why it lets this node in no more, as it said last.
+    /// The last reason with which the control plane rejected the node.
     refused: Mutex<String>,
 }
 
-/// Why this process is not let in.
+/// The control plane rejects this process.
 struct Refused {
     why: String,
     /// Another try with the same is of no use; another join may be.
@@ -139,7 +139,7 @@ impl Membership {
             return Ok(Box::new(TcpStream::connect(authority).await?));
         };
         let mut ready = joining.ready.subscribe();
-        // Whoever asks has a deadline, and is told why when it is over.
+        // A caller has a deadline, and gets the reason when it expires.
         let joined = async { ready.wait_for(Result::is_ok).await.map(drop) };
         // Too late or not: what there is says what to connect with, or why not.
         let _ = tokio::time::timeout(CONNECT_WAIT, joined).await;
@@ -158,7 +158,10 @@ impl Membership {
                 let mut refused = joining.refused.lock().unwrap_or_else(PoisonError::into_inner);
                 if *refused != status.message() {
                     status.message().clone_into(&mut refused);
-                    tracing::error!(reason = status.message(), "the control plane lets this node in no more");
+                    tracing::error!(
+                        reason = status.message(),
+                        "the control plane no longer accepts this node"
+                    );
                 }
             }
             _ => {}
@@ -178,11 +181,11 @@ impl Membership {
             tracing::info!(node = node_id, "certificate of an earlier run found");
             joining.use_credentials(kept);
         }
-        let (mut wait, mut told) = (WAIT.0, String::new());
+        let (mut wait, mut logged) = (WAIT.0, String::new());
         // The certificate in use is not in the folder yet.
         let mut is_unkept = false;
         loop {
-            if let Some(good) = credentials.as_ref().filter(|kept| kept.are_good()) {
+            if let Some(good) = credentials.as_ref().filter(|kept| kept.are_valid()) {
                 let due = good.renew_in();
                 if !due.is_zero() {
                     tokio::select! {
@@ -202,7 +205,7 @@ impl Membership {
                 Ok(next) => {
                     joining.use_credentials(&next);
                     // A next certificate is for the same member; a new member has to come anew.
-                    if !credentials.as_ref().is_some_and(Credentials::are_good) {
+                    if !credentials.as_ref().is_some_and(Credentials::are_valid) {
                         joining.end_connections();
                     }
                     is_unkept = false;
@@ -212,10 +215,10 @@ impl Membership {
                         is_unkept = true;
                         tracing::error!(folder = %folder.display(), %error, "the node's certificate cannot be written to --state-dir, trying again");
                     }
-                    tracing::info!(node = node_id, "certificate from the fleet's authority");
+                    tracing::info!(node = node_id, "certificate received from the control plane");
                     credentials = Some(next);
-                    (wait, told) = (WAIT.0, String::new());
-                    // What was in doubt is replaced; a moment for the streams to come back with it.
+                    (wait, logged) = (WAIT.0, String::new());
+                    // The certificate was replaced; the streams need a moment to reconnect.
                     tokio::time::sleep(WAIT.0).await;
                 }
                 Err(Refused { why, is_unknown }) => {
@@ -224,13 +227,13 @@ impl Membership {
                         credentials = None;
                         folder.iter().for_each(|folder| Credentials::forget(folder));
                     }
-                    if credentials.as_ref().is_none_or(|kept| !kept.are_good()) {
+                    if credentials.as_ref().is_none_or(|kept| !kept.are_valid()) {
                         joining.ready.send_modify(|ready| *ready = Err(why.clone()));
                     }
                     // Once for each reason: the log of a lonely node stays readable.
-                    if told != why {
-                        tracing::warn!(reason = why, "this process is not a node of the fleet, trying again");
-                        told = why;
+                    if logged != why {
+                        tracing::warn!(reason = why, "joining the fleet failed, trying again");
+                        logged = why;
                     }
                     tokio::time::sleep(wait.mul_f64(0.5 + fastrand::f64())).await;
                     wait = (wait * 2).min(WAIT.1);
@@ -295,7 +298,7 @@ impl Joining {
         (node_id, boot_id): (&str, &str),
     ) -> Result<Credentials, Refused> {
         let key = NodeKey::new()?;
-        let (fleet, answer) = match credentials.filter(|kept| kept.are_good()) {
+        let (fleet, answer) = match credentials.filter(|kept| kept.are_valid()) {
             Some(kept) => {
                 let mut client = client(control_plane, kept.fleet, Some(&kept.shown))?;
                 let request = RenewRequest { public_key: key.public.clone() };
@@ -351,7 +354,7 @@ fn client(
     Ok(EnrollmentClient::new(endpoint.connect_with_connector_lazy(connect)))
 }
 
-/// What went wrong: tonic hides what is below it in the error's source, which mostly says the same again.
+/// The text of an error: tonic hides the cause in the error's source, which mostly repeats the message.
 pub(crate) fn reason(status: &Status) -> String {
     use std::error::Error as _;
     let mut reason = status.message().to_owned();

@@ -1,5 +1,5 @@
-//! A connection that can be ended from elsewhere: a channel goes on with the one it has for as long as it works, also when
-//! it was made as somebody whom the control plane knows no more.
+//! A connection that can be ended from elsewhere. A gRPC channel keeps its connection for as long as it works, even
+//! after the certificate that it was made with was replaced.
 
 use std::{
     io,

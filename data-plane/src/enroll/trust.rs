@@ -1,4 +1,5 @@
-//! Whom the node believes: a port whose certificate was signed by the fleet's authority, which is known by its fingerprint.
+//! Trust in the control plane: its certificate must be signed by the fleet's authority, which the fingerprint
+//! identifies.
 
 use std::sync::Arc;
 
@@ -15,7 +16,7 @@ use zeroize::Zeroizing;
 
 use super::token::Fingerprint;
 
-/// What a node shows: its certificate and its key.
+/// The node's client certificate and key.
 pub(super) struct Shown {
     pub(super) certificate: Vec<u8>,
     pub(super) key: Zeroizing<Vec<u8>>,
@@ -40,8 +41,8 @@ pub(super) fn client_config(fleet: Fingerprint, shown: Option<&Shown>) -> Result
     Ok(config)
 }
 
-/// Believes what one authority has signed. The port sends the authority's certificate along; whether it is the right one
-/// its fingerprint says, and all else is checked as ever.
+/// Accepts certificates of one authority. The server sends the authority's certificate; its fingerprint must match.
+/// Everything else is verified as usual.
 #[derive(Debug)]
 struct Pinned {
     fleet: Fingerprint,

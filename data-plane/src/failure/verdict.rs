@@ -1,8 +1,8 @@
-//! The one table of failed attempts: whose failure each is, whether the request may be sent again, and what the client
-//! gets if it is not.
+//! The table of failed attempts: the owner of the failure, whether the request may be sent again, and the response for
+//! the client.
 //!
-//! The breaker counts only what is the backend's. Retries, the status, the log, metrics and the report read the same
-//! row, so that they cannot disagree.
+//! Only failures of the backend count for its breaker. Retries, status, log, metrics and report read the same row, so
+//! that they cannot disagree.
 
 use std::io;
 
@@ -11,14 +11,14 @@ use rustix::io::Errno;
 use super::{BodyFailure, Failure};
 use crate::{answer::Local, stats::Refusal};
 
-/// Who caused a failure.
+/// The party that caused a failure.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Owner {
-    /// The client: its request is invalid, too large or too slow, or it has left.
+    /// The client: its request is invalid, too large or too slow, or it left.
     Client,
     /// The backend. Only these count for its breaker.
     Backend,
-    /// This node: it has no file descriptor, port or memory left for a connection.
+    /// This node: it has no file descriptor, port or memory left.
     Node,
     /// An ordinary event: a connection that closes, a backend at its limit of streams, a deadline of the route.
     None,
@@ -39,34 +39,34 @@ impl Owner {
     }
 }
 
-/// Which requests may be sent again at the same backend, at once and at no cost.
+/// Whether a request may be sent again to the same backend, at once and without budget.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Resend {
-    /// None.
+    /// Never.
     Never,
-    /// Those that may be repeated, up to so often: the backend may have acted on the first.
+    /// If its method is idempotent, up to this number of times: the backend may have acted on the first attempt.
     Idempotent(u32),
-    /// All: the backend has not begun the request. Another backend is as good if it has room.
+    /// Always: the backend has not started the request. Another backend with room is as good.
     Unseen {
-        /// The backend itself stays as good as it was, so that it is asked first.
+        /// The same backend is tried first, because it is as good as before.
         stays: bool,
     },
 }
 
-/// Why an attempt is not the request's last, if it may be another.
+/// Why a request may be retried.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum RetryReason {
     /// No connection: nothing was sent.
     Connect,
     /// No connection in time: nothing was sent, but time has passed.
     ConnectTimeout,
-    /// The backend has not looked at the request: it closes the connection, or has no room for a stream.
+    /// The backend has not processed the request: it closes the connection, or has no room for a stream.
     Refused,
-    /// The connection broke before an answer, or what came is no answer.
+    /// The connection broke before a response, or the response is malformed.
     Reset,
-    /// No answer in time.
+    /// The response was too late.
     Timeout,
-    /// An answer with this status.
+    /// A response with this status.
     Status(u16),
 }
 
@@ -76,7 +76,7 @@ impl RetryReason {
         matches!(self, Self::Connect | Self::ConnectTimeout | Self::Refused)
     }
 
-    /// Whether an answer with such a status speaks against the backend, and not against the request.
+    /// Whether the failure speaks against the backend and not against the request.
     pub(crate) fn is_failure(self) -> bool {
         match self {
             Self::Status(status) => status >= 500 && !matches!(status, 501 | 505),
@@ -84,29 +84,29 @@ impl RetryReason {
         }
     }
 
-    /// Whether the attempt cost the backend nothing, so that the budget need not pay for another.
+    /// Whether the attempt cost the backend nothing, so that another one needs no budget.
     pub(crate) fn is_free(self) -> bool {
         self.is_unseen()
     }
 }
 
-/// What follows from a failed attempt.
+/// The consequences of a failed attempt.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Verdict {
     pub(crate) owner: Owner,
-    /// Comes before `retry`.
+    /// Has precedence over `retry`.
     pub(crate) resend: Resend,
-    /// What the retry policy calls it; `None`: no other backend would do better.
+    /// The retry policy's name for the failure; `None` if no other backend would do better.
     pub(crate) retry: Option<RetryReason>,
-    /// What the client gets.
+    /// The response for the client.
     pub(crate) answer: Local,
-    /// What the report counts the request as, where no backend can have seen it.
+    /// The refusal reason in reports, if no backend can have seen the request.
     pub(crate) refusal: Option<Refusal>,
-    /// Of several backends that could not be asked, the client hears of the one with the highest.
+    /// If several backends could not be reached, the client gets the response with the highest weight.
     pub(crate) weight: u8,
 }
 
-/// How often one request may meet kept connections that its backend has closed meanwhile.
+/// Most resends of one request because of idle connections that the backend has closed.
 const MAX_STALE: u32 = 8;
 
 impl Failure {
@@ -144,12 +144,13 @@ impl Failure {
             },
             Self::NoStream => unreached(Nobody, RetryReason::Refused, Local::NO_ROOM, Refusal::NoRoom, 0),
             Self::Calm => row(Client, Never, None, Local::CALM),
-            // Another try of what may be repeated, as it may have been another client's request that was too much.
+            // One more attempt is made if the request is idempotent, because another client's request may have caused
+            // this.
             Self::CalmConnection => row(Nobody, Idempotent(1), None, Local::CALM_CONNECTION),
             Self::Inexpressible(why) => row(Client, Never, None, Local::bad_request(why)),
             Self::HeadTooLarge => row(Client, Never, None, Local::HEAD_TOO_LARGE),
-            // The backend closed it as the request went out, most likely for being idle: that counts for nothing
-            // unless it goes on.
+            // Most likely the backend closed the idle connection while the request was sent. That does not count unless
+            // it repeats.
             Self::Broken { reused: true } => {
                 row(Backend, Idempotent(MAX_STALE), Some(RetryReason::Reset), Local::BROKEN)
             }
@@ -171,14 +172,13 @@ impl Failure {
         }
     }
 
-    /// Whether the client has left, so that no answer reaches it.
-    pub(crate) fn is_of_gone_client(&self) -> bool {
+    /// Whether the client has left, so that it gets no response.
+    pub(crate) fn is_client_gone(&self) -> bool {
         matches!(self, Self::ClientGone | Self::RequestBody(BodyFailure::Gone))
     }
 }
 
-/// Whether a connection could not be opened for want of something of this machine's, which says nothing about the
-/// backend.
+/// Whether the connection failed because this machine lacks a resource, which says nothing about the backend.
 fn is_own(error: &io::Error) -> bool {
     const OWN: [Errno; 5] = [Errno::MFILE, Errno::NFILE, Errno::ADDRNOTAVAIL, Errno::NOBUFS, Errno::NOMEM];
     Errno::from_io_error(error).is_some_and(|errno| OWN.contains(&errno))
@@ -228,12 +228,12 @@ mod tests {
             assert_eq!((verdict.owner, verdict.answer.status), (owner, status), "{failure:?}");
         }
         assert_eq!(Failure::ClientGone.verdict().owner, Client);
-        assert!(Failure::RequestBody(BodyFailure::Gone).is_of_gone_client());
+        assert!(Failure::RequestBody(BodyFailure::Gone).is_client_gone());
     }
 
     #[test]
     fn what_may_have_been_seen_is_sent_again_only_if_it_may_be_repeated() {
-        // Sent again whatever the method: nothing was sent, or the backend says that it has not looked at it.
+        // These are sent again for any method: nothing was sent, or the backend says that it has not processed it.
         for failure in
             [connect(Errno::MFILE), connect(Errno::CONNREFUSED), Failure::NotBegun, Failure::Refused]
         {
@@ -250,7 +250,7 @@ mod tests {
             assert!(!verdict.retry.is_some_and(RetryReason::is_unseen), "{failure:?}");
             assert!(!matches!(verdict.resend, Resend::Unseen { .. }), "{failure:?}");
         }
-        // What is the client's fault is the same at every backend.
+        // A failure of the client would be the same at every backend.
         for failure in
             [Failure::Calm, Failure::Inexpressible("x"), Failure::HeadTooLarge, Failure::ClientStalled]
         {

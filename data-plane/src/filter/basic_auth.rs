@@ -1,4 +1,5 @@
-//! A name and a password (RFC 7617). Who was let in is remembered for a while, so that only the first request waits.
+//! HTTP Basic authentication (RFC 7617). Verified passwords are cached for a while, so that only the first request
+//! waits.
 
 use std::{
     future::{Future as _, poll_fn},
@@ -49,7 +50,7 @@ impl BasicAuth {
     ) -> Result<(), Local> {
         let (user, password) = credentials(head).ok_or_else(|| self.refused())?;
         let known = self.settings.users.get(user.as_str());
-        // A name that is unknown costs as much as one that is known, so that names cannot be told by the time it takes.
+        // An unknown name takes as long as a known one, so that timing does not reveal which names exist.
         let hash = known.or_else(|| self.settings.users.values().next()).ok_or_else(|| self.refused())?;
         let digest = self.verified.digest(&[hash.as_bytes(), user.as_bytes(), &password]);
         let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
@@ -74,7 +75,7 @@ impl BasicAuth {
     }
 }
 
-/// What the check says; `None`: nothing in time.
+/// The result of the check; `None` if there is none in time.
 async fn wait(timers: &Rc<Timers>, told: tokio::sync::oneshot::Receiver<bool>) -> Option<bool> {
     let deadline = timers.timer();
     deadline.arm(PATIENCE);

@@ -1,7 +1,7 @@
 //! Checks passwords on threads of its own: a hash is slow by design, and a worker waits for none.
 //!
-//! The threads are few, so that guessing costs a node no more than them; the queue is short, and no address may fill
-//! it, so that one that guesses keeps nobody else out.
+//! There are few threads, so that password guessing cannot use more CPU than they have. The queue is short, and one
+//! address cannot fill it, so that one guessing client does not keep the others out.
 
 use std::{
     collections::{HashMap, VecDeque},
@@ -23,10 +23,10 @@ use tokio::sync::oneshot;
 
 use super::client_key;
 
-/// What waits at most.
+/// Longest queue.
 const MOST: usize = 256;
 
-/// What waits at most of one address.
+/// Most queued checks of one address.
 const MOST_OF_ONE: u32 = 8;
 
 /// After this long a request gives up.
@@ -69,7 +69,7 @@ impl Hashing {
             let queue = Arc::clone(&queue);
             let started = thread::Builder::new().name(format!("hashing-{i}")).spawn(move || queue.run());
             if let Err(error) = started {
-                tracing::error!(%error, "a thread for passwords cannot be started");
+                tracing::error!(%error, "cannot start a thread for password checks");
             }
         }
         Self(queue)
@@ -120,7 +120,7 @@ impl Drop for Hashing {
 impl Queue {
     fn run(&self) {
         while let Some(job) = self.next() {
-            // Who has given up needs no answer.
+            // Requests that have given up need no result.
             if !job.tell.is_closed() && Instant::now() < job.until {
                 self.checked.fetch_add(1, Relaxed);
                 // The threads are few: none may be lost.

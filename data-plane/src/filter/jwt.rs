@@ -1,4 +1,4 @@
-//! A signed token (RFC 7519), sent as RFC 6750 says. What was verified is remembered until it expires.
+//! JWT authentication (RFC 7519) with bearer tokens (RFC 6750). Verified tokens are cached until they expire.
 
 use std::{
     sync::Arc,
@@ -24,8 +24,8 @@ const MOST: usize = 16 << 10;
 /// A token without a key's name may be tried on so many keys.
 const MOST_KEYS: usize = 8;
 
-/// What the backend is told of a token, in the order of the settings; `None`: it says nothing of that.
-pub(super) type Told = Arc<[Option<String>]>;
+/// The values of the claim headers, in the order of the settings; `None` where the token has no such claim.
+pub(super) type ClaimValues = Arc<[Option<String>]>;
 
 /// A public key.
 struct Key {
@@ -40,7 +40,7 @@ pub(super) struct Jwt {
     name: String,
     realm: Arc<str>,
     keys: Vec<Key>,
-    verified: Arc<Verified<Told>>,
+    verified: Arc<Verified<ClaimValues>>,
 }
 
 /// Where the tokens of a request are.
@@ -51,7 +51,7 @@ enum Tokens<'a> {
     Cookies(Vec<&'a [u8]>),
 }
 
-/// What the backend may read as a token.
+/// Where the backend can find the token.
 enum Passed {
     Header,
     Cookie(Vec<u8>),
@@ -59,7 +59,7 @@ enum Passed {
 }
 
 impl Jwt {
-    pub(super) fn new(route: &Arc<str>, settings: &Settings, verified: Arc<Verified<Told>>) -> Self {
+    pub(super) fn new(route: &Arc<str>, settings: &Settings, verified: Arc<Verified<ClaimValues>>) -> Self {
         let allowed: Vec<Algorithm> =
             settings.algorithms.iter().filter_map(|name| name.parse().ok()).collect();
         // One that is of no use here does not make the others so.
@@ -75,7 +75,7 @@ impl Jwt {
         Local::NO_TOKEN.with(
             "www-authenticate",
             match why {
-                // RFC 6750, 3.1: who sent none is not told of an error.
+                // RFC 6750, 3.1: a client that sent no token gets no error code.
                 None => format!("Bearer realm=\"{realm}\""),
                 Some(why) => {
                     format!("Bearer realm=\"{realm}\", error=\"invalid_token\", error_description=\"{why}\"")
@@ -105,7 +105,7 @@ impl Jwt {
         for ((_, header), value) in self.settings.claims_to_headers.iter().zip(told.iter()) {
             head.remove(header.as_bytes());
             if let Some(value) = value {
-                // What could not stand in a head is not told.
+                // A value that is not valid in a header is not added.
                 head.add(header.as_bytes(), value.as_bytes());
             }
         }
@@ -113,8 +113,8 @@ impl Jwt {
         Ok(())
     }
 
-    /// What a token says, from memory if it was verified before.
-    fn check(&self, token: &[u8], now: u64) -> Result<Told, Local> {
+    /// The claims of a token, from the cache if it was verified before.
+    fn check(&self, token: &[u8], now: u64) -> Result<ClaimValues, Local> {
         if token.len() > MOST {
             return Err(self.refused(Some("the token is too long")));
         }
@@ -185,8 +185,8 @@ impl Jwt {
     }
 
     /// Until when the token is good, and what it says; or why it is not.
-    fn verify(&self, token: &[u8], now: u64) -> Result<(u64, Told), &'static str> {
-        // An algorithm that nobody knows, `none` among them, is no algorithm.
+    fn verify(&self, token: &[u8], now: u64) -> Result<(u64, ClaimValues), &'static str> {
+        // Tokens with an unknown algorithm, such as `none`, are rejected.
         let header = decode_header(token).map_err(|_| "the token is malformed or its algorithm unknown")?;
         if header.crit.is_some() {
             return Err("the token demands an extension that is unknown");
@@ -220,8 +220,8 @@ impl Jwt {
         Err(why)
     }
 
-    /// What the library takes and RFC 7519 does not: a token at the very moment of its `exp` (4.1.4), and a list of
-    /// issuers, of which only one would have to be ours (4.1.1).
+    /// Rejects what the library accepts and RFC 7519 does not: a token at the very moment of its `exp` (4.1.4), and a
+    /// list of issuers, of which only one would have to match (4.1.1).
     fn strictly(&self, claims: &Map<String, Value>, now: u64) -> Result<(), &'static str> {
         if claims.get("iss").and_then(Value::as_str) != Some(&*self.settings.issuer) {
             return Err("the token is from another issuer");
@@ -238,7 +238,7 @@ impl Jwt {
         }
     }
 
-    fn told(&self, claims: &Map<String, Value>) -> (u64, Told) {
+    fn told(&self, claims: &Map<String, Value>) -> (u64, ClaimValues) {
         let text = |value: &Value| match value {
             Value::String(text) => Some(text.clone()),
             Value::Number(_) | Value::Bool(_) => Some(value.to_string()),
@@ -311,7 +311,7 @@ fn may_hold(pair: &[u8], cookie: &[u8]) -> bool {
     name.contains(&b'%') && is_name(&percent_decode(name).collect::<Vec<u8>>())
 }
 
-/// What is wrong with a token that is signed well; `None`: it is not.
+/// Why a correctly signed token is invalid; `None` for other errors.
 fn reason(kind: &ErrorKind) -> Option<&'static str> {
     match kind {
         ErrorKind::ExpiredSignature => Some("the token has expired"),
@@ -367,7 +367,7 @@ mod tests {
         let mut head = request(TOKEN.trim());
         assert_eq!(jwt(&["RS256"]).ask(&mut head), Ok(()));
         assert_eq!(head.get_named(b"x-user"), Some(&b"anna"[..]));
-        // The same key, but nobody said that it may sign so.
+        // The same key, but it is not allowed to sign with this algorithm.
         assert_eq!(
             jwt(&["PS256", "ES256"]).ask(&mut request(TOKEN.trim())).map_err(|local| local.status),
             Err(401)
@@ -381,7 +381,7 @@ mod tests {
         for exp in ["1e300", "18446744073709551615"] {
             let claims = format!("{{\"sub\":\"anna\",\"exp\":{exp}}}");
             let (until, told) = jwt.told(&serde_json::from_str(&claims).unwrap());
-            assert_eq!((until, told), (u64::MAX, Told::from(vec![Some("anna".into())])));
+            assert_eq!((until, told), (u64::MAX, ClaimValues::from(vec![Some("anna".into())])));
         }
     }
 

@@ -1,8 +1,8 @@
-//! What a route asks of a request before it goes on, in this order: address, method, rate, password, token.
+//! Filters of a route, in this order: address, method, rate, password, token.
 //!
-//! The cheap questions come first, and the rate before the dear ones, so that guessing passwords is limited too. A
-//! route's filters are a [`Chain`], made when a snapshot is activated and kept as long as they stay the same; what
-//! they count and remember ([`FilterState`]) is the node's, bounded, and outlives them.
+//! Cheap checks come first, and the rate before the expensive ones, so that password guessing is limited too. The
+//! filters of a route are a [`Chain`], made when a snapshot is activated and kept while they stay the same. Their
+//! counters and caches ([`FilterState`]) belong to the node, have bounds, and outlive them.
 
 mod basic_auth;
 mod fleet_size;
@@ -62,13 +62,13 @@ impl From<Refusal> for stats::Refusal {
     }
 }
 
-/// What a route has refused since the node began; kept while the route has filters.
+/// Refused requests of a route since the start; kept while the route has filters.
 #[derive(Debug, Default)]
 pub(crate) struct RefusalCounts([AtomicU64; Refusal::ALL.len()]);
 
 impl RefusalCounts {
     fn count(&self, refusal: Refusal) {
-        // Who is refused costs nothing else that is shared.
+        // A refused request writes no other shared memory.
         self.0[refusal as usize].fetch_add(1, Relaxed);
     }
 
@@ -86,11 +86,11 @@ pub(crate) struct Chain {
     rate_limit: Option<rate_limit::Limiter>,
     basic_auth: Option<basic_auth::BasicAuth>,
     jwt: Option<jwt::Jwt>,
-    /// What they refused.
+    /// Counts of refused requests.
     pub(crate) refused: Arc<RefusalCounts>,
 }
 
-/// What the filters of a route decided about a request.
+/// The decision of a route's filters about a request.
 pub(crate) struct Outcome {
     /// The client's state in the route's rate limit, which the response shows.
     pub(crate) quota: Option<Quota>,
@@ -152,8 +152,8 @@ impl Chain {
     }
 }
 
-/// What stands for a client where clients are told apart: an IPv4 address, or of IPv6 the /64, of which whoever has one
-/// address has them all.
+/// The key of a client: its IPv4 address, or the /64 network of its IPv6 address, because one host can use all of its
+/// addresses.
 fn client_key(address: IpAddr) -> u64 {
     match address.to_canonical() {
         IpAddr::V4(address) => u64::from(u32::from(address)),

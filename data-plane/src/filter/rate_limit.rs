@@ -1,10 +1,10 @@
 //! Rate limits by GCRA: of each client one moment is kept, at which all that it asked for is paid.
 //!
-//! A request costs an interval, and the moment may lie ahead by as much as the burst. So a limit that changes needs no
-//! reset: what was asked for before is still owed, as time. The moments of all limits are in one [`Table`] of fixed
-//! size: a set of a few clients in a cache line pair, each under a lock of its own that is held for some comparisons.
-//! Where a set is full, the client with the least debt makes room, and who comes new into that set begins with no
-//! less than that debt (but may ask at least once): being forgotten never lets anyone through unlimited.
+//! Each request costs one interval, and the moment may lie ahead by as much as the burst. A changed limit needs no
+//! reset, because the debt is a time. The moments of all limits are in one [`Table`] of fixed size. It has sets of a
+//! few clients, each in one pair of cache lines under its own lock, which is held for a few comparisons. In a full set
+//! the client with the smallest debt is evicted, and a new client of that set starts with at least that debt (but may
+//! send at least one request). So eviction never gives a client an unlimited rate.
 
 use std::{
     hash::{BuildHasher as _, RandomState},
@@ -34,7 +34,7 @@ const WAYS: usize = 7;
 /// The furthest that a debt may reach: a bound for arithmetic, a thousand years beyond what is asked for.
 const MOST: u64 = 1 << 62;
 
-/// What is remembered of some clients. Moments are nanoseconds since the table was made; 0: nobody.
+/// The clients of one set. Times are nanoseconds since the table was made; 0: free.
 #[derive(Debug, Default)]
 struct Set {
     clients: [u64; WAYS],
@@ -43,7 +43,7 @@ struct Set {
     floor: u64,
 }
 
-/// What is remembered of all clients of all limits.
+/// The clients of all limits.
 pub(crate) struct Table {
     hasher: RandomState,
     sets: Box<[CachePadded<Mutex<Set>>]>,
@@ -57,7 +57,7 @@ impl Default for Table {
     }
 }
 
-/// What a request costs, and how far ahead a client may be, in nanoseconds.
+/// Cost of a request and the largest debt of a client, in nanoseconds.
 #[derive(Debug, Clone, Copy)]
 struct Rate {
     interval: u64,
@@ -68,7 +68,7 @@ struct Rate {
 /// A request may pass.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct Passed {
-    /// So many more may follow at once.
+    /// Requests that may follow at once.
     left: u64,
     /// Nanoseconds until one more may.
     next: u64,
@@ -81,7 +81,7 @@ struct Wait(u64);
 impl Table {
     fn with_sets(sets: usize) -> Self {
         let sets = (0..sets.next_power_of_two()).map(|_| CachePadded::default()).collect();
-        // Never 0, which says that there is nobody.
+        // Never 0, which marks a free slot.
         let epoch = Instant::now().checked_sub(Duration::from_secs(1)).unwrap_or_else(Instant::now);
         Self { hasher: RandomState::new(), sets, epoch, evicted: AtomicU64::new(0) }
     }
@@ -108,7 +108,7 @@ impl Table {
             // A limit that was narrowed takes no longer to forget than it says.
             Some(at) => (at, set.paid[at].clamp(now, now + tolerance)),
             None => {
-                // Of equal debts the place goes by the newcomer, so that it is nobody's in particular.
+                // Among equal debts the slot depends on the new client, so that no slot is preferred.
                 let begin = client as usize % WAYS;
                 let slots = (begin..begin + WAYS).map(|at| at % WAYS);
                 let at = slots.min_by_key(|at| set.paid[*at]).unwrap_or_default();
@@ -158,12 +158,12 @@ pub(crate) struct Limiter {
     rate: Rate,
     /// Unknown values of a header from one address, on a node alone.
     new_values: Rate,
-    /// Who shares it.
+    /// The nodes that share the limit.
     size: Option<Arc<FleetSize>>,
     texts: Arc<Texts>,
 }
 
-/// What clients are told of a limit, whatever they have asked for.
+/// Header values of a limit that are the same for all clients.
 struct Texts {
     name: Arc<str>,
     policy: String,
@@ -193,7 +193,7 @@ impl Limiter {
         }
     }
 
-    /// What this node may let through: of a limit that is shared its part, and never less than one request.
+    /// This node's part of a limit: a shared limit is divided, and each node has at least one request.
     fn part(&self, rate: Rate) -> Rate {
         let nodes = self.size.as_ref().map_or(1, |size| u64::from(size.nodes()));
         let interval = rate.interval.saturating_mul(nodes).min(MOST);
@@ -242,7 +242,7 @@ impl Limiter {
     }
 }
 
-/// Where a client stands: what is told of it by draft-ietf-httpapi-ratelimit-headers-10.
+/// A client's state in a limit, for the headers of draft-ietf-httpapi-ratelimit-headers-10.
 pub(crate) struct Quota {
     texts: Arc<Texts>,
     left: u64,
@@ -339,7 +339,7 @@ mod tests {
             .sum();
         // By chance some sets get more than they hold while others have room: about 813,000 of the 917,504 places.
         assert!(remembered <= SETS * WAYS && remembered > 800_000, "{remembered}");
-        assert_eq!(remembered as u64 + table.evicted(), 1_000_001, "who is not remembered was counted");
+        assert_eq!(remembered as u64 + table.evicted(), 1_000_001, "every evicted client is counted");
     }
 
     #[test]
@@ -395,7 +395,7 @@ mod tests {
         };
         for (nodes, passes) in [(1, 20), (2, 10), (3, 6), (20, 1), (1000, 1)] {
             let size = Arc::<FleetSize>::default();
-            size.told(nodes, now);
+            size.set(nodes, now);
             assert_eq!(count(&limiter(RateScope::Fleet, &size)), passes, "{nodes}");
             assert_eq!(count(&limiter(RateScope::Node, &size)), 20);
         }

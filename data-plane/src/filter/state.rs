@@ -1,4 +1,4 @@
-//! What filters share and what outlives a snapshot.
+//! State of filters that outlives a snapshot.
 
 use std::{
     collections::HashMap,
@@ -12,7 +12,7 @@ use super::{
     basic_auth::BasicAuth,
     fleet_size::FleetSize,
     hashing::Hashing,
-    jwt::{Jwt, Told},
+    jwt::{ClaimValues, Jwt},
     rate_limit::{Limiter, Table},
     verified::Verified,
 };
@@ -26,7 +26,7 @@ pub(crate) struct FilterState {
     rates: OnceLock<Arc<Table>>,
     hashing: OnceLock<Arc<Hashing>>,
     passwords: OnceLock<Arc<Verified<()>>>,
-    tokens: OnceLock<Arc<Verified<Told>>>,
+    tokens: OnceLock<Arc<Verified<ClaimValues>>>,
 }
 
 impl FilterState {
@@ -71,12 +71,12 @@ impl FilterState {
         }
     }
 
-    /// What rate limits remember, once there is one.
+    /// The clients of rate limits, once there is a limit.
     pub(crate) fn rates(&self) -> Option<&Table> {
         self.rates.get().map(|table| &**table)
     }
 
-    /// Who checks passwords, once there are some.
+    /// The password checker, once there are passwords.
     pub(crate) fn hashing(&self) -> Option<&Hashing> {
         self.hashing.get().map(|hashing| &**hashing)
     }

@@ -1,5 +1,5 @@
-//! What was found good once, so that it need not be checked again at once: bounded, and by a keyed hash, so that memory
-//! holds neither passwords nor tokens.
+//! A bounded cache of verified secrets. It is indexed by a keyed hash, so that memory holds neither passwords nor
+//! tokens.
 
 use std::sync::{Mutex, PoisonError};
 
@@ -15,7 +15,7 @@ const SHARDS: usize = 16;
 /// Entries in a part.
 const MOST: usize = 1024;
 
-/// What stands for a secret.
+/// Keyed hash of a secret.
 pub(super) type Digest = [u8; 16];
 
 /// A part of the values with its lock: each until a moment in seconds since the Unix epoch.
@@ -39,7 +39,7 @@ impl<V> Default for Verified<V> {
 }
 
 impl<V: Clone> Verified<V> {
-    /// What stands for these parts together.
+    /// The digest of all parts together.
     pub(super) fn digest(&self, parts: &[&[u8]]) -> Option<Digest> {
         let mut mac = self.mac.clone()?;
         for part in parts {
@@ -55,7 +55,7 @@ impl<V: Clone> Verified<V> {
         &self.shards[usize::from(digest[0]) % SHARDS].0
     }
 
-    /// What was found of it, unless that was too long ago.
+    /// The cached value, unless it has expired.
     pub(super) fn get(&self, digest: &Digest, now: u64) -> Option<V> {
         let shard = self.shard(digest).lock().unwrap_or_else(PoisonError::into_inner);
         shard.get(digest).filter(|(until, _)| now < *until).map(|(_, value)| value.clone())

@@ -1,7 +1,7 @@
-//! One HTTP/1 client connection: reads a head, has it answered, writes the answer, and again.
+//! One HTTP/1 client connection: reads a head, gets the response, writes it, and starts again.
 //!
-//! A connection that waits for its next request for more than a moment is parked: all that a request needs is in a
-//! box that is dropped, and only the socket stays.
+//! A connection that waits for its next request for more than a moment is parked: the box with the state of a request
+//! is dropped, and only the socket stays.
 
 use std::{
     cell::{Cell, RefCell},
@@ -29,15 +29,15 @@ use crate::{
 /// How long a connection keeps its request state while it waits for the next request.
 const PARK_AFTER: Duration = Duration::from_millis(200);
 
-/// A body that nobody asked for is read up to this size, so that the connection can go on.
+/// The rest of a request's body is read up to this size, so that the connection can be kept.
 const MAX_DISCARD: u64 = 256 << 10;
 
 enum Next {
-    /// Nothing to do until the client sends something.
+    /// Wait until the client sends something.
     Park,
     /// The client speaks HTTP/2.
     Http2,
-    /// Over.
+    /// Close the connection.
     Close,
 }
 
@@ -55,13 +55,13 @@ pub(crate) async fn serve(worker: Rc<Worker>, stream: Stream, timer: Timer, addr
     });
     if client.stream.is_http2() {
         http2(Rc::clone(&client)).await;
-        return client.say_end();
+        return client.send_close_notify();
     }
     let mut first = true;
     loop {
         let Some(view) = client.worker.view() else { return };
         let settings = &view.active.snapshot.settings.downstream;
-        // From acceptance a client has the time for a head; later it may rest between requests.
+        // After it was accepted, a client has the header timeout for its first head; later the idle timeout applies.
         let wait = if first { settings.header_timeout.0 } else { settings.idle_timeout.0 };
         client.timer.arm_idle(wait);
         drop(view);
@@ -71,7 +71,7 @@ pub(crate) async fn serve(worker: Rc<Worker>, stream: Stream, timer: Timer, addr
             Poll::Pending => Poll::Pending,
         });
         if !readable.await {
-            return client.say_end();
+            return client.send_close_notify();
         }
         match active(&client, first).await {
             Next::Park => first = false,
@@ -81,27 +81,27 @@ pub(crate) async fn serve(worker: Rc<Worker>, stream: Stream, timer: Timer, addr
     }
 }
 
-/// What only a connection with a request needs, in a box of its own. A function makes it: a future that were made
-/// where it is awaited would have its place in the state of every idle connection.
+/// Boxes the state that only a connection with a request needs. A function makes the future: one that is made where it
+/// is awaited would take space in the state of every idle connection.
 fn active(client: &Rc<ClientConnection>, first: bool) -> Pin<Box<impl Future<Output = Next> + use<'_>>> {
     Box::pin(serve_requests(client, first))
 }
 
-/// The same for HTTP/2.
+/// Boxes the state of an HTTP/2 connection.
 fn http2(client: Rc<ClientConnection>) -> Pin<Box<impl Future<Output = ()>>> {
     Box::pin(http2::serve(client))
 }
 
-/// Serves requests until the client rests. `first` says that none came on this connection yet.
+/// Serves requests until the connection is idle. `first`: there was no request on this connection yet.
 async fn serve_requests(client: &Rc<ClientConnection>, mut first: bool) -> Next {
     let mut head = RequestHead::new();
     let mut out = Vec::new();
     loop {
         match read_head(client, &mut head).await {
             Read::Head => first = false,
-            // The socket may have been called readable though nothing had come.
+            // The socket may have been reported readable by mistake.
             Read::Idle if first => {
-                client.say_end();
+                client.send_close_notify();
                 return Next::Close;
             }
             Read::Idle => return Next::Park,
@@ -123,19 +123,19 @@ async fn serve_requests(client: &Rc<ClientConnection>, mut first: bool) -> Next 
 }
 
 enum Read {
-    /// The head is there.
+    /// The head has arrived.
     Head,
-    /// The preface of HTTP/2, which is in the input.
+    /// The input has the preface of HTTP/2.
     Http2,
-    /// Nothing came for a while.
+    /// Nothing arrived for a while.
     Idle,
     /// The client left, or took too long.
     Closed,
-    /// What came is no request.
+    /// The bytes are not a request.
     Refused(Local),
 }
 
-/// Reads one head. The timer is armed for the wait before its first byte.
+/// Reads one head. The caller has set the timer for its first byte.
 async fn read_head(client: &ClientConnection, head: &mut RequestHead) -> Read {
     let worker = &client.worker;
     let Some(view) = worker.view() else {
@@ -147,7 +147,7 @@ async fn read_head(client: &ClientConnection, head: &mut RequestHead) -> Read {
         max_fields: settings.max_headers as usize,
         ..Limits::default()
     };
-    // Over TLS the handshake decides for HTTP/2 (ALPN), not the first bytes (RFC 9113, 3.2).
+    // Over TLS the handshake selects HTTP/2 (ALPN), not the first bytes (RFC 9113, 3.2).
     let is_tls = client.stream.is_tls();
     let mut begun = false;
     let mut parse = true;
@@ -195,7 +195,7 @@ async fn read_head(client: &ClientConnection, head: &mut RequestHead) -> Read {
                 Poll::Pending => continue,
             };
             if !input.is_empty() {
-                // Without a line's end a head that was incomplete still is; that keeps single bytes cheap.
+                // An incomplete head without another line end is still incomplete; this check makes single bytes cheap.
                 parse =
                     memchr::memchr(b'\n', &buffer[..read]).is_some() || input.len() + read > limits.max_head;
                 input.extend_from_slice(&buffer[..read]);
@@ -205,7 +205,7 @@ async fn read_head(client: &ClientConnection, head: &mut RequestHead) -> Read {
                 input.extend_from_slice(&buffer[..read]);
                 continue;
             }
-            // The usual case: the whole head in one read, parsed where it was read to.
+            // The usual case: the whole head arrives in one read and is parsed in place.
             match parse_request(&buffer[..read], &limits, head) {
                 Ok(Parsed::Complete { consumed }) => {
                     input.extend_from_slice(&buffer[consumed..read]);
@@ -224,7 +224,7 @@ async fn read_head(client: &ClientConnection, head: &mut RequestHead) -> Read {
     .await
 }
 
-/// Answers a head that is refused, and closes: where the next request would begin is unknown.
+/// Rejects a head and closes the connection, because the start of the next request is unknown.
 async fn refuse(client: &Rc<ClientConnection>, local: Local, out: &mut Vec<u8>) -> Next {
     let Some(view) = client.worker.view() else {
         return Next::Close;
@@ -239,7 +239,7 @@ async fn refuse(client: &Rc<ClientConnection>, local: Local, out: &mut Vec<u8>) 
     Next::Close
 }
 
-/// One request from its head to the end of its answer; `true` if the connection can carry another.
+/// Handles one request up to the end of its response; `true` if the connection can carry another one.
 async fn exchange(client: &Rc<ClientConnection>, head: &mut RequestHead, out: &mut Vec<u8>) -> bool {
     let worker = &client.worker;
     let Some(view) = worker.view() else { return false };
@@ -265,7 +265,7 @@ async fn exchange(client: &Rc<ClientConnection>, head: &mut RequestHead, out: &m
             return false;
         }
         Answer::Local(local) => {
-            // Who was not told to continue may or may not send its body now.
+            // A client that waits for 100 Continue may or may not send its body now.
             keep_alive &= !head.expect_continue || client.body_done.get();
             exchange.status = local.status;
             let media = answer::Media::accepted(head);
@@ -281,14 +281,14 @@ async fn exchange(client: &Rc<ClientConnection>, head: &mut RequestHead, out: &m
             if response.head.status == 101 {
                 return upgrade(client, exchange, response, out).await;
             }
-            // Who was not told to continue may or may not send its body now.
+            // A client that waits for 100 Continue may or may not send its body now.
             keep_alive &= !head.expect_continue || client.body_done.get();
             let whole = respond(client, &mut exchange, head, &mut response, out, &mut keep_alive).await;
             exchange.bytes_in = response.body.uploaded();
             worker.heads.put(response.head);
             if !whole {
                 if exchange.is_cut() {
-                    // A close would end a body without a length as if it were whole.
+                    // A normal close would make a body without a length look complete.
                     client.stream.reset();
                 }
                 return false;
@@ -299,17 +299,17 @@ async fn exchange(client: &Rc<ClientConnection>, head: &mut RequestHead, out: &m
     if !client.body_done.get() {
         keep_alive &= discard_body(client, head).await;
     }
-    // Who asked for the end itself has nothing more to say: closing resets nothing.
+    // A client that asked for the end sends nothing more, so closing causes no reset.
     let is_over = !head.keep_alive && client.body_done.get() && client.input.borrow().is_empty();
     match (keep_alive, is_over) {
         (true, _) => {}
         (false, false) => client.linger().await,
-        (false, true) => client.say_end(),
+        (false, true) => client.send_close_notify(),
     }
     keep_alive
 }
 
-/// Reads what is left of a body that the answer did not need; `false` if it is too much or does not come.
+/// Reads the rest of a body that the response did not need; `false` if it is too large or has not arrived.
 async fn discard_body(client: &Rc<ClientConnection>, head: &RequestHead) -> bool {
     let small = match head.framing {
         BodyFraming::Length(length) => length <= MAX_DISCARD,

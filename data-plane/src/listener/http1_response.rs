@@ -18,7 +18,7 @@ use crate::{
     wire::tunnel::{self, End},
 };
 
-/// Writes the answer while it comes; `false` if the connection must be closed as it is.
+/// Writes the response while it arrives; `false` if the connection must be closed as it is.
 pub(super) async fn respond(
     client: &Rc<ClientConnection>,
     exchange: &mut Exchange,
@@ -27,7 +27,7 @@ pub(super) async fn respond(
     out: &mut Vec<u8>,
     keep_alive: &mut bool,
 ) -> bool {
-    // A client of HTTP/1.0 knows no chunks: for it a body of unknown length ends with the connection.
+    // HTTP/1.0 has no chunks, so a body of unknown length ends with the connection.
     let how = match response.head.framing {
         ResponseFraming::Chunked | ResponseFraming::UntilClose if request.version == Version::Http10 => {
             ResponseFraming::UntilClose
@@ -42,7 +42,7 @@ pub(super) async fn respond(
 
     let chunked = how == ResponseFraming::Chunked;
     loop {
-        // What is ready goes out now: a head or an event never waits for the next piece.
+        // Available data is sent at once: a head or an event never waits for the next part.
         let progress = poll_fn(|cx| match response.body.poll_data(cx, &client.timer) {
             Poll::Pending if !out.is_empty() => Poll::Ready(Ok(Progress::Waiting)),
             Poll::Pending if client.poll_presence(cx) == Presence::Gone => {
@@ -85,7 +85,7 @@ pub(super) async fn respond(
                 }
                 return write_last(client, exchange, out).await;
             }
-            // Nothing of it has left: the client is told what happened instead of a part.
+            // Nothing of the response was sent, so the client gets an error instead.
             Err(failure)
                 if !out.is_empty() && exchange.bytes_out == 0 && !matches!(failure, Failure::ClientGone) =>
             {
@@ -122,8 +122,8 @@ pub(super) async fn write_last(
     written.is_ok()
 }
 
-/// Writes all of `out` and empties it. Meanwhile the rest of the request's body goes on upstream: a backend that
-/// echoes and a client that sends before it reads would else wait for each other.
+/// Writes all of `out` and empties it. Meanwhile the rest of the request's body is forwarded: otherwise a backend that
+/// echoes and a client that sends before it reads would wait for each other.
 async fn write_all(
     client: &ClientConnection,
     exchange: &mut Exchange,
@@ -149,7 +149,7 @@ async fn write_all(
     Ok(())
 }
 
-/// Writes `out` and then a piece of the answer's body, in one call where possible.
+/// Writes `out` and a part of the response's body, in one call where possible.
 async fn write_both(
     client: &ClientConnection,
     exchange: &mut Exchange,
@@ -180,7 +180,7 @@ async fn write_both(
     Ok(())
 }
 
-/// The client takes nothing now.
+/// Called while the client accepts nothing.
 fn stalled(
     client: &ClientConnection,
     exchange: &mut Exchange,
@@ -197,7 +197,7 @@ fn stalled(
     if exchange.is_late(cx) { Poll::Ready(Err(Cut::Node)) } else { Poll::Pending }
 }
 
-/// The backend agreed to another protocol: from here on bytes go both ways untouched.
+/// The backend accepted another protocol: forwards bytes in both directions.
 pub(super) async fn upgrade(
     client: &Rc<ClientConnection>,
     mut exchange: Exchange,

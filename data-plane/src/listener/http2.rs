@@ -1,5 +1,5 @@
-//! HTTP/2 from clients (RFC 9113), by ALPN or by prior knowledge on the cleartext port: h2 speaks the protocol, and
-//! each stream becomes the same head, body and answer that HTTP/1 has.
+//! HTTP/2 from clients (RFC 9113), by ALPN or by prior knowledge on the cleartext port. h2 implements the protocol, and
+//! each stream becomes the same head, body and response as with HTTP/1.
 
 use std::{
     cell::{Cell, RefCell},
@@ -24,27 +24,27 @@ use crate::{
     wire::{keep_alive::KeepAlive, stream::Io},
 };
 
-/// What a client of HTTP/2 sends first (RFC 9113, 3.4).
+/// The client's connection preface (RFC 9113 section 3.4).
 pub(crate) const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 
-/// The heads of all requests in flight on a connection may together be so many times as large as one.
+/// The heads of all requests in flight on a connection may together be this number of times as large as one.
 ///
-/// HPACK lets a client send a head of the full size in some bytes, again and again: what a connection can make the node
-/// keep has to be bounded as a whole.
+/// With HPACK a client can send full-size heads in a few bytes each, so the memory of a connection needs a limit as a
+/// whole.
 const HEADS: usize = 16;
 
-/// A head that used more memory than this is not kept for reuse.
+/// The memory of a larger head is not reused.
 const SMALL_HEAD: usize = 16 << 10;
 
-/// How much of one request's body, and of all bodies of a connection, a client may send ahead.
+/// Bytes of one request's body, and of all bodies of a connection, that a client may send ahead.
 const STREAM_WINDOW: u32 = 256 << 10;
 const CONNECTION_WINDOW: u32 = 1 << 20;
 
-/// How long a client without a stream has to go after it was told to. While it has streams, only the node's drain
-/// deadline cuts them.
+/// How long a client without a stream may stay connected after GOAWAY. Streams are cut only by the node's drain
+/// deadline.
 const GO: Duration = Duration::from_secs(1);
 
-/// Serves a connection whose first bytes are the preface's; what was read of it is in the client's input.
+/// Serves a connection whose first bytes are the preface; the bytes read so far are in the client's input.
 pub(crate) async fn serve(client: Rc<ClientConnection>) {
     let Some(view) = client.worker.view() else { return };
     let settings = view.active.snapshot.settings.downstream.clone();
@@ -78,7 +78,7 @@ pub(crate) async fn serve(client: Rc<ClientConnection>) {
                     stream_tasks::serve(Work { request, respond, open });
                     continue;
                 }
-                // How a connection ends is the client's affair; its streams say what became of them.
+                // The end of the connection is not logged; its streams record their outcomes.
                 Poll::Ready(Some(Err(_)) | None) => return Poll::Ready(()),
                 Poll::Pending => {}
             }
@@ -101,21 +101,20 @@ pub(crate) async fn serve(client: Rc<ClientConnection>) {
     .await;
 }
 
-/// What a connection's open streams have.
+/// Counts of a connection's open streams.
 #[derive(Default)]
 pub(super) struct Streams {
-    /// How many there are.
     open: Cell<usize>,
     /// Bytes of their requests' heads that are still needed.
     heads: Cell<usize>,
-    /// Answered streams that stay open for the rest of their requests.
+    /// Streams that stay open after their response, for the rest of their requests.
     pub(super) lingering: Cell<usize>,
 }
 
-/// A stream that is open; the connection's idle time runs only while there is none.
+/// An open stream. The connection's idle timeout runs only while there is none.
 pub(super) struct OpenStream {
     streams: Rc<Streams>,
-    /// What is held of its head.
+    /// Bytes of its head that are counted.
     head: Cell<usize>,
     client: Rc<ClientConnection>,
     idle_timeout: Duration,
@@ -130,7 +129,7 @@ impl OpenStream {
         Self { streams: Rc::clone(streams), head: Cell::new(0), client: Rc::clone(client), idle_timeout }
     }
 
-    /// Counts the request's head, unless those of the connection are too large together.
+    /// Counts the request's head, unless the heads of the connection are too large together.
     fn hold_head(&self, bytes: usize, max_head: usize) -> bool {
         let heads = self.streams.heads.get().saturating_add(bytes);
         let fits = heads <= max_head.saturating_mul(HEADS);
@@ -141,7 +140,7 @@ impl OpenStream {
         fits
     }
 
-    /// The head is not needed any more.
+    /// The head is no longer needed.
     fn release_head(&self) {
         self.streams.heads.set(self.streams.heads.get() - self.head.take());
     }
@@ -158,7 +157,7 @@ impl Drop for OpenStream {
     }
 }
 
-/// One request, to the end of its answer.
+/// Handles one request, up to the end of its response.
 pub(super) async fn stream(Work { request, respond, open }: Work) {
     let client = &open.client;
     let worker = &client.worker;
@@ -186,7 +185,7 @@ pub(super) async fn stream(Work { request, respond, open }: Work) {
     }
     let protocol = parts.extensions.get::<h2::ext::Protocol>().map(h2::ext::Protocol::as_str);
     if protocol.is_some_and(|protocol| protocol != "websocket") {
-        // RFC 8441, 4: what is not known to the server is refused.
+        // RFC 8441, 4: an unknown protocol is rejected.
         return answering.local(Local::UNKNOWN_PROTOCOL, Media::Problem, None);
     }
     let tunnel = protocol.is_some();
@@ -231,12 +230,12 @@ pub(super) async fn stream(Work { request, respond, open }: Work) {
         client_handle: ClientHandle::Http2(respond),
     };
     match proxy::handle(exchange, &downstream, &mut head, body).await {
-        // To an extended CONNECT any success means a tunnel, and there is none.
+        // Any success accepts an extended CONNECT, but there is no tunnel.
         Answer::Upstream(response) if recv.is_some() && (200..300).contains(&response.head.status) => {
             answering.local(Local::NO_SWITCH, Media::Problem, Some(&head));
         }
         Answer::Upstream(mut response) => {
-            // However long the answer takes, the request's head is not needed for it.
+            // The request's head is not needed for the response.
             if head.buf.capacity() <= SMALL_HEAD {
                 worker.requests.put(head);
             } else {
@@ -254,7 +253,7 @@ pub(super) async fn stream(Work { request, respond, open }: Work) {
     }
 }
 
-/// Whether a value begins or ends with white space: h2 lets it pass and RFC 9113, 8.2.1 does not, and it must not be
+/// Whether a value begins or ends with white space. h2 accepts it, RFC 9113, 8.2.1 does not, and it must not be
 /// repaired on the way to HTTP/1.1.
 fn has_spaced_value(parts: &http::request::Parts) -> bool {
     let spaced = |value: &HeaderValue| {

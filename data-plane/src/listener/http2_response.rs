@@ -30,17 +30,17 @@ use crate::{
     },
 };
 
-/// How long a stream stays open for the rest of its request after its answer has ended. A reset at once makes clients lose
-/// the answer that came before it (curl 7.88, httpx).
+/// How long a stream stays open after its response for the rest of its request. After an immediate reset clients lose
+/// the response (curl 7.88, httpx).
 const LINGER: Duration = Duration::from_secs(5);
 
-/// How many streams of a connection do; others are reset at once.
+/// Most such streams of a connection; others are reset at once.
 const MAX_LINGERING: usize = 32;
 
 /// The stream was reset, or its connection has ended.
 struct Gone;
 
-/// What a stream is answered with, and what it needs until its answer has ended.
+/// The response of a stream, and the state that it needs until it has ended.
 pub(super) struct Answering {
     pub(super) client: Rc<ClientConnection>,
     pub(super) exchange: Exchange,
@@ -51,7 +51,7 @@ pub(super) struct Answering {
     pub(super) rest: Option<Rc<RefCell<RecvStream>>>,
 }
 
-/// Adds the fields of an answer of Weir's own.
+/// Adds the fields of a response of the node itself.
 fn insert_own(fields: &mut http::HeaderMap, local: &Local) {
     for (name, value) in local.fields() {
         if let Ok(value) = HeaderValue::from_str(value) {
@@ -67,7 +67,7 @@ fn insert_own(fields: &mut http::HeaderMap, local: &Local) {
 }
 
 impl Answering {
-    /// Sends an answer of Weir's own.
+    /// Sends a response of the node itself.
     pub(super) fn local(mut self, local: Local, media: Media, head: Option<&RequestHead>) {
         self.exchange.status = local.status;
         let id = head.map_or_else(|| self.exchange.request_id(), |head| self.exchange.id_of(head));
@@ -85,10 +85,10 @@ impl Answering {
             fields.remove(header::CONTENT_TYPE);
         }
         insert_own(fields, &local);
-        // A stream that is gone has nobody to answer.
+        // On a closed stream the response is dropped.
         if let Ok(mut stream) = self.respond.borrow_mut().send_response(answer, false) {
             self.exchange.bytes_out = body.len() as u64;
-            // It is small: it waits in the connection for the client's window.
+            // The body is small, so it may wait in the connection for the client's window.
             if stream.send_data(Bytes::from(body), true).is_ok() {
                 self.exchange.finish();
             }
@@ -97,8 +97,8 @@ impl Answering {
         self.exchange.cut(Cut::Client);
     }
 
-    /// Reads the rest of the request after its answer, and drops it. The answer must not be lost in a reset, nor wait for a
-    /// client that sends all before it reads.
+    /// Reads and drops the rest of the request after its response. A reset would lose the response, and some clients
+    /// send everything before they read.
     fn linger(&mut self) {
         let Some(rest) = self.rest.take().filter(|rest| !rest.borrow().is_end_stream()) else { return };
         let streams = Rc::clone(&self.streams);
@@ -127,18 +127,18 @@ impl Answering {
         });
     }
 
-    /// Says to a client of gRPC what Weir's own answer means there: a status and nothing else.
+    /// Sends a response of the node itself to a gRPC client: a status without messages.
     pub(super) fn grpc_status(mut self, local: Local) {
         self.exchange.status = local.status;
         let (code, message) = local.grpc();
         let mut answer = HttpResponse::new(());
         let fields = answer.headers_mut();
         insert_own(fields, &local);
-        // Without these it would be no status, whatever the route says of headers.
+        // Without these the response would have no gRPC status, whatever the route's header rules say.
         fields.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/grpc"));
         fields.insert("grpc-status", code.into());
         fields.insert("grpc-message", HeaderValue::from_static(message));
-        // A stream that is gone has nobody to answer.
+        // On a closed stream the response is dropped.
         match self.respond.borrow_mut().send_response(answer, true) {
             Ok(_) => self.exchange.finish(),
             Err(_) => self.exchange.cut(Cut::Client),
@@ -157,14 +157,14 @@ impl Answering {
         })
     }
 
-    /// Passes a backend's answer on.
+    /// Forwards a backend's response.
     pub(super) async fn upstream(&mut self, response: &mut Response) {
         let (ends, is_grpc) = (response.head.framing.is_empty(), response.head.is_grpc());
         let status = response.head.status;
         let Ok(mut stream) = self.send_head(&response.head, status, ends) else { return };
         self.client.worker.heads.put(std::mem::take(&mut response.head));
         if ends {
-            // The backend's connection is free for the next request, and the rest of this one still goes up.
+            // The backend's connection is free for the next request, and the rest of this one is still sent.
             self.exchange.finish();
             let _ = poll_fn(|cx| response.body.poll_data(cx, &self.timer)).await;
             self.exchange.bytes_in = response.body.uploaded();
@@ -183,14 +183,14 @@ impl Answering {
                 stream.send_reset(Reason::CANCEL);
                 return;
             }
-            // A reset overtakes what is still queued. The connection's task has a turn to send that first.
+            // A reset overtakes queued data, so the connection's task may send that first.
             tokio::task::yield_now().await;
             if is_grpc {
-                // The code becomes a status there, and CANCEL would be the client's own.
+                // gRPC maps the code to a status, and CANCEL would be the client's own.
                 stream.send_reset(Reason::INTERNAL_ERROR);
             }
-            // Otherwise the stream is reset as it is dropped (CANCEL), which h2 does behind a head that a slow client
-            // has not taken yet.
+            // Otherwise the stream is reset when it is dropped (CANCEL), which h2 does after a head that a slow client
+            // has not read yet.
         }
     }
 
@@ -211,7 +211,7 @@ impl Answering {
                 Progress::Data(range) => {
                     let bytes = Bytes::copy_from_slice(response.body.data(range));
                     self.exchange.sends(&bytes);
-                    // The last piece carries the end, where it is known to be the last.
+                    // The last part carries END_STREAM, if it is known to be the last.
                     ahead = poll_fn(|cx| {
                         Poll::Ready(match response.body.poll_data(cx, &self.timer) {
                             Poll::Ready(result) => Some(result),
@@ -241,7 +241,7 @@ impl Answering {
         }
     }
 
-    /// Sends a piece as the client's window allows.
+    /// Sends a part as the client's window allows.
     async fn piece(
         &mut self,
         stream: &mut SendStream<Bytes>,
@@ -264,7 +264,7 @@ impl Answering {
                             self.exchange.taking.wait(&self.timer);
                             response.body.poll_upload(cx);
                             return self.poll_given_up(cx, stream).map(|failure| {
-                                // It is the client that does not read.
+                                // The client does not read.
                                 let stalled = matches!(failure, Failure::Timeout);
                                 Err(if stalled { Failure::ClientStalled } else { failure })
                             });
@@ -281,7 +281,7 @@ impl Answering {
         Ok(())
     }
 
-    /// Whether there is a reason to give up while nothing moves.
+    /// Whether to give up while nothing moves.
     fn poll_given_up(&self, cx: &mut Context<'_>, stream: &mut SendStream<Bytes>) -> Poll<Failure> {
         if stream.poll_reset(cx).is_ready() {
             return Poll::Ready(Failure::ClientGone);
@@ -295,7 +295,7 @@ impl Answering {
         Poll::Pending
     }
 
-    /// The backend agreed to a WebSocket: from here on bytes go both ways untouched (RFC 8441, 5).
+    /// The backend accepted a WebSocket: forwards bytes in both directions (RFC 8441, 5).
     pub(super) async fn tunnel(mut self, response: Response, recv: RecvStream) {
         let Ok(stream) = self.send_head(&response.head, 200, false) else { return };
         let Some(backend) = response.body.into_tunnel() else { return self.exchange.cut(Cut::Node) };

@@ -1,4 +1,4 @@
-//! The clients' side: listening sockets, and the loop that accepts.
+//! Listening sockets, and the loop that accepts connections.
 
 mod http1;
 mod http1_response;
@@ -23,33 +23,33 @@ use crate::{
     worker::{OpenConnection, Worker},
 };
 
-/// How many connections the kernel holds until they are accepted.
+/// Connections that the kernel queues until they are accepted.
 const BACKLOG: i32 = 4096;
 
 /// How long accepting pauses when the process is out of descriptors or memory.
 const PAUSE: Duration = Duration::from_millis(100);
 
-/// How long connections take to end that are told to make room.
+/// Time that idle connections have to close when others need room.
 const ROOM: Duration = Duration::from_millis(10);
 
-/// The log is told of pauses this often at most.
-const COMPLAIN_EVERY: Duration = Duration::from_secs(5);
+/// Minimum time between two log messages about pauses.
+const LOG_INTERVAL: Duration = Duration::from_secs(5);
 
-/// The most open client connections of one worker.
+/// Most open client connections of one worker.
 const MAX_CONNECTIONS: usize = 500_000;
 
-/// Whether nobody listens on an address. Sockets that share a port, as workers' do, do not tell: another process' socket
-/// would silently take a part of the connections.
+/// Checks that no other process listens on an address. Workers share a port, and the kernel would silently give another
+/// process that shares it a part of the connections.
 ///
 /// # Errors
-/// Somebody does, or it cannot be bound.
+/// Another process listens, or the address cannot be bound.
 pub(crate) fn ensure_free(address: SocketAddr) -> io::Result<()> {
     let socket = socket2::Socket::new(
         socket2::Domain::for_address(address),
         socket2::Type::STREAM.cloexec(),
         Some(socket2::Protocol::TCP),
     )?;
-    // What a process that has ended left of its connections is in nobody's way.
+    // Connections of an ended process must not prevent the bind.
     socket.set_reuse_address(true)?;
     socket.bind(&address.into())
 }
@@ -66,7 +66,7 @@ pub(crate) fn bind(address: SocketAddr) -> io::Result<std::net::TcpListener> {
     )?;
     socket.set_reuse_address(true)?;
     socket.set_reuse_port(true)?;
-    // Accepted sockets take it over: small writes leave at once, at no call a connection.
+    // Accepted sockets inherit it, so small writes are sent at once without a system call for each connection.
     socket.set_tcp_nodelay(true)?;
     socket.bind(&address.into())?;
     socket.listen(BACKLOG)?;
@@ -76,27 +76,27 @@ pub(crate) fn bind(address: SocketAddr) -> io::Result<std::net::TcpListener> {
 /// One worker's listening socket, for HTTP or for HTTPS.
 pub(crate) struct ListenerSocket {
     pub(crate) socket: std::net::TcpListener,
-    /// What clients have to shake hands with; `None`: they speak in the clear.
+    /// TLS settings; `None` for cleartext.
     pub(crate) tls: Option<Arc<rustls::ServerConfig>>,
 }
 
-/// Says that accepting pauses, however often it does, now and then.
+/// Logs that accepting is paused, but not each time.
 #[derive(Default)]
 struct Pauses {
-    said: Option<Instant>,
+    logged: Option<Instant>,
 }
 
 impl Pauses {
     #[cold]
     fn begin(&mut self, reason: &str) {
-        if self.said.is_none_or(|said| said.elapsed() >= COMPLAIN_EVERY) {
-            self.said = Some(Instant::now());
-            tracing::warn!(reason, "accepting pauses");
+        if self.logged.is_none_or(|logged| logged.elapsed() >= LOG_INTERVAL) {
+            self.logged = Some(Instant::now());
+            tracing::warn!(reason, "accepting paused");
         }
     }
 }
 
-/// Accepts until the worker drains; then takes what the kernel has already queued, and closes the socket.
+/// Accepts connections until the worker drains, then those that the kernel has queued, and closes the socket.
 pub(crate) async fn accept(listening: ListenerSocket, worker: Rc<Worker>) {
     let ListenerSocket { socket, tls } = listening;
     let listener = match TcpListener::from_std(socket) {
@@ -113,7 +113,8 @@ pub(crate) async fn accept(listening: ListenerSocket, worker: Rc<Worker>) {
             if *drain.borrow() {
                 break;
             }
-            // Those that only wait for a request of their own make room; else there is none until one ends.
+            // Idle client connections are closed to make room. If there are none, accepting waits until a connection
+            // ends.
             if worker.make_room() {
                 tokio::time::sleep(ROOM).await;
             } else {
@@ -153,7 +154,7 @@ fn admit(worker: &Rc<Worker>, stream: TcpStream, peer: SocketAddr, tls: Option<&
     let limit =
         worker.view().map_or(0, |view| view.active.snapshot.settings.downstream.max_connections_per_ip);
     let Some(open) = worker.connection(address, limit) else {
-        // Over the limit for this address, or another worker was faster: closed at once, without a task.
+        // The address has too many connections: closed at once, without a task.
         return;
     };
     let worker = Rc::clone(worker);
@@ -170,8 +171,8 @@ async fn serve(worker: Rc<Worker>, stream: TcpStream, address: IpAddr, _open: Op
     http1::serve(worker, Stream::accepted(stream), timer, address).await;
 }
 
-/// A handshake's state is large and is dropped when it is done: it is in a box of its own.
-fn shake_hands(
+/// The state of a handshake is large and short-lived, so it is boxed.
+fn handshake(
     stream: TcpStream,
     config: Arc<rustls::ServerConfig>,
     buffers: Rc<Buffers>,
@@ -192,7 +193,7 @@ async fn serve_tls(
     let Some(view) = worker.view() else { return };
     let within = view.active.snapshot.settings.downstream.tls_handshake_timeout.0;
     drop(view);
-    match shake_hands(stream, config, Rc::clone(&worker.buffers), &timer, within).await {
+    match handshake(stream, config, Rc::clone(&worker.buffers), &timer, within).await {
         Ok(stream) => {
             worker.counters.handshake(stream.is_resumed());
             http1::serve(worker, stream, timer, address).await;

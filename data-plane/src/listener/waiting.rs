@@ -1,5 +1,5 @@
-//! Clients that come before the node knows what to do with them. The kernel queues them while it starts; if no
-//! configuration comes for a while, they are told so, since a client that is kept waiting tries nowhere else.
+//! Clients that connect before the node has a configuration. The kernel queues them while the node starts. If no
+//! configuration arrives for a while, they get a 503, so that they can try another node.
 
 use std::{rc::Rc, sync::Arc, time::Duration};
 
@@ -30,11 +30,15 @@ const MOST_READ: usize = 64 << 10;
 
 /// Answers 503 to whoever comes to a socket, and closes; where clients speak TLS, for which there may be no certificate, it
 /// closes alone. Ends when it is dropped.
-pub(crate) async fn turn_away(socket: std::net::TcpListener, in_clear: bool, worker: Rc<Worker>) {
+pub(crate) async fn reject_until_configured(
+    socket: std::net::TcpListener,
+    in_clear: bool,
+    worker: Rc<Worker>,
+) {
     tokio::time::sleep(PATIENCE).await;
     let Ok(listener) = TcpListener::from_std(socket) else { return };
     if in_clear {
-        tracing::warn!("there is no configuration yet: clients are answered 503");
+        tracing::warn!("no configuration yet: clients get a 503");
     }
     let permits = Arc::new(Semaphore::new(MOST));
     while let Ok(permit) = Arc::clone(&permits).acquire_owned().await {
@@ -46,7 +50,7 @@ pub(crate) async fn turn_away(socket: std::net::TcpListener, in_clear: bool, wor
             Ok((stream, _)) if in_clear => {
                 let worker = Rc::clone(&worker);
                 tokio::task::spawn_local(async move {
-                    // Whoever is too slow for an answer gets none.
+                    // A client that is too slow gets no response.
                     let _ = tokio::time::timeout(DEADLINE, refuse(stream, &worker)).await;
                     drop((permit, descriptor));
                 });

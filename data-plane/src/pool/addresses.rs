@@ -1,7 +1,7 @@
-//! The addresses of one backend: in which order they are used, and which are refused.
+//! The addresses of one backend: their order of use, and which of them are allowed.
 //!
-//! Until several addresses are used at once, a node uses the first one that accepts connections, in the order that the
-//! health checker uses too, so that both speak of the same server. A failed connection moves on to the next address.
+//! A node uses one address at a time: the first one that accepts connections, in the same order as the health checker,
+//! so that both use the same server. After a failed connection it uses the next address.
 
 use std::{
     net::{IpAddr, SocketAddr, UdpSocket},
@@ -16,7 +16,7 @@ use weir_snapshot::{
     config::AllowBackends,
 };
 
-/// What a backend's name or URL stands for, and which of it is in use.
+/// The addresses of a backend's host, and which of them is in use.
 #[derive(Debug, Default)]
 pub(crate) struct Addresses {
     list: Vec<SocketAddr>,
@@ -24,46 +24,46 @@ pub(crate) struct Addresses {
 }
 
 impl Addresses {
-    /// Goes on with the address that was in use before, if it is among these; else it begins with the first.
+    /// Continues with the address that was in use before, if the list has it, or else with the first one.
     pub(crate) fn following(list: Vec<SocketAddr>, before: &Self) -> Self {
         let in_use = before.in_use();
         let current = list.iter().position(|address| Some(*address) == in_use).unwrap_or(0);
         Self { list, current: AtomicUsize::new(current) }
     }
 
-    /// All of them, in their order.
+    /// All addresses, in order.
     pub(crate) fn all(&self) -> &[SocketAddr] {
         &self.list
     }
 
-    /// Each once, the one in use first.
+    /// Each address once, starting with the one in use.
     pub(crate) fn starting_at_current(&self) -> impl Iterator<Item = SocketAddr> {
         let at = self.current.load(Relaxed).min(self.list.len());
         let (before, after) = self.list.split_at(at);
         after.iter().chain(before).copied()
     }
 
-    /// The one that new connections try first.
+    /// The address that new connections try first.
     pub(crate) fn in_use(&self) -> Option<SocketAddr> {
         self.starting_at_current().next()
     }
 
-    /// Those that are preferred to the one in use.
+    /// The addresses before the one in use.
     pub(crate) fn preferred(&self) -> &[SocketAddr] {
         &self.list[..self.current.load(Relaxed).min(self.list.len())]
     }
 
-    /// No connection came about there: if it is in use, the next one is used from now on.
+    /// A connection to the address failed. If it is in use, the next one is used from now on.
     pub(crate) fn failed(&self, address: SocketAddr) {
         let current = self.current.load(Relaxed);
         if self.list.len() > 1 && self.list.get(current) == Some(&address) {
             let next = (current + 1) % self.list.len();
-            // If another worker has moved on already, that counts.
+            // If another worker has moved on already, its choice counts.
             let _ = self.current.compare_exchange(current, next, Relaxed, Relaxed);
         }
     }
 
-    /// An address accepts connections again: it is used from now on.
+    /// The address accepts connections again: it is used from now on.
     pub(crate) fn prefer(&self, address: SocketAddr) {
         if let Some(index) = self.list.iter().position(|one| *one == address) {
             self.current.store(index, Relaxed);
@@ -71,7 +71,7 @@ impl Addresses {
     }
 }
 
-/// Which addresses this node connects to.
+/// The addresses that this node may connect to.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct AddressPolicy {
     allow: AllowBackends,
@@ -79,12 +79,12 @@ pub(crate) struct AddressPolicy {
 }
 
 impl AddressPolicy {
-    /// By the configuration's setting, and the ports that this node knows to be the fleet's.
+    /// Made of the configuration's setting and of the ports that are known to belong to the fleet.
     pub(crate) fn new(allow: AllowBackends, own: Arc<[OwnPort]>) -> Self {
         Self { allow, own }
     }
 
-    /// The addresses that are allowed; the first that is not is given with the reason.
+    /// The allowed addresses, and the first one that is not allowed with the reason.
     pub(crate) fn filter(&self, addresses: Vec<SocketAddr>) -> (Vec<SocketAddr>, Option<String>) {
         let mut refused = None;
         let mut allowed = addresses;
@@ -100,8 +100,8 @@ impl AddressPolicy {
     }
 }
 
-/// Whether the address is one of this machine's. Only these can be bound to, unless `net.ipv4.ip_nonlocal_bind` is set:
-/// then an address of documentation (RFC 5737) can be bound to as well, and only loopback addresses are certain.
+/// Whether the address belongs to this machine. Normally only these can be bound. With `net.ipv4.ip_nonlocal_bind` an
+/// address for documentation (RFC 5737) can be bound too, and then only loopback addresses are certain.
 fn is_local(address: IpAddr) -> bool {
     let binds = |address| UdpSocket::bind((address, 0)).is_ok();
     address.is_loopback() || binds(address) && !binds(IpAddr::from([192, 0, 2, 1]))

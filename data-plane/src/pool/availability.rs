@@ -1,6 +1,6 @@
-//! Whether a backend may get requests, in one word that a pick reads once.
+//! The availability of a backend, in one word that a pick reads once.
 //!
-//! A backend in good standing has no bit set, so that the usual question costs one comparison. The health checker, the
+//! A fully available backend has no bit set, so that the usual check is one comparison. The health checker, the
 //! breaker and slow start each own their bits.
 
 use std::sync::atomic::{AtomicU8, AtomicU32, AtomicU64, Ordering::Relaxed};
@@ -11,16 +11,16 @@ pub(crate) const DOWN: u8 = 1;
 pub(crate) const OPEN: u8 = 2;
 /// The breaker is half-open: a few requests may try it.
 pub(crate) const TRIAL: u8 = 4;
-/// It is new or has recovered, and has not its full share yet.
+/// Slow start: the backend is new or has recovered, and does not have its full share yet.
 pub(crate) const SLOW: u8 = 8;
 
 /// A full share, in the unit of [`Availability::share`].
 const WHOLE: u32 = 1 << 16;
 
-/// The least share at the beginning of a slow start: one in ten.
+/// The share at the beginning of a slow start: one in ten.
 const LEAST: u32 = WHOLE / 10;
 
-/// The bits of one backend, and how far its slow start has come.
+/// The bits of one backend, and the progress of its slow start.
 #[derive(Debug, Default)]
 pub(crate) struct Availability {
     bits: AtomicU8,
@@ -30,32 +30,32 @@ pub(crate) struct Availability {
 }
 
 impl Availability {
-    /// All bits at once; 0: nothing against it.
+    /// All bits; 0: fully available.
     pub(crate) fn bits(&self) -> u8 {
         self.bits.load(Relaxed)
     }
 
-    /// Sets bits; whether they were not all set before.
+    /// Sets bits. Returns whether any of them was clear.
     pub(crate) fn set(&self, bits: u8) -> bool {
         self.bits.fetch_or(bits, Relaxed) & bits != bits
     }
 
-    /// Clears bits; whether any was set before.
+    /// Clears bits. Returns whether any of them was set.
     pub(crate) fn clear(&self, bits: u8) -> bool {
         self.bits.fetch_and(!bits, Relaxed) & bits != 0
     }
 
-    /// From open to half-open.
+    /// The breaker goes from open to half-open.
     pub(crate) fn half_open(&self) {
         let _ = self.bits.fetch_update(Relaxed, Relaxed, |bits| Some(bits & !OPEN | TRIAL));
     }
 
-    /// From any phase of the breaker to open.
+    /// Opens the breaker.
     pub(crate) fn open(&self) {
         let _ = self.bits.fetch_update(Relaxed, Relaxed, |bits| Some(bits & !TRIAL | OPEN));
     }
 
-    /// Begins a slow start of so many milliseconds; 0: none.
+    /// Begins a slow start of `for_ms` milliseconds; 0: none.
     pub(crate) fn begin_slow(&self, now_ms: u64, for_ms: u64) {
         if for_ms == 0 {
             return;
@@ -66,7 +66,7 @@ impl Availability {
         self.set(SLOW);
     }
 
-    /// Brings the share up to date.
+    /// Updates the share of a slow start.
     pub(crate) fn tick(&self, now_ms: u64) {
         if self.bits() & SLOW == 0 {
             return;
@@ -81,7 +81,7 @@ impl Availability {
         }
     }
 
-    /// Whether a slow start admits a request whose lot is drawn evenly from 16 bits.
+    /// Whether a slow start admits a request with this uniform random number.
     pub(crate) fn admits(&self, lot: u16) -> bool {
         self.bits() & SLOW == 0 || u32::from(lot) < self.share.load(Relaxed)
     }

@@ -22,61 +22,56 @@ use super::{
 };
 use crate::{cache_padded::CachePadded, wire::tls::BackendTls};
 
-/// The log is told of a backend's bad TLS this often at most, in seconds.
-const COMPLAIN_EVERY: u64 = 10;
+/// Minimum time between two log messages about one backend, in seconds.
+const LOG_INTERVAL: u64 = 10;
 
-/// A session that did not come for so long is not counted as one that a draining backend still has.
+/// A session without requests for this time no longer counts for a draining backend.
 const LATELY: Duration = Duration::from_secs(60);
 
-/// Sessions of one draining backend that are told apart.
+/// Most counted sessions of one draining backend.
 const MOST_SESSIONS: usize = 100_000;
 
-/// What the control plane's health checker found.
+/// Result of the control plane's health checks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Health {
-    /// Not checked: used as if it were up.
+    /// Not checked; treated as up.
     Unknown,
-    /// It answers.
     Up,
-    /// It does not.
     Down,
 }
 
-/// What is written with every request.
+/// Counters that every request writes.
 #[derive(Debug, Default)]
 struct Hot {
     in_flight: AtomicU32,
-    /// Of these, the ones that try a half-open backend.
+    /// Those of them that are trials of a half-open backend.
     trials: AtomicU32,
     tally: Tally,
 }
 
-/// What the node knows of one backend.
+/// Live state of one backend.
 pub(crate) struct BackendState {
-    /// Its name in the whole fleet.
+    /// Its id, unique in the fleet.
     pub(crate) id: Arc<str>,
-    /// Where it is.
     pub(crate) url: BackendUrl,
-    /// Its pool's live state.
     pub(crate) pool: Arc<PoolState>,
     hot: CachePadded<Hot>,
     latency: CachePadded<Latency>,
-    /// Whether it may get requests.
+    /// Whether the backend may receive requests.
     pub(crate) availability: Availability,
-    /// Its breaker.
     pub(crate) circuit: Circuit,
-    /// The health checker looks at it.
+    /// Whether health checks cover the backend.
     is_checked: AtomicBool,
-    /// Since when it drains; 0: it does not.
+    /// When draining began; 0: not draining.
     pub(crate) draining_since_ms: AtomicU64,
-    /// While it drains: its sessions, and when each came last.
+    /// While draining: its sessions, and the time of each one's last request.
     sessions: Mutex<HashMap<u32, u64>>,
     addresses: ArcSwap<Addresses>,
-    /// Why an address of its is not used, where one is refused.
+    /// Why one of its addresses is not allowed, if that is so.
     refused: ArcSwapOption<String>,
-    /// When the log was told last that there is no TLS with it, seconds since the Unix epoch.
-    complained: AtomicU64,
-    /// Its name was said to have no address, and has had none since.
+    /// Time of the last log message about its connections, in seconds since the Unix epoch.
+    logged_at: AtomicU64,
+    /// Its name could not be resolved, and this was logged.
     pub(crate) nameless: AtomicBool,
 }
 
@@ -95,49 +90,47 @@ impl BackendState {
             sessions: Mutex::default(),
             addresses: ArcSwap::default(),
             refused: ArcSwapOption::empty(),
-            complained: AtomicU64::new(0),
+            logged_at: AtomicU64::new(0),
             nameless: AtomicBool::new(false),
         }
     }
 
-    /// Whether the log may be told of what is wrong with it: once in a while, however many requests meet it.
-    pub(crate) fn may_complain(&self) -> bool {
+    /// Whether a problem with its connections may be logged: only once in a while, however many requests meet it.
+    pub(crate) fn may_log_problem(&self) -> bool {
         let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
-        let last = self.complained.load(Relaxed);
-        now >= last + COMPLAIN_EVERY && self.complained.compare_exchange(last, now, Relaxed, Relaxed).is_ok()
+        let last = self.logged_at.load(Relaxed);
+        now >= last + LOG_INTERVAL && self.logged_at.compare_exchange(last, now, Relaxed, Relaxed).is_ok()
     }
 
-    /// Requests that this node has under way there.
+    /// Requests of this node in flight.
     pub(crate) fn in_flight(&self) -> u32 {
         self.hot.0.in_flight.load(Relaxed)
     }
 
-    /// Requests that try it while its breaker is half-open.
+    /// Trials in flight while its breaker is half-open.
     pub(crate) fn trials(&self) -> u32 {
         self.hot.0.trials.load(Relaxed)
     }
 
-    /// What its breaker counts.
     pub(crate) fn tally(&self) -> &Tally {
         &self.hot.0.tally
     }
 
-    /// How long its answers take.
     pub(crate) fn latency(&self) -> &Latency {
         &self.latency.0
     }
 
-    /// Counts one request as under way until the guard is dropped; `None` when there are `most` already.
+    /// Counts a request as in flight until the guard is dropped, or returns `None` if there are `most` already.
     pub(crate) fn enter(self: &Arc<Self>, most: u32) -> Option<InFlight> {
         if self.hot.0.in_flight.fetch_add(1, Relaxed) >= most {
             self.hot.0.in_flight.fetch_sub(1, Ordering::SeqCst);
-            self.pool.tell_room();
+            self.pool.notify_waiting();
             return None;
         }
         Some(InFlight { state: Arc::clone(self), is_trial: false })
     }
 
-    /// As [`enter`](Self::enter), as one of the few that try a half-open backend.
+    /// As [`enter`](Self::enter), for a trial of a half-open backend.
     pub(crate) fn enter_trial(self: &Arc<Self>, most: u32) -> Option<InFlight> {
         if self.hot.0.trials.fetch_add(1, Relaxed) >= TRIALS {
             self.hot.0.trials.fetch_sub(1, Relaxed);
@@ -151,7 +144,7 @@ impl BackendState {
         Some(in_flight)
     }
 
-    /// What the health checker found last.
+    /// The last result of health checks.
     pub(crate) fn health(&self) -> Health {
         match (self.availability.bits() & DOWN != 0, self.is_checked.load(Relaxed)) {
             (true, _) => Health::Down,
@@ -160,7 +153,7 @@ impl BackendState {
         }
     }
 
-    /// Notes what the health checker found; whether a backend that was down is so no more.
+    /// Sets the result of health checks. Returns whether the backend was down and no longer is.
     pub(crate) fn set_health(&self, health: Health) -> bool {
         self.is_checked.store(health != Health::Unknown, Relaxed);
         if health == Health::Down {
@@ -170,12 +163,12 @@ impl BackendState {
         self.availability.clear(DOWN)
     }
 
-    /// Whether neither the health checker nor the breaker has anything against it.
+    /// Whether the backend passes its health check and its breaker is not open.
     pub(crate) fn is_usable(&self) -> bool {
         self.availability.bits() & (DOWN | OPEN) == 0
     }
 
-    /// Where its breaker stands.
+    /// The phase of its breaker.
     pub(crate) fn phase(&self) -> Phase {
         match self.availability.bits() & (OPEN | TRIAL) {
             0 => Phase::Closed,
@@ -184,19 +177,20 @@ impl BackendState {
         }
     }
 
-    /// It is well again: it comes back by a slow start, and what was known of its latency is forgotten.
+    /// The backend has recovered: slow start begins, and its latency is forgotten.
     pub(crate) fn recover(&self, now_ms: u64, slow_start: Duration, cleared: u8) {
         self.latency.0.clear();
         self.availability.begin_slow(now_ms, millis(slow_start));
         self.availability.clear(cleared);
     }
 
-    /// Since when it drains.
+    /// When draining began.
     pub(crate) fn draining_since_ms(&self) -> Option<u64> {
         Some(self.draining_since_ms.load(Relaxed)).filter(|since| *since > 0)
     }
 
-    /// A session came to a draining backend. While another worker notes one, this one need not be: it comes again.
+    /// Counts a session of a draining backend. It is skipped while another worker holds the lock: the session will
+    /// return.
     pub(crate) fn note_session(&self, session: u32, now_ms: u64) {
         if let Ok(mut sessions) = self.sessions.try_lock()
             && (sessions.len() < MOST_SESSIONS || sessions.contains_key(&session))
@@ -205,7 +199,7 @@ impl BackendState {
         }
     }
 
-    /// Sessions that a draining backend still has, as far as they were heard of lately.
+    /// Sessions with recent requests on a draining backend.
     pub(crate) fn sessions_left(&self, now_ms: u64) -> u32 {
         let mut sessions = self.sessions.lock().unwrap_or_else(PoisonError::into_inner);
         let lately = now_ms.saturating_sub(millis(LATELY));
@@ -213,7 +207,7 @@ impl BackendState {
         u32::try_from(sessions.len()).unwrap_or(u32::MAX)
     }
 
-    /// Moves on what goes by time.
+    /// Advances slow start and breaker.
     pub(crate) fn tick(&self, now_ms: u64) {
         self.availability.tick(now_ms);
         if self.availability.bits() & OPEN != 0 && self.circuit.half_open(now_ms, false) {
@@ -222,7 +216,7 @@ impl BackendState {
         }
     }
 
-    /// Whether its host still has the address; costs nothing where the address was configured.
+    /// Whether its host still has the address. This is free if the address was configured.
     pub(crate) fn has_address(&self, address: SocketAddr) -> bool {
         match self.url.host {
             Host::Address(own) => address == SocketAddr::new(own, self.url.port),
@@ -230,29 +224,28 @@ impl BackendState {
         }
     }
 
-    /// The addresses of its host; empty while a name could not be looked up, and where all are refused.
+    /// The addresses of its host; empty if the name is not resolved, or if no address is allowed.
     pub(crate) fn addresses(&self) -> Arc<Addresses> {
         self.addresses.load_full()
     }
 
-    /// Whether it has an address to connect to.
     pub(crate) fn has_addresses(&self) -> bool {
         !self.addresses.load().all().is_empty()
     }
 
-    /// Why it has no address.
+    /// Why the backend has no address.
     pub(crate) fn without_address(&self) -> String {
         let refused = self.refused.load();
         refused.as_ref().map_or_else(|| "its name has no address".to_owned(), |why| why.to_string())
     }
 
-    /// Notes what a name's lookup found, as far as it is permitted; whether that is new.
+    /// Sets the resolved addresses of a name, as far as they are allowed. Returns whether they are new.
     pub(crate) fn set_addresses(&self, found: Vec<SocketAddr>, permit: &AddressPolicy) -> bool {
         let (allowed, refused) = permit.filter(found);
         if let Some(why) = &refused
             && self.refused.load().as_deref() != Some(why)
         {
-            tracing::warn!(backend = %self.id, url = %self.url, why, "address of a backend refused");
+            tracing::warn!(backend = %self.id, url = %self.url, why, "backend address not allowed");
         }
         self.refused.store(refused.map(Arc::new));
         let before = self.addresses.load();
@@ -263,7 +256,7 @@ impl BackendState {
         true
     }
 
-    /// Applies what is permitted now to the addresses that it has.
+    /// Applies the current address policy to its addresses.
     pub(crate) fn permit(&self, permit: &AddressPolicy) {
         let addresses = match self.url.host {
             Host::Address(address) => vec![SocketAddr::new(address, self.url.port)],
@@ -273,14 +266,14 @@ impl BackendState {
     }
 }
 
-/// One request under way at a backend.
+/// One request in flight at a backend.
 pub(crate) struct InFlight {
     state: Arc<BackendState>,
     is_trial: bool,
 }
 
 impl InFlight {
-    /// Whether it tries a half-open backend.
+    /// Whether the request is a trial of a half-open backend.
     pub(crate) fn is_trial(&self) -> bool {
         self.is_trial
     }
@@ -293,7 +286,7 @@ impl Drop for InFlight {
             hot.trials.fetch_sub(1, Relaxed);
         }
         hot.in_flight.fetch_sub(1, Ordering::SeqCst);
-        self.state.pool.tell_room();
+        self.state.pool.notify_waiting();
     }
 }
 
@@ -301,14 +294,11 @@ pub(crate) fn millis(duration: Duration) -> u64 {
     u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
 }
 
-/// A backend in its pool.
 pub(crate) struct Member {
-    /// Live state.
     pub(crate) state: Arc<BackendState>,
-    /// Its share.
     pub(crate) weight: u32,
-    /// Whether it may get new requests.
+    /// Its configured state: active, draining or disabled.
     pub(crate) wanted: Wanted,
-    /// How it is shaken hands with; `None`: it is spoken to in the clear.
+    /// TLS settings; `None` for cleartext.
     pub(crate) secured: Option<Arc<BackendTls>>,
 }

@@ -1,10 +1,10 @@
-//! The breaker of one backend: what happens to requests ejects it for a while, and then it is tried again.
+//! The circuit breaker of one backend: it ejects the backend because of failed requests, and tries it again later.
 //!
-//! Closed, it counts: failures in a row, and the share of failures in a sliding window. Open, the backend gets
-//! nothing. After a time that grows with each ejection in a row it is half-open: a few requests at a time try it; if
-//! they go well it is closed again, and the first that fails opens it. All workers of a node share it, because each
-//! of them alone would need as many failures again; what is counted with each request is one cache line of atomics,
-//! and only changes of state take a lock.
+//! Closed: it counts failures in a row, and the share of failures in a sliding window. Open: the backend gets no
+//! requests. After a time that grows with each ejection in a row it is half-open: a few requests at a time are trials.
+//! If they succeed it closes, and the first failure opens it again. All workers of a node share the breaker, because
+//! each of them alone would need as many failures again. The counters of each request are one cache line of atomics;
+//! only state changes take a lock.
 
 use std::sync::{
     Mutex, MutexGuard, PoisonError,
@@ -13,32 +13,32 @@ use std::sync::{
 
 use weir_snapshot::Breaker as Settings;
 
-/// The window moves on in so many steps.
+/// Number of slices of the window.
 const SLICES: u64 = 10;
 
-/// Requests that try a half-open backend at the same time, and that must go well to close it.
+/// Number of concurrent trials of a half-open backend, and of successful trials that close it.
 pub(crate) const TRIALS: u32 = 3;
 
-/// The open time grows up to so many times what is configured.
+/// The open time grows up to this factor.
 const LONGEST: u32 = 16;
 
-/// What is counted with each request. Its cache line is the backend's.
+/// Counters that every request writes; they share the backend's cache line.
 #[derive(Debug, Default)]
 pub(crate) struct Tally {
     /// Failures since the last success.
     in_a_row: AtomicU32,
-    /// For each slice: which one it is (16 bits), requests and failures in it (24 bits each).
+    /// For each slice: its number (16 bits), requests and failures in it (24 bits each).
     slices: [AtomicU64; SLICES as usize],
 }
 
 impl Tally {
-    /// Counts one attempt; whether that is reason to eject.
+    /// Counts one attempt. Returns whether the backend must be ejected.
     pub(crate) fn count(&self, ok: bool, now_ms: u64, settings: &Settings) -> bool {
         let width = (settings.window.as_millis() as u64 / SLICES).max(1);
         let number = now_ms / width;
         self.add(number, ok);
         if ok {
-            // Read before it is written: a healthy backend's line stays shared.
+            // Read first: a healthy backend's cache line stays shared.
             if self.in_a_row.load(Relaxed) != 0 {
                 self.in_a_row.store(0, Relaxed);
             }
@@ -61,7 +61,7 @@ impl Tally {
         let one = if ok { REQUEST } else { REQUEST + FAILURE };
         let word = slice.load(Relaxed);
         if word >> 48 == tag && word != 0 {
-            // Another worker may begin the next round in between; then this one counts there.
+            // If another worker begins the next round in between, the attempt counts there.
             slice.fetch_add(one, Relaxed);
         } else if slice.compare_exchange(word, tag << 48 | one, Relaxed, Relaxed).is_err() {
             slice.fetch_add(one, Relaxed);
@@ -88,35 +88,34 @@ impl Tally {
     }
 }
 
-/// Where a breaker stands, as people read it.
+/// The phase of a breaker.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub(crate) enum Phase {
-    /// The backend gets its share.
+    /// The backend gets its share of requests.
     #[default]
     Closed,
-    /// It gets nothing.
+    /// The backend gets no requests.
     Open,
-    /// A few requests try it.
+    /// The backend gets a few trials.
     HalfOpen,
 }
 
-/// What changes seldom, behind a lock.
+/// State that changes rarely, behind a lock.
 #[derive(Debug, Default)]
 struct Course {
     phase: Phase,
     /// Ejections in a row.
     times: u32,
-    /// Open: until when. Closed: since when.
+    /// Open: its end. Closed: its start.
     at_ms: u64,
-    /// Half-open: trials that went well.
+    /// Half-open: successful trials.
     good: u32,
 }
 
-/// The breaker's course from phase to phase.
+/// The state machine of a breaker.
 #[derive(Debug, Default)]
 pub(crate) struct Circuit {
     course: Mutex<Course>,
-    /// Ejections since the node began.
     ejections: AtomicU64,
 }
 
@@ -125,24 +124,25 @@ impl Circuit {
         self.course.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Ejections since the node began.
+    /// Ejections since the start.
     pub(crate) fn ejections(&self) -> u64 {
         self.ejections.load(Relaxed)
     }
 
-    /// Opens; how long it stays so. `None`: it was open. `chance` is from 0 to 1.
+    /// Opens the breaker. Returns for how long, or `None` if it was open. `chance` is from 0 to 1.
     pub(crate) fn open(&self, now_ms: u64, settings: &Settings, chance: f64) -> Option<u64> {
         let mut course = self.lock();
         if course.phase == Phase::Open {
             return None;
         }
         let base = settings.open_for.as_millis() as u64;
-        // Who has been well for long enough begins anew.
+        // A backend that has worked for long enough starts again with the shortest ejection.
         if course.phase == Phase::Closed && now_ms.saturating_sub(course.at_ms) > base.saturating_mul(2) {
             course.times = 0;
         }
         let factor = (1_u64 << course.times.min(10)).min(u64::from(LONGEST));
-        // Jitter only lengthens, by a quarter at most: backends that fell together do not come back together.
+        // Jitter only lengthens the time, by up to a quarter, so that backends that failed together do not return
+        // together.
         let open_for = (base.saturating_mul(factor) as f64 * (1.0 + chance / 4.0)) as u64;
         course.times += 1;
         course.phase = Phase::Open;
@@ -151,7 +151,7 @@ impl Circuit {
         Some(open_for)
     }
 
-    /// Half-opens if its time has come, or at once where the health checker has just seen it well.
+    /// Goes to half-open if its time has come, or at once if a health check has just succeeded.
     pub(crate) fn half_open(&self, now_ms: u64, at_once: bool) -> bool {
         let mut course = self.lock();
         let is_due = course.phase == Phase::Open && (at_once || course.at_ms <= now_ms);
@@ -162,7 +162,7 @@ impl Circuit {
         is_due
     }
 
-    /// A trial went well; whether that closes it.
+    /// Counts a successful trial. Returns whether it closes the breaker.
     pub(crate) fn trial_succeeded(&self, now_ms: u64, tally: &Tally) -> bool {
         let mut course = self.lock();
         if course.phase != Phase::HalfOpen {
@@ -177,7 +177,7 @@ impl Circuit {
         closes
     }
 
-    /// Closes and forgets: the pool has no breaker any more.
+    /// Closes the breaker and forgets its counts, because the pool has no breaker any more.
     pub(crate) fn reset(&self, tally: &Tally) {
         *self.lock() = Course::default();
         tally.clear();
@@ -217,11 +217,11 @@ mod tests {
     #[test]
     fn the_share_in_the_window_ejects_only_with_enough_requests() {
         let tally = Tally::default();
-        // Every other one fails, so that there is never a row.
+        // Every second request fails, so that there are never two failures in a row.
         let ejected: Vec<bool> = (0..30).map(|i| tally.count(i % 2 == 0, i * 10, &settings())).collect();
         assert!(ejected[..19].iter().all(|ejected| !ejected));
         assert!(ejected[19], "10 of 20");
-        // The same failures, a window later, are forgotten.
+        // The same failures are forgotten a window later.
         assert!(!tally.count(false, 20_000, &settings()));
         assert_eq!(tally.sum(20), (1, 1));
     }

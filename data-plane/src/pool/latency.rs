@@ -6,19 +6,20 @@ use std::{
     time::Duration,
 };
 
-/// The average forgets this fast, in milliseconds.
+/// Time constant of the average, in milliseconds.
 const DECAY: f32 = 10_000.0;
 
-/// A failure counts as an answer that took at least this long: who fails fast must not look fast.
+/// A failure counts as a response that took at least this long, so that a backend that fails quickly does not look
+/// fast.
 pub(crate) const FAILED: Duration = Duration::from_secs(1);
 
-/// The latency of one backend as all workers of the node see it: microseconds as `f32`, and when they were noted,
-/// in milliseconds that wrap around, in one word that changes at once.
+/// The latency of one backend, shared by all workers: microseconds as `f32` and the time of the last update, in
+/// wrapping milliseconds, in one atomic word.
 #[derive(Debug, Default)]
 pub(crate) struct Latency(AtomicU64);
 
 impl Latency {
-    /// Notes an answer's latency.
+    /// Adds the latency of a response.
     pub(crate) fn observe(&self, now_ms: u64, latency_us: u64) {
         let latency = latency_us as f32;
         let next = |word: u64| {
@@ -29,19 +30,19 @@ impl Latency {
                 let keep = (-age / DECAY).exp();
                 average * keep + latency * (1.0 - keep)
             };
-            // Never 0: that is what a backend has that was never heard of.
+            // Never 0, which means that there is no latency yet.
             Some(u64::from(average.max(1.0).to_bits()) << 32 | now_ms & 0xffff_ffff)
         };
-        // The closure never refuses.
+        // The closure never returns `None`.
         let _ = self.0.fetch_update(Relaxed, Relaxed, next);
     }
 
-    /// Forgets everything: the backend begins anew.
+    /// Forgets the latency.
     pub(crate) fn clear(&self) {
         self.0.store(0, Relaxed);
     }
 
-    /// Microseconds that the next answer may take, were it the only request; 0: nothing is known.
+    /// Expected latency of the next response without load, in microseconds; 0: unknown.
     pub(super) fn now(&self, now_ms: u64) -> f32 {
         let (average, age) = read(self.0.load(Relaxed), now_ms);
         average * (-age / DECAY).exp()
@@ -50,7 +51,7 @@ impl Latency {
 
 fn read(word: u64, now_ms: u64) -> (f32, f32) {
     let age = (now_ms as u32).wrapping_sub(word as u32);
-    // Another worker's clock may have been read a moment later.
+    // Another worker may have read its clock slightly later.
     let age = if age > u32::MAX / 2 { 0 } else { age };
     (f32::from_bits((word >> 32) as u32), age as f32)
 }

@@ -1,8 +1,8 @@
-//! A pool as workers use it: who may be picked, what becomes of an attempt's outcome, and who waits for room.
+//! One pool as workers use it: picks backends, records the outcome of attempts, and queues requests that wait for room.
 //!
-//! A pick goes from the best to the last resort: backends in good standing with room; those in slow start beyond
-//! their share; and, when all look dead, all of them (panic mode), because the health checker may be what is cut off.
-//! A request whose route has a fallback does not go to dead backends: the fallback comes first.
+//! A pick prefers available backends with room, then those in slow start beyond their share. If all look dead, all are
+//! used (panic mode), because the health checker may be cut off. Requests of a route with a fallback do not go to dead
+//! backends: the fallback comes first.
 
 pub(crate) mod addresses;
 pub(crate) mod availability;
@@ -41,23 +41,22 @@ use crate::{failure::Resend, hash};
 pub(crate) struct ActivePool {
     /// Its name, for the statistics.
     pub(crate) name: Arc<str>,
-    /// Deadlines.
     pub(crate) timeouts: Timeouts,
-    /// How it finds out that a backend is gone.
+    /// How it detects that a backend is gone.
     pub(crate) keep_alive: KeepAlive,
-    /// What its backends speak.
+    /// The protocol of its backends.
     pub(crate) protocol: Protocol,
-    /// Requests to them have no `Via` of this hop.
+    /// Requests to its backends get no `Via` of this hop.
     pub(crate) omit_via: bool,
-    /// How it picks and what it does about failures.
+    /// Limits, retries, breaker and panic mode.
     pub(crate) resilience: Resilience,
-    /// All its backends, in the order of the configuration.
+    /// Its backends, in the order of the configuration.
     pub(crate) members: Vec<Member>,
-    /// How one is picked.
+    /// The balancing strategy.
     pub(crate) balancer: Balancer,
     /// Its sessions.
     pub(crate) sticky: Option<Sticky>,
-    /// What outlives the snapshot.
+    /// State that outlives the snapshot.
     pub(crate) state: Arc<PoolState>,
 }
 
@@ -67,32 +66,32 @@ pub(crate) struct Picked {
     pub(crate) in_flight: InFlight,
 }
 
-/// What a pick came to.
+/// Result of a pick.
 pub(crate) enum Pick {
     /// A backend was picked.
     Member(Picked),
-    /// There are backends, and none has room.
+    /// All usable backends are full.
     Full,
-    /// There is none, or all were tried.
+    /// There is no backend, or all were tried.
     None,
 }
 
-/// What became of a session's backend.
+/// Result of a pick for a session.
 pub(crate) enum SessionPick {
-    /// It takes the request.
+    /// The session's backend takes the request.
     At(InFlight),
-    /// It has no room now: this request goes elsewhere, the session stays.
+    /// The session's backend is full: this request goes to another one, the session stays.
     Full,
-    /// It may not be used: the session goes to another.
+    /// The session's backend must not be used: the session moves to another one.
     Lost,
 }
 
-/// How far a pick goes.
+/// Which backends a pick may use.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Candidates {
-    /// Only backends that are not known to be dead: something else can be done instead.
+    /// Only backends that do not look dead, because there is an alternative.
     Usable,
-    /// All of them, if need be, unless the pool's panic mode is off.
+    /// All backends if needed, unless the pool's panic mode is off.
     LastResort,
 }
 
@@ -101,7 +100,7 @@ impl ActivePool {
     pub(crate) fn take(&self, context: &mut PickContext, tried: &Tried, candidates: Candidates) -> Pick {
         let Self { members, balancer, .. } = self;
         let panics_early = candidates == Candidates::LastResort && self.panics_early();
-        // Another worker may take the last room in between; then the next best is looked for.
+        // If another worker takes the last room in between, the next best backend is tried.
         for _ in 0..if panics_early { 0 } else { 8 } {
             let lot = if balancer.hashes() { hash::mix(context.key ^ 1) as u16 } else { context.rng.u16(..) };
             let best = balancer
@@ -141,8 +140,8 @@ impl ActivePool {
         if any { Pick::Full } else { Pick::None }
     }
 
-    /// A place for a request that is sent again at no cost after an attempt at `member`: at the same backend, or at
-    /// another that has room where that is as good. `None`: as for any other request.
+    /// Picks a backend for a resend after an attempt at `member`: the same one, or another one with room if that is as
+    /// good. `None`: a normal pick is needed.
     pub(crate) fn take_again(
         &self,
         context: &mut PickContext,
@@ -162,8 +161,8 @@ impl ActivePool {
         if is_out { None } else { Some(Picked { member, in_flight: self.enter(member)? }) }
     }
 
-    /// Takes the backend of a session. A draining one keeps its sessions for a while, and in panic mode each stays where
-    /// it is.
+    /// Picks the backend of a session. A draining backend keeps its sessions for a while, and in panic mode each
+    /// session stays.
     pub(crate) fn take_session(&self, session: Session, now_ms: u64, candidates: Candidates) -> SessionPick {
         let Member { state, wanted, .. } = &self.members[session.member];
         match wanted {
@@ -205,7 +204,7 @@ impl ActivePool {
         if state.availability.bits() & TRIAL == 0 { state.enter(most) } else { state.enter_trial(most) }
     }
 
-    /// Whether so many of the active backends look dead that all are used.
+    /// Whether so many active backends look dead that all are used.
     pub(crate) fn is_panicking(&self) -> bool {
         let Some(threshold) = self.resilience.panic else { return false };
         let (mut active, mut dead) = (0_u64, 0_u64);
@@ -216,36 +215,36 @@ impl ActivePool {
         dead > 0 && dead * 1_000_000 >= active * u64::from(threshold.millionths())
     }
 
-    /// Whether panic mode is on although some backends do not look dead. Where all have to look dead, a pick finds that
-    /// out by itself.
+    /// Whether panic mode is on while some backends do not look dead. If it needs all to look dead, a pick notices that
+    /// itself.
     fn panics_early(&self) -> bool {
         self.resilience.panic.is_some_and(|threshold| threshold < Fraction::from_percent(100))
             && self.state.panicking.load(Ordering::Relaxed)
     }
 
-    /// Whether a breaker is why a backend was not tried.
+    /// Whether an open breaker prevented the use of a backend.
     #[cold]
-    pub(crate) fn is_held_back(&self, tried: &Tried) -> bool {
+    pub(crate) fn is_held_by_breaker(&self, tried: &Tried) -> bool {
         let is_ejected = |member: &Member| {
             member.wanted == Wanted::Active && member.state.availability.bits() & (OPEN | TRIAL) != 0
         };
         self.members.iter().enumerate().any(|(i, member)| is_ejected(member) && !tried.contains(i))
     }
 
-    /// Says when panic mode begins and ends.
+    /// Logs when panic mode begins and ends.
     pub(crate) fn tick(&self) {
         let now = self.is_panicking();
         match (self.state.panicking.swap(now, Ordering::Relaxed), now) {
             (false, true) => tracing::error!(
                 pool = %self.name,
-                "panic mode: backends look dead and still get requests, but for routes with a fallback"
+                "panic mode on: too many backends are unavailable, so all of them get requests, except on routes with a fallback"
             ),
-            (true, false) => tracing::info!(pool = %self.name, "panic mode over"),
+            (true, false) => tracing::info!(pool = %self.name, "panic mode off"),
             _ => {}
         }
     }
 
-    /// A place among those that wait for room, unless there are as many as may wait.
+    /// Joins the queue, unless it is full.
     pub(crate) fn queue(&self) -> Option<Waiting<'_>> {
         let active = self.members.iter().filter(|member| member.wanted == Wanted::Active).count();
         let most =
@@ -258,7 +257,7 @@ impl ActivePool {
         Some(Waiting(pool_state))
     }
 
-    /// An attempt at a member has ended: counts it for the breaker, and for what goes by latency.
+    /// Records the outcome of an attempt for the breaker and for strategies that use latency.
     pub(crate) fn outcome(&self, member: usize, is_trial: bool, ok: bool, took: Duration, now_ms: u64) {
         let state = &self.members[member].state;
         if self.balancer.wants_latency() {
@@ -277,7 +276,7 @@ impl ActivePool {
         }
     }
 
-    /// Opens a member's breaker, unless too much of the pool is out already.
+    /// Opens a member's breaker, unless too much of the pool is ejected already.
     #[cold]
     fn eject(&self, member: usize, now_ms: u64) {
         let Some(settings) = &self.resilience.breaker else { return };

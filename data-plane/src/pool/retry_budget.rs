@@ -10,15 +10,15 @@ use crate::cache_padded::CachePadded;
 /// One retry, in the budget's unit.
 const ONE: i64 = 1_000_000;
 
-/// What a pool has at the start: a quiet pool's first failure can be retried.
+/// Initial budget, so that the first failures in a quiet pool can be retried.
 const AT_START: i64 = 5 * ONE;
 
-/// The most that is saved up.
+/// The largest saved budget.
 const MOST: i64 = 50 * ONE;
 
 /// A pool's retry budget, shared by the node's workers.
 ///
-/// Full, it is only read, so that a healthy pool's cache line stays shared by all cores.
+/// A full budget is only read, so that a healthy pool's cache line stays shared by all cores.
 #[derive(Debug)]
 pub(crate) struct RetryBudget {
     tokens: CachePadded<AtomicI64>,
@@ -37,7 +37,7 @@ impl Default for RetryBudget {
 }
 
 impl RetryBudget {
-    /// A request succeeded.
+    /// Pays in for a successful request.
     pub(crate) fn deposit(&self, policy: &Policy) {
         if self.tokens.0.load(Relaxed) < MOST {
             self.tokens.0.fetch_add(i64::from(policy.budget), Relaxed);
@@ -53,12 +53,12 @@ impl RetryBudget {
         paid
     }
 
-    /// Retries that were paid for since the node began.
+    /// Retries paid for since the start.
     pub(crate) fn spent(&self) -> u64 {
         self.spent.load(Relaxed)
     }
 
-    /// Retries for which there was not enough.
+    /// Retries that the budget could not pay for.
     pub(crate) fn refused(&self) -> u64 {
         self.refused.load(Relaxed)
     }
@@ -81,7 +81,7 @@ mod tests {
         let (budget, policy) = (RetryBudget::default(), policy(config::Retry::default()));
         let retries = (0..100).filter(|_| budget.withdraw(&policy)).count();
         assert_eq!(retries, 5, "what was there at the start");
-        // However many succeeded before, what is saved is bounded.
+        // The saved budget is limited, whatever succeeded before.
         (0..10_000).for_each(|_| budget.deposit(&policy));
         let retries = (0..1_000).filter(|_| budget.withdraw(&policy)).count();
         assert!(retries <= 51, "{retries}");

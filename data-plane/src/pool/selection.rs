@@ -1,4 +1,4 @@
-//! Finds a request its place: its session's backend, or one with room, after a wait in the pool's queue if need be.
+//! Selects a backend for a request: that of its session, or one with room, if needed after a wait in the pool's queue.
 
 use std::{
     future::{Future as _, poll_fn},
@@ -22,18 +22,18 @@ use crate::{
     wire::{timer::Timer, watch::Watch},
 };
 
-/// Why a request has no place.
+/// Why no backend was selected.
 #[derive(Debug)]
 pub(crate) enum SelectionError {
-    /// No backend may get requests, or all were tried.
+    /// No backend is available, or all were tried.
     NoBackend,
-    /// None had room in time, or too many wait already.
+    /// No backend had room in time, or the queue is full.
     Full,
-    /// There was a reason to give up while it waited: the client left, or the request's deadline passed.
+    /// The wait was given up: the client left, or the request's deadline passed.
     GivenUp(Failure),
 }
 
-/// What picks go by for this request.
+/// The inputs of a pick for this request.
 pub(crate) fn pick_context(pool: &ActivePool, head: &RequestHead, client: &str, now_ms: u64) -> PickContext {
     let key = if pool.balancer.hashes() { key(&pool.resilience.hash_on, head, client) } else { 0 };
     PickContext { key, now_ms, rng: fastrand::Rng::new() }
@@ -46,23 +46,23 @@ fn key(on: &HashOn, head: &RequestHead, client: &str) -> u64 {
         HashOn::Header(name) => head.get_named(name.as_bytes()),
         HashOn::Cookie(name) => head.cookie_values(name).next(),
     };
-    // Who does not say what is hashed on is still spread, and stays where it is.
+    // Requests without the value that is hashed are spread by their client address.
     hash::hash(value.unwrap_or(client.as_bytes()))
 }
 
-/// Where a request's session belongs, if its pool has sessions.
+/// Session affinity of one request, if its pool has sessions.
 pub(crate) struct Affinity<'a> {
     sticky: Option<&'a Sticky>,
     /// Seconds since the Unix epoch.
     now: u64,
     session: Option<Session>,
     taken: Option<InFlight>,
-    /// The session stays with its backend, though this request may have to go elsewhere.
+    /// The session stays with its backend, although this request may go elsewhere.
     stays: bool,
 }
 
 impl<'a> Affinity<'a> {
-    /// Reads the session's cookie, and takes its backend if that may be used.
+    /// Reads the session's cookie and picks its backend, if it may be used.
     pub(crate) fn of(pool: &'a ActivePool, head: &RequestHead, now_ms: u64, candidates: Candidates) -> Self {
         let sticky = pool.sticky.as_ref();
         let mut affinity = Self { sticky, now: 0, session: None, taken: None, stays: false };
@@ -79,16 +79,16 @@ impl<'a> Affinity<'a> {
         affinity
     }
 
-    /// The session's backend, once.
+    /// The session's backend; only the first call returns it.
     pub(crate) fn take(&mut self) -> Option<Picked> {
         Some(Picked { member: self.session?.member, in_flight: self.taken.take()? })
     }
 
-    /// Keeps the client at the member that has answered it.
+    /// Adds the cookie that keeps the client at the member that responded.
     pub(crate) fn keep(&self, pool: &ActivePool, member: usize, answer: &mut ResponseHead, secure: bool) {
         let Some(sticky) = self.sticky else { return };
         let is_same = self.session.filter(|session| session.member == member);
-        // A draining backend's sessions run out, they are not prolonged.
+        // Sessions of a draining backend expire; they are not renewed.
         let is_fresh =
             is_same.is_some_and(|session| !session.is_old || pool.members[member].wanted != Wanted::Active);
         if is_fresh || self.stays {
@@ -104,7 +104,7 @@ impl<'a> Affinity<'a> {
     }
 }
 
-/// Picks a backend; where none has room, waits for it as long as a connection may take.
+/// Picks a backend. If all are full, waits up to `timeouts.connect`.
 pub(crate) async fn find(
     pool: &ActivePool,
     context: &mut PickContext,
@@ -126,7 +126,7 @@ pub(crate) async fn find(
     timer.arm(pool.timeouts.connect);
     loop {
         let mut room = pin!(waiting.room());
-        // From here on no room is missed.
+        // From here on every notification is received.
         room.as_mut().enable();
         match pool.take(context, tried, candidates) {
             Pick::Member(picked) => return Ok(picked),
@@ -146,10 +146,10 @@ pub(crate) async fn find(
     }
 }
 
-/// Waits before a request is sent again.
+/// Waits before a resend.
 ///
 /// # Errors
-/// There was a reason to give up meanwhile.
+/// The wait was given up.
 pub(crate) async fn pause(timer: &Timer, pause: Duration, watch: &mut impl Watch) -> Result<(), Failure> {
     timer.arm(pause);
     poll_fn(|cx| match watch.poll(cx) {

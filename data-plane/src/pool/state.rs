@@ -10,58 +10,56 @@ use tokio::sync::Notify;
 use super::{balance::maglev::Table, retry_budget::RetryBudget};
 use crate::{cache_padded::CachePadded, failure::Owner, wire::tls::ClientConfigCache};
 
-/// A pool's live state, which outlives snapshots.
 #[derive(Debug, Default)]
 pub(crate) struct PoolState {
     cursor: Arc<CachePadded<AtomicUsize>>,
     pub(crate) budget: RetryBudget,
-    /// The table of the last balancer that hashed, to be used again.
+    /// The last hash table, which is reused for the same backends.
     table: Mutex<Option<Arc<Table>>>,
-    /// Held while one is ejected, so that the bound on the ejected holds.
+    /// Held during an ejection, so that `max_ejected` holds.
     pub(super) ejecting: Mutex<()>,
-    /// Requests that wait for room.
+    /// Queued requests.
     pub(super) waiting: CachePadded<AtomicU32>,
     pub(super) room: Notify,
-    /// Whether it was in panic mode when that was looked at last.
+    /// Whether the pool was in panic mode at the last check.
     pub(super) panicking: AtomicBool,
     pub(crate) counts: Counts,
-    /// What its backends are shaken hands with.
+    /// TLS client settings of its backends.
     pub(crate) tls: ClientConfigCache,
 }
 
-/// What happened in a pool since the node began.
+/// Counts since the start of the node.
 #[derive(Debug, Default)]
 pub(crate) struct Counts {
-    /// Attempts at its backends beyond the first of their requests.
+    /// Retries and resends.
     pub(crate) retries: AtomicU64,
-    /// Answers that a backend broke off.
+    /// Responses cut by a backend.
     pub(crate) cut_by_backend: AtomicU64,
-    /// Picks in panic mode.
+    /// Backends picked in panic mode.
     pub(crate) panics: AtomicU64,
-    /// Requests that the fallback answered.
+    /// Requests answered by the fallback.
     pub(crate) fallbacks: AtomicU64,
-    /// Requests refused because no backend had room.
+    /// Requests refused because all backends were full.
     pub(crate) refused: AtomicU64,
-    /// Sessions that had to go to another backend.
+    /// Sessions moved to another backend.
     pub(crate) repinned: AtomicU64,
-    /// Ejections that `max_ejected` forbade.
+    /// Ejections prevented by `max_ejected`.
     pub(crate) spared: AtomicU64,
-    /// Failed attempts, by whose failure it was, in the order of [`Owner::ALL`].
+    /// Failed attempts by owner, in the order of [`Owner::ALL`].
     failed: [AtomicU64; Owner::ALL.len()],
 }
 
 impl Counts {
-    /// Counts one of what `which` names.
+    /// Increments the counter that `which` returns.
     pub(crate) fn count(&self, which: impl Fn(&Self) -> &AtomicU64) {
         which(self).fetch_add(1, Ordering::Relaxed);
     }
 
-    /// Counts a failed attempt.
     pub(crate) fn count_failed(&self, owner: Owner) {
         self.failed[owner as usize].fetch_add(1, Ordering::Relaxed);
     }
 
-    /// Failed attempts since the node began, by whose failure it was.
+    /// Failed attempts of an owner since the start.
     pub(crate) fn failed(&self, owner: Owner) -> u64 {
         self.failed[owner as usize].load(Ordering::Relaxed)
     }
@@ -72,7 +70,7 @@ impl PoolState {
         Arc::clone(&self.cursor)
     }
 
-    /// The hash table over these backends: the last one, where it is of the same.
+    /// The hash table for these backends; the last one, if it is for the same.
     pub(crate) fn table(&self, active: Vec<(String, u32, usize)>) -> Arc<Table> {
         let mut table = self.table.lock().unwrap_or_else(PoisonError::into_inner);
         match &*table {
@@ -81,14 +79,14 @@ impl PoolState {
         }
     }
 
-    /// Requests that wait for room now.
+    /// Number of queued requests.
     pub(crate) fn waiting(&self) -> u32 {
         self.waiting.0.load(Ordering::Relaxed)
     }
 
-    /// A backend has room again: one that waits may try.
-    pub(crate) fn tell_room(&self) {
-        // Ordered after the count that made the room; who waits counts itself before it looks for room.
+    /// Wakes one queued request, because a backend has room.
+    pub(crate) fn notify_waiting(&self) {
+        // Ordered after the decrement that made room; a waiting request counts itself before it looks for room.
         if self.waiting.0.load(Ordering::SeqCst) > 0 {
             self.room.notify_one();
         }

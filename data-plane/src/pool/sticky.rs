@@ -1,8 +1,8 @@
-//! Sessions: a cookie that names the backend that a client began with.
+//! Session affinity: a cookie that names the backend of the client's first request.
 //!
-//! The cookie says, to those who hold the fleet's key, which backend, until when, and that a node of this fleet wrote it
-//! for this pool; to all others it says nothing. No node keeps anything, so any of them understands it, and one that
-//! was forged, has expired or comes from elsewhere is as good as none.
+//! The cookie says which backend the session belongs to and when it expires. It is signed with the fleet's key, and
+//! only nodes of the fleet can read it. Nodes store nothing, so every node understands it. A forged, expired or foreign
+//! cookie is ignored.
 
 use std::{
     fmt::Write as _,
@@ -23,10 +23,10 @@ pub(crate) type Key = [u8; 32];
 const LENGTH: usize = 32;
 const SIGNED: usize = 16;
 
-/// The same in base64 without padding.
+/// Its length in base64 without padding.
 const TEXT_LENGTH: usize = (LENGTH * 4).div_ceil(3);
 
-/// Cookies of one name that are tried; each costs a signature check.
+/// Most cookies of one name that are tried; each costs a signature check.
 const MOST_COOKIES: usize = 8;
 
 /// Seconds since the Unix epoch.
@@ -34,23 +34,22 @@ pub(crate) fn now() -> u64 {
     SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs()
 }
 
-/// A pool's sessions, or a split's: then what stands for a backend is a pool.
+/// Sessions of a pool, or of a split, whose members are pools.
 pub(crate) struct Sticky {
     settings: Settings,
-    /// Keyed, and with the pool's name in it.
+    /// Keyed with the fleet's key, and fed with the pool's name.
     mac: Hmac<Sha256>,
     /// By member.
     tags: Vec<[u8; 8]>,
 }
 
-/// What a client's cookie says.
+/// Content of a session cookie.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Session {
-    /// Its backend.
     pub(crate) member: usize,
-    /// Tells sessions of a backend apart.
+    /// Distinguishes the sessions of a backend.
     pub(crate) id: u32,
-    /// Most of its time has passed: the next answer renews it.
+    /// Most of its lifetime has passed: the next response renews it.
     pub(crate) is_old: bool,
 }
 
@@ -62,7 +61,7 @@ impl Sticky {
         pool: &str,
         backends: impl Iterator<Item = &'a Arc<str>>,
     ) -> Option<Self> {
-        // A key of any length will do.
+        // HMAC accepts keys of any length.
         let mut mac = Hmac::<Sha256>::new_from_slice(key).ok()?;
         mac.update(pool.as_bytes());
         mac.update(&[0]);
@@ -77,7 +76,7 @@ impl Sticky {
         Some(Self { settings: settings.clone(), mac, tags })
     }
 
-    /// The session that a request belongs to, at a time in seconds since the Unix epoch.
+    /// The session of a request, at a time in seconds since the Unix epoch.
     pub(crate) fn read(&self, head: &RequestHead, now: u64) -> Option<Session> {
         let of_length = head.cookie_values(&self.settings.cookie).filter(|value| value.len() == TEXT_LENGTH);
         of_length.take(MOST_COOKIES).find_map(|value| self.read_one(value, now))
@@ -96,7 +95,7 @@ impl Sticky {
         Some(Session { member, id, is_old: left < self.settings.ttl.as_secs() / 2 })
     }
 
-    /// The value of the field `Set-Cookie` that keeps a client at a member. `secure`: the client came by TLS.
+    /// The value of `Set-Cookie` that keeps a client at a member. `secure`: the client uses TLS.
     pub(crate) fn write(&self, member: usize, session: u32, now: u64, secure: bool) -> Option<String> {
         let ttl = self.settings.ttl.max(Duration::from_secs(1)).as_secs();
         let end = u32::try_from(now.saturating_add(ttl)).unwrap_or(u32::MAX);
@@ -107,8 +106,8 @@ impl Sticky {
         let signature = self.mac.clone().chain_update(&bytes[..SIGNED]).finalize().into_bytes();
         bytes[SIGNED..].copy_from_slice(&signature[..LENGTH - SIGNED]);
         let mut text = format!("{}={}", self.settings.cookie, BASE64.encode(bytes));
-        // Lax: links from elsewhere come to the same backend. Secure where the client can keep it: over cleartext a
-        // browser would not send it back.
+        // Lax: links from other sites reach the same backend. Secure only over TLS, because over cleartext a browser
+        // would not send it back.
         let _ = write!(text, "; Path=/; Max-Age={ttl}; HttpOnly; SameSite=Lax");
         if secure {
             text.push_str("; Secure");
@@ -174,7 +173,7 @@ mod tests {
                 "{cookies}"
             );
         }
-        // A bound on what a request may cost.
+        // A limit on the cost of a request.
         let many = format!("{}{good}", format!("{foreign}; ").repeat(MOST_COOKIES));
         assert_eq!(own.read(&request(&many), 1_001), None);
     }
@@ -194,7 +193,7 @@ mod tests {
             forged[at] = if forged[at] == b'A' { b'B' } else { b'A' };
             let forged = String::from_utf8(forged).unwrap();
             let read = own.read(&request(&forged), 1_001);
-            // The last character has bits that mean nothing, and only their one spelling is taken.
+            // Some bits of the last character have no meaning; only one spelling is accepted.
             assert_eq!(read, None, "{forged}");
         }
         for nonsense in

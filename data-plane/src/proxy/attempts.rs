@@ -34,11 +34,11 @@ pub(super) struct PoolRequest<'a> {
     pub(super) client: &'a Downstream<'a>,
     pub(super) origin: &'a Origin<'a>,
     pub(super) forwarded: &'a Forwarded<'a>,
-    /// How URLs in its answer are mapped back.
+    /// Maps URLs in the response back to the client's form.
     pub(super) map: Option<&'a UrlMap>,
     /// The request offers an upgrade.
     pub(super) upgrade: bool,
-    /// What the route says in place of the pool.
+    /// The route's timeouts, which override the pool's.
     pub(super) bounds: &'a RouteBounds,
 }
 
@@ -65,9 +65,9 @@ pub(super) async fn send(
     let mut affinity = selection::Affinity::of(pool, head, context.now_ms, candidates);
     let mut tried = Tried::default();
     let (mut retries, mut resends) = (Retries::default(), Resends::default());
-    // Why none of the backends so far could be asked.
+    // Why none of the backends so far could be reached.
     let mut unreached: Option<Verdict> = None;
-    // A place that is taken already: for a retry it is taken before the answer at hand is given up.
+    // A backend that is already picked: for a retry it is picked before the current response is given up.
     let mut next = affinity.take();
     loop {
         let mut watch = ClientWatch::new(client, head, exchange.deadline.as_ref());
@@ -101,8 +101,8 @@ pub(super) async fn send(
             is_head: head.is_head(),
             offers: upgrade.then_some(head),
         };
-        // One rule for the report and the metric: whatever follows a request's first attempt is a retry, whether or not
-        // the budget pays for it.
+        // Reports and metrics use one rule: every attempt after a request's first is a retry, whether or not the budget
+        // pays for it.
         if exchange.attempts > 0 {
             pool.state.counts.count(|counts| &counts.retries);
         }
@@ -121,7 +121,7 @@ pub(super) async fn send(
         if let (Err(failure), Some(verdict)) = (&sent, &verdict) {
             pool.state.counts.count_failed(verdict.owner);
             tracing::debug!(backend = %state.id, owner = verdict.owner.name(), %failure, "attempt failed");
-            if verdict.owner == Owner::Node && state.may_complain() {
+            if verdict.owner == Owner::Node && state.may_log_problem() {
                 tracing::warn!(backend = %state.id, %failure, "this node cannot connect to a backend");
             }
             if whole && resends.allow(verdict.resend, head.is_idempotent()) {
@@ -159,7 +159,7 @@ pub(super) async fn send(
             let is_safe = reason.is_unseen() || head.is_idempotent();
             if whole && is_safe && retries.allows(policy, reason) {
                 if reason.is_free() {
-                    // Whoever is left may have it, the dead as a last resort.
+                    // Any remaining backend may be tried, as a last resort also a dead one.
                     continue;
                 }
                 match pool.take(&mut context, &tried, Candidates::Usable) {
@@ -172,7 +172,9 @@ pub(super) async fn send(
                         }
                         continue;
                     }
-                    Pick::None if pool.is_held_back(&tried) => exchange.refusal = Some(Refusal::Breaker),
+                    Pick::None if pool.is_held_by_breaker(&tried) => {
+                        exchange.refusal = Some(Refusal::Breaker)
+                    }
                     _ => {}
                 }
             }
@@ -181,7 +183,7 @@ pub(super) async fn send(
         }
         return match sent {
             Ok(mut response) => {
-                // A backend that agreed to a tunnel or an event stream wants many of them at once.
+                // A client may have many tunnels and event streams, so they do not count for its limit.
                 if response.is_lasting {
                     exchange.uncount_client();
                 }
@@ -202,7 +204,7 @@ pub(super) async fn send(
                 }
                 PoolOutcome::Answer(Answer::Upstream(response))
             }
-            Err(failure) if failure.is_of_gone_client() => PoolOutcome::Answer(Answer::Gone),
+            Err(failure) if failure.is_client_gone() => PoolOutcome::Answer(Answer::Gone),
             Err(failure) => {
                 let Verdict { answer, refusal, .. } = verdict.unwrap_or_else(|| failure.verdict());
                 match refusal {
@@ -214,7 +216,7 @@ pub(super) async fn send(
     }
 }
 
-/// The answer to a request that is given up before it is sent.
+/// The response to a request that is given up before it is sent.
 pub(super) fn given_up(failure: &Failure) -> Answer {
-    if failure.is_of_gone_client() { Answer::Gone } else { Answer::Local(failure.verdict().answer) }
+    if failure.is_client_gone() { Answer::Gone } else { Answer::Local(failure.verdict().answer) }
 }

@@ -1,4 +1,4 @@
-//! Watches the client of a request for its leaving, and sends it the interim answers of backends.
+//! Watches whether the client of a request leaves, and sends it the interim responses of backends.
 
 use std::{
     task::{Context, Poll},
@@ -16,23 +16,23 @@ use crate::{
     wire::{timer::Timer, watch::Watch},
 };
 
-/// A client that said it sends no more may have left: after this long it is asked.
+/// A client that closed its sending side may have left; it is probed after this time.
 const PROBE_AFTER: Duration = Duration::from_secs(1);
 
-/// How soon after it was asked a client that left has answered with a reset.
+/// Time in which the host of a client that has left answers a probe with a reset.
 const PROBE_EVERY: Duration = Duration::from_millis(100);
 
-/// The most bytes of interim answers that wait for a client of HTTP/2, for each attempt. More are dropped.
+/// Most bytes of interim responses queued for an HTTP/2 client, for each attempt. More are dropped.
 const MAX_INTERIM_BYTES: usize = 64 << 10;
 
-/// Watches the client while its answer is awaited, and sends it interim answers.
+/// Watches the client until its response arrives, and sends it interim responses.
 ///
-/// Over HTTP/1 the end of its sending may mean that it left, or that it only has nothing more to say (a half-closed
-/// client is served). The two look the same until something is sent: after a moment it gets a `100 Continue`, which
-/// every HTTP/1.1 client must accept and ignore (RFC 9110, 15.2), and who has left answers with a reset.
+/// Over HTTP/1, when the client closes its sending side, it may have left or only have nothing more to send (a
+/// half-closed client is served). To tell them apart, the client gets a `100 Continue` after a moment. Every HTTP/1.1
+/// client must accept and ignore it (RFC 9110, 15.2), and the host of a client that has left answers with a reset.
 pub(super) struct ClientWatch<'a> {
     client_handle: ClientHandle<'a>,
-    /// How many bytes of interim answers an HTTP/2 client may still be sent.
+    /// Bytes of interim responses that may still be queued for an HTTP/2 client.
     interim_left: usize,
     deadline: Option<&'a Timer>,
     version: Version,
@@ -79,14 +79,14 @@ impl Watch for ClientWatch<'_> {
             return Poll::Ready(Failure::Deadline);
         }
         match self.client_handle {
-            // An interim answer that the client takes slowly goes on while the final one is awaited.
+            // The rest of an interim response is written while the final one is awaited.
             ClientHandle::Http1(client) if matches!(client.stream.poll_unsent(cx), Poll::Ready(Err(_))) => {
                 Poll::Ready(Failure::ClientGone)
             }
             ClientHandle::Http1(client) => match client.poll_presence(cx) {
                 Presence::There => Poll::Pending,
                 Presence::Gone => Poll::Ready(Failure::ClientGone),
-                // A client of HTTP/1.0 knows no interim answers.
+                // HTTP/1.0 has no interim responses.
                 Presence::Silent if self.version == Version::Http11 => self.probe(cx, client),
                 Presence::Silent => Poll::Pending,
             },
@@ -96,7 +96,7 @@ impl Watch for ClientWatch<'_> {
 
     fn interim(&mut self, head: &ResponseHead) {
         match self.client_handle {
-            // They do not know them (RFC 9110, 15.2).
+            // HTTP/1.0 has no interim responses (RFC 9110, 15.2).
             ClientHandle::Http1(_) if self.version == Version::Http10 => {}
             ClientHandle::Http1(client) => {
                 let mut out = Vec::new();
@@ -104,13 +104,13 @@ impl Watch for ClientWatch<'_> {
                 client.stream.send_interim(&out);
             }
             ClientHandle::Http2(respond) => {
-                // h2 queues heads without a bound, whether the client reads or not.
+                // h2 queues heads without a limit, even if the client does not read.
                 let Some(left) = self.interim_left.checked_sub(head.buf.len()) else { return };
                 self.interim_left = left;
                 let mut answer = http::Response::new(());
                 *answer.status_mut() = http::StatusCode::from_u16(head.status).unwrap_or_default();
                 *answer.headers_mut() = response_fields(head, None, false);
-                // An interim answer may be lost.
+                // Interim responses may be lost.
                 let _ = respond.borrow_mut().send_informational(answer);
             }
         }

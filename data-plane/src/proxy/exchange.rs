@@ -1,4 +1,4 @@
-//! The record of one request while it runs, and what is counted and reported of it at its end.
+//! The record of one request while it runs, and what it adds to statistics at its end.
 
 use std::{
     net::{IpAddr, Ipv4Addr},
@@ -27,7 +27,7 @@ use crate::{
     worker::{View, Worker},
 };
 
-/// What is known of a request while it runs. Dropping it records the request, however it ended.
+/// Everything known about a request while it runs. Dropping it records the request, however it ended.
 pub(crate) struct Exchange {
     pub(crate) worker: Rc<Worker>,
     pub(crate) view: Rc<View>,
@@ -35,36 +35,35 @@ pub(crate) struct Exchange {
     pub(super) route: Option<usize>,
     pub(super) pool: Option<usize>,
     pub(super) member: Option<usize>,
-    /// What the client was answered; 499 until then.
+    /// Status of the response; 499 before it is known.
     pub(crate) status: u16,
     /// Body bytes from the client.
     pub(crate) bytes_in: u64,
     /// Body bytes to the client.
     pub(crate) bytes_out: u64,
-    /// How often it was sent to a backend, whichever.
+    /// Number of attempts, at any backend.
     pub(super) attempts: u32,
     pub(super) id: u64,
-    /// The client's address, as seen through trusted proxies; canonical: no IPv4 address as an IPv6 one.
+    /// The client's address, as reported by trusted proxies, and canonical: no IPv4-mapped IPv6 address.
     pub(crate) client_ip: IpAddr,
-    /// How its answer ended; `None` while it has not.
+    /// How the response ended; `None` before its end.
     end: Option<End>,
-    /// Which kind of answer it is.
     pub(super) kind: ResponseKind,
-    /// The end of what its route allows it.
+    /// The route's deadline for the whole request.
     pub(super) deadline: Option<Timer>,
-    /// What its head says that it is about.
+    /// Method, host and path for statistics and live tail.
     pub(super) described: Described,
-    /// From the last backend's turn to the head of its answer.
+    /// From the last attempt's start to the head of its response.
     pub(super) upstream: Option<Duration>,
-    /// From its own head to the head of the backend's answer.
+    /// From the head of the request to the head of the response.
     pub(super) headed: Option<Duration>,
-    /// Why Weir answers it itself, where that is counted.
+    /// Why the node itself answers, if reports count the reason.
     pub(crate) refusal: Option<Refusal>,
-    /// Where its client stands with the route's rate limit.
+    /// The client's state in the route's rate limit.
     pub(crate) quota: Option<Quota>,
-    /// How slowly the client takes the answer.
+    /// How slowly the client reads the response.
     pub(crate) taking: Pace,
-    /// The request as one of its client address.
+    /// The request's count for its client address.
     pub(super) counted: Option<ClientRequest>,
 }
 
@@ -98,29 +97,29 @@ impl Exchange {
         }
     }
 
-    /// A backend's answer is passed on, with this status.
+    /// Notes that a backend's response is forwarded with this status.
     pub(crate) fn answers(&mut self, head: &ResponseHead, status: u16) {
         self.status = status;
         self.kind = if status == 101 { ResponseKind::Tunnel } else { ResponseKind::of(head) };
     }
 
-    /// A piece of an answer's body goes to the client.
+    /// Notes that a part of the response's body is sent to the client.
     pub(crate) fn sends(&mut self, piece: &[u8]) {
         self.bytes_out += piece.len() as u64;
         self.kind.read(piece);
     }
 
-    /// The whole answer was handed to the client's connection.
+    /// Notes that the whole response was handed to the client's connection.
     pub(crate) fn finish(&mut self) {
         self.end.get_or_insert(End::Whole);
     }
 
-    /// The answer ends before its end.
+    /// Notes that the response was cut.
     pub(crate) fn cut(&mut self, by: Cut) {
         self.end.get_or_insert(End::Cut(by));
     }
 
-    /// The answer has ended; which side cut it, if any did.
+    /// Notes the end of the response, and the side that cut it, if any.
     pub(crate) fn ends(&mut self, cut: Option<Cut>) {
         match cut {
             None => self.finish(),
@@ -128,7 +127,7 @@ impl Exchange {
         }
     }
 
-    /// The answer broke off while its body was passed on.
+    /// Notes that the response broke off while its body was forwarded.
     pub(crate) fn broke_off(&mut self, failure: &Failure) {
         self.cut(match failure {
             Failure::ClientGone | Failure::ClientStalled | Failure::RequestBody(_) => Cut::Client,
@@ -137,12 +136,11 @@ impl Exchange {
         });
     }
 
-    /// Whether its answer broke off.
     pub(crate) fn is_cut(&self) -> bool {
         matches!(self.end, Some(End::Cut(_)))
     }
 
-    /// The request no longer counts as one of its client address.
+    /// The request no longer counts for its client address.
     pub(super) fn uncount_client(&mut self) {
         if let Some(counted) = self.counted.take() {
             self.worker.client_requests.leave(counted);
@@ -154,18 +152,18 @@ impl Exchange {
         self.deadline.as_ref().is_some_and(|deadline| deadline.expired(cx))
     }
 
-    /// How long a tunnel may be silent.
+    /// Idle timeout of a tunnel.
     pub(crate) fn tunnel_timeout(&self) -> Duration {
         let pool = self.pool.and_then(|pool| self.active().pools.get(pool));
         pool.map_or(Duration::ZERO, |pool| pool.timeouts.tunnel)
     }
 
-    /// The request's name in logs and errors, where the client gave none.
+    /// The request's id in logs and errors, if the client sent none.
     pub(crate) fn request_id(&self) -> String {
         format!("{:016x}", self.id)
     }
 
-    /// The id that the client gave the request, as far as it can stand in any text, or else its own.
+    /// The id that the client gave the request, if it is safe to show, or else the node's own.
     pub(crate) fn id_of(&self, head: &RequestHead) -> String {
         let fine = |id: &&[u8]| {
             (1..=128).contains(&id.len())
@@ -179,7 +177,7 @@ impl Exchange {
         &self.view.active
     }
 
-    /// Changes an answer's header as its route says.
+    /// Applies the route's rules to the headers of a response.
     pub(super) fn edit(
         &self,
         answer: &mut Answer,
@@ -235,7 +233,7 @@ impl Drop for Exchange {
         let cut = match self.end {
             Some(End::Whole) => None,
             Some(End::Cut(by)) => Some(by),
-            // Its task was dropped: the node stops, or the client's connection has ended.
+            // The task was dropped: the node stops, or the client's connection has ended.
             None if self.worker.draining.get() => Some(Cut::Node),
             None => Some(Cut::Client),
         };

@@ -1,9 +1,8 @@
-//! What may be tried again: only what is safe, only while most requests succeed.
+//! Retries: only if they are safe, and only while most requests succeed.
 //!
-//! A request may be sent again if the backend cannot have acted on it (no connection came about), or if acting twice
-//! does no harm (RFC 9110, 9.2.2) and its body can be sent again. Of what is allowed, the budget pays for all that a
-//! backend may notice: it grows with each request that succeeds, so that when everything fails nothing is added to
-//! the load that makes it fail.
+//! A request may be sent again if the backend cannot have acted on it (no connection was made), or if its method is
+//! idempotent (RFC 9110, 9.2.2) and its body can be sent again. Retries that cost a backend something need budget. It
+//! grows with each request that succeeds, so that retries do not add load when everything fails.
 
 use std::time::Duration;
 
@@ -11,20 +10,20 @@ use weir_snapshot::Retry as Policy;
 
 use crate::failure::{Resend, RetryReason};
 
-/// Whether an answer was none that should be passed on: it speaks against the backend, or policy says so.
+/// Why a response is a failure, by its status or by policy; `None` if it is not.
 pub(crate) fn of_status(policy: &Policy, status: u16) -> Option<RetryReason> {
     let reason = RetryReason::Status(status);
     (reason.is_failure() || policy.on_status(status)).then_some(reason)
 }
 
-/// How often a request that no backend has begun is sent again, by all backends together.
+/// Maximum number of resends of a request that no backend has started, at all backends together.
 const MAX_UNSEEN: u32 = 6;
 
-/// From the second time on it waits before it is sent again, each time twice as long.
+/// Pause before the second resend to the same backend; it doubles each time.
 const PAUSE: Duration = Duration::from_millis(50);
 
-/// Attempts of one request that ended with its connection and not with an answer, and are made again at no cost: they
-/// say nothing against the backend, so that neither the policy nor the budget limits them.
+/// Resends of one request after attempts that ended with their connection and not with a response. They say nothing
+/// about the backend, so neither the policy nor the budget limits them.
 #[derive(Debug, Default)]
 pub(crate) struct Resends {
     unseen: u32,
@@ -32,7 +31,7 @@ pub(crate) struct Resends {
 }
 
 impl Resends {
-    /// Whether to send the request again; counts it if so. `repeatable`: its method may be repeated.
+    /// Whether to send the request again. Counts it if so. `repeatable`: its method is idempotent.
     pub(crate) fn allow(&mut self, resend: Resend, repeatable: bool) -> bool {
         let (count, most) = match resend {
             Resend::Never => return false,
@@ -44,7 +43,7 @@ impl Resends {
         *count <= most
     }
 
-    /// How long to wait before the same backend is asked again.
+    /// Pause before the same backend is tried again.
     pub(crate) fn pause(&self) -> Option<Duration> {
         let times = self.unseen.checked_sub(2)?;
         Some(PAUSE * (1 << times.min(3)))
@@ -54,17 +53,17 @@ impl Resends {
 /// The retries of one request.
 #[derive(Debug, Default)]
 pub(crate) struct Retries {
-    /// How often the request was sent again, after the first time.
+    /// Number of retries.
     counted: u32,
-    /// Connections that did not come about in time.
+    /// Connections that timed out.
     timed_out: u32,
 }
 
 impl Retries {
-    /// Whether policy and count allow another attempt after one failed so. It is not yet paid for.
+    /// Whether the policy and the count allow another attempt after this failure. The budget is checked later.
     pub(crate) fn allows(&mut self, policy: &Policy, reason: RetryReason) -> bool {
         let listed = match reason {
-            // Nothing was sent, and it costs no time: each backend is tried once at most.
+            // Nothing was sent, and no time has passed: each backend is tried once at most.
             RetryReason::Connect => return policy.on_connect_failure,
             RetryReason::Refused => return true,
             RetryReason::ConnectTimeout => {
@@ -75,11 +74,11 @@ impl Retries {
             RetryReason::Timeout => policy.on_timeout,
             RetryReason::Status(status) => policy.on_status(status),
         };
-        // `attempts` bounds how often the request is sent, the first time included, however that ends.
+        // `attempts` limits how often the request is sent, including the first time, however the attempts end.
         listed && self.counted + 1 < policy.attempts
     }
 
-    /// Another attempt is made that costs a backend something.
+    /// Counts a retry that costs a backend something.
     pub(crate) fn count(&mut self) {
         self.counted += 1;
     }
@@ -134,7 +133,7 @@ mod tests {
         for reason in [RetryReason::Connect, RetryReason::Refused] {
             assert!(Retries::default().allows(&none, reason), "{reason:?}: nothing was begun");
         }
-        assert!(retries.allows(&default, RetryReason::Connect), "who is refused asks the next");
+        assert!(retries.allows(&default, RetryReason::Connect), "a refused request tries the next backend");
         assert!((0..2).all(|_| retries.allows(&default, RetryReason::ConnectTimeout)));
         assert!(!retries.allows(&default, RetryReason::ConnectTimeout), "but not with patience for each");
     }

@@ -1,4 +1,4 @@
-//! The route step: which route takes a request, and what that alone decides: where it goes, or where the client is sent.
+//! Routing: finds the route of a request, and its redirect, share of a split and header changes.
 
 use weir_http::{Field, RequestEdit, RequestHead};
 use weir_snapshot::{NoRedirect, Redirect, Route, Snapshot, Split, config::WebScheme, routing::Request};
@@ -40,9 +40,9 @@ impl Request for RoutingInput<'_> {
     }
 }
 
-/// The route that takes a request, by its place, or what to answer where there is none.
+/// The index of the route that matches a request, or the response if there is none.
 pub(crate) fn find(snapshot: &Snapshot, head: &RequestHead, origin: &Origin<'_>) -> Result<usize, Local> {
-    // Where one route takes everything, nothing needs to be looked at.
+    // With a single route that matches everything nothing is compared.
     if let Some(route) = snapshot.router.only() {
         return Ok(route);
     }
@@ -57,7 +57,7 @@ fn scheme(origin: &Origin<'_>) -> WebScheme {
     if origin.https { WebScheme::Https } else { WebScheme::Http }
 }
 
-/// Sends the client elsewhere.
+/// The redirect to another URL.
 pub(crate) fn redirect(redirect: &Redirect, head: &RequestHead, origin: &Origin<'_>) -> Local {
     match redirect.location(scheme(origin), origin.host(head), head.path_and_query()) {
         Ok(location) => Local::redirect(redirect.status, &location),
@@ -67,7 +67,7 @@ pub(crate) fn redirect(redirect: &Redirect, head: &RequestHead, origin: &Origin<
     }
 }
 
-/// What the route changes of a request; `None`: nothing.
+/// The route's changes to a request, if it has any.
 pub(crate) fn edit<'a>(route: &'a Route, facts: &Facts<'_>) -> Result<Option<RequestEdit<'a>>, Local> {
     let rewrite = &route.rewrite;
     if rewrite.path.is_none()
@@ -95,31 +95,31 @@ pub(crate) fn edit<'a>(route: &'a Route, facts: &Facts<'_>) -> Result<Option<Req
     Ok(Some(edit))
 }
 
-/// The pool of a split that a request goes to, and how the client is kept there.
+/// The chosen share of a split, and the session that keeps the client there.
 pub(crate) struct SplitChoice<'a> {
     pub(crate) pool: usize,
     sticky: Option<&'a Sticky>,
     share: usize,
-    /// What the client came with.
+    /// The session of the request.
     session: Option<Session>,
     now: u64,
 }
 
-/// Chooses one of the split's pools: the client's own, or one by weight.
+/// Chooses a share of the split: that of the client's session, or one by weight.
 pub(crate) fn choose<'a>(split: &Split, sticky: Option<&'a Sticky>, head: &RequestHead) -> SplitChoice<'a> {
     let mut now = 0;
     let session = sticky.and_then(|sticky| {
         now = crate::pool::sticky::now();
         sticky.read(head, now)
     });
-    // What takes nothing any more keeps nobody.
+    // A share without weight keeps no sessions.
     let session = session.filter(|session| split.shares[session.member].weight > 0);
     let share = session.map_or_else(|| split.pick(fastrand::u32(..split.total)), |session| session.member);
     SplitChoice { pool: split.shares[share].pool, sticky, share, session, now }
 }
 
 impl SplitChoice<'_> {
-    /// The value of the field `Set-Cookie` that keeps the client where it is; `None` where it has one, or needs none.
+    /// The value of `Set-Cookie` that keeps the client at the share; `None` if the client has it, or needs none.
     pub(crate) fn cookie(&self, secure: bool) -> Option<String> {
         let sticky = self.sticky?;
         if self.session.is_some_and(|session| !session.is_old) {

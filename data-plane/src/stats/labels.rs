@@ -1,4 +1,4 @@
-//! What a request is counted under that no configuration names: its method, and the host that the client asked for.
+//! Labels of requests that no configuration names: the method and the requested host.
 //!
 //! Both come from clients, so both are bounded: methods by a closed list, hosts by how many a worker tells apart at a
 //! time. A known host costs a look-up and no memory; the totals never depend on any of this.
@@ -80,7 +80,7 @@ impl Hosts {
         lower.copy_from_slice(host);
         lower.make_ascii_lowercase();
         let Ok(host) = std::str::from_utf8(lower) else { return Arc::clone(&self.other) };
-        // The map's own name is handed out, so that requests can be told apart by its address.
+        // Returns the map's own `Arc`, so that rows can be compared by its address.
         if let Some((name, requests)) = self.known.get_mut(host) {
             *requests = requests.saturating_add(1);
             return Arc::clone(name);
@@ -93,8 +93,8 @@ impl Hosts {
         name
     }
 
-    /// A minute is over: who was asked for more than once keeps its place, so that a flood of names that nobody asks
-    /// for twice does not push out those that are real.
+    /// At the end of a minute, hosts that were requested more than once stay, so that a flood of names that are
+    /// requested once does not push out real hosts.
     pub(crate) fn next_minute(&mut self) {
         self.known.retain(|_, (_, requests)| std::mem::take(requests) > 1);
     }
@@ -102,7 +102,7 @@ impl Hosts {
 
 fn without_port(authority: &[u8]) -> &[u8] {
     let end = match authority.iter().rposition(|byte| *byte == b':') {
-        // The colons of an IPv6 address stand in brackets.
+        // An IPv6 address with colons is in brackets.
         Some(colon) if !authority.get(colon..).is_some_and(|rest| rest.contains(&b']')) => colon,
         _ => authority.len(),
     };

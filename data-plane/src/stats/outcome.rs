@@ -57,7 +57,7 @@ impl StreamKind {
     }
 }
 
-/// What is known of an answer's kind while it passes.
+/// The kind of a response, as far as it is known while it passes.
 #[derive(Debug, Clone, Copy, Default)]
 pub(crate) enum ResponseKind {
     #[default]
@@ -97,7 +97,7 @@ impl ResponseKind {
         }
     }
 
-    /// What it was, now that it has ended.
+    /// The kind of a response that has ended.
     pub(crate) fn ended(&self, is_cut: bool) -> Option<StreamKind> {
         match self {
             Self::Answer => None,

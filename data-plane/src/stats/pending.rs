@@ -60,7 +60,7 @@ struct Minute {
     names: BTreeSet<Arc<str>>,
     packed: bool,
     /// Rows that were counted under another minute, before the clock was set.
-    restamped: u64,
+    corrected: u64,
 }
 
 impl Default for Minute {
@@ -71,7 +71,7 @@ impl Default for Minute {
             hosts: BTreeMap::new(),
             names: BTreeSet::new(),
             packed: false,
-            restamped: 0,
+            corrected: 0,
         }
     }
 }
@@ -86,13 +86,13 @@ pub(super) struct Pending {
     pub(super) dropped: u64,
 }
 
-/// What one batch carries.
+/// The content of one batch.
 #[derive(Debug, Default)]
 pub(super) struct Taken {
     pub(super) rows: Vec<TrafficRow>,
     pub(super) hosts: Vec<TrafficRow>,
     /// Rows of minutes that were corrected.
-    pub(super) restamped: u64,
+    pub(super) corrected: u64,
 }
 
 impl Pending {
@@ -146,7 +146,7 @@ impl Pending {
         self.rows + self.hosts <= BATCH_ROWS
     }
 
-    /// What the next batch carries; what is too old goes, and is counted.
+    /// The next batch. Rows that are too old are dropped and counted.
     pub(super) fn take(&mut self, now: u64) -> Taken {
         while let Some(oldest) = self.minutes.first_entry().filter(|minute| minute.key() + MAX_AGE < now) {
             let minute = oldest.remove();
@@ -160,7 +160,7 @@ impl Pending {
             let Some(mut oldest) = self.minutes.first_entry() else { break };
             let at = *oldest.key();
             let minute = oldest.get_mut();
-            taken.restamped += std::mem::take(&mut minute.restamped);
+            taken.corrected += std::mem::take(&mut minute.corrected);
             while room > 0
                 && let Some((labels, kept)) = minute.rows.pop_first()
             {
@@ -185,7 +185,7 @@ impl Pending {
 impl Pending {
     /// Corrects minutes that were counted before the clock was set: their age by the monotonic time is the true one. So a
     /// clock that was corrected while counts wait makes none of them too old, and none to come.
-    pub(super) fn restamp(&mut self, now: u64, at: Instant) {
+    pub(super) fn correct(&mut self, now: u64, at: Instant) {
         let true_minute =
             |minute: &Minute| now.saturating_sub(at.duration_since(minute.since).as_secs() / 60);
         let is_off = |(at, minute): &(&u64, &Minute)| at.abs_diff(true_minute(minute)) > CLOCK_STEP;
@@ -194,17 +194,17 @@ impl Pending {
             let Some(mut minute) = self.minutes.remove(&wrong) else { continue };
             tracing::warn!(
                 rows = minute.rows.len(),
-                "the clock was set: the minute of waiting counts is corrected"
+                "clock changed: the minute of pending counts is corrected"
             );
-            minute.restamped += minute.rows.len() as u64;
+            minute.corrected += minute.rows.len() as u64;
             let right = true_minute(&minute);
             let Some(there) = self.minutes.get_mut(&right) else {
                 self.minutes.insert(right, minute);
                 continue;
             };
             there.packed = false;
-            there.restamped += minute.restamped;
-            // What is there already under the same labels is one row with it from now on.
+            there.corrected += minute.corrected;
+            // Rows with the same labels are merged.
             self.rows -= merge(&mut there.rows, minute.rows);
             self.hosts -= merge(&mut there.hosts, minute.hosts);
             there.names.extend(minute.names);
@@ -220,7 +220,7 @@ fn merge<K: Ord>(to: &mut BTreeMap<K, Kept>, from: BTreeMap<K, Kept>) -> usize {
             Entry::Vacant(entry) => drop(entry.insert(kept)),
             Entry::Occupied(mut entry) => {
                 joined += 1;
-                // What was packed here can be read here.
+                // Rows that this process packed can be unpacked.
                 if let (Some(mut sum), Some(counts)) = (entry.get().unpacked(), kept.unpacked()) {
                     sum.merge(&counts);
                     entry.insert(Kept::Live(Box::new(sum)));
@@ -419,7 +419,7 @@ mod tests {
             }
             // The same labels were counted in a minute after the clock was set.
             pending.add(row(now_is - 1, 200, None));
-            pending.restamp(now_is, at());
+            pending.correct(now_is, at());
             let taken = pending.take(now_is);
             let requests: u64 = taken.rows.iter().map(|row| row.requests).sum();
             assert_eq!(
@@ -429,14 +429,14 @@ mod tests {
             );
             assert_eq!(taken.hosts.iter().map(|row| row.requests).sum::<u64>(), 3);
             assert!(taken.rows.iter().chain(&taken.hosts).all(|row| row.minute == now_is - 1), "{taken:?}");
-            assert_eq!(taken.restamped, 3);
+            assert_eq!(taken.corrected, 3);
         }
         // A clock that is only a little off changes nothing.
         let mut pending = Pending::default();
         pending.add(row(100, 200, None));
-        pending.restamp(101 + CLOCK_STEP, at());
+        pending.correct(101 + CLOCK_STEP, at());
         let taken = pending.take(101 + CLOCK_STEP);
-        assert_eq!((taken.rows[0].minute, taken.restamped), (100, 0));
+        assert_eq!((taken.rows[0].minute, taken.corrected), (100, 0));
     }
 
     #[test]

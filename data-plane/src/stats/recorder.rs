@@ -1,4 +1,4 @@
-//! Counts of one worker: a map that nobody else touches, handed over more than once a second.
+//! Counts of one worker: a map that only this worker uses, handed over more than once per second.
 
 use std::{
     cell::{Cell, RefCell},
@@ -43,16 +43,16 @@ pub(crate) struct Sample<'a> {
     pub(crate) head: Duration,
 }
 
-/// What a request is about, as its head says.
+/// Labels of a request, from its head.
 #[derive(Default)]
 pub(crate) struct Described {
     pub(crate) method: Method,
     pub(crate) host: Option<Arc<str>>,
-    /// Only while somebody watches.
+    /// Set only while requests are watched.
     pub(crate) seen: Option<Box<Seen>>,
 }
 
-/// What was counted under the same labels in the same minute.
+/// Counts of requests with the same labels in the same minute.
 #[derive(Debug, Clone)]
 pub(crate) struct Row {
     /// Minutes since the Unix epoch.
@@ -78,7 +78,7 @@ pub(crate) struct Counts {
     pub(crate) latency: Histogram<u64>,
     /// Microseconds, exact.
     pub(crate) latency_max: u64,
-    /// Microseconds, of the requests that a backend answered; none as long as there are none.
+    /// Latency in microseconds of requests that a backend answered; `None` if there are none.
     pub(crate) upstream: Option<Histogram<u64>>,
     pub(crate) upstream_max: u64,
     pub(crate) refused: Refusals,
@@ -165,7 +165,7 @@ struct Key {
     status: u16,
 }
 
-/// The longest time that is told from longer ones: a year. Tunnels last for weeks.
+/// Longest recorded duration: a year. Tunnels can last for weeks.
 const MAX_MICROS: u64 = 365 * 24 * 3_600 * 1_000_000;
 
 fn micros(time: Duration) -> u64 {
@@ -198,7 +198,7 @@ impl Recorder {
         }
     }
 
-    /// What a request is about.
+    /// The labels of a request.
     pub(crate) fn describe(
         &self,
         method: &[u8],
@@ -211,7 +211,7 @@ impl Recorder {
         Described { method: Method::of(method), host: Some(self.hosts.borrow_mut().name(host)), seen }
     }
 
-    /// Offers a request that was described while somebody watched.
+    /// Offers a request to the live tail, if it was watched.
     pub(crate) fn offer(&self, seen: &Seen, sample: &Sample<'_>, request_id: impl FnOnce() -> String) {
         self.tap.offer(seen, sample, request_id);
     }
@@ -279,7 +279,7 @@ fn add(rows: &mut FxHashMap<Key, Row>, key: Key, sample: &Sample<'_>, row: impl 
     rows.entry(key).or_insert_with(row).counts.add(sample);
 }
 
-/// What a worker counted last, also of requests that were cut as it ended.
+/// Hands over the last counts, also of requests that were cut when the worker ended.
 impl Drop for Recorder {
     fn drop(&mut self) {
         self.flush();

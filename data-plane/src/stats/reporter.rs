@@ -97,7 +97,7 @@ impl Reporter {
             && tokio::time::timeout(FINISH, &mut task).await.is_err()
         {
             task.abort();
-            tracing::warn!("the last counts were not delivered in time");
+            tracing::warn!("last counts not delivered in time");
         }
     }
 }
@@ -141,7 +141,7 @@ impl Delivery {
             }
             self.collect();
             while !self.pending.is_empty() || last.elapsed() >= HEARTBEAT || finishing {
-                // What is counted from now on comes by the next batch, so this is the last one if all rows go with it.
+                // Later counts go into the next batch, so this is the last one if all rows fit.
                 let leaves = finishing && self.pending.fits();
                 self.deliver(leaves).await;
                 if leaves {
@@ -185,8 +185,8 @@ impl Delivery {
     async fn deliver(&mut self, leaves: bool) {
         self.sequence += 1;
         let sent_at_ms = clock_ms();
-        self.pending.restamp(sent_at_ms / 60_000, std::time::Instant::now());
-        let Taken { rows, hosts, restamped } = self.pending.take(sent_at_ms / 60_000);
+        self.pending.correct(sent_at_ms / 60_000, std::time::Instant::now());
+        let Taken { rows, hosts, corrected } = self.pending.take(sent_at_ms / 60_000);
         let dropped = self.pending.dropped;
         let mut batch = ReportRequest {
             format: weir_proto::FORMAT,
@@ -199,7 +199,7 @@ impl Delivery {
             hosts,
             last: leaves,
             clock_ms: 0,
-            restamped_rows: restamped,
+            restamped_rows: corrected,
         };
         self.told_dropped = dropped;
         let mut wait = Duration::from_millis(100);
@@ -217,7 +217,7 @@ impl Delivery {
                     tracing::warn!(
                         sequence = batch.sequence,
                         reason = status.message(),
-                        "the batch is counted without the names of routes, pools and backends"
+                        "batch sent without the names of routes, pools and backends"
                     );
                     is_anonymous = true;
                     forget_names(&mut batch);

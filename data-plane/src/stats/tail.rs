@@ -1,7 +1,8 @@
-//! Requests for whoever watches them live. Filters are tried here, so that what nobody asked for never leaves the node.
+//! The live tail of requests. Filters are applied here, so that only matching requests leave the node.
 //!
-//! While nobody watches, a request costs one look at a flag. While somebody does, a request remembers what it was about
-//! and is offered when it ends; what does not fit on the way is counted and left out: watching never slows traffic.
+//! While nothing is watched, a request costs one check of a flag. Otherwise it keeps its labels and is offered to the
+//! watchers when it ends. Events that do not fit into the queue are counted and dropped: watching never slows down
+//! traffic.
 
 use std::{
     net::IpAddr,
@@ -35,7 +36,7 @@ const MAX_HOST: usize = 256;
 /// The most of a method.
 const MAX_METHOD: usize = 64;
 
-/// What a request was about, kept while it runs and is watched.
+/// The labels of a watched request, kept while it runs.
 #[derive(Debug)]
 pub(crate) struct Seen {
     method: Box<[u8]>,
@@ -67,8 +68,8 @@ pub(crate) struct Tap {
     queue: mpsc::Sender<v1::TailEvent>,
     /// Events that were left out since the start.
     dropped: AtomicU64,
-    /// How many of these the control plane was told of; only its session changes that.
-    told: AtomicU64,
+    /// Number of dropped events that were reported to the control plane; only its session changes it.
+    reported: AtomicU64,
 }
 
 /// Where the control thread takes it.
@@ -79,14 +80,14 @@ pub(crate) struct Events {
 }
 
 impl Default for Tap {
-    /// One that nobody ever watches.
+    /// A tap that is never watched.
     fn default() -> Self {
         Self {
             on: AtomicBool::new(false),
             filters: ArcSwap::default(),
             queue: mpsc::channel(1).0,
             dropped: AtomicU64::new(0),
-            told: AtomicU64::new(0),
+            reported: AtomicU64::new(0),
         }
     }
 }
@@ -98,17 +99,17 @@ pub(crate) fn tap() -> (Arc<Tap>, Events) {
 }
 
 impl Tap {
-    /// Whether somebody watches.
+    /// Whether requests are watched.
     pub(crate) fn is_on(&self) -> bool {
         self.on.load(Relaxed)
     }
 
-    /// What is watched from now on.
+    /// Sets the filters of the watched requests.
     pub(crate) fn watch(&self, filters: Vec<v1::TailFilter>) {
         let filters: Vec<Filter> = filters.into_iter().map(Filter::new).collect();
         if !self.is_on() {
-            // What was left out before is no concern of who begins to watch now.
-            self.tell(self.untold());
+            // Earlier drops do not concern a new watcher.
+            self.mark_reported(self.unreported());
         }
         let on = !filters.is_empty();
         self.filters.store(Arc::new(filters));
@@ -168,13 +169,13 @@ impl Tap {
     }
 
     /// How many of these the control plane does not know of.
-    pub(crate) fn untold(&self) -> u64 {
-        self.dropped().saturating_sub(self.told.load(Relaxed))
+    pub(crate) fn unreported(&self) -> u64 {
+        self.dropped().saturating_sub(self.reported.load(Relaxed))
     }
 
-    /// The control plane was told of so many.
-    pub(crate) fn tell(&self, events: u64) {
-        self.told.fetch_add(events, Relaxed);
+    /// Notes the number of drops that were reported to the control plane.
+    pub(crate) fn mark_reported(&self, events: u64) {
+        self.reported.fetch_add(events, Relaxed);
     }
 }
 
@@ -390,10 +391,10 @@ mod tests {
         for _ in 0..QUEUE + 7 {
             tap.offer(&seen, &sample(&route, 200, 1), String::new);
         }
-        assert_eq!((tap.dropped(), tap.untold()), (7, 7));
-        tap.tell(7);
+        assert_eq!((tap.dropped(), tap.unreported()), (7, 7));
+        tap.mark_reported(7);
         tap.lost(events.clear());
         let all = QUEUE as u64 + 7;
-        assert_eq!((tap.dropped(), tap.untold()), (all, all - 7));
+        assert_eq!((tap.dropped(), tap.unreported()), (all, all - 7));
     }
 }

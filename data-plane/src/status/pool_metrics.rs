@@ -1,4 +1,4 @@
-//! What pools and breakers show on the status port, made anew for each scrape.
+//! Metrics of pools and breakers, built for each scrape.
 
 use std::sync::atomic::Ordering::Relaxed;
 
@@ -52,7 +52,9 @@ const POOL_COUNTS: [PoolCount; 9] = [
     ("pool_repinned", "Sticky sessions moved to another backend", |pool| {
         pool.state.counts.repinned.load(Relaxed)
     }),
-    ("pool_spared", "Ejections skipped because of max_ejected", |pool| pool.state.counts.spared.load(Relaxed)),
+    ("pool_spared", "Ejections skipped because of max_ejected", |pool| {
+        pool.state.counts.spared.load(Relaxed)
+    }),
 ];
 
 /// Adds the families of pools and breakers.

@@ -1,6 +1,6 @@
-//! The HTTP/1 client: writes a head straight from the client's, reads the answer with strict framing.
+//! The HTTP/1 client: sends the head of a client's request, and reads the response with strict framing.
 //!
-//! The rest of a request's body goes up while the answer comes down, whoever is first.
+//! The rest of a request's body is sent while the response arrives.
 
 use std::{
     future::poll_fn,
@@ -22,7 +22,7 @@ use crate::{
     worker::Worker,
 };
 
-/// One attempt.
+/// Runs one attempt.
 pub(super) async fn send(
     attempt: Attempt<'_>,
     in_flight: InFlight,
@@ -47,7 +47,7 @@ pub(super) async fn send(
     let mut head = worker.heads.take();
     let mut buffer: Option<Buffer> = None;
     let (mut start, mut end) = (0, 0);
-    // The beginning of a head that is larger than a buffer.
+    // The beginning of a head that does not fit into a buffer.
     let mut long = Vec::new();
     let mut uploaded = false;
     let mut interim_heads = 0;
@@ -60,7 +60,7 @@ pub(super) async fn send(
                     uploaded = true;
                     timer.arm(response_timeout);
                 }
-                // A backend that closes early may have answered first: what it said is read below.
+                // A backend that closes early may have responded first: its response is read below.
                 Poll::Ready(Err(Failure::Broken { .. })) => uploaded = true,
                 Poll::Ready(Err(failure)) => return Poll::Ready(Err(failure)),
                 Poll::Pending => {}
@@ -90,7 +90,8 @@ pub(super) async fn send(
                     Ok(Parsed::Complete { consumed }) => {
                         start += consumed;
                         if !long.is_empty() {
-                            // Of the last read, or it would have been complete before: it fits.
+                            // The rest is from the last read, or else the head would have been complete before. So it
+                            // fits.
                             end = long.len() - consumed;
                             into[..end].copy_from_slice(&long[consumed..]);
                             (start, long) = (0, Vec::new());
@@ -166,7 +167,7 @@ pub(super) async fn send(
     Ok(Box::new(Response { head, body: ResponseBody::Http1(body), is_lasting }))
 }
 
-/// The body of an answer. Its connection is kept for the next request once all of it was read.
+/// The body of a response. Its connection is kept for the next request once all of it was read.
 pub(crate) struct Body {
     worker: Rc<Worker>,
     connections: Rc<Connections>,
@@ -178,12 +179,12 @@ pub(crate) struct Body {
     decoder: BodyDecoder,
     pub(super) upload: Upload,
     reusable: bool,
-    /// How long the backend keeps the connection open between requests, if it says so.
+    /// How long the backend keeps an idle connection open, if it says so.
     kept_for: Option<Duration>,
     /// The client sends the rest of its request too slowly.
     client_stalled: bool,
     ended: bool,
-    /// How long it may stand still; zero: as long as it likes.
+    /// Longest pause; zero: no limit.
     pub(super) stall: Duration,
     _in_flight: InFlight,
 }
@@ -230,7 +231,7 @@ impl Body {
                 Poll::Ready(Ok(())) => {}
                 Poll::Ready(Err(_)) => return Poll::Ready(Err(BROKEN)),
                 Poll::Pending => {
-                    // Who waits holds no buffer.
+                    // A waiting response holds no buffer.
                     if self.end == 0 {
                         self.buffer = None;
                     }
@@ -274,10 +275,11 @@ impl Body {
     pub(super) fn poll_upload(&mut self, cx: &mut Context<'_>) {
         if let Some(stream) = &self.stream
             && !self.upload.is_done()
-            // The deadline of the answer goes on counting: the backend has none of its own for the upload now.
+            // The deadline of the response keeps running, because the backend has no separate deadline for the upload
+            // now.
             && let Poll::Ready(Err(failure)) = self.upload.poll_http1(cx, stream, None)
         {
-            // The answer decides what becomes of it.
+            // The outcome of the response decides.
             self.reusable = false;
             self.client_stalled |= matches!(failure, Failure::ClientStalled);
             self.upload.give_up();
@@ -292,7 +294,7 @@ impl Body {
 
     fn finish(&mut self) {
         self.ended = true;
-        // Bytes after a complete answer belong to nobody: such a connection is not used again.
+        // A connection with bytes after a complete response is not used again.
         if self.reusable
             && self.start == self.end
             && self.upload.is_done()

@@ -1,7 +1,7 @@
 //! The HTTP/2 client (RFC 9113): a few connections to a backend, each carrying many requests of this worker.
 //!
-//! The request and the answer's head pass through the same text form and parsers as HTTP/1's, so that the rules of
-//! what is passed on stand in one place.
+//! The request and the head of the response pass through the text form and the parsers of HTTP/1, so that the
+//! forwarding rules are in one place.
 
 use std::{
     cell::Cell,
@@ -39,17 +39,17 @@ use crate::{
     },
 };
 
-/// The most connections of one worker to one backend.
+/// Most connections of one worker to one backend.
 const MAX_CONNECTIONS: usize = 16;
 
-/// A request's head, as text, that backends accept without having said so.
+/// Size of a request's head, as text, that backends accept without announcing it.
 const USUAL_HEAD: usize = 4096;
 
-/// How much of one answer, and of all answers of a connection, may be on its way unread.
+/// Unread bytes of one response, and of all responses of a connection, that may be in flight.
 const STREAM_WINDOW: u32 = 256 << 10;
 const CONNECTION_WINDOW: u32 = 1 << 20;
 
-/// A place, and whether its connection had carried requests before.
+/// A slot, and whether its connection had carried requests before.
 async fn acquire_slot(attempt: &Attempt<'_>, watch: &mut impl Watch) -> Result<(StreamSlot, bool), Failure> {
     let shared = &attempt.connections.shared;
     let take = |connection: Rc<Connection>| {
@@ -73,7 +73,7 @@ async fn acquire_slot(attempt: &Attempt<'_>, watch: &mut impl Watch) -> Result<(
         }) {
             return Ok((take(connection), true));
         }
-        // Those that finish what they have do not count.
+        // Connections that only finish their streams do not count.
         shared.connections.borrow_mut().retain(|connection| connection.is_usable(max_head));
         let left = deadline.saturating_sub(now());
         if left.is_zero() {
@@ -112,7 +112,7 @@ async fn acquire_slot(attempt: &Attempt<'_>, watch: &mut impl Watch) -> Result<(
 async fn open(attempt: &Attempt<'_>, watch: &mut impl Watch) -> Result<Rc<Connection>, Failure> {
     let (stream, address) = attempt.connect(watch).await?;
     let keep_alive = &attempt.pool.keep_alive;
-    // All requests of a connection share its fate: data that is not acknowledged ends it long before the kernel would.
+    // All requests of a connection fail together, so unacknowledged data ends it much earlier than the kernel would.
     stream.set_user_timeout(keep_alive.timeout);
     let max_head = max_header_list_size(&attempt.head_limits());
     let mut builder = Builder::new();
@@ -123,7 +123,7 @@ async fn open(attempt: &Attempt<'_>, watch: &mut impl Watch) -> Result<Rc<Connec
         .max_send_buffer_size(crate::wire::buffer::SIZE)
         .max_header_list_size(max_head);
     let state = Rc::<ConnectionState>::default();
-    // The client's side of the handshake only writes: a backend that speaks something else is found out by its answer.
+    // The client's side of the handshake only writes; another protocol is detected by the backend's first bytes.
     let handshake = builder.handshake(FrameObserver::new(Io(Rc::new(stream)), Rc::clone(&state.notices)));
     let (sender, mut connection) =
         handshake.await.map_err(|error| Failure::Connect(std::io::Error::other(error)))?;
@@ -153,7 +153,7 @@ async fn open(attempt: &Attempt<'_>, watch: &mut impl Watch) -> Result<Rc<Connec
                 Poll::Ready(())
             }
             Poll::Pending => {
-                // There may be more room now, or less.
+                // The number of free slots may have changed.
                 if state.notices.take_changed() {
                     wake();
                 }
@@ -168,15 +168,15 @@ async fn open(attempt: &Attempt<'_>, watch: &mut impl Watch) -> Result<Rc<Connec
     Ok(opened)
 }
 
-/// A head's limits as HTTP/2 counts them, which adds 32 bytes for each field (RFC 9113, 6.5.2).
+/// The limit of a head as HTTP/2 counts it, with 32 bytes for each field (RFC 9113, 6.5.2).
 fn max_header_list_size(limits: &Limits) -> u32 {
     u32::try_from(limits.max_head + 32 * limits.max_fields).unwrap_or(u32::MAX)
 }
 
-/// What an error of a stream means for its request.
+/// The meaning of a stream's error for its request.
 fn failure(error: &h2::Error, notices: &PeerNotices, reused: bool) -> Failure {
     match error.reason() {
-        // For whatever reason it closes the connection: only streams that it has not begun end so.
+        // GOAWAY, for any reason: only streams that the backend has not started end with it.
         Some(_) if error.is_go_away() && error.is_remote() => Failure::NotBegun,
         Some(Reason::REFUSED_STREAM) => Failure::Refused,
         Some(Reason::ENHANCE_YOUR_CALM) if error.is_remote() => Failure::Calm,
@@ -189,7 +189,7 @@ fn failure(error: &h2::Error, notices: &PeerNotices, reused: bool) -> Failure {
     }
 }
 
-/// One attempt.
+/// Runs one attempt.
 pub(super) async fn send(
     attempt: Attempt<'_>,
     in_flight: InFlight,
@@ -202,8 +202,8 @@ pub(super) async fn send(
     let timer = attempt.timer;
     let mut text = Vec::with_capacity(512);
     write_head(&mut text);
-    // Whether the backend takes WebSockets (RFC 8441, 3) and how large a head may be is in its SETTINGS: who wants the
-    // one or has the other waits for them.
+    // The backend's SETTINGS say whether it accepts WebSockets (RFC 8441, 3) and how large a head may be. A request
+    // that depends on them waits for them.
     let state = Rc::clone(&slot.connection.state);
     let waits = attempt.offers.is_some() || text.len() > USUAL_HEAD;
     poll_fn(|cx| {
@@ -230,7 +230,7 @@ pub(super) async fn send(
     if websocket.is_some() {
         request.extensions_mut().insert(h2::ext::Protocol::from_static("websocket"));
     }
-    // Not kept while the answer is waited for.
+    // Freed before the wait for the response.
     drop(text);
     if state.notices.max_head().is_some_and(|most| head_size(&request) > most) {
         return Err(Failure::HeadTooLarge);
@@ -238,7 +238,7 @@ pub(super) async fn send(
     upload.start_http2();
     let tunnel = websocket.is_some();
     let ends = upload.is_empty() && !tunnel;
-    // What fails here is the connection's end, or that of its stream numbers: the request is as it was.
+    // An error here means the end of the connection or of its stream ids; the request was not sent.
     let (mut response, mut stream) = sender.send_request(request, ends).map_err(|_| state.retire())?;
     drop(sender);
     if ends || tunnel {
@@ -257,7 +257,7 @@ pub(super) async fn send(
                     uploaded = true;
                     timer.arm(response_timeout);
                 }
-                // The answer, or the error in its place, says more; after some errors all of it is sent again.
+                // The response, or its error, says more; after some errors the whole request is sent again.
                 Poll::Ready(Err(Failure::Broken { .. })) => (uploaded, cut) = (true, true),
                 Poll::Ready(Err(failure)) => {
                     stream.send_reset(Reason::CANCEL);
@@ -297,7 +297,7 @@ pub(super) async fn send(
 
     let accepted = websocket.filter(|_| parts.status.is_success());
     if tunnel && accepted.is_none() {
-        // It declined: what it says is an ordinary answer, and this side has nothing more to say.
+        // The backend declined the upgrade: its response is an ordinary one, and this side sends nothing more.
         let _ = stream.send_data(Bytes::new(), true);
     }
     read_head(&parts, &limits, attempt.is_head, accepted.as_deref(), &mut head)?;
@@ -305,7 +305,7 @@ pub(super) async fn send(
     let stall = attempt.response_body_timeout(&head, is_event_stream);
     let ended = recv.is_end_stream();
     match head.framing {
-        // Whatever ends a stream without a length, it is the stream that ends.
+        // The stream's end also ends a body without a length.
         ResponseFraming::UntilClose if ended => head.framing = ResponseFraming::Length(0),
         ResponseFraming::UntilClose => head.framing = ResponseFraming::Chunked,
         _ => {}
@@ -328,8 +328,8 @@ pub(super) async fn send(
     Ok(Box::new(Response { head, body: ResponseBody::Http2(body), is_lasting }))
 }
 
-/// The answer's head through the same parser as HTTP/1's. `websocket` is the client's key where the backend agreed to
-/// a tunnel: it is told what an HTTP/1.1 backend would say.
+/// Parses the response's head with the parser of HTTP/1. `websocket` is the client's key if the backend accepted a
+/// tunnel; the head then becomes what an HTTP/1.1 backend would send.
 fn read_head(
     parts: &http::response::Parts,
     limits: &Limits,
@@ -349,21 +349,21 @@ fn read_head(
     }
 }
 
-/// The body of an answer; dropped before its end, its stream is reset.
+/// The body of a response. If it is dropped before its end, the stream is reset.
 pub(crate) struct Body {
     recv: RecvStream,
     stream: SendStream<Bytes>,
     pub(super) upload: Upload,
     chunk: Bytes,
-    /// Bytes of the last piece, of which the backend has not been told yet that they were taken.
+    /// Bytes of the last part that were not acknowledged to the backend yet.
     unreleased: usize,
     trailers: Vec<u8>,
-    /// None may come (HEAD, 204, 304).
+    /// The response has no content (HEAD, 204, 304).
     no_content: bool,
     ended: bool,
     /// The client sends the rest of its request too slowly.
     client_stalled: bool,
-    /// How long it may stand still; zero: as long as it likes.
+    /// Longest pause; zero: no limit.
     pub(super) stall: Duration,
     slot: StreamSlot,
     _in_flight: InFlight,
@@ -376,7 +376,8 @@ impl Body {
         timer: &Timer,
     ) -> Poll<Result<Progress, Failure>> {
         if self.unreleased > 0 {
-            // Taken by the client: the backend may send as much again. A stream that has ended has no window.
+            // The client has taken the bytes: the backend may send as many again. A stream that has ended has no
+            // window.
             let _ = self.recv.flow_control().release_capacity(self.unreleased);
             self.unreleased = 0;
         }
@@ -434,7 +435,7 @@ impl Body {
     pub(super) fn poll_upload(&mut self, cx: &mut Context<'_>) {
         if let Poll::Ready(Err(failure)) = self.upload.poll_http2(cx, &mut self.stream, None) {
             self.client_stalled |= matches!(failure, Failure::ClientStalled);
-            // The client sends no more: the backend must not take what it has for the whole.
+            // The client sends no more: the backend must not take the truncated body for a complete one.
             self.stream.send_reset(Reason::CANCEL);
             self.upload.give_up();
         }

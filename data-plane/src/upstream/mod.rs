@@ -1,4 +1,4 @@
-//! The backends' side: one attempt at one backend, over a connection that is reused or opened for it.
+//! One attempt at one backend, over a reused or a new connection.
 //!
 //! Reads and writes happen in the request's own future; for HTTP/1 nothing is spawned, boxed or locked.
 
@@ -37,29 +37,29 @@ use crate::{
     worker::Worker,
 };
 
-/// The most interim answers (1xx) to one request.
+/// Most interim responses (1xx) to one request.
 const MAX_INTERIM: u32 = 100;
 
-/// What one attempt needs besides the request.
+/// Inputs of one attempt, besides the request.
 pub(crate) struct Attempt<'a> {
     pub(crate) worker: &'a Rc<Worker>,
     pub(crate) timer: &'a Timer,
     pub(crate) pool: &'a ActivePool,
     pub(crate) member: &'a Member,
-    /// What the route says in place of the pool.
+    /// The route's timeouts, which override the pool's.
     pub(crate) bounds: &'a RouteBounds,
     /// This worker's connections to the backend.
     pub(crate) connections: &'a Rc<Connections>,
     pub(crate) is_head: bool,
-    /// The request, if it offers an upgrade; only then may the answer be 101.
+    /// The request, if it offers an upgrade; only then may the response be a 101.
     pub(crate) offers: Option<&'a RequestHead>,
 }
 
 impl Attempt<'_> {
-    /// Sends the request and waits for the head of its answer; `write_head` writes the request's head as HTTP/1.1.
+    /// Sends the request and waits for the head of the response; `write_head` writes the request's head as HTTP/1.1.
     ///
     /// # Errors
-    /// There was no answer, or none that can be passed on.
+    /// There was no response, or none that can be forwarded.
     pub(crate) async fn run(
         self,
         in_flight: InFlight,
@@ -69,7 +69,7 @@ impl Attempt<'_> {
     ) -> Result<Box<Response>, Failure> {
         match self.pool.protocol {
             Protocol::Http1 => http1::send(self, in_flight, upload, write_head, watch).await,
-            // Kept out of the future of every HTTP/1 request.
+            // Boxed, so that it does not enlarge the future of every HTTP/1 request.
             Protocol::Http2 => Box::pin(http2::send(self, in_flight, upload, write_head, watch)).await,
         }
     }
@@ -107,18 +107,18 @@ impl Attempt<'_> {
             stream.keep_alive(self.pool.keep_alive.tcp);
         }
         let Some(secured) = &self.member.secured else { return Ok(stream) };
-        // In a box of its own: those in the clear need not be larger for it.
-        let shaken = Box::pin(self.shake_hands(stream, secured, watch)).await;
+        // Boxed, so that it does not enlarge the future for cleartext connections.
+        let shaken = Box::pin(self.handshake(stream, secured, watch)).await;
         if let Err(failure @ Failure::Handshake(_)) = &shaken
-            && self.member.state.may_complain()
+            && self.member.state.may_log_problem()
         {
             let state = &self.member.state;
-            tracing::warn!(backend = %state.id, url = %state.url, %address, %failure, "no TLS with a backend");
+            tracing::warn!(backend = %state.id, url = %state.url, %address, %failure, "TLS handshake with a backend failed");
         }
         shaken
     }
 
-    /// Room for one more connection. Unused ones make room for one that is needed.
+    /// A descriptor for one more connection. Unused connections are closed if needed.
     fn descriptor(&self) -> Result<BackendDescriptor, Failure> {
         let found = descriptors::backend().or_else(|| {
             self.worker.close_idle();
@@ -127,7 +127,7 @@ impl Attempt<'_> {
         found.ok_or_else(|| Failure::Connect(descriptors::exhausted()))
     }
 
-    async fn shake_hands(
+    async fn handshake(
         &self,
         stream: Stream,
         secured: &BackendTls,
@@ -149,17 +149,17 @@ impl Attempt<'_> {
         self.pool.resilience.retry.per_attempt.map_or(response, |limit| limit.min(response))
     }
 
-    /// How long the answer's body may pause; zero: no limit.
+    /// Longest pause of the response's body; zero: no limit.
     fn response_body_timeout(&self, head: &ResponseHead, is_event_stream: bool) -> Duration {
         match self.bounds.response_body {
             Some(given) => given,
-            // Events and messages come when they come.
+            // Streams of events and messages may pause for any time.
             None if is_event_stream || head.is_grpc() => Duration::ZERO,
             None => self.pool.timeouts.response_body,
         }
     }
 
-    /// What the head of an answer may measure.
+    /// Limits of a response's head.
     fn head_limits(&self) -> Limits {
         let limits = &self.pool.resilience.limits;
         Limits {

@@ -1,4 +1,4 @@
-//! An answer whose head has come, and its body as it comes, whichever protocol the backend speaks.
+//! A response whose head has arrived, with its body while it arrives, for both protocols.
 
 use std::{
     ops::Range,
@@ -13,30 +13,29 @@ use crate::{
     wire::{timer::Timer, tunnel::End},
 };
 
-/// Pieces of an answer that nobody gets that are read to keep its connection.
+/// Number of parts of a discarded response that are read to keep its connection.
 const MAX_DISCARD: u32 = 16;
 
-/// An answer whose head has come.
 pub(crate) struct Response {
     pub(crate) head: ResponseHead,
     pub(crate) body: ResponseBody,
-    /// It lasts as long as both sides like: an event stream, or another protocol.
+    /// An event stream or a tunnel, which may last for any time.
     pub(crate) is_lasting: bool,
 }
 
-/// How far the answer's body has come.
+/// Progress of a response's body.
 #[derive(Debug)]
 pub(crate) enum Progress {
-    /// A piece, to be had by [`ResponseBody::data`] until the next call.
+    /// A part of the body, available from [`ResponseBody::data`] until the next call.
     Data(Range<usize>),
-    /// Nothing yet; only said where there is something else to do meanwhile.
+    /// Nothing yet; returned only if there is something else to do meanwhile.
     Waiting,
-    /// All of it.
+    /// The end.
     End,
 }
 
-/// The body of an answer. Dropped before its end, the backend sees that nobody listens: its connection is closed, or
-/// its stream reset.
+/// The body of a response. If it is dropped before its end, the connection is closed or the stream is reset, so that
+/// the backend stops.
 #[allow(clippy::large_enum_variant, reason = "the large one is the usual one, and the whole is in a box")]
 pub(crate) enum ResponseBody {
     Http1(http1::Body),
@@ -44,7 +43,7 @@ pub(crate) enum ResponseBody {
 }
 
 impl ResponseBody {
-    /// The next piece.
+    /// The next part.
     pub(crate) fn poll_data(
         &mut self,
         cx: &mut Context<'_>,
@@ -56,7 +55,7 @@ impl ResponseBody {
         }
     }
 
-    /// Sets the deadline for the next piece.
+    /// Sets the deadline for the next part.
     pub(crate) fn arm(&self, timer: &Timer) {
         timer.arm(match self {
             Self::Http1(body) => body.stall,
@@ -64,7 +63,7 @@ impl ResponseBody {
         });
     }
 
-    /// The bytes of a piece.
+    /// The bytes of a part.
     pub(crate) fn data(&self, range: Range<usize>) -> &[u8] {
         match self {
             Self::Http1(body) => body.data(range),
@@ -72,7 +71,7 @@ impl ResponseBody {
         }
     }
 
-    /// Whether more has been read than was handed out.
+    /// Whether bytes were read that were not returned yet.
     pub(crate) fn has_buffered(&self) -> bool {
         match self {
             Self::Http1(body) => body.has_buffered(),
@@ -80,7 +79,7 @@ impl ResponseBody {
         }
     }
 
-    /// Trailer fields as lines; empty when there are none.
+    /// Trailer fields as lines, possibly none.
     pub(crate) fn trailers(&self) -> &[u8] {
         match self {
             Self::Http1(body) => body.trailers(),
@@ -88,7 +87,7 @@ impl ResponseBody {
         }
     }
 
-    /// Moves the rest of the request's body.
+    /// Sends more of the request's body.
     pub(crate) fn poll_upload(&mut self, cx: &mut Context<'_>) {
         match self {
             Self::Http1(body) => body.poll_upload(cx),
@@ -96,12 +95,12 @@ impl ResponseBody {
         }
     }
 
-    /// Body bytes that went up so far.
+    /// Body bytes sent so far.
     pub(crate) fn uploaded(&self) -> u64 {
         self.upload().bytes
     }
 
-    /// The request that it answers, as far as it has gone up.
+    /// The request of this response, as far as it was sent.
     pub(crate) fn upload(&self) -> &Upload {
         match self {
             Self::Http1(body) => &body.upload,
@@ -109,8 +108,8 @@ impl ResponseBody {
         }
     }
 
-    /// Lets go of an answer that nobody gets, and gives the request back to be sent again. Where all of the answer is
-    /// there already, its connection is kept.
+    /// Discards the response and returns the request, so that it can be sent again. If the whole response has arrived,
+    /// its connection is kept.
     pub(crate) fn discard(mut self, timer: &Timer) -> Upload {
         let mut cx = Context::from_waker(std::task::Waker::noop());
         for _ in 0..MAX_DISCARD {
@@ -124,7 +123,7 @@ impl ResponseBody {
         }
     }
 
-    /// Takes the connection for another protocol, with what the backend has already said in it.
+    /// Takes the connection for another protocol, with the bytes that the backend has already sent in it.
     pub(crate) fn into_tunnel(self) -> Option<End<'static>> {
         match self {
             Self::Http1(body) => body.into_tunnel(),

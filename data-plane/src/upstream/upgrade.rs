@@ -7,11 +7,11 @@ use weir_http::{FieldKind, RequestHead, ResponseHead, Version, list, translate::
 /// CONNECT has no key, it is Weir that has to verify the answer to its own key (RFC 6455, 4.1; RFC 8441, 5).
 ///
 /// # Errors
-/// The backend switched to something that nobody asked for.
+/// The backend switched to a protocol that was not offered.
 pub(super) fn verify(offer: Option<&RequestHead>, answer: &ResponseHead) -> Result<(), Failure> {
     const UNOFFERED: Failure = Failure::Invalid("a switch to a protocol that was not offered");
     let Some(offer) = offer else {
-        return Err(Failure::Invalid("a switch of protocols that nobody asked for"));
+        return Err(Failure::Invalid("a switch of protocols that was not requested"));
     };
     let is_offered = |protocol: &[u8]| {
         offer.all(FieldKind::Upgrade).flat_map(list).any(|offered| offered.eq_ignore_ascii_case(protocol))

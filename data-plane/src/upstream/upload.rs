@@ -1,4 +1,5 @@
-//! A request on its way up: its head, and its body as it comes, in a window that a slow backend keeps full.
+//! A request on its way to a backend: its head, and its body while it arrives, in a window that a slow backend keeps
+//! full.
 
 use std::{
     borrow::Cow,
@@ -22,16 +23,16 @@ use crate::{
     },
 };
 
-/// Bytes of a request that are held at once.
+/// Largest number of buffered bytes of a request.
 const WINDOW: usize = 64 << 10;
 
-/// Bytes of a request's body that are kept for another attempt; what is larger is sent once.
+/// Largest body that is kept for another attempt; a larger one is sent once.
 const KEEP: usize = 64 << 10;
 
-/// Memory that grew larger than this for one request is given back once the request has left.
+/// Larger memory is freed after the request.
 const SMALL: usize = 16 << 10;
 
-/// A request on its way up.
+/// A request on its way to a backend.
 pub(crate) struct Upload {
     body: RequestBody,
     chunked: bool,
@@ -39,29 +40,29 @@ pub(crate) struct Upload {
     sent: usize,
     /// The body has been read to its end.
     complete: bool,
-    /// The end has been said to an HTTP/2 backend.
+    /// END_STREAM was sent to an HTTP/2 backend.
     closed: bool,
     /// Body bytes taken from the client.
     pub(crate) bytes: u64,
-    /// More of them are refused.
+    /// The request is rejected if its body is larger.
     max_body: u64,
-    /// Something of the body was taken.
+    /// A part of the body was taken.
     begun: bool,
-    /// The content that was taken, without any framing, so that it can be sent again; `None`: it cannot.
+    /// The taken content, without framing, for another attempt; `None`: the request cannot be sent again.
     kept: Option<Vec<u8>>,
     failed: Option<Failure>,
     /// How slowly the client may send.
     pace: Pace,
     /// The client's deadline; `None`: there is no body.
     deadline: Option<Timer>,
-    /// How long the backend may take nothing.
+    /// How long the backend may accept nothing.
     stall: Duration,
-    /// What the route vouches for, which trailers must not say.
+    /// Headers that the route vouches for, which must not be trailers.
     guard: Option<Arc<HeaderGuard>>,
 }
 
 impl Upload {
-    /// `out` lends its memory; it comes back with [`Upload::take_memory`].
+    /// `out` provides memory, which [`Upload::take_memory`] returns.
     pub(crate) fn new(
         body: RequestBody,
         framing: BodyFraming,
@@ -95,12 +96,12 @@ impl Upload {
         }
     }
 
-    /// Keeps trailers from saying what a route vouches for.
+    /// Sets the headers that must not be trailers.
     pub(crate) fn guard(&mut self, guard: Option<&Arc<HeaderGuard>>) {
         self.guard = guard.cloned();
     }
 
-    /// The trailers that go up, as lines.
+    /// The forwarded trailers, as lines.
     fn trailers(&self) -> Cow<'_, [u8]> {
         let lines = self.body.trailers();
         let drops = |line: &[u8]| {
@@ -119,7 +120,7 @@ impl Upload {
             .into()
     }
 
-    /// What is left of the request goes with its answer.
+    /// Moves the rest of the request into the response.
     pub(crate) fn take(&mut self) -> Self {
         let bytes = self.bytes;
         let mut none = Self::of(RequestBody::Empty, BodyFraming::None, 0, Vec::new());
@@ -127,7 +128,7 @@ impl Upload {
         std::mem::replace(self, none)
     }
 
-    /// Gives the memory back that it used, unless it grew large.
+    /// Returns the memory, unless it grew large.
     pub(super) fn take_memory(&mut self) -> Option<Vec<u8>> {
         let small = self.is_done() && (1..=SMALL).contains(&self.out.capacity());
         small.then(|| {
@@ -143,7 +144,7 @@ impl Upload {
         self.kept = Some(Vec::new());
     }
 
-    /// Ready once something of the body is there, or the body has ended: until then no backend need be kept for it.
+    /// Ready once a part of the body has arrived, or the body has ended: until then no backend is occupied.
     pub(crate) fn poll_first(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Failure>> {
         if self.complete || self.begun {
             return Poll::Ready(Ok(()));
@@ -164,7 +165,7 @@ impl Upload {
         }
     }
 
-    /// Whether the client, which is waited for, is too slow; if not, the task is woken when it is.
+    /// Whether the client is too slow. If not, the task is woken when it is.
     fn is_client_late(&mut self, cx: &Context<'_>) -> bool {
         self.deadline.as_ref().is_some_and(|deadline| {
             self.pace.wait(deadline);
@@ -172,12 +173,12 @@ impl Upload {
         })
     }
 
-    /// Whether the request can be sent again as it was.
+    /// Whether the request can be sent again unchanged.
     pub(crate) fn can_repeat(&self) -> bool {
         !self.begun || self.kept.is_some()
     }
 
-    /// Begins an attempt at an HTTP/1 backend: the head is written by `write`, and what was kept of the body follows.
+    /// Begins an attempt at an HTTP/1 backend: `write` writes the head, and the kept part of the body follows.
     pub(super) fn start_http1(&mut self, write: impl FnOnce(&mut Vec<u8>)) {
         self.restart();
         write(&mut self.out);
@@ -195,7 +196,7 @@ impl Upload {
         }
     }
 
-    /// Begins an attempt at an HTTP/2 backend, which gets the head by itself.
+    /// Begins an attempt at an HTTP/2 backend, which receives the head separately.
     pub(super) fn start_http2(&mut self) {
         self.restart();
         self.out.extend_from_slice(self.kept.as_deref().unwrap_or_default());
@@ -207,25 +208,25 @@ impl Upload {
         self.closed = false;
     }
 
-    /// The end has been said to an HTTP/2 backend, or nothing more is said.
+    /// Whether END_STREAM was sent to an HTTP/2 backend, or nothing more is sent.
     pub(super) fn is_closed(&self) -> bool {
         self.closed
     }
 
-    /// Neither content nor trailers follow the head.
+    /// Whether neither content nor trailers follow the head.
     pub(super) fn is_empty(&self) -> bool {
         self.is_done() && self.trailers().is_empty()
     }
 
-    /// Everything has left.
+    /// Whether everything was sent.
     pub(super) fn is_done(&self) -> bool {
         self.complete && self.sent == self.out.len()
     }
 
-    /// Nothing more goes up: the backend takes no more, or the client sends no more.
+    /// Stops sending: the backend accepts no more, or the client sends no more.
     pub(super) fn give_up(&mut self) {
         if !self.complete {
-            // What was cut short must never be taken for the whole.
+            // A truncated body must not look complete.
             self.begun = true;
             self.kept = None;
         }
@@ -234,13 +235,13 @@ impl Upload {
         self.sent = self.out.len();
     }
 
-    /// How long the backend may take nothing of what is there for it. The client has a deadline of its own.
+    /// Sets the deadline for a backend that accepts nothing. The client has a deadline of its own.
     pub(super) fn arm(&mut self, timer: &Timer, stall: Duration) {
         self.stall = stall;
         timer.arm(stall);
     }
 
-    /// The head has left, and large heads are not kept while their answers are waited for.
+    /// Frees the memory of a large head that was sent, before the wait for the response.
     fn shrink(&mut self) {
         if self.out.capacity() > SMALL {
             self.out = Vec::new();
@@ -248,9 +249,9 @@ impl Upload {
         }
     }
 
-    /// Draws from the client as long as the window has room.
+    /// Reads from the client while the window has room.
     fn fill(&mut self, cx: &mut Context<'_>, timer: Option<&Timer>, http1: bool) -> Result<(), Failure> {
-        // A full window that has left makes room: otherwise nobody would wait for the client's next bytes.
+        // A full window that was sent makes room; without this the client's next bytes would not be read.
         if self.sent == self.out.len() {
             self.out.clear();
             self.sent = 0;
@@ -277,7 +278,7 @@ impl Upload {
                         timer.arm(self.stall);
                     }
                     if self.bytes > self.max_body {
-                        // What is too long is never ended as if it were whole.
+                        // A body that is too large must not look complete.
                         self.complete = false;
                         self.failed = Some(Failure::RequestBody(BodyFailure::TooLarge));
                     } else if complete && chunked {
@@ -297,7 +298,7 @@ impl Upload {
         self.failed.take().map_or(Ok(()), Err)
     }
 
-    /// Moves what it can to an HTTP/1 backend; ready when everything has left.
+    /// Sends what it can to an HTTP/1 backend; ready when everything was sent.
     pub(super) fn poll_http1(
         &mut self,
         cx: &mut Context<'_>,
@@ -305,7 +306,7 @@ impl Upload {
         timer: Option<&Timer>,
     ) -> Poll<Result<(), Failure>> {
         loop {
-            // A body that is there already leaves in one write with its head.
+            // A body that has arrived already is written together with its head.
             if !self.complete {
                 self.fill(cx, timer, true)?;
             }
@@ -313,7 +314,7 @@ impl Upload {
                 if self.complete {
                     return Poll::Ready(Ok(()));
                 }
-                // The client is waited for, which is nothing of the backend's.
+                // The upload waits for the client, which the backend is not responsible for.
                 if let Some(timer) = timer {
                     timer.arm(Duration::ZERO);
                 }
@@ -336,7 +337,7 @@ impl Upload {
         }
     }
 
-    /// Moves what it can to an HTTP/2 backend, as its window allows; ready when the end has been said.
+    /// Sends what it can to an HTTP/2 backend, as its window allows; ready when END_STREAM was sent.
     pub(super) fn poll_http2(
         &mut self,
         cx: &mut Context<'_>,
@@ -387,7 +388,7 @@ impl Upload {
     }
 }
 
-/// Keeps content, as long as all of it is small.
+/// Keeps content while all of it is small.
 fn keep(kept: &mut Option<Vec<u8>>, data: &[u8]) {
     match kept {
         Some(kept) if kept.len() + data.len() <= KEEP => kept.extend_from_slice(data),

@@ -1,4 +1,4 @@
-//! Memory that each worker keeps for reuse, so that a request allocates next to nothing.
+//! Memory that each worker reuses, so that a request allocates almost nothing.
 
 use std::{
     cell::RefCell,
@@ -9,7 +9,7 @@ use std::{
 /// The size of one read from a socket. Measured: 32 KiB and 128 KiB cost more per byte.
 pub(crate) const SIZE: usize = 64 << 10;
 
-/// How many unused buffers a worker keeps.
+/// Most unused buffers of a worker.
 const KEEP: usize = 64;
 
 /// A worker's unused buffers.
@@ -36,12 +36,12 @@ impl<T> Default for FreeList<T> {
 }
 
 impl<T: Default> FreeList<T> {
-    /// One that was used before, or a new one; its content is whatever it was.
+    /// A used or a new value, with any content.
     pub(crate) fn take(&self) -> T {
         self.0.borrow_mut().pop().unwrap_or_default()
     }
 
-    /// Keeps it for the next.
+    /// Keeps a value for reuse.
     pub(crate) fn put(&self, value: T) {
         let mut spare = self.0.borrow_mut();
         if spare.len() < KEEP {
@@ -50,7 +50,7 @@ impl<T: Default> FreeList<T> {
     }
 }
 
-/// A buffer that goes back to its worker when dropped.
+/// A buffer that returns to its worker when it is dropped.
 pub(crate) struct Buffer {
     bytes: Box<[u8]>,
     owner: Rc<Buffers>,

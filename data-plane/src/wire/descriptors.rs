@@ -1,4 +1,4 @@
-//! How the process's descriptors are shared out.
+//! How the process's file descriptors divided.
 //!
 //! A process that has used up its descriptors can open no connection to a backend, takes healthy backends for dead, and
 //! does not answer on its status port. So a part of the limit is set aside for the process itself (control stream, name
@@ -12,7 +12,7 @@ use std::{
 
 use crate::cache_padded::CachePadded;
 
-/// Where the limit is none, or beyond what a node could serve.
+/// The limit to assume if there is none, or a higher one than a node can use.
 const PLENTY: usize = 1 << 24;
 
 static CLIENTS: Share = Share::new();
@@ -82,12 +82,12 @@ pub(crate) fn max_clients() -> u64 {
     CLIENTS.most.load(Relaxed) as u64
 }
 
-/// What the system says where a process has no descriptor left.
+/// The error of a process that has no descriptors left.
 pub(crate) fn exhausted() -> io::Error {
     io::Error::from_raw_os_error(rustix::io::Errno::MFILE.raw_os_error())
 }
 
-/// Who gets how many.
+/// The limits of each kind.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct DescriptorLimits {
     clients: usize,
@@ -107,7 +107,7 @@ impl DescriptorLimits {
 }
 
 /// Raises the process's limit as far as it may be raised, and shares it out. `workers` still open some for themselves.
-pub(crate) fn share_out(workers: usize) -> DescriptorLimits {
+pub(crate) fn divide(workers: usize) -> DescriptorLimits {
     let limit = raised_limit();
     // A poller, a waker, and a second handle of each listening socket.
     let used = in_use() + 5 * workers;
@@ -115,7 +115,7 @@ pub(crate) fn share_out(workers: usize) -> DescriptorLimits {
     let DescriptorLimits { clients, backends, status } = division;
     CLIENTS.most.store(clients, Relaxed);
     BACKENDS.most.store(backends, Relaxed);
-    tracing::info!(limit, clients, backends, status, "descriptors are shared out");
+    tracing::info!(limit, clients, backends, status, "file descriptors divided");
     if clients < 64 {
         tracing::warn!(limit, clients, "few client connections fit into the limit of open files (ulimit -n)");
     }

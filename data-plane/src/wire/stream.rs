@@ -1,7 +1,7 @@
-//! A connection's byte stream, read and written from one task through a shared reference.
+//! A connection's byte stream, which one task reads and writes through a shared reference.
 //!
-//! An exchange reads a request's body while it writes the answer, from the same future; a stream that needs no
-//! `&mut` lets both sides hold it without a lock.
+//! A request's body is read while its response is written, in the same future. A stream that needs no `&mut` lets both
+//! use it without a lock.
 
 use std::{
     cell::RefCell,
@@ -30,35 +30,35 @@ use crate::{
     },
 };
 
-/// How long a connection that is closing waits for the next bytes of a client that still sends.
+/// How long a closing connection waits for the next bytes of a client that still sends.
 const LINGER_PAUSE: Duration = Duration::from_secs(5);
 
-/// How long a closing connection reads what its client still sends, in all.
+/// How long a closing connection reads at most.
 const LINGER: Duration = Duration::from_secs(15);
 
-/// How many bytes a closing connection reads at most.
+/// Bytes that a closing connection reads at most.
 const MAX_LINGER_BYTES: usize = 256 << 20;
 
-/// A connected stream, in the clear or protected.
+/// A connected stream, in cleartext or over TLS.
 #[derive(Debug)]
 pub(crate) struct Stream {
     /// Borrowed for the length of one call.
     tcp: RefCell<TcpStream>,
-    /// In a box: most streams have none, and an idle one should be small.
+    /// Boxed: most streams have none, and an idle stream should be small.
     tls: Option<Box<Session>>,
-    /// The rest of an interim answer whose first part has left. It leaves before anything else; nearly always empty.
+    /// The rest of a partly written interim response. It is written before anything else; almost always empty.
     unsent: RefCell<Vec<u8>>,
-    /// Of a connection to a backend.
+    /// Only for a connection to a backend.
     _descriptor: Option<BackendDescriptor>,
 }
 
 impl Stream {
-    /// Takes over a socket as it was accepted.
+    /// A stream of an accepted socket.
     pub(crate) fn accepted(tcp: TcpStream) -> Self {
         Self { tcp: RefCell::new(tcp), tls: None, unsent: RefCell::default(), _descriptor: None }
     }
 
-    /// Has the client prove that it speaks TLS; the stream's bytes are plaintext from then on.
+    /// Performs the TLS handshake with a client; the stream's bytes are plaintext afterwards.
     ///
     /// # Errors
     /// The handshake failed or took longer than `within`.
@@ -73,10 +73,10 @@ impl Stream {
         Ok(Self { tls: Some(Box::new(session)), ..self })
     }
 
-    /// Shakes hands with a backend, for as long as the timer is armed.
+    /// Performs the TLS handshake with a backend, until the timer expires.
     ///
     /// # Errors
-    /// There is no protected connection to be had.
+    /// The handshake failed.
     pub(crate) async fn connect_tls(
         self,
         secured: &BackendTls,
@@ -88,22 +88,22 @@ impl Stream {
         Ok(Self { tls: Some(Box::new(session)), ..self })
     }
 
-    /// Whether its handshake went on with an earlier session.
+    /// Whether the handshake resumed a session.
     pub(crate) fn is_resumed(&self) -> bool {
         self.tls.as_ref().is_some_and(|session| session.is_resumed())
     }
 
-    /// Whether its bytes are protected on the wire.
+    /// Whether the stream uses TLS.
     pub(crate) fn is_tls(&self) -> bool {
         self.tls.is_some()
     }
 
-    /// Whether both sides agreed to HTTP/2 as they shook hands.
+    /// Whether both sides agreed on HTTP/2 (ALPN).
     pub(crate) fn is_http2(&self) -> bool {
         self.tls.as_ref().is_some_and(|session| session.is_http2())
     }
 
-    /// Waits until a read would find something (bytes, the end, or an error).
+    /// Waits until a read would return bytes, the end, or an error.
     pub(crate) fn poll_readable(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         match &self.tls {
             None => self.tcp.borrow().poll_read_ready(cx),
@@ -111,7 +111,7 @@ impl Stream {
         }
     }
 
-    /// Reads what is there; 0 is the end.
+    /// Reads the available bytes; 0 is the end.
     pub(crate) fn poll_read(&self, cx: &mut Context<'_>, buf: &mut [u8]) -> Poll<io::Result<usize>> {
         if let Some(session) = &self.tls {
             return session.poll_read(cx, &self.tcp, buf);
@@ -119,8 +119,8 @@ impl Stream {
         read(&self.tcp, cx, buf)
     }
 
-    /// Reads what is there into memory that nothing was written to yet; nothing more is the end. To make that memory
-    /// a slice would mean to clear all of it for a few bytes.
+    /// Reads the available bytes into uninitialized memory; no bytes mean the end. To initialize it would cost more
+    /// than a read of a few bytes.
     fn poll_read_into(&self, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         match &self.tls {
             None => Pin::new(&mut *self.tcp.borrow_mut()).poll_read(cx, buf),
@@ -128,13 +128,13 @@ impl Stream {
         }
     }
 
-    /// Writes what fits. A caller that gets `Pending` calls again with the same bytes.
+    /// Writes as much as possible. After `Pending` the caller must pass the same bytes again.
     pub(crate) fn poll_write(&self, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
         ready!(self.poll_unsent(cx))?;
         self.write_some(cx, bytes)
     }
 
-    /// Writes what fits of two pieces in one call.
+    /// Writes as much as possible of two slices in one call.
     pub(crate) fn poll_write_both(
         &self,
         cx: &mut Context<'_>,
@@ -156,7 +156,7 @@ impl Stream {
         Poll::Ready(some_of(written, first))
     }
 
-    /// Writes what fits, without regard to an interim answer that is not complete yet.
+    /// Writes as much as possible, regardless of an incomplete interim response.
     fn write_some(&self, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
         if let Some(session) = &self.tls {
             return session.poll_write(cx, &self.tcp, [bytes, &[]]);
@@ -165,8 +165,8 @@ impl Stream {
         Poll::Ready(some_of(written, bytes))
     }
 
-    /// Sends an interim answer (RFC 9110, 15.2). The client may miss it, but never gets a part of it: an answer that
-    /// cannot begin now is dropped; of one that has begun, the rest is kept and leaves before any other byte.
+    /// Sends an interim response (RFC 9110, 15.2). It may be lost, but never partly: if it cannot begin now it is
+    /// dropped, and the rest of one that has begun is written before any other byte.
     pub(crate) fn send_interim(&self, bytes: &[u8]) {
         let mut unsent = self.unsent.borrow_mut();
         if !unsent.is_empty() || self.tls.as_ref().is_some_and(|session| !session.is_flushed()) {
@@ -174,15 +174,15 @@ impl Stream {
         }
         let rest = match self.write_some(&mut Context::from_waker(std::task::Waker::noop()), bytes) {
             Poll::Ready(Ok(written)) => &bytes[written..],
-            // TLS has encrypted a part of it, and expects the same bytes again.
+            // TLS has encrypted a part of it and needs the same bytes again.
             Poll::Pending if self.is_tls() => bytes,
-            // Nothing has left. A broken connection is noticed by the next read or write.
+            // Nothing was written. The next read or write notices a broken connection.
             Poll::Pending | Poll::Ready(Err(_)) => &[],
         };
         unsent.extend_from_slice(rest);
     }
 
-    /// Goes on with an interim answer that was cut short; ready when all of it has left.
+    /// Continues an incomplete interim response; ready when all of it was written.
     pub(crate) fn poll_unsent(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let mut unsent = self.unsent.borrow_mut();
         if unsent.is_empty() {
@@ -196,16 +196,16 @@ impl Stream {
         Poll::Ready(Ok(()))
     }
 
-    /// Says that nothing more will be written.
+    /// Closes the sending side.
     pub(crate) fn shutdown_write(&self) {
         if let Some(session) = &self.tls {
             session.close_notify(&self.tcp);
         }
-        // The peer may have gone already, which is just as well.
+        // The peer may have closed the connection already.
         let _ = socket2::SockRef::from(&*self.tcp.borrow()).shutdown(std::net::Shutdown::Write);
     }
 
-    /// Whether an unused connection is still open and silent; costs no system call unless something happened on it.
+    /// Whether an unused connection is still open and silent. There is a system call only after an event on it.
     pub(crate) fn is_quiet(&self) -> bool {
         if let Some(session) = &self.tls {
             return session.is_quiet(&self.tcp);
@@ -219,43 +219,43 @@ impl Stream {
         !matches!(self.tcp.borrow().take_error(), Ok(None))
     }
 
-    /// Has the kernel probe the peer of a silent connection this often (TCP keep-alive): one that is gone without a
-    /// reset is found out after a few probes.
+    /// Makes the kernel probe a silent connection this often (TCP keep-alive), so that a peer that is gone without a
+    /// reset is detected after a few probes.
     pub(crate) fn keep_alive(&self, every: Duration) {
         let keep_alive = socket2::TcpKeepalive::new().with_time(every).with_interval(every).with_retries(3);
-        // Where the option is refused the peer is found out at the next write.
+        // If the option is not supported, the next write detects the peer's end.
         let _ = socket2::SockRef::from(&*self.tcp.borrow()).set_tcp_keepalive(&keep_alive);
     }
 
-    /// Bounds how long written data and probes may go without an acknowledgement; zero: the kernel's own time, which
-    /// is a quarter of an hour on Linux.
+    /// Limits how long written data and probes may stay unacknowledged; zero: the kernel's own limit, about a quarter
+    /// of an hour on Linux.
     pub(crate) fn set_user_timeout(&self, within: Duration) {
         #[cfg(target_os = "linux")]
         if !within.is_zero() {
-            // Where the option is refused the kernel's own time holds.
+            // If the option is not supported, the kernel's own limit applies.
             let _ = socket2::SockRef::from(&*self.tcp.borrow()).set_tcp_user_timeout(Some(within));
         }
         #[cfg(not(target_os = "linux"))]
         let _ = within;
     }
 
-    /// Makes the closing visible as a reset, so that what was cut off is not taken for a whole.
+    /// Resets the connection, so that truncated data does not look complete.
     pub(crate) fn reset(&self) {
-        // Where the option is refused the connection is broken anyway.
+        // If this fails, the connection is broken anyway.
         let _ = socket2::SockRef::from(&*self.tcp.borrow()).set_linger(Some(Duration::ZERO));
     }
 
-    /// Closes so that what was written last still arrives: the kernel resets a connection that is closed with unread
-    /// input, and a reset overtakes data. Reads and drops what the client still sends, until it closes, pauses for
-    /// [`LINGER_PAUSE`], or has had [`LINGER`] or [`MAX_LINGER_BYTES`] (RFC 9112, 9.6). Clients such as curl, Python's and browsers send on
-    /// for seconds before they read an early answer.
+    /// Closes the connection so that the last written bytes arrive. The kernel resets a connection that is closed with
+    /// unread input, and a reset overtakes data. So this reads and drops input until the client closes, pauses for
+    /// [`LINGER_PAUSE`], or has had [`LINGER`] or [`MAX_LINGER_BYTES`] (RFC 9112, 9.6). Clients such as curl, Python's
+    /// and browsers continue to send for seconds before they read an early response.
     pub(crate) async fn linger(&self, timer: &Timer, buffers: &Rc<Buffers>, is_draining: impl Fn() -> bool) {
         self.shutdown_write();
         let (end, mut left) = (Instant::now() + LINGER, MAX_LINGER_BYTES);
         timer.arm(LINGER_PAUSE);
         std::future::poll_fn(|cx| {
             let mut scratch = None;
-            // A sender that is faster than this loop must not keep the worker from its other connections.
+            // A fast sender must not keep the worker from its other connections.
             for _ in 0..16 {
                 if is_draining() || left == 0 || Instant::now() >= end {
                     return Poll::Ready(());
@@ -278,7 +278,7 @@ impl Stream {
         .await;
     }
 
-    /// Opens a connection; `watch` may have a reason not to wait for it.
+    /// Opens a connection, unless `watch` gives a reason to give up.
     pub(crate) async fn connect(
         address: SocketAddr,
         descriptor: BackendDescriptor,
@@ -301,23 +301,22 @@ impl Stream {
             Poll::Pending
         })
         .await?;
-        // Small writes leave at once. A socket that is already gone refuses the option; its first read will say so.
+        // Small writes are sent at once. On a closed socket this fails, and the first read reports it.
         let _ = tcp.set_nodelay(true);
         Ok(Self { _descriptor: Some(descriptor), ..Self::accepted(tcp) })
     }
 }
 
-/// A write that takes nothing would be tried for ever.
+/// A write of nothing would be repeated forever.
 fn some_of(written: usize, bytes: &[u8]) -> io::Result<usize> {
     if written == 0 && !bytes.is_empty() { Err(io::ErrorKind::WriteZero.into()) } else { Ok(written) }
 }
 
-/// Whoever owns a stream that HTTP/2's connection reads and writes.
+/// The holder of a stream that an HTTP/2 connection reads and writes.
 pub(crate) trait StreamHolder {
-    /// The stream.
     fn stream(&self) -> &Stream;
 
-    /// What was read of it before, which comes first.
+    /// Bytes that were read from the stream before, which come first.
     fn early(&self) -> Option<&RefCell<Vec<u8>>> {
         None
     }
@@ -329,7 +328,7 @@ impl StreamHolder for Rc<Stream> {
     }
 }
 
-/// A stream as h2 wants it.
+/// A stream as h2 needs it.
 pub(crate) struct Io<T>(pub(crate) T);
 
 impl<T: StreamHolder + Unpin> AsyncRead for Io<T> {
@@ -367,7 +366,7 @@ impl<T: StreamHolder + Unpin> AsyncWrite for Io<T> {
     }
 
     fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
-        // What poll_write said was written has left.
+        // poll_write has already written everything.
         Poll::Ready(Ok(()))
     }
 

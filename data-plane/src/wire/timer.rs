@@ -1,7 +1,7 @@
-//! Coarse deadlines: one slot a connection, looked through by one sweep a worker.
+//! Coarse deadlines: each connection has one slot, and each worker checks all slots in one sweep.
 //!
-//! Setting a deadline is one store, so every phase of every request can have its own without the cost of a timer
-//! registration. The price is the grain: a deadline is noticed up to [`GRAIN`] late, never early.
+//! To set a deadline is one store, so every phase of every request can have one without registering a timer. The price
+//! is precision: a deadline is noticed up to [`GRAIN`] late, never early.
 
 use std::{
     cell::{Cell, RefCell},
@@ -10,7 +10,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-/// From one sweep to the next.
+/// Time between two sweeps.
 pub(crate) const GRAIN: Duration = Duration::from_millis(50);
 
 const NEVER: u64 = u64::MAX;
@@ -53,7 +53,7 @@ impl Timers {
         self.now.get()
     }
 
-    /// Brings the clock up to date and wakes whose deadline has passed.
+    /// Updates the clock and wakes tasks whose deadline has passed.
     pub(crate) fn sweep(&self) {
         let now = u64::try_from(self.start.elapsed().as_millis()).unwrap_or(NEVER - 1);
         self.now.set(now);
@@ -64,13 +64,13 @@ impl Timers {
         }
     }
 
-    /// Ends the waiting of up to `most` connections that have no request, those first that have waited longest, but of
-    /// none that has waited for less than `least`; how many there were.
+    /// Ends the wait of up to `most` connections without a request: those that have waited longest, but at least for
+    /// `least`. Returns their number.
     pub(crate) fn expire_longest_idle(&self, most: usize, least: Duration) -> u64 {
         let least = u64::try_from(least.as_millis()).unwrap_or(NEVER);
         let Some(latest) = self.now.get().checked_sub(least) else { return 0 };
         let mut slots = self.slots.borrow_mut();
-        // One of HTTP/2 with streams has no deadline.
+        // A connection of HTTP/2 with streams has no deadline.
         let is_idle = |slot: &Slot| slot.idle && !matches!(slot.deadline, 0 | NEVER) && slot.since <= latest;
         let mut idle: Vec<(u64, usize)> = slots
             .iter()
@@ -92,7 +92,7 @@ impl Timers {
         idle.len() as u64
     }
 
-    /// Ends the waiting of every connection that has no request, as the node drains.
+    /// Ends the wait of all connections without a request, because the node drains.
     pub(crate) fn expire_idle(&self) {
         for slot in self.slots.borrow_mut().iter_mut().filter(|slot| slot.idle) {
             slot.deadline = 0;

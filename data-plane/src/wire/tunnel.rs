@@ -35,7 +35,7 @@ pub(crate) struct Http2End {
     recv: RecvStream,
     chunk: Bytes,
     closed: bool,
-    /// What has to live as long.
+    /// A value that must live as long as the stream.
     _held: Box<dyn Any>,
 }
 
@@ -54,7 +54,7 @@ impl Http2End {
         }
         let taken = self.chunk.len().min(into.len());
         self.chunk.copy_to_slice(&mut into[..taken]);
-        // What is passed on makes room for as much again.
+        // Forwarded bytes make room for as many new ones.
         self.recv.flow_control().release_capacity(taken).map_err(|_| ())?;
         Poll::Ready(Ok(taken))
     }
@@ -136,7 +136,7 @@ enum Broken {
 /// One direction.
 #[derive(Default)]
 struct Flow {
-    /// What was read and not yet taken by the other side.
+    /// Bytes that were read and not yet written to the other side.
     pending: Vec<u8>,
     written: usize,
     ended: bool,

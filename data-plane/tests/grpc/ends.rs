@@ -66,7 +66,7 @@ impl Decoder for Raw {
     }
 }
 
-/// What a backend tells the test.
+/// Events of a backend.
 #[derive(Debug)]
 pub(crate) enum Told {
     /// A call has begun, with this metadata.

@@ -1,4 +1,4 @@
-//! What goes wrong: deadlines, calls that are given up on either side, and backends that are lost.
+//! Failures: deadlines, calls that either side gives up, and lost backends.
 
 use std::{net::SocketAddr, sync::Arc, time::Duration};
 
@@ -79,7 +79,7 @@ async fn a_client_that_is_gone_ends_the_backends_work() {
     }
 }
 
-/// A backend that answers each call with a head and a message, and with a reset once it is told to.
+/// A backend that answers each call with a head and a message, and resets it on command.
 async fn resetting_within(reason: h2::Reason) -> (SocketAddr, Arc<Notify>) {
     let told = Arc::new(Notify::new());
     let reset = Arc::clone(&told);
@@ -127,7 +127,7 @@ async fn a_backend_that_gives_up_a_call_ends_it_for_the_client() {
             assert_eq!(within(answer.message()).await.unwrap().unwrap(), "x");
             reset.notify_one();
             let status = within(answer.message()).await.unwrap_err();
-            // Why it ended may be said in another way; that it did not end well may not.
+            // The code of a failed call may differ, but it must not look successful.
             println!("{kind:?}, {reason:?}: {:?}, directly {code:?}", status.code());
             assert_ne!(status.code(), Code::Ok);
         }

@@ -62,7 +62,7 @@ async fn a_server_that_closes_connections_by_age_fails_no_call_beside_a_streamin
     let client = Client::connect(&wire, Kind::H2c).await;
     let mut ticks = within(client.server_streaming("Ticks", request("tick", &[]))).await.unwrap();
     assert_eq!(within(ticks.message()).await.unwrap().unwrap(), "tick");
-    // Its connection is told to go soon; each of those behind it as well.
+    // Its connection gets a GOAWAY soon, and so does each later one.
     let (begun, mut calls) = (Instant::now(), 0);
     while begun.elapsed() < Duration::from_millis(1500) {
         let answer = within(client.unary("Unary", request(format!("{calls}"), &[]))).await;

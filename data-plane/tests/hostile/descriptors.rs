@@ -46,13 +46,13 @@ async fn a_node_without_descriptors_pauses_and_serves_again_when_there_are_some(
     for round in 0..2 {
         let mut clients = Vec::new();
         for _ in 0..CLIENTS {
-            // The kernel queues who is not accepted.
+            // The kernel queues connections that are not accepted.
             let mut client = stage.client().await;
             client.write_all(b"GET / HTTP/1.1\r\n").await.unwrap();
             clients.push(client);
         }
         let exhausted = async {
-            while !stage.node.log().contains("accepting pauses") {
+            while !stage.node.log().contains("accepting paused") {
                 tokio::time::sleep(Duration::from_millis(20)).await;
             }
         };
@@ -92,7 +92,7 @@ async fn a_client_is_served_on_what_is_open_while_the_descriptors_are_exhausted(
     let mut pauses = 0;
     while pauses == 0 || clients.len() < CLIENTS {
         exchange().await;
-        pauses = stage.node.log().matches("accepting pauses").count();
+        pauses = stage.node.log().matches("accepting paused").count();
     }
     for _ in 0..20 {
         exchange().await;
@@ -155,7 +155,7 @@ async fn a_node_that_cannot_connect_holds_nothing_against_its_backend() {
 #[tokio::test]
 async fn idle_clients_use_up_neither_the_backends_descriptors_nor_those_of_the_status_port() {
     let backend = Backend::start().await;
-    // What clients hold is theirs for longer than the test takes, unless they make room.
+    // Clients keep their connections longer than the test takes, unless they make room.
     let stage = Stage::patient(limited_to(200), backend.address).await;
     let mut idle = Vec::new();
     for i in 0..400 {

@@ -20,7 +20,7 @@ use crate::support::{
 /// A field that fits into HPACK's table, so that from the second time on it is one byte.
 const VALUE: usize = 3900;
 
-/// So often in one head: together a little less than `max_head`.
+/// Repetitions in one head: together slightly less than `max_head`.
 const TIMES: usize = 16;
 
 fn amplified(path: &str) -> http::Request<()> {

@@ -14,7 +14,7 @@ use crate::support::{
     within,
 };
 
-/// What the backend answers to one request: the field sections of its interim answers, and then a final answer.
+/// The backend's responses to one request: the fields of its interim responses, then a final response.
 type Script = Vec<Vec<String>>;
 
 /// When the client reads.
@@ -31,7 +31,7 @@ enum Reading {
 fn section(mark: usize, size: usize, fields: usize) -> Vec<String> {
     let filler = size.saturating_sub(60) / fields;
     let mut lines = vec![format!("x-mark:{mark}")];
-    // What a client must never take for an answer of its own.
+    // Bytes that a client must never take for a response of its own.
     let smuggled = "HTTP/1.1 200 OK";
     lines.extend((0..fields).map(|n| {
         let name = format!("x-{n}");

@@ -14,7 +14,7 @@ use crate::support::DEADLINE;
 
 const EVERY_WAY: [Leave; 3] = [Leave::Close, Leave::Reset, Leave::HalfClose];
 
-/// What clients send; the last is a GET and a POST over HTTP/2.
+/// Requests of clients; the last is a GET and a POST over HTTP/2.
 const EXCHANGES: [&[u8]; 6] = [
     b"GET /length HTTP/1.1\r\nHost: a\r\nX: y\r\n\r\n",
     b"POST /length HTTP/1.1\r\nHost: a\r\nContent-Length: 11\r\n\r\nhello world",
@@ -28,7 +28,7 @@ const EXCHANGES: [&[u8]; 6] = [
       \0\0\x05\0\x01\0\0\0\x03hello",
 ];
 
-/// What clients ask for, with so many bytes of it between two places to leave at.
+/// Requested responses, with the number of bytes between two positions at which the client leaves.
 const ANSWERS: [(&str, usize); 4] = [("length", 1), ("chunked", 1), ("interim", 1), ("large", 100_003)];
 
 fn get(path: &str) -> String {
@@ -127,7 +127,7 @@ async fn a_backend_that_leaves_after_any_byte_of_the_request_is_told_and_leaves_
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let stage = Stage::new(listener.local_addr().unwrap()).await;
     for request in requests {
-        // What the node sends is learnt from the first, which is read until the node waits.
+        // The first response shows what the node sends; it is read until the node waits.
         let mut whole = usize::MAX;
         let mut count = 0;
         while count <= whole {
@@ -150,7 +150,7 @@ async fn a_backend_that_leaves_after_any_byte_of_the_request_is_told_and_leaves_
                 }
                 how.leave(stream).await;
                 let said = String::from_utf8(client.await.unwrap()).unwrap();
-                // Who is reset at once may look as if it had not accepted.
+                // A connection that is reset at once may look as if it was not accepted.
                 let refused = count == 0 && said.starts_with("HTTP/1.1 503 ");
                 assert!(refused || said.starts_with("HTTP/1.1 502 "), "{how:?} after {count}: {said}");
             }
@@ -158,7 +158,7 @@ async fn a_backend_that_leaves_after_any_byte_of_the_request_is_told_and_leaves_
         }
         assert!(whole > request.len(), "{whole}");
     }
-    // From here on somebody answers.
+    // From here on the backend answers.
     let _backend = Backend::on(listener);
     stage.at_rest().await;
 }

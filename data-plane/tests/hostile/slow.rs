@@ -83,7 +83,7 @@ const HTTP2: [Slow; 9] = [
         b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\x06\x04\0\0\0\0\0\0\x04\0\0\0\0\0\0\x0c\x01\x05\0\0\0\x01\x82\x86\x44\x05/huge\x41\x01a",
         b"",
     ),
-    // The acknowledgements are those of the pings by which h2 asks whether somebody is there.
+    // The acknowledgements answer the pings with which h2 checks the client.
     slow(
         "a request whose answer it never has room for, and every ping answered",
         b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\x06\x04\0\0\0\0\0\0\x04\0\0\0\0\0\0\x0c\x01\x05\0\0\0\x01\x82\x86\x44\x05/huge\x41\x01a",
@@ -96,7 +96,7 @@ const HTTP2: [Slow; 9] = [
     ),
 ];
 
-/// What a client of TLS says first, as far as it gets: a record's head, and a part of a ClientHello.
+/// Parts of a TLS client's first bytes: a record header and a part of a ClientHello.
 const TLS: [Slow; 4] = [
     slow("nothing to TLS", b"", b""),
     slow("half a record's head to TLS", b"\x16\x03\x01", b""),
@@ -241,11 +241,11 @@ async fn clients_that_never_read_are_cut_off_while_another_is_served() {
         timeout(SOON, cut).await.unwrap_or_else(|_| panic!("still there: {}", says.escape_ascii()));
         drop(stream);
     }
-    // Requests without end, whose answers nobody reads.
+    // Requests without end, whose responses are not read.
     let mut stream = stage.client().await;
     let pipelined =
         async { while stream.write_all(b"GET /large HTTP/1.1\r\nHost: a\r\n\r\n").await.is_ok() {} };
-    timeout(SOON, pipelined).await.expect("the end of requests whose answers nobody reads");
+    timeout(SOON, pipelined).await.expect("the end of requests whose answers are not read");
     served.ended_well().await;
     stage.at_rest().await;
 }

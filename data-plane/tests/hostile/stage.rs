@@ -14,14 +14,14 @@ use crate::support::{DEADLINE, FakeControlPlane, Node, node::program};
 /// Every deadline of the node.
 pub(super) const SHORT: Duration = Duration::from_millis(800);
 
-/// A running node and what it used before anybody came.
+/// A running node and the resources that it used before the first client.
 pub(super) struct Stage {
     pub(super) control: FakeControlPlane,
     pub(super) node: Node,
     before: Used,
 }
 
-/// What a process has of the kernel.
+/// Kernel resources of a process.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct Used {
     descriptors: usize,
@@ -149,7 +149,7 @@ impl Leave {
             Self::Close => {}
             Self::Reset => socket2::SockRef::from(&stream).set_linger(Some(Duration::ZERO)).unwrap(),
             Self::HalfClose => {
-                // Whoever has been refused already is as good as gone.
+                // A connection that was refused already may be closed.
                 let _ = stream.shutdown().await;
                 let _ = timeout(DEADLINE, stream.read_to_end(&mut Vec::new()))
                     .await
@@ -159,7 +159,7 @@ impl Leave {
     }
 }
 
-/// What comes back to a request until the connection ends.
+/// The response to a request, until the connection ends.
 pub(super) async fn exchange(node: SocketAddr, request: &str) -> Vec<u8> {
     let mut stream = TcpStream::connect(node).await.unwrap();
     stream.write_all(request.as_bytes()).await.unwrap();

@@ -1,4 +1,4 @@
-//! Clients that want the places of everybody: slow bodies, bodies that never begin, and too many requests at once.
+//! Clients that try to use up shared capacity: slow bodies, bodies that never begin, and too many requests at once.
 
 use std::{net::SocketAddr, time::Duration};
 
@@ -272,7 +272,7 @@ async fn a_body_that_has_not_begun_takes_no_backends_place() {
     for _ in 0..10 {
         assert_eq!(status_of(node, "/length").await, 200);
     }
-    // It still has its time, and is told when that is over.
+    // The client gets a response when its time is over.
     for mut stream in silent {
         let mut said = [0; 12];
         timeout(DEADLINE, stream.read_exact(&mut said)).await.unwrap().unwrap();
@@ -282,7 +282,7 @@ async fn a_body_that_has_not_begun_takes_no_backends_place() {
         let response = timeout(DEADLINE, response).await.unwrap().unwrap();
         assert!(response.status() == 408 || response.headers().contains_key("grpc-status"), "{response:?}");
     }
-    // What begins late is served.
+    // A request that begins late is served.
     let mut stream = TcpStream::connect(node).await.unwrap();
     stream
         .write_all(b"POST /length HTTP/1.1\r\nHost: a\r\nContent-Length: 5\r\nConnection: close\r\n\r\n")

@@ -58,7 +58,7 @@ async fn backend(fields: HeaderMap, pause: Option<Duration>) -> (SocketAddr, Arc
     (address, count)
 }
 
-/// So many fields, the last of which has a value of so many bytes.
+/// This number of fields, the last of which has a value of this number of bytes.
 fn fields(count: usize, bytes: usize) -> HeaderMap {
     let mut fields = HeaderMap::new();
     for i in 1..count {
@@ -94,7 +94,7 @@ async fn the_head_of_an_answer_is_bounded_as_the_pool_says() {
         let large = fields["x-last"].len() > 100_000;
         let (address, count) = backend(fields, None).await;
         let stage = Stage::with(&[address], limits(head, most)).await;
-        // What a backend has acted on is not sent to it again.
+        // A request that a backend has acted on is not sent to it again.
         for (n, request) in [GET, POST, GET].into_iter().enumerate() {
             let said = stage.ask(request).await;
             assert_eq!(said.get(9..12), Some(status), "{i}: {}", said.len());

@@ -235,7 +235,7 @@ impl Stage {
         stream
     }
 
-    /// What comes back to one request, to the end of the connection, which the request asks for.
+    /// The response to one request, up to the end of the connection, which the request asks for.
     pub(crate) async fn ask(&self, request: &str) -> String {
         let mut stream = self.client().await;
         stream.write_all(request.as_bytes()).await.unwrap();

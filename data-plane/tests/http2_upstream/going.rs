@@ -84,7 +84,7 @@ async fn streams_above_the_last_id_are_sent_again_at_the_only_backend_post_too()
                 while peer.next().await.is_some() {}
             })
             .await;
-            // Not as a retry: there are none by this policy.
+            // This is not a retry: the policy allows none.
             let stage = Stage::with(&[address], |config| config.pools[0].retry.attempts = 1).await;
             for request in [POST, GET, POST] {
                 assert_eq!(stage.status(request).await, 200, "{code} {graceful}");

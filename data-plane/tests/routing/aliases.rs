@@ -232,7 +232,7 @@ async fn session_cookies_are_by_pool_and_stay_with_weir() {
     // An older cookie of the name, from another path or domain, hides nothing.
     let got = stage.get("h", "/one", &format!("Cookie: weir-one=old; {}\r\n", one[0])).await;
     assert!(cookie(&got).is_empty() && got.seen("cookie").is_empty(), "{got:?}");
-    // What another host's session is called may be an application's cookie here.
+    // The session cookie of another host may be an application's cookie here.
     assert_eq!(stage.get("plain", "/", "Cookie: side=1\r\n").await.seen("cookie"), ["side=1"]);
     assert_eq!(stage.get("other", "/", "Cookie: side=1; a=1\r\n").await.seen("cookie"), ["a=1"]);
     let fields = [("cookie".to_owned(), format!("a=1; {}", one[0])), ("cookie".into(), "b=2".into())];

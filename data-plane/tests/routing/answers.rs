@@ -47,7 +47,7 @@ async fn answers_are_mapped_back_to_what_clients_asked_for() {
     assert_eq!(got.all("location"), ["http://a.test:8080/old/x"]);
     assert_eq!(got.all("set-cookie"), ["s=1; Path=/old; Domain=a.test"]);
     assert_eq!(got.seen("x-forwarded-prefix"), ["/old"]);
-    // Not where it is not asked for, but the prefix is told.
+    // The URL is not mapped where the route does not ask for it, but the prefix is sent.
     let got = stage.get("a.test", "/plain/x", &say(&["Location: /login"])).await;
     assert_eq!((got.all("location"), got.seen("x-forwarded-prefix")), (vec!["/login"], vec!["/plain"]));
     // A prefix that a trusted proxy took off stands before ours.

@@ -59,7 +59,7 @@ async fn echo(stream: TcpStream, name: String) {
                 head.push_str(&line);
             }
         }
-        // What the client wants to be answered.
+        // The response that the client asks for.
         let said: String = head
             .lines()
             .filter_map(|line| line.strip_prefix("X-Say: "))
@@ -78,7 +78,7 @@ async fn echo(stream: TcpStream, name: String) {
     }
 }
 
-/// What a client got.
+/// The response to a client.
 #[derive(Debug, Default)]
 pub(crate) struct Got {
     pub(crate) status: u16,

@@ -46,7 +46,7 @@ fn routes() -> String {
 }
 
 impl Case {
-    /// What is wrong with an answer.
+    /// The mistake in a response.
     fn fault(&self, got: &Got) -> Option<String> {
         let found = match got.all("x-route")[..] {
             [route] => route.to_owned(),
@@ -58,7 +58,7 @@ impl Case {
         if got.status != 200 || self.method == "HEAD" {
             return None;
         }
-        // What was matched is what is forwarded, byte by byte.
+        // The matched path is forwarded byte by byte.
         let line = format!("{} {} HTTP/1.1", self.method, self.target);
         if got.asked() != line || got.seen("x-route") != [&*self.expected] || got.seen("host").len() != 1 {
             return Some(format!("the backend saw {:?}", got.body));

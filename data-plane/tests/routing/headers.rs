@@ -1,4 +1,4 @@
-//! What a route changes of headers, on the wire.
+//! Header changes of a route, on the wire.
 
 use crate::asking::Stage;
 
@@ -98,7 +98,7 @@ async fn answers_of_weirs_own_are_changed_too() {
     let got = stage.get("a", "/broken", "X-Request-Id: mine-1\r\n").await;
     assert_eq!((got.status, got.all("x-status"), got.all("retry-after")), (503, vec!["503"], vec!["1"]));
     assert!(got.body.contains("\"request_id\":\"mine-1\""), "{got:?}");
-    // What cannot stand in a document is no id there.
+    // An id that is not safe in a document is not used there.
     let got = stage.get("a", "/broken", "X-Request-Id: \"x\r\n").await;
     assert!(!got.body.contains("\"request_id\":\"\"x"), "{got:?}");
 }

@@ -1,4 +1,4 @@
-//! What is forwarded is what came, or the request is refused: never one reading here and another one there.
+//! A path is forwarded as it was sent, or the request is rejected: two servers never read it differently.
 
 use std::collections::BTreeSet;
 
@@ -16,7 +16,7 @@ routes:
   - { name: public, match: { path: /public }, pool: public }
 "#;
 
-/// What a server may make of a path: everything that some server does, in every order and number.
+/// The readings of a path: everything that some server does with it, in every order and number.
 fn readings(path: &str) -> BTreeSet<String> {
     let mut all = BTreeSet::from([path.to_owned()]);
     loop {

@@ -1,4 +1,4 @@
-//! Whose word on where a request came from is believed, and what backends are told.
+//! Which headers about a request's origin are trusted, and which of them backends receive.
 
 use crate::asking::Stage;
 
@@ -36,7 +36,7 @@ async fn a_trusted_proxys_word_is_kept_and_its_address_added() {
         let stage = Stage::start(&file(trusted)).await;
         let got = stage.get("own.test", "/", CLAIMS).await;
         for (name, values) in [
-            // What stands before the last untrusted address anybody can have written.
+            // A client can have written everything before the last untrusted address.
             ("x-client", &["203.0.113.7 https www.example"][..]),
             ("x-forwarded-for", &["198.51.100.9, 203.0.113.7, 127.0.0.1"]),
             ("x-forwarded-proto", &["https"]),
@@ -90,7 +90,7 @@ async fn forwarded_is_read_where_nothing_else_is_said() {
     let stage = Stage::start(&file("[127.0.0.1]")).await;
     let got = stage.get("own.test", "/", "Forwarded: for=\"[2001:db8::9]:80\";proto=https\r\n").await;
     assert_eq!(got.seen("x-client"), ["2001:db8::9 https own.test"]);
-    assert_eq!(got.seen("x-forwarded-proto"), ["https"], "the backend is told what Weir goes by");
+    assert_eq!(got.seen("x-forwarded-proto"), ["https"], "the backend gets the scheme that Weir uses");
     for garbage in ["for=", "for=\"", ";;;,,,", "for=_x", "for=unknown, ,", "\\\"=,for=300.1.1.1"] {
         let got = stage.get("own.test", "/", &format!("Forwarded: {garbage}\r\n")).await;
         assert_eq!(got.seen("x-client"), ["127.0.0.1 http own.test"], "{garbage}");

@@ -1,4 +1,4 @@
-//! What is refused before any route is looked for, over both protocols.
+//! Requests that are rejected before routing, over both protocols.
 
 use crate::asking::Stage;
 

@@ -1,5 +1,5 @@
-//! What real servers make of the paths that Weir lets through. Each test needs a program: without it the test skips
-//! itself, and fails where `CI` is set.
+//! How real servers read the paths that Weir forwards. Each test needs a program: without it the test skips itself, and
+//! fails where `CI` is set.
 
 use std::{
     collections::BTreeSet,
@@ -151,7 +151,7 @@ impl Server {
         panic!("nginx does not start");
     }
 
-    /// What it makes of a target's path; nothing where it refuses it.
+    /// The server's readings of a target's path; none if it rejects the path.
     async fn readings(&self, target: &str) -> Vec<String> {
         let request = format!("GET {target} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n");
         let mut answer = Vec::new();

@@ -36,7 +36,7 @@ async fn a_sticky_split_keeps_a_client_at_its_pool() {
         sides.push(first.backend().to_owned());
     }
     assert_eq!(counts(sides).len(), 2, "both pools have clients");
-    // Who forges a cookie is given a new one.
+    // A client with a forged cookie gets a new one.
     let forged = stage.get("a", "/", "Cookie: side=AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA\r\n").await;
     assert_eq!(forged.all("set-cookie").len(), 1);
 }
@@ -119,12 +119,12 @@ async fn clients_are_sent_elsewhere() {
     }
     assert_eq!(stage.get("shop.test", "/", "").await.all("x-route"), ["secure"]);
     assert_eq!(stage.get("circle.test", "/", "").await.status, 508);
-    // Who came by TLS to the proxy before us is where it should be.
+    // The client reached the proxy in front of this one over TLS, so it needs no redirect.
     let got = stage.get("shop.test", "/x", "X-Forwarded-Proto: https\r\n").await;
     assert_eq!((got.status, got.seen("x-forwarded-proto")), (200, vec!["https"]));
     // Without a host there is nowhere to go back to.
     assert_eq!(stage.raw("GET /old HTTP/1.0\r\n\r\n").await.status, 400);
-    // A body that nobody wants does not become the next request.
+    // A body that is not read does not become the next request.
     let mut client = stage.http1().await;
     let got = client.ask("POST / HTTP/1.1\r\nHost: example.test\r\nContent-Length: 5\r\n\r\nhello").await;
     assert_eq!(got.status, 302);

@@ -71,7 +71,7 @@ impl Authority {
         Pair { cert: cert.pem(), key: key.serialize_pem() }
     }
 
-    /// What a client believes that believes this authority alone.
+    /// TLS settings of a client that trusts only this authority.
     pub fn client(&self, alpn: &[&str]) -> ClientConfig {
         let mut config = ClientConfig::builder_with_provider(provider())
             .with_safe_default_protocol_versions()
@@ -115,7 +115,7 @@ impl Pair {
         PrivateKeyDer::from_pem_slice(self.key.as_bytes()).unwrap()
     }
 
-    /// As it stands in a configuration, without its key.
+    /// The certificate as a configuration has it, without its key.
     pub fn certificate(&self, name: &str) -> Certificate {
         Certificate { name: name.into(), cert: self.cert.clone(), key: None }
     }

@@ -37,7 +37,7 @@ pub struct FakeControlPlane {
     server: tokio::task::JoinHandle<()>,
 }
 
-/// What nodes have said so far.
+/// Messages of nodes so far.
 #[derive(Default)]
 pub struct Heard {
     pub hellos: Vec<Hello>,
@@ -105,7 +105,7 @@ impl FakeControlPlane {
         self.push(Message::Health(HealthUpdate { complete, backends }));
     }
 
-    /// What nodes are told when they connect; nothing when `None`.
+    /// The first message to a node; none if `None`.
     pub fn greet_with(&self, greeting: Option<Message>) {
         self.shared.lock().greeting = greeting;
     }

@@ -18,7 +18,7 @@ pub use self::{
     origin::Origin,
 };
 
-/// What is waited for, within [`DEADLINE`].
+/// The condition to wait for, within [`DEADLINE`].
 ///
 /// # Panics
 /// It does not come in time.

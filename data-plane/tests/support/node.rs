@@ -26,7 +26,7 @@ pub struct Node {
     log: Arc<Mutex<String>>,
 }
 
-/// What came back.
+/// The response.
 #[derive(Debug)]
 pub struct Answer {
     pub status: u16,

@@ -32,7 +32,7 @@ impl Identity {
         self.folder.path().join("cert.pem")
     }
 
-    /// What a node is told to take TLS with it.
+    /// The flags of a node that listens for TLS with it.
     pub fn flags(&self) -> Vec<String> {
         let file = |name: &str| self.folder.path().join(name).display().to_string();
         ["--https", "127.0.0.1:0", "--tls-cert", &file("cert.pem"), "--tls-key", &file("key.pem")]

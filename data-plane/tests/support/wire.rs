@@ -142,7 +142,7 @@ pub fn tunnel(mut send: h2::SendStream<Bytes>, mut receive: h2::RecvStream) -> D
     near
 }
 
-/// What passed through a connection.
+/// Bytes that passed through a connection.
 #[derive(Default)]
 pub struct Record {
     pub read: Vec<u8>,

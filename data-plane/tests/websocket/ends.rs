@@ -86,7 +86,7 @@ pub(crate) async fn extended_connect(
     tokio::time::timeout(DEADLINE, open).await.expect("an answer in time")
 }
 
-/// What a backend speaks.
+/// The backend's protocol.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Speaks {
     Http1,

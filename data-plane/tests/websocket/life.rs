@@ -34,7 +34,7 @@ async fn a_thousand_speak_at_once(kind: Kind) {
     let echo = Echo::start(Speaks::Http1).await;
     let wire = Wire::start(config(&[echo.url()])).await;
     let mut sockets = Vec::new();
-    // So many handshakes at a time; all of them stay open.
+    // Concurrent handshakes; all of them stay open.
     for _ in 0..20 {
         sockets.extend(
             join_all((0..50).map(|_| connect(&wire, kind))).await.into_iter().map(|(socket, _)| socket),

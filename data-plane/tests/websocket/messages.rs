@@ -91,7 +91,7 @@ async fn talks_as_without_a_proxy(kinds: &[Kind], speaks: Speaks) {
     }
     let wire = Wire::start(config).await;
     if speaks == Speaks::Http2 {
-        // What a connection to a backend allows is known once it has been used.
+        // The limits of a connection to a backend are known once it has been used.
         assert_eq!(wire.node.get("/").await.status, 200);
     }
     let large = large();

@@ -9,7 +9,7 @@ use crate::{
     translate::{push_trailers, read_trailers},
 };
 
-/// What a decoder made of its input.
+/// The result of a decoder.
 #[derive(Debug, PartialEq, Eq)]
 struct Decoded {
     data: Vec<u8>,
@@ -18,7 +18,8 @@ struct Decoded {
     ended: Option<usize>,
 }
 
-/// What a trailer must not carry (RFC 9110 section 6.5.1): framing, routing, the hop's own, and how to read content.
+/// Fields that must not be trailers (RFC 9110 section 6.5.1): framing, routing, the hop's own, and description of
+/// content.
 const NEVER: [&str; 17] = [
     "authorization",
     "connection",
@@ -100,7 +101,8 @@ fn decode(input: &[u8], piece: usize) -> Result<Decoded, ChunkError> {
     Ok(Decoded { data, trailers: Vec::new(), ended: None })
 }
 
-/// What goes on is part of what came, in order, holds nothing that must not be there, and fits into HTTP/2.
+/// Checks that the forwarded trailers are a part of those that were sent, in order, without forbidden fields, and fit
+/// into HTTP/2.
 fn check_trailers(kept: &[u8], came: &[Line<'_>]) {
     let mut came = came.iter();
     for line in witness::plain_lines(kept) {

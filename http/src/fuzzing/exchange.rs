@@ -1,7 +1,7 @@
 //! A client's connection from its first byte: requests with their bodies, one behind the other, up to a backend.
 //!
-//! What leaves is read by the witness. It must find as many requests as were accepted, each with its own body: where it
-//! found another one, that would be a request smuggled in.
+//! The witness reads the output. It must find as many requests as were accepted, each with its own body: another one
+//! would be a smuggled request.
 
 use super::{
     request::{accepted, forward},

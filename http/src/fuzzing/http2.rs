@@ -1,7 +1,7 @@
-//! Requests of HTTP/2, which pass the strict parser as text: no value of theirs can become a line.
+//! HTTP/2 requests, which pass the strict parser as text: no value may become a line.
 //!
 //! The input is a line `METHOD scheme://authority/path`, then lines `name: value`; NUL stands for a line feed, so that
-//! values with one can be tried too. What hyper refuses on its own never gets here.
+//! values with one can be tried too. Input that h2 itself rejects is skipped.
 
 use http::{HeaderName, HeaderValue, Method, Request, Uri, header};
 

@@ -39,7 +39,7 @@ const OWN: [&str; 20] = [
     "x-request-id",
 ];
 
-/// What Connection names and cannot take away besides.
+/// Further fields that Connection names and cannot remove.
 const KEPT: [&str; 1] = ["via"];
 
 pub(super) fn head(input: &[u8]) {
@@ -64,7 +64,7 @@ pub(super) fn head(input: &[u8]) {
     }
 }
 
-/// What holds for each accepted head, given its bytes.
+/// Invariants of each accepted head, given its bytes.
 pub(super) fn accepted(head: &RequestHead, bytes: &[u8], limits: &Limits) {
     let read = witness::head(bytes.strip_prefix(b"\r\n").unwrap_or(bytes));
     let (method, target, old) = witness::request_line(read.start);
@@ -134,7 +134,7 @@ pub(super) fn forward(head: &RequestHead, trust: bool) -> Vec<u8> {
     out
 }
 
-/// What holds for each head that is sent to a backend; `came` is what the client sent.
+/// Invariants of each head that is sent to a backend; `came` is what the client sent.
 fn written(head: &RequestHead, came: &Head<'_>, trust: bool) {
     let out = forward(head, trust);
     let sent = witness::head(&out);
@@ -192,7 +192,7 @@ fn expected_target(head: &RequestHead) -> Vec<u8> {
 fn provenance(sent: &Head<'_>, trust: bool) {
     let chain = sent.one("x-forwarded-for");
     assert!(if trust { chain.ends_with(ADDRESS) } else { chain == ADDRESS }, "{}", show(chain));
-    // Whom a trusted proxy's word makes it is decided before (`origin`): one value, and never the client's own.
+    // The trusted value was chosen before (`origin`): there is one, and never the client's own.
     assert_eq!(sent.one("x-forwarded-proto"), b"https");
     // Also a trusted proxy may have passed on what a client said here.
     assert_eq!(sent.one("x-real-ip"), ADDRESS);
@@ -244,7 +244,7 @@ enum Kind {
     Claim,
 }
 
-/// What a name is, told in another way than the parser tells it: by what CGI makes of it.
+/// The kind of a name, found in another way than the parser does: by the variable that CGI makes of it.
 fn kind(name: &[u8]) -> Kind {
     const CLAIMS: [&str; 29] = [
         "x-host",
@@ -294,7 +294,7 @@ fn kind(name: &[u8]) -> Kind {
     }
 }
 
-/// What was written means the same to the next proxy of our kind.
+/// The written head has the same meaning to the next proxy.
 fn again(head: &RequestHead, out: &[u8]) {
     if head.host().is_none() {
         // HTTP/1.0 without a host: Host is sent empty, as RFC 9110 section 7.2 has it, and refused by us.

@@ -28,7 +28,7 @@ const OWN: [&str; 11] = [
     "upgrade",
 ];
 
-/// What Connection names and cannot take away.
+/// Fields that Connection names and cannot remove.
 const KEPT: [&str; 8] = [
     "forwarded",
     "host",
@@ -117,7 +117,7 @@ fn write(out: &mut Vec<u8>, head: &ResponseHead, client: Version) -> ResponseFra
     how
 }
 
-/// What holds for each head that is sent to a client; `came` is what the backend sent.
+/// Invariants of each head that is sent to a client; `came` is what the backend sent.
 fn written(head: &ResponseHead, came: &Head<'_>, client: Version, is_head: bool) {
     let mut out = Vec::new();
     let how = write(&mut out, head, client);

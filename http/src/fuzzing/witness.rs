@@ -1,7 +1,7 @@
 //! HTTP/1 read a second time: the grammar and nothing else, written without a look at the parsers, slow and obvious.
 //!
-//! It reads what a parser has accepted and what a writer has written, and panics where that breaks a rule. Whatever
-//! it does not understand would be an ambiguity that came through.
+//! It reads accepted input and written output, and panics if a rule is broken. Bytes that it does not understand would
+//! be an ambiguity that was forwarded.
 
 use super::show;
 
@@ -65,7 +65,7 @@ impl<'a> Head<'a> {
     }
 }
 
-/// What a head says about its body.
+/// The body that a head announces.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Framing {
     Unsaid,

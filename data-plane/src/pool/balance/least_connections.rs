@@ -4,8 +4,8 @@ use fastrand::Rng;
 
 use crate::pool::backend::Member;
 
-/// Looks at all active members. Ties go by chance and by weight, so that an idle pool is used in proportion, and
-/// the share of one that is out of use is spread over all others and not given to its neighbour.
+/// Compares all active members. Ties are broken at random, in proportion to the weights, so that an idle pool is used
+/// evenly. The share of an unavailable backend is spread over all others and does not go to one neighbour.
 pub(crate) struct LeastConnections {
     active: Box<[(usize, u32)]>,
 }

@@ -4,8 +4,8 @@
 //! weights; a key's hash names an entry. Backends are known by their URLs and take turns in an order that follows
 //! from these, so that every node comes to the same table. Why Maglev and how large: decision 004.
 //!
-//! Who is down keeps its entries: its keys go elsewhere, each by its own further hashes, and come back with it; all
-//! others stay.
+//! An unavailable backend keeps its entries. Its keys go to other backends, each chosen by further hashes of the key,
+//! and return with it. All other keys stay.
 
 use std::sync::Arc;
 
@@ -16,13 +16,13 @@ use crate::hash::{hash, mix};
 /// every key.
 const SIZE: usize = 262_147;
 
-/// So many entries are looked at for a key before all backends are.
+/// Number of entries that are tried for a key before all backends are.
 const TRIES: u64 = 32;
 
 /// The entries of a table. Immutable and shared: a new snapshot with the same backends uses it again.
 #[derive(Debug)]
 pub(crate) struct Table {
-    /// What it was made of.
+    /// URL, weight and index of its backends.
     made_of: Vec<(String, u32, usize)>,
     entries: Box<[u32]>,
     /// Everyone in it, for when none of a key's entries may be used.
@@ -38,7 +38,7 @@ impl Table {
         Self { made_of: active, entries, members }
     }
 
-    /// Whether it is the table of these.
+    /// Whether the table is built of these backends.
     pub(crate) fn is_of(&self, active: &[(String, u32, usize)]) -> bool {
         self.made_of.len() == active.len()
             && active.iter().all(|entry| self.made_of.binary_search(entry).is_ok())

@@ -1,7 +1,7 @@
 //! Picks a backend of a pool: one small struct a strategy, none of which waits, locks or allocates.
 //!
-//! A balancer proposes, and `pool.rs` says who may be picked: each pick is given that as a function, along with the
-//! time, a source of chance and the key that hashing goes by. Only active backends are in a balancer.
+//! A balancer proposes backends, and the pool decides which may be picked: each pick gets that decision as a function,
+//! with the time, a random number generator and the hash key. A balancer contains only active backends.
 
 mod least_connections;
 pub(crate) mod maglev;
@@ -39,7 +39,7 @@ pub(crate) enum Balancer {
     Maglev(Maglev),
 }
 
-/// What a pick goes by, besides the backends.
+/// Inputs of a pick, besides the backends.
 pub(crate) struct PickContext {
     /// The hash of what the pool hashes on; 0 where it does not.
     pub(crate) key: u64,
@@ -59,7 +59,6 @@ impl Tried {
         self.0.push(member);
     }
 
-    /// Whether it was noted.
     pub(crate) fn contains(&self, member: usize) -> bool {
         self.0.contains(&member)
     }
@@ -88,17 +87,17 @@ impl Balancer {
         }
     }
 
-    /// Whether it goes by [`PickContext::key`].
+    /// Whether picks depend on [`PickContext::key`].
     pub(crate) fn hashes(&self) -> bool {
         matches!(self, Self::Maglev(_))
     }
 
-    /// Whether it goes by how long answers take.
+    /// Whether picks depend on latency.
     pub(crate) fn wants_latency(&self) -> bool {
         matches!(self, Self::PeakEwma(_))
     }
 
-    /// A member that may be picked, or `None` when there is none.
+    /// A member that may be picked, if there is one.
     pub(crate) fn pick(
         &self,
         members: &[Member],

@@ -9,10 +9,10 @@ use fastrand::Rng;
 use super::schedule::{draw_two, table};
 use crate::pool::backend::Member;
 
-/// What a backend costs that is busy and has never answered, in microseconds.
+/// Cost of a busy backend that has never answered, in microseconds.
 const UNKNOWN: f32 = 1_000_000.0;
 
-/// Who is cheaper by less than a twentieth is not cheaper: between equals the draw decides, and so the weights.
+/// Differences below 5 % count as equal, so that the random draw decides, and with it the weights.
 const NOISE: f32 = 1.05;
 
 /// Compares latency times load per weight.

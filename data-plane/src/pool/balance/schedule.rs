@@ -15,7 +15,7 @@ const LONGEST: u64 = 1 << 16;
 /// How often a draw that hit a backend out of use is repeated before the table is searched in order.
 const DRAWS: usize = 16;
 
-/// Members by weight, evenly interleaved: the k-th of w occurrences stands at (2k + 1) / 2w of the length.
+/// Members by weight, evenly interleaved: the position of the k-th of w occurrences is (2k + 1) / 2w of the length.
 pub(super) fn table(active: impl Iterator<Item = (usize, u32)>) -> Box<[u32]> {
     let active: Vec<(usize, u64)> = active.map(|(member, weight)| (member, u64::from(weight))).collect();
     let divisor = active.iter().fold(0, |divisor, (_, weight)| gcd(divisor, *weight)).max(1);

@@ -25,7 +25,7 @@ use super::TlsState;
 pub(crate) struct Keys(Mutex<HashMap<KeyId, KeyPem>>);
 
 impl Keys {
-    /// Forgets what was told before: what is in use holds its own keys.
+    /// Replaces all keys. Certificates in use hold their own keys.
     pub(crate) fn set(&self, keys: HashMap<KeyId, KeyPem>) {
         *self.0.lock().unwrap_or_else(PoisonError::into_inner) = keys;
     }
@@ -69,7 +69,7 @@ pub(crate) struct CertificateTable {
     hosts: FxHashMap<Box<str>, Vec<Arc<CertifiedKey>>>,
     /// By what stands behind `*.`.
     below: FxHashMap<Box<str>, Vec<Arc<CertifiedKey>>>,
-    /// All of them, in the order of the configuration, for who asks for no name or for one that none has.
+    /// All certificates, in the order of the configuration, for clients that name no host or an unknown one.
     all: Vec<Arc<CertifiedKey>>,
 }
 
@@ -81,8 +81,8 @@ impl CertificateTable {
         for (i, Certificate { name, chain }) in certificates.iter().enumerate() {
             match certified_keys.certified(chain, keys) {
                 Ok(certified) => table.add(&chain.names, &certified),
-                Err(why) if keys.key(&chain.key).is_none() && material.may_lack() => {
-                    tracing::warn!(certificate = %name, why, "certificate left out for now");
+                Err(why) if keys.key(&chain.key).is_none() && material.allows_missing_keys() => {
+                    tracing::warn!(certificate = %name, why, "certificate left out until its key arrives");
                 }
                 Err(why) => {
                     problems.add(format!("certificates[{i}].key"), format!("certificate {name:?}: {why}"));
@@ -131,11 +131,11 @@ impl CertificateTable {
     }
 }
 
-/// What rustls asks for a certificate. The table behind it is replaced with each revision; connections go on with
-/// what they shook hands with.
+/// The certificate resolver for rustls. Its table is replaced with each revision; open connections keep their
+/// certificate.
 pub(crate) struct Certificates {
     table: ArcSwap<CertificateTable>,
-    /// What the node's flags name: for who asks for no name that the table has.
+    /// The certificate of the flags, for clients that name no host of the table.
     own: ArcSwapOption<CertifiedKey>,
     missing: AtomicU64,
 }

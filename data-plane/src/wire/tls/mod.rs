@@ -29,16 +29,17 @@ const H2: &[u8] = b"h2";
 /// The name of HTTP/1.1 in the handshake (RFC 7301, 6).
 const HTTP11: &[u8] = b"http/1.1";
 
-/// What the node knows for TLS besides the snapshot.
+/// TLS state of the node besides the snapshot.
 #[derive(Default)]
 pub(crate) struct TlsState {
     /// Private keys, by what they belong to.
     pub(crate) keys: Keys,
     /// Certificates that have their key.
     pub(crate) certified_keys: CertifiedKeys,
-    /// What sessions are resumed by.
+    /// Keys of session tickets.
     pub(crate) tickets: Arc<Tickets>,
-    /// What was kept from an earlier start is run, and its keys are yet to come: what has none does without.
+    /// The node runs the state of an earlier start, and the keys have not arrived yet: certificates without a key are
+    /// left out.
     restoring: AtomicBool,
     /// Something does without its key.
     incomplete: AtomicBool,
@@ -52,7 +53,7 @@ impl TlsState {
     }
 
     /// Whether something without its key may be left out, which is noted.
-    pub(crate) fn may_lack(&self) -> bool {
+    pub(crate) fn allows_missing_keys(&self) -> bool {
         let may = self.restoring.load(Relaxed);
         if may {
             self.incomplete.store(true, Relaxed);
@@ -66,23 +67,23 @@ impl TlsState {
     }
 
     /// The control plane tells what tickets are sealed with.
-    pub(crate) fn take_tickets(&self, told: &v1::TicketKeys) {
-        if !self.tickets.set(told) {
-            tracing::error!("keys of tickets that are none ignored");
+    pub(crate) fn take_tickets(&self, message: &v1::TicketKeys) {
+        if !self.tickets.set(message) {
+            tracing::error!("invalid session-ticket keys ignored");
         }
     }
 
     /// The control plane tells the keys that the next snapshot needs.
-    pub(crate) fn take_keys(&self, told: v1::CertificateKeys) {
-        let key = |told: v1::CertificateKey| {
-            let id = told.public_key_sha256.try_into().ok()?;
-            Some((KeyId(id), Arc::new(told.key.into())))
+    pub(crate) fn take_keys(&self, message: v1::CertificateKeys) {
+        let key = |message: v1::CertificateKey| {
+            let id = message.public_key_sha256.try_into().ok()?;
+            Some((KeyId(id), Arc::new(message.key.into())))
         };
-        self.keys.set(told.keys.into_iter().filter_map(key).collect());
+        self.keys.set(message.keys.into_iter().filter_map(key).collect());
     }
 }
 
-/// What every listener of the node uses: certificates, protocols, and the keys of tickets.
+/// The TLS settings of every listener: certificates, protocols and ticket keys.
 ///
 /// # Errors
 /// None but what rustls finds wrong with the defaults.

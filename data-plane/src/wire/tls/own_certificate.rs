@@ -48,14 +48,14 @@ impl OwnCertificate {
         match own_certificate(&self.certificate, &self.key) {
             Ok(own) => {
                 self.used_by.set_own(own);
-                tracing::info!(signal = "SIGHUP", file = %self.certificate.display(), "certificate of --tls-cert read again");
+                tracing::info!(signal = "SIGHUP", file = %self.certificate.display(), "certificate of --tls-cert reloaded");
             }
             Err(error) => {
                 let error = format!("{error:#}");
                 tracing::error!(
                     signal = "SIGHUP",
                     error,
-                    "certificate of --tls-cert refused, the one before stays"
+                    "certificate of --tls-cert is invalid, keeping the current one"
                 );
             }
         }

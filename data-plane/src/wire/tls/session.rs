@@ -1,8 +1,8 @@
 //! The TLS session of one connection, to a client or to a backend: rustls does the protocol, this file moves its bytes.
 //!
-//! A [`Session`] reads and writes through a shared reference to its socket, as everything on a connection does.
-//! What the kernel has received is taken in one large read and decrypted piece by piece: rustls on its own would ask
-//! the kernel for 4 KiB at a time.
+//! A [`Session`] reads and writes through a shared reference to its socket, like everything on a connection. It reads
+//! all that the kernel has received in one large read and decrypts it in parts: rustls itself would read only 4 KiB at
+//! a time.
 
 use std::{
     cell::{Cell, RefCell},
@@ -62,7 +62,7 @@ impl Session {
     /// Runs the server's side of a handshake.
     ///
     /// # Errors
-    /// What the client says is no TLS, has nothing in common with this side, or took too long.
+    /// The client does not speak TLS, has no common parameters, or took too long.
     pub(crate) async fn accept(
         tcp: &RefCell<TcpStream>,
         config: Arc<ServerConfig>,
@@ -190,8 +190,8 @@ impl Session {
         Poll::Ready(Ok(filled))
     }
 
-    /// Decrypts; gives how much of the input was used, and how much plaintext is in `out`. It stops where there is
-    /// plaintext that nobody takes.
+    /// Decrypts input. Returns the number of input bytes used and of plaintext bytes in `out`. It stops while there is
+    /// plaintext that was not taken.
     fn decrypt(
         &self,
         tcp: &RefCell<TcpStream>,
@@ -272,8 +272,8 @@ impl Session {
         Poll::Ready(Ok(()))
     }
 
-    /// Encrypts and writes; ready when the kernel has all of what was taken. A caller that was told to wait comes back
-    /// with the same bytes.
+    /// Encrypts and writes; ready when the kernel has all of the bytes that were taken. After `Pending` the caller must
+    /// pass the same bytes again.
     pub(crate) fn poll_write(
         &self,
         cx: &mut Context<'_>,
@@ -311,7 +311,7 @@ impl Session {
     /// Tells the peer that nothing more comes, so that it can tell the end from a cut (RFC 8446, 6.1).
     pub(crate) fn close_notify(&self, tcp: &RefCell<TcpStream>) {
         self.tls.borrow_mut().send_close_notify();
-        // A peer that takes nothing any more cannot be told.
+        // A peer that no longer reads cannot be notified.
         let _ = self.poll_flush(&mut Context::from_waker(std::task::Waker::noop()), tcp);
     }
 }
@@ -341,7 +341,7 @@ mod tests {
     #[tokio::test]
     async fn a_client_that_leaves_within_its_handshake_ends_it() {
         let hello = {
-            // What any client says first, cut anywhere: a record's head that promises more than comes.
+            // The start of any ClientHello: a record header that announces more bytes than follow.
             let mut hello = vec![0x16, 3, 1, 1, 0, 1, 0, 0, 0xfc, 3, 3];
             hello.resize(100, 7);
             hello

@@ -1,9 +1,9 @@
 //! Session tickets that any worker of any node resumes from.
 //!
-//! What a session needs to be resumed is sealed into a ticket that the client keeps, so that nobody here has a table
-//! of sessions. The control plane makes the keys and tells all nodes the same ones; until it has, a node has a key of
-//! its own. A ticket is worth nothing once its key was forgotten: keys are few and short-lived, because who has one
-//! reads every session (of TLS 1.2, and what its tickets resumed) that it sealed.
+//! The state of a session is sealed into a ticket that the client keeps, so that nodes need no table of sessions. The
+//! control plane makes the keys and sends the same ones to all nodes; before that a node uses a key of its own. A
+//! ticket is useless once its key is deleted. Keys are few and short-lived, because the holder of a key can read every
+//! session (of TLS 1.2, and those that its tickets resumed) that it sealed.
 
 use std::{fmt, sync::Arc};
 
@@ -15,13 +15,13 @@ use aws_lc_rs::{
 use rustls::server::ProducesTickets;
 use weir_proto::v1;
 
-/// The length of a key's name, which stands in front of its tickets.
+/// Length of a key's name, which precedes its tickets.
 const NAME: usize = 16;
 
 /// How long a ticket of the node's own key is worth keeping, in seconds.
 const OWN_LIFETIME: u32 = 4 * 3600;
 
-/// What tickets are sealed and opened with.
+/// Seals and opens session tickets.
 pub(crate) struct Tickets(ArcSwap<Ring>);
 
 /// The keys that hold at one time.

@@ -1,4 +1,4 @@
-//! What connections to `https://` backends are made with.
+//! TLS settings of connections to `https://` backends.
 
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -9,16 +9,16 @@ use weir_tls::Keys as _;
 
 use super::{H2, HTTP11, Keys, TlsState};
 
-/// How one backend is connected to.
+/// TLS settings of one backend.
 #[derive(Debug)]
 pub(crate) struct BackendTls {
     pub(crate) config: Arc<ClientConfig>,
-    /// What it is asked for, and what its certificate has to be good for.
+    /// The host name for SNI and certificate verification.
     pub(crate) name: ServerName<'static>,
 }
 
-/// What a pool's connections were last made with. As long as its `tls` stays the same, so do the sessions that its
-/// backends are resumed by, and the open connections.
+/// The last TLS client settings of a pool. While its `tls` stays the same, sessions are resumed and open connections
+/// are reused.
 #[derive(Debug, Default)]
 pub(crate) struct ClientConfigCache(Mutex<Option<(UpstreamTls, Protocol, Arc<ClientConfig>)>>);
 
@@ -38,8 +38,8 @@ impl ClientConfigCache {
         let keys = &material.keys;
         let lacks = pool.tls.client.as_ref().is_some_and(|client| keys.key(&client.key).is_none());
         let mut tls = pool.tls.clone();
-        if lacks && !self.is_of(&tls, pool.protocol) && material.may_lack() {
-            tracing::warn!(pool = %pool.name, "client certificate left out for now: its key is not here yet");
+        if lacks && !self.is_of(&tls, pool.protocol) && material.allows_missing_keys() {
+            tracing::warn!(pool = %pool.name, "client certificate left out until its key arrives");
             tls.client = None;
         }
         let config = match self.config(&tls, pool.protocol, keys) {
