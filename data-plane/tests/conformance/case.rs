@@ -8,7 +8,7 @@ use crate::{
     target::{Listener, Profile},
 };
 
-/// Who demands it.
+/// Source of the rule.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Level {
     /// The RFC: MUST, or its grammar.
@@ -19,7 +19,7 @@ pub(crate) enum Level {
     Own,
 }
 
-/// What the client speaks.
+/// The client's protocol.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Version {
     Http1,
@@ -116,7 +116,7 @@ impl Table {
         self.script(name, rfc, level, move |stage| bad_body(stage, &body));
     }
 
-    /// An answer that is none: 502, and the connection is not used again.
+    /// A malformed response: 502, and the connection is not used again.
     pub(crate) fn lie(&mut self, name: &str, rfc: &'static str, level: Level, answer: impl AsRef<[u8]>) {
         let answer = answer.as_ref().to_vec();
         self.script(name, rfc, level, move |stage| lie(stage, &answer));
@@ -135,7 +135,7 @@ impl Table {
     }
 }
 
-/// What a message must be like.
+/// Requirement for a message.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Check {
     /// The request line, or the answer's status line.
@@ -159,7 +159,7 @@ pub(crate) enum Check {
     Framed(Framing),
     Trailer(&'static str, &'static str),
     NoTrailer(&'static str),
-    /// So many interim answers came before.
+    /// Number of interim responses before the final one.
     Interims(usize),
     /// The connection is closed afterwards.
     Closed,

@@ -191,11 +191,11 @@ pub(crate) struct Client {
     pub(crate) received: usize,
     /// Windows opened by the other side: connection at 0, and each stream.
     pub(crate) opened: BTreeMap<u32, u64>,
-    /// What of them was used by uploads.
+    /// Bytes of the windows that uploads have used.
     used: BTreeMap<u32, u64>,
     /// Whether what was received is granted again at once.
     pub(crate) generous: bool,
-    /// What the other side sent that is no HTTP/2.
+    /// Bytes of the other side that are not HTTP/2.
     pub(crate) broken: Option<String>,
     patience: Duration,
 }
@@ -420,7 +420,7 @@ impl Client {
         interim.map(|s| s.interims.remove(0)).ok_or_else(|| format!("client: no interim answer: {heard:?}"))
     }
 
-    /// What has come of the stream's body by now.
+    /// The stream's body as far as it has arrived.
     pub(crate) fn body(&self, stream: u32) -> &[u8] {
         self.streams.get(&stream).and_then(|s| s.message.as_ref()).map_or(&[], |message| &message.body)
     }
@@ -472,7 +472,7 @@ impl Client {
         }
     }
 
-    /// What may be sent on the stream by now.
+    /// Bytes that may be sent on the stream now.
     pub(crate) fn room(&self, stream: u32) -> usize {
         let initial = u64::from(self.settings.get(&setting::INITIAL_WINDOW_SIZE).copied().unwrap_or(65_535));
         let left = |at: u32, initial: u64| {

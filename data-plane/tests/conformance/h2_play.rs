@@ -18,7 +18,7 @@ pub(crate) fn meet(stage: &Stage, frames: impl AsRef<[u8]>) -> Verdict<(Client, 
     loop {
         match upstream.request() {
             Ok(seen) => return Ok((client, upstream, seen)),
-            // What the case before gave up may come late.
+            // A connection that an earlier case gave up may arrive late.
             Err(why) => upstream = stage.backend().map_err(|_| why)?,
         }
     }
@@ -60,7 +60,7 @@ pub(crate) fn malformed(stage: &Stage, frames: &[u8]) -> Verdict {
     client.try_send(frames);
     match client.outcome(1) {
         Outcome::Answer(answer) if matches!(answer.status(), 400..=499) => {}
-        // Who answers before the request has ended resets the rest of it.
+        // A server that answers before the request has ended resets the rest of it.
         Outcome::Reset(code::NO_ERROR | code::PROTOCOL_ERROR, answer)
             if matches!(answer.status(), 400..=499) => {}
         Outcome::Reset(code::PROTOCOL_ERROR, answer) if answer.status() == 0 => {}
@@ -95,7 +95,7 @@ pub(crate) fn never_complete(stage: &Stage, frames: &[u8]) -> Verdict {
 
 /// An error of the connection (RFC 9113, 5.4.1): it is closed, and GOAWAY says one of these codes if it says any.
 pub(crate) fn connection_error(client: &mut Client, codes: &[u32]) -> Verdict {
-    // Who has said that it goes may wait for the other side to close: that is no closing yet.
+    // A server that has sent GOAWAY may wait for the other side to close.
     match client.hear_for(client.patience()) {
         End::StillOpen => return Err(format!("the connection stays open, GOAWAY {:?}", client.goaway)),
         End::Closed | End::Reset => {}

@@ -102,7 +102,7 @@ const KNOWN: &[(&str, &str, &str)] = &[
     ("HTTP/2: malformed requests", "a path with a fragment", "the h2 library leaves the fragment out"),
 ];
 
-/// What holds the case up, if it is known to be broken.
+/// The known defect that makes the case fail, if there is one.
 pub(crate) fn why(group: &str, name: &str) -> Option<&'static str> {
     KNOWN.iter().find(|known| known.0 == group && known.1 == name).map(|known| known.2)
 }

@@ -84,7 +84,7 @@ fn play_one(target: Target, listener: Listener, case: &Case, stage: &mut Option<
         }
         let Some(at) = stage else { continue };
         at.clear(case.profile);
-        // What is known to fail need not fail slowly, and still has the time of the deadlines that may have come.
+        // A case that is known to fail gets less patience, but still the time of the deadlines.
         let known = target == Target::Weir && known::why(case.group, &case.name).is_some();
         at.patience = if known { Duration::from_secs(3) } else { target.patience() };
         result = (case.play)(at);

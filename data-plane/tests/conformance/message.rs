@@ -1,14 +1,14 @@
 //! A strict reader of HTTP/1 messages, written apart from the product's: what a suite checks must not be read by the
 //! code under test. It understands what a good peer sends and calls everything else bad.
 
-/// Who wrote the message, which decides how its end is found (RFC 9112, 6.3).
+/// The writer of a message, which decides how its end is found (RFC 9112, 6.3).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Side {
     Request,
     Answer { to_head: bool },
 }
 
-/// How the end of the body was told.
+/// How the end of the body was marked.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Framing {
     None,
@@ -41,7 +41,7 @@ pub(crate) struct Message {
     pub(crate) interims: Vec<Message>,
 }
 
-/// What stands at the start of some bytes.
+/// The message at the start of some bytes.
 pub(crate) enum Parse {
     Partial,
     Whole(Message, usize),

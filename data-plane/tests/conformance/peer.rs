@@ -13,7 +13,7 @@ use crate::{
     tls,
 };
 
-/// What a case found; an error says what broke the rule.
+/// The result of a case; an error says what broke the rule.
 pub(crate) type Verdict<T = (), E = String> = Result<T, E>;
 
 /// A connection, and what was read from it and not used yet.
@@ -204,14 +204,14 @@ impl Peer {
         }
     }
 
-    /// So many bytes, or as many as come.
+    /// Reads this number of bytes, or as many as arrive.
     pub(crate) fn exactly(&mut self, count: usize) -> Vec<u8> {
         let deadline = Instant::now() + self.patience;
         while self.input.len() < count && self.fill(deadline).is_none() {}
         self.input.drain(..count.min(self.input.len())).collect()
     }
 
-    /// So many bytes; an error says how the connection ended instead.
+    /// Reads this number of bytes; an error says how the connection ended instead.
     pub(crate) fn take(&mut self, count: usize, deadline: Instant) -> Verdict<Vec<u8>, End> {
         while self.input.len() < count {
             if let Some(end) = self.fill(deadline) {
@@ -256,7 +256,7 @@ impl Peer {
             return true;
         }
         if self.tls.is_some() {
-            // What can be read from the socket need not be the client's: a session ticket is not.
+            // Readable bytes are not always a response: a session ticket is not.
             return self.fill(Instant::now()) != Some(End::StillOpen);
         }
         let _ = self.stream.set_nonblocking(true);

@@ -152,7 +152,7 @@ pub(crate) fn broken(stage: &Stage, version: &str, answer: &str, end: End) -> Ve
         return Err("the client still waits".into());
     }
     match parse(&[seen, rest].concat(), Side::Answer { to_head: false }, Some(end)) {
-        // Who has sent nothing yet may still say so.
+        // A client that has sent nothing yet may still get an error.
         Parse::Whole(message, _) if message.status() == 502 => Ok(()),
         Parse::Whole(message, _) => {
             Err(format!("ends cleanly ({:?}) with {:?} after {end:?}", message.framing, text(&message.body)))

@@ -39,7 +39,7 @@ fn mark(played: &[Played], at: usize) -> String {
         _ if all == 0 => "–".to_owned(),
         [] => "yes".to_owned(),
         broken if broken.len() == all => "**no**".to_owned(),
-        // Which is which goes by TLS: a case is of one version.
+        // A case belongs to one version, so TLS says which it is.
         [one, ..] if one.is_tls() => "**no** over TLS".to_owned(),
         _ => "**no** in clear text".to_owned(),
     }

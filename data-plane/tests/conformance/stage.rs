@@ -92,7 +92,7 @@ impl Stage {
         self.h2_with(&[])
     }
 
-    /// What clients used to reach the proxy.
+    /// The client's scheme.
     pub(crate) fn scheme(&self) -> &'static str {
         match self.kind {
             Listener::Http1 | Listener::H2c => "http",

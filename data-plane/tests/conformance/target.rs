@@ -56,7 +56,7 @@ impl Listener {
     }
 }
 
-/// How it is configured.
+/// Configuration of the proxy.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Profile {
     /// Deadlines that no case reaches.
@@ -157,7 +157,7 @@ impl Proxy {
     ) -> anyhow::Result<Self> {
         let folder = tempfile::tempdir()?;
         tls::write(folder.path())?;
-        // Bound and not listening: nobody else gets the port, and the kernel refuses who connects.
+        // Bound but not listening: no other program gets the port, and the kernel refuses connections.
         let refuser = bound()?;
         let refusing = refuser.local_addr()?.as_socket().context("an address of IPv4")?;
         let deaf = if profile == Profile::Deaf { Some(deaf()?) } else { None };

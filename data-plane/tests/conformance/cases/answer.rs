@@ -1,4 +1,4 @@
-//! What an answer must still be when it reaches the client, framed as that client can read it.
+//! The meaning of a response that reaches the client, in a framing that the client can read.
 
 use crate::case::{
     Check::{

@@ -1,4 +1,4 @@
-//! Bounds of size and time: what is too much is refused in time, and everybody else is served meanwhile.
+//! Limits of size and time: excess is rejected in time, and other clients are served meanwhile.
 
 use std::time::{Duration, Instant};
 

@@ -1,4 +1,4 @@
-//! Requests' chunks that are none (RFC 9112, 7.1): the request is never completed, and the connection is closed.
+//! Malformed chunks in requests (RFC 9112, 7.1): the request is never completed, and the connection is closed.
 
 use crate::case::{
     Check::Status,

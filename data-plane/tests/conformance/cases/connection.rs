@@ -277,7 +277,7 @@ fn pipelined(t: &mut Table) {
     });
 }
 
-/// Bytes after a complete answer belong to nobody.
+/// Bytes after a complete response reach no client.
 fn leftovers(t: &mut Table) {
     const EVIL: &str = "HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\nevil";
     for (name, method, first) in [

@@ -20,7 +20,7 @@ use crate::{
     target::Profile,
 };
 
-/// What a flood may cost in memory.
+/// Memory that a flood may cost.
 const BOUND: usize = 24 << 20;
 
 pub(super) fn table() -> Table {
@@ -125,11 +125,11 @@ pub(super) fn table() -> Table {
     t
 }
 
-/// Plays the flood in so many pieces; meanwhile, and afterwards, another client is served.
+/// Plays the flood in this number of pieces; meanwhile, and afterwards, another client is served.
 fn flood(stage: &Stage, rounds: u32, mut piece: impl FnMut(u32) -> Vec<u8>) -> Verdict {
     let mut flooding = stage.h2()?;
     let before = stage.proxy.memory()?;
-    // Who is ended by the other side need not send the rest.
+    // A flood that the other side has ended need not be sent to its end.
     flooding
         .peer
         .stream()

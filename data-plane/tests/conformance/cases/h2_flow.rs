@@ -1,5 +1,5 @@
-//! Flow control of HTTP/2 (RFC 9113, 5.2 and 6.9) from end to end: nobody sends what the other side has not asked for,
-//! and nothing is kept for who does not read.
+//! Flow control of HTTP/2 (RFC 9113, 5.2 and 6.9) from end to end: no side sends what the other side has not asked for,
+//! and nothing is buffered for a side that does not read.
 
 use std::time::Duration;
 
@@ -129,7 +129,7 @@ fn towards_the_client(t: &mut Table) {
         while let Ok(written) = upstream.write_within(&piece, Duration::from_millis(200)) {
             sent += written;
             if sent > 32 << 20 {
-                return Err(format!("{sent} bytes were taken that nobody reads"));
+                return Err(format!("{sent} bytes were taken that are not read"));
             }
         }
         let grown = stage.proxy.memory()?.saturating_sub(before);
@@ -222,7 +222,7 @@ fn towards_the_backend(t: &mut Table) {
         upstream.head()?;
         let taken = client.upload_while_open(1, 32 << 20)?;
         if taken >= 32 << 20 {
-            Err(format!("{taken} bytes were asked for that nobody reads"))
+            Err(format!("{taken} bytes were requested that are not read"))
         } else {
             Ok(())
         }
@@ -233,7 +233,7 @@ fn towards_the_backend(t: &mut Table) {
         Must,
         |stage| {
             let mut client = stage.h2()?;
-            // Each stream leaves bytes that nobody will read; without their return the connection would stand still.
+            // Each stream leaves unread bytes; if they were not returned to the window, the connection would stall.
             for n in 0..40 {
                 let stream = 2 * n + 1;
                 client.send(headers(stream, &request("POST", &[("content-length", "200000")]), false))?;

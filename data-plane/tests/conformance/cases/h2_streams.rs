@@ -49,7 +49,7 @@ fn numbers(t: &mut Table) {
     t.h2("streams beyond the limit are refused", "9113 5.1.2", Must, |stage| {
         let mut client = stage.h2()?;
         let Some(limit) = client.settings.get(&setting::MAX_CONCURRENT_STREAMS).copied() else {
-            return Err("no limit is told".into());
+            return Err("no limit is announced".into());
         };
         if limit > 1000 {
             return Err(format!("a limit of {limit}"));
@@ -224,7 +224,7 @@ fn cancelled(t: &mut Table) {
             }
             other => return Err(format!("{other:?}")),
         }
-        // What is still under way is no error.
+        // Frames that are still on their way are no error.
         client.send(data(1, "more", false))?;
         again(stage, &mut client, 3)
     });

@@ -1,4 +1,4 @@
-//! Request heads that are none, or that two readers would split differently: refused.
+//! Request heads that are malformed, or that two readers would split differently: rejected.
 
 use crate::case::{
     Level::{Must, Own, Should},
@@ -6,7 +6,7 @@ use crate::case::{
 };
 
 const BAD: &[u16] = &[400];
-/// A version that is none may be taken for one that is not spoken.
+/// A malformed version may be taken for an unsupported one.
 const LINE: &[u16] = &[400, 505];
 
 pub(super) fn table() -> Table {

@@ -1,4 +1,4 @@
-//! What belongs to one hop stays there, both ways (RFC 9110, 7.6.1).
+//! Fields of one hop are not forwarded, in both directions (RFC 9110, 7.6.1).
 
 use crate::case::{
     Check::{self, Body, Has, Is, Lists, No, Status, Unlisted},

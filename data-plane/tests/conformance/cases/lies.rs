@@ -1,4 +1,4 @@
-//! Answers that are none, or that could be read in two ways: 502, and the connection is never used again.
+//! Responses that are malformed or ambiguous: 502, and the connection is never used again.
 
 use crate::case::Check::{Status, Unlisted};
 use crate::case::{

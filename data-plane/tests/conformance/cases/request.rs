@@ -1,4 +1,4 @@
-//! What a request's first line must still be when it reaches the backend, and its version.
+//! The meaning of a request's first line and version when they reach the backend.
 
 use crate::case::{
     Check::{self, Body, Framed, Has, Is, Line, No, Status},

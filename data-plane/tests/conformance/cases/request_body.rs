@@ -215,7 +215,7 @@ fn pieces(t: &mut Table) {
         while let Ok(written) = client.write_within(&piece, Duration::from_millis(300)) {
             sent += written;
             if sent > 64 << 20 {
-                return Err(format!("{sent} bytes were taken that nobody reads"));
+                return Err(format!("{sent} bytes were taken that are not read"));
             }
         }
         Ok(())
@@ -280,7 +280,7 @@ fn expectations(t: &mut Table) {
     });
 }
 
-/// What the client still sends may go to the backend as a body; a request of its own it must not become.
+/// Bytes that the client sends later may reach the backend as a body, but never as a request of their own.
 pub(super) fn no_request_follows(stage: &Stage, client: &mut Peer, status: &str) -> Verdict {
     let (mut got, _) = client.rest_within(Duration::from_millis(150));
     client.try_send("GET /evil HTTP/1.1\r\nHost: a.example\r\n\r\n");

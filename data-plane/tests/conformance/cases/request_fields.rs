@@ -1,4 +1,4 @@
-//! What a request's fields must still be when they reach the backend, and what a proxy adds.
+//! The meaning of a request's fields when they reach the backend, and the fields that a proxy adds.
 
 use crate::case::{
     Check::{self, Body, Has, Is, Lines, Lists, Members, No, Status},

@@ -127,7 +127,7 @@ fn streams(t: &mut Table) {
         while let Ok(written) = std::io::Write::write(&mut stream, &piece) {
             sent += written;
             if sent > 64 << 20 {
-                return Err(format!("{sent} bytes were taken that nobody reads"));
+                return Err(format!("{sent} bytes were taken that are not read"));
             }
         }
         Ok(())
