@@ -5,7 +5,7 @@
 //! only CRLF as line end, well-formed extensions (dropped, because they belong to one hop), trailers checked as fields.
 
 use super::{
-    fields::{FieldKind, classify},
+    field_kind::{FieldKind, kind_of},
     is_tchar, is_value_byte, trim_ows,
 };
 
@@ -289,7 +289,7 @@ pub(crate) fn is_trailer(name: &[u8]) -> bool {
         b"warning",
         b"www-authenticate",
     ];
-    classify(name) == FieldKind::Other
+    kind_of(name) == FieldKind::Other
         && !FORBIDDEN.iter().any(|forbidden| name.eq_ignore_ascii_case(forbidden))
 }
 

@@ -17,6 +17,7 @@ pub mod authority;
 mod chunked;
 mod cookies;
 mod edit;
+mod field_kind;
 mod fields;
 mod framing;
 #[cfg(any(test, fuzzing))]
@@ -38,7 +39,8 @@ pub use self::{
     chunked::{ChunkError, Decoder, MAX_TRAILERS, Step, push_chunk_head, push_last_chunk},
     cookies::{CookieNames, CookiePair, cookie_pairs},
     edit::{Destination, RequestEdit},
-    fields::{Field, FieldError, FieldKind, push as push_field},
+    field_kind::FieldKind,
+    fields::{Field, FieldError, push as push_field},
     framing::{BodyDecoder, BodyFraming, ResponseFraming, Truncated},
     grpc::GrpcMessages,
     request::{RequestError, RequestHead, TargetForm, parse_request},

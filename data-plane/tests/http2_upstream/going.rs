@@ -201,7 +201,7 @@ async fn a_backend_that_refuses_every_stream_costs_a_503_and_a_few_attempts() {
     .await;
     let stage = Stage::new(&[address]).await;
     let said = stage.ask(POST).await;
-    assert!(said.starts_with("HTTP/1.1 503 ") && said.contains("takes no more requests"), "{said}");
+    assert!(said.starts_with("HTTP/1.1 503 ") && said.contains("accepts no more requests"), "{said}");
     assert!((2..=8).contains(&seen.load(SeqCst)), "{seen:?}");
     stage.holds_nothing_against_backends().await;
 }
