@@ -22,10 +22,10 @@ use super::{
 };
 use crate::control::resolve;
 
-/// How long a node that starts without a control plane waits for its backends' names.
+/// How long a start without a control plane waits for the names of backends.
 const RESTORE: Duration = Duration::from_millis(300);
 
-/// Acts on one message; what has to be answered.
+/// Applies one message. Returns the answer, if it needs one.
 pub(super) async fn take(state: &Arc<State>, message: Option<Incoming>) -> Option<Outgoing> {
     let (revision, result) = match message {
         Some(Incoming::Health(update)) => {
@@ -48,7 +48,7 @@ pub(super) async fn take(state: &Arc<State>, message: Option<Incoming>) -> Optio
             take_certificate_keys(state, message).await;
             return None;
         }
-        // Taken before it comes here.
+        // The session handles these.
         Some(Incoming::Tail(_)) => return None,
         Some(Incoming::Snapshot(snapshot)) => (snapshot.revision, activate(state, whole(&snapshot)).await),
         Some(Incoming::Delta(delta)) => (delta.revision, activate(state, changed(state, &delta)).await),
@@ -164,17 +164,17 @@ fn read_key(key: Option<&v1::ResourceKey>) -> Result<Key, Problem> {
     Ok(Key { kind, name: key.name.clone() })
 }
 
-/// Runs what was kept from an earlier start.
+/// Activates the kept state of an earlier run.
 pub(super) async fn restore(state: &State, snapshot: &v1::Snapshot) -> Result<(), Problems> {
-    // Private keys are kept on no node: what needs one waits for the control plane, and the rest does not.
+    // Nodes do not store private keys: what needs one waits for the control plane.
     state.fleet.tls.set_restoring(true);
-    // Clients wait: names that are not found at once are looked up while it serves.
+    // Clients wait, so names that are not resolved at once are looked up later.
     let restored = activate_within(state, whole(snapshot)?, RESTORE).await;
     state.fleet.tls.set_restoring(false);
     restored.map(drop)
 }
 
-/// Checks it again, warms it, and has every worker use it.
+/// Checks the configuration again, resolves names, and makes every worker use it.
 async fn activate(state: &State, next: Result<Next, Problems>) -> Result<ContentHash, Problems> {
     let hash = activate_within(state, next?, Duration::MAX).await?;
     state.change();

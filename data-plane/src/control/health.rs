@@ -5,7 +5,7 @@ use weir_proto::v1;
 use super::State;
 use crate::pool::backend::Health;
 
-/// Backends whose health is another now.
+/// Applies an update of health.
 pub(super) fn take_health(state: &State, update: &v1::HealthUpdate) {
     let health = |message: &v1::BackendHealth| match message.health() {
         v1::Health::Up => Health::Up,

@@ -1,5 +1,5 @@
-//! `--state-dir`: what the node runs is kept in a file, so that a node that starts while the control plane is away
-//! serves all the same.
+//! `--state-dir`: the active configuration is kept in a file, so that a node can start and serve while the control
+//! plane is away.
 //!
 //! The file holds the messages that a control plane would send to a new node. They are read, checked and hashed like
 //! messages from the stream. The file may contain secrets, so only the owner can read it. It is written under another
@@ -28,16 +28,16 @@ use super::{Running, State, apply, key::take_key};
 /// The file's name in the folder.
 const FILE: &str = "node-state";
 
-/// The first word of its first line; then the version of its format, and the hash of what follows.
+/// Start of the first line, followed by the version of the format and the hash of the content.
 const MAGIC: &str = "weir-node-state";
 
 /// The version of its format.
 const VERSION: &str = "1";
 
-/// Makes sure that the folder is there and can be written to.
+/// Creates the folder if needed, and checks that it can be written to.
 ///
 /// # Errors
-/// It cannot.
+/// The folder cannot be created or written to.
 pub(crate) fn prepare(folder: &Path) -> anyhow::Result<()> {
     let refused = || format!("--state-dir {} cannot be used", folder.display());
     fs::DirBuilder::new().recursive(true).mode(0o700).create(folder).with_context(refused)?;
@@ -45,7 +45,7 @@ pub(crate) fn prepare(folder: &Path) -> anyhow::Result<()> {
     File::create(&probe).and_then(|_| fs::remove_file(&probe)).with_context(refused)
 }
 
-/// Runs what was kept, if there is something and it can be used.
+/// Activates the kept state, if there is a usable one.
 pub(crate) async fn restore(state: &Arc<State>, folder: &Path) {
     let path = folder.join(FILE);
     let messages = match read(&path) {
@@ -116,13 +116,13 @@ pub(super) fn is_there(folder: &Path) -> bool {
     folder.join(FILE).exists()
 }
 
-/// Replaces the state by another one, which is on the disk when this returns.
+/// Replaces the state; the new one is on the disk when this returns.
 pub(super) fn write(folder: &Path, body: &[u8]) -> std::io::Result<()> {
     // The folder may have been removed since the start.
     fs::DirBuilder::new().recursive(true).mode(0o700).create(folder)?;
     let new = folder.join(format!("{FILE}.new"));
     replace(folder, &new, body).inspect_err(|_| {
-        // A part of a state takes up room that the next try needs.
+        // A partly written state occupies space that the next try needs.
         let _ = fs::remove_file(&new);
     })
 }

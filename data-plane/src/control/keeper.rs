@@ -1,4 +1,4 @@
-//! When the node's state is written to `--state-dir`.
+//! Writes the node's state to `--state-dir`.
 //!
 //! The first revision of a run is written before it is acknowledged, so that an acknowledged node has a state to start
 //! from. Later ones are written within a second. A write that fails is repeated until it succeeds, and always with the
@@ -19,21 +19,21 @@ use tokio::sync::Notify;
 
 use super::{State, keep};
 
-/// The file is written at most this often, however often the configuration changes.
+/// Minimum time between two writes.
 const EVERY: Duration = Duration::from_secs(1);
 
 /// The longest wait before a failed write is repeated.
 const LONGEST_WAIT: Duration = Duration::from_secs(5);
 
-/// An acknowledgement and a stop wait no longer for a disk that does not answer.
+/// How long an acknowledgement or a shutdown waits for a disk that does not respond.
 const DEADLINE: Duration = Duration::from_secs(5);
 
 /// Writes the node's state to a folder.
 pub(crate) struct Keeper {
     folder: PathBuf,
-    /// The state is not what it was.
+    /// Notified when the state has changed.
     changed: Notify,
-    /// The first line of the file as it was written last. Locked while it is written.
+    /// The first line of the last written file. Locked during a write.
     written: Mutex<Option<String>>,
     /// The revision that was written last; 0 before the first.
     revision: AtomicU64,
@@ -57,7 +57,7 @@ impl Keeper {
         &self.folder
     }
 
-    /// The state is not what it was.
+    /// Notes that the state has changed.
     pub(super) fn change(&self) {
         self.changed.notify_one();
     }
@@ -72,9 +72,9 @@ impl Keeper {
         self.failures.load(Relaxed)
     }
 
-    /// Writes the newest state unless the file holds it already.
+    /// Writes the newest state, unless the file has it already.
     fn write(&self, state: &State) -> io::Result<()> {
-        // One after the other: a write that hangs must not replace the state by an older one when it goes on.
+        // One write at a time: one that hangs must not replace a newer state when it continues.
         let mut written = self.written.lock().unwrap_or_else(PoisonError::into_inner);
         let Some(running) = state.running() else { return Ok(()) };
         let body = keep::encode(&running, state.fleet_key());
@@ -91,8 +91,8 @@ impl Keeper {
     }
 }
 
-/// Writes the first revision of this run. A disk that fails or hangs must not keep the node from its traffic: the
-/// revision is acknowledged then all the same, and the write is repeated.
+/// Writes the first revision of this run. If the disk fails or hangs, the revision is acknowledged all the same, so
+/// that the node can serve, and the write is repeated.
 pub(super) async fn before_acknowledgement(state: &Arc<State>) {
     let Some(keeper) = &state.keeper else { return };
     if !keeper.has_acknowledged.swap(true, Relaxed)

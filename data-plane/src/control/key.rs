@@ -1,4 +1,4 @@
-//! The fleet's key, with which every node signs sessions.
+//! The fleet's keys: for session cookies and for certificates.
 
 use std::sync::{Arc, PoisonError};
 
@@ -6,7 +6,7 @@ use weir_proto::v1;
 
 use super::State;
 
-/// The fleet's key. When it is another than was used so far, what is active is built anew with it.
+/// Takes the fleet's session key. A new key rebuilds the active configuration.
 pub(super) async fn take_key(state: &State, key: &[u8]) {
     let message = key.to_vec();
     let Ok(key) = crate::pool::sticky::Key::try_from(key) else {
@@ -31,7 +31,7 @@ pub(super) async fn take_certificate_keys(state: &State, message: v1::Certificat
     }
 }
 
-/// Builds what is active anew with the keys that are known now.
+/// Rebuilds the active configuration with the current keys.
 async fn rebuild(state: &State) {
     if let Some(active) = state.fleet.active() {
         match state.fleet.build(Arc::clone(&active.snapshot)) {

@@ -11,7 +11,7 @@ use crate::{
     pool::{ActivePool, backend::BackendState, breaker::Phase},
 };
 
-/// How busy the node is, without the time.
+/// The load report, without the time.
 pub(super) fn load(state: &State) -> v1::Load {
     let now_ms = state.fleet.now_ms();
     let backend = |backend: &Arc<BackendState>| v1::BackendLoad {
@@ -40,7 +40,7 @@ pub(super) fn load(state: &State) -> v1::Load {
     }
 }
 
-/// Whether there is anything to tell of the pool: with hundreds of them, of most there is not.
+/// Whether a pool has anything to report: of hundreds of pools, most have not.
 fn has_news(load: &v1::PoolLoad) -> bool {
     let quiet = v1::PoolLoad { pool: load.pool.clone(), ..v1::PoolLoad::default() };
     *load != quiet

@@ -1,4 +1,4 @@
-//! The node's side of the control stream: says hello, takes snapshots, deltas and health, answers each.
+//! The node's side of the control stream: registers, receives snapshots, deltas and health, and answers each.
 //!
 //! Only this module reads protobuf; the rest of the node sees checked snapshots. An invalid message is answered with a
 //! rejection that names the problem. The node keeps its configuration, and the stream stays open.
@@ -44,11 +44,11 @@ pub(crate) struct State {
     rejections: AtomicU64,
     /// The fleet's session key, once the control plane has sent it.
     key: Mutex<Option<Vec<u8>>>,
-    /// Where `--state-dir` is given.
+    /// Set if `--state-dir` is given.
     pub(crate) keeper: Option<keeper::Keeper>,
 }
 
-/// The configuration that is in use, in the form in which deltas change it.
+/// The active configuration, in the form to which deltas are applied.
 #[derive(Clone)]
 struct Running {
     revision: u64,
@@ -83,17 +83,17 @@ impl State {
         }
     }
 
-    /// The revision in use; 0 before the first.
+    /// The active revision; 0 before the first.
     pub(crate) fn revision(&self) -> u64 {
         self.revision.load(Relaxed)
     }
 
-    /// Whether the node has been asked to stop.
+    /// Whether the node is shutting down.
     pub(crate) fn is_draining(&self) -> bool {
         self.draining.load(Relaxed)
     }
 
-    /// The node has been asked to stop.
+    /// Marks the node as shutting down.
     pub(crate) fn set_draining(&self) {
         self.draining.store(true, Relaxed);
     }
@@ -103,7 +103,7 @@ impl State {
         self.connected.load(Relaxed)
     }
 
-    /// Snapshots that were refused since the start.
+    /// Snapshots rejected since the start.
     pub(crate) fn rejections(&self) -> u64 {
         self.rejections.load(Relaxed)
     }
@@ -119,7 +119,6 @@ impl State {
         self.key.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    /// The configuration in use, if there is one.
     fn running(&self) -> Option<Running> {
         self.active.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }

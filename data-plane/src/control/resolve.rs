@@ -1,4 +1,4 @@
-//! Looks up the names of backends: before a snapshot becomes active, and again all the time.
+//! Resolves the names of backends: before a snapshot becomes active, and repeatedly afterwards.
 
 use std::{
     sync::{Arc, atomic::Ordering::Relaxed},
@@ -14,16 +14,16 @@ use crate::{
     pool::{addresses::AddressPolicy, backend::BackendState},
 };
 
-/// A lookup that takes longer has failed.
+/// Timeout of a lookup.
 const TIMEOUT: Duration = Duration::from_secs(2);
 
-/// From one lookup of a name to the next.
+/// Interval between two lookups of a name.
 const EVERY: Duration = Duration::from_secs(10);
 
-/// Lookups under way at once.
+/// Concurrent lookups.
 const AT_ONCE: usize = 64;
 
-/// Looks up the names that have no address yet, so that the first request need not wait.
+/// Resolves names without an address, so that the first request need not wait.
 pub(crate) async fn warm(active: &Active) {
     let unknown = active.pools.iter().flat_map(|pool| &pool.members).map(|member| &member.state);
     let unknown: Vec<Arc<BackendState>> = unknown.filter(|state| !state.has_addresses()).cloned().collect();
@@ -76,7 +76,7 @@ async fn look_up(backend: &BackendState, permit: &AddressPolicy) {
             tracing::warn!(backend = %backend.id, name, %error, "backend name has no address");
             return;
         }
-        // The addresses that it had may well be good still.
+        // The previous addresses may still work.
         Ok(Err(_)) | Err(_) => return,
     };
     if found.is_empty() {
@@ -88,8 +88,8 @@ async fn look_up(backend: &BackendState, permit: &AddressPolicy) {
     }
 }
 
-/// A connection to the preferred address has failed before, and another one is used since: goes back as soon as a
-/// preferred one accepts connections. That is tried here, so that no request waits for it.
+/// Returns to a preferred address as soon as it accepts connections again. This is tried here, so that no request waits
+/// for it.
 async fn return_to_preferred(backend: &BackendState) {
     let addresses = backend.addresses();
     for address in addresses.preferred() {

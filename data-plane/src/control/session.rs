@@ -1,4 +1,4 @@
-//! One stream after the other, for ever.
+//! Keeps a stream to the control plane open: when one ends, the next begins.
 
 use std::{
     sync::{Arc, atomic::Ordering::Relaxed},
@@ -21,7 +21,7 @@ use crate::stats::Events;
 /// The shortest and longest wait before the control plane is tried again.
 const WAIT: (Duration, Duration) = (Duration::from_millis(200), Duration::from_secs(5));
 
-/// A stream that lasted so long was a good one.
+/// A stream that lasted this long counts as successful.
 const GOOD: Duration = Duration::from_secs(2);
 
 /// Minimum time between two load reports.
@@ -30,11 +30,11 @@ const LOAD_EVERY: Duration = Duration::from_secs(1);
 /// Maximum time between two load reports, in seconds.
 const LOAD_AT_LEAST: u64 = 10;
 
-/// Keeps the control stream open for ever.
+/// Keeps the control stream open forever.
 pub(crate) async fn run(state: Arc<State>, channel: Channel, mut events: Events) {
     let mut wait = WAIT.0;
     let mut is_logged = false;
-    // Why the control plane refused this node last.
+    // The last reason of a rejection.
     let mut refusal = String::new();
     loop {
         let begun = tokio::time::Instant::now();
@@ -42,13 +42,12 @@ pub(crate) async fn run(state: Arc<State>, channel: Channel, mut events: Events)
         // The watchers are on the other side of the stream.
         state.tap.watch(Vec::new());
         state.tap.lost(events.clear());
-        // A stream that is accepted and ended at once is no better than none.
+        // A stream that ends at once is no better than none.
         if state.connected.swap(false, Relaxed) && begun.elapsed() >= GOOD {
             wait = WAIT.0;
             is_logged = false;
         }
-        // Once, not each try: the log of a lonely node stays readable. A refusal says what to do about it, so each new one
-        // is logged.
+        // Failures are logged once and not at each try. A rejection says what to do, so each new one is logged.
         let error = result.err();
         let reason = error.as_ref().map_or_else(|| "stream ended".to_owned(), ToString::to_string);
         if error.is_some_and(|error| error.is::<Refusal>()) {
@@ -132,7 +131,7 @@ async fn subscribe(state: &Arc<State>, channel: Channel, events: &mut Events) ->
     }
 }
 
-/// A refusal may mean that this node is not known any more.
+/// The control plane may no longer know this node's certificate.
 fn refused(state: &State, status: &tonic::Status) -> anyhow::Error {
     state.membership.doubt(status);
     let reason = crate::enroll::reason(status);
@@ -144,7 +143,7 @@ fn refused(state: &State, status: &tonic::Status) -> anyhow::Error {
     }
 }
 
-/// The control plane answered, and does not want this node.
+/// The control plane answered and rejected this node.
 #[derive(Debug, thiserror::Error)]
 #[error("{0}")]
 struct Refusal(String);

@@ -1,4 +1,4 @@
-//! The node's certificate with its key, and where it is kept between two runs.
+//! The node's certificate with its key, and its file.
 
 use std::{
     fs::{self, OpenOptions},
@@ -20,7 +20,7 @@ use super::{
 /// The file in `--state-dir`.
 const FILE: &str = "node-certificate";
 
-/// A key of the node's own, made for one certificate.
+/// A private key, made for one certificate.
 pub(super) struct NodeKey {
     pub(super) private: Zeroizing<Vec<u8>>,
     pub(super) public: Vec<u8>,
@@ -40,7 +40,7 @@ pub(super) struct Credentials {
     pub(super) shown: Shown,
     pub(super) fleet: Fingerprint,
     pub(super) node_id: String,
-    /// From when on and until when, by this machine's clock, in milliseconds.
+    /// Validity, by this machine's clock, in milliseconds.
     pub(super) issued_ms: u64,
     pub(super) expires_ms: u64,
 }
@@ -56,7 +56,7 @@ impl Credentials {
         self.expires_ms > now_ms()
     }
 
-    /// How long until the next ones should be there: half their time, so that the control plane may be away for the other.
+    /// Time until the renewal: half of the validity, so that the control plane may be away for the other half.
     pub(super) fn renew_in(&self) -> Duration {
         let at = self.issued_ms + self.expires_ms.saturating_sub(self.issued_ms) / 2;
         Duration::from_millis(at.saturating_sub(now_ms()))
@@ -66,7 +66,7 @@ impl Credentials {
         folder.join(FILE)
     }
 
-    /// Keeps them for the next run. Only the node's user may read the file.
+    /// Stores the credentials for the next run. Only the node's user can read the file.
     pub(super) fn keep(&self, folder: &Path) -> io::Result<()> {
         fs::create_dir_all(folder)?;
         let text = format!(
@@ -109,9 +109,9 @@ impl Credentials {
         })
     }
 
-    /// Forgets what was kept.
+    /// Deletes the stored credentials.
     pub(super) fn forget(folder: &Path) {
-        // It may not have been there.
+        // The file may not exist.
         let _ = fs::remove_file(Self::path(folder));
     }
 }

@@ -38,13 +38,13 @@ use crate::config::{Config, endpoint, socket};
 /// The shortest and longest wait before joining is tried again.
 const WAIT: (Duration, Duration) = (Duration::from_millis(200), Duration::from_secs(5));
 
-/// How long until a certificate that could not be written to the folder is written again.
+/// Pause before a certificate is written again after a failure.
 const KEEP_AGAIN: Duration = Duration::from_secs(1);
 
-/// A call to join, with its connection, takes no longer.
+/// Timeout of a call to join, including its connection.
 const CALL: Duration = Duration::from_secs(10);
 
-/// A connection to the control plane, in the clear or not.
+/// A connection to the control plane, in cleartext or over TLS.
 pub(crate) trait Stream: AsyncRead + AsyncWrite + Send + Unpin {}
 
 impl<T: AsyncRead + AsyncWrite + Send + Unpin> Stream for T {}
@@ -55,12 +55,12 @@ fn sha256(bytes: &[u8]) -> [u8; 32] {
     hash
 }
 
-/// How the control plane is spoken to. Cheap to clone.
+/// The node's identity towards the control plane. Cheap to clone.
 #[derive(Clone)]
 pub(crate) struct Membership(Arc<MembershipState>);
 
 struct MembershipState {
-    /// `None`: in the clear, or over the local socket.
+    /// `None`: cleartext, or the local socket.
     tls: Option<Joining>,
     /// The control plane's local socket.
     socket: Option<PathBuf>,
@@ -71,9 +71,9 @@ struct Joining {
     state_dir: Option<PathBuf>,
     /// TLS settings of connections, or why there are none yet.
     ready: watch::Sender<Result<Arc<ClientConfig>, String>>,
-    /// The control plane does not know the certificate.
+    /// Notified when the control plane does not know the certificate.
     doubt: Notify,
-    /// Ends the connections that were made as a member that this node is no more.
+    /// Ends the connections that were made with an earlier certificate.
     connections: Mutex<CancellationToken>,
     /// The last reason with which the control plane rejected the node.
     refused: Mutex<String>,
@@ -82,7 +82,7 @@ struct Joining {
 /// The control plane rejects this process.
 struct Refused {
     why: String,
-    /// Another try with the same is of no use; another join may be.
+    /// The same certificate will be rejected again; another one may be accepted.
     is_unknown: bool,
 }
 
@@ -93,10 +93,10 @@ impl From<String> for Refused {
 }
 
 impl Membership {
-    /// By what the flags say.
+    /// Membership according to the flags.
     ///
     /// # Errors
-    /// There is no way to join.
+    /// The flags allow no way to join.
     pub(crate) fn new(config: &Config) -> anyhow::Result<Self> {
         if !config.control_plane.starts_with("https://") {
             let socket = socket(&config.control_plane).map(PathBuf::from);
@@ -107,7 +107,7 @@ impl Membership {
             (None, Some(path)) => Source::File(path.clone()),
             (None, None) => Source::None,
         };
-        // A file may come later; what is given and wrong will stay so.
+        // A file may be written later, but an invalid token of the flags stays invalid.
         if let Source::Text(_) = source {
             source.read().map_err(anyhow::Error::msg)?;
         }
@@ -130,7 +130,7 @@ impl Membership {
         Ok(Self(Arc::new(MembershipState { tls: Some(joining), socket: None })))
     }
 
-    /// Opens a connection to the control plane, as a node.
+    /// Opens a connection to the control plane.
     pub(crate) async fn connect(&self, authority: &str) -> Result<Box<dyn Stream>, BoxError> {
         if let Some(path) = &self.0.socket {
             return local(path).await;
@@ -141,7 +141,7 @@ impl Membership {
         let mut ready = joining.ready.subscribe();
         // A caller has a deadline, and gets the reason when it expires.
         let joined = async { ready.wait_for(Result::is_ok).await.map(drop) };
-        // Too late or not: what there is says what to connect with, or why not.
+        // After the deadline, too, the current state has the settings or the reason.
         let _ = tokio::time::timeout(CONNECT_WAIT, joined).await;
         let config = joining.ready.borrow().clone()?;
         let ended = joining.connections.lock().unwrap_or_else(PoisonError::into_inner).clone();
@@ -149,7 +149,7 @@ impl Membership {
         Ok(Box::new(Revocable { inner, ended: Box::pin(ended.cancelled_owned()) }))
     }
 
-    /// The control plane refused a call: when it does not know the certificate, another one is asked for.
+    /// The control plane rejected a call: if it does not know the certificate, the node joins again.
     pub(crate) fn doubt(&self, status: &Status) {
         let Some(joining) = &self.0.tls else { return };
         match status.code() {
@@ -168,12 +168,12 @@ impl Membership {
         }
     }
 
-    /// Joins, and gets the next certificate in time, for ever.
+    /// Joins, and renews the certificate in time, forever.
     pub(crate) async fn keep(self, control_plane: String, node_id: String, boot_id: String) {
         let Some(joining) = &self.0.tls else { return };
         let folder = joining.state_dir.as_deref();
         let mut credentials = folder.and_then(|folder| Credentials::kept(folder, &node_id));
-        // A token of another fleet says that this node goes there.
+        // A token of another fleet means that the node moves there.
         if let Ok(token) = joining.source.read() {
             credentials = credentials.filter(|kept| kept.fleet == token.fleet);
         }
@@ -204,7 +204,7 @@ impl Membership {
             match joining.next(credentials.as_ref(), &control_plane, (&node_id, &boot_id)).await {
                 Ok(next) => {
                     joining.use_credentials(&next);
-                    // A next certificate is for the same member; a new member has to come anew.
+                    // A renewed certificate is for the same member; a new member needs new connections.
                     if !credentials.as_ref().is_some_and(Credentials::are_valid) {
                         joining.end_connections();
                     }
@@ -223,14 +223,14 @@ impl Membership {
                 }
                 Err(Refused { why, is_unknown }) => {
                     if is_unknown {
-                        // It joins anew as long as there is a token.
+                        // The node joins again if it has a token.
                         credentials = None;
                         folder.iter().for_each(|folder| Credentials::forget(folder));
                     }
                     if credentials.as_ref().is_none_or(|kept| !kept.are_valid()) {
                         joining.ready.send_modify(|ready| *ready = Err(why.clone()));
                     }
-                    // Once for each reason: the log of a lonely node stays readable.
+                    // Logged once for each reason.
                     if logged != why {
                         tracing::warn!(reason = why, "joining the fleet failed, trying again");
                         logged = why;
@@ -248,7 +248,7 @@ const CONNECT_WAIT: Duration = Duration::from_millis(2500);
 
 type BoxError = Box<dyn std::error::Error + Send + Sync>;
 
-/// Connects to the local socket, if it is the same user's or root's: another user could have put one there.
+/// Connects to the local socket, if it belongs to the same user or to root: another user could have put a socket there.
 async fn local(path: &Path) -> Result<Box<dyn Stream>, BoxError> {
     let stream = UnixStream::connect(path).await.map_err(|error| format!("{}: {error}", path.display()))?;
     let (own, peer) = (rustix::process::geteuid().as_raw(), stream.peer_cred()?.uid());
@@ -264,7 +264,7 @@ async fn local(path: &Path) -> Result<Box<dyn Stream>, BoxError> {
 
 async fn secured(authority: &str, config: Arc<ClientConfig>) -> Result<Box<dyn Stream>, BoxError> {
     let stream = TcpStream::connect(authority).await?;
-    // Reports are small, and acknowledgements are waited for.
+    // Reports are small, and their acknowledgements are waited for.
     stream.set_nodelay(true)?;
     let name = ServerName::try_from(SERVER_NAME)?;
     match TlsConnector::from(config).connect(name, stream).await {
@@ -290,7 +290,7 @@ impl Joining {
         self.ready.send_modify(|ready| *ready = config);
     }
 
-    /// The next certificate: by the one that there is, or by the token.
+    /// Gets the next certificate, with the current one or with the token.
     async fn next(
         &self,
         credentials: Option<&Credentials>,
@@ -334,7 +334,7 @@ impl Joining {
     }
 }
 
-/// A client for one call, by a connection of its own.
+/// A client for one call, with its own connection.
 fn client(
     control_plane: &str,
     fleet: Fingerprint,

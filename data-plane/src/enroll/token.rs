@@ -1,5 +1,5 @@
-//! The join token, as far as the node reads it: it ends with the fingerprint of the fleet's authority, by which the node
-//! knows whom it speaks to.
+//! The part of a join token that the node reads: its end, the fingerprint of the fleet's authority, which identifies
+//! the control plane.
 
 use std::{fmt, path::PathBuf};
 
@@ -22,19 +22,19 @@ pub(super) struct JoinToken {
     pub(super) fleet: Fingerprint,
 }
 
-/// Where the join token is.
+/// The source of the join token.
 #[derive(Debug, Clone)]
 pub(super) enum Source {
-    /// Given itself.
+    /// The token itself.
     Text(String),
-    /// In a file, which may come later.
+    /// A file, which may be written later.
     File(PathBuf),
     /// No token.
     None,
 }
 
 impl Source {
-    /// Reads the token, again each time: a file may have another one by now.
+    /// Reads the token, each time again, because the file may have changed.
     pub(super) fn read(&self) -> Result<JoinToken, String> {
         match self {
             Self::Text(text) => parse(text).map_err(|why| format!("--node-token {why}")),
@@ -56,7 +56,7 @@ fn parse(text: &str) -> Result<JoinToken, String> {
     let fleet = parts.filter(|(secret, _)| secret.len() == 64).and_then(|(_, fleet)| bytes(fleet));
     match fleet {
         Some(fleet) => Ok(JoinToken { text: text.to_owned(), fleet: Fingerprint(fleet) }),
-        // Not repeated: it may be a secret of another kind.
+        // The text is not shown, because it may be another secret.
         None => Err(format!("is no join token ({JOIN_PREFIX}…, made with `weir node-token create`)")),
     }
 }

@@ -22,7 +22,7 @@ pub(super) struct Shown {
     pub(super) key: Zeroizing<Vec<u8>>,
 }
 
-/// TLS to the control plane of this fleet, showing nothing or a certificate.
+/// TLS settings for the control plane of this fleet, with or without a client certificate.
 pub(super) fn client_config(fleet: Fingerprint, shown: Option<&Shown>) -> Result<ClientConfig, Error> {
     let provider = Arc::new(aws_lc_rs::default_provider());
     let pinned = Pinned { fleet, provider: Arc::clone(&provider) };

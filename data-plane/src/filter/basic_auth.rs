@@ -21,7 +21,7 @@ use super::{
 };
 use crate::{answer::Local, wire::timer::Timers};
 
-/// How long a password that was right need not be checked again.
+/// How long a verified password is cached.
 const REMEMBERED: Duration = Duration::from_secs(600);
 
 pub(super) struct BasicAuth {
@@ -41,7 +41,7 @@ impl BasicAuth {
         Local::UNAUTHORIZED.with("www-authenticate", self.challenge.clone())
     }
 
-    /// Lets a user in, and tells the backend who it is.
+    /// Authenticates a user, and adds the name for the backend.
     pub(super) async fn ask(
         &self,
         timers: &Rc<Timers>,
@@ -88,7 +88,7 @@ async fn wait(timers: &Rc<Timers>, told: tokio::sync::oneshot::Receiver<bool>) -
     .await
 }
 
-/// The name and the password of the one Authorization; of two a backend could take the other.
+/// The name and password of the only Authorization field; with two, a backend could use the other one.
 fn credentials(head: &RequestHead) -> Option<(String, Vec<u8>)> {
     let mut values = head.all(FieldKind::Authorization);
     let value = values.next().filter(|_| values.next().is_none())?;

@@ -1,4 +1,4 @@
-//! How many nodes share a limit of the whole fleet, as the control plane says.
+//! The number of nodes that share a limit of the whole fleet, as the control plane reports it.
 
 use std::{
     sync::{
@@ -17,17 +17,17 @@ pub(crate) const HOLD: Duration = Duration::from_secs(10);
 pub(crate) struct FleetSize {
     /// 0: unknown.
     nodes: AtomicU32,
-    /// Fewer, and since when.
+    /// A lower number, and since when it is reported.
     fewer: Mutex<Option<(u32, Instant)>>,
 }
 
 impl FleetSize {
-    /// How many share.
+    /// The number of nodes that share.
     pub(crate) fn nodes(&self) -> u32 {
         self.nodes.load(Relaxed).max(1)
     }
 
-    /// The control plane says how many are connected. More of them count at once, fewer after [`HOLD`].
+    /// Sets the number of connected nodes. A higher number counts at once, a lower one after [`HOLD`].
     pub(crate) fn set(&self, nodes: u32, now: Instant) {
         let mut fewer = self.fewer.lock().unwrap_or_else(PoisonError::into_inner);
         let current = self.nodes.load(Relaxed);
@@ -59,7 +59,7 @@ mod tests {
         assert_eq!(size.nodes(), 1, "a node alone is one");
         size.set(3, begin);
         assert_eq!(size.nodes(), 3);
-        // The control plane was restarted: they come back one by one.
+        // After a restart of the control plane the nodes reconnect one by one.
         size.set(1, begin);
         size.set(2, begin + HOLD / 2);
         size.tick(begin + HOLD / 2);

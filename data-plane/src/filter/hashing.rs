@@ -1,4 +1,4 @@
-//! Checks passwords on threads of its own: a hash is slow by design, and a worker waits for none.
+//! Checks passwords on separate threads: a hash is slow by design, and workers must not wait for it.
 //!
 //! There are few threads, so that password guessing cannot use more CPU than they have. The queue is short, and one
 //! address cannot fill it, so that one guessing client does not keep the others out.
@@ -52,16 +52,16 @@ struct Queue {
 #[derive(Default)]
 struct QueueState {
     jobs: VecDeque<Job>,
-    /// Waiting or being checked, by client.
+    /// Checks that are queued or running, by client.
     of_client: HashMap<u64, u32>,
     closed: bool,
 }
 
-/// The threads; they end with the value.
+/// The threads; they end when the value is dropped.
 pub(crate) struct Hashing(Arc<Queue>);
 
 impl Hashing {
-    /// One thread for each four cores.
+    /// Starts one thread for every four cores.
     pub(super) fn start() -> Self {
         let queue = Arc::new(Queue::default());
         let threads = thread::available_parallelism().map_or(1, usize::from).div_ceil(4).min(8);
@@ -75,8 +75,7 @@ impl Hashing {
         Self(queue)
     }
 
-    /// Asks for a check; `None` where too many wait already. The answer is whether the password is right, or never
-    /// comes.
+    /// Queues a check; `None` if the queue is full. The result is whether the password is right; it may never arrive.
     pub(super) fn check(
         &self,
         address: IpAddr,
@@ -99,12 +98,12 @@ impl Hashing {
         Some(told)
     }
 
-    /// Passwords that were checked.
+    /// Completed checks.
     pub(crate) fn checked(&self) -> u64 {
         self.0.checked.load(Relaxed)
     }
 
-    /// Passwords that were not, because too many waited.
+    /// Checks rejected because the queue was full.
     pub(crate) fn refused(&self) -> u64 {
         self.0.refused.load(Relaxed)
     }
@@ -123,7 +122,7 @@ impl Queue {
             // Requests that have given up need no result.
             if !job.tell.is_closed() && Instant::now() < job.until {
                 self.checked.fetch_add(1, Relaxed);
-                // The threads are few: none may be lost.
+                // A panic must not end one of the few threads.
                 let is_right = catch_unwind(AssertUnwindSafe(|| is_right(&job.password, &job.hash)));
                 let _ = job.tell.send(is_right.unwrap_or(false));
             }

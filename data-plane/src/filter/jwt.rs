@@ -21,7 +21,7 @@ use crate::answer::Local;
 /// The longest token.
 const MOST: usize = 16 << 10;
 
-/// A token without a key's name may be tried on so many keys.
+/// Number of keys that are tried for a token without a key id.
 const MOST_KEYS: usize = 8;
 
 /// The values of the claim headers, in the order of the settings; `None` where the token has no such claim.
@@ -36,18 +36,18 @@ struct Key {
 
 pub(super) struct Jwt {
     settings: Settings,
-    /// Stands for the settings where tokens are remembered.
+    /// Identifies the settings in the cache of tokens.
     name: String,
     realm: Arc<str>,
     keys: Vec<Key>,
     verified: Arc<Verified<ClaimValues>>,
 }
 
-/// Where the tokens of a request are.
+/// The tokens of a request.
 enum Tokens<'a> {
-    /// In the configured header: this one decides.
+    /// In the configured header, which has precedence.
     Header(&'a [u8]),
-    /// In cookies of the configured name, in their order: the first that is good is taken.
+    /// In cookies of the configured name, in order: the first valid one is used.
     Cookies(Vec<&'a [u8]>),
 }
 
@@ -62,7 +62,7 @@ impl Jwt {
     pub(super) fn new(route: &Arc<str>, settings: &Settings, verified: Arc<Verified<ClaimValues>>) -> Self {
         let allowed: Vec<Algorithm> =
             settings.algorithms.iter().filter_map(|name| name.parse().ok()).collect();
-        // One that is of no use here does not make the others so.
+        // An unusable key does not affect the others.
         let set = serde_json::from_str::<Value>(&settings.jwks).unwrap_or_default();
         let keys = set.get("keys").and_then(Value::as_array).into_iter().flatten();
         let keys = keys.filter_map(|key| Key::new(key, &allowed)).collect();
@@ -84,8 +84,8 @@ impl Jwt {
         )
     }
 
-    /// Lets a good token in, and tells the backend what it says. The backend gets at most this token: what is in the
-    /// other configured places was not verified, and is removed.
+    /// Authenticates a valid token, and adds its claims for the backend. The backend gets at most this token: tokens in
+    /// the other configured places were not verified, and are removed.
     pub(super) fn ask(&self, head: &mut RequestHead) -> Result<(), Local> {
         let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
         let (told, passed) = match self.tokens(head)? {
@@ -129,7 +129,7 @@ impl Jwt {
         Ok(told)
     }
 
-    /// The request's tokens. Two headers are refused: a backend could take the other one.
+    /// The request's tokens. Two headers are rejected, because a backend could use the other one.
     fn tokens<'a>(&self, head: &'a RequestHead) -> Result<Tokens<'a>, Local> {
         let name = self.settings.header.as_bytes();
         let is_ours = |field: &&weir_http::Field| head.name(field).eq_ignore_ascii_case(name);
@@ -153,17 +153,17 @@ impl Jwt {
         }
     }
 
-    /// Removes everything that a backend could take for a token, but what may pass.
+    /// Removes everything that a backend could take for a token, except the verified one.
     fn strip(&self, head: &mut RequestHead, passed: Passed) {
         if !matches!(passed, Passed::Header) {
-            // Nothing but a password: a server could split the field at a comma or a blank (RFC 9110, 11.6.2).
+            // Only a password passes: a server could split the field at a comma or a blank (RFC 9110, 11.6.2).
             let is_token68 = |byte: &u8| byte.is_ascii_alphanumeric() || b"-._~+/=".contains(byte);
             let is_password = |value: &[u8]| {
                 let (scheme, rest) = value.split_at_checked(6).unwrap_or((value, b""));
                 scheme.eq_ignore_ascii_case(b"basic ") && rest.iter().all(is_token68)
             };
             let header = self.settings.header.as_bytes();
-            // A password beside the token is for `basic_auth`, or for the backend.
+            // A password beside the token is for `basic_auth` or the backend.
             if header != b"authorization" || !head.get_named(header).is_some_and(is_password) {
                 head.remove(header);
             }
@@ -178,13 +178,13 @@ impl Jwt {
             head.retain_cookies(|cookie| {
                 let is_kept =
                     cookie.name == name.as_bytes() && kept.take_if(|token| *token == cookie.value).is_some();
-                // Of equal ones the first stays.
+                // Of equal cookies the first one stays.
                 is_kept || !may_hold(cookie.raw, name.as_bytes())
             });
         }
     }
 
-    /// Until when the token is good, and what it says; or why it is not.
+    /// The end of a token's validity and its claims, or why it is invalid.
     fn verify(&self, token: &[u8], now: u64) -> Result<(u64, ClaimValues), &'static str> {
         // Tokens with an unknown algorithm, such as `none`, are rejected.
         let header = decode_header(token).map_err(|_| "the token is malformed or its algorithm unknown")?;
@@ -199,7 +199,7 @@ impl Jwt {
         validation.set_audience(&settings.audience);
         validation.set_required_spec_claims(&["exp", "iss", "aud"]);
         let fits = |key: &&Key| {
-            // The key says what it is for: an RSA key is never taken for a shared secret.
+            // The key determines the algorithm: an RSA key is never used as a shared secret.
             key.algorithms.contains(&header.alg)
                 && (header.kid.is_none() || key.id.is_none() || header.kid == key.id)
         };
@@ -211,7 +211,7 @@ impl Jwt {
                     return Ok(self.told(&decoded.claims));
                 }
                 Err(error) => match reason(error.kind()) {
-                    // Another key may have signed it.
+                    // Another key may have signed the token.
                     None => why = "the token's signature is wrong",
                     Some(reason) => return Err(reason),
                 },
@@ -228,7 +228,7 @@ impl Jwt {
         }
         let leeway = self.settings.leeway.as_secs();
         match claims.get("exp") {
-            // Whole seconds are compared as such, fractions as far as a double tells them apart.
+            // Whole seconds are compared exactly, fractions as far as a double is precise.
             Some(exp) => match (exp.as_u64(), exp.as_f64()) {
                 (Some(exp), _) if exp.saturating_add(leeway) > now => Ok(()),
                 (None, Some(exp)) if exp + leeway as f64 > now as f64 => Ok(()),
@@ -251,7 +251,7 @@ impl Jwt {
         let told = self.settings.claims_to_headers.iter();
         let told = told.map(|(claim, _)| claims.get(&**claim).and_then(text)).collect();
         let exp = claims.get("exp").and_then(Value::as_f64).unwrap_or_default();
-        // A cast of what is too large gives the largest.
+        // The cast saturates.
         ((exp as u64).saturating_add(self.settings.leeway.as_secs().min(600)), told)
     }
 }
@@ -283,8 +283,8 @@ impl Key {
     }
 }
 
-/// The token of an Authorization field of the scheme Bearer. A backend may take other blanks for the one space of
-/// RFC 6750, so that these make it a token as well.
+/// The token of an Authorization field with the scheme Bearer. A backend may accept other blanks than the one space of
+/// RFC 6750, so they count too.
 fn bearer(value: &[u8]) -> Option<&[u8]> {
     let (scheme, token) = value.split_at_checked(6)?;
     let ends = token.first().is_none_or(|byte| !byte.is_ascii_alphanumeric() && *byte != b'-');
@@ -394,7 +394,7 @@ mod tests {
             let mut header = Header::new(Algorithm::HS256);
             header.kid = Some("one".into());
             let token = encode(&header, &claims, &EncodingKey::from_secret(secret)).unwrap();
-            // Not even where someone had allowed it: the check of the configuration does not.
+            // Not even if the configuration allowed it, which its check prevents.
             for algorithms in [&["RS256"][..], &["RS256", "HS256"]] {
                 assert!(jwt(algorithms).ask(&mut request(&token)).is_err());
             }

@@ -72,7 +72,7 @@ impl RefusalCounts {
         self.0[refusal as usize].fetch_add(1, Relaxed);
     }
 
-    /// How often this was the reason.
+    /// Number of requests refused by this filter.
     pub(crate) fn of(&self, refusal: Refusal) -> u64 {
         self.0[refusal as usize].load(Relaxed)
     }
@@ -157,7 +157,7 @@ impl Chain {
 fn client_key(address: IpAddr) -> u64 {
     match address.to_canonical() {
         IpAddr::V4(address) => u64::from(u32::from(address)),
-        // Unicast IPv6 does not begin with 32 zero bits, so that the two do not meet.
+        // Unicast IPv6 does not begin with 32 zero bits, so the two kinds of keys are disjoint.
         IpAddr::V6(address) => (u128::from(address) >> 64) as u64,
     }
 }

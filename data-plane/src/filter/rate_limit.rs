@@ -1,4 +1,4 @@
-//! Rate limits by GCRA: of each client one moment is kept, at which all that it asked for is paid.
+//! Rate limits by GCRA: for each client it keeps the moment at which all of its requests are paid for.
 //!
 //! Each request costs one interval, and the moment may lie ahead by as much as the burst. A changed limit needs no
 //! reset, because the debt is a time. The moments of all limits are in one [`Table`] of fixed size. It has sets of a
@@ -31,7 +31,7 @@ const SETS: usize = 1 << 17;
 /// Clients in a set: what fits into 128 bytes with the lock.
 const WAYS: usize = 7;
 
-/// The furthest that a debt may reach: a bound for arithmetic, a thousand years beyond what is asked for.
+/// The largest debt, which prevents overflow: it is far beyond any configured limit.
 const MOST: u64 = 1 << 62;
 
 /// The clients of one set. Times are nanoseconds since the table was made; 0: free.
@@ -39,7 +39,7 @@ const MOST: u64 = 1 << 62;
 struct Set {
     clients: [u64; WAYS],
     paid: [u64; WAYS],
-    /// The greatest debt of those that had to make room.
+    /// The largest debt of the evicted clients.
     floor: u64,
 }
 
@@ -65,16 +65,16 @@ struct Rate {
     tolerance: u64,
 }
 
-/// A request may pass.
+/// The request may pass.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct Passed {
     /// Requests that may follow at once.
     left: u64,
-    /// Nanoseconds until one more may.
+    /// Nanoseconds until one more request may pass.
     next: u64,
 }
 
-/// A request may not pass for so many nanoseconds.
+/// The request may pass after this number of nanoseconds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct Wait(u64);
 
@@ -90,7 +90,7 @@ impl Table {
         u64::try_from(at.saturating_duration_since(self.epoch).as_nanos()).unwrap_or(MOST).max(1)
     }
 
-    /// Whether a client is remembered, whatever it owes.
+    /// Whether the table has the client, whatever its debt.
     fn knows(&self, client: u64) -> bool {
         let client = client.max(1);
         let index = (client >> 32) as usize & (self.sets.len() - 1);
@@ -98,14 +98,14 @@ impl Table {
         set.clients.contains(&client)
     }
 
-    /// One request of a client at a moment.
+    /// Accounts for one request of a client.
     fn take(&self, client: u64, rate: Rate, now: u64) -> Result<Passed, Wait> {
         let client = client.max(1);
         let Rate { interval, tolerance } = rate;
         let index = (client >> 32) as usize & (self.sets.len() - 1);
         let mut set = self.sets[index].0.lock().unwrap_or_else(PoisonError::into_inner);
         let (at, paid) = match set.clients.iter().position(|known| *known == client) {
-            // A limit that was narrowed takes no longer to forget than it says.
+            // After a limit was lowered, the debt expires as fast as the new limit says.
             Some(at) => (at, set.paid[at].clamp(now, now + tolerance)),
             None => {
                 // Among equal debts the slot depends on the new client, so that no slot is preferred.
@@ -132,7 +132,7 @@ impl Table {
         Ok(Passed { left, next: ahead + (left + 1) * interval - tolerance })
     }
 
-    /// Clients that owe something now.
+    /// Clients with a debt now.
     pub(crate) fn clients(&self) -> u64 {
         let now = self.now(Instant::now());
         let of = |set: &CachePadded<Mutex<Set>>| {
@@ -142,7 +142,7 @@ impl Table {
         self.sets.iter().map(of).sum()
     }
 
-    /// Clients that were forgotten while they owed something.
+    /// Clients that were evicted with a debt.
     pub(crate) fn evicted(&self) -> u64 {
         self.evicted.load(Relaxed)
     }
@@ -151,12 +151,12 @@ impl Table {
 /// A route's limit.
 pub(crate) struct Limiter {
     table: Arc<Table>,
-    /// Tells its clients from those of other limits.
+    /// Distinguishes its clients from those of other limits.
     seed: u64,
     key: RateKey,
-    /// Of a node alone.
+    /// The limit of one node.
     rate: Rate,
-    /// Unknown values of a header from one address, on a node alone.
+    /// The limit for new values of a header from one address, for one node.
     new_values: Rate,
     /// The nodes that share the limit.
     size: Option<Arc<FleetSize>>,
@@ -200,8 +200,8 @@ impl Limiter {
         Rate { interval, tolerance: rate.tolerance.max(interval) }
     }
 
-    /// An address pays for each value of the header that it is the first to bring: whoever invents values would have a
-    /// limit for each of them. A value that is refused so is not remembered.
+    /// An address pays for each new value of the header, because otherwise a client could invent values and have a
+    /// limit for each. A rejected value is not stored.
     fn admit(&self, value: u64, address: IpAddr, now: u64) -> Result<(), Wait> {
         if self.table.knows(value) {
             return Ok(());
@@ -210,7 +210,7 @@ impl Limiter {
         self.table.take(key, self.part(self.new_values), now).map(|_| ())
     }
 
-    /// One request; the error says when it may come again.
+    /// Accounts for one request. The error has the state of a client that must wait.
     pub(crate) fn ask(&self, head: &RequestHead, address: IpAddr, now: Instant) -> Result<Quota, Quota> {
         let hasher = &self.table.hasher;
         let mut is_value = false;
@@ -246,9 +246,9 @@ impl Limiter {
 pub(crate) struct Quota {
     texts: Arc<Texts>,
     left: u64,
-    /// The address brings too many values of the header.
+    /// The address sent too many new values of the header.
     is_new_value: bool,
-    /// Until one more request may pass.
+    /// Seconds until one more request may pass.
     seconds: u64,
 }
 
@@ -257,7 +257,7 @@ impl Quota {
         format!("\"{}\";r={};t={}", self.texts.name, self.left, self.seconds)
     }
 
-    /// The answer to a request too many.
+    /// The response to a request over the limit.
     pub(crate) fn refuse(&self) -> Local {
         let local = if self.is_new_value { Local::TOO_MANY_VALUES } else { Local::TOO_MANY };
         self.add_to_local(local.with("retry-after", self.seconds.to_string()))
@@ -300,7 +300,7 @@ mod tests {
         assert_eq!(results[19], Ok(Passed { left: 0, next: 3 * SECOND }));
         assert!(results[20..].iter().all(|result| *result == Err(Wait(3 * SECOND))));
         assert_eq!(table.take(8, RATE, SECOND), Ok(Passed { left: 19, next: 3 * SECOND }));
-        // One comes back every three seconds.
+        // One request is allowed every three seconds.
         assert!(table.take(7, RATE, 4 * SECOND - 1).is_err());
         assert_eq!(table.take(7, RATE, 4 * SECOND), Ok(Passed { left: 0, next: 3 * SECOND }));
         assert!(table.take(7, RATE, 4 * SECOND).is_err());
@@ -337,21 +337,22 @@ mod tests {
             .iter()
             .map(|set| set.0.lock().unwrap().clients.iter().filter(|client| **client != 0).count())
             .sum();
-        // By chance some sets get more than they hold while others have room: about 813,000 of the 917,504 places.
+        // By chance some sets get more clients than they hold while others have room: about 813,000 of the 917,504
+        // slots.
         assert!(remembered <= SETS * WAYS && remembered > 800_000, "{remembered}");
         assert_eq!(remembered as u64 + table.evicted(), 1_000_001, "every evicted client is counted");
     }
 
     #[test]
     fn who_is_forgotten_is_not_let_through_unlimited() {
-        // One set: every newcomer makes someone go.
+        // One set: every new client evicts another one.
         let table = Table::with_sets(1);
         let mut passed = 0;
         for other in 0..10_000u64 {
             passed += u64::from(table.take(1, RATE, SECOND).is_ok());
             assert!(table.take(2 + other, RATE, SECOND).is_ok());
         }
-        // 20 of its own; then one for every time that all the others had to go before it.
+        // 20 of its own; then one for each time that all others were evicted before it.
         assert!(passed <= 20 + 10_000 / (WAYS as u64 - 1), "{passed}");
     }
 
@@ -422,7 +423,7 @@ mod tests {
         assert_eq!(passed, 10);
         let refused = ask("a999".into(), 1, now).err().unwrap();
         assert_eq!((refused.left, refused.seconds), (0, 6), "one more value each six seconds");
-        // Values that are known, other addresses, and later ones are untouched.
+        // Known values, other addresses and later requests are not affected.
         assert!(ask("a0".into(), 1, now).is_ok());
         assert!(ask("a999".into(), 2, now).is_ok());
         assert!(ask("a999".into(), 1, now).is_ok(), "known by now, whoever brought it");

@@ -17,11 +17,11 @@ use super::{
     verified::Verified,
 };
 
-/// The node's memory for filters. Each part is made when a route first needs it, and is bounded.
+/// The filters' memory. Each part is made when a route first needs it, and has a bound.
 #[derive(Default)]
 pub(crate) struct FilterState {
     chains: Mutex<HashMap<Arc<str>, Weak<Chain>>>,
-    /// How many nodes share limits of the whole fleet.
+    /// The number of nodes that share limits of the fleet.
     pub(crate) size: Arc<FleetSize>,
     rates: OnceLock<Arc<Table>>,
     hashing: OnceLock<Arc<Hashing>>,
@@ -30,7 +30,7 @@ pub(crate) struct FilterState {
 }
 
 impl FilterState {
-    /// The filters of each route; where they are the same as before they are the ones from before.
+    /// The filters of each route. Unchanged filters are kept.
     pub(crate) fn chains(&self, snapshot: &Snapshot) -> Vec<Option<Arc<Chain>>> {
         let mut known = self.chains.lock().unwrap_or_else(PoisonError::into_inner);
         let mut chain = |route: &Route| {

@@ -9,21 +9,21 @@ use sha2::Sha256;
 
 use crate::cache_padded::CachePadded;
 
-/// Parts with a lock each.
+/// Number of shards, each with its own lock.
 const SHARDS: usize = 16;
 
-/// Entries in a part.
+/// Entries of a shard.
 const MOST: usize = 1024;
 
 /// Keyed hash of a secret.
 pub(super) type Digest = [u8; 16];
 
-/// A part of the values with its lock: each until a moment in seconds since the Unix epoch.
+/// One shard: values with their expiry, in seconds since the Unix epoch.
 type Shard<V> = CachePadded<Mutex<FxHashMap<Digest, (u64, V)>>>;
 
 /// Values by digest.
 pub(super) struct Verified<V> {
-    /// Keyed by chance at each start.
+    /// Keyed with a random key at each start.
     mac: Option<Hmac<Sha256>>,
     shards: [Shard<V>; SHARDS],
 }
@@ -31,9 +31,9 @@ pub(super) struct Verified<V> {
 impl<V> Default for Verified<V> {
     fn default() -> Self {
         let mut key = [0; 32];
-        // Version 4 ids come from the system's source of chance.
+        // Version 4 UUIDs use the system's random numbers.
         key.chunks_mut(16).for_each(|piece| piece.copy_from_slice(uuid::Uuid::new_v4().as_bytes()));
-        // A key of any length will do.
+        // HMAC accepts keys of any length.
         Self { mac: Hmac::new_from_slice(&key).ok(), shards: Default::default() }
     }
 }
@@ -61,7 +61,7 @@ impl<V: Clone> Verified<V> {
         shard.get(digest).filter(|(until, _)| now < *until).map(|(_, value)| value.clone())
     }
 
-    /// Remembers it until a moment. Where there is no room, what has expired goes, or else any other.
+    /// Adds a value that expires. In a full shard, expired entries are removed, or else any other one.
     pub(super) fn insert(&self, digest: Digest, until: u64, now: u64, value: V) {
         let mut shard = self.shard(&digest).lock().unwrap_or_else(PoisonError::into_inner);
         if shard.len() >= MOST && !shard.contains_key(&digest) {
