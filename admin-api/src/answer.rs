@@ -108,7 +108,8 @@ impl Answer for ConfigFileText {
     type Value = Config;
 
     fn declare(generator: &mut SchemaGenerator) -> Vec<Response> {
-        vec![ok("Done.", vec![("application/yaml", schemas::text()), json::<Config>(generator)])]
+        let config = json::<Config>(generator);
+        vec![ok("Done.", vec![("application/yaml", config.1.clone()), config])]
     }
 }
 

@@ -6,7 +6,7 @@ use schemars::{JsonSchema, Schema, SchemaGenerator};
 use serde_json::Value;
 use weir_snapshot::config::Config;
 
-use crate::{answer::Json, schemas};
+use crate::answer::Json;
 
 /// The declaration of a request body.
 #[derive(Debug, Clone)]
@@ -95,7 +95,7 @@ impl Body for ConfigText {
 
     fn declare(generator: &mut SchemaGenerator) -> Option<RequestBody> {
         let json = generator.subschema_for::<Config>();
-        let content = vec![("application/json", json), ("application/yaml", schemas::text())];
+        let content = vec![("application/yaml", json.clone()), ("application/json", json)];
         Some(RequestBody { required: true, description: "A whole configuration, YAML or JSON.", content })
     }
 }

@@ -91,7 +91,7 @@ operations! {
 
     /// Lists the backends: all, or those of a pool or a route.
     LIST_BACKENDS: Endpoint<(), BackendQuery, (), Json<List<Backend>>> =
-        get("/backends", "listBackends", BACKENDS, VIEWER).etag().errors(&[404]);
+        get("/backends", "listBackends", BACKENDS, VIEWER).etag();
 
     /// Adds a backend to a pool.
     CREATE_BACKEND: Endpoint<(), (), Json<NewBackend>, Created<Backend>> =
@@ -123,7 +123,7 @@ operations! {
 
     /// Lists the pools: all, or those that a route can send requests to.
     LIST_POOLS: Endpoint<(), PoolQuery, (), Json<List<Pool>>> =
-        get("/pools", "listPools", POOLS, VIEWER).etag().errors(&[404]);
+        get("/pools", "listPools", POOLS, VIEWER).etag();
 
     /// Returns a pool.
     GET_POOL: Endpoint<Name, (), (), Json<Pool>> =
@@ -147,7 +147,7 @@ operations! {
 
     /// Lists the routes: all, or those that can send requests to a pool.
     LIST_ROUTES: Endpoint<(), RouteQuery, (), Json<List<Route>>> =
-        get("/routes", "listRoutes", ROUTES, VIEWER).etag().errors(&[404]);
+        get("/routes", "listRoutes", ROUTES, VIEWER).etag();
 
     /// Returns a route.
     GET_ROUTE: Endpoint<Name, (), (), Json<Route>> =
@@ -217,7 +217,7 @@ operations! {
 
     /// Revokes a node: its certificate becomes invalid and its connection is closed.
     REVOKE_NODE: Endpoint<Id, (), (), Json<RevokedNode>> =
-        post("/nodes/{id}/revoke", "revokeNode", NODES, ADMIN).etag().errors(&[404]);
+        post("/nodes/{id}/revoke", "revokeNode", NODES, ADMIN).etag();
 
     /// Lets a revoked node join again, or a second process join under the id of a connected node.
     ALLOW_NODE: Endpoint<Id, (), (), Json<AllowedNode>> =

@@ -56,7 +56,7 @@ fn dropped(snapshot: &Snapshot, route: &Route, name: &str) -> Option<String> {
     match name_kind(name) {
         NameKind::Plain => None,
         NameKind::AliasOf(_) if guard.is_some_and(|guard| guard.passes_aliases()) => None,
-        NameKind::AliasOf(own) => Some(format!("drops {name}: a backend could take it for {own}")),
+        NameKind::AliasOf(own) => Some(format!("drops {name}: a backend could mistake it for {own}")),
         NameKind::Claim if snapshot.trusted_proxies.is_empty() => {
             Some(format!("drops {name}: only trusted proxies may send it, and there are none"))
         }

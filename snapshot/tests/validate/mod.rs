@@ -3,10 +3,16 @@
 
 use serde_json::Value;
 
-/// Returns each violation with its path.
+/// What of the value does not fit, with where.
+#[allow(dead_code, reason = "each test uses its part")]
 pub(crate) fn errors(schema: &Value, value: &Value) -> Vec<String> {
+    errors_in(schema, schema, value)
+}
+
+/// The same for a schema whose references lead into `root`.
+pub(crate) fn errors_in(root: &Value, schema: &Value, value: &Value) -> Vec<String> {
     let mut errors = Vec::new();
-    validate(schema, schema, value, "", &mut errors);
+    validate(root, schema, value, "", &mut errors);
     errors
 }
 
@@ -100,7 +106,7 @@ fn validate(root: &Value, schema: &Value, value: &Value, at: &str, errors: &mut 
                     demand(there, &|| format!("{name} is missing"));
                 }
             }
-            "properties" | "additionalProperties" | "items" => {}
+            "properties" | "patternProperties" | "additionalProperties" | "items" => {}
             other => panic!("the validator does not know {other}"),
         }
     }
@@ -119,6 +125,9 @@ fn look_inside(
     for (key, inner) in value.as_object().into_iter().flatten() {
         let at = format!("{at}/{key}");
         let known = properties.and_then(|properties| properties.get(key));
+        let mut patterns = keywords.get("patternProperties").and_then(Value::as_object).into_iter().flatten();
+        let mut named = || patterns.find(|(name, _)| regex::Regex::new(name).unwrap().is_match(key));
+        let known = known.or_else(|| named().map(|(_, schema)| schema));
         if let Some(schema) = known.or(keywords.get("additionalProperties")) {
             validate(root, schema, inner, &at, errors);
         }
