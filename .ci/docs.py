@@ -202,6 +202,9 @@ def shape(line):
     line = re.sub(r"\d{4}-\d\d-\d\d[T ]\d\d:\d\d(:\d\d(\.\d+)?)?(Z|[+-]\d\d:\d\d)?", "TIME", line)
     line = re.sub(r"\b(weir|weirjoin)_[0-9A-Za-z_]+", r"\1_TOKEN", line)
     line = re.sub(r"\b(?=[0-9a-f]*\d)[0-9a-f]{8,}\b", "ID", line)
+    # The status of an answer matters, and so does a failure.
+    line = re.sub(r"(?:^|(?<=status )|(?<=HTTP/1.1 ))[1-5]\d\d\b", lambda m: "".join("abcdefghij"[int(d)] for d in m[0]), line)
+    line = re.sub(r"^(failed +)0$", r"\1none", line)
     line = re.sub(r"\d[\d,.]*( ?(ns|µs|ms|s|m|h|d|k|M|G|B|KB|KiB|MB|MiB|GB|GiB)\b)?", "N", line)
     line = re.sub(r"[─━-]{4,}", "----", line)
     return re.sub(r"\s+", " ", line).strip()
@@ -209,7 +212,9 @@ def shape(line):
 
 def fits(line, wanted):
     """Whether a line has the wanted shape; `…` in the wanted line stands for any text."""
-    parts = [re.escape(shape(part)) for part in wanted.split("…")]
+    first, *rest = wanted.split("…")
+    # Only the first part is at the beginning of its line.
+    parts = [re.escape(shape(first))] + [re.escape(shape("\0" + part)[1:].strip()) for part in rest]
     return re.fullmatch(r" ?.*? ?".join(parts), shape(line)) is not None
 
 
