@@ -47,7 +47,9 @@ pub fn text() -> String {
     page.push_str("\nTypes of the configuration (such as Pool and Route) are in [the configuration](configuration.md).\n");
     let configuration = weir_snapshot::schema::definitions(schemas::PATH);
     for (name, schema) in document["components"]["schemas"].as_object().into_iter().flatten() {
-        if !configuration.contains_key(name) && !name.starts_with("Put") {
+        // What a PUT takes is the configuration's type, except that of a certificate with its key.
+        let is_configuration = name.starts_with("Put") && name != "PutCertificate";
+        if !configuration.contains_key(name) && !is_configuration {
             push_type(&mut page, name, schema);
         }
     }
@@ -172,7 +174,6 @@ fn named(name: &str) -> String {
     match name.strip_prefix("Put").filter(|name| configuration.contains_key(*name)) {
         _ if configuration.contains_key(name) => format!("[{name}](configuration.md)"),
         Some(name) => format!("[{name}](configuration.md)"),
-        None if name == "PutCertificate" => "[NewCertificate](#newcertificate)".to_owned(),
         None => format!("[{name}](#{})", name.to_ascii_lowercase()),
     }
 }
