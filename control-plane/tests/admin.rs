@@ -317,7 +317,7 @@ async fn a_database_that_cannot_be_used_is_refused_by_name() {
     let mut other = options.connect().await.unwrap();
     sqlx::query("CREATE TABLE recipes (name TEXT)").execute(&mut other).await.unwrap();
     other.close().await.unwrap();
-    says("not one of Weir's").await;
+    says("database of another program").await;
     std::fs::remove_file(&path).unwrap();
 
     std::fs::create_dir(&path).unwrap();

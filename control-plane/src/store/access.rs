@@ -1,63 +1,64 @@
-//! The SQL of tokens and of the audit.
+//! SQL for API tokens and the audit log.
 
 use sqlx::{Row as _, sqlite::SqliteRow};
 
 use super::{Store, StoreError, WriteStore};
 
-/// A token as it is kept: its hash, never itself.
+/// A stored API token. Only its hash is kept.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct StoredToken {
-    /// Never given twice.
+    /// Token id, never reused.
     pub id: i64,
-    /// A name for people; of the tokens that are not revoked only one has it.
+    /// Display name, unique among tokens that are not revoked.
     pub name: String,
     /// `viewer`, `operator` or `admin`.
     pub role: String,
     /// SHA-256 of the token.
     pub hash: Vec<u8>,
-    /// When it was made.
+    /// Creation time, milliseconds since the Unix epoch.
     pub created_ms: i64,
-    /// Who made it.
+    /// Actor that created the token.
     pub created_by: String,
-    /// When it ends by itself.
+    /// Expiry time; `None` means that the token does not expire.
     pub expires_ms: Option<i64>,
-    /// When it was revoked.
+    /// Revocation time, if the token is revoked.
     pub revoked_ms: Option<i64>,
-    /// When it was used, about.
+    /// Time of the last use, accurate to about a minute.
     pub last_used_ms: Option<i64>,
 }
 
-/// A change of the fleet, or what was refused.
+/// An audit entry: a change of the fleet, a login, or a refused call.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct AuditEntry {
-    /// Grows.
+    /// Entry id; ids increase.
     pub id: i64,
-    /// When.
+    /// Milliseconds since the Unix epoch.
     pub time_ms: i64,
-    /// Who: a token's name, `anonymous@address`, or a part of the control plane.
+    /// The actor: a token's name, `anonymous@address`, or a part of the control plane.
     pub actor: String,
-    /// The role of who; empty where there is none.
+    /// Role of the actor; empty when it has no role.
     pub role: String,
-    /// Through what: `rest`, `grpc`, `dashboard`, `nodes`, `start`.
+    /// Interface that was used: `rest`, `grpc`, `dashboard`, `nodes` or `start`.
     pub source: String,
     /// Method and path, or a gRPC method.
     pub action: String,
     /// `ok`, `failed` or `refused`.
     pub outcome: String,
-    /// Why, in words.
+    /// Explanation for people.
     pub detail: String,
-    /// The revision that came of it.
+    /// The revision that the change created.
     pub revision: Option<u64>,
-    /// How often, where the same refusal came again and again.
+    /// Number of occurrences, when identical refusals are combined into one entry.
     pub times: u64,
 }
 
-/// How many audit entries are kept, apart for changes and refusals, so that a scanner cannot push changes out.
+/// Number of audit entries to keep. Changes and refusals have separate limits, so that a scanner cannot push changes
+/// out.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct AuditLimits {
-    /// Changes.
+    /// Maximum number of changes.
     pub changes: i64,
-    /// Refusals and logins.
+    /// Maximum number of refusals and logins.
     pub refusals: i64,
 }
 
@@ -76,7 +77,7 @@ fn token(row: &SqliteRow) -> StoredToken {
 }
 
 impl Store {
-    /// Every token that is remembered, also the revoked, and whether one was ever made.
+    /// Returns all stored tokens, including revoked ones, and whether a token was ever created.
     ///
     /// # Errors
     /// The database failed.
@@ -95,7 +96,7 @@ impl Store {
         Ok((rows.iter().map(token).collect(), needed != 0))
     }
 
-    /// The newest entries below `before`, newest first.
+    /// Returns the newest entries with ids below `before`, newest first.
     ///
     /// # Errors
     /// The database failed.
@@ -125,13 +126,13 @@ impl Store {
 }
 
 impl WriteStore {
-    /// Keeps a new token, whose id is not looked at, and gives it one. From now on tokens are needed.
+    /// Stores a new token and returns its id; the id in `token` is ignored. From now on the admin API requires a token.
     ///
     /// # Errors
     /// The database failed.
     pub async fn add_token(&self, token: &StoredToken) -> Result<i64, StoreError> {
         let mut tx = self.begin().await?;
-        // A token that has ended by itself gives its name back.
+        // The name of an expired token can be used again.
         sqlx::query(
             "UPDATE tokens SET revoked_ms = expires_ms WHERE name = ? AND revoked_ms IS NULL AND expires_ms <= ?",
         )
@@ -156,7 +157,7 @@ impl WriteStore {
         Ok(id)
     }
 
-    /// A token is good for nothing any more.
+    /// Revokes a token.
     ///
     /// # Errors
     /// The database failed.
@@ -170,7 +171,7 @@ impl WriteStore {
         Ok(tx.commit().await?)
     }
 
-    /// Remembers when tokens were used, and forgets those that ended before `ended_before_ms`.
+    /// Stores when tokens were last used, and deletes tokens that were revoked or expired before `ended_before_ms`.
     ///
     /// # Errors
     /// The database failed.
@@ -190,7 +191,7 @@ impl WriteStore {
         Ok(tx.commit().await?)
     }
 
-    /// Adds to the audit; the entry's id is not looked at.
+    /// Appends an audit entry; the id in `entry` is ignored.
     ///
     /// # Errors
     /// The database failed.

@@ -11,10 +11,10 @@ use tokio_util::task::TaskTracker;
 
 use super::Store;
 
-/// How long calls that change something may take once the database is to be closed.
+/// Time limit for changes that are still running when the database is to be closed.
 const FINISH: Duration = Duration::from_secs(5);
 
-/// The store with its changing statements. Obtained from [`Store::change`].
+/// A store that can also change data. Obtained from [`Store::change`].
 #[derive(Debug, Clone)]
 pub struct WriteStore(Store);
 
@@ -27,7 +27,8 @@ impl Deref for WriteStore {
 }
 
 impl Store {
-    /// Runs a change, with its effect in memory, in a task that goes on when the caller stops waiting for it.
+    /// Runs a change, together with its effect in memory, in a task that continues when the caller stops waiting for
+    /// it.
     pub async fn change<T, F>(&self, change: impl FnOnce(WriteStore) -> F) -> T
     where
         F: Future<Output = T> + Send + 'static,
@@ -37,31 +38,28 @@ impl Store {
     }
 }
 
-/// Runs work in tasks that callers cannot cancel, and waits for all of it before the database is closed.
+/// Runs work in tasks that callers cannot cancel, and waits for all of them before the database is closed.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Detached(TaskTracker);
 
 impl Detached {
-    /// Runs the work to its end, whether or not this future is polled again after the first time.
+    /// Runs the work to completion, even if this future is dropped after its first poll.
     pub(crate) async fn run<T: Send + 'static>(&self, work: impl Future<Output = T> + Send + 'static) -> T {
         match self.0.spawn(work).await {
             Ok(value) => value,
             Err(error) => match error.try_into_panic() {
                 Ok(panic) => std::panic::resume_unwind(panic),
-                // The runtime is ending, and the caller with it.
+                // The runtime is shutting down, and the caller with it.
                 Err(_) => std::future::pending().await,
             },
         }
     }
 
-    /// Waits until everything that was begun has ended, up to a deadline: a call may wait for nodes.
+    /// Waits for all running work, up to a deadline, because a call may be waiting for nodes.
     pub(crate) async fn finish(&self) {
         self.0.close();
         if tokio::time::timeout(FINISH, self.0.wait()).await.is_err() {
-            tracing::warn!(
-                calls = self.0.len(),
-                "calls that change something did not end in time and are cut"
-            );
+            tracing::warn!(calls = self.0.len(), "changes did not finish in time and are aborted");
         }
     }
 }

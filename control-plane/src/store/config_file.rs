@@ -1,4 +1,4 @@
-//! The SQL of the configuration file as it was last applied.
+//! SQL for the configuration file as it was last applied.
 
 use sqlx::Row as _;
 
@@ -7,20 +7,20 @@ use super::{Store, StoreError, WriteStore};
 /// The configuration file as it was last applied.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct StoredFile {
-    /// Where it was read.
+    /// Path the file was read from.
     pub path: String,
     /// SHA-256 of the content.
     pub hash: Vec<u8>,
-    /// The configuration as JSON, with the content of the files that it names and without private keys.
+    /// The configuration as JSON, with the content of referenced files inlined and private keys removed.
     pub content: String,
-    /// Milliseconds since the Unix epoch.
+    /// Time of application, milliseconds since the Unix epoch.
     pub applied_ms: i64,
-    /// The revision that was current afterwards.
+    /// The current revision after the file was applied.
     pub revision: u64,
 }
 
 impl Store {
-    /// The configuration file as it was last applied, if one ever was.
+    /// Returns the configuration file as it was last applied, if one was ever applied.
     ///
     /// # Errors
     /// The database failed.
@@ -40,7 +40,7 @@ impl Store {
 }
 
 impl WriteStore {
-    /// Remembers what the configuration file held when it was applied.
+    /// Stores the content of the configuration file that was applied.
     ///
     /// # Errors
     /// The database failed.

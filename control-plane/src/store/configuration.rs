@@ -1,4 +1,4 @@
-//! The SQL of the configuration: what is current, and the revisions that led to it.
+//! SQL for the configuration: the current resources and the revisions that led to them.
 
 use sqlx::{QueryBuilder, Row as _, Sqlite, SqliteConnection, sqlite::SqliteRow};
 use weir_snapshot::{
@@ -8,37 +8,37 @@ use weir_snapshot::{
 
 use super::{Marks, Store, StoreError, WriteStore, files};
 
-/// What is current.
+/// The current configuration as stored.
 #[derive(Debug)]
 pub struct Stored {
     /// The newest revision; 0 when there is none.
     pub revision: u64,
-    /// Its pieces.
+    /// Resources of the newest revision.
     pub resources: Resources,
-    /// The number of the next backend; it only grows.
+    /// Number of the next backend id; it only increases.
     pub next_backend: u64,
 }
 
-/// One change of the whole.
+/// One change of the configuration.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Revision {
-    /// Its number.
+    /// Revision number.
     pub revision: u64,
-    /// When, milliseconds since the Unix epoch.
+    /// Creation time, milliseconds since the Unix epoch.
     pub time_ms: i64,
-    /// Who.
+    /// Actor that made the change.
     pub actor: String,
-    /// Through what: `rest`, `grpc`, `file`, `start`.
+    /// Interface that was used: `rest`, `grpc`, `file` or `start`.
     pub source: String,
-    /// What, resource by resource.
+    /// Changes by resource.
     pub changes: Vec<Change>,
 }
 
 impl Store {
-    /// Reads what is current.
+    /// Reads the current configuration.
     ///
     /// # Errors
-    /// The database failed or holds what it cannot hold.
+    /// The database failed or contains an invalid value.
     pub async fn current(&self) -> Result<Stored, StoreError> {
         let mut tx = self.reader.begin().await?;
         let revision: i64 =
@@ -59,14 +59,14 @@ impl Store {
         Ok(Stored { revision: revision.unsigned_abs(), resources, next_backend: next_backend.unsigned_abs() })
     }
 
-    /// Keeps the highest numbers that were given beside the database.
+    /// Records the highest assigned revision and backend numbers outside the database.
     pub fn mark(&self, revision: u64, next_backend: u64) {
         if let Some(marks) = &self.marks {
             marks.write(revision, next_backend);
         }
     }
 
-    /// Whether this is the file that the database was in before.
+    /// Returns whether the database is still in the file it was in before.
     ///
     /// # Errors
     /// The database failed.
@@ -88,7 +88,7 @@ impl Store {
         Ok(if is_same { Origin::Same } else { Origin::New })
     }
 
-    /// The oldest revision that is kept; 0 when there is none.
+    /// Returns the oldest stored revision; 0 when there is none.
     ///
     /// # Errors
     /// The database failed.
@@ -98,7 +98,7 @@ impl Store {
         Ok(row.get::<i64, _>(0).unsigned_abs())
     }
 
-    /// The newest revisions below `before`, newest first.
+    /// Returns the newest revisions below `before`, newest first.
     ///
     /// # Errors
     /// The database failed.
@@ -119,7 +119,7 @@ impl Store {
         Ok(revisions)
     }
 
-    /// One revision, if there is such a one.
+    /// Returns one revision, if it is stored.
     ///
     /// # Errors
     /// The database failed.
@@ -135,10 +135,10 @@ impl Store {
         }
     }
 
-    /// Those of the keys that a kept revision changed, so that one of the kept revisions knew them.
+    /// Returns the keys that at least one stored revision changed.
     ///
     /// # Errors
-    /// The database failed or holds what it cannot hold.
+    /// The database failed or contains an invalid value.
     pub async fn keys_in_revisions(&self, keys: &[Key]) -> Result<Vec<Key>, StoreError> {
         let wanted: Vec<_> =
             keys.iter().map(|key| serde_json::json!([key.kind.to_string(), key.name])).collect();
@@ -152,7 +152,7 @@ impl Store {
         rows.iter().map(key).collect()
     }
 
-    /// The pieces as they were at a revision: the current ones with every later change undone.
+    /// Returns the resources of an earlier revision: the current ones with every later change undone.
     ///
     /// # Errors
     /// The database failed.
@@ -178,8 +178,8 @@ impl Store {
 }
 
 impl WriteStore {
-    /// Writes a revision and the rows that it changes, and forgets all but the newest `keep` revisions, all or nothing.
-    /// Fails when that number is taken.
+    /// Writes a revision and the rows it changes, and deletes all but the newest `keep` revisions, in one transaction.
+    /// Fails when the revision number already exists.
     ///
     /// # Errors
     /// The database failed; nothing was written.
@@ -202,7 +202,7 @@ impl WriteStore {
             .bind(next_backend.cast_signed())
             .execute(&mut *tx)
             .await?;
-        // By count, since numbers may have gaps.
+        // By count, because revision numbers may have gaps.
         let forget: Option<i64> =
             sqlx::query_scalar("SELECT revision FROM revisions ORDER BY revision DESC LIMIT 1 OFFSET ?")
                 .bind(keep.cast_signed())
@@ -220,7 +220,7 @@ impl WriteStore {
         Ok(())
     }
 
-    /// Remembers in the database which file it is in.
+    /// Stores the identity of the database's file in the database.
     ///
     /// # Errors
     /// The database failed.
@@ -238,22 +238,22 @@ impl WriteStore {
     }
 }
 
-/// Where the database remembers which file it is in.
+/// Keys of `meta` that store the identity of the database's file.
 const IDENTITY: [&str; 2] = ["file_inode", "file_born_us"];
 
-/// What is known of the file that holds the database.
+/// Whether the database is still in the file it was in before.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Origin {
-    /// It is the file that the database was in before.
+    /// The same file as before.
     Same,
-    /// The database was not in any file before that it remembers.
+    /// The database has no stored file identity.
     New,
-    /// It is a copy, or was set back to an earlier state. The highest revision and the number of the next backend that
-    /// were given out, as far as they are known.
+    /// The file is a copy, or was restored to an earlier state. Holds the highest revision and the number of the next
+    /// backend that were assigned before, as far as known.
     Copy(u64, u64),
 }
 
-/// Rows in one statement; SQLite takes 32,766 values in one.
+/// Rows per statement; SQLite accepts at most 32,766 values in one statement.
 const ROWS: usize = 500;
 
 async fn write_changes(tx: &mut SqliteConnection, revision: &Revision) -> Result<(), StoreError> {
@@ -269,7 +269,8 @@ async fn write_changes(tx: &mut SqliteConnection, revision: &Revision) -> Result
         });
         insert.build().execute(&mut *tx).await?;
     }
-    // What goes, goes first, and of backends all that change: a URL may move from one of a pool to another.
+    // Deletions come first, and changed backends are always deleted: a URL may move from one backend of a pool to
+    // another.
     for kind in [Kind::Pool, Kind::Backend, Kind::Route, Kind::Certificate] {
         let goes =
             |change: &&Change| change.after.is_none() || kind == Kind::Backend && change.before.is_some();
@@ -303,7 +304,7 @@ async fn write_changes(tx: &mut SqliteConnection, revision: &Revision) -> Result
             let mut put = QueryBuilder::<Sqlite>::new(format!("INSERT INTO {table} ({name}, spec) "));
             put.push_values(rows, |mut row, (name, spec)| {
                 match kind {
-                    // There is one, and it has no name.
+                    // The settings are a single row without a name.
                     Kind::Settings => row.push("1"),
                     _ => row.push_bind(*name),
                 }
@@ -316,7 +317,7 @@ async fn write_changes(tx: &mut SqliteConnection, revision: &Revision) -> Result
     Ok(())
 }
 
-/// Where pieces of a kind are, and the column that tells them apart.
+/// The table of a kind, and its key column.
 fn table(kind: Kind) -> (&'static str, &'static str) {
     match kind {
         Kind::Settings => ("settings", "id"),

@@ -1,4 +1,4 @@
-//! Why the database cannot be used, in terms of what an operator can do about it.
+//! Errors of the database, in terms of what an operator can do about them.
 
 use sqlx::migrate::MigrateError;
 
@@ -7,22 +7,22 @@ use super::writer::Moved;
 /// The database cannot be used, or a statement failed.
 #[derive(Debug, thiserror::Error)]
 pub enum StoreError {
-    /// The name is not that of a SQLite database.
-    #[error("{0:?} is not a database's name (write sqlite:PATH): {1}")]
+    /// The name is not a valid SQLite database URL.
+    #[error("invalid database name {0:?} (expected sqlite:PATH): {1}")]
     Name(String, String),
     /// The file cannot be opened.
     #[error("cannot open database {0:?}: {1}")]
     Open(String, String),
-    /// Its tables are not what this program expects.
+    /// The schema is not what this program expects.
     #[error("database {0:?} cannot be used: {1}")]
     Unusable(String, String),
-    /// A stored value cannot be read back.
-    #[error("the database holds a broken {0}: {1}")]
+    /// A stored value cannot be decoded.
+    #[error("the database contains an invalid {0}: {1}")]
     Broken(&'static str, String),
     /// A statement failed because of the disk, the file or another program.
     #[error("the database failed: {cause}")]
     Unavailable {
-        /// What failed.
+        /// The external cause.
         cause: Cause,
         /// The error with its details, for the log.
         #[source]
@@ -33,7 +33,7 @@ pub enum StoreError {
     Sql(#[source] sqlx::Error),
 }
 
-/// A failure outside of Weir. The change that met it was not made, and the next one may succeed.
+/// A failure outside of Weir. The change was not made, and the next one may succeed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum Cause {
     /// No space is left.
@@ -45,7 +45,7 @@ pub enum Cause {
     /// The file or the file system cannot be written.
     #[error("the file or its folder is read-only")]
     ReadOnly,
-    /// Another program holds the lock for longer than is waited for.
+    /// Another program held the lock for longer than the timeout.
     #[error("another program keeps the database locked")]
     Locked,
     /// The file is missing or cannot be opened.
@@ -63,13 +63,13 @@ pub enum Cause {
 }
 
 impl Cause {
-    /// The cause of an error, where it is one of these.
+    /// Returns the external cause of an error, if there is one.
     pub(super) fn of(error: &sqlx::Error) -> Option<Self> {
         match error {
             sqlx::Error::Database(error) => {
                 // The low byte is the primary result code: https://sqlite.org/rescode.html
                 let code: i32 = error.code()?.parse().ok()?;
-                // SQLite has no room for the index of its write-ahead log, which it does not call a full disk.
+                // SQLite reports this code, and not a full disk, when the index of its write-ahead log cannot grow.
                 const IOERR_SHMSIZE: i32 = 4874;
                 if code == IOERR_SHMSIZE {
                     return Some(Self::Full);
@@ -103,7 +103,7 @@ impl From<sqlx::Error> for StoreError {
     }
 }
 
-/// An error at start, in one line.
+/// Describes an error at start in one line.
 pub(super) fn explain(error: &sqlx::Error) -> String {
     match error.as_database_error().and_then(|error| error.code()).as_deref() {
         Some("26") => "the file is not a SQLite database".into(),
@@ -118,7 +118,7 @@ pub(super) fn explain_migration(error: &MigrateError) -> String {
             env!("CARGO_PKG_VERSION")
         ),
         MigrateError::VersionMismatch(version) => {
-            format!("its migration {version} is not the one that this program has")
+            format!("its migration {version} differs from the one in this program")
         }
         MigrateError::Execute(error) | MigrateError::ExecuteMigration(error, _) => explain(error),
         error => error.to_string(),

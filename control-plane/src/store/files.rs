@@ -1,4 +1,5 @@
-//! The database's files belong to one user: they hold password hashes, sealed keys and who did what.
+//! Permissions of the database's files. They contain password hashes, sealed keys and the audit log, so only one user
+//! may read them.
 
 use std::{
     fs::{self, OpenOptions, Permissions},
@@ -10,13 +11,13 @@ use std::{
 
 use super::writer::beside;
 
-/// Read and written by the owner alone.
+/// Readable and writable by the owner only.
 pub(super) const MODE: u32 = 0o600;
 
-/// Creates the database's file for its owner alone where there is none; SQLite gives `-wal` and `-shm` the same mode.
-/// Files of earlier versions, which other users could read, are closed to them.
+/// Creates the database file with mode 0600 if it is missing; SQLite gives `-wal` and `-shm` the same mode. Existing
+/// files that other users can read, as earlier versions created them, get mode 0600 too.
 pub(super) fn make_private(database: &Path) -> io::Result<()> {
-    // Before SQLite opens the file: closing another descriptor of it would release SQLite's locks.
+    // This runs before SQLite opens the file, because closing any other descriptor of it would release SQLite's locks.
     match OpenOptions::new().write(true).create_new(true).mode(MODE).open(database) {
         Ok(_) => return Ok(()),
         Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
@@ -27,7 +28,9 @@ pub(super) fn make_private(database: &Path) -> io::Result<()> {
         let Ok(metadata) = fs::metadata(&path) else { continue };
         if metadata.is_file() && metadata.mode() & 0o077 != 0 {
             match fs::set_permissions(&path, Permissions::from_mode(MODE)) {
-                Ok(()) => tracing::info!(file = %path.display(), "closed to other users (mode 0600)"),
+                Ok(()) => {
+                    tracing::info!(file = %path.display(), "removed other users' access to this file (mode 0600)")
+                }
                 Err(error) => {
                     tracing::warn!(file = %path.display(), %error, "other users can read this file (chmod 600)");
                 }
@@ -37,7 +40,7 @@ pub(super) fn make_private(database: &Path) -> io::Result<()> {
     Ok(())
 }
 
-/// What tells a file from a copy of it: its inode and when it was created (0 where the file system does not know).
+/// Distinguishes a file from a copy of it: its inode and its creation time (0 where the file system does not store it).
 pub(super) fn identity(database: &Path) -> io::Result<[i64; 2]> {
     let metadata = fs::metadata(database)?;
     let born = metadata.created().ok().and_then(|time| time.duration_since(UNIX_EPOCH).ok());

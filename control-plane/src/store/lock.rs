@@ -1,7 +1,8 @@
-//! One control plane a database: each holds what it last read in memory, and two would not see each other's changes.
+//! Ensures that only one control plane uses a database. Each control plane keeps the current state in memory, so two of
+//! them would not see each other's changes.
 //!
-//! The lock file also holds the highest numbers that were given to a revision and a backend. A database that was restored
-//! from a copy has lower ones, which is how the restore is noticed.
+//! The lock file also contains the highest revision and backend numbers that were assigned. A database that was
+//! restored from a copy has lower numbers; this is how a restore is detected.
 
 use std::{
     fs::{File, OpenOptions, TryLockError},
@@ -14,24 +15,24 @@ use std::{
 
 use super::{StoreError, files, writer::beside};
 
-/// How long a control plane waits for the one before it to end.
-const PATIENCE: Duration = Duration::from_secs(10);
+/// How long to wait for the previous control plane to exit.
+const MAX_WAIT: Duration = Duration::from_secs(10);
 
-const PAUSE: Duration = Duration::from_millis(50);
+const RETRY_INTERVAL: Duration = Duration::from_millis(50);
 
-/// Held until it is dropped; the system gives it back when the process ends, however that is.
+/// The lock, held until it is dropped. The operating system releases it when the process exits for any reason.
 #[derive(Debug)]
 pub struct Lock {
     _file: Option<File>,
     path: PathBuf,
 }
 
-/// The highest numbers that were given to a revision and a backend, kept beside the database.
+/// The highest revision and backend numbers that were assigned, stored in the lock file.
 #[derive(Debug, Clone)]
 pub(super) struct Marks(Arc<File>);
 
 impl Marks {
-    /// Revision and number of the next backend; `None`: nothing was written yet.
+    /// Returns the revision and the number of the next backend; `None` when nothing was written yet.
     pub(super) fn read(&self) -> Option<(u64, u64)> {
         let mut text = String::new();
         (&*self.0).read_to_string(&mut text).ok()?;
@@ -39,7 +40,8 @@ impl Marks {
         Some((numbers.next()?.ok()?, numbers.next()?.ok()?))
     }
 
-    /// Remembers numbers that are stored. The text has a fixed length, so that a full disk cannot cut it.
+    /// Writes numbers that are stored in the database. The text has a fixed length, so that a full disk cannot truncate
+    /// it.
     pub(super) fn write(&self, revision: u64, next_backend: u64) {
         if let Err(error) = self.0.write_all_at(format!("{revision:020} {next_backend:020}\n").as_bytes(), 0)
         {
@@ -50,46 +52,46 @@ impl Marks {
 
 impl Lock {
     pub(super) fn marks(&self) -> Option<Marks> {
-        // A descriptor of its own: the lock ends with the one that holds it.
+        // This is a separate descriptor: the lock ends with the descriptor that holds it.
         let file = OpenOptions::new().read(true).write(true).open(&self.path).ok()?;
         Some(Marks(Arc::new(file)))
     }
 
-    /// Waits until nobody else has the database `sqlite:PATH`.
+    /// Waits until no other process uses the database `sqlite:PATH`.
     ///
     /// # Errors
-    /// Somebody keeps it.
+    /// Another control plane did not release the database in time.
     pub async fn take(database: &str) -> Result<Self, StoreError> {
-        Self::take_within(database, PATIENCE).await
+        Self::take_within(database, MAX_WAIT).await
     }
 
-    async fn take_within(database: &str, patience: Duration) -> Result<Self, StoreError> {
+    async fn take_within(database: &str, max_wait: Duration) -> Result<Self, StoreError> {
         let path = beside(super::options(database)?.get_filename(), ".lock");
         let mut options = OpenOptions::new();
         let file = options.create(true).truncate(false).read(true).write(true).mode(files::MODE).open(&path);
-        // Where no file can be, there can be no database either, and it is said of that.
+        // Where no lock file can be created, no database can be created either, and opening the database reports that.
         let Ok(file) = file else { return Ok(Self { _file: None, path }) };
         let mut waited = Duration::ZERO;
         loop {
             match file.try_lock() {
                 Ok(()) => break,
-                Err(TryLockError::WouldBlock) if waited < patience => {
+                Err(TryLockError::WouldBlock) if waited < max_wait => {
                     if waited.is_zero() {
                         tracing::warn!(
-                            "another control plane uses this database: waiting for it to end, {} s at most",
-                            patience.as_secs()
+                            "another control plane uses this database; waiting up to {} s for it to exit",
+                            max_wait.as_secs()
                         );
                     }
-                    tokio::time::sleep(PAUSE).await;
-                    waited += PAUSE;
+                    tokio::time::sleep(RETRY_INTERVAL).await;
+                    waited += RETRY_INTERVAL;
                 }
                 Err(TryLockError::WouldBlock) => {
                     let why = "another control plane uses it";
                     return Err(StoreError::Unusable(database.to_owned(), why.to_owned()));
                 }
-                // Some file systems know no locks.
+                // Some file systems do not support locks.
                 Err(TryLockError::Error(error)) => {
-                    tracing::warn!(%error, "cannot lock the database: see to it that no other control plane uses it");
+                    tracing::warn!(%error, "cannot lock the database; make sure that no other control plane uses it");
                     break;
                 }
             }
@@ -103,11 +105,11 @@ mod tests {
     use super::*;
 
     #[tokio::test]
-    async fn a_second_one_waits_and_gives_up() {
+    async fn a_second_control_plane_waits_and_gives_up() {
         let folder = tempfile::tempdir().unwrap();
         let database = format!("sqlite:{}", folder.path().join("weir.db").display());
         let first = Lock::take(&database).await.unwrap();
-        let error = Lock::take_within(&database, PAUSE).await.unwrap_err();
+        let error = Lock::take_within(&database, RETRY_INTERVAL).await.unwrap_err();
         assert!(error.to_string().contains("another control plane uses it"), "{error}");
         let (second, ()) = tokio::join!(Lock::take(&database), async { drop(first) });
         second.unwrap();

@@ -1,7 +1,7 @@
-//! All the SQL of the control plane, over SQLite.
+//! All SQL of the control plane, for SQLite.
 //!
-//! One connection writes, several read beside it (WAL). Migrations are embedded and run at start. A database that
-//! cannot be used is refused at start with a message that says why: nothing is ever repaired silently.
+//! One connection writes and several read (WAL mode). Migrations are embedded and run at start. A database that cannot
+//! be used is rejected at start with an error that says why; nothing is repaired silently.
 
 use std::{
     path::{Path, PathBuf},
@@ -46,52 +46,54 @@ pub use secrets::{FleetKey, Sealed};
 
 static MIGRATIONS: Migrator = sqlx::migrate!("../migrations");
 
-/// `Weir` in ASCII: SQLite keeps it in the file's header, and it tells our database from another program's.
+/// `Weir` in ASCII. SQLite stores it in the file's header; it distinguishes Weir's databases from those of other
+/// programs.
 const APPLICATION_ID: i64 = 0x5765_6972;
 
 /// The database. Cheap to clone.
 #[derive(Debug, Clone)]
 pub struct Store {
-    /// One connection, so that writers queue here and not in SQLite's lock.
+    /// A single connection, so that writers queue here and not in SQLite's lock.
     writer: Writer,
-    /// Connections that only read.
+    /// Read-only connections.
     pub(crate) reader: SqlitePool,
-    /// The file.
     path: PathBuf,
-    /// Changes that are being made.
+    /// Changes that are running.
     detached: Detached,
-    /// The highest numbers that were given, beside the database.
+    /// The highest numbers that were assigned, stored outside the database.
     marks: Option<Marks>,
 }
 
 impl Store {
-    /// Opens the database `sqlite:PATH`, creates it when it is missing, and brings its tables up to date.
+    /// Opens the database `sqlite:PATH`, creates it if it is missing, and migrates its schema.
     ///
     /// # Errors
-    /// It is not a database, not Weir's, read-only, newer than this program, or the file cannot be opened.
+    /// The file is not a SQLite database, is another program's database, is read-only, was written by a newer version,
+    /// or cannot be opened.
     pub async fn open(database: &str) -> Result<Self, StoreError> {
         let options = options(database)?;
         if database.contains(":memory:") || database.contains("mode=memory") {
             return Err(StoreError::Name(
                 database.to_owned(),
-                "a database in memory would forget everything".into(),
+                "a database in memory would lose everything at exit".into(),
             ));
         }
         refuse_read_only(database, options.get_filename())?;
         let path = options.get_filename().to_owned();
-        // Where no file can be created, SQLite says why.
+        // If the file cannot be created, SQLite reports the reason below.
         let _ = files::make_private(&path);
         let options = options
             .create_if_missing(true)
             .foreign_keys(true)
-            // After a crash the first connection reads the whole log again, and the others wait for it.
+            // After a crash the first connection replays the write-ahead log while the others wait.
             .busy_timeout(Duration::from_secs(30))
-            // Two histograms are more than a row of a small page may have: each would get a page of its own beside it.
+            // Two histograms exceed the maximum row size of a small page, and each would need an overflow page.
             .page_size(16 << 10)
-            // What a statement would need to be taken back grows beyond what SQLite keeps in memory, and a container
-            // with a read-only root has no folder for temporary files.
+            // A statement's rollback data can exceed what SQLite keeps in memory, and a container with a read-only root
+            // has no folder for temporary files.
             .pragma("temp_store", "memory")
-            // What old statistics held can be given back bit by bit; set before the first table, or by a `VACUUM`.
+            // Allows the space of deleted statistics to be freed in small steps. It must be set before the first table,
+            // or by `VACUUM`.
             .auto_vacuum(SqliteAutoVacuum::Incremental)
             // An acknowledged batch or revision must survive a power failure.
             .synchronous(SqliteSynchronous::Full);
@@ -107,7 +109,7 @@ impl Store {
         let writer = Writer::new(options.clone(), &path, connection);
         let reader = SqlitePoolOptions::new()
             .max_connections(4)
-            // A read transaction that could not be ended would show the same old moment for ever.
+            // A read transaction that was not ended would show the same old state forever.
             .after_release(|connection, _| {
                 let is_free = !sqlx::Connection::is_in_transaction(connection);
                 Box::pin(async move { Ok(is_free) })
@@ -116,7 +118,7 @@ impl Store {
                 options
                     .create_if_missing(false)
                     .pragma("query_only", "on")
-                    // Of statistics a row is many, a megabyte or more.
+                    // Statistics queries return many rows, a megabyte or more.
                     .row_buffer_size(16),
             )
             .await
@@ -124,32 +126,32 @@ impl Store {
         Ok(Self { writer, reader, path, detached: Detached::default(), marks: None })
     }
 
-    /// As it is, with the highest numbers that were given kept in the lock file.
+    /// Records the highest assigned numbers in the lock file from now on.
     pub fn marked_in(self, lock: &Lock) -> Self {
         Self { marks: lock.marks(), ..self }
     }
 
-    /// Begins a transaction that may write.
+    /// Begins a write transaction.
     async fn begin(&self) -> Result<Transaction, sqlx::Error> {
         self.writer.begin().await
     }
 
-    /// Moves what the write-ahead log holds into the file and empties the log, so that nothing deleted stays in it.
+    /// Copies the write-ahead log into the database and empties it, so that no deleted data remains in the log.
     async fn truncate_log(&self) -> Result<(), StoreError> {
         Ok(self.writer.truncate_log().await?)
     }
 
-    /// Where work runs that callers cannot cancel.
+    /// Runs work that callers cannot cancel.
     pub(crate) fn detached(&self) -> &Detached {
         &self.detached
     }
 
-    /// The database's file.
+    /// Path of the database file.
     pub fn path(&self) -> &Path {
         &self.path
     }
 
-    /// Waits for the changes that are being made, and closes every connection; what was committed is in the file.
+    /// Waits for running changes and closes every connection. Committed data is in the file.
     pub async fn close(&self) {
         self.detached.finish().await;
         self.reader.close().await;
@@ -162,7 +164,7 @@ fn options(database: &str) -> Result<SqliteConnectOptions, StoreError> {
     database.parse().map_err(wrong)
 }
 
-/// Root may write to a file that nobody may write to; the operator who took the right away means it, though.
+/// Root can write to a read-only file, but the operator who made it read-only meant it.
 fn refuse_read_only(database: &str, path: &Path) -> Result<(), StoreError> {
     match std::fs::metadata(path) {
         Ok(metadata) if metadata.is_dir() => {
@@ -181,17 +183,17 @@ async fn refuse_foreign(database: &str, writer: &mut SqliteConnection) -> Result
     let tables: i64 =
         sqlx::query("SELECT count(*) FROM sqlite_master").fetch_one(&mut *writer).await.map_err(open)?.get(0);
     if tables > 0 && id != APPLICATION_ID {
-        let why = "it is a SQLite database, but not one of Weir's";
+        let why = "it is a SQLite database of another program";
         return Err(StoreError::Unusable(database.to_owned(), why.into()));
     }
     Ok(())
 }
 
-/// A database of an earlier version cannot give back pages one by one until it was rewritten, once.
+/// A database of an earlier version must be rewritten once before it can free single pages.
 async fn make_shrinkable(writer: &mut SqliteConnection) -> Result<(), sqlx::Error> {
     let mode: i64 = sqlx::query("PRAGMA auto_vacuum").fetch_one(&mut *writer).await?.try_get(0)?;
     if mode != 2 {
-        tracing::info!("the database is rewritten once, so that its file can shrink later");
+        tracing::info!("rewriting the database once, so that its file can shrink later");
         sqlx::raw_sql("PRAGMA auto_vacuum = INCREMENTAL; VACUUM").execute(writer).await?;
     }
     Ok(())
@@ -206,7 +208,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let store =
             Store::open(&format!("sqlite:{}", folder.path().join("weir.db").display())).await.unwrap();
-        let place = "PRAGMA temp_store";
+        let pragma = "PRAGMA temp_store";
         let mut transaction = store.begin().await.unwrap();
         let writer: i64 = sqlx::query_scalar(place).fetch_one(&mut *transaction).await.unwrap();
         let reader: i64 = sqlx::query_scalar(place).fetch_one(&store.reader).await.unwrap();

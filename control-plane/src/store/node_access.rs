@@ -1,84 +1,84 @@
-//! The SQL of who may be a node: the fleet's certificate authority, join tokens, certificates, revoked nodes.
+//! SQL for node admission: the fleet's certificate authority, join tokens, node certificates and revoked nodes.
 
 use sqlx::{Row as _, sqlite::SqliteRow};
 
 use super::{Store, StoreError, WriteStore};
 
-/// The fleet's certificate authority as it is kept.
+/// The fleet's certificate authority.
 #[derive(Debug, Clone)]
 pub struct StoredCa {
-    /// Its certificate, DER.
+    /// CA certificate, DER.
     pub certificate: Vec<u8>,
-    /// Its private key, sealed.
+    /// Private key, sealed with the master key.
     pub sealed_key: Vec<u8>,
 }
 
-/// A join token as it is kept: its hash, never itself.
+/// A stored join token. Only its hash is kept.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct StoredNodeToken {
-    /// Never given twice.
+    /// Token id, never reused.
     pub id: i64,
-    /// SHA-256 of its secret.
+    /// SHA-256 of the token's secret.
     pub hash: Vec<u8>,
-    /// When it was made.
+    /// Creation time, milliseconds since the Unix epoch.
     pub created_ms: i64,
-    /// Who made it.
+    /// Actor that created the token.
     pub created_by: String,
-    /// When it ends by itself.
+    /// Expiry time; `None` means that the token does not expire.
     pub expires_ms: Option<i64>,
-    /// How many nodes may still join with it; `None`: any number.
+    /// Number of nodes that can still join with it; `None` means no limit.
     pub uses_left: Option<i64>,
-    /// How many have.
+    /// Number of nodes that have joined with it.
     pub used: i64,
-    /// When it was revoked.
+    /// Revocation time, if the token is revoked.
     pub revoked_ms: Option<i64>,
-    /// The node ids that it is for; none: any.
+    /// Node ids that may use the token; empty means any.
     pub node_ids: Vec<String>,
 }
 
-/// A node id under which an operator let a second process in.
+/// A permit for a second process to join with a node id that is in use.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct NodePermit {
-    /// The id.
+    /// Node id.
     pub node_id: String,
-    /// Until when one more process may join; `None`: none may.
+    /// Until when one more process may join; `None` means that no further process may.
     pub expires_ms: Option<i64>,
-    /// Several processes may be connected under the id.
+    /// Whether several processes may be connected with the id.
     pub is_shared: bool,
 }
 
-/// What is remembered of who may be a node, beside join tokens.
+/// Stored admission data, except join tokens.
 #[derive(Debug, Default)]
 pub struct StoredNodeAccess {
     /// Certificates that have not expired.
     pub certificates: Vec<NodeCertificate>,
-    /// Nodes that are revoked.
+    /// Ids of revoked nodes.
     pub revoked: Vec<String>,
-    /// Ids that a second process may use.
+    /// Permits for a second process with the same id.
     pub permits: Vec<NodePermit>,
     /// Nodes whose counts are left out of reports.
     pub excluded: Vec<String>,
 }
 
-/// How a certificate comes to be issued.
+/// The side effects of issuing a certificate.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Issuing {
-    /// The join token that is used; `None`: a renewal.
+    /// The join token that was used; `None` for a renewal.
     pub token: Option<i64>,
-    /// The permit of the node's id is used up.
+    /// Whether the permit of the node's id is consumed.
     pub uses_permit: bool,
 }
 
 /// A node's certificate.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct NodeCertificate {
-    /// The SHA-256 of it.
+    /// SHA-256 of the certificate.
     pub fingerprint: Vec<u8>,
-    /// Whose it is.
+    /// The node it was issued to.
     pub node_id: String,
-    /// Since when.
+    /// Issue time, milliseconds since the Unix epoch.
     pub issued_ms: i64,
-    /// Until when.
+    /// Expiry time, milliseconds since the Unix epoch.
     pub expires_ms: i64,
 }
 
@@ -92,7 +92,7 @@ fn node_token(row: &SqliteRow) -> StoredNodeToken {
         uses_left: row.get(5),
         used: row.get(6),
         revoked_ms: row.get(7),
-        // Written by this program; a list that cannot be read admits no node.
+        // Only this program writes the list. If it cannot be parsed, the token admits no node.
         node_ids: row
             .get::<Option<String>, _>(8)
             .map_or_else(Vec::new, |ids| serde_json::from_str(&ids).unwrap_or_else(|_| vec![String::new()])),
@@ -100,7 +100,7 @@ fn node_token(row: &SqliteRow) -> StoredNodeToken {
 }
 
 impl Store {
-    /// The fleet's certificate authority, if one was made.
+    /// Returns the fleet's certificate authority, if it exists.
     ///
     /// # Errors
     /// The database failed.
@@ -110,7 +110,7 @@ impl Store {
         Ok(row.map(|row| StoredCa { certificate: row.get(0), sealed_key: row.get(1) }))
     }
 
-    /// Every join token that is remembered.
+    /// Returns all stored join tokens.
     ///
     /// # Errors
     /// The database failed.
@@ -123,7 +123,7 @@ impl Store {
         Ok(rows.iter().map(node_token).collect())
     }
 
-    /// Who may be a node: certificates that are good, revoked nodes, permits, and nodes that are not counted.
+    /// Returns valid certificates, revoked nodes, permits, and nodes excluded from reports.
     ///
     /// # Errors
     /// The database failed.
@@ -160,7 +160,7 @@ impl Store {
 }
 
 impl WriteStore {
-    /// Stores the fleet's certificate authority, unless there is one already.
+    /// Stores the fleet's certificate authority, unless one exists.
     ///
     /// # Errors
     /// The database failed.
@@ -176,7 +176,7 @@ impl WriteStore {
         Ok(tx.commit().await?)
     }
 
-    /// Keeps a new join token and gives it an id.
+    /// Stores a new join token and returns its id.
     ///
     /// # Errors
     /// The database failed.
@@ -198,7 +198,7 @@ impl WriteStore {
         Ok(done.last_insert_rowid())
     }
 
-    /// A join token is good for nothing any more. Whether it was good until now.
+    /// Revokes a join token. Returns whether it was valid until now.
     ///
     /// # Errors
     /// The database failed.
@@ -213,8 +213,8 @@ impl WriteStore {
         Ok(done.rows_affected() > 0)
     }
 
-    /// Keeps a node's new certificate; where it joined with a token, that is used once more. False: the token was used up
-    /// in between, and nothing was kept.
+    /// Stores a node's new certificate, and counts the use of its join token, if one was used. Returns false, and
+    /// stores nothing, when the token was used up in the meantime.
     ///
     /// # Errors
     /// The database failed.
@@ -256,7 +256,7 @@ impl WriteStore {
         Ok(true)
     }
 
-    /// A node gets nothing any more. Its certificates are remembered, to know it by.
+    /// Revokes a node. Its certificates stay stored, so that the node is recognized.
     ///
     /// # Errors
     /// The database failed.
@@ -274,7 +274,8 @@ impl WriteStore {
         Ok(tx.commit().await?)
     }
 
-    /// A node may join again, by a token: the certificates that it had stay good for nothing. Whether it was revoked.
+    /// Allows a revoked node to join again with a token. Its earlier certificates stay invalid. Returns whether it was
+    /// revoked.
     ///
     /// # Errors
     /// The database failed.
@@ -294,7 +295,7 @@ impl WriteStore {
         Ok(done.rows_affected() > 0)
     }
 
-    /// One more process may join under a node's id, until a time.
+    /// Permits one more process to join with a node id, until a given time.
     ///
     /// # Errors
     /// The database failed.
@@ -312,7 +313,7 @@ impl WriteStore {
         Ok(tx.commit().await?)
     }
 
-    /// Leaves a node's counts out of reports from now on, or counts them again.
+    /// Excludes a node's counts from reports, or includes them again.
     ///
     /// # Errors
     /// The database failed.
@@ -338,7 +339,7 @@ impl WriteStore {
         Ok(tx.commit().await?)
     }
 
-    /// Forgets certificates that have ended, and join tokens that ended before `ended_before_ms`.
+    /// Deletes expired certificates and permits, and join tokens that ended before `ended_before_ms`.
     ///
     /// # Errors
     /// The database failed.

@@ -1,4 +1,4 @@
-//! The SQL of the nodes: every one that is remembered.
+//! SQL for the nodes that are known.
 
 use std::collections::BTreeMap;
 
@@ -6,25 +6,25 @@ use sqlx::Row as _;
 
 use super::{Store, StoreError, WriteStore};
 
-/// A node as it is remembered.
+/// A node as stored.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct SeenNode {
-    /// Its id.
+    /// Node id.
     pub id: String,
-    /// The version of its program.
+    /// Version of the data plane.
     pub version: String,
-    /// Where it takes traffic.
+    /// Address on which the node accepts traffic.
     pub address: String,
-    /// What its operator says of it.
+    /// Labels set by the operator.
     pub labels: BTreeMap<String, String>,
-    /// What it ran.
+    /// The revision it last reported as active.
     pub active_revision: u64,
-    /// When it was last seen, milliseconds since the Unix epoch.
+    /// When the node was last connected, milliseconds since the Unix epoch.
     pub last_seen_ms: i64,
 }
 
 impl Store {
-    /// When a node was first seen, milliseconds since the Unix epoch.
+    /// Returns when a node was first seen, milliseconds since the Unix epoch.
     ///
     /// # Errors
     /// The database failed.
@@ -36,7 +36,7 @@ impl Store {
         Ok(found)
     }
 
-    /// Every node that is remembered.
+    /// Returns all stored nodes.
     ///
     /// # Errors
     /// The database failed.
@@ -50,7 +50,7 @@ impl Store {
             id: row.get(0),
             version: row.get(1),
             address: row.get(2),
-            // What somebody wrote there by hand is no reason not to start.
+            // Labels that were edited by hand and are invalid must not prevent the start.
             labels: serde_json::from_str(row.get(3)).unwrap_or_default(),
             active_revision: row.get::<i64, _>(4).unsigned_abs(),
             last_seen_ms: row.get(5),
@@ -60,7 +60,7 @@ impl Store {
 }
 
 impl WriteStore {
-    /// Remembers that nodes were seen, all in one transaction.
+    /// Stores that nodes were connected, in one transaction.
     ///
     /// # Errors
     /// The database failed.
@@ -86,7 +86,7 @@ impl WriteStore {
         Ok(tx.commit().await?)
     }
 
-    /// Forgets nodes. What they reported stays.
+    /// Deletes nodes. Their reported statistics are kept.
     ///
     /// # Errors
     /// The database failed.

@@ -1,26 +1,26 @@
-//! The SQL of what is sealed: private keys of certificates, keys of session tickets.
+//! SQL for sealed secrets: private keys of certificates, session-ticket keys and the session key.
 
 use sqlx::Row as _;
 use zeroize::Zeroizing;
 
 use super::{Store, StoreError, WriteStore};
 
-/// The key that sessions are signed with.
+/// The key that session cookies are signed with.
 pub type FleetKey = Zeroizing<[u8; 32]>;
 
 /// A secret as it is stored.
 #[derive(Debug, Clone)]
 pub struct Sealed {
-    /// Which of its kind.
+    /// Name, unique within the kind.
     pub name: String,
-    /// What only the master key opens.
+    /// Ciphertext; only the master key can open it.
     pub sealed: Vec<u8>,
-    /// Since when it holds, milliseconds since the Unix epoch.
+    /// When the secret becomes valid, milliseconds since the Unix epoch.
     pub since_ms: i64,
 }
 
 impl Store {
-    /// Whether anything is sealed.
+    /// Returns whether any secret is stored.
     ///
     /// # Errors
     /// The database failed.
@@ -29,7 +29,7 @@ impl Store {
         Ok(row.get::<i64, _>(0) != 0)
     }
 
-    /// Every secret of a kind.
+    /// Returns all secrets of a kind.
     ///
     /// # Errors
     /// The database failed.
@@ -46,8 +46,7 @@ impl Store {
         Ok(rows.iter().map(sealed).collect())
     }
 
-    /// Everything that certificates and pools with TLS have ever been, in what is current and in the revisions that
-    /// are kept: their content as JSON.
+    /// Returns the JSON of all certificates and TLS pools in the current configuration and in all stored revisions.
     ///
     /// # Errors
     /// The database failed.
@@ -64,7 +63,7 @@ impl Store {
 }
 
 impl Store {
-    /// The session key as earlier versions stored it, in the clear.
+    /// Returns the session key that earlier versions stored unencrypted.
     ///
     /// # Errors
     /// The database failed.
@@ -77,20 +76,21 @@ impl Store {
 }
 
 impl WriteStore {
-    /// Removes the session key that was stored in the clear, and its traces in the file and in the log.
+    /// Deletes the unencrypted session key, including its traces in the file and in the write-ahead log.
     ///
     /// # Errors
     /// The database failed.
     pub async fn erase_clear_session_key(&self) -> Result<(), StoreError> {
         let mut tx = self.begin().await?;
-        // Freed content is overwritten with zeros. The setting ends with the connection, which is not used again.
+        // Freed content is overwritten with zeros. The setting applies to this connection only, which is not used
+        // again.
         sqlx::query("PRAGMA secure_delete = ON").execute(&mut *tx).await?;
         sqlx::query("DELETE FROM fleet_keys").execute(&mut *tx).await?;
         tx.commit().await?;
         self.truncate_log().await
     }
 
-    /// Stores and forgets secrets of a kind, all or nothing. One that is there already stays as it is.
+    /// Adds and deletes secrets of a kind in one transaction. A secret that already exists is not changed.
     ///
     /// # Errors
     /// The database failed; nothing was written.

@@ -1,4 +1,4 @@
-//! The one connection that writes.
+//! The single write connection.
 //!
 //! SQLite ends a transaction by itself after some errors (a full disk, an I/O error). A connection that was used after
 //! such an error could go on inside a transaction that is never committed. Therefore a connection is used again only
@@ -20,10 +20,10 @@ use std::{
 use sqlx::{ConnectOptions as _, SqliteConnection, sqlite::SqliteConnectOptions};
 use tokio::sync::{Mutex, OwnedMutexGuard};
 
-/// How long a transaction waits for the one before it.
-const TURN: Duration = Duration::from_secs(30);
+/// How long a transaction waits for the previous one.
+const MAX_WAIT: Duration = Duration::from_secs(30);
 
-/// The database file is not the one that was opened.
+/// The database file is no longer the one that was opened.
 #[derive(Debug, thiserror::Error)]
 #[error(
     "{0:?} was deleted or replaced while the control plane was running: nothing is written to it any more; \
@@ -38,22 +38,22 @@ fn file_id(path: &Path) -> io::Result<FileId> {
     std::fs::metadata(path).map(|metadata| (metadata.dev(), metadata.ino()))
 }
 
-/// The name of a file that SQLite or Weir keeps beside the database.
+/// Path of a file that SQLite or Weir keeps next to the database.
 pub(super) fn beside(database: &Path, suffix: &str) -> PathBuf {
     let mut name = database.as_os_str().to_owned();
     name.push(suffix);
     name.into()
 }
 
-/// Opens the connection, hands it to one transaction at a time, and replaces it when its state is not certain.
+/// Opens the connection, lends it to one transaction at a time, and replaces it when its state is uncertain.
 #[derive(Debug, Clone)]
 pub(super) struct Writer {
     options: SqliteConnectOptions,
     path: Arc<Path>,
-    /// The file as it was opened at start.
+    /// The file that was opened at start.
     database: Option<FileId>,
     connection: Arc<Mutex<Option<Connection>>>,
-    /// Which file was found to be deleted or replaced. A connection that was opened after that would mix two files.
+    /// The file that was found deleted or replaced. A connection opened after that would mix two files.
     moved: Arc<OnceLock<PathBuf>>,
 }
 
@@ -65,7 +65,7 @@ struct Connection {
 }
 
 impl Writer {
-    /// From the connection that was opened at start.
+    /// Uses the connection that was opened at start.
     pub(super) fn new(options: SqliteConnectOptions, path: &Path, sqlite: SqliteConnection) -> Self {
         let connection = Connection { sqlite, log: file_id(&beside(path, "-wal")).ok() };
         Self {
@@ -77,36 +77,36 @@ impl Writer {
         }
     }
 
-    /// Begins a transaction that may write.
+    /// Begins a write transaction.
     pub(super) async fn begin(&self) -> Result<Transaction, sqlx::Error> {
-        let turn = tokio::time::timeout(TURN, Arc::clone(&self.connection).lock_owned());
+        let turn = tokio::time::timeout(MAX_WAIT, Arc::clone(&self.connection).lock_owned());
         let mut place = turn.await.map_err(|_| sqlx::Error::PoolTimedOut)?;
         let mut connection = match place.take() {
             Some(connection) => connection,
             None => self.open().await?,
         };
         if let Err(error) = self.check(connection.log) {
-            // The log that this connection has open may hold changes that are in no file with a name any more.
+            // The log that this connection has open may contain changes that exist in no named file any more.
             let _ = sqlx::query("PRAGMA wal_checkpoint(FULL)").execute(&mut connection.sqlite).await;
             *place = Some(connection);
             return Err(error);
         }
-        // With a plain BEGIN a transaction that reads first would fail instead of waiting for another program's lock.
+        // A plain BEGIN would make a transaction that reads first fail instead of waiting for another program's lock.
         sqlx::query("BEGIN IMMEDIATE").execute(&mut connection.sqlite).await?;
         Ok(Transaction { writer: self.clone(), place, connection })
     }
 
     async fn open(&self) -> Result<Connection, sqlx::Error> {
-        // Before the file is opened: another file must not become the database.
+        // Checked before opening: another file must not become the database.
         self.check(None)?;
         let mut sqlite = self.options.connect().await?;
         // The first read opens the write-ahead log.
         sqlx::query("SELECT count(*) FROM sqlite_schema").execute(&mut sqlite).await?;
-        tracing::info!("the database's write connection was opened again after an error");
+        tracing::info!("reopened the database's write connection after an error");
         Ok(Connection { sqlite, log: file_id(&beside(&self.path, "-wal")).ok() })
     }
 
-    /// Whether the path still leads to the file, and its log's path to the log, that are open.
+    /// Checks that the paths of the database and of its log still lead to the open files.
     fn check(&self, log: Option<FileId>) -> Result<(), sqlx::Error> {
         for (path, open) in [(self.path.to_path_buf(), self.database), (beside(&self.path, "-wal"), log)] {
             let Some(open) = open else { continue };
@@ -123,7 +123,7 @@ impl Writer {
         }
     }
 
-    /// Moves what the log holds into the file and empties the log. Closes the connection.
+    /// Copies the log into the database and empties the log. Closes the connection.
     pub(super) async fn truncate_log(&self) -> Result<(), sqlx::Error> {
         let transaction = self.begin().await?;
         let Transaction { mut place, mut connection, .. } = transaction;
@@ -134,7 +134,7 @@ impl Writer {
         Ok(())
     }
 
-    /// Closes the connection. SQLite then moves what the log holds into the file.
+    /// Closes the connection. SQLite then copies the log into the database.
     pub(super) async fn close(&self) {
         let connection = self.connection.lock().await.take();
         if let Some(Connection { sqlite, .. }) = connection
@@ -145,8 +145,8 @@ impl Writer {
     }
 }
 
-/// A transaction on the write connection. Dropped without [`commit`](Self::commit), it changes nothing and closes the
-/// connection.
+/// A transaction on the write connection. If it is dropped without [`commit`](Self::commit), nothing is changed and the
+/// connection is closed.
 #[derive(Debug)]
 pub(crate) struct Transaction {
     writer: Writer,
@@ -155,7 +155,7 @@ pub(crate) struct Transaction {
 }
 
 impl Transaction {
-    /// Stores what was written. After an error nothing of it is stored.
+    /// Commits the transaction. After an error nothing is stored.
     pub(crate) async fn commit(mut self) -> Result<(), sqlx::Error> {
         sqlx::query("COMMIT").execute(&mut self.connection.sqlite).await?;
         let checked = self.writer.check(self.connection.log);
@@ -163,7 +163,7 @@ impl Transaction {
         checked
     }
 
-    /// Takes back what was written.
+    /// Rolls the transaction back.
     pub(crate) async fn rollback(mut self) -> Result<(), sqlx::Error> {
         sqlx::query("ROLLBACK").execute(&mut self.connection.sqlite).await?;
         *self.place = Some(self.connection);
@@ -212,7 +212,7 @@ mod tests {
         tx.commit().await
     }
 
-    /// What a connection of its own finds.
+    /// Reads the row count with a separate connection.
     async fn stored(folder: &tempfile::TempDir) -> i64 {
         let url = format!("sqlite:{}", folder.path().join("weir.db").display());
         let mut other = SqliteConnection::connect(&url).await.unwrap();
@@ -240,7 +240,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let writer = writer(&folder).await;
         let mut made = 0;
-        // How often a change waits depends on how fast the connection's thread answers: any number up to eight, again and again.
+        // The number of polls depends on how fast the connection's thread answers: try one to eight, repeatedly.
         for polls in (1..=8).cycle().take(40) {
             let mut left = polls;
             let mut change = Box::pin(insert(&writer));
@@ -258,7 +258,7 @@ mod tests {
                 made += 1;
                 continue;
             }
-            // Dropped during its COMMIT it may be stored or not. The store's tasks are never dropped there.
+            // A transaction dropped during its COMMIT may or may not be stored. The store never drops its tasks there.
             insert(&writer).await.unwrap();
             made += 1;
             assert!(stored(&folder).await >= made, "dropped after {polls} polls");

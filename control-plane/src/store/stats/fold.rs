@@ -1,4 +1,4 @@
-//! Folding: what was read from the log is removed in the transaction that writes the counts.
+//! Folds the log of batches into the counts. One transaction removes batches from the log and writes their counts.
 
 use std::collections::HashMap;
 
@@ -8,32 +8,32 @@ use sqlx::{AssertSqlSafe, QueryBuilder, Row as _, Sqlite, query_builder::Separat
 use super::{COUNTS, Dimension, Key, Result, StoredCounts, StoredSum, SumKey, stored_counts};
 use crate::store::{Store, StoreError, Transaction};
 
-/// What one fold reads at most, in bytes of encoded batches.
+/// Maximum bytes of encoded batches per fold.
 const FOLD_BYTES: i64 = 16 << 20;
-/// What one fold reads at most, in batches.
+/// Maximum number of batches per fold.
 const FOLD_BATCHES: i64 = 256;
-/// Rows that one statement writes: each statement is a way to the database's thread and back.
+/// Rows per write statement: each statement costs a round trip to the database's thread.
 const AT_ONCE: usize = 64;
 
 impl Store {
-    /// Begins to fold the log into the counts.
+    /// Begins a transaction that folds batches into the counts.
     pub(crate) async fn begin_fold(&self) -> Result<Fold> {
         Ok(Fold { tx: self.begin().await? })
     }
 
-    /// The newest batch that waits to be folded.
+    /// Id of the newest batch in the log.
     pub(crate) async fn newest_unfolded(&self) -> Result<Option<i64>> {
         Ok(sqlx::query_scalar("SELECT MAX(id) FROM batches_log").fetch_one(&self.reader).await?)
     }
 }
 
-/// One step of folding, a transaction.
+/// One fold transaction.
 pub(crate) struct Fold {
     tx: Transaction,
 }
 
 impl Fold {
-    /// The oldest batches of the log, a bounded number.
+    /// Returns the oldest batches of the log, up to the limits.
     pub(crate) async fn batches(&mut self) -> Result<Vec<(i64, Vec<u8>)>> {
         Ok(sqlx::query_as(
             "SELECT id, batch FROM batches_log WHERE id <= (
@@ -49,7 +49,7 @@ impl Fold {
         .await?)
     }
 
-    /// How many rows a period has, those with the label `besides` not counted.
+    /// Number of rows of a period, without those with the route label `besides`.
     pub(crate) async fn rows(&mut self, grain: i64, start: i64, besides: &str) -> Result<usize> {
         let rows: i64 =
             sqlx::query_scalar("SELECT COUNT(*) FROM traffic WHERE grain = ? AND start = ? AND route <> ?")
@@ -61,7 +61,7 @@ impl Fold {
         Ok(usize::try_from(rows).unwrap_or(usize::MAX))
     }
 
-    /// How many names a dimension has in a period.
+    /// Number of names that a dimension has in a period.
     pub(crate) async fn names(&mut self, grain: i64, start: i64, dimension: Dimension) -> Result<usize> {
         let names: i64 =
             sqlx::query_scalar("SELECT COUNT(*) FROM sums WHERE grain = ? AND dimension = ? AND start = ?")
@@ -73,14 +73,14 @@ impl Fold {
         Ok(usize::try_from(names).unwrap_or(usize::MAX))
     }
 
-    /// What a period has so far, of these keys; by their places in `keys`.
+    /// Returns the counts so far of these keys in a period, by index in `keys`.
     pub(crate) async fn counts(
         &mut self,
         grain: i64,
         start: i64,
         keys: &[&Key],
     ) -> Result<HashMap<usize, StoredCounts<'static>>> {
-        // One statement for all: asking for each key on its own costs more than finding it.
+        // One statement for all keys: a query per key costs more than the lookup.
         let wanted: Vec<_> = keys
             .iter()
             .map(|key| json!([key.route, key.pool, key.backend, key.method, key.status]))
@@ -93,7 +93,7 @@ impl Fold {
         self.found(&sql, &wanted, grain, start, |row| stored_counts(row, 1)).await
     }
 
-    /// The sums of a period so far, of these keys; by their places in `keys`.
+    /// Returns the sums so far of these keys in a period, by index in `keys`.
     pub(crate) async fn sums(
         &mut self,
         grain: i64,
@@ -170,7 +170,7 @@ impl Fold {
             ));
             insert.push_values(sums, |mut row, (key, sum)| {
                 row.push_bind(grain).push_bind(key.dimension.name()).push_bind(start);
-                // A map of numbers can always be written.
+                // Serializing a map of numbers cannot fail.
                 row.push_bind(&key.name).push_bind(serde_json::to_string(&sum.status).unwrap_or_default());
                 push_counts(row, &sum.counts);
             });
@@ -186,24 +186,24 @@ impl Fold {
         Ok(self.tx.commit().await?)
     }
 
-    /// Ends without having written anything.
+    /// Rolls the transaction back.
     pub(crate) async fn abandon(self) -> Result<()> {
         Ok(self.tx.rollback().await?)
     }
 
-    /// Whether every row of `traffic` is in the sums.
+    /// Whether every row of `traffic` is included in the sums.
     pub(crate) async fn has_sums(&mut self) -> Result<bool> {
         Ok(sqlx::query_scalar("SELECT value FROM meta WHERE key = 'sums_made'")
             .fetch_one(&mut *self.tx)
             .await?)
     }
 
-    /// The periods that `traffic` has.
+    /// Lists the periods in `traffic`.
     pub(crate) async fn periods(&mut self) -> Result<Vec<(i64, i64)>> {
         Ok(sqlx::query_as("SELECT DISTINCT grain, start FROM traffic").fetch_all(&mut *self.tx).await?)
     }
 
-    /// All rows of a period.
+    /// Returns all rows of a period.
     pub(crate) async fn period(
         &mut self,
         grain: i64,
@@ -225,21 +225,21 @@ impl Fold {
         rows.iter().map(|row| Ok((key(row)?, stored_counts(row, 5)?))).collect()
     }
 
-    /// Says that every row of `traffic` is in the sums, and commits.
+    /// Records that every row of `traffic` is included in the sums, and commits.
     pub(crate) async fn finish_sums(mut self) -> Result<()> {
         sqlx::query("UPDATE meta SET value = 1 WHERE key = 'sums_made'").execute(&mut *self.tx).await?;
         Ok(self.tx.commit().await?)
     }
 }
 
-/// What a row that is there becomes.
+/// Overwrites the counts of an existing row.
 const REPLACE: &str = " ON CONFLICT DO UPDATE SET requests = excluded.requests, bytes_in = excluded.bytes_in,
     bytes_out = excluded.bytes_out, retries = excluded.retries, latency = excluded.latency,
     latency_max_us = excluded.latency_max_us, upstream = excluded.upstream,
     upstream_max_us = excluded.upstream_max_us, rejected = excluded.rejected, cut = excluded.cut,
     streams = excluded.streams, stream_max_us = excluded.stream_max_us";
 
-/// In the order of [`COUNTS`].
+/// Pushes values in the order of [`COUNTS`].
 fn push_counts(mut row: Separated<'_, Sqlite, &'static str>, counts: &StoredCounts<'_>) {
     row.push_bind(counts.requests.cast_signed())
         .push_bind(counts.bytes_in.cast_signed())

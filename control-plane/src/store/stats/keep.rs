@@ -1,16 +1,16 @@
-//! What is kept: finer grains go after their time, and the file gives back what is free.
+//! Retention: deletes old counts of the finer grains and returns free pages to the file system.
 
 use super::{Kept, Result};
 use crate::store::Store;
 
-/// Minutes that one transaction removes at most from a grain: a writer that waits for it waits some milliseconds.
+/// Maximum minutes that one transaction removes from a grain, so that other writers wait only milliseconds.
 const STEP: [(i64, &str, i64); 2] = [(1, "minutes_from", 60), (60, "hours_from", 24 * 60)];
-/// Free pages that one transaction gives back.
+/// Free pages that one transaction returns.
 const VACUUM_PAGES: i64 = 250;
 
 impl Store {
-    /// Removes a bounded part of what is older than is kept; whether there may be more. Reports learn of the new
-    /// border in the same transaction in which the first of it goes, so that none sees half an hour.
+    /// Removes a bounded part of what is older than the retention, and returns whether there may be more. The first
+    /// transaction also stores the new limit for reports, so that no report reads half an hour.
     pub(crate) async fn forget(&self, kept: Kept) -> Result<bool> {
         let mut more = false;
         for (grain, key, step) in STEP {
@@ -54,8 +54,8 @@ impl Store {
         Ok(more)
     }
 
-    /// Gives a bounded number of free pages back to the file system when much is free; whether there may be more.
-    /// Some stay: what is freed each minute is used again in the next.
+    /// Returns a bounded number of free pages to the file system when many are free, and whether there may be more.
+    /// Some pages stay free, because each minute reuses what the previous one freed.
     pub(crate) async fn shrink(&self) -> Result<bool> {
         let mut tx = self.begin().await?;
         let free: i64 = sqlx::query_scalar("PRAGMA freelist_count").fetch_one(&mut *tx).await?;

@@ -1,20 +1,20 @@
-//! The log of batches and which sequences were seen, so that each counts once.
+//! The log of batches, and the sequence numbers received so far, so that each batch counts once.
 
 use sqlx::SqliteConnection;
 
 use super::{NewBatch, Result, Run, run};
 use crate::store::Store;
 
-/// Runs of sequences kept for one boot. Beyond it the oldest gap is closed and written down as lost.
+/// Maximum number of sequence runs stored per boot. Beyond it the oldest gap is closed and recorded as lost.
 const MAX_RUNS: i64 = 10_000;
 
 impl Store {
-    /// Logs batches in one transaction and says of each whether it was there before. The order does not matter.
+    /// Logs batches in one transaction and returns for each whether it was a duplicate. The order does not matter.
     pub(crate) async fn log_batches(&self, batches: &[NewBatch], now_ms: i64) -> Result<Vec<bool>> {
         let mut tx = self.begin().await?;
         let mut seen_before = Vec::with_capacity(batches.len());
         for batch in batches {
-            let repeated = !see(&mut tx, batch).await?;
+            let repeated = !record_sequence(&mut tx, batch).await?;
             seen_before.push(repeated);
             if repeated {
                 continue;
@@ -35,8 +35,8 @@ impl Store {
     }
 }
 
-/// Marks a sequence as seen; false when it had been.
-async fn see(tx: &mut SqliteConnection, batch: &NewBatch) -> Result<bool> {
+/// Records a sequence number; returns false if it was already recorded.
+async fn record_sequence(tx: &mut SqliteConnection, batch: &NewBatch) -> Result<bool> {
     let NewBatch { node, boot, sequence, .. } = batch;
     let below = sqlx::query(
         "SELECT node, boot, first, last, from_ms, through_ms, left FROM batches_seen
@@ -83,14 +83,15 @@ async fn see(tx: &mut SqliteConnection, batch: &NewBatch) -> Result<bool> {
     }
     put_run(tx, &joined).await?;
     if batch.lost {
-        // What was dropped lies between the batch before and this one, so the time of this one is marked.
+        // The counts were dropped between the previous batch and this one, so this batch's time range is marked as
+        // lost.
         put_lost(tx, node, batch.from_ms, batch.through_ms, 0).await?;
     }
     if let Some(late) = &batch.late {
         put_lost(tx, node, late.from_ms, late.through_ms, late.rows).await?;
     }
     if let Some((from_ms, through_ms)) = batch.moved {
-        // All counts are there, but maybe not in their minutes.
+        // All counts arrived, but some may be in the wrong minute.
         put_lost(tx, node, from_ms, through_ms, 0).await?;
     }
     if alone {
@@ -138,7 +139,7 @@ async fn put_lost(
     Ok(())
 }
 
-/// Keeps the runs of one boot bounded: joins the two oldest when there are too many.
+/// Limits the number of runs of one boot by joining the two oldest.
 async fn close_oldest_gap(tx: &mut SqliteConnection, node: &str, boot: &str) -> Result<()> {
     let runs: i64 = sqlx::query_scalar("SELECT COUNT(*) FROM batches_seen WHERE node = ? AND boot = ?")
         .bind(node)

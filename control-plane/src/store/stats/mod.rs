@@ -1,7 +1,7 @@
-//! The SQL of the statistics: the log of batches, which sequences were seen, and the counts they fold into.
+//! SQL for the statistics: the log of batches, their sequence numbers, and the counts they are folded into.
 //!
-//! Every write is one transaction on the single writer connection, so a crash leaves a batch either in the log
-//! or in the counts, never in both and never in neither.
+//! Every write is one transaction on the single write connection. So after a crash each batch is either in the log or
+//! in the counts, never in both and never in neither.
 
 use std::{borrow::Cow, collections::BTreeMap};
 
@@ -22,29 +22,29 @@ pub(crate) use self::{
 
 type Result<T> = std::result::Result<T, StoreError>;
 
-/// A checked batch, ready for the log.
+/// A validated batch, ready for the log.
 #[derive(Debug, Clone)]
 pub(crate) struct NewBatch {
     pub(crate) node: String,
     pub(crate) boot: String,
     pub(crate) sequence: i64,
-    /// The time that the batch accounts for begins here, unless batches before it are stored.
+    /// Start of the time range of the batch, unless earlier batches are stored.
     pub(crate) from_ms: i64,
-    /// When the node made it.
+    /// When the node created the batch.
     pub(crate) through_ms: i64,
-    /// The node dropped counts since its last batch.
+    /// Whether the node dropped counts since its previous batch.
     pub(crate) lost: bool,
-    /// It is the last of a node that leaves on purpose.
+    /// Whether this is the last batch of a node that shut down gracefully.
     pub(crate) left: bool,
-    /// What of it came too late to be counted.
+    /// Rows that arrived too late to be counted.
     pub(crate) late: Option<Late>,
-    /// From when to when its rows were counted, where their minutes are uncertain because a clock was off.
+    /// Time range of rows whose minutes are uncertain because a clock was wrong.
     pub(crate) moved: Option<(i64, i64)>,
     /// The encoded message.
     pub(crate) batch: Vec<u8>,
 }
 
-/// Rows that came too late to be counted.
+/// Rows that arrived too late to be counted.
 #[derive(Debug, Clone)]
 pub(crate) struct Late {
     pub(crate) rows: i64,
@@ -52,7 +52,7 @@ pub(crate) struct Late {
     pub(crate) through_ms: i64,
 }
 
-/// What one row of traffic is about, within a period.
+/// Labels of a row of `traffic` within a period.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub(crate) struct Key {
     pub(crate) route: String,
@@ -62,14 +62,14 @@ pub(crate) struct Key {
     pub(crate) status: u16,
 }
 
-/// What one sum is about, within a period.
+/// Labels of a sum within a period.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub(crate) struct SumKey {
     pub(crate) dimension: Dimension,
     pub(crate) name: String,
 }
 
-/// The labels by which there are sums.
+/// The labels for which sums are stored.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub(crate) enum Dimension {
     All,
@@ -82,7 +82,7 @@ pub(crate) enum Dimension {
 }
 
 impl Dimension {
-    /// As it is stored; a column of `traffic`, but for [`All`](Self::All) and [`Host`](Self::Host).
+    /// The stored name. It is a column of `traffic`, except for [`All`](Self::All) and [`Host`](Self::Host).
     pub(crate) fn name(self) -> &'static str {
         match self {
             Self::All => "all",
@@ -96,7 +96,7 @@ impl Dimension {
     }
 }
 
-/// Counts, the histograms encoded.
+/// Counts with encoded histograms.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct StoredCounts<'a> {
     pub(crate) requests: u64,
@@ -107,23 +107,23 @@ pub(crate) struct StoredCounts<'a> {
     pub(crate) latency_max_us: u64,
     pub(crate) upstream: Cow<'a, [u8]>,
     pub(crate) upstream_max_us: u64,
-    /// A JSON object; empty: none.
+    /// A JSON object; empty means none.
     pub(crate) rejected: Cow<'a, str>,
-    /// A JSON object; empty: none.
+    /// A JSON object; empty means none.
     pub(crate) cut: Cow<'a, str>,
-    /// Durations of tunnels and streams; empty: none.
+    /// Histogram of the durations of tunnels and streams; empty means none.
     pub(crate) streams: Cow<'a, [u8]>,
     pub(crate) stream_max_us: u64,
 }
 
-/// Counts with their requests by status.
+/// Counts, with requests by status.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct StoredSum<'a> {
     pub(crate) status: BTreeMap<u16, u64>,
     pub(crate) counts: StoredCounts<'a>,
 }
 
-/// A run of sequences without a gap.
+/// A contiguous run of sequence numbers.
 #[derive(Debug, Clone)]
 pub(crate) struct Run {
     pub(crate) node: String,
@@ -132,11 +132,11 @@ pub(crate) struct Run {
     pub(crate) last: i64,
     pub(crate) from_ms: i64,
     pub(crate) through_ms: i64,
-    /// Its last batch is the last of a node that left on purpose.
+    /// Whether its last batch is the last one of a node that shut down gracefully.
     pub(crate) left: bool,
 }
 
-/// A stretch in which counts of a node were lost.
+/// A time range in which counts of a node were lost.
 #[derive(Debug, Clone)]
 pub(crate) struct Lost {
     pub(crate) node: String,
@@ -144,7 +144,7 @@ pub(crate) struct Lost {
     pub(crate) through_ms: i64,
 }
 
-/// How far back the finer grains reach, in minutes since the epoch.
+/// The start of the retained finer grains, in minutes since the epoch.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Kept {
     /// A multiple of an hour.
@@ -165,7 +165,7 @@ fn run(row: &sqlx::sqlite::SqliteRow) -> Result<Run> {
     })
 }
 
-/// The columns of [`StoredCounts`] from `at` on, in its order.
+/// Reads [`StoredCounts`] from the columns that start at `at`.
 fn stored_counts(row: &sqlx::sqlite::SqliteRow, at: usize) -> Result<StoredCounts<'static>> {
     let count = |column: usize| row.try_get::<i64, _>(at + column).map(i64::cast_unsigned);
     Ok(StoredCounts {
@@ -184,7 +184,7 @@ fn stored_counts(row: &sqlx::sqlite::SqliteRow, at: usize) -> Result<StoredCount
     })
 }
 
-/// [`StoredCounts`] as columns.
+/// The columns of [`StoredCounts`].
 const COUNTS: &str =
     "requests, bytes_in, bytes_out, retries, latency, latency_max_us, upstream, upstream_max_us, rejected,
     cut, streams, stream_max_us";

@@ -1,8 +1,8 @@
-//! Many rows of counts as one value: the database's thread copies each column of each row on its own and wakes the reader
-//! for it, which costs a report over a year more than finding the rows.
+//! Packs many rows of counts into one value. The database's thread copies each column of each row separately and wakes
+//! the reader for it; for a report over a year, that would cost more than finding the rows.
 //!
-//! A value is a JSON array of the rows' numbers, a zero byte, and the histograms of all rows: those of latency, then
-//! those of backends, then those of streams.
+//! A value is a JSON array of the rows' numbers, a zero byte, and the histograms of all rows: first those of latency,
+//! then those of backend latency, then those of streams.
 
 use std::{borrow::Cow, collections::BTreeMap};
 
@@ -30,13 +30,13 @@ struct Numbers<'a>(
     usize,
 );
 
-/// What is wrong with a value.
+/// The histogram lengths do not match the bytes.
 #[derive(Debug, thiserror::Error)]
-#[error("packed counts are not as long as they say")]
-struct Torn;
+#[error("the packed counts have a wrong length")]
+struct WrongLength;
 
-/// An expression over some rows of `sums` or `traffic`, which is NULL when there are none; `status` is an expression for
-/// the requests of one by status, as JSON.
+/// SQL expression that packs rows of `sums` or `traffic`; NULL when there are none. `status` is an expression for one
+/// row's requests by status, as JSON.
 pub(super) fn columns(status: &str, label: &str) -> String {
     format!(
         "CAST(json_group_array(json_array({label}, start, {status}, requests, bytes_in, bytes_out, retries,
@@ -46,24 +46,25 @@ pub(super) fn columns(status: &str, label: &str) -> String {
     )
 }
 
-/// Takes each row: its label, its start, and its counts.
+/// Calls a function with the label, start and counts of each row.
 pub(super) fn each(
     packed: &[u8],
     take: &mut impl FnMut(&str, i64, &StoredSum<'_>) -> Result<()>,
 ) -> Result<()> {
-    let torn = || StoreError::Broken("statistics row", Torn.to_string());
+    let wrong_length = || StoreError::Broken("statistics row", WrongLength.to_string());
     let (numbers, histograms) = packed
         .iter()
         .position(|byte| *byte == 0)
         .and_then(|at| packed.split_at_checked(at))
-        .ok_or_else(torn)?;
+        .ok_or_else(wrong_length)?;
     let rows: Vec<Numbers<'_>> = serde_json::from_slice(numbers)
         .map_err(|error| StoreError::Broken("statistics row", error.to_string()))?;
     let length =
         |of: fn(&Numbers<'_>) -> usize| rows.iter().fold(0usize, |sum, row| sum.saturating_add(of(row)));
-    let histograms = histograms.get(1..).ok_or_else(torn)?;
-    let (mut latencies, rest) = histograms.split_at_checked(length(|row| row.12)).ok_or_else(torn)?;
-    let (mut upstreams, mut streams) = rest.split_at_checked(length(|row| row.13)).ok_or_else(torn)?;
+    let histograms = histograms.get(1..).ok_or_else(wrong_length)?;
+    let (mut latencies, rest) = histograms.split_at_checked(length(|row| row.12)).ok_or_else(wrong_length)?;
+    let (mut upstreams, mut streams) =
+        rest.split_at_checked(length(|row| row.13)).ok_or_else(wrong_length)?;
     for row in rows {
         let Numbers(
             label,
@@ -82,9 +83,9 @@ pub(super) fn each(
             _,
         ) = row;
         let (latency, upstream, stream);
-        (latency, latencies) = latencies.split_at_checked(row.12).ok_or_else(torn)?;
-        (upstream, upstreams) = upstreams.split_at_checked(row.13).ok_or_else(torn)?;
-        (stream, streams) = streams.split_at_checked(row.14).ok_or_else(torn)?;
+        (latency, latencies) = latencies.split_at_checked(row.12).ok_or_else(wrong_length)?;
+        (upstream, upstreams) = upstreams.split_at_checked(row.13).ok_or_else(wrong_length)?;
+        (stream, streams) = streams.split_at_checked(row.14).ok_or_else(wrong_length)?;
         let counts = StoredCounts {
             requests: requests.cast_unsigned(),
             bytes_in: bytes_in.cast_unsigned(),
@@ -101,7 +102,11 @@ pub(super) fn each(
         };
         take(&label, start, &StoredSum { status, counts })?;
     }
-    if latencies.is_empty() && upstreams.is_empty() && streams.is_empty() { Ok(()) } else { Err(torn()) }
+    if latencies.is_empty() && upstreams.is_empty() && streams.is_empty() {
+        Ok(())
+    } else {
+        Err(wrong_length())
+    }
 }
 
 #[cfg(test)]
@@ -113,9 +118,9 @@ mod tests {
     const ROW: &str =
         r#"["a\u0000\"b",60,{"200":3,"404":1},4,5,6,7,8,9,"{\"auth\":1}","{\"node\":1}",7,2,1,1]"#;
 
-    type Seen = (String, i64, Vec<u8>, Vec<u8>, Vec<u8>);
+    type PackedRow = (String, i64, Vec<u8>, Vec<u8>, Vec<u8>);
 
-    fn rows(packed: &[u8]) -> Result<Vec<Seen>> {
+    fn rows(packed: &[u8]) -> Result<Vec<PackedRow>> {
         let mut rows = Vec::new();
         each(packed, &mut |label, start, sum: &StoredSum<'_>| {
             assert_eq!(sum.status, BTreeMap::from([(200, 3), (404, 1)]));
@@ -130,7 +135,7 @@ mod tests {
     }
 
     #[test]
-    fn rows_come_with_their_own_histograms() {
+    fn each_row_keeps_its_own_histograms() {
         let packed =
             [format!("[{ROW},{ROW}]").as_bytes(), b"\0", b"\0\x01\x02\x03", b"\0\x05", b"\x08\x09"].concat();
         let row = |latency: [u8; 2], upstream: u8, stream: u8| {
@@ -145,7 +150,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn no_bytes_make_it_panic(numbers in "[0-9\\[\\]{},\"]{0,60}", tail in proptest::collection::vec(any::<u8>(), 0..30)) {
+        fn invalid_bytes_do_not_panic(numbers in "[0-9\\[\\]{},\"]{0,60}", tail in proptest::collection::vec(any::<u8>(), 0..30)) {
             let _ = each(&[numbers.as_bytes(), &tail].concat(), &mut |_, _, _: &StoredSum<'_>| Ok(()));
         }
     }

@@ -1,4 +1,4 @@
-//! Reading counts: from the sums where they answer the question, else from the rows themselves.
+//! Reads counts: from the sums where they can answer the query, otherwise from the rows.
 
 use futures_util::TryStreamExt as _;
 use sqlx::{AssertSqlSafe, Row as _, Sqlite, Transaction};
@@ -6,7 +6,7 @@ use sqlx::{AssertSqlSafe, Row as _, Sqlite, Transaction};
 use super::{Dimension, Kept, Lost, Result, Run, StoredSum, packed, run};
 use crate::store::{Store, StoreError};
 
-/// Which requests a report is about; `None` is all.
+/// Which requests a report covers; `None` means all.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Filter {
     pub(crate) route: Option<String>,
@@ -14,7 +14,7 @@ pub(crate) struct Filter {
     /// Backend ids as a JSON array.
     pub(crate) backends: Option<String>,
     pub(crate) method: Option<String>,
-    /// Hosts are counted by themselves: with a host nothing else is given.
+    /// Hosts are counted separately, so a host cannot be combined with another filter.
     pub(crate) host: Option<String>,
 }
 
@@ -26,17 +26,17 @@ pub(crate) struct Read {
     pub(crate) to: i64,
 }
 
-/// By what counts are told apart.
+/// How counts are grouped.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum GroupBy {
-    /// By the period that they were counted in.
+    /// By period.
     Start,
     /// By a label.
     Label(Dimension),
 }
 
 impl Filter {
-    /// The sum that has exactly what is asked for: its dimension, and its names as a JSON array.
+    /// The sums that match this filter exactly: their dimension, and their names as a JSON array.
     fn sum(&self) -> Option<(Dimension, String)> {
         let one = |name: &String| serde_json::Value::from(vec![name.clone()]).to_string();
         let mut given = [
@@ -60,19 +60,19 @@ impl Filter {
     }
 }
 
-/// A view of the statistics that does not change while it is read.
+/// A read transaction: a view of the statistics that does not change.
 pub(crate) struct Traffic {
     tx: Transaction<'static, Sqlite>,
 }
 
 impl Store {
-    /// A view of the statistics that does not change while it is read.
+    /// Begins a read transaction.
     pub(crate) async fn traffic(&self) -> Result<Traffic> {
         Ok(Traffic { tx: self.reader.begin().await? })
     }
 
-    /// The ids that a backend with this URL has, or had in any revision, as a JSON array; `None` when there never
-    /// was one.
+    /// Returns the ids that backends with this URL have or had in any revision, as a JSON array; `None` when no backend
+    /// ever had it.
     pub(crate) async fn backends_by_url(&self, url: &str) -> Result<Option<String>> {
         Ok(sqlx::query_scalar(
             "SELECT json_group_array(id) FROM (
@@ -87,11 +87,11 @@ impl Store {
         .await?)
     }
 
-    /// Whether a route, pool or backend has this name, had it in a revision that is kept, or was counted under it.
+    /// Returns whether a route, pool or backend has this name, had it in a stored revision, or was counted with it.
     pub(crate) async fn has_name(&self, dimension: Dimension, name: &str) -> Result<bool> {
         let Some((table, column)) = resources(dimension) else { return Ok(true) };
         let dimension = dimension.name();
-        // The cheapest first: a report by a name that is in use asks one index.
+        // The cheapest query first: a name that is in use costs one index lookup.
         for sql in [
             format!("SELECT EXISTS (SELECT 1 FROM {table} WHERE {column} = ?1)"),
             format!(
@@ -107,7 +107,7 @@ impl Store {
         Ok(false)
     }
 
-    /// The names of routes, pools or backends, those in use first.
+    /// Returns the names of routes, pools or backends, configured ones first.
     pub(crate) async fn names(&self, dimension: Dimension) -> Result<Vec<String>> {
         let Some((table, column)) = resources(dimension) else { return Ok(Vec::new()) };
         let dimension = dimension.name();
@@ -121,7 +121,7 @@ impl Store {
         Ok(sqlx::query_scalar(AssertSqlSafe(sql)).fetch_all(&self.reader).await?)
     }
 
-    /// The URLs that backends have, or had last, by their ids.
+    /// Returns backend ids with their current or last URLs.
     pub(crate) async fn backend_urls(&self) -> Result<Vec<(String, String)>> {
         Ok(sqlx::query_as(
             "SELECT id, url FROM backends
@@ -135,7 +135,7 @@ impl Store {
     }
 }
 
-/// The table and column in which the names of a dimension are, where they are configured.
+/// The table and column of a dimension's configured names.
 fn resources(dimension: Dimension) -> Option<(&'static str, &'static str)> {
     match dimension {
         Dimension::Route => Some(("routes", "name")),
@@ -146,8 +146,8 @@ fn resources(dimension: Dimension) -> Option<(&'static str, &'static str)> {
 }
 
 impl Traffic {
-    /// Gives the counts of a range, each with its label, where these are asked for, and its start; in any order. They are
-    /// taken while the database reads on.
+    /// Calls a function with the counts of each period of a range, with its label, if grouped by one, and its start, in
+    /// any order. The database keeps reading meanwhile.
     pub(crate) async fn counts(
         &mut self,
         read: Read,
@@ -174,7 +174,7 @@ impl Traffic {
         Ok(())
     }
 
-    /// Only how many requests there were, by start; in any order.
+    /// Returns only the number of requests by start, in any order.
     pub(crate) async fn requests(&mut self, read: Read, filter: &Filter) -> Result<Vec<(i64, i64)>> {
         let source = Source::new(filter, GroupBy::Start);
         let sql = format!(
@@ -188,8 +188,8 @@ impl Traffic {
             .map_err(|error| StoreError::Broken("statistics row", error.to_string()))
     }
 
-    /// The runs of sequences that say something about a range: those in it, and of each node the one before and the
-    /// one after.
+    /// Returns the sequence runs that are relevant for a range: those within it, and for each node the run before it
+    /// and the run after it.
     pub(crate) async fn runs(&mut self, from_ms: i64, to_ms: i64) -> Result<Vec<Run>> {
         sqlx::query(
             "WITH around AS (
@@ -210,7 +210,7 @@ impl Traffic {
         .collect()
     }
 
-    /// The stretches of a range in which counts were lost.
+    /// Returns the time ranges within a range in which counts were lost.
     pub(crate) async fn lost(&mut self, from_ms: i64, to_ms: i64) -> Result<Vec<Lost>> {
         sqlx::query(
             "SELECT node, from_ms, through_ms FROM batches_lost WHERE from_ms < ?2 AND through_ms >= ?1",
@@ -227,7 +227,7 @@ impl Traffic {
         .collect()
     }
 
-    /// How far back the finer grains reach.
+    /// Returns the start of the retained finer grains.
     pub(crate) async fn kept(&mut self) -> Result<Kept> {
         let mut kept = Kept { minutes_from: 0, hours_from: 0 };
         let rows: Vec<(String, i64)> =
@@ -244,11 +244,11 @@ impl Traffic {
     }
 }
 
-/// Where an answer is read from.
+/// The table that a query reads.
 enum Source {
-    /// The sums of a dimension of these names, a JSON array; of all when there are none.
+    /// The sums of a dimension: those with these names, a JSON array, or all.
     Sums(Dimension, Option<String>),
-    /// The rows themselves.
+    /// The rows of `traffic`.
     Rows { of_route: bool },
 }
 
@@ -264,7 +264,8 @@ impl Source {
         }
     }
 
-    /// Periods that are read as one. With some names these have a row each; otherwise there may be ten thousand.
+    /// Periods read by one statement. With names given, each period has one row per name; otherwise it may have ten
+    /// thousand.
     fn periods_at_once(&self) -> i64 {
         match self {
             Self::Sums(_, Some(_)) => 168,
@@ -284,7 +285,7 @@ impl Source {
         let GroupBy::Label(dimension) = by else { return "''" };
         match (self, dimension) {
             (Self::Sums(..), _) => "name",
-            // Hosts are not in the rows; a report that asks for both is refused before it comes here.
+            // Rows have no host; a report that combines both is rejected earlier.
             (_, Dimension::All | Dimension::Host) => "''",
             (_, Dimension::Status) => "CAST(status AS TEXT)",
             (_, Dimension::Route) => "route",
@@ -294,11 +295,11 @@ impl Source {
         }
     }
 
-    /// `FROM` and `WHERE`; the parameters from the fourth on are bound by [`bind`](Self::bind).
+    /// `FROM` and `WHERE` clauses; [`bind`](Self::bind) binds the parameters from the fourth on.
     ///
-    /// By name there is an index of the sums, but not of minutes, and that is said twice: SQLite has to see that the grain
-    /// is a coarse one, and otherwise thinks that it may as well read all names. With a route, each period is sought by
-    /// it, so that the rows of other routes, which lie between, are not read.
+    /// The index of the sums by name does not include minutes. The condition on the grain is therefore repeated: SQLite
+    /// must see that the grain is a coarse one, otherwise it may choose to read all names. With a route filter, each
+    /// period is looked up by route, so that the rows of other routes in between are not read.
     fn rows(&self, grain: i64, from: &str, to: &str) -> String {
         let within = format!("start >= {from} AND start < {to}");
         match self {
