@@ -1,4 +1,4 @@
-//! ConnectionLimits the connections of a port: how many may be open, and which one is closed when a new one needs its slot.
+//! Limits the connections of a port: how many may be open, and which one is closed when a new one needs its slot.
 //!
 //! A connection is unauthenticated until the port's gate has let a call on it through. A new connection is always accepted.
 //! When the port, or the limit of the client's address, is full, the new connection replaces the oldest unauthenticated
@@ -17,10 +17,9 @@ use std::{
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-/// How many connections a port takes.
+/// Limits on the connections that a port accepts.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct ConnectionLimits {
-    /// All connections.
     pub(crate) total: usize,
     /// Connections from one address.
     pub(crate) per_address: usize,
@@ -44,7 +43,7 @@ struct Shared {
 #[derive(Debug, Default)]
 struct Table {
     next: u64,
-    /// In the order of arrival.
+    /// By order of arrival.
     taken: BTreeMap<u64, (IpAddr, Arc<Connection>)>,
     by_address: HashMap<IpAddr, usize>,
 }
@@ -57,11 +56,11 @@ pub(crate) struct Admission {
     pub(crate) connection: Arc<Connection>,
 }
 
-/// What is authenticated of a connection.
+/// Authentication state and running calls of a connection.
 #[derive(Debug)]
 pub(crate) struct Connection {
     authenticated: AtomicBool,
-    /// Another connection took its slot.
+    /// Cancelled when another connection takes this one's slot.
     closed: CancellationToken,
     calls: Mutex<Calls>,
 }
@@ -69,11 +68,11 @@ pub(crate) struct Connection {
 #[derive(Debug)]
 struct Calls {
     next: u64,
-    /// The calls in flight, each with the time since when its answer has waited for the client.
+    /// The calls in flight. The value is the time since when the call's answer has waited for the client to read.
     open: BTreeMap<u64, Option<Instant>>,
-    /// Since when there has been no call in flight.
+    /// Since when no call has been in flight.
     quiet_since: Instant,
-    /// Whether there has ever been one.
+    /// Whether there has ever been a call.
     any: bool,
 }
 
@@ -129,12 +128,12 @@ impl Connections {
         true
     }
 
-    /// Open connections.
+    /// Number of open connections.
     pub(crate) fn connections(&self) -> usize {
         lock(&self.shared.table).taken.len()
     }
 
-    /// Connections that were closed to make room.
+    /// Number of connections that were closed to make room.
     pub(crate) fn closed(&self) -> u64 {
         self.shared.closed.load(Relaxed)
     }
@@ -174,7 +173,7 @@ impl Table {
     }
 }
 
-/// The address that a connection counts for. One IPv6 machine has a whole /64 network.
+/// The address that limits count a connection under. An IPv6 host usually has a whole /64 network.
 pub(crate) fn network(address: IpAddr) -> IpAddr {
     match address.to_canonical() {
         IpAddr::V6(address) => {
@@ -210,7 +209,7 @@ impl Default for Connection {
 }
 
 impl Connection {
-    /// The gate has let a call on it through.
+    /// Records that the port's gate let a call on this connection through.
     pub(crate) fn mark_authenticated(&self) {
         self.authenticated.store(true, Relaxed);
     }
@@ -223,12 +222,12 @@ impl Connection {
         lock(&self.calls).open.is_empty()
     }
 
-    /// How many calls are in flight.
+    /// Number of calls in flight.
     pub(crate) fn in_flight(&self) -> usize {
         lock(&self.calls).open.len()
     }
 
-    /// A call begins.
+    /// Registers a call until the result is dropped.
     pub(crate) fn call(self: &Arc<Self>) -> Call {
         let mut calls = lock(&self.calls);
         let id = calls.next;
@@ -251,7 +250,7 @@ impl Connection {
 }
 
 impl Call {
-    /// Whether the answer waits for the client to read.
+    /// Records whether the answer is waiting for the client to read.
     pub(crate) fn waits_for_client(&self, waits: bool) {
         let since = waits.then(Instant::now);
         if let Some(open) = lock(&self.connection.calls).open.get_mut(&self.id) {
@@ -316,7 +315,7 @@ mod tests {
         assert!(authenticated.iter().all(|admission| !is_closed(admission)));
         assert_eq!(connections.connections(), LIMITS.total + LIMITS.reserved);
         assert!(!is_closed(&unauthenticated[19]) && is_closed(&unauthenticated[0]));
-        // Without calls they may go.
+        // Connections without calls may be closed.
         drop(calls);
         drop(unauthenticated);
         let _new = connections.admit(address(99));

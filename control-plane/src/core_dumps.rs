@@ -1,13 +1,14 @@
-//! Private keys are in this process's memory, and a core dump would write them to the disk.
+//! Disables core dumps, which would write the private keys in this process's memory to disk.
 
 use std::io;
 
 use rustix::process::{Resource, Rlimit, setrlimit};
 
-/// Forbids core dumps of this process, and on Linux other processes of the same user to read its memory.
+/// Disables core dumps of this process and, on Linux, prevents other processes of the same user from reading its
+/// memory.
 ///
 /// # Errors
-/// The system refuses.
+/// The operating system refused.
 pub fn forbid() -> io::Result<()> {
     setrlimit(Resource::Core, Rlimit { current: Some(0), maximum: Some(0) })?;
     #[cfg(target_os = "linux")]

@@ -1,4 +1,4 @@
-//! The newest revision in memory: the configuration, its checked form, and its pieces as the nodes get them.
+//! The current revision in memory: the configuration, its checked form, and the resources that are sent to nodes.
 
 use std::sync::Arc;
 
@@ -11,28 +11,28 @@ use weir_snapshot::{
     step::{changed, step},
 };
 
-/// One revision, immutable.
+/// An immutable revision.
 #[derive(Debug)]
 pub struct Current {
-    /// Its number, from 1.
+    /// Revision number, from 1.
     pub revision: u64,
-    /// The configuration as people write it; every backend has its id.
+    /// The configuration as operators write it; every backend has an id.
     pub config: Config,
-    /// The same, checked.
+    /// The checked configuration.
     pub snapshot: Snapshot,
-    /// The same, in pieces.
+    /// The configuration as resources.
     pub resources: Resources,
-    /// Over the pieces.
+    /// Hash over the resources.
     pub hash: ContentHash,
-    /// Where each piece stands in its list.
+    /// Position of each resource in its list.
     places: Places,
 }
 
-/// Tells of each new revision.
+/// Receives each new revision.
 pub type Watch = watch::Receiver<Arc<Current>>;
 
 impl Current {
-    /// Checks the configuration and cuts it into pieces.
+    /// Checks the configuration and splits it into resources.
     ///
     /// # Errors
     /// Every mistake in the configuration.
@@ -43,10 +43,10 @@ impl Current {
         Ok(Self { revision, config, snapshot, resources, hash, places })
     }
 
-    /// From the pieces as they were stored.
+    /// Restores a revision from stored resources.
     ///
     /// # Errors
-    /// They are not sound any more.
+    /// The resources no longer form a valid configuration.
     pub fn stored(revision: u64, resources: Resources) -> Result<Self, Problems> {
         let config = from_resources(&resources)?;
         let snapshot = weir_snapshot::check(&config)?;
@@ -54,7 +54,7 @@ impl Current {
         Ok(Self { revision, config, snapshot, resources, hash, places })
     }
 
-    /// What comes after this one, and the difference.
+    /// Returns the revision that follows this one with a new configuration, and the difference.
     ///
     /// # Errors
     /// Every mistake in the configuration.
@@ -62,7 +62,7 @@ impl Current {
         let snapshot = weir_snapshot::check(&config)?;
         let (changes, places) = step(&self.config, &self.resources, &self.places, &config);
         let resources = changed(&self.resources, &changes);
-        // Only what changed is hashed: the rest of 15,000 pieces is in the sum already.
+        // Only changed resources are hashed: the others, often more than 10,000, are already included in the sum.
         let mut hash = self.hash;
         for Change { key, before, after } in &changes {
             before.iter().for_each(|spec| hash.remove(key, spec));
@@ -71,7 +71,7 @@ impl Current {
         Ok((Self { revision: self.revision + 1, config, snapshot, resources, hash, places }, changes))
     }
 
-    /// What would change with this configuration.
+    /// Returns the changes that this configuration would make.
     pub fn changes(&self, config: &Config) -> Vec<Change> {
         step(&self.config, &self.resources, &self.places, config).0
     }

@@ -1,4 +1,4 @@
-//! Tells the log when a certificate is about to expire: thirty days before, seven, one, and when it has.
+//! Logs when a certificate is about to expire: 30 days, 7 days and 1 day before, and when it has expired.
 
 use std::{collections::HashMap, sync::Arc, time::Duration};
 
@@ -11,20 +11,20 @@ use crate::{
     time::{now_s, rfc3339},
 };
 
-const LOOK_AGAIN: Duration = Duration::from_secs(3600);
+const CHECK_INTERVAL: Duration = Duration::from_secs(3600);
 
 const DAY: i64 = 86_400;
 
-/// Days left at which a person should know.
+/// Days left at which a warning is logged.
 const STEPS: [i64; 3] = [1, 7, 30];
 
-/// How near the end is: `None` far away; else days left at most, 0 when it is over.
+/// The smallest step that was reached: `None` when more than 30 days are left, 0 when the certificate has expired.
 fn step(chain: &Chain, now: i64) -> Option<i64> {
     let left = chain.seconds_left(now);
     if left <= 0 { Some(0) } else { STEPS.into_iter().find(|days| left <= days * DAY) }
 }
 
-/// Whether a certificate is valid, or expires soon.
+/// Returns whether a certificate is valid, expired, not yet valid, or expires soon.
 pub fn state(chain: &Chain, now: i64) -> CertificateState {
     match step(chain, now) {
         Some(0) => CertificateState::Expired,
@@ -34,22 +34,26 @@ pub fn state(chain: &Chain, now: i64) -> CertificateState {
     }
 }
 
-/// Looks once an hour and at each revision, until `stop`.
+/// Checks once an hour and at each revision, until `stop`.
 pub(crate) async fn watch(mut current: Watch, stop: CancellationToken) {
-    let mut told = HashMap::new();
+    let mut logged = HashMap::new();
     loop {
         let snapshot = Arc::clone(&current.borrow_and_update());
-        tell(&snapshot.snapshot, now_s(), &mut told);
+        log_steps(&snapshot.snapshot, now_s(), &mut logged);
         tokio::select! {
             changed = current.changed() => if changed.is_err() { return },
-            () = tokio::time::sleep(LOOK_AGAIN) => {}
+            () = tokio::time::sleep(CHECK_INTERVAL) => {}
             () = stop.cancelled() => return,
         }
     }
 }
 
-/// Tells each step once. Gives what it told.
-fn tell(snapshot: &Snapshot, now: i64, told: &mut HashMap<(String, [u8; 32]), i64>) -> Vec<(String, i64)> {
+/// Logs each step once per certificate, and returns the steps that it logged.
+fn log_steps(
+    snapshot: &Snapshot,
+    now: i64,
+    logged: &mut HashMap<(String, [u8; 32]), i64>,
+) -> Vec<(String, i64)> {
     let own = snapshot.certificates.iter().map(|one| (format!("certificate {:?}", one.name), &one.chain));
     let pools = snapshot.pools.iter().filter_map(|pool| {
         Some((format!("client certificate of pool {:?}", pool.name), pool.tls.client.as_ref()?))
@@ -58,17 +62,17 @@ fn tell(snapshot: &Snapshot, now: i64, told: &mut HashMap<(String, [u8; 32]), i6
     for (what, chain) in own.chain(pools) {
         let Some(step) = step(chain, now) else { continue };
         let key = (what, chain.fingerprint);
-        if told.get(&key) != Some(&step) {
+        if logged.get(&key) != Some(&step) {
             let (certificate, not_after) = (&key.0, rfc3339(chain.not_after.saturating_mul(1000)));
             match step {
-                0 => tracing::error!(certificate, not_after, "a certificate has expired: replace it"),
+                0 => tracing::error!(certificate, not_after, "a certificate has expired; replace it"),
                 _ => {
                     let days_left = chain.seconds_left(now) / DAY;
                     tracing::warn!(
                         certificate,
                         not_after,
                         days_left,
-                        "a certificate expires soon: replace it"
+                        "a certificate expires soon; replace it"
                     );
                 }
             }
@@ -76,7 +80,7 @@ fn tell(snapshot: &Snapshot, now: i64, told: &mut HashMap<(String, [u8; 32]), i6
         }
         seen.insert(key, step);
     }
-    *told = seen;
+    *logged = seen;
     new
 }
 
@@ -87,15 +91,15 @@ mod tests {
     use super::*;
 
     #[test]
-    fn each_step_is_told_once() {
+    fn each_step_is_logged_once() {
         let made = rcgen::generate_simple_self_signed(["a.example".to_owned()]).unwrap();
         let certificate = Certificate { name: "a".into(), cert: made.cert.pem(), key: None };
         let snapshot = check(&Config { certificates: vec![certificate], ..Config::default() }).unwrap();
         let end = snapshot.certificates[0].chain.not_after;
-        let mut told = HashMap::new();
+        let mut logged = HashMap::new();
         let mut steps = |days_left: i64| -> Vec<i64> {
             let now = end - days_left * DAY;
-            tell(&snapshot, now, &mut told).into_iter().map(|(_, step)| step).collect()
+            log_steps(&snapshot, now, &mut logged).into_iter().map(|(_, step)| step).collect()
         };
         assert!(steps(31).is_empty());
         assert_eq!(steps(30), [30]);

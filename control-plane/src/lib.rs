@@ -1,5 +1,5 @@
-//! The control plane: it stores the configuration, checks it, streams it to the nodes, probes the backends, and
-//! keeps the statistics.
+//! The control plane: it stores the configuration, validates it, streams it to the nodes, checks the health of
+//! backends, and keeps the statistics.
 //!
 //! Dependencies go one way: `store` ← `secrets` ← `access`, `health`, `stats` ← `publish` ← `app` ← `api` ← `serve`. The
 //! planes share nothing but the wire contract and the checked configuration.
@@ -44,20 +44,20 @@ use self::{
     store::{Lock, Store},
 };
 
-/// How long running calls may take once the control plane was asked to stop.
+/// How long running calls may take at shutdown.
 const SHUTDOWN: Duration = Duration::from_secs(5);
 
-/// A control plane that runs.
+/// A running control plane.
 pub struct Running {
-    /// Where operators reach it.
+    /// Address of the admin port.
     pub admin: SocketAddr,
-    /// What the admin port speaks: `http` or `https`.
+    /// Scheme of the admin port: `http` or `https`.
     pub admin_scheme: &'static str,
-    /// Where nodes reach it.
+    /// Address of the nodes' port.
     pub nodes: SocketAddr,
-    /// What the nodes' port speaks: `http`, where it speaks both, or `https`.
+    /// Scheme of the nodes' port: `https`, or `http` if it accepts connections with and without TLS.
     pub nodes_scheme: &'static str,
-    /// The value of `--control-plane` by which nodes reach the local socket, where there is one.
+    /// The value of `--control-plane` with which nodes reach the local socket, if it is open.
     pub nodes_socket: Option<String>,
     app: App,
     router: axum::Router,
@@ -67,18 +67,18 @@ pub struct Running {
     registry: Registry,
     store: Store,
     tls: Option<AdminTls>,
-    /// Nobody else has the database.
+    /// Keeps other control planes away from the database.
     _lock: Lock,
 }
 
-/// Opens the database, applies the file where one is given, and serves.
+/// Opens the database, applies the configuration file if one is given, and serves.
 ///
 /// # Errors
-/// An address cannot be bound, the database cannot be used, or the file is wrong.
+/// An address cannot be bound, the database cannot be used, or the file is invalid.
 pub async fn start(config: Config) -> anyhow::Result<Running> {
     config.check()?;
     let tls = config.admin_tls()?;
-    // First of all: who finds a port taken has not touched the database.
+    // Ports are bound first, so that a control plane whose port is in use does not touch the database.
     let admin_listener = bind("--admin", config.admin).await?;
     let nodes_listener = bind("--nodes", config.nodes).await?;
     let lock = Lock::take(&config.database).await?;
@@ -111,7 +111,7 @@ pub async fn start(config: Config) -> anyhow::Result<Running> {
         stats: stats.clone(),
         key: session_key,
         ack_timeout: config.ack_timeout.0,
-        // Whom the gate lets in comes over TLS, or in the clear where that is allowed.
+        // Nodes that the gate admits use TLS, or connect without it where that is allowed.
         secrets: Some(secrets.clone()),
         nodes: node_access.clone(),
         store: store.clone(),
@@ -140,7 +140,7 @@ pub async fn start(config: Config) -> anyhow::Result<Running> {
     if let Some(path) = &config.config {
         let author = Author { actor: "control-plane".into(), source: "file" };
         let read = app.read_file(&author).await;
-        read.map_err(explain).with_context(|| format!("--config {} is refused", path.display()))?;
+        read.map_err(explain).with_context(|| format!("--config {} is rejected", path.display()))?;
     }
 
     if config.is_guarded() {
@@ -187,7 +187,7 @@ pub async fn start(config: Config) -> anyhow::Result<Running> {
             Ok(())
         });
     } else if !admin.ip().is_loopback() {
-        tracing::warn!(%admin, "tokens cross the network in the clear: the admin port has no TLS (--admin-tls-cert)");
+        tracing::warn!(%admin, "tokens are sent over the network unencrypted: the admin port has no TLS (--admin-tls-cert)");
     }
     let nodes_scheme = if config.cleartext() == Rule::Never { "https" } else { "http" };
     let admin_scheme = if tls.is_some() { "https" } else { "http" };
@@ -219,7 +219,7 @@ async fn bind(flag: &str, address: SocketAddr) -> anyhow::Result<TcpListener> {
     TcpListener::bind(address).await.with_context(|| format!("cannot listen on {address} ({flag})"))
 }
 
-/// Every mistake on a line of its own.
+/// One problem per line.
 fn explain(error: AppError) -> anyhow::Error {
     match error {
         AppError::Invalid(problems) => {
@@ -231,24 +231,24 @@ fn explain(error: AppError) -> anyhow::Error {
 }
 
 impl Running {
-    /// The admin port's calls without the port, for tests that decide how long a call is waited for.
+    /// The router of the admin port without the port, for tests that control how long a call is awaited.
     pub fn router(&self) -> axum::Router {
         self.router.clone()
     }
 
-    /// Reads the configuration file and the admin port's certificate again, as `POST /config/reload` does.
+    /// Reloads the configuration file and the admin port's certificate, as `POST /config/reload` does.
     pub async fn reload(&self) {
         if let Some(tls) = &self.tls {
             tls.reload();
         }
         let author = Author { actor: "SIGHUP".into(), source: "file" };
-        // What else came of it is in the log already.
+        // All other results are already in the log.
         if let Ok(None) = self.app.reload(&author).await {
-            tracing::warn!("there is no configuration file to read again (--config)");
+            tracing::warn!("there is no configuration file to reload (--config)");
         }
     }
 
-    /// Returns when a server has ended on its own, which only a failure makes it do.
+    /// Returns when a server ends before shutdown, which only happens on failure.
     pub async fn stopped(&mut self) {
         match self.servers.join_next().await {
             Some(Ok(Err(error))) => tracing::error!(%error, "server ended"),
@@ -257,12 +257,12 @@ impl Running {
         }
     }
 
-    /// Ends every stream, lets running calls finish within a deadline, and closes the database.
+    /// Closes every stream, lets running calls finish within a deadline, and closes the database.
     pub async fn shutdown(mut self) {
         self.stop.cancel();
         let servers = async { while self.servers.join_next().await.is_some() {} };
         if tokio::time::timeout(SHUTDOWN, servers).await.is_err() {
-            tracing::warn!("some calls did not end in time and are cut");
+            tracing::warn!("some calls did not finish in time and are aborted");
         }
         self.servers.shutdown().await;
         self.stats.stop().await;

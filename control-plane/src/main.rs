@@ -1,4 +1,4 @@
-//! The program `control-plane`.
+//! The `control-plane` program.
 
 use std::{io::Write as _, process::ExitCode};
 
@@ -17,7 +17,7 @@ async fn main() -> ExitCode {
     if !arguments.allow_core_dumps
         && let Err(error) = control_plane::core_dumps::forbid()
     {
-        tracing::warn!(%error, "core dumps of this process, which would hold private keys, cannot be forbidden");
+        tracing::warn!(%error, "cannot disable core dumps of this process, which would contain private keys");
     }
     weir_process::exit_status(run(arguments.config).await)
 }
@@ -32,7 +32,7 @@ async fn run(config: Config) -> anyhow::Result<()> {
         "admin {}://{}\nnodes {}://{}\n",
         running.admin_scheme, running.admin, running.nodes_scheme, running.nodes
     );
-    // The process that started it may have closed its end.
+    // The process that started this one may have closed its end of the pipe.
     let _ = std::io::stdout().write_all(addresses.as_bytes());
     loop {
         tokio::select! {

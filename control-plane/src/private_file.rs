@@ -1,4 +1,4 @@
-//! Files that nobody but their owner may read.
+//! Files that only their owner may read.
 
 use std::{
     fs::{self, OpenOptions},
@@ -7,10 +7,10 @@ use std::{
     path::Path,
 };
 
-/// What a file holds that is to be replaced by a token: nothing, or a token, which begins with this.
+/// Returns the content of a file that is about to be replaced by a token: empty, or a token with this prefix.
 ///
 /// # Errors
-/// The file cannot be read, or holds something else.
+/// The file cannot be read, or contains something other than a token.
 pub(crate) fn token_to_replace(path: &Path, prefix: &str) -> io::Result<String> {
     let text = match fs::read(path) {
         Ok(bytes) => String::from_utf8(bytes).unwrap_or_else(|_| "\0".to_owned()),
@@ -22,22 +22,22 @@ pub(crate) fn token_to_replace(path: &Path, prefix: &str) -> io::Result<String> 
         return Ok(token.to_owned());
     }
     Err(io::Error::other(format!(
-        "it holds something other than a token ({prefix}...), which is not overwritten; name another file, or remove this one"
+        "it contains something other than a token ({prefix}...) and is not overwritten; choose another file, or remove this one"
     )))
 }
 
-/// Writes a file with mode 0600, whole or not at all: it comes into being beside its place and is then moved there.
+/// Writes a file with mode 0600 atomically: it is created next to its destination and then renamed.
 pub(crate) fn write(path: &Path, content: &str) -> io::Result<()> {
-    let mut name = path.file_name().ok_or_else(|| io::Error::other("it has no name"))?.to_owned();
+    let mut name = path.file_name().ok_or_else(|| io::Error::other("the path has no file name"))?.to_owned();
     name.push(format!(".{}.new", std::process::id()));
-    let fresh = path.with_file_name(name);
-    // What an earlier try left is somebody's, perhaps with another mode.
-    let _ = fs::remove_file(&fresh);
-    let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&fresh)?;
+    let temporary = path.with_file_name(name);
+    // A file left by an earlier attempt may have another owner or mode.
+    let _ = fs::remove_file(&temporary);
+    let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&temporary)?;
     let written = file.write_all(content.as_bytes()).and_then(|()| file.sync_all());
-    let moved = written.and_then(|()| fs::rename(&fresh, path));
+    let moved = written.and_then(|()| fs::rename(&temporary, path));
     if moved.is_err() {
-        let _ = fs::remove_file(&fresh);
+        let _ = fs::remove_file(&temporary);
     }
     moved
 }
@@ -49,7 +49,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_is_no_token_is_not_replaced() {
+    fn other_content_is_not_replaced() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("token");
         assert_eq!(token_to_replace(&path, "weir_").unwrap(), "");
@@ -67,7 +67,7 @@ mod tests {
     }
 
     #[test]
-    fn only_the_owner_may_read_it_also_where_a_readable_one_was() {
+    fn the_file_is_private_even_if_it_replaces_a_readable_one() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("token");
         fs::write(&path, "old").unwrap();

@@ -2,26 +2,26 @@
 
 use jiff::Timestamp;
 
-/// Milliseconds since the Unix epoch.
+/// Returns the current time in milliseconds since the Unix epoch.
 pub fn now_ms() -> i64 {
     Timestamp::now().as_millisecond()
 }
 
-/// Seconds since the Unix epoch.
+/// Returns the current time in seconds since the Unix epoch.
 pub fn now_s() -> i64 {
     Timestamp::now().as_second()
 }
 
-/// A time in RFC 3339, to the second.
+/// Formats a time as RFC 3339, to the second.
 pub fn rfc3339(ms: i64) -> String {
     let time = Timestamp::from_second(ms.div_euclid(1000)).unwrap_or(Timestamp::UNIX_EPOCH);
     time.to_string()
 }
 
-/// A time in RFC 3339, to the millisecond.
+/// Formats a time as RFC 3339, to the millisecond.
 pub fn rfc3339_ms(ms: i64) -> String {
     let time = Timestamp::from_millisecond(ms).unwrap_or(Timestamp::UNIX_EPOCH);
-    // Always three digits, so that times line up in a table.
+    // Always three digits, so that times align in tables.
     format!("{time:.3}")
 }
 

@@ -274,9 +274,9 @@ async fn changes_and_refusals_are_in_the_audit_with_who_and_what_came_of_it() {
     has("day", "weir.v1.Admin/CreateBackend", "failed");
     let made = entries.iter().filter(|one| one["action"] == "POST /tokens" && one["outcome"] == "ok");
     let made: Vec<&str> = made.filter_map(|one| one["detail"].as_str()).collect();
-    assert!(made.iter().any(|one| one.starts_with("token \"day\" of role operator made")), "{made:?}");
+    assert!(made.iter().any(|one| one.starts_with("token \"day\" with role operator created")), "{made:?}");
     assert!(
-        has("root", "DELETE /tokens/gone", "ok")["detail"].as_str().unwrap().contains("\"gone\" of role")
+        has("root", "DELETE /tokens/gone", "ok")["detail"].as_str().unwrap().contains("\"gone\" with role")
     );
     assert!(entries.iter().all(|one| one["action"] != "GET /audit"), "looking is no change");
     let text = format!("{entries:?}");
@@ -366,7 +366,7 @@ async fn a_token_file_gets_the_first_token_once() {
     let database = control_plane.stop().await;
     for (content, reason) in [
         (viewer.as_str(), "it holds the valid token \"anna\" with role viewer"),
-        ("important", "it holds something other than a token"),
+        ("important", "it contains something other than a token"),
     ] {
         std::fs::write(&file, content).unwrap();
         let config = control_plane::Config {

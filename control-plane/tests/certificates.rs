@@ -122,7 +122,7 @@ async fn what_is_wrong_is_named_and_changes_nothing() {
     let locked = other.key.replace("PRIVATE KEY", "ENCRYPTED PRIVATE KEY");
     let cases: [(Value, &str, &str); 7] = [
         (json!({ "cert": one.cert, "key": other.key }), "key", "another certificate"),
-        (json!({ "cert": other.cert }), "key", "no key that belongs to it is stored"),
+        (json!({ "cert": other.cert }), "key", "no matching private key is stored"),
         (json!({ "cert": other.cert, "key": locked }), "key", "passphrase"),
         (json!({ "cert": other.cert, "key": "x" }), "key", "in PEM format"),
         (json!({ "cert": "one.crt", "key": one.key }), "cert", "is not PEM"),
@@ -209,7 +209,7 @@ async fn another_or_a_lost_key_refuses_the_start_and_says_so() {
     assert!(says.contains("is gone") && says.contains("--secrets-key-file"), "{says}");
     std::fs::write(&key, "0".repeat(64)).unwrap();
     let says = why(start(None).await);
-    assert!(says.contains("cannot be opened") && says.contains("WEIR_SECRETS_KEY"), "{says}");
+    assert!(says.contains("cannot be decrypted") && says.contains("WEIR_SECRETS_KEY"), "{says}");
     std::fs::write(&key, "nonsense").unwrap();
     let says = why(start(None).await);
     assert!(says.contains("openssl rand"), "{says}");

@@ -1,5 +1,5 @@
-//! The audit: every change and every refusal, with who, when and what came of it. Changes are all written. Refusals cost
-//! whoever causes them nothing, so only so many a minute are; the rest are counted, and the count is written.
+//! The audit log: every change and every refusal, with its actor, time and outcome. All changes are written. Refusals
+//! cost an attacker nothing, so their number per minute is limited; further ones are counted, and the count is written.
 
 use std::sync::{Mutex, PoisonError};
 
@@ -11,25 +11,25 @@ use crate::{
     time::now_ms,
 };
 
-/// Refusals that are written, in each minute.
+/// Maximum refusals written per minute.
 const REFUSALS: u32 = 600;
 
-/// How many entries are kept.
+/// Number of entries to keep.
 pub(super) const LIMITS: AuditLimits = AuditLimits { changes: 100_000, refusals: 20_000 };
 
-/// How long entries are kept.
+/// Retention of entries.
 pub(super) const KEPT_MS: i64 = 400 * 24 * 3600 * 1000;
 
-/// What an attacker writes is not kept longer than this, in characters.
+/// Maximum length in characters of text that clients control.
 const LONGEST: usize = 300;
 
-/// A text of any length and content as the audit keeps it: bounded, in one line.
+/// Limits the length of a text and replaces control characters, so that it fits on one line.
 pub(super) fn tame(text: &str) -> String {
     let is_visible = |c: char| weir_snapshot::is_visible(c.encode_utf8(&mut [0; 4]));
     text.chars().take(LONGEST).map(|c| if is_visible(c) { c } else { '\u{fffd}' }).collect()
 }
 
-/// Counts refusals by the minute.
+/// Counts refusals per minute.
 #[derive(Debug, Default)]
 pub(super) struct Refusals(Mutex<Minute>);
 
@@ -41,7 +41,7 @@ struct Minute {
 }
 
 impl Refusals {
-    /// Whether one more may be written now, and what was left out in a minute that is over.
+    /// Returns whether one more refusal may be written now, and the number left out in a past minute.
     pub(super) fn admit(&self, now_ms: i64) -> (bool, u64) {
         let mut minute = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let over = minute.turn(now_ms);
@@ -53,7 +53,7 @@ impl Refusals {
         (false, over)
     }
 
-    /// What was left out in a minute that is over.
+    /// Returns the number left out in a past minute.
     pub(super) fn over(&self, now_ms: i64) -> u64 {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).turn(now_ms)
     }
@@ -71,13 +71,13 @@ impl Minute {
     }
 }
 
-/// The entry for refusals that were only counted.
+/// Returns the audit entry for refusals that were only counted.
 pub(super) fn left_out(times: u64, now_ms: i64) -> AuditEntry {
     AuditEntry {
         time_ms: now_ms,
         actor: "anyone".into(),
         source: "audit".into(),
-        action: "refusals beyond what is written in a minute".into(),
+        action: "further refusals within a minute".into(),
         outcome: Outcome::Refused.as_str().into(),
         times,
         ..AuditEntry::default()
@@ -85,7 +85,7 @@ pub(super) fn left_out(times: u64, now_ms: i64) -> AuditEntry {
 }
 
 impl Access {
-    /// Writes to the audit. What cannot be written is in the log.
+    /// Writes an audit entry. If that fails, the entry is logged.
     pub async fn record(&self, mut entry: AuditEntry) {
         entry.time_ms = now_ms();
         entry.times = entry.times.max(1);
@@ -94,14 +94,14 @@ impl Access {
         entry.detail = tame(&entry.detail);
         let written = self.shared.store.change(|db| async move {
             db.add_audit(&entry).await.inspect_err(|error| {
-                tracing::error!(%error, ?entry, "the audit cannot be written");
+                tracing::error!(%error, ?entry, "cannot write to the audit log");
             })
         });
-        // It was logged.
+        // A failure was logged.
         let _ = written.await;
     }
 
-    /// Writes a refusal to the audit, or counts it when there are too many.
+    /// Writes a refusal to the audit log, or only counts it when there are too many.
     pub async fn record_refusal(&self, entry: AuditEntry) {
         let now = now_ms();
         let (is_admitted, over) = self.shared.refusals.admit(now);
@@ -114,7 +114,7 @@ impl Access {
         }
     }
 
-    /// The newest audit entries below `before`.
+    /// Returns the newest audit entries with ids below `before`.
     ///
     /// # Errors
     /// The database failed.
@@ -128,7 +128,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_scanner_fills_a_bounded_number_of_rows_and_is_counted() {
+    fn refusals_of_a_scanner_are_limited_and_counted() {
         let refusals = Refusals::default();
         let begin = 60_000 * 1000;
         let written = (0..1540).filter(|_| refusals.admit(begin).0).count();
@@ -139,7 +139,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_written_is_one_bounded_line() {
+    fn text_becomes_one_line_of_limited_length() {
         assert_eq!(tame("GET /a\r\nX"), "GET /a\u{fffd}\u{fffd}X");
         assert_eq!(tame("a\u{1b}[2J\u{202e}b"), "a\u{fffd}[2J\u{fffd}b");
         assert_eq!(tame(&"é".repeat(5000)).chars().count(), LONGEST);

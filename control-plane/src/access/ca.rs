@@ -1,5 +1,5 @@
-//! The fleet's own small certificate authority. It signs nothing but this: a certificate for the nodes' port, and one for
-//! each node that joined. Nobody outside the fleet has to believe it; nodes know it by the fingerprint in their join token.
+//! The fleet's own certificate authority. It signs the certificate of the nodes' port, and a certificate for each node
+//! that joins. Only members of the fleet trust it; nodes identify it by the fingerprint in their join token.
 
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -21,33 +21,33 @@ use zeroize::Zeroizing;
 use super::sha256;
 use crate::time::now_ms;
 
-/// Clocks of nodes differ: certificates are good from so long before they were made.
-const EARLIER: Duration = Duration::DAY;
+/// How far before their issue time certificates become valid, because nodes' clocks differ.
+const BACKDATE: Duration = Duration::DAY;
 
-/// How long the authority lasts. Its end is the end of the fleet's trust, so it is far.
+/// Validity of the authority's certificate. The whole fleet must join again when it ends, so it is long.
 const AUTHORITY: Duration = Duration::days(20 * 365);
 
-/// How long the port's own certificate lasts, and when another one is made.
+/// Validity of the port's certificate, and how often it is renewed.
 const SERVER: (Duration, i64) = (Duration::days(30), 24 * 3600 * 1000);
 
-/// The authority cannot do its work.
+/// The certificate authority failed.
 #[derive(Debug, thiserror::Error)]
 pub enum CaError {
-    /// A certificate cannot be made.
-    #[error("a certificate cannot be made: {0}")]
+    /// A certificate cannot be created.
+    #[error("cannot create a certificate: {0}")]
     Sign(#[from] rcgen::Error),
-    /// The library says no.
-    #[error("TLS cannot be set up: {0}")]
+    /// rustls rejected the configuration.
+    #[error("cannot set up TLS: {0}")]
     Tls(#[from] rustls::Error),
-    /// The same, for the check of nodes' certificates.
-    #[error("TLS cannot be set up: {0}")]
+    /// rustls rejected the verifier of nodes' certificates.
+    #[error("cannot set up TLS: {0}")]
     Verifier(#[from] rustls::server::VerifierBuilderError),
-    /// What a node sent is no key.
-    #[error("this is not a public key: 65 bytes, a point on P-256")]
+    /// The node sent an invalid public key.
+    #[error("invalid public key (expected 65 bytes, an uncompressed point on P-256)")]
     NoKey,
 }
 
-/// The authority.
+/// The certificate authority.
 pub struct Ca {
     certificate: CertificateDer<'static>,
     issuer: Issuer<'static, KeyPair>,
@@ -60,14 +60,14 @@ impl std::fmt::Debug for Ca {
     }
 }
 
-/// A node's certificate, and what it is good for.
+/// A node's certificate and its validity.
 #[derive(Debug)]
 pub struct Issued {
-    /// DER.
+    /// The certificate, DER.
     pub certificate: Vec<u8>,
-    /// From when on, by this clock.
+    /// Issue time, milliseconds since the Unix epoch.
     pub issued_ms: i64,
-    /// Until when.
+    /// Expiry time, milliseconds since the Unix epoch.
     pub expires_ms: i64,
 }
 
@@ -87,14 +87,14 @@ fn authority() -> CertificateParams {
 
 fn lasting(mut params: CertificateParams, lasts: Duration) -> CertificateParams {
     let now = OffsetDateTime::now_utc();
-    params.not_before = now - EARLIER;
+    params.not_before = now - BACKDATE;
     params.not_after = now + lasts;
-    // 122 bits of chance: no two are the same.
+    // 122 random bits: serial numbers are unique.
     params.serial_number = Some(SerialNumber::from_slice(uuid::Uuid::new_v4().as_bytes()));
     params
 }
 
-/// A node's key, as it sends it.
+/// A node's public key, as sent by the node.
 struct NodeKey<'a>(&'a [u8]);
 
 impl PublicKeyData for NodeKey<'_> {
@@ -108,20 +108,20 @@ impl PublicKeyData for NodeKey<'_> {
 }
 
 impl Ca {
-    /// A new authority.
+    /// Creates a new authority.
     ///
     /// # Errors
-    /// The library says no.
+    /// A key or certificate cannot be created.
     pub fn new() -> Result<Self, CaError> {
         let key = KeyPair::generate_for(&PKCS_ECDSA_P256_SHA256)?;
         let certificate = lasting(authority(), AUTHORITY).self_signed(&key)?.der().clone();
         Self::of(certificate, key)
     }
 
-    /// The authority of this certificate and key, both DER.
+    /// Loads an authority from its certificate and key, both DER.
     ///
     /// # Errors
-    /// The key is none.
+    /// The key is invalid.
     pub fn read(certificate: Vec<u8>, key: &[u8]) -> Result<Self, CaError> {
         let key = PrivateKeyDer::Pkcs8(key.into());
         Self::of(certificate.into(), KeyPair::from_der_and_sign_algo(&key, &PKCS_ECDSA_P256_SHA256)?)
@@ -132,17 +132,17 @@ impl Ca {
         Ok(Self { certificate, issuer: Issuer::new(authority(), key), key: der })
     }
 
-    /// Its certificate, DER.
+    /// The authority's certificate, DER.
     pub fn certificate(&self) -> &[u8] {
         &self.certificate
     }
 
-    /// Its private key, PKCS #8.
+    /// The authority's private key, PKCS #8.
     pub(super) fn key(&self) -> &[u8] {
         &self.key
     }
 
-    /// What nodes know it by: the SHA-256 of its certificate.
+    /// SHA-256 of the authority's certificate, by which nodes identify it.
     pub fn fingerprint(&self) -> [u8; 32] {
         sha256(&self.certificate)
     }
@@ -150,7 +150,7 @@ impl Ca {
     /// Signs a node's public key.
     ///
     /// # Errors
-    /// It is no key.
+    /// The public key is invalid.
     pub fn issue(
         &self,
         node_id: &str,
@@ -184,15 +184,15 @@ impl Ca {
     }
 }
 
-/// What the nodes' port speaks TLS with: its own certificate, fresh each day, and nodes' certificates where they have one.
+/// TLS configuration of the nodes' port: its own certificate, renewed daily, and optional client certificates.
 ///
 /// # Errors
-/// The library says no.
+/// rustls rejected the configuration.
 pub fn server_config(ca: &Arc<Ca>) -> Result<ServerConfig, CaError> {
     let provider = Arc::new(aws_lc_rs::default_provider());
     let mut roots = rustls::RootCertStore::empty();
     roots.add(ca.certificate.clone())?;
-    // Whoever joins has none yet: which calls demand one is decided where they come in.
+    // A node that joins has no certificate yet. The gate of the port decides which calls require one.
     let nodes = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), Arc::clone(&provider))
         .allow_unauthenticated()
         .build()?;
@@ -207,12 +207,12 @@ pub fn server_config(ca: &Arc<Ca>) -> Result<ServerConfig, CaError> {
         .with_client_cert_verifier(nodes)
         .with_cert_resolver(Arc::new(fresh));
     config.alpn_protocols = vec![b"h2".to_vec()];
-    // A node that resumes shows no certificate again, and connects too seldom to gain by it.
+    // A resumed session shows no client certificate, and nodes connect too rarely to benefit from resumption.
     config.send_tls13_tickets = 0;
     Ok(config)
 }
 
-/// The port's certificate, made again each day.
+/// Renews the port's certificate daily.
 struct Fresh {
     ca: Arc<Ca>,
     provider: Arc<CryptoProvider>,
@@ -232,8 +232,8 @@ impl ResolvesServerCert for Fresh {
         if now - current.0 > SERVER.1 {
             match self.ca.server(&self.provider) {
                 Ok(fresh) => *current = (now, Arc::new(fresh)),
-                // The one before is good for weeks.
-                Err(error) => tracing::error!(%error, "no fresh certificate for the nodes' port"),
+                // The previous certificate is valid for weeks.
+                Err(error) => tracing::error!(%error, "cannot renew the certificate of the nodes' port"),
             }
         }
         Some(Arc::clone(&current.1))
@@ -254,7 +254,7 @@ mod tests {
     }
 
     #[test]
-    fn only_keys_are_signed() {
+    fn only_valid_public_keys_are_signed() {
         let ca = Ca::new().unwrap();
         let key = KeyPair::generate_for(&PKCS_ECDSA_P256_SHA256).unwrap();
         let hour = std::time::Duration::from_secs(3600);

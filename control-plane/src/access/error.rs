@@ -1,43 +1,43 @@
-//! Why a call about access failed, and why a token was not accepted.
+//! Errors of access management, and reasons why a token is not accepted.
 
 use weir_snapshot::Problems;
 
 use super::PREFIX;
 use crate::store::StoreError;
 
-/// Why something about access was not done.
+/// A change of access failed.
 #[derive(Debug, thiserror::Error)]
 pub enum AccessError {
-    /// What was given is wrong.
+    /// The input is invalid.
     #[error("{0}")]
     Invalid(#[from] Problems),
-    /// There is no such thing.
+    /// The object does not exist.
     #[error("there is no {0} {1:?}")]
     NotFound(&'static str, String),
-    /// It contradicts what is there.
+    /// The change conflicts with the current state.
     #[error("{0}")]
     Conflict(String),
     /// The database failed.
     #[error(transparent)]
     Store(#[from] StoreError),
-    /// The system gave no random numbers.
-    #[error("the system gave no random numbers")]
+    /// The system returned no random numbers.
+    #[error("the system returned no random numbers")]
     NoRandomness,
 }
 
-/// Why nobody is known by what was shown.
+/// Why a token does not authenticate a caller.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum Unknown {
-    /// It does not look like a token.
-    #[error("this is not a token of Weir: one is {PREFIX} and 64 hexadecimal digits")]
+    /// The text does not have the format of a token.
+    #[error("not a Weir token (expected {PREFIX} and 64 hexadecimal digits)")]
     Malformed,
-    /// No token is like it.
-    #[error("no such token is known")]
+    /// No stored token matches.
+    #[error("unknown token")]
     NotThere,
-    /// It was revoked.
+    /// The token was revoked.
     #[error("token {0:?} was revoked")]
     Revoked(String),
-    /// Its time is over.
+    /// The token has expired.
     #[error("token {0:?} has expired")]
     Expired(String),
 }

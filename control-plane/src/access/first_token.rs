@@ -1,4 +1,4 @@
-//! The admin token that a control plane makes for itself when there is none.
+//! Creates the first admin token of a control plane.
 
 use std::{path::Path, sync::Arc};
 
@@ -9,9 +9,9 @@ use super::{Access, NewToken, Outcome, Role, Token, token};
 use crate::{store::AuditEntry, time::now_ms};
 
 impl Access {
-    /// Makes an admin's token where none is valid, and shows it in the log. Where a file is named, the file holds an
-    /// admin's token from then on, readable by its owner only, and the log does not show it. The file is written unless
-    /// it holds one already, so a lost token can be replaced by a restart.
+    /// Creates an admin token if no valid one exists, and prints it in the log. If a file is given, the token is
+    /// written to the file, readable by its owner only, and not printed. The file is written unless it already contains
+    /// a valid admin token, so a lost token can be replaced by a restart.
     ///
     /// # Errors
     /// The file cannot be written, or the database failed.
@@ -49,18 +49,18 @@ impl Access {
             Some(file) => {
                 let written = crate::private_file::write(file, &format!("{text}\n"));
                 if let Err(error) = written {
-                    // It was shown nowhere, so nothing needs it; the next start makes another one.
+                    // The token was not shown, so it is revoked; the next start creates another one.
                     let id = token.id;
                     self.shared.store.change(|db| async move { db.revoke_token(id, now_ms()).await }).await?;
                     anyhow::bail!("cannot write --token-file {}: {error}", file.display());
                 }
-                // Logs are read by more people, and kept longer, than the file.
-                tracing::warn!(name = token.name, file = %file.display(), "admin token made and written to --token-file");
+                // Logs are read by more people than the file, and are kept longer.
+                tracing::warn!(name = token.name, file = %file.display(), "admin token created and written to --token-file");
             }
             None => tracing::warn!(
                 name = token.name,
                 token = text,
-                "admin token made; this is the only time that it is shown (--token-file writes it to a file instead)"
+                "admin token created; it is shown only this once (--token-file writes it to a file instead)"
             ),
         }
         let entry = AuditEntry {

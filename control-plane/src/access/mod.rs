@@ -1,8 +1,8 @@
-//! Who may use the controls: tokens with roles, the dashboard's sessions, and the audit of what was done and refused.
+//! Access to the admin API: tokens with roles, dashboard sessions, and the audit log.
 //!
-//! The tokens are few and asked for with each call, so all of them are in memory; the database is written first and the
-//! memory after. What a call needs stands in [`table`]; who asks for it is found out by the gate in front of the admin port
-//! (`api::access`), which knows HTTP, as this module does not.
+//! There are few tokens and every call needs one, so all are kept in memory; changes are written to the database first.
+//! The module [`table`] lists what each call requires. The gate in front of the admin port (`api::access`)
+//! authenticates callers; unlike this module, it knows HTTP.
 
 mod audit;
 pub mod ca;
@@ -40,13 +40,13 @@ use crate::{
     time::now_ms,
 };
 
-/// How long a token that has ended is remembered, so that the audit can say whose it was.
-const REMEMBERED_MS: i64 = 90 * 24 * 3600 * 1000;
+/// How long an ended token is kept, so that the audit log can name its owner.
+const KEPT_MS: i64 = 90 * 24 * 3600 * 1000;
 
-/// How often what was only counted is written, and what is old is forgotten.
+/// How often buffered data is written and old data is deleted.
 const KEEP_EVERY: Duration = Duration::from_secs(60);
 
-/// Access to the controls. Cheap to clone.
+/// Tokens, sessions and the audit log. Cheap to clone.
 #[derive(Clone)]
 pub struct Access {
     shared: Arc<Shared>,
@@ -55,19 +55,19 @@ pub struct Access {
 struct Shared {
     store: Store,
     book: RwLock<Book>,
-    /// One change of the tokens at a time.
+    /// Serializes changes of the tokens.
     changing: tokio::sync::Mutex<()>,
     sessions: Sessions,
     refusals: Refusals,
     nodes: NodeAccess,
-    /// Whether each call needs a token, for those who wait for it.
+    /// Whether each call requires a token, for subscribers.
     needed: watch::Sender<bool>,
 }
 
 /// The tokens in memory.
 struct Book {
     tokens: Vec<Arc<Token>>,
-    /// One was made once: each call needs one.
+    /// Whether a token was ever created: from then on each call requires one.
     needed: bool,
 }
 
@@ -94,10 +94,10 @@ fn read(stored: StoredToken) -> Result<Token, StoreError> {
 }
 
 impl Access {
-    /// Reads the tokens.
+    /// Reads the tokens from the database.
     ///
     /// # Errors
-    /// The database failed, or holds what is no token.
+    /// The database failed or contains an invalid token.
     pub async fn open(store: Store, nodes: NodeAccess) -> Result<Self, StoreError> {
         let (stored, needed) = store.tokens().await?;
         let tokens = stored.into_iter().map(|one| read(one).map(Arc::new)).collect::<Result<_, _>>()?;
@@ -114,12 +114,12 @@ impl Access {
         })
     }
 
-    /// Who may be a node.
+    /// Admission of nodes.
     pub fn nodes(&self) -> &NodeAccess {
         &self.shared.nodes
     }
 
-    /// Where calls run that change something, so that a client that hangs up does not stop them halfway.
+    /// Runs changes to completion even if the client closes its connection.
     pub(crate) fn detached(&self) -> &Detached {
         self.shared.store.detached()
     }
@@ -128,37 +128,37 @@ impl Access {
         look(&self.shared.book.read().unwrap_or_else(PoisonError::into_inner))
     }
 
-    /// Whether each call needs a token.
+    /// Whether each call requires a token.
     pub fn is_needed(&self) -> bool {
         self.book(|book| book.needed)
     }
 
-    /// Tells when tokens are needed.
+    /// Receives whether each call requires a token.
     pub(crate) fn needed(&self) -> watch::Receiver<bool> {
         self.shared.needed.subscribe()
     }
 
-    /// From now on each call needs a token, also while none was made.
+    /// Requires a token for each call from now on, even if none was created.
     pub fn demand(&self) {
         self.shared.book.write().unwrap_or_else(PoisonError::into_inner).needed = true;
         self.shared.needed.send_replace(true);
     }
 
-    /// Every token that is remembered, also those that have ended; the oldest first.
+    /// Returns all stored tokens, including ended ones, oldest first.
     pub fn tokens(&self) -> Vec<Arc<Token>> {
         self.book(|book| book.tokens.clone())
     }
 
-    /// The token with this name. Revoked tokens can share a name: the valid one, or else the newest.
+    /// Returns the token with this name. Revoked tokens can share a name: returns the valid one, or else the newest.
     pub fn token(&self, name: &str) -> Option<Arc<Token>> {
         let named = self.tokens().into_iter().filter(|token| token.name == name);
         named.max_by_key(|token| (token.state(now_ms()) == TokenState::Active, token.id))
     }
 
-    /// Whose token this is.
+    /// Returns the token with this text.
     ///
     /// # Errors
-    /// Nobody's, or it has ended.
+    /// The token is unknown or has ended.
     pub fn authenticate(&self, text: &str) -> Result<Arc<Token>, Unknown> {
         if !token::is_well_formed(text, PREFIX) {
             return Err(Unknown::Malformed);
@@ -181,10 +181,10 @@ impl Access {
         }
     }
 
-    /// Begins a session of the dashboard; its secret.
+    /// Begins a dashboard session and returns its secret.
     ///
     /// # Errors
-    /// The token is nobody's, or has ended; no random numbers.
+    /// The token is unknown or has ended; or the system returned no random numbers.
     pub fn log_in(&self, text: &str) -> Result<Result<(String, Arc<Token>), Unknown>, AccessError> {
         let token = match self.authenticate(text) {
             Ok(token) => token,
@@ -193,7 +193,7 @@ impl Access {
         Ok(Ok((self.shared.sessions.begin(token.id, now_ms())?, token)))
     }
 
-    /// The token that a session was begun with, while both are good.
+    /// Returns the token of a session, while both are valid.
     pub fn session(&self, secret: &str) -> Option<Arc<Token>> {
         let id = self.shared.sessions.token(secret, now_ms())?;
         let token = self.book(|book| book.tokens.iter().find(|token| token.id == id).cloned())?;
@@ -205,7 +205,7 @@ impl Access {
         self.shared.sessions.end(secret);
     }
 
-    /// Keeps tables small and what is in memory written, until `stop`.
+    /// Periodically deletes old data and writes buffered data, until `stop`.
     pub async fn keep(self, stop: CancellationToken) {
         loop {
             tokio::select! {
@@ -228,13 +228,13 @@ impl Access {
         let used: Vec<(i64, i64)> = self.book(|book| {
             book.tokens.iter().filter_map(|token| Some((token.id, token.last_used_ms()?))).collect()
         });
-        let forgotten = now - REMEMBERED_MS;
+        let forgotten = now - KEPT_MS;
         let kept = self.shared.store.change(|db| async move {
             db.keep_tokens(&used, forgotten).await?;
             db.trim_audit(now - audit::KEPT_MS, audit::LIMITS).await
         });
         if let Err(error) = kept.await {
-            tracing::error!(%error, "tokens and audit cannot be kept");
+            tracing::error!(%error, "cannot write tokens and audit log");
             return;
         }
         self.shared.nodes.keep_once().await;

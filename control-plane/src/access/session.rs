@@ -1,5 +1,6 @@
-//! The dashboard's sessions: a browser has a secret of its own, bound to the token that it logged in with. They are kept
-//! in memory, bounded, and end with the token, at logout, after their time, and when the control plane is started again.
+//! Dashboard sessions: a browser has its own secret, bound to the token it logged in with. Sessions are kept in memory
+//! and are limited in number. A session ends at logout, at its time limit, when its token ends, and when the control
+//! plane restarts.
 
 use std::{
     collections::HashMap,
@@ -14,11 +15,11 @@ use super::{
 /// How long a session lasts.
 pub const LASTS_MS: i64 = 12 * 3600 * 1000;
 
-/// Sessions at a time. When there is no room, the oldest of the token that has the most gives way.
-const MOST: usize = 1000;
+/// Maximum number of sessions. When it is reached, the oldest session of the token with the most sessions ends.
+const MAX_SESSIONS: usize = 1000;
 
-/// Sessions of one token at a time; the oldest gives way. So a token cannot end the sessions of others.
-const OF_ONE_TOKEN: usize = 50;
+/// Maximum number of sessions per token, so that one token cannot end the sessions of others. The oldest session ends.
+const MAX_SESSIONS_PER_TOKEN: usize = 50;
 
 const PREFIX: &str = "s_";
 
@@ -32,7 +33,7 @@ struct Session {
 }
 
 impl Sessions {
-    /// Begins a session; its secret.
+    /// Begins a session and returns its secret.
     pub(super) fn begin(&self, token: i64, now_ms: i64) -> Result<String, AccessError> {
         let secret = generate(PREFIX)?;
         let mut sessions = self.0.lock().unwrap_or_else(PoisonError::into_inner);
@@ -40,8 +41,8 @@ impl Sessions {
         let mut counts = HashMap::<i64, usize>::new();
         sessions.values().for_each(|session| *counts.entry(session.token).or_default() += 1);
         let full = match counts.get(&token) {
-            Some(own) if *own >= OF_ONE_TOKEN => Some(token),
-            _ if sessions.len() >= MOST => {
+            Some(own) if *own >= MAX_SESSIONS_PER_TOKEN => Some(token),
+            _ if sessions.len() >= MAX_SESSIONS => {
                 counts.into_iter().max_by_key(|(_, count)| *count).map(|(token, _)| token)
             }
             _ => None,
@@ -54,7 +55,7 @@ impl Sessions {
         Ok(secret)
     }
 
-    /// The token that a session was begun with.
+    /// Returns the id of the session's token.
     pub(super) fn token(&self, secret: &str, now_ms: i64) -> Option<i64> {
         if !is_well_formed(secret, PREFIX) {
             return None;
@@ -66,7 +67,6 @@ impl Sessions {
             .map(|one| one.token)
     }
 
-    /// Ends a session.
     pub(super) fn end(&self, secret: &str) {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).remove(&sha256(secret.as_bytes()));
     }
@@ -77,7 +77,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn sessions_end_by_logout_by_time_and_by_number() {
+    fn sessions_end_at_logout_after_their_time_and_at_the_limit() {
         let sessions = Sessions::default();
         let one = sessions.begin(7, 0).unwrap();
         assert_eq!(sessions.token(&one, 1), Some(7));
@@ -92,17 +92,17 @@ mod tests {
         let sessions = Sessions::default();
         let admin = sessions.begin(1, 1).unwrap();
         let first = sessions.begin(2, 2).unwrap();
-        for _ in 0..2 * MOST {
+        for _ in 0..2 * MAX_SESSIONS {
             sessions.begin(2, 3).unwrap();
         }
         assert_eq!(sessions.token(&admin, 4), Some(1));
-        assert_eq!(sessions.token(&first, 4), None, "the oldest gave way");
-        assert_eq!(sessions.0.lock().unwrap().len(), 1 + OF_ONE_TOKEN);
-        // With many tokens the oldest session of the one with the most gives way.
-        for n in 0..2 * MOST {
+        assert_eq!(sessions.token(&first, 4), None, "the oldest session ended");
+        assert_eq!(sessions.0.lock().unwrap().len(), 1 + MAX_SESSIONS_PER_TOKEN);
+        // With many tokens, the oldest session of the token with the most sessions ends.
+        for n in 0..2 * MAX_SESSIONS {
             sessions.begin(100 + n as i64 % 30, 5).unwrap();
         }
         assert_eq!(sessions.token(&admin, 6), Some(1));
-        assert_eq!(sessions.0.lock().unwrap().len(), MOST);
+        assert_eq!(sessions.0.lock().unwrap().len(), MAX_SESSIONS);
     }
 }

@@ -1,6 +1,6 @@
-//! Who may call what: one table for REST, gRPC and the dashboard. The gate in front of the admin port decides by it and
-//! by nothing else; what is not in it needs an admin. Tests hold it against `openapi.json`, against the descriptors of
-//! the gRPC services, and against the table in docs/reference/access.md.
+//! The permissions of REST, gRPC and the dashboard. The gate in front of the admin port uses only this table; anything
+//! that is not in it requires an admin. Tests compare it with `openapi.json`, with the descriptors of the gRPC
+//! services, and with the table in docs/reference/access.md.
 
 use std::sync::LazyLock;
 
@@ -16,10 +16,10 @@ const VIEWER: Need = Need::Role(Role::Viewer);
 const OPERATOR: Need = Need::Role(Role::Operator);
 const ADMIN: Need = Need::Role(Role::Admin);
 
-/// Method, path as the router has it, what it needs.
+/// Method, path as the router has it, and required role.
 pub type Path = (&'static str, &'static str, Need);
 
-/// REST, as its operations are declared.
+/// REST operations, as declared.
 pub static REST: LazyLock<Vec<Path>> = LazyLock::new(|| {
     let row = |operation: &&Operation| (operation.method.as_str(), operation.path, operation.need);
     operations::ALL.iter().map(row).collect()
@@ -50,17 +50,17 @@ pub const DASHBOARD: &[Path] = &[
     ("POST", "/ui/revisions/{n}/rollback", ADMIN),
 ];
 
-/// RPCs that need no token.
+/// RPCs that require no token.
 const OPEN_RPCS: &[&str] = &[
     "/grpc.health.v1.Health/Check",
     "/grpc.health.v1.Health/List",
     "/grpc.health.v1.Health/Watch",
-    // The schema is no secret: it is in the repository, as openapi.json's.
+    // The schema is public, like `openapi.json`.
     "/grpc.reflection.v1.ServerReflection/ServerReflectionInfo",
     "/grpc.reflection.v1alpha.ServerReflection/ServerReflectionInfo",
 ];
 
-/// Operations without an RPC of their own, and why.
+/// Operations without their own RPC, with the reason.
 pub const WITHOUT_RPC: &[(&str, &str)] = &[
     ("getLiveness", "grpc.health.v1 reports it"),
     ("getReadiness", "grpc.health.v1 reports it"),
@@ -70,8 +70,8 @@ pub const WITHOUT_RPC: &[(&str, &str)] = &[
     ("deleteBackendByUrl", "DeleteBackend takes a URL too"),
 ];
 
-/// The path of each RPC of the services Admin and Reports, with its operation. The RPC has the operation's name, its
-/// need, and changes what it changes.
+/// The path of each RPC of the services Admin and Reports, with its operation. The RPC has the operation's name and the
+/// same required role, and changes the same data.
 static RPCS: LazyLock<Vec<(String, &Operation)>> = LazyLock::new(|| {
     let row = |operation: &&'static Operation| {
         let service = if operation.tag.name == "reports" { "Reports" } else { "Admin" };
@@ -82,26 +82,26 @@ static RPCS: LazyLock<Vec<(String, &Operation)>> = LazyLock::new(|| {
     operations::ALL.iter().filter(has_rpc).map(row).collect()
 });
 
-/// Every RPC of the admin port with its rule.
+/// Returns every RPC of the admin port with its rule.
 pub fn rpcs() -> impl Iterator<Item = (&'static str, Rule)> {
     OPEN_RPCS.iter().copied().chain(RPCS.iter().map(|(rpc, _)| rpc.as_str())).map(|rpc| (rpc, grpc(rpc)))
 }
 
-/// The operation that an RPC does, by the RPC's path.
+/// Returns the operation of an RPC path.
 pub fn operation(rpc: &str) -> Option<&'static Operation> {
     RPCS.iter().find(|(known, _)| known == rpc).map(|(_, operation)| *operation)
 }
 
-/// What is called, as the table sees it.
+/// The rule for a call.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Rule {
-    /// What it needs.
+    /// Required role.
     pub need: Need,
-    /// Whether it may change something, and so belongs into the audit.
+    /// Whether the call may change something and is therefore audited.
     pub changes: bool,
 }
 
-/// The rule for the path of an RPC. An RPC that is not in the table needs an admin.
+/// Returns the rule for an RPC path. An RPC that is not in the table requires an admin.
 pub fn grpc(path: &str) -> Rule {
     if OPEN_RPCS.contains(&path) {
         return Rule { need: OPEN, changes: false };
@@ -112,7 +112,8 @@ pub fn grpc(path: &str) -> Rule {
     }
 }
 
-/// The rule for a method and the path that the router found for it; `None`: it found none, and the answer is 404.
+/// Returns the rule for a method and the path that the router matched; `None` means that no path matched, and the
+/// answer is 404.
 pub fn http(method: &str, path: Option<&str>) -> Rule {
     let method = if method == "HEAD" { "GET" } else { method };
     let changes = !matches!(method, "GET" | "OPTIONS");
@@ -121,7 +122,7 @@ pub fn http(method: &str, path: Option<&str>) -> Rule {
     Rule { need: row.map_or(ADMIN, |(.., need)| *need), changes }
 }
 
-/// Whether a call lasts as long as its caller likes, by its path.
+/// Whether a call at this path can run for as long as its caller wants.
 pub fn lasts(path: &str) -> bool {
     matches!(
         path,
@@ -141,7 +142,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn each_call_stands_in_the_table_once() {
+    fn each_call_is_in_the_table_once() {
         let mut seen = HashSet::new();
         for (method, path, _) in REST.iter().chain(DASHBOARD) {
             assert!(seen.insert((*method, *path)), "{method} {path}");
@@ -152,7 +153,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_in_the_table_needs_an_admin() {
+    fn a_call_that_is_not_in_the_table_needs_an_admin() {
         assert_eq!(http("DELETE", Some("/status")).need, ADMIN);
         assert_eq!(http("GET", Some("/new")).need, ADMIN);
         assert_eq!(grpc("/weir.v1.Admin/New").need, ADMIN);
@@ -161,7 +162,7 @@ mod tests {
     }
 
     #[test]
-    fn what_anybody_may_call_changes_nothing_but_the_own_session() {
+    fn open_calls_change_only_the_callers_session() {
         for (method, path, need) in REST.iter().chain(DASHBOARD) {
             let is_session = ["/ui/login", "/ui/logout"].contains(path);
             assert!(*need != OPEN || *method == "GET" || is_session, "{method} {path}");

@@ -1,5 +1,5 @@
-//! Tokens: `weir_` and 256 bits of chance in hexadecimal digits. They are shown once; what is kept is their SHA-256, which
-//! is enough for a secret that nobody can guess.
+//! Tokens: `weir_` and 256 random bits in hexadecimal digits. A token is shown once; only its SHA-256 is stored, which
+//! is sufficient because such a secret cannot be guessed.
 
 use std::sync::atomic::{AtomicI64, Ordering::Relaxed};
 
@@ -11,82 +11,81 @@ use weir_snapshot::Problem;
 use super::{AccessError, Role};
 use crate::time::now_ms;
 
-/// What each token for the admin API begins with, so that people and secret scanners know one when they see it.
+/// Prefix of every admin API token, by which people and secret scanners recognize one.
 pub const PREFIX: &str = "weir_";
 
-/// The longest name.
-const LONGEST_NAME: usize = 64;
+/// Maximum length of a token's name.
+const MAX_NAME: usize = 64;
 
-/// SHA-256.
 pub(super) type Hash = [u8; 32];
 
-/// A new secret with this prefix.
+/// Generates a new secret with this prefix.
 pub(super) fn generate(prefix: &str) -> Result<String, AccessError> {
     let mut secret = [0; 32];
     aws_lc_rs::rand::SystemRandom::new().fill(&mut secret).map_err(|_| AccessError::NoRandomness)?;
     Ok(format!("{prefix}{}", hex(&secret)))
 }
 
-/// Bytes as hexadecimal digits.
+/// Formats bytes as hexadecimal digits.
 pub fn hex(bytes: &[u8]) -> String {
     bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
-/// The SHA-256 of bytes.
+/// Returns the SHA-256 of bytes.
 pub fn sha256(bytes: &[u8]) -> Hash {
     let mut hash = Hash::default();
     hash.copy_from_slice(digest::digest(&digest::SHA256, bytes).as_ref());
     hash
 }
 
-/// Whether two hashes are equal, in a time that tells nothing of where they differ.
+/// Compares two hashes in constant time.
 pub(super) fn is_same(one: &[u8], other: &[u8]) -> bool {
     constant_time::verify_slices_are_equal(one, other).is_ok()
 }
 
-/// Whether a text has the form of a token: the prefix and 64 hexadecimal digits.
+/// Whether a text has the format of a token: the prefix and 64 hexadecimal digits.
 pub(super) fn is_well_formed(text: &str, prefix: &str) -> bool {
     let is_digit = |byte: u8| byte.is_ascii_digit() || (b'a'..=b'f').contains(&byte);
     text.strip_prefix(prefix).is_some_and(|secret| secret.len() == 64 && secret.bytes().all(is_digit))
 }
 
-/// Checks a name: it stands in paths, logs and revisions.
+/// Checks a token's name, which appears in paths, logs and revisions.
 pub(super) fn check_name(name: &str) -> Result<(), Problem> {
     let is_fine = |c: char| c.is_ascii_alphanumeric() || "-_.@".contains(c);
     let begins = name.starts_with(|c: char| c.is_ascii_alphanumeric());
-    if begins && name.len() <= LONGEST_NAME && name.chars().all(is_fine) {
+    if begins && name.len() <= MAX_NAME && name.chars().all(is_fine) {
         return Ok(());
     }
     let message = format!(
-        "{name:?} is not a name: 1 to {LONGEST_NAME} letters, digits and -_.@, the first a letter or digit"
+        "{name:?} is not a name: 1 to {MAX_NAME} letters, digits and -_.@, the first a letter or digit"
     );
     Err(Problem::new("name", message))
 }
 
-/// A token that was made.
+/// An API token.
 #[derive(Debug)]
 pub struct Token {
-    /// Never given twice.
+    /// Token id, never reused.
     pub id: i64,
-    /// Its name.
+    /// Token name.
     pub name: String,
-    /// What it allows.
+    /// The role that it grants.
     pub role: Role,
     pub(super) hash: Hash,
-    /// When it was made.
+    /// Creation time, milliseconds since the Unix epoch.
     pub created_ms: i64,
-    /// Who made it.
+    /// Actor that created it.
     pub created_by: String,
-    /// When it ends by itself.
+    /// Expiry time; `None` means that it does not expire.
     pub expires_ms: Option<i64>,
-    /// When it was revoked; 0: it was not.
+    /// Revocation time; 0 means that it was not revoked.
     pub(super) revoked_ms: AtomicI64,
     pub(super) last_used_ms: AtomicI64,
     pub(super) ended: CancellationToken,
 }
 
 impl Token {
-    /// Whether it is valid.
+    /// Returns whether the token is valid.
     pub fn state(&self, now_ms: i64) -> TokenState {
         if self.revoked_ms.load(Relaxed) != 0 {
             TokenState::Revoked
@@ -97,12 +96,12 @@ impl Token {
         }
     }
 
-    /// When it was used last.
+    /// Time of the last use.
     pub fn last_used_ms(&self) -> Option<i64> {
         Some(self.last_used_ms.load(Relaxed)).filter(|at| *at != 0)
     }
 
-    /// Returns once it is good for nothing any more.
+    /// Returns when the token is no longer valid.
     pub async fn until_ended(&self) {
         let left = async {
             match self.expires_ms {
@@ -125,7 +124,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn tokens_are_recognised_and_never_the_same() {
+    fn tokens_are_recognised_and_unique() {
         let (one, other) = (generate(PREFIX).unwrap(), generate(PREFIX).unwrap());
         assert_ne!(one, other);
         assert!(is_well_formed(&one, PREFIX) && one.len() == PREFIX.len() + 64);
@@ -137,7 +136,7 @@ mod tests {
     }
 
     #[test]
-    fn names_are_plain() {
+    fn names_have_only_plain_characters() {
         for fine in ["ci", "anna@example.org", "deploy-7.b_1", &"a".repeat(64)] {
             assert_eq!(check_name(fine), Ok(()), "{fine}");
         }

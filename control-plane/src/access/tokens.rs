@@ -18,32 +18,32 @@ use crate::{
     time::{now_ms, rfc3339},
 };
 
-/// The limit of valid tokens.
+/// Maximum number of valid tokens.
 const MOST_TOKENS: usize = 1000;
 
-/// What a new token shall be.
+/// Parameters of a new token.
 #[derive(Debug, Clone)]
 pub struct NewToken {
-    /// Its name.
+    /// Token name.
     pub name: String,
-    /// What it allows.
+    /// Role that it grants.
     pub role: Role,
-    /// How long; `None`: until it is revoked.
+    /// Validity; `None` means until it is revoked.
     pub expires: Option<Duration>,
 }
 
 impl Access {
-    /// Makes a token; it is in the answer, and nowhere else from then on.
+    /// Creates a token. Its text is only in this result.
     ///
     /// # Errors
-    /// What was asked for is wrong, there is such a token, or the first one would lock everybody out.
+    /// The parameters are invalid, a token with this name exists, or the first token would lock out all callers.
     pub async fn create_token(&self, new: &NewToken, by: &str) -> Result<(String, Arc<Token>), AccessError> {
         let (this, asked, maker) = (self.clone(), new.clone(), by.to_owned());
         let made =
             self.shared.store.change(|db| async move { this.create_token_with(&db, &asked, &maker).await });
         let (text, token) = made.await?;
         let until = token.expires_ms.map_or_else(String::new, |at| format!(", until {}", rfc3339(at)));
-        trail::note(format!("token {:?} of role {} made{until}", token.name, token.role));
+        trail::note(format!("token {:?} with role {} created{until}", token.name, token.role));
         Ok((text, token))
     }
 
@@ -74,14 +74,14 @@ impl Access {
             (!good.clone().any(|token| token.role == Role::Admin), is_taken, good.by_ref().count())
         });
         if is_taken {
-            return Err(AccessError::Conflict(format!("there is a token {:?}; revoke it first", new.name)));
+            return Err(AccessError::Conflict(format!("a token {:?} exists; revoke it first", new.name)));
         }
         if is_first && new.role != Role::Admin {
-            let why = "the first token has role admin: from then on each call needs a token, and nobody could make one";
+            let why = "the first token must have role admin: each later call needs a token, and only an admin can create one";
             return Err(AccessError::Conflict(why.into()));
         }
         if is_first && expires_ms.is_some() {
-            let why = "the first token does not expire: from then on each call needs a token, and once it ended nobody could make one";
+            let why = "the first token must not expire: each later call needs a token, and after its end no caller could create one";
             return Err(AccessError::Conflict(why.into()));
         }
         if count >= MOST_TOKENS {
@@ -106,19 +106,19 @@ impl Access {
         book.needed = true;
         drop(book);
         self.shared.needed.send_replace(true);
-        tracing::info!(name = new.name, role = %new.role, by, "token made");
+        tracing::info!(name = new.name, role = %new.role, by, "created a token");
         Ok((text, token))
     }
 
-    /// Ends a token, and with it every session and stream that it opened.
+    /// Revokes a token and ends its sessions and streams.
     ///
     /// # Errors
-    /// No such token, or it is the last one of an admin that does not expire.
+    /// The token does not exist, or it is the last admin token without expiry.
     pub async fn revoke_token(&self, name: &str) -> Result<(), AccessError> {
         let (this, named) = (self.clone(), name.to_owned());
         let role =
             self.shared.store.change(|db| async move { this.revoke_token_with(&db, &named).await }).await?;
-        trail::note(format!("token {name:?} of role {role} revoked"));
+        trail::note(format!("token {name:?} with role {role} revoked"));
         Ok(())
     }
 
@@ -133,15 +133,14 @@ impl Access {
         });
         let token = found.ok_or_else(|| AccessError::NotFound("token", name.to_owned()))?;
         if lasts(&token) && !another_lasts {
-            let why = format!(
-                "token {name:?} is the last one of an admin that does not expire; make another one first"
-            );
+            let why =
+                format!("token {name:?} is the last admin token without expiry; create another one first");
             return Err(AccessError::Conflict(why));
         }
         db.revoke_token(token.id, now).await?;
         token.revoked_ms.store(now, Relaxed);
         token.ended.cancel();
-        tracing::info!(name, "token revoked");
+        tracing::info!(name, "revoked a token");
         Ok(token.role)
     }
 }

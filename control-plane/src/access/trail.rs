@@ -1,5 +1,5 @@
-//! What is known of the call that runs now: who asks, and which revision came of it. It goes with the task, so that neither
-//! each use case nor each page has to hand it on.
+//! Context of the running call: its caller, and the revision that it created. It is stored in a task-local variable, so
+//! that use cases and pages need not pass it on.
 
 use std::{
     cell::{Cell, RefCell},
@@ -9,20 +9,19 @@ use std::{
 
 use super::{Role, Token};
 
-/// Who asks.
+/// The caller of an admin API call.
 #[derive(Debug, Clone)]
 pub struct Caller {
-    /// A token's name, or `anonymous@address` while no token is needed.
+    /// A token's name, or `anonymous@address` while no token is required.
     pub name: String,
-    /// What they may do.
+    /// The caller's role.
     pub role: Role,
-    /// What they showed.
+    /// The token that authenticated the caller.
     pub token: Option<Arc<Token>>,
-    /// Through what: `rest`, `grpc` or `dashboard`.
+    /// Interface that was used: `rest`, `grpc` or `dashboard`.
     pub source: &'static str,
 }
 
-/// The call that runs now.
 #[derive(Debug)]
 struct Trail {
     caller: Caller,
@@ -31,14 +30,14 @@ struct Trail {
     dry_run: Cell<bool>,
 }
 
-/// What a call left behind.
+/// What a call recorded for the audit log.
 #[derive(Debug, Default)]
 pub struct Left {
-    /// The revision that it made.
+    /// The revision that it created.
     pub revision: Option<u64>,
-    /// What it did, where the call's name does not say it.
+    /// Description of the call's effect, if its name does not say it.
     pub note: String,
-    /// It was only asked what a change would do.
+    /// Whether the call only asked what a change would do.
     pub dry_run: bool,
 }
 
@@ -46,7 +45,7 @@ tokio::task_local! {
     static TRAIL: Trail;
 }
 
-/// Runs a call as somebody's; what came of it, and what it left behind.
+/// Runs a call with a caller, and returns its result and what it recorded.
 pub async fn follow<T>(caller: Caller, call: impl Future<Output = T>) -> (T, Left) {
     let trail =
         Trail { caller, revision: Cell::new(None), note: RefCell::default(), dry_run: Cell::new(false) };
@@ -62,28 +61,28 @@ pub async fn follow<T>(caller: Caller, call: impl Future<Output = T>) -> (T, Lef
     TRAIL.scope(trail, run).await
 }
 
-/// A revision was made by the call that runs now.
+/// Records that the running call created a revision.
 pub fn made(revision: u64) {
-    // Changes by the file at start are nobody's call.
+    // Changes from the configuration file at start are not made by a call.
     let _ = TRAIL.try_with(|trail| trail.revision.set(Some(revision)));
 }
 
-/// The revision that the call that runs now made.
+/// Returns the revision that the running call created.
 pub fn made_revision() -> Option<u64> {
     TRAIL.try_with(|trail| trail.revision.get()).ok().flatten()
 }
 
-/// Says in the audit what the call that runs now did.
+/// Adds a description of the running call to the audit log.
 pub fn note(text: String) {
     let _ = TRAIL.try_with(|trail| trail.note.replace(text));
 }
 
-/// The call that runs now is a dry run: it changes nothing, so the audit has no entry for it.
+/// Marks the running call as a dry run: it changes nothing, so it is not audited.
 pub fn dry_run() {
     let _ = TRAIL.try_with(|trail| trail.dry_run.set(true));
 }
 
-/// Who asks, in a call that came through the gate.
+/// Returns the caller of the running call, if it passed the gate.
 pub fn caller() -> Option<Caller> {
     TRAIL.try_with(|trail| trail.caller.clone()).ok()
 }

@@ -46,7 +46,7 @@ impl std::fmt::Debug for Cleartext {
 impl Cleartext {
     /// By the rule; `socket` is the `--control-plane` value of the local socket, where there is one.
     pub fn new(rule: Rule, access: Access, nodes: NodeAccess, current: Watch, socket: Option<&str>) -> Self {
-        let join = "use --control-plane https://HOST:PORT with a join token (weir node-token create)";
+        let join = "use --control-plane https://HOST:PORT with a join token (weir node-tokens create)";
         let instead = match socket {
             Some(socket) => {
                 format!("on this machine and as the same user use --control-plane {socket}; elsewhere {join}")

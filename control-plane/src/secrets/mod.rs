@@ -1,8 +1,9 @@
-//! What nobody may read who has the database alone: private keys of certificates, and keys of session tickets.
+//! Secrets that the database alone must not reveal: private keys of certificates, session-ticket keys and the session
+//! key.
 //!
-//! A private key comes with a configuration and is taken out of it before anything else sees that: it is in no
-//! snapshot, hash, revision, export or log. It is stored sealed, under the name of its public half, and stays as long
-//! as a kept revision has a certificate that it belongs to, so that a rollback finds it.
+//! A private key arrives with a configuration and is removed from it first: no snapshot, hash, revision, export or log
+//! contains it. It is stored sealed, under the id of its public key. It is kept as long as a stored revision has a
+//! certificate that uses it, so that a rollback finds it.
 
 mod tickets;
 mod vault;
@@ -35,16 +36,16 @@ const CERTIFICATE_KEY: &str = "certificate_key";
 const TICKET_KEY: &str = "ticket_key";
 const SESSION_KEY: &str = "session_key";
 
-/// The only secret of kind [`SESSION_KEY`].
+/// Name of the only secret of kind [`SESSION_KEY`].
 const SESSION: &str = "session";
 
-/// A key that no revision has is kept so long all the same: it may have come with a change that is being made.
+/// How long a key that no revision uses is kept: it may belong to a change in progress.
 const ORPHAN_MS: i64 = 24 * 3600 * 1000;
 
-/// Longer than this the rotation never sleeps: clocks are put forward.
-const LOOK_AGAIN: Duration = Duration::from_secs(3600);
+/// Maximum sleep of the key rotation, because clocks can be set forward.
+const MAX_SLEEP: Duration = Duration::from_secs(3600);
 
-/// The secrets, opened. Cheap to clone.
+/// The opened secrets. Cheap to clone.
 #[derive(Clone)]
 pub struct Secrets {
     shared: Arc<Shared>,
@@ -53,12 +54,12 @@ pub struct Secrets {
 struct Shared {
     store: Store,
     vault: Vault,
-    /// Every private key that is stored, as PEM.
+    /// All stored private keys, as PEM.
     keys: RwLock<HashMap<KeyId, KeyPem>>,
     tickets: watch::Sender<Arc<TicketKeys>>,
 }
 
-/// Private keys as they came with a configuration, by the places of what they belong to.
+/// Private keys that arrived with a configuration, by the path of their certificate or pool.
 #[derive(Debug, Default)]
 pub struct Given {
     certificates: Vec<Option<PrivateKey>>,
@@ -66,7 +67,7 @@ pub struct Given {
 }
 
 impl Given {
-    /// Takes the keys out of a configuration.
+    /// Removes the keys from a configuration.
     pub fn take(config: &mut Config) -> Self {
         let certificates = config.certificates.iter_mut().map(|certificate| certificate.key.take());
         let pools = config.pools.iter_mut().map(|pool| pool.tls.as_mut().and_then(|tls| tls.key.take()));
@@ -74,14 +75,14 @@ impl Given {
     }
 }
 
-/// Keys that were found to belong to their certificates, to be stored.
+/// Keys that match their certificates, to be stored.
 pub type Found = Vec<(KeyId, KeyPem)>;
 
 impl Secrets {
-    /// Finds the master key, opens what is stored, and begins to replace the keys of tickets.
+    /// Finds the master key, opens the stored secrets, and starts the rotation of session-ticket keys.
     ///
     /// # Errors
-    /// There is no master key, or it does not open what is stored; the database failed.
+    /// There is no master key, or it does not open the stored secrets; or the database failed.
     pub async fn open(store: Store, master: &MasterKey, stop: CancellationToken) -> anyhow::Result<Self> {
         let vault = Vault::new(&*master.find(store.has_secrets().await?)?)?;
         let mut keys = HashMap::new();
@@ -99,11 +100,11 @@ impl Secrets {
         tokio::spawn(stop.run_until_cancelled_owned(async move {
             loop {
                 let left = u64::try_from(next.saturating_sub(now_ms())).unwrap_or_default();
-                tokio::time::sleep(Duration::from_millis(left.max(100)).min(LOOK_AGAIN)).await;
+                tokio::time::sleep(Duration::from_millis(left.max(100)).min(MAX_SLEEP)).await;
                 match this.rotate().await {
                     Ok(at) => next = at,
                     Err(error) => {
-                        tracing::error!(%error, "keys of session tickets cannot be replaced");
+                        tracing::error!(%error, "cannot rotate session-ticket keys");
                         next = now_ms().saturating_add(60_000);
                     }
                 }
@@ -112,7 +113,7 @@ impl Secrets {
         Ok(secrets)
     }
 
-    /// Makes, tells and forgets keys of tickets as it is time to; gives when to come again.
+    /// Creates, publishes and deletes session-ticket keys as they become due. Returns the time of the next rotation.
     async fn rotate(&self) -> anyhow::Result<i64> {
         let Shared { store, vault, tickets, .. } = &*self.shared;
         let mut stored = Vec::new();
@@ -120,11 +121,12 @@ impl Secrets {
             let key =
                 vault.open(TICKET_KEY, &name, &sealed).with_context(|| unreadable("ticket key", &name))?;
             let (key_name, key) = key.split_first_chunk::<16>().context("a ticket key is too short")?;
-            let key = key.try_into().context("a ticket key is of a wrong length")?;
+            let key = key.try_into().context("a ticket key has a wrong length")?;
             stored.push(TicketKey { name: *key_name, key: Zeroizing::new(key), since_ms });
         }
         let name = |key: &TicketKey| KeyText(&key.name).to_string();
-        let rotation = tickets::rotate(stored, now_ms()).map_err(|_| anyhow::anyhow!("no randomness"))?;
+        let rotation = tickets::rotate(stored, now_ms())
+            .map_err(|_| anyhow::anyhow!("the system returned no random numbers"))?;
         let mut new = Vec::new();
         for key in &rotation.new {
             let sealed = vault.seal(
@@ -148,8 +150,8 @@ impl Secrets {
         Ok(rotation.next_ms)
     }
 
-    /// The key that sessions are signed with; made at the first start. One that an earlier version stored in the clear
-    /// stays the same and is sealed.
+    /// Returns the key that session cookies are signed with, created at the first start. A key that an earlier version
+    /// stored unencrypted is kept and sealed.
     ///
     /// # Errors
     /// The database failed, or what it holds is not a key.
@@ -165,7 +167,7 @@ impl Secrets {
             (None, Some(clear)) => clear.clone(),
             (None, None) => {
                 let mut new = Zeroizing::new(vec![0; 32]);
-                rand::fill(&mut new).map_err(|_| anyhow::anyhow!("no randomness"))?;
+                rand::fill(&mut new).map_err(|_| anyhow::anyhow!("the system returned no random numbers"))?;
                 new
             }
         };
@@ -174,11 +176,11 @@ impl Secrets {
         let new = [Sealed { name: SESSION.into(), sealed, since_ms: now_ms() }];
         let is_clear = clear.is_some();
         let sealing = store.change(|db| async move {
-            // The sealed one first: a key that is there twice is found again.
+            // The sealed key is stored first, so that a crash in between does not lose it.
             db.change_secrets(SESSION_KEY, &new, &[]).await?;
             if is_clear {
                 db.erase_clear_session_key().await?;
-                tracing::info!("the session key, until now in the clear in the database, was sealed");
+                tracing::info!("sealed the session key, which was unencrypted in the database");
             }
             Ok::<_, StoreError>(())
         });
@@ -186,15 +188,15 @@ impl Secrets {
         Ok(key)
     }
 
-    /// The keys of tickets, and each change of them.
+    /// Receives the session-ticket keys and each change of them.
     pub fn tickets(&self) -> watch::Receiver<Arc<TicketKeys>> {
         self.shared.tickets.subscribe()
     }
 
-    /// Whether each certificate of a revision has its key: one that was given, or one that is stored.
+    /// Checks that every certificate of a revision has a matching private key, given with the configuration or stored.
     ///
     /// # Errors
-    /// Every certificate without a key, and every key that is none or another certificate's.
+    /// Every certificate without a key, and every key that is invalid or belongs to another certificate.
     pub fn check(&self, snapshot: &Snapshot, given: &Given) -> Result<Found, Problems> {
         let (mut found, mut problems) = (Found::new(), Problems::default());
         let mut check = |chain: &Chain, key: Option<&PrivateKey>, what: String, path: String| match key {
@@ -203,7 +205,7 @@ impl Secrets {
                 Err(why) => problems.add(path, format!("{what}: {why}")),
             },
             None if self.has(&chain.key) => {}
-            None => problems.add(path, format!("{what}: no key that belongs to it is stored; give its key")),
+            None => problems.add(path, format!("{what}: no matching private key is stored; add its key")),
         };
         for (i, certificate) in snapshot.certificates.iter().enumerate() {
             let key = given.certificates.get(i).and_then(Option::as_ref);
@@ -220,7 +222,7 @@ impl Secrets {
         problems.into_result(found)
     }
 
-    /// Stores keys, before the revision that needs them: should that fail, a key without a revision does no harm.
+    /// Stores keys before the revision that needs them; a key without a revision does no harm if that revision fails.
     ///
     /// # Errors
     /// The database failed.
@@ -245,14 +247,14 @@ impl Secrets {
         self.shared.keys.read().unwrap_or_else(PoisonError::into_inner).contains_key(id)
     }
 
-    /// The private keys that the nodes need for a revision.
+    /// Returns the private keys that nodes need for a revision.
     pub fn needed(&self, snapshot: &Snapshot) -> Vec<(KeyId, KeyPem)> {
         let ids: BTreeSet<KeyId> = key_ids(snapshot).collect();
         let keys = self.shared.keys.read().unwrap_or_else(PoisonError::into_inner);
         ids.into_iter().filter_map(|id| Some((id, Arc::clone(keys.get(&id)?)))).collect()
     }
 
-    /// Forgets keys that no revision has.
+    /// Deletes keys that no revision uses.
     async fn forget_orphans(&self) -> Result<(), StoreError> {
         let stored = self.shared.store.secrets(CERTIFICATE_KEY).await?;
         if stored.is_empty() {
@@ -265,7 +267,7 @@ impl Secrets {
             |stored: &Sealed| !used.contains(&stored.name) && stored.since_ms + ORPHAN_MS < now_ms();
         let orphans: Vec<String> = stored.into_iter().filter(is_orphan).map(|stored| stored.name).collect();
         if !orphans.is_empty() {
-            tracing::info!(keys = orphans.len(), "private keys that no revision uses forgotten");
+            tracing::info!(keys = orphans.len(), "deleted private keys that no revision uses");
             let this = self.clone();
             let forgotten = self.shared.store.change(|db| async move {
                 db.change_secrets(CERTIFICATE_KEY, &[], &orphans).await?;
@@ -287,24 +289,24 @@ impl weir_tls::Keys for Secrets {
 
 fn unreadable(what: &str, name: &str) -> String {
     format!(
-        "the {what} {name} in the database cannot be opened: is it the right --secrets-key-file or WEIR_SECRETS_KEY?"
+        "the {what} {name} in the database cannot be decrypted; check --secrets-key-file or WEIR_SECRETS_KEY"
     )
 }
 
-/// Which keys a revision's certificates need.
+/// Returns the ids of the keys that a revision's certificates need.
 pub fn key_ids(snapshot: &Snapshot) -> impl Iterator<Item = KeyId> {
     let pools = snapshot.pools.iter().filter_map(|pool| pool.tls.client.as_ref());
     snapshot.certificates.iter().map(|certificate| &certificate.chain).chain(pools).map(|chain| chain.key)
 }
 
-/// The key of the certificate in a stored certificate or pool.
+/// Returns the key id of a stored certificate's or pool's certificate.
 fn key_of(spec: &str) -> Option<KeyId> {
     let spec: serde_json::Value = serde_json::from_str(spec).ok()?;
     let pem = spec.pointer("/spec/cert").or_else(|| spec.pointer("/spec/tls/cert"))?;
     Some(chain(pem.as_str()?).ok()?.key)
 }
 
-/// Bytes as hexadecimal digits.
+/// Displays bytes as hexadecimal digits.
 struct KeyText<'a>(&'a [u8]);
 
 impl std::fmt::Display for KeyText<'_> {
@@ -320,7 +322,7 @@ mod tests {
     use super::*;
 
     #[tokio::test]
-    async fn a_session_key_in_the_clear_is_sealed_once_and_stays_the_same() {
+    async fn an_unencrypted_session_key_is_sealed_once_and_does_not_change() {
         let folder = tempfile::tempdir().unwrap();
         let database = folder.path().join("weir.db");
         let url = format!("sqlite:{}", database.display());
@@ -340,12 +342,12 @@ mod tests {
         connection.close().await.unwrap();
         assert!(holds(folder.path(), &old));
         assert_eq!(*key().await, old);
-        assert!(!holds(folder.path(), &old), "it is still in a file");
+        assert!(!holds(folder.path(), &old), "the key is still in a file");
         assert_eq!(*key().await, old);
     }
 
     #[tokio::test]
-    async fn a_new_session_key_is_in_no_file_in_the_clear() {
+    async fn no_file_contains_a_new_session_key_unencrypted() {
         let folder = tempfile::tempdir().unwrap();
         let database = folder.path().join("weir.db");
         let store = Store::open(&format!("sqlite:{}", database.display())).await.unwrap();
@@ -356,7 +358,7 @@ mod tests {
         assert!(!holds(folder.path(), key.as_slice()));
     }
 
-    /// Whether a file of the folder holds these bytes.
+    /// Whether any file of the folder contains these bytes.
     fn holds(folder: &std::path::Path, bytes: &[u8]) -> bool {
         std::fs::read_dir(folder).unwrap().any(|file| {
             let content = std::fs::read(file.unwrap().path()).unwrap();

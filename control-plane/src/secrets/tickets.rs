@@ -1,26 +1,26 @@
-//! The keys that the nodes seal TLS session tickets with: made here, the same for all, replaced again and again.
+//! Session-ticket keys, which nodes use to encrypt TLS session tickets: created here, shared by all nodes, and rotated.
 //!
-//! What has to be done follows from what is stored and what time it is: nothing is lost when the control plane was
-//! away. The key to come is told a whole period ahead, so that a node that is told late still opens what the others
-//! seal.
+//! Each rotation depends only on the stored keys and the time, so nothing is lost while the control plane is down. The
+//! next key is published a whole period ahead, so that a node that receives it late can still decrypt tickets of other
+//! nodes.
 
 use aws_lc_rs::rand;
 use zeroize::Zeroizing;
 
-/// How long one key seals.
+/// How long a key encrypts new tickets.
 pub(super) const PERIOD_MS: i64 = 8 * 3600 * 1000;
 
-/// How long a key opens once another one seals; with its own period that makes a day.
+/// How long a key decrypts after the next one took over; together with its own period this makes one day.
 const KEEP_MS: i64 = 2 * PERIOD_MS;
 
-/// One key.
+/// A session-ticket key.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct TicketKey {
-    /// What its tickets begin with.
+    /// Key name, at the start of each ticket.
     pub name: [u8; 16],
-    /// The key itself.
+    /// Secret key bytes.
     pub key: Zeroizing<[u8; 32]>,
-    /// From when on it seals, milliseconds since the Unix epoch.
+    /// When the key starts to encrypt, milliseconds since the Unix epoch.
     pub since_ms: i64,
 }
 
@@ -33,30 +33,30 @@ impl TicketKey {
     }
 }
 
-/// The keys that hold now.
+/// The session-ticket keys in use.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct TicketKeys {
-    /// What seals.
+    /// The key that encrypts new tickets.
     pub current: Option<TicketKey>,
-    /// What opens besides.
+    /// Other keys that decrypt tickets.
     pub others: Vec<TicketKey>,
 }
 
 impl TicketKeys {
-    /// How long a ticket is worth keeping, in seconds.
+    /// Ticket lifetime, in seconds.
     pub const LIFETIME_SECONDS: u32 = (KEEP_MS / 1000) as u32;
 }
 
-/// What follows from the stored keys at a time.
+/// The result of a rotation at a given time.
 #[derive(Debug, Default)]
 pub(super) struct Rotation {
-    /// To be stored.
+    /// Keys to store.
     pub(super) new: Vec<TicketKey>,
-    /// To be forgotten.
+    /// Keys to delete.
     pub(super) old: Vec<TicketKey>,
-    /// What the nodes use.
+    /// Keys that nodes use.
     pub(super) keys: TicketKeys,
-    /// When to look again.
+    /// When to rotate again, milliseconds since the Unix epoch.
     pub(super) next_ms: i64,
 }
 
@@ -73,7 +73,7 @@ pub(super) fn rotate(
             stored.push(key);
             Ok(since_ms)
         };
-    // The last one is the one to come, unless this program was away for longer than its period.
+    // The last key is the next one, unless the control plane was down for longer than its period.
     let mut last = match stored.last() {
         Some(last) if last.since_ms + PERIOD_MS > now_ms => last.since_ms,
         _ => add(&mut stored, now_ms)?,
@@ -81,7 +81,7 @@ pub(super) fn rotate(
     if last <= now_ms {
         last = add(&mut stored, last + PERIOD_MS)?;
     }
-    // A clock that was put back leaves keys for later; the first of them does for now.
+    // If the clock was set back, all keys start later; the oldest one is used meanwhile.
     let current = stored.iter().rposition(|key| key.since_ms <= now_ms).unwrap_or(0);
     let is_old = |i: usize, stored: &[TicketKey]| {
         i < current && stored.get(i + 1).is_some_and(|next| next.since_ms + KEEP_MS <= now_ms)
@@ -111,14 +111,14 @@ mod tests {
     }
 
     #[test]
-    fn the_key_to_come_is_told_a_period_ahead_and_the_old_ones_go() {
+    fn the_next_key_is_published_a_period_ahead_and_old_ones_are_deleted() {
         let mut stored = Vec::new();
         let first = apply(&mut stored, 1_000);
         assert_eq!((first.new.len(), first.keys.others.len(), first.next_ms), (2, 1, 1_000 + PERIOD_MS));
-        assert!(apply(&mut stored, 2_000).new.is_empty(), "nothing to do before its time");
+        assert!(apply(&mut stored, 2_000).new.is_empty(), "nothing to do before the next rotation");
         let second = apply(&mut stored, first.next_ms);
         assert_eq!(second.keys.current, Some(first.keys.others[0].clone()));
-        assert_eq!(second.keys.others.len(), 2, "the one before and the one to come");
+        assert_eq!(second.keys.others.len(), 2, "the previous key and the next one");
         let mut now = second.next_ms;
         for _ in 0..10 {
             let rotation = apply(&mut stored, now);
@@ -129,12 +129,12 @@ mod tests {
     }
 
     #[test]
-    fn a_long_absence_and_a_clock_put_back_leave_a_current_key() {
+    fn a_long_downtime_and_a_clock_set_back_leave_a_current_key() {
         let mut stored = Vec::new();
         let before = apply(&mut stored, 1_000);
         let after = apply(&mut stored, 1_000 + 100 * PERIOD_MS);
         assert!(after.keys.current.is_some() && after.keys.current != before.keys.current);
-        assert_eq!(stored.len(), 3, "the one that would have been next is kept for what it may have sealed");
+        assert_eq!(stored.len(), 3, "the expected next key is kept for tickets it may have encrypted");
         let earlier = apply(&mut stored, 500);
         assert!(earlier.keys.current.is_some() && earlier.next_ms > 500);
     }

@@ -1,4 +1,4 @@
-//! Seals what is stored, and finds the key that it is sealed with.
+//! Encrypts stored secrets, and finds the master key.
 
 use std::{
     fmt,
@@ -15,17 +15,18 @@ use aws_lc_rs::{
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use zeroize::Zeroizing;
 
-/// The first byte of what is sealed so.
+/// First byte of each sealed secret: the version of the format.
 const FORMAT: u8 = 1;
 
-/// The environment's variable with the key itself. There is no flag for it: other users see what a process was
-/// started with.
+/// Environment variable with the master key. There is no flag for it, because other users can see a process's
+/// arguments.
 const VARIABLE: &str = "WEIR_SECRETS_KEY";
 
-/// What a master key looks like.
-const LOOKS: &str = "a key is 32 bytes, as base64 (openssl rand -base64 32) or as 64 hexadecimal digits";
+/// Description of a master key, for errors.
+const KEY_FORMAT: &str = "a key is 32 bytes, as base64 (openssl rand -base64 32) or as 64 hexadecimal digits";
 
-/// Seals and opens with one key. Each secret is bound to its kind and name: they cannot be exchanged in the database.
+/// Encrypts and decrypts secrets with one key. Each ciphertext is bound to the secret's kind and name, so that secrets
+/// cannot be exchanged in the database.
 pub struct Vault(RandomizedNonceKey);
 
 impl fmt::Debug for Vault {
@@ -34,7 +35,7 @@ impl fmt::Debug for Vault {
     }
 }
 
-/// It was sealed with another key, or changed since.
+/// The secret was sealed with another key, or was changed since.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("it was sealed with another key, or is damaged")]
 pub struct Unreadable;
@@ -44,18 +45,18 @@ fn bound_to(kind: &str, name: &str) -> Aad<Vec<u8>> {
 }
 
 impl Vault {
-    /// Seals with this key.
+    /// Creates a vault with a key.
     ///
     /// # Errors
-    /// None with a key of this length.
+    /// Never fails with a key of this length.
     pub fn new(key: &[u8; 32]) -> anyhow::Result<Self> {
-        RandomizedNonceKey::new(&AES_256_GCM_SIV, key).map(Self).map_err(|_| anyhow::anyhow!("{LOOKS}"))
+        RandomizedNonceKey::new(&AES_256_GCM_SIV, key).map(Self).map_err(|_| anyhow::anyhow!("{KEY_FORMAT}"))
     }
 
-    /// Makes a text that only this key opens.
+    /// Encrypts a secret.
     ///
     /// # Errors
-    /// The system has no randomness.
+    /// The system returned no random numbers.
     pub fn seal(&self, kind: &str, name: &str, secret: &[u8]) -> Result<Vec<u8>, Unreadable> {
         let mut sealed = secret.to_vec();
         let nonce = self.0.seal_in_place_append_tag(bound_to(kind, name), &mut sealed);
@@ -63,10 +64,10 @@ impl Vault {
         Ok([&[FORMAT], nonce.as_ref().as_slice(), &sealed].concat())
     }
 
-    /// The secret again.
+    /// Decrypts a secret.
     ///
     /// # Errors
-    /// It was sealed with another key, under another name, or is damaged.
+    /// The secret was sealed with another key or under another name, or is damaged.
     pub fn open(&self, kind: &str, name: &str, sealed: &[u8]) -> Result<Zeroizing<Vec<u8>>, Unreadable> {
         let (nonce, sealed) = match sealed.split_first() {
             Some((&FORMAT, rest)) => rest.split_first_chunk::<NONCE_LEN>().ok_or(Unreadable)?,
@@ -82,20 +83,21 @@ impl Vault {
     }
 }
 
-/// Where the key comes from.
+/// Where the master key is read from.
 #[derive(Debug, Clone)]
 pub struct MasterKey {
-    /// `--secrets-key-file`.
+    /// Path given with `--secrets-key-file`.
     pub file: Option<PathBuf>,
-    /// The database's file: where nothing is said, the key is beside it.
+    /// Path of the database; by default the key file is next to it.
     pub database: PathBuf,
 }
 
 impl MasterKey {
-    /// Finds the key. Where none was given and nothing is `sealed` yet, one is made beside the database.
+    /// Finds the master key. If none is configured and nothing is `sealed` yet, a key file is created next to the
+    /// database.
     ///
     /// # Errors
-    /// What was given is no key; or there is none, and something is sealed with it.
+    /// The configured key is invalid; or there is no key although secrets are sealed.
     pub fn find(&self, sealed: bool) -> anyhow::Result<Zeroizing<[u8; 32]>> {
         if let Some(file) = &self.file {
             return read(file).with_context(|| format!("--secrets-key-file {}", file.display()));
@@ -108,7 +110,7 @@ impl MasterKey {
         let beside = PathBuf::from(beside);
         if beside.exists() {
             warn_if_open(&beside);
-            return read(&beside).with_context(|| format!("the secrets' key {}", beside.display()));
+            return read(&beside).with_context(|| format!("master key file {}", beside.display()));
         }
         anyhow::ensure!(
             !sealed,
@@ -116,13 +118,13 @@ impl MasterKey {
              --secrets-key-file nor {VARIABLE} is given",
             beside.display()
         );
-        make(&beside).with_context(|| format!("cannot write the secrets' key {}", beside.display()))
+        make(&beside).with_context(|| format!("cannot write the master key file {}", beside.display()))
     }
 }
 
 fn make(file: &Path) -> anyhow::Result<Zeroizing<[u8; 32]>> {
     let mut key = Zeroizing::new([0; 32]);
-    rand::fill(&mut *key).map_err(|_| anyhow::anyhow!("the system has no randomness"))?;
+    rand::fill(&mut *key).map_err(|_| anyhow::anyhow!("the system returned no random numbers"))?;
     let encoded = Zeroizing::new(STANDARD.encode(key.as_slice()));
     let mut out = std::fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(file)?;
     writeln!(out, "{}", &*encoded)?;
@@ -138,7 +140,7 @@ fn make(file: &Path) -> anyhow::Result<Zeroizing<[u8; 32]>> {
 fn warn_if_open(file: &Path) {
     let mode = std::fs::metadata(file).map_or(0, |metadata| metadata.permissions().mode());
     if mode & 0o077 != 0 {
-        tracing::warn!(file = %file.display(), "the secrets' key can be read by other users (chmod 600)");
+        tracing::warn!(file = %file.display(), "the master key file can be read by other users (chmod 600)");
     }
 }
 
@@ -151,12 +153,12 @@ fn parse(text: &[u8]) -> anyhow::Result<Zeroizing<[u8; 32]>> {
         return Ok(Zeroizing::new(key));
     }
     let text = text.trim_ascii();
-    let text = std::str::from_utf8(text).map_err(|_| anyhow::anyhow!("{LOOKS}"))?;
+    let text = std::str::from_utf8(text).map_err(|_| anyhow::anyhow!("{KEY_FORMAT}"))?;
     let bytes = Zeroizing::new(match text.parse::<weir_snapshot::KeyId>() {
         Ok(hexadecimal) => hexadecimal.0.to_vec(),
         Err(_) => STANDARD.decode(text).unwrap_or_default(),
     });
-    bytes.as_slice().try_into().map(Zeroizing::new).map_err(|_| anyhow::anyhow!("{LOOKS}"))
+    bytes.as_slice().try_into().map(Zeroizing::new).map_err(|_| anyhow::anyhow!("{KEY_FORMAT}"))
 }
 
 #[cfg(test)]
@@ -164,7 +166,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_secret_is_opened_by_its_key_under_its_name_only() {
+    fn a_secret_is_opened_only_with_its_key_and_name() {
         let vault = Vault::new(&[1; 32]).unwrap();
         let sealed = vault.seal("key", "a", b"secret").unwrap();
         assert!(!sealed.windows(6).any(|part| part == b"secret"));
@@ -181,7 +183,7 @@ mod tests {
     }
 
     #[test]
-    fn a_key_is_made_once_and_for_its_owner_alone() {
+    fn a_key_file_is_created_once_and_is_private() {
         let folder = tempfile::tempdir().unwrap();
         let master = MasterKey { file: None, database: folder.path().join("weir.db") };
         let key = master.find(false).unwrap();

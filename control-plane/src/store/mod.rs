@@ -210,8 +210,8 @@ mod tests {
             Store::open(&format!("sqlite:{}", folder.path().join("weir.db").display())).await.unwrap();
         let pragma = "PRAGMA temp_store";
         let mut transaction = store.begin().await.unwrap();
-        let writer: i64 = sqlx::query_scalar(place).fetch_one(&mut *transaction).await.unwrap();
-        let reader: i64 = sqlx::query_scalar(place).fetch_one(&store.reader).await.unwrap();
+        let writer: i64 = sqlx::query_scalar(pragma).fetch_one(&mut *transaction).await.unwrap();
+        let reader: i64 = sqlx::query_scalar(pragma).fetch_one(&store.reader).await.unwrap();
         assert_eq!((writer, reader), (2, 2), "in memory");
     }
 }

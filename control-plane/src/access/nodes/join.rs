@@ -1,4 +1,4 @@
-//! Lets nodes join, and renews their certificates.
+//! Admits nodes and renews their certificates.
 
 use std::sync::Arc;
 
@@ -15,34 +15,34 @@ use crate::{
     time::now_ms,
 };
 
-/// Why a node is not let in.
+/// Why a node is not admitted.
 #[derive(Debug, thiserror::Error)]
 pub enum JoinError {
-    /// The token is none, or not of this fleet.
-    #[error("this is no join token of this fleet; make one with `weir node-token create`")]
+    /// The token is invalid or belongs to another fleet.
+    #[error("not a join token of this fleet; create one with `weir node-tokens create`")]
     NotThere,
-    /// The token has ended.
-    #[error("join token {0} is {1}; make another one with `weir node-token create`")]
+    /// The token has expired, was revoked, or was used up.
+    #[error("join token {0} is {1}; create another one with `weir node-tokens create`")]
     Ended(i64, NodeTokenState),
     /// The node is revoked.
-    #[error("node {0:?} is revoked; `weir node allow` lets it join again")]
+    #[error("node {0:?} is revoked; `weir nodes allow` lets it join again")]
     Revoked(String),
-    /// The token is for other nodes.
+    /// The token is bound to other node ids.
     #[error("join token {0} is not for node {1:?}: it is bound to other node ids")]
     Bound(i64, String),
-    /// Another process is that node.
+    /// Another process is connected with the node's id.
     #[error(
         "another process is connected as node {0:?}; give this one another --node-id, or let it in beside that one with \
          `weir nodes allow {0}`"
     )]
     Taken(String),
-    /// What the node sent makes no sense.
+    /// The request is invalid.
     #[error("{0}")]
     Invalid(String),
-    /// Not the node's fault.
+    /// The database failed.
     #[error(transparent)]
     Store(#[from] StoreError),
-    /// No certificate can be made.
+    /// The certificate cannot be created.
     #[error(transparent)]
     Ca(CaError),
 }
@@ -50,20 +50,20 @@ pub enum JoinError {
 /// A process that wants to join.
 #[derive(Debug, Clone, Copy)]
 pub struct Joiner<'a> {
-    /// The node that it wants to be.
+    /// Node id that it requests.
     pub node_id: &'a str,
-    /// The public key that its certificate is to be for.
+    /// Public key for the certificate.
     pub public_key: &'a [u8],
-    /// Another process is connected as that node.
+    /// Whether another process is connected with this id.
     pub is_taken: bool,
 }
 
 impl NodeAccess {
-    /// Lets a node in: a certificate for its key.
+    /// Admits a node and issues a certificate for its key.
     ///
     /// # Errors
-    /// The token is good for nothing or for other nodes, the node is revoked, another process is that node, or what it
-    /// sent makes no sense.
+    /// The token is not valid for this node, the node is revoked, another process uses the id, or the request is
+    /// invalid.
     pub async fn join(&self, text: &str, joiner: Joiner<'_>) -> Result<Issued, JoinError> {
         let Joiner { node_id, public_key, is_taken } = joiner;
         let secret = self.secret(text).ok_or(JoinError::NotThere)?;
@@ -98,7 +98,7 @@ impl NodeAccess {
         if is_taken {
             let until = self.book(|book| book.permits.get(node_id).copied());
             issuing.uses_permit = until.is_some_and(|until| until > now_ms());
-            // Said last of all: it tells that there is such a node.
+            // Checked last, because this error reveals that the node exists.
             if !issuing.uses_permit && !self.is_revoked(node_id) {
                 return Err(JoinError::Taken(node_id.to_owned()));
             }
@@ -106,10 +106,10 @@ impl NodeAccess {
         self.issue(db, node_id, public_key, issuing).await
     }
 
-    /// The next certificate of a node that has one.
+    /// Issues the next certificate of a member.
     ///
     /// # Errors
-    /// The node is revoked, or what it sent makes no sense.
+    /// The node is revoked, or the request is invalid.
     pub async fn renew(&self, member: &Member, public_key: &[u8]) -> Result<Issued, JoinError> {
         let (this, node_id, public_key) = (self.clone(), member.node_id.clone(), public_key.to_vec());
         let renewed = self.shared.store.change(|db| async move {
@@ -128,7 +128,7 @@ impl NodeAccess {
     ) -> Result<Issued, JoinError> {
         let token = issuing.token;
         if !is_node_id(node_id) {
-            return Err(JoinError::Invalid("node_id is 1 to 253 visible characters".into()));
+            return Err(JoinError::Invalid("node_id must be 1 to 253 visible characters".into()));
         }
         if self.book(|book| book.revoked.contains(node_id)) {
             return Err(JoinError::Revoked(node_id.to_owned()));
@@ -178,7 +178,7 @@ mod tests {
     use std::time::Duration;
 
     #[tokio::test]
-    async fn a_node_that_hangs_up_while_it_joins_or_renews_leaves_memory_and_file_the_same() {
+    async fn memory_and_database_agree_when_a_node_disconnects_during_join_or_renewal() {
         let folder = tempfile::tempdir().unwrap();
         let url = format!("sqlite:{}", folder.path().join("weir.db").display());
         let store = Store::open(&url).await.unwrap();
@@ -222,7 +222,7 @@ mod tests {
         store.close().await;
         let store = Store::open(&url).await.unwrap();
         let stored = store.node_access(now_ms()).await.unwrap().certificates;
-        // Each call that was dropped was made all the same.
+        // Every call took effect, although its caller was dropped.
         assert_eq!(stored.len(), dropped + 2);
         for certificate in &stored {
             let fingerprint = certificate.fingerprint.as_slice().try_into().unwrap();

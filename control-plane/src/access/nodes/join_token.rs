@@ -1,4 +1,4 @@
-//! Join tokens: what an operator creates so that nodes may join the fleet.
+//! Join tokens: an operator creates one so that nodes can join the fleet.
 
 use std::{path::Path, time::Duration};
 
@@ -19,31 +19,31 @@ use crate::{
     time::now_ms,
 };
 
-/// Join tokens that are good at a time.
+/// Maximum number of valid join tokens.
 const MOST_TOKENS: usize = 1000;
 
-/// How long a join token is good where nothing is said.
+/// Default validity of a join token.
 const TTL: Duration = Duration::from_secs(24 * 3600);
 
-/// Node ids that one join token may be bound to.
+/// Maximum number of node ids per join token.
 const MOST_BOUND: usize = 1000;
 
 /// A new join token.
 #[derive(Debug, Clone, Default)]
 pub struct NewNodeToken {
-    /// How long it is good; `None`: until it is revoked.
+    /// Validity; `None` means until the token is revoked.
     pub ttl: Option<Duration>,
-    /// How many nodes may join with it; `None`: any number.
+    /// Number of nodes that may join with it; `None` means no limit.
     pub uses: Option<u32>,
-    /// The node ids that it is for; none: any.
+    /// Node ids that may use it; empty means any.
     pub node_ids: Vec<String>,
 }
 
 impl NewNodeToken {
-    /// As it is asked for: a day where nothing is said, `never` for ever.
+    /// Parses a request. The default validity is one day; `never` means no expiry.
     ///
     /// # Errors
-    /// It is no duration, or no node could use it.
+    /// The duration is invalid, or no node could use the token.
     pub fn read(ttl: Option<&str>, uses: Option<u32>, node_ids: Vec<String>) -> Result<Self, Problem> {
         let ttl = match ttl.filter(|text| !text.is_empty()) {
             None => Some(TTL),
@@ -52,18 +52,18 @@ impl NewNodeToken {
                 let given: HumanDuration =
                     text.parse().map_err(|error: UnitError| Problem::new("ttl", error.to_string()))?;
                 if given.0 < Duration::from_secs(1) {
-                    return Err(Problem::new("ttl", "is less than a second; never: until it is revoked"));
+                    return Err(Problem::new("ttl", "is less than a second (never: no expiry)"));
                 }
                 Some(given.0)
             }
         };
         if uses == Some(0) {
-            return Err(Problem::new("uses", "is 0: nobody could use it"));
+            return Err(Problem::new("uses", "is 0, so no node could use the token"));
         }
         if let Some(at) = node_ids.iter().position(|id| !is_node_id(id)) {
             return Err(Problem::new(
                 format!("node_ids[{at}]"),
-                "is not a node id: 1 to 253 visible characters",
+                "is not a node id (expected 1 to 253 visible characters)",
             ));
         }
         if node_ids.len() > MOST_BOUND {
@@ -76,7 +76,7 @@ impl NewNodeToken {
     }
 }
 
-/// Whether a join token is valid.
+/// Returns whether a join token is valid.
 pub fn state(token: &StoredNodeToken, now_ms: i64) -> NodeTokenState {
     if token.revoked_ms.is_some() {
         NodeTokenState::Revoked
@@ -90,7 +90,7 @@ pub fn state(token: &StoredNodeToken, now_ms: i64) -> NodeTokenState {
 }
 
 impl NodeAccess {
-    /// Makes a join token; it is in the answer, and nowhere else from then on.
+    /// Creates a join token. Its text is only in this result.
     ///
     /// # Errors
     /// There are too many, or the database failed.
@@ -136,11 +136,11 @@ impl NodeAccess {
         token.id = db.add_node_token(&token).await?;
         self.edit(|book| book.tokens.push(token.clone()));
         self.shared.members.send_replace(true);
-        tracing::info!(id = token.id, by, "join token made");
+        tracing::info!(id = token.id, by, "created a join token");
         Ok((format!("{secret}_{}", hex(&self.shared.ca.fingerprint())), token))
     }
 
-    /// Leaves a join token in a file for its owner alone, good until it is revoked; one that is there and good stays.
+    /// Writes a join token without expiry to a file that only its owner can read. A valid token in the file is kept.
     ///
     /// # Errors
     /// The file cannot be written, or the database failed.
@@ -167,17 +167,17 @@ impl NodeAccess {
         Ok(())
     }
 
-    /// The secret of a join token of this fleet.
+    /// Returns the secret part of a join token of this fleet.
     pub(super) fn secret<'a>(&self, text: &'a str) -> Option<&'a str> {
         let (secret, fleet) = text.rsplit_once('_')?;
         let ours = hex(&self.shared.ca.fingerprint());
         (is_well_formed(secret, JOIN_PREFIX) && is_same(fleet.as_bytes(), ours.as_bytes())).then_some(secret)
     }
 
-    /// Ends a join token. Nodes that joined with it stay.
+    /// Revokes a join token. Nodes that joined with it remain members.
     ///
     /// # Errors
-    /// No such token.
+    /// The token does not exist.
     pub async fn revoke_token(&self, id: i64) -> Result<(), AccessError> {
         let this = self.clone();
         self.shared.store.change(|db| async move { this.revoke_token_with(&db, id).await }).await

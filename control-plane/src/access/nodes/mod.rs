@@ -1,6 +1,6 @@
-//! Who may be a node. A node joins with a token that an operator made, and gets a certificate for a key of its own; with
-//! that it comes from then on, and gets the next one in time. The token names the fleet's authority, so that the node knows
-//! whom it speaks to before it says anything.
+//! Admission of nodes. A node joins with a token that an operator created, and receives a certificate for its own key.
+//! It connects with that certificate and renews it before it expires. The token contains the fingerprint of the fleet's
+//! certificate authority, so that the node can verify the control plane before it sends anything.
 
 mod join;
 mod join_token;
@@ -28,29 +28,29 @@ use crate::{
     time::now_ms,
 };
 
-/// The kind and name under which the authority's key is sealed.
+/// Kind and name of the authority's sealed key.
 const SEALED_AS: (&str, &str) = ("fleet_ca", "key");
 
-/// How long a join token that has ended is remembered.
-const REMEMBERED_MS: i64 = 30 * 24 * 3600 * 1000;
+/// How long an ended join token is kept.
+const KEPT_MS: i64 = 30 * 24 * 3600 * 1000;
 
-/// A node by its certificate.
+/// A node, authenticated by its certificate.
 #[derive(Debug)]
 pub struct Member {
-    /// Its name.
+    /// Node id.
     pub node_id: String,
-    /// Until when the certificate is good.
+    /// Expiry time of the certificate, milliseconds since the Unix epoch.
     pub expires_ms: i64,
-    /// It is revoked.
+    /// Cancelled when the node is revoked.
     pub ended: CancellationToken,
 }
 
-/// Whether a text can be a node's id.
+/// Whether a text is a valid node id.
 fn is_node_id(text: &str) -> bool {
     !text.is_empty() && text.len() <= 253 && weir_snapshot::is_visible(text)
 }
 
-/// Who may be a node. Cheap to clone.
+/// The certificate authority, join tokens and members. Cheap to clone.
 #[derive(Clone)]
 pub struct NodeAccess {
     shared: Arc<Shared>,
@@ -59,11 +59,11 @@ pub struct NodeAccess {
 struct Shared {
     store: Store,
     ca: Arc<Ca>,
-    /// How long nodes' certificates last.
+    /// Validity of nodes' certificates.
     lasts: Duration,
     book: RwLock<Book>,
     changing: tokio::sync::Mutex<()>,
-    /// Whether there is a join token or a member, for those who wait for it.
+    /// Whether there is or was a join token or a member, for subscribers.
     members: watch::Sender<bool>,
 }
 
@@ -72,27 +72,27 @@ struct Book {
     certificates: HashMap<[u8; 32], Arc<Member>>,
     revoked: HashSet<String>,
     tokens: Vec<StoredNodeToken>,
-    /// Ids under which one more process may join, and until when.
+    /// Ids with which one more process may join, and until when.
     permits: HashMap<String, i64>,
-    /// Ids that several processes may use at a time.
+    /// Ids that several processes may use at the same time.
     shared: HashSet<String>,
-    /// Nodes whose counts are left out of reports.
+    /// Nodes whose counts are excluded from reports.
     excluded: HashSet<String>,
 }
 
-/// What is known of a certificate.
+/// The owner of a certificate.
 #[derive(Debug, Clone)]
 pub enum Known {
-    /// It is this node's.
+    /// A member.
     Member(Arc<Member>),
-    /// It was this node's, which is revoked.
+    /// A revoked node.
     Revoked(String),
-    /// It is nobody's: the database is another one than it was, or the node was revoked and allowed again.
+    /// Unknown: the database is another one, or the node was revoked and allowed again.
     Nobody,
 }
 
 impl NodeAccess {
-    /// Reads who may be a node, and makes the authority where there is none.
+    /// Reads admission data, and creates the certificate authority if there is none.
     ///
     /// # Errors
     /// The database failed, or the authority's key cannot be opened.
@@ -105,14 +105,17 @@ impl NodeAccess {
                 let sealed_key = vault.seal(kind, name, ca.key())?;
                 let new = StoredCa { certificate: ca.certificate().to_vec(), sealed_key };
                 store.change(|db| async move { db.add_fleet_ca(&new).await }).await?;
-                store.fleet_ca().await?.context("the database does not keep the fleet's authority")?
+                store
+                    .fleet_ca()
+                    .await?
+                    .context("the database did not store the fleet's certificate authority")?
             }
         };
         let key = vault.open(kind, name, &stored.sealed_key).context(
-            "the key of the fleet's authority cannot be opened: is it the right --secrets-key-file or WEIR_SECRETS_KEY?",
+            "the key of the fleet's certificate authority cannot be decrypted; check --secrets-key-file or WEIR_SECRETS_KEY",
         )?;
-        let ca =
-            Ca::read(stored.certificate, &key).context("the fleet's authority in the database is broken")?;
+        let ca = Ca::read(stored.certificate, &key)
+            .context("the fleet's certificate authority in the database is invalid")?;
         let now = now_ms();
         let StoredNodeAccess { certificates, revoked, permits, excluded } = store.node_access(now).await?;
         let mut book = Book {
@@ -130,7 +133,10 @@ impl NodeAccess {
             }
         }
         for NodeCertificate { fingerprint, node_id, expires_ms, .. } in certificates {
-            let fingerprint = fingerprint.as_slice().try_into().context("a node's certificate is broken")?;
+            let fingerprint = fingerprint
+                .as_slice()
+                .try_into()
+                .context("the database contains an invalid node certificate")?;
             let ended = CancellationToken::new();
             book.certificates.insert(fingerprint, Arc::new(Member { node_id, expires_ms, ended }));
         }
@@ -140,7 +146,7 @@ impl NodeAccess {
         Ok(Self { shared: Arc::new(Shared { store, ca, lasts, book, changing, members }) })
     }
 
-    /// The fleet's authority.
+    /// The fleet's certificate authority.
     pub fn ca(&self) -> &Arc<Ca> {
         &self.shared.ca
     }
@@ -153,22 +159,22 @@ impl NodeAccess {
         edit(&mut self.shared.book.write().unwrap_or_else(PoisonError::into_inner))
     }
 
-    /// Whether nodes join: there is or was a join token, or a node that joined with one.
+    /// Whether nodes join with tokens: there is or was a join token or a member.
     pub fn has_members(&self) -> bool {
         *self.shared.members.borrow()
     }
 
-    /// Tells when the first join token is made.
+    /// Receives a change when the first join token is created.
     pub(crate) fn members(&self) -> watch::Receiver<bool> {
         self.shared.members.subscribe()
     }
 
-    /// Every join token that is remembered.
+    /// Returns all stored join tokens.
     pub fn tokens(&self) -> Vec<StoredNodeToken> {
         self.book(|book| book.tokens.clone())
     }
 
-    /// Whose certificate it is.
+    /// Returns the owner of a certificate.
     pub fn known(&self, fingerprint: &[u8; 32]) -> Known {
         self.book(|book| match book.certificates.get(fingerprint) {
             Some(member) if book.revoked.contains(&member.node_id) => Known::Revoked(member.node_id.clone()),
@@ -182,22 +188,22 @@ impl NodeAccess {
         self.book(|book| book.revoked.contains(node_id))
     }
 
-    /// Whether several processes may be connected as this node.
+    /// Whether several processes may be connected with this node id.
     pub fn is_shared(&self, node_id: &str) -> bool {
         self.book(|book| book.shared.contains(node_id))
     }
 
-    /// Whether a node's counts are left out of reports.
+    /// Whether a node's counts are excluded from reports.
     pub fn is_excluded(&self, node_id: &str) -> bool {
         self.book(|book| book.excluded.contains(node_id))
     }
 
-    /// Forgets what has ended.
+    /// Deletes expired tokens and certificates.
     pub(super) async fn keep_once(&self) {
-        let (now, forgotten) = (now_ms(), now_ms() - REMEMBERED_MS);
+        let (now, forgotten) = (now_ms(), now_ms() - KEPT_MS);
         let kept = self.shared.store.change(|db| async move { db.keep_node_access(now, forgotten).await });
         if let Err(error) = kept.await {
-            tracing::error!(%error, "join tokens and certificates cannot be kept");
+            tracing::error!(%error, "cannot delete expired join tokens and certificates");
             return;
         }
         self.edit(|book| {

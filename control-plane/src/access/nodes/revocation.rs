@@ -1,24 +1,24 @@
-//! Revokes nodes, allows them again, and leaves their counts out of reports.
+//! Revokes nodes, allows them again, and excludes their counts from reports.
 
 use std::time::Duration;
 
 use super::NodeAccess;
 use crate::{access::AccessError, store::WriteStore, time::now_ms};
 
-/// How long a second process may join under a node's id once that was allowed.
+/// How long a permit for a second process is valid.
 const PERMIT: Duration = Duration::from_secs(3600);
 
-/// What an operator allowed.
+/// The effect of allowing a node.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Allowed {
     /// A revoked node may join again.
     Rejoin,
-    /// One more process may join under the id of a node that is connected, until then (milliseconds since the Unix epoch).
+    /// One more process may join with the id of a connected node until this time, milliseconds since the Unix epoch.
     Beside(i64),
 }
 
 impl NodeAccess {
-    /// Ends a node's membership, and its streams with it.
+    /// Revokes a node and closes its streams.
     ///
     /// # Errors
     /// The database failed.
@@ -43,7 +43,7 @@ impl NodeAccess {
         Ok(())
     }
 
-    /// Leaves a node's counts out of reports from now on, or counts them again.
+    /// Excludes a node's counts from reports, or includes them again.
     ///
     /// # Errors
     /// The database failed.
@@ -73,16 +73,16 @@ impl NodeAccess {
             node = node_id,
             by,
             is_excluded,
-            "whether the node's counts are left out of reports has changed"
+            "changed whether the node's counts are excluded from reports"
         );
         Ok(())
     }
 
-    /// Lets a revoked node join again, by a token; or, where it is not revoked, one more process join under the id of a
-    /// node that is known.
+    /// Allows a revoked node to join again with a token. If the node is not revoked, permits one more process to join
+    /// with its id.
     ///
     /// # Errors
-    /// It is neither revoked nor known.
+    /// The node is neither revoked nor known.
     pub async fn allow(&self, node_id: &str, is_known: bool, by: &str) -> Result<Allowed, AccessError> {
         let (this, node_id, by) = (self.clone(), node_id.to_owned(), by.to_owned());
         self.shared
