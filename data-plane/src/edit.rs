@@ -21,7 +21,7 @@ pub(crate) struct Facts<'a> {
     pub(crate) peer: &'a str,
     pub(crate) request_id: &'a [u8],
     pub(crate) route: &'a str,
-    /// Known once there is an answer.
+    /// Empty before there is a response.
     pub(crate) answer: ResponseFacts<'a>,
 }
 
@@ -79,7 +79,7 @@ impl Facts<'_> {
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub(crate) struct LocalHeaders {
     rules: Option<Arc<HeaderRules>>,
-    /// Written behind the others.
+    /// Written after the other fields.
     pub(crate) lines: Vec<(Box<str>, Box<[u8]>)>,
 }
 
@@ -89,7 +89,7 @@ impl LocalHeaders {
         self.lines.push((name.into(), value.into()));
     }
 
-    /// Takes the rules of a route, with what is known of the request.
+    /// Applies the rules of a route, with the values of the request.
     pub(crate) fn headers(&mut self, rules: &Arc<HeaderRules>, facts: &Facts<'_>) {
         self.lines.retain(|(name, _)| !rules.removes(name.as_bytes()));
         facts.render(rules, |name, value| self.lines.push((name.into(), value.into())));

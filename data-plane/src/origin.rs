@@ -9,16 +9,16 @@ use std::net::{IpAddr, SocketAddr};
 use weir_http::{FieldKind, Range, RequestHead, authority, list};
 use weir_snapshot::Networks;
 
-/// Where a request came from.
+/// The client of a request, with its scheme and host.
 #[derive(Debug)]
 pub(crate) struct Origin<'a> {
-    /// The client's address, canonical: no IPv4 address as an IPv6 one.
+    /// The client's address, canonical: an IPv4-mapped IPv6 address is an IPv4 address.
     pub(crate) ip: IpAddr,
-    /// The same as text.
+    /// `ip` as text.
     text: Text<'a>,
     /// The peer is a trusted proxy.
     pub(crate) trusted: bool,
-    /// The client came by TLS.
+    /// The client used TLS.
     pub(crate) https: bool,
     /// Range of the requested host, with its port, in the head.
     host: Option<Range>,
@@ -40,7 +40,7 @@ enum Text<'a> {
 }
 
 impl<'a> Origin<'a> {
-    /// Of a request that came from `peer`, whose address as text is `text`.
+    /// The origin of a request that came from `peer`.
     pub(crate) fn of(trusted: &Networks, head: &RequestHead, peer: Peer<'a>, https: bool) -> Self {
         let Peer { ip: peer, text } = peer;
         let direct = Self { ip: peer, text: Text::Peer(text), trusted: false, https, host: head.host };
@@ -48,7 +48,8 @@ impl<'a> Origin<'a> {
         if trusted.is_empty() || !trusted.contains(peer) {
             return direct;
         }
-        // RFC 7239 says it in one field. Where a proxy writes the other ones, what is in this one came from outside.
+        // RFC 7239 has all of it in one field. If the proxy writes `X-Forwarded-For`, a `Forwarded` field came from
+        // outside.
         let has_chain = head.get(FieldKind::XForwardedFor).is_some();
         let elements = if has_chain { Vec::new() } else { elements(head) };
         let ip = if has_chain {
@@ -62,7 +63,7 @@ impl<'a> Origin<'a> {
             Some(proto) => Some(proto.to_vec()),
             None => elements.last().and_then(|element| parameter(element, b"proto")),
         };
-        // A scheme that is not known leaves it at how the connection came in.
+        // After an unknown scheme the connection's own counts.
         let https = proto.and_then(|proto| is_secure(unquoted(&proto))).unwrap_or(https);
         let mut fields = head.fields.iter();
         let said = fields.rfind(|field| field.kind == FieldKind::XForwardedHost);
@@ -80,13 +81,13 @@ impl<'a> Origin<'a> {
         }
     }
 
-    /// The host that the client asked for, with its port; `head` is the request's.
+    /// The requested host, with its port; `head` is the request's.
     pub(crate) fn host<'h>(&self, head: &'h RequestHead) -> Option<&'h [u8]> {
         let (from, to) = self.host?;
         head.buf.get(from as usize..to as usize)
     }
 
-    /// `http` or `https`, as the client came.
+    /// The client's scheme, `http` or `https`.
     pub(crate) fn scheme(&self) -> &'static [u8] {
         if self.https { b"https" } else { b"http" }
     }
@@ -106,7 +107,7 @@ fn first_untrusted(trusted: &Networks, peer: IpAddr, chain: Vec<Option<IpAddr>>)
     farthest
 }
 
-/// Whether a scheme is one over TLS; `None` for an unknown scheme. Proxies name a WebSocket's scheme `ws` or `wss`.
+/// Whether a scheme uses TLS; `None` for an unknown one. Proxies name a WebSocket's scheme `ws` or `wss`.
 fn is_secure(scheme: &[u8]) -> Option<bool> {
     let is = |names: [&[u8]; 2]| names.iter().any(|name| scheme.eq_ignore_ascii_case(name));
     match () {
@@ -128,7 +129,7 @@ fn in_range(buf: &[u8], (from, to): Range) -> &[u8] {
     buf.get(from as usize..to as usize).unwrap_or_default()
 }
 
-/// Where the last member of a list is, without its quotes.
+/// Range of a list's last member, without its quotes.
 fn last_member(buf: &[u8], (from, to): Range) -> Range {
     let value = in_range(buf, (from, to));
     let tail = value.rsplit(|byte| *byte == b',').next().unwrap_or_default();
@@ -258,7 +259,7 @@ mod tests {
             ("X-Forwarded-For: [2001:db9::1]:5000\r\n", "2001:db9::1"),
             ("X-Forwarded-For: 2001:db9::1\r\n", "2001:db9::1"),
             ("X-Forwarded-For: ::ffff:1.1.1.1\r\n", "1.1.1.1"),
-            // All are ours: the farthest.
+            // All are trusted proxies: the farthest one counts.
             ("X-Forwarded-For: 10.9.9.9, 10.3.3.3\r\n", "10.9.9.9"),
             // An invalid entry hides the addresses before it.
             ("X-Forwarded-For: 1.1.1.1, unknown, 10.3.3.3\r\n", "10.3.3.3"),
@@ -293,7 +294,7 @@ mod tests {
             ("X-Forwarded-For: %eth0\r\n", "10.0.0.1"),
             ("Forwarded: for=_hidden\r\n", "10.0.0.1"),
             ("Forwarded: for=\"1.1.1.1, for=8.8.8.8\r\n", "10.0.0.1"),
-            // A proxy that writes one field may pass on what a client says in the other.
+            // A proxy that writes one field may forward the client's other one.
             ("Forwarded: for=8.8.8.8\r\nX-Forwarded-For: 1.1.1.1\r\n", "1.1.1.1"),
         ] {
             assert_eq!(client("10.0.0.1", fields), expected, "{fields}");
@@ -329,7 +330,7 @@ mod tests {
             ("Forwarded: for=1.1.1.1;proto=https\r\n", true, "own"),
             ("X-Forwarded-Host: not a host\r\n", false, "own"),
             ("X-Forwarded-For: 1.1.1.1\r\nForwarded: proto=https\r\n", false, "own"),
-            // A proxy that adds its word does not repeat its client's.
+            // A proxy that appends to the field does not remove the client's value.
             ("X-Forwarded-Proto: https, http\r\n", false, "own"),
             ("X-Forwarded-Proto: https\r\nX-Forwarded-Proto: http\r\n", false, "own"),
             ("X-Forwarded-Host: lie\r\nX-Forwarded-Host: www.example\r\n", false, "www.example"),
@@ -337,7 +338,7 @@ mod tests {
             let seen = seen("10.0.0.1", fields);
             assert_eq!((seen.2, seen.3.as_str()), (https, host), "{fields}");
         }
-        // An unknown scheme says nothing: the connection came in over TLS.
+        // An unknown scheme is ignored: the connection uses TLS.
         let mut head = RequestHead::new();
         let text = "GET / HTTP/1.1\r\nHost: a\r\nX-Forwarded-Proto: gopher\r\n\r\n";
         assert!(parse_request(text.as_bytes(), &Limits::default(), &mut head).is_ok());

@@ -1,5 +1,5 @@
-//! URLs of clients and of backends, where a route takes a prefix off or puts another Host in the place of the client's:
-//! what a backend says of itself is mapped back, and what a client says of a destination is mapped on.
+//! Maps URLs in headers between clients and backends, where a route strips a prefix or replaces the Host: in responses
+//! to the client's form, and in `Destination` to the backend's.
 //!
 //! Only header fields are mapped, never content. URLs of other hosts, and those outside of the route's prefix, are not
 //! changed.
@@ -9,21 +9,21 @@ use weir_snapshot::{BackendUrl, Rewrite, Scheme, UrlMap};
 
 use crate::{answer::Local, origin::Origin};
 
-/// How the URLs of an answer are mapped.
+/// How the URLs of a response are mapped.
 pub(crate) struct ResponseUrls<'a> {
-    /// The prefixes; `None`: the request's path was left as it is.
+    /// The prefixes; `None`: the request's path was not changed.
     pub(crate) paths: Option<&'a UrlMap>,
-    /// `http` or `https`, as the client came.
+    /// The client's scheme, `http` or `https`.
     pub(crate) scheme: &'a [u8],
     /// The host that the client requested.
     pub(crate) host: &'a [u8],
-    /// The Host that the backend was sent.
+    /// The Host that was sent to the backend.
     pub(crate) sent_host: &'a [u8],
     pub(crate) backend: &'a BackendUrl,
 }
 
 impl ResponseUrls<'_> {
-    /// Maps all URLs in an answer's head.
+    /// Maps all URLs in a response's head.
     pub(crate) fn apply(&self, head: &mut ResponseHead) {
         for at in 0..head.fields.len() {
             let field = head.fields[at];
@@ -41,13 +41,13 @@ impl ResponseUrls<'_> {
         }
     }
 
-    /// A URL as the client needs it; `None`: it stays as it is.
+    /// The URL in the client's form; `None`: it does not change.
     fn url(&self, url: &[u8]) -> Option<Vec<u8>> {
         let (scheme, rest) = match scheme(url) {
             Some((is_secure, rest)) => (Some(is_secure), rest),
             None if url.starts_with(b"//") => (None, &url[2..]),
             None if url.starts_with(b"/") => return self.path(url),
-            // Relative to what the client asked for.
+            // Relative to the request's URL.
             None => return None,
         };
         let (authority, path) = rest.split_at(authority_end(rest));
@@ -62,7 +62,7 @@ impl ResponseUrls<'_> {
         })
     }
 
-    /// Whether an authority is the backend's: by its address, or by the Host that it was sent.
+    /// Whether an authority is the backend's: its address, or the Host that was sent to it.
     fn is_backend(&self, authority: &[u8], is_secure: Option<bool>) -> bool {
         if self.host.is_empty() || authority.is_empty() {
             return false;
@@ -80,13 +80,13 @@ impl ResponseUrls<'_> {
         same_authority(authority, self.sent_host) || by_address()
     }
 
-    /// A path with what follows it.
+    /// Maps a path and the part after it.
     fn path(&self, text: &[u8]) -> Option<Vec<u8>> {
         let UrlMap { outer, inner } = self.paths?;
         let (outer, inner) = (outer.as_bytes(), inner.as_bytes());
         let (path, tail) = text.split_at(text.iter().position(|b| b"?#".contains(b)).unwrap_or(text.len()));
         let path = if path.is_empty() { b"/" } else { path };
-        // An application that knows its prefix has written it.
+        // The application knows its prefix and has written it.
         if inner.is_empty() && !outer.is_empty() && behind(path, outer).is_some() {
             return None;
         }
@@ -99,7 +99,7 @@ impl ResponseUrls<'_> {
         Some([outer, slash, rest, tail].concat())
     }
 
-    /// `5; url=/x`, as browsers read it.
+    /// Maps `5; url=/x`, as browsers read it.
     fn refresh(&self, value: &[u8]) -> Option<Vec<u8>> {
         let at = value.iter().position(|byte| b";,".contains(byte))? + 1;
         let blanks = |text: &[u8]| text.len() - text.trim_ascii_start().len();
@@ -123,7 +123,7 @@ impl ResponseUrls<'_> {
         Some([&value[..from + quote], &mapped, &url[length..]].concat())
     }
 
-    /// The path and the domain of a cookie (RFC 6265, 5.2).
+    /// Maps the path and the domain of a cookie (RFC 6265, 5.2).
     fn cookie(&self, value: &[u8]) -> Option<Vec<u8>> {
         let mut changed = false;
         let mut parts: Vec<Vec<u8>> = Vec::new();
@@ -145,14 +145,14 @@ impl ResponseUrls<'_> {
     fn cookie_path(&self, path: &[u8]) -> Option<Vec<u8>> {
         let UrlMap { outer, inner } = self.paths?;
         if !path.starts_with(b"/") {
-            // Browsers take the path of the request then.
+            // Browsers then use the path of the request.
             return None;
         }
         let (outer, inner) = (outer.as_bytes(), inner.as_bytes());
         let whole = || Some(if outer.is_empty() { b"/".to_vec() } else { outer.to_vec() });
         match path.strip_suffix(b"/").unwrap_or(path) {
             b"" => whole(),
-            // All of what the route maps is below it.
+            // All of the route's paths are below it.
             above if above.len() < inner.len() && behind(inner, above).is_some() => whole(),
             path_without_slash if path_without_slash == inner => whole(),
             _ => self.path(path),
@@ -197,7 +197,7 @@ pub(crate) fn destination(
     let mapped = match &rewrite.path {
         Some(rewrite) => {
             let mapped = rewrite.apply(path).map_err(|fault| Local::bad_request(fault.text()))?;
-            // RFC 4918, 9.8.5: it is in another namespace, which this route does not reach.
+            // RFC 4918, 9.8.5: another namespace, which this route does not reach.
             mapped.ok_or(Local::OTHER_NAMESPACE)?
         }
         None => path.to_vec(),
@@ -207,7 +207,7 @@ pub(crate) fn destination(
     Ok(Some(Destination { is_absolute, rest }))
 }
 
-/// Whether a URL begins with `https://`, and what follows; `None`: it is relative, or of another scheme.
+/// Whether a URL begins with `https://`, and the part after the scheme; `None`: it is relative, or has another scheme.
 fn scheme(url: &[u8]) -> Option<(bool, &[u8])> {
     let begins = |with: &[u8]| url.get(..with.len()).is_some_and(|start| start.eq_ignore_ascii_case(with));
     match () {
@@ -221,7 +221,7 @@ fn authority_end(rest: &[u8]) -> usize {
     rest.iter().position(|byte| b"/?#\\".contains(byte)).unwrap_or(rest.len())
 }
 
-/// A host, and its port where it has one.
+/// A host, and its port if there is one.
 fn split_port(authority: &[u8]) -> (&[u8], Option<u16>) {
     let after = authority.iter().position(|byte| *byte == b']').map_or(0, |at| at + 1);
     match authority[after..].iter().position(|byte| *byte == b':') {
@@ -338,7 +338,7 @@ mod tests {
             ("", "/api", "Location: /api/x", "Location: /x"),
             ("", "/api", "Location: /api", "Location: /"),
             ("", "/api", "Location: http://app.internal/api?x", "Location: https://www.example/?x"),
-            // Never an authority out of a path.
+            // A path never becomes an authority.
             ("", "/api", "Location: /api//evil.example/", "Location: /api//evil.example/"),
             ("", "/api", "Location: /api/\\evil.example/", "Location: /api/\\evil.example/"),
             ("/old", "/new", "Set-Cookie: a=b; Path=/new", "Set-Cookie: a=b; Path=/old"),

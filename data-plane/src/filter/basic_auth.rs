@@ -56,8 +56,8 @@ impl BasicAuth {
         let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
         let is_known = digest.is_some_and(|digest| self.verified.get(&digest, now).is_some());
         if !is_known {
-            let told = self.hashing.check(address, hash, password).ok_or(Local::BUSY)?;
-            let is_right = wait(timers, told).await.ok_or(Local::BUSY)?;
+            let result = self.hashing.check(address, hash, password).ok_or(Local::BUSY)?;
+            let is_right = wait(timers, result).await.ok_or(Local::BUSY)?;
             if !is_right || known.is_none() {
                 return Err(self.refused());
             }
@@ -76,11 +76,11 @@ impl BasicAuth {
 }
 
 /// The result of the check; `None` if there is none in time.
-async fn wait(timers: &Rc<Timers>, told: tokio::sync::oneshot::Receiver<bool>) -> Option<bool> {
+async fn wait(timers: &Rc<Timers>, result: tokio::sync::oneshot::Receiver<bool>) -> Option<bool> {
     let deadline = timers.timer();
     deadline.arm(PATIENCE);
-    let mut told = pin!(told);
-    poll_fn(|cx| match told.as_mut().poll(cx) {
+    let mut result = pin!(result);
+    poll_fn(|cx| match result.as_mut().poll(cx) {
         Poll::Ready(is_right) => Poll::Ready(is_right.ok()),
         Poll::Pending if deadline.expired(cx) => Poll::Ready(None),
         Poll::Pending => Poll::Pending,

@@ -38,7 +38,7 @@ struct Job {
     hash: Arc<str>,
     password: Vec<u8>,
     until: Instant,
-    tell: oneshot::Sender<bool>,
+    sender: oneshot::Sender<bool>,
 }
 
 #[derive(Default)]
@@ -89,13 +89,13 @@ impl Hashing {
             self.0.refused.fetch_add(1, Relaxed);
             return None;
         }
-        let (tell, told) = oneshot::channel();
+        let (sender, receiver) = oneshot::channel();
         let until = Instant::now() + PATIENCE;
-        state.jobs.push_back(Job { client, hash: Arc::clone(hash), password, until, tell });
+        state.jobs.push_back(Job { client, hash: Arc::clone(hash), password, until, sender });
         state.of_client.insert(client, of_client + 1);
         drop(state);
         self.0.ready.notify_one();
-        Some(told)
+        Some(receiver)
     }
 
     /// Completed checks.
@@ -120,11 +120,11 @@ impl Queue {
     fn run(&self) {
         while let Some(job) = self.next() {
             // Requests that have given up need no result.
-            if !job.tell.is_closed() && Instant::now() < job.until {
+            if !job.sender.is_closed() && Instant::now() < job.until {
                 self.checked.fetch_add(1, Relaxed);
                 // A panic must not end one of the few threads.
                 let is_right = catch_unwind(AssertUnwindSafe(|| is_right(&job.password, &job.hash)));
-                let _ = job.tell.send(is_right.unwrap_or(false));
+                let _ = job.sender.send(is_right.unwrap_or(false));
             }
             let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
             if let Some(count) = state.of_client.get_mut(&job.client) {
@@ -180,8 +180,8 @@ mod tests {
             ("$2b$04$nonsense".into(), "secret", false),
             ("nonsense".into(), "secret", false),
         ] {
-            let told = hashing.check(address, &hash, password.into()).unwrap();
-            assert_eq!(told.await, Ok(right), "{hash} {password}");
+            let receiver = hashing.check(address, &hash, password.into()).unwrap();
+            assert_eq!(receiver.await, Ok(right), "{hash} {password}");
         }
         assert_eq!(hashing.checked(), 6);
     }

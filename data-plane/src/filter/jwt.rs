@@ -88,21 +88,21 @@ impl Jwt {
     /// the other configured places were not verified, and are removed.
     pub(super) fn ask(&self, head: &mut RequestHead) -> Result<(), Local> {
         let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
-        let (told, passed) = match self.tokens(head)? {
+        let (values, passed) = match self.tokens(head)? {
             Tokens::Header(token) => (self.check(token, now)?, Passed::Header),
             Tokens::Cookies(tokens) => {
                 let mut result = Err(self.refused(None));
                 for token in tokens {
-                    result = self.check(token, now).map(|told| (told, token));
+                    result = self.check(token, now).map(|values| (values, token));
                     if result.is_ok() {
                         break;
                     }
                 }
-                let (told, token) = result?;
-                (told, Passed::Cookie(token.to_vec()))
+                let (values, token) = result?;
+                (values, Passed::Cookie(token.to_vec()))
             }
         };
-        for ((_, header), value) in self.settings.claims_to_headers.iter().zip(told.iter()) {
+        for ((_, header), value) in self.settings.claims_to_headers.iter().zip(values.iter()) {
             head.remove(header.as_bytes());
             if let Some(value) = value {
                 // A value that is not valid in a header is not added.
@@ -119,14 +119,14 @@ impl Jwt {
             return Err(self.refused(Some("the token is too long")));
         }
         let digest = self.verified.digest(&[self.name.as_bytes(), token]);
-        if let Some(told) = digest.and_then(|digest| self.verified.get(&digest, now)) {
-            return Ok(told);
+        if let Some(values) = digest.and_then(|digest| self.verified.get(&digest, now)) {
+            return Ok(values);
         }
-        let (until, told) = self.verify(token, now).map_err(|why| self.refused(Some(why)))?;
+        let (until, values) = self.verify(token, now).map_err(|why| self.refused(Some(why)))?;
         if let Some(digest) = digest {
-            self.verified.insert(digest, until, now, Arc::clone(&told));
+            self.verified.insert(digest, until, now, Arc::clone(&values));
         }
-        Ok(told)
+        Ok(values)
     }
 
     /// The request's tokens. Two headers are rejected, because a backend could use the other one.
@@ -208,7 +208,7 @@ impl Jwt {
             match decode::<Map<String, Value>>(token, &key.key, &validation) {
                 Ok(decoded) => {
                     self.strictly(&decoded.claims, now)?;
-                    return Ok(self.told(&decoded.claims));
+                    return Ok(self.claim_values(&decoded.claims));
                 }
                 Err(error) => match reason(error.kind()) {
                     // Another key may have signed the token.
@@ -238,7 +238,7 @@ impl Jwt {
         }
     }
 
-    fn told(&self, claims: &Map<String, Value>) -> (u64, ClaimValues) {
+    fn claim_values(&self, claims: &Map<String, Value>) -> (u64, ClaimValues) {
         let text = |value: &Value| match value {
             Value::String(text) => Some(text.clone()),
             Value::Number(_) | Value::Bool(_) => Some(value.to_string()),
@@ -248,11 +248,11 @@ impl Jwt {
             }
             Value::Null | Value::Object(_) => None,
         };
-        let told = self.settings.claims_to_headers.iter();
-        let told = told.map(|(claim, _)| claims.get(&**claim).and_then(text)).collect();
+        let values = self.settings.claims_to_headers.iter();
+        let values = values.map(|(claim, _)| claims.get(&**claim).and_then(text)).collect();
         let exp = claims.get("exp").and_then(Value::as_f64).unwrap_or_default();
         // The cast saturates.
-        ((exp as u64).saturating_add(self.settings.leeway.as_secs().min(600)), told)
+        ((exp as u64).saturating_add(self.settings.leeway.as_secs().min(600)), values)
     }
 }
 
@@ -380,8 +380,8 @@ mod tests {
         let jwt = Jwt::new(&"r".into(), &settings, Arc::default());
         for exp in ["1e300", "18446744073709551615"] {
             let claims = format!("{{\"sub\":\"anna\",\"exp\":{exp}}}");
-            let (until, told) = jwt.told(&serde_json::from_str(&claims).unwrap());
-            assert_eq!((until, told), (u64::MAX, ClaimValues::from(vec![Some("anna".into())])));
+            let (until, values) = jwt.claim_values(&serde_json::from_str(&claims).unwrap());
+            assert_eq!((until, values), (u64::MAX, ClaimValues::from(vec![Some("anna".into())])));
         }
     }
 

@@ -1,4 +1,4 @@
-//! How the process's file descriptors divided.
+//! Divides the process's file descriptors between clients, backends and the status port.
 //!
 //! A process that has used up its descriptors can open no connection to a backend, takes healthy backends for dead, and
 //! does not answer on its status port. So a part of the limit is set aside for the process itself (control stream, name

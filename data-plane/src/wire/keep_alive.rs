@@ -1,4 +1,4 @@
-//! Finds out that the other side of an HTTP/2 connection is gone: a PING that has no answer in time (RFC 9113, 6.7).
+//! Detects that the other side of an HTTP/2 connection is gone: a PING is not answered in time (RFC 9113, 6.7).
 
 use std::{
     task::{Context, Poll},
@@ -9,12 +9,12 @@ use h2::{Ping, PingPong};
 
 use crate::wire::timer::Timer;
 
-/// Towards clients: from one PING to the next, and how long its answer may take.
+/// For clients: the interval of PINGs, and the time for an answer.
 const CLIENT: Duration = Duration::from_secs(20);
 
-/// Sends a PING now and then.
+/// Sends PINGs.
 pub(crate) struct KeepAlive {
-    /// h2 gives it once a connection.
+    /// h2 provides it once for each connection.
     pings: Option<PingPong>,
     timer: Timer,
     every: Duration,
@@ -23,23 +23,23 @@ pub(crate) struct KeepAlive {
 }
 
 impl KeepAlive {
-    /// Towards a client.
+    /// The PINGs for a client.
     pub(crate) fn of_client(pings: Option<PingPong>, timer: Timer) -> Self {
         Self::new(pings, timer, CLIENT, CLIENT)
     }
 
-    /// Sends a PING no sooner than `every` after the answer to the last one, and waits for its answer for `within`.
+    /// Sends a PING `every` after the last answer, and waits `within` for its answer.
     pub(crate) fn new(pings: Option<PingPong>, timer: Timer, every: Duration, within: Duration) -> Self {
         timer.arm(every);
         Self { pings, timer, every, within, waiting: false }
     }
 
-    /// Ready when the other side is gone. To be polled with its connection. While nothing runs there (`busy`), no
-    /// PING is sent: servers of gRPC close connections for that.
+    /// Ready when the other side is gone. It is polled together with its connection. While the connection is not
+    /// `busy`, no PING is sent, because gRPC servers close connections for that.
     pub(crate) fn poll_dead(&mut self, cx: &mut Context<'_>, busy: bool) -> Poll<()> {
         let Some(pings) = &mut self.pings else { return Poll::Pending };
         loop {
-            // An error is the connection's, which says so itself.
+            // The connection reports the error itself.
             if self.waiting && pings.poll_pong(cx).is_ready() {
                 self.waiting = false;
                 self.timer.arm(self.every);

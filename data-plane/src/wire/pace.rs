@@ -1,9 +1,8 @@
-//! How slowly a client may send or take a body.
+//! The minimum speed at which a client must send or read a body.
 //!
-//! Two limits apply to the time in which Weir waits for the client: one to a single wait (the pause of a client that
-//! still lives), and one to all waits together, which the bytes that have moved extend. The second one ends a body that
-//! moves one byte now and then, which the first would keep alive for ever. Time in which the backend is slow counts for
-//! neither.
+//! Two limits apply to the time in which Weir waits for the client. One is for a single wait: the longest pause. The
+//! other is for all waits together and grows with the bytes that were moved. It ends a body that moves one byte now and
+//! then, which the first limit would keep alive. Time in which the backend is slow does not count.
 
 use std::time::Duration;
 
@@ -18,22 +17,22 @@ pub(crate) struct PaceLimits {
     stall: Duration,
     /// Bytes per second, on average; 0: no limit.
     rate: u64,
-    /// The time that the client has beside what its bytes are worth.
+    /// Time in addition to what the average rate allows.
     grace: Duration,
 }
 
 impl PaceLimits {
-    /// No limit but that of a single wait.
+    /// Only a limit for a single wait.
     pub(crate) fn stall(stall: Duration) -> Self {
         Self { stall, rate: 0, grace: Duration::ZERO }
     }
 
-    /// Of a client that sends a request's body.
+    /// Limits of a client that sends a body.
     pub(crate) fn of_request(settings: &Downstream, route: &RouteBounds) -> Self {
         Self::new(route.request_body.unwrap_or(settings.body_timeout.0), settings, route)
     }
 
-    /// Of a client that takes an answer.
+    /// Limits of a client that reads a response.
     pub(crate) fn of_response(settings: &Downstream, route: &RouteBounds) -> Self {
         Self::new(route.send.unwrap_or(settings.send_timeout.0), settings, route)
     }
@@ -44,15 +43,15 @@ impl PaceLimits {
     }
 }
 
-/// One direction of a request, against its limits.
+/// The progress of one direction of a request.
 #[derive(Debug, Default)]
 pub(crate) struct Pace {
     limits: PaceLimits,
     /// Bytes that have moved.
     bytes: u64,
-    /// Milliseconds of all waits that have ended.
+    /// Sum of all waits that have ended, in milliseconds.
     waited: u64,
-    /// When the current wait began, in the worker's milliseconds.
+    /// Start of the current wait, in the worker's milliseconds.
     since: Option<u64>,
 }
 
@@ -61,12 +60,12 @@ impl Pace {
         Self { limits, ..Self::default() }
     }
 
-    /// Other limits from now on.
+    /// Replaces the limits.
     pub(crate) fn set(&mut self, limits: PaceLimits) {
         self.limits = limits;
     }
 
-    /// Bytes have moved, or at least the client has shown that it is there: a wait is over.
+    /// Ends a wait: bytes were moved, or the client has shown that it is connected.
     pub(crate) fn moved(&mut self, bytes: usize, timer: &Timer) {
         self.bytes += bytes as u64;
         if let Some(since) = self.since.take() {
@@ -74,7 +73,7 @@ impl Pace {
         }
     }
 
-    /// The client is waited for. Where the wait begins, `timer` is armed for it.
+    /// Waits for the client. At the start of a wait `timer` is armed.
     pub(crate) fn wait(&mut self, timer: &Timer) {
         if self.since.is_none() {
             self.since = Some(timer.now());
@@ -82,7 +81,7 @@ impl Pace {
         }
     }
 
-    /// How long the next wait may take; zero: no limit.
+    /// Longest duration of the next wait; zero: no limit.
     fn left(&self) -> Duration {
         let PaceLimits { stall, rate, grace } = self.limits;
         if rate == 0 {
@@ -90,7 +89,7 @@ impl Pace {
         }
         let earned = Duration::from_millis(self.bytes.saturating_mul(1000) / rate);
         let left = (grace + earned).saturating_sub(Duration::from_millis(self.waited));
-        // A timer takes zero for no deadline.
+        // Zero would mean no deadline.
         let left = left.max(Duration::from_millis(1));
         if stall.is_zero() { left } else { left.min(stall) }
     }

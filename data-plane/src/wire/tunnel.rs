@@ -1,4 +1,5 @@
-//! Bytes both ways between a client and a backend that agreed to another protocol (RFC 9110, 7.8; RFC 8441).
+//! Forwards bytes in both directions between a client and a backend that agreed on another protocol (RFC 9110, 7.8; RFC
+//! 8441).
 
 use std::{
     any::Any,
@@ -21,15 +22,14 @@ use crate::{
 
 /// One side of a tunnel.
 pub(crate) enum End<'a> {
-    /// A client's connection, with what was read of it already.
+    /// A client's connection, and bytes that were read from it already.
     Client { stream: &'a Stream, early: Vec<u8> },
-    /// A backend's connection, with what was read of it already.
+    /// A backend's connection, and bytes that were read from it already.
     Owned { stream: Stream, early: Vec<u8> },
     /// A stream of an HTTP/2 connection.
     Http2(Box<Http2End>),
 }
 
-/// A stream of an HTTP/2 connection as a tunnel's side.
 pub(crate) struct Http2End {
     send: SendStream<Bytes>,
     recv: RecvStream,
@@ -102,12 +102,12 @@ impl End<'_> {
         }
     }
 
-    /// Says that nothing more will be written.
+    /// Closes the sending side.
     fn shutdown(&mut self) {
         match self {
             Self::Http2(end) => {
                 end.closed = true;
-                // A stream that is gone needs no end.
+                // A closed stream needs no end.
                 let _ = end.send.send_data(Bytes::new(), true);
             }
             Self::Client { stream, .. } => stream.shutdown_write(),
@@ -115,7 +115,7 @@ impl End<'_> {
         }
     }
 
-    /// Makes a tunnel that broke visible as broken.
+    /// Resets the side, so that the tunnel does not look complete.
     fn abort(&mut self) {
         match self {
             Self::Http2(end) if !end.closed => end.send.send_reset(Reason::CANCEL),
@@ -126,7 +126,7 @@ impl End<'_> {
     }
 }
 
-/// Which side of a direction broke.
+/// The side at which a direction broke.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Broken {
     From,
@@ -144,7 +144,7 @@ struct Flow {
 }
 
 impl Flow {
-    /// Moves what it can; `true` when something moved. Half-close is passed on.
+    /// Moves as many bytes as possible; `true` if something moved. A half-close is forwarded.
     fn turn(
         &mut self,
         cx: &mut Context<'_>,
@@ -163,7 +163,7 @@ impl Flow {
                     Poll::Pending => return Ok(moved),
                 }
             }
-            // A silent tunnel holds no memory.
+            // An idle tunnel holds no memory.
             self.bytes += self.pending.len() as u64;
             self.pending = Vec::new();
             self.written = 0;
@@ -191,8 +191,8 @@ impl Flow {
     }
 }
 
-/// Runs until both sides have ended, one broke, or nothing moved for `idle`; returns what cut it. `passed` gets the bytes
-/// from and to the client each time that some have moved, so that a tunnel whose task is dropped has them too.
+/// Runs until both sides have ended, one broke, or nothing moved for `idle`. Returns what cut it. `passed` gets the
+/// bytes from and to the client after each move, so that they are known if the tunnel's task is dropped.
 pub(crate) async fn run(
     mut client: End<'_>,
     mut backend: End<'_>,
