@@ -1,8 +1,9 @@
 //! The data plane: a stateless node that carries traffic.
 //!
 //! A control thread talks to the control plane, activates snapshots and reports counts; worker threads carry the
-//! requests. Where to look: a request's life is `listener/http1.rs` (the connection), `proxy.rs` (the decision) and
-//! `upstream/http1.rs` (the backend's side); `backend.rs` holds what outlives a snapshot.
+//! requests. Where to look: a request passes `listener/http1.rs` (the connection), `proxy.rs` (route and filters),
+//! `proxy/attempts.rs` (backends and retries) and `upstream/http1.rs` (the backend's connection). `fleet.rs` and `pool/`
+//! have the state that outlives a snapshot. ARCHITECTURE.md lists the modules from bottom to top.
 
 mod answer;
 mod cache_padded;
