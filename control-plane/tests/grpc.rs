@@ -456,3 +456,45 @@ async fn mistakes_of_a_report_name_the_field_of_the_request() {
         assert!(refused.message().starts_with(field), "{field} {refused:?}");
     }
 }
+
+const RICH: &str = "pools:
+- name: default
+  strategy: consistent_hash
+  hash_on: { header: x-user }
+  sticky: { cookie: weir, ttl: 1h }
+  slow_start: 30s
+  health_check: { type: http, path: /health, interval: 10s, timeout: 2s, rise: 2, fall: 3, expect_status: 200-399 }
+  breaker: { consecutive_failures: 5, error_rate: 0.35, window: 10s, min_requests: 20, open_for: 10s, max_ejected: 0.5 }
+  retry: { attempts: 2, on: [connect_failure, reset, 502], budget: 0.2 }
+  limits: { max_connections: 1024, max_pending: 16 }
+  backends: [{ url: 'http://a:1', weight: 7 }, { url: 'http://a:2', state: draining }]
+- name: next
+routes:
+- name: default
+  match: { hosts: [a.example], path: /v1, methods: [GET], headers: { x-canary: '1' } }
+  split: [{ pool: default, weight: 90 }, { pool: next, weight: 10 }]
+  fallback: { status: 503, body: back soon }
+  rate_limit: { requests: 20, per: 1m, burst: 20, key: { header: x-api-key }, scope: fleet }
+  limits: { max_body: 10MiB }
+  request_headers: { set: { x-env: prod }, remove: [x-debug] }
+";
+
+#[tokio::test]
+async fn a_pool_or_route_that_was_read_can_be_put_back_without_a_change() {
+    let control_plane = ControlPlane::start().await;
+    control_plane.call("PUT", "/config", RICH).await.expect(200);
+    let mut admin = client(&control_plane).await;
+    let pools = admin.list_pools(v1::ListPoolsRequest::default()).await.unwrap().into_inner().pools;
+    for v1::Pool { name, config, revision } in pools {
+        let put = v1::PutPoolRequest { name, config, if_revision: revision };
+        let put = admin.put_pool(put).await.unwrap().into_inner();
+        assert_eq!((put.created, put.pool.unwrap().revision), (false, revision));
+    }
+    let routes = admin.list_routes(v1::ListRoutesRequest::default()).await.unwrap().into_inner().routes;
+    for v1::Route { name, config, revision } in routes {
+        let put = v1::PutRouteRequest { name, config, if_revision: revision };
+        let put = admin.put_route(put).await.unwrap().into_inner();
+        assert_eq!((put.created, put.route.unwrap().revision), (false, revision));
+    }
+    assert_eq!(control_plane.revision().await, 2, "what was put back is the same");
+}
