@@ -51,18 +51,18 @@ fn the_committed_reference_is_the_generated_one() {
 fn page() -> String {
     let files = grpc::descriptors().file;
     let mut page = HEAD.to_owned();
-    // The two services first, then the messages that they share with the nodes.
-    let names = ["admin", "reports", "health", "outcome", "problem", "rejected", "resource"];
-    let named = |name: &str| {
-        let path = format!("weir/v1/{name}.proto");
-        files.iter().find(|file| file.name() == path).unwrap_or_else(|| panic!("{path}"))
+    // The two services first, then what they share with the nodes; without what only the nodes use.
+    let of_nodes = ["nodes", "enrollment", "tail"].map(|name| format!("weir/v1/{name}.proto"));
+    let is_public = |file: &&FileDescriptorProto| {
+        file.name().starts_with("weir/v1/") && !of_nodes.iter().any(|name| name == file.name())
     };
-    for name in names {
-        push_services(&mut page, named(name));
+    let mut files: Vec<&FileDescriptorProto> = files.iter().filter(is_public).collect();
+    files.sort_by_key(|file| (file.service.is_empty(), file.name()));
+    for file in &files {
+        push_services(&mut page, file);
     }
     page.push_str("\n## Messages and enums\n");
-    for name in names {
-        let file = named(name);
+    for file in files {
         let comments = Comments::of(file);
         for (i, message) in file.message_type.iter().enumerate() {
             push_message(&mut page, message, &comments, i);
