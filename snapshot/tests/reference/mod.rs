@@ -51,6 +51,8 @@ fn kind(root: &Value, schema: &Value) -> (String, Vec<(String, Value)>) {
             "ByteSize" => ("size".into(), Vec::new()),
             "Fraction" => ("share, 0 to 1".into(), Vec::new()),
             name if is_object => {
+                // Schema names differ from those of the API, where both describe a backend.
+                let name = name.strip_prefix("Config").unwrap_or(name);
                 let anchor = name.to_lowercase();
                 (format!("[{name}](#{anchor})"), vec![(name.to_owned(), target)])
             }
