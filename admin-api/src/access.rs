@@ -5,7 +5,7 @@ use std::{fmt, str::FromStr};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-/// What a token allows. Each role allows all that the ones before it allow.
+/// The permissions of a token. Each role includes the permissions of the roles before it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Role {
@@ -49,7 +49,7 @@ impl FromStr for Role {
 pub struct Token {
     /// Its name.
     pub name: String,
-    /// What it allows.
+    /// Its role.
     pub role: Role,
     /// Whether it is valid.
     pub state: TokenState,
@@ -82,7 +82,7 @@ names!(TokenState { Active = "active", Revoked = "revoked", Expired = "expired" 
 pub struct NewToken {
     /// Its name; no other valid token may have it.
     pub name: String,
-    /// What it allows.
+    /// Its role.
     pub role: Role,
     /// How long it is valid; for ever when absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -199,7 +199,7 @@ pub struct AuditEntry {
     pub source: String,
     /// Method and path, or the gRPC method.
     pub action: String,
-    /// What came of it.
+    /// The outcome.
     pub outcome: Outcome,
     /// Details in words.
     pub detail: String,
@@ -209,7 +209,7 @@ pub struct AuditEntry {
     pub times: u64,
 }
 
-/// What came of a call.
+/// The outcome of a call.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Outcome {

@@ -22,7 +22,7 @@ pub struct Response {
 
 /// A kind of answer.
 pub trait Answer {
-    /// What a client reads from it.
+    /// The type that a client reads.
     type Value;
 
     /// Declares it.

@@ -16,7 +16,7 @@ pub struct Backend {
     /// Its share of the pool's traffic.
     #[schemars(range(min = 1, max = 1000))]
     pub weight: u32,
-    /// Whether it takes traffic.
+    /// Administrative state.
     pub state: BackendState,
     /// False when its health check found it down.
     pub alive: bool,
@@ -121,7 +121,7 @@ pub struct BackendByUrl {
 pub struct CheckResult {
     /// Whether the backend passed.
     pub ok: bool,
-    /// What it answered, or what failed.
+    /// The backend's answer, or the failure.
     pub detail: String,
     /// Duration of the probe.
     pub latency_ms: f64,

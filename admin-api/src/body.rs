@@ -13,7 +13,7 @@ use crate::answer::Json;
 pub struct RequestBody {
     /// Whether a request without it is an error.
     pub required: bool,
-    /// What it is, where the schema does not say it.
+    /// A description of the body, when the schema has none.
     pub description: &'static str,
     /// Its media types and their schemas.
     pub content: Vec<(&'static str, Schema)>,
@@ -21,7 +21,7 @@ pub struct RequestBody {
 
 /// A kind of request body.
 pub trait Body {
-    /// What the server's handler receives.
+    /// The type that the server's handler receives.
     type Value;
 
     /// Declares it; `None`: the operation has no body.

@@ -19,7 +19,7 @@ pub struct Certificate {
     pub days_left: i64,
     /// Seconds until it expires; negative when it has expired.
     pub seconds_left: i64,
-    /// Whether it is valid, or expires soon.
+    /// State of its validity.
     pub state: CertificateState,
     /// Its subject.
     pub subject: String,
@@ -48,7 +48,7 @@ names!(CertificateState { Good = "good", Soon = "soon", Expired = "expired", Ear
 /// A certificate with its text.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct StoredCertificate {
-    /// What it says.
+    /// Its names and dates.
     #[serde(flatten)]
     pub certificate: Certificate,
     /// The certificate and its chain, PEM.

@@ -36,9 +36,9 @@ pub struct WaitQuery {
 pub struct Applied {
     /// The current revision; for a dry run the revision that was compared with.
     pub revision: u64,
-    /// What changed, or would change, one line each.
+    /// Changes, one line each; for a dry run the changes that would be made.
     pub changes: Vec<String>,
-    /// What is allowed but looks like a mistake.
+    /// Warnings: valid settings that look like mistakes.
     pub warnings: Vec<Problem>,
     /// Only after a dry run: every resource that would change.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -82,7 +82,7 @@ pub struct Revision {
     /// The way it was made.
     #[schemars(extend("examples" = ["rest", "grpc", "dashboard", "file", "start", "restore"]))]
     pub source: String,
-    /// What changed, one line each.
+    /// Changes, one line each.
     pub changes: Vec<String>,
 }
 

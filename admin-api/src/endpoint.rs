@@ -1,4 +1,4 @@
-//! What an operation of the API is: its declaration, and the Rust types of its parts.
+//! Operations of the API: the declaration of each, and the Rust types of its parts.
 //!
 //! An [`Endpoint`] carries the types of its path, query, body and answer, so that the server's handler and the
 //! client's call are checked by the compiler. Its [`Operation`] is the same declaration without type parameters, from
@@ -45,7 +45,7 @@ impl Method {
     }
 }
 
-/// What a caller needs.
+/// Permission that a caller needs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Need {
     /// Nothing, also while everything else needs a token.
@@ -59,7 +59,7 @@ pub enum Need {
 pub struct Tag {
     /// Its name.
     pub name: &'static str,
-    /// What its operations are about.
+    /// Its subject.
     pub description: &'static str,
 }
 
@@ -77,9 +77,9 @@ pub struct Operation {
     pub path: &'static str,
     /// Its group.
     pub tag: Tag,
-    /// What it does, one line; further lines are details.
+    /// Its effect in one line; further lines are details.
     pub summary: &'static str,
-    /// What its caller needs.
+    /// Permission that its caller needs.
     pub need: Need,
     /// Whether its answer has an `ETag`: it shows or changes what `If-Match` guards.
     pub has_etag: bool,
@@ -207,7 +207,7 @@ impl<P, Q, B, A> Endpoint<P, Q, B, A> {
     }
 }
 
-/// What RFC 3986 allows in a path segment and a query value without encoding; other ASCII is encoded.
+/// ASCII characters to encode: all but those that RFC 3986 allows in path segments and query values.
 const ENCODED: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~').remove(b':');
 
 impl<P: Serialize, Q: Serialize, B, A> Endpoint<P, Q, B, A> {

@@ -15,7 +15,7 @@ pub struct Error {
     /// The HTTP status.
     #[schemars(range(min = 400, max = 599))]
     pub status: u16,
-    /// What is wrong.
+    /// The error in words.
     pub detail: String,
     /// Every mistake in the request, each with its place.
     pub problems: Vec<Problem>,

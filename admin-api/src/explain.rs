@@ -1,4 +1,4 @@
-//! What happens to a request: `/explain`.
+//! Explanations of a request's way: `/explain`.
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -22,7 +22,7 @@ pub struct ExplainQuery {
     pub client: Option<String>,
 }
 
-/// What happens to a request.
+/// The way of a request through Weir.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Explained {
     /// The revision that the answer is based on; nodes that are behind may act otherwise.
@@ -31,7 +31,7 @@ pub struct Explained {
     pub route: Option<String>,
     /// Host and target sent to the backend, when the route rewrites them; null: as the client sent them.
     pub rewritten: Option<String>,
-    /// What else the backend receives differently, and what is mapped in its answer.
+    /// Other differences between the client's request and the backend's, and mappings in the answer.
     pub changes: Vec<String>,
     /// The answer that the node gives itself; null: the request goes to a backend.
     pub answer: Option<String>,
@@ -52,7 +52,7 @@ pub struct ExplainedPool {
     pub pool: String,
     /// Why the request can go there.
     pub because: String,
-    /// How it picks a backend.
+    /// Its balancing strategy.
     pub strategy: Strategy,
     /// Nodes in panic mode: they use backends that look dead.
     pub panic: Vec<String>,
@@ -71,6 +71,6 @@ pub struct ExplainedBackend {
     pub weight: u32,
     /// Whether a node could pick it now.
     pub may: bool,
-    /// Why it is not picked, and other remarks.
+    /// Reasons not to pick it, and other remarks.
     pub because: Vec<String>,
 }

@@ -23,7 +23,7 @@ pub struct Node {
     pub connected: bool,
     /// When it connected, or was last seen; RFC 3339.
     pub since: String,
-    /// Whether it runs the current revision.
+    /// State with regard to the current revision.
     pub state: NodeState,
     /// The revision that it runs; 0: none.
     pub active_revision: u64,
@@ -47,7 +47,7 @@ pub struct Node {
     pub clock_offset_ms: Option<i64>,
     /// Whether its counts are left out of reports.
     pub excluded: bool,
-    /// Why it rejected `rejected_revision`.
+    /// Problems for which it rejected `rejected_revision`.
     pub rejection: Vec<Problem>,
     /// The last error between it and the control plane; null: none.
     pub last_error: Option<NodeError>,
@@ -76,7 +76,7 @@ names!(NodeState { Active = "active", Behind = "behind", Rejected = "rejected", 
 pub struct NodeError {
     /// When it happened, RFC 3339.
     pub time: String,
-    /// What happened.
+    /// The error in words.
     pub text: String,
 }
 

@@ -10,11 +10,11 @@ use crate::{endpoint::SchemaOf, schemas};
 pub struct Parameter {
     /// Its name.
     pub name: String,
-    /// What it does.
+    /// Its effect.
     pub description: String,
     /// The values that it can have.
     pub schema: Value,
-    /// Whether it may be given several times.
+    /// True when it can be repeated.
     pub is_list: bool,
 }
 

@@ -34,7 +34,7 @@ pub struct SavedRoute {
     /// The route.
     #[serde(flatten)]
     pub route: Route,
-    /// What about it is allowed but looks like a mistake.
+    /// Warnings: valid settings of it that look like mistakes.
     pub warnings: Vec<String>,
 }
 
@@ -43,7 +43,7 @@ pub struct SavedRoute {
 pub struct SetStrategy {
     /// The pool.
     pub pool: String,
-    /// How it picks a backend.
+    /// Its balancing strategy.
     pub strategy: Strategy,
 }
 

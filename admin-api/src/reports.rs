@@ -91,16 +91,16 @@ pub struct TopQuery {
     pub tz: Option<String>,
     /// Format of the answer; JSON when absent.
     pub format: Option<Format>,
-    /// What is ranked: `route` (when absent), `host`, `pool`, `backend`, `method`, `status`, or `slowest` for routes by
+    /// The names to rank: `route` (when absent), `host`, `pool`, `backend`, `method`, `status`, or `slowest` for routes by
     /// their 99th percentile.
     pub by: Option<String>,
-    /// What they are ranked by: `requests` (when absent), `errors`, `rejected`, `cut`, `slowest` or `bytes`.
+    /// The order: `requests` (when absent), `errors`, `rejected`, `cut`, `slowest` or `bytes`.
     pub sort: Option<String>,
     /// Number of items, 1 to 1000; 10 when absent.
     pub limit: Option<String>,
 }
 
-/// What is counted of requests: of a period, a range, or everything with one name.
+/// Counts and latencies of the requests of a period, a range, or one name.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Measures {
     /// Requests completed.
@@ -250,7 +250,7 @@ pub struct ReportingNodes {
 pub struct Period {
     /// Its start, RFC 3339.
     pub start: String,
-    /// What was counted.
+    /// Counts and latencies.
     #[serde(flatten)]
     pub measures: Measures,
     /// Whether `state` is `complete`.
@@ -290,12 +290,12 @@ pub struct Summary {
     pub from: String,
     /// Its end, RFC 3339.
     pub to: String,
-    /// What was counted.
+    /// Counts and latencies.
     #[serde(flatten)]
     pub measures: Measures,
-    /// The hour with most requests; null: there was none.
+    /// The hour with the most requests; null when there were no requests.
     pub peak: Option<PeriodCount>,
-    /// The complete hour with fewest requests; null: no hour is complete.
+    /// The complete hour with the fewest requests; null when no hour is complete.
     pub lowest: Option<PeriodCount>,
     /// Whether `state` is `complete`.
     pub complete: bool,
@@ -317,7 +317,7 @@ pub struct SummaryBefore {
     pub from: String,
     /// Its end, RFC 3339.
     pub to: String,
-    /// What was counted.
+    /// Counts and latencies.
     #[serde(flatten)]
     pub measures: Measures,
     /// Whether every expected node reported all of it.
@@ -331,9 +331,9 @@ pub struct Top {
     pub from: String,
     /// End of the range, RFC 3339.
     pub to: String,
-    /// What is ranked.
+    /// The kind of names.
     pub by: String,
-    /// What it is ranked by.
+    /// The order.
     pub sort: String,
     /// Requests of the whole range, including those of items that are not listed.
     pub requests: u64,
@@ -359,7 +359,7 @@ pub struct TopItem {
     pub share: f64,
     /// Requests answered with 500 or above.
     pub errors: u64,
-    /// What was counted.
+    /// Counts and latencies.
     #[serde(flatten)]
     pub measures: Measures,
 }

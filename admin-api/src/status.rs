@@ -30,7 +30,7 @@ pub struct Status {
 pub struct PoolStatus {
     /// Its name.
     pub name: String,
-    /// How it picks a backend.
+    /// Its balancing strategy.
     pub strategy: weir_snapshot::config::Strategy,
     /// Nodes in panic mode: they use backends that look dead.
     pub panic: Vec<String>,

@@ -52,9 +52,9 @@ pub struct TailEvent {
     pub backend: String,
     /// The status of the answer.
     pub status: u32,
-    /// What kind of answer it was.
+    /// Kind of the answer.
     pub kind: AnswerKind,
-    /// How it ended; null: the node has an older version.
+    /// The outcome; null when the node has an older version.
     pub outcome: Option<RequestOutcome>,
     /// Its latency; null for tunnels and streams.
     pub latency_ms: Option<f64>,
@@ -74,7 +74,7 @@ pub struct TailEvent {
     pub request_id: String,
 }
 
-/// What kind of answer a request got.
+/// Kinds of answers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum AnswerKind {
@@ -90,7 +90,7 @@ pub enum AnswerKind {
 
 names!(AnswerKind { Answer = "answer", Tunnel = "tunnel", EventStream = "event_stream", GrpcStream = "grpc_stream" });
 
-/// How a request ended.
+/// Outcomes of a request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum RequestOutcome {

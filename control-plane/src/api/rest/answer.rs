@@ -20,7 +20,7 @@ use super::report_csv::Csv;
 
 /// An answer that can be written from what a handler returns.
 pub(super) trait Respond: Answer {
-    /// What a handler returns.
+    /// The type that a handler returns.
     type Given: Send;
 
     /// Writes the answer to a call of this path.

@@ -1,4 +1,4 @@
-//! What the fleet looks like now, for people and for monitoring.
+//! `/status`, health, readiness, metrics and the documents about the API.
 
 use std::sync::LazyLock;
 

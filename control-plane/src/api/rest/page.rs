@@ -35,7 +35,7 @@ pub(super) fn list_of<T>(Paged { items, next }: Paged<T>) -> List<T> {
     List { items, next_page_token: next }
 }
 
-/// A page token continues a list, and so does the older parameter: which of two is meant cannot be told.
+/// Rejects a page token together with the older parameter: both name the beginning of the page.
 pub(super) fn one_of(older: (&str, bool), page_token: Option<&str>) -> Result<(), Refusal> {
     let (name, is_given) = older;
     if is_given && page_token.is_some_and(|token| !token.is_empty()) {

@@ -43,7 +43,7 @@ pub(super) struct Call<P, Q, B, S = App> {
     pub(super) head: Parts,
 }
 
-/// What handlers call.
+/// The use cases that handlers call.
 pub(super) trait UseCases: Clone + Send + Sync + 'static {
     /// The same, changing only the revision that `If-Match` names.
     fn guarded(&self, headers: &HeaderMap) -> Result<Self, Refusal>;
