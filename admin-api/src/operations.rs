@@ -244,8 +244,10 @@ operations! {
         get("/node-tokens/{id}", "getNodeToken", NODE_TOKENS, ADMIN).etag().errors(&[404]);
 
     /// Revokes a join token. Nodes that joined with it stay.
+    ///
+    /// 409 when it is revoked already.
     DELETE_NODE_TOKEN: Endpoint<NodeTokenId, (), (), Json<RevokedNodeToken>> =
-        delete("/node-tokens/{id}", "deleteNodeToken", NODE_TOKENS, ADMIN).etag().errors(&[404]);
+        delete("/node-tokens/{id}", "deleteNodeToken", NODE_TOKENS, ADMIN).etag().errors(&[404, 409]);
 
     /// Lists the tokens, without their secrets.
     LIST_TOKENS: Endpoint<(), ListQuery, (), Json<List<Token>>> =
@@ -263,7 +265,7 @@ operations! {
 
     /// Revokes a token.
     ///
-    /// 409 when it is the last admin token that does not expire.
+    /// 409 when it is the last admin token that does not expire, or is not valid any more.
     DELETE_TOKEN: Endpoint<Name, (), (), Json<RevokedToken>> =
         delete("/tokens/{name}", "deleteToken", TOKENS, ADMIN).etag().errors(&[404, 409]);
 

@@ -25,13 +25,13 @@ use crate::{Shop, problem};
 #[derive(Debug, Clone, Default, PartialEq, clap::Args, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Faults {
-    /// Requests processed at the same time; others wait [default: no limit].
+    /// Requests that are processed at the same time; others wait [default: no limit].
     #[arg(long, env = "WEIR_MOCK_CONCURRENCY")]
     pub concurrency: Option<usize>,
-    /// Processing time of each request, such as 20ms.
+    /// Duration of each request, such as 20ms.
     #[arg(long, env = "WEIR_MOCK_SERVICE_TIME", default_value = "0s")]
     pub service_time: HumanDuration,
-    /// Share of requests that get status 500, from 0 to 1.
+    /// Share of requests that are answered with 500, from 0 to 1.
     #[arg(long, env = "WEIR_MOCK_ERROR_RATE", default_value = "0")]
     pub error_rate: f64,
 }

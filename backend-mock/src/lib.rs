@@ -78,22 +78,22 @@ fn is_address(value: &std::ffi::OsStr) -> bool {
 /// Address, name and TLS settings of a mock.
 #[derive(Debug, Clone, clap::Args)]
 pub struct Config {
-    /// Address to listen on; port 0 chooses a free port.
+    /// Address to listen on; port 0 takes a free one.
     #[arg(long, env = "WEIR_MOCK_LISTEN", default_value = "127.0.0.1:8082")]
     pub listen: SocketAddr,
-    /// Value of the header `x-backend` in each response [default: mock-<port>].
+    /// Name in the header `x-backend` of each answer [default: mock-<port>].
     #[arg(long, env = "WEIR_MOCK_NAME")]
     pub name: Option<String>,
-    /// Uses TLS with a new self-signed certificate for localhost.
+    /// Speaks TLS with a certificate for localhost that is created at start.
     #[arg(long, env = "WEIR_MOCK_TLS", conflicts_with = "tls_cert")]
     pub tls: bool,
-    /// Uses TLS with this certificate chain (PEM file).
+    /// Certificate with its chain, as PEM; the mock then speaks TLS.
     #[arg(long, env = "WEIR_MOCK_TLS_CERT", value_name = "FILE", requires = "tls_key")]
     pub tls_cert: Option<PathBuf>,
-    /// Private key of --tls-cert (PEM file).
+    /// Private key of --tls-cert, as PEM.
     #[arg(long, env = "WEIR_MOCK_TLS_KEY", value_name = "FILE", requires = "tls_cert")]
     pub tls_key: Option<PathBuf>,
-    /// Requires client certificates of this authority (PEM file).
+    /// CA certificates, as PEM, that the certificate of a client must be signed by.
     #[arg(long, env = "WEIR_MOCK_TLS_CLIENT_CA", value_name = "FILE")]
     pub tls_client_ca: Option<PathBuf>,
 }

@@ -1,22 +1,20 @@
 //! `weir tokens`, `weir node-tokens` and `weir audit`.
 
 use anyhow::{Context as _, bail};
-use hyper::Method;
 use serde::de::DeserializeOwned;
-use serde_json::json;
+use serde_json::{Value, json};
 use weir_admin_api::{
-    AuditEntry, CreatedNodeToken, CreatedToken, List, NewNodeToken, NewToken, NodeToken, NodeTokenState,
-    Outcome, RevokedNodeToken, RevokedToken, Role, Token, TokenState,
+    AuditEntry, AuditQuery, ListQuery, Name, NewNodeToken, NewToken, NodeToken, NodeTokenId, NodeTokenState,
+    Outcome, Role, Token, TokenState, operations,
 };
 
 use crate::{
     arguments::{self, AuditList, AuditVerb, NodeTokensVerb, Noun, Output, Plain, TokensVerb},
-    client::{Answer, Client, encode},
+    client::{Answer, Call, Client},
     output::{
-        Cell, Column, failure, has_reader, print, print_card, print_items, print_outcome, print_value, tell,
-        word,
+        Cell, Column, failure, has_reader, print, print_card, print_items, print_one, print_outcome,
+        print_value, tell, word,
     },
-    usage::nearest,
 };
 
 const TOKENS: [Column<Token>; 7] = [
@@ -73,25 +71,21 @@ pub(crate) async fn tokens(
 ) -> anyhow::Result<()> {
     match noun.verb.unwrap_or(TokensVerb::List(noun.list)) {
         TokensVerb::List(Plain {}) => {
-            print_items(output, &client.get::<List<Token>>("/tokens").await?, &TOKENS)?;
+            print_items(
+                output,
+                &client.ask(&operations::LIST_TOKENS, &(), &ListQuery::default()).await?,
+                &TOKENS,
+            )?;
             Ok(())
         }
         TokensVerb::Get { name } => {
-            let tokens = client.get::<List<Token>>("/tokens").await?.read()?.items;
-            // A name may have been used before; the last token of it counts.
-            let Some(token) = tokens.iter().rev().find(|token| token.name == name) else {
-                let near = nearest(&name, tokens.iter().map(|token| token.name.as_str()));
-                let near = near.map_or_else(String::new, |near| format!("; did you mean {near:?}?"));
-                bail!("there is no token {name:?}{near} (see `weir tokens`)");
-            };
-            print_card(output, &json!(token), &TOKENS, token);
-            Ok(())
+            let answer = client.ask(&operations::GET_TOKEN, &Name { name }, &()).await?;
+            print_one(output, &answer, &TOKENS)
         }
         TokensVerb::Create(typed) => create(client, output, typed).await,
         TokensVerb::Delete { name } => {
-            let path = format!("/tokens/{}", encode(&name));
-            let answer = client.ask::<RevokedToken>(Method::DELETE, &path).await?;
-            print_outcome(output, &answer, |_| format!("token {name} revoked"))
+            let answer = client.ask(&operations::DELETE_TOKEN, &Name { name }, &()).await?;
+            print_outcome(output, &answer, |revoked| format!("token {} revoked", revoked.name))
         }
     }
 }
@@ -105,10 +99,10 @@ async fn create(client: &Client, output: Output, typed: arguments::NewToken) -> 
     };
     let new = NewToken { name: name.clone(), role, expires: expires.map(|expires| expires.to_string()) };
     has_reader()?;
-    let made = client.send::<CreatedToken>(Method::POST, "/tokens", &new).await?;
-    let path = format!("/tokens/{}", encode(&name));
+    let made = client.send(&operations::CREATE_TOKEN, &(), &(), &new).await?;
+    let delete = Call::of(&operations::DELETE_TOKEN, &Name { name: name.clone() }, &()).reads();
     let revoke = format!("weir tokens delete {name}");
-    show_secret(client, output, &made, |made| &made.token, &path, &revoke).await?;
+    show_secret(client, output, &made, |made| &made.token, delete, &revoke).await?;
     if output.is_for_people() {
         tell!("token {name:?} with role {role}; it is shown only this once");
     }
@@ -122,7 +116,7 @@ async fn show_secret<T: DeserializeOwned>(
     output: Output,
     made: &Answer<T>,
     secret: impl FnOnce(&T) -> &String,
-    path: &str,
+    delete: Call<Value>,
     command: &str,
 ) -> anyhow::Result<()> {
     match output.is_for_people() {
@@ -131,7 +125,7 @@ async fn show_secret<T: DeserializeOwned>(
         false => print_value(output, &made.json()?),
     }
     let Some(error) = failure() else { return Ok(()) };
-    match client.ask::<serde_json::Value>(Method::DELETE, path).await {
+    match client.call(delete).await {
         Ok(_) => bail!("the token could not be written ({error}) and is revoked"),
         Err(refused) => bail!("the token could not be written ({error}); revoke it: {command} ({refused})"),
     }
@@ -144,33 +138,32 @@ pub(crate) async fn node_tokens(
 ) -> anyhow::Result<()> {
     match noun.verb.unwrap_or(NodeTokensVerb::List(noun.list)) {
         NodeTokensVerb::List(Plain {}) => {
-            print_items(output, &client.get::<List<NodeToken>>("/node-tokens").await?, &NODE_TOKENS)?;
+            print_items(
+                output,
+                &client.ask(&operations::LIST_NODE_TOKENS, &(), &ListQuery::default()).await?,
+                &NODE_TOKENS,
+            )?;
             Ok(())
         }
         NodeTokensVerb::Get { id } => {
-            let tokens = client.get::<List<NodeToken>>("/node-tokens").await?.read()?.items;
-            let token = tokens.iter().find(|token| u64::try_from(token.id) == Ok(id));
-            let token =
-                token.with_context(|| format!("there is no join token {id} (see `weir node-tokens`)"))?;
-            print_card(output, &json!(token), &NODE_TOKENS, token);
-            Ok(())
+            let answer = client.ask(&operations::GET_NODE_TOKEN, &NodeTokenId { id }, &()).await?;
+            print_one(output, &answer, &NODE_TOKENS)
         }
         NodeTokensVerb::Create(arguments::NewNodeToken { ttl, uses, nodes }) => {
             let new = NewNodeToken { ttl, uses, node_ids: nodes };
             has_reader()?;
-            let made = client.send::<CreatedNodeToken>(Method::POST, "/node-tokens", &new).await?;
+            let made = client.send(&operations::CREATE_NODE_TOKEN, &(), &(), &new).await?;
             let id = made.read()?.info.id;
-            let path = format!("/node-tokens/{id}");
+            let delete = Call::of(&operations::DELETE_NODE_TOKEN, &NodeTokenId { id }, &()).reads();
             let revoke = format!("weir node-tokens revoke {id}");
-            show_secret(client, output, &made, |made| &made.token, &path, &revoke).await?;
+            show_secret(client, output, &made, |made| &made.token, delete, &revoke).await?;
             if output.is_for_people() {
                 tell!("join token {id}; it is shown only this once");
             }
             Ok(())
         }
         NodeTokensVerb::Revoke { id } => {
-            let path = format!("/node-tokens/{id}");
-            let answer = client.ask::<RevokedNodeToken>(Method::DELETE, &path).await?;
+            let answer = client.ask(&operations::DELETE_NODE_TOKEN, &NodeTokenId { id }, &()).await?;
             print_outcome(output, &answer, |_| format!("join token {id} revoked"))
         }
     }
@@ -183,15 +176,15 @@ pub(crate) async fn audit(
 ) -> anyhow::Result<()> {
     match noun.verb.unwrap_or(AuditVerb::List(noun.list)) {
         AuditVerb::List(AuditList { limit, after }) => {
-            let after = after.map_or_else(String::new, |id| format!("&after={id}"));
-            let path = format!("/audit?limit={}{after}", limit.unwrap_or(50));
-            print_items(output, &client.get::<List<AuditEntry>>(&path).await?, &AUDIT)?;
+            let query = AuditQuery { limit: limit.or(Some(50)), after, ..AuditQuery::default() };
+            print_items(output, &client.ask(&operations::LIST_AUDIT_ENTRIES, &(), &query).await?, &AUDIT)?;
         }
         AuditVerb::Get { id } => {
             // The newest of those that are older than the next one.
-            let path = format!("/audit?limit=1&after={}", id.saturating_add(1));
-            let entries = client.get::<List<AuditEntry>>(&path).await?.read()?.items;
-            let entry = entries.first().filter(|entry| u64::try_from(entry.id) == Ok(id));
+            let after = Some(id.saturating_add(1));
+            let query = AuditQuery { limit: Some(1), after, ..AuditQuery::default() };
+            let entries = client.ask(&operations::LIST_AUDIT_ENTRIES, &(), &query).await?.read()?.items;
+            let entry = entries.first().filter(|entry| entry.id == id);
             let entry = entry.with_context(|| format!("there is no audit entry {id}"))?;
             print_card(output, &json!(entry), &AUDIT, entry);
         }

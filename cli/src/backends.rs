@@ -1,15 +1,15 @@
 //! `weir backends`.
 
 use anyhow::bail;
-use hyper::Method;
 use serde::Serialize;
 use weir_admin_api::{
-    Backend, BackendByUrl, BackendState, BackendUpdate, BreakerState, CheckResult, Health, List, NewBackend,
+    Backend, BackendByUrl, BackendQuery, BackendState, BackendUpdate, BreakerState, Health, Id, NewBackend,
+    operations,
 };
 
 use crate::{
     arguments::{BackendsList, BackendsVerb, Noun, Output, Several, Which},
-    client::{Client, encode},
+    client::{Call, Client},
     each::{Done, each},
     fields,
     output::{Cell, Column, print_items, print_one, print_outcome, watch, word},
@@ -64,24 +64,22 @@ pub(crate) async fn run(
     noun: Noun<BackendsList, BackendsVerb>,
 ) -> anyhow::Result<()> {
     match noun.verb.unwrap_or(BackendsVerb::List(noun.list)) {
-        BackendsVerb::List(BackendsList { pool, watch: every }) => {
-            let path = match pool {
-                Some(pool) => format!("/backends?pool={}", encode(&pool)),
-                None => "/backends".to_owned(),
-            };
+        BackendsVerb::List(BackendsList { pool, route, watch: every }) => {
+            let query = BackendQuery { pool, route, ..BackendQuery::default() };
             let show = async || -> anyhow::Result<()> {
-                Ok(print_items(output, &client.get::<List<Backend>>(&path).await?, &COLUMNS)?)
+                let list = client.ask(&operations::LIST_BACKENDS, &(), &query).await?;
+                Ok(print_items(output, &list, &COLUMNS)?)
             };
             watch(every.watch, output, show).await
         }
         BackendsVerb::Get(which) => {
             let id = find(client, &which).await?;
-            let answer = client.get::<Backend>(&format!("/backends/{}", encode(&id))).await?;
+            let answer = client.ask(&operations::GET_BACKEND, &Id { id }, &()).await?;
             print_one(output, &answer, &COLUMNS)
         }
         BackendsVerb::Add { url, pool, weight } => {
             let new = NewBackend { url, pool, weight };
-            let answer = client.send::<Backend>(Method::POST, "/backends", &new).await?;
+            let answer = client.send(&operations::CREATE_BACKEND, &(), &(), &new).await?;
             print_outcome(output, &answer, |added| {
                 format!("backend {} {} added to pool {}", added.id, new.url, added.pool)
             })
@@ -121,8 +119,9 @@ async fn change(
 ) -> anyhow::Result<()> {
     let ids = find_all(client, several).await?;
     each(output, &ids, async |id| {
-        let path = format!("/backends/{}", encode(id));
-        let answer = client.send::<Backend>(Method::PATCH, &path, update).await?;
+        let path = Id { id: id.to_owned() };
+        let call = Call::of(&operations::UPDATE_BACKEND, &path, &()).json(update);
+        let answer = client.call(call).await?;
         let said = match output.is_for_people() {
             true => {
                 let changed = answer.read()?;
@@ -141,13 +140,13 @@ async fn delete(client: &Client, output: Output, several: Several) -> anyhow::Re
         && is_url(url)
     {
         let body = BackendByUrl { url: Some(url.clone()), pool: pool.clone() };
-        let answer = client.send::<weir_admin_api::Revised>(Method::DELETE, "/backends", &body).await?;
+        let call = Call::of(&operations::DELETE_BACKEND_BY_URL, &(), &BackendByUrl::default()).json(&body);
+        let answer = client.call(call).await?;
         return print_outcome(output, &answer, |_| format!("backend {url} deleted"));
     }
     let ids = find_all(client, several).await?;
     each(output, &ids, async |id| {
-        let path = format!("/backends/{}", encode(id));
-        let answer = client.ask::<weir_admin_api::Revised>(Method::DELETE, &path).await?;
+        let answer = client.ask(&operations::DELETE_BACKEND, &Id { id: id.to_owned() }, &()).await?;
         Ok(Done::new(answer.json()?, format!("backend {id} deleted")))
     })
     .await
@@ -156,8 +155,7 @@ async fn delete(client: &Client, output: Output, several: Several) -> anyhow::Re
 async fn check(client: &Client, output: Output, several: Several) -> anyhow::Result<()> {
     let ids = find_all(client, several).await?;
     each(output, &ids, async |id| {
-        let path = format!("/backends/{}/check", encode(id));
-        let answer = client.ask::<CheckResult>(Method::POST, &path).await?;
+        let answer = client.ask(&operations::CHECK_BACKEND, &Id { id: id.to_owned() }, &()).await?;
         let result = answer.read()?;
         let (said, failure) = match result.ok {
             true => ("passes its health check", None),
@@ -186,7 +184,7 @@ async fn find_all(client: &Client, several: Several) -> anyhow::Result<Vec<Strin
     {
         return Ok(names);
     }
-    let known = client.get::<List<Backend>>("/backends").await?.read()?.items;
+    let known = client.ask(&operations::LIST_BACKENDS, &(), &BackendQuery::default()).await?.read()?.items;
     names.iter().map(|name| find_in(&known, name, pool.as_deref())).collect()
 }
 

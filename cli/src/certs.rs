@@ -1,17 +1,16 @@
 //! `weir certs`: the certificates that nodes present to clients.
 
 use anyhow::bail;
-use hyper::Method;
-use weir_admin_api::{Certificate, CertificateState, List, NewCertificate, Revised};
+use weir_admin_api::{Certificate, CertificateState, ListQuery, Name, NewCertificate, operations};
 
 use weir_snapshot::config::PrivateKey;
 
 use crate::{
     arguments::{CertsVerb, NewCertificate as Typed, Noun, Output, Watch},
     check,
-    client::{Answer, Call, Client, encode},
+    client::{Call, Client},
     each::{Done, each},
-    output::{Cell, Column, print_items, print_one, print_outcome, watch, word},
+    output::{Cell, Column, Table, print_answer, print_items, print_outcome, watch, word},
 };
 
 /// Certificates as people read them.
@@ -38,16 +37,22 @@ pub(crate) async fn run(client: &Client, output: Output, noun: Noun<Watch, Certs
     match noun.verb.unwrap_or(CertsVerb::List(noun.list)) {
         CertsVerb::List(Watch { watch: every }) => {
             let show = async || -> anyhow::Result<()> {
-                Ok(print_items(output, &client.get::<List<Certificate>>("/certificates").await?, &COLUMNS)?)
+                Ok(print_items(
+                    output,
+                    &client.ask(&operations::LIST_CERTIFICATES, &(), &ListQuery::default()).await?,
+                    &COLUMNS,
+                )?)
             };
             watch(every, output, show).await
         }
         CertsVerb::Get { name } => {
-            let answer = client.get::<Certificate>(&path(&name)).await?;
-            print_one(output, &answer, &COLUMNS)
+            let answer = client.ask(&operations::GET_CERTIFICATE, &Name { name }, &()).await?;
+            Ok(print_answer(output, &answer, |stored| {
+                Table::card(&COLUMNS, &stored.certificate).render(Output::Wide)
+            })?)
         }
         CertsVerb::Add(typed) => {
-            let known: Answer<List<Certificate>> = client.get("/certificates").await?;
+            let known = client.ask(&operations::LIST_CERTIFICATES, &(), &ListQuery::default()).await?;
             if known.read()?.items.iter().any(|known| known.name == typed.name) {
                 bail!("certificate {:?} exists; `weir certs set {}` replaces it", typed.name, typed.name);
             }
@@ -56,7 +61,9 @@ pub(crate) async fn run(client: &Client, output: Output, noun: Noun<Watch, Certs
         CertsVerb::Set(typed) => put(client, output, typed, None).await,
         CertsVerb::Delete { names } => {
             each(output, &names, async |name| {
-                let answer: Answer<Revised> = client.ask(Method::DELETE, &path(name)).await?;
+                let name = Name { name: name.to_owned() };
+                let answer = client.ask(&operations::DELETE_CERTIFICATE, &name, &()).await?;
+                let Name { name } = name;
                 Ok(Done::new(answer.json()?, format!("certificate {name} deleted")))
             })
             .await
@@ -64,19 +71,16 @@ pub(crate) async fn run(client: &Client, output: Output, noun: Noun<Watch, Certs
     }
 }
 
-fn path(name: &str) -> String {
-    format!("/certificates/{}", encode(name))
-}
-
 async fn put(client: &Client, output: Output, typed: Typed, if_revision: Option<u64>) -> anyhow::Result<()> {
     let Typed { name, cert, key } = typed;
     let key = key.map(|key| check::read(&key).map(PrivateKey)).transpose()?;
     let new = NewCertificate { name: None, cert: check::read(&cert)?, key };
-    let path = path(&name);
-    let call = Call { method: Method::PUT, path: &path, if_revision, ..Call::default() }.with_json(&new);
-    let answer = client.call::<Certificate>(call).await?;
+    let name = Name { name };
+    let call = Call::of(&operations::PUT_CERTIFICATE, &name, &()).json(&new).at(if_revision);
+    let answer = client.call(call).await?;
+    let Name { name } = name;
     print_outcome(output, &answer, |stored| {
-        let Certificate { hosts, not_after, days_left, .. } = stored;
+        let Certificate { hosts, not_after, days_left, .. } = stored.certificate;
         format!("certificate {name} for {}, valid until {not_after} ({days_left} days)", hosts.join(", "))
     })
 }

@@ -7,11 +7,15 @@ use bytes::Bytes;
 use http_body_util::{BodyExt as _, Full};
 use hyper::{Method, Request, Response, StatusCode, Uri, body::Incoming, header};
 use hyper_util::rt::TokioIo;
-use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, PercentEncode, utf8_percent_encode};
 use serde::{Serialize, de::DeserializeOwned};
 use serde_json::Value;
 use tokio::net::TcpStream;
-use weir_snapshot::Problem;
+use weir_admin_api::{
+    Problem,
+    answer::{self as api, Json},
+    endpoint::Endpoint,
+    operations,
+};
 
 use crate::{
     connection::Connection,
@@ -20,7 +24,6 @@ use crate::{
 };
 
 const CONNECT_DEADLINE: Duration = Duration::from_secs(3);
-/// `apply --wait` adds its own time.
 const ANSWER_DEADLINE: Duration = Duration::from_secs(30);
 
 /// Why a call did not succeed.
@@ -111,40 +114,60 @@ pub(crate) struct Client {
     token: Option<header::HeaderValue>,
 }
 
-/// What is sent.
-pub(crate) struct Call<'a> {
-    pub(crate) method: Method,
-    /// With the query.
-    pub(crate) path: &'a str,
+/// A call of an operation whose answer is a `T`.
+pub(crate) struct Call<T> {
+    method: Method,
+    /// Path and query.
+    target: String,
     /// Content type and content.
-    pub(crate) body: Option<(&'static str, String)>,
-    pub(crate) accept: &'static str,
-    /// Beyond the usual.
-    pub(crate) patience: Duration,
-    /// Refused unless this is the current revision.
-    pub(crate) if_revision: Option<u64>,
+    body: Option<(&'static str, String)>,
+    accept: &'static str,
+    if_revision: Option<u64>,
+    of: PhantomData<fn() -> T>,
 }
 
-impl Default for Call<'_> {
-    /// Asks for JSON.
-    fn default() -> Self {
+impl<T> Call<T> {
+    /// Of an operation, with its parameters; asks for JSON.
+    pub(crate) fn of<P, Q, B, A>(endpoint: &Endpoint<P, Q, B, A>, path: &P, query: &Q) -> Self
+    where
+        P: Serialize,
+        Q: Serialize,
+        A: api::Answer<Value = T>,
+    {
         Self {
-            method: Method::GET,
-            path: "/",
+            // Methods of the API are those of HTTP.
+            method: endpoint.operation.method.as_str().parse().unwrap_or_default(),
+            target: endpoint.target(path, query),
             body: None,
             accept: "application/json",
-            patience: Duration::ZERO,
             if_revision: None,
+            of: PhantomData,
         }
     }
-}
 
-impl Call<'_> {
     /// With a JSON body.
-    pub(crate) fn with_json(mut self, body: &impl Serialize) -> Self {
+    pub(crate) fn json(self, body: &impl Serialize) -> Self {
         // Types of the API always are JSON.
-        self.body = Some(("application/json", serde_json::to_string(body).unwrap_or_default()));
-        self
+        self.body("application/json", serde_json::to_string(body).unwrap_or_default())
+    }
+
+    pub(crate) fn body(self, content_type: &'static str, content: String) -> Self {
+        Self { body: Some((content_type, content)), ..self }
+    }
+
+    pub(crate) fn accept(self, accept: &'static str) -> Self {
+        Self { accept, ..self }
+    }
+
+    /// The same, when only a part of the answer matters.
+    pub(crate) fn reads<U>(self) -> Call<U> {
+        let Self { method, target, body, accept, if_revision, of: _ } = self;
+        Call { method, target, body, accept, if_revision, of: PhantomData }
+    }
+
+    /// Refused unless this is the current revision.
+    pub(crate) fn at(self, if_revision: Option<u64>) -> Self {
+        Self { if_revision, ..self }
     }
 }
 
@@ -178,32 +201,47 @@ impl Client {
         Ok(Self { tls, authority, prefix: uri.path().trim_end_matches('/').to_owned(), token })
     }
 
-    pub(crate) async fn get<T>(&self, path: &str) -> Result<Answer<T>, ClientError> {
-        self.call(Call { path, ..Call::default() }).await
-    }
-
-    /// Sends JSON.
-    pub(crate) async fn send<T>(
+    /// Calls an operation without a body.
+    pub(crate) async fn ask<P, Q, B, A>(
         &self,
-        method: Method,
-        path: &str,
-        body: &impl Serialize,
-    ) -> Result<Answer<T>, ClientError> {
-        self.call(Call { method, path, ..Call::default() }.with_json(body)).await
+        endpoint: &Endpoint<P, Q, B, A>,
+        path: &P,
+        query: &Q,
+    ) -> Result<Answer<A::Value>, ClientError>
+    where
+        P: Serialize,
+        Q: Serialize,
+        A: api::Answer,
+    {
+        self.call(Call::of(endpoint, path, query)).await
     }
 
-    /// Sends nothing but the method and the path.
-    pub(crate) async fn ask<T>(&self, method: Method, path: &str) -> Result<Answer<T>, ClientError> {
-        self.call(Call { method, path, ..Call::default() }).await
+    /// Calls an operation with a JSON body.
+    pub(crate) async fn send<P, Q, B, A>(
+        &self,
+        endpoint: &Endpoint<P, Q, Json<B>, A>,
+        path: &P,
+        query: &Q,
+        body: &B,
+    ) -> Result<Answer<A::Value>, ClientError>
+    where
+        P: Serialize,
+        Q: Serialize,
+        B: Serialize,
+        A: api::Answer,
+    {
+        self.call(Call::of(endpoint, path, query).json(body)).await
     }
 
     /// Sends a call and returns the answer of a success.
-    pub(crate) async fn call<T>(&self, call: Call<'_>) -> Result<Answer<T>, ClientError> {
-        let deadline = ANSWER_DEADLINE + call.patience;
+    pub(crate) async fn call<T>(&self, call: Call<T>) -> Result<Answer<T>, ClientError> {
         let _waiting = Waiting::new(format!("waiting for {}", self.place()));
-        let (status, revision, body) = match tokio::time::timeout(deadline, self.exchange(call)).await {
+        let (status, revision, body) = match tokio::time::timeout(ANSWER_DEADLINE, self.exchange(call)).await
+        {
             Ok(answer) => answer?,
-            Err(_) => return Err(self.broken(format!("did not answer within {} s", deadline.as_secs()))),
+            Err(_) => {
+                return Err(self.broken(format!("did not answer within {} s", ANSWER_DEADLINE.as_secs())));
+            }
         };
         let text = String::from_utf8_lossy(&body).into_owned();
         match status.is_success() {
@@ -213,19 +251,17 @@ impl Client {
     }
 
     /// The text of a success, in the format that is accepted.
-    pub(crate) async fn text(&self, path: &str, accept: &'static str) -> Result<String, ClientError> {
-        Ok(self.call::<Value>(Call { path, accept, ..Call::default() }).await?.text)
+    pub(crate) async fn text<T>(&self, call: Call<T>) -> Result<String, ClientError> {
+        Ok(self.call(call).await?.text)
     }
 
     /// Reads an answer without end, line by line, until it ends or `take` has enough.
-    pub(crate) async fn lines(
+    pub(crate) async fn lines<T>(
         &self,
-        path: &str,
+        call: Call<T>,
         mut take: impl FnMut(&str) -> bool,
     ) -> Result<(), ClientError> {
-        let accept = "text/event-stream";
-        let call = Call { path, accept, ..Call::default() };
-        let response = self.open(call).await?;
+        let response = self.open(call.accept("text/event-stream")).await?;
         let (status, mut body) = (response.status(), response.into_body());
         let broken = |error: hyper::Error| self.broken(format!("broke off: {error}"));
         if !status.is_success() {
@@ -242,12 +278,14 @@ impl Client {
                 }
             }
         }
-        Err(self.broken(
-            "ended the stream; it does so when it stops and when the token is revoked or expires".to_owned(),
-        ))
+        // A revoked or expired token ends it, which the next call is told.
+        match self.ask(&operations::GET_STATUS, &(), &()).await {
+            Err(error @ ClientError::Refused { .. }) => Err(error),
+            _ => Err(self.broken("ended the stream".to_owned())),
+        }
     }
 
-    async fn exchange(&self, call: Call<'_>) -> Result<(StatusCode, Option<u64>, Bytes), ClientError> {
+    async fn exchange<T>(&self, call: Call<T>) -> Result<(StatusCode, Option<u64>, Bytes), ClientError> {
         let response = self.open(call).await?;
         let broken = |error: hyper::Error| self.broken(format!("broke off: {error}"));
         let tag = response.headers().get(header::ETAG).and_then(|tag| tag.to_str().ok());
@@ -256,7 +294,7 @@ impl Client {
         Ok((status, revision, response.into_body().collect().await.map_err(broken)?.to_bytes()))
     }
 
-    async fn open(&self, call: Call<'_>) -> Result<Response<Incoming>, ClientError> {
+    async fn open<T>(&self, call: Call<T>) -> Result<Response<Incoming>, ClientError> {
         let unreachable = |reason: String| ClientError::Unreachable { authority: self.place(), reason };
         let stream = tokio::time::timeout(CONNECT_DEADLINE, TcpStream::connect(&self.authority))
             .await
@@ -276,7 +314,7 @@ impl Client {
         tokio::spawn(connection);
         let mut request = Request::builder()
             .method(call.method)
-            .uri(format!("{}{}", self.prefix, call.path))
+            .uri(format!("{}{}", self.prefix, call.target))
             .header(header::HOST, &self.authority)
             .header(header::ACCEPT, call.accept)
             .header(header::USER_AGENT, concat!("weir/", env!("CARGO_PKG_VERSION")));
@@ -355,12 +393,4 @@ fn refusal(status: StatusCode, text: &str) -> ClientError {
     };
     let title = format!("{} ({})", indented(&title), status.as_u16());
     ClientError::Refused { title, problems, file: None }
-}
-
-/// All but the unreserved characters (RFC 3986, 2.3).
-const RESERVED: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
-
-/// Writes a text so that it can stand in a path or a query.
-pub(crate) fn encode(text: &str) -> PercentEncode<'_> {
-    utf8_percent_encode(text, RESERVED)
 }

@@ -9,12 +9,12 @@ use anyhow::Context as _;
 use clap_complete::{Shell, engine::CompletionCandidate, env::Shells};
 use serde::de::DeserializeOwned;
 use serde_json::Value;
-use weir_admin_api::{Backend, Certificate, List, Node, Pool, Route, Token};
+use weir_admin_api::{BackendQuery, List, ListQuery, PoolQuery, RouteQuery, operations};
 use weir_snapshot::config::Strategy;
 
 use crate::{
     arguments::{Global, Output},
-    client::Client,
+    client::{Call, Client},
     connection::Connection,
     contexts::Contexts,
     output::print_exact,
@@ -35,35 +35,37 @@ pub(crate) fn script(shell: Shell) -> anyhow::Result<()> {
 }
 
 pub(crate) fn backends(current: &OsStr) -> Vec<CompletionCandidate> {
-    let all = items::<Backend>("/backends").into_iter().flat_map(|backend| {
-        let about = format!("{} in {}", backend.url, backend.pool);
-        [(backend.id, about.clone()), (backend.url, about)]
-    });
+    let all = items(Call::of(&operations::LIST_BACKENDS, &(), &BackendQuery::default()))
+        .into_iter()
+        .flat_map(|backend| {
+            let about = format!("{} in {}", backend.url, backend.pool);
+            [(backend.id, about.clone()), (backend.url, about)]
+        });
     candidates(current, all)
 }
 
 pub(crate) fn pools(current: &OsStr) -> Vec<CompletionCandidate> {
-    let all = items::<Pool>("/pools").into_iter();
+    let all = items(Call::of(&operations::LIST_POOLS, &(), &PoolQuery::default())).into_iter();
     candidates(current, all.map(|pool| (pool.name, format!("{} backends", pool.backends.len()))))
 }
 
 pub(crate) fn routes(current: &OsStr) -> Vec<CompletionCandidate> {
-    let all = items::<Route>("/routes").into_iter();
+    let all = items(Call::of(&operations::LIST_ROUTES, &(), &RouteQuery::default())).into_iter();
     candidates(current, all.map(|route| (route.name.clone(), format!("to {}", route.target()))))
 }
 
 pub(crate) fn certs(current: &OsStr) -> Vec<CompletionCandidate> {
-    let all = items::<Certificate>("/certificates").into_iter();
+    let all = items(Call::of(&operations::LIST_CERTIFICATES, &(), &ListQuery::default())).into_iter();
     candidates(current, all.map(|certificate| (certificate.name, certificate.hosts.join(", "))))
 }
 
 pub(crate) fn nodes(current: &OsStr) -> Vec<CompletionCandidate> {
-    let all = items::<Node>("/nodes").into_iter();
+    let all = items(Call::of(&operations::LIST_NODES, &(), &ListQuery::default())).into_iter();
     candidates(current, all.map(|node| (node.id, node.address)))
 }
 
 pub(crate) fn tokens(current: &OsStr) -> Vec<CompletionCandidate> {
-    let all = items::<Token>("/tokens").into_iter();
+    let all = items(Call::of(&operations::LIST_TOKENS, &(), &ListQuery::default())).into_iter();
     candidates(current, all.map(|token| (token.name, token.role.to_string())))
 }
 
@@ -140,11 +142,11 @@ fn candidates(current: &OsStr, all: impl IntoIterator<Item = (String, String)>) 
 }
 
 /// A list of the control plane; nothing where that fails or takes too long.
-fn items<T: DeserializeOwned>(path: &str) -> Vec<T> {
+fn items<T: DeserializeOwned>(call: Call<List<T>>) -> Vec<T> {
     let (global, flags) = typed(&words());
     let ask = async {
         let client = Client::new(&Connection::resolve(&global, flags)?)?;
-        anyhow::Ok(client.get::<List<T>>(path).await?.read()?.items)
+        anyhow::Ok(client.call(call).await?.read()?.items)
     };
     let Ok(runtime) = tokio::runtime::Builder::new_current_thread().enable_all().build() else {
         return Vec::new();

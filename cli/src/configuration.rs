@@ -3,9 +3,11 @@
 use std::process::ExitCode;
 
 use anyhow::bail;
-use hyper::Method;
 use serde_json::Value;
-use weir_admin_api::{Action, Applied, Difference, List, Revision, RevisionDetail};
+use weir_admin_api::{
+    Action, Applied, ApplyQuery, Difference, Number, Revision, RevisionDetail, RevisionQuery, WaitQuery,
+    operations,
+};
 
 use crate::{
     arguments::{Apply, Changing, Output, RevisionsList, RevisionsVerb},
@@ -66,19 +68,19 @@ async fn put(
     dry_run: bool,
     if_revision: Option<u64>,
 ) -> anyhow::Result<Answer<Applied>> {
-    let path = format!("/config?dry_run={dry_run}");
+    let query = ApplyQuery { dry_run, wait: None };
     // JSON is YAML too.
-    let body = Some(("application/yaml", check::read_whole(file)?));
-    let call = Call { method: Method::PUT, path: &path, body, if_revision, ..Call::default() };
-    let answer: Answer<Applied> = client.call(call).await.map_err(|error| error.in_file(file))?;
+    let call =
+        Call::of(&operations::APPLY_CONFIG, &(), &query).body("application/yaml", check::read_whole(file)?);
+    let answer = client.call(call.at(if_revision)).await.map_err(|error| error.in_file(file))?;
     let warnings = answer.read()?.warnings;
     warnings.iter().for_each(|warning| tell!("{}", one_line(&check::place(file, &check::warned(warning)))));
     Ok(answer)
 }
 
 pub(crate) async fn reload(client: &Client, output: Output, changing: Changing) -> anyhow::Result<()> {
-    let answer = post(client, "/config/reload", &changing).await?;
-    done(client, output, &answer, &changing).await
+    let call = Call::of(&operations::RELOAD_CONFIG, &(), &()).at(changing.if_revision);
+    done(client, output, &client.call(call).await?, &changing).await
 }
 
 pub(crate) async fn rollback(
@@ -87,13 +89,8 @@ pub(crate) async fn rollback(
     revision: u64,
     changing: Changing,
 ) -> anyhow::Result<()> {
-    let answer = post(client, &format!("/revisions/{revision}/rollback"), &changing).await?;
-    done(client, output, &answer, &changing).await
-}
-
-async fn post(client: &Client, path: &str, changing: &Changing) -> anyhow::Result<Answer<Applied>> {
-    let call = Call { method: Method::POST, path, if_revision: changing.if_revision, ..Call::default() };
-    Ok(client.call(call).await?)
+    let call = Call::of(&operations::ROLLBACK, &Number { n: revision }, &WaitQuery::default());
+    done(client, output, &client.call(call.at(changing.if_revision)).await?, &changing).await
 }
 
 /// Says what changed, and waits for the nodes where that is asked for.
@@ -132,10 +129,11 @@ fn one_line(text: &str) -> String {
 }
 
 pub(crate) async fn export(client: &Client, output: Output) -> anyhow::Result<()> {
+    let call = Call::of(&operations::GET_CONFIG, &(), &());
     match output {
-        Output::Json => print_json_text(&client.text("/config", "application/json").await?),
+        Output::Json => print_json_text(&client.text(call).await?),
         Output::Table | Output::Wide | Output::Yaml => {
-            print_exact(&client.text("/config", "application/yaml").await?);
+            print_exact(&client.text(call.accept("application/yaml")).await?);
         }
         Output::Csv => bail!("a configuration has no form as CSV: use --output yaml or json"),
     }
@@ -149,17 +147,15 @@ pub(crate) async fn export(client: &Client, output: Output) -> anyhow::Result<()
 pub(crate) async fn revisions(client: &Client, output: Output, verb: RevisionsVerb) -> anyhow::Result<()> {
     match verb {
         RevisionsVerb::List(RevisionsList { limit, before, watch: every }) => {
-            let mut path = format!("/revisions?limit={}", limit.unwrap_or(20));
-            if let Some(before) = before {
-                path.push_str(&format!("&before={before}"));
-            }
+            let query = RevisionQuery { limit: limit.or(Some(20)), before, ..RevisionQuery::default() };
             let show = async || -> anyhow::Result<()> {
-                Ok(print_items(output, &client.get::<List<Revision>>(&path).await?, &REVISIONS)?)
+                let list = client.ask(&operations::LIST_REVISIONS, &(), &query).await?;
+                Ok(print_items(output, &list, &REVISIONS)?)
             };
             watch(every.watch, output, show).await
         }
         RevisionsVerb::Get { revision } => {
-            let answer = client.get::<RevisionDetail>(&format!("/revisions/{revision}")).await?;
+            let answer = client.ask(&operations::GET_REVISION, &Number { n: revision }, &()).await?;
             print_answer(output, &answer, |RevisionDetail { revision, diff }| {
                 let Revision { revision: number, time, actor, source, .. } = &revision;
                 let title = format!("revision {number}, {time} by {actor} through {source}");

@@ -12,7 +12,7 @@ use std::{
 use anyhow::{Context as _, bail, ensure};
 use serde::{Deserialize, Serialize};
 use serde_json::json;
-use weir_admin_api::Status;
+use weir_admin_api::operations;
 use weir_snapshot::nearest;
 
 use crate::{
@@ -201,7 +201,7 @@ pub(crate) async fn login(global: &Global, flags: Flags, login: Login) -> anyhow
     };
     let connection = Connection { admin, token, ca };
     let client = Client::new(&connection)?;
-    let status: Status = client.get("/status").await?.read()?;
+    let status = client.ask(&operations::GET_STATUS, &(), &()).await?.read()?;
     let Connection { admin, token, ca } = connection;
     let has_token = token.is_some();
     contexts.insert(&name, Context { admin: admin.clone(), token, ca });

@@ -12,13 +12,12 @@ use std::{
 
 use anyhow::{Context as _, bail};
 use clap::Args;
-use hyper::Method;
 use serde_json::json;
 use tokio::{
     net::{TcpListener, TcpStream},
     time::Instant,
 };
-use weir_admin_api::{Applied, Config, Node, Status};
+use weir_admin_api::{ApplyQuery, Config, Node, operations};
 use weir_process::{FormerName, FormerNames, Signals};
 use weir_snapshot::{config::HealthCheck, units::HumanDuration};
 
@@ -192,7 +191,7 @@ fn throw_away_certificate(folder: &Path) -> anyhow::Result<(PathBuf, PathBuf)> {
 
 /// Puts the mocks into the pool `default`. What else a given database holds stays as it is.
 async fn configure(client: &Client, mocks: &[backend_mock::Running]) -> anyhow::Result<()> {
-    let mut config: Config = client.get("/config").await?.read()?;
+    let mut config: Config = client.ask(&operations::GET_CONFIG, &(), &()).await?.read()?;
     let mut pool = match config.pools.iter().position(|pool| pool.name == "default") {
         Some(at) => config.pools.remove(at),
         None => serde_json::from_value(json!({ "name": "default" })).context("a pool")?,
@@ -213,7 +212,8 @@ async fn configure(client: &Client, mocks: &[backend_mock::Running]) -> anyhow::
         let route = json!({ "name": "default", "pool": "default" });
         config.routes.push(serde_json::from_value(route).context("a route")?);
     }
-    client.send::<Applied>(Method::PUT, "/config", &config).await?;
+    let call = Call::of(&operations::APPLY_CONFIG, &(), &ApplyQuery::default()).json(&config);
+    client.call(call).await?;
     Ok(())
 }
 
@@ -221,7 +221,7 @@ async fn configure(client: &Client, mocks: &[backend_mock::Running]) -> anyhow::
 async fn ready(client: &Client, fleet: &Fleet) -> anyhow::Result<()> {
     let deadline = Instant::now() + START_DEADLINE;
     loop {
-        let status: Status = client.get("/status").await?.read()?;
+        let status = client.ask(&operations::GET_STATUS, &(), &()).await?.read()?;
         let runs = |node: &&Node| node.active_revision >= status.revision;
         let nodes_run = status.nodes.iter().filter(runs).count() >= fleet.nodes.len();
         let mut all_ready = true;
@@ -242,8 +242,8 @@ async fn ready(client: &Client, fleet: &Fleet) -> anyhow::Result<()> {
 async fn is_ready(status: SocketAddr) -> bool {
     let connection = Connection { admin: format!("http://{status}"), token: None, ca: None };
     let Ok(client) = Client::new(&connection) else { return false };
-    let call = Call { path: "/readyz", accept: "*/*", ..Call::default() };
-    client.call::<()>(call).await.is_ok()
+    let call = Call::of(&operations::GET_READINESS, &(), &()).accept("*/*");
+    client.call(call).await.is_ok()
 }
 
 /// Says which port is in use before anything starts.

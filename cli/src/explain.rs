@@ -1,10 +1,10 @@
 //! `weir explain METHOD URL`: where a request would go, and why not elsewhere.
 
-use weir_admin_api::{Explained, ExplainedBackend};
+use weir_admin_api::{ExplainQuery, Explained, ExplainedBackend, operations};
 
 use crate::{
     arguments::{Explain, Output},
-    client::{Client, encode},
+    client::Client,
     output::{Cell, Column, Safe, Table, print_answer, shown, tell, word},
 };
 
@@ -25,14 +25,8 @@ const OTHERS: usize = 5;
 pub(crate) async fn run(client: &Client, output: Output, about: Explain) -> anyhow::Result<()> {
     let Explain { method, url, headers, client: address, all } = about;
     let url = with_scheme(url);
-    let mut path = format!("/explain?method={}&url={}", encode(&method), encode(&url));
-    for header in headers {
-        path.push_str(&format!("&header={}", encode(&header)));
-    }
-    if let Some(address) = address {
-        path.push_str(&format!("&client={}", encode(&address)));
-    }
-    let answer = client.get::<Explained>(&path).await?;
+    let query = ExplainQuery { method: Some(method), url, header: headers, client: address };
+    let answer = client.ask(&operations::EXPLAIN, &(), &query).await?;
     print_answer(output, &answer, |explained| text(&explained, all, output))?;
     Ok(())
 }

@@ -2,17 +2,14 @@
 
 use std::time::Duration;
 
-use anyhow::bail;
-use hyper::Method;
-use weir_admin_api::{AllowedNode, List, Node, NodeCounting, NodeState, RevokedNode};
+use weir_admin_api::{Id, ListQuery, Node, NodeState, operations};
 use weir_snapshot::units::HumanDuration;
 
 use crate::{
     arguments::{NodesVerb, Noun, Output, Watch},
-    client::{Client, encode},
+    client::Client,
     each::{Done, each},
-    output::{Cell, Column, Safe, Table, Tone, count, print_answer, print_card, tell, watch, word},
-    usage::nearest,
+    output::{Cell, Column, Safe, Table, Tone, count, print_answer, print_one, tell, watch, word},
 };
 
 const COLUMNS: [Column<Node>; 12] = [
@@ -50,29 +47,21 @@ pub(crate) async fn run(client: &Client, output: Output, noun: Noun<Watch, Nodes
     let (ids, what) = match noun.verb.unwrap_or(NodesVerb::List(noun.list)) {
         NodesVerb::List(Watch { watch: every }) => {
             let show = async || -> anyhow::Result<()> {
-                let nodes = client.get::<List<Node>>("/nodes").await?;
+                let nodes = client.ask(&operations::LIST_NODES, &(), &ListQuery::default()).await?;
                 Ok(print_answer(output, &nodes, |nodes| table(&nodes.items, output))?)
             };
             return watch(every, output, show).await;
         }
-        NodesVerb::Get { id } => return get(client, output, &id).await,
+        NodesVerb::Get { id } => {
+            let answer = client.ask(&operations::GET_NODE, &Id { id }, &()).await?;
+            return print_one(output, &answer, &COLUMNS);
+        }
         NodesVerb::Revoke(nodes) => (nodes.ids, Change::Revoke),
         NodesVerb::Allow(nodes) => (nodes.ids, Change::Allow),
         NodesVerb::Exclude(nodes) => (nodes.ids, Change::Exclude),
         NodesVerb::Include(nodes) => (nodes.ids, Change::Include),
     };
     each(output, &ids, async |id| change(client, what, id).await).await
-}
-
-async fn get(client: &Client, output: Output, id: &str) -> anyhow::Result<()> {
-    let nodes = client.get::<List<Node>>("/nodes").await?.read()?.items;
-    let Some(node) = nodes.iter().find(|node| node.id == id) else {
-        let near = nearest(id, nodes.iter().map(|node| node.id.as_str()));
-        let near = near.map_or_else(String::new, |near| format!("; did you mean {near:?}?"));
-        bail!("there is no node {id:?}{near} (see `weir nodes`)");
-    };
-    print_card(output, &serde_json::json!(node), &COLUMNS, node);
-    Ok(())
 }
 
 #[derive(Clone, Copy)]
@@ -84,17 +73,17 @@ enum Change {
 }
 
 async fn change(client: &Client, change: Change, id: &str) -> anyhow::Result<Done> {
-    let path = |verb: &str| format!("/nodes/{}/{verb}", encode(id));
+    let node = Id { id: id.to_owned() };
     let (value, said) = match change {
         Change::Revoke => {
-            let answer = client.ask::<RevokedNode>(Method::POST, &path("revoke")).await?;
+            let answer = client.ask(&operations::REVOKE_NODE, &node, &()).await?;
             if !answer.read()?.known {
                 tell!("no node with this id was ever connected; if one comes, it is rejected");
             }
             (answer.json()?, "is revoked".to_owned())
         }
         Change::Allow => {
-            let answer = client.ask::<AllowedNode>(Method::POST, &path("allow")).await?;
+            let answer = client.ask(&operations::ALLOW_NODE, &node, &()).await?;
             let said = match answer.read()?.permit_expires {
                 None => "may join again".to_owned(),
                 Some(until) => {
@@ -104,11 +93,11 @@ async fn change(client: &Client, change: Change, id: &str) -> anyhow::Result<Don
             (answer.json()?, said)
         }
         Change::Exclude => {
-            let answer = client.ask::<NodeCounting>(Method::POST, &path("exclude")).await?;
+            let answer = client.ask(&operations::EXCLUDE_NODE, &node, &()).await?;
             (answer.json()?, "is left out of reports from now on".to_owned())
         }
         Change::Include => {
-            let answer = client.ask::<NodeCounting>(Method::POST, &path("include")).await?;
+            let answer = client.ask(&operations::INCLUDE_NODE, &node, &()).await?;
             (answer.json()?, "is counted again from now on".to_owned())
         }
     };

@@ -1,12 +1,13 @@
 //! `weir reports`: traffic by minute, hour or day, of a range, or ranked.
 
+use serde::de::DeserializeOwned;
 use serde_json::json;
-use weir_admin_api::{Report, Summary, Top};
+use weir_admin_api::{Format, Report, ReportQuery, Summary, SummaryQuery, Top, TopQuery, operations};
 
 use crate::{
-    arguments::{Filters, Kind, Noun, OldReport, Output, Plain, Ranking, ReportsVerb},
-    client::{Client, ClientError, encode},
-    output::{Column, print_answer, print_exact, print_list, watch},
+    arguments::{Filters, Kind, Noun, OldReport, Output, Plain, Ranking, ReportsVerb, Watch},
+    client::{Call, Client, ClientError},
+    output::{Column, Safe, print_answer, print_exact, print_list, watch},
     report_table,
 };
 
@@ -73,55 +74,53 @@ pub(crate) async fn run(
 }
 
 pub(crate) async fn show(client: &Client, output: Output, asked: Asked) -> Result<(), ClientError> {
-    let output = asked.filters.format.unwrap_or(output);
-    let path = path(&asked, output);
-    watch(asked.filters.watch.watch, output, async || {
-        if output == Output::Csv {
-            print_exact(&client.text(&path, "text/csv").await?);
-            return Ok(());
-        }
-        match asked.kind {
-            Kind::Summary => {
-                let summary = client.get::<Summary>(&path).await?;
-                print_answer(output, &summary, |summary| report_table::summary(&summary, output))
-            }
-            Kind::Top => {
-                let top = client.get::<Top>(&path).await?;
-                print_answer(output, &top, |top| report_table::top(&top, output))
-            }
-            Kind::Minutely | Kind::Hourly | Kind::Daily => {
-                let report = client.get::<Report>(&path).await?;
-                print_answer(output, &report, |report| report_table::periods(&report, output))
-            }
-        }
-    })
-    .await
-}
-
-fn path(asked: &Asked, output: Output) -> String {
     let Asked { kind, filters, ranking, compare } = asked;
-    let ranking = ranking.as_ref();
-    let limit = ranking.and_then(|ranking| ranking.limit).map(|limit| limit.to_string());
-    let compare = compare.then(|| "true".to_owned());
-    let format = if output == Output::Csv { "csv" } else { "json" };
-    let mut path = format!("/reports/{}?format={format}", kind.name());
-    for (name, value) in [
-        ("from", filters.from.as_ref()),
-        ("to", filters.to.as_ref()),
-        ("route", filters.route.as_ref()),
-        ("pool", filters.pool.as_ref()),
-        ("backend", filters.backend.as_ref()),
-        ("method", filters.method.as_ref()),
-        ("host", filters.host.as_ref()),
-        ("tz", filters.tz.as_ref()),
-        ("by", ranking.and_then(|ranking| ranking.by.as_ref())),
-        ("sort", ranking.and_then(|ranking| ranking.sort.as_ref())),
-        ("limit", limit.as_ref()),
-        ("compare", compare.as_ref()),
-    ] {
-        if let Some(value) = value {
-            path.push_str(&format!("&{name}={}", encode(value)));
+    let output = filters.format.unwrap_or(output);
+    let format = Some(if output == Output::Csv { Format::Csv } else { Format::Json });
+    let Filters { from, to, route, pool, backend, method, host, tz, watch: Watch { watch: every }, .. } =
+        filters;
+    match kind {
+        Kind::Minutely | Kind::Hourly | Kind::Daily => {
+            let query = ReportQuery { from, to, route, pool, backend, method, host, tz, format };
+            let operation = match kind {
+                Kind::Minutely => &operations::GET_MINUTELY,
+                Kind::Daily => &operations::GET_DAILY,
+                _ => &operations::GET_HOURLY,
+            };
+            let call = || Call::of(operation, &(), &query);
+            let table = |report: Report| report_table::periods(&report, output);
+            watch(every, output, async || print_report(client, output, call(), table).await).await
+        }
+        Kind::Summary => {
+            let query = SummaryQuery { from, to, route, pool, backend, method, host, tz, format, compare };
+            let call = || Call::of(&operations::GET_SUMMARY, &(), &query);
+            let table = |summary: Summary| report_table::summary(&summary, output);
+            watch(every, output, async || print_report(client, output, call(), table).await).await
+        }
+        Kind::Top => {
+            let (by, sort, limit) = match ranking {
+                Some(Ranking { by, sort, limit }) => (by, sort, limit.map(|limit| limit.to_string())),
+                None => (None, None, None),
+            };
+            let query =
+                TopQuery { from, to, route, pool, backend, method, host, tz, format, by, sort, limit };
+            let call = || Call::of(&operations::GET_TOP, &(), &query);
+            let table = |top: Top| report_table::top(&top, output);
+            watch(every, output, async || print_report(client, output, call(), table).await).await
         }
     }
-    path
+}
+
+/// CSV comes from the control plane, which writes reports in it.
+async fn print_report<T: DeserializeOwned>(
+    client: &Client,
+    output: Output,
+    call: Call<T>,
+    table: impl Fn(T) -> Safe,
+) -> Result<(), ClientError> {
+    if output == Output::Csv {
+        print_exact(&client.text(call.accept("text/csv")).await?);
+        return Ok(());
+    }
+    print_answer(output, &client.call(call).await?, table)
 }

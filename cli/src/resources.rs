@@ -1,16 +1,15 @@
 //! `weir pools` and `weir routes`: resources that are read and replaced as a whole.
 
 use anyhow::{bail, ensure};
-use hyper::Method;
-use serde::{Deserialize, de::DeserializeOwned};
+use serde::Deserialize;
 use serde_json::{Value, json};
-use weir_admin_api::{List, Pool, Revised, Route, SetStrategy, StrategySet};
+use weir_admin_api::{Name, Pool, PoolQuery, Revised, Route, RouteQuery, operations};
 use weir_snapshot::config::Match;
 
 use crate::{
     arguments::{Content, Fields, Noun, Output, PoolsList, PoolsVerb, RoutesList, RoutesVerb},
     check,
-    client::{Answer, Call, Client, ClientError, encode},
+    client::{Call, Client},
     each::{Done, each},
     fields,
     output::{
@@ -47,20 +46,33 @@ fn other_conditions(route: &Route) -> Cell {
     if rest == Match::default() { Cell::missing() } else { rest.to_string().into() }
 }
 
-/// A kind of resource.
+/// A kind of resource, with its operations.
 #[derive(Clone, Copy)]
 struct Kind {
     word: &'static str,
-    path: &'static str,
+    get: fn(&Name) -> Call<Value>,
+    put: fn(&Name) -> Call<Warned>,
+    delete: fn(&Name) -> Call<Revised>,
 }
 
-const POOL: Kind = Kind { word: "pool", path: "/pools" };
-const ROUTE: Kind = Kind { word: "route", path: "/routes" };
+const POOL: Kind = Kind {
+    word: "pool",
+    get: |name| Call::of(&operations::GET_POOL, name, &()).reads(),
+    put: |name| Call::of(&operations::PUT_POOL, name, &()).reads(),
+    delete: |name| Call::of(&operations::DELETE_POOL, name, &()),
+};
+const ROUTE: Kind = Kind {
+    word: "route",
+    get: |name| Call::of(&operations::GET_ROUTE, name, &()).reads(),
+    put: |name| Call::of(&operations::PUT_ROUTE, name, &()).reads(),
+    delete: |name| Call::of(&operations::DELETE_ROUTE, name, &()),
+};
 
-impl Kind {
-    fn path_of(self, name: &str) -> String {
-        format!("{}/{}", self.path, encode(name))
-    }
+/// What a changed resource may come with.
+#[derive(Deserialize)]
+struct Warned {
+    #[serde(default)]
+    warnings: Vec<String>,
 }
 
 pub(crate) async fn pools(
@@ -70,13 +82,21 @@ pub(crate) async fn pools(
 ) -> anyhow::Result<()> {
     match noun.verb.unwrap_or(PoolsVerb::List(noun.list)) {
         PoolsVerb::List(PoolsList { route, watch: every }) => {
-            let path = filtered(POOL, "route", route);
-            watch(every.watch, output, async || list(client, output, &path, &POOLS).await).await?;
-            Ok(())
+            let query = PoolQuery { route, ..PoolQuery::default() };
+            let show = async || -> anyhow::Result<()> {
+                let list = client.ask(&operations::LIST_POOLS, &(), &query).await?;
+                Ok(print_items(output, &list, &POOLS)?)
+            };
+            watch(every.watch, output, show).await
         }
-        PoolsVerb::Get { name } => get::<Pool>(client, output, POOL, &name).await,
-        PoolsVerb::Add { name, content } => add(client, output, POOL, &name, content).await,
-        PoolsVerb::Set { name, content } => set(client, output, POOL, &name, content).await,
+        PoolsVerb::Get { name } => get(client, output, POOL, name).await,
+        PoolsVerb::Add { name, content } => {
+            let known = client.ask(&operations::LIST_POOLS, &(), &PoolQuery::default()).await?;
+            let is_there = known.read()?.items.iter().any(|pool| pool.name == name);
+            let known = Known { is_there, revision: known.revision };
+            add(client, output, POOL, name, content, known).await
+        }
+        PoolsVerb::Set { name, content } => set(client, output, POOL, name, content).await,
         PoolsVerb::Delete { names } => delete(client, output, POOL, &names).await,
     }
 }
@@ -88,41 +108,28 @@ pub(crate) async fn routes(
 ) -> anyhow::Result<()> {
     match noun.verb.unwrap_or(RoutesVerb::List(noun.list)) {
         RoutesVerb::List(RoutesList { pool, watch: every }) => {
-            let path = filtered(ROUTE, "pool", pool);
-            watch(every.watch, output, async || list(client, output, &path, &ROUTES).await).await?;
-            Ok(())
+            let query = RouteQuery { pool, ..RouteQuery::default() };
+            let show = async || -> anyhow::Result<()> {
+                let list = client.ask(&operations::LIST_ROUTES, &(), &query).await?;
+                Ok(print_items(output, &list, &ROUTES)?)
+            };
+            watch(every.watch, output, show).await
         }
-        RoutesVerb::Get { name } => get::<Route>(client, output, ROUTE, &name).await,
-        RoutesVerb::Add { name, content } => add(client, output, ROUTE, &name, content).await,
-        RoutesVerb::Set { name, content } => set(client, output, ROUTE, &name, content).await,
+        RoutesVerb::Get { name } => get(client, output, ROUTE, name).await,
+        RoutesVerb::Add { name, content } => {
+            let known = client.ask(&operations::LIST_ROUTES, &(), &RouteQuery::default()).await?;
+            let is_there = known.read()?.items.iter().any(|route| route.name == name);
+            let known = Known { is_there, revision: known.revision };
+            add(client, output, ROUTE, name, content, known).await
+        }
+        RoutesVerb::Set { name, content } => set(client, output, ROUTE, name, content).await,
         RoutesVerb::Delete { names } => delete(client, output, ROUTE, &names).await,
     }
 }
 
-fn filtered(kind: Kind, filter: &str, value: Option<String>) -> String {
-    match value {
-        Some(value) => format!("{}?{filter}={}", kind.path, encode(&value)),
-        None => kind.path.to_owned(),
-    }
-}
-
-async fn list<T: DeserializeOwned>(
-    client: &Client,
-    output: Output,
-    path: &str,
-    columns: &[Column<T>],
-) -> Result<(), ClientError> {
-    print_items(output, &client.get::<List<T>>(path).await?, columns)
-}
-
 /// All settings, which no table holds: for people as in the configuration file.
-async fn get<T: DeserializeOwned>(
-    client: &Client,
-    output: Output,
-    kind: Kind,
-    name: &str,
-) -> anyhow::Result<()> {
-    let value = client.get::<T>(&kind.path_of(name)).await?.json()?;
+async fn get(client: &Client, output: Output, kind: Kind, name: String) -> anyhow::Result<()> {
+    let value = client.call((kind.get)(&Name { name })).await?.json()?;
     match output.is_for_people() {
         true => print_yaml(&value),
         false => print_value(output, &value),
@@ -130,21 +137,21 @@ async fn get<T: DeserializeOwned>(
     Ok(())
 }
 
-/// Only the name of a resource.
-#[derive(Deserialize)]
-struct Named {
-    name: String,
+/// Whether it is there already, by the list of a revision.
+struct Known {
+    is_there: bool,
+    revision: Option<u64>,
 }
 
 async fn add(
     client: &Client,
     output: Output,
     kind: Kind,
-    name: &str,
+    name: String,
     content: Content,
+    known: Known,
 ) -> anyhow::Result<()> {
-    let known: Answer<List<Named>> = client.get(kind.path).await?;
-    if known.read()?.items.iter().any(|known| known.name == name) {
+    if known.is_there {
         bail!("{} {name:?} exists; `weir {}s set {name}` changes it", kind.word, kind.word);
     }
     let mut resource = json!({ "name": name });
@@ -157,7 +164,7 @@ async fn set(
     client: &Client,
     output: Output,
     kind: Kind,
-    name: &str,
+    name: String,
     content: Content,
 ) -> anyhow::Result<()> {
     let has_changes = content.file.is_some() || !content.fields.fields.is_empty();
@@ -167,7 +174,7 @@ async fn set(
         fill(&mut resource, content)?;
         return put(client, output, kind, name, &resource, None).await;
     }
-    let known: Answer<Value> = client.get(&kind.path_of(name)).await?;
+    let known = client.call((kind.get)(&Name { name: name.clone() })).await?;
     let mut resource = known.json()?;
     fill(&mut resource, content)?;
     put(client, output, kind, name, &resource, known.revision).await
@@ -188,27 +195,19 @@ fn fill(resource: &mut Value, content: Content) -> anyhow::Result<()> {
     fields::set_all(resource, &fields)
 }
 
-/// What a changed resource may come with.
-#[derive(Deserialize)]
-struct Warned {
-    #[serde(default)]
-    warnings: Vec<String>,
-}
-
 async fn put(
     client: &Client,
     output: Output,
     kind: Kind,
-    name: &str,
+    name: String,
     resource: &Value,
     if_revision: Option<u64>,
 ) -> anyhow::Result<()> {
-    let path = kind.path_of(name);
-    let call = Call { method: Method::PUT, path: &path, if_revision, ..Call::default() }.with_json(resource);
-    let answer: Answer<Warned> = client.call(call).await?;
+    let name = Name { name };
+    let answer = client.call((kind.put)(&name).json(resource).at(if_revision)).await?;
     answer.read()?.warnings.iter().for_each(|warning| tell!("warning: {}", shown(warning)));
     match output.is_for_people() {
-        true => print(&format!("{} {name} stored", kind.word)),
+        true => print(&format!("{} {} stored", kind.word, name.name)),
         false => print_value(output, &answer.json()?),
     }
     Ok(())
@@ -216,7 +215,7 @@ async fn put(
 
 async fn delete(client: &Client, output: Output, kind: Kind, names: &[String]) -> anyhow::Result<()> {
     each(output, names, async |name| {
-        let answer: Answer<Revised> = client.ask(Method::DELETE, &kind.path_of(name)).await?;
+        let answer = client.call((kind.delete)(&Name { name: name.to_owned() })).await?;
         Ok(Done::new(answer.json()?, format!("{} {name} deleted", kind.word)))
     })
     .await
@@ -229,11 +228,8 @@ pub(crate) async fn set_strategy(
     pool: &str,
     strategy: &str,
 ) -> anyhow::Result<()> {
-    let body = match serde_json::from_value::<weir_admin_api::Strategy>(json!(strategy)) {
-        Ok(strategy) => json!(SetStrategy { pool: pool.to_owned(), strategy }),
-        // The control plane says which ones there are.
-        Err(_) => json!({ "pool": pool, "strategy": strategy }),
-    };
-    let answer: Answer<StrategySet> = client.send(Method::POST, "/strategy", &body).await?;
+    // As it was typed: the control plane says which strategies there are.
+    let body = json!({ "pool": pool, "strategy": strategy });
+    let answer = client.call(Call::of(&operations::SET_STRATEGY, &(), &()).json(&body)).await?;
     print_outcome(output, &answer, |_| format!("pool {pool}: strategy {strategy}"))
 }

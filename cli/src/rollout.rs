@@ -7,7 +7,7 @@ use std::{
 
 use anyhow::bail;
 use serde_json::{Value, json};
-use weir_admin_api::{List, Node, Problem};
+use weir_admin_api::{ListQuery, Node, Problem, operations};
 use weir_snapshot::units::HumanDuration;
 
 use crate::{
@@ -41,7 +41,7 @@ pub(crate) async fn follow(
     let mut told = BTreeSet::new();
     let mut bar: Option<Bar> = None;
     loop {
-        let nodes = client.get::<List<Node>>("/nodes").await?.read()?.items;
+        let nodes = client.ask(&operations::LIST_NODES, &(), &ListQuery::default()).await?.read()?.items;
         let outcome = look(&nodes, revision, wait);
         if output.is_for_people() {
             let mut said = Vec::new();

@@ -1,6 +1,6 @@
 //! `weir status`: the fleet at a glance.
 
-use weir_admin_api::{ConfigFile, RouteStatus, Status};
+use weir_admin_api::{ConfigFile, RouteStatus, Status, operations};
 
 use crate::{
     arguments::{Output, Watch},
@@ -24,7 +24,9 @@ pub(crate) async fn run(
     Watch { watch: every }: Watch,
 ) -> Result<(), ClientError> {
     watch(every, output, async || {
-        print_answer(output, &client.get::<Status>("/status").await?, |status| text(&status, output))
+        print_answer(output, &client.ask(&operations::GET_STATUS, &(), &()).await?, |status| {
+            text(&status, output)
+        })
     })
     .await
 }

@@ -1,39 +1,24 @@
 //! `weir tail`: requests of all nodes as they complete.
 
 use serde_json::Value;
-use weir_admin_api::{AnswerKind, RequestOutcome, TailEvent};
+use weir_admin_api::{AnswerKind, RequestOutcome, TailEvent, TailQuery, operations};
 
 use crate::{
     arguments::{Output, Tail},
-    client::{Client, ClientError, encode},
+    client::{Call, Client, ClientError},
     output::{CsvLines, Safe, Tone, failure, print_json_text, print_safe, print_value, shown, tell, word},
 };
 
 pub(crate) async fn run(client: &Client, output: Output, tail: Tail) -> Result<(), ClientError> {
-    let mut path = "/reports/tail".to_owned();
-    let mut separator = '?';
-    for (name, value) in [
-        ("route", &tail.route),
-        ("pool", &tail.pool),
-        ("backend", &tail.backend),
-        ("host", &tail.host),
-        ("method", &tail.method),
-        ("path", &tail.path),
-        ("status", &tail.status),
-        ("min_latency", &tail.min_latency),
-        ("client", &tail.client),
-        ("outcome", &tail.outcome),
-    ] {
-        if let Some(value) = value {
-            path.push_str(&format!("{separator}{name}={}", encode(value)));
-            separator = '&';
-        }
-    }
-    let mut left = tail.count.unwrap_or(u64::MAX);
+    let Tail { route, pool, backend, host, method, path, status, min_latency, client: from, outcome, count } =
+        tail;
+    let query =
+        TailQuery { route, pool, backend, host, method, path, status, min_latency, client: from, outcome };
+    let mut left = count.unwrap_or(u64::MAX);
     let mut event = String::new();
     let mut csv = CsvLines::default();
     client
-        .lines(&path, |line| {
+        .lines(Call::of(&operations::TAIL, &(), &query), |line| {
             if let Some(name) = line.strip_prefix("event:") {
                 name.trim().clone_into(&mut event);
             } else if let Some(data) = line.strip_prefix("data:") {

@@ -2,10 +2,11 @@
 
 use serde::Deserialize;
 use serde_json::json;
+use weir_admin_api::operations;
 
 use crate::{
     arguments::{Global, Output},
-    client::Client,
+    client::{Call, Client},
     connection::Connection,
     output::{print, print_value, shown, tell},
     usage::Flags,
@@ -52,5 +53,6 @@ pub(crate) async fn run(
 }
 
 async fn ask(connection: &Connection) -> anyhow::Result<String> {
-    Ok(Client::new(connection)?.get::<Document>("/openapi.json").await?.read()?.info.version)
+    let call = Call::of(&operations::GET_OPENAPI, &(), &()).reads::<Document>();
+    Ok(Client::new(connection)?.call(call).await?.read()?.info.version)
 }

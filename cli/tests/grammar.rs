@@ -54,11 +54,15 @@ fn old_spellings_ask_the_same_as_the_new_ones() {
             &["reports", "daily", "--route", "r"],
             "GET /reports/daily?format=json&route=r",
         ),
-        (&["report", "summary"], &["reports", "get", "summary"], "GET /reports/summary?format=json"),
+        (
+            &["report", "summary"],
+            &["reports", "get", "summary"],
+            "GET /reports/summary?compare=false&format=json",
+        ),
         (
             &["report", "top", "--by", "host"],
             &["reports", "top", "--by", "host"],
-            "GET /reports/top?format=json&by=host",
+            "GET /reports/top?by=host&format=json",
         ),
         (
             &["report", "minutely", "--format", "csv"],
@@ -336,4 +340,18 @@ fn completions_know_what_the_control_plane_has_and_are_silent_without_it() {
         let found = complete(away, words);
         assert!(found.contains(says), "{words:?}: {found}");
     }
+}
+
+#[test]
+fn a_tail_that_ends_says_why() {
+    let events = http("200 OK", "event: request\ndata: {}\n\n");
+    let revoked = http("401 Unauthorized", r#"{"title":"Unauthorized","detail":"token \"ci\" was revoked"}"#);
+    let (url, asked) = answer_all(vec![events.clone(), revoked]);
+    let output = weir(&["--admin", &url, "-o", "json", "tail"]);
+    asked.join().unwrap();
+    assert!(output.status.code() == Some(1) && stderr(&output).contains("was revoked (401)"), "{output:?}");
+    let (url, asked) = answer_all(vec![events, ok(1, &json!({}))]);
+    let output = weir(&["--admin", &url, "-o", "json", "tail"]);
+    asked.join().unwrap();
+    assert!(output.status.code() == Some(1) && stderr(&output).contains("ended the stream"), "{output:?}");
 }

@@ -427,6 +427,12 @@ async fn what_is_no_token_is_refused_cleanly() {
         assert_eq!(answer["problems"][0]["path"], path, "{body}: {answer}");
     }
     assert_eq!(control_plane.call_as(Some(&admin), "DELETE", "/tokens/nobody", "").await.status, 404);
+    let made =
+        control_plane.call_as(Some(&admin), "POST", "/tokens", r#"{"name":"ci","role":"viewer"}"#).await;
+    assert_eq!(made.status, 201, "{made:?}");
+    assert_eq!(control_plane.call_as(Some(&admin), "DELETE", "/tokens/ci", "").await.status, 200);
+    let again = control_plane.call_as(Some(&admin), "DELETE", "/tokens/ci", "").await.expect(409);
+    assert!(again["detail"].as_str().unwrap().contains("is revoked already"), "{again}");
     assert_eq!(control_plane.call_as(Some(&admin), "GET", "/audit?limit=x", "").await.status, 400);
 }
 

@@ -98,6 +98,9 @@ async fn a_wrong_token_or_another_fleets_certificate_gets_nothing_and_is_audited
         again.tick().await;
     }
     control_plane.call("DELETE", &format!("/node-tokens/{id}"), "").await.expect(200);
+    let again = control_plane.call("DELETE", &format!("/node-tokens/{id}"), "").await.expect(409);
+    assert!(again["detail"].as_str().unwrap().contains("is revoked already"), "{again}");
+    control_plane.call("DELETE", "/node-tokens/4711", "").await.expect(404);
     let (code, why) = join(&control_plane, &good, "node-1").await.err().unwrap();
     assert!(code == Code::Unauthenticated && why.contains("revoked"), "{code:?} {why}");
 

@@ -58,52 +58,51 @@ fn may_hold_join_token(file: &OsStr) -> bool {
 /// How a node is started. Every flag has an environment variable.
 #[derive(Debug, Clone, clap::Args)]
 pub struct Config {
-    /// Where the control plane takes its nodes: https://HOST:PORT with a join token; unix:PATH, its local socket, for the
-    /// same user on the same machine; or http://HOST:PORT on loopback, while the control plane has neither a token nor a
-    /// private key.
+    /// Port for nodes of the control plane: https://HOST:PORT with a join token; unix:PATH, its local socket, for the same user on
+    /// the same machine; or http://HOST:PORT on loopback, while the control plane has neither a token nor a private key.
     #[arg(long, env = "WEIR_CONTROL_PLANE", default_value = "http://127.0.0.1:8090", value_name = "URL")]
     pub control_plane: String,
-    /// Where clients' HTTP requests are taken; port 0: a free one.
+    /// Address for HTTP requests of clients; port 0 takes a free one.
     #[arg(long, env = "WEIR_HTTP_LISTEN", default_value = "0.0.0.0:8080", value_name = "ADDR")]
     pub http: SocketAddr,
-    /// Where clients' HTTPS requests are taken (HTTP/1.1 and HTTP/2); port 0: a free one.
+    /// Address for HTTPS requests of clients (HTTP/1.1 and HTTP/2); port 0 takes a free one.
     #[arg(long, env = "WEIR_HTTPS_LISTEN", value_name = "ADDR")]
     pub https: Option<SocketAddr>,
-    /// A certificate for --https with its chain, as PEM: for clients that name no host of the configuration's certificates.
+    /// Certificate for --https with its chain, as PEM: for clients that ask for no host of the configured certificates.
     #[arg(long, env = "WEIR_TLS_CERT", value_name = "FILE", requires = "tls_key", requires = "https")]
     pub tls_cert: Option<PathBuf>,
-    /// The private key of --tls-cert, as PEM.
+    /// Private key of --tls-cert, as PEM.
     #[arg(long, env = "WEIR_TLS_KEY", value_name = "FILE", requires = "tls_cert")]
     pub tls_key: Option<PathBuf>,
-    /// Where the node says how it is (/healthz, /readyz, /metrics).
+    /// Address of the status port (/healthz, /readyz, /metrics).
     #[arg(long, env = "WEIR_STATUS_LISTEN", default_value = "127.0.0.1:8091", value_name = "ADDR")]
     pub status: SocketAddr,
-    /// A further name under which metrics may be asked for, beside addresses and localhost; several are separated by commas.
-    /// On a loopback address no other name is served; beyond loopback any name is, unless some are given.
+    /// Host name under which the status port is reached, beside addresses and localhost; several are separated by commas. On a
+    /// loopback address other names are rejected; beyond loopback only when some are given.
     #[arg(long, env = "WEIR_STATUS_HOST", value_name = "NAME", value_delimiter = ',')]
     pub status_host: Vec<String>,
-    /// Worker threads; one for each core when not given.
+    /// Number of worker threads [default: one for each core].
     #[arg(long, env = "WEIR_WORKERS", value_name = "N", value_parser = clap::value_parser!(u16).range(1..=1024))]
     pub workers: Option<u16>,
-    /// The node's name in the fleet; the host's name and the port when not given.
+    /// Id of the node in the fleet [default: host name and port].
     #[arg(long, env = "WEIR_NODE_ID", value_name = "ID")]
     pub node_id: Option<String>,
-    /// Labels of the node, as name=value; several of them, or one list with commas.
+    /// Label of the node, as name=value; can be repeated, or be one list with commas.
     #[arg(long = "label", env = "WEIR_LABELS", value_name = "NAME=VALUE", value_delimiter = ',', value_parser = label)]
     pub labels: Vec<(String, String)>,
-    /// A file with the token to join with (weir node-token create); read again at each try, so it may come later.
+    /// File with the join token (weir node-tokens create). It is read again at each attempt, so it may be written later.
     #[arg(long, visible_alias = "join-token-file", env = "WEIR_JOIN_TOKEN_FILE", value_name = "FILE")]
     pub token_file: Option<PathBuf>,
-    /// The token to join with itself; other users may see a flag, so rather set the variable.
+    /// The join token itself. Other users may see a flag, so prefer the variable.
     #[arg(long, env = "WEIR_NODE_TOKEN", value_name = "TOKEN", hide_env_values = true)]
     pub node_token: Option<String>,
-    /// A folder in which the node keeps what it runs, so that it can start while the control plane is away.
+    /// Folder in which the node keeps its configuration, so that it can start while the control plane is away.
     #[arg(long, env = "WEIR_STATE_DIR", value_name = "DIR")]
     pub state_dir: Option<PathBuf>,
-    /// How long running requests may take once the node was asked to stop.
+    /// Time for running requests to finish after the node is asked to stop.
     #[arg(long, env = "WEIR_DRAIN_TIMEOUT", default_value = "30s", value_name = "DURATION")]
     pub drain_timeout: HumanDuration,
-    /// Allows the status port beyond loopback, and a control plane there without TLS.
+    /// Allows a status port beyond loopback, and a control plane on another machine without TLS.
     #[arg(long, env = "WEIR_INSECURE")]
     pub insecure: bool,
 }

@@ -63,7 +63,7 @@ pub(crate) enum NodeTokensVerb {
     #[command(alias = "show")]
     Get {
         /// Its id.
-        id: u64,
+        id: i64,
     },
     /// Creates a join token and prints it, this once. A node reads it from --token-file or WEIR_NODE_TOKEN.
     #[command(alias = "add")]
@@ -72,7 +72,7 @@ pub(crate) enum NodeTokensVerb {
     #[command(aliases = ["delete", "remove", "rm"])]
     Revoke {
         /// Its id.
-        id: u64,
+        id: i64,
     },
 }
 
@@ -96,7 +96,7 @@ pub(crate) struct AuditList {
     pub(crate) limit: Option<u32>,
     /// Only entries older than the one with this id.
     #[arg(long, value_name = "ID")]
-    pub(crate) after: Option<u64>,
+    pub(crate) after: Option<i64>,
 }
 
 #[derive(Debug, Subcommand)]
@@ -108,6 +108,6 @@ pub(crate) enum AuditVerb {
     #[command(alias = "show")]
     Get {
         /// Its id.
-        id: u64,
+        id: i64,
     },
 }

@@ -14,6 +14,9 @@ pub(crate) struct BackendsList {
     /// Only backends of this pool.
     #[arg(long, add = ArgValueCompleter::new(completion::pools))]
     pub(crate) pool: Option<String>,
+    /// Only backends that this route can send requests to.
+    #[arg(long, add = ArgValueCompleter::new(completion::routes))]
+    pub(crate) route: Option<String>,
     #[command(flatten)]
     pub(crate) watch: Watch,
 }

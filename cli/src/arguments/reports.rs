@@ -108,19 +108,6 @@ pub(crate) enum Kind {
     Top,
 }
 
-impl Kind {
-    /// Its name in commands and paths.
-    pub(crate) fn name(self) -> &'static str {
-        match self {
-            Self::Minutely => "minutely",
-            Self::Hourly => "hourly",
-            Self::Daily => "daily",
-            Self::Summary => "summary",
-            Self::Top => "top",
-        }
-    }
-}
-
 #[derive(Debug, Args)]
 pub(crate) struct Tail {
     /// Only requests of this route.

@@ -186,6 +186,7 @@ pub(crate) fn answer(arguments: &[&str], text: &str) -> Value {
         ["nodes", "exclude" | "include", _] => json!({ "id": text, "excluded": true }),
         ["nodes" | "node", "revoke", _] => json!({ "id": text, "revoked": true, "known": false }),
         ["nodes" | "node", "allow", _] => json!({ "id": text, "revoked": false, "permit_expires": text }),
+        ["nodes", "get", _] => node(text),
         ["nodes" | "node", ..] => list(node(text)),
         ["backends" | "backend", "check", _] => json!({ "ok": true, "detail": text, "latency_ms": 0.5 }),
         ["backends" | "backend", "remove" | "delete", _] => json!({ "revision": 1 }),
@@ -200,22 +201,18 @@ pub(crate) fn answer(arguments: &[&str], text: &str) -> Value {
         ["strategy", ..] => json!({ "revision": 1, "pool": text, "strategy": "random" }),
         ["certs", "remove" | "delete", _] => json!({ "revision": 1 }),
         ["certs" | "cert"] | ["certs", "list"] => list(certificate(text)),
-        ["certs", ..] => certificate(text),
+        ["certs", ..] => with(certificate(text), json!({ "cert": text })),
         ["apply" | "diff" | "reload" | "rollback", ..] => applied(text),
         ["revisions", "1"] | ["revisions", "get", "1"] => {
             with(revision(text), json!({ "diff": [difference(text)] }))
         }
         ["revisions", ..] => list(revision(text)),
         ["token" | "tokens", "revoke" | "delete", _] => json!({ "name": text, "state": "revoked" }),
-        ["token" | "tokens", ..] => list(json!({
-            "name": text, "role": "admin", "state": "active", "created": text, "created_by": text, "expires": text,
-            "last_used": text,
-        })),
+        ["tokens", "get", _] => token(text),
+        ["token" | "tokens", ..] => list(token(text)),
         ["node-token" | "node-tokens", "revoke" | "delete", _] => json!({ "id": 1, "state": "revoked" }),
-        ["node-token" | "node-tokens", ..] => list(json!({
-            "id": 1, "state": "active", "created": text, "created_by": text, "expires": text, "uses_left": null,
-            "used": 0, "node_ids": [text],
-        })),
+        ["node-tokens", "get", _] => node_token(text),
+        ["node-token" | "node-tokens", ..] => list(node_token(text)),
         ["audit", ..] => list(json!({
             "id": 1, "time": text, "actor": text, "role": text, "source": text, "action": text, "outcome": "ok",
             "detail": text, "revision": 1, "times": 1,
@@ -252,4 +249,18 @@ pub(crate) fn answer(arguments: &[&str], text: &str) -> Value {
 
 fn revision(text: &str) -> Value {
     json!({ "revision": 1, "time": text, "actor": text, "source": text, "changes": [text] })
+}
+
+fn token(text: &str) -> Value {
+    json!({
+        "name": text, "role": "admin", "state": "active", "created": text, "created_by": text, "expires": text,
+        "last_used": text,
+    })
+}
+
+fn node_token(text: &str) -> Value {
+    json!({
+        "id": 1, "state": "active", "created": text, "created_by": text, "expires": text, "uses_left": null, "used": 0,
+        "node_ids": [text],
+    })
 }

@@ -131,7 +131,14 @@ impl Access {
             let found = good.clone().find(|token| token.name == name).cloned();
             (found, good.any(|token| lasts(token) && token.name != name))
         });
-        let token = found.ok_or_else(|| AccessError::NotFound("token", name.to_owned()))?;
+        let token = found.ok_or_else(|| {
+            match self.book(|book| book.tokens.iter().rfind(|token| token.name == name).cloned()) {
+                Some(ended) => {
+                    AccessError::Conflict(format!("token {name:?} is {} already", ended.state(now)))
+                }
+                None => AccessError::NotFound("token", name.to_owned()),
+            }
+        })?;
         if lasts(&token) && !another_lasts {
             let why =
                 format!("token {name:?} is the last admin token without expiry; create another one first");

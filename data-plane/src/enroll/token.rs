@@ -44,7 +44,7 @@ impl Source {
                 parse(&text).map_err(|why| format!("--token-file {} {why}", path.display()))
             }
             Self::None => Err("a join token is needed: give --token-file or WEIR_NODE_TOKEN \
-                                  (an operator makes one with `weir node-token create`)"
+                                  (an operator makes one with `weir node-tokens create`)"
                 .into()),
         }
     }
@@ -57,7 +57,7 @@ fn parse(text: &str) -> Result<JoinToken, String> {
     match fleet {
         Some(fleet) => Ok(JoinToken { text: text.to_owned(), fleet: Fingerprint(fleet) }),
         // The text is not shown, because it may be another secret.
-        None => Err(format!("is no join token ({JOIN_PREFIX}…, made with `weir node-token create`)")),
+        None => Err(format!("is no join token ({JOIN_PREFIX}…, made with `weir node-tokens create`)")),
     }
 }
 
@@ -85,7 +85,7 @@ mod tests {
         for wrong in ["", "weir_secret", "weirjoin_a_b", &text.trim()[..100], &format!("{}x", text.trim())] {
             let why = Source::Text(wrong.into()).read().err().unwrap();
             assert!(
-                why.contains("weir node-token create") && (wrong.is_empty() || !why.contains(wrong)),
+                why.contains("weir node-tokens create") && (wrong.is_empty() || !why.contains(wrong)),
                 "{why}"
             );
         }

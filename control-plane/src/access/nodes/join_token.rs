@@ -187,7 +187,11 @@ impl NodeAccess {
         let _one = self.shared.changing.lock().await;
         let now = now_ms();
         if !db.revoke_node_token(id, now).await? {
-            return Err(AccessError::NotFound("join token", id.to_string()));
+            let is_known = self.edit(|book| book.tokens.iter().any(|token| token.id == id));
+            return Err(match is_known {
+                true => AccessError::Conflict(format!("join token {id} is revoked already")),
+                false => AccessError::NotFound("join token", id.to_string()),
+            });
         }
         self.edit(|book| {
             book.tokens

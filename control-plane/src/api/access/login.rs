@@ -45,7 +45,7 @@ fn form(next: &str, wrong: Option<&str>) -> Response {
                     button class="primary" { "Log in" }
                 }
                 p class="soft" {
-                    "An admin makes one: " code { "weir token create NAME --role viewer" }
+                    "An admin makes one: " code { "weir tokens create NAME --role viewer" }
                     ". The first one is in the file that the control plane's --token-file names, or else in the log of its first start."
                 }
             }

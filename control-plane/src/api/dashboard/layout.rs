@@ -103,7 +103,7 @@ pub(super) fn empty(title: &str, content: &Markup) -> Markup {
 pub(super) fn start_a_node() -> Markup {
     html! {
         p { "Nodes carry the traffic. Make a join token, and start a node with it on any machine that reaches this control plane:" }
-        p { code { "weir node-token create > join-token" } }
+        p { code { "weir node-tokens create > join-token" } }
         p { code { "data-plane --control-plane https://HOST:8090 --token-file join-token" } }
     }
 }
