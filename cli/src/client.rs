@@ -246,7 +246,7 @@ impl Client {
         let text = String::from_utf8_lossy(&body).into_owned();
         match status.is_success() {
             true => Ok(Answer { text, place: self.place(), revision, of: PhantomData }),
-            false => Err(refusal(status, &text)),
+            false => Err(self.refused(status, &text)),
         }
     }
 
@@ -340,6 +340,18 @@ impl Client {
             _ => broken(error),
         })?;
         Ok(response)
+    }
+
+    /// Why a call was refused, and what helps when it had no token.
+    fn refused(&self, status: StatusCode, text: &str) -> ClientError {
+        let mut error = refusal(status, text);
+        if let ClientError::Refused { title, .. } = &mut error
+            && status == StatusCode::UNAUTHORIZED
+            && self.token.is_none()
+        {
+            title.push_str(": log in with `weir login`, or give --token-file FILE");
+        }
+        error
     }
 
     fn place(&self) -> String {

@@ -14,7 +14,7 @@ use crate::{
 const WIDTH: usize = 72;
 
 /// What is measured, as rows of a summary; a period and a ranking have the same as columns.
-const MEASURES: [(&str, fn(&Measures) -> Cell); 12] = [
+const MEASURES: [(&str, fn(&Measures) -> Cell); 11] = [
     ("bytes in", |measures| Cell::number(bytes(measures.bytes_in), measures.bytes_in)),
     ("bytes out", |measures| Cell::number(bytes(measures.bytes_out), measures.bytes_out)),
     ("p50 ms", |measures| latency(measures, |latency| latency.p50)),
@@ -26,7 +26,6 @@ const MEASURES: [(&str, fn(&Measures) -> Cell); 12] = [
     ("rejected", |measures| reasons(&measures.rejected)),
     ("cut", |measures| reasons(&measures.cut)),
     ("streams", streams),
-    ("status", statuses),
 ];
 
 const PERIODS: [Column<Period>; 16] = [
@@ -109,8 +108,8 @@ pub(crate) fn summary(summary: &Summary, output: Output) -> Safe {
     push("requests", requests(&summary.measures), before.map(|before| requests(&before.measures)), {
         before.map(|before| change(summary.measures.requests as f64, before.measures.requests as f64))
     });
-    push("status", statuses(&summary.measures), earlier(statuses), None);
-    for (heading, cell) in MEASURES.into_iter().filter(|(heading, _)| *heading != "status") {
+    push("status", exact_statuses(&summary.measures), earlier(exact_statuses), None);
+    for (heading, cell) in MEASURES {
         let changed = before.and_then(|before| {
             let value = plain_number(heading)?;
             Some(change(value(&summary.measures), value(&before.measures)))
@@ -213,6 +212,13 @@ fn statuses(measures: &Measures) -> Cell {
     let exact: Vec<String> =
         measures.status.iter().map(|(status, number)| format!("{status}: {number}")).collect();
     if counts.is_empty() { Cell::missing() } else { Cell::number(counts.join(", "), exact.join(", ")) }
+}
+
+/// In a summary every request counts, whatever its unit.
+fn exact_statuses(measures: &Measures) -> Cell {
+    let counts: Vec<String> =
+        measures.status.iter().map(|(status, number)| format!("{status}: {number}")).collect();
+    Some(counts.join(", ").as_str()).into()
 }
 
 /// Tunnels and streams, and how long they lasted.

@@ -43,7 +43,8 @@ pub(crate) async fn run(state: Arc<State>, channel: Channel, mut events: Events)
         state.tap.watch(Vec::new());
         state.tap.lost(events.clear());
         // A stream that ends at once is no better than none.
-        if state.connected.swap(false, Relaxed) && begun.elapsed() >= GOOD {
+        let was_connected = state.connected.swap(false, Relaxed);
+        if was_connected && begun.elapsed() >= GOOD {
             wait = WAIT.0;
             is_logged = false;
         }
@@ -58,7 +59,11 @@ pub(crate) async fn run(state: Arc<State>, channel: Channel, mut events: Events)
             is_logged = true;
         } else if !is_logged {
             is_logged = true;
-            tracing::warn!(reason, "control plane not reachable, trying again");
+            match was_connected {
+                // Why the control plane closed it, the next attempt learns.
+                true => tracing::warn!(reason, "connection to the control plane lost, connecting again"),
+                false => tracing::warn!(reason, "control plane not reachable, trying again"),
+            }
         }
         tokio::time::sleep(wait.mul_f64(0.5 + fastrand::f64())).await;
         wait = (wait * 2).min(WAIT.1);
