@@ -270,7 +270,11 @@ impl Client {
         }
         let mut rest = Vec::new();
         while let Some(frame) = body.frame().await {
-            rest.extend(frame.map_err(broken)?.into_data().unwrap_or_default());
+            let frame = match frame {
+                Ok(frame) => frame,
+                Err(error) => return Err(self.why_ended(format!("broke off: {error}")).await),
+            };
+            rest.extend(frame.into_data().unwrap_or_default());
             while let Some(end) = rest.iter().position(|byte| *byte == b'\n') {
                 let line: Vec<u8> = rest.drain(..=end).collect();
                 if !take(String::from_utf8_lossy(&line).trim_end()) {
@@ -278,10 +282,14 @@ impl Client {
                 }
             }
         }
-        // A revoked or expired token ends it, which the next call is told.
+        Err(self.why_ended("ended the stream".to_owned()).await)
+    }
+
+    /// Why a stream ended: a token that was revoked or has expired ends it, which the next call is told.
+    async fn why_ended(&self, otherwise: String) -> ClientError {
         match self.ask(&operations::GET_STATUS, &(), &()).await {
-            Err(error @ ClientError::Refused { .. }) => Err(error),
-            _ => Err(self.broken("ended the stream".to_owned())),
+            Err(error @ ClientError::Refused { .. }) => error,
+            _ => self.broken(otherwise),
         }
     }
 

@@ -69,7 +69,6 @@ async fn progress(run: Arc<Run>) {
     };
     let bar = Bar::new(total, template);
     loop {
-        tokio::time::sleep(REDRAWN).await;
         let (sent, failed) = {
             let tally = run.tally.lock().unwrap_or_else(PoisonError::into_inner);
             (tally.sent, tally.failed)
@@ -84,6 +83,7 @@ async fn progress(run: Arc<Run>) {
             }
             _ => bar.set(sent, format!("{failed} failed")),
         }
+        tokio::time::sleep(REDRAWN).await;
     }
 }
 

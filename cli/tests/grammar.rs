@@ -346,7 +346,13 @@ fn completions_know_what_the_control_plane_has_and_are_silent_without_it() {
 fn a_tail_that_ends_says_why() {
     let events = http("200 OK", "event: request\ndata: {}\n\n");
     let revoked = http("401 Unauthorized", r#"{"title":"Unauthorized","detail":"token \"ci\" was revoked"}"#);
-    let (url, asked) = answer_all(vec![events.clone(), revoked]);
+    let (url, asked) = answer_all(vec![events.clone(), revoked.clone()]);
+    let output = weir(&["--admin", &url, "-o", "json", "tail"]);
+    asked.join().unwrap();
+    assert!(output.status.code() == Some(1) && stderr(&output).contains("was revoked (401)"), "{output:?}");
+    // The control plane cuts the connection of a revoked token within an event.
+    let cut = "HTTP/1.1 200 OK\r\ncontent-length: 1000\r\n\r\nevent: request\ndata: {}\n\n".to_owned();
+    let (url, asked) = answer_all(vec![cut, revoked]);
     let output = weir(&["--admin", &url, "-o", "json", "tail"]);
     asked.join().unwrap();
     assert!(output.status.code() == Some(1) && stderr(&output).contains("was revoked (401)"), "{output:?}");
