@@ -4,7 +4,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use weir_snapshot::{
     config::Strategy,
-    explain::{Filter, Passed},
+    explain::{Filter, SkippedRoute},
 };
 
 /// Query of `GET /explain`: the request to explain.
@@ -38,7 +38,7 @@ pub struct Explained {
     /// The route's filters in the order in which they run.
     pub filters: Vec<Filter>,
     /// Other routes, and why they do not take the request; at most 100.
-    pub passed: Vec<Passed>,
+    pub passed: Vec<SkippedRoute>,
     /// How many more routes do not take it.
     pub more: usize,
     /// The pools that the request can go to.

@@ -35,7 +35,7 @@ pub use weir_snapshot::{
     Problem,
     config::{BackendState, Config, Pool, Route, Strategy},
     diff::{Action, Difference, Field},
-    explain::{Filter, Passed, Says},
+    explain::{Filter, SkippedRoute, Verdict},
 };
 
 pub use self::{

@@ -6,9 +6,9 @@ use tokio::sync::watch;
 use weir_snapshot::{
     Config, Problems, Snapshot,
     diff::Change,
-    place::Places,
-    resource::{ContentHash, Resources, cut, from_resources},
-    step::{changed, step},
+    incremental::{apply, changes},
+    position::Positions,
+    resource::{ContentHash, Resources, from_resources, split},
 };
 
 /// An immutable revision.
@@ -25,7 +25,7 @@ pub struct Current {
     /// Hash over the resources.
     pub hash: ContentHash,
     /// Position of each resource in its list.
-    places: Places,
+    positions: Positions,
 }
 
 /// Receives each new revision.
@@ -38,9 +38,9 @@ impl Current {
     /// Every mistake in the configuration.
     pub fn new(revision: u64, config: Config) -> Result<Self, Problems> {
         let snapshot = weir_snapshot::check(&config)?;
-        let (resources, places) = cut(&config, &Places::default());
+        let (resources, positions) = split(&config, &Positions::default());
         let hash = ContentHash::of(&resources);
-        Ok(Self { revision, config, snapshot, resources, hash, places })
+        Ok(Self { revision, config, snapshot, resources, hash, positions })
     }
 
     /// Restores a revision from stored resources.
@@ -50,8 +50,8 @@ impl Current {
     pub fn stored(revision: u64, resources: Resources) -> Result<Self, Problems> {
         let config = from_resources(&resources)?;
         let snapshot = weir_snapshot::check(&config)?;
-        let (places, hash) = (Places::of(&resources), ContentHash::of(&resources));
-        Ok(Self { revision, config, snapshot, resources, hash, places })
+        let (positions, hash) = (Positions::of(&resources), ContentHash::of(&resources));
+        Ok(Self { revision, config, snapshot, resources, hash, positions })
     }
 
     /// Returns the revision that follows this one with a new configuration, and the difference.
@@ -60,19 +60,19 @@ impl Current {
     /// Every mistake in the configuration.
     pub fn next(&self, config: Config) -> Result<(Self, Vec<Change>), Problems> {
         let snapshot = weir_snapshot::check(&config)?;
-        let (changes, places) = step(&self.config, &self.resources, &self.places, &config);
-        let resources = changed(&self.resources, &changes);
+        let (changes, positions) = changes(&self.config, &self.resources, &self.positions, &config);
+        let resources = apply(&self.resources, &changes);
         // Only changed resources are hashed: the others, often more than 10,000, are already included in the sum.
         let mut hash = self.hash;
         for Change { key, before, after } in &changes {
             before.iter().for_each(|spec| hash.remove(key, spec));
             after.iter().for_each(|spec| hash.add(key, spec));
         }
-        Ok((Self { revision: self.revision + 1, config, snapshot, resources, hash, places }, changes))
+        Ok((Self { revision: self.revision + 1, config, snapshot, resources, hash, positions }, changes))
     }
 
     /// Returns the changes that this configuration would make.
     pub fn changes(&self, config: &Config) -> Vec<Change> {
-        step(&self.config, &self.resources, &self.places, config).0
+        changes(&self.config, &self.resources, &self.positions, config).0
     }
 }

@@ -176,7 +176,7 @@ async fn forward(
 ) -> Answer {
     let Routed { view, route, origin } = routed;
     let active = &view.active;
-    let Route { max_body, request_timeout, ref fallback, ref rewrite, ref bounds, .. } = *route;
+    let Route { max_body, request_timeout, ref fallback, ref rewrite, overrides: ref bounds, .. } = *route;
     let settings = &active.snapshot.settings.downstream;
     exchange.pool = Some(pool);
     if let Err(local) = count_client(exchange, settings) {
@@ -260,7 +260,7 @@ async fn forward(
         let has_fallback = match fallback {
             None => false,
             Some(Fallback::Pool(other)) => *other != pool,
-            Some(Fallback::Answer { .. }) => true,
+            Some(Fallback::Response { .. }) => true,
         };
         let candidates = if has_fallback { Candidates::Usable } else { Candidates::LastResort };
         let map = rewrite.map.as_ref();
@@ -285,7 +285,7 @@ async fn forward(
         match fallback.take() {
             // A partly forwarded body cannot be sent to another pool.
             Some(Fallback::Pool(other)) if upload.can_repeat() && *other != pool => pool = *other,
-            Some(Fallback::Answer { status, body }) => {
+            Some(Fallback::Response { status, body }) => {
                 active.pools[pool].state.counts.count(|counts| &counts.fallbacks);
                 return Answer::Local(Local::fixed(*status, body));
             }

@@ -14,7 +14,7 @@ use crate::{
 
 /// Sorts and deduplicates the addresses of a name: IPv4 first, because most backends listen there, then by value. A
 /// name server may return them in another order each time.
-pub fn in_order(found: impl IntoIterator<Item = SocketAddr>) -> Vec<SocketAddr> {
+pub fn sorted(found: impl IntoIterator<Item = SocketAddr>) -> Vec<SocketAddr> {
     let mut found: Vec<SocketAddr> = found.into_iter().collect();
     found.sort_by_key(|address| (address.is_ipv6(), *address));
     found.dedup();
@@ -22,7 +22,7 @@ pub fn in_order(found: impl IntoIterator<Item = SocketAddr>) -> Vec<SocketAddr> 
 }
 
 /// Connect timeout for the next address: the remaining time divided by the number of remaining addresses.
-pub fn share(left: Duration, addresses: usize) -> Duration {
+pub fn time_per_address(left: Duration, addresses: usize) -> Duration {
     left / u32::try_from(addresses.max(1)).unwrap_or(u32::MAX)
 }
 
@@ -56,7 +56,7 @@ impl OwnPort {
 
 /// Returns why connections to an address are not allowed, or `None` if they are. `is_local` says whether an address
 /// belongs to this machine.
-pub fn refusal(
+pub fn why_forbidden(
     address: SocketAddr,
     allow: &AllowBackends,
     own: &[OwnPort],
@@ -78,7 +78,7 @@ pub fn refusal(
 /// Returns a problem for each backend whose URL contains an address that is not allowed. Names are checked when they
 /// are resolved, except `localhost`, which always means this machine (RFC 6761 section 6.3): nodes do not know all
 /// ports of the fleet.
-pub fn refused(snapshot: &Snapshot, own: &[OwnPort], is_local: impl Fn(IpAddr) -> bool) -> Problems {
+pub fn forbidden(snapshot: &Snapshot, own: &[OwnPort], is_local: impl Fn(IpAddr) -> bool) -> Problems {
     let mut problems = Problems::default();
     let allow = &snapshot.settings.allow_backends;
     for (i, pool) in snapshot.pools.iter().enumerate() {
@@ -88,10 +88,10 @@ pub fn refused(snapshot: &Snapshot, own: &[OwnPort], is_local: impl Fn(IpAddr) -
                 Host::Name(name) if is_localhost(name) => &LOCALHOST,
                 Host::Name(_) => continue,
             };
-            let refused = |address: &IpAddr| {
-                refusal(SocketAddr::new(*address, backend.url.port), allow, own, &is_local)
+            let reason = |address: &IpAddr| {
+                why_forbidden(SocketAddr::new(*address, backend.url.port), allow, own, &is_local)
             };
-            if let Some(why) = addresses.iter().find_map(refused) {
+            if let Some(why) = addresses.iter().find_map(reason) {
                 problems.add(format!("pools[{i}].backends[{j}].url"), why);
             }
         }
@@ -205,8 +205,8 @@ mod tests {
     fn addresses_are_sorted_and_share_the_timeout() {
         let parsed = |list: &[&str]| list.iter().map(|one| one.parse().unwrap()).collect::<Vec<SocketAddr>>();
         let answer = parsed(&["[::1]:80", "10.0.0.2:80", "10.0.0.1:80", "[::1]:80", "10.0.0.10:80"]);
-        assert_eq!(in_order(answer), parsed(&["10.0.0.1:80", "10.0.0.2:80", "10.0.0.10:80", "[::1]:80"]));
-        assert_eq!(share(Duration::from_secs(1), 4), Duration::from_millis(250));
-        assert_eq!(share(Duration::from_secs(1), 0), Duration::from_secs(1));
+        assert_eq!(sorted(answer), parsed(&["10.0.0.1:80", "10.0.0.2:80", "10.0.0.10:80", "[::1]:80"]));
+        assert_eq!(time_per_address(Duration::from_secs(1), 4), Duration::from_millis(250));
+        assert_eq!(time_per_address(Duration::from_secs(1), 0), Duration::from_secs(1));
     }
 }

@@ -103,7 +103,7 @@ impl Difference {
                 if is_move(&fields) { Action::Move } else { Action::Change }
             }
         };
-        fields.retain(|field| !field.is_place());
+        fields.retain(|field| !field.is_position());
         let Key { kind, name } = change.key.clone();
         let text = in_a_line(&change.key, action, [&after, &before], &fields);
         Self { action, kind, name, text, fields, before, after }
@@ -134,17 +134,17 @@ fn in_a_line(key: &Key, action: Action, contents: [&Value; 2], fields: &[Field])
 
 impl Field {
     /// The position in the file is stored as a number, which is of no use to readers.
-    fn is_place(&self) -> bool {
+    fn is_position(&self) -> bool {
         self.path == "place"
     }
 }
 
 fn is_move(fields: &[Field]) -> bool {
-    !fields.is_empty() && fields.iter().all(Field::is_place)
+    !fields.is_empty() && fields.iter().all(Field::is_position)
 }
 
 /// Describes all changes. Resources that only moved are summarized in one line per kind.
-pub fn in_words(changes: &[Change]) -> Vec<String> {
+pub fn describe_all(changes: &[Change]) -> Vec<String> {
     let mut words = Vec::with_capacity(changes.len());
     let mut moved = [false; 8];
     for change in changes {

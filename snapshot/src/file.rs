@@ -1,14 +1,14 @@
 //! Reads the configuration file, YAML or JSON, and reports all problems at once, with line, column and path.
 //!
 //! The text becomes a [tree](tree) in which every key and value knows its location. Each pool, backend and route is
-//! then read on its own and [leniently](tolerant): an invalid value is reported and left out, so that it hides
+//! then read on its own and [leniently](lenient): an invalid value is reported and left out, so that it hides
 //! neither other invalid values nor the problems that only [`check`](crate::check()) finds in the rest.
 //!
 //! No text causes a panic or needs more time and memory than the limits below allow.
 
+mod lenient;
 mod locate;
 mod references;
-mod tolerant;
 mod tree;
 
 use std::collections::HashSet;
@@ -53,27 +53,27 @@ pub fn parse(text: &str) -> Result<(Config, Snapshot), Problems> {
     let mut reader = Reader::default();
     let value = root.value(&mut String::new(), &mut reader.problems);
     let config = reader.config(value);
-    let Reader { mut problems, untold } = reader;
+    let Reader { mut problems, unreadable } = reader;
     let snapshot = match crate::check(&config) {
         Ok(snapshot) => {
-            problems.0.extend(backend_address::refused(&snapshot, &[], |_| false).0);
+            problems.0.extend(backend_address::forbidden(&snapshot, &[], |_| false).0);
             Some(snapshot)
         }
         Err(found) => {
-            let untold = Untold::new(untold);
-            problems.0.extend(found.0.into_iter().filter(|problem| !untold.explains(problem)));
+            let unreadable = Unreadable::new(unreadable);
+            problems.0.extend(found.0.into_iter().filter(|problem| !unreadable.explains(problem)));
             None
         }
     };
     match snapshot {
         Some(mut snapshot) if problems.0.is_empty() => {
             let mut warnings = Problems(std::mem::take(&mut snapshot.warnings));
-            place(&root, &mut warnings);
+            add_locations(&root, &mut warnings);
             snapshot.warnings = warnings.0;
             Ok((config, snapshot))
         }
         _ => {
-            place(&root, &mut problems);
+            add_locations(&root, &mut problems);
             Err(problems)
         }
     }
@@ -86,7 +86,7 @@ pub fn locate(text: &str, problems: &mut Problems) {
         && text.len() <= MAX_BYTES
         && let Ok(root) = Node::read(text)
     {
-        place(&root, problems);
+        add_locations(&root, problems);
     }
 }
 
@@ -119,7 +119,7 @@ pub fn to_yaml(config: &Config) -> String {
 /// configuration has such an object (`routes[0]`); with it, problems with unknown keys list the known ones. If there
 /// are problems, the value contains only the readable parts.
 pub fn read<T: DeserializeOwned>(like: Option<&str>, value: Value, problems: &mut Problems) -> Option<T> {
-    tolerant::read(("", like), value, problems).value
+    lenient::read(("", like), value, problems).value
 }
 
 /// Parses a JSON object, for [`read`].
@@ -148,7 +148,7 @@ pub fn json_object(text: &str) -> Result<Map<String, Value>, Problems> {
 struct Reader {
     problems: Problems,
     /// Paths of values that could not be read.
-    untold: Vec<String>,
+    unreadable: Vec<String>,
 }
 
 impl Reader {
@@ -176,12 +176,12 @@ impl Reader {
             let backends =
                 pool.as_object_mut().map(|pool| self.list(pool, "backends", &path)).unwrap_or_default();
             // An unreadable item keeps its index, so that the paths of the others stay right.
-            let stand_in = || Pool { name: tolerant::STAND_IN.to_owned(), ..Pool::default() };
+            let stand_in = || Pool { name: lenient::STAND_IN.to_owned(), ..Pool::default() };
             let mut pool = self.read(&path, "a pool", pool).unwrap_or_else(stand_in);
             for (j, backend) in backends.into_iter().enumerate() {
                 let stand_in = || Backend {
                     id: String::new(),
-                    url: tolerant::STAND_IN.to_owned(),
+                    url: lenient::STAND_IN.to_owned(),
                     weight: 1,
                     state: Default::default(),
                 };
@@ -192,7 +192,7 @@ impl Reader {
         }
         let mut routes = Vec::new();
         for (i, route) in self.list(&mut root, "routes", "").into_iter().enumerate() {
-            let stand_in = || Route { name: tolerant::STAND_IN.to_owned(), ..Route::default() };
+            let stand_in = || Route { name: lenient::STAND_IN.to_owned(), ..Route::default() };
             let path = format!("routes[{i}]");
             routes.push(self.read(&path, "a route", route).unwrap_or_else(stand_in));
         }
@@ -201,7 +201,7 @@ impl Reader {
             let path = format!("certificates[{i}]");
             certificates.extend(self.read::<Certificate>(&path, "a certificate", certificate));
         }
-        tolerant::unknown_keys("", root.keys(), &mut self.problems);
+        lenient::unknown_keys("", root.keys(), &mut self.problems);
         Config { settings: settings.unwrap_or_default(), pools, routes, certificates }
     }
 
@@ -209,11 +209,11 @@ impl Reader {
         // Serde would also accept a list of the fields' values in their order.
         if !value.is_object() {
             self.problems.add(path, format!("{what} must be a mapping"));
-            self.untold.push(path.to_owned());
+            self.unreadable.push(path.to_owned());
             return None;
         }
-        let reading = tolerant::read((path, Some(path)), value, &mut self.problems);
-        self.untold.extend(reading.untold);
+        let reading = lenient::read((path, Some(path)), value, &mut self.problems);
+        self.unreadable.extend(reading.unreadable);
         reading.value
     }
 
@@ -225,7 +225,7 @@ impl Reader {
             Some(_) => {
                 let path = if path.is_empty() { key.to_owned() } else { format!("{path}.{key}") };
                 self.problems.add(&path, format!("{key} must be a list"));
-                self.untold.push(path);
+                self.unreadable.push(path);
                 Vec::new()
             }
         }
@@ -233,7 +233,7 @@ impl Reader {
 }
 
 /// Values that could not be read. They tell real problems from those that only follow from unreadable values.
-struct Untold {
+struct Unreadable {
     paths: HashSet<String>,
     /// All paths that contain an unreadable value.
     parents: HashSet<String>,
@@ -241,16 +241,20 @@ struct Untold {
     knows_pools: bool,
 }
 
-impl Untold {
-    fn new(untold: Vec<String>) -> Self {
-        let parents = untold.iter().map(|path| parent(path).to_owned()).collect();
+impl Unreadable {
+    fn new(unreadable: Vec<String>) -> Self {
+        let parents = unreadable.iter().map(|path| parent(path).to_owned()).collect();
         let is_pool = |path: &String| {
             let rest = path
                 .strip_prefix("pools")
                 .map(|rest| rest.trim_start_matches(|c: char| c.is_ascii_digit() || c == '[' || c == ']'));
             matches!(rest, Some("" | ".name"))
         };
-        Self { knows_pools: !untold.iter().any(is_pool), parents, paths: untold.into_iter().collect() }
+        Self {
+            knows_pools: !unreadable.iter().any(is_pool),
+            parents,
+            paths: unreadable.into_iter().collect(),
+        }
     }
 
     /// Whether a problem only follows from an unreadable value: it concerns the value itself, an object that contains
@@ -261,7 +265,7 @@ impl Untold {
         }
         let path = problem.path.as_str();
         let is_unknown_pool = problem.message.contains("unknown pool");
-        if problem.message.contains(tolerant::STAND_IN) || is_unknown_pool && !self.knows_pools {
+        if problem.message.contains(lenient::STAND_IN) || is_unknown_pool && !self.knows_pools {
             return true;
         }
         if self.parents.contains(path) {
@@ -282,7 +286,7 @@ fn parent(path: &str) -> &str {
 }
 
 /// Adds the location to each problem, sorts the problems, and limits their number.
-fn place(root: &Node, problems: &mut Problems) {
+fn add_locations(root: &Node, problems: &mut Problems) {
     let mut places = Locator::new(root);
     for problem in problems.0.iter_mut().filter(|problem| problem.line.is_none()) {
         places.find(&problem.path, problem.of_key).mark(problem);

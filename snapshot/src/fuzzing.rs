@@ -7,12 +7,12 @@ pub use self::paths::paths;
 
 use crate::{
     Config, check,
-    diff::{Difference, diff, in_words},
+    diff::{Difference, describe_all, diff},
     file::{self, MAX_PROBLEMS},
-    place::Places,
+    incremental,
+    position::Positions,
     problem::Problems,
     resource::{ContentHash, Key, Kind, Resources, from_resources, to_resources},
-    step,
 };
 
 /// A configuration file. A valid file is written and reads back to the same configuration; the problems of an invalid
@@ -137,7 +137,7 @@ fn told(before: &Resources, after: &Resources) {
         };
     }
     assert!(walked == *after);
-    assert!(in_words(&changes).len() <= changes.len());
+    assert!(describe_all(&changes).len() <= changes.len());
     stepped(before, after);
 }
 
@@ -145,15 +145,15 @@ fn told(before: &Resources, after: &Resources) {
 fn stepped(before: &Resources, after: &Resources) {
     let sound = |pieces| from_resources(pieces).ok().filter(|config| check(config).is_ok());
     let (Some(old), Some(new)) = (sound(before), sound(after)) else { return };
-    let (changes, places) = step::step(&old, before, &Places::of(before), &new);
-    let walked = step::changed(before, &changes);
+    let (changes, positions) = incremental::changes(&old, before, &Positions::of(before), &new);
+    let walked = incremental::apply(before, &changes);
     assert!(
         from_resources(&walked) == Ok(new.clone()),
         "the changes lead to another configuration: {changes:?}"
     );
-    let (changes, back) = step::step(&new, &walked, &places, &old);
+    let (changes, back) = incremental::changes(&new, &walked, &positions, &old);
     assert!(
-        from_resources(&step::changed(&walked, &changes)) == Ok(old),
+        from_resources(&incremental::apply(&walked, &changes)) == Ok(old),
         "the changes cannot be undone: {changes:?} {back:?}"
     );
 }

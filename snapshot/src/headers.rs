@@ -60,7 +60,7 @@ impl Variable {
                 Err(format!("{header:?} in {{{name}}} is not a valid header name"))
             };
         }
-        let known = |in_request: bool| side == Side::Answer || in_request;
+        let known = |in_request: bool| side == Side::Response || in_request;
         match Self::PLAIN.iter().find(|(own, ..)| *own == name) {
             Some((_, variable, in_request)) if known(*in_request) => Ok(variable.clone()),
             Some(_) => Err(format!("{{{name}}} is only available in responses")),
@@ -83,7 +83,7 @@ impl Variable {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Side {
     Request,
-    Answer,
+    Response,
 }
 
 /// A piece of a value.
@@ -198,7 +198,7 @@ mod tests {
     #[test]
     fn a_value_consists_of_text_and_variables() {
         let shown = |text: &str| {
-            value(text, Side::Answer)
+            value(text, Side::Response)
                 .map(|pieces| pieces.iter().map(|p| format!("<{p}>")).collect::<String>())
         };
         for (text, expected) in [

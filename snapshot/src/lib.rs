@@ -18,32 +18,32 @@ pub mod file;
 #[cfg(any(test, fuzzing))]
 pub mod fuzzing;
 pub mod headers;
+pub mod incremental;
 pub mod mask;
 pub mod merge;
-mod near;
 mod networks;
 pub mod pem;
-pub mod place;
+pub mod position;
 mod problem;
 pub mod resource;
 pub mod routing;
 pub mod schema;
 mod snapshot;
-pub mod step;
+mod suggestion;
 pub mod units;
 mod visible;
 
 pub use check::check;
 pub use config::Config;
-pub use near::nearest;
 pub use networks::Networks;
 pub use problem::{Problem, Problems};
 pub use resource::{Kind, Resource};
 pub use snapshot::{
-    Backend, BackendId, BackendUrl, Breaker, Certificate, CertificateName, Chain, Expectation, Fallback,
-    HealthCheck, HealthProbe, Host, KeepAlive, KeyId, Limits, NoRedirect, Pool, Redirect, Resilience, Retry,
-    Rewrite, Route, RouteBounds, Scheme, Share, Snapshot, Split, Sticky, Target, Timeouts, UpstreamTls,
-    UrlMap, Weight,
+    Backend, BackendId, BackendUrl, Breaker, Certificate, CertificateName, Chain, ExpectedStatus, Fallback,
+    HealthCheck, HealthProbe, Host, KeepAlive, KeyId, Limits, Pool, Redirect, RedirectError, Resilience,
+    Retry, Rewrite, Route, RouteOverrides, Scheme, Share, Snapshot, Split, Sticky, Target, Timeouts,
+    UpstreamTls, UrlMap, Weight,
 };
 pub use snapshot::{BasicAuth, Filters, IpRules, Jwt, RateLimit};
+pub use suggestion::nearest;
 pub use visible::{is_visible, visible, visible_bytes, visible_json};

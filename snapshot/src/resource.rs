@@ -11,7 +11,7 @@ use sha2::{Digest, Sha256};
 
 use crate::{
     config::{Backend, BackendState, Certificate, Config, Pool, Route, Settings},
-    place::Places,
+    position::Positions,
     problem::Problems,
 };
 
@@ -88,16 +88,18 @@ pub type Resources = BTreeMap<Key, String>;
 
 /// A pool, route or certificate with its position, which keeps the order of the file.
 #[derive(Serialize, Deserialize)]
-struct Placed<T> {
-    place: i64,
+struct Positioned<T> {
+    #[serde(rename = "place")]
+    position: i64,
     spec: T,
 }
 
 /// A backend as a resource, with the name of its pool.
 #[derive(Serialize, Deserialize)]
-struct PlacedBackend {
+struct PositionedBackend {
     pool: String,
-    place: i64,
+    #[serde(rename = "place")]
+    position: i64,
     url: String,
     weight: u32,
     state: BackendState,
@@ -105,35 +107,35 @@ struct PlacedBackend {
 
 /// Splits a configuration into resources. Every backend must have its id.
 pub fn to_resources(config: &Config) -> Resources {
-    cut(config, &Places::default()).0
+    split(config, &Positions::default()).0
 }
 
-/// Splits a configuration into resources that differ from the previous ones as little as possible: see [`Places`].
-pub fn cut(config: &Config, before: &Places) -> (Resources, Places) {
+/// Splits a configuration into resources that differ from the previous ones as little as possible: see [`Positions`].
+pub fn split(config: &Config, before: &Positions) -> (Resources, Positions) {
     let mut resources = Resources::new();
-    let mut places = Places::default();
-    let mut add = |kind: Kind, name: &str, place: i64, spec: String| {
-        places.set(kind, name, place);
+    let mut positions = Positions::default();
+    let mut add = |kind: Kind, name: &str, position: i64, spec: String| {
+        positions.set(kind, name, position);
         resources.insert(Key { kind, name: name.to_owned() }, spec);
     };
-    let placed = before.arrange(Kind::Pool, config.pools.iter().map(|pool| pool.name.as_str()));
-    for (pool, place) in config.pools.iter().zip(placed) {
-        add(Kind::Pool, &pool.name, place, pool_spec(pool, place));
-        let placed = before.arrange(Kind::Backend, pool.backends.iter().map(|one| one.id.as_str()));
-        for (backend, place) in pool.backends.iter().zip(placed) {
-            add(Kind::Backend, &backend.id, place, backend_spec(&pool.name, backend, place));
+    let positioned = before.arrange(Kind::Pool, config.pools.iter().map(|pool| pool.name.as_str()));
+    for (pool, position) in config.pools.iter().zip(positioned) {
+        add(Kind::Pool, &pool.name, position, pool_spec(pool, position));
+        let positioned = before.arrange(Kind::Backend, pool.backends.iter().map(|one| one.id.as_str()));
+        for (backend, position) in pool.backends.iter().zip(positioned) {
+            add(Kind::Backend, &backend.id, position, backend_spec(&pool.name, backend, position));
         }
     }
-    let placed = before.arrange(Kind::Route, config.routes.iter().map(|route| route.name.as_str()));
-    for (route, place) in config.routes.iter().zip(placed) {
-        add(Kind::Route, &route.name, place, placed_spec(route, place));
+    let positioned = before.arrange(Kind::Route, config.routes.iter().map(|route| route.name.as_str()));
+    for (route, position) in config.routes.iter().zip(positioned) {
+        add(Kind::Route, &route.name, position, positioned_spec(route, position));
     }
     let names = config.certificates.iter().map(|certificate| certificate.name.as_str());
-    for (certificate, place) in config.certificates.iter().zip(before.arrange(Kind::Certificate, names)) {
-        add(Kind::Certificate, &certificate.name, place, placed_spec(certificate, place));
+    for (certificate, position) in config.certificates.iter().zip(before.arrange(Kind::Certificate, names)) {
+        add(Kind::Certificate, &certificate.name, position, positioned_spec(certificate, position));
     }
     resources.insert(Key { kind: Kind::Settings, name: String::new() }, settings_spec(&config.settings));
-    (resources, places)
+    (resources, positions)
 }
 
 pub(crate) fn settings_spec(settings: &Settings) -> String {
@@ -141,17 +143,17 @@ pub(crate) fn settings_spec(settings: &Settings) -> String {
 }
 
 /// The content of a pool without its backends.
-pub(crate) fn pool_spec(pool: &Pool, place: i64) -> String {
-    json(&Placed { place, spec: bare(pool) })
+pub(crate) fn pool_spec(pool: &Pool, position: i64) -> String {
+    json(&Positioned { position, spec: bare(pool) })
 }
 
-pub(crate) fn backend_spec(pool: &str, backend: &Backend, place: i64) -> String {
+pub(crate) fn backend_spec(pool: &str, backend: &Backend, position: i64) -> String {
     let Backend { url, weight, state, .. } = backend.clone();
-    json(&PlacedBackend { pool: pool.to_owned(), place, url, weight, state })
+    json(&PositionedBackend { pool: pool.to_owned(), position, url, weight, state })
 }
 
-pub(crate) fn placed_spec<T: Serialize>(spec: &T, place: i64) -> String {
-    json(&Placed { place, spec })
+pub(crate) fn positioned_spec<T: Serialize>(spec: &T, position: i64) -> String {
+    json(&Positioned { position, spec })
 }
 
 /// A pool without its backends.
@@ -171,10 +173,10 @@ fn json<T: Serialize>(value: &T) -> String {
 pub fn from_resources(resources: &Resources) -> Result<Config, Problems> {
     let mut problems = Problems::default();
     let mut settings = Settings::default();
-    let mut pools: Vec<Placed<Pool>> = Vec::new();
-    let mut routes: Vec<Placed<Route>> = Vec::new();
-    let mut certificates: Vec<Placed<Certificate>> = Vec::new();
-    let mut backends: Vec<(&str, PlacedBackend)> = Vec::new();
+    let mut pools: Vec<Positioned<Pool>> = Vec::new();
+    let mut routes: Vec<Positioned<Route>> = Vec::new();
+    let mut certificates: Vec<Positioned<Certificate>> = Vec::new();
+    let mut backends: Vec<(&str, PositionedBackend)> = Vec::new();
     for (key, spec) in resources {
         match key.kind {
             Kind::Settings => settings = read(key, spec, &mut problems).unwrap_or_default(),
@@ -206,18 +208,20 @@ pub fn from_resources(resources: &Resources) -> Result<Config, Problems> {
     if resources.keys().any(|key| key.kind == Kind::Settings && !key.name.is_empty()) {
         problems.add("settings", "must be a single resource without a name");
     }
-    pools.sort_by_key(|pool| pool.place);
-    routes.sort_by_key(|route| route.place);
-    certificates.sort_by_key(|certificate| certificate.place);
-    backends.sort_by_key(|(_, backend)| backend.place);
+    pools.sort_by_key(|pool| pool.position);
+    routes.sort_by_key(|route| route.position);
+    certificates.sort_by_key(|certificate| certificate.position);
+    backends.sort_by_key(|(_, backend)| backend.position);
 
     let mut pools: Vec<Pool> = pools.into_iter().map(|pool| pool.spec).collect();
-    let places: std::collections::HashMap<String, usize> =
-        pools.iter().enumerate().map(|(place, pool)| (pool.name.clone(), place)).collect();
+    let positions: std::collections::HashMap<String, usize> =
+        pools.iter().enumerate().map(|(position, pool)| (pool.name.clone(), position)).collect();
     for (id, backend) in backends {
-        let PlacedBackend { pool, url, weight, state, .. } = backend;
-        match places.get(&pool) {
-            Some(&place) => pools[place].backends.push(Backend { id: id.to_owned(), url, weight, state }),
+        let PositionedBackend { pool, url, weight, state, .. } = backend;
+        match positions.get(&pool) {
+            Some(&position) => {
+                pools[position].backends.push(Backend { id: id.to_owned(), url, weight, state })
+            }
             None => problems.add(format!("backend {id:?}.pool"), format!("unknown pool {pool:?}")),
         }
     }
@@ -328,9 +332,9 @@ mod tests {
 
         #[test]
         fn resources_with_kept_positions_restore_the_configuration(before in config(), after in config()) {
-            let places = cut(&before, &Places::default()).1;
-            let (resources, places) = cut(&after, &places);
-            prop_assert_eq!(&Places::of(&resources), &places);
+            let positions = split(&before, &Positions::default()).1;
+            let (resources, positions) = split(&after, &positions);
+            prop_assert_eq!(&Positions::of(&resources), &positions);
             prop_assert_eq!(from_resources(&resources), Ok(after));
         }
 

@@ -12,7 +12,7 @@ use weir_http::{CookieNames, aliases::HeaderGuard};
 pub use self::{
     filters::{BasicAuth, Filters, IpRules, Jwt, RateLimit},
     resilience::{Breaker, Fallback, Limits, Resilience, Retry, Sticky},
-    target::{NoRedirect, Redirect, Rewrite, Share, Split, Target, UrlMap},
+    target::{Redirect, RedirectError, Rewrite, Share, Split, Target, UrlMap},
     tls::{Certificate, CertificateName, Chain, KeyId, UpstreamTls},
 };
 use crate::{
@@ -84,7 +84,7 @@ pub struct Timeouts {
 
 /// Timeouts and limits that a route overrides; `None`: those of the settings or the pool apply.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub struct RouteBounds {
+pub struct RouteOverrides {
     /// Time to the response head; not zero.
     pub response: Option<Duration>,
     /// Longest pause between two pieces of a response body; zero: no limit.
@@ -133,7 +133,7 @@ pub enum HealthProbe {
         /// Starts with `/`.
         path: String,
         /// Statuses that count as success.
-        expect: Expectation,
+        expect: ExpectedStatus,
         /// Text that the response body must contain.
         body: Option<String>,
         /// Host header; `None`: the backend's host.
@@ -152,16 +152,16 @@ pub enum HealthProbe {
 
 /// Statuses that count as success, as inclusive ranges.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
-pub struct Expectation(Vec<(u16, u16)>);
+pub struct ExpectedStatus(Vec<(u16, u16)>);
 
-impl Expectation {
+impl ExpectedStatus {
     /// Whether the status counts as success.
     pub fn accepts(&self, status: u16) -> bool {
         self.0.iter().any(|(from, to)| (*from..=*to).contains(&status))
     }
 }
 
-impl FromStr for Expectation {
+impl FromStr for ExpectedStatus {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
@@ -371,7 +371,7 @@ pub struct Route {
     /// Time from the request head to the end of the response; `None`: no limit.
     pub request_timeout: Option<Duration>,
     /// Overrides of the settings and the pool.
-    pub bounds: RouteBounds,
+    pub overrides: RouteOverrides,
     /// Filters; `None`: none.
     pub filters: Option<Arc<Filters>>,
     /// The request headers that the route vouches for; `None`: none.
@@ -430,10 +430,10 @@ mod tests {
 
     #[test]
     fn expected_statuses_are_ranges() {
-        let expect: Expectation = "200-299, 304".parse().unwrap();
+        let expect: ExpectedStatus = "200-299, 304".parse().unwrap();
         assert!(expect.accepts(204) && expect.accepts(304) && !expect.accepts(302));
         for text in ["", "abc", "300-200", "99", "600", "200-"] {
-            assert!(text.parse::<Expectation>().is_err(), "{text}");
+            assert!(text.parse::<ExpectedStatus>().is_err(), "{text}");
         }
     }
 }

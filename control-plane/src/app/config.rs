@@ -6,7 +6,7 @@ use weir_admin_api::Rollout;
 use weir_snapshot::{
     BackendUrl, Config, Problem, Problems, check,
     config::Backend,
-    diff::{Change, Difference, in_words},
+    diff::{Change, Difference, describe_all},
     file,
     resource::from_resources,
 };
@@ -115,7 +115,7 @@ impl App {
             let (revision, diff) = (current.revision, current.changes(&config));
             return Ok(Applied {
                 revision,
-                changes: in_words(&diff),
+                changes: describe_all(&diff),
                 diff,
                 warnings,
                 rollout: None,

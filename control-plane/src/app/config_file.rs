@@ -15,7 +15,7 @@ use std::{
 use weir_admin_api::ConfigFile as Info;
 use weir_snapshot::{
     BackendUrl, Config, Problem,
-    diff::{Change, in_words},
+    diff::{Change, describe_all},
     file,
     merge::{Merged, merge},
 };
@@ -195,7 +195,7 @@ impl App {
                 let before = self.current();
                 let replaced = differences(&base, &before);
                 let applied = self.replace(author, config, warnings).await?;
-                Ok(Applied { replaced: in_words(&replaced), ..applied })
+                Ok(Applied { replaced: describe_all(&replaced), ..applied })
             }
             Err(error) => Err(error),
         }
@@ -213,7 +213,7 @@ impl App {
             return Some(known.info);
         }
         let drift = match serde_json::from_str::<Config>(&stored.content) {
-            Ok(base) => in_words(&differences(&base, &current)),
+            Ok(base) => describe_all(&differences(&base, &current)),
             // An earlier version wrote it.
             Err(_) => Vec::new(),
         };

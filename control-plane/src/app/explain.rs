@@ -4,7 +4,7 @@ use weir_admin_api::{Explained, ExplainedBackend, ExplainedPool};
 use weir_snapshot::{
     Fallback, Pool, Target,
     config::{BackendState, Strategy},
-    explain::{Asked, Way, explain},
+    explain::{Explanation, SampleRequest, explain},
 };
 
 use super::App;
@@ -19,7 +19,7 @@ struct Fleet<'a> {
 
 impl App {
     /// Explains a request by what is current and what the nodes have said.
-    pub fn explain(&self, asked: &Asked) -> Explained {
+    pub fn explain(&self, asked: &SampleRequest) -> Explained {
         let current = self.current();
         let snapshot = &current.snapshot;
         let way = explain(snapshot, asked);
@@ -36,7 +36,7 @@ impl App {
             };
             let otherwise = match &route.fallback {
                 None => "; 503 while it has no backend to offer".to_owned(),
-                Some(Fallback::Answer { status, .. }) => {
+                Some(Fallback::Response { status, .. }) => {
                     format!("; {status} from the route's fallback while it has no backend to offer")
                 }
                 Some(Fallback::Pool(_)) => String::new(),
@@ -55,7 +55,7 @@ impl App {
                 explain(pool, "the fallback, when there is no backend to offer".to_owned());
             }
         }
-        let Way { route, rewritten, changes, answer, filters, passed, more, .. } = way;
+        let Explanation { route, rewritten, changes, answer, filters, passed, more, .. } = way;
         Explained {
             revision: current.revision,
             route,

@@ -23,7 +23,7 @@ use weir_snapshot::{
     Config, Problem, Problems, Snapshot,
     backend_address::{self, OwnPort},
     config::{Route, Strategy},
-    diff::{Change, diff, in_words},
+    diff::{Change, describe_all, diff},
 };
 
 pub use self::{
@@ -261,7 +261,7 @@ impl App {
         if changes.is_empty() {
             return Ok(Changed { revision: before.revision, changes: Vec::new(), diff: changes, value });
         }
-        let words = in_words(&changes);
+        let words = describe_all(&changes);
         let number = after.revision;
         let written = revision(number, author, changes);
         db.write_revision(&written, next, self.parts.keep_revisions).await?;
@@ -287,7 +287,8 @@ impl App {
     /// Refuses backends at addresses that are not allowed. A name is looked at when it is connected to, by prober and
     /// nodes. So is a backend that was stored before its address was refused: it must not block other changes.
     fn refuse_addresses(&self, before: &Snapshot, after: &Snapshot) -> Result<(), Problems> {
-        let refused = |snapshot| backend_address::refused(snapshot, &self.parts.own_ports, health::is_local);
+        let refused =
+            |snapshot| backend_address::forbidden(snapshot, &self.parts.own_ports, health::is_local);
         let problems = refused(after);
         if problems.0.is_empty() {
             return Ok(());

@@ -7,7 +7,7 @@ use tokio::{
     task::JoinHandle,
     time::{Instant, timeout},
 };
-use weir_snapshot::backend_address::in_order;
+use weir_snapshot::backend_address::sorted;
 
 /// How long an answer counts before the name is looked up again; the same as in the nodes.
 const FRESH: Duration = Duration::from_secs(10);
@@ -61,7 +61,7 @@ impl Known {
         *under_way = None;
         match (answer.map_err(io::Error::other).flatten(), last) {
             (Ok(found), last) if !found.is_empty() => {
-                let found = in_order(found);
+                let found = sorted(found);
                 *last = Some((Instant::now(), found.clone()));
                 Ok(found)
             }

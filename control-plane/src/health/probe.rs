@@ -18,7 +18,7 @@ use tonic_health::pb::{
     HealthCheckRequest, health_check_response::ServingStatus, health_client::HealthClient,
 };
 use weir_snapshot::{
-    BackendUrl, Expectation, HealthProbe, Host, Scheme,
+    BackendUrl, ExpectedStatus, HealthProbe, Host, Scheme,
     backend_address::{self, OwnPort},
     config::Protocol,
     units::HumanDuration,
@@ -89,7 +89,7 @@ async fn open(target: &Target, connector: &Connector) -> Result<Box<dyn Io>, Str
     let mut last = "the name has no address".to_owned();
     for (tried, address) in addresses.iter().enumerate() {
         let left = deadline.saturating_duration_since(Instant::now());
-        let within = backend_address::share(left, addresses.len() - tried);
+        let within = backend_address::time_per_address(left, addresses.len() - tried);
         match tokio::time::timeout(within, open_to(target, *address)).await {
             Ok(Ok(stream)) => return Ok(stream),
             Ok(Err(error)) => last = error,
@@ -120,7 +120,7 @@ async fn addresses(target: &Target, connector: &Connector) -> Result<Vec<SocketA
     let mut refused = None;
     addresses.retain(|address| {
         let own = &connector.own_ports;
-        let why = backend_address::refusal(*address, &target.allow, own, super::is_local);
+        let why = backend_address::why_forbidden(*address, &target.allow, own, super::is_local);
         let is_allowed = why.is_none();
         refused = refused.take().or(why);
         is_allowed
@@ -200,7 +200,7 @@ fn request(target: &Target, host: &str, path: &str) -> Result<http::Request<Empt
 async fn get(
     stream: Box<dyn Io>,
     request: http::Request<Empty<Bytes>>,
-    expect: &Expectation,
+    expect: &ExpectedStatus,
     body: Option<&str>,
 ) -> Result<String, String> {
     let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream))
@@ -217,7 +217,7 @@ async fn get(
 async fn get_http2(
     stream: Box<dyn Io>,
     request: http::Request<Empty<Bytes>>,
-    expect: &Expectation,
+    expect: &ExpectedStatus,
     body: Option<&str>,
 ) -> Result<String, String> {
     let (mut sender, connection) =
@@ -248,7 +248,7 @@ async fn drive(
 /// Whether an answer is good.
 async fn judge(
     response: http::Response<hyper::body::Incoming>,
-    expect: &Expectation,
+    expect: &ExpectedStatus,
     body: Option<&str>,
 ) -> Result<String, String> {
     let status = response.status().as_u16();

@@ -69,7 +69,7 @@ async fn look_up(backend: &BackendState, permit: &AddressPolicy) {
     let found =
         tokio::time::timeout(TIMEOUT, tokio::net::lookup_host((name.as_str(), backend.url.port))).await;
     let found = match found {
-        Ok(Ok(found)) => backend_address::in_order(found),
+        Ok(Ok(found)) => backend_address::sorted(found),
         Ok(Err(_)) if backend.nameless.load(Relaxed) => return,
         Ok(Err(error)) if !backend.has_addresses() => {
             backend.nameless.store(true, Relaxed);

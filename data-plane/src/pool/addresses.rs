@@ -89,7 +89,7 @@ impl AddressPolicy {
         let mut refused = None;
         let mut allowed = addresses;
         allowed.retain(|address| {
-            let why = backend_address::refusal(*address, &self.allow, &self.own, is_local);
+            let why = backend_address::why_forbidden(*address, &self.allow, &self.own, is_local);
             let is_allowed = why.is_none();
             if let (None, Some(why)) = (&refused, why) {
                 refused = Some(why);

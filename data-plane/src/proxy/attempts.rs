@@ -3,7 +3,7 @@
 use std::time::Instant;
 
 use weir_http::{Forwarded, RequestHead, write_request};
-use weir_snapshot::{RouteBounds, UrlMap};
+use weir_snapshot::{RouteOverrides, UrlMap};
 
 use super::{
     Answer, Downstream, Exchange,
@@ -39,7 +39,7 @@ pub(super) struct PoolRequest<'a> {
     /// The request offers an upgrade.
     pub(super) upgrade: bool,
     /// The route's timeouts, which override the pool's.
-    pub(super) bounds: &'a RouteBounds,
+    pub(super) bounds: &'a RouteOverrides,
 }
 
 /// The result of a request to a pool.

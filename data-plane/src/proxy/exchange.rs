@@ -9,7 +9,7 @@ use std::{
 };
 
 use weir_http::{FieldKind, RequestHead, ResponseHead};
-use weir_snapshot::{RouteBounds, headers::HeaderRules};
+use weir_snapshot::{RouteOverrides, headers::HeaderRules};
 
 use super::Answer;
 use crate::{
@@ -70,7 +70,7 @@ pub(crate) struct Exchange {
 impl Exchange {
     pub(crate) fn begin(worker: Rc<Worker>, view: Rc<View>, started: Instant) -> Self {
         let settings = &view.active.snapshot.settings.downstream;
-        let taking = Pace::new(PaceLimits::of_response(settings, &RouteBounds::default()));
+        let taking = Pace::new(PaceLimits::of_response(settings, &RouteOverrides::default()));
         Self {
             taking,
             counted: None,

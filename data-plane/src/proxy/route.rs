@@ -1,7 +1,7 @@
 //! Routing: finds the route of a request, and its redirect, share of a split and header changes.
 
 use weir_http::{Field, RequestEdit, RequestHead};
-use weir_snapshot::{NoRedirect, Redirect, Route, Snapshot, Split, config::WebScheme, routing::Request};
+use weir_snapshot::{Redirect, RedirectError, Route, Snapshot, Split, config::WebScheme, routing::Request};
 
 use crate::{
     answer::Local,
@@ -61,9 +61,9 @@ fn scheme(origin: &Origin<'_>) -> WebScheme {
 pub(crate) fn redirect(redirect: &Redirect, head: &RequestHead, origin: &Origin<'_>) -> Local {
     match redirect.location(scheme(origin), origin.host(head), head.path_and_query()) {
         Ok(location) => Local::redirect(redirect.status, &location),
-        Err(NoRedirect::NoHost) => Local::bad_request("the request has no host to redirect to"),
-        Err(NoRedirect::Path(fault)) => Local::bad_request(fault.text()),
-        Err(NoRedirect::Circle) => Local::CIRCLE,
+        Err(RedirectError::NoHost) => Local::bad_request("the request has no host to redirect to"),
+        Err(RedirectError::Path(fault)) => Local::bad_request(fault.text()),
+        Err(RedirectError::Loop) => Local::CIRCLE,
     }
 }
 

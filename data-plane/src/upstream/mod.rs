@@ -14,7 +14,7 @@ use std::{
 };
 
 use weir_http::{Limits, RequestHead, ResponseHead};
-use weir_snapshot::{RouteBounds, backend_address, config::Protocol};
+use weir_snapshot::{RouteOverrides, backend_address, config::Protocol};
 
 pub(crate) use self::{
     response::{Progress, Response, ResponseBody},
@@ -47,7 +47,7 @@ pub(crate) struct Attempt<'a> {
     pub(crate) pool: &'a ActivePool,
     pub(crate) member: &'a Member,
     /// The route's timeouts, which override the pool's.
-    pub(crate) bounds: &'a RouteBounds,
+    pub(crate) bounds: &'a RouteOverrides,
     /// This worker's connections to the backend.
     pub(crate) connections: &'a Rc<Connections>,
     pub(crate) is_head: bool,
@@ -81,7 +81,7 @@ impl Attempt<'_> {
         let mut last = None;
         for (tried, address) in addresses.starting_at_current().enumerate() {
             let left = deadline.saturating_duration_since(Instant::now()).max(Duration::from_millis(1));
-            let within = backend_address::share(left, addresses.all().len() - tried);
+            let within = backend_address::time_per_address(left, addresses.all().len() - tried);
             match self.connect_to(address, within, watch).await {
                 Ok(stream) => return Ok((stream, address)),
                 Err(failure @ (Failure::Connect(_) | Failure::Handshake(_))) => {

@@ -6,7 +6,7 @@
 
 use std::time::Duration;
 
-use weir_snapshot::{RouteBounds, config::Downstream};
+use weir_snapshot::{RouteOverrides, config::Downstream};
 
 use crate::wire::timer::Timer;
 
@@ -28,16 +28,16 @@ impl PaceLimits {
     }
 
     /// Limits of a client that sends a body.
-    pub(crate) fn of_request(settings: &Downstream, route: &RouteBounds) -> Self {
+    pub(crate) fn of_request(settings: &Downstream, route: &RouteOverrides) -> Self {
         Self::new(route.request_body.unwrap_or(settings.body_timeout.0), settings, route)
     }
 
     /// Limits of a client that reads a response.
-    pub(crate) fn of_response(settings: &Downstream, route: &RouteBounds) -> Self {
+    pub(crate) fn of_response(settings: &Downstream, route: &RouteOverrides) -> Self {
         Self::new(route.send.unwrap_or(settings.send_timeout.0), settings, route)
     }
 
-    fn new(stall: Duration, settings: &Downstream, route: &RouteBounds) -> Self {
+    fn new(stall: Duration, settings: &Downstream, route: &RouteOverrides) -> Self {
         let rate = route.min_body_rate.unwrap_or(settings.min_body_rate.0);
         Self { stall, rate, grace: settings.min_body_rate_grace.0 }
     }

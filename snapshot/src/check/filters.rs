@@ -1,26 +1,24 @@
 //! Checks the filters of routes: addresses, methods, rate limits, passwords, tokens.
 
-use std::{collections::HashMap, net::IpAddr, sync::Arc, time::Duration};
+mod addresses;
+mod basic_auth;
+mod jwt;
 
-use ipnet::{IpNet, Ipv4Net};
+use std::{sync::Arc, time::Duration};
+
 use weir_http::aliases::reads_as;
 
+pub(super) use self::addresses::ip;
+use self::{basic_auth::basic_auth, jwt::check_jwt};
 use super::{duration, within};
 use crate::{
     config::{self, RateKey},
     problem::{Problem, Problems},
-    snapshot::{BasicAuth, Filters, IpRules, Jwt, RateLimit},
+    snapshot::{Filters, IpRules, RateLimit},
 };
-
-/// Upper bounds on the cost of one password check: the bcrypt cost, and argon2's memory in KiB, rounds and lanes.
-const MOST_BCRYPT: u32 = 14;
-const MOST_ARGON2: [(&str, u32); 3] = [("m", 256 << 10), ("t", 10), ("p", 16)];
 
 /// Minimum default of `new_values`: several clients often share one address.
 const LEAST_NEW_VALUES: u32 = 10;
-
-/// The largest key set, in bytes.
-const MAX_JWKS: usize = 256 << 10;
 
 /// Headers that filters must not set: message framing, routing, and headers that Weir vouches for.
 const OWN_HEADERS: [&str; 18] = [
@@ -84,52 +82,6 @@ pub(super) fn route(
     asks.then(|| Arc::new(filters))
 }
 
-/// Checks allowed and denied client addresses.
-pub(super) fn ip(filter: &config::IpFilter, path: &str, problems: &mut Problems) -> Arc<IpRules> {
-    let mut seen: HashMap<IpNet, bool> = HashMap::with_capacity(filter.allow.len() + filter.deny.len());
-    let mut prefixes = Vec::with_capacity(filter.allow.len() + filter.deny.len());
-    let lists = [("allow", &filter.allow, true), ("deny", &filter.deny, false)];
-    for (list, i, text, allow) in lists.iter().flat_map(|(list, texts, allow)| {
-        texts.iter().enumerate().map(move |(i, text)| (list, i, text, *allow))
-    }) {
-        let place = || format!("{path}.{list}[{i}]");
-        match prefix(text) {
-            Err(message) => problems.add(place(), message),
-            Ok(net) => match seen.insert(net, allow) {
-                None => prefixes.push((net, allow)),
-                Some(before) if before == allow => problems.add(place(), format!("duplicate prefix {net}")),
-                Some(_) => {
-                    problems.add(place(), format!("{net} is both allowed and denied"));
-                }
-            },
-        }
-    }
-    if filter.allow.is_empty() && filter.deny.is_empty() {
-        problems.add(path, "allow and deny are both empty: expected at least one prefix");
-    }
-    Arc::new(IpRules::new(&prefixes, filter.allow.is_empty()))
-}
-
-/// Parses a prefix or a single address. IPv4-mapped IPv6 becomes IPv4.
-fn prefix(text: &str) -> Result<IpNet, String> {
-    let wrong =
-        || format!("{text:?} is not a prefix (expected for example 10.0.0.0/8, 2001:db8::/32 or 192.0.2.7)");
-    let net = match text.parse::<IpAddr>() {
-        Ok(address) => IpNet::from(address),
-        Err(_) => text.parse::<IpNet>().map_err(|_| wrong())?,
-    };
-    if net.trunc() != net {
-        return Err(format!("{text:?} has host bits set; the network is {}", net.trunc()));
-    }
-    if let IpNet::V6(v6) = net
-        && v6.prefix_len() >= 96
-        && let Some(v4) = v6.addr().to_ipv4_mapped()
-    {
-        return Ipv4Net::new(v4, v6.prefix_len() - 96).map(IpNet::V4).map_err(|_| wrong());
-    }
-    Ok(net)
-}
-
 fn methods(methods: &[String], path: &str, problems: &mut Problems) -> Vec<Arc<str>> {
     for (i, method) in methods.iter().enumerate() {
         let place = format!("{path}[{i}]");
@@ -181,274 +133,12 @@ fn rate_limit(limit: &config::RateLimit, path: &str, problems: &mut Problems) ->
     RateLimit { requests, per, burst, new_values, key: key.clone(), scope }
 }
 
-fn basic_auth(auth: &config::BasicAuth, path: &str, problems: &mut Problems) -> BasicAuth {
-    let realm = &auth.realm;
-    if realm.is_empty()
-        || realm.len() > 100
-        || realm.bytes().any(|b| !(b' '..=b'~').contains(&b) || b == b'"' || b == b'\\')
-    {
-        problems.add(
-            format!("{path}.realm"),
-            format!(
-                "{realm:?} is not a valid realm (1 to 100 visible ASCII characters without quotes or backslashes)"
-            ),
-        );
-    }
-    if auth.users.is_empty() {
-        problems.add(format!("{path}.users"), "no users: every request would be rejected");
-    }
-    for (name, hash) in &auth.users {
-        let place = format!("{path}.users.{name}");
-        // A colon ends the user name (RFC 7617 section 2). The name is sent in a header, so control characters are
-        // not allowed.
-        if name.is_empty() || name.len() > 100 || !name.bytes().all(|b| b.is_ascii_graphic() && b != b':') {
-            problems.add(
-                place.clone(),
-                format!(
-                    "{name:?} is not a valid user name (1 to 100 visible ASCII characters without a colon)"
-                ),
-            );
-        }
-        if let Err(message) = password_hash(hash) {
-            problems.add(place, message);
-        }
-    }
-    own_header(&auth.user_header, format!("{path}.user_header"), problems);
-    BasicAuth {
-        realm: realm.as_str().into(),
-        users: auth.users.iter().map(|(name, hash)| (name.as_str().into(), hash.as_str().into())).collect(),
-        user_header: auth.user_header.to_ascii_lowercase().into(),
-        keep_authorization: auth.keep_authorization,
-    }
-}
-
-/// Checks that a node can verify a password hash in bounded time. Messages never contain the hash.
-fn password_hash(hash: &str) -> Result<(), String> {
-    const WHAT: &str = "is not a password hash; create one with `weir hash-password` ($argon2id$… or $2b$…)";
-    if hash.starts_with(crate::mask::PREFIX) {
-        return Err(
-            "is a masked hash: the configuration was exported without an admin token; export it with an admin token or set the hash"
-                .into(),
-        );
-    }
-    let parts: Vec<&str> = hash.split('$').collect();
-    match *parts.as_slice() {
-        ["", "2a" | "2b" | "2x" | "2y", cost, rest] => {
-            let is_whole =
-                rest.len() == 53 && rest.bytes().all(|b| b.is_ascii_alphanumeric() || b"./".contains(&b));
-            let cost = cost.parse::<u32>().ok().filter(|_| cost.len() == 2 && is_whole).ok_or(WHAT)?;
-            if !(4..=MOST_BCRYPT).contains(&cost) {
-                return Err(format!("bcrypt cost {cost} is out of bounds (4 to {MOST_BCRYPT})"));
-            }
-            Ok(())
-        }
-        ["", "argon2id" | "argon2i" | "argon2d", "v=19", params, salt, output] => {
-            let is_base64 =
-                |text: &str| text.bytes().all(|b| b.is_ascii_alphanumeric() || b"+/".contains(&b));
-            if !(11..=64).contains(&salt.len())
-                || !(16..=86).contains(&output.len())
-                || !is_base64(salt)
-                || !is_base64(output)
-            {
-                return Err(WHAT.into());
-            }
-            let mut given = params.split(',');
-            for (name, most) in MOST_ARGON2 {
-                let value = given
-                    .next()
-                    .and_then(|param| param.strip_prefix(name)?.strip_prefix('=')?.parse::<u32>().ok());
-                match value {
-                    None => return Err(WHAT.into()),
-                    Some(value) if value == 0 || value > most => {
-                        return Err(format!(
-                            "argon2 parameter {name}={value} is out of bounds (1 to {most})"
-                        ));
-                    }
-                    Some(_) => {}
-                }
-            }
-            if given.next().is_some() { Err(WHAT.into()) } else { Ok(()) }
-        }
-        _ => Err(WHAT.into()),
-    }
-}
-
 /// Checks the name of a header that a filter or a rewrite sets.
 pub(super) fn own_header(name: &str, path: String, problems: &mut Problems) {
     if OWN_HEADERS.iter().any(|own| reads_as(name.as_bytes(), own.as_bytes())) {
         problems.add(path, format!("header {name:?} is managed by Weir and cannot be set here"));
     } else {
         super::resilience::token(name, "header", path, problems);
-    }
-}
-
-/// Why a key of a key set is not used.
-enum Unusable {
-    /// Secrets must not be in a configuration.
-    Secret(&'static str),
-    /// Skipped, as RFC 7517 section 5 requires for unknown kinds of keys.
-    Ignored(String),
-}
-
-impl From<String> for Unusable {
-    fn from(why: String) -> Self {
-        Self::Ignored(why)
-    }
-}
-
-/// The algorithms that a key of this type can verify.
-fn algorithms_of(key: &serde_json::Value) -> Result<&'static [&'static str], Unusable> {
-    let text = |field: &str| key.get(field).and_then(serde_json::Value::as_str);
-    if key.get("d").is_some() {
-        return Err(Unusable::Secret("is a private key; only public keys are allowed"));
-    }
-    if key.get("use").is_some_and(|usage| usage != "sig") {
-        // An encryption key verifies no signatures.
-        return Ok(&[]);
-    }
-    let has = |fields: &[&str]| -> Result<(), String> {
-        let missing = fields.iter().find(|field| !text(field).is_some_and(is_base64url));
-        missing.map_or(Ok(()), |field| Err(format!("has no {field} in base64url")))
-    };
-    match (text("kty"), text("crv")) {
-        (Some("RSA"), _) => {
-            has(&["n", "e"])?;
-            // Shorter than 2048 bits (RFC 7518 section 3.3).
-            if text("n").is_some_and(|n| n.len() < 341) {
-                return Err("is an RSA key of less than 2048 bits".to_owned().into());
-            }
-            Ok(&["RS256", "RS384", "RS512", "PS256", "PS384", "PS512"])
-        }
-        (Some("EC"), Some("P-256")) => Ok(has(&["x", "y"]).map(|()| &["ES256"][..])?),
-        (Some("EC"), Some("P-384")) => Ok(has(&["x", "y"]).map(|()| &["ES384"][..])?),
-        (Some("OKP"), Some("Ed25519")) => Ok(has(&["x"]).map(|()| &["EdDSA"][..])?),
-        (Some("oct"), _) => {
-            Err(Unusable::Secret("is a shared secret; only public keys (RSA, EC, OKP) are allowed"))
-        }
-        (kty, crv) => Err(format!(
-            "has an unknown type (kty {:?}, crv {:?}; known: RSA, EC with P-256 or P-384, OKP with Ed25519)",
-            kty.unwrap_or_default(),
-            crv.unwrap_or_default()
-        )
-        .into()),
-    }
-}
-
-fn is_base64url(text: &str) -> bool {
-    !text.is_empty() && text.bytes().all(|b| b.is_ascii_alphanumeric() || b"-_".contains(&b))
-}
-
-const ALGORITHMS: [&str; 9] =
-    ["RS256", "RS384", "RS512", "PS256", "PS384", "PS512", "ES256", "ES384", "EdDSA"];
-
-fn check_jwt(jwt: &config::Jwt, path: &str, (problems, warnings): (&mut Problems, &mut Vec<Problem>)) -> Jwt {
-    if jwt.issuer.is_empty() {
-        problems.add(
-            format!("{path}.issuer"),
-            "the issuer is missing: without it, tokens of any issuer with a listed key would be accepted",
-        );
-    }
-    if jwt.audience.is_empty() || jwt.audience.iter().any(String::is_empty) {
-        problems.add(
-            format!("{path}.audience"),
-            "the audience is missing: without it, tokens for other services would be accepted",
-        );
-    }
-    if jwt.algorithms.is_empty() {
-        problems.add(
-            format!("{path}.algorithms"),
-            format!("no algorithm is allowed (known: {})", ALGORITHMS.join(", ")),
-        );
-    }
-    for (i, algorithm) in jwt.algorithms.iter().enumerate() {
-        let place = format!("{path}.algorithms[{i}]");
-        let known = ALGORITHMS.join(", ");
-        if algorithm.eq_ignore_ascii_case("none") {
-            problems
-                .add(place, format!("algorithm {algorithm:?} would accept unsigned tokens (known: {known})"));
-        } else if algorithm.starts_with("HS") {
-            problems.add(place, format!("algorithm {algorithm} needs a shared secret, with which every verifier could also sign tokens; use a key pair (known: {known})"));
-        } else if !ALGORITHMS.contains(&algorithm.as_str()) {
-            problems.add(place, format!("unknown algorithm {algorithm:?} (known: {known})"));
-        } else if jwt.algorithms[..i].contains(algorithm) {
-            problems.add(place, format!("duplicate algorithm {algorithm}"));
-        }
-    }
-    jwks(jwt, &format!("{path}.jwks"), (problems, warnings));
-    super::resilience::token(&jwt.header, "header", format!("{path}.header"), problems);
-    if let Some(cookie) = &jwt.cookie {
-        super::resilience::token(cookie, "cookie", format!("{path}.cookie"), problems);
-    }
-    let mut told: Vec<String> = Vec::new();
-    for (claim, header) in &jwt.claims_to_headers {
-        let place = format!("{path}.claims_to_headers.{claim}");
-        let header = header.to_ascii_lowercase();
-        if claim.is_empty() {
-            problems.add(place, "the claim name is empty");
-        } else if told.contains(&header) || header == jwt.header.to_ascii_lowercase() {
-            problems.add(place, format!("header {header:?} is used twice"));
-        } else {
-            own_header(&header, place, problems);
-        }
-        told.push(header);
-    }
-    let leeway = duration(jwt.leeway, Duration::ZERO, format!("{path}.leeway"), problems);
-    if leeway > Duration::from_secs(600) {
-        problems.add(format!("{path}.leeway"), format!("{} is out of bounds (0s to 10m)", jwt.leeway));
-    }
-    let texts = |list: &[String]| list.iter().map(|text| Arc::from(text.as_str())).collect();
-    Jwt {
-        issuer: jwt.issuer.as_str().into(),
-        audience: texts(&jwt.audience),
-        jwks: jwt.jwks.0.as_str().into(),
-        algorithms: texts(&jwt.algorithms),
-        header: jwt.header.to_ascii_lowercase().into(),
-        cookie: jwt.cookie.as_deref().map(Arc::from),
-        claims_to_headers: jwt
-            .claims_to_headers
-            .iter()
-            .map(|(claim, header)| (claim.as_str().into(), header.to_ascii_lowercase().into()))
-            .collect(),
-        leeway,
-        keep_authorization: jwt.keep_authorization,
-    }
-}
-
-fn jwks(jwt: &config::Jwt, path: &str, (problems, warnings): (&mut Problems, &mut Vec<Problem>)) {
-    let text = &jwt.jwks.0;
-    if text.len() > MAX_JWKS {
-        return problems.add(path, format!("{} bytes are too many (at most 256KiB)", text.len()));
-    }
-    let parsed = serde_json::from_str::<serde_json::Value>(text).ok();
-    let Some(keys) = parsed.as_ref().and_then(|set| set.get("keys")?.as_array()) else {
-        return problems.add(path, "is not a JSON Web Key Set (RFC 7517): {\"keys\": [{\"kty\": …}]}");
-    };
-    let mut usable = false;
-    let mut ignored = Vec::new();
-    for (i, key) in keys.iter().enumerate() {
-        let place = format!("{path}.keys[{i}]");
-        match algorithms_of(key) {
-            Err(Unusable::Secret(message)) => problems.add(place, message),
-            Err(Unusable::Ignored(why)) => ignored.push((place, why)),
-            Ok(fits) => {
-                let own = key.get("alg").and_then(serde_json::Value::as_str);
-                if let Some(own) = own.filter(|own| !fits.is_empty() && !fits.contains(own)) {
-                    ignored.push((place, format!("has alg {own:?}, which does not fit its key type")));
-                    continue;
-                }
-                usable |= fits.iter().any(|fit| {
-                    own.is_none_or(|own| own == *fit) && jwt.algorithms.iter().any(|allowed| allowed == fit)
-                });
-            }
-        }
-    }
-    if usable {
-        let warning = |(place, why)| Problem::new(place, format!("the key {why}; it is ignored"));
-        warnings.extend(ignored.into_iter().map(warning));
-    } else {
-        // No key is usable, so the reasons are errors.
-        ignored.into_iter().for_each(|(place, why)| problems.add(place, why));
-        problems.add(path, format!("no key fits the allowed algorithms ({})", jwt.algorithms.join(", ")));
     }
 }
 

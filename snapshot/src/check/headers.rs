@@ -129,7 +129,7 @@ fn checked(name: &str, side: Side, path: &str, problems: &mut Problems) -> Box<s
         _ if !is_token(name) => "is not a valid header name",
         "host" if side == Side::Request => "cannot be changed here; use rewrite.host",
         "expect" if side == Side::Request => "is handled by Weir and cannot be changed",
-        "date" if side == Side::Answer => {
+        "date" if side == Side::Response => {
             "is set by the server that creates the response and cannot be changed"
         }
         own if OF_THE_HOP.contains(&own) => "belongs to one connection; Weir sets it itself",

@@ -212,7 +212,7 @@ fn fallback(
                     format!("{} bytes are too many (at most 64KiB)", body.len()),
                 );
             }
-            Some(Fallback::Answer { status: *status, body: Arc::from(body) })
+            Some(Fallback::Response { status: *status, body: Arc::from(body) })
         }
         _ => {
             problems.add(path, "expected either { pool } or { status, body }");

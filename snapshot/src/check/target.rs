@@ -4,10 +4,11 @@ use std::collections::HashMap;
 
 use super::{filters::own_header, resilience::check_sticky};
 use crate::{
-    config, near,
+    config,
     problem::Problems,
     routing::{HostPattern, Match, PathFault, PathPattern, PathRewrite, check_rewritten},
     snapshot::{Redirect, Rewrite, Share, Split, Target, UrlMap, Weight},
+    suggestion,
 };
 
 /// Pool indexes by name.
@@ -38,7 +39,7 @@ pub(super) fn target(
         "pool" => match pools.get(pool.as_str()) {
             Some(pool) => Some(Target::Pool(*pool)),
             None => {
-                let hint = near::hint(pool, pools.keys().copied(), problems.0.len());
+                let hint = suggestion::hint(pool, pools.keys().copied(), problems.0.len());
                 problems.add(format!("{path}.pool"), format!("route {name:?}: unknown pool {pool:?}{hint}"));
                 None
             }
@@ -82,7 +83,7 @@ fn check_split(
         total += (*weight).min(Weight::MAX);
         match pools.get(pool.as_str()) {
             None => {
-                let hint = near::hint(pool, pools.keys().copied(), problems.0.len());
+                let hint = suggestion::hint(pool, pools.keys().copied(), problems.0.len());
                 let message = format!("route {:?}: unknown pool {pool:?}{hint}", route.name);
                 problems.add(format!("{path}.pool"), message);
             }

@@ -119,7 +119,7 @@ fn names(certificate: &X509Certificate<'_>) -> Result<Vec<CertificateName>, Stri
             GeneralName::DNSName(name) => {
                 let name = name.to_ascii_lowercase();
                 names.push(match name.strip_prefix("*.") {
-                    Some(rest) => CertificateName::Below(rest.to_owned()),
+                    Some(rest) => CertificateName::Wildcard(rest.to_owned()),
                     None => CertificateName::Host(name),
                 });
             }

@@ -3,7 +3,7 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::{WebScheme, is_default, one, seconds};
+use super::{WebScheme, is_default, pool::one, seconds};
 use crate::units::HumanDuration;
 
 /// One pool of a split.

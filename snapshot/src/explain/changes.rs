@@ -2,20 +2,20 @@
 
 use weir_http::aliases::{NameKind, name_kind};
 
-use super::Asked;
+use super::SampleRequest;
 use crate::{Route, Snapshot};
 
 /// Describes each header, cookie and URL that is changed, dropped or added because of the route.
-pub(super) fn changes(snapshot: &Snapshot, route: &Route, asked: &Asked) -> Vec<String> {
+pub(super) fn changes(snapshot: &Snapshot, route: &Route, request: &SampleRequest) -> Vec<String> {
     let mut changes = Vec::new();
-    for (name, _) in &asked.headers {
+    for (name, _) in &request.headers {
         if let Some(sentence) = dropped(snapshot, route, name)
             && !changes.contains(&sentence)
         {
             changes.push(sentence);
         }
     }
-    for (name, _) in asked.cookies() {
+    for (name, _) in request.cookies() {
         if route.session_cookies.iter().any(|names| names.contains(name.as_bytes())) {
             changes.push(format!("drops the cookie {name}: it is a session cookie of Weir"));
         }
@@ -24,7 +24,7 @@ pub(super) fn changes(snapshot: &Snapshot, route: &Route, asked: &Asked) -> Vec<
     let is_rewritten = rewrite
         .path
         .as_ref()
-        .is_some_and(|path| path.apply(asked.target.as_bytes()).is_ok_and(|target| target.is_some()));
+        .is_some_and(|path| path.apply(request.target.as_bytes()).is_ok_and(|target| target.is_some()));
     if let Some(prefix) = rewrite.prefix.as_ref().filter(|_| is_rewritten) {
         changes.push(format!("adds x-forwarded-prefix: {prefix}"));
         changes.extend(rewrite.prefix_header.iter().map(|name| format!("adds {name}: {prefix}")));
@@ -113,8 +113,9 @@ routes:
             ("/x", "X_A: 1", Some("maps URLs in the response back to the client's")),
         ] {
             let (_, snapshot) = file::parse(TEXT).unwrap();
-            let asked = Asked::read("GET", &format!("http://h{path}"), &[header.to_owned()], None).unwrap();
-            let told = explain(&snapshot, &asked).changes;
+            let request =
+                SampleRequest::read("GET", &format!("http://h{path}"), &[header.to_owned()], None).unwrap();
+            let told = explain(&snapshot, &request).changes;
             match expected {
                 Some(expected) => {
                     let count = told.iter().filter(|sentence| sentence.starts_with(expected)).count();

@@ -7,7 +7,7 @@ use std::{
     ptr,
 };
 
-use super::tree::{Entry, Node, Place, Tree};
+use super::tree::{Entry, Location, Node, Tree};
 
 /// Mappings with fewer keys are searched linearly.
 const SMALL: usize = 16;
@@ -29,9 +29,9 @@ impl<'a> Locator<'a> {
 
     /// The location of the value at `path`, or of the nearest value that contains it. With `of_key` the location of
     /// its key.
-    pub(super) fn find(&mut self, path: &str, of_key: bool) -> Place {
+    pub(super) fn find(&mut self, path: &str, of_key: bool) -> Location {
         let mut node = self.root;
-        let mut place = node.place;
+        let mut location = node.location;
         let mut rest = path;
         while !rest.is_empty() {
             let step = match &node.value {
@@ -43,14 +43,14 @@ impl<'a> Locator<'a> {
                 Tree::Mapping(entries) => {
                     let rest = rest.strip_prefix('.').unwrap_or(rest);
                     let entry = self.entry(entries, rest);
-                    entry.map(|entry| (&entry.value, Some(entry.place), &rest[entry.key.len()..]))
+                    entry.map(|entry| (&entry.value, Some(entry.location), &rest[entry.key.len()..]))
                 }
             };
             let Some((next, key, left)) = step else { break };
-            place = key.filter(|_| of_key).unwrap_or(next.place);
+            location = key.filter(|_| of_key).unwrap_or(next.location);
             (node, rest) = (next, left);
         }
-        place
+        location
     }
 
     /// The first entry whose key is a prefix of the path.

@@ -8,7 +8,7 @@ use std::{borrow::Cow, collections::BTreeMap, ops::Range};
 
 use super::{
     MAX_BYTES,
-    tree::{Entry, Node, Place, Tree},
+    tree::{Entry, Location, Node, Tree},
 };
 use crate::problem::{Problem, Problems};
 
@@ -66,9 +66,9 @@ pub fn inline<'a>(
             at.mark(&mut problem);
             problems.0.push(problem);
         };
-        match (content, span.and_then(|span| place(text, span, &name))) {
-            (Ok(content), Some(place)) => {
-                contents.insert(place.start, (place.end, content));
+        match (content, span.and_then(|span| exact_range(text, span, &name))) {
+            (Ok(content), Some(range)) => {
+                contents.insert(range.start, (range.end, content));
             }
             (Ok(_), None) => {
                 problem(format!("the file name {name:?} must be written on one line, without escapes"))
@@ -103,7 +103,7 @@ fn shape(path: &str) -> String {
 /// A file name in the text.
 struct Reference {
     path: String,
-    at: Place,
+    at: Location,
     name: String,
     /// The range of the name in the text; for an alias that of its anchor.
     span: Option<Range<usize>>,
@@ -115,7 +115,7 @@ fn find(node: &Node, path: String, shape: String, found: &mut Vec<Reference>) {
         Tree::Leaf(serde_json::Value::String(name))
             if FIELDS.contains(&shape.as_str()) && !is_content(name) =>
         {
-            found.push(Reference { path, at: node.place, name: name.clone(), span: node.span() });
+            found.push(Reference { path, at: node.location, name: name.clone(), span: node.span() });
         }
         Tree::Leaf(_) => {}
         Tree::List(items) => {
@@ -138,7 +138,7 @@ fn find(node: &Node, path: String, shape: String, found: &mut Vec<Reference>) {
 }
 
 /// The exact range of the name with its quotes.
-fn place(text: &str, span: Range<usize>, name: &str) -> Option<Range<usize>> {
+fn exact_range(text: &str, span: Range<usize>, name: &str) -> Option<Range<usize>> {
     // The parser's span of a value may or may not include its quotes, tag and anchor.
     let end = text[span.start..].find('\n').map_or(text.len(), |end| span.start + end);
     let line = text.get(span.start..end)?;

@@ -14,12 +14,12 @@ use crate::problem::{MAX_PATH, Problem, Problems};
 
 /// Line and column, counted from 1; 0 if unknown.
 #[derive(Debug, Clone, Copy, Default)]
-pub(super) struct Place {
+pub(super) struct Location {
     line: u32,
     column: u32,
 }
 
-impl Place {
+impl Location {
     fn of(location: serde_saphyr::Location) -> Self {
         let number = |number: u64| u32::try_from(number).unwrap_or_default();
         Self { line: number(location.line()), column: number(location.column()) }
@@ -33,7 +33,7 @@ impl Place {
 
 /// A value with its location.
 pub(super) struct Node {
-    pub(super) place: Place,
+    pub(super) location: Location,
     /// Range in the text: offset and length in bytes.
     span: Option<(u32, u32)>,
     pub(super) value: Tree,
@@ -47,7 +47,7 @@ pub(super) enum Tree {
 
 pub(super) struct Entry {
     pub(super) key: String,
-    pub(super) place: Place,
+    pub(super) location: Location,
     pub(super) value: Node,
 }
 
@@ -71,7 +71,7 @@ impl Node {
         };
         serde_saphyr::from_str_with_options(text, options).map_err(|error| {
             let mut problem = Problem::new("", describe(error.without_snippet()));
-            error.location().map(Place::of).unwrap_or_default().mark(&mut problem);
+            error.location().map(Location::of).unwrap_or_default().mark(&mut problem);
             problem.into()
         })
     }
@@ -96,13 +96,13 @@ impl Node {
             }
             Tree::Mapping(entries) => {
                 let mut object = serde_json::Map::new();
-                for Entry { key, place, value } in entries {
+                for Entry { key, location, value } in entries {
                     let dot = if path.is_empty() { "" } else { "." };
                     let value = within(path, format_args!("{dot}{key}"), |path| {
                         if object.contains_key(key) {
                             let short = &path[..path.floor_char_boundary(2 * MAX_PATH)];
                             let mut problem = Problem::new(short, format!("duplicate key {key:?}"));
-                            place.mark(&mut problem);
+                            location.mark(&mut problem);
                             problems.0.push(problem);
                             return None;
                         }
@@ -144,11 +144,11 @@ fn describe(error: &Error) -> String {
             if text.starts_with("recursion limit exceeded") {
                 return too_deep();
             }
-            let is_place = |place: &str| {
-                place.split(", column ").all(|n| !n.is_empty() && n.bytes().all(|b| b.is_ascii_digit()))
+            let is_location = |location: &str| {
+                location.split(", column ").all(|n| !n.is_empty() && n.bytes().all(|b| b.is_ascii_digit()))
             };
             match text.rsplit_once(" at line ") {
-                Some((message, place)) if is_place(place) => message.to_owned(),
+                Some((message, location)) if is_location(location) => message.to_owned(),
                 _ => text,
             }
         }
@@ -171,7 +171,7 @@ impl<'de> Deserialize<'de> for Node {
         let span = defined.span();
         let bytes = |number: Option<u64>| number.and_then(|number| u32::try_from(number).ok());
         let span = bytes(span.byte_offset()).zip(bytes(span.byte_len()));
-        Ok(Self { place: Place::of(referenced), span, value })
+        Ok(Self { location: Location::of(referenced), span, value })
     }
 }
 
@@ -237,7 +237,7 @@ impl<'de> Visitor<'de> for TreeVisitor {
     fn visit_map<A: MapAccess<'de>>(self, mut entries: A) -> Result<Tree, A::Error> {
         let mut mapping = Vec::new();
         while let Some((key, value)) = entries.next_entry::<Spanned<String>, Node>()? {
-            mapping.push(Entry { key: key.value, place: Place::of(key.referenced), value });
+            mapping.push(Entry { key: key.value, location: Location::of(key.referenced), value });
         }
         Ok(Tree::Mapping(mapping))
     }

@@ -34,13 +34,13 @@ routes:
 /// Limit on the readings of one path that are checked.
 const MOST: usize = 512;
 
-struct Asked<'a> {
+struct TestRequest<'a> {
     host: &'static str,
     method: &'static [u8],
     path: &'a [u8],
 }
 
-impl Request for Asked<'_> {
+impl Request for TestRequest<'_> {
     fn host(&self) -> Option<&[u8]> {
         Some(self.host.as_bytes())
     }
@@ -78,7 +78,7 @@ pub fn paths(input: &[u8]) {
     let [host, method, path @ ..] = input else { return };
     let hosts = ["any.test", "few.example", "WWW.few.example.", "a.b.example:80", ""];
     let methods = [&b"GET"[..], b"POST"];
-    let asked = Asked {
+    let asked = TestRequest {
         host: hosts[usize::from(*host) % hosts.len()],
         method: methods[usize::from(*method) % methods.len()],
         path: path.split(|byte| *byte == b'?').next().unwrap_or_default(),

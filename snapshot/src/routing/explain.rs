@@ -6,16 +6,16 @@ use super::{HostPattern, Match, PathFault, Request, Router, conditions::Unmet, h
 
 /// The chosen route, and why the others were not chosen.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Explanation {
+pub struct RouteExplanation {
     /// The chosen route, as returned by [`Router::find`].
     pub chosen: Result<Option<usize>, PathFault>,
     /// Every other route in the order of the configuration, and why it was not chosen.
-    pub passed: Vec<(usize, Passed)>,
+    pub passed: Vec<(usize, Mismatch)>,
 }
 
 /// Why a route was not chosen.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Passed {
+pub enum Mismatch {
     /// The request's host is none of these.
     Host(Vec<HostPattern>),
     /// The request's path does not match.
@@ -30,7 +30,7 @@ pub enum Passed {
     LessSpecific,
 }
 
-impl fmt::Display for Passed {
+impl fmt::Display for Mismatch {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let list = |items: Vec<String>| items.join(", ");
         match self {
@@ -62,18 +62,18 @@ pub(super) fn consider(
     request: &impl Request,
     host: Option<&[u8]>,
     path: &[u8],
-) -> Result<Rank, Passed> {
+) -> Result<Rank, Mismatch> {
     let hosts = route.hosts.iter().filter(|pattern| pattern.takes(host));
     let Some(by_host) = hosts.map(HostPattern::rank).max() else {
-        return Err(Passed::Host(route.hosts.clone()));
+        return Err(Mismatch::Host(route.hosts.clone()));
     };
     if !route.path.takes(path) {
-        return Err(Passed::Path(route.path.clone()));
+        return Err(Mismatch::Path(route.path.clone()));
     }
     match route.conditions.unmet(request) {
-        Some(Unmet::Method) => Err(Passed::Method(route.conditions.methods.clone())),
-        Some(Unmet::Scheme(scheme)) => Err(Passed::Scheme(scheme)),
-        Some(Unmet::Header(header)) => Err(Passed::Header(header.clone())),
+        Some(Unmet::Method) => Err(Mismatch::Method(route.conditions.methods.clone())),
+        Some(Unmet::Scheme(scheme)) => Err(Mismatch::Scheme(scheme)),
+        Some(Unmet::Header(header)) => Err(Mismatch::Header(header.clone())),
         None => Ok((by_host, route.path.rank(), route.conditions.count(), std::cmp::Reverse(place))),
     }
 }
@@ -85,7 +85,7 @@ impl Router {
         &self,
         request: &impl Request,
         routes: impl IntoIterator<Item = &'a Match>,
-    ) -> Explanation {
+    ) -> RouteExplanation {
         let mut lower = Vec::new();
         let host = host::read(request.host(), &mut lower);
         // For a rejected path, the literal reading explains most.
@@ -94,8 +94,8 @@ impl Router {
         let others = routes.into_iter().enumerate().filter(|(place, _)| chosen != Ok(Some(*place)));
         let passed = others.map(|(place, route)| {
             let why = consider(place, route, request, host, &path).err();
-            (place, why.unwrap_or(Passed::LessSpecific))
+            (place, why.unwrap_or(Mismatch::LessSpecific))
         });
-        Explanation { chosen, passed: passed.collect() }
+        RouteExplanation { chosen, passed: passed.collect() }
     }
 }

@@ -26,7 +26,7 @@ use self::{counts::Counts, table::Table};
 
 pub use self::{
     conditions::{Conditions, HeaderCondition, Wanted},
-    explain::{Explanation, Passed},
+    explain::{Mismatch, RouteExplanation},
     host::HostPattern,
     path::{PathFault, PathPattern},
     rewrite::PathRewrite,

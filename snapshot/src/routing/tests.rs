@@ -5,7 +5,7 @@ use crate::{Config, check, config};
 
 /// A request for tests.
 #[derive(Debug, Clone, Default)]
-struct Asked {
+struct TestRequest {
     host: Option<String>,
     path: String,
     method: String,
@@ -13,7 +13,7 @@ struct Asked {
     by_tls: bool,
 }
 
-impl Request for Asked {
+impl Request for TestRequest {
     fn host(&self) -> Option<&[u8]> {
         self.host.as_deref().map(str::as_bytes)
     }
@@ -35,8 +35,8 @@ impl Request for Asked {
     }
 }
 
-fn get(host: &str, path: &str) -> Asked {
-    Asked { host: Some(host.into()), path: path.into(), method: "GET".into(), ..Asked::default() }
+fn get(host: &str, path: &str) -> TestRequest {
+    TestRequest { host: Some(host.into()), path: path.into(), method: "GET".into(), ..TestRequest::default() }
 }
 
 fn routes(file: &str) -> (Vec<String>, Vec<Match>, Router) {
@@ -64,9 +64,11 @@ routes:
 #[test]
 fn the_most_specific_route_wins() {
     let (names, matches, router) = routes(SITE);
-    let post = |path: &str| Asked { method: "POST".into(), ..get("api.example.com", path) };
-    let with =
-        |asked: Asked, name: &str, value: &str| Asked { headers: vec![(name.into(), value.into())], ..asked };
+    let post = |path: &str| TestRequest { method: "POST".into(), ..get("api.example.com", path) };
+    let with = |asked: TestRequest, name: &str, value: &str| TestRequest {
+        headers: vec![(name.into(), value.into())],
+        ..asked
+    };
     for (asked, expected) in [
         (get("example.com", "/"), "site"),
         (get("EXAMPLE.com:8080", "/x"), "site"),
@@ -94,8 +96,8 @@ fn the_most_specific_route_wins() {
         (get("other.org", "/administration"), "default"),
         // A host goes before a path.
         (get("example.com", "/admin"), "site"),
-        (Asked { path: "/admin".into(), ..Asked::default() }, "admin"),
-        (Asked { path: "*".into(), method: "OPTIONS".into(), ..Asked::default() }, "default"),
+        (TestRequest { path: "/admin".into(), ..TestRequest::default() }, "admin"),
+        (TestRequest { path: "*".into(), method: "OPTIONS".into(), ..TestRequest::default() }, "default"),
     ] {
         let found = router.find(&asked).unwrap().map(|route| names[route].as_str());
         assert_eq!(found, Some(expected), "{asked:?}");
@@ -139,7 +141,7 @@ fn an_ambiguous_path_is_rejected_if_its_readings_match_different_routes() {
 fn a_single_route_for_everything_needs_no_lookup() {
     let (_, _, router) = routes("pools: [{ name: p }]\nroutes: [{ name: a, match: { path: / }, pool: p }]");
     assert_eq!(router.only(), Some(0));
-    assert_eq!(router.find(&Asked::default()), Ok(Some(0)));
+    assert_eq!(router.find(&TestRequest::default()), Ok(Some(0)));
     let (_, _, router) = routes("pools: [{ name: p }]\nroutes: [{ name: a, match: { path: /a }, pool: p }]");
     assert_eq!((router.only(), router.find(&get("a", "/b"))), (None, Ok(None)));
     assert_eq!((Router::default().only(), Router::default().find(&get("a", "/"))), (None, Ok(None)));
@@ -197,7 +199,7 @@ fn a_match() -> impl Strategy<Value = config::Match> {
     })
 }
 
-fn asked() -> impl Strategy<Value = Asked> {
+fn asked() -> impl Strategy<Value = TestRequest> {
     let host = prop::option::of("[abA](\\.[abB]){0,4}\\.?(:80)?");
     let path = prop_oneof![
         4 => "(/(a|b|ab|c%20d|%62)){1,5}/?",
@@ -206,7 +208,7 @@ fn asked() -> impl Strategy<Value = Asked> {
     let headers = prop::collection::vec(("x-[ab]", "[123]"), 0..3);
     let by_tls = any::<bool>();
     (host, path, "GET|POST|PUT|HEAD", headers, by_tls)
-        .prop_map(|(host, path, method, headers, by_tls)| Asked { by_tls, host, path, method, headers })
+        .prop_map(|(host, path, method, headers, by_tls)| TestRequest { by_tls, host, path, method, headers })
 }
 
 proptest! {

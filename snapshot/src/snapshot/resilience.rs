@@ -117,7 +117,7 @@ pub enum Fallback {
     /// Index of another pool.
     Pool(usize),
     /// A fixed response.
-    Answer {
+    Response {
         /// 200 to 599.
         status: u16,
         /// The body as text.

@@ -104,11 +104,11 @@ pub struct Redirect {
 
 /// Why a client cannot be redirected.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum NoRedirect {
+pub enum RedirectError {
     /// Neither the request nor the route has a host.
     NoHost,
     /// The new URL equals the requested one.
-    Circle,
+    Loop,
     /// The path is ambiguous.
     Path(PathFault),
 }
@@ -123,12 +123,12 @@ impl Redirect {
         came_by: WebScheme,
         authority: Option<&[u8]>,
         target: &[u8],
-    ) -> Result<Vec<u8>, NoRedirect> {
+    ) -> Result<Vec<u8>, RedirectError> {
         let scheme = self.scheme.unwrap_or(came_by);
         let (own_host, own_port) = split(authority.unwrap_or_default());
         let host = self.host.as_ref().map_or(own_host, |host| host.as_bytes());
         if host.is_empty() {
-            return Err(NoRedirect::NoHost);
+            return Err(RedirectError::NoHost);
         }
         let stays = scheme == came_by && host.eq_ignore_ascii_case(own_host);
         let port = match self.port {
@@ -138,14 +138,14 @@ impl Redirect {
             None => Vec::new(),
         };
         let rewritten = match &self.path {
-            Some(path) => path.apply(target).map_err(NoRedirect::Path)?,
+            Some(path) => path.apply(target).map_err(RedirectError::Path)?,
             None => None,
         };
         let is_same = stays
             && (self.port.is_none() || port == own_port || port.is_empty() && is_default(own_port, scheme))
             && rewritten.as_deref().is_none_or(|rewritten| rewritten == target);
         if is_same {
-            return Err(NoRedirect::Circle);
+            return Err(RedirectError::Loop);
         }
         // A request without a path (`OPTIONS *`) is redirected to the root.
         let target = if target.starts_with(b"/") { target } else { b"/" };
@@ -222,15 +222,15 @@ mod tests {
         let refused = |redirect: Redirect, came, asked: Option<&str>, target: &str| {
             redirect.location(came, asked.map(str::as_bytes), target.as_bytes()).unwrap_err()
         };
-        assert_eq!(refused(https(), Https, Some("a"), "/"), NoRedirect::Circle);
-        assert_eq!(refused(host(), Http, Some("B"), "/"), NoRedirect::Circle);
+        assert_eq!(refused(https(), Https, Some("a"), "/"), RedirectError::Loop);
+        assert_eq!(refused(host(), Http, Some("B"), "/"), RedirectError::Loop);
         assert_eq!(
             refused(Redirect { path: Some(strip.clone()), ..NOTHING }, Http, Some("a"), "/x"),
-            NoRedirect::Circle
+            RedirectError::Loop
         );
-        assert_eq!(refused(https(), Http, None, "/"), NoRedirect::NoHost);
+        assert_eq!(refused(https(), Http, None, "/"), RedirectError::NoHost);
         let bad = refused(Redirect { path: Some(strip), ..NOTHING }, Http, Some("a"), "/v1/../x");
-        assert!(matches!(bad, NoRedirect::Path(_)));
+        assert!(matches!(bad, RedirectError::Path(_)));
     }
 
     #[test]

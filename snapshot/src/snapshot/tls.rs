@@ -73,7 +73,7 @@ pub enum CertificateName {
     /// A host name in lower case.
     Host(String),
     /// Every host name with exactly one more label: `*.example.com`.
-    Below(String),
+    Wildcard(String),
     /// An IP address.
     Address(IpAddr),
 }
@@ -82,7 +82,7 @@ impl fmt::Display for CertificateName {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Host(name) => f.write_str(name),
-            Self::Below(name) => write!(f, "*.{name}"),
+            Self::Wildcard(name) => write!(f, "*.{name}"),
             Self::Address(address) => write!(f, "{address}"),
         }
     }

@@ -2,7 +2,7 @@
 
 use maud::{Markup, html};
 use weir_admin_api::{Explained, ExplainedBackend, ExplainedPool};
-use weir_snapshot::explain::{Asked as Request, Filter, Passed, Says};
+use weir_snapshot::explain::{Filter, SampleRequest as Request, SkippedRoute, Verdict};
 
 use super::{
     Trouble,
@@ -81,7 +81,7 @@ fn route(explained: &Explained) -> Markup {
                             @for Filter { filter, says, detail } in &explained.filters {
                                 tr {
                                     th scope="row" class="mono" { (filter) }
-                                    td data-label="Says" { (said(*says)) }
+                                    td data-label="Verdict" { (said(*says)) }
                                     td data-label="Because" { (detail) }
                                 }
                             }
@@ -93,11 +93,11 @@ fn route(explained: &Explained) -> Markup {
     }
 }
 
-fn said(says: Says) -> Markup {
+fn said(says: Verdict) -> Markup {
     match says {
-        Says::Passes => badge("ok", "passes"),
-        Says::Refuses => badge("bad", "refuses"),
-        Says::Depends => badge("", "depends"),
+        Verdict::Passes => badge("ok", "passes"),
+        Verdict::Refuses => badge("bad", "refuses"),
+        Verdict::Depends => badge("", "depends"),
     }
 }
 
@@ -148,7 +148,7 @@ fn others(explained: &Explained) -> Markup {
                 table class="stack" {
                     thead { tr { th scope="col" { "Route" } th scope="col" { "Because it" } } }
                     tbody {
-                        @for Passed { route, because } in &explained.passed {
+                        @for SkippedRoute { route, because } in &explained.passed {
                             tr { th scope="row" { (route) } td data-label="Because it" { (because) } }
                         }
                     }

@@ -2,7 +2,7 @@
 
 use weir_admin_api::{ExplainedBackend, ExplainedPool};
 use weir_proto::v1;
-use weir_snapshot::explain::{Asked, Filter, Passed, Says};
+use weir_snapshot::explain::{Filter, SampleRequest, SkippedRoute, Verdict};
 
 use super::{failure::Answer, given};
 use crate::app::{App, AppError};
@@ -12,9 +12,9 @@ pub(super) async fn explain(app: &App, request: v1::ExplainRequest) -> Answer<v1
     let method = given(method).unwrap_or_else(|| "GET".into());
     let headers: Vec<String> =
         headers.into_iter().map(|header| format!("{}: {}", header.name, header.value)).collect();
-    let asked = Asked::read(&method, &url, &headers, given(client).as_deref());
+    let asked = SampleRequest::read(&method, &url, &headers, given(client).as_deref());
     let explained = app.explain(&asked.map_err(AppError::Invalid)?);
-    let passed = |Passed { route, because }| v1::RoutePassed { route, because };
+    let passed = |SkippedRoute { route, because }| v1::RoutePassed { route, because };
     Ok(v1::ExplainResponse {
         revision: explained.revision,
         route: explained.route.unwrap_or_default(),
@@ -30,9 +30,9 @@ pub(super) async fn explain(app: &App, request: v1::ExplainRequest) -> Answer<v1
 
 fn filter(Filter { filter, says, detail }: Filter) -> v1::FilterExplained {
     let verdict = match says {
-        Says::Passes => v1::FilterVerdict::Passes,
-        Says::Refuses => v1::FilterVerdict::Refuses,
-        Says::Depends => v1::FilterVerdict::Depends,
+        Verdict::Passes => v1::FilterVerdict::Passes,
+        Verdict::Refuses => v1::FilterVerdict::Refuses,
+        Verdict::Depends => v1::FilterVerdict::Depends,
     };
     v1::FilterExplained { filter, verdict: verdict.into(), detail }
 }

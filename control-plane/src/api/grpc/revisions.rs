@@ -1,7 +1,7 @@
 //! Revisions, and going back to one.
 
 use weir_proto::v1;
-use weir_snapshot::diff::{Difference, in_words};
+use weir_snapshot::diff::{Difference, describe_all};
 
 use super::{
     config::{applied, difference, waits},
@@ -18,7 +18,7 @@ fn message(revision: Revision) -> v1::Revision {
     v1::Revision {
         revision: revision.revision,
         create_time: Some(time(revision.time_ms)),
-        changes: in_words(&revision.changes),
+        changes: describe_all(&revision.changes),
         actor: revision.actor,
         source: revision.source,
         differences: Vec::new(),

@@ -10,7 +10,7 @@ use axum::{
 use weir_admin_api::{Applied, ApplyQuery, List, Number, Revision, RevisionDetail, RevisionQuery, WaitQuery};
 use weir_snapshot::{
     Problem,
-    diff::{Difference, in_words},
+    diff::{Difference, describe_all},
     file,
     units::HumanDuration,
 };
@@ -100,7 +100,7 @@ fn summary(revision: &store::Revision) -> Revision {
         time: rfc3339(revision.time_ms),
         actor: revision.actor.clone(),
         source: revision.source.clone(),
-        changes: in_words(&revision.changes),
+        changes: describe_all(&revision.changes),
     }
 }
 

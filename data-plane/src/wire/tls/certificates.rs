@@ -96,7 +96,7 @@ impl CertificateTable {
         for name in names {
             let entry = match name {
                 CertificateName::Host(host) => self.hosts.entry(host.as_str().into()),
-                CertificateName::Below(host) => self.below.entry(host.as_str().into()),
+                CertificateName::Wildcard(host) => self.below.entry(host.as_str().into()),
                 // Clients name no addresses (RFC 6066, 3).
                 CertificateName::Address(_) => continue,
             };

@@ -19,40 +19,43 @@ const FARTHEST: u64 = 1 << 60;
 
 /// The position of each resource that has one. Unchanged parts are shared with the previous value.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub struct Places(BTreeMap<Kind, Arc<FxHashMap<String, i64>>>);
+pub struct Positions(BTreeMap<Kind, Arc<FxHashMap<String, i64>>>);
 
-impl Places {
+impl Positions {
     /// Collects the positions stored in resources. Unreadable resources have none, nor do those so far out that no
     /// further resource would fit after them; they get new positions later.
     pub fn of(resources: &Resources) -> Self {
         #[derive(serde::Deserialize)]
-        struct Placed {
-            place: i64,
+        struct Positioned {
+            #[serde(rename = "place")]
+            position: i64,
         }
-        let mut places = Self::default();
+        let mut positions = Self::default();
         for (Key { kind, name }, spec) in resources.iter().filter(|(key, _)| key.kind != Kind::Settings) {
             match serde_json::from_str(spec) {
-                Ok(Placed { place }) if place.unsigned_abs() <= FARTHEST => places.set(*kind, name, place),
+                Ok(Positioned { position }) if position.unsigned_abs() <= FARTHEST => {
+                    positions.set(*kind, name, position)
+                }
                 _ => {}
             }
         }
-        places
+        positions
     }
 
     pub(crate) fn get(&self, kind: Kind, name: &str) -> Option<i64> {
         self.0.get(&kind)?.get(name).copied()
     }
 
-    pub(crate) fn set(&mut self, kind: Kind, name: &str, place: i64) {
-        if self.get(kind, name) != Some(place) {
-            Arc::make_mut(self.0.entry(kind).or_default()).insert(name.to_owned(), place);
+    pub(crate) fn set(&mut self, kind: Kind, name: &str, position: i64) {
+        if self.get(kind, name) != Some(position) {
+            Arc::make_mut(self.0.entry(kind).or_default()).insert(name.to_owned(), position);
         }
     }
 
     pub(crate) fn remove(&mut self, kind: Kind, name: &str) {
-        let Some(places) = self.0.get_mut(&kind) else { return };
-        Arc::make_mut(places).remove(name);
-        if places.is_empty() {
+        let Some(positions) = self.0.get_mut(&kind) else { return };
+        Arc::make_mut(positions).remove(name);
+        if positions.is_empty() {
             self.0.remove(&kind);
         }
     }
@@ -73,9 +76,9 @@ fn rising(old: &[Option<i64>]) -> Vec<Option<i64>> {
     // By length: the index at which the best subsequence of that length ends, the one with the smallest end.
     let mut ends: Vec<usize> = Vec::new();
     let mut before: Vec<Option<usize>> = vec![None; old.len()];
-    for (index, place) in old.iter().enumerate() {
-        let Some(place) = place else { continue };
-        let length = ends.partition_point(|end| old[*end].is_some_and(|end| end < *place));
+    for (index, position) in old.iter().enumerate() {
+        let Some(position) = position else { continue };
+        let length = ends.partition_point(|end| old[*end].is_some_and(|end| end < *position));
         before[index] = length.checked_sub(1).map(|shorter| ends[shorter]);
         if length == ends.len() {
             ends.push(index);
@@ -95,32 +98,35 @@ fn rising(old: &[Option<i64>]) -> Vec<Option<i64>> {
 /// Assigns a position to each item without one, between its neighbours if there is room; otherwise the following
 /// items move.
 fn fill(kept: &[Option<i64>]) -> Vec<i64> {
-    let mut places: Vec<i64> = Vec::with_capacity(kept.len());
+    let mut positions: Vec<i64> = Vec::with_capacity(kept.len());
     let mut at = 0;
     while at < kept.len() {
-        let last = places.last().copied();
-        if let Some(place) = kept[at].filter(|place| last.is_none_or(|last| last < *place)) {
-            places.push(place);
+        let last = positions.last().copied();
+        if let Some(position) = kept[at].filter(|position| last.is_none_or(|last| last < *position)) {
+            positions.push(position);
             at += 1;
             continue;
         }
         // A run of items without positions, up to the next item with a usable one.
-        let usable = |place: &Option<i64>| place.is_some_and(|place| last.is_none_or(|last| last < place));
+        let usable =
+            |position: &Option<i64>| position.is_some_and(|position| last.is_none_or(|last| last < position));
         let end = kept[at..].iter().position(usable).map_or(kept.len(), |found| at + found);
         let count = i64::try_from(end - at).unwrap_or(i64::MAX);
         let next = kept.get(end).copied().flatten();
         match (last, next) {
-            (None, None) => places.extend((0..count).map(|n| n * STEP)),
-            (Some(last), None) => places.extend((1..=count).map(|n| last.saturating_add(n * STEP))),
-            (None, Some(next)) => places.extend((0..count).map(|n| next.saturating_sub((count - n) * STEP))),
+            (None, None) => positions.extend((0..count).map(|n| n * STEP)),
+            (Some(last), None) => positions.extend((1..=count).map(|n| last.saturating_add(n * STEP))),
+            (None, Some(next)) => {
+                positions.extend((0..count).map(|n| next.saturating_sub((count - n) * STEP)))
+            }
             (Some(last), Some(next)) => {
                 let step = (next - last) / (count + 1);
-                places.extend((1..=count).map(|n| last + n * step.max(1)));
+                positions.extend((1..=count).map(|n| last + n * step.max(1)));
             }
         }
         at = end;
     }
-    places
+    positions
 }
 
 #[cfg(test)]
@@ -130,20 +136,20 @@ mod tests {
     use super::*;
 
     /// Backends with these numbers at these positions.
-    fn places(order: &[u32], at: &[i64]) -> Places {
-        let mut places = Places::default();
-        order.iter().zip(at).for_each(|(n, at)| places.set(Kind::Backend, &format!("b{n}"), *at));
-        places
+    fn positions(order: &[u32], at: &[i64]) -> Positions {
+        let mut positions = Positions::default();
+        order.iter().zip(at).for_each(|(n, at)| positions.set(Kind::Backend, &format!("b{n}"), *at));
+        positions
     }
 
-    fn arrange(before: &Places, order: &[u32]) -> Vec<i64> {
+    fn arrange(before: &Positions, order: &[u32]) -> Vec<i64> {
         let names: Vec<String> = order.iter().map(|n| format!("b{n}")).collect();
         before.arrange(Kind::Backend, names.iter().map(String::as_str))
     }
 
     #[test]
     fn unmoved_items_keep_their_position() {
-        let before = places(&[1, 2, 3, 4], &[0, 16, 32, 48]);
+        let before = positions(&[1, 2, 3, 4], &[0, 16, 32, 48]);
         assert_eq!(arrange(&before, &[1, 3, 4]), [0, 32, 48], "one was removed");
         assert_eq!(arrange(&before, &[1, 2, 3, 4, 5]), [0, 16, 32, 48, 64], "one was added");
         assert_eq!(arrange(&before, &[1, 5, 2, 3, 4]), [0, 8, 16, 32, 48], "one came between");
@@ -153,7 +159,7 @@ mod tests {
 
     #[test]
     fn without_a_gap_the_following_items_move() {
-        let before = places(&[1, 2, 3], &[0, 1, 90]);
+        let before = positions(&[1, 2, 3], &[0, 1, 90]);
         assert_eq!(arrange(&before, &[1, 8, 9, 2, 3]), [0, 1, 2, 46, 90]);
     }
 
@@ -164,9 +170,9 @@ mod tests {
             order in Just((0..40u32).collect::<Vec<_>>()).prop_shuffle(),
             length in 0..40usize,
         ) {
-            let (names, places): (Vec<u32>, Vec<i64>) = before.into_iter().unzip();
+            let (names, positions): (Vec<u32>, Vec<i64>) = before.into_iter().unzip();
             let order = &order[..length];
-            let arranged = arrange(&super::tests::places(&names, &places), order);
+            let arranged = arrange(&super::tests::positions(&names, &positions), order);
             prop_assert_eq!(arranged.len(), order.len());
             prop_assert!(arranged.is_sorted_by(|a, b| a < b), "{:?}", arranged);
         }

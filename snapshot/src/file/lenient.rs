@@ -11,9 +11,8 @@ use serde_path_to_error::Segment;
 
 use super::MAX_PROBLEMS;
 use crate::{
-    near,
     problem::{Problem, Problems},
-    schema,
+    schema, suggestion,
 };
 
 /// Placeholder for a text that cannot be read.
@@ -28,7 +27,7 @@ pub(super) struct Reading<T> {
     /// `None` if not enough could be read.
     pub(super) value: Option<T>,
     /// Paths of the parts that were removed or filled in; nothing more can be said about them.
-    pub(super) untold: Vec<String>,
+    pub(super) unreadable: Vec<String>,
 }
 
 /// Reads the value at `path`.
@@ -37,10 +36,10 @@ pub(super) fn read<T: DeserializeOwned>(
     mut value: Value,
     problems: &mut Problems,
 ) -> Reading<T> {
-    let mut untold = Vec::new();
+    let mut unreadable = Vec::new();
     let mut origins = Origins::default();
     let mut stand_ins: HashMap<String, usize> = HashMap::new();
-    take_lists_out((path, like), &mut value, &mut origins, problems, &mut untold);
+    take_lists_out((path, like), &mut value, &mut origins, problems, &mut unreadable);
     loop {
         let mut unknown = BTreeSet::new();
         let mut track = serde_path_to_error::Track::new();
@@ -51,7 +50,7 @@ pub(super) fn read<T: DeserializeOwned>(
         let error = match result {
             Ok(read) => {
                 unknown.iter().for_each(|key| unknown_key((path, like), &origins.translate(key), problems));
-                return Reading { value: Some(read), untold };
+                return Reading { value: Some(read), unreadable };
             }
             Err(error) => error,
         };
@@ -62,28 +61,28 @@ pub(super) fn read<T: DeserializeOwned>(
             steps.push(Step::Key(field.to_owned()));
         }
         let inner = origins.path(&steps);
-        let place = join(path, &inner);
-        let tried = stand_ins.get(&place).copied();
-        if tried.is_none() && !untold.contains(&place) {
-            let told = missing.map_or_else(|| place.as_str(), |field| parent(&place, field));
+        let path_in_text = join(path, &inner);
+        let tried = stand_ins.get(&path_in_text).copied();
+        if tried.is_none() && !unreadable.contains(&path_in_text) {
+            let told = missing.map_or_else(|| path_in_text.as_str(), |field| parent(&path_in_text, field));
             let message = without_type(&message, || {
                 like.map_or_else(Vec::new, |like| schema::keys(&join(like, &inner)))
             });
-            problems.add(told, near::with_suggestion(message));
+            problems.add(told, suggestion::with_suggestion(message));
         }
-        let give_up = steps.is_empty() || untold.len() >= MOST;
+        let give_up = steps.is_empty() || unreadable.len() >= MOST;
         let mended = !give_up
             && if missing.is_some() || tried.is_some() {
                 let kind = tried.map_or(0, |tried| tried + 1);
-                stand_ins.insert(place.clone(), kind);
+                stand_ins.insert(path_in_text.clone(), kind);
                 stand_in(kind).is_some_and(|stand_in| fill(&mut value, &steps, stand_in))
             } else {
                 origins.take_out(&mut value, &steps)
             };
-        untold.push(place);
+        unreadable.push(path_in_text);
         if !mended {
             unknown.iter().for_each(|key| unknown_key((path, like), &origins.translate(key), problems));
-            return Reading { value: None, untold };
+            return Reading { value: None, unreadable };
         }
     }
 }
@@ -114,15 +113,15 @@ fn take_lists_out(
     value: &mut Value,
     origins: &mut Origins,
     problems: &mut Problems,
-    untold: &mut Vec<String>,
+    unreadable: &mut Vec<String>,
 ) {
     let Some(like) = like else { return };
     let mut found = Vec::new();
     find_lists(value, like, &mut Vec::new(), &mut found);
     for (steps, keys) in &found {
-        let place = join(path, &origins.path(steps));
-        problems.add(&place, format!("invalid type: sequence, expected {}", mapping(keys)));
-        untold.push(place);
+        let path_in_text = join(path, &origins.path(steps));
+        problems.add(&path_in_text, format!("invalid type: sequence, expected {}", mapping(keys)));
+        unreadable.push(path_in_text);
     }
     // From the last one on, so that the indexes of the others stay valid.
     found.iter().rev().for_each(|(steps, _)| {
@@ -177,7 +176,7 @@ fn unknown_key((path, like): (&str, Option<&str>), inner: &str, problems: &mut P
     let known = like.map(|like| schema::keys(&join(like, parent))).unwrap_or_default();
     let path = join(path, inner);
     let mut message = "unknown key".to_owned();
-    if let Some(near) = near::nearest(key, known.iter().map(String::as_str)) {
+    if let Some(near) = suggestion::nearest(key, known.iter().map(String::as_str)) {
         message.push_str(&format!("; did you mean {near}?"));
     } else if !known.is_empty() {
         message.push_str(&format!(" (known: {})", known.join(", ")));
@@ -186,8 +185,8 @@ fn unknown_key((path, like): (&str, Option<&str>), inner: &str, problems: &mut P
 }
 
 /// The path of the object in which a field is missing.
-fn parent<'a>(place: &'a str, field: &str) -> &'a str {
-    place.strip_suffix(field).map_or(place, |parent| parent.trim_end_matches('.'))
+fn parent<'a>(path_in_text: &'a str, field: &str) -> &'a str {
+    path_in_text.strip_suffix(field).map_or(path_in_text, |parent| parent.trim_end_matches('.'))
 }
 
 fn join(path: &str, inner: &str) -> String {

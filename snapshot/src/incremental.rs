@@ -7,20 +7,25 @@ use rustc_hash::{FxHashMap, FxHashSet};
 use crate::{
     config::{Backend, Config, Pool},
     diff::Change,
-    place::Places,
-    resource::{Key, Kind, Resources, backend_spec, bare, placed_spec, pool_spec, settings_spec},
+    position::Positions,
+    resource::{Key, Kind, Resources, backend_spec, bare, pool_spec, positioned_spec, settings_spec},
 };
 
 /// Returns the changes that lead from one configuration to another, sorted by key, and the new positions. Every
-/// backend must have its id, and `resources` and `places` must belong to `before`.
-pub fn step(
+/// backend must have its id, and `resources` and `positions` must belong to `before`.
+pub fn changes(
     before: &Config,
     resources: &Resources,
-    places: &Places,
+    positions: &Positions,
     after: &Config,
-) -> (Vec<Change>, Places) {
-    let mut walk =
-        Walk { resources, before: places, after: places.clone(), changes: Vec::new(), gone: Vec::new() };
+) -> (Vec<Change>, Positions) {
+    let mut walk = Walk {
+        resources,
+        before: positions,
+        after: positions.clone(),
+        changes: Vec::new(),
+        gone: Vec::new(),
+    };
     if before.settings != after.settings {
         walk.write(Kind::Settings, "", settings_spec(&after.settings));
     }
@@ -28,14 +33,14 @@ pub fn step(
     walk.list(Kind::Pool, &before.pools, &after.pools, |pool| &pool.name, is_same, pool_spec);
     walk.backends(before, after);
     let (old, new) = (&before.routes, &after.routes);
-    walk.list(Kind::Route, old, new, |route| &route.name, |old, new| old == new, placed_spec);
+    walk.list(Kind::Route, old, new, |route| &route.name, |old, new| old == new, positioned_spec);
     let (old, new) = (&before.certificates, &after.certificates);
-    walk.list(Kind::Certificate, old, new, |one| &one.name, |old, new| old == new, placed_spec);
+    walk.list(Kind::Certificate, old, new, |one| &one.name, |old, new| old == new, positioned_spec);
     walk.end()
 }
 
 /// Applies changes to resources.
-pub fn changed(resources: &Resources, changes: &[Change]) -> Resources {
+pub fn apply(resources: &Resources, changes: &[Change]) -> Resources {
     let mut resources = resources.clone();
     for Change { key, after, .. } in changes {
         match after {
@@ -48,8 +53,8 @@ pub fn changed(resources: &Resources, changes: &[Change]) -> Resources {
 
 struct Walk<'a> {
     resources: &'a Resources,
-    before: &'a Places,
-    after: Places,
+    before: &'a Positions,
+    after: Positions,
     changes: Vec<Change>,
     /// Resources that are no longer where they were; a backend may have moved to another pool.
     gone: Vec<Key>,
@@ -71,20 +76,22 @@ impl Walk<'_> {
         if is_in_order {
             // Nothing moved: only changed items need to be written.
             let differing = before.iter().zip(after).filter(|(old, new)| !is_same(old, new));
-            let placed: Option<Vec<(&T, i64)>> =
+            let positioned: Option<Vec<(&T, i64)>> =
                 differing.map(|(_, new)| Some((new, self.before.get(kind, name(new))?))).collect();
-            if let Some(placed) = placed {
-                placed.into_iter().for_each(|(new, place)| self.write(kind, name(new), spec(new, place)));
+            if let Some(positioned) = positioned {
+                positioned
+                    .into_iter()
+                    .for_each(|(new, position)| self.write(kind, name(new), spec(new, position)));
                 return;
             }
         }
         let known: FxHashMap<&str, &T> = before.iter().map(|old| (name(old), old)).collect();
-        let placed = self.before.arrange(kind, after.iter().map(&name));
-        for (new, place) in after.iter().zip(placed) {
-            let is_there = self.before.get(kind, name(new)) == Some(place);
+        let positioned = self.before.arrange(kind, after.iter().map(&name));
+        for (new, position) in after.iter().zip(positioned) {
+            let is_there = self.before.get(kind, name(new)) == Some(position);
             if !is_there || !known.get(name(new)).is_some_and(|old| is_same(old, new)) {
-                self.after.set(kind, name(new), place);
-                self.write(kind, name(new), spec(new, place));
+                self.after.set(kind, name(new), position);
+                self.write(kind, name(new), spec(new, position));
             }
         }
         let stays: FxHashSet<&str> = after.iter().map(&name).collect();
@@ -102,7 +109,7 @@ impl Walk<'_> {
         let mut lists: Vec<_> = lists.collect();
         lists.extend(known.into_iter().map(|(name, old)| (name, old, &[][..])));
         for (pool, old, new) in lists {
-            let spec = |backend: &Backend, place| backend_spec(pool, backend, place);
+            let spec = |backend: &Backend, position| backend_spec(pool, backend, position);
             self.list(Kind::Backend, old, new, |backend| &backend.id, |old, new| old == new, spec);
         }
     }
@@ -115,7 +122,7 @@ impl Walk<'_> {
         }
     }
 
-    fn end(self) -> (Vec<Change>, Places) {
+    fn end(self) -> (Vec<Change>, Positions) {
         let Self { resources, mut after, mut changes, gone, .. } = self;
         let came: FxHashSet<Key> = match gone.is_empty() {
             true => FxHashSet::default(),
@@ -136,7 +143,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::{config::Route, diff::diff, resource::cut};
+    use crate::{config::Route, diff::diff, resource::split};
 
     /// Pools with backends by id and weight, in any order and any pool; routes likewise.
     fn config() -> impl Strategy<Value = Config> {
@@ -169,14 +176,14 @@ mod tests {
     proptest! {
         #[test]
         fn the_incremental_difference_equals_the_full_one(configs in prop::collection::vec(config(), 2..5)) {
-            let (mut resources, mut places) = cut(&configs[0], &Places::default());
+            let (mut resources, mut positions) = split(&configs[0], &Positions::default());
             for pair in configs.windows(2) {
-                let (all, all_places) = cut(&pair[1], &places);
-                let (changes, stepped) = step(&pair[0], &resources, &places, &pair[1]);
+                let (all, all_positions) = split(&pair[1], &positions);
+                let (changes, stepped) = changes(&pair[0], &resources, &positions, &pair[1]);
                 prop_assert_eq!(&changes, &diff(&resources, &all));
-                prop_assert_eq!(&stepped, &all_places);
-                prop_assert_eq!(&changed(&resources, &changes), &all);
-                (resources, places) = (all, all_places);
+                prop_assert_eq!(&stepped, &all_positions);
+                prop_assert_eq!(&apply(&resources, &changes), &all);
+                (resources, positions) = (all, all_positions);
             }
         }
     }
