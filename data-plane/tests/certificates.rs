@@ -44,7 +44,7 @@ use support::{
 
 const HTTPS: &[&str] = &["--https", "127.0.0.1:0"];
 
-/// A node in front of a backend, with certificates of a test's authority.
+/// A node with one backend, with certificates of the test's authority.
 struct Stage {
     authority: Authority,
     control: FakeControlPlane,
@@ -65,7 +65,7 @@ impl Stage {
         Self { authority: Authority::new(), control, node, config, _origin: origin }
     }
 
-    /// The configuration with these certificates becomes active.
+    /// Activates the configuration with these certificates.
     async fn activate(&mut self, revision: u64, certificates: &[(&str, &Pair)]) {
         self.send(revision, certificates, &certificates.iter().map(|(_, pair)| *pair).collect::<Vec<_>>());
         self.control.acked(revision).await;
@@ -81,10 +81,10 @@ impl Stage {
         connect(self.node.https.unwrap(), &Arc::new(self.authority.client(&["http/1.1"])), name).await
     }
 
-    /// The end of the shown certificate's text, which tells them apart.
+    /// The end of the presented certificate's text, which identifies it.
     async fn shown(&self, name: &str) -> Vec<u8> {
         let mut config = self.authority.client(&[]);
-        // A client that takes any certificate, and looks at it afterwards.
+        // A client that accepts any certificate and examines it afterwards.
         config.dangerous().set_certificate_verifier(Arc::new(weir_tls::AnyCertificate::default()));
         let stream = connect(self.node.https.unwrap(), &Arc::new(config), name).await.unwrap();
         stream.get_ref().1.peer_certificates().unwrap()[0].to_vec()
@@ -101,7 +101,7 @@ async fn connect(
     within(TlsConnector::from(Arc::clone(config)).connect(name, stream)).await
 }
 
-/// One request; the whole answer's head.
+/// Sends one request; returns the response head.
 async fn ask(stream: &mut TlsStream<TcpStream>, host: &str) -> std::io::Result<String> {
     let request = format!("GET / HTTP/1.1\r\nHost: {host}\r\n\r\n");
     stream.write_all(request.as_bytes()).await?;
@@ -117,7 +117,7 @@ async fn ask(stream: &mut TlsStream<TcpStream>, host: &str) -> std::io::Result<S
 }
 
 #[tokio::test]
-async fn each_host_is_shown_its_certificate() {
+async fn each_host_gets_its_certificate() {
     let mut stage = Stage::new(&[]).await;
     let one = stage.authority.issue(&["a.example", "localhost"]);
     let other = stage.authority.issue(&["b.example", "*.c.example"]);
@@ -135,7 +135,7 @@ async fn each_host_is_shown_its_certificate() {
     ] {
         assert_eq!(stage.shown(name).await, pair.chain()[0].to_vec(), "{name}");
     }
-    // And as clients do it: the certificate is checked, the answer read.
+    // As real clients do: the certificate is verified and the response read.
     for name in ["a.example", "b.example", "y.c.example", "x.c.example"] {
         let mut stream = stage.connect(name).await.unwrap();
         assert!(ask(&mut stream, name).await.unwrap().starts_with("HTTP/1.1 200"), "{name}");
@@ -199,7 +199,7 @@ async fn shown_to(
 }
 
 #[tokio::test]
-async fn a_client_is_shown_a_certificate_that_it_can_verify() {
+async fn a_client_gets_a_certificate_that_it_can_verify() {
     const RSA: &[SignatureScheme] = &[SignatureScheme::RSA_PSS_SHA256, SignatureScheme::RSA_PKCS1_SHA256];
     const ECDSA: &[SignatureScheme] = &[SignatureScheme::ECDSA_NISTP256_SHA256];
     const BOTH: &[SignatureScheme] = &[
@@ -220,11 +220,11 @@ async fn a_client_is_shown_a_certificate_that_it_can_verify() {
         // The exact certificate does not hide the wildcard's.
         ("x.a.example", RSA, &wild_rsa),
         ("y.a.example", BOTH, &wild_rsa),
-        // Of two with the same name, the first that the client can verify.
+        // Of two certificates with the same name, the first that the client can verify.
         ("b.example", BOTH, &wild_rsa),
         ("b.example", RSA, &wild_rsa),
         ("b.example", ECDSA, &both_ec),
-        // None that has the name can be verified: any that can.
+        // No certificate with the name can be verified: any verifiable one.
         ("y.a.example", ECDSA, &exact_ec),
         ("y.b.example", RSA, &wild_rsa),
         ("unknown.example", RSA, &wild_rsa),
@@ -254,7 +254,7 @@ async fn without_a_certificate_a_handshake_fails_with_an_alert_and_is_counted() 
 }
 
 #[tokio::test]
-async fn the_certificate_of_the_flags_is_read_again_on_sighup() {
+async fn the_certificate_of_the_flags_is_reloaded_on_sighup() {
     let files = Identity::new();
     let flags = files.flags();
     let stage = Stage::new(&flags[2..].iter().map(String::as_str).collect::<Vec<_>>()).await;
@@ -270,7 +270,7 @@ async fn the_certificate_of_the_flags_is_read_again_on_sighup() {
     let next = Identity::new();
     let path = |identity: &Identity, name: &str| identity.certificate().with_file_name(name);
     std::fs::copy(path(&next, "cert.pem"), path(&files, "cert.pem")).unwrap();
-    // The certificate without its key: refused, and the one before stays.
+    // A certificate without its key is rejected, and the previous one stays.
     stage.node.signal("HUP");
     log("keeping the current one").await;
     assert_eq!(stage.shown("a.example").await, before);
@@ -281,7 +281,7 @@ async fn the_certificate_of_the_flags_is_read_again_on_sighup() {
 }
 
 #[tokio::test]
-async fn a_certificate_whose_key_is_not_there_is_rejected_and_the_old_ones_stay() {
+async fn a_certificate_without_its_key_is_rejected_and_the_old_ones_stay() {
     let mut stage = Stage::new(&[]).await;
     let (one, other) = (stage.authority.issue(&["a.example"]), stage.authority.issue(&["b.example"]));
     stage.activate(2, &[("one", &one)]).await;
@@ -333,7 +333,7 @@ async fn a_certificate_is_replaced_under_a_storm_of_handshakes() {
         ended.unwrap();
     }
     assert_eq!(stage.shown("a.example").await, pair.chain()[0].to_vec());
-    // A connection of the first certificate goes on.
+    // A connection with the first certificate continues.
     ask(&mut old, "a.example").await.unwrap();
 }
 
@@ -346,7 +346,7 @@ fn ticket_keys(current: u8, others: &[u8]) -> Message {
     })
 }
 
-/// Handshakes, reads an answer (and with it the ticket); how the handshake went.
+/// Connects and reads a response (and with it the ticket); returns the kind of handshake.
 async fn visit(address: SocketAddr, config: &Arc<ClientConfig>) -> (HandshakeKind, ProtocolVersion) {
     let mut stream = connect(address, config, "a.example").await.unwrap();
     ask(&mut stream, "a.example").await.unwrap();
@@ -356,7 +356,7 @@ async fn visit(address: SocketAddr, config: &Arc<ClientConfig>) -> (HandshakeKin
 }
 
 #[tokio::test]
-async fn a_session_is_resumed_here_and_on_the_other_node() {
+async fn a_session_is_resumed_on_the_same_and_on_another_node() {
     let mut one = Stage::new(&[]).await;
     let mut other = Stage::new(&[]).await;
     let pair = one.authority.issue(&["a.example"]);
@@ -378,14 +378,14 @@ async fn a_session_is_resumed_here_and_on_the_other_node() {
             assert_eq!(visit(here, &config).await.0, HandshakeKind::Resumed, "{version:?}");
         }
         assert_eq!(visit(there, &config).await.0, HandshakeKind::Resumed, "{version:?}, the other node");
-        // The other node seals with the next key already; this one knows it.
+        // The other node already uses the next key; this node knows it.
         other.control.push(ticket_keys(2, &[1, 3]));
         other
             .activate(if version.version == ProtocolVersion::TLSv1_2 { 3 } else { 5 }, &[("one", &pair)])
             .await;
         assert_eq!(visit(there, &config).await.0, HandshakeKind::Resumed, "the key before opens still");
         assert_eq!(visit(here, &config).await.0, HandshakeKind::Resumed, "the key to come opens already");
-        // A key that is gone opens nothing, and the client comes in all the same.
+        // A removed key decrypts nothing, and the client still connects with a full handshake.
         other.control.push(ticket_keys(9, &[]));
         other
             .activate(if version.version == ProtocolVersion::TLSv1_2 { 4 } else { 6 }, &[("one", &pair)])
@@ -400,7 +400,7 @@ async fn a_session_is_resumed_here_and_on_the_other_node() {
 }
 
 #[tokio::test]
-async fn browsers_are_told_of_https_on_https_only() {
+async fn strict_transport_security_is_sent_only_over_https() {
     let mut stage = Stage::new(&[]).await;
     let pair = stage.authority.issue(&["a.example"]);
     stage.config.routes[0].hsts = Some(Hsts { include_subdomains: true, ..Hsts::default() });

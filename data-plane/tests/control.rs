@@ -1,4 +1,4 @@
-//! The node's side of the control stream and of the reports, against a scripted control plane.
+//! The node's side of the control stream and of reports, with a scripted control plane.
 
 mod support;
 
@@ -38,7 +38,7 @@ async fn answering(node: &Node) -> Vec<String> {
     names
 }
 
-/// Waits until exactly these answer.
+/// Waits until exactly these backends answer.
 async fn answered_by(node: &Node, names: &[&str]) {
     let all = async {
         while answering(node).await != names {
@@ -61,12 +61,12 @@ fn counted(batches: &[ReportRequest]) -> u64 {
 }
 
 #[tokio::test]
-async fn a_node_started_first_waits_says_so_once_and_comes_up_when_the_control_plane_appears() {
+async fn a_node_started_first_logs_once_that_it_waits_for_the_control_plane() {
     let closed = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = closed.local_addr().unwrap();
     let node = Node::start(&format!("http://{address}")).await;
     for _ in 0..3 {
-        // Each attempt of the node is accepted and cut.
+        // Each connection attempt of the node is accepted and closed.
         let (mut stream, _) =
             tokio::time::timeout(support::DEADLINE, closed.accept()).await.unwrap().unwrap();
         let _ = stream.read(&mut [0; 16]).await;
@@ -94,7 +94,7 @@ async fn a_snapshot_is_acknowledged_with_its_hash_once_it_is_active() {
     let node = Node::start(&control_plane.url()).await;
     let ack = control_plane.acked(1).await;
     assert_eq!(ack.hash, snapshot(1, &config).hash);
-    // Active means active: no waiting here.
+    // An acknowledged revision is active: no waiting is needed.
     assert_eq!(answering(&node).await, ["one"]);
     let hello = control_plane.heard(|heard| heard.hellos[0].clone());
     assert_eq!((hello.node_id.as_str(), hello.workers, hello.format), ("node-1", 1, weir_proto::FORMAT));
@@ -105,7 +105,7 @@ async fn a_snapshot_is_acknowledged_with_its_hash_once_it_is_active() {
 }
 
 #[tokio::test]
-async fn a_delta_changes_what_it_names() {
+async fn a_delta_changes_the_resources_it_contains() {
     let (one, two) = (Origin::start("one").await, Origin::start("two").await);
     let (before, after) = (config(&[&one]), config(&[&one, &two]));
     let control_plane = FakeControlPlane::start(before.clone()).await;
@@ -120,7 +120,7 @@ async fn a_delta_changes_what_it_names() {
 }
 
 #[tokio::test]
-async fn a_delta_that_does_not_fit_is_rejected_and_the_whole_is_taken() {
+async fn a_delta_that_does_not_apply_is_rejected_and_a_snapshot_accepted() {
     let (one, two) = (Origin::start("one").await, Origin::start("two").await);
     let (before, after) = (config(&[&one]), config(&[&two]));
     let control_plane = FakeControlPlane::start(before.clone()).await;
@@ -141,7 +141,7 @@ async fn a_delta_that_does_not_fit_is_rejected_and_the_whole_is_taken() {
     assert!(!control_plane.rejected(9).await.problems.is_empty());
     assert_eq!(answering(&node).await, ["one"]);
 
-    // Nothing of the refused ones stayed: a difference from revision 1 still fits.
+    // Nothing of the rejected ones remained: a delta from revision 1 still applies.
     control_plane.push(Message::Delta(delta(1, &before, 10, &after)));
     control_plane.acked(10).await;
     assert_eq!(answering(&node).await, ["two"]);
@@ -151,11 +151,11 @@ async fn a_delta_that_does_not_fit_is_rejected_and_the_whole_is_taken() {
     assert_eq!(control_plane.heard(|heard| heard.hellos.len()), 1, "the stream survived");
 }
 
-/// A way to spoil a snapshot, and what the rejection says.
+/// A way to damage a snapshot, and the expected rejection.
 type Spoiling = (fn(&mut Snapshot), &'static str);
 
 #[tokio::test]
-async fn garbage_is_rejected_with_its_place_and_the_node_goes_on() {
+async fn invalid_messages_are_rejected_with_their_path_and_the_node_continues() {
     let origin = Origin::start("one").await;
     let good = config(&[&origin]);
     let control_plane = FakeControlPlane::start(good.clone()).await;
@@ -180,7 +180,7 @@ async fn garbage_is_rejected_with_its_place_and_the_node_goes_on() {
         assert!(problems.contains(says), "{says}: {problems}");
     }
 
-    // True to its hash, and wrong in itself: every mistake is named.
+    // The hash matches but the content is invalid: every problem is reported.
     let mut wrong = good.clone();
     wrong.pools[0].backends[0].url = "ftp://x".into();
     wrong.routes[0].pool = "nowhere".into();
@@ -199,7 +199,7 @@ async fn garbage_is_rejected_with_its_place_and_the_node_goes_on() {
 }
 
 #[tokio::test]
-async fn health_takes_a_backend_out_and_brings_it_back() {
+async fn a_backend_is_removed_and_returned_by_its_health() {
     let (one, two) = (Origin::start("one").await, Origin::start("two").await);
     let control_plane = FakeControlPlane::start(config(&[&one, &two])).await;
     let node = Node::start(&control_plane.url()).await;
@@ -209,13 +209,13 @@ async fn health_takes_a_backend_out_and_brings_it_back() {
     answered_by(&node, &["two"]).await;
     control_plane.push_health(false, &[("b2", Health::Up)]);
     answered_by(&node, &["two"]).await;
-    // Complete: b1 is not named, so nothing is known against it.
+    // Complete: b1 is not listed, so its health is unknown.
     control_plane.push_health(true, &[("b2", Health::Up)]);
     answered_by(&node, &["one", "two"]).await;
 }
 
 #[tokio::test]
-async fn a_node_that_comes_back_says_what_it_runs_and_has_served_on() {
+async fn a_reconnecting_node_reports_its_revision_and_has_kept_serving() {
     let origin = Origin::start("one").await;
     let config = config(&[&origin]);
     let control_plane = FakeControlPlane::start(config.clone()).await;
@@ -228,14 +228,14 @@ async fn a_node_that_comes_back_says_what_it_runs_and_has_served_on() {
     assert_eq!(hello.boot_id, control_plane.heard(|heard| heard.hellos[0].boot_id.clone()));
     assert_eq!(answering(&node).await, ["one"]);
     assert_eq!(node.ask("/readyz").await.status, 200);
-    // The control plane goes for good, as after kill -9.
+    // The control plane disappears, as after kill -9.
     drop(control_plane);
     assert_eq!(answering(&node).await, ["one"]);
     assert_eq!(node.ask("/readyz").await.status, 200);
 }
 
 #[tokio::test]
-async fn a_batch_is_repeated_with_its_number_until_it_is_acknowledged_and_counts_stay_exact() {
+async fn a_batch_is_repeated_until_it_is_acknowledged_and_counts_stay_exact() {
     let origin = Origin::start("one").await;
     let control_plane = FakeControlPlane::start(config(&[&origin])).await;
     control_plane.fail_reports((0..3).map(|_| Status::unavailable("not now")));
@@ -266,7 +266,7 @@ async fn a_batch_is_repeated_with_its_number_until_it_is_acknowledged_and_counts
 }
 
 #[tokio::test]
-async fn a_batch_that_is_refused_is_not_repeated_and_is_visible() {
+async fn a_rejected_batch_is_not_repeated_and_is_counted() {
     let origin = Origin::start("one").await;
     let control_plane = FakeControlPlane::start(config(&[&origin])).await;
     control_plane.fail_reports([Status::invalid_argument("rows[0]: no")]);
@@ -283,7 +283,7 @@ async fn a_batch_that_is_refused_is_not_repeated_and_is_visible() {
 }
 
 #[tokio::test]
-async fn names_that_the_control_plane_does_not_know_cost_no_counts() {
+async fn unknown_names_lose_no_counts() {
     let origin = Origin::start("one").await;
     let control_plane = FakeControlPlane::start(config(&[&origin])).await;
     let unknown = || Status::out_of_range("rows: no kept revision has a route \"default\"");
@@ -314,7 +314,7 @@ async fn a_node_without_traffic_sends_an_empty_batch_now_and_then() {
 }
 
 #[tokio::test]
-async fn a_node_that_is_asked_to_stop_delivers_its_last_counts_and_ends_well() {
+async fn a_stopping_node_delivers_its_last_counts_and_exits_with_success() {
     let origin = Origin::start("one").await;
     let control_plane = FakeControlPlane::start(config(&[&origin])).await;
     let mut node = Node::start(&control_plane.url()).await;
@@ -346,7 +346,7 @@ async fn the_status_port_shows_what_the_node_does() {
 }
 
 #[test]
-fn a_flag_that_cannot_be_read_is_named() {
+fn the_error_names_an_invalid_flag() {
     for (flag, value) in
         [("--http", "8080"), ("--workers", "0"), ("--drain-timeout", "soon"), ("--log-format", "x")]
     {
@@ -358,7 +358,7 @@ fn a_flag_that_cannot_be_read_is_named() {
 }
 
 #[tokio::test]
-async fn metrics_are_not_served_under_a_name_that_only_points_here() {
+async fn metrics_are_not_served_under_an_unknown_host_name() {
     let origin = Origin::start("one").await;
     let control_plane = FakeControlPlane::start(config(&[&origin])).await;
     let node = Node::start(&control_plane.url()).await;
@@ -371,7 +371,7 @@ async fn metrics_are_not_served_under_a_name_that_only_points_here() {
         ["evil.example", "evil.example:8091", "127.0.0.1.evil.example", "localhost.evil", "a@localhost"]
     {
         assert_eq!(status("/metrics", host).await, 421, "{host}");
-        // Probes come under any name, and learn nothing that is worth hiding.
+        // Probes are answered under any name, because they reveal nothing.
         assert_eq!(status("/healthz", host).await, 200, "{host}");
         assert_eq!(status("/readyz", host).await, 200, "{host}");
     }

@@ -1,5 +1,5 @@
-//! Server-sent events through the real program: the backend sends the next event only once the client has the one
-//! before, so that whatever buffers stands still; over every listener, from backends of HTTP/1.1 and HTTP/2.
+//! Server-sent events, with the real program. The backend sends each event only after the client has received the
+//! previous one, so that any buffering blocks the test. Over every listener, with HTTP/1.1 and HTTP/2 backends.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "these are tests, outside test functions")]
 
@@ -33,13 +33,13 @@ enum Listener {
 /// How a stream of events ended.
 #[derive(Debug, PartialEq, Eq)]
 enum End {
-    /// As if there were no more.
+    /// A regular end.
     Clean,
     Broken,
 }
 
 impl Listener {
-    /// Asks for events, and has the answer's head.
+    /// Requests events and waits for the response head.
     async fn open(wire: &Wire, kind: Kind, last_event_id: Option<&str>) -> Self {
         let id = last_event_id.map(|id| format!("last-event-id: {id}\r\n")).unwrap_or_default();
         if kind.is_http2() {
@@ -67,7 +67,7 @@ impl Listener {
         this
     }
 
-    /// Everything up to and with `what`; an error when the stream ends before.
+    /// Everything up to and including `what`; an error if the stream ends before.
     async fn until(&mut self, what: &str) -> Result<String, End> {
         within(async {
             loop {
@@ -115,7 +115,7 @@ impl Listener {
 
 const HEAD: &str = "HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nTransfer-Encoding: chunked\r\n\r\n";
 
-/// A backend that the test plays, by HTTP/1.1.
+/// An HTTP/1.1 backend played by the test.
 struct Source {
     listener: TcpListener,
 }
@@ -129,7 +129,7 @@ impl Source {
         format!("http://{}", self.listener.local_addr().unwrap())
     }
 
-    /// The next request's head, and where its answer goes.
+    /// The head of the next request, and the connection for the response.
     async fn request(&self) -> (TcpStream, String) {
         let (mut stream, _) = within(self.listener.accept()).await.unwrap();
         stream.set_nodelay(true).unwrap();
@@ -146,7 +146,7 @@ async fn say(stream: &mut TcpStream, event: &str) {
     stream.write_all(chunk.as_bytes()).await.unwrap();
 }
 
-/// Deadlines of requests below the silences of these tests.
+/// Request timeouts shorter than the pauses in these tests.
 fn impatient(mut config: Config) -> Config {
     let short = HumanDuration(Duration::from_millis(300));
     (config.pools[0].timeouts.response, config.pools[0].timeouts.response_body) = (short, short);
@@ -157,7 +157,7 @@ fn impatient(mut config: Config) -> Config {
 }
 
 #[tokio::test]
-async fn each_event_passes_before_the_next_is_sent() {
+async fn each_event_arrives_before_the_next_is_sent() {
     let source = Source::start().await;
     let wire = Wire::start(config(&[source.url()])).await;
     for kind in Kind::ALL {
@@ -182,7 +182,7 @@ async fn each_event_passes_before_the_next_is_sent() {
 }
 
 #[tokio::test]
-async fn a_silence_longer_than_every_deadline_ends_nothing() {
+async fn a_pause_longer_than_every_timeout_ends_no_stream() {
     let source = Source::start().await;
     let wire = Wire::start(impatient(config(&[source.url()]))).await;
     let mut open = Vec::new();
@@ -211,7 +211,7 @@ async fn a_silence_longer_than_every_deadline_ends_nothing() {
 }
 
 #[tokio::test]
-async fn a_silence_of_a_backend_of_http2_ends_nothing() {
+async fn a_pause_of_an_http2_backend_ends_no_stream() {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let mut config = impatient(config(&[format!("http://{}", listener.local_addr().unwrap())]));
     config.pools[0].protocol = Protocol::Http2;
@@ -226,7 +226,7 @@ async fn a_silence_of_a_backend_of_http2_ends_nothing() {
             while let Some(event) = next.recv().await {
                 body.send_data(Bytes::from_static(event.as_bytes()), false).unwrap();
             }
-            // To drop it would end it: the test ends the stream by a reset.
+            // Dropping the body would end the stream regularly; the test ends it with a reset.
             body.send_reset(h2::Reason::INTERNAL_ERROR);
         });
         while connection.accept().await.is_some() {}
@@ -244,7 +244,7 @@ async fn a_silence_of_a_backend_of_http2_ends_nothing() {
 }
 
 #[tokio::test]
-async fn what_the_client_has_heard_last_reaches_the_backend() {
+async fn the_last_event_id_reaches_the_backend() {
     let source = Source::start().await;
     let wire = Wire::start(config(&[source.url()])).await;
     for kind in Kind::ALL {
@@ -260,7 +260,7 @@ async fn what_the_client_has_heard_last_reaches_the_backend() {
 }
 
 #[tokio::test]
-async fn a_lost_backend_ends_the_stream_visibly_and_the_next_try_lands_on_another() {
+async fn a_lost_backend_truncates_the_stream_and_the_next_request_uses_another() {
     for kind in Kind::ALL {
         let (first, second) = (Source::start().await, Source::start().await);
         let wire = Wire::start(config(&[first.url(), second.url()])).await;
@@ -279,7 +279,7 @@ async fn a_lost_backend_ends_the_stream_visibly_and_the_next_try_lands_on_anothe
         };
         let (mut client, (backend, at_first)) = tokio::join!(opening, answering);
         client.until("id: 1\ndata: x\n\n").await.unwrap();
-        // The backend is gone with its port: new connections to it are refused.
+        // The backend has closed its port: new connections are refused.
         drop(backend);
         let healthy = if at_first {
             drop(first);
@@ -305,7 +305,7 @@ async fn a_lost_backend_ends_the_stream_visibly_and_the_next_try_lands_on_anothe
 }
 
 #[tokio::test]
-async fn a_client_that_leaves_ends_the_backends_work() {
+async fn a_client_that_leaves_cancels_the_request_at_the_backend() {
     let source = Source::start().await;
     let wire = Wire::start(config(&[source.url()])).await;
     for kind in Kind::ALL {
@@ -316,7 +316,8 @@ async fn a_client_that_leaves_ends_the_backends_work() {
         };
         let (client, mut backend) = tokio::join!(Listener::open(&wire, kind, None), answering);
         drop(client);
-        // A client of HTTP/1 that has closed might be one that has only said all: the next events tell.
+        // An HTTP/1 client that has closed its side may only have finished sending; the next events show the
+        // difference.
         let ended = async {
             let mut byte = [0];
             loop {
@@ -334,7 +335,7 @@ async fn a_client_that_leaves_ends_the_backends_work() {
 }
 
 #[tokio::test]
-async fn a_drain_ends_a_stream_visibly_at_its_deadline_and_not_before() {
+async fn a_drain_truncates_a_stream_at_its_deadline_and_not_before() {
     for kind in Kind::ALL {
         let source = Source::start().await;
         let mut wire = Wire::start_with(config(&[source.url()]), &["--drain-timeout", "1s"]).await;

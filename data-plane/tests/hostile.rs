@@ -1,5 +1,5 @@
-//! Clients and backends at their worst, against the real program: whoever leaves, stalls, floods or lies, the node
-//! serves the others, and when all of them have gone, nothing of them is left.
+//! Hostile clients and backends, with the real program: whether they leave, stall, flood or send invalid data, the
+//! node serves other clients, and releases all resources afterwards.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "these are tests, outside test functions")]
 

@@ -1,5 +1,5 @@
-//! HTTP/2 from clients on the cleartext port, through the real program: hyper plays the client, the test plays the
-//! backend byte by byte.
+//! HTTP/2 clients on the cleartext port, with the real program: hyper is the client, the test plays the backend byte
+//! by byte.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "these are tests, outside test functions")]
 
@@ -27,7 +27,7 @@ use support::{FakeControlPlane, Node};
 
 type Body = BoxBody<Bytes, Infallible>;
 
-/// A node in front of a backend that the test plays.
+/// A node with a backend played by the test.
 struct Stage {
     _control: FakeControlPlane,
     node: Node,
@@ -72,7 +72,7 @@ fn get(path: &str) -> Request<Body> {
     Request::get(format!("http://example.com{path}")).body(Empty::new().boxed()).unwrap()
 }
 
-/// Reads until what came ends with `end`.
+/// Reads until the data ends with `end`.
 async fn read_until(stream: &mut TcpStream, end: &str) -> String {
     let mut read = Vec::new();
     within(async {
@@ -89,7 +89,7 @@ async fn text(response: Response<Incoming>) -> String {
 }
 
 #[tokio::test]
-async fn a_stream_becomes_a_request_and_its_answer_comes_back() {
+async fn a_stream_becomes_a_request_and_its_response_is_returned() {
     let stage = Stage::new().await;
     let mut client = stage.client().await;
     let mut request = get("/a%2Fb?c=d");
@@ -119,7 +119,7 @@ async fn a_stream_becomes_a_request_and_its_answer_comes_back() {
 async fn many_streams_run_side_by_side_on_one_connection() {
     let stage = Stage::new().await;
     let client = stage.client().await;
-    // The second time, the tasks that served the first streams serve again; more came than are kept.
+    // In the second round, the tasks of the first streams are reused; there are more streams than tasks are kept.
     for _ in 0..2 {
         let mut answers = Vec::new();
         for n in 0..80 {
@@ -129,7 +129,7 @@ async fn many_streams_run_side_by_side_on_one_connection() {
         for _ in 0..80 {
             backends.push(stage.accept().await);
         }
-        // All of them wait at once; they are answered in another order than they came.
+        // All of them wait at the same time and are answered in another order.
         for backend in backends.iter_mut().rev() {
             let head = read_until(backend, "\r\n\r\n").await;
             let path = head.split(' ').nth(1).unwrap().to_owned();
@@ -172,7 +172,7 @@ async fn bodies_and_trailers_stream_both_ways() {
 }
 
 #[tokio::test]
-async fn a_broken_answer_resets_its_stream_and_no_other() {
+async fn a_broken_response_resets_only_its_own_stream() {
     let stage = Stage::new().await;
     let mut client = stage.client().await;
     let answer = tokio::spawn(client.send_request(get("/")));
@@ -191,7 +191,7 @@ async fn a_broken_answer_resets_its_stream_and_no_other() {
 }
 
 #[tokio::test]
-async fn an_answer_that_breaks_off_at_once_is_cut_after_its_head_and_what_came_of_it() {
+async fn a_response_that_breaks_off_is_truncated_after_its_head_and_the_received_part() {
     let stage = Stage::new().await;
     let mut client = stage.client().await;
     for round in 0..60 {
@@ -213,7 +213,7 @@ async fn an_answer_that_breaks_off_at_once_is_cut_after_its_head_and_what_came_o
 }
 
 #[tokio::test]
-async fn a_client_that_gives_up_a_stream_cancels_the_request_upstream() {
+async fn a_cancelled_stream_cancels_the_request_upstream() {
     let stage = Stage::new().await;
     let mut client = stage.client().await;
     let answer = tokio::spawn(client.send_request(get("/")));
@@ -224,7 +224,7 @@ async fn a_client_that_gives_up_a_stream_cancels_the_request_upstream() {
 }
 
 #[tokio::test]
-async fn a_draining_node_says_goaway_and_finishes_what_runs() {
+async fn a_draining_node_sends_goaway_and_finishes_running_streams() {
     let mut stage = Stage::new().await;
     let mut client = stage.client().await;
     let answer = tokio::spawn(client.send_request(get("/")));
@@ -234,7 +234,7 @@ async fn a_draining_node_says_goaway_and_finishes_what_runs() {
     stage.node.ask_until("/readyz", |answer| answer.body.contains("draining")).await;
     backend.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok").await.unwrap();
     assert_eq!(text(within(answer).await.unwrap().unwrap()).await, "ok");
-    // The client's connection stays open on its side: that the node ends before its drain deadline is its own doing.
+    // The client keeps its connection open, so the node itself must close it before its drain deadline.
     assert!(within(stage.node.ended()).await.success());
     drop(client);
 }
@@ -268,7 +268,7 @@ async fn an_early_refusal_is_not_followed_by_a_reset_while_the_client_sends() {
         let reset = poll_fn(|cx| Poll::Ready(body.poll_reset(cx))).await;
         assert!(reset.is_pending(), "{status}: {reset:?}");
         if status == 405 {
-            // The client need not send the rest for ever.
+            // The client need not send the rest forever.
             let reason = within(poll_fn(|cx| body.poll_reset(cx))).await.unwrap();
             assert_eq!(reason, h2::Reason::NO_ERROR);
         }

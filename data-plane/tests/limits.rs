@@ -1,4 +1,4 @@
-//! A route's bounds and deadlines, through the real program.
+//! Limits and timeouts of routes, with the real program.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "these are tests, outside test functions")]
 
@@ -15,7 +15,7 @@ use weir_snapshot::{Config, config::Backend, units::ByteSize};
 
 use support::{FakeControlPlane, Node};
 
-/// A node in front of a backend that the test plays.
+/// A node with a backend played by the test.
 struct Stage {
     _control: FakeControlPlane,
     node: Node,
@@ -50,7 +50,7 @@ async fn within<T>(future: impl Future<Output = T>) -> T {
     tokio::time::timeout(support::DEADLINE, future).await.expect("in time")
 }
 
-/// All that comes until the end, clean or not.
+/// All data until the end of the connection, and whether it ended cleanly.
 async fn all(mut stream: TcpStream) -> (String, bool) {
     let mut read = Vec::new();
     let clean = within(stream.read_to_end(&mut read)).await.is_ok();
@@ -123,7 +123,7 @@ async fn an_answer_that_does_not_end_in_its_routes_time_is_cut_visibly() {
 
 #[tokio::test]
 async fn a_backends_connection_is_left_before_the_time_that_it_names() {
-    // Long before the pool's own time, which is 50 s.
+    // Long before the pool's own timeout of 50 s.
     for (fields, is_kept) in [
         ("Keep-Alive: timeout=2\r\n", false),
         ("Connection: keep-alive\r\nKeep-Alive: timeout=1, max=100\r\n", false),
@@ -161,7 +161,7 @@ async fn pausing(backend: &mut TcpStream, first: &[u8], pause: Duration, rest: &
     let _ = within(backend.read(&mut seen)).await.unwrap();
     backend.write_all(first).await.unwrap();
     tokio::time::sleep(pause).await;
-    // A node that gave up has closed.
+    // The node may have closed the connection.
     let _ = backend.write_all(rest).await;
 }
 
@@ -258,7 +258,7 @@ async fn a_client_may_pause_in_its_request_as_long_as_the_settings_or_the_route_
         let mut client = stage.client("POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 8\r\n\r\nhalf").await;
         let mut backend = stage.accept().await;
         tokio::time::sleep(PAUSE).await;
-        // Where the node has given up, this resets the connection.
+        // If the node has closed the connection, this resets it.
         let _ = client.write_all(b"half").await;
         let mut seen = Vec::new();
         while status == 200 && !seen.ends_with(b"halfhalf") {
@@ -272,7 +272,7 @@ async fn a_client_may_pause_in_its_request_as_long_as_the_settings_or_the_route_
     }
 }
 
-/// How many bytes a client gets of a large answer that it does not read at once.
+/// How many bytes a client gets of a large response that it does not read at once.
 async fn of_a_reader_that_pauses(change: impl FnOnce(&mut Config)) -> usize {
     const LENGTH: usize = 24 << 20;
     let stage = Stage::new(change).await;
@@ -284,7 +284,7 @@ async fn of_a_reader_that_pauses(change: impl FnOnce(&mut Config)) -> usize {
     let sending = tokio::spawn(async move {
         let head = format!("HTTP/1.1 200 OK\r\nContent-Length: {LENGTH}\r\n\r\n");
         backend.write_all(head.as_bytes()).await.unwrap();
-        // A node that gave up has closed.
+        // The node may have closed the connection.
         let _ = backend.write_all(&vec![b'x'; LENGTH]).await;
         backend
     });
@@ -299,7 +299,7 @@ async fn of_a_reader_that_pauses(change: impl FnOnce(&mut Config)) -> usize {
 #[tokio::test]
 async fn a_client_may_stop_reading_as_long_as_the_settings_or_the_route_say() {
     let set = |config: &mut Config, of_all: &str, of_route: Option<&str>| {
-        // The deadlines of uploads and backends are others.
+        // The timeouts of uploads and backends are different settings.
         config.settings.downstream.body_timeout = SHORT.parse().unwrap();
         config.pools[0].timeouts.response = SHORT.parse().unwrap();
         config.pools[0].timeouts.response_body = SHORT.parse().unwrap();
@@ -314,7 +314,7 @@ async fn a_client_may_stop_reading_as_long_as_the_settings_or_the_route_say() {
     }
 }
 
-/// The status of an answer with so many fields and bytes in its head.
+/// The status for a response head with `fields` fields and `bytes` bytes.
 async fn of_a_head(fields: usize, bytes: usize, change: impl FnOnce(&mut Config)) -> (String, usize) {
     let stage = Stage::new(change).await;
     let client = stage.client(GET).await;

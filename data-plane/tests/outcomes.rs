@@ -1,5 +1,5 @@
-//! How answers end, and what kinds of answers there are, as a node counts them: in batches, in tail events and in its
-//! metrics; over HTTP/1 and HTTP/2, with backends that finish, break off or never end.
+//! Ends and kinds of responses, as a node counts them in batches, tail events and metrics; over HTTP/1 and HTTP/2,
+//! with backends that finish, break off or never end.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "these are tests, outside test functions")]
 
@@ -26,7 +26,7 @@ const GRPC: &str = "application/grpc";
 /// A message of two bytes.
 const MESSAGE: &[u8] = b"\0\0\0\0\x02ab";
 
-/// A backend that answers as the path says: `/KIND/HOW`.
+/// A backend that answers according to the path: `/KIND/HOW`.
 async fn backend() -> String {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let url = format!("http://{}", listener.local_addr().unwrap());
@@ -99,7 +99,7 @@ async fn answer(stream: &mut TcpStream, path: &str) -> bool {
             let _ = stream.read_u8().await;
             false
         }
-        // A WebSocket as far as a proxy sees it; what follows depends on the first byte.
+        // To a proxy this is a WebSocket; the rest depends on the first byte.
         "upgrade" => {
             write(stream, b"HTTP/1.1 101 Switching Protocols\r\nconnection: upgrade\r\nupgrade: websocket\r\nsec-websocket-accept: s3pPLMBiTxaQ9kYGzzhZRbK+xOo=\r\n\r\n").await;
             let word = stream.read_u8().await;
@@ -114,14 +114,14 @@ async fn answer(stream: &mut TcpStream, path: &str) -> bool {
     }
 }
 
-/// Sends a GET. A client that leaves does so after the head and a first piece, or while it waits for a head.
+/// Sends a GET. With `leaves`, the client leaves after the head and a first piece, or while it waits for a head.
 async fn get(wire: &Wire, kind: Kind, path: &str, leaves: bool) {
     if kind.is_http2() {
         let mut client = wire.h2(kind).await.ready().await.unwrap();
         let request = http::Request::get(format!("http://a.example{path}")).body(()).unwrap();
         let (answer, mut stream) = client.send_request(request, true).unwrap();
         if path.ends_with("silent") {
-            // The node has it before it is cancelled.
+            // The node has the request before it is cancelled.
             tokio::time::sleep(Duration::from_millis(100)).await;
             stream.send_reset(h2::Reason::CANCEL);
             return;
@@ -163,7 +163,7 @@ async fn start() -> Wire {
     let wire = Wire::start(config).await;
     wire.control
         .push(Message::Tail(v1::Tail { filters: vec![v1::TailFilter { id: 1, ..Default::default() }] }));
-    // The filter has arrived when a request is seen.
+    // The filter is active once a request is seen.
     for n in 0.. {
         assert!(n < 2_000, "no request is seen");
         get(&wire, Kind::Http1, "/plain/whole", false).await;
@@ -212,7 +212,7 @@ async fn every_end_of_an_answer_is_counted_and_shown() {
             assert!(event.head_us > 0 && event.head_us <= event.latency_us, "{event:?}");
         }
     }
-    // 14 cases by two protocols: each is in the counts as it is in the events.
+    // 14 cases over two protocols: each is counted as in the events.
     let of = |outcome: Outcome| {
         wire.control
             .heard(|heard| heard.seen.iter().filter(|event| event.outcome() == outcome).count() as u64)
@@ -243,7 +243,7 @@ async fn every_end_of_an_answer_is_counted_and_shown() {
     }
 }
 
-/// How many samples the latencies and durations of all rows have, without those of hosts.
+/// Number of samples in the latencies and durations of all rows, without those by host.
 fn samples(batches: &[v1::ReportRequest]) -> (u64, u64, u64) {
     let read = |bytes: &[u8]| -> u64 {
         if bytes.is_empty() {
@@ -267,7 +267,7 @@ async fn an_answer_that_is_still_running_when_the_node_stops_is_cut_by_the_node(
             get(&wire, kind, "/plain/endless", false).await;
         };
         let stopped = async {
-            // The answer has begun: the backend has its request.
+            // The backend has the request.
             let busy = |answer: &support::node::Answer| {
                 let mut lines =
                     answer.body.lines().filter(|line| line.starts_with("weir_node_backend_active_requests"));
@@ -364,13 +364,13 @@ async fn a_tunnel_has_a_duration_and_an_end_and_no_latency() {
     io.write_all(b"r").await.unwrap();
     let _ = within(io.read(&mut [0; 9])).await;
     assert_eq!(events(2).await[1].outcome(), Outcome::CutByBackend);
-    // Nothing moves for `timeouts.tunnel`.
+    // No byte moves for `timeouts.tunnel`.
     let mut io = upgraded(&wire).await;
     let _ = within(io.read(&mut [0; 9])).await;
     let idle = events(3).await[2].clone();
     assert_eq!(idle.outcome(), Outcome::CutByNode);
     assert!(idle.latency_us >= 2_000_000 && idle.head_us < idle.latency_us, "{idle:?}");
-    // A tunnel that lasted two seconds is in no latency.
+    // A tunnel that lasted 2 s is in no latency.
     let all = |heard: &support::control_plane::Heard| {
         let (requests, latencies, streams) = samples(&heard.batches);
         (streams == 3).then_some((requests, latencies))

@@ -1,4 +1,4 @@
-//! `--state-dir`: what a node has acknowledged is there after `kill -9`, and what could not be written is written later.
+//! `--state-dir`: an acknowledged revision survives `kill -9`, and a failed write is repeated later.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "these are tests, outside test functions")]
 
@@ -15,10 +15,10 @@ use support::{FakeControlPlane, Node, snapshot};
 use weir_proto::v1::subscribe_response::Message;
 use weir_snapshot::{Config, config::Backend};
 
-/// Kills over all lanes.
+/// Number of kills over all lanes.
 const KILLS: usize = 100;
 
-/// Folders that are used at the same time.
+/// Folders used in parallel.
 const LANES: usize = 4;
 
 /// The configuration of a revision.
@@ -43,7 +43,7 @@ async fn node(control_plane: &FakeControlPlane, folder: &Path) -> Node {
     Node::start_with(&control_plane.url(), &["--state-dir", folder.to_str().unwrap()]).await
 }
 
-/// The revision that the node of this start runs when it connects.
+/// The revision that the node has when it connects after this start.
 async fn runs(control_plane: &FakeControlPlane, start: usize) -> u64 {
     control_plane.wait("a hello", |heard| heard.hellos.get(start).map(|hello| hello.active_revision)).await
 }
@@ -72,9 +72,9 @@ async fn lane(lane: usize) {
         #[expect(clippy::cast_precision_loss, reason = "a small number")]
         let part = ((kill * LANES + lane) as f64 * 0.618_034).fract();
         match kill % 5 {
-            // The moment after an acknowledgement.
+            // Right after an acknowledgement.
             4 => drop(control_plane.acked(revision).await),
-            // A later revision follows, which may be kept or not.
+            // A later revision follows, which may or may not be kept.
             3 => {
                 control_plane.acked(revision).await;
                 sent += 1;
@@ -101,7 +101,7 @@ async fn what_was_acknowledged_first_survives_a_kill_at_any_moment() {
     }
 }
 
-/// Lets the node write nothing to files (`EFBIG`), or lifts that again.
+/// Prevents the node from writing to files (`EFBIG`), or allows it again.
 fn forbid_files(node: &Node, forbid: bool) {
     let pid = Pid::from_raw(i32::try_from(node.pid()).unwrap());
     prlimit(pid, Resource::Fsize, Rlimit { current: forbid.then_some(0), maximum: None }).unwrap();
@@ -119,7 +119,7 @@ async fn a_state_that_could_not_be_written_is_written_when_it_can() {
     control_plane.greet_with(None);
     let first = node(&control_plane, &folder).await;
     runs(&control_plane, 0).await;
-    // The first revision: a disk that fails keeps the node from neither its traffic nor its acknowledgement.
+    // The first revision: a failing disk affects neither traffic nor the acknowledgement.
     forbid_files(&first, true);
     control_plane.push(message(1));
     control_plane.acked(1).await;
@@ -131,7 +131,7 @@ async fn a_state_that_could_not_be_written_is_written_when_it_can() {
     std::fs::remove_dir_all(&folder).unwrap();
     control_plane.push(message(2));
     metric(&first, "weir_node_state_revision 2").await;
-    // Something else is in its place for a while. The newest revision is what is written then.
+    // A file replaces the folder for a while. Afterwards the newest revision is written.
     std::fs::remove_dir_all(&folder).unwrap();
     std::fs::write(&folder, "").unwrap();
     control_plane.push(message(3));

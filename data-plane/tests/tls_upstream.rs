@@ -1,4 +1,4 @@
-//! Backends that speak TLS, through the real program: rustls plays the backend.
+//! TLS backends, with the real program: rustls plays the backend.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "these are tests, outside test functions")]
 
@@ -50,7 +50,7 @@ struct Origin {
 }
 
 impl Origin {
-    /// Answers over TLS; `close`: each connection ends with its first answer.
+    /// Answers over TLS; with `close`, each connection ends after its first response.
     async fn start(config: Arc<ServerConfig>, close: bool) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
@@ -128,12 +128,12 @@ impl Stage {
         let answer = self.node.get("/").await;
         assert_eq!(answer.status, status, "{answer:?}; log:\n{}", self.node.log());
         if status == 200 {
-            // An answer of HTTP/2 goes down in chunks.
+            // An HTTP/2 response is sent to the client in chunks.
             assert!(answer.body.contains("secret"), "{answer:?}");
         }
     }
 
-    /// Waits until the node's log says so: it comes through a pipe.
+    /// Waits until the node's log contains this text; it arrives through a pipe.
     async fn says(&self, what: &str) {
         let deadline = tokio::time::Instant::now() + Duration::from_secs(10);
         while !self.node.log().contains(what) {
@@ -178,7 +178,7 @@ async fn http2_is_agreed_on_or_refused() {
         stage.expect(200).await;
     }
     assert_eq!(origin.seen.handshakes.load(Relaxed), 1);
-    // One that knows no ALPN at all would be taken for HTTP/2 otherwise.
+    // A backend without ALPN must not be used with HTTP/2.
     let old = Origin::start(authority.server(&pair, &[], false), false).await;
     let url = format!("https://{}", old.address);
     let stage = Stage::new(config(&[url], trusting(&authority), Protocol::Http2)).await;
@@ -240,7 +240,7 @@ async fn a_backend_that_asks_is_shown_a_certificate() {
     let with = config(&[url], with, Protocol::Http1);
     let stage = Stage::new(without).await;
     stage.expect(502).await;
-    // Without the key it is refused by its path, and what was stays.
+    // Without the key the revision is rejected with its path, and the previous one stays.
     stage.control.push(Message::Snapshot(snapshot(2, &with)));
     assert_eq!(stage.control.rejected(2).await.problems[0].path, "pools[0].tls.key");
     stage.control.push(keys(&[&client]));
@@ -258,7 +258,7 @@ async fn connections_of_other_settings_are_not_used_again() {
     let lax = Tls { verify: false, ..Tls::default() };
     let stage = Stage::new(config(&urls, lax, Protocol::Http1)).await;
     stage.expect(200).await;
-    // From now on its certificate has to be good, and it is not for this name.
+    // From now on its certificate must be valid, and it is not valid for this name.
     let strict = Tls { server_name: Some("elsewhere.example".into()), ..trusting(&authority) };
     stage.control.push(Message::Snapshot(snapshot(2, &config(&urls, strict, Protocol::Http1))));
     stage.control.acked(2).await;
@@ -288,7 +288,7 @@ async fn a_port_of_the_fleet_is_no_backend_unless_a_setting_allows_it() {
             stage.says("settings.allow_backends.own_ports: true").await;
         }
     }
-    // Allowed, the node reaches itself: its status port answers.
+    // With the setting the node reaches itself: its status port answers.
     let mut config = support::wire::config(&[format!("http://127.0.0.1:{}", stage.node.status.port())]);
     config.settings.allow_backends.own_ports = true;
     stage.control.push(Message::Snapshot(snapshot(revision + 1, &config)));

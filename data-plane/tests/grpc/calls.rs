@@ -1,4 +1,4 @@
-//! Calls of all four kinds, their metadata, their trailers, and messages that flow control has to carry.
+//! Calls of all four kinds: metadata, trailers, and messages larger than the flow-control windows.
 
 use bytes::Bytes;
 use futures_util::future::join_all;
@@ -104,7 +104,7 @@ async fn both_sides_speak_in_turn() {
         let (say, mut hear) = within(client.both("Each")).await.unwrap();
         for n in 0..200 {
             say.send(format!("{kind:?} {n}").into()).unwrap();
-            // The next is said only when this one has come back: whatever waits for more stands still.
+            // The next message is sent only when this one has come back: any buffering blocks the test.
             assert_eq!(within(hear.message()).await.unwrap().unwrap(), format!("{kind:?} {n}"));
         }
         drop(say);

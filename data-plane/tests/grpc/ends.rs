@@ -1,4 +1,5 @@
-//! A service whose messages are bytes, and its client: what passes is compared as it is, and no code is generated.
+//! A service whose messages are plain bytes, and its client. Messages are compared byte by byte, and no code is
+//! generated.
 
 use std::{
     convert::Infallible,
@@ -69,9 +70,9 @@ impl Decoder for Raw {
 /// Events of a backend.
 #[derive(Debug)]
 pub(crate) enum Told {
-    /// A call has begun, with this metadata.
+    /// A call started, with this metadata.
     Began(MetadataMap),
-    /// The call was given up before its end.
+    /// The call was cancelled.
     GivenUp,
 }
 
@@ -214,11 +215,11 @@ impl tower::Service<http::Request<tonic::body::Body>> for Service {
     }
 }
 
-/// A backend of gRPC; it and its connections end with the value.
+/// A gRPC backend; dropping it closes its connections.
 pub(crate) struct Backend {
     pub(crate) address: SocketAddr,
     pub(crate) told: mpsc::UnboundedReceiver<Told>,
-    /// The thread ends when this is dropped.
+    /// Dropping this ends the thread.
     _stop: tokio::sync::oneshot::Sender<()>,
 }
 
@@ -227,7 +228,7 @@ impl Backend {
         let (tell, told) = mpsc::unbounded_channel();
         let (send, address) = tokio::sync::oneshot::channel();
         let (stop, stopped) = tokio::sync::oneshot::channel::<()>();
-        // A thread of its own, whose end is the end of every connection.
+        // A separate thread, whose end closes every connection.
         std::thread::spawn(move || {
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
             runtime.spawn(async move {
@@ -244,7 +245,7 @@ impl Backend {
         Self { address: address.await.unwrap(), told, _stop: stop }
     }
 
-    /// The configuration that leads to it.
+    /// A configuration with this backend.
     pub(crate) fn config(&self) -> Config {
         config_of(self.address)
     }
@@ -268,7 +269,7 @@ pub(crate) fn config_of(address: SocketAddr) -> Config {
     config
 }
 
-/// A client by tonic.
+/// A tonic client.
 pub(crate) struct Client(tonic::client::Grpc<Channel>);
 
 impl Client {
@@ -318,7 +319,7 @@ impl Client {
         grpc.client_streaming(Request::new(messages), Self::path(method), Raw).await
     }
 
-    /// A call in which both sides speak: where messages go, and where they come from.
+    /// A bidirectional call: the sender and the receiver of messages.
     pub(crate) async fn both(
         &self,
         method: &str,
@@ -341,7 +342,7 @@ pub(crate) fn request(message: impl Into<Bytes>, metadata: &[(&'static str, &str
     request
 }
 
-/// The same with a deadline.
+/// The same request with a deadline.
 pub(crate) fn within_time(mut request: Request<Bytes>, time: Duration) -> Request<Bytes> {
     request.set_timeout(time);
     request

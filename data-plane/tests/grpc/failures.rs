@@ -46,7 +46,7 @@ async fn a_client_that_gives_up_a_call_ends_the_backends_work() {
     let wire = Wire::start(backend.config()).await;
     for kind in Kind::HTTP2 {
         let client = Client::connect(&wire, kind).await;
-        // Before the answer's head.
+        // Before the response head.
         {
             let mut call = Box::pin(client.unary("Hang", request("x", &[])));
             tokio::select! {
@@ -55,13 +55,13 @@ async fn a_client_that_gives_up_a_call_ends_the_backends_work() {
             }
         }
         backend.given_up().await;
-        // Within the answer.
+        // Within the response.
         let mut answer = within(client.server_streaming("HangWithin", request("first", &[]))).await.unwrap();
         backend.began().await;
         assert_eq!(within(answer.message()).await.unwrap().unwrap(), "first");
         drop(answer);
         backend.given_up().await;
-        // The connection is as good as it was.
+        // The connection can still be used.
         assert_eq!(within(client.unary("Unary", request("next", &[]))).await.unwrap().get_ref(), "next");
     }
 }
@@ -79,7 +79,7 @@ async fn a_client_that_is_gone_ends_the_backends_work() {
     }
 }
 
-/// A backend that answers each call with a head and a message, and resets it on command.
+/// A backend that answers each call with a head and a message, and resets the stream when notified.
 async fn resetting_within(reason: h2::Reason) -> (SocketAddr, Arc<Notify>) {
     let told = Arc::new(Notify::new());
     let reset = Arc::clone(&told);
@@ -96,7 +96,7 @@ async fn resetting_within(reason: h2::Reason) -> (SocketAddr, Arc<Notify>) {
     (backend(answer).await, told)
 }
 
-/// A backend that answers each call like this.
+/// A backend with this answer to each call.
 async fn backend(answer: impl Fn(h2::server::SendResponse<Bytes>) + Clone + Send + 'static) -> SocketAddr {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
@@ -157,7 +157,7 @@ async fn a_lost_backend_never_ends_a_call_well() {
         drop(backend);
         let status = within(answer.message()).await.unwrap_err();
         assert_ne!(status.code(), Code::Ok);
-        // Nobody is there for the next one.
+        // There is no backend for the next call.
         let status = within(client.unary("Unary", request("x", &[]))).await.unwrap_err();
         assert_ne!(status.code(), Code::Ok);
     }

@@ -1,5 +1,5 @@
-//! gRPC through the real program: tonic's client and tonic's server, HTTP/2 on both sides, in clear text and over TLS
-//! towards the client.
+//! gRPC with the real program: tonic client and tonic server, HTTP/2 on both sides, cleartext and TLS towards the
+//! client.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "these are tests, outside test functions")]
 

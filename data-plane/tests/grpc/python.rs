@@ -1,5 +1,5 @@
-//! A server by grpcio, whose core most languages' gRPC has. `WEIR_PYTHON` names an interpreter that has it; without
-//! one these tests skip themselves, and fail where `CI` is set.
+//! A grpcio server, whose core is shared by most languages' gRPC libraries. `WEIR_PYTHON` names an interpreter with
+//! grpcio. Without one these tests are skipped, and fail if `CI` is set.
 
 use std::{
     io::{BufRead as _, BufReader},
@@ -23,8 +23,8 @@ struct Server {
 }
 
 impl Server {
-    /// One whose connections live for `age_ms` (0: for ever), and that closes one on which more than `strikes` PINGs
-    /// came too soon. `None`: there is no grpcio.
+    /// Starts a server whose connections live for `age_ms` (0: forever) and that closes a connection after more than
+    /// `strikes` early PINGs. `None` if grpcio is not installed.
     fn start(age_ms: u32, strikes: u32) -> Option<Self> {
         let python = std::env::var_os("WEIR_PYTHON").unwrap_or_else(|| "python3".into());
         let imports = Command::new(&python).args(["-c", "import grpc"]).stderr(Stdio::null()).status();
@@ -78,7 +78,7 @@ async fn a_server_that_closes_connections_by_age_fails_no_call_beside_a_streamin
 
 #[tokio::test]
 async fn a_quiet_call_is_not_ended_for_its_pings() {
-    // One PING too soon is one too many here.
+    // A single early PING closes the connection.
     let Some(server) = Server::start(0, 1) else { return };
     let wire = Wire::start(server.config.clone()).await;
     let client = Client::connect(&wire, Kind::H2c).await;

@@ -1,4 +1,4 @@
-//! A backend that reads whole requests and answers by their path: well, or as far as the path says.
+//! A backend that reads complete requests and responds according to their path.
 
 use std::{net::SocketAddr, time::Duration};
 
@@ -9,7 +9,7 @@ use tokio::{
 
 use super::stage::Leave;
 
-/// A running backend; ends with the value.
+/// A running backend; dropping it ends it.
 pub(super) struct Backend {
     pub(super) address: SocketAddr,
     server: tokio::task::JoinHandle<()>,
@@ -20,7 +20,7 @@ impl Backend {
         Self::on(TcpListener::bind("127.0.0.1:0").await.unwrap())
     }
 
-    /// Goes on where another listener ended.
+    /// Starts on an existing listener.
     pub(super) fn on(listener: TcpListener) -> Self {
         let address = listener.local_addr().unwrap();
         let server = tokio::spawn(async move {
@@ -38,7 +38,7 @@ impl Drop for Backend {
     }
 }
 
-/// Whole answers by name.
+/// Complete responses by name.
 pub(super) fn answer(name: &str) -> Vec<u8> {
     match name {
         "chunked" => b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\nTrailer: X-Sum\r\n\r\n5;a=b\r\nhello\r\n6\r\n world\r\n0\r\nX-Sum: 11\r\n\r\n".to_vec(),
@@ -95,7 +95,7 @@ async fn serve(stream: TcpStream) {
     }
 }
 
-/// Reads one request to the end of its body, and tells its path; of `/early` only the head.
+/// Reads one request with its body and returns its path; for `/early` only the head.
 async fn request(stream: &mut BufReader<TcpStream>) -> Option<String> {
     let (mut path, mut length, mut chunked) = (None, 0, false);
     loop {

@@ -1,5 +1,5 @@
-//! How connections end: early answers arrive while the client still sends, pipelined requests are answered after the
-//! client has closed its side, and TLS ends with `close_notify`.
+//! Ends of connections: early responses arrive while the client still sends, pipelined requests are answered after
+//! the client has closed its side, and TLS ends with `close_notify`.
 
 use std::time::Duration;
 
@@ -22,7 +22,7 @@ async fn wire_with(change: impl FnOnce(&mut Config)) -> (Wire, Origin) {
     (Wire::start(config).await, origin)
 }
 
-/// Everything until the end of the connection, which must be a clean one.
+/// All data until the end of the connection, which must be clean.
 async fn read_all(client: &mut (impl AsyncRead + Unpin)) -> String {
     let mut said = Vec::new();
     within(client.read_to_end(&mut said)).await.unwrap_or_else(|error| {
@@ -31,7 +31,7 @@ async fn read_all(client: &mut (impl AsyncRead + Unpin)) -> String {
     String::from_utf8(said).unwrap()
 }
 
-/// A client that reads nothing before it has sent everything, as Python's and most others do.
+/// A client that reads nothing before it has sent everything, like most clients.
 async fn upload(wire: &Wire, kind: Kind, head: &str, piece: usize, pieces: usize, pause: Duration) -> String {
     let mut client = wire.connect(kind).await;
     client.write_all(head.as_bytes()).await.unwrap();
@@ -45,7 +45,7 @@ async fn upload(wire: &Wire, kind: Kind, head: &str, piece: usize, pieces: usize
 }
 
 #[tokio::test]
-async fn an_early_refusal_arrives_while_the_client_still_sends() {
+async fn an_early_error_response_arrives_while_the_client_still_sends() {
     let (wire, _origin) = wire_with(|config| {
         config.routes[0].limits.max_body = Some("1KiB".parse().unwrap());
     })
@@ -58,11 +58,11 @@ async fn an_early_refusal_arrives_while_the_client_still_sends() {
             ("POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: gzip\r\n\r\n", "400"),
             ("POST / HTTP/1.1\r\n\r\n", "400"),
         ] {
-            // Much at once.
+            // Much data at once.
             let said = upload(&wire, kind, head, 1 << 20, 8, fast).await;
             assert!(said.starts_with(&format!("HTTP/1.1 {status} ")), "{kind:?} {head:?}: {said:?}");
         }
-        // Slowly, for longer than the half second that a closing connection once had.
+        // Slowly, for longer than the 0.5 s that a closing connection once had.
         let head = "POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 1048576\r\n\r\n";
         let said = upload(&wire, kind, head, 1 << 17, 8, Duration::from_millis(150)).await;
         assert!(said.starts_with("HTTP/1.1 413 "), "{kind:?}: {said:?}");
@@ -70,7 +70,7 @@ async fn an_early_refusal_arrives_while_the_client_still_sends() {
 }
 
 #[tokio::test]
-async fn all_of_a_pipelined_batch_is_answered_after_the_client_closed_its_side() {
+async fn pipelined_requests_are_answered_after_the_client_closed_its_side() {
     let (wire, _origin) = wire_with(|_| {}).await;
     for kind in Kind::HTTP1 {
         let mut client = wire.connect(kind).await;
@@ -84,7 +84,7 @@ async fn all_of_a_pipelined_batch_is_answered_after_the_client_closed_its_side()
 }
 
 #[tokio::test]
-async fn an_idle_connection_of_tls_ends_with_a_close_notify() {
+async fn an_idle_tls_connection_ends_with_close_notify() {
     let (wire, _origin) = wire_with(|config| {
         config.settings.downstream.idle_timeout = "300ms".parse().unwrap();
         config.settings.downstream.header_timeout = "300ms".parse().unwrap();
@@ -93,7 +93,7 @@ async fn an_idle_connection_of_tls_ends_with_a_close_notify() {
     for alpn in ["http/1.1", "h2"] {
         let https = wire.node.https.unwrap();
         let mut client = wire.identity.connect(https, alpn).await.unwrap();
-        // Without its last word the end is an error here.
+        // Without `close_notify` the end is an error here.
         read_all_bytes(&mut client, alpn).await;
     }
     let mut client = wire.connect(Kind::Http1Tls).await;
@@ -108,7 +108,7 @@ async fn read_all_bytes(client: &mut (impl AsyncRead + Unpin), name: &str) {
 }
 
 #[tokio::test]
-async fn an_answer_426_names_the_protocols_that_it_demands() {
+async fn a_426_response_names_the_required_protocols() {
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
     let url = format!("http://{}", listener.local_addr().unwrap());
     tokio::spawn(async move {
@@ -135,7 +135,7 @@ async fn an_answer_426_names_the_protocols_that_it_demands() {
     let (response, _) = client.send_request(request, true).unwrap();
     let response = within(response).await.unwrap();
     assert_eq!(response.status(), 426);
-    // HTTP/2 has no such fields (RFC 9113, 8.2.2).
+    // HTTP/2 has no such fields (RFC 9113 section 8.2.2).
     assert!(response.headers().get("upgrade").is_none() && response.headers().get("connection").is_none());
 }
 

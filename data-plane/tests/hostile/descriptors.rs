@@ -1,4 +1,4 @@
-//! A node that has no descriptor left.
+//! A node without free file descriptors.
 
 use std::{fs, process::Command, time::Duration};
 
@@ -13,18 +13,18 @@ use super::{
 };
 use crate::support::DEADLINE;
 
-/// More connections than the node has descriptors for.
+/// More connections than the node has file descriptors for.
 const LIMIT: usize = 64;
 const CLIENTS: usize = 60;
 
-/// CPU time of a process so far, in the kernel's ticks of 10 ms.
+/// CPU time of a process so far, in kernel ticks of 10 ms.
 fn ticks(pid: u32) -> u64 {
     let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap();
     let after_name = stat.rsplit_once(") ").unwrap().1;
     after_name.split(' ').skip(11).take(2).map(|ticks| ticks.parse::<u64>().unwrap()).sum()
 }
 
-/// The program with few descriptors.
+/// The program with a low limit on file descriptors.
 fn limited() -> Command {
     limited_to(LIMIT)
 }
@@ -58,7 +58,7 @@ async fn a_node_without_descriptors_pauses_and_serves_again_when_there_are_some(
         };
         timeout(DEADLINE, exhausted).await.unwrap_or_else(|_| panic!("no pause in round {round}"));
 
-        // Those who wait are cut off at their deadline, the queue moves up, and each gets an answer.
+        // Waiting connections are closed at their timeout, the queue moves up, and each gets a response.
         let (begun, before) = (std::time::Instant::now(), ticks(stage.node.pid()));
         for mut client in clients {
             let mut said = Vec::new();
@@ -105,7 +105,7 @@ async fn a_client_is_served_on_what_is_open_while_the_descriptors_are_exhausted(
     stage.at_rest().await;
 }
 
-/// Sets how many descriptors the node may have; gives what it was.
+/// Sets the node's limit on file descriptors; returns the previous one.
 fn limit(node: u32, most: u64) -> u64 {
     use rustix::process::{Pid, Resource, Rlimit, prlimit};
     let before = rustix::process::getrlimit(Resource::Nofile);
@@ -130,11 +130,11 @@ async fn a_node_that_cannot_connect_holds_nothing_against_its_backend() {
         }
         said
     };
-    // The node has taken the client's connection, and has none to the backend.
+    // The node has accepted the client's connection and has none to the backend.
     let open = |answer: &crate::support::node::Answer| gauge(&answer.body, "weir_node_connections") == 1;
     stage.node.ask_until("/metrics", open).await;
     let node = stage.node.pid();
-    // Standard input, output and errors: what the node has beyond them it keeps, and gets no other.
+    // The standard streams; the node keeps its other descriptors and gets no new ones.
     let before = limit(node, 3);
     for _ in 0..10 {
         let said = ask(&mut client).await;
@@ -192,7 +192,7 @@ async fn clients_that_hold_requests_leave_descriptors_for_their_backends_and_the
     });
     full.await;
     let most = gauge(&stage.node.ask("/metrics").await.body, "weir_node_connections_max");
-    // Each that was accepted has its answer.
+    // Each accepted client gets its response.
     for client in clients.iter_mut().take(usize::try_from(most).unwrap()) {
         let mut said = [0; 12];
         timeout(DEADLINE, client.read_exact(&mut said)).await.unwrap().unwrap();
@@ -218,7 +218,7 @@ async fn clients_that_hold_the_status_port_do_not_keep_probes_from_it() {
             client.write_all(says.as_bytes()).await.unwrap();
             held.push(client);
             if i % 10 == 9 {
-                // Long before any of them runs into a deadline.
+                // Long before any of their timeouts.
                 let answer = timeout(Duration::from_secs(8), stage.node.ask("/healthz")).await;
                 assert_eq!(answer.expect("an answer in time").status, 200, "{says:?} {i}");
             }

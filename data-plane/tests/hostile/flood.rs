@@ -1,4 +1,4 @@
-//! Too much of everything, from either side.
+//! Excessive amounts of data from either side.
 
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},

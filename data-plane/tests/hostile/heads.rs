@@ -1,4 +1,4 @@
-//! Heads that cost a client of HTTP/2 a few bytes each (HPACK's indexed fields) and the node their full size.
+//! HTTP/2 heads that cost the client a few bytes each (HPACK's indexed fields) and the node their full size.
 
 use std::time::Duration;
 
@@ -17,7 +17,7 @@ use crate::support::{
     wire::{Kind, Wire, config},
 };
 
-/// A field that fits into HPACK's table, so that from the second time on it is one byte.
+/// A field that fits into HPACK's table, so that it takes one byte from the second time on.
 const VALUE: usize = 3900;
 
 /// Repetitions in one head: together slightly less than `max_head`.
@@ -32,7 +32,7 @@ fn amplified(path: &str) -> http::Request<()> {
     request
 }
 
-/// A backend that reads requests and says `head` to each, or nothing; tells how many there were.
+/// A backend that reads requests and sends `head` to each, or nothing; reports their number.
 async fn silent_backend(
     head: &'static [u8],
 ) -> (String, tokio::sync::watch::Receiver<usize>, tokio::task::JoinHandle<()>) {
@@ -59,7 +59,7 @@ async fn silent_backend(
 }
 
 #[tokio::test]
-async fn heads_in_use_are_bounded_for_a_connection_as_a_whole() {
+async fn heads_in_use_are_limited_per_connection() {
     let (url, mut seen, _server) = silent_backend(b"").await;
     let wire = Wire::start(config(&[url])).await;
     for kind in Kind::HTTP2 {
@@ -70,14 +70,14 @@ async fn heads_in_use_are_bounded_for_a_connection_as_a_whole() {
             client = client.ready().await.unwrap();
             answers.spawn(client.send_request(amplified("/"), true).unwrap().0);
         }
-        // Sixteen times the largest head, which is a little more than these are.
+        // Sixteen times the largest head, a little more than these.
         for _ in 0..84 {
             let answer = timeout(DEADLINE, answers.join_next()).await.expect("in time");
             assert_eq!(answer.unwrap().unwrap().unwrap().status(), 431, "{kind:?}");
         }
         let all = seen.wait_for(|count| *count >= before + 16);
         assert_eq!(*timeout(DEADLINE, all).await.expect("in time").unwrap(), before + 16, "{kind:?}");
-        // Ordinary requests find no room for their heads at the moment, and another connection does.
+        // Ordinary requests on this connection have no room for their heads now, but another connection has.
         let other = wire.h2(kind).await;
         let mut other = other.ready().await.unwrap();
         let answer = other.send_request(amplified("/"), true).unwrap().0;
@@ -88,13 +88,13 @@ async fn heads_in_use_are_bounded_for_a_connection_as_a_whole() {
 }
 
 #[tokio::test]
-async fn heads_are_let_go_once_their_answers_have_begun() {
+async fn heads_are_released_once_their_responses_have_started() {
     let (url, _seen, _server) =
         silent_backend(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n1\r\nx\r\n").await;
     let wire = Wire::start(config(&[url])).await;
     let mut client = wire.h2(Kind::H2c).await;
     let mut open = Vec::new();
-    // Their answers go on, and their heads together are far beyond what may be in use.
+    // Their responses continue, and their heads together are far beyond the limit.
     for i in 0..60 {
         client = client.ready().await.unwrap();
         let answer = timeout(DEADLINE, client.send_request(amplified("/"), true).unwrap().0).await;
@@ -106,7 +106,7 @@ async fn heads_are_let_go_once_their_answers_have_begun() {
 }
 
 #[tokio::test]
-async fn a_client_has_as_many_streams_as_the_settings_say() {
+async fn a_client_has_as_many_streams_as_configured() {
     let (url, _seen, _server) = silent_backend(b"").await;
     let mut config = config(&[url]);
     config.settings.downstream.max_concurrent_streams = 7;
@@ -127,10 +127,10 @@ async fn a_client_has_as_many_streams_as_the_settings_say() {
 }
 
 #[tokio::test]
-async fn trailers_are_bounded_as_they_are_in_http1() {
+async fn trailers_are_limited_as_in_http1() {
     let backend = Backend::start().await;
     for protocol in [Protocol::Http1, Protocol::Http2] {
-        // This backend speaks HTTP/1; one of HTTP/2 takes what it gets.
+        // This backend speaks HTTP/1; an HTTP/2 backend accepts any trailers.
         let (address, _server) = match protocol {
             Protocol::Http1 => (backend.address, None),
             Protocol::Http2 => {
@@ -143,7 +143,7 @@ async fn trailers_are_bounded_as_they_are_in_http1() {
         let wire = Wire::start(config).await;
         for kind in Kind::HTTP2 {
             let client = wire.h2(kind).await;
-            // 16 KiB in all: as many pieces of a value as fit, and one more.
+            // 16 KiB in total: as many pieces of a value as fit, and one more.
             for (times, status) in [(1, 200), (4, 200), (5, 400), (TIMES, 400)] {
                 let mut client = client.clone().ready().await.unwrap();
                 let request = http::Request::post("http://a/length").body(()).unwrap();
@@ -162,7 +162,7 @@ async fn trailers_are_bounded_as_they_are_in_http1() {
     }
 }
 
-/// A backend of HTTP/2 that reads each request to its end and answers it.
+/// An HTTP/2 backend that reads each request completely and answers it.
 async fn echoing_nothing() -> (std::net::SocketAddr, tokio::task::JoinHandle<()>) {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();

@@ -1,5 +1,5 @@
-//! Interim answers (1xx) of any size to clients that read slowly: the client's parser always sees whole messages, in
-//! the order in which the backend sent them. Interim answers may be missing; nothing else may.
+//! Interim responses (1xx) of any size to clients that read slowly: the client's parser always sees complete messages
+//! in the order in which the backend sent them. Interim responses may be missing, but nothing else.
 
 use std::{net::SocketAddr, sync::Arc};
 
@@ -20,14 +20,14 @@ type Script = Vec<Vec<String>>;
 /// When the client reads.
 #[derive(Clone, Copy, Debug)]
 enum Reading {
-    /// Only after the backend has written all of its answer.
+    /// Only after the backend has written its whole response.
     Late,
     /// At once, in pieces of up to this many bytes.
     Pieces(usize),
 }
 
-/// The fields of an interim answer of `size` bytes, with `fields` fields that have no space after the colon: they grow when a
-/// proxy writes them anew.
+/// The fields of an interim response of `size` bytes, with `fields` fields that have no space after the colon: they
+/// grow when a proxy rewrites them.
 fn section(mark: usize, size: usize, fields: usize) -> Vec<String> {
     let filler = size.saturating_sub(60) / fields;
     let mut lines = vec![format!("x-mark:{mark}")];
@@ -38,7 +38,7 @@ fn section(mark: usize, size: usize, fields: usize) -> Vec<String> {
         let value = "v".repeat(filler.saturating_sub(name.len() + 3 + smuggled.len()).max(1));
         format!("{name}:{smuggled}{value}")
     }));
-    // To the byte, as far as the fields above left room.
+    // Exact to the byte, if the fields above left room.
     let length = interim(&lines).len();
     if let Some(last) = lines.last_mut() {
         last.push_str(&"v".repeat(size.saturating_sub(length)));
@@ -46,12 +46,12 @@ fn section(mark: usize, size: usize, fields: usize) -> Vec<String> {
     lines
 }
 
-/// The interim answer with these fields.
+/// The interim response with these fields.
 fn interim(section: &[String]) -> String {
     format!("HTTP/1.1 103 Early Hints\r\n{}\r\n\r\n", section.join("\r\n"))
 }
 
-/// A backend that answers the request for `/N` by the Nth script; each answer that was written whole adds a permit.
+/// A backend that answers the request for `/N` with the Nth script; each completely written response adds a permit.
 async fn backend(scripts: Vec<Script>) -> (SocketAddr, Arc<Semaphore>) {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
@@ -87,7 +87,7 @@ async fn answer(mut stream: TcpStream, scripts: Arc<Vec<Script>>, written: Arc<S
     }
 }
 
-/// Reads one head; its status, and its fields without Weir's own.
+/// Reads one head; returns the status, and the fields except Weir's own.
 async fn read_head(client: &mut BoxIo, input: &mut Vec<u8>, piece: usize) -> (u16, Vec<(String, String)>) {
     let end = loop {
         if let Some(end) = input.windows(4).position(|window| window == b"\r\n\r\n") {
@@ -114,8 +114,8 @@ async fn fill(client: &mut BoxIo, input: &mut Vec<u8>, piece: usize) {
     input.extend_from_slice(&buffer[..read]);
 }
 
-/// Sends the requests one after the other over one connection, and checks every message that comes back. Gives the
-/// number of interim answers that arrived.
+/// Sends the requests one after the other on one connection and checks every returned message. Returns the number of
+/// interim responses.
 async fn play(kind: Kind, scripts: &[Script], reading: Reading) -> usize {
     let (address, written) = backend(scripts.to_vec()).await;
     let wire = Wire::start(config(&[format!("http://{address}")])).await;

@@ -1,4 +1,4 @@
-//! Each side leaves after each byte of an exchange.
+//! Each side closes the connection after each byte of an exchange.
 
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
@@ -36,7 +36,7 @@ fn get(path: &str) -> String {
 }
 
 #[tokio::test]
-async fn a_client_that_leaves_after_any_byte_of_its_request_leaves_nothing_behind() {
+async fn a_client_that_leaves_after_any_byte_of_its_request_leaks_nothing() {
     let backend = Backend::start().await;
     let stage = Stage::new(backend.address).await;
     let node = stage.node.http;
@@ -53,7 +53,7 @@ async fn a_client_that_leaves_after_any_byte_of_its_request_leaves_nothing_behin
 }
 
 #[tokio::test]
-async fn a_client_that_leaves_after_any_byte_of_its_answer_leaves_nothing_behind() {
+async fn a_client_that_leaves_after_any_byte_of_its_response_leaks_nothing() {
     let backend = Backend::start().await;
     let stage = Stage::new(backend.address).await;
     let node = stage.node.http;
@@ -67,7 +67,7 @@ async fn a_client_that_leaves_after_any_byte_of_its_answer_leaves_nothing_behind
             async move {
                 let mut stream = TcpStream::connect(node).await.unwrap();
                 stream.write_all(request.as_bytes()).await.unwrap();
-                // A Date may be shorter or longer by no byte, a request's id is always as long.
+                // The length of the response is constant: a Date and a request id always have the same length.
                 stream.read_exact(&mut vec![0; count]).await.unwrap();
                 how.leave(stream).await;
             }
@@ -78,13 +78,13 @@ async fn a_client_that_leaves_after_any_byte_of_its_answer_leaves_nothing_behind
 }
 
 #[tokio::test]
-async fn a_backend_that_leaves_after_any_byte_of_its_answer_is_told_as_it_is_and_leaves_nothing_behind() {
+async fn a_backend_that_leaves_after_any_byte_of_its_response_causes_a_visible_error_and_leaks_nothing() {
     let backend = Backend::start().await;
     let stage = Stage::new(backend.address).await;
     let node = stage.node.http;
     for name in ["length", "chunked", "interim", "close"] {
         let whole = answer(name);
-        // Of an interim answer's head nothing is owed; the final one's counts.
+        // An incomplete interim response may be dropped; the final head counts.
         let final_head = whole.windows(4).rposition(|end| end == b"\r\n\r\n").unwrap();
         let head = if name == "chunked" {
             whole.windows(4).position(|end| end == b"\r\n\r\n").unwrap() + 4
@@ -98,13 +98,13 @@ async fn a_backend_that_leaves_after_any_byte_of_its_answer_is_told_as_it_is_and
             let said = exchange(node, &get(&path)).await;
             let said = String::from_utf8(said).unwrap();
             let Some((status, body)) = read(&said) else {
-                // Cut before anything of it had left.
+                // Cut before any byte was forwarded.
                 return assert!(count < length || how == "reset", "{path} is lost");
             };
             let is_whole = if name == "close" { how == "close" && count >= head } else { count == length };
             match status {
-                // Also for what was cut as its head came: nothing of it had left. A reset may overtake what was said
-                // before it.
+                // Also if it was cut within the head, before any byte was forwarded. A reset may overtake earlier
+                // data.
                 502 => assert!(how == "reset" || !is_whole, "{path}: {said}"),
                 200 if body.is_some() => assert!(is_whole, "{path} ends as if it were whole: {said}"),
                 200 => assert!(count >= head && (how == "reset" || !is_whole), "{path} is cut: {said}"),
@@ -117,7 +117,7 @@ async fn a_backend_that_leaves_after_any_byte_of_its_answer_is_told_as_it_is_and
 }
 
 #[tokio::test]
-async fn a_backend_that_leaves_after_any_byte_of_the_request_is_told_and_leaves_nothing_behind() {
+async fn a_backend_that_leaves_after_any_byte_of_the_request_causes_an_error_and_leaks_nothing() {
     let requests = [
         get("/"),
         "POST / HTTP/1.1\r\nHost: a\r\nConnection: close\r\nContent-Length: 11\r\n\r\nhello world".to_owned(),

@@ -1,4 +1,5 @@
-//! Clients and backends that stall: each is cut off at the deadline that is set, and another client is served all along.
+//! Clients and backends that stall: each is disconnected at its configured timeout, and another client is served
+//! meanwhile.
 
 use std::{net::SocketAddr, sync::Arc, time::Duration};
 
@@ -15,10 +16,10 @@ use super::{
 };
 use crate::support::{DEADLINE, node::program};
 
-/// By when a deadline of `SHORT` has certainly had its effect, and one of the defaults has not.
+/// Time by which a timeout of `SHORT` has certainly expired, and a default timeout has not.
 const SOON: Duration = Duration::from_secs(8);
 
-/// A client that says something and then nothing more, or a little of something for ever.
+/// A client that sends something and then nothing more, or a little data forever.
 struct Slow {
     name: &'static str,
     says: &'static [u8],
@@ -104,7 +105,7 @@ const TLS: [Slow; 4] = [
     slow("a ClientHello that goes on", b"\x16\x03\x01\x40\x00\x01\x00\x3f\xfc\x03\x03", b"a"),
 ];
 
-/// Says it, and waits for the connection's end.
+/// Sends the data and waits for the end of the connection.
 async fn stall(address: SocketAddr, slow: &Slow) {
     let mut stream = TcpStream::connect(address).await.unwrap();
     stream.set_nodelay(true).unwrap();
@@ -129,7 +130,7 @@ async fn stall(address: SocketAddr, slow: &Slow) {
     assert!(timeout(SOON, either).await.is_ok(), "{} is still there", slow.name);
 }
 
-/// A client that is served as long as the test goes on.
+/// A client that is served during the test.
 struct Served {
     stop: Arc<Notify>,
     task: tokio::task::JoinHandle<(u32, u32)>,
@@ -159,7 +160,7 @@ impl Served {
         Self { stop, task }
     }
 
-    /// On a machine that is busy elsewhere, it or its backend may itself be too slow for a deadline now and then.
+    /// On a busy machine, this client or its backend may itself exceed a timeout now and then.
     async fn ended_well(self) {
         self.stop.notify_one();
         let (served, missed) = self.task.await.unwrap();
@@ -225,7 +226,7 @@ async fn clients_that_never_read_are_cut_off_while_another_is_served() {
     let backend = Backend::start().await;
     let stage = Stage::new(backend.address).await;
     let served = Served::by(&stage).await;
-    // Its one request is open all the time; the others come on top of it.
+    // Its single request is open all the time; the other connections come in addition.
     let only_the_served = |metrics: &str| gauge(metrics, "weir_node_connections") == 1;
     for says in [
         &b"GET /huge HTTP/1.1\r\nHost: a\r\n\r\n"[..],

@@ -1,4 +1,4 @@
-//! A node with short deadlines in front of a backend, and a look at everything that a connection could leave behind.
+//! A node with short timeouts and one backend, and a check of everything that a connection could leak.
 
 use std::{fs, net::SocketAddr, process::Command, time::Duration};
 
@@ -11,7 +11,7 @@ use weir_snapshot::{Config, config::Backend};
 
 use crate::support::{DEADLINE, FakeControlPlane, Node, node::program};
 
-/// Every deadline of the node.
+/// Every timeout of the node.
 pub(super) const SHORT: Duration = Duration::from_millis(800);
 
 /// A running node and the resources that it used before the first client.
@@ -40,15 +40,15 @@ impl Stage {
         Self::by(program(), backend, &[]).await
     }
 
-    /// By another command, and with the deadlines of the defaults.
+    /// With another command and default timeouts.
     pub(super) async fn patient(command: Command, backend: SocketAddr) -> Self {
         let mut config = Config::default();
-        // Kept connections to the backend are no part of what is looked at.
+        // Idle connections to the backend are not checked.
         config.pools[0].timeouts.idle = "1s".parse().unwrap();
         Self::of(config, command, backend, &[]).await
     }
 
-    /// The same by another command and with more flags.
+    /// The same with another command and more flags.
     pub(super) async fn by(command: Command, backend: SocketAddr, flags: &[&str]) -> Self {
         let mut config = Config::default();
         let short = || format!("{}ms", SHORT.as_millis()).parse().unwrap();
@@ -82,8 +82,8 @@ impl Stage {
         stream
     }
 
-    /// The service answers, and what it used for those who have left is free again: connections, requests in flight,
-    /// in its own books and as the control plane hears it, descriptors, threads.
+    /// Asserts that the service responds and that all resources of closed connections are free: connections, requests
+    /// in flight, in its own metrics and in its reports, descriptors, threads.
     pub(super) async fn at_rest(&self) {
         let answer = self.node.get("/").await;
         assert_eq!(answer.status, 200, "{answer:?}");
@@ -132,14 +132,14 @@ pub(super) fn gauge(metrics: &str, name: &str) -> u64 {
     values.iter().sum()
 }
 
-/// How an end of a connection goes away.
+/// How a side closes a connection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Leave {
-    /// It closes, and with unread input resets.
+    /// Closes; with unread input this resets the connection.
     Close,
-    /// It resets.
+    /// Resets the connection.
     Reset,
-    /// It says that it sends no more, and reads on to the end.
+    /// Closes its sending side and reads until the end.
     HalfClose,
 }
 
@@ -164,12 +164,12 @@ pub(super) async fn exchange(node: SocketAddr, request: &str) -> Vec<u8> {
     let mut stream = TcpStream::connect(node).await.unwrap();
     stream.write_all(request.as_bytes()).await.unwrap();
     let mut said = Vec::new();
-    // A reset is an end too: what came before it is what counts.
+    // A reset is an end too; only the data before it counts.
     let _ = timeout(DEADLINE, stream.read_to_end(&mut said)).await.expect("an end in time");
     said
 }
 
-/// The final status, and the body where it came to its end; `None` where the connection was cut before them.
+/// The final status, and the body if it is complete; `None` if the connection was cut before.
 pub(super) fn read(said: &str) -> Option<(u16, Option<String>)> {
     if said.is_empty() {
         return None;
@@ -192,13 +192,13 @@ pub(super) fn read(said: &str) -> Option<(u16, Option<String>)> {
     Some((status, body))
 }
 
-/// The final status of the answer to a GET.
+/// The final status of a GET.
 pub(super) async fn status_of(node: SocketAddr, path: &str) -> u16 {
     let said = exchange(node, &format!("GET {path} HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n")).await;
     read(&String::from_utf8_lossy(&said)).expect("an answer").0
 }
 
-/// Runs jobs, some at once.
+/// Runs jobs with limited concurrency.
 pub(super) async fn together<T, F: Future<Output = ()> + Send + 'static>(
     jobs: impl IntoIterator<Item = T>,
     run: impl Fn(T) -> F,

@@ -19,7 +19,7 @@ use crate::support::{
     wire::{Kind, Wire, config},
 };
 
-/// How long attackers have; far below the longest single pause, which is the default's 30 s.
+/// Time that attackers have; far below the default of 30 s for a single pause.
 const GRACE: &str = "1s";
 
 async fn wire(backend: &Backend, change: impl FnOnce(&mut Config)) -> Wire {
@@ -28,14 +28,14 @@ async fn wire(backend: &Backend, change: impl FnOnce(&mut Config)) -> Wire {
     Wire::start(config).await
 }
 
-/// A client's connection from another loopback address: another client.
+/// A connection from another loopback address, which counts as another client.
 async fn from(address: &str, node: SocketAddr) -> TcpStream {
     let socket = TcpSocket::new_v4().unwrap();
     socket.bind(format!("{address}:0").parse().unwrap()).unwrap();
     socket.connect(node).await.unwrap()
 }
 
-/// The status of a GET by another client than those of the other connections.
+/// The status of a GET from another client than the other connections.
 async fn neighbour(node: SocketAddr) -> u16 {
     let mut stream = from("127.0.0.9", node).await;
     stream.write_all(b"GET /length HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n").await.unwrap();
@@ -54,7 +54,7 @@ type Open = (h2::SendStream<Bytes>, h2::client::ResponseFuture);
 async fn open_uploads(mut client: h2::client::SendRequest<Bytes>, content_type: &str) -> Vec<Open> {
     client = client.ready().await.unwrap();
     let pongs = async {
-        // The node's SETTINGS have come once it has answered something.
+        // The node's SETTINGS have arrived once it has responded.
         let request = http::Request::get("http://a/length").body(()).unwrap();
         let _ = client.send_request(request, true).unwrap().0.await;
     };
@@ -71,7 +71,7 @@ async fn open_uploads(mut client: h2::client::SendRequest<Bytes>, content_type: 
 }
 
 #[tokio::test]
-async fn by_default_a_connection_has_100_streams_and_an_address_cannot_fill_a_pool() {
+async fn by_default_an_address_cannot_use_all_connections_of_a_pool() {
     let backend = Backend::start().await;
     let wire = wire(&backend, |_| {}).await;
     let mut held = Vec::new();
@@ -102,7 +102,7 @@ async fn an_address_with_all_its_requests_in_flight_gets_429_and_others_are_serv
         let open = open_uploads(wire.h2(Kind::H2c).await, content_type).await;
         let refused = |metrics: &str| gauge(metrics, "weir_node_requests_over_client_limit_total");
         wire.node.ask_until("/metrics", |answer| refused(&answer.body) == 92).await;
-        // HTTP/1 requests count with the streams.
+        // HTTP/1 requests count together with streams.
         assert_eq!(status_of(wire.node.http, "/length").await, 429);
         assert_eq!(neighbour(wire.node.http).await, 200);
         let mut answers = tokio::task::JoinSet::new();
@@ -115,13 +115,13 @@ async fn an_address_with_all_its_requests_in_flight_gets_429_and_others_are_serv
             assert!(answer.status() == 429 || grpc == Some(b"8"), "{answer:?}");
         }
         drop(answers);
-        // Its requests have ended: it is served again.
+        // Its requests have ended, so it is served again.
         let served = async { while status_of(wire.node.http, "/length").await != 200 {} };
         timeout(DEADLINE, served).await.expect("200 again");
     }
 }
 
-/// Sends something, and then a little of it for ever, until the node answers or closes; tells what came.
+/// Sends data, and then a little more forever, until the node responds or closes; returns the response.
 async fn drip(node: SocketAddr, says: &[u8], then: &'static [u8], every: Duration) -> Vec<u8> {
     let mut stream = TcpStream::connect(node).await.unwrap();
     stream.set_nodelay(true).unwrap();
@@ -140,7 +140,7 @@ async fn drip(node: SocketAddr, says: &[u8], then: &'static [u8], every: Duratio
 }
 
 #[tokio::test]
-async fn bodies_that_come_byte_by_byte_end_with_408_after_the_grace() {
+async fn bodies_below_the_minimum_rate_get_408_after_the_grace() {
     let backend = Backend::start().await;
     let wire = wire(&backend, |config| {
         config.settings.downstream.min_body_rate_grace = GRACE.parse().unwrap();
@@ -163,7 +163,7 @@ async fn bodies_that_come_byte_by_byte_end_with_408_after_the_grace() {
             });
         }
     }
-    // Within a chunk's size line and within trailers nothing of a body moves at all.
+    // Within a chunk's size line and within trailers no body byte arrives.
     for (says, then) in [
         (&b"POST /length HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n1;a="[..], &b"b"[..]),
         (b"POST /length HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n0\r\nX: ", b"y"),
@@ -201,7 +201,7 @@ async fn bodies_that_come_byte_by_byte_end_with_408_after_the_grace() {
 }
 
 #[tokio::test]
-async fn a_client_on_a_slow_line_outlives_the_grace() {
+async fn a_client_on_a_slow_line_is_not_cut_off() {
     let backend = Backend::start().await;
     let wire = wire(&backend, |config| {
         config.settings.downstream.min_body_rate_grace = GRACE.parse().unwrap();
@@ -220,7 +220,7 @@ async fn a_client_on_a_slow_line_outlives_the_grace() {
 }
 
 #[tokio::test]
-async fn a_route_may_take_bodies_that_come_slower_than_the_settings_say() {
+async fn a_route_may_allow_slower_bodies_than_the_settings() {
     let backend = Backend::start().await;
     let wire = wire(&backend, |config| {
         config.settings.downstream.min_body_rate_grace = GRACE.parse().unwrap();
@@ -240,7 +240,7 @@ async fn a_route_may_take_bodies_that_come_slower_than_the_settings_say() {
 }
 
 #[tokio::test]
-async fn a_body_that_has_not_begun_takes_no_backends_place() {
+async fn a_body_that_has_not_started_uses_no_backend_connection() {
     let backend = Backend::start().await;
     let wire = wire(&backend, |config| {
         config.pools[0].limits.max_connections = 1;
@@ -296,7 +296,7 @@ async fn a_body_that_has_not_begun_takes_no_backends_place() {
 }
 
 #[tokio::test]
-async fn a_client_that_takes_nothing_of_its_answer_is_cut_after_the_grace() {
+async fn a_client_that_reads_nothing_of_its_response_is_cut_off_after_the_grace() {
     let backend = Backend::start().await;
     let wire = wire(&backend, |config| {
         config.settings.downstream.send_timeout = "0s".parse().unwrap();
@@ -320,11 +320,11 @@ async fn a_client_that_takes_nothing_of_its_answer_is_cut_after_the_grace() {
 }
 
 #[tokio::test]
-async fn an_upload_that_stalls_after_its_answer_has_begun_frees_its_place() {
+async fn an_upload_that_stalls_after_its_response_has_started_frees_its_connection() {
     let backend = Backend::start().await;
     let stage = Stage::new(backend.address).await;
     let mut stream = stage.client().await;
-    // The backend answers at once and the answer goes on for ever; what is left of the request never comes.
+    // The backend responds at once with an endless response; the rest of the request never arrives.
     stream.write_all(b"POST /early/trickle HTTP/1.1\r\nHost: a\r\nContent-Length: 9\r\n\r\nx").await.unwrap();
     let ended = async {
         let mut buffer = [0; 4096];

@@ -1,4 +1,4 @@
-//! Limits of answers' heads, and the timeouts of bodies, with HTTP/2 on both sides.
+//! Limits of response heads, and body timeouts, with HTTP/2 on both sides.
 
 use std::{
     net::SocketAddr,
@@ -27,7 +27,7 @@ use crate::{
 const SHORT: &str = "200ms";
 const PAUSE: Duration = Duration::from_millis(700);
 
-/// A backend whose answers have `fields`, then `first` as their body, and after a pause the rest; it counts requests.
+/// A backend whose responses have `fields`, then `first` as body, and the rest after a pause; it counts requests.
 async fn backend(fields: HeaderMap, pause: Option<Duration>) -> (SocketAddr, Arc<AtomicUsize>) {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
@@ -98,7 +98,7 @@ async fn the_head_of_an_answer_is_bounded_as_the_pool_says() {
         for (n, request) in [GET, POST, GET].into_iter().enumerate() {
             let said = stage.ask(request).await;
             assert_eq!(said.get(9..12), Some(status), "{i}: {}", said.len());
-            // Far beyond the limit, the library that speaks HTTP/2 has let go of the head.
+            // Far beyond the limit, the HTTP/2 library has discarded the head.
             assert_eq!(said.contains("limits.max_response_head"), status == "502" && !large, "{i}");
             assert_eq!(count.load(SeqCst), n + 1, "{i}");
         }
@@ -122,7 +122,7 @@ async fn a_larger_limit_holds_for_the_connections_that_are_open_already() {
     }
 }
 
-/// Whether a client gets the whole of an answer that pauses.
+/// Whether a client gets a complete response despite the pause.
 async fn is_whole(wire: &Wire, kind: Kind) -> bool {
     let mut client = wire.h2(kind).await.ready().await.unwrap();
     let request = http::Request::get("http://a/").body(()).unwrap();
@@ -151,7 +151,7 @@ async fn a_pause_in_an_answers_body_is_bounded_by_its_own_timeout() {
         fields
     };
     let mut tasks = tokio::task::JoinSet::new();
-    // The content type, the pool's timeout, the route's, and whether the answer is whole.
+    // Content type, the pool's timeout, the route's timeout, and whether the response is complete.
     for (fields, pool, route, whole) in [
         (plain(), None, None, true),
         (plain(), Some(SHORT), None, false),
@@ -168,7 +168,7 @@ async fn a_pause_in_an_answers_body_is_bounded_by_its_own_timeout() {
             let (address, _) = backend(fields.clone(), Some(PAUSE)).await;
             let mut config = config(&[format!("http://{address}")]);
             config.pools[0].protocol = Protocol::Http2;
-            // None of these is about the answer's body.
+            // None of these timeouts applies to the response body.
             config.pools[0].timeouts.response = SHORT.parse().unwrap();
             config.settings.downstream.body_timeout = SHORT.parse().unwrap();
             config.settings.downstream.send_timeout = SHORT.parse().unwrap();
@@ -186,7 +186,7 @@ async fn a_pause_in_an_answers_body_is_bounded_by_its_own_timeout() {
     }
 }
 
-/// Whether a client whose window is shut for a while still gets its answer.
+/// Whether a client whose window is closed for a while still gets its response.
 async fn outlives_a_pause(wire: &Wire, kind: Kind) -> bool {
     let mut builder = h2::client::Builder::new();
     builder.initial_window_size(1);
@@ -199,7 +199,7 @@ async fn outlives_a_pause(wire: &Wire, kind: Kind) -> bool {
     let mut read = within(body.data()).await.unwrap().unwrap().to_vec();
     tokio::time::sleep(PAUSE).await;
     loop {
-        // Each byte is given back, so that the next one may come; a stream that was reset has no window.
+        // Each byte is released, so that the next one may come; a stream that was reset has no window.
         let _ = body.flow_control().release_capacity(1);
         match within(body.data()).await {
             Some(Ok(piece)) => read.extend_from_slice(&piece),

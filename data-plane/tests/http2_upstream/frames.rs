@@ -1,4 +1,4 @@
-//! A backend that speaks HTTP/2 frame by frame, so that it can say what a library would not.
+//! A backend that speaks HTTP/2 frame by frame, so that it can send what a library would not.
 
 use std::{net::SocketAddr, sync::Arc};
 
@@ -46,18 +46,18 @@ impl Frame {
     }
 }
 
-/// One connection of the node's.
+/// A connection from the node.
 pub(crate) struct Peer {
     stream: TcpStream,
-    /// Its number, from 0.
+    /// Number of the connection, from 0.
     pub(crate) number: usize,
-    /// PINGs are answered.
+    /// Whether PINGs are answered.
     pub(crate) answers_pings: bool,
     pub(crate) pings: usize,
 }
 
 impl Peer {
-    /// Writes frames; whether the node still listens is seen at the next read.
+    /// Writes frames; a closed connection is noticed at the next read.
     pub(crate) async fn send(&mut self, kind: u8, flags: u8, stream: u32, payload: &[u8]) {
         let mut frame = (payload.len() as u32).to_be_bytes()[1..].to_vec();
         frame.extend_from_slice(&[kind, flags]);
@@ -94,7 +94,7 @@ impl Peer {
         self.send(GOAWAY, 0, 0, &payload).await;
     }
 
-    /// The next frame, answered where it is the connection's own affair; `None` once it has ended.
+    /// The next frame; connection-level frames are answered. `None` once the connection has ended.
     async fn read(&mut self) -> Option<Frame> {
         let mut header = [0; 9];
         self.stream.read_exact(&mut header).await.ok()?;
@@ -131,7 +131,7 @@ impl Peer {
         while self.read().await.expect("a PING").kind != PING {}
     }
 
-    /// The number of requests that come before the node has read the SETTINGS. They get no answer.
+    /// The number of requests that arrive before the node acknowledges the SETTINGS. They get no response.
     pub(crate) async fn requests_until_acknowledged(&mut self) -> usize {
         let mut requests = 0;
         while let Some(frame) = self.read().await {
@@ -144,7 +144,7 @@ impl Peer {
         requests
     }
 
-    /// Says that nothing more comes, and waits for the node to close as well.
+    /// Closes the sending side and waits for the node to close as well.
     pub(crate) async fn close(&mut self) {
         let _ = self.stream.shutdown().await;
         while self.read().await.is_some() {}
@@ -160,7 +160,7 @@ impl Peer {
         }
     }
 
-    /// Answers everything, to the end of the connection; gives the number of requests.
+    /// Answers every request until the connection ends; returns the number of requests.
     pub(crate) async fn serve(&mut self) -> usize {
         let mut served = 0;
         while let Some(frame) = self.next().await {
@@ -176,7 +176,7 @@ impl Peer {
     }
 }
 
-/// Where a backend listens whose connections `serve` plays; SETTINGS are its own affair.
+/// Starts a backend whose connections are handled by `serve`, including their SETTINGS; returns its address.
 pub(crate) async fn backend<F: Future<Output = ()> + Send>(
     serve: impl Fn(Peer) -> F + Send + Sync + 'static,
 ) -> SocketAddr {
@@ -199,7 +199,7 @@ pub(crate) async fn backend<F: Future<Output = ()> + Send>(
     address
 }
 
-/// A node in front of such backends.
+/// A node with such backends.
 pub(crate) struct Stage {
     _control: FakeControlPlane,
     pub(crate) node: Node,
@@ -250,20 +250,20 @@ impl Stage {
         said.get(9..12).and_then(|code| code.parse().ok()).unwrap_or_else(|| panic!("{request}: {said:?}"))
     }
 
-    /// A counter of the node; 0 where it has none with these labels.
+    /// A counter of the node; 0 if it does not exist with these labels.
     pub(crate) async fn metric(&self, name: &str) -> u64 {
         let metrics = self.node.ask("/metrics").await.body;
         let value = metrics.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' ')?.parse().ok());
         value.unwrap_or_else(|| panic!("no {name} in:\n{metrics}"))
     }
 
-    /// Failed attempts of one owner.
+    /// Failed attempts by this owner.
     pub(crate) async fn failed(&self, owner: &str) -> u64 {
         let metric = format!("weir_node_pool_attempts_failed_total{{pool=\"default\",owner=\"{owner}\"}}");
         self.metric(&metric).await
     }
 
-    /// Nothing is held against the backends, and the retry budget is as it was.
+    /// Asserts that no backend is ejected and the retry budget is unchanged.
     pub(crate) async fn holds_nothing_against_backends(&self) {
         assert_eq!(self.failed("backend").await, 0);
         for name in ["pool_retries_paid", "pool_retries_refused"] {

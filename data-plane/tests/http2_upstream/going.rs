@@ -1,5 +1,5 @@
-//! A connection that a backend closes, or on which it has no room (RFC 9113, 6.8 and 8.7): requests that were not begun
-//! are sent again, whatever their method, and nothing of it counts against the backend.
+//! A connection that a backend closes, or that has no capacity (RFC 9113 sections 6.8 and 8.7): requests that were
+//! not started are sent again, whatever their method, and do not count against the backend.
 
 use std::sync::{
     Arc,
@@ -23,7 +23,7 @@ use crate::{
     support::within,
 };
 
-/// The highest stream id: what servers send first that close a connection gracefully.
+/// The highest stream id, which servers send first when they close a connection gracefully.
 const ALL: u32 = 0x7fff_ffff;
 
 #[tokio::test]
@@ -80,7 +80,7 @@ async fn streams_above_the_last_id_are_sent_again_at_the_only_backend_post_too()
                     peer.go_away(ALL, NO_ERROR).await;
                 }
                 peer.go_away(0, code).await;
-                // It is not the end of the connection that says what was not begun.
+                // The end of the connection does not show which streams were not started.
                 while peer.next().await.is_some() {}
             })
             .await;
@@ -169,7 +169,7 @@ async fn streams_beyond_a_limit_that_comes_late_are_sent_again() {
             } else {
                 open.push(frame.stream);
             }
-            // The first ones are held until there are too many of them.
+            // The first streams are held until there are too many.
             if limited || peer.number > 0 {
                 for stream in open.drain(..) {
                     peer.answer(stream, true).await;
@@ -208,7 +208,7 @@ async fn a_backend_that_refuses_every_stream_costs_a_503_and_a_few_attempts() {
 
 const CHUNKED: &str = "POST / HTTP/1.1\r\nHost: a\r\nConnection: close\r\nTransfer-Encoding: chunked\r\n\r\n";
 
-/// Requests with a body: what follows the head, as content and as trailers.
+/// Requests with a body: the rest after the head, the content, and whether there are trailers.
 fn bodies() -> [(String, &'static [u8], bool); 5] {
     [
         (POST.to_owned(), b"hello", false),
@@ -219,7 +219,7 @@ fn bodies() -> [(String, &'static [u8], bool); 5] {
     ]
 }
 
-/// The content of a request up to its end, and whether trailers follow it.
+/// The content of a request, and whether trailers follow it.
 async fn body_of(peer: &mut Peer, head: &Frame) -> (Vec<u8>, bool) {
     let (mut body, mut ends, mut trailers) = (Vec::new(), head.ends(), false);
     while !ends {
@@ -313,7 +313,7 @@ async fn a_body_goes_to_a_fallback_in_the_framing_of_its_protocol() {
     }
 }
 
-/// The servers of gRPC refuse streams beyond their limit with ENHANCE_YOUR_CALM, after which none may be sent again.
+/// gRPC servers reject streams beyond their limit with ENHANCE_YOUR_CALM, after which none may be sent again.
 #[tokio::test]
 async fn a_new_connection_gets_one_request_until_its_settings_come() {
     let early = Arc::new(AtomicUsize::new(0));

@@ -1,5 +1,5 @@
-//! How a node finds out that a backend is gone: PINGs only where the pool asks for them, and never on a connection
-//! without requests, for which servers of gRPC close it.
+//! How a node detects a lost backend: with PINGs, only if the pool asks for them, and never on a connection without
+//! requests, for which gRPC servers would close it.
 
 use std::{sync::Arc, time::Duration};
 

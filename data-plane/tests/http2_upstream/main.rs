@@ -1,4 +1,4 @@
-//! Backends that speak HTTP/2, through the real program: h2 itself plays the backend, raw sockets play clients.
+//! HTTP/2 backends, with the real program: h2 is the backend, raw sockets are the clients.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "these are tests, outside test functions")]
 
@@ -30,7 +30,7 @@ use support::{FakeControlPlane, Node};
 
 type Asked = (Request<RecvStream>, SendResponse<Bytes>);
 
-/// A node in front of an HTTP/2 backend whose streams the test answers.
+/// A node with an HTTP/2 backend whose streams the test answers.
 struct Stage {
     _control: FakeControlPlane,
     node: Node,
@@ -250,7 +250,7 @@ async fn interim_answers_pass() {
 #[tokio::test]
 async fn a_websocket_of_http1_becomes_an_extended_connect() {
     let mut stage = Stage::new().await;
-    // The backend has to say first that it takes them, which its first answer does.
+    // The backend must first announce support, which its first response does.
     let mut first = stage.client("GET / HTTP/1.1\r\nHost: a\r\n\r\n").await;
     let (_, mut respond) = stage.asked().await;
     respond.send_response(Response::new(()), true).unwrap();

@@ -1,4 +1,4 @@
-//! A failure has an owner: what is the client's fault is not counted against a backend, and is not tried elsewhere.
+//! Each failure has an owner: the client's own faults are neither counted against a backend nor tried elsewhere.
 
 use std::sync::{
     Arc,
@@ -14,7 +14,7 @@ use crate::{
     read_until,
 };
 
-/// More than the breaker and the retry budget allow of a backend's own failures.
+/// More than the circuit breaker and the retry budget allow for a backend's own failures.
 const MANY: usize = 8;
 
 #[tokio::test]
@@ -49,7 +49,7 @@ async fn what_http2_cannot_express_is_a_400_and_reaches_no_backend() {
             refused += 1;
         }
     }
-    // A host that could be read in two ways is refused before a backend is chosen.
+    // An ambiguous host is rejected before a backend is chosen.
     for _ in 0..MANY {
         assert_eq!(stage.status("GET / HTTP/1.1\r\nHost: %61.test\r\nConnection: close\r\n\r\n").await, 400);
     }
@@ -73,7 +73,7 @@ async fn a_head_beyond_the_backends_settings_is_a_431_and_is_not_sent() {
         let value = "a".repeat(size);
         format!("GET / HTTP/1.1\r\nHost: a\r\nX-Large: {value}\r\nConnection: close\r\n\r\n")
     };
-    // The first one opens the connection, and so waits for the SETTINGS.
+    // The first request opens the connection and therefore waits for the SETTINGS.
     for _ in 0..MANY {
         assert_eq!(stage.status(&large(5000)).await, 431);
     }

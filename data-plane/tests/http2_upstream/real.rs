@@ -1,5 +1,5 @@
-//! Backends of others: nginx, which closes a connection after so many requests, and nghttpd, which allows few streams.
-//! Without these programs the tests skip themselves, and fail where `CI` is set.
+//! Third-party backends: nginx, which closes a connection after a number of requests, and nghttpd, which allows few
+//! streams. Without these programs the tests are skipped, and fail if `CI` is set.
 
 use std::{
     net::SocketAddr,
@@ -17,7 +17,7 @@ use crate::{
     support::within,
 };
 
-/// A program of others; it ends with the value.
+/// A third-party program; dropping it ends the program.
 struct Program {
     child: Child,
     address: SocketAddr,
@@ -31,7 +31,7 @@ impl Drop for Program {
     }
 }
 
-/// Where a program is, also for users whose path has no system programs.
+/// Finds a program, even if the search path has no system programs.
 fn find(name: &str) -> Option<PathBuf> {
     let path = std::env::var_os("PATH").unwrap_or_default();
     let folders = std::env::split_paths(&path).chain(["/usr/sbin".into(), "/usr/local/sbin".into()]);
@@ -44,10 +44,10 @@ fn find(name: &str) -> Option<PathBuf> {
 }
 
 impl Program {
-    /// Starts it on a free port once it listens there; `command` is given the port and a folder.
+    /// Starts the program on a free port and waits until it listens; `command` gets the port and a folder.
     async fn start(command: impl Fn(u16, &std::path::Path) -> Command) -> Self {
         for _ in 0..5 {
-            // Another process may take the port in between; then it is tried again.
+            // Another process may take the port in between; then the start is repeated.
             let free = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
             let folder = tempfile::tempdir().unwrap();
             let mut child = command(free.port(), folder.path())
@@ -114,7 +114,7 @@ async fn nginx_with_few_requests_a_connection_fails_none_beside_a_long_download(
         let requests = (0..8).map(|i| stage.status(if i % 2 == 0 { GET } else { post }));
         assert_eq!(join_all(requests).await, [200; 8]);
     }
-    // The download still runs, on a connection that takes no new requests since the twentieth.
+    // The download still runs on a connection that accepts no new requests since the twentieth.
     assert!(!within(read_until(&mut slow, "x")).await.is_empty());
     stage.holds_nothing_against_backends().await;
 }

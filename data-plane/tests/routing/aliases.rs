@@ -1,10 +1,11 @@
-//! Headers that a backend could take for what Weir vouches for, and what clients say of where they came from.
+//! Headers that a backend could mistake for headers that Weir vouches for, and headers in which clients claim their
+//! origin.
 
 use bytes::Bytes;
 
 use crate::asking::Stage;
 
-/// Names that CGI-style backends take for a field that Weir writes or removes.
+/// Names that CGI-style backends mistake for a field that Weir writes or removes.
 const ALIASES: [&str; 18] = [
     "X_Forwarded_For",
     "x_forwarded_for",
@@ -26,7 +27,7 @@ const ALIASES: [&str; 18] = [
     "X_Envoy_Internal",
 ];
 
-/// Words of proxies.
+/// Headers of proxies.
 const CLAIMS: [&str; 26] = [
     "X-Forwarded-Port",
     "X-Forwarded-Prefix",
@@ -75,7 +76,7 @@ async fn a_strangers_aliases_and_claims_do_not_arrive() {
     assert_eq!(got.seen("x-forwarded-for"), ["127.0.0.1"]);
     let got = stage.http2().await.ask("GET", "a", "/", &fields(&all)).await;
     assert!(got.status == 200 && !got.body.contains("EVIL"), "{}", got.body);
-    // Connection cannot make anything of them.
+    // `Connection` does not change that.
     let got = stage.get("a", "/", "Connection: x_own\r\nX_Own: gone\r\nX_Real_IP: EVIL\r\n").await;
     assert_eq!((got.seen("x_own").len(), got.seen("x_real_ip").len()), (0, 0));
 }
@@ -224,12 +225,12 @@ async fn session_cookies_are_by_pool_and_stay_with_weir() {
         let set = cookie(&got);
         assert!(target == "/split" || set.is_empty(), "both sessions are known: {set:?}");
     }
-    // A field without them is passed on as it is; one of nothing else is not passed on.
+    // A field without session cookies is passed on unchanged; a field with only session cookies is dropped.
     let got = stage
         .get("h", "/one", &format!("Cookie: a=1;b=2\r\nCookie: {}\r\ncookie: c=3 ; {}\r\n", one[0], two[0]))
         .await;
     assert_eq!(got.seen("cookie"), ["a=1;b=2", "c=3"]);
-    // An older cookie of the name, from another path or domain, hides nothing.
+    // An older cookie with the same name, from another path or domain, does not hide the session.
     let got = stage.get("h", "/one", &format!("Cookie: weir-one=old; {}\r\n", one[0])).await;
     assert!(cookie(&got).is_empty() && got.seen("cookie").is_empty(), "{got:?}");
     // The session cookie of another host may be an application's cookie here.

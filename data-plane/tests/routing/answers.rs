@@ -1,4 +1,4 @@
-//! URLs of clients and backends under a prefix, and the hop that is named or not.
+//! Mapping of URLs under a prefix, and the `Via` header.
 
 use crate::asking::Stage;
 
@@ -50,7 +50,7 @@ async fn answers_are_mapped_back_to_what_clients_asked_for() {
     // The URL is not mapped where the route does not ask for it, but the prefix is sent.
     let got = stage.get("a.test", "/plain/x", &say(&["Location: /login"])).await;
     assert_eq!((got.all("location"), got.seen("x-forwarded-prefix")), (vec!["/login"], vec!["/plain"]));
-    // A prefix that a trusted proxy took off stands before ours.
+    // A prefix stripped by a trusted proxy comes before our own.
     let got = stage.get("a.test", "/app/x", "X-Forwarded-Prefix: /outer/\r\n").await;
     assert_eq!(
         (got.seen("x-forwarded-prefix"), got.seen("x-script-name")),
@@ -58,7 +58,7 @@ async fn answers_are_mapped_back_to_what_clients_asked_for() {
     );
     let got = stage.get("a.test", "/app/x", "X-Forwarded-Prefix: /a, /b\r\n").await;
     assert_eq!(got.seen("x-forwarded-prefix"), ["/app"]);
-    // Weir's own cookie is not mapped: it is for the whole host.
+    // Weir's own cookie is not mapped: it is valid for the whole host.
     let got = stage.get("a.test", "/kept/x", &say(&["Set-Cookie: s=1; Path=/"])).await;
     assert!(
         got.all("set-cookie")[0] == "s=1; Path=/kept" && got.all("set-cookie")[1].contains("Path=/;"),
@@ -108,7 +108,7 @@ async fn a_destination_is_mapped_to_the_backends_names() {
         let got = stage.raw(&format!("MOVE /app/a HTTP/1.1\r\nHost: a.test\r\n{lines}\r\n")).await;
         assert_eq!(got.status, status, "{lines}");
     }
-    // Of other methods it is a field like others.
+    // With other methods it is an ordinary field.
     let got = stage.get("a.test", "/app/a", "Destination: /x\r\n").await;
     assert_eq!(got.seen("destination"), ["/x"]);
 }

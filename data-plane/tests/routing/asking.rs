@@ -1,4 +1,4 @@
-//! A node in front of backends that answer with what they were asked, and clients of both protocols.
+//! A node with backends that echo their requests, and clients of both protocols.
 
 use std::collections::BTreeMap;
 
@@ -11,7 +11,7 @@ use weir_snapshot::{config::Backend, file};
 
 use crate::support::{FakeControlPlane, Node, wire::BoxIo, within};
 
-/// A backend that answers each request with its name and the request's head.
+/// A backend that responds with its name and the request head.
 pub(crate) struct Echo {
     pub(crate) url: String,
     server: tokio::task::JoinHandle<()>,
@@ -47,7 +47,7 @@ async fn echo(stream: TcpStream, name: String) {
             }
         }
         if head.contains("Transfer-Encoding: chunked") {
-            // The lines of the chunks and of the trailers.
+            // Lines of chunks and trailers.
             let mut line = String::new();
             let mut last = false;
             while !(last && line == "\r\n") {
@@ -87,7 +87,7 @@ pub(crate) struct Got {
 }
 
 impl Got {
-    /// The values of an answer's field.
+    /// The values of a response header.
     pub(crate) fn all(&self, name: &str) -> Vec<&str> {
         let of_name = self.fields.iter().filter(|(own, _)| own.eq_ignore_ascii_case(name));
         of_name.map(|(_, value)| value.as_str()).collect()
@@ -103,14 +103,14 @@ impl Got {
         self.body.lines().nth(1).unwrap_or_default()
     }
 
-    /// The values of a field that the backend saw.
+    /// The values of a request header that the backend saw.
     pub(crate) fn seen(&self, name: &str) -> Vec<&str> {
         let fields = self.body.lines().skip(2).filter_map(|line| line.split_once(':'));
         fields.filter(|(own, _)| own.eq_ignore_ascii_case(name)).map(|(_, value)| value.trim()).collect()
     }
 }
 
-/// A node with its backends, one a pool.
+/// A node with one backend per pool.
 pub(crate) struct Stage {
     _control: FakeControlPlane,
     pub(crate) node: Node,
@@ -118,7 +118,7 @@ pub(crate) struct Stage {
 }
 
 impl Stage {
-    /// Runs a configuration whose pools have no backends: each gets one that knows its pool's name.
+    /// Starts a node with this configuration and adds to each pool a backend that knows the pool's name.
     pub(crate) async fn start(text: &str) -> Self {
         let (mut config, _) = file::parse(text).unwrap();
         let mut echoes = Vec::new();
@@ -140,13 +140,13 @@ impl Stage {
         Self { _control: control, node, _echoes: echoes }
     }
 
-    /// A request by HTTP/1.1, as it is written.
+    /// Sends a raw HTTP/1.1 request.
     pub(crate) async fn raw(&self, request: &str) -> Got {
         let stream = TcpStream::connect(self.node.http).await.unwrap();
         Http1::on(Box::new(stream)).ask(request).await
     }
 
-    /// GET by HTTP/1.1 with these field lines.
+    /// Sends an HTTP/1.1 GET with these field lines.
     pub(crate) async fn get(&self, host: &str, target: &str, fields: &str) -> Got {
         self.raw(&format!("GET {target} HTTP/1.1\r\nHost: {host}\r\n{fields}\r\n")).await
     }
@@ -163,7 +163,7 @@ impl Stage {
     }
 }
 
-/// A client's connection of HTTP/1.1.
+/// An HTTP/1.1 client connection.
 pub(crate) struct Http1(BufReader<BoxIo>);
 
 impl Http1 {
@@ -201,7 +201,7 @@ impl Http1 {
     }
 }
 
-/// A client's connection of HTTP/2.
+/// An HTTP/2 client connection.
 pub(crate) struct Http2(pub(crate) h2::client::SendRequest<Bytes>);
 
 impl Http2 {
@@ -252,7 +252,7 @@ impl Http2 {
     }
 }
 
-/// How often each value came.
+/// Number of occurrences of each value.
 pub(crate) fn counts(values: impl IntoIterator<Item = String>) -> BTreeMap<String, usize> {
     let mut counts = BTreeMap::new();
     values.into_iter().for_each(|value| *counts.entry(value).or_default() += 1);

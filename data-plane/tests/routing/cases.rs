@@ -38,7 +38,7 @@ fn cases() -> Vec<Case> {
         .collect()
 }
 
-/// The table's routes, each of which tells the backend its name.
+/// The table's routes, each of which sends its name to the backend.
 fn routes() -> String {
     let text = include_str!("routes.yaml");
     let tells = "request_headers: { set: { x-route: \"{route}\" } }, response_headers: { set: { x-route: \"{route}\" } }";
@@ -105,7 +105,7 @@ async fn the_table_over_http2() {
 }
 
 #[tokio::test]
-async fn what_no_route_takes_is_not_found() {
+async fn requests_without_a_matching_route_get_404() {
     let stage =
         Stage::start("pools: [{ name: p }]\nroutes: [{ name: a, match: { hosts: [a] }, pool: p }]").await;
     assert_eq!(stage.get("a", "/x", "").await.status, 200);
@@ -114,6 +114,6 @@ async fn what_no_route_takes_is_not_found() {
     assert!(got.body.contains("no route matches this request"), "{got:?}");
     let by_http2 = stage.http2().await.ask("GET", "b", "/x", &[]).await;
     assert_eq!(by_http2.status, 404);
-    // HTTP/1.0 may leave the host out.
+    // HTTP/1.0 does not need a host.
     assert_eq!(stage.raw("GET / HTTP/1.0\r\n\r\n").await.status, 404);
 }

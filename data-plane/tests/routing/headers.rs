@@ -74,16 +74,16 @@ async fn the_same_over_http2() {
         (got.all("x-served-by"), got.all("server"), got.all("via")),
         (vec!["books/b1"], vec![], vec![])
     );
-    // An id is made where the client gives none, and it is the same for backend and client.
+    // A request id is generated if the client sends none, and is the same for backend and client.
     assert_eq!(got.seen("x-id"), got.all("x-request-id"));
     assert_eq!(got.seen("x-id"), got.seen("x-request-id"));
     assert_eq!(got.seen("x-id")[0].len(), 16);
-    // A header that stands for nothing is not there.
+    // A header with an empty value is not sent.
     assert_eq!(got.seen("x-user"), [""; 0]);
 }
 
 #[tokio::test]
-async fn answers_of_weirs_own_are_changed_too() {
+async fn responses_of_weir_itself_are_edited_too() {
     let stage = Stage::start(FILE).await;
     let mut by_http2 = stage.http2().await;
     for got in [stage.get("a", "/own", "").await, by_http2.ask("GET", "a", "/own", &[]).await] {
@@ -104,9 +104,9 @@ async fn answers_of_weirs_own_are_changed_too() {
 }
 
 #[tokio::test]
-async fn what_a_client_says_cannot_make_a_line_of_its_own() {
+async fn client_values_cannot_inject_header_lines() {
     let stage = Stage::start(FILE).await;
-    // A carriage return within a value is refused at the door; what is left is visible.
+    // A carriage return within a value is rejected by the parser; other values stay visible.
     for value in ["a\rX-Evil: 1", "a\n X-Evil: 1", "a\0b"] {
         let got = stage.get("a", "/edited", &format!("X-Name: {value}\r\n")).await;
         assert_eq!(got.status, 400, "{value:?}");
@@ -117,7 +117,7 @@ async fn what_a_client_says_cannot_make_a_line_of_its_own() {
 }
 
 #[tokio::test]
-async fn a_route_that_changes_nothing_changes_nothing() {
+async fn a_route_without_edits_changes_nothing() {
     let stage = Stage::start(FILE).await;
     let got = stage.get("a", "/x", "X-Env: dev\r\nCookie: a=b\r\n").await;
     assert_eq!(

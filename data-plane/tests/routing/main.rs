@@ -1,4 +1,4 @@
-//! Which route takes a request, where it goes and as what, through the real program and real sockets.
+//! Routing, rewriting and redirects, with the real program and real sockets.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "these are tests, outside test functions")]
 

@@ -101,7 +101,7 @@ async fn no_reading_of_what_a_pool_gets_belongs_to_another_one() {
             }
         }
     }
-    // The strategy makes some of each.
+    // The generator produces some of each.
     for status in [200, 400, 404] {
         assert!(by_status.get(&status).is_some_and(|count| *count > 50), "{by_status:?}");
     }

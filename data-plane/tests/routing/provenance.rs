@@ -13,7 +13,7 @@ const CLAIMS: &str = "X-Forwarded-For: 198.51.100.9, 203.0.113.7\r\nX-Forwarded-
                       X-Forwarded-Host: www.example\r\nX-Real-IP: 198.51.100.9\r\nForwarded: for=198.51.100.9\r\n";
 
 #[tokio::test]
-async fn a_strangers_word_is_replaced() {
+async fn the_headers_of_untrusted_clients_are_replaced() {
     for trusted in ["[]", "[10.0.0.0/8, \"2001:db8::/32\"]"] {
         let stage = Stage::start(&file(trusted)).await;
         let got = stage.get("own.test", "/", CLAIMS).await;
@@ -31,7 +31,7 @@ async fn a_strangers_word_is_replaced() {
 }
 
 #[tokio::test]
-async fn a_trusted_proxys_word_is_kept_and_its_address_added() {
+async fn the_headers_of_trusted_proxies_are_kept_and_extended() {
     for trusted in ["[127.0.0.1/32]", "[\"::ffff:127.0.0.0/104\"]"] {
         let stage = Stage::start(&file(trusted)).await;
         let got = stage.get("own.test", "/", CLAIMS).await;
@@ -46,7 +46,7 @@ async fn a_trusted_proxys_word_is_kept_and_its_address_added() {
         ] {
             assert_eq!(got.seen(name), values, "{name} {trusted}");
         }
-        // A proxy that adds its word behind its client's.
+        // A proxy that appends its own value to its client's.
         let added = "X-Forwarded-Proto: https\r\nX-Forwarded-Proto: http\r\n\
                      X-Forwarded-Host: lie\r\nX-Forwarded-Host: www.example\r\n";
         let got = stage.get("own.test", "/", added).await;
@@ -63,7 +63,7 @@ async fn a_trusted_proxys_word_is_kept_and_its_address_added() {
 }
 
 #[tokio::test]
-async fn a_websocket_by_tls_is_not_sent_round_in_circles() {
+async fn a_websocket_over_tls_is_not_redirected_in_a_loop() {
     let stage = Stage::start(
         "settings: { trusted_proxies: [127.0.0.1] }\npools: [{ name: p }]\n\
          routes: [{ name: tls, redirect: { scheme: https } }, { name: r, pool: p }]",
@@ -86,7 +86,7 @@ async fn a_websocket_by_tls_is_not_sent_round_in_circles() {
 }
 
 #[tokio::test]
-async fn forwarded_is_read_where_nothing_else_is_said() {
+async fn the_forwarded_header_is_used_if_there_is_no_other() {
     let stage = Stage::start(&file("[127.0.0.1]")).await;
     let got = stage.get("own.test", "/", "Forwarded: for=\"[2001:db8::9]:80\";proto=https\r\n").await;
     assert_eq!(got.seen("x-client"), ["2001:db8::9 https own.test"]);

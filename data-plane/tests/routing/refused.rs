@@ -19,7 +19,7 @@ async fn a_bad_host_is_a_bad_request() {
         "[::1",
         "a\\b",
         "a:99999",
-        // Names that two servers could read as two hosts.
+        // Names that servers could interpret differently.
         "a..",
         "a..:80",
         "a..b",
@@ -29,7 +29,7 @@ async fn a_bad_host_is_a_bad_request() {
         "%61",
         "a%2Eb:80",
         &long,
-        // Addresses in another spelling than the one that names them.
+        // Addresses in a non-canonical spelling.
         "127.1",
         "0x7f.0.0.1",
         "0x7f000001",
@@ -47,7 +47,7 @@ async fn a_bad_host_is_a_bad_request() {
         let target = format!("http://{host}/");
         let got = stage.raw(&format!("GET {target} HTTP/1.1\r\nHost: {host}\r\n\r\n")).await;
         assert_eq!(got.status, 400, "{target}");
-        // The client's library refuses some of them itself.
+        // The client's library rejects some of them itself.
         if http::Uri::builder().scheme("http").authority(host).path_and_query("/").build().is_ok() {
             assert_eq!(by_http2.ask("GET", host, "/", &[]).await.status, 400, "{host:?} over HTTP/2");
         }
@@ -92,6 +92,6 @@ async fn a_long_path_of_many_readings_is_refused() {
     let got = stage.get("a", &long, "").await;
     assert_eq!(got.status, 400);
     assert!(got.body.contains("too many ways"), "{got:?}");
-    // A long path is no mistake where it has few readings.
+    // A long path with few readings is valid.
     assert_eq!(stage.get("a", &format!("/x//{}", "b/".repeat(7000)), "").await.status, 200);
 }

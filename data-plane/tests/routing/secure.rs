@@ -1,4 +1,4 @@
-//! `Strict-Transport-Security` on Weir's own answers, and what routes add to those that clients of gRPC get.
+//! `Strict-Transport-Security` on Weir's own responses, and headers that routes add to gRPC errors.
 
 use bytes::Bytes;
 use weir_snapshot::file;
@@ -44,7 +44,7 @@ async fn get(wire: &Wire, kind: Kind, path: &str) -> Got {
 #[tokio::test]
 async fn every_answer_of_a_route_over_https_tells_of_it() {
     let (wire, _echo) = stage().await;
-    // The first of that route is no refusal.
+    // The first request of that route is not refused.
     get(&wire, Kind::Http1, "/once").await;
     for kind in Kind::ALL {
         let secure = matches!(kind, Kind::Http1Tls | Kind::H2);

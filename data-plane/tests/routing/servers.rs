@@ -30,7 +30,7 @@ routes:
   - { name: app-admin, match: { path: /app/admin }, pool: protected, rewrite: { strip_prefix: /app } }
 "#;
 
-/// Paths that at least one server takes for `/admin`.
+/// Paths that at least one server reads as `/admin`.
 const FIXED: [&str; 30] = [
     "//admin",
     "//x/admin",
@@ -66,10 +66,10 @@ const FIXED: [&str; 30] = [
 
 const PATHS: &str = "(/|/|/|/|admin|\\.|\\.\\.|%2[fF]|%2e%2E|%5[cC]|\\\\|;|;a=b|%61dmin|x|@|:80|%3f|%23|%c0%af|%20|%09|%0d){1,9}";
 
-/// Requests that are tried, half of them with a prefix that is taken off.
+/// Number of requests, half of them with a prefix that is stripped.
 const CASES: usize = 1200;
 
-/// Targets of which Weir made the open pool's backend a request, in the form in which it got them.
+/// Targets that Weir forwarded to the backend of the open pool, as the backend received them.
 async fn forwarded() -> BTreeSet<String> {
     let stage = Stage::start(FILE).await;
     let paths = proptest::string::string_regex(PATHS).unwrap();
@@ -92,7 +92,7 @@ async fn forwarded() -> BTreeSet<String> {
     targets
 }
 
-/// A server that answers with what it makes of a target's path, one reading a line.
+/// A server that responds with its interpretation of a target's path, one reading per line.
 struct Server {
     child: Child,
     port: u16,
@@ -138,7 +138,7 @@ impl Server {
             command.args(["-e", "stderr", "-c", "nginx.conf", "-p"]).arg(folder.path());
             command.env("PATH", format!("{}:/usr/sbin", std::env::var("PATH").unwrap()));
             let mut child = run(command, "nginx")?;
-            // Another process may have taken the port meanwhile: then nginx ends.
+            // Another process may have taken the port meanwhile; then nginx exits.
             while child.try_wait().unwrap().is_none() {
                 if TcpStream::connect(("127.0.0.1", port)).await.is_ok()
                     && child.try_wait().unwrap().is_none()
@@ -188,7 +188,7 @@ fn is_admin(reading: &str) -> bool {
     reading.strip_prefix("/admin").is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
 }
 
-/// Compares what Weir lets through with what a server makes of it.
+/// Compares the paths that Weir lets through with the server's interpretation.
 async fn compare(server: Option<Server>) {
     let Some(server) = server else { return };
     let mut taken = 0;

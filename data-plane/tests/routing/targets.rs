@@ -3,7 +3,7 @@
 use crate::asking::{Stage, counts};
 
 #[tokio::test]
-async fn a_split_gives_each_pool_its_part() {
+async fn a_split_gives_each_pool_its_share() {
     let file = "pools: [{ name: old }, { name: new }, { name: idle }]\n\
                 routes: [{ name: r, split: [{ pool: old, weight: 80 }, { pool: new, weight: 20 }, { pool: idle, weight: 0 }] }]";
     let stage = Stage::start(file).await;
@@ -13,7 +13,7 @@ async fn a_split_gives_each_pool_its_part() {
         answered.push(client.ask("GET / HTTP/1.1\r\nHost: a\r\n\r\n").await.backend().to_owned());
     }
     let counts = counts(answered);
-    // Six standard deviations: about one run in a thousand million.
+    // Six standard deviations: fails about once in a billion runs.
     assert!((125..=275).contains(&counts["new"]), "{counts:?}");
     assert_eq!((counts["new"] + counts["old"], counts.len()), (1000, 2), "{counts:?}");
 }
@@ -42,7 +42,7 @@ async fn a_sticky_split_keeps_a_client_at_its_pool() {
 }
 
 #[tokio::test]
-async fn a_split_falls_back_and_then_keeps_nobody() {
+async fn a_split_with_a_fallback_sets_no_cookie() {
     let file = "pools: [{ name: empty }, { name: spare }]\n\
                 routes: [{ name: r, split: [{ pool: empty }], split_sticky: {}, fallback: { pool: spare } }]";
     let stage = Stage::start(file).await;
@@ -103,7 +103,7 @@ routes:
 "#;
 
 #[tokio::test]
-async fn clients_are_sent_elsewhere() {
+async fn clients_are_redirected() {
     let stage = Stage::start(REDIRECTS).await;
     let mut by_http2 = stage.http2().await;
     for (host, target, status, location) in [
@@ -122,7 +122,7 @@ async fn clients_are_sent_elsewhere() {
     // The client reached the proxy in front of this one over TLS, so it needs no redirect.
     let got = stage.get("shop.test", "/x", "X-Forwarded-Proto: https\r\n").await;
     assert_eq!((got.status, got.seen("x-forwarded-proto")), (200, vec!["https"]));
-    // Without a host there is nowhere to go back to.
+    // Without a host no redirect is possible.
     assert_eq!(stage.raw("GET /old HTTP/1.0\r\n\r\n").await.status, 400);
     // A body that is not read does not become the next request.
     let mut client = stage.http1().await;

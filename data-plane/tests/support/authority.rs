@@ -45,17 +45,17 @@ impl Authority {
         roots
     }
 
-    /// A good certificate for these names.
+    /// A valid certificate for these names.
     pub fn issue(&self, names: &[&str]) -> Pair {
         self.issue_until(names, 2040)
     }
 
-    /// One that ends with the first day of a year.
+    /// A certificate that expires on the first day of a year.
     pub fn issue_until(&self, names: &[&str], year: i32) -> Pair {
         self.issue_with(names, year, KeyPair::generate().unwrap())
     }
 
-    /// One with an RSA key.
+    /// A certificate with an RSA key.
     pub fn issue_rsa(&self, names: &[&str]) -> Pair {
         self.issue_with(names, 2040, KeyPair::generate_for(&rcgen::PKCS_RSA_SHA256).unwrap())
     }
@@ -82,7 +82,7 @@ impl Authority {
         config
     }
 
-    /// A backend's side; `demands`: a certificate of this authority from its clients.
+    /// A server configuration; with `demands` it requires client certificates of this authority.
     pub fn server(&self, pair: &Pair, alpn: &[&str], demands: bool) -> Arc<ServerConfig> {
         let builder =
             ServerConfig::builder_with_provider(provider()).with_safe_default_protocol_versions().unwrap();
@@ -121,7 +121,7 @@ impl Pair {
     }
 }
 
-/// How the control plane tells the keys of these.
+/// The control plane's message with the keys of these certificates.
 pub fn keys(pairs: &[&Pair]) -> Message {
     let key = |pair: &&Pair| CertificateKey {
         public_key_sha256: weir_snapshot::check::chain(&pair.cert).unwrap().key.0.to_vec(),

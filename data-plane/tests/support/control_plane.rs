@@ -1,4 +1,4 @@
-//! A control plane that says what the test tells it to, and remembers what nodes say.
+//! A scripted control plane that records the messages of nodes.
 
 use std::{
     collections::VecDeque,
@@ -30,7 +30,7 @@ use weir_snapshot::{
 
 use super::DEADLINE;
 
-/// The scripted control plane. It ends with the value, as after `kill -9`.
+/// The scripted control plane. Dropping it ends it, as after `kill -9`.
 pub struct FakeControlPlane {
     pub address: SocketAddr,
     shared: Arc<Shared>,
@@ -45,7 +45,7 @@ pub struct Heard {
     pub rejections: Vec<Rejection>,
     pub loads: Vec<Load>,
     pub seen: Vec<weir_proto::v1::TailEvent>,
-    /// Every delivery, also those that were answered with an error.
+    /// Every delivery, including those answered with an error.
     pub batches: Vec<ReportRequest>,
 }
 
@@ -63,7 +63,7 @@ struct Shared {
 }
 
 impl FakeControlPlane {
-    /// Greets each node with the configuration as revision 1.
+    /// Starts it; each new node gets the configuration as revision 1.
     pub async fn start(config: Config) -> Self {
         Self::start_at(SocketAddr::from(([127, 0, 0, 1], 0)), config).await
     }
@@ -91,7 +91,7 @@ impl FakeControlPlane {
         format!("http://{}", self.address)
     }
 
-    /// Says something to every node that is connected.
+    /// Sends a message to every connected node.
     pub fn push(&self, message: Message) {
         let response = SubscribeResponse { message: Some(message) };
         self.shared.lock().streams.retain(|stream| stream.send(Ok(response.clone())).is_ok());
@@ -115,7 +115,7 @@ impl FakeControlPlane {
         self.shared.lock().streams.clear();
     }
 
-    /// The next reports are noted and answered with these errors, one each.
+    /// Records the next reports and answers them with these errors, one each.
     pub fn fail_reports(&self, errors: impl IntoIterator<Item = Status>) {
         self.shared.lock().answers.extend(errors);
     }
@@ -124,10 +124,10 @@ impl FakeControlPlane {
         look(&self.shared.lock().heard)
     }
 
-    /// Waits until what was heard has what the test looks for.
+    /// Waits until `look` finds a value in the recorded messages.
     ///
     /// # Panics
-    /// It does not come in time.
+    /// The deadline passed.
     pub async fn wait<T>(&self, what: &str, mut look: impl FnMut(&Heard) -> Option<T>) -> T {
         let mut changes = self.shared.changed.subscribe();
         let found = async {

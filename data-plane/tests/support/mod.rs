@@ -26,5 +26,5 @@ pub async fn within<T>(future: impl Future<Output = T>) -> T {
     tokio::time::timeout(DEADLINE, future).await.expect("in time")
 }
 
-/// Nothing that a test waits for takes longer.
+/// The longest wait in a test.
 pub const DEADLINE: Duration = Duration::from_secs(20);

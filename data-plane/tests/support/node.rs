@@ -16,10 +16,10 @@ use tokio::{
 
 use super::DEADLINE;
 
-/// A running node; killed with the value.
+/// A running node; dropping it kills the process.
 pub struct Node {
     pub http: SocketAddr,
-    /// Only where the flags ask for it.
+    /// Only if the flags enable it.
     pub https: Option<SocketAddr>,
     pub status: SocketAddr,
     child: Child,
@@ -33,10 +33,10 @@ pub struct Answer {
     pub body: String,
 }
 
-/// The program with nothing of this process's environment that it would heed.
+/// The program without the environment variables that it would read.
 pub fn program() -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_data-plane"));
-    // Tests that do not run as root count the node's descriptors and threads.
+    // Without it, only root can count the node's descriptors and threads.
     command.env("WEIR_ALLOW_CORE_DUMPS", "true");
     for (name, _) in std::env::vars().filter(|(name, _)| name.starts_with("WEIR_")) {
         command.env_remove(name);
@@ -57,7 +57,7 @@ impl Node {
         Self::start_by(program(), control_plane, flags).await
     }
 
-    /// The same by a command that becomes the program with the arguments that it gets.
+    /// The same with a command that executes the program with the arguments it gets.
     pub async fn start_by(mut command: Command, control_plane: &str, flags: &[&str]) -> Self {
         let mut child = command
             .args(["--control-plane", control_plane, "--http", "127.0.0.1:0", "--status", "127.0.0.1:0"])
@@ -121,7 +121,7 @@ impl Node {
         get_as(self.status, path, host).await
     }
 
-    /// Waits until the status port's answer fits.
+    /// Waits until `fits` returns true for the response of the status port.
     pub async fn ask_until(&self, path: &str, fits: impl Fn(&Answer) -> bool) -> Answer {
         let found = async {
             loop {
@@ -139,7 +139,7 @@ impl Node {
         self.ask_until("/readyz", |answer| answer.status == 200).await;
     }
 
-    /// Asks the node to stop, as an orchestrator does.
+    /// Sends SIGTERM, like an orchestrator.
     pub fn terminate(&self) {
         self.signal("TERM");
     }

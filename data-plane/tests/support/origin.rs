@@ -7,7 +7,7 @@ use tokio::{
     net::{TcpListener, TcpStream},
 };
 
-/// A running backend; ends with the value.
+/// A running backend; dropping it ends it.
 pub struct Origin {
     pub address: SocketAddr,
     server: tokio::task::JoinHandle<()>,

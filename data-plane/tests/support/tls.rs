@@ -1,4 +1,4 @@
-//! A throw-away certificate for a node, and clients that believe in nothing else.
+//! A temporary certificate for a node, and clients that trust only it.
 
 use std::{net::SocketAddr, path::PathBuf, sync::Arc};
 

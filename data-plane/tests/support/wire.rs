@@ -15,7 +15,7 @@ use weir_snapshot::{Config, config::Backend};
 
 use super::{FakeControlPlane, Node, tls::Identity};
 
-/// How a client reaches the node.
+/// Kind of listener and protocol.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind {
     Http1,
@@ -34,14 +34,14 @@ impl Kind {
     }
 }
 
-/// Anything that carries bytes both ways.
+/// A bidirectional byte stream.
 pub trait Io: AsyncRead + AsyncWrite + Send + Unpin {}
 
 impl<T: AsyncRead + AsyncWrite + Send + Unpin> Io for T {}
 
 pub type BoxIo = Box<dyn Io>;
 
-/// A node in front of backends.
+/// A node with backends.
 pub struct Wire {
     pub control: FakeControlPlane,
     pub node: Node,
@@ -63,7 +63,7 @@ impl Wire {
         Self { control, node, identity }
     }
 
-    /// A connection on which the kind's protocol can be spoken.
+    /// Opens a connection for the protocol of this kind.
     pub async fn connect(&self, kind: Kind) -> BoxIo {
         let https = || self.node.https.expect("a node with --https");
         match kind {
@@ -77,7 +77,7 @@ impl Wire {
         }
     }
 
-    /// A client of HTTP/2, by the h2 library.
+    /// An HTTP/2 client of the h2 library.
     pub async fn h2(&self, kind: Kind) -> h2::client::SendRequest<Bytes> {
         let io = self.connect(kind).await;
         let (client, connection) = h2::client::Builder::new()
@@ -107,7 +107,7 @@ pub fn config(urls: &[String]) -> Config {
     config
 }
 
-/// A stream of HTTP/2 as bytes both ways.
+/// An HTTP/2 stream as a bidirectional byte stream.
 pub fn tunnel(mut send: h2::SendStream<Bytes>, mut receive: h2::RecvStream) -> DuplexStream {
     let (near, far) = tokio::io::duplex(1 << 16);
     let (mut from, mut to) = tokio::io::split(far);
@@ -149,7 +149,7 @@ pub struct Record {
     pub written: Vec<u8>,
 }
 
-/// A connection whose bytes are kept.
+/// A connection that records its bytes.
 pub struct Recorder {
     io: BoxIo,
     record: Arc<Mutex<Record>>,

@@ -1,4 +1,4 @@
-//! Clients and backends that speak WebSocket by tungstenite, with all their bytes kept.
+//! WebSocket clients and backends with tungstenite; all bytes are recorded.
 
 use std::{
     net::SocketAddr,
@@ -33,7 +33,7 @@ async fn socket(io: BoxIo, role: Role) -> (Socket, Kept) {
     (WebSocketStream::from_raw_socket(recorder, role, Some(limits())).await, record)
 }
 
-/// A client whose handshake is done, over the listener of the kind.
+/// A client after its handshake, over this kind of listener.
 pub(crate) async fn connect(wire: &Wire, kind: Kind) -> (Socket, Kept) {
     let io = if kind.is_http2() {
         extended_connect(wire.h2(kind).await, "/chat").await.expect("a tunnel")
@@ -56,13 +56,13 @@ async fn over_http1(io: BoxIo) -> BoxIo {
     socket.into_inner()
 }
 
-/// RFC 8441, 4: a stream that becomes a WebSocket; an error has the status that says no.
+/// Opens a WebSocket stream (RFC 8441 section 4); an error contains the status.
 pub(crate) async fn extended_connect(
     client: h2::client::SendRequest<Bytes>,
     path: &str,
 ) -> Result<BoxIo, http::StatusCode> {
     let open = async {
-        // The other side's settings say that it may be asked.
+        // The server's settings must allow extended CONNECT.
         while !client.is_extended_connect_protocol_enabled() {
             tokio::task::yield_now().await;
         }
@@ -93,10 +93,10 @@ pub(crate) enum Speaks {
     Http2,
 }
 
-/// A backend that gives each message back, and keeps what it has seen.
+/// A backend that echoes each message and records what it received.
 pub(crate) struct Echo {
     pub(crate) address: SocketAddr,
-    /// Each connection's bytes and messages, once it has ended.
+    /// The bytes and messages of each finished connection.
     pub(crate) seen: mpsc::UnboundedReceiver<Seen>,
     server: tokio::task::JoinHandle<()>,
 }

@@ -1,5 +1,5 @@
-//! A WebSocket's life: many at once, and what must not end it (a drain before its deadline, a new snapshot, the
-//! deadlines of requests), and what must (its own deadline, the loss of an end).
+//! Lifetime of WebSockets: a thousand in parallel; what must not end them (a drain before its deadline, a new
+//! snapshot, request timeouts), and what must (their own timeout, the loss of a peer).
 
 use std::time::Duration;
 
@@ -25,7 +25,7 @@ async fn still_speaks(socket: &mut Socket, text: &str) {
     assert_eq!(within(socket.next()).await.unwrap().unwrap(), Message::text(text));
 }
 
-/// The connection is over: nothing but its end comes.
+/// Asserts that the connection ends without further data.
 async fn has_ended(socket: &mut Socket) {
     assert!(within(socket.next()).await.is_none_or(|end| end.is_err()));
 }
@@ -121,7 +121,7 @@ async fn a_new_snapshot_cuts_nothing() {
     for kind in Kind::ALL {
         sockets.push(within(connect(&wire, kind)).await.0);
     }
-    // Its own backend is gone from the new one, and everything else has changed too.
+    // The new snapshot lacks its backend and changes everything else.
     let mut next = config(&[other.url()]);
     next.pools[0].backends[0].id = "b9".into();
     next.pools[0].strategy = Strategy::Random;
@@ -153,7 +153,7 @@ async fn the_deadlines_of_requests_do_not_end_it() {
     for kind in Kind::ALL {
         sockets.push(within(connect(&wire, kind)).await.0);
     }
-    // Three times the longest of them, in which nothing is said.
+    // Three times the longest timeout, without data.
     for socket in &mut sockets {
         assert!(tokio::time::timeout(Duration::from_millis(250), socket.next()).await.is_err());
     }
@@ -206,7 +206,7 @@ async fn a_backend_that_declines_a_stream_is_heard() {
     let wire = Wire::start(config(&[origin.url()])).await;
     for kind in Kind::HTTP2 {
         let client = wire.h2(kind).await;
-        // To an extended CONNECT any success would be a tunnel.
+        // Any success response to an extended CONNECT would open a tunnel.
         let status = extended_connect(client, "/chat").await.err().expect("no tunnel");
         assert!(status.is_client_error() || status.is_server_error(), "{status}");
     }

@@ -1,4 +1,4 @@
-//! WebSocket through the real program, with implementations of others on both ends: tungstenite and Python's
+//! WebSocket, with the real program and third-party implementations on both ends: tungstenite and Python's
 //! `websockets`; over HTTP/1.1, over TLS, and over HTTP/2 on either side (RFC 8441).
 
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "these are tests, outside test functions")]

@@ -1,5 +1,5 @@
-//! Every kind of message arrives as it was sent: the bytes on one side of the node are those on the other, and the
-//! messages are those of a connection without it.
+//! Every kind of message arrives unchanged: the bytes on both sides of the node are equal, and the messages are those
+//! of a direct connection.
 
 use bytes::Bytes;
 use futures_util::{SinkExt as _, StreamExt as _};
@@ -23,7 +23,7 @@ use crate::{
     },
 };
 
-/// Sixteen megabytes of bytes that differ.
+/// 16 MB of varying bytes.
 fn large() -> Bytes {
     (0..4_u32 << 20).flat_map(|n| n.wrapping_mul(2_654_435_761).to_le_bytes()).collect::<Vec<u8>>().into()
 }
@@ -32,7 +32,7 @@ fn fragment(code: Data, text: &str, last: bool) -> Message {
     Message::Frame(Frame::message(text.to_owned(), OpCode::Data(code), last))
 }
 
-/// Says everything that can be said, and hears all of it back.
+/// Sends all kinds of messages and receives all of them back.
 async fn talk(socket: &mut Socket, large: &Bytes, code: u16) -> Vec<Message> {
     let said = [
         vec![Message::text("")],

@@ -1,4 +1,4 @@
-//! A backend that switches to what was not offered, or answers another key than the node's: no tunnel comes of it.
+//! A backend that switches to a protocol that was not offered, or answers with a wrong key: no tunnel is opened.
 
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
@@ -13,7 +13,7 @@ use crate::{
     },
 };
 
-/// Where a backend answers each request with these lines; `KEY` stands for the right answer to its key.
+/// Starts a backend that answers each request with these lines; `KEY` stands for the correct answer to its key.
 async fn backend(answer: &'static str) -> String {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let url = format!("http://{}", listener.local_addr().unwrap());

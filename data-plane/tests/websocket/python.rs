@@ -1,5 +1,5 @@
-//! Python's `websockets` on either end and on both. `WEIR_PYTHON` names an interpreter that has it; without one these
-//! tests skip themselves, and fail where `CI` is set.
+//! Python's `websockets` on one end or both. `WEIR_PYTHON` names an interpreter with it. Without one these tests are
+//! skipped, and fail if `CI` is set.
 
 use std::{
     io::{BufRead as _, BufReader},
@@ -58,7 +58,7 @@ impl Drop for PythonBackend {
     }
 }
 
-/// The Python client says all that it knows to say, in clear text and over TLS.
+/// The Python client sends all kinds of messages, over cleartext and TLS.
 async fn python_talks_through(wire: &Wire) {
     let https = wire.node.https.unwrap();
     let plain = vec![format!("ws://{}/chat", wire.node.http)];
