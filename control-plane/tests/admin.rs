@@ -1,4 +1,5 @@
-//! What operators can do, and what they are told when they cannot: REST and gRPC on the admin port, and the start.
+//! Operations of operators and their error messages: REST and gRPC on the admin port, and the start of the control
+//! plane.
 
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
@@ -14,7 +15,7 @@ use tonic_reflection::pb::v1::{
 };
 use weir_proto::v1::{self, admin_client::AdminClient};
 
-/// Method, path, body, the status of the answer, and what its detail says.
+/// Method, path, body, the status of the response, and a part of its detail.
 type Bad = (&'static str, &'static str, &'static str, u16, &'static str);
 
 const BAD: &[Bad] = &[
@@ -78,7 +79,7 @@ const BAD: &[Bad] = &[
     ("DELETE", "/pools/nowhere", "", 404, "nowhere"),
     ("DELETE", "/pools/default", "", 409, "route"),
     ("PUT", "/routes/default", r#"{"pool":"nowhere"}"#, 400, "unknown pool"),
-    // What is known is what a route has, not what a configuration has.
+    // The hint lists the keys of a route, not those of a configuration.
     ("PUT", "/routes/default", r#"{"zzz":[]}"#, 400, "unknown key (known: allow_methods, "),
     ("PUT", "/routes/default", r#"{"match":{"pathh":"/"}}"#, 400, "did you mean path?"),
     ("PUT", "/pools/new", r#"{"strateggy":"random"}"#, 400, "did you mean strategy?"),
@@ -107,7 +108,7 @@ const BAD: &[Bad] = &[
 ];
 
 #[tokio::test]
-async fn bad_input_is_refused_as_a_problem_and_changes_nothing() {
+async fn invalid_input_is_rejected_as_a_problem_and_changes_nothing() {
     let control_plane = ControlPlane::start().await;
     assert_eq!(control_plane.add("http://there:1").await, "b1");
     let (revision, before) = (control_plane.revision().await, control_plane.get("/revisions").await);
@@ -128,7 +129,7 @@ async fn bad_input_is_refused_as_a_problem_and_changes_nothing() {
 }
 
 #[tokio::test]
-async fn mistakes_in_one_object_are_told_by_their_place_in_it() {
+async fn problems_of_one_object_have_paths_relative_to_it() {
     let control_plane = ControlPlane::start().await;
     for (path, body, place) in [
         ("/routes/new", r#"{"pool":"nowhere"}"#, "pool"),
@@ -166,7 +167,7 @@ async fn backends_are_added_changed_and_removed() {
 }
 
 #[tokio::test]
-async fn a_url_in_several_pools_is_removed_only_where_it_is_said() {
+async fn a_url_in_several_pools_is_removed_only_from_the_given_pool() {
     let control_plane = ControlPlane::start().await;
     control_plane.call("PUT", "/pools/spare", r#"{"strategy":"random"}"#).await.expect(201);
     control_plane.add("http://a:1").await;
@@ -207,7 +208,7 @@ async fn pools_routes_and_strategies_change() {
 }
 
 #[tokio::test]
-async fn what_is_exported_applies_again_without_a_difference() {
+async fn applying_an_exported_configuration_changes_nothing() {
     let control_plane = ControlPlane::start().await;
     control_plane.call("PUT", "/pools/books", r#"{"health_check":{"interval":"1h"}}"#).await.expect(201);
     control_plane.add("http://a:1").await;
@@ -222,7 +223,7 @@ async fn what_is_exported_applies_again_without_a_difference() {
 }
 
 #[tokio::test]
-async fn the_whole_is_tried_applied_and_guarded_by_its_revision() {
+async fn a_configuration_is_checked_applied_and_guarded_by_its_revision() {
     let control_plane = ControlPlane::start().await;
     let text = "pools:\n- name: default\n  backends:\n  - url: http://a:1\n\
                 routes:\n- name: default\n  pool: default\n";
@@ -245,7 +246,7 @@ async fn the_whole_is_tried_applied_and_guarded_by_its_revision() {
 }
 
 #[tokio::test]
-async fn revisions_say_who_did_what_and_are_taken_back() {
+async fn revisions_record_their_author_and_can_be_rolled_back() {
     let control_plane = ControlPlane::start().await;
     control_plane.add("http://a:1").await;
     control_plane.call("DELETE", "/backends/b1", "").await.expect(200);
@@ -273,7 +274,7 @@ async fn revisions_say_who_did_what_and_are_taken_back() {
 }
 
 #[tokio::test]
-async fn an_id_is_never_given_twice() {
+async fn an_id_is_never_reused() {
     let control_plane = ControlPlane::start().await;
     assert_eq!(control_plane.add("http://a:1").await, "b1");
     control_plane.call("DELETE", "/backends/b1", "").await.expect(200);
@@ -282,7 +283,7 @@ async fn an_id_is_never_given_twice() {
 }
 
 #[tokio::test]
-async fn what_was_answered_is_there_after_a_kill() {
+async fn acknowledged_changes_survive_a_kill() {
     let control_plane = ControlPlane::start().await;
     control_plane.add("http://a:1").await;
     let (revision, exported) =
@@ -292,7 +293,7 @@ async fn what_was_answered_is_there_after_a_kill() {
     assert_eq!(control_plane.call("GET", "/config", "").await.text, exported.text);
 }
 
-/// Why a start failed, on one line.
+/// The error of a failed start, in one line.
 async fn refused(config: control_plane::Config) -> String {
     match within("the start's end", control_plane::start(config)).await {
         Ok(_) => panic!("it starts"),
@@ -301,7 +302,7 @@ async fn refused(config: control_plane::Config) -> String {
 }
 
 #[tokio::test]
-async fn a_database_that_cannot_be_used_is_refused_by_name() {
+async fn an_unusable_database_is_rejected_with_its_path() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("weir.db");
     let says = async |words: &str| {
@@ -329,7 +330,7 @@ async fn a_database_that_cannot_be_used_is_refused_by_name() {
 }
 
 #[tokio::test]
-async fn a_read_only_or_newer_database_is_refused_by_name() {
+async fn a_read_only_or_newer_database_is_rejected_with_its_path() {
     let folder = ControlPlane::start().await.stop().await;
     let path = folder.path().join("weir.db");
     let writable = std::fs::metadata(&path).unwrap().permissions();
@@ -351,7 +352,7 @@ async fn a_read_only_or_newer_database_is_refused_by_name() {
 }
 
 #[tokio::test]
-async fn a_taken_port_is_named_and_the_database_is_not_touched() {
+async fn the_error_names_a_port_in_use_and_the_database_is_unchanged() {
     let taken = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = taken.local_addr().unwrap();
     let folder = tempfile::tempdir().unwrap();
@@ -367,7 +368,7 @@ async fn a_taken_port_is_named_and_the_database_is_not_touched() {
 }
 
 #[tokio::test]
-async fn a_file_that_is_wrong_is_refused_with_every_mistake() {
+async fn an_invalid_file_is_rejected_with_all_its_problems() {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("weir.yaml");
     std::fs::write(&file, "pools:\n- name: a\n  backends:\n  - url: a:1\n  - url: http://b:0\n").unwrap();

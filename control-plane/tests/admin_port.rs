@@ -1,5 +1,5 @@
-//! The ports under clients that say nothing, say it slowly, or take nothing of what they asked for: probes and authenticated callers are
-//! served all the same.
+//! The ports with clients that send nothing, send slowly, or do not read: probes and authenticated callers are still
+//! served.
 
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
@@ -18,23 +18,23 @@ use tokio::{
 use tonic::Code;
 use weir_proto::v1::{self, reports_client::ReportsClient};
 
-/// More connections than the port has room for, and more than one address has.
+/// More connections than the port allows, and more than one address may have.
 const MANY: usize = 1_100;
 const SHARE: usize = 300;
 
-/// Opens connections that say only this.
+/// Opens connections that send only this text.
 async fn open(control_plane: &ControlPlane, many: usize, says: &str) -> Vec<TcpStream> {
     let mut open = Vec::with_capacity(many);
     for _ in 0..many {
         let mut stream = within("a connection", TcpStream::connect(control_plane.admin())).await.unwrap();
-        // The port may have closed it already to make room.
+        // The port may have closed the connection already to make room.
         let _ = stream.write_all(says.as_bytes()).await;
         open.push(stream);
     }
     open
 }
 
-/// What has to work whatever strangers do.
+/// Asserts that the port works whatever unauthenticated clients do.
 async fn is_usable(control_plane: &ControlPlane, token: &str) {
     assert_eq!(control_plane.call("GET", "/healthz", "").await.status, 200);
     assert_eq!(control_plane.call("GET", "/readyz", "").await.status, 200);
@@ -46,7 +46,7 @@ async fn is_usable(control_plane: &ControlPlane, token: &str) {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn strangers_keep_out_neither_probes_nor_authenticated_callers() {
+async fn unauthenticated_clients_block_neither_probes_nor_authenticated_callers() {
     raise_descriptors();
     let control_plane = ControlPlane::start().await;
     let token = control_plane.token(None, "root", "admin", None).await;
@@ -70,7 +70,7 @@ async fn strangers_keep_out_neither_probes_nor_authenticated_callers() {
     assert!(metrics.contains(r#"weir_port_connections_evicted_total{port="admin"}"#), "{metrics}");
 }
 
-/// The descriptors of both ends are this process's.
+/// This process has the file descriptors of both ends.
 fn raise_descriptors() {
     let limit = rustix::process::getrlimit(rustix::process::Resource::Nofile);
     let most = rustix::process::Rlimit { current: limit.maximum, maximum: limit.maximum };
@@ -79,7 +79,7 @@ fn raise_descriptors() {
 
 /// Over HTTP/2 one connection carries many calls.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn strangers_streams_keep_nobody_out() {
+async fn unauthenticated_streams_block_no_caller() {
     let control_plane = ControlPlane::start().await;
     let token = control_plane.token(None, "root", "admin", None).await;
     let mut held = Vec::new();
@@ -110,22 +110,22 @@ async fn strangers_streams_keep_nobody_out() {
 }
 
 #[tokio::test]
-async fn what_a_client_has_to_do_has_a_deadline() {
+async fn every_step_of_a_client_has_a_timeout() {
     let control_plane = ControlPlane::start().await;
     tokio::time::pause();
     let cases = [
-        // Says nothing, half a method, half a head, half of HTTP/2's preface, the preface alone.
+        // Nothing, half a method, half a head, half of HTTP/2's preface, only the preface.
         ("", "", 11),
         ("P", "", 11),
         ("GET /healthz HTTP/1.1\r\nhost: localhost\r\n", "", 11),
         ("PRI * HT", "", 11),
-        // A body that does not come, and one that comes slowly.
+        // A missing body, and one that arrives slowly.
         (
             "POST /ui/login HTTP/1.1\r\nhost: localhost\r\ncontent-type: application/x-www-form-urlencoded\r\ncontent-length: 9\r\n\r\nt",
             "HTTP/1.1 408",
             11,
         ),
-        // These are audited, and a paused clock leaps ahead while it waits for the database.
+        // These calls are audited, and a paused clock would jump ahead while it waits for the database.
         (
             "PUT /config HTTP/1.1\r\nhost: localhost\r\ncontent-length: 9\r\n\r\n{",
             "HTTP/1.1 408",
@@ -136,7 +136,7 @@ async fn what_a_client_has_to_do_has_a_deadline() {
             "HTTP/1.1 408",
             u64::MAX / 2,
         ),
-        // Nothing more after an answer.
+        // Nothing more after a response.
         ("GET /healthz HTTP/1.1\r\nhost: localhost\r\n\r\n", "HTTP/1.1 200", 66),
     ];
     for (says, hears, seconds) in cases {
@@ -152,7 +152,7 @@ async fn what_a_client_has_to_do_has_a_deadline() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn one_tokens_streams_leave_room_for_the_others() {
+async fn the_streams_of_one_token_leave_room_for_others() {
     let control_plane = ControlPlane::start().await;
     let root = control_plane.token(None, "root", "admin", None).await;
     let greedy = control_plane.token(Some(&root), "greedy", "viewer", None).await;
@@ -168,7 +168,7 @@ async fn one_tokens_streams_leave_room_for_the_others() {
     assert!(last.starts_with("HTTP/1.1 429") && last.contains("retry-after: 1"), "{last}");
     let mut tail = ReportsClient::with_interceptor(channel(control_plane.admin()).await, bearer(&greedy));
     assert_eq!(tail.tail(v1::TailRequest::default()).await.unwrap_err().code(), Code::ResourceExhausted);
-    // Its other calls are served, and so are all calls of others.
+    // Its other calls are served, and so are all calls with other tokens.
     control_plane.call_as(Some(&greedy), "GET", "/status", "").await.expect(200);
     for path in ["/reports/tail", "/ui/events?page=routes"] {
         let (head, stream) = begin(&control_plane, &other, path).await;
@@ -177,7 +177,7 @@ async fn one_tokens_streams_leave_room_for_the_others() {
     }
     let metrics = control_plane.call_as(Some(&root), "GET", "/metrics", "").await.text;
     assert!(metrics.contains("weir_admin_calls_refused_total"), "{metrics}");
-    // What is given back can be taken again.
+    // A released stream can be opened again.
     drop(held);
     let begun = Instant::now();
     while !begin(&control_plane, &greedy, "/reports/tail").await.0.starts_with("HTTP/1.1 200") {
@@ -197,7 +197,7 @@ fn bearer(
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn the_nodes_port_takes_nodes_whatever_strangers_hold() {
+async fn the_nodes_port_accepts_nodes_whatever_unauthenticated_clients_hold() {
     raise_descriptors();
     let control_plane = ControlPlane::start().await;
     for says in ["", "P", "\u{16}\u{3}\u{1}", "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"] {
@@ -232,9 +232,9 @@ async fn a_connection_to_the_nodes_port_needs_a_first_call() {
     }
 }
 
-/// One thread serves here, so whatever is done on it keeps the probes waiting.
+/// This runtime has one thread, so any blocking work would delay the probes.
 #[tokio::test]
-async fn a_configuration_with_very_many_mistakes_keeps_no_probe_waiting() {
+async fn a_configuration_with_very_many_problems_delays_no_probe() {
     let control_plane = ControlPlane::start().await;
     let text: String = (0..200_000).map(|i| format!("k{i}: 1\n")).collect();
     for path in ["/config", "/config?dry_run=true"] {
@@ -258,7 +258,7 @@ async fn a_configuration_with_very_many_mistakes_keeps_no_probe_waiting() {
 
 /// TLS with its handshake, HTTP/1.1 and HTTP/2.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn strangers_keep_nobody_out_over_tls() {
+async fn unauthenticated_clients_block_no_caller_over_tls() {
     raise_descriptors();
     let folder = tempfile::tempdir().unwrap();
     let key = rcgen::KeyPair::generate().unwrap();

@@ -1,5 +1,5 @@
-//! Certificates through REST, the file, the database and a node's stream: their keys go in, and come out only where they
-//! are needed.
+//! Certificates in REST, the file, the database and a node's stream; private keys are returned only where they are
+//! needed.
 
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
@@ -32,7 +32,7 @@ async fn put(control_plane: &ControlPlane, name: &str, pair: &Pair) -> support::
     control_plane.call("PUT", &format!("/certificates/{name}"), &body).await
 }
 
-/// The part of a key that would give it away.
+/// A part of a key that must not leak.
 fn secret(pair: &Pair) -> &str {
     pair.key.lines().nth(1).unwrap()
 }
@@ -75,7 +75,7 @@ async fn a_stale_revision_changes_no_certificate() {
 }
 
 #[tokio::test]
-async fn a_key_reaches_the_nodes_and_nobody_else() {
+async fn a_private_key_reaches_only_the_nodes() {
     let control_plane = ControlPlane::start().await;
     let mut node = Node::connect(&control_plane, hello("node-1")).await;
     let first = node.push().await;
@@ -84,7 +84,7 @@ async fn a_key_reaches_the_nodes_and_nobody_else() {
     let made = put(&control_plane, "one", &one).await.expect(201);
     assert_eq!(made["hosts"], json!(["a.example", "*.b.example", "127.0.0.1"]));
     assert_eq!((&made["state"], &made["not_after"]), (&json!("good"), &json!("2040-01-01T00:00:00Z")));
-    // The key is there when the revision comes.
+    // The key arrives before the revision.
     let push = node.push().await;
     assert_eq!(told_keys(&node), std::slice::from_ref(&one.key));
     node.ack(&push).await;
@@ -102,7 +102,7 @@ async fn a_key_reaches_the_nodes_and_nobody_else() {
             .contains("weir_certificate_expiry_seconds{certificate=\"one\"}")
     );
     assert_eq!(control_plane.get("/status").await["certificates"][0]["name"], "one");
-    // What was exported applies back, and keeps the key.
+    // The exported configuration applies again and keeps the key.
     let export = control_plane.call("GET", "/config", "").await.text;
     let applied = control_plane.call("PUT", "/config", &export).await.expect(200);
     assert_eq!(applied["changes"], json!([]));
@@ -115,7 +115,7 @@ async fn a_key_reaches_the_nodes_and_nobody_else() {
 }
 
 #[tokio::test]
-async fn what_is_wrong_is_named_and_changes_nothing() {
+async fn invalid_certificates_are_rejected_and_change_nothing() {
     let control_plane = ControlPlane::start().await;
     let (one, other) = (pair(&["a.example"], 2040), pair(&["b.example"], 2040));
     put(&control_plane, "one", &one).await.expect(201);
@@ -135,7 +135,7 @@ async fn what_is_wrong_is_named_and_changes_nothing() {
         let message = refused["problems"][0]["message"].as_str().unwrap();
         assert!(message.contains(says) && !message.contains(secret(&other)), "{says}: {message}");
     }
-    // A dry run finds the same.
+    // A dry run reports the same.
     let config = json!({ "certificates": [{ "name": "new", "cert": other.cert }] }).to_string();
     control_plane.call("PUT", "/config?dry_run=true", &config).await.expect(400);
     assert_eq!(control_plane.revision().await, 2);
@@ -144,7 +144,7 @@ async fn what_is_wrong_is_named_and_changes_nothing() {
 }
 
 #[tokio::test]
-async fn an_expired_certificate_is_taken_and_shown_as_such() {
+async fn an_expired_certificate_is_accepted_and_shown_as_expired() {
     let control_plane = ControlPlane::start().await;
     let made = put(&control_plane, "old", &pair(&["a.example"], 2021)).await.expect(201);
     assert_eq!(made["state"], "expired");
@@ -154,7 +154,7 @@ async fn an_expired_certificate_is_taken_and_shown_as_such() {
 }
 
 #[tokio::test]
-async fn a_rollback_finds_the_key_of_its_time_also_after_a_restart() {
+async fn a_rollback_restores_the_previous_key_also_after_a_restart() {
     let control_plane = ControlPlane::start().await;
     let (one, other) = (pair(&["a.example"], 2040), pair(&["a.example"], 2041));
     put(&control_plane, "one", &one).await.expect(201);
@@ -174,7 +174,7 @@ async fn a_rollback_finds_the_key_of_its_time_also_after_a_restart() {
 }
 
 #[tokio::test]
-async fn all_nodes_seal_tickets_with_the_same_keys_also_after_a_restart() {
+async fn all_nodes_get_the_same_ticket_keys_also_after_a_restart() {
     let control_plane = ControlPlane::start().await;
     let mut told = Vec::new();
     for id in ["node-1", "node-2"] {
@@ -193,7 +193,7 @@ async fn all_nodes_seal_tickets_with_the_same_keys_also_after_a_restart() {
 }
 
 #[tokio::test]
-async fn another_or_a_lost_key_refuses_the_start_and_says_so() {
+async fn a_wrong_or_lost_master_key_prevents_the_start() {
     let control_plane = ControlPlane::start().await;
     put(&control_plane, "one", &pair(&["a.example"], 2040)).await.expect(201);
     let folder = control_plane.stop().await;

@@ -1,4 +1,4 @@
-//! The configuration file: it is applied when it changes, and undoes nothing that was changed by other means.
+//! The configuration file is applied when it changes, and undoes no change made by other means.
 
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
@@ -37,7 +37,7 @@ async fn restarted(control_plane: ControlPlane, change: impl FnOnce(&mut Config)
     ControlPlane::start_in(folder, config).await
 }
 
-/// A drain, a weight, a strategy, a pool: what is done by API in a day's work.
+/// Typical changes by API: a drain, a weight, a strategy, a pool.
 async fn live_work(control_plane: &ControlPlane) {
     control_plane.call("PATCH", "/backends/b1", r#"{"state":"draining"}"#).await.expect(200);
     control_plane.call("PATCH", "/backends/b2", r#"{"weight":7}"#).await.expect(200);
@@ -64,7 +64,7 @@ async fn a_restart_and_a_reload_undo_no_live_work() {
     let same = control_plane.call("POST", "/config/reload", "").await.expect(200);
     assert_eq!(same, json!({ "revision": revision, "changes": [], "warnings": [] }));
     is_there(&control_plane).await;
-    // Comments and the order of keys are no change.
+    // Comments and the order of keys do not count as a change.
     std::fs::write(control_plane.folder.path().join("weir.yaml"), format!("# new comment\n{TEXT}")).unwrap();
     control_plane.call("POST", "/config/reload", "").await.expect(200);
     assert_eq!(control_plane.revision().await, revision);
@@ -87,7 +87,7 @@ async fn a_changed_file_wins_for_what_it_changed_and_nothing_else() {
     assert_eq!(control_plane.get("/pools/default").await["strategy"], "ip_hash");
     let control_plane = restarted(control_plane, |_| ()).await;
     assert_eq!(control_plane.get("/backends/b2").await["weight"], 3);
-    // The same at a start, where the file changed while the control plane was stopped.
+    // The same at a start, when the file changed while the control plane was stopped.
     let folder = control_plane.stop().await;
     std::fs::write(folder.path().join("weir.yaml"), TEXT.replace("random", "round_robin")).unwrap();
     let config = with_file(&folder);
@@ -148,7 +148,7 @@ async fn the_status_shows_how_the_configuration_differs_from_the_file() {
 #[tokio::test]
 async fn a_live_change_that_contradicts_the_file_is_replaced_and_named() {
     let control_plane = started(TEXT).await;
-    // The live change removes the pool's route and uses the pool otherwise; the file renames the pool.
+    // The live change removes the pool's route and uses the pool elsewhere; the file renames the pool.
     control_plane
         .call("PUT", "/routes/live", r#"{"match":{"path":"/live"},"pool":"default"}"#)
         .await
@@ -168,7 +168,8 @@ fn certificate() -> (String, String) {
     (cert.pem(), key.serialize_pem())
 }
 
-/// Each kind of file that a configuration names is part of what changed, though the configuration file stays the same.
+/// Every file that the configuration names is part of its content, although the configuration file itself is
+/// unchanged.
 #[tokio::test]
 async fn a_change_of_a_file_that_the_configuration_names_is_a_change() {
     let text = "pools:\n- name: default\n  tls: { ca: ca.pem }\n  backends: [{ url: \"https://a:1\" }]\n\
@@ -239,7 +240,7 @@ async fn differences_from_the_file_show_no_hash_of_a_password() {
     let status = control_plane.call_as(Some(&viewer), "GET", "/status", "").await.expect(200);
     assert_eq!(status["config_file"]["drift_count"], 1, "{status}");
     assert!(status["config_file"]["drift"][0].as_str().unwrap().contains("hidden:"), "{status}");
-    // What a reload replaced goes to the caller and to the log.
+    // Replaced values are returned to the caller and logged.
     std::fs::write(control_plane.folder.path().join("weir.yaml"), users(&hash("c"))).unwrap();
     let told = control_plane.call_as(Some(&admin), "POST", "/config/reload", "").await;
     assert_eq!(told.status, 200, "{told:?}");

@@ -1,4 +1,4 @@
-//! The dashboard over HTTP: every page, every form, and who may send one.
+//! The dashboard over HTTP: every page, every form, and which requests may send forms.
 
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
@@ -37,7 +37,7 @@ async fn post(control_plane: &ControlPlane, path: &str, form: &str, more: &[(&st
 }
 
 #[tokio::test]
-async fn every_page_is_shown_and_brings_nothing_from_elsewhere_or_inline() {
+async fn every_page_is_served_without_external_or_inline_resources() {
     let control_plane = ControlPlane::start().await;
     control_plane.add("http://127.0.0.1:1").await;
     for path in PAGES {
@@ -79,7 +79,7 @@ async fn a_backend_is_added_drained_disabled_enabled_and_removed_by_forms() {
     }
     assert_eq!(post(&control_plane, "/ui/backends/b1", "action=remove", &[]).await.status, 303);
     assert_eq!(control_plane.call("GET", "/backends/b1", "").await.status, 404);
-    // What is wrong is said on a page.
+    // Problems are shown on a page.
     let wrong = post(&control_plane, "/ui/backends", "url=ftp%3A%2F%2Fx&pool=default", &[]).await;
     assert!(wrong.status == 400 && wrong.text.contains("role=\"alert\""), "{wrong:?}");
     assert_eq!(post(&control_plane, "/ui/backends/b1", "action=explode", &[]).await.status, 400);
@@ -101,7 +101,7 @@ async fn a_strategy_is_changed_and_a_revision_is_rolled_back_by_forms() {
 }
 
 #[tokio::test]
-async fn pages_of_other_sites_may_change_nothing_through_any_door() {
+async fn other_sites_cannot_change_anything() {
     let control_plane = ControlPlane::start().await;
     control_plane.add("http://127.0.0.1:1").await;
     for foreign in [("sec-fetch-site", "cross-site"), ("origin", "http://evil.example"), ("origin", "null")] {
@@ -118,7 +118,7 @@ async fn pages_of_other_sites_may_change_nothing_through_any_door() {
 }
 
 #[tokio::test]
-async fn what_users_and_clients_write_is_text_and_never_markup() {
+async fn input_of_users_and_clients_is_escaped() {
     let control_plane = ControlPlane::start().await;
     let text = page(&control_plane, "/ui/reports?backend=%3Cscript%3Ealert(1)%3C%2Fscript%3E").await;
     assert!(!text.contains("<script>alert"), "{text}");
@@ -127,7 +127,7 @@ async fn what_users_and_clients_write_is_text_and_never_markup() {
 }
 
 #[tokio::test]
-async fn a_request_is_explained_as_rest_explains_it_and_mistakes_are_named() {
+async fn requests_are_explained_as_in_rest_and_problems_are_shown() {
     let control_plane = ControlPlane::start().await;
     let config = r#"{
         "pools": [{ "name": "default", "backends": [{ "url": "http://127.0.0.1:1" }, { "url": "http://127.0.0.1:2", "state": "disabled" }] }],
@@ -152,19 +152,19 @@ async fn a_request_is_explained_as_rest_explains_it_and_mistakes_are_named() {
         assert!(text.contains(told), "{told}: {text}");
     }
     assert!(text.contains("<option value=\"POST\" selected>") && text.contains("x-canary: 1"), "{text}");
-    // The stream that keeps it live is asked for the same.
+    // The page's live stream has the same parameters.
     assert!(text.contains("page=explain") && text.contains("headers=accept%3A%20a%0D%0Ax-canary"), "{text}");
     let refused = page(&control_plane, &format!("/ui/explain?{canary}&client=11.1.2.3")).await;
     assert!(refused.contains("403, 11.1.2.3 is not allowed"), "{refused}");
     let other = page(&control_plane, &format!("/ui/explain?{asked}")).await;
     assert!(other.contains("Route default") && other.contains("matches only requests with"), "{other}");
-    // What REST says stands on the page, and the other way round no route is shown that it does not name.
+    // The page and REST name the same routes.
     let said = control_plane.get(&format!("/explain?{asked}")).await;
     assert_eq!(said["route"], "default");
     assert_eq!(said["pools"][0]["because"], "the route's pool; 503 while it has no backend to offer");
     assert!(other.contains(said["passed"][0]["because"].as_str().unwrap()), "{said}: {other}");
     assert_eq!(said["changes"], serde_json::json!([]));
-    // What the backend does not get.
+    // Headers that the backend does not get.
     let said = control_plane.get(&format!("/explain?{asked}&header=X_Real_IP%3A%201")).await;
     let change = said["changes"][0].as_str().unwrap();
     assert_eq!(change, "drops x_real_ip: a backend could mistake it for x-real-ip");
@@ -179,7 +179,7 @@ async fn a_request_is_explained_as_rest_explains_it_and_mistakes_are_named() {
 }
 
 #[tokio::test]
-async fn breakers_and_refusals_are_shown_where_one_looks() {
+async fn breakers_and_refusals_are_shown() {
     let control_plane = ControlPlane::start().await;
     let id = control_plane.add("http://127.0.0.1:1").await;
     let node = Node::connect(&control_plane, hello("eu-1")).await;
@@ -216,7 +216,7 @@ async fn breakers_and_refusals_are_shown_where_one_looks() {
 async fn a_report_names_the_busiest_of_the_periods_it_shows_and_takes_every_filter() {
     let control_plane = ControlPlane::start().await;
     assert_eq!(control_plane.add("http://127.0.0.1:1").await, "b1");
-    // A route that is gone and that a kept revision still knows.
+    // A deleted route that a stored revision still contains.
     let route = r#"{"pool":"default","match":{"path":"/gone"}}"#;
     assert!(control_plane.call("PUT", "/routes/one-that-is-gone", route).await.status < 300);
     control_plane.call("DELETE", "/routes/one-that-is-gone", "").await.expect(200);

@@ -107,7 +107,7 @@ fn first_names<'a>(tokens: &[&'a str], at: usize) -> Vec<&'a str> {
 fn uses(code: &str, depth: usize) -> BTreeSet<String> {
     let tokens = tokens(code);
     let mut found = BTreeSet::new();
-    // For each open brace, whether it is that of an inline module.
+    // For each open brace, whether it belongs to an inline module.
     let mut open = Vec::new();
     for (at, token) in tokens.iter().enumerate() {
         match *token {
@@ -171,7 +171,7 @@ fn modules_use_only_modules_below_them() {
             continue;
         };
         for used in uses.iter().filter(|used| *used != name) {
-            // What is not a module is an item of the crate's root.
+            // A name that is not a module is an item of the crate's root.
             let is_below = !modules.contains_key(used) || layer(used).is_some_and(|used| used < own);
             if !is_below {
                 wrong.push(format!("{name} uses {used}"));

@@ -1,5 +1,5 @@
-//! What was answered as done is stored, whatever fails: clients that hang up, transactions that SQLite ends, full disks,
-//! locked, deleted, replaced and restored files.
+//! Acknowledged changes are stored, whatever fails: clients that hang up, transactions that SQLite aborts, full
+//! disks, locked, deleted, replaced and restored files.
 
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
@@ -25,19 +25,19 @@ use std::{
 
 use serde_json::Value;
 
-/// A folder in memory where there is one: these tests write often, and what the disk does is not their subject.
+/// A folder in memory if possible: these tests write often, and disk speed does not matter.
 fn folder() -> tempfile::TempDir {
     let memory = Path::new("/dev/shm");
     if memory.is_dir() { tempfile::tempdir_in(memory) } else { tempfile::tempdir() }.unwrap()
 }
 
-/// Whether a program is there. Where it has to be (`CI=true`), its absence is a failure.
+/// Whether a program is installed. With `CI=true` a missing program is a failure.
 fn is_there(program: &str) -> bool {
     let found = Command::new(program).arg("--version").output().is_ok();
     skip(found, &format!("{program} is not installed"))
 }
 
-/// Goes on where the condition holds, else says why the test is skipped; `CI=true` allows no skipping.
+/// Continues if the condition holds, otherwise prints why the test is skipped; `CI=true` forbids skipping.
 fn skip(holds: bool, why: &str) -> bool {
     if !holds {
         assert!(std::env::var("CI").as_deref() != Ok("true"), "CI=true, and {why}");
@@ -46,7 +46,7 @@ fn skip(holds: bool, why: &str) -> bool {
     holds
 }
 
-/// What another program reads in the file.
+/// The rows that another program reads from the file.
 fn read_elsewhere(database: &Path, sql: &str) -> Vec<Vec<Value>> {
     const READ: &str = "import json, sqlite3, sys
 connection = sqlite3.connect('file:' + sys.argv[1] + '?mode=ro', uri=True)
@@ -56,7 +56,7 @@ print(json.dumps(connection.execute(sys.argv[2]).fetchall()))";
     serde_json::from_slice(&read.stdout).unwrap()
 }
 
-/// The newest revision that another program reads in the file.
+/// The newest revision that another program reads from the file.
 fn newest_elsewhere(database: &Path) -> u64 {
     read_elsewhere(database, "SELECT max(revision) FROM revisions")[0][0].as_u64().unwrap()
 }

@@ -1,4 +1,4 @@
-//! Filters through the admin API: what is taken, what is refused by its path, and what nodes say they refused.
+//! Filters in the admin API: accepted and rejected settings, and the refusals that nodes report.
 
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
@@ -12,7 +12,7 @@ use support::{
 use weir_proto::v1::{self, subscribe_request::Message};
 
 #[tokio::test]
-async fn a_route_with_filters_is_stored_and_a_wrong_one_is_refused_by_its_path() {
+async fn a_route_with_filters_is_stored_and_an_invalid_one_rejected_with_its_path() {
     let control_plane = ControlPlane::start().await;
     let route = json!({
         "pool": "default",
@@ -44,7 +44,7 @@ async fn a_route_with_filters_is_stored_and_a_wrong_one_is_refused_by_its_path()
 }
 
 #[tokio::test]
-async fn what_nodes_refused_adds_up() {
+async fn the_refusals_of_all_nodes_are_added_up() {
     let control_plane = ControlPlane::start().await;
     let load = |rate_limit| {
         let route = v1::RouteLoad { route: "default".into(), rate_limit, auth: 1, ..Default::default() };

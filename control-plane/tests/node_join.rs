@@ -16,7 +16,7 @@ use tonic::Code;
 use weir_proto::v1;
 
 #[tokio::test]
-async fn what_a_join_token_asks_for_has_to_make_sense() {
+async fn contradicting_settings_of_a_join_token_are_rejected() {
     let control_plane = ControlPlane::start().await;
     for (body, path) in [
         (r#"{"ttl":"soon"}"#, "ttl"),
@@ -45,13 +45,13 @@ async fn a_join_token_may_be_bound_to_node_ids() {
 }
 
 #[tokio::test]
-async fn a_second_process_does_not_become_a_connected_node_unless_that_is_allowed() {
+async fn a_second_process_cannot_use_the_id_of_a_connected_node_unless_allowed() {
     let control_plane = guarded().await;
     let (token, _) = node_token(&control_plane, json!({ "ttl": "never" })).await;
     let first = join_as(&control_plane, &token, "node-1", "first").await.unwrap();
     let mut node = connect_as(&control_plane, &first, "node-1", "first").await;
     node.push().await;
-    // By the token, and by a copy of the certificate: neither configuration nor counts.
+    // With the token, and with a copy of the certificate: neither configuration nor counts are exchanged.
     for boot in ["second", ""] {
         let (code, why) = join_as(&control_plane, &token, "node-1", boot).await.err().unwrap();
         assert!(code == Code::AlreadyExists && why.contains("weir nodes allow node-1"), "{code:?} {why}");
@@ -70,7 +70,7 @@ async fn a_second_process_does_not_become_a_connected_node_unless_that_is_allowe
         refusals(&control_plane).await.iter().any(|one| one.contains("another process is connected as node"))
     );
 
-    // Allowed: one more, and no third; both stay, also when they reconnect.
+    // With permission: one more process and no third; both stay, also when they reconnect.
     assert_eq!(control_plane.call("POST", "/nodes/nobody/allow", "").await.status, 404);
     let allowed = control_plane.call("POST", "/nodes/node-1/allow", "").await.expect(200);
     assert!(allowed["permit_expires"].as_str().is_some_and(|until| until.ends_with('Z')), "{allowed}");
@@ -103,14 +103,14 @@ async fn a_second_process_does_not_become_a_connected_node_unless_that_is_allowe
         join_as(&control_plane, &token, "node-1", "fifth").await.err().unwrap().0,
         Code::AlreadyExists
     );
-    // Once it has gone, its id is free: a node that lost its certificate joins anew.
+    // Once the node has gone, its id is free: a node that lost its certificate can join again.
     drop(node);
     node_is(&control_plane, "node-1", |node| node["connected"] == false).await;
     join_as(&control_plane, &token, "node-1", "sixth").await.unwrap_or_else(|why| panic!("{why:?}"));
 }
 
 #[tokio::test]
-async fn the_authoritys_key_is_sealed_and_a_join_token_is_left_in_a_file() {
+async fn the_key_of_the_authority_is_sealed_and_a_join_token_written_to_a_file() {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("join");
     let wanted = file.clone();
@@ -123,7 +123,7 @@ async fn the_authoritys_key_is_sealed_and_a_join_token_is_left_in_a_file() {
     let again = || control_plane::Config { join_token_file: Some(file.clone()), ..support::config(&path) };
     control_plane::start(again()).await.unwrap().shutdown().await;
     assert_eq!(read(), token, "a good one stays");
-    // With another key nothing is opened, and it is said which flag to look at.
+    // With another key nothing can be decrypted, and the error names the flag.
     let key = folder.path().join("key");
     std::fs::write(&key, "0".repeat(64)).unwrap();
     let wrong = control_plane::Config { secrets_key_file: Some(key), ..again() };

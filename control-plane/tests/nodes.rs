@@ -1,4 +1,4 @@
-//! Many nodes, and nodes that do what they must not: what the others notice of it, and what is shown.
+//! Many nodes, and misbehaving nodes: their effect on other nodes, and their status.
 
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
@@ -18,7 +18,7 @@ use weir_proto::v1::{self, subscribe_request::Message};
 use weir_snapshot::units::HumanDuration;
 
 #[tokio::test]
-async fn a_node_is_counted_under_the_names_that_it_counts_under() {
+async fn metrics_use_the_names_reported_by_nodes() {
     let control_plane = ControlPlane::start().await;
     let node = Node::connect(&control_plane, hello("eu-1")).await;
     control_plane.wait_for("/nodes", |nodes| nodes["items"][0]["connected"] == true).await;
@@ -31,13 +31,13 @@ async fn a_node_is_counted_under_the_names_that_it_counts_under() {
     ] {
         assert!(metrics.contains(line), "{line}: {metrics}");
     }
-    // A sum over all of the fleet's processes must not count a node twice.
+    // A sum over all processes of the fleet must not count a node twice.
     assert!(!metrics.contains("weir_node_"), "{metrics}");
     drop(node);
 }
 
 #[tokio::test]
-async fn a_node_that_never_answers_is_shown_and_cut_and_the_others_go_on() {
+async fn a_node_that_never_answers_is_disconnected_and_others_continue() {
     let short = |config: &mut control_plane::Config| {
         config.ack_timeout = HumanDuration(Duration::from_millis(300));
     };
@@ -60,7 +60,7 @@ async fn a_node_that_never_answers_is_shown_and_cut_and_the_others_go_on() {
         (&json!("active"), &json!(0), &json!(null))
     );
 
-    // It comes back with what it runs, and is sent the same difference once more.
+    // It reconnects with its active revision and gets the same delta once more.
     let back = v1::Hello { active_revision: 1, active_hash: running_hash(&silent), ..hello("silent") };
     let mut silent = reconnect(&control_plane, back, silent).await;
     let push = silent.push().await;
@@ -72,7 +72,7 @@ async fn a_node_that_never_answers_is_shown_and_cut_and_the_others_go_on() {
 }
 
 #[tokio::test]
-async fn a_node_that_does_not_read_is_cut_and_the_others_go_on() {
+async fn a_node_that_does_not_read_is_disconnected_and_others_continue() {
     let short = |config: &mut control_plane::Config| {
         config.ack_timeout = HumanDuration(Duration::from_millis(300));
     };
@@ -88,7 +88,7 @@ async fn a_node_that_does_not_read_is_cut_and_the_others_go_on() {
 }
 
 #[tokio::test]
-async fn a_stream_that_does_not_say_whose_it_is_ends() {
+async fn a_stream_without_a_hello_ends() {
     let control_plane = ControlPlane::start().await;
     let (_silent, requests) = tokio::sync::mpsc::channel(1);
     let requests = tokio_stream::wrappers::ReceiverStream::new(requests);
@@ -98,7 +98,7 @@ async fn a_stream_that_does_not_say_whose_it_is_ends() {
     assert_eq!(control_plane.get("/nodes").await["items"], json!([]));
 }
 
-/// The hash of what a node ran before it was sent what it never answered: that difference is taken back.
+/// The hash of a node's state before the unanswered delta, which is undone here.
 fn running_hash(node: &Node) -> String {
     let mut resources = node.resources.clone();
     resources.retain(|key, _| key.kind != weir_snapshot::Kind::Backend);
@@ -113,12 +113,12 @@ async fn reconnect(control_plane: &ControlPlane, hello: v1::Hello, old: Node) ->
 }
 
 #[tokio::test]
-async fn a_node_that_floods_is_cut_and_the_others_go_on() {
+async fn a_node_that_floods_is_disconnected_and_others_continue() {
     let control_plane = ControlPlane::start().await;
     let (mut other, _) = running(&control_plane, "other").await;
     let (mut mad, push) = running(&control_plane, "mad").await;
     let flood = async {
-        // It ends when the control plane does not read any more.
+        // The stream ends when the control plane stops reading.
         while mad.try_send(Message::Ack(v1::Ack { revision: push.revision, hash: push.hash.clone() })).await {
         }
     };
@@ -132,7 +132,7 @@ async fn a_node_that_floods_is_cut_and_the_others_go_on() {
 }
 
 #[tokio::test]
-async fn what_a_node_was_not_sent_it_cannot_acknowledge_and_that_is_shown() {
+async fn a_node_cannot_acknowledge_a_revision_it_was_not_sent() {
     let control_plane = ControlPlane::start().await;
     let (node, push) = running(&control_plane, "n1").await;
     node.ack(&Push { revision: 77, ..push }).await;
@@ -142,7 +142,7 @@ async fn what_a_node_was_not_sent_it_cannot_acknowledge_and_that_is_shown() {
 }
 
 #[tokio::test]
-async fn after_a_restart_nodes_that_are_behind_are_sent_the_difference() {
+async fn after_a_restart_nodes_that_lag_get_a_delta() {
     let control_plane = ControlPlane::start().await;
     let (node, push) = running(&control_plane, "n1").await;
     let resources = node.resources.clone();
@@ -158,17 +158,17 @@ async fn after_a_restart_nodes_that_are_behind_are_sent_the_difference() {
     let next = node.push().await;
     assert_eq!((next.revision, next.from, node.pieces), (4, Some(1), 3));
 
-    // The same number with another content is not what it was.
+    // The same revision number with another content is rejected.
     let other = v1::Hello { active_revision: push.revision, active_hash: "0".repeat(32), ..hello("n2") };
     assert_eq!(Node::connect(&control_plane, other).await.push().await.from, None);
 }
 
 #[tokio::test]
-async fn what_a_node_says_that_it_runs_is_believed_only_where_there_was_such_a_thing() {
+async fn the_reported_revision_of_a_node_must_exist() {
     let control_plane = ControlPlane::start().await;
     control_plane.add(NOBODY).await;
     let (_, push) = running(&control_plane, "n1").await;
-    // Of the future, of nowhere, and with a hash that is none.
+    // A future revision, an unknown one, and one with an invalid hash.
     for (id, revision, hash) in [
         ("future", 99, push.hash.clone()),
         ("nowhere", 0, push.hash.clone()),
@@ -185,7 +185,7 @@ async fn what_a_node_says_that_it_runs_is_believed_only_where_there_was_such_a_t
 }
 
 #[tokio::test]
-async fn one_backend_that_goes_is_one_piece_of_a_difference() {
+async fn removing_a_backend_is_one_resource_of_a_delta() {
     let control_plane = ControlPlane::start().await;
     let urls: Vec<Value> =
         (1..=50).map(|port| json!({ "url": format!("http://127.0.0.1:{port}") })).collect();
@@ -211,7 +211,7 @@ async fn one_backend_that_goes_is_one_piece_of_a_difference() {
             exported["backends"].as_array().unwrap().iter().map(|one| &one["url"]).collect();
         assert_eq!(listed, order.iter().map(|one| &one["url"]).collect::<Vec<_>>(), "{change}");
     }
-    // What is read back from the database is the same, to the last byte.
+    // The state read back from the database is identical.
     let (before, hash) = (control_plane.get("/pools/default").await, node.push_hash());
     let control_plane = control_plane.killed_and_started().await;
     assert_eq!(control_plane.get("/pools/default").await, before);
@@ -222,7 +222,7 @@ async fn one_backend_that_goes_is_one_piece_of_a_difference() {
 }
 
 #[tokio::test]
-async fn a_process_that_opens_another_stream_takes_over_from_its_first() {
+async fn a_second_stream_of_a_process_replaces_its_first() {
     let control_plane = ControlPlane::start().await;
     let (mut first, push) = running(&control_plane, "n1").await;
     let again = v1::Hello { active_revision: push.revision, active_hash: push.hash, ..hello("n1") };
@@ -233,7 +233,7 @@ async fn a_process_that_opens_another_stream_takes_over_from_its_first() {
     assert_eq!((&told["state"], &told["last_error"]), (&json!("active"), &json!(null)));
 }
 
-/// A second process under the id of a node, in the clear.
+/// A second process with the id of a node, cleartext.
 async fn other_process(control_plane: &ControlPlane, id: &str, boot: &str) -> (Node, Push) {
     let mut node = Node::connect(control_plane, v1::Hello { boot_id: boot.into(), ..hello(id) }).await;
     let push = node.push().await;
@@ -242,13 +242,13 @@ async fn other_process(control_plane: &ControlPlane, id: &str, boot: &str) -> (N
 }
 
 #[tokio::test]
-async fn a_node_is_away_only_when_none_of_its_streams_is_open() {
+async fn a_node_is_disconnected_only_when_all_its_streams_are_closed() {
     let control_plane = ControlPlane::start().await;
     let (mut observer, _) = running(&control_plane, "observer").await;
     let (mut survivor, _) = running(&control_plane, "n1").await;
     let clash =
         |node: &Value| node["last_error"]["text"].as_str().is_some_and(|text| text.contains("two processes"));
-    // The newer one goes; it does so twice, once without ever having run anything.
+    // The newer process leaves; it does so twice, once without ever having a revision.
     for boot in ["second", "third"] {
         let (newer, _) = other_process(&control_plane, "n1", boot).await;
         node_is(&control_plane, "n1", clash).await;
@@ -258,7 +258,7 @@ async fn a_node_is_away_only_when_none_of_its_streams_is_open() {
         let told = node_is(&control_plane, "n1", |node| node["connected"] == true).await;
         assert_eq!((&told["state"], &told["active_revision"]), (&json!("active"), &json!(1)), "{told}");
     }
-    // It still acknowledges, and what it does is shown and summed.
+    // It still acknowledges, and its load is shown and summed.
     let id = control_plane.add(NOBODY).await;
     let push = survivor.push().await;
     node_is(&control_plane, "n1", |node| node["state"] == "behind").await;
@@ -268,13 +268,13 @@ async fn a_node_is_away_only_when_none_of_its_streams_is_open() {
     survivor.send(Message::Load(v1::Load { connections: 5, backends, ..Default::default() })).await;
     node_is(&control_plane, "n1", |node| node["connections"] == 5).await;
     control_plane.wait_for(&format!("/backends/{id}"), |backend| backend["active_connections"] == 3).await;
-    // The older one goes, and the newer one stays.
+    // The older process leaves, and the newer one stays.
     let (newer, _) = other_process(&control_plane, "n1", "fourth").await;
     observer.size(3).await;
     drop(survivor);
     observer.size(2).await;
     node_is(&control_plane, "n1", |node| node["state"] == "active").await;
-    // The last one goes.
+    // The last process leaves.
     drop(newer);
     observer.size(1).await;
     let told = node_is(&control_plane, "n1", |node| node["state"] == "away").await;
@@ -282,7 +282,7 @@ async fn a_node_is_away_only_when_none_of_its_streams_is_open() {
 }
 
 #[tokio::test]
-async fn a_change_waits_for_every_process_under_an_id_and_a_cut_one_leaves_the_other_active() {
+async fn a_change_waits_for_every_process_of_an_id() {
     let soon = |config: &mut control_plane::Config| {
         config.ack_timeout = HumanDuration(Duration::from_millis(300));
     };
@@ -292,7 +292,7 @@ async fn a_change_waits_for_every_process_under_an_id_and_a_cut_one_leaves_the_o
     control_plane.add(NOBODY).await;
     let push = older.push().await;
     older.ack(&push).await;
-    // The newer process does not answer: it is cut, with a reason, and the older one is shown as it is.
+    // The newer process does not answer: its stream is ended with a reason, and the older one keeps its status.
     assert_eq!(end(&mut silent).await.code(), Code::DeadlineExceeded);
     let told = node_is(&control_plane, "n1", |node| node["state"] == "active").await;
     assert!(told["last_error"]["text"].as_str().unwrap().contains("neither acknowledged"), "{told}");
@@ -315,7 +315,7 @@ async fn labels_are_shown_and_remembered() {
 }
 
 #[tokio::test]
-async fn who_is_away_for_long_is_forgotten() {
+async fn a_node_that_is_disconnected_for_long_is_forgotten() {
     let soon = |config: &mut control_plane::Config| {
         config.forget_nodes = HumanDuration(Duration::from_millis(200));
     };
@@ -332,7 +332,7 @@ async fn who_is_away_for_long_is_forgotten() {
 }
 
 #[tokio::test]
-async fn what_a_forgotten_node_reported_stays_and_so_does_its_gap() {
+async fn the_counts_and_gaps_of_a_forgotten_node_stay() {
     let world = World::new("2026-11-21T13:00:00Z").await;
     for (node, through) in [("stays", "2026-11-21T12:59:59Z"), ("goes", "2026-11-21T12:10:00Z")] {
         let first = batch(1, "2026-11-21T12:00:01Z", vec![row("2026-11-21T12:00:00Z", 200, &[100])]);
@@ -356,7 +356,7 @@ async fn what_a_forgotten_node_reported_stays_and_so_does_its_gap() {
 }
 
 #[tokio::test]
-async fn a_hundred_nodes_that_come_at_once_all_run_what_there_is() {
+async fn a_hundred_nodes_that_connect_at_once_all_get_the_revision() {
     let control_plane = ControlPlane::start().await;
     control_plane.add(NOBODY).await;
     let join = |n: usize| {

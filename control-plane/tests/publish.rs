@@ -1,4 +1,4 @@
-//! What nodes are sent and what is taken from them, over the nodes' port: revisions, health, and counts.
+//! The protocol of the nodes' port: revisions, health and counts.
 
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
@@ -32,7 +32,7 @@ async fn set_weight(control_plane: &ControlPlane, weight: u32) {
 }
 
 #[tokio::test]
-async fn a_new_node_gets_the_whole_then_the_health_then_differences() {
+async fn a_new_node_gets_a_snapshot_then_the_health_then_deltas() {
     let control_plane = ControlPlane::start().await;
     let mut node = Node::connect(&control_plane, hello("n1")).await;
     let Came::Push(whole) = node.next().await.unwrap() else { panic!("the configuration comes first") };
@@ -57,7 +57,7 @@ async fn a_new_node_gets_the_whole_then_the_health_then_differences() {
 }
 
 #[tokio::test]
-async fn a_node_that_runs_what_is_current_is_sent_only_what_comes() {
+async fn an_up_to_date_node_gets_only_later_changes() {
     let control_plane = ControlPlane::start().await;
     let (node, push) = running(&control_plane, "n1").await;
     let resources = node.resources.clone();
@@ -73,7 +73,7 @@ async fn a_node_that_runs_what_is_current_is_sent_only_what_comes() {
 }
 
 #[tokio::test]
-async fn one_push_is_open_at_a_time_and_newer_ones_become_one() {
+async fn one_push_is_open_at_a_time_and_newer_ones_are_merged() {
     let control_plane = ControlPlane::start().await;
     let (mut node, _) = running(&control_plane, "slow").await;
     let (mut other, _) = running(&control_plane, "swift").await;
@@ -82,7 +82,7 @@ async fn one_push_is_open_at_a_time_and_newer_ones_become_one() {
     assert_eq!(open.revision, 2);
     let push = other.push().await;
     other.ack(&push).await;
-    // Each of these has reached the one that answers before the next is made: the other could have had it as well.
+    // Each revision has reached the answering node before the next is made: the silent one could have had it as well.
     for revision in 3..=5 {
         set_weight(&control_plane, revision).await;
         let push = other.push().await;
@@ -95,7 +95,7 @@ async fn one_push_is_open_at_a_time_and_newer_ones_become_one() {
 }
 
 #[tokio::test]
-async fn only_what_is_open_is_acknowledged_and_only_by_its_hash() {
+async fn only_the_open_push_is_acknowledged_and_only_with_its_hash() {
     let control_plane = ControlPlane::start().await;
     let (mut node, _) = running(&control_plane, "n1").await;
     control_plane.add(NOBODY).await;
@@ -104,7 +104,7 @@ async fn only_what_is_open_is_acknowledged_and_only_by_its_hash() {
     node.ack(&Push { revision: 3, ..open.clone() }).await;
     node.ack(&Push { hash: "0".repeat(32), ..open.clone() }).await;
     node.reject(&Push { revision: 3, ..open.clone() }, "pools[0]").await;
-    // What it says is taken in order: once this is known, so is what came before.
+    // Messages are processed in order: once this one is visible, the earlier ones were processed.
     node.send(Message::Load(v1::Load { connections: 5, ..Default::default() })).await;
     let told = node_is(&control_plane, "n1", |node| node["connections"] == 5).await;
     assert_eq!((&told["active_revision"], &told["rejected_revision"]), (&json!(1), &json!(0)));
@@ -128,7 +128,7 @@ async fn a_rejected_revision_is_not_sent_again_and_the_next_one_is() {
     let push = other.push().await;
     other.ack(&push).await;
 
-    // The next difference is from what the node runs.
+    // The next delta starts from the node's active revision.
     let node_resources = kept.clone();
     node.resources = kept;
     set_weight(&control_plane, 2).await;
@@ -139,7 +139,7 @@ async fn a_rejected_revision_is_not_sent_again_and_the_next_one_is() {
     drop(node);
     node_is(&control_plane, "n1", |node| node["connected"] == false).await;
 
-    // The same start of the node on a new stream is not sent it either.
+    // The same process does not get it on a new stream either.
     let resources = node_resources;
     let back = v1::Hello { active_revision: 1, active_hash: first.hash, ..hello("n1") };
     let mut node = Node::connect(&control_plane, back).await;
@@ -154,7 +154,7 @@ async fn a_rejected_revision_is_not_sent_again_and_the_next_one_is() {
 }
 
 #[tokio::test]
-async fn a_difference_that_does_not_fit_comes_again_whole() {
+async fn a_delta_that_does_not_apply_is_followed_by_a_snapshot() {
     let control_plane = ControlPlane::start().await;
     let (mut node, _) = running(&control_plane, "n1").await;
     control_plane.add(NOBODY).await;
@@ -165,7 +165,7 @@ async fn a_difference_that_does_not_fit_comes_again_whole() {
 }
 
 #[tokio::test]
-async fn apply_waits_for_the_nodes_and_says_which_refused() {
+async fn apply_waits_for_the_nodes_and_names_those_that_reject() {
     let control_plane = ControlPlane::start().await;
     let (mut node, _) = running(&control_plane, "n1").await;
     let text = format!(
@@ -193,7 +193,7 @@ async fn apply_waits_for_the_nodes_and_says_which_refused() {
 }
 
 #[tokio::test]
-async fn what_makes_no_sense_does_not_end_the_stream() {
+async fn meaningless_messages_do_not_end_the_stream() {
     let control_plane = ControlPlane::start().await;
     let mut node = Node::connect(&control_plane, hello("n1")).await;
     let push = node.push().await;
@@ -214,7 +214,7 @@ async fn what_makes_no_sense_does_not_end_the_stream() {
     assert_eq!(node.push().await.revision, 2, "the stream goes on");
 }
 
-/// Sends bytes as a gRPC call's whole body, and gives the status and what comes in header or trailer.
+/// Sends bytes as the whole body of a gRPC call; returns the status from the header or trailer.
 async fn raw_call(control_plane: &ControlPlane, path: &str, body: &[u8]) -> String {
     let stream = TcpStream::connect(control_plane.nodes()).await.unwrap();
     let handshake = hyper::client::conn::http2::handshake(TokioExecutor::new(), TokioIo::new(stream));
@@ -233,7 +233,7 @@ async fn raw_call(control_plane: &ControlPlane, path: &str, body: &[u8]) -> Stri
 }
 
 #[tokio::test]
-async fn garbage_ends_only_the_stream_it_came_on() {
+async fn garbage_ends_only_its_own_stream() {
     let control_plane = ControlPlane::start().await;
     let (mut node, _) = running(&control_plane, "n1").await;
     for (path, bodies) in [
@@ -257,7 +257,7 @@ async fn garbage_ends_only_the_stream_it_came_on() {
 }
 
 #[tokio::test]
-async fn a_node_that_cannot_read_the_format_is_refused_and_told_why() {
+async fn a_node_with_an_older_format_is_rejected_with_a_reason() {
     let control_plane = ControlPlane::start().await;
     let mut old = Node::connect(&control_plane, v1::Hello { format: 0, ..hello("old") }).await;
     let status = old.next().await.unwrap_err();
@@ -316,7 +316,7 @@ fn batch(sequence: u64, statuses: &[u32]) -> v1::ReportRequest {
 #[tokio::test]
 async fn batches_count_once_whatever_their_order_and_malformed_ones_not_at_all() {
     let control_plane = ControlPlane::start().await;
-    // A report names what a kept revision knows.
+    // Reports accept names of stored revisions.
     assert_eq!(control_plane.add(NOBODY).await, "b1");
     let (mut node, _) = running(&control_plane, "n1").await;
     let mut reports = client(&control_plane).await;
@@ -357,7 +357,7 @@ async fn batches_count_once_whatever_their_order_and_malformed_ones_not_at_all()
     assert_eq!(control_plane.get("/reports/summary").await["requests"], 6);
 }
 
-/// A pool whose probes come so often, with one backend at the listener.
+/// A pool with this probe interval and one backend at the listener.
 async fn probed(control_plane: &ControlPlane, listener: &TcpListener, interval: &str) {
     let url = format!("http://{}", listener.local_addr().unwrap());
     let check = json!({ "type": "tcp", "interval": interval, "rise": 2, "fall": 3, "timeout": "1s" });
@@ -367,9 +367,9 @@ async fn probed(control_plane: &ControlPlane, listener: &TcpListener, interval: 
 }
 
 #[tokio::test]
-async fn it_takes_fall_failures_to_be_down_and_rise_successes_to_be_up() {
+async fn fall_failures_make_a_backend_down_and_rise_successes_up() {
     let control_plane = ControlPlane::start().await;
-    // An address of its own: nothing else on this machine takes the port while it is free.
+    // A separate address: no other program takes the port while it is free.
     let listener = TcpListener::bind("127.0.77.1:0").await.unwrap();
     probed(&control_plane, &listener, "1h").await;
     let (mut node, _) = running(&control_plane, "n1").await;
@@ -391,7 +391,7 @@ async fn it_takes_fall_failures_to_be_down_and_rise_successes_to_be_up() {
 }
 
 #[tokio::test]
-async fn a_backend_that_goes_is_down_within_fall_times_interval_and_returns_by_itself() {
+async fn a_lost_backend_is_down_within_fall_times_interval_and_returns() {
     let control_plane = ControlPlane::start().await;
     let listener = TcpListener::bind("127.0.77.2:0").await.unwrap();
     probed(&control_plane, &listener, "500ms").await;
@@ -399,7 +399,7 @@ async fn a_backend_that_goes_is_down_within_fall_times_interval_and_returns_by_i
     drop(listener);
     let begun = Instant::now();
     control_plane.wait_for("/backends/b1", |backend| backend["alive"] == false).await;
-    // Three probes; the rest is for a machine that is busy with other tests.
+    // Three probes, plus time for a machine that is busy with other tests.
     let bound = Duration::from_millis(3 * 500) + Duration::from_secs(2);
     assert!(begun.elapsed() < bound, "{:?}", begun.elapsed());
     assert!(bound < DEADLINE);
@@ -409,7 +409,7 @@ async fn a_backend_that_goes_is_down_within_fall_times_interval_and_returns_by_i
 }
 
 #[tokio::test]
-async fn nodes_are_told_how_many_they_are_before_a_revision_and_whenever_that_changes() {
+async fn nodes_get_the_fleet_size_before_a_revision_and_on_each_change() {
     let control_plane = ControlPlane::start().await;
     let mut first = Node::connect(&control_plane, hello("n1")).await;
     first.push().await;

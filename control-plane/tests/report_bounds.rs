@@ -1,4 +1,4 @@
-//! Bounds of a node's report: the names it may use, and how much a node can have carried.
+//! Limits of a node's report: the allowed names, and the plausible number of requests.
 
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
@@ -15,7 +15,7 @@ use support::{
 use tonic::Code;
 use weir_proto::v1;
 
-/// A report of so many requests, under these names.
+/// A report of this many requests with these names.
 fn counts(node: &str, sequence: u64, [route, pool, backend]: [&str; 3], requests: u64) -> v1::ReportRequest {
     let mut histogram = hdrhistogram::Histogram::<u64>::new(2).unwrap();
     histogram.record_n(1000, requests).unwrap();
@@ -63,7 +63,7 @@ async fn a_report_names_what_a_kept_revision_knew() {
             "{names:?}: {code:?} {why}"
         );
     }
-    // A backend that has gone is known as long as a revision that had it is kept.
+    // A deleted backend is known as long as a stored revision contains it.
     control_plane.call("DELETE", &format!("/backends/{backend}"), "").await.expect(200);
     assert_eq!(send(5, known).await.0, Code::Ok);
     for port in 2..5 {
@@ -83,7 +83,7 @@ async fn a_report_counts_what_a_node_can_have_carried() {
     node_is(&control_plane, "node-1", |node| node["workers"] == 2).await;
     let names = ["default", "default", ""];
     let send = async |batch| call(&control_plane, By::Node(&member), REPORT, &batch).await.unwrap();
-    // More than two workers make in a minute, however it is said.
+    // More than two workers can serve in a minute, in any form.
     for requests in [1 << 52, 1_000_000_000, 50_000_000] {
         let (code, why, _) = send(counts("node-1", 1, names, requests)).await;
         assert!(
@@ -91,7 +91,7 @@ async fn a_report_counts_what_a_node_can_have_carried() {
             "{requests}: {code:?} {why}"
         );
     }
-    // More than since it is known, over many minutes; what is too much now may come again later.
+    // More than possible since the node is known, over many minutes; the excess may be sent again later.
     let mut long = counts("node-1", 1, names, 20_000_000);
     for _ in 0..5 {
         let mut row = long.rows[0].clone();
@@ -103,7 +103,7 @@ async fn a_report_counts_what_a_node_can_have_carried() {
     let mut bytes = counts("node-1", 1, names, 1);
     bytes.rows[0].bytes_out = 1 << 52;
     assert_eq!(send(bytes).await.0, Code::ResourceExhausted);
-    // Nothing of them counts, and the bounds hold over repeated batches, which cost nothing more.
+    // Nothing of them counts, and the limits hold for repeated batches, which do not count again.
     let fair = counts("node-1", 1, names, 1_000_000);
     for _ in 0..100 {
         assert_eq!(send(fair.clone()).await.0, Code::Ok);

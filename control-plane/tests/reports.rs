@@ -1,5 +1,4 @@
-//! Reports over counts: rankings, comparison, gaps, and every number equal to what was generated, whatever happened to
-//! the batches on their way.
+//! Reports: rankings, comparison, gaps; every number equals the generated requests, whatever happened to the batches.
 
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
@@ -79,7 +78,7 @@ async fn the_top_is_by_any_label_and_by_requests_errors_or_slowness() {
         ranking(&world, "host", "", all()).await,
         ranked(&[("one.example", 10, 1), ("two.example", 4, 0)])
     );
-    // Within a filter, also one that no sum has by itself.
+    // With a filter, also one that no stored sum covers.
     let of_a = || Query { route: Some("a".into()), ..Query::default() };
     assert_eq!(ranking(&world, "method", "", of_a()).await, ranked(&[("GET", 7, 1), ("POST", 3, 0)]));
     let posts = Query { method: Some("post".into()), ..of_a() };
@@ -127,7 +126,7 @@ async fn a_summary_is_compared_with_as_much_time_before() {
 #[tokio::test]
 async fn an_outage_of_all_nodes_is_a_gap_and_never_the_lowest_hour() {
     let world = World::new("2026-11-21T05:00:00Z").await;
-    // Two nodes report each ten minutes; from 08:00 to 10:00 neither is there; both come back as new processes.
+    // Two nodes report every ten minutes; from 08:00 to 10:00 neither is connected; both return as new processes.
     let mut sequence = 0;
     for minute in (0..8 * 60).step_by(10) {
         let (hour, minute) = (5 + minute / 60, minute % 60);
@@ -150,7 +149,7 @@ async fn an_outage_of_all_nodes_is_a_gap_and_never_the_lowest_hour() {
     let states: Vec<Completeness> = report.periods.iter().map(|period| period.state).collect();
     assert_eq!(states, {
         use Completeness::*;
-        // The second boot accounts for its first minute from the beginning, which is the hour's.
+        // The second boot covers its first minute from its start, which is the start of the hour.
         [Complete, Complete, Partial, Gap, Gap, Complete, Complete, Open]
     });
     let nodes: Vec<(u32, u32)> =
@@ -194,7 +193,7 @@ async fn a_range_begins_and_ends_with_whole_minutes_and_says_so() {
         to: to.map(str::to_owned),
         ..Query::default()
     };
-    // It is 12:00:30, and what was counted is in the minute that is open.
+    // It is 12:00:30, and the requests are in the current minute.
     for from in ["2026-11-21T12:00:20Z", "-10s", "now"] {
         let summary = world.stats.summary(&at(from, None)).await.unwrap();
         assert_eq!(
@@ -263,7 +262,7 @@ async fn a_name_that_never_was_is_an_error_that_names_it_and_what_was_meant() {
     for report in &reports[..5] {
         let answer = control_plane.call("GET", &format!("/reports/{report}?method=BREW"), "").await;
         assert!(answer.status == 400 && answer.text.contains("(known: GET, "), "{report}: {}", answer.text);
-        // In use, and in use until the last change; whatever the format.
+        // Used now, and used until the last change; in every format.
         for filter in ["route=storefront", "route=checkout", "pool=books", "backend=b1", "route=_other"] {
             for format in ["json", "csv"] {
                 let path = format!("/reports/{report}?{filter}&format={format}");
@@ -353,7 +352,7 @@ async fn a_host_that_looks_like_a_formula_is_none_in_csv() {
     assert!(text.lines().nth(1).unwrap().starts_with("\"'=cmd(\"\"x\"\",1)\","), "{text}");
 }
 
-/// Labels of one generated request, and its latency.
+/// The labels of a generated request, and its latency.
 type Request = (usize, usize, usize, usize, u64);
 
 /// Exact percentiles, as the reports define them.
@@ -372,7 +371,7 @@ proptest! {
     #[test]
     fn reports_equal_the_generator_under_loss_repetition_and_reordering(
         requests in proptest::collection::vec((0usize..3, 0usize..4, 0usize..5, 0usize..180, 1u64..5_000_000), 1..400),
-        // Batches of two nodes; each is sent at least once in the end, some times before that in any order.
+        // Batches of two nodes; each is sent at least once at the end, some also before in any order.
         shuffle in proptest::collection::vec((0usize..2, 0usize..6), 0..30).prop_shuffle(),
         restart_after in 0usize..12,
     ) {
@@ -432,7 +431,7 @@ proptest! {
                 let of_route = Query { route: Some(format!("r{route}")), ..query() };
                 let expected = requests.iter().filter(|request| request.0 == route).count() as u64;
                 if expected == 0 {
-                    // Nothing has this name.
+                    // No such name exists.
                     prop_assert!(world.stats.summary(&of_route).await.is_err());
                     continue;
                 }

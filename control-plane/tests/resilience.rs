@@ -1,4 +1,4 @@
-//! Complete health checks against real servers, what nodes say of their breakers, and the fleet's key.
+//! Health checks against real servers, breaker states reported by nodes, and the fleet's key.
 
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
@@ -15,7 +15,7 @@ use tokio::{
 };
 use weir_proto::v1::{self, subscribe_request::Message};
 
-/// Applies a pool with one backend and this health check, and waits until its last probe said so.
+/// Applies a pool with one backend and this health check, and waits for this result of the last probe.
 async fn probed(control_plane: &ControlPlane, url: &str, check: Value, says: &str) -> Value {
     let pool = json!({ "name": "default", "health_check": check, "backends": [{ "url": url }] });
     control_plane.call("PUT", "/pools/default", &pool.to_string()).await.expect(200);
@@ -25,7 +25,7 @@ async fn probed(control_plane: &ControlPlane, url: &str, check: Value, says: &st
     backends.await["items"][0].clone()
 }
 
-/// A server that greets whoever asks for the right host.
+/// A server that responds to requests for the right host.
 async fn greeter() -> String {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let url = format!("http://{}", listener.local_addr().unwrap());
@@ -76,14 +76,14 @@ async fn a_grpc_probe_asks_the_health_service() {
     reporter.set_service_status("books", tonic_health::ServingStatus::NotServing).await;
     let found = probed(&control_plane, &url, check("books"), "not serving").await;
     assert_eq!(found["alive"], false);
-    // What does not speak HTTP/2 is found dead.
+    // A server without HTTP/2 is down.
     let pool = json!({ "health_check": check("books"), "backends": [{ "url": greeter().await }] });
     control_plane.call("PUT", "/pools/default", &pool.to_string()).await.expect(200);
     control_plane.wait_for("/backends", |backends| backends["items"][0]["health"] == "down").await;
 }
 
 #[tokio::test]
-async fn what_nodes_say_of_their_breakers_adds_up() {
+async fn the_breaker_states_of_all_nodes_are_added_up() {
     let control_plane = ControlPlane::start().await;
     let id = control_plane.add("http://127.0.0.1:1").await;
     let load = |breaker: v1::Breaker, panic| v1::Load {
@@ -131,7 +131,7 @@ async fn the_fleets_key_is_the_same_for_all_nodes_and_after_a_restart() {
 }
 
 #[tokio::test]
-async fn a_strategy_that_does_not_hash_takes_hash_on_with_it() {
+async fn changing_to_a_strategy_without_hashing_removes_hash_on() {
     let control_plane = ControlPlane::start().await;
     let pool = json!({ "strategy": "consistent_hash", "hash_on": { "header": "x-user" } });
     control_plane.call("PUT", "/pools/default", &pool.to_string()).await.expect(200);
@@ -233,7 +233,7 @@ async fn a_backend_that_is_added_while_it_starts_is_up_soon_and_was_never_down()
     let reserved = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = reserved.local_addr().unwrap();
     drop(reserved);
-    // With a minute between ordinary probes, only fast ones can find out in time.
+    // With one minute between regular probes, only fast probes can notice in time.
     let check = json!({ "interval": "1m", "fast_interval": "100ms", "rise": 2, "fall": 100 });
     let backend = probed(&control_plane, &format!("http://{address}"), check, "connection refused").await;
     assert_eq!((&backend["health"], &backend["alive"]), (&json!("unknown"), &json!(true)), "{backend}");
@@ -326,7 +326,7 @@ async fn a_stored_backend_that_is_refused_now_blocks_no_other_change() {
 }
 
 #[tokio::test]
-async fn nodes_keep_what_they_know_until_a_control_plane_that_starts_knows_it() {
+async fn nodes_keep_the_known_health_until_a_new_control_plane_knows_it() {
     let control_plane = ControlPlane::start().await;
     let refusing = TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap();
     let url = format!("http://{refusing}");
@@ -342,7 +342,7 @@ async fn nodes_keep_what_they_know_until_a_control_plane_that_starts_knows_it() 
     assert!(!first.complete && first.backends.is_empty(), "{first:?}");
     let id = control_plane.get("/backends").await["items"][0]["id"].as_str().unwrap().to_owned();
     control_plane.call("POST", &format!("/backends/{id}/check"), "").await.expect(200);
-    // The second failed probe, of the timer or asked for, decides; then all is known.
+    // The second failed probe, scheduled or requested, decides; then all health is known.
     control_plane.call("POST", &format!("/backends/{id}/check"), "").await.expect(200);
     let decided = loop {
         if let Came::Health(health) = node.next().await.unwrap() {

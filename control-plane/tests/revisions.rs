@@ -1,4 +1,4 @@
-//! Changes of the whole and of its parts: told before they are made, guarded by what was seen, taken back.
+//! Changes to the configuration: dry runs, guards, rollback.
 
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
@@ -16,7 +16,7 @@ const TEXT: &str = "pools:\n- name: default\n  strategy: random\n  backends:\n  
                     routes:\n- name: default\n  pool: default\n";
 
 #[tokio::test]
-async fn a_dry_run_tells_the_difference_in_words_and_as_data() {
+async fn a_dry_run_returns_the_difference_as_text_and_as_data() {
     let control_plane = ControlPlane::start().await;
     let told = control_plane.call("PUT", "/config?dry_run=true", TEXT).await.expect(200);
     assert_eq!(
@@ -45,7 +45,7 @@ async fn a_dry_run_tells_the_difference_in_words_and_as_data() {
 }
 
 #[tokio::test]
-async fn what_only_moves_is_one_line() {
+async fn moved_resources_are_summarized_in_one_line() {
     let control_plane = ControlPlane::start().await;
     let pools = |names: &[&str]| {
         let pools: Vec<Value> = names.iter().map(|name| json!({ "name": name })).collect();
@@ -106,7 +106,7 @@ async fn a_dry_run_is_not_audited_and_a_change_is() {
 }
 
 #[tokio::test]
-async fn every_change_can_be_guarded_by_what_was_seen() {
+async fn every_change_can_be_guarded_by_a_revision() {
     let control_plane = ControlPlane::start().await;
     control_plane.add("http://a:1").await;
     control_plane.call("PUT", "/pools/spare", "{}").await.expect(201);
@@ -137,9 +137,9 @@ async fn every_change_can_be_guarded_by_what_was_seen() {
     assert_eq!((applied.status, applied.etag.as_str()), (200, "\"8\""));
 }
 
-/// Each adds a backend of its own by reading the pool, changing it, and writing the whole back.
+/// Each writer adds its own backend by reading the pool, changing it, and writing it back.
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
-async fn writers_at_the_same_time_never_overwrite_each_other_unseen() {
+async fn concurrent_writers_never_overwrite_each_other() {
     const WRITERS: usize = 4;
     const EACH: usize = 25;
     let control_plane = Arc::new(ControlPlane::start().await);
@@ -175,7 +175,7 @@ async fn writers_at_the_same_time_never_overwrite_each_other_unseen() {
 }
 
 #[tokio::test]
-async fn revisions_are_kept_up_to_a_bound_and_the_rest_is_told_apart() {
+async fn revisions_are_kept_up_to_a_limit() {
     let folder = tempfile::tempdir().unwrap();
     let config = control_plane::Config { keep_revisions: 5, ..config(&folder.path().join("weir.db")) };
     let control_plane = ControlPlane::start_in(folder, config).await;
@@ -217,7 +217,7 @@ async fn revisions_are_kept_up_to_a_bound_and_the_rest_is_told_apart() {
 }
 
 #[tokio::test]
-async fn grpc_guards_waits_and_tells_as_rest_does() {
+async fn grpc_guards_and_waits_like_rest() {
     let control_plane = ControlPlane::start().await;
     control_plane.add("http://a:1").await;
     let mut admin = AdminClient::new(channel(control_plane.admin()).await);
@@ -251,7 +251,7 @@ async fn grpc_guards_waits_and_tells_as_rest_does() {
 }
 
 #[tokio::test]
-async fn the_file_is_read_at_start_and_again_when_asked() {
+async fn the_file_is_read_at_start_and_on_reload() {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("weir.yaml");
     std::fs::write(&file, TEXT).unwrap();

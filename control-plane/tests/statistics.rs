@@ -1,4 +1,4 @@
-//! The statistics from batch to report: whatever happens to batches on their way, every request counts once.
+//! Statistics from batch to report: every request counts once, whatever happens to the batches.
 
 #![allow(clippy::unwrap_used)]
 
@@ -19,7 +19,7 @@ async fn a_repeated_batch_is_acknowledged_and_counts_once() {
     let again = world.stats.ingest(sent.clone()).await.unwrap();
     assert!(again.duplicate && again.sequence == 1);
     assert_eq!(world.requests().await, 2);
-    // Also once it is folded, and from another life of the control plane.
+    // Also after folding, and after a restart of the control plane.
     assert!(world.stats.ingest(sent.clone()).await.unwrap().duplicate);
     let world = world.restarted().await;
     assert!(world.stats.ingest(sent).await.unwrap().duplicate);
@@ -89,7 +89,7 @@ async fn minutes(world: &World) -> Vec<(String, u64, bool)> {
 async fn counts_of_a_node_whose_clock_is_off_are_counted_by_the_control_planes_and_marked() {
     const MINUTE: i64 = 60_000;
     let time = |off_ms: i64| jiff::Timestamp::from_millisecond(ms(NOON) + off_ms).unwrap().to_string();
-    // How far the node's clock is ahead, and whether it says so.
+    // How far the node's clock is ahead, and whether the node reports its clock.
     for (off, told) in [
         (400_000, true),
         (400_000, false),
@@ -100,7 +100,7 @@ async fn counts_of_a_node_whose_clock_is_off_are_counted_by_the_control_planes_a
         (-ms(NOON) + MINUTE, true),
     ] {
         let world = World::new(NOON).await;
-        // The node made two batches, in the minute before and now, and was heard only now.
+        // The node created two batches, one in the previous minute and one now, which arrive only now.
         for (sequence, at) in [(1, -MINUTE), (2, 0)] {
             let mut sent = batch(sequence, &time(off + at), vec![row(&time(off + at), 200, &[1000, 2000])]);
             sent.hosts =
@@ -118,7 +118,7 @@ async fn counts_of_a_node_whose_clock_is_off_are_counted_by_the_control_planes_a
             "{off}: {minutes:?}"
         );
     }
-    // A clock that is off by less is left alone, and so is a batch that waited for hours.
+    // A smaller clock error is ignored, as is a batch that waited for hours.
     for (clock, sent_at) in [(4 * MINUTE, 4 * MINUTE), (0, -5 * 60 * MINUTE), (-4 * MINUTE, -4 * MINUTE)] {
         let world = World::new(NOON).await;
         let mut sent = batch(1, &time(sent_at), vec![row(&time(sent_at), 200, &[1000])]);
@@ -138,7 +138,7 @@ async fn counts_that_were_restamped_or_overtaken_by_a_clock_that_was_set_are_kep
     // The node's clock was set while they waited, and the node corrected their minute.
     let sent = batch(1, NOON, vec![row("2026-11-21T11:58:00Z", 200, &[1000])]);
     world.stats.ingest(v1::ReportRequest { restamped_rows: 1, ..sent }).await.unwrap();
-    // It was set back by ten minutes after the batch was made.
+    // The clock was set back by ten minutes after the batch was created.
     let ahead = "2026-11-21T12:10:00Z";
     let mut sent = batch(2, ahead, vec![row(ahead, 200, &[1000])]);
     sent.clock_ms = u64::try_from(ms(NOON)).unwrap();
@@ -230,7 +230,7 @@ async fn an_hour_is_complete_when_it_is_over_and_reported_and_an_outage_is_not_t
     assert_eq!((lowest.start.as_str(), lowest.requests), ("2026-11-21T07:00:00Z", 2));
     assert_eq!(summary.peak.unwrap().requests, 4);
     assert!(!summary.complete);
-    // It comes after all.
+    // The batch arrives late.
     let late = batch(4, "2026-11-21T09:00:00Z", Vec::new());
     world.stats.ingest(late).await.unwrap();
     assert_eq!(complete().await, [false, true, true, true, true, false]);
@@ -323,7 +323,7 @@ proptest! {
                 let time = format!("2026-11-21T12:0{}:00Z", sequence % 10);
                 world.stats.ingest(batch(*sequence, NOON, vec![row(&time, 200, &latencies)]))
             });
-            // All at once: they share transactions.
+            // All at the same time: they share transactions.
             for answer in futures_util::future::join_all(sent).await {
                 answer.unwrap();
             }

@@ -1,5 +1,5 @@
-//! What is stored stays true: steps that fail are done again from where they were, old grains go and totals stay, late
-//! rows are left out and counted, and the file does not grow for ever.
+//! Stored statistics stay correct: failed steps are repeated, old grains are removed while totals stay, late rows are
+//! dropped and counted, and the file does not grow forever.
 
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
@@ -15,7 +15,7 @@ use weir_proto::v1;
 
 const DAY: Duration = Duration::from_secs(24 * 60 * 60);
 
-/// The database as somebody else sees it.
+/// A separate connection to the database.
 async fn sql(world: &World) -> SqliteConnection {
     let url = format!("sqlite:{}", world.folder.path().join("weir.db").display());
     SqliteConnection::connect(&url).await.unwrap()
@@ -34,7 +34,7 @@ async fn run(world: &World, text: &'static str) {
     connection.close().await.unwrap();
 }
 
-/// Requests of each grain, in the rows and in the sums by each label.
+/// Requests per grain, in the rows and in the sums by each label.
 const ALL_GRAINS: &str = "SELECT COUNT(DISTINCT n) * 1000000 + MAX(n) FROM (
     SELECT SUM(requests) AS n FROM traffic GROUP BY grain
     UNION ALL SELECT SUM(requests) FROM sums WHERE dimension <> 'host' GROUP BY grain, dimension)";
@@ -45,7 +45,7 @@ async fn a_fold_that_fails_anywhere_changes_nothing_and_is_done_again() {
     let statuses = [200, 301, 404, 500, 503];
     let mut sequence = 0;
     let mut sent = 0;
-    // The writes of one fold, counted from the first: rows of minutes, their sums, then hours, then days.
+    // The number of a write within one fold: rows of minutes, their sums, then hours, then days.
     for failing in [1, 2, 5, 6, 9, 14, 17, 20, 26, 31] {
         let trigger = format!(
             "CREATE TABLE IF NOT EXISTS writes (n INTEGER);
@@ -68,7 +68,7 @@ async fn a_fold_that_fails_anywhere_changes_nothing_and_is_done_again() {
             let rows = statuses.map(|status| row(NOON, status, &[1000])).to_vec();
             world.stats.ingest(batch(sequence, NOON, rows)).await.unwrap();
         }
-        // Whoever asks meanwhile gets an error, not half a truth.
+        // A report requested meanwhile gets an error, not partial data.
         let asked = world.stats.summary(&Query::default()).await;
         assert!(asked.is_err(), "write {failing}: {asked:?}");
         sqlx::raw_sql("DROP TRIGGER failing_row; DROP TRIGGER failing_sum")
@@ -105,7 +105,7 @@ async fn counts_of_a_database_from_before_outcomes_stay_and_new_ones_are_added_t
         (2, Cut::default(), 0)
     );
     assert!((summary.measures.latency_ms.max - 2.0).abs() < f64::EPSILON);
-    // The same row in the same minute: what is new is added to what was there.
+    // The same row in the same minute: new counts are added to the existing ones.
     let stream = row(NOON, 200, &[90_000_000]);
     let new = v1::TrafficRow {
         requests: 3,
@@ -139,7 +139,7 @@ async fn the_sums_of_an_older_database_are_made_at_the_first_report() {
     assert_eq!(number(&world, ALL_GRAINS).await, 1_000_003);
 }
 
-/// Ten days, an hour each at 18:00 and 19:00 UTC with requests at its quarters.
+/// Ten days with two hours each, 18:00 and 19:00 UTC, and requests at each quarter.
 async fn ten_days(retention: Retention) -> World {
     let world = World::keeping("2026-11-01T00:00:00Z", retention).await;
     let mut sequence = 0;
@@ -173,7 +173,7 @@ async fn old_minutes_and_hours_go_and_every_total_stays() {
     assert!(number(&world, "SELECT MIN(start) FROM sums WHERE grain = 1").await >= from(3));
     assert!(number(&world, "SELECT MIN(start) FROM sums WHERE grain = 60").await >= from(6));
     assert_eq!(number(&world, "SELECT COUNT(*) FROM traffic WHERE grain = 1440").await, 10);
-    // Again, and from another life: nothing more to do.
+    // Again, and after a restart: nothing more to do.
     world.stats.forget().await.unwrap();
     let world = world.restarted().await;
     assert_eq!(world.stats.daily(&all).await.unwrap().periods, before.periods);
@@ -195,7 +195,8 @@ async fn hours_of_half_hour_zones_are_exact_while_minutes_are_kept_and_complete_
     let at = |hour: &str, requests| (hour.to_owned(), requests);
     // 18:10, 18:40, 19:10, 19:40 UTC are 23:40, 0:10, 0:40, 1:10 there.
     assert_eq!(hours("2026-11-10").await, (true, vec![at("00:00", 2), at("01:00", 1), at("23:00", 1)]));
-    // The minutes are gone: an hour of UTC is in the hour in which it begins, and none is lost or twice.
+    // The minutes are removed: an hour of UTC counts in the local hour in which it starts, and none is lost or
+    // counted twice.
     assert_eq!(hours("2026-11-05").await, (false, vec![at("00:00", 2), at("23:00", 2)]));
     let whole = Query {
         from: Some("2026-11-01".into()),
@@ -222,12 +223,12 @@ async fn rows_older_than_a_day_are_left_out_and_the_rest_of_the_batch_counts() {
     assert!(world.stats.ingest(sent).await.unwrap().duplicate);
     assert_eq!(world.requests().await, 3);
     assert_eq!(number(&world, "SELECT SUM(late_rows) FROM batches_lost").await, 1);
-    // The hour that they were of is known to lack something.
+    // Their hour is marked incomplete.
     let query = Query { from: Some("2026-11-20T10:00:00Z".into()), ..Query::default() };
     let report = world.stats.hourly(&query).await.unwrap();
     assert_eq!(report.periods[0].nodes.expected, 1);
     assert_eq!(report.periods[0].nodes.reported, 0);
-    // A batch that waited for days has nothing left to count, and is taken all the same.
+    // A batch that waited for days has nothing left to count, and is accepted nevertheless.
     let old = batch(2, "2026-11-18T00:00:00Z", vec![row("2026-11-18T00:00:00Z", 200, &[1000])]);
     world.stats.ingest(old).await.unwrap();
     assert_eq!(world.requests().await, 3);
@@ -275,7 +276,7 @@ async fn the_file_gives_back_what_old_minutes_held() {
     world.at("2026-11-09T00:00:00Z");
     world.stats.forget().await.unwrap();
     let rest = number(&world, pages).await;
-    // Some free pages stay for the minutes to come.
+    // Some free pages are kept for new minutes.
     assert!(rest < full / 2 || full < 9_000, "{full} pages became {rest}");
     assert_eq!(number(&world, "SELECT COUNT(*) FROM traffic WHERE grain < 1440").await, 0);
     let all = Query { from: Some("2026-11-01".into()), ..Query::default() };

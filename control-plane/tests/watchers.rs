@@ -1,4 +1,4 @@
-//! What watching a large page costs. The test measures this process, so it is alone in it.
+//! The memory cost of live views of a large page. The test measures this process, so it is the only test in it.
 
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
@@ -8,9 +8,9 @@ use serde_json::json;
 use support::{ControlPlane, begin, within};
 use tokio::io::AsyncReadExt as _;
 
-/// A page with many routes costs the same for one watcher and for all of them, also when they read nothing.
+/// A page with many routes costs the same for one live view and for many, even if they read nothing.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_large_page_is_kept_once_for_all_who_watch_it() {
+async fn a_large_page_is_stored_once_for_all_live_views() {
     let control_plane = ControlPlane::start().await;
     let routes: Vec<_> = (0..3_000)
         .map(|i| json!({ "name": format!("r{i}"), "pool": "default", "match": { "path": format!("/p{i}") } }))
@@ -26,7 +26,7 @@ async fn a_large_page_is_kept_once_for_all_who_watch_it() {
             held.push(begin(&control_plane, &token, "/ui/events?page=routes").await.1);
         }
     }
-    // One reads a whole event; by then the page was sent to all the others as well.
+    // One live view reads a complete event; by then all others were sent the page as well.
     let mut reader = held.pop().unwrap();
     let mut event = Vec::new();
     within("an event", async {

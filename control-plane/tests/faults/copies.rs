@@ -1,5 +1,5 @@
-//! A database that was restored from a copy: no number is given again, and nobody who has seen what came after the copy
-//! overwrites what is there now.
+//! A database restored from a copy: no number is reused, and clients that saw later revisions cannot overwrite the
+//! restored state.
 
 use std::{fs, path::Path};
 
@@ -10,7 +10,7 @@ use super::{
     support::{ControlPlane, config},
 };
 
-/// How a copy becomes the database again. The third folder is a new machine.
+/// A way to restore a copy.
 type Restore = fn(copy: &Path, database: &Path);
 
 const RESTORES: &[(&str, Restore)] = &[
@@ -29,7 +29,7 @@ const RESTORES: &[(&str, Restore)] = &[
 ];
 
 #[tokio::test]
-async fn numbers_go_on_where_none_was_given_before() {
+async fn numbers_continue_beyond_those_used_before() {
     for (how, restore) in RESTORES {
         let folder = folder();
         let database = folder.path().join("weir.db");
@@ -63,7 +63,7 @@ async fn numbers_go_on_where_none_was_given_before() {
             let stale = control_plane.call_with("PATCH", "/backends/b1", "{}", &[("if-match", etag)]).await;
             stale.expect(412);
         }
-        // What the copy had of history is still there to go back to.
+        // The history in the copy is still available for a rollback.
         let list = control_plane.get("/revisions").await;
         let numbers: Vec<u64> =
             list["items"].as_array().unwrap().iter().filter_map(|one| one["revision"].as_u64()).collect();
@@ -81,7 +81,7 @@ async fn numbers_go_on_where_none_was_given_before() {
 }
 
 #[tokio::test]
-async fn a_kill_and_an_older_version_s_database_are_not_taken_for_a_copy() {
+async fn a_kill_or_a_database_of_an_older_version_is_not_mistaken_for_a_copy() {
     let control_plane = ControlPlane::start().await;
     control_plane.add("http://10.0.0.1:80").await;
     let control_plane = control_plane.killed_and_started().await;

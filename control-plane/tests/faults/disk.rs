@@ -1,4 +1,4 @@
-//! Writes that fail: SQLite ends the transaction by itself, and what was answered as done is in the file all the same.
+//! Failing writes: SQLite aborts the transaction by itself, and acknowledged changes are in the file nevertheless.
 
 use std::{
     fs,
@@ -18,7 +18,7 @@ use super::{
     },
 };
 
-/// Every table that calls of operators write.
+/// Every table that operator calls write.
 const TABLES: &[&str] = &[
     "revisions",
     "changes",
@@ -42,7 +42,8 @@ async fn sql(database: &Path, text: String) {
     connection.close().await.unwrap();
 }
 
-/// Lets so many writes succeed; the next one ends its transaction, as a full disk and an I/O error do. `None`: all succeed.
+/// Lets this many writes succeed; the next one aborts its transaction, as on a full disk or an I/O error. `None`: all
+/// succeed.
 async fn let_succeed(database: &Path, writes: Option<i64>) {
     sql(database, format!("UPDATE faults SET left = {}", writes.unwrap_or(i64::MAX))).await;
 }
@@ -63,7 +64,7 @@ async fn inject(database: &Path) {
 }
 
 #[tokio::test]
-async fn a_transaction_that_ends_at_any_write_is_refused_and_the_next_one_is_stored() {
+async fn a_transaction_that_fails_at_any_write_is_rejected_and_the_next_one_is_stored() {
     let folder = folder();
     let database = folder.path().join("weir.db");
     let control_plane = ControlPlane::start_in(folder, config(&database)).await;
@@ -102,7 +103,7 @@ async fn a_transaction_that_ends_at_any_write_is_refused_and_the_next_one_is_sto
             let_succeed(&database, Some(writes)).await;
             let status = call(method, &path, body).await;
             let_succeed(&database, None).await;
-            // The next change is made, is stored, and is what is current.
+            // The next change is applied, stored and current.
             weight = weight % 9 + 1;
             let patched = call("PATCH", "/backends/b1", json!({ "weight": weight })).await;
             assert_eq!(patched, 200, "{method} {path} after {writes} writes");
@@ -125,7 +126,7 @@ async fn a_transaction_that_ends_at_any_write_is_refused_and_the_next_one_is_sto
     assert!(failed > changes.len());
 }
 
-/// A small file system of its own.
+/// A small separate file system.
 struct Small(PathBuf, #[expect(dead_code, reason = "removed when it is dropped")] tempfile::TempDir);
 
 impl Small {
@@ -140,7 +141,7 @@ impl Small {
         skip(is_mounted, "a small file system cannot be mounted without root").then(|| Self(path, folder))
     }
 
-    /// Fills it, but for so many bytes.
+    /// Fills the file system except for this many bytes.
     fn fill(&self, but: usize) {
         let mut file = fs::File::create(self.0.join("filler")).unwrap();
         while file.write_all(&[0; 4096]).is_ok() {}
@@ -160,7 +161,7 @@ impl Drop for Small {
 }
 
 #[tokio::test]
-async fn what_was_answered_as_done_on_a_disk_that_fills_up_is_in_the_file() {
+async fn changes_acknowledged_on_a_disk_that_fills_up_are_in_the_file() {
     let Some(disk) = Small::mount("6m") else { return };
     if !is_there("python3") {
         return;
@@ -218,7 +219,7 @@ async fn what_was_answered_as_done_on_a_disk_that_fills_up_is_in_the_file() {
 }
 
 #[test]
-fn a_start_on_a_full_disk_is_refused_in_one_line() {
+fn a_start_on_a_full_disk_fails_with_a_single_line() {
     let Some(disk) = Small::mount("1m") else { return };
     for but in [0, 8 << 10, 64 << 10, 128 << 10] {
         disk.fill(but);
@@ -240,7 +241,7 @@ fn a_start_on_a_full_disk_is_refused_in_one_line() {
 }
 
 #[tokio::test]
-async fn counts_that_could_not_be_stored_are_taken_when_the_node_repeats_them() {
+async fn counts_that_could_not_be_stored_are_accepted_when_repeated() {
     let world = World::new(NOON).await;
     let database = world.folder.path().join("weir.db");
     let send =

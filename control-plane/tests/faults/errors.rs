@@ -1,4 +1,4 @@
-//! Writes that the system refuses: errors of the disk at each write, a file system that becomes read-only.
+//! Writes that the system rejects: I/O errors at each write, and a file system that becomes read-only.
 
 use std::{fs, path::Path, process::Command};
 
@@ -21,7 +21,7 @@ fn token(name: &str) -> Value {
     json!({ "name": name, "role": "viewer" })
 }
 
-/// A program with an administrator's token.
+/// A program with an admin token.
 fn started(database: &Path) -> Program {
     let mut program = Program::start(database, &["--allow-core-dumps"]);
     let (status, made) = program.call("POST", "/tokens", &json!({ "name": "root", "role": "admin" }));
@@ -140,7 +140,7 @@ fn a_file_system_that_becomes_read_only_loses_nothing_that_was_answered() {
     assert_eq!(status, 200, "{route}");
     program.kill();
 
-    // The log of the file system is played again, as a start of the machine does.
+    // The file system's journal is replayed, as after a reboot.
     let place = disk.0.path().join("disk");
     assert!(Command::new("umount").arg(&place).status().unwrap().success());
     let mounted =

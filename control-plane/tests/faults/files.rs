@@ -1,4 +1,4 @@
-//! The database's files: whose they are, and what happens when somebody else locks, deletes or replaces them.
+//! The database files: their permissions, and other programs that lock, delete or replace them.
 
 use std::{
     fs::{self, Permissions},
@@ -29,7 +29,7 @@ async fn only_the_owner_may_read_the_files_of_the_database() {
     for suffix in SUFFIXES {
         assert_eq!(mode(&beside(&database, suffix)), 0o600, "{suffix}");
     }
-    // As earlier versions left them.
+    // As left by earlier versions.
     let folder = control_plane.stop().await;
     for suffix in ["", ".lock"] {
         fs::set_permissions(beside(&database, suffix), Permissions::from_mode(0o644)).unwrap();
@@ -75,7 +75,7 @@ connection.execute('ROLLBACK')";
 }
 
 #[tokio::test]
-async fn nothing_is_answered_as_done_once_a_file_was_deleted_or_replaced() {
+async fn no_change_is_acknowledged_once_a_file_was_deleted_or_replaced() {
     type Harm = fn(&Path);
     let harms: &[(&str, Harm)] = &[
         ("deleted", |database| fs::remove_file(database).unwrap()),
@@ -105,7 +105,7 @@ async fn nothing_is_answered_as_done_once_a_file_was_deleted_or_replaced() {
         }
         assert_eq!(control_plane.revision().await, 2, "{what}: what is current is still served");
         if *what == "its log deleted" && is_there("python3") {
-            // What was answered before is in the file all the same.
+            // Changes acknowledged earlier are in the file nevertheless.
             let url = format!("file:{}?immutable=1", database.display());
             let read = "import sqlite3, sys
 print(sqlite3.connect(sys.argv[1], uri=True).execute('SELECT max(revision) FROM revisions').fetchone()[0])";

@@ -1,5 +1,5 @@
-//! Callers that go away while their change is being made: the call is dropped each time it waits, and real clients close
-//! their connections. Each change is made or refused as a whole, with its entry in the audit, and blocks no later one.
+//! Callers that disconnect during a change: the call is dropped at each await point, and real clients close their
+//! connections. Each change is applied or rejected as a whole, has its audit entry, and blocks no later change.
 
 use std::{collections::BTreeSet, future::Future, path::Path, sync::Arc, task::Poll, time::Duration};
 
@@ -19,7 +19,7 @@ use super::{
     support::{ControlPlane, DEADLINE, config},
 };
 
-/// What the call is made on; made before each call.
+/// The objects that the call needs; created before each call.
 struct Ground {
     number: usize,
     backend: String,
@@ -27,7 +27,7 @@ struct Ground {
     certificate: (String, String),
 }
 
-/// The calls that change nothing that is stored.
+/// Calls that change no stored data.
 const CHANGES_NOTHING: &[&str] =
     &["POST /backends/{id}/check", "POST /ui/login", "POST /ui/logout", "/weir.v1.Admin/CheckBackend"];
 
@@ -36,7 +36,7 @@ const NODES: usize = 1000;
 
 type MakeBody = fn(&Ground) -> Vec<u8>;
 
-/// Each changing call as the table has it, and its body.
+/// Each changing call of the role table, and its body.
 const CALLS: &[(&str, MakeBody)] = &[
     ("POST /backends", |on| {
         text(json!({ "url": format!("http://10.0.0.{}:1", on.number), "pool": on.pool() }))
@@ -178,7 +178,7 @@ impl Ground {
     }
 }
 
-/// The admin port's calls without a port, as an admin.
+/// The admin API without a port, called as an admin.
 struct Admin {
     router: Router,
     token: String,
@@ -216,7 +216,7 @@ impl Admin {
         serde_json::from_slice(&answer).unwrap_or_default()
     }
 
-    /// Whatever the calls need, new for each.
+    /// Creates the objects that a call needs.
     async fn ground(&self, number: usize, certificate: &(String, String), call: &str) -> Ground {
         let mut ground =
             Ground { number, backend: String::new(), join_token: 0, certificate: certificate.clone() };
@@ -249,7 +249,7 @@ impl Admin {
         ground
     }
 
-    /// Everything that calls change, as the memory has it.
+    /// Everything that calls can change, from memory.
     async fn state(&self) -> Value {
         let mut state = json!({});
         for call in [
@@ -281,7 +281,7 @@ impl Admin {
     }
 }
 
-/// Polls a future so many times, each time that it can go on, and drops it. Its value, where it was done by then.
+/// Polls a future this many times, each time that it is woken, and drops it. Returns its value if it completed.
 async fn polled<T>(future: impl Future<Output = T>, times: usize) -> Option<T> {
     let mut future = std::pin::pin!(future);
     let mut left = times;
@@ -309,7 +309,7 @@ async fn eventually(what: &str, mut holds: impl AsyncFnMut() -> bool) {
 }
 
 #[test]
-fn every_changing_call_is_dropped_below() {
+fn the_list_contains_every_changing_call() {
     let rest = table::REST.iter().chain(table::DASHBOARD).filter(|(method, ..)| *method != "GET");
     let rest = rest.map(|(method, path, _)| format!("{method} {path}"));
     let grpc = table::rpcs().filter(|(_, rule)| rule.changes).map(|(path, _)| path.to_owned());
@@ -320,7 +320,7 @@ fn every_changing_call_is_dropped_below() {
 }
 
 #[tokio::test]
-async fn a_call_that_is_dropped_wherever_it_waits_is_made_as_a_whole() {
+async fn a_call_dropped_at_any_await_point_is_atomic() {
     let folder = folder();
     let file = folder.path().join("weir.yaml");
     std::fs::write(&file, "pools: [{ name: default }]\nroutes: [{ name: default, pool: default }]\n")
@@ -345,7 +345,7 @@ async fn a_call_that_is_dropped_wherever_it_waits_is_made_as_a_whole() {
             let action = path.trim_start_matches('/').to_owned();
             let (before, seen) = (last_entry(&admin).await, path.as_str());
             let done = polled(admin.call(seen, body(&ground)), polls).await;
-            // Later changes are made, and at once.
+            // Later changes are applied immediately.
             let strategy = if number % 2 == 0 { "random" } else { "round_robin" };
             let (status, _) = admin.call("PUT /pools/after", text(json!({ "strategy": strategy }))).await;
             // 404: the dropped call replaced the whole configuration after this change and before its answer.
@@ -368,7 +368,7 @@ async fn a_call_that_is_dropped_wherever_it_waits_is_made_as_a_whole() {
     assert!(number < NODES, "{number} calls");
     println!("{} calls, dropped {dropped} times", CALLS.len());
 
-    // What memory has is what the file has.
+    // Memory and file are equal.
     let revoked: Vec<String> = (1..=number).map(|n| format!("thing{n}")).collect();
     let memory = admin.state().await;
     let token = admin.token.clone();
@@ -397,7 +397,7 @@ async fn last_entry(admin: &Admin) -> u64 {
     admin.done("GET /audit?limit=1", Value::Null).await["items"][0]["id"].as_u64().unwrap_or_default()
 }
 
-/// The entry of an action that is newer than another entry.
+/// The entry of this action that is newer than another entry.
 async fn entry_after(admin: &Admin, before: u64, action: &str) -> Value {
     let list = admin.done("GET /audit?limit=20", Value::Null).await;
     let mut entries = list["items"].as_array().unwrap().iter();
@@ -406,7 +406,7 @@ async fn entry_after(admin: &Admin, before: u64, action: &str) -> Value {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn clients_that_hang_up_lose_nothing_and_block_nobody() {
+async fn clients_that_hang_up_lose_no_change_and_block_no_call() {
     const CLIENTS: usize = 40;
     let folder = folder();
     let database = folder.path().join("weir.db");

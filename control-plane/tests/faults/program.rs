@@ -12,7 +12,7 @@ use serde_json::Value;
 
 use super::support::DEADLINE;
 
-/// Killed with the value.
+/// Dropping it kills the process.
 pub(super) struct Program {
     child: Child,
     admin: String,
@@ -50,7 +50,7 @@ impl Program {
         self.token = Some(token.to_owned());
     }
 
-    /// Lets no file of this process become longer; `None`: as long as there is room.
+    /// Limits the file size of the process; `None`: no limit.
     pub(super) fn limit_files(&self, bytes: Option<u64>) {
         let pid = Pid::from_raw(i32::try_from(self.child.id()).unwrap());
         prlimit(pid, Resource::Fsize, Rlimit { current: bytes, maximum: None }).unwrap();
@@ -75,7 +75,7 @@ impl Program {
         (head.split(' ').nth(1).unwrap().parse().unwrap(), body.to_owned())
     }
 
-    /// Ends it without a word, as a crash does.
+    /// Kills the process, like a crash.
     pub(super) fn kill(mut self) {
         self.child.kill().unwrap();
         self.child.wait().unwrap();

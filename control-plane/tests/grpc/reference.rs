@@ -74,7 +74,7 @@ fn page() -> String {
     page
 }
 
-/// The comments of a file by the place of what they are above.
+/// The comments of a file, by the location of the described item.
 struct Comments(HashMap<Vec<i32>, String>);
 
 impl Comments {

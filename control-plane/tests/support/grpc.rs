@@ -1,4 +1,4 @@
-//! Any gRPC method by its path, without its types: an empty message, and how the call ended.
+//! Calls any gRPC method by its path without its types; returns how the call ended.
 
 use bytes::Bytes;
 use http_body_util::{BodyExt as _, Full};
@@ -43,7 +43,7 @@ pub fn number(method: &str, field: &str) -> u32 {
     found.unwrap_or_else(|| panic!("{method}: its request has no field {field}")).1
 }
 
-/// Every method of the services whose names begin so, as `/package.Service/Method`.
+/// Every method of the services with this prefix, as `/package.Service/Method`.
 pub fn methods(prefix: &str) -> Vec<String> {
     let mut methods = Vec::new();
     for file in &descriptors().file {
@@ -58,12 +58,12 @@ pub fn methods(prefix: &str) -> Vec<String> {
     methods
 }
 
-/// Calls a method with an empty message; of a stream only the beginning is awaited.
+/// Calls a method with an empty message; for a stream only the start is awaited.
 pub async fn call(control_plane: &ControlPlane, token: Option<&str>, method: &str) -> Code {
     answer(control_plane, token, method, &[]).await.0
 }
 
-/// Calls a method with a message; how it ended, and what was answered.
+/// Calls a method with a message; returns the code and the response.
 pub async fn answer(
     control_plane: &ControlPlane,
     token: Option<&str>,
@@ -74,7 +74,7 @@ pub async fn answer(
     (status.code(), answered)
 }
 
-/// Calls a method with a message; the whole status, and what was answered.
+/// Calls a method with a message; returns the whole status and the response.
 pub async fn status(
     control_plane: &ControlPlane,
     token: Option<&str>,

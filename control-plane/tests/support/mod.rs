@@ -1,7 +1,7 @@
-//! What the control plane's tests share: one that runs on free ports over a database of its own, a client for REST,
-//! and a node that the test scripts.
+//! Shared code of the control plane's tests: a control plane on free ports with its own database, a REST client, and
+//! a scripted node.
 
-// Each test program uses its part of this.
+// Each test program uses only a part of this.
 #![allow(dead_code, unreachable_pub, clippy::unwrap_used, clippy::expect_used)]
 
 pub mod grpc;
@@ -25,16 +25,16 @@ use tokio::{
     net::TcpStream,
 };
 
-/// Whatever a test waits for comes within this, or the test has failed.
+/// The longest wait in a test.
 pub const DEADLINE: Duration = Duration::from_secs(20);
 
-/// A control plane with a database of its own.
+/// A control plane with its own database.
 pub struct ControlPlane {
     pub folder: tempfile::TempDir,
     running: Running,
 }
 
-/// An answer of REST.
+/// A REST response.
 #[derive(Debug)]
 pub struct Answer {
     pub status: u16,
@@ -49,7 +49,7 @@ impl Answer {
         serde_json::from_str(&self.text).unwrap_or_else(|error| panic!("{error}: {self:?}"))
     }
 
-    /// The object of an answer that has this status.
+    /// Asserts the status and returns the body.
     #[track_caller]
     pub fn expect(&self, status: u16) -> Value {
         assert_eq!(self.status, status, "{self:?}");
@@ -57,7 +57,7 @@ impl Answer {
     }
 }
 
-/// A start on free ports with this database.
+/// A configuration with free ports and this database.
 pub fn config(database: &std::path::Path) -> Config {
     Config { database: format!("sqlite:{}", database.display()), ..Config::default() }
 }
@@ -67,7 +67,7 @@ impl ControlPlane {
         Self::start_with(|_| ()).await
     }
 
-    /// One whose flags are changed first.
+    /// Starts a control plane after changing its flags.
     pub async fn start_with(change: impl FnOnce(&mut Config)) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let mut config = config(&folder.path().join("weir.db"));
@@ -75,18 +75,18 @@ impl ControlPlane {
         Self::start_in(folder, config).await
     }
 
-    /// One over what is in a folder.
+    /// Starts a control plane on an existing folder.
     pub async fn start_in(folder: tempfile::TempDir, config: Config) -> Self {
         let running = control_plane::start(config).await.unwrap();
         Self { folder, running }
     }
 
-    /// One that was started by the test.
+    /// Wraps a control plane started by the test.
     pub fn from(folder: tempfile::TempDir, running: Running) -> Self {
         Self { folder, running }
     }
 
-    /// Makes a token through the API, as `by`.
+    /// Creates a token through the API, as `by`.
     pub async fn token(&self, by: Option<&str>, name: &str, role: &str, expires: Option<&str>) -> String {
         let body = serde_json::json!({ "name": name, "role": role, "expires": expires }).to_string();
         let made = self.call_as(by, "POST", "/tokens", &body).await.expect(201);
@@ -104,7 +104,7 @@ impl ControlPlane {
         self.folder.path().join("weir.db")
     }
 
-    /// Where nodes of this machine connect.
+    /// The local socket for nodes.
     pub fn socket(&self) -> PathBuf {
         let url = self.running.nodes_socket.clone().expect("a local socket");
         url.strip_prefix("unix:").unwrap().into()
@@ -118,13 +118,13 @@ impl ControlPlane {
         self.running.nodes
     }
 
-    /// Stops it and gives back where its database is.
+    /// Stops it and returns the folder of its database.
     pub async fn stop(self) -> tempfile::TempDir {
         self.running.shutdown().await;
         self.folder
     }
 
-    /// Ends it without a word, and starts another one over the same file.
+    /// Kills it and starts another one with the same file.
     pub async fn killed_and_started(self) -> Self {
         let Self { folder, running } = self;
         drop(running);
@@ -178,7 +178,7 @@ impl ControlPlane {
         created["id"].as_str().unwrap().to_owned()
     }
 
-    /// Asks again until the answer is as wanted.
+    /// Repeats the request until the response is as wanted.
     pub async fn wait_for(&self, path: &str, wanted: impl Fn(&Value) -> bool) -> Value {
         let begun = Instant::now();
         let mut again = tokio::time::interval(Duration::from_millis(10));
@@ -193,7 +193,7 @@ impl ControlPlane {
     }
 }
 
-/// Begins a stream, and gives the head of its answer.
+/// Opens a stream; returns the response head.
 pub async fn begin(control_plane: &ControlPlane, token: &str, path: &str) -> (String, TcpStream) {
     let mut stream = TcpStream::connect(control_plane.admin()).await.unwrap();
     let says = format!("GET {path} HTTP/1.1\r\nhost: localhost\r\nauthorization: Bearer {token}\r\n\r\n");
@@ -205,7 +205,7 @@ pub async fn begin(control_plane: &ControlPlane, token: &str, path: &str) -> (St
     (String::from_utf8(head).unwrap(), stream)
 }
 
-/// The future's value, which comes before the deadline.
+/// Waits for a future until the deadline.
 pub async fn within<T>(what: &str, future: impl Future<Output = T>) -> T {
     match tokio::time::timeout(DEADLINE, future).await {
         Ok(value) => value,

@@ -1,4 +1,4 @@
-//! A node as the test scripts it: it applies what it is sent and checks each hash, and answers only when told to.
+//! A scripted node: it applies messages and checks each hash, and answers only when told to.
 
 use std::collections::HashMap;
 
@@ -18,39 +18,39 @@ use weir_snapshot::resource::{ContentHash, Key, Kind, Resources};
 
 use super::{ControlPlane, within};
 
-/// An address at which nobody answers: adding it changes the configuration, and a probe of it fails at once.
+/// An address without a server: adding it changes the configuration, and a probe of it fails at once.
 pub const NOBODY: &str = "http://127.0.0.1:1";
 
 /// One stream of a node.
 pub struct Node {
     to: mpsc::Sender<v1::SubscribeRequest>,
     from: Streaming<v1::SubscribeResponse>,
-    /// What it was sent, put together.
+    /// The resources received so far.
     pub resources: Resources,
-    /// What it was told to sign sessions with.
+    /// The key for session cookies.
     pub key: Vec<u8>,
-    /// How many nodes it was told that there are, each time.
+    /// The fleet sizes received.
     pub sizes: Vec<u32>,
-    /// What it was told of backends' health.
+    /// The health received, by backend.
     pub found: HashMap<String, v1::Health>,
-    /// Pieces in the last difference.
+    /// Number of resources in the last delta.
     pub pieces: usize,
-    /// What it was told to seal tickets with.
+    /// The keys for session tickets.
     pub tickets: v1::TicketKeys,
-    /// The private keys that it was told last.
+    /// The private keys received last.
     pub private_keys: Vec<v1::CertificateKey>,
 }
 
-/// A revision that came, already applied and its hash found right.
+/// A received revision, already applied, with a correct hash.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Push {
     pub revision: u64,
-    /// The revision that it is the difference from; `None`: it is the whole.
+    /// The base revision of a delta; `None`: a snapshot.
     pub from: Option<u64>,
     pub hash: String,
 }
 
-/// What came.
+/// A received message.
 #[derive(Debug)]
 pub enum Came {
     Push(Push),
@@ -63,7 +63,7 @@ pub async fn channel(address: std::net::SocketAddr) -> Channel {
     Channel::builder(uri).connect().await.unwrap()
 }
 
-/// By the local socket, which takes nodes whatever there is to protect.
+/// A client on the local socket, which accepts nodes in every state.
 pub async fn client(control_plane: &ControlPlane) -> NodesClient<Channel> {
     let path = control_plane.socket();
     let connect = tower::service_fn(move |_: Uri| {
@@ -74,7 +74,7 @@ pub async fn client(control_plane: &ControlPlane) -> NodesClient<Channel> {
     NodesClient::new(endpoint.connect_with_connector(connect).await.unwrap())
 }
 
-/// What a node without a revision says first.
+/// The first message of a node without a revision.
 pub fn hello(id: &str) -> v1::Hello {
     v1::Hello {
         node_id: id.into(),
@@ -87,7 +87,7 @@ pub fn hello(id: &str) -> v1::Hello {
     }
 }
 
-/// What `/nodes` says of a node once it is as wanted.
+/// The entry of a node in `/nodes` once it is as wanted.
 pub async fn node_is(control_plane: &ControlPlane, id: &str, wanted: impl Fn(&Value) -> bool) -> Value {
     let find = |nodes: &Value| {
         let items = nodes["items"].as_array().unwrap();
@@ -97,7 +97,7 @@ pub async fn node_is(control_plane: &ControlPlane, id: &str, wanted: impl Fn(&Va
     find(&nodes).unwrap()
 }
 
-/// A node that runs what is current, and what that is.
+/// A node with the current revision, and that revision.
 pub async fn running(control_plane: &ControlPlane, id: &str) -> (Node, Push) {
     let mut node = Node::connect(control_plane, hello(id)).await;
     let push = node.push().await;
@@ -106,7 +106,7 @@ pub async fn running(control_plane: &ControlPlane, id: &str) -> (Node, Push) {
     (node, push)
 }
 
-/// How the stream ends; what comes before is passed over.
+/// Waits for the end of the stream and returns its status.
 pub async fn end(node: &mut Node) -> Status {
     loop {
         if let Err(status) = node.next().await {
@@ -137,7 +137,7 @@ impl Node {
         Self::connect_by(client(control_plane).await, hello).await
     }
 
-    /// In the clear.
+    /// Connects without TLS.
     pub async fn connect_in_the_clear(control_plane: &ControlPlane, hello: v1::Hello) -> Self {
         Self::connect_by(NodesClient::new(channel(control_plane.nodes()).await), hello).await
     }
@@ -167,12 +167,12 @@ impl Node {
         self.to.send(v1::SubscribeRequest { message }).await.unwrap();
     }
 
-    /// Sends, as long as the stream is open.
+    /// Sends a message if the stream is open.
     pub async fn try_send(&self, message: ToControlPlane) -> bool {
         self.to.send(v1::SubscribeRequest { message: Some(message) }).await.is_ok()
     }
 
-    /// The hash of what it was sent, put together.
+    /// The hash of the received resources.
     pub fn push_hash(&self) -> String {
         ContentHash::of(&self.resources).to_string()
     }
@@ -188,7 +188,7 @@ impl Node {
         self.send(ToControlPlane::Rejection(rejection)).await;
     }
 
-    /// The next message, or how the stream ended.
+    /// The next message, or the status with which the stream ended.
     pub async fn next(&mut self) -> Result<Came, Status> {
         let message = loop {
             let message = within("a message to the node", self.from.message()).await?;
@@ -238,7 +238,7 @@ impl Node {
         Came::Push(Push { revision, from, hash })
     }
 
-    /// Waits until it is told that there are so many nodes.
+    /// Waits until the fleet has this size.
     pub async fn size(&mut self, nodes: u32) {
         while self.sizes.last() != Some(&nodes) {
             let message = within("the number of nodes", self.from.message()).await.unwrap().unwrap();
@@ -248,7 +248,7 @@ impl Node {
         }
     }
 
-    /// The next revision; what comes about health meanwhile is passed over.
+    /// The next revision; health messages before it are skipped.
     pub async fn push(&mut self) -> Push {
         loop {
             if let Came::Push(push) = self.next().await.unwrap() {
@@ -257,7 +257,7 @@ impl Node {
         }
     }
 
-    /// Passes over what comes until a backend is told to be so; that may have been before the revision that has it.
+    /// Skips messages until a backend has this health, which may have arrived before its revision.
     pub async fn health(&mut self, backend: &str, health: v1::Health) {
         while self.found.get(backend) != Some(&health) {
             self.next().await.unwrap();

@@ -1,4 +1,4 @@
-//! Statistics without a control plane around them: a database of its own, and a clock that the test sets.
+//! Statistics without a control plane: a separate database, and a clock set by the test.
 
 use std::sync::{
     Arc,
@@ -17,7 +17,7 @@ use hdrhistogram::{
 use jiff::Timestamp;
 use weir_proto::{FORMAT, v1};
 
-/// A database of its own, and a clock that the test sets.
+/// A separate database, and a clock set by the test.
 pub struct World {
     pub folder: tempfile::TempDir,
     pub store: Store,
@@ -52,7 +52,7 @@ impl World {
         Self { folder, store, stats, now_ms, retention }
     }
 
-    /// Stops, and starts again from the file.
+    /// Stops, and restarts from the file.
     pub async fn restarted(self) -> Self {
         self.stats.stop().await;
         self.store.close().await;
@@ -113,7 +113,7 @@ pub fn of_node(node: &str, batch: v1::ReportRequest) -> v1::ReportRequest {
     v1::ReportRequest { node_id: node.into(), ..batch }
 }
 
-/// What REST answers: status, content type and text.
+/// The REST response: status, content type and text.
 pub async fn get(stats: &Stats, path: &str) -> (u16, String, String) {
     use http_body_util::BodyExt as _;
     use tower::ServiceExt as _;
