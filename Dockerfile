@@ -1,10 +1,10 @@
 # Images of Weir's programs, one target each: control-plane, data-plane, backend-mock.
 #
-# Each image holds one program, the C library that it needs, and `probe` for its health check: no shell, no package
-# manager, nothing to update but Weir. The programs come from one of two stages, chosen by the build argument
+# Each image contains one program, its C library, and `probe` for the health check, but no shell and no package
+# manager: only Weir needs updates. The programs come from one of two stages, chosen by the build argument
 # PROGRAMS; BuildKit does not run the other one.
 #   built     compiles the source tree that is the build context (the default)
-#   prebuilt  takes them from the folder dist/ of the build context (what .ci/compose does)
+#   prebuilt  copies them from the folder dist/ of the build context (what .ci/compose does)
 ARG PROGRAMS=built
 # Releases, not moving tags. To pin by digest: --build-arg RUST_IMAGE=rust@sha256:… --build-arg DEBIAN_IMAGE=debian@sha256:…
 # The compiler's version is that of rust-toolchain.toml.
@@ -26,7 +26,7 @@ COPY dist/ /programs/
 
 FROM ${PROGRAMS} AS programs
 
-# The shared libraries that the programs name, the time zones that reports ask for, and a folder for the database.
+# The shared libraries of the programs, the time zones for reports, and a folder for the database.
 FROM ${DEBIAN_IMAGE} AS tree
 COPY --from=programs /programs /programs
 RUN mkdir -p /tree /data \
@@ -40,7 +40,7 @@ USER 65532:65532
 FROM program AS control-plane
 COPY --from=tree /usr/share/zoneinfo /usr/share/zoneinfo
 COPY --from=tree --chown=65532:65532 /data /data
-# Where a join token for nodes may be left: --join-token-file.
+# A folder for the nodes' join token: --join-token-file.
 COPY --from=tree --chown=65532:65532 /data /join
 COPY --from=programs /programs/control-plane /control-plane
 ENV WEIR_DATABASE=sqlite:/data/weir.db WEIR_ADMIN_LISTEN=0.0.0.0:8081 WEIR_NODES_LISTEN=0.0.0.0:8090

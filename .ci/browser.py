@@ -31,7 +31,7 @@ def say(text):
     print(f"   {text}", flush=True)
 
 
-# What holds beside the rules of axe: nothing from elsewhere, and nothing that has to be scrolled sideways.
+# Additional rules: no resources from other hosts, and no horizontal scrolling.
 RULES = """
 const wrong = [];
 if (document.querySelectorAll('h1').length !== 1) wrong.push('not one h1');
@@ -88,7 +88,7 @@ def live():
 
 
 def keyboard():
-    """Nothing but the keyboard: past the navigation to the content, and to an action, with one's place always shown."""
+    """Keyboard only: past the navigation to the content and to an action, with a visible focus."""
     browser.go("/ui/pools")
     browser.press(TAB)
     if browser.script("return document.activeElement.className") != "skip":
@@ -116,7 +116,7 @@ def keyboard():
 
 
 def outage():
-    """The two hours that nobody reported are hatched, and not the quietest."""
+    """The two hours without reports are hatched, and are not the quietest ones."""
     browser.go("/ui/reports")
     summary = api("/reports/summary?from=-23h")
     hours = [hour["start"] for hour in api("/reports/hourly")["periods"] if hour["state"] == "gap"]
@@ -144,7 +144,7 @@ def outage():
 
 
 def charted(sent):
-    """The chart's bars say as many requests as curl has sent."""
+    """The chart's bars show the number of requests that curl has sent."""
     def shown():
         browser.go("/ui/reports?per=minute&route=default")
         titles = browser.script("return [...document.querySelectorAll('.chart .point title')].map((e) => e.textContent)")
@@ -156,7 +156,7 @@ def charted(sent):
 
 
 def overview(proxy):
-    """Without being loaded again, the overview counts one more request."""
+    """The overview counts one more request without a reload."""
     browser.go("/")
     live()
     text = "return document.querySelector('.figure dd').textContent"
@@ -173,7 +173,7 @@ def drain(proxy):
     states = {item["id"]: item["state"] for item in api("/backends?pool=default")["items"]}
     if sorted(states.values()) != ["active", "draining"]:
         fail(f"after the click the states are {states}")
-    # Once the nodes have it, all that comes goes to the other one.
+    # Once the nodes have the change, all requests go to the other backend.
     asked = lambda: {get(proxy + "/books")[1]["x-backend"] for _ in range(6)}
     wait(10, "one backend gets everything", lambda: len(asked()) == 1)
     say("a backend was drained by a click, and traffic went to the other one alone")
@@ -203,7 +203,7 @@ def rollback():
 
 
 def explain():
-    """A request is written into the form and followed; what no request can be is named beside the form."""
+    """A request entered in the form is explained; invalid input is reported beside the form."""
     browser.go("/ui/explain")
     browser.write("input[name=url]", "http://weir.example/admin/users")
     browser.write("input[name=client]", "192.0.2.1")
@@ -221,7 +221,7 @@ def explain():
 
 
 def refusals():
-    """What the filter of /admin refused stands with its route and on the overview."""
+    """Refusals by the filter of /admin are shown with its route and on the overview."""
     for path in ["/", "/ui/routes"]:
         browser.go(path)
         browser.until(f"refusals are on {path}", 10, "return /ip filter \\d/.test(document.querySelector('main').innerText)")
@@ -234,14 +234,14 @@ def tail(proxy):
     browser.go("/ui/tail")
     live()
 
-    # The node learns of the watcher a moment after the stream is open.
+    # The node learns of the live view a moment after the stream is open.
     def first():
         get(proxy + "/books")
         return browser.script("return document.querySelector('#tail tbody').rows.length")
     wait(10, "the first request in the tail", first)
     begun = time.monotonic()
     get(proxy + "/books/1")
-    # Within a second is what is promised; a busy machine gets more, and what it took is said.
+    # One second is promised; a busy machine gets more time, and the real time is printed.
     browser.until("the request is in the tail", 5, "return document.querySelector('#tail').innerText.includes('/books/1')")
     took = time.monotonic() - begun
     say(f"the tail showed a request {took * 1000:.0f} ms after it was sent")
@@ -253,12 +253,12 @@ def tail(proxy):
 
 
 def login(token):
-    """From the first token on the dashboard asks for one."""
+    """Once a token exists, the dashboard requires a login."""
     browser.go("/ui/nodes")
     for look, width, dark in LOOKS:
         browser.look(width, dark)
         browser.go("/ui/nodes")
-        # That it is refused is what the browser says of a page that asks for a login.
+        # The browser logs an error for the page that requires a login.
         told = [message for message in browser.console() if "401" not in message]
         if told:
             fail(f"the login says {told}")

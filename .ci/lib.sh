@@ -1,12 +1,13 @@
-# What the scripts of this folder share; sourced by them. Everything that a script starts ends with it, by its pid.
+# Functions shared by the scripts of this folder, which source this file. Every program that a script starts is ended
+# with it, by process id.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
 export PATH="$PWD/target/ci/bin:$PATH:/usr/sbin:/sbin"
-# Where the programs are: `cargo build --workspace --bins --tests` puts them there.
+# Folder of the programs: `cargo build --workspace --bins --tests` builds them there.
 programs=${PROGRAMS:-target/debug}
 work=$(mktemp -d)
-# What curl shows to the admin port.
+# Authentication of curl at the admin port.
 auth=()
 pids=()
 
@@ -28,7 +29,7 @@ die() {
     exit 1
 }
 
-# eventually SECONDS WHAT COMMAND...: until the command succeeds.
+# eventually SECONDS WHAT COMMAND...: repeats the command until it succeeds.
 eventually() {
     local deadline=$((SECONDS + $1)) what=$2
     shift 2
@@ -38,7 +39,7 @@ eventually() {
     done
 }
 
-# start NAME PROGRAM ARGUMENTS...: in the background; what it prints is in $work/NAME.out, what it logs in NAME.log.
+# start NAME PROGRAM ARGUMENTS...: in the background; output goes to $work/NAME.out, the log to NAME.log.
 start() {
     local name=$1
     shift
@@ -46,7 +47,7 @@ start() {
     pids+=($!)
 }
 
-# address NAME WHAT: the host:port that a program printed behind WHAT.
+# address NAME WHAT: the host:port that a program printed after WHAT.
 address() {
     eventually 20 "the $2 address of $1 (its log: $(tail -n 3 "$work/$1.log"))" grep -q "^$2 http://" "$work/$1.out"
     sed -n "s|^$2 http://||p" "$work/$1.out" | head -n 1

@@ -1,4 +1,4 @@
-"""A browser by WebDriver: as much of the protocol as `.ci/browser.py` needs, with the standard library alone."""
+"""A WebDriver client: the part of the protocol that `.ci/browser.py` needs, with only the standard library."""
 
 import base64
 import json
@@ -15,7 +15,7 @@ def fail(text):
 
 
 def wait(seconds, what, condition):
-    """Asks until the answer is true, and gives it back."""
+    """Repeats the call until its result is true, and returns the result."""
     end = time.monotonic() + seconds
     while True:
         answer = condition()
@@ -27,7 +27,7 @@ def wait(seconds, what, condition):
 
 
 class Browser:
-    """One window. `home` is put before the paths that it goes to; `profile` is where the browser writes."""
+    """One window. `home` is the prefix of its paths; `profile` is the browser's profile folder."""
 
     def __init__(self, driver, home, profile):
         self.driver, self.home, self.session = driver, home, ""
@@ -63,7 +63,7 @@ class Browser:
         return self.call("POST", "/execute/sync", {"script": text, "args": list(given)})
 
     def promise(self, text, *given):
-        """A script whose last argument takes its answer."""
+        """Runs a script whose last argument receives the result."""
         return self.call("POST", "/execute/async", {"script": text, "args": list(given)})
 
     def until(self, what, seconds, text, *given):
@@ -73,14 +73,14 @@ class Browser:
         return self.call("POST", "/element", {"using": "css selector", "value": selector})[ELEMENT]
 
     def click(self, selector):
-        """As a mouse does it: what is covered or hidden cannot be clicked."""
+        """Clicks like a mouse: covered or hidden elements cannot be clicked."""
         self.call("POST", f"/element/{self.find(selector)}/click", {})
 
     def write(self, selector, text):
         self.call("POST", f"/element/{self.find(selector)}/value", {"text": text})
 
     def accept(self):
-        """Says yes to the question of the page."""
+        """Accepts the page's dialog."""
         asked = self.call("GET", "/alert/text")
         self.call("POST", "/alert/accept", {})
         return asked
@@ -95,7 +95,7 @@ class Browser:
     def look(self, width, dark):
         self.devtools("Emulation.setDeviceMetricsOverride", width=width, height=900, deviceScaleFactor=1, mobile=width < 600)
         scheme = {"name": "prefers-color-scheme", "value": "dark" if dark else "light"}
-        # Colours on their way from one to another are neither, and would be judged as they are at that moment.
+        # Colours in a transition would be judged by their intermediate values.
         still = {"name": "prefers-reduced-motion", "value": "reduce"}
         self.devtools("Emulation.setEmulatedMedia", features=[scheme, still])
 
@@ -103,7 +103,7 @@ class Browser:
         return [entry["message"] for entry in self.call("POST", "/se/log", {"type": "browser"})]
 
     def picture(self, file):
-        # As long as the page is, but no picture of a mile.
+        # As long as the page, with an upper limit.
         width, height = self.script("return [innerWidth, Math.min(document.documentElement.scrollHeight, 2600)]")
         clip = {"x": 0, "y": 0, "width": width, "height": height, "scale": 1}
         data = self.devtools("Page.captureScreenshot", captureBeyondViewport=True, clip=clip)["data"]
