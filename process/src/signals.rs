@@ -21,7 +21,7 @@ pub struct Signals {
     terminate: Stream,
     interrupt: Stream,
     hang_up: Stream,
-    /// Whether one of the standard streams was a terminal at the start.
+    /// True if a standard stream was a terminal at the start.
     has_terminal: bool,
 }
 

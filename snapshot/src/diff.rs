@@ -72,7 +72,7 @@ pub struct Field {
 /// The difference of one resource, as data for programs.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Difference {
-    /// What happened to the resource.
+    /// Kind of the change.
     pub action: Action,
     /// The kind of the resource.
     pub kind: Kind,
@@ -110,7 +110,7 @@ impl Difference {
     }
 }
 
-/// Describes a change; `contents` are those after and before, null where there is none.
+/// Describes a change; `contents` are those after and before, or null.
 fn in_a_line(key: &Key, action: Action, contents: [&Value; 2], fields: &[Field]) -> String {
     let said = |field: &str| {
         contents.into_iter().find_map(|content| content.get(field)?.as_str()).unwrap_or_default()

@@ -2,7 +2,7 @@
 //! other routes do not match.
 //!
 //! Nothing is decided a second time here: nodes use the same [`Router`](crate::routing::Router) and the same
-//! [`IpRules`](crate::IpRules). What only a node can know, such as the requests of a client so far or whether a
+//! [`IpRules`](crate::IpRules). Facts that only a node can know, such as the requests of a client so far or whether a
 //! password is right, is marked as such.
 
 mod changes;
@@ -68,7 +68,7 @@ pub enum Verdict {
 pub struct SkippedRoute {
     /// Name of the route.
     pub route: String,
-    /// Why it does not match.
+    /// The condition that does not match.
     pub because: String,
 }
 

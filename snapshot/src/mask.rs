@@ -1,4 +1,4 @@
-//! Masks password hashes for readers who may not set them.
+//! Masks password hashes for readers without the role admin.
 //!
 //! A hash allows offline guessing, so only admins see it. Two masks are equal exactly if the hashes are, so that
 //! differences stay visible.

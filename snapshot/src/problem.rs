@@ -7,7 +7,7 @@ use std::fmt;
 pub struct Problem {
     /// Path of the value, such as `pools[0].backends[1].url`; empty for the whole configuration.
     pub path: String,
-    /// What is wrong: lower case, no full stop, naming the value.
+    /// The error: lower case, no full stop, naming the value.
     pub message: String,
     /// Line in the text, counted from 1, if the configuration came from a text.
     #[serde(default, skip_serializing_if = "Option::is_none")]

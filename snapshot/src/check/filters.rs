@@ -42,7 +42,7 @@ const OWN_HEADERS: [&str; 18] = [
     "cookie",
 ];
 
-/// Returns the filters of a route together with those of all routes; `None` if there are none.
+/// Returns the filters of a route together with those of all routes, or `None` for a route without filters.
 pub(super) fn route(
     route: &config::Route,
     all: Option<&Arc<IpRules>>,

@@ -62,7 +62,7 @@ pub(super) fn guard(policy: config::UnderscoreHeaders, route: &Route) -> Option<
     HeaderGuard::new(vouched, others, policy)
 }
 
-/// Compiles the edits; `None` if there are none.
+/// Compiles the edits, or returns `None` for an empty list.
 pub(super) fn rules(
     edits: &config::HeaderEdits,
     side: Side,

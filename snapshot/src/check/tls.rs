@@ -49,7 +49,7 @@ pub(super) fn certificates(config: &Config, problems: &mut Problems) -> Vec<Cert
 /// Parses a certificate with its chain.
 ///
 /// # Errors
-/// What is wrong with the text.
+/// A text that is not a chain of certificates; the message names the line.
 pub fn chain(pem: &str) -> Result<Chain, String> {
     let mut blocks = read_pem(pem)?;
     let mut chain = None;
@@ -90,7 +90,7 @@ fn read_pem(pem: &str) -> Result<Vec<Block>, String> {
     if pem.len() > MAX_BYTES {
         return Err(format!("is larger than {} KiB", MAX_BYTES >> 10));
     }
-    // Everyone who may read the configuration sees this text.
+    // The text is visible to every reader of the configuration.
     if pem.contains("PRIVATE KEY-----") {
         return Err("contains a private key; private keys belong into the field key".into());
     }

@@ -58,7 +58,7 @@ fn dropped(snapshot: &Snapshot, route: &Route, name: &str) -> Option<String> {
         NameKind::AliasOf(_) if guard.is_some_and(|guard| guard.passes_aliases()) => None,
         NameKind::AliasOf(own) => Some(format!("drops {name}: a backend could mistake it for {own}")),
         NameKind::Claim if snapshot.trusted_proxies.is_empty() => {
-            Some(format!("drops {name}: only trusted proxies may send it, and there are none"))
+            Some(format!("drops {name}: only trusted proxies may send it, and no proxy is trusted"))
         }
         NameKind::Claim => Some(format!("drops {name} unless a trusted proxy sends it")),
     }

@@ -31,7 +31,7 @@ pub fn is_content(text: &str) -> bool {
 }
 
 /// Replaces file names in the text by the content of the files. `read` gets a name as it is written, relative to the
-/// configuration file, and returns the content or the reason why there is none.
+/// configuration file, and returns the content or an error.
 ///
 /// A text that cannot be parsed is returned unchanged: [`parse`](super::parse) reports its problems.
 ///

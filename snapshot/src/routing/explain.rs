@@ -16,11 +16,11 @@ pub struct RouteExplanation {
 /// Why a route was not chosen.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Mismatch {
-    /// The request's host is none of these.
+    /// The route matches only these hosts.
     Host(Vec<HostPattern>),
     /// The request's path does not match.
     Path(path::PathPattern),
-    /// The request's method is none of these.
+    /// The route matches only these methods.
     Method(Vec<Box<str>>),
     /// The request has another scheme.
     Scheme(crate::config::WebScheme),

@@ -69,7 +69,7 @@ impl Default for Match {
 }
 
 impl Match {
-    /// Whether it matches every request.
+    /// True if every request matches.
     pub fn is_any(&self) -> bool {
         self.hosts.contains(&HostPattern::Any)
             && self.path == PathPattern::Any
@@ -112,7 +112,7 @@ pub struct Router {
 struct Host {
     name: Text,
     paths: Places,
-    /// Whether one of its paths is exact.
+    /// True if one of its paths is exact.
     has_exact: bool,
     /// The numbers of segments that its prefixes have.
     depths: Counts,

@@ -71,7 +71,7 @@ pub struct Rewrite {
     pub host: Option<Box<str>>,
     /// How URLs in responses are mapped back; `None`: not at all.
     pub map: Option<UrlMap>,
-    /// The prefix that only clients see, as part of a URL; `None`: there is none.
+    /// The prefix that only clients see, as part of a URL.
     pub prefix: Option<Box<str>>,
     /// Additional header with the prefix, in lower case.
     pub prefix_header: Option<Box<str>>,

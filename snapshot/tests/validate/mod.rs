@@ -3,7 +3,7 @@
 
 use serde_json::Value;
 
-/// What of the value does not fit, with where.
+/// Returns each violation with its path.
 #[allow(dead_code, reason = "each test uses its part")]
 pub(crate) fn errors(schema: &Value, value: &Value) -> Vec<String> {
     errors_in(schema, schema, value)
