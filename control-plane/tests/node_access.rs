@@ -57,7 +57,7 @@ async fn a_node_joins_by_its_token_and_is_who_its_certificate_says() {
         code(&control_plane, By::Node(&member), REPORT, &report("node-2")).await,
         Code::PermissionDenied
     );
-    // The next certificate is for the same node, by the one that it has.
+    // The next certificate is for the same node and is requested with the current one.
     let key = rcgen::KeyPair::generate_for(&rcgen::PKCS_ECDSA_P256_SHA256).unwrap();
     let renew = v1::RenewRequest { public_key: key.public_key_raw().to_vec() };
     let (_, _, bytes) =
@@ -65,10 +65,10 @@ async fn a_node_joins_by_its_token_and_is_who_its_certificate_says() {
     let next = v1::JoinResponse::decode(bytes).unwrap();
     let next = Member { certificate: next.certificate, key: key.serialize_der(), authority: next.authority };
     assert_eq!(code(&control_plane, By::Node(&next), REPORT, &report("node-1")).await, Code::Ok);
-    // The token was for one.
+    // The token was for a single node.
     let (used, why) = join(&control_plane, &token, "node-2").await.err().unwrap();
     assert!(used == Code::Unauthenticated && why.contains("used up"), "{used:?} {why}");
-    // All of it holds after a restart.
+    // All of this holds after a restart.
     let control_plane = control_plane.killed_and_started().await;
     assert_eq!(code(&control_plane, By::Node(&next), REPORT, &report("node-1")).await, Code::Ok);
     let listed = control_plane.get("/node-tokens").await;
@@ -104,7 +104,7 @@ async fn a_wrong_token_or_another_fleets_certificate_gets_nothing_and_is_audited
     let (code, why) = join(&control_plane, &good, "node-1").await.err().unwrap();
     assert!(code == Code::Unauthenticated && why.contains("revoked"), "{code:?} {why}");
 
-    // Signed by somebody else's authority; and a key that is none.
+    // Signed by another authority; and an invalid key.
     let (fresh, _) = node_token(&control_plane, json!({})).await;
     let member = join(&control_plane, &fresh, "node-1").await.unwrap_or_else(|why| panic!("{why:?}"));
     let key = rcgen::KeyPair::generate_for(&rcgen::PKCS_ECDSA_P256_SHA256).unwrap();
@@ -159,7 +159,7 @@ async fn a_revoked_node_gets_nothing_until_it_is_allowed_and_joins_again() {
     assert_eq!(code(&control_plane, By::Node(&again), REPORT, &report("node-1")).await, Code::Ok);
 }
 
-/// A way by which something to protect comes to be.
+/// A call that creates something to protect.
 type Protect = (&'static str, &'static str, Value);
 
 fn protections() -> [Protect; 3] {
@@ -184,14 +184,14 @@ async fn loopback_is_open_until_there_is_something_to_protect_and_then_nobody_ge
         let push = local.push().await;
         local.ack(&push).await;
         control_plane.call(method, path, &body.to_string()).await.expect(201);
-        // The stream that was open ends, before a key is sent on it.
+        // The open stream ends before a key is sent on it.
         end(&mut plain).await;
         assert_eq!(plain.private_keys, [], "{path}");
         assert_eq!(
             (plain.resources.len(), push.revision),
             (local.resources.len().min(plain.resources.len()), 1)
         );
-        // New calls are refused, and told what to do instead.
+        // New calls are rejected with a hint.
         for rpc in grpc::methods("weir.v1.Nodes") {
             let (code, why, bytes) = call(&control_plane, By::Plain, &rpc, &report("node-1")).await.unwrap();
             assert_eq!((code, bytes.len()), (Code::Unauthenticated, 0), "{path} {rpc}: {why}");
@@ -200,7 +200,7 @@ async fn loopback_is_open_until_there_is_something_to_protect_and_then_nobody_ge
                 assert!(why.contains(part), "{path}: {part} is not in {why:?}");
             }
         }
-        // The same user's node goes on by the local socket, with the keys.
+        // A node of the same user continues over the local socket, with the keys.
         if path.starts_with("/certificates") {
             let push = local.push().await;
             assert_eq!(local.private_keys.len(), 1);
@@ -208,7 +208,7 @@ async fn loopback_is_open_until_there_is_something_to_protect_and_then_nobody_ge
         }
         let mut late = Node::connect(&control_plane, hello("node-3")).await;
         late.push().await;
-        // All of it holds after a restart.
+        // All of this holds after a restart.
         let control_plane = control_plane.killed_and_started().await;
         assert_eq!(
             code(&control_plane, By::Plain, REPORT, &report("node-1")).await,
@@ -242,7 +242,7 @@ async fn the_local_socket_is_where_it_is_named_for_its_user_alone_and_off_where_
     assert_eq!(control_plane.socket(), path);
     assert_eq!(std::fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
     Node::connect(&control_plane, hello("node-1")).await.push().await;
-    // What only TLS may do stays so.
+    // Operations that require TLS stay rejected.
     drop(control_plane.stop().await);
     assert!(!path.exists(), "it goes with the control plane");
     let database = folder.path().join("weir.db");
@@ -277,7 +277,7 @@ async fn other_user_is_answered(socket: &std::path::Path) -> bool {
     });
     let output = within("another user's process", asked).await.unwrap().unwrap();
     let (said, wrong) = (String::from_utf8(output.stdout).unwrap(), String::from_utf8_lossy(&output.stderr));
-    // The connection may be cut before all is written.
+    // The connection may be closed before everything is written.
     let is_cut = wrong.contains("BrokenPipe") || wrong.contains("ConnectionReset");
     assert!(output.status.success() || is_cut, "{wrong}");
     said.trim().parse::<u32>().is_ok_and(|bytes| bytes > 0)
@@ -297,7 +297,7 @@ async fn another_users_process_gets_nothing_from_the_local_socket_whatever_its_m
     }
     let control_plane = ControlPlane::start().await;
     let socket = control_plane.socket();
-    // The file lets everybody connect; the kernel still says who it is.
+    // The file mode allows every user to connect; the kernel reports the real user.
     for (path, mode) in [(control_plane.folder.path(), 0o755), (socket.as_path(), 0o666)] {
         std::fs::set_permissions(path, std::fs::Permissions::from_mode(mode)).unwrap();
     }

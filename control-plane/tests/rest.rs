@@ -15,7 +15,7 @@ use weir_admin_api::{
     openapi, operations, parameters,
 };
 
-/// What an answer has that is not declared.
+/// Returns the parts of a response that are not declared.
 fn undeclared(document: &Value, operation: &Operation, answer: &Answer) -> Vec<String> {
     let method = operation.method.as_str().to_ascii_lowercase();
     let declared = &document["paths"][operation.path][method];
@@ -50,7 +50,7 @@ fn pem() -> (String, String) {
     (made.cert.pem(), made.signing_key.serialize_pem())
 }
 
-/// A control plane that has one of everything.
+/// A control plane with one object of each kind.
 async fn with_everything() -> ControlPlane {
     let control_plane = ControlPlane::start().await;
     control_plane.add("http://a:1").await;
@@ -63,7 +63,7 @@ async fn with_everything() -> ControlPlane {
     control_plane
 }
 
-/// A path with what the world has.
+/// Fills the placeholders of a path with existing objects.
 fn filled(path: &str) -> String {
     let name = match path.split('/').nth(1).unwrap() {
         "pools" | "routes" => "default",
@@ -179,7 +179,7 @@ async fn every_change_answers_as_declared_and_location_leads_to_what_was_created
     }
 }
 
-/// Everything that callers can read and that does not change by itself.
+/// Everything that callers can read and that only changes by calls.
 async fn everything(control_plane: &ControlPlane, admin: &str) -> BTreeMap<&'static str, Value> {
     let mut all = BTreeMap::new();
     for path in ["/config", "/revisions", "/tokens", "/node-tokens", "/certificates"] {
@@ -231,7 +231,7 @@ async fn every_list_has_pages_and_refuses_tokens_that_are_not_its_own() {
     assert_eq!(lists.len(), 9, "{lists:?}");
     let mut tokens = Vec::new();
     for path in &lists {
-        // Refused calls and `last_used` come meanwhile: what identifies an item is compared.
+        // Rejected calls and `last_used` change meanwhile: only identifying fields are compared.
         let key = |item: &Value| {
             let keys = ["id", "revision", "name"].map(|name| item[name].to_string());
             keys.join(" ")

@@ -23,7 +23,7 @@ use crate::support::{
     within,
 };
 
-/// What a node has once it has joined.
+/// The credentials of a joined node.
 #[derive(Clone)]
 pub struct Member {
     pub certificate: Vec<u8>,
@@ -31,16 +31,16 @@ pub struct Member {
     pub authority: Vec<u8>,
 }
 
-/// How a call goes out.
+/// How a call is sent.
 #[derive(Clone, Copy)]
 pub enum By<'a> {
     Plain,
-    /// Over TLS, believing whoever is there.
+    /// Over TLS, without verifying the server.
     Nobody,
     Node(&'a Member),
 }
 
-/// Believes anybody: these tests are about the other side.
+/// Accepts any server certificate: these tests are about the server's checks.
 #[derive(Debug)]
 pub struct Anybody(Arc<rustls::crypto::CryptoProvider>);
 
@@ -95,7 +95,7 @@ pub fn tls(member: Option<&Member>) -> ClientConfig {
             builder.dangerous().with_custom_certificate_verifier(anybody).with_no_client_auth()
         }
         Some(Member { certificate, key, authority }) => {
-            // The authority that a node was told is the one that signed the port's certificate.
+            // The authority returned to the node must be the one that signed the port's certificate.
             let mut roots = RootCertStore::empty();
             roots.add(authority.clone().into()).unwrap();
             let key = PrivateKeyDer::Pkcs8(key.clone().into());
@@ -109,7 +109,7 @@ pub fn tls(member: Option<&Member>) -> ClientConfig {
     config
 }
 
-/// Calls a method; how it ended and its answer. `Err`: there was no connection.
+/// Calls a method; returns the status and the response. `Err`: no connection.
 pub async fn call(
     control_plane: &ControlPlane,
     by: By<'_>,
@@ -228,7 +228,7 @@ pub async fn refusals(control_plane: &ControlPlane) -> Vec<String> {
         .collect()
 }
 
-/// A node's channel over TLS, showing a certificate.
+/// A node's channel over TLS with a client certificate.
 pub async fn member_channel(control_plane: &ControlPlane, member: &Member) -> tonic::transport::Channel {
     let (address, config) = (control_plane.nodes(), Arc::new(tls(Some(member))));
     let connect = tower::service_fn(move |_: http::Uri| {
