@@ -6,19 +6,9 @@ use std::{env, fs, path::PathBuf};
 use prost::Message as _;
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
-    let files = [
-        "admin",
-        "reports",
-        "nodes",
-        "tail",
-        "rejected",
-        "outcome",
-        "enrollment",
-        "health",
-        "problem",
-        "resource",
-    ]
-    .map(|name| format!("weir/v1/{name}.proto"));
+    let files =
+        ["admin", "reports", "nodes", "tail", "outcome", "enrollment", "health", "problem", "resource"]
+            .map(|name| format!("weir/v1/{name}.proto"));
     for file in &files {
         println!("cargo:rerun-if-changed={file}");
     }

@@ -32,7 +32,7 @@ mod status;
 mod tail;
 
 pub use weir_snapshot::{
-    Problem,
+    FilterRefusals, Problem, RefusalCounts, RefusalReason,
     config::{BackendState, Config, Pool, Route, Strategy},
     diff::{Action, Difference, Field},
     explain::{Filter, SkippedRoute, Verdict},
@@ -57,9 +57,9 @@ pub use self::{
     path::{Id, Name, NodeTokenId, Number},
     pools::{PoolQuery, RouteQuery, SavedRoute, SetStrategy, StrategySet},
     reports::{
-        Completeness, Cut, Format, Latency, Measures, Period, PeriodCount, Rejected, Report, ReportQuery,
+        Completeness, Cut, Format, Latency, Measures, Period, PeriodCount, Report, ReportQuery,
         ReportingNodes, Summary, SummaryBefore, SummaryQuery, Top, TopItem, TopQuery,
     },
-    status::{ConfigFile, PoolStatus, Refused, RouteStatus, Status},
+    status::{ConfigFile, PoolStatus, RouteStatus, Status},
     tail::{AnswerKind, RequestOutcome, TailEvent, TailQuery},
 };

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Deserializer, Serialize};
+use weir_snapshot::RefusalCounts;
 
 /// How a report is written.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -94,7 +95,7 @@ pub struct TopQuery {
     /// The names to rank: `route` (when absent), `host`, `pool`, `backend`, `method`, `status`, or `slowest` for routes by
     /// their 99th percentile.
     pub by: Option<String>,
-    /// The order: `requests` (when absent), `errors`, `rejected`, `cut`, `slowest` or `bytes`.
+    /// The order: `requests` (when absent), `errors`, `refused`, `cut`, `slowest` or `bytes`.
     pub sort: Option<String>,
     /// Number of items, 1 to 1000; 10 when absent.
     pub limit: Option<String>,
@@ -120,7 +121,7 @@ pub struct Measures {
     /// Attempts after the first one of each request.
     pub retries: u64,
     /// Requests that Weir refused itself, by reason.
-    pub rejected: Rejected,
+    pub refused: RefusalCounts,
     /// Requests whose answer was cut before its end, by side.
     pub cut: Cut,
     /// Tunnels, event streams and gRPC streams among the requests.
@@ -150,47 +151,6 @@ pub struct Latency {
     pub p99: f64,
     /// Maximum, exact.
     pub max: f64,
-}
-
-/// Requests that Weir refused itself, by reason.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(default)]
-pub struct Rejected {
-    /// The client's address is not allowed.
-    pub ip_filter: u64,
-    /// The method is not allowed.
-    pub method: u64,
-    /// Credentials are missing or wrong.
-    pub auth: u64,
-    /// The rate limit was exceeded.
-    pub rate_limit: u64,
-    /// An attempt failed, and the circuit breakers of the other backends were open.
-    pub breaker: u64,
-    /// No backend had room in time.
-    pub no_room: u64,
-    /// There was no backend, or none accepted a connection.
-    pub no_backend: u64,
-}
-
-impl Rejected {
-    /// Each count with its name, in a fixed order.
-    pub fn each(&self) -> [(&'static str, u64); 7] {
-        let Self { ip_filter, method, auth, rate_limit, breaker, no_room, no_backend } = *self;
-        [
-            ("ip_filter", ip_filter),
-            ("method", method),
-            ("auth", auth),
-            ("rate_limit", rate_limit),
-            ("breaker", breaker),
-            ("no_room", no_room),
-            ("no_backend", no_backend),
-        ]
-    }
-
-    /// All of them.
-    pub fn total(&self) -> u64 {
-        self.each().iter().fold(0, |sum, (_, count)| sum.saturating_add(*count))
-    }
 }
 
 /// Requests whose answer was cut before its end, by side.

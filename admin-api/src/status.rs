@@ -2,6 +2,7 @@
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
+use weir_snapshot::FilterRefusals;
 
 use crate::{Backend, Certificate, Node};
 
@@ -54,20 +55,7 @@ pub struct RouteStatus {
     /// Its name.
     pub name: String,
     /// Requests that its filters refused since the nodes started.
-    pub refused: Refused,
-}
-
-/// Requests that filters refused, by filter.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-pub struct Refused {
-    /// By `ip_filter`.
-    pub ip_filter: u64,
-    /// By `allow_methods`.
-    pub method: u64,
-    /// By `rate_limit`.
-    pub rate_limit: u64,
-    /// By `basic_auth` or `jwt`.
-    pub auth: u64,
+    pub refused: FilterRefusals,
 }
 
 /// The configuration file that the control plane was started with.

@@ -23,7 +23,7 @@ const MEASURES: [(&str, fn(&Measures) -> Cell); 11] = [
     ("max ms", |measures| latency(measures, |latency| latency.max)),
     ("backend p99 ms", |measures| known_ms(measures.upstream_ms.p99)),
     ("retries", |measures| measures.retries.to_string().into()),
-    ("rejected", |measures| reasons(&measures.rejected)),
+    ("refused", |measures| reasons(&measures.refused)),
     ("cut", |measures| reasons(&measures.cut)),
     ("streams", streams),
 ];
@@ -44,7 +44,7 @@ const PERIODS: [Column<Period>; 16] = [
     Column::new("max ms", |period| latency(&period.measures, |latency| latency.max)),
     Column::wide("backend p99 ms", |period| known_ms(period.measures.upstream_ms.p99)),
     Column::new("retries", |period| number(period, period.measures.retries, count)),
-    Column::text("rejected", |period| reasons(&period.measures.rejected)),
+    Column::text("refused", |period| reasons(&period.measures.refused)),
     Column::wide("cut", |period| reasons(&period.measures.cut)),
     Column::wide("streams", |period| streams(&period.measures)),
     Column::new("complete", |period| complete(period.state)),
@@ -67,7 +67,7 @@ const TOP: [Column<TopItem>; 14] = [
     Column::new("max ms", |item| latency(&item.measures, |latency| latency.max)),
     Column::wide("backend p99 ms", |item| known_ms(item.measures.upstream_ms.p99)),
     Column::new("retries", |item| Cell::number(count(item.measures.retries), item.measures.retries)),
-    Column::text("rejected", |item| reasons(&item.measures.rejected)),
+    Column::text("refused", |item| reasons(&item.measures.refused)),
     Column::wide("cut", |item| reasons(&item.measures.cut)),
 ];
 
@@ -236,7 +236,7 @@ fn streams(measures: &Measures) -> Cell {
 }
 
 /// Counts by reason that are not 0.
-fn reasons(counts: &impl Serialize) -> Cell {
+pub(crate) fn reasons(counts: &impl Serialize) -> Cell {
     let Ok(Value::Object(counts)) = serde_json::to_value(counts) else { return Cell::missing() };
     let said: Vec<String> = counts
         .iter()

@@ -8,14 +8,12 @@ use crate::{
     client::{Client, ClientError},
     nodes,
     output::{Column, Safe, Table, print_answer, shown, watch},
+    report_table::reasons,
 };
 
-const REFUSED: [Column<RouteStatus>; 5] = [
+const REFUSED: [Column<RouteStatus>; 2] = [
     Column::new("route", |route| route.name.as_str().into()),
-    Column::new("ip_filter", |route| route.refused.ip_filter.to_string().into()),
-    Column::new("method", |route| route.refused.method.to_string().into()),
-    Column::new("rate_limit", |route| route.refused.rate_limit.to_string().into()),
-    Column::new("auth", |route| route.refused.auth.to_string().into()),
+    Column::new("refused", |route| reasons(&route.refused)),
 ];
 
 pub(crate) async fn run(
@@ -40,10 +38,7 @@ fn text(status: &Status, output: Output) -> Safe {
     text.push(&Table::of(&backends::COLUMNS, &status.backends, output).render(output));
     text.gap();
     text.push(&nodes::table(&status.nodes, output));
-    let refuses = |route: &&RouteStatus| {
-        let refused = route.refused;
-        refused.ip_filter + refused.method + refused.rate_limit + refused.auth > 0
-    };
+    let refuses = |route: &&RouteStatus| route.refused.0.total() > 0;
     let refused: Vec<&RouteStatus> = status.routes.iter().filter(refuses).collect();
     if !refused.is_empty() {
         text.gap();

@@ -195,8 +195,8 @@ async fn breakers_and_refusals_are_shown() {
     .await;
     control_plane.wait_for("/status", |status| status["backends"][0]["breaker"] == "open").await;
     let now = jiff::Timestamp::now().to_string();
-    let rejected = v1::Rejected { rate_limit: 3, breaker: 2, ..Default::default() };
-    let row = v1::TrafficRow { rejected: Some(rejected), ..row(&now, 503, &[1000; 5]) };
+    let refused = [("rate_limit".to_owned(), 3), ("breaker".to_owned(), 2)].into();
+    let row = v1::TrafficRow { refused, ..row(&now, 503, &[1000; 5]) };
     client(&control_plane).await.report(batch(1, &now, vec![row])).await.unwrap();
 
     let overview = page(&control_plane, "/").await;

@@ -47,7 +47,8 @@ async fn a_route_with_filters_is_stored_and_an_invalid_one_rejected_with_its_pat
 async fn the_refusals_of_all_nodes_are_added_up() {
     let control_plane = ControlPlane::start().await;
     let load = |rate_limit| {
-        let route = v1::RouteLoad { route: "default".into(), rate_limit, auth: 1, ..Default::default() };
+        let refused = [("rate_limit".to_owned(), rate_limit), ("auth".to_owned(), 1)].into();
+        let route = v1::RouteLoad { route: "default".into(), refused };
         Message::Load(v1::Load { routes: vec![route], forgotten_clients: 7, ..v1::Load::default() })
     };
     let one = Node::connect(&control_plane, hello("one")).await;

@@ -12,7 +12,7 @@ use bytes::Bytes;
 use h2::server::SendResponse;
 use weir_http::{BodyFraming, FieldKind, Forwarded, RequestHead};
 use weir_snapshot::{
-    Fallback, Route, Target,
+    Fallback, RefusalReason, Route, Target,
     config::{Downstream as Settings, Protocol},
 };
 
@@ -28,7 +28,6 @@ use crate::{
     filter,
     origin::{Origin, Peer},
     pool::Candidates,
-    stats::Refusal,
     upstream::{Response, Upload},
     wire::{pace::PaceLimits, timer::Timer, watch::Watch},
     worker::{View, Worker},
@@ -306,7 +305,7 @@ fn count_client(exchange: &mut Exchange, settings: &Settings) -> Result<(), Loca
     }
     exchange.counted = exchange.worker.client_requests.enter(exchange.client_ip, limit);
     if exchange.counted.is_none() {
-        exchange.refusal = Some(Refusal::RateLimit);
+        exchange.refusal = Some(RefusalReason::PerIpLimit);
         return Err(Local::TOO_MANY_AT_ONCE);
     }
     Ok(())

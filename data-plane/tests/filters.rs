@@ -148,7 +148,12 @@ async fn addresses_are_taken_or_refused_by_the_longest_prefix_over_every_protoco
     assert_eq!(stage.ask(OTHER, "GET", "").await.status, 200);
     assert_eq!(stage.metric("weir_node_route_refused_total{route=\"api\",filter=\"ip_filter\"}").await, 3);
     let told = |heard: &support::control_plane::Heard| {
-        heard.loads.iter().flat_map(|load| &load.routes).find(|route| route.ip_filter == 3).cloned()
+        heard
+            .loads
+            .iter()
+            .flat_map(|load| &load.routes)
+            .find(|route| route.refused.get("ip_filter") == Some(&3))
+            .cloned()
     };
     assert_eq!(stage.wire.control.wait("the count", told).await.route, "api");
 

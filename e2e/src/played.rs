@@ -16,8 +16,8 @@ use weir_proto::{
 };
 
 /// Refusal reasons as named in reports.
-pub const REASONS: [&str; 7] =
-    ["ip_filter", "method", "auth", "rate_limit", "breaker", "no_room", "no_backend"];
+pub const REASONS: [&str; 8] =
+    ["ip_filter", "method", "auth", "rate_limit", "per_ip_limit", "breaker", "no_room", "no_backend"];
 
 /// Sides that may cut off a response, as named in reports.
 pub const SIDES: [&str; 3] = ["client", "backend", "node"];
@@ -42,7 +42,7 @@ pub struct Request {
     /// Attempts after the first.
     pub retries: u64,
     /// One of [`REASONS`].
-    pub rejected: Option<&'static str>,
+    pub refused: Option<&'static str>,
     /// One of [`SIDES`].
     pub cut: Option<&'static str>,
     /// Whether it is a tunnel or a stream; `latency_us` is then its duration.
@@ -107,17 +107,8 @@ impl Building {
             row.upstream_max_us = row.upstream_max_us.max(request.upstream_us);
             self.upstream.record(request.upstream_us)?;
         }
-        if let Some(reason) = request.rejected {
-            let rejected = row.rejected.get_or_insert_default();
-            *match reason {
-                "ip_filter" => &mut rejected.ip_filter,
-                "method" => &mut rejected.method,
-                "auth" => &mut rejected.auth,
-                "rate_limit" => &mut rejected.rate_limit,
-                "breaker" => &mut rejected.breaker,
-                "no_room" => &mut rejected.no_room,
-                _ => &mut rejected.no_backend,
-            } += 1;
+        if let Some(reason) = request.refused {
+            *row.refused.entry(reason.to_owned()).or_default() += 1;
         }
         Ok(())
     }

@@ -341,18 +341,18 @@ async fn refused_requests_are_counted_by_reason() {
     .await
     .unwrap();
     let expected = json!({
-        "ip_filter": 0, "method": 0, "auth": 0, "rate_limit": 3, "breaker": 0, "no_room": full, "no_backend": 4,
+        "ip_filter": 0, "method": 0, "auth": 0, "rate_limit": 3, "per_ip_limit": 0, "breaker": 0, "no_room": full, "no_backend": 4,
     });
-    assert_eq!(summary["rejected"], expected, "{summary}");
-    let top = report(&fleet, "/reports/top?by=status&sort=rejected").await.unwrap();
+    assert_eq!(summary["refused"], expected, "{summary}");
+    let top = report(&fleet, "/reports/top?by=status&sort=refused").await.unwrap();
     assert_eq!(
-        (&top["items"][0]["name"], &top["items"][0]["rejected"]["no_room"]),
+        (&top["items"][0]["name"], &top["items"][0]["refused"]["no_room"]),
         (&json!("503"), &json!(full))
     );
     let csv = get(fleet.admin(), "/reports/summary?format=csv").await.unwrap();
     let csv = String::from_utf8(csv.body.to_vec()).unwrap();
     assert!(
-        csv.lines().next().unwrap().contains(",rejected_no_room,rejected_no_backend,cut_by_client,"),
+        csv.lines().next().unwrap().contains(",refused_no_room,refused_no_backend,cut_by_client,"),
         "{csv}"
     );
     let table = fleet.weir(&["report", "summary"]).unwrap();

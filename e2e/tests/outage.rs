@@ -30,7 +30,7 @@ fn request(minute: u64) -> Request {
         bytes_in: 10,
         bytes_out: 100,
         retries: 0,
-        rejected: None,
+        refused: None,
         cut: None,
         streamed: false,
     }

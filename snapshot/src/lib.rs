@@ -25,6 +25,7 @@ mod networks;
 pub mod pem;
 pub mod position;
 mod problem;
+mod refusal;
 pub mod resource;
 pub mod routing;
 pub mod schema;
@@ -37,6 +38,7 @@ pub use check::check;
 pub use config::Config;
 pub use networks::Networks;
 pub use problem::{Problem, Problems};
+pub use refusal::{FilterRefusals, RefusalCounts, RefusalReason, UnknownReason};
 pub use resource::{Kind, Resource};
 pub use snapshot::{
     Backend, BackendId, BackendUrl, Breaker, Certificate, CertificateName, Chain, ExpectedStatus, Fallback,

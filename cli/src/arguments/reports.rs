@@ -46,7 +46,7 @@ pub(crate) struct Ranking {
     /// What is ranked: route (the default), host, pool, backend, method, status or slowest.
     #[arg(long)]
     pub(crate) by: Option<String>,
-    /// What it is ranked by: requests (the default), errors, rejected, cut, slowest or bytes.
+    /// What it is ranked by: requests (the default), errors, refused, cut, slowest or bytes.
     #[arg(long)]
     pub(crate) sort: Option<String>,
     /// Maximum number of items [default: 10].

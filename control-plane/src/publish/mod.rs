@@ -29,5 +29,5 @@ pub use self::{
     registry::{CLOCK_OFF_MS, Node, NodeError, Registry},
     server::Server,
     service::{Publisher, Sources},
-    work::{BackendSum, Breaker, PoolSum, PoolSums, Refused, RouteSum, Sums},
+    work::{BackendSum, Breaker, PoolSum, PoolSums, RouteSum, Sums},
 };

@@ -9,6 +9,7 @@ use std::{
 };
 
 use weir_proto::v1;
+use weir_snapshot::RefusalCounts;
 
 /// Where a node's breaker for a backend stands, the worst last.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default)]
@@ -77,39 +78,12 @@ impl PoolSums {
     }
 }
 
-/// What a route's filters have refused.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub struct Refused {
-    /// For the client's address.
-    pub ip_filter: u64,
-    /// For the method.
-    pub method: u64,
-    /// For the rate.
-    pub rate_limit: u64,
-    /// For the password or the token.
-    pub auth: u64,
-}
-
-impl Refused {
-    /// For whatever reason.
-    pub fn all(&self) -> u64 {
-        self.ip_filter + self.method + self.rate_limit + self.auth
-    }
-
-    fn each(&mut self, other: Self, join: fn(u64, u64) -> u64) {
-        self.ip_filter = join(self.ip_filter, other.ip_filter);
-        self.method = join(self.method, other.method);
-        self.rate_limit = join(self.rate_limit, other.rate_limit);
-        self.auth = join(self.auth, other.auth);
-    }
-}
-
 /// What a node says it does. Names are shared with the sums.
 #[derive(Debug, Default)]
 pub(super) struct Report {
     pub(super) backends: Vec<(Arc<str>, OfBackend)>,
     pub(super) pools: Vec<(Arc<str>, OfPool)>,
-    pub(super) routes: Vec<(Arc<str>, Refused)>,
+    pub(super) routes: Vec<(Arc<str>, RefusalCounts)>,
 }
 
 impl Report {
@@ -137,11 +111,12 @@ impl Report {
         // What has nothing to say adds nothing to the sums.
         let backends = load.backends.iter().map(backend).filter(|(_, said)| *said != OfBackend::default());
         let pools = load.pools.iter().map(pool).filter(|(_, said)| *said != OfPool::default());
+        // A node of a later version may have reasons that are unknown here.
         let route = |load: &v1::RouteLoad| {
-            let v1::RouteLoad { route, ip_filter, method, rate_limit, auth } = load.clone();
-            (Arc::from(route), Refused { ip_filter, method, rate_limit, auth })
+            let refused = RefusalCounts::from_names(&load.refused).unwrap_or_default();
+            (Arc::from(load.route.as_str()), refused)
         };
-        let routes = load.routes.iter().map(route).filter(|(_, said)| *said != Refused::default());
+        let routes = load.routes.iter().map(route).filter(|(_, said)| *said != RefusalCounts::default());
         Self { backends: backends.collect(), pools: pools.collect(), routes: routes.collect() }
     }
 
@@ -191,7 +166,7 @@ pub struct PoolSum {
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct RouteSum {
     /// What its filters have refused.
-    pub refused: Refused,
+    pub refused: RefusalCounts,
     nodes: u64,
 }
 
@@ -234,7 +209,7 @@ impl Sums {
         for (name, said) in &mut report.routes {
             let sum = entry(&mut self.routes, name);
             sum.nodes += 1;
-            sum.refused.each(*said, u64::saturating_add);
+            sum.refused.add(said);
         }
     }
 
@@ -277,7 +252,7 @@ impl Sums {
                 self.routes.remove(name);
                 continue;
             }
-            sum.refused.each(*said, u64::saturating_sub);
+            sum.refused.subtract(said);
         }
     }
 }
@@ -307,7 +282,7 @@ mod tests {
                 v1::PoolLoad { pool: "p".into(), panic: true, retries, ..Default::default() },
                 v1::PoolLoad { pool: "quiet".into(), ..Default::default() },
             ],
-            routes: vec![v1::RouteLoad { route: "r".into(), auth: retries, ..Default::default() }],
+            routes: vec![v1::RouteLoad { route: "r".into(), refused: [("auth".to_owned(), retries)].into() }],
             ..v1::Load::default()
         })
     }
@@ -322,7 +297,7 @@ mod tests {
         let b1 = &sums.backends["b1"];
         assert_eq!((b1.active, b1.ejections, b1.sessions, b1.breaker()), (7, 4, 2, Breaker::Open));
         assert_eq!((sums.pools["p"].sums.retries, sums.pools["p"].panic.len()), (12, 2));
-        assert_eq!(sums.routes["r"].refused.all(), 12);
+        assert_eq!(sums.routes["r"].refused.total(), 12);
         assert!(!sums.pools.contains_key("quiet"));
         assert!(Arc::ptr_eq(&first.backends[0].0, &second.backends[0].0), "a name is kept once");
         sums.remove(&one, &first);

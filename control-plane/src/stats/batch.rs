@@ -6,9 +6,10 @@
 
 use prost::Message as _;
 use weir_proto::{FORMAT, v1};
+use weir_snapshot::{RefusalCounts, UnknownReason};
 
-use super::{counts, cut, fold::OTHER, histogram, rejected};
-use crate::store::stats::{Late, NewBatch};
+use super::{counts, cut, fold::OTHER, histogram, labels};
+use crate::store::stats::{Dimension, Late, NewBatch};
 
 /// Rows that one batch may have.
 pub(crate) const MAX_ROWS: usize = 50_000;
@@ -29,7 +30,7 @@ pub(crate) const MINUTE_MS: i64 = 60_000;
 
 /// Why a batch is refused.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
-pub(crate) enum Refused {
+pub(crate) enum InvalidBatch {
     #[error("format: version {0} is unknown, this control plane speaks {FORMAT}")]
     Format(u32),
     #[error("{field}: empty")]
@@ -56,8 +57,10 @@ pub(crate) enum Refused {
     Latency { row: usize, source: histogram::Malformed },
     #[error("rows[{row}].latency: counts {samples} samples with stream_duration, requests is {requests}")]
     Samples { row: usize, samples: u64, requests: u64 },
-    #[error("rows[{row}].rejected: {rejected} of {requests} requests")]
-    Rejected { row: usize, rejected: u64, requests: u64 },
+    #[error("rows[{row}].refused: {source}")]
+    Reason { row: usize, source: UnknownReason },
+    #[error("rows[{row}].refused: {refused} of {requests} requests")]
+    Refused { row: usize, refused: u64, requests: u64 },
     #[error("rows[{row}].cut: {cut} of {requests} requests")]
     Cut { row: usize, cut: u64, requests: u64 },
     #[error("rows[{row}].upstream_latency: counts {samples} samples of {requests} requests")]
@@ -65,33 +68,33 @@ pub(crate) enum Refused {
 }
 
 /// Checks a batch and encodes it for the log.
-pub(crate) fn check(mut batch: v1::ReportRequest, now_ms: i64) -> Result<NewBatch, Refused> {
+pub(crate) fn check(mut batch: v1::ReportRequest, now_ms: i64) -> Result<NewBatch, InvalidBatch> {
     if batch.format != FORMAT {
-        return Err(Refused::Format(batch.format));
+        return Err(InvalidBatch::Format(batch.format));
     }
     for (field, value) in [("node_id", &batch.node_id), ("boot_id", &batch.boot_id)] {
         if value.is_empty() {
-            return Err(Refused::Empty { field });
+            return Err(InvalidBatch::Empty { field });
         }
         check_label(value, || field.to_owned())?;
         // They are shown on terminals.
         if !weir_snapshot::is_visible(value) {
-            return Err(Refused::Control { field: field.to_owned() });
+            return Err(InvalidBatch::Control { field: field.to_owned() });
         }
     }
     if batch.sequence == 0 || batch.sequence > MAX_COUNT {
-        return Err(Refused::Sequence(batch.sequence));
+        return Err(InvalidBatch::Sequence(batch.sequence));
     }
     let clock_off_ms = clock_off_ms(&batch, now_ms);
     let acceptable = now_ms - MAX_SENT_AGE_MS..=now_ms + MAX_AHEAD_MS;
     let sent_ms = match i64::try_from(batch.sent_at_ms) {
         Ok(0) => now_ms,
         Ok(sent) if acceptable.contains(&sent.saturating_sub(clock_off_ms)) => sent - clock_off_ms,
-        _ => return Err(Refused::SentAt(batch.sent_at_ms)),
+        _ => return Err(InvalidBatch::SentAt(batch.sent_at_ms)),
     };
     let count = batch.rows.len() + batch.hosts.len();
     if count > MAX_ROWS {
-        return Err(Refused::Rows(count));
+        return Err(InvalidBatch::Rows(count));
     }
     let mut from_ms = sent_ms;
     let mut late: Option<Late> = None;
@@ -99,7 +102,7 @@ pub(crate) fn check(mut batch: v1::ReportRequest, now_ms: i64) -> Result<NewBatc
     let mut moved: Option<(i64, i64)> = None;
     let is_moved = clock_off_ms != 0 || batch.restamped_rows > 0;
     for (row, mut counts) in std::mem::take(&mut batch.rows).into_iter().enumerate() {
-        check_row(row, &counts)?;
+        check_row(row, &mut counts)?;
         bound_method(&mut counts.method);
         let started_ms = started_ms(row, &mut counts, now_ms, clock_off_ms)?;
         if started_ms < now_ms - MAX_AGE_MS {
@@ -162,33 +165,28 @@ fn started_ms(
     counts: &mut v1::TrafficRow,
     now_ms: i64,
     clock_off_ms: i64,
-) -> Result<i64, Refused> {
+) -> Result<i64, InvalidBatch> {
     let started_ms = i64::try_from(counts.minute)
         .ok()
         .and_then(|minute| minute.checked_mul(MINUTE_MS))
         .and_then(|started| started.checked_sub(clock_off_ms))
         .filter(|started| *started <= now_ms + MAX_AHEAD_MS)
-        .ok_or(Refused::Minute { row, minute: counts.minute })?;
+        .ok_or(InvalidBatch::Minute { row, minute: counts.minute })?;
     let minute = started_ms.div_euclid(MINUTE_MS);
     counts.minute = u64::try_from(minute).unwrap_or_default();
     Ok(minute * MINUTE_MS)
 }
 
-fn check_row(row: usize, counts: &v1::TrafficRow) -> Result<(), Refused> {
-    for (name, value) in [
-        ("route", &counts.route),
-        ("pool", &counts.pool),
-        ("backend", &counts.backend),
-        ("method", &counts.method),
-        ("host", &counts.host),
-    ] {
-        check_label(value, || format!("rows[{row}].{name}"))?;
+fn check_row(row: usize, counts: &mut v1::TrafficRow) -> Result<(), InvalidBatch> {
+    for (label, value) in Dimension::LABELS.into_iter().zip(labels::of_row(counts)) {
+        check_label(value, || format!("rows[{row}].{}", label.name()))?;
     }
+    check_label(&counts.host, || format!("rows[{row}].host"))?;
     if !(100..=599).contains(&counts.status) {
-        return Err(Refused::Status { row, status: counts.status });
+        return Err(InvalidBatch::Status { row, status: counts.status });
     }
     if counts.requests == 0 {
-        return Err(Refused::NoRequests { row });
+        return Err(InvalidBatch::NoRequests { row });
     }
     for (field, value) in [
         ("requests", counts.requests),
@@ -200,24 +198,26 @@ fn check_row(row: usize, counts: &v1::TrafficRow) -> Result<(), Refused> {
         ("stream_max_us", counts.stream_max_us),
     ] {
         if value > MAX_COUNT {
-            return Err(Refused::Count { row, field, value });
+            return Err(InvalidBatch::Count { row, field, value });
         }
     }
     let (samples, upstream) =
-        counts::check_histograms(counts).map_err(|source| Refused::Latency { row, source })?;
+        counts::check_histograms(counts).map_err(|source| InvalidBatch::Latency { row, source })?;
     if samples != counts.requests {
-        return Err(Refused::Samples { row, samples, requests: counts.requests });
+        return Err(InvalidBatch::Samples { row, samples, requests: counts.requests });
     }
-    let rejected = rejected::of(counts).total();
-    if rejected > counts.requests {
-        return Err(Refused::Rejected { row, rejected, requests: counts.requests });
+    let refused =
+        RefusalCounts::from_names(&counts.refused).map_err(|source| InvalidBatch::Reason { row, source })?;
+    let refused = refused.total();
+    if refused > counts.requests {
+        return Err(InvalidBatch::Refused { row, refused, requests: counts.requests });
     }
     let cut = cut::of(counts).total();
     if cut > counts.requests {
-        return Err(Refused::Cut { row, cut, requests: counts.requests });
+        return Err(InvalidBatch::Cut { row, cut, requests: counts.requests });
     }
     if upstream > counts.requests {
-        return Err(Refused::Upstream { row, samples: upstream, requests: counts.requests });
+        return Err(InvalidBatch::Upstream { row, samples: upstream, requests: counts.requests });
     }
     Ok(())
 }
@@ -230,12 +230,12 @@ fn bound_method(method: &mut String) {
     }
 }
 
-fn check_label(value: &str, field: impl Fn() -> String) -> Result<(), Refused> {
+fn check_label(value: &str, field: impl Fn() -> String) -> Result<(), InvalidBatch> {
     if value.len() > MAX_LABEL {
-        return Err(Refused::Long { field: field(), length: value.len() });
+        return Err(InvalidBatch::Long { field: field(), length: value.len() });
     }
     if value.chars().any(char::is_control) {
-        return Err(Refused::Control { field: field() });
+        return Err(InvalidBatch::Control { field: field() });
     }
     Ok(())
 }
@@ -287,7 +287,7 @@ mod tests {
     fn ids_that_a_terminal_could_act_on_are_refused() {
         for id in ["\u{1b}[2J", "a\u{202e}b", "\u{9b}", "a\u{200b}"] {
             let refused = check(v1::ReportRequest { boot_id: id.into(), ..batch("GET") }, 1000 * MINUTE_MS);
-            assert_eq!(refused.err(), Some(Refused::Control { field: "boot_id".into() }), "{id:?}");
+            assert_eq!(refused.err(), Some(InvalidBatch::Control { field: "boot_id".into() }), "{id:?}");
         }
     }
 }

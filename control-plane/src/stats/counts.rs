@@ -2,13 +2,13 @@
 
 use std::{borrow::Cow, collections::BTreeMap};
 
-use weir_admin_api::{Cut, Rejected};
+use weir_admin_api::Cut;
 use weir_proto::v1;
+use weir_snapshot::RefusalCounts;
 
 use super::{
     cut,
     histogram::{self, Latencies, Malformed},
-    rejected,
 };
 use crate::store::{
     StoreError,
@@ -29,7 +29,7 @@ pub(crate) struct Counts {
     pub(crate) upstream: Latencies,
     pub(crate) upstream_max_us: u64,
     /// Those that Weir refused itself.
-    pub(crate) rejected: Rejected,
+    pub(crate) refused: RefusalCounts,
     /// Those whose answer was cut before its end.
     pub(crate) cut: Cut,
     /// How long tunnels and streams lasted; they are not in `latency`.
@@ -45,7 +45,7 @@ impl Counts {
         self.latency_max_us = self.latency_max_us.max(other.latency_max_us);
         self.upstream.add(&other.upstream);
         self.upstream_max_us = self.upstream_max_us.max(other.upstream_max_us);
-        rejected::add(&mut self.rejected, &other.rejected);
+        self.refused.add(&other.refused);
         cut::add(&mut self.cut, &other.cut);
         self.streams.add(&other.streams);
         self.stream_max_us = self.stream_max_us.max(other.stream_max_us);
@@ -54,10 +54,10 @@ impl Counts {
     /// Adds what is stored.
     pub(crate) fn add_stored(&mut self, stored: &StoredCounts<'_>) -> Result<(), StoreError> {
         let broken = |error: Malformed| StoreError::Broken("histogram", error.to_string());
-        if !stored.rejected.is_empty() {
-            let counts = serde_json::from_str(&stored.rejected);
+        if !stored.refused.is_empty() {
+            let counts = serde_json::from_str(&stored.refused);
             let counts = counts.map_err(|error| StoreError::Broken("refusal count", error.to_string()))?;
-            rejected::add(&mut self.rejected, &counts);
+            self.refused.add(&counts);
         }
         if !stored.cut.is_empty() {
             let counts = serde_json::from_str(&stored.cut);
@@ -81,7 +81,7 @@ impl Counts {
         self.add_numbers([row.requests, row.bytes_in, row.bytes_out, row.retries]);
         self.latency_max_us = self.latency_max_us.max(row.latency_max_us);
         self.upstream_max_us = self.upstream_max_us.max(row.upstream_max_us);
-        rejected::add(&mut self.rejected, &rejected::of(row));
+        self.refused.add(&RefusalCounts::from_names(&row.refused).unwrap_or_default());
         cut::add(&mut self.cut, &cut::of(row));
         self.streams.add_encoded(&row.stream_duration)?;
         self.stream_max_us = self.stream_max_us.max(row.stream_max_us);
@@ -110,10 +110,10 @@ impl Counts {
             latency_max_us: self.latency_max_us,
             upstream: bytes(&self.upstream),
             upstream_max_us: self.upstream_max_us,
-            rejected: match self.rejected.total() {
+            refused: match self.refused.total() {
                 0 => Cow::Borrowed(""),
                 // A handful of numbers can always be written.
-                _ => Cow::Owned(serde_json::to_string(&self.rejected).unwrap_or_default()),
+                _ => Cow::Owned(serde_json::to_string(&self.refused).unwrap_or_default()),
             },
             cut: match self.cut.total() {
                 0 => Cow::Borrowed(""),

@@ -10,7 +10,10 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use prost::Message as _;
 use weir_proto::v1;
 
-use super::counts::{Counts, Sum};
+use super::{
+    counts::{Counts, Sum},
+    labels,
+};
 use crate::store::{
     Store, StoreError,
     stats::{Dimension, Fold, Key, SumKey},
@@ -108,15 +111,15 @@ async fn step(store: &Store) -> Result<Option<i64>, StoreError> {
 /// Each value was checked when the batch was taken in.
 fn add_batch(periods: &mut BTreeMap<i64, Period>, batch: v1::ReportRequest, id: i64) {
     let lost = |error| tracing::error!(%error, id, "a logged row cannot be read, its counts are lost");
-    for row in batch.rows {
+    for mut row in batch.rows {
         let period = periods.entry(row.minute.cast_signed()).or_default();
         let mut counts = Counts::default();
         if let Err(error) = counts.add_row(&row) {
             lost(error);
             continue;
         }
-        let v1::TrafficRow { route, pool, backend, method, status, .. } = row;
-        let key = Key { route, pool, backend, method, status: u16::try_from(status).unwrap_or(599) };
+        let status = u16::try_from(row.status).unwrap_or(599);
+        let key = Key { labels: labels::of_row(&mut row).map(std::mem::take), status };
         period.rows.entry(key).or_default().add(&counts);
     }
     for row in batch.hosts {
@@ -166,21 +169,20 @@ async fn put_rows(
         _ => MAX_ROWS.saturating_sub(fold.rows(grain, start, OTHER).await?),
     };
     let (mut others, named): (BTreeSet<usize>, BTreeSet<usize>) =
-        is_new.into_iter().partition(|i| keys.get(*i).is_some_and(|key| key.route == OTHER));
+        is_new.into_iter().partition(|i| keys.get(*i).is_some_and(|key| key.route() == OTHER));
     others.extend(named.into_iter().skip(room));
     let beyond = others;
     let mut added: BTreeMap<Key, Counts> = BTreeMap::new();
     let mut stored = HashMap::new();
     for (i, (key, counts)) in rows.iter().enumerate() {
-        let (route, pool, backend) = (OTHER.into(), OTHER.into(), OTHER.into());
-        let key = if beyond.contains(&i) { Key { route, pool, backend, ..key.clone() } } else { key.clone() };
+        let key = if beyond.contains(&i) { key.clone().with_names(OTHER) } else { key.clone() };
         if let Some(known) = known.get(&i) {
             stored.insert(key.clone(), known);
         }
         added.entry(key).or_default().add(counts);
     }
     let others: Vec<&Key> =
-        added.keys().filter(|key| key.route == OTHER && !rows.contains_key(key)).collect();
+        added.keys().filter(|key| key.route() == OTHER && !rows.contains_key(key)).collect();
     let known_others =
         if others.is_empty() { HashMap::new() } else { fold.counts(grain, start, &others).await? };
     stored.extend(known_others.iter().filter_map(|(i, known)| Some(((*others.get(*i)?).clone(), known))));
@@ -201,14 +203,9 @@ fn sums_of(rows: &BTreeMap<Key, Counts>) -> BTreeMap<SumKey, Sum> {
     let mut sums: BTreeMap<SumKey, Sum> = BTreeMap::new();
     for (key, counts) in rows {
         let status = key.status.to_string();
-        for (dimension, name) in [
-            (Dimension::All, ""),
-            (Dimension::Route, key.route.as_str()),
-            (Dimension::Pool, key.pool.as_str()),
-            (Dimension::Backend, key.backend.as_str()),
-            (Dimension::Method, key.method.as_str()),
-            (Dimension::Status, status.as_str()),
-        ] {
+        let labels = Dimension::LABELS.into_iter().zip(key.labels.iter().map(String::as_str));
+        let whole = [(Dimension::All, ""), (Dimension::Status, status.as_str())];
+        for (dimension, name) in labels.chain(whole) {
             let key_of = SumKey { dimension, name: name.to_owned() };
             sums.entry(key_of).or_default().add_counts(key.status, counts);
         }

@@ -6,7 +6,7 @@ use weir_snapshot::{BackendUrl, Problems};
 
 use super::{
     counts::Sum,
-    names,
+    labels, names,
     period::{self, Per, Span},
 };
 use crate::store::{
@@ -138,45 +138,43 @@ impl Asked {
 
 async fn read_filter(store: &Store, query: &Query, problems: &mut Problems) -> Result<Filter, StoreError> {
     let given = |value: &Option<String>| value.clone().filter(|value| !value.is_empty());
-    let backends = match given(&query.backend) {
-        None => None,
-        Some(url) if url.contains("://") => match url.parse::<BackendUrl>().map(|url| url.to_string()) {
-            Err(message) => {
-                problems.add("backend", message);
-                None
+    let mut filter =
+        Filter { labels: Vec::new(), host: given(&query.host).map(|host| host.to_ascii_lowercase()) };
+    for (dimension, value) in labels::of_query(query) {
+        let names = match dimension {
+            Dimension::Backend if value.contains("://") => backends(store, value, problems).await?,
+            Dimension::Method => {
+                let method = value.to_ascii_uppercase();
+                names::check_method(problems, &method);
+                vec![method]
             }
-            Ok(canonical) => {
-                let ids = store.backends_by_url(&canonical).await?;
-                if ids.is_none() {
-                    problems.add("backend", format!("no backend has or had the URL {url:?}"));
-                }
-                ids
+            _ => {
+                names::check(store, problems, dimension, value).await?;
+                vec![value.to_owned()]
             }
-        },
-        Some(id) => Some(serde_json::Value::from(vec![id]).to_string()),
-    };
-    let filter = Filter {
-        route: given(&query.route),
-        pool: given(&query.pool),
-        backends,
-        method: given(&query.method).map(|method| method.to_ascii_uppercase()),
-        host: given(&query.host).map(|host| host.to_ascii_lowercase()),
-    };
-    for (dimension, name) in [
-        (Dimension::Route, &filter.route),
-        (Dimension::Pool, &filter.pool),
-        (Dimension::Backend, &given(&query.backend).filter(|id| !id.contains("://"))),
-    ] {
-        names::check(store, problems, dimension, name.as_deref().unwrap_or_default()).await?;
+        };
+        filter.labels.push((dimension, names));
     }
-    if let Some(method) = &filter.method {
-        names::check_method(problems, method);
-    }
-    let others = [&filter.route, &filter.pool, &filter.backends, &filter.method];
-    if filter.host.is_some() && others.iter().any(|other| other.is_some()) {
+    if filter.host.is_some() && !filter.labels.is_empty() {
         problems.add("host", "hosts are counted by themselves: no other filter goes with one");
     }
     Ok(filter)
+}
+
+/// The ids of the backends with a URL.
+async fn backends(store: &Store, url: &str, problems: &mut Problems) -> Result<Vec<String>, StoreError> {
+    let canonical = match url.parse::<BackendUrl>() {
+        Ok(canonical) => canonical.to_string(),
+        Err(message) => {
+            problems.add("backend", message);
+            return Ok(Vec::new());
+        }
+    };
+    let ids = store.backends_by_url(&canonical).await?;
+    if ids.is_empty() {
+        problems.add("backend", format!("no backend has or had the URL {url:?}"));
+    }
+    Ok(ids)
 }
 
 /// The open period and those before it: an hour, 24 hours or 30 days together.

@@ -151,7 +151,7 @@ pub(super) fn measures(sum: Sum) -> Measures {
         latency_ms: latency(&counts.latency, counts.latency_max_us),
         upstream_ms: latency(&counts.upstream, counts.upstream_max_us),
         retries: counts.retries,
-        rejected: counts.rejected,
+        refused: counts.refused,
         cut: counts.cut,
         streams: counts.streams.len(),
         stream_ms: latency(&counts.streams, counts.stream_max_us),

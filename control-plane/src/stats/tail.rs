@@ -208,12 +208,11 @@ async fn read(store: &Store, query: &TailQuery) -> Result<v1::TailFilter, Report
         none if none.is_empty() => Vec::new(),
         url if url.contains("://") => {
             let canonical = url.parse::<BackendUrl>().map_or(url.clone(), |url| url.to_string());
-            let ids =
-                store.backends_by_url(&canonical).await?.and_then(|ids| serde_json::from_str(&ids).ok());
-            ids.unwrap_or_else(|| {
+            let ids = store.backends_by_url(&canonical).await?;
+            if ids.is_empty() {
                 problems.add("backend", format!("no backend has or had the URL {url:?}"));
-                Vec::new()
-            })
+            }
+            ids
         }
         id => vec![id],
     };

@@ -9,6 +9,7 @@ use super::{
     batch::MAX_AHEAD_MS,
     counts::Sum,
     coverage::Coverage,
+    labels,
     period::{self, Per},
     query::{self, Asked, Query, ReportError},
     report::measures,
@@ -30,7 +31,7 @@ pub struct TopQuery {
     pub query: Query,
     /// `route`, `host`, `pool`, `backend`, `method`, `status`; `slowest` are the routes sorted by `slowest`. Routes when absent.
     pub by: Option<String>,
-    /// `requests`, `errors`, `rejected`, `cut`, `slowest` or `bytes`; requests when absent.
+    /// `requests`, `errors`, `refused`, `cut`, `slowest` or `bytes`; requests when absent.
     pub sort: Option<String>,
     /// How many; 10 when absent.
     pub limit: Option<String>,
@@ -40,7 +41,7 @@ pub struct TopQuery {
 enum Sort {
     Requests,
     Errors,
-    Rejected,
+    Refused,
     Cut,
     Slowest,
     Bytes,
@@ -51,7 +52,7 @@ impl Sort {
         match self {
             Self::Requests => "requests",
             Self::Errors => "errors",
-            Self::Rejected => "rejected",
+            Self::Refused => "refused",
             Self::Cut => "cut",
             Self::Slowest => "slowest",
             Self::Bytes => "bytes",
@@ -63,7 +64,7 @@ impl FromStr for Sort {
     type Err = ();
 
     fn from_str(text: &str) -> Result<Self, ()> {
-        let all = [Self::Requests, Self::Errors, Self::Rejected, Self::Cut, Self::Slowest, Self::Bytes];
+        let all = [Self::Requests, Self::Errors, Self::Refused, Self::Cut, Self::Slowest, Self::Bytes];
         all.into_iter().find(|sort| sort.name() == text).ok_or(())
     }
 }
@@ -80,20 +81,18 @@ impl Ranking {
         let mut problems = weir_snapshot::Problems::default();
         let mut sort = Sort::Requests;
         let by = match given(&query.by).as_deref() {
-            None | Some("route") => Dimension::Route,
-            Some("host") => Dimension::Host,
-            Some("pool") => Dimension::Pool,
-            Some("backend") => Dimension::Backend,
-            Some("method") => Dimension::Method,
-            Some("status") => Dimension::Status,
+            None => Dimension::Route,
             Some("slowest") => {
                 sort = Sort::Slowest;
                 Dimension::Route
             }
-            Some(other) => {
-                let known = "route, host, pool, backend, method, status, slowest";
-                problems.add("by", format!("{other:?} is not one of {known}"));
-                Dimension::Route
+            Some(name) => {
+                let ranked = Dimension::RANKED.into_iter().find(|dimension| dimension.name() == name);
+                ranked.unwrap_or_else(|| {
+                    let known = Dimension::RANKED.map(Dimension::name).join(", ");
+                    problems.add("by", format!("{name:?} is not one of {known}, slowest"));
+                    Dimension::Route
+                })
             }
         };
         if let Some(text) = given(&query.sort) {
@@ -102,7 +101,7 @@ impl Ranking {
                 Err(()) => {
                     problems.add(
                         "sort",
-                        format!("{text:?} is not one of requests, errors, rejected, cut, slowest, bytes"),
+                        format!("{text:?} is not one of requests, errors, refused, cut, slowest, bytes"),
                     );
                 }
             }
@@ -116,9 +115,7 @@ impl Ranking {
             }
         };
         let q = &query.query;
-        let filters = [&q.route, &q.pool, &q.backend, &q.method];
-        let filtered = filters.iter().any(|filter| given(filter).is_some());
-        if by == Dimension::Host && filtered {
+        if by == Dimension::Host && labels::of_query(q).next().is_some() {
             problems.add("by", "hosts are counted by themselves: they cannot be told apart within a filter");
         }
         if given(&q.host).is_some() && by != Dimension::Host {
@@ -167,7 +164,7 @@ pub(super) async fn top(store: &Store, query: &TopQuery, now: Timestamp) -> Resu
             let rank = match sort {
                 Sort::Requests => sum.counts.requests,
                 Sort::Errors => errors,
-                Sort::Rejected => sum.counts.rejected.total(),
+                Sort::Refused => sum.counts.refused.total(),
                 Sort::Cut => sum.counts.cut.total(),
                 Sort::Slowest => sum.counts.latency.percentiles()[2].min(sum.counts.latency_max_us),
                 Sort::Bytes => sum.counts.bytes_in.saturating_add(sum.counts.bytes_out),

@@ -6,7 +6,7 @@ use weir_proto::v1;
 
 use super::State;
 use crate::{
-    filter::{Chain, Refusal},
+    filter::Chain,
     fleet::Active,
     pool::{ActivePool, backend::BackendState, breaker::Phase},
 };
@@ -72,11 +72,7 @@ fn pool_load(pool: &ActivePool) -> v1::PoolLoad {
 fn routes(active: &Active) -> Vec<v1::RouteLoad> {
     let load = |chain: &Chain| v1::RouteLoad {
         route: chain.route.to_string(),
-        ip_filter: chain.refused.of(Refusal::IpFilter),
-        method: chain.refused.of(Refusal::Method),
-        rate_limit: chain.refused.of(Refusal::RateLimit),
-        auth: chain.refused.of(Refusal::Auth),
+        refused: chain.refused.counts().to_names(),
     };
-    let refused_some = |load: &v1::RouteLoad| load.ip_filter + load.method + load.rate_limit + load.auth > 0;
-    active.filters.iter().flatten().map(|chain| load(chain)).filter(refused_some).collect()
+    active.filters.iter().flatten().map(|chain| load(chain)).filter(|load| !load.refused.is_empty()).collect()
 }

@@ -8,8 +8,10 @@ use std::io;
 
 use rustix::io::Errno;
 
+use weir_snapshot::RefusalReason;
+
 use super::{BodyFailure, Failure};
-use crate::{answer::Local, stats::Refusal};
+use crate::answer::Local;
 
 /// The party that caused a failure.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -101,7 +103,7 @@ pub(crate) struct Verdict {
     /// The response for the client.
     pub(crate) answer: Local,
     /// The refusal reason in reports, if no backend can have seen the request.
-    pub(crate) refusal: Option<Refusal>,
+    pub(crate) refusal: Option<RefusalReason>,
     /// If several backends could not be reached, the client gets the response with the highest weight.
     pub(crate) weight: u8,
 }
@@ -123,26 +125,32 @@ impl Failure {
         };
         match self {
             Self::Connect(error) if is_own(error) => {
-                unreached(Node, RetryReason::Connect, Local::NO_RESOURCES, Refusal::NoRoom, 3)
+                unreached(Node, RetryReason::Connect, Local::NO_RESOURCES, RefusalReason::NoRoom, 3)
             }
-            Self::Connect(error) if error.kind() == io::ErrorKind::TimedOut => {
-                unreached(Backend, RetryReason::ConnectTimeout, Local::CONNECT_TIMEOUT, Refusal::NoBackend, 1)
-            }
+            Self::Connect(error) if error.kind() == io::ErrorKind::TimedOut => unreached(
+                Backend,
+                RetryReason::ConnectTimeout,
+                Local::CONNECT_TIMEOUT,
+                RefusalReason::NoBackend,
+                1,
+            ),
             Self::Connect(_) => {
-                unreached(Backend, RetryReason::Connect, Local::NO_CONNECTION, Refusal::NoBackend, 0)
+                unreached(Backend, RetryReason::Connect, Local::NO_CONNECTION, RefusalReason::NoBackend, 0)
             }
             Self::Handshake(_) => {
-                unreached(Backend, RetryReason::Connect, Local::NO_HANDSHAKE, Refusal::NoBackend, 2)
+                unreached(Backend, RetryReason::Connect, Local::NO_HANDSHAKE, RefusalReason::NoBackend, 2)
             }
             Self::NotBegun => Verdict {
                 resend: Unseen { stays: true },
-                ..unreached(Nobody, RetryReason::Refused, Local::REFUSED, Refusal::NoRoom, 0)
+                ..unreached(Nobody, RetryReason::Refused, Local::REFUSED, RefusalReason::NoRoom, 0)
             },
             Self::Refused => Verdict {
                 resend: Unseen { stays: false },
-                ..unreached(Nobody, RetryReason::Refused, Local::REFUSED, Refusal::NoRoom, 0)
+                ..unreached(Nobody, RetryReason::Refused, Local::REFUSED, RefusalReason::NoRoom, 0)
             },
-            Self::NoStream => unreached(Nobody, RetryReason::Refused, Local::NO_ROOM, Refusal::NoRoom, 0),
+            Self::NoStream => {
+                unreached(Nobody, RetryReason::Refused, Local::NO_ROOM, RefusalReason::NoRoom, 0)
+            }
             Self::Calm => row(Client, Never, None, Local::CALM),
             // One more attempt is made if the request is idempotent, because another client's request may have caused
             // this.

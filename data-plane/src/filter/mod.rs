@@ -23,58 +23,28 @@ use std::{
 };
 
 use weir_http::RequestHead;
-use weir_snapshot::Filters;
+use weir_snapshot::{Filters, RefusalCounts, RefusalReason};
 
 pub(crate) use self::{rate_limit::Quota, state::FilterState};
-use crate::{answer::Local, stats, wire::timer::Timers};
-
-/// Which filter refused a request.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Refusal {
-    /// The client's address.
-    IpFilter,
-    /// The method.
-    Method,
-    /// The rate.
-    RateLimit,
-    /// The password or the token.
-    Auth,
-}
-
-impl Refusal {
-    /// All of them, as metrics name them.
-    pub(crate) const ALL: [(Self, &str); 4] = [
-        (Self::IpFilter, "ip_filter"),
-        (Self::Method, "method"),
-        (Self::RateLimit, "rate_limit"),
-        (Self::Auth, "auth"),
-    ];
-}
-
-impl From<Refusal> for stats::Refusal {
-    fn from(refusal: Refusal) -> Self {
-        match refusal {
-            Refusal::IpFilter => Self::IpFilter,
-            Refusal::Method => Self::Method,
-            Refusal::RateLimit => Self::RateLimit,
-            Refusal::Auth => Self::Auth,
-        }
-    }
-}
+use crate::{answer::Local, wire::timer::Timers};
 
 /// Refused requests of a route since the start; kept while the route has filters.
 #[derive(Debug, Default)]
-pub(crate) struct RefusalCounts([AtomicU64; Refusal::ALL.len()]);
+pub(crate) struct RouteRefusals([AtomicU64; RefusalReason::COUNT]);
 
-impl RefusalCounts {
-    fn count(&self, refusal: Refusal) {
+impl RouteRefusals {
+    fn count(&self, reason: RefusalReason) {
         // A refused request writes no other shared memory.
-        self.0[refusal as usize].fetch_add(1, Relaxed);
+        self.0[reason as usize].fetch_add(1, Relaxed);
     }
 
-    /// Number of requests refused by this filter.
-    pub(crate) fn of(&self, refusal: Refusal) -> u64 {
-        self.0[refusal as usize].load(Relaxed)
+    /// The counts now.
+    pub(crate) fn counts(&self) -> RefusalCounts {
+        let mut counts = RefusalCounts::default();
+        for reason in RefusalReason::filters() {
+            counts.set(reason, self.0[reason as usize].load(Relaxed));
+        }
+        counts
     }
 }
 
@@ -87,7 +57,7 @@ pub(crate) struct Chain {
     basic_auth: Option<basic_auth::BasicAuth>,
     jwt: Option<jwt::Jwt>,
     /// Counts of refused requests.
-    pub(crate) refused: Arc<RefusalCounts>,
+    pub(crate) refused: Arc<RouteRefusals>,
 }
 
 /// The decision of a route's filters about a request.
@@ -100,7 +70,7 @@ pub(crate) struct Outcome {
 
 /// A refused request.
 pub(crate) struct Refused {
-    pub(crate) reason: stats::Refusal,
+    pub(crate) reason: RefusalReason,
     pub(crate) answer: Local,
 }
 
@@ -113,9 +83,9 @@ pub(crate) async fn apply(
 ) -> Outcome {
     let mut quota = None;
     let result = chain.apply(client_ip, timers, head, &mut quota).await;
-    let refused = result.err().map(|(refusal, answer)| {
-        chain.refused.count(refusal);
-        Refused { reason: refusal.into(), answer }
+    let refused = result.err().map(|(reason, answer)| {
+        chain.refused.count(reason);
+        Refused { reason, answer }
     });
     Outcome { quota, refused }
 }
@@ -127,26 +97,26 @@ impl Chain {
         timers: &Rc<Timers>,
         head: &mut RequestHead,
         quota: &mut Option<Quota>,
-    ) -> Result<(), (Refusal, Local)> {
+    ) -> Result<(), (RefusalReason, Local)> {
         let Filters { ip, methods, .. } = &*self.settings;
         if !ip.iter().all(|rules| rules.allows(address)) {
-            return Err((Refusal::IpFilter, Local::FORBIDDEN));
+            return Err((RefusalReason::IpFilter, Local::FORBIDDEN));
         }
         if !methods.is_empty() && !methods.iter().any(|method| method.as_bytes() == head.method()) {
             let local = Local::METHOD_NOT_ALLOWED.with("allow", methods.join(", "));
-            return Err((Refusal::Method, local));
+            return Err((RefusalReason::Method, local));
         }
         if let Some(limiter) = &self.rate_limit {
             match limiter.ask(head, address, Instant::now()) {
                 Ok(left) => *quota = Some(left),
-                Err(exhausted) => return Err((Refusal::RateLimit, exhausted.refuse())),
+                Err(exhausted) => return Err((RefusalReason::RateLimit, exhausted.refuse())),
             }
         }
         if let Some(auth) = &self.basic_auth {
-            auth.ask(timers, address, head).await.map_err(|local| (Refusal::Auth, local))?;
+            auth.ask(timers, address, head).await.map_err(|local| (RefusalReason::Auth, local))?;
         }
         if let Some(jwt) = &self.jwt {
-            jwt.ask(head).map_err(|local| (Refusal::Auth, local))?;
+            jwt.ask(head).map_err(|local| (RefusalReason::Auth, local))?;
         }
         Ok(())
     }

@@ -84,6 +84,8 @@ impl FilterState {
 
 #[cfg(test)]
 mod tests {
+    use weir_snapshot::RefusalReason;
+
     use super::*;
 
     fn snapshot(limit: u32, weight: u32) -> Snapshot {
@@ -97,11 +99,11 @@ mod tests {
     fn filters_stay_while_something_else_changes_and_counts_stay_while_they_change() {
         let live = FilterState::default();
         let first = live.chains(&snapshot(20, 1))[0].clone().unwrap();
-        first.refused.count(super::super::Refusal::RateLimit);
+        first.refused.count(RefusalReason::RateLimit);
         let same = live.chains(&snapshot(20, 2))[0].clone().unwrap();
         assert!(Arc::ptr_eq(&first, &same));
         let other = live.chains(&snapshot(30, 2))[0].clone().unwrap();
         assert!(!Arc::ptr_eq(&first, &other));
-        assert_eq!(other.refused.of(super::super::Refusal::RateLimit), 1);
+        assert_eq!(other.refused.counts()[RefusalReason::RateLimit], 1);
     }
 }

@@ -3,7 +3,7 @@
 use std::time::Instant;
 
 use weir_http::{Forwarded, RequestHead, write_request};
-use weir_snapshot::{RouteOverrides, UrlMap};
+use weir_snapshot::{RefusalReason, RouteOverrides, UrlMap};
 
 use super::{
     Answer, Downstream, Exchange,
@@ -19,7 +19,6 @@ use crate::{
         balance::Tried,
         selection::{self, SelectionError},
     },
-    stats::Refusal,
     upstream::{Attempt, Upload},
     url_map::ResponseUrls,
     worker::View,
@@ -46,7 +45,7 @@ pub(super) struct PoolRequest<'a> {
 pub(super) enum PoolOutcome {
     Answer(Answer),
     /// No backend of the pool could take the request: the answer, unless the route has a fallback, and the reason.
-    Unavailable(Local, Refusal),
+    Unavailable(Local, RefusalReason),
 }
 
 /// Sends a request to a pool: picks a backend, and retries as far as that is safe and allowed.
@@ -78,13 +77,15 @@ pub(super) async fn send(
         let Picked { member, in_flight } = match found {
             Ok(found) => found,
             Err(SelectionError::GivenUp(failure)) => return PoolOutcome::Answer(given_up(&failure)),
-            Err(SelectionError::Full) => return PoolOutcome::Unavailable(Local::NO_ROOM, Refusal::NoRoom),
+            Err(SelectionError::Full) => {
+                return PoolOutcome::Unavailable(Local::NO_ROOM, RefusalReason::NoRoom);
+            }
             Err(SelectionError::NoBackend) => {
                 return match unreached {
                     Some(Verdict { answer, refusal, .. }) => {
-                        PoolOutcome::Unavailable(answer, refusal.unwrap_or(Refusal::NoBackend))
+                        PoolOutcome::Unavailable(answer, refusal.unwrap_or(RefusalReason::NoBackend))
                     }
-                    None => PoolOutcome::Unavailable(Local::NO_BACKEND, Refusal::NoBackend),
+                    None => PoolOutcome::Unavailable(Local::NO_BACKEND, RefusalReason::NoBackend),
                 };
             }
         };
@@ -173,7 +174,7 @@ pub(super) async fn send(
                         continue;
                     }
                     Pick::None if pool.is_held_by_breaker(&tried) => {
-                        exchange.refusal = Some(Refusal::Breaker)
+                        exchange.refusal = Some(RefusalReason::Breaker)
                     }
                     _ => {}
                 }

@@ -9,7 +9,7 @@ use std::{
 };
 
 use weir_http::{FieldKind, RequestHead, ResponseHead};
-use weir_snapshot::{RouteOverrides, headers::HeaderRules};
+use weir_snapshot::{RefusalReason, RouteOverrides, headers::HeaderRules};
 
 use super::Answer;
 use crate::{
@@ -19,7 +19,7 @@ use crate::{
     filter::Quota,
     fleet::Active,
     origin::Origin,
-    stats::{Cut, Described, Refusal, ResponseKind, Sample},
+    stats::{Cut, Described, ResponseKind, Sample},
     wire::{
         pace::{Pace, PaceLimits},
         timer::Timer,
@@ -58,7 +58,7 @@ pub(crate) struct Exchange {
     /// From the head of the request to the head of the response.
     pub(super) headed: Option<Duration>,
     /// Why the node itself answers, if reports count the reason.
-    pub(crate) refusal: Option<Refusal>,
+    pub(crate) refusal: Option<RefusalReason>,
     /// The client's state in the route's rate limit.
     pub(crate) quota: Option<Quota>,
     /// How slowly the client reads the response.

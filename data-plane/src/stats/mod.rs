@@ -12,7 +12,6 @@ mod tail;
 pub(crate) use self::{
     outcome::{Cut, ResponseKind},
     recorder::{Described, Recorder, Sample, recorder},
-    refusal::Refusal,
     reporter::{Reporter, channel},
     tail::{Events, Tap, tap},
 };

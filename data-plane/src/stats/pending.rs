@@ -290,7 +290,7 @@ impl Kept {
             latency_max: row.latency_max_us,
             upstream: if row.upstream_latency.is_empty() { None } else { Some(read(&row.upstream_latency)?) },
             upstream_max: row.upstream_max_us,
-            refused: Refusals::from_wire(row.rejected),
+            refused: Refusals::from_wire(&row.refused)?,
             cut: Cuts::from_wire(row.cut),
             streams: match &row.stream_duration[..] {
                 [] => Durations::default(),
@@ -332,7 +332,7 @@ fn to_wire(counts: &Counts) -> Option<TrafficRow> {
         latency_max_us: counts.latency_max,
         upstream_latency: counts.upstream.as_ref().map_or(Some(Vec::new()), write)?,
         upstream_max_us: counts.upstream_max,
-        rejected: counts.refused.to_wire(),
+        refused: counts.refused.to_wire(),
         cut: counts.cut.to_wire(),
         stream_duration: streams.map_or(Some(Vec::new()), |(histogram, _)| write(histogram))?,
         stream_max_us: streams.map_or(0, |(_, max)| max),

@@ -9,11 +9,12 @@ use std::{
 use hdrhistogram::Histogram;
 use rustc_hash::FxHashMap;
 use tokio::sync::mpsc;
+use weir_snapshot::RefusalReason;
 
 use super::{
     labels::{Hosts, Method},
     outcome::{Cut, Cuts, Durations, StreamKind},
-    refusal::{Refusal, Refusals},
+    refusal::Refusals,
     tail::{Seen, Tap},
 };
 
@@ -34,7 +35,7 @@ pub(crate) struct Sample<'a> {
     /// From a backend's turn to the head of its answer.
     pub(crate) upstream: Option<Duration>,
     /// Why Weir answered it itself, where that is counted.
-    pub(crate) refusal: Option<Refusal>,
+    pub(crate) refusal: Option<RefusalReason>,
     /// Which side cut its answer; `None`: it was sent to its end.
     pub(crate) cut: Option<Cut>,
     /// It was a tunnel or a stream: `latency` is how long that lasted.

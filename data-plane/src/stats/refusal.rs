@@ -1,69 +1,36 @@
-//! Why a request was answered by Weir and not by a backend, as far as that is counted.
+//! Requests that a node refused itself, by reason.
 
-use weir_proto::v1;
+use std::collections::HashMap;
 
-/// Why Weir refused a request.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Refusal {
-    /// The client's address is not allowed.
-    IpFilter,
-    /// The method is not allowed.
-    Method,
-    /// No credentials, or wrong ones.
-    Auth,
-    /// More than the rate allows.
-    RateLimit,
-    /// An attempt failed, and the backends that were left to try were ejected by their breakers.
-    Breaker,
-    /// No backend had room in time.
-    NoRoom,
-    /// There was no backend, or none took a connection.
-    NoBackend,
-}
+use weir_snapshot::{RefusalCounts, RefusalReason};
 
-/// How many requests were refused, by why. Most rows have none, and so have no more than a null pointer.
+/// The refusals of a row. Most rows have none, and so have no more than a null pointer.
 #[derive(Debug, Clone, Default)]
-pub(crate) struct Refusals(Option<Box<v1::Rejected>>);
+pub(crate) struct Refusals(Option<Box<RefusalCounts>>);
 
 impl Refusals {
     /// Counts one.
     #[cold]
-    pub(crate) fn count(&mut self, refusal: Refusal) {
-        let rejected = self.0.get_or_insert_default();
-        let count = match refusal {
-            Refusal::IpFilter => &mut rejected.ip_filter,
-            Refusal::Method => &mut rejected.method,
-            Refusal::Auth => &mut rejected.auth,
-            Refusal::RateLimit => &mut rejected.rate_limit,
-            Refusal::Breaker => &mut rejected.breaker,
-            Refusal::NoRoom => &mut rejected.no_room,
-            Refusal::NoBackend => &mut rejected.no_backend,
-        };
-        *count += 1;
+    pub(crate) fn count(&mut self, reason: RefusalReason) {
+        self.0.get_or_insert_default().count(reason);
     }
 
     /// Adds those of other requests.
     pub(crate) fn merge(&mut self, other: &Self) {
-        let Some(other) = &other.0 else { return };
-        let sum = self.0.get_or_insert_default();
-        let v1::Rejected { ip_filter, method, auth, rate_limit, breaker, no_room, no_backend } = **other;
-        sum.ip_filter += ip_filter;
-        sum.method += method;
-        sum.auth += auth;
-        sum.rate_limit += rate_limit;
-        sum.breaker += breaker;
-        sum.no_room += no_room;
-        sum.no_backend += no_backend;
+        if let Some(other) = &other.0 {
+            self.0.get_or_insert_default().add(other);
+        }
     }
 
-    /// As they travel.
-    pub(crate) fn to_wire(&self) -> Option<v1::Rejected> {
-        self.0.as_deref().cloned()
+    /// As they are sent.
+    pub(crate) fn to_wire(&self) -> HashMap<String, u64> {
+        self.0.as_ref().map(|counts| counts.to_names()).unwrap_or_default()
     }
 
-    /// As they have travelled.
-    pub(crate) fn from_wire(rejected: Option<v1::Rejected>) -> Self {
-        Self(rejected.map(Box::new))
+    /// As they were packed by this process.
+    pub(crate) fn from_wire(refused: &HashMap<String, u64>) -> Option<Self> {
+        let counts = RefusalCounts::from_names(refused).ok()?;
+        Some(Self((counts.total() > 0).then(|| Box::new(counts))))
     }
 }
 
@@ -72,28 +39,17 @@ mod tests {
     use super::*;
 
     #[test]
-    fn each_reason_is_counted_by_itself_and_sums_are_sums() {
-        let all = [
-            Refusal::IpFilter,
-            Refusal::Method,
-            Refusal::Auth,
-            Refusal::RateLimit,
-            Refusal::Breaker,
-            Refusal::NoRoom,
-            Refusal::NoBackend,
-        ];
+    fn sums_are_sums_and_rows_without_refusals_stay_empty() {
         let mut sum = Refusals::default();
-        assert!(sum.to_wire().is_none());
-        for (i, refusal) in all.into_iter().enumerate() {
+        sum.merge(&Refusals::from_wire(&sum.to_wire()).unwrap());
+        assert!(sum.0.is_none());
+        for (times, reason) in (1..).zip(RefusalReason::ALL) {
             let mut some = Refusals::default();
-            (0..=i).for_each(|_| some.count(refusal));
-            sum.merge(&Refusals::from_wire(some.to_wire()));
+            (0..times).for_each(|_| some.count(*reason));
+            sum.merge(&Refusals::from_wire(&some.to_wire()).unwrap());
         }
-        let v1::Rejected { ip_filter, method, auth, rate_limit, breaker, no_room, no_backend } =
-            sum.to_wire().unwrap();
-        assert_eq!(
-            [ip_filter, method, auth, rate_limit, breaker, no_room, no_backend],
-            [1, 2, 3, 4, 5, 6, 7]
-        );
+        for (times, reason) in (1..).zip(RefusalReason::ALL) {
+            assert_eq!(sum.to_wire()[reason.name()], times);
+        }
     }
 }

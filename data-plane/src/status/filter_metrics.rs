@@ -1,6 +1,5 @@
 //! Metrics of filters.
 
-use crate::{filter::Refusal, fleet::Fleet};
 use prometheus_client::{
     encoding::EncodeLabelSet,
     metrics::{
@@ -10,6 +9,9 @@ use prometheus_client::{
     },
     registry::Registry,
 };
+use weir_snapshot::RefusalReason;
+
+use crate::fleet::Fleet;
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct Labels {
@@ -22,9 +24,10 @@ pub(crate) fn register(registry: &mut Registry, fleet: &Fleet) {
     let refused = Family::<Labels, Counter>::default();
     if let Some(active) = fleet.active() {
         for chain in active.filters.iter().flatten() {
-            for (refusal, filter) in Refusal::ALL {
-                let labels = Labels { route: chain.route.to_string(), filter };
-                refused.get_or_create(&labels).inc_by(chain.refused.of(refusal));
+            let counts = chain.refused.counts();
+            for reason in RefusalReason::filters() {
+                let labels = Labels { route: chain.route.to_string(), filter: reason.name() };
+                refused.get_or_create(&labels).inc_by(counts[reason]);
             }
         }
     }

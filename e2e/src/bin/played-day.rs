@@ -94,7 +94,7 @@ fn request(rng: &mut Rng, minute: u64, incident: bool) -> Request {
         n if n < failing + 12 => 304,
         _ => 200,
     };
-    let rejected = (status == 503 && rng.bool()).then_some(if incident { "no_room" } else { "breaker" });
+    let refused = (status == 503 && rng.bool()).then_some(if incident { "no_room" } else { "breaker" });
     let slow = if incident { 6 } else { 1 };
     let latency_us = usual * slow / 2 + rng.u64(..usual) * (1 + rng.u64(..60).pow(2) / 600);
     Request {
@@ -102,7 +102,7 @@ fn request(rng: &mut Rng, minute: u64, incident: bool) -> Request {
         labels: Labels {
             route,
             pool,
-            backend: if rejected.is_some() { "" } else { backends[rng.usize(..2)] },
+            backend: if refused.is_some() { "" } else { backends[rng.usize(..2)] },
             method: if rng.u32(..5) == 0 { "POST" } else { "GET" },
             host: HOSTS[if route == "shop" {
                 rng.usize(..2)
@@ -114,12 +114,12 @@ fn request(rng: &mut Rng, minute: u64, incident: bool) -> Request {
         },
         status,
         latency_us,
-        upstream_us: if rejected.is_some() { 0 } else { latency_us * 9 / 10 },
+        upstream_us: if refused.is_some() { 0 } else { latency_us * 9 / 10 },
         bytes_in: rng.u64(..400),
         bytes_out: if status == 200 { rng.u64(500..40_000) } else { 0 },
         retries: u64::from(incident && rng.bool()),
-        rejected,
-        cut: (rejected.is_none() && rng.u32(..500) == 0).then_some("client"),
+        refused,
+        cut: (refused.is_none() && rng.u32(..500) == 0).then_some("client"),
         streamed: false,
     }
 }

@@ -41,7 +41,7 @@ struct Tally {
     bytes_in: u64,
     bytes_out: u64,
     retries: u64,
-    rejected: BTreeMap<&'static str, u64>,
+    refused: BTreeMap<&'static str, u64>,
     cut: BTreeMap<&'static str, u64>,
     latency: Vec<u64>,
     upstream: Vec<u64>,
@@ -58,8 +58,8 @@ impl Tally {
         self.bytes_in += request.bytes_in;
         self.bytes_out += request.bytes_out;
         self.retries += request.retries;
-        if let Some(reason) = request.rejected {
-            *self.rejected.entry(reason).or_default() += 1;
+        if let Some(reason) = request.refused {
+            *self.refused.entry(reason).or_default() += 1;
         }
         if let Some(side) = request.cut {
             *self.cut.entry(side).or_default() += 1;
@@ -84,8 +84,8 @@ impl Tally {
             (200..).zip(&self.status).filter(|(_, n)| **n > 0).map(|(status, n)| (status, *n)).collect();
         assert_eq!(is["status"], json!(status), "{what}: status");
         for reason in REASONS {
-            let expected = self.rejected.get(reason).copied().unwrap_or(0);
-            assert_eq!(is["rejected"][reason], expected, "{what}: rejected {reason}");
+            let expected = self.refused.get(reason).copied().unwrap_or(0);
+            assert_eq!(is["refused"][reason], expected, "{what}: refused {reason}");
         }
         for side in SIDES {
             let expected = self.cut.get(side).copied().unwrap_or(0);

@@ -1,7 +1,7 @@
 //! The same report in its other formats. JSON was compared with the generated requests, so the other formats are
 //! compared with JSON.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 
 use e2e::{
     Fleet, get,
@@ -26,17 +26,8 @@ fn latency(latency: Option<v1::Latency>) -> Value {
     json!({ "p50": p50, "p90": p90, "p99": p99, "max": max })
 }
 
-fn rejected(rejected: Option<v1::Rejected>) -> Value {
-    let v1::Rejected { ip_filter, method, auth, rate_limit, breaker, no_room, no_backend } =
-        rejected.unwrap_or_default();
-    let counts = [ip_filter, method, auth, rate_limit, breaker, no_room, no_backend];
-    REASONS
-        .into_iter()
-        .zip(counts)
-        .collect::<BTreeMap<_, _>>()
-        .into_iter()
-        .map(|(a, b)| (a, json!(b)))
-        .collect()
+fn refused(refused: &HashMap<String, u64>) -> Value {
+    REASONS.into_iter().map(|reason| (reason, json!(refused.get(reason).copied().unwrap_or(0)))).collect()
 }
 
 fn cut(cut: Option<v1::Cut>) -> Value {
@@ -55,7 +46,7 @@ fn counted(measures: Option<v1::Measures>) -> Value {
         "retries": measures.retries,
         "latency_ms": latency(measures.latency),
         "upstream_ms": latency(measures.upstream_latency),
-        "rejected": rejected(measures.rejected),
+        "refused": refused(&measures.refused),
         "cut": cut(measures.cut),
         "streams": measures.streams,
         "stream_ms": latency(measures.stream_duration),
@@ -72,7 +63,7 @@ fn of_json(is: &Value) -> Value {
         "retries",
         "latency_ms",
         "upstream_ms",
-        "rejected",
+        "refused",
         "cut",
         "streams",
         "stream_ms",
@@ -102,7 +93,7 @@ fn of_csv(names: &[&str], row: &str) -> Value {
         "retries": number("retries"),
         "latency_ms": latencies(""),
         "upstream_ms": latencies("upstream_"),
-        "rejected": REASONS.into_iter().map(|reason| (reason, number(&format!("rejected_{reason}")))).collect::<Value>(),
+        "refused": REASONS.into_iter().map(|reason| (reason, number(&format!("refused_{reason}")))).collect::<Value>(),
         "cut": SIDES.into_iter().map(|side| (side, number(&format!("cut_by_{side}")))).collect::<Value>(),
         "streams": number("streams"),
         "stream_ms": latencies("stream_"),
@@ -196,7 +187,7 @@ pub async fn derived_values_are_correct(fleet: &Fleet, trace: &Trace) {
 
     let key = |item: &Value, sort: &str| match sort {
         "errors" => item["errors"].as_u64().unwrap(),
-        "rejected" => REASONS.iter().map(|reason| item["rejected"][reason].as_u64().unwrap()).sum(),
+        "refused" => REASONS.iter().map(|reason| item["refused"][reason].as_u64().unwrap()).sum(),
         "cut" => SIDES.iter().map(|side| item["cut"][side].as_u64().unwrap()).sum(),
         "bytes" => item["bytes_in"].as_u64().unwrap() + item["bytes_out"].as_u64().unwrap(),
         _ => (item["latency_ms"]["p99"].as_f64().unwrap() * 1000.0).round() as u64,
@@ -205,7 +196,7 @@ pub async fn derived_values_are_correct(fleet: &Fleet, trace: &Trace) {
         items.as_array().unwrap().iter().map(|item| (item["name"].to_string(), item.clone())).collect()
     };
     let by_requests = report(fleet, &format!("/reports/top?{range}&by=host")).await;
-    for sort in ["errors", "rejected", "cut", "bytes", "slowest"] {
+    for sort in ["errors", "refused", "cut", "bytes", "slowest"] {
         let top = report(fleet, &format!("/reports/top?{range}&by=host&sort={sort}")).await;
         let keys: Vec<u64> = top["items"].as_array().unwrap().iter().map(|item| key(item, sort)).collect();
         assert!(keys.is_sorted_by(|a, b| a >= b), "{sort}: {keys:?}");

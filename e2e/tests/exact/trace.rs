@@ -96,11 +96,11 @@ fn request(rng: &mut Rng, minute: u64) -> Request {
     };
     // Most latencies are small, some are a thousand times as long.
     let latency_us = 200 + rng.u64(..2_000) * (1 + rng.u64(..100).pow(2) / 100);
-    let rejected = (status == 503 && rng.bool()).then(|| REASONS[3 + rng.usize(..4)]);
+    let refused = (status == 503 && rng.bool()).then(|| REASONS[3 + rng.usize(..5)]);
     let labels = Labels {
         route,
         pool: route,
-        backend: if rejected.is_some() { "" } else { backends[rng.usize(..2)] },
+        backend: if refused.is_some() { "" } else { backends[rng.usize(..2)] },
         method: if rng.u32(..4) == 0 { "POST" } else { "GET" },
         host: HOSTS[rng.usize(..HOSTS.len())],
     };
@@ -110,12 +110,12 @@ fn request(rng: &mut Rng, minute: u64) -> Request {
         status,
         latency_us,
         // In the same order as the total latency, so that sorting by one sorts the other.
-        upstream_us: if rejected.is_some() { 0 } else { latency_us * 9 / 10 },
+        upstream_us: if refused.is_some() { 0 } else { latency_us * 9 / 10 },
         bytes_in: rng.u64(..1_000),
         bytes_out: rng.u64(..100_000),
         retries: u64::from(rng.u32(..20) == 0),
-        rejected,
-        cut: (rejected.is_none() && rng.u32(..50) == 0).then(|| SIDES[rng.usize(..SIDES.len())]),
+        refused,
+        cut: (refused.is_none() && rng.u32(..50) == 0).then(|| SIDES[rng.usize(..SIDES.len())]),
         streamed: status == 200 && rng.u32(..30) == 0,
     }
 }

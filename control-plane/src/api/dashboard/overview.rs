@@ -79,10 +79,10 @@ pub(super) async fn page(app: &App) -> Result<Markup, Trouble> {
                 dd { (latency(&five, five.measures.latency_ms.p99)) }
                 dd class="note" { "p50 " (latency(&five, five.measures.latency_ms.p50)) ", backends p99 " (latency(&five, five.measures.upstream_ms.p99)) }
             }
-            div class=(kind(false, five.measures.rejected.total() > 0)) {
+            div class=(kind(false, five.measures.refused.total() > 0)) {
                 dt { "Refused, 5 min" }
-                dd { (count(five.measures.rejected.total())) }
-                dd class="note" { (refusals(&five.measures.rejected)) }
+                dd { (count(five.measures.refused.total())) }
+                dd class="note" { (refusals(&five.measures.refused)) }
             }
             div class=(kind(down > 0, active == 0 || ejected > 0)) {
                 dt { "Backends up" }

@@ -68,8 +68,8 @@ fn counted(item: &TopItem) -> Markup {
         p class="note" {
             "In 24 hours: " (count(item.measures.requests)) " requests, " (percent(item.errors, item.measures.requests)) " errors, p99 "
             (millis(item.measures.latency_ms.p99))
-            @if item.measures.rejected.total() > 0 {
-                " · " strong { (count(item.measures.rejected.total())) " refused by Weir" } " (" (refusals(&item.measures.rejected)) ")"
+            @if item.measures.refused.total() > 0 {
+                " · " strong { (count(item.measures.refused.total())) " refused by Weir" } " (" (refusals(&item.measures.refused)) ")"
             }
         }
     }

@@ -1,7 +1,7 @@
 //! Reports with charts, and as tables for who cannot or will not look at charts.
 
 use maud::{Markup, html};
-use weir_admin_api::{Completeness, Cut, Period, Rejected, Summary, Top};
+use weir_admin_api::{Completeness, Cut, Period, RefusalCounts, Summary, Top};
 
 use super::{
     Trouble,
@@ -173,8 +173,8 @@ fn figures(summary: &Summary, per: &str, periods: &[Period]) -> Markup {
             div class="figure" {
                 dt { "Sent" } dd { (bytes(summary.measures.bytes_out)) } dd class="note" { (bytes(summary.measures.bytes_in)) " received" }
             }
-            div class=(if summary.measures.rejected.total() > 0 { "figure warn" } else { "figure" }) {
-                dt { "Refused by Weir" } dd { (count(summary.measures.rejected.total())) } dd class="note" { (refusals(&summary.measures.rejected)) }
+            div class=(if summary.measures.refused.total() > 0 { "figure warn" } else { "figure" }) {
+                dt { "Refused by Weir" } dd { (count(summary.measures.refused.total())) } dd class="note" { (refusals(&summary.measures.refused)) }
             }
             div class=(if summary.measures.cut.backend > 0 { "figure warn" } else { "figure" }) {
                 dt { "Cut answers" } dd { (count(summary.measures.cut.total())) } dd class="note" { (cuts(&summary.measures.cut)) }
@@ -196,10 +196,10 @@ fn figures(summary: &Summary, per: &str, periods: &[Period]) -> Markup {
 }
 
 /// Why Weir refused requests itself.
-pub(super) fn refusals(rejected: &Rejected) -> String {
-    let counted = rejected.each().into_iter().filter(|(_, number)| *number > 0);
+pub(super) fn refusals(refused: &RefusalCounts) -> String {
+    let counted = refused.each().filter(|(_, number)| *number > 0);
     let said: Vec<String> =
-        counted.map(|(reason, number)| format!("{} {}", reason.replace('_', " "), count(number))).collect();
+        counted.map(|(reason, number)| format!("{} {}", reason.label(), count(number))).collect();
     if said.is_empty() { "none".to_owned() } else { said.join(", ") }
 }
 
@@ -283,7 +283,7 @@ fn table(periods: &[Period]) -> Markup {
                         td class="n" { (millis(period.measures.latency_ms.p99)) }
                         td class="n" { (millis(period.measures.latency_ms.max)) }
                         td class="n" { (period.measures.retries) }
-                        td { (refusals(&period.measures.rejected)) }
+                        td { (refusals(&period.measures.refused)) }
                         td { (cuts(&period.measures.cut)) }
                         td class="n" { (period.measures.streams) }
                         td class="n" { (period.nodes.reported) "/" (period.nodes.expected) }

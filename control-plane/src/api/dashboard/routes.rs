@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 
 use maud::{Markup, html};
-use weir_admin_api::{Rejected, TopItem};
+use weir_admin_api::{RefusalCounts, TopItem};
 use weir_snapshot::{Problem, config::Route};
 
 use super::{
@@ -59,7 +59,7 @@ pub(super) async fn page(app: &App) -> Result<Markup, Trouble> {
                                 }
                                 td class="n" data-label="Requests" { (count(item.map_or(0, |item| item.measures.requests))) }
                                 td class="n" data-label="Errors" { (item.map_or("–".to_owned(), |item| percent(item.errors, item.measures.requests))) }
-                                td class="n" data-label="Refused" { @if let Some(item) = item { (refused(&item.measures.rejected)) } @else { "–" } }
+                                td class="n" data-label="Refused" { @if let Some(item) = item { (refused(&item.measures.refused)) } @else { "–" } }
                                 td class="n" data-label="p50" { (item.map_or("–".to_owned(), |item| millis(item.measures.latency_ms.p50))) }
                                 td class="n" data-label="p99" { (item.map_or("–".to_owned(), |item| millis(item.measures.latency_ms.p99))) }
                             }
@@ -72,11 +72,11 @@ pub(super) async fn page(app: &App) -> Result<Markup, Trouble> {
 }
 
 /// What Weir refused itself, and why.
-fn refused(rejected: &Rejected) -> Markup {
+fn refused(refused: &RefusalCounts) -> Markup {
     html! {
         span {
-            (count(rejected.total()))
-            @if rejected.total() > 0 { span class="note" { (refusals(rejected)) } }
+            (count(refused.total()))
+            @if refused.total() > 0 { span class="note" { (refusals(refused)) } }
         }
     }
 }

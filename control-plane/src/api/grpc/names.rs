@@ -111,7 +111,7 @@ mod tests {
         both_ways::<v1::Completeness>(&["complete", "open", "partial", "gap", "none"]);
         both_ways::<v1::Outcome>(&["finished", "cut_by_client", "cut_by_backend", "cut_by_node"]);
         both_ways::<v1::TopBy>(&["route", "host", "pool", "backend", "method", "status"]);
-        both_ways::<v1::TopSort>(&["requests", "errors", "rejected", "cut", "slowest", "bytes"]);
+        both_ways::<v1::TopSort>(&["requests", "errors", "refused", "cut", "slowest", "bytes"]);
         both_ways::<v1::TokenState>(&["active", "revoked", "expired", "used up"]);
     }
 

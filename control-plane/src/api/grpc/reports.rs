@@ -1,7 +1,7 @@
 //! The service `Reports`: reports from exact counts.
 
 use tonic::{Request, Response, Status};
-use weir_admin_api::{Cut, Latency, Measures, PeriodCount, Rejected, Report, ReportingNodes, Summary, Top};
+use weir_admin_api::{Cut, Latency, Measures, PeriodCount, Report, ReportingNodes, Summary, Top};
 use weir_proto::v1::{self, reports_server};
 use weir_snapshot::Problems;
 
@@ -145,7 +145,7 @@ fn measures(of: Measures) -> v1::Measures {
         latency: Some(latency(of.latency_ms)),
         upstream_latency: Some(latency(of.upstream_ms)),
         retries: of.retries,
-        rejected: Some(rejected(of.rejected)),
+        refused: of.refused.to_names(),
         cut: Some(cut(of.cut)),
         streams: of.streams,
         stream_duration: Some(latency(of.stream_ms)),
@@ -204,11 +204,6 @@ fn top(top: Top) -> v1::Top {
         items: items.collect(),
         state: v1::Completeness::of(top.state.as_str()),
     }
-}
-
-fn rejected(rejected: Rejected) -> v1::Rejected {
-    let Rejected { ip_filter, method, auth, rate_limit, breaker, no_room, no_backend } = rejected;
-    v1::Rejected { ip_filter, method, auth, rate_limit, breaker, no_room, no_backend }
 }
 
 fn cut(Cut { client, backend, node }: Cut) -> v1::Cut {

@@ -1,6 +1,6 @@
 //! The state of the fleet.
 
-use weir_admin_api::{ConfigFile, PoolStatus, Refused, RouteStatus, Status};
+use weir_admin_api::{ConfigFile, PoolStatus, RouteStatus, Status};
 use weir_proto::v1;
 
 use super::{backends, certificates, failure::Answer, nodes, values::time_of};
@@ -35,8 +35,7 @@ fn pool(info: PoolStatus) -> v1::PoolStatus {
 }
 
 fn route(info: RouteStatus) -> v1::RouteStatus {
-    let Refused { ip_filter, method, rate_limit, auth } = info.refused;
-    v1::RouteStatus { name: info.name, ip_filter, method, rate_limit, auth }
+    v1::RouteStatus { name: info.name, refused: info.refused.0.to_names() }
 }
 
 fn file(info: ConfigFile) -> v1::ConfigFile {

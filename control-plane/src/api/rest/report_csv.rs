@@ -2,7 +2,7 @@
 
 use std::{borrow::Cow, collections::BTreeMap, fmt::Write as _};
 
-use weir_admin_api::{Cut, Latency, Measures, Rejected, Report, Summary, Top};
+use weir_admin_api::{Cut, Latency, Measures, RefusalReason, Report, Summary, Top};
 
 const COUNTS: &str = "requests,bytes_in,bytes_out,retries,p50_ms,p90_ms,p99_ms,max_ms";
 
@@ -59,10 +59,10 @@ impl Row<'_> {
     }
 
     fn push_rest(&self, text: &mut String, statuses: &[u16]) {
-        let Measures { upstream_ms, rejected, cut, streams, stream_ms, status, .. } = self.0;
+        let Measures { upstream_ms, refused, cut, streams, stream_ms, status, .. } = self.0;
         let Latency { p50, p90, p99, max } = upstream_ms;
         let _ = write!(text, ",{p50},{p90},{p99},{max}");
-        for (_, count) in rejected.each().into_iter().chain(cut.each()) {
+        for count in refused.each().map(|(_, count)| count).chain(cut.each().map(|(_, count)| count)) {
             let _ = write!(text, ",{count}");
         }
         let Latency { p50, p90, p99, max } = stream_ms;
@@ -76,8 +76,8 @@ impl Row<'_> {
 
 fn push_last_names(text: &mut String, statuses: &[u16]) {
     text.push_str(",upstream_p50_ms,upstream_p90_ms,upstream_p99_ms,upstream_max_ms");
-    for (name, _) in Rejected::default().each() {
-        let _ = write!(text, ",rejected_{name}");
+    for reason in RefusalReason::ALL {
+        let _ = write!(text, ",refused_{reason}");
     }
     for (name, _) in Cut::default().each() {
         let _ = write!(text, ",cut_by_{name}");

@@ -81,14 +81,14 @@ impl Fold {
         keys: &[&Key],
     ) -> Result<HashMap<usize, StoredCounts<'static>>> {
         // One statement for all keys: a query per key costs more than the lookup.
-        let wanted: Vec<_> = keys
-            .iter()
-            .map(|key| json!([key.route, key.pool, key.backend, key.method, key.status]))
+        let wanted: Vec<_> = keys.iter().map(|key| json!([key.labels, key.status])).collect();
+        let labels: String = (0..)
+            .zip(Dimension::LABELS)
+            .map(|(at, label)| format!("AND {} = wanted.value ->> '$[0][{at}]' ", label.name()))
             .collect();
         let sql = format!(
             "SELECT wanted.key, {COUNTS} FROM json_each(?) AS wanted CROSS JOIN traffic
-             WHERE grain = ? AND start = ? AND route = wanted.value ->> 0 AND pool = wanted.value ->> 1
-                 AND backend = wanted.value ->> 2 AND method = wanted.value ->> 3 AND status = wanted.value ->> 4"
+             WHERE grain = ? AND start = ? {labels} AND status = wanted.value ->> 1"
         );
         self.found(&sql, &wanted, grain, start, |row| stored_counts(row, 1)).await
     }
@@ -144,11 +144,15 @@ impl Fold {
     ) -> Result<()> {
         for rows in rows.chunks(AT_ONCE) {
             let mut insert = QueryBuilder::<Sqlite>::new(format!(
-                "INSERT INTO traffic (grain, start, route, pool, backend, method, status, {COUNTS}) "
+                "INSERT INTO traffic (grain, start, {}, status, {COUNTS}) ",
+                labels()
             ));
             insert.push_values(rows, |mut row, (key, counts)| {
-                row.push_bind(grain).push_bind(start).push_bind(&key.route).push_bind(&key.pool);
-                row.push_bind(&key.backend).push_bind(&key.method).push_bind(i64::from(key.status));
+                row.push_bind(grain).push_bind(start);
+                for label in &key.labels {
+                    row.push_bind(label);
+                }
+                row.push_bind(i64::from(key.status));
                 push_counts(row, counts);
             });
             insert.push(REPLACE);
@@ -209,20 +213,16 @@ impl Fold {
         grain: i64,
         start: i64,
     ) -> Result<Vec<(Key, StoredCounts<'static>)>> {
-        let sql = format!(
-            "SELECT route, pool, backend, method, status, {COUNTS} FROM traffic WHERE grain = ? AND start = ?"
-        );
+        let sql = format!("SELECT {}, status, {COUNTS} FROM traffic WHERE grain = ? AND start = ?", labels());
         let rows = sqlx::query(AssertSqlSafe(sql)).bind(grain).bind(start).fetch_all(&mut *self.tx).await?;
         let key = |row: &sqlx::sqlite::SqliteRow| -> Result<Key> {
-            Ok(Key {
-                route: row.try_get(0)?,
-                pool: row.try_get(1)?,
-                backend: row.try_get(2)?,
-                method: row.try_get(3)?,
-                status: row.try_get(4)?,
-            })
+            let mut labels = [const { String::new() }; Dimension::LABELS.len()];
+            for (at, label) in labels.iter_mut().enumerate() {
+                *label = row.try_get(at)?;
+            }
+            Ok(Key { labels, status: row.try_get(Dimension::LABELS.len())? })
         };
-        rows.iter().map(|row| Ok((key(row)?, stored_counts(row, 5)?))).collect()
+        rows.iter().map(|row| Ok((key(row)?, stored_counts(row, Dimension::LABELS.len() + 1)?))).collect()
     }
 
     /// Records that every row of `traffic` is included in the sums, and commits.
@@ -232,11 +232,16 @@ impl Fold {
     }
 }
 
+/// The columns of the labels of `traffic`.
+fn labels() -> String {
+    Dimension::LABELS.map(Dimension::name).join(", ")
+}
+
 /// Overwrites the counts of an existing row.
 const REPLACE: &str = " ON CONFLICT DO UPDATE SET requests = excluded.requests, bytes_in = excluded.bytes_in,
     bytes_out = excluded.bytes_out, retries = excluded.retries, latency = excluded.latency,
     latency_max_us = excluded.latency_max_us, upstream = excluded.upstream,
-    upstream_max_us = excluded.upstream_max_us, rejected = excluded.rejected, cut = excluded.cut,
+    upstream_max_us = excluded.upstream_max_us, refused = excluded.refused, cut = excluded.cut,
     streams = excluded.streams, stream_max_us = excluded.stream_max_us";
 
 /// Pushes values in the order of [`COUNTS`].
@@ -249,7 +254,7 @@ fn push_counts(mut row: Separated<'_, Sqlite, &'static str>, counts: &StoredCoun
         .push_bind(counts.latency_max_us.cast_signed())
         .push_bind(counts.upstream.as_ref())
         .push_bind(counts.upstream_max_us.cast_signed())
-        .push_bind(counts.rejected.as_ref())
+        .push_bind(counts.refused.as_ref())
         .push_bind(counts.cut.as_ref())
         .push_bind(counts.streams.as_ref())
         .push_bind(counts.stream_max_us.cast_signed());

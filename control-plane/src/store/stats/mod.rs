@@ -55,11 +55,26 @@ pub(crate) struct Late {
 /// Labels of a row of `traffic` within a period.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub(crate) struct Key {
-    pub(crate) route: String,
-    pub(crate) pool: String,
-    pub(crate) backend: String,
-    pub(crate) method: String,
+    /// In the order of [`Dimension::LABELS`].
+    pub(crate) labels: [String; Dimension::LABELS.len()],
     pub(crate) status: u16,
+}
+
+impl Key {
+    /// The key with `other` in place of the names of routes, pools and backends.
+    pub(crate) fn with_names(mut self, other: &str) -> Self {
+        for (dimension, label) in Dimension::LABELS.into_iter().zip(&mut self.labels) {
+            if dimension.resource().is_some() {
+                other.clone_into(label);
+            }
+        }
+        self
+    }
+
+    pub(crate) fn route(&self) -> &str {
+        let [route, ..] = &self.labels;
+        route
+    }
 }
 
 /// Labels of a sum within a period.
@@ -82,6 +97,23 @@ pub(crate) enum Dimension {
 }
 
 impl Dimension {
+    /// The labels of the rows of `traffic`, in the order of its columns; the status comes after them.
+    pub(crate) const LABELS: [Self; 4] = [Self::Route, Self::Pool, Self::Backend, Self::Method];
+
+    /// The dimensions by which reports rank.
+    pub(crate) const RANKED: [Self; 6] =
+        [Self::Route, Self::Host, Self::Pool, Self::Backend, Self::Method, Self::Status];
+
+    /// The table and the column that have the configured names, for names that are configured.
+    pub(crate) fn resource(self) -> Option<(&'static str, &'static str)> {
+        match self {
+            Self::Route => Some(("routes", "name")),
+            Self::Pool => Some(("pools", "name")),
+            Self::Backend => Some(("backends", "id")),
+            _ => None,
+        }
+    }
+
     /// The stored name. It is a column of `traffic`, except for [`All`](Self::All) and [`Host`](Self::Host).
     pub(crate) fn name(self) -> &'static str {
         match self {
@@ -108,7 +140,7 @@ pub(crate) struct StoredCounts<'a> {
     pub(crate) upstream: Cow<'a, [u8]>,
     pub(crate) upstream_max_us: u64,
     /// A JSON object; empty means none.
-    pub(crate) rejected: Cow<'a, str>,
+    pub(crate) refused: Cow<'a, str>,
     /// A JSON object; empty means none.
     pub(crate) cut: Cow<'a, str>,
     /// Histogram of the durations of tunnels and streams; empty means none.
@@ -177,7 +209,7 @@ fn stored_counts(row: &sqlx::sqlite::SqliteRow, at: usize) -> Result<StoredCount
         latency_max_us: count(5)?,
         upstream: Cow::Owned(row.try_get(at + 6)?),
         upstream_max_us: count(7)?,
-        rejected: Cow::Owned(row.try_get(at + 8)?),
+        refused: Cow::Owned(row.try_get(at + 8)?),
         cut: Cow::Owned(row.try_get(at + 9)?),
         streams: Cow::Owned(row.try_get(at + 10)?),
         stream_max_us: count(11)?,
@@ -186,5 +218,5 @@ fn stored_counts(row: &sqlx::sqlite::SqliteRow, at: usize) -> Result<StoredCount
 
 /// The columns of [`StoredCounts`].
 const COUNTS: &str =
-    "requests, bytes_in, bytes_out, retries, latency, latency_max_us, upstream, upstream_max_us, rejected,
+    "requests, bytes_in, bytes_out, retries, latency, latency_max_us, upstream, upstream_max_us, refused,
     cut, streams, stream_max_us";

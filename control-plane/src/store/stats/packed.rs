@@ -40,7 +40,7 @@ struct WrongLength;
 pub(super) fn columns(status: &str, label: &str) -> String {
     format!(
         "CAST(json_group_array(json_array({label}, start, {status}, requests, bytes_in, bytes_out, retries,
-                 latency_max_us, upstream_max_us, rejected, cut, stream_max_us, length(latency), length(upstream),
+                 latency_max_us, upstream_max_us, refused, cut, stream_max_us, length(latency), length(upstream),
                  length(streams)))
              || x'00' || group_concat(latency, '') || group_concat(upstream, '') || group_concat(streams, '') AS BLOB)"
     )
@@ -75,7 +75,7 @@ pub(super) fn each(
             bytes_out,
             retries,
             ..,
-            rejected,
+            refused,
             cut,
             _,
             _,
@@ -95,7 +95,7 @@ pub(super) fn each(
             latency_max_us: row.7.cast_unsigned(),
             upstream: Cow::Borrowed(upstream),
             upstream_max_us: row.8.cast_unsigned(),
-            rejected,
+            refused,
             cut,
             streams: Cow::Borrowed(stream),
             stream_max_us: row.11.cast_unsigned(),
@@ -124,7 +124,7 @@ mod tests {
         let mut rows = Vec::new();
         each(packed, &mut |label, start, sum: &StoredSum<'_>| {
             assert_eq!(sum.status, BTreeMap::from([(200, 3), (404, 1)]));
-            assert_eq!(sum.counts.rejected, r#"{"auth":1}"#);
+            assert_eq!(sum.counts.refused, r#"{"auth":1}"#);
             assert_eq!((&*sum.counts.cut, sum.counts.stream_max_us), (r#"{"node":1}"#, 7));
             let [latency, upstream, streams] =
                 [&sum.counts.latency, &sum.counts.upstream, &sum.counts.streams].map(|bytes| bytes.to_vec());

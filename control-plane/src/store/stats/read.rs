@@ -6,14 +6,11 @@ use sqlx::{AssertSqlSafe, Row as _, Sqlite, Transaction};
 use super::{Dimension, Kept, Lost, Result, Run, StoredSum, packed, run};
 use crate::store::{Store, StoreError};
 
-/// Which requests a report covers; `None` means all.
+/// Which requests a report covers; by default all.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Filter {
-    pub(crate) route: Option<String>,
-    pub(crate) pool: Option<String>,
-    /// Backend ids as a JSON array.
-    pub(crate) backends: Option<String>,
-    pub(crate) method: Option<String>,
+    /// Labels, each with the names of which a request has one.
+    pub(crate) labels: Vec<(Dimension, Vec<String>)>,
     /// Hosts are counted separately, so a host cannot be combined with another filter.
     pub(crate) host: Option<String>,
 }
@@ -38,26 +35,22 @@ pub(crate) enum GroupBy {
 impl Filter {
     /// The sums that match this filter exactly: their dimension, and their names as a JSON array.
     fn sum(&self) -> Option<(Dimension, String)> {
-        let one = |name: &String| serde_json::Value::from(vec![name.clone()]).to_string();
-        let mut given = [
-            self.route.as_ref().map(|name| (Dimension::Route, one(name))),
-            self.pool.as_ref().map(|name| (Dimension::Pool, one(name))),
-            self.backends.as_ref().map(|names| (Dimension::Backend, names.clone())),
-            self.method.as_ref().map(|name| (Dimension::Method, one(name))),
-            self.host.as_ref().map(|name| (Dimension::Host, one(name))),
-        ]
-        .into_iter()
-        .flatten();
-        match (given.next(), given.next()) {
-            (None, _) => Some((Dimension::All, r#"[""]"#.to_owned())),
-            (one, None) => one,
-            (Some(_), Some(_)) => None,
+        match (&self.labels[..], &self.host) {
+            ([], None) => Some((Dimension::All, r#"[""]"#.to_owned())),
+            ([], Some(host)) => Some((Dimension::Host, json(std::slice::from_ref(host)))),
+            ([(dimension, names)], None) => Some((*dimension, json(names))),
+            _ => None,
         }
     }
 
     fn is_empty(&self) -> bool {
         matches!(self.sum(), Some((Dimension::All, _)))
     }
+}
+
+/// Names as a JSON array.
+fn json(names: &[String]) -> String {
+    serde_json::Value::from(names).to_string()
 }
 
 /// A read transaction: a view of the statistics that does not change.
@@ -71,25 +64,23 @@ impl Store {
         Ok(Traffic { tx: self.reader.begin().await? })
     }
 
-    /// Returns the ids that backends with this URL have or had in any revision, as a JSON array; `None` when no backend
-    /// ever had it.
-    pub(crate) async fn backends_by_url(&self, url: &str) -> Result<Option<String>> {
+    /// Returns the ids that backends with this URL have or had in any revision.
+    pub(crate) async fn backends_by_url(&self, url: &str) -> Result<Vec<String>> {
         Ok(sqlx::query_scalar(
-            "SELECT json_group_array(id) FROM (
+            "SELECT id FROM (
                  SELECT id FROM backends WHERE url = ?1
                  UNION
                  SELECT name FROM changes WHERE kind = 'backend'
-                     AND (json_extract(after, '$.url') = ?1 OR json_extract(before, '$.url') = ?1))
-             HAVING COUNT(*) > 0",
+                     AND (json_extract(after, '$.url') = ?1 OR json_extract(before, '$.url') = ?1))",
         )
         .bind(url)
-        .fetch_optional(&self.reader)
+        .fetch_all(&self.reader)
         .await?)
     }
 
     /// Returns whether a route, pool or backend has this name, had it in a stored revision, or was counted with it.
     pub(crate) async fn has_name(&self, dimension: Dimension, name: &str) -> Result<bool> {
-        let Some((table, column)) = resources(dimension) else { return Ok(true) };
+        let Some((table, column)) = dimension.resource() else { return Ok(true) };
         let dimension = dimension.name();
         // The cheapest query first: a name that is in use costs one index lookup.
         for sql in [
@@ -109,7 +100,7 @@ impl Store {
 
     /// Returns the names of routes, pools or backends, configured ones first.
     pub(crate) async fn names(&self, dimension: Dimension) -> Result<Vec<String>> {
-        let Some((table, column)) = resources(dimension) else { return Ok(Vec::new()) };
+        let Some((table, column)) = dimension.resource() else { return Ok(Vec::new()) };
         let dimension = dimension.name();
         let sql = format!(
             "SELECT {column} FROM {table}
@@ -135,16 +126,6 @@ impl Store {
     }
 }
 
-/// The table and column of a dimension's configured names.
-fn resources(dimension: Dimension) -> Option<(&'static str, &'static str)> {
-    match dimension {
-        Dimension::Route => Some(("routes", "name")),
-        Dimension::Pool => Some(("pools", "name")),
-        Dimension::Backend => Some(("backends", "id")),
-        Dimension::All | Dimension::Method | Dimension::Status | Dimension::Host => None,
-    }
-}
-
 impl Traffic {
     /// Calls a function with the counts of each period of a range, with its label, if grouped by one, and its start, in
     /// any order. The database keeps reading meanwhile.
@@ -165,7 +146,7 @@ impl Traffic {
             source.rows(read.grain, "step.value", "min(step.value + ?2, ?3)")
         );
         let query = sqlx::query(AssertSqlSafe(sql)).bind(steps).bind(width).bind(read.to);
-        let mut found = source.bind(query, filter).fetch(&mut *self.tx);
+        let mut found = source.bind(query).fetch(&mut *self.tx);
         while let Some(row) = found.try_next().await? {
             if let Some(packed) = row.try_get(0)? {
                 packed::each(packed, &mut take)?;
@@ -183,7 +164,7 @@ impl Traffic {
             source.rows(read.grain, "?2", "?3")
         );
         let query = sqlx::query(AssertSqlSafe(sql)).bind(None::<&str>).bind(read.from).bind(read.to);
-        let found = source.bind(query, filter).fetch_one(&mut *self.tx).await?;
+        let found = source.bind(query).fetch_one(&mut *self.tx).await?;
         serde_json::from_str(found.try_get(0)?)
             .map_err(|error| StoreError::Broken("statistics row", error.to_string()))
     }
@@ -248,19 +229,20 @@ impl Traffic {
 enum Source {
     /// The sums of a dimension: those with these names, a JSON array, or all.
     Sums(Dimension, Option<String>),
-    /// The rows of `traffic`.
-    Rows { of_route: bool },
+    /// The rows of `traffic` with these labels.
+    Rows(Vec<(Dimension, Vec<String>)>),
 }
 
 impl Source {
     fn new(filter: &Filter, by: GroupBy) -> Self {
-        let rows = Self::Rows { of_route: filter.route.is_some() };
+        let rows = || Self::Rows(filter.labels.clone());
         match by {
-            GroupBy::Start => {
-                filter.sum().map_or(rows, |(dimension, names)| Self::Sums(dimension, Some(names)))
-            }
+            GroupBy::Start => match filter.sum() {
+                Some((dimension, names)) => Self::Sums(dimension, Some(names)),
+                None => rows(),
+            },
             GroupBy::Label(dimension) if filter.is_empty() => Self::Sums(dimension, None),
-            GroupBy::Label(_) => rows,
+            GroupBy::Label(_) => rows(),
         }
     }
 
@@ -269,7 +251,7 @@ impl Source {
     fn periods_at_once(&self) -> i64 {
         match self {
             Self::Sums(_, Some(_)) => 168,
-            Self::Sums(_, None) | Self::Rows { .. } => 4,
+            Self::Sums(_, None) | Self::Rows(_) => 4,
         }
     }
 
@@ -277,7 +259,7 @@ impl Source {
     fn status(&self) -> &'static str {
         match self {
             Self::Sums(..) => "json(status)",
-            Self::Rows { .. } => "json_object(CAST(status AS TEXT), requests)",
+            Self::Rows(_) => "json_object(CAST(status AS TEXT), requests)",
         }
     }
 
@@ -288,10 +270,7 @@ impl Source {
             // Rows have no host; a report that combines both is rejected earlier.
             (_, Dimension::All | Dimension::Host) => "''",
             (_, Dimension::Status) => "CAST(status AS TEXT)",
-            (_, Dimension::Route) => "route",
-            (_, Dimension::Pool) => "pool",
-            (_, Dimension::Backend) => "backend",
-            (_, Dimension::Method) => "method",
+            (_, label) => label.name(),
         }
     }
 
@@ -315,29 +294,37 @@ impl Source {
                     "FROM sums {index} WHERE grain = {grain} AND dimension = '{dimension}' AND {within} AND {named}"
                 )
             }
-            Self::Rows { of_route } => {
-                let sought = match of_route {
-                    true => format!(
-                        "route = ?4 AND start IN (
-                             SELECT start FROM sums WHERE grain = {grain} AND dimension = 'all' AND {within})"
-                    ),
-                    false => within,
-                };
-                format!(
-                    "FROM traffic WHERE grain = {grain} AND {sought} AND (?5 IS NULL OR pool = ?5)
-                     AND (?6 IS NULL OR backend IN (SELECT value FROM json_each(?6)))
-                     AND (?7 IS NULL OR method = ?7)"
-                )
+            Self::Rows(labels) => {
+                let mut sought = within.clone();
+                let mut others = String::new();
+                for (parameter, (dimension, names)) in (4..).zip(labels) {
+                    let column = dimension.name();
+                    let named = match names.len() {
+                        1 => format!("{column} = ?{parameter}"),
+                        _ => format!("{column} IN (SELECT value FROM json_each(?{parameter}))"),
+                    };
+                    if *dimension == Dimension::Route {
+                        sought = format!(
+                            "{named} AND start IN (
+                                 SELECT start FROM sums WHERE grain = {grain} AND dimension = 'all' AND {within})"
+                        );
+                    } else {
+                        others.push_str(" AND ");
+                        others.push_str(&named);
+                    }
+                }
+                format!("FROM traffic WHERE grain = {grain} AND {sought}{others}")
             }
         }
     }
 
-    fn bind<'a>(&'a self, query: Query<'a>, filter: &'a Filter) -> Query<'a> {
+    fn bind<'a>(&'a self, query: Query<'a>) -> Query<'a> {
         match self {
             Self::Sums(_, names) => query.bind(names),
-            Self::Rows { .. } => {
-                query.bind(&filter.route).bind(&filter.pool).bind(&filter.backends).bind(&filter.method)
-            }
+            Self::Rows(labels) => labels.iter().fold(query, |query, (_, names)| match &names[..] {
+                [name] => query.bind(name),
+                names => query.bind(json(names)),
+            }),
         }
     }
 }
