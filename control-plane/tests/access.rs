@@ -1,5 +1,5 @@
-//! Who gets what on the admin port: every path of openapi.json and every method of the descriptors, tried with nothing, with
-//! what is good for nothing any more, and with too little.
+//! Authorization on the admin port: every path of openapi.json and every gRPC method is called without a token, with
+//! invalid tokens, and with too low a role.
 
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
@@ -12,7 +12,7 @@ use serde_json::Value;
 use support::{Answer, ControlPlane, DEADLINE, grpc, within};
 use tonic::Code;
 
-/// Tokens of each kind.
+/// One token of each kind.
 struct Tokens {
     admin: String,
     operator: String,
@@ -42,7 +42,7 @@ fn header(answer: &Answer, name: &str) -> String {
     answer.headers.get(name).map(|value| value.to_str().unwrap().to_owned()).unwrap_or_default()
 }
 
-/// Method and path of everything in openapi.json, with what it needs by the table.
+/// Method and path of every operation in openapi.json, with the requirement from the table.
 async fn paths(control_plane: &ControlPlane) -> Vec<(String, String, Need)> {
     let document = control_plane.get("/openapi.json").await;
     let mut all = Vec::new();
@@ -51,9 +51,9 @@ async fn paths(control_plane: &ControlPlane) -> Vec<(String, String, Need)> {
             let method = method.to_ascii_uppercase();
             let row = table::REST.iter().find(|(verb, known, _)| *verb == method && known == path);
             let (.., need) = row.unwrap_or_else(|| panic!("{method} {path} is not in access/table.rs"));
-            let told = operation["x-weir-role"].as_str();
+            let declared = operation["x-weir-role"].as_str();
             assert_eq!(
-                told,
+                declared,
                 match need {
                     Need::Role(role) => Some(role.as_str()),
                     Need::Nothing => None,
@@ -67,7 +67,7 @@ async fn paths(control_plane: &ControlPlane) -> Vec<(String, String, Need)> {
 }
 
 #[tokio::test]
-async fn every_path_is_refused_to_who_shows_nothing_or_too_little() {
+async fn every_path_rejects_a_missing_or_insufficient_token() {
     let control_plane = ControlPlane::start().await;
     let Tokens { viewer, operator, revoked, expired, admin } = tokens(&control_plane).await;
     let before =
@@ -107,7 +107,7 @@ async fn every_path_is_refused_to_who_shows_nothing_or_too_little() {
 }
 
 #[tokio::test]
-async fn every_grpc_method_is_refused_to_who_shows_nothing_or_too_little() {
+async fn every_grpc_method_rejects_a_missing_or_insufficient_token() {
     let control_plane = ControlPlane::start().await;
     let Tokens { viewer, operator, revoked, expired, .. } = tokens(&control_plane).await;
     let methods = [grpc::methods("weir.v1.Admin"), grpc::methods("weir.v1.Reports")].concat();
@@ -136,8 +136,8 @@ async fn every_grpc_method_is_refused_to_who_shows_nothing_or_too_little() {
     assert_eq!(grpc::call(&control_plane, None, "/grpc.health.v1.Health/Check").await, Code::Ok);
 }
 
-/// Whatever a viewer or an operator may look at, through REST, the dashboard and gRPC, none shows a password's hash: of what
-/// is current and of each revision.
+/// No REST, dashboard or gRPC call that a viewer or an operator may make shows a password hash, neither of the current
+/// configuration nor of any revision.
 #[tokio::test]
 async fn hashes_of_passwords_are_shown_to_admins_only() {
     let control_plane = ControlPlane::start().await;
@@ -148,7 +148,7 @@ async fn hashes_of_passwords_are_shown_to_admins_only() {
         let answer = control_plane.call_as(Some(&admin), "PUT", "/routes/x", &body).await;
         assert!(answer.status < 300, "{answer:?}");
     };
-    // A hash comes with its route, changes, goes, comes with its filter, and with a user.
+    // The hash is added with its route, is changed, is removed, returns with its filter, and is added for a user.
     let users = |users: Value| serde_json::json!({ "users": users });
     put(route(users(serde_json::json!({ "anna": hash("a") })))).await;
     put(route(users(serde_json::json!({ "anna": hash("b") })))).await;
@@ -178,7 +178,7 @@ async fn hashes_of_passwords_are_shown_to_admins_only() {
                 continue;
             }
             for number in if method.ends_with("/GetRevision") { &revisions[..] } else { &[0] } {
-                // A message whose first field is this number; a message without one is empty.
+                // A message whose first field is this number; empty for a message without fields.
                 let number = u8::try_from(*number).unwrap();
                 let message = if number == 0 { Vec::new() } else { vec![8, number] };
                 let (_, answer) = grpc::answer(&control_plane, Some(token), method, &message).await;
@@ -188,7 +188,7 @@ async fn hashes_of_passwords_are_shown_to_admins_only() {
         all
     };
     let shows = |answer: &[u8]| {
-        // The schema has hashes as examples; these are of the configuration.
+        // The schema has hashes as examples; this looks for hashes of the configuration.
         answer
             .windows(17)
             .any(|part| part.starts_with(b"$2b$10$") && part[7..].iter().all(|byte| *byte == part[7]))
@@ -210,7 +210,7 @@ async fn hashes_of_passwords_are_shown_to_admins_only() {
         assert!(shown.iter().any(|one| one == call), "an admin does not see it in {call}: {shown:?}");
     }
     assert!(shown.iter().any(|call| call.starts_with("GET /revisions/")), "{shown:?}");
-    // What a viewer exports cannot be applied by accident.
+    // A viewer's export cannot be applied by accident.
     let exported = control_plane.call_as(Some(&viewer), "GET", "/config", "").await.text;
     let refused = control_plane.call_as(Some(&admin), "PUT", "/config", &exported).await;
     assert_eq!(refused.status, 400, "{refused:?}");
@@ -226,7 +226,7 @@ async fn audit(control_plane: &ControlPlane, admin: &str) -> Vec<Value> {
 }
 
 #[tokio::test]
-async fn changes_and_refusals_are_in_the_audit_with_who_and_what_came_of_it() {
+async fn changes_and_refusals_are_audited_with_actor_and_outcome() {
     let control_plane = ControlPlane::start().await;
     let Tokens { admin, operator, viewer, revoked, expired } = tokens(&control_plane).await;
     let body = r#"{"url":"http://127.0.0.1:1"}"#;
@@ -254,9 +254,9 @@ async fn changes_and_refusals_are_in_the_audit_with_who_and_what_came_of_it() {
     let added = has("day", "POST /backends", "ok");
     assert!(added["role"] == "operator" && added["source"] == "rest", "{added}");
     let revision = added["revision"].as_u64().unwrap();
-    let told =
+    let entry =
         control_plane.call_as(Some(&viewer), "GET", &format!("/revisions/{revision}"), "").await.expect(200);
-    assert_eq!(told["actor"], "day");
+    assert_eq!(entry["actor"], "day");
     assert!(has("day", "POST /backends", "failed")["detail"].as_str().unwrap().starts_with("400"));
     assert_eq!(has("eyes", "POST /backends", "refused")["role"], "viewer");
     has("anonymous@127.0.0.1", "PUT /config", "refused");
@@ -278,10 +278,10 @@ async fn changes_and_refusals_are_in_the_audit_with_who_and_what_came_of_it() {
     assert!(
         has("root", "DELETE /tokens/gone", "ok")["detail"].as_str().unwrap().contains("\"gone\" with role")
     );
-    assert!(entries.iter().all(|one| one["action"] != "GET /audit"), "looking is no change");
+    assert!(entries.iter().all(|one| one["action"] != "GET /audit"), "reading is not a change");
     let text = format!("{entries:?}");
-    assert!(!text.contains(&admin) && !text.contains(&revoked), "no token is in the audit");
-    // One page after the other.
+    assert!(!text.contains(&admin) && !text.contains(&revoked), "the audit log contains no token");
+    // Page by page.
     let page = control_plane.call_as(Some(&admin), "GET", "/audit?limit=2", "").await.expect(200);
     let last = page["items"][1]["id"].as_i64().unwrap();
     let next = control_plane
@@ -314,7 +314,7 @@ async fn loopback_is_open_until_the_first_token_which_is_an_admins() {
     for path in ["/healthz", "/readyz", "/openapi.json", "/ui/login", "/ui/style.css"] {
         assert_eq!(control_plane.call("GET", path, "").await.status, 200, "{path}");
     }
-    // Nobody locks everybody out, not even with an admin's token that will end.
+    // No call can lock out all callers, not even with an admin token that expires.
     let passing = passing.replace("one", "two");
     control_plane.call_as(Some(&admin), "POST", "/tokens", &passing).await.expect(201);
     assert_eq!(control_plane.call_as(Some(&admin), "DELETE", "/tokens/one", "").await.status, 409);
@@ -322,7 +322,7 @@ async fn loopback_is_open_until_the_first_token_which_is_an_admins() {
     let list = control_plane.call_as(Some(&admin), "GET", "/tokens", "").await;
     assert!(!list.text.contains(&admin) && list.text.contains("last_used"), "{list:?}");
 
-    // It is hashed in the database, and good after a restart.
+    // Only its hash is in the database, and it is valid after a restart.
     let control_plane = control_plane.killed_and_started().await;
     let file = std::fs::read(control_plane.database()).unwrap();
     let secret = admin.strip_prefix("weir_").unwrap().as_bytes();
@@ -332,7 +332,7 @@ async fn loopback_is_open_until_the_first_token_which_is_an_admins() {
 }
 
 #[tokio::test]
-async fn a_token_file_gets_the_first_token_once() {
+async fn the_first_token_is_written_to_the_token_file_once() {
     use std::os::unix::fs::PermissionsExt as _;
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("token");
@@ -343,7 +343,7 @@ async fn a_token_file_gets_the_first_token_once() {
     assert_eq!(std::fs::metadata(&file).unwrap().permissions().mode() & 0o777, 0o600);
     assert_eq!(control_plane.call("GET", "/status", "").await.status, 401);
     control_plane.call_as(Some(&token), "GET", "/tokens", "").await.expect(200);
-    // The next start leaves a good one as it is, and makes another where it was lost.
+    // The next start keeps a valid token, and creates a new one if the file was lost.
     let database = control_plane.stop().await;
     let again = async || {
         let config = control_plane::Config {
@@ -358,14 +358,14 @@ async fn a_token_file_gets_the_first_token_once() {
     again().await;
     let made = read();
     assert!(made.starts_with("weir_") && made != token);
-    // Neither another role's token nor anything else is overwritten.
+    // Neither a token of another role nor other content is overwritten.
     let control_plane =
         ControlPlane::start_with(|config| config.token_file = Some(folder.path().join("own"))).await;
     let own = std::fs::read_to_string(folder.path().join("own")).unwrap();
     let viewer = control_plane.token(Some(own.trim()), "anna", "viewer", None).await;
     let database = control_plane.stop().await;
     for (content, reason) in [
-        (viewer.as_str(), "it holds the valid token \"anna\" with role viewer"),
+        (viewer.as_str(), "it contains the valid token \"anna\" with role viewer"),
         ("important", "it contains something other than a token"),
     ] {
         std::fs::write(&file, content).unwrap();
@@ -378,7 +378,7 @@ async fn a_token_file_gets_the_first_token_once() {
         assert!(error.contains("--token-file") && error.contains(reason), "{error}");
         assert_eq!(read(), content);
     }
-    // The same for a join token's file.
+    // The same rules hold for a join token's file.
     let config = control_plane::Config {
         join_token_file: Some(file.clone()),
         ..support::config(&database.path().join("weir.db"))
@@ -389,7 +389,7 @@ async fn a_token_file_gets_the_first_token_once() {
 }
 
 #[tokio::test]
-async fn what_is_no_token_is_refused_cleanly() {
+async fn malformed_tokens_are_rejected() {
     let control_plane = ControlPlane::start().await;
     let admin = control_plane.token(None, "root", "admin", None).await;
     let long = format!("Bearer {}", "a".repeat(20_000));
@@ -437,7 +437,7 @@ async fn what_is_no_token_is_refused_cleanly() {
 }
 
 #[tokio::test]
-async fn a_name_that_only_points_here_is_refused_while_the_port_is_open() {
+async fn a_foreign_host_name_is_rejected_while_the_port_is_open() {
     let control_plane = ControlPlane::start_with(|config| config.admin_host = vec!["weir.test".into()]).await;
     for name in ["evil.example", "evil.example:8081", "127.0.0.1.evil.example"] {
         let answer = control_plane.call_with("GET", "/status", "", &[("host", name)]).await;
@@ -468,9 +468,9 @@ async fn no_other_site_may_read_an_answer() {
         [("OPTIONS", "/config"), ("GET", "/status"), ("OPTIONS", "/weir.v1.Admin/GetStatus"), ("GET", "/")]
     {
         let answer = control_plane.call_with(method, path, "", &foreign).await;
-        let told: Vec<_> =
+        let cors: Vec<_> =
             answer.headers.keys().filter(|name| name.as_str().starts_with("access-control")).collect();
-        assert!(told.is_empty(), "{method} {path}: {told:?}");
+        assert!(cors.is_empty(), "{method} {path}: {cors:?}");
     }
 }
 
@@ -536,7 +536,7 @@ async fn a_browser_logs_in_does_what_its_role_allows_and_logs_out() {
         revisions["items"][0]["actor"] == "day" && revisions["items"][0]["source"] == "dashboard",
         "{revisions}"
     );
-    // The session is the dashboard's: it reads, and changes nothing through REST.
+    // The session is for the dashboard only: through REST it can read but not change anything.
     assert_eq!(get("/status", &operators).await.status, 200);
     assert_eq!(post("/backends", r#"{"url":"http://127.0.0.1:2"}"#, &operators).await.status, 401);
 
@@ -577,19 +577,19 @@ async fn a_stream_ends_with_the_token_that_opened_it() {
 }
 
 #[test]
-fn the_documents_table_is_that_of_the_code() {
+fn the_documented_table_matches_the_code() {
     let text =
         std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/reference/access.md")).unwrap();
     for (role, name) in [(Role::Operator, "| operator |"), (Role::Admin, "| admin |")] {
         let row = text.lines().find(|line| line.starts_with(name)).unwrap();
-        let mut told: Vec<&str> = row.split('`').skip(1).step_by(2).collect();
+        let mut documented: Vec<&str> = row.split('`').skip(1).step_by(2).collect();
         let mut known: Vec<String> = Vec::new();
         let rest = table::REST.iter().filter(|(.., need)| *need == Need::Role(role));
         known.extend(rest.map(|(method, path, _)| format!("{method} {path}")));
         let grpc = table::rpcs().filter(|(_, rule)| rule.need == Need::Role(role));
         known.extend(grpc.map(|(path, _)| path.rsplit('/').next().unwrap().to_owned()));
-        told.sort_unstable();
+        documented.sort_unstable();
         known.sort_unstable();
-        assert_eq!(told, known, "docs/reference/access.md, role {role}");
+        assert_eq!(documented, known, "docs/reference/access.md, role {role}");
     }
 }

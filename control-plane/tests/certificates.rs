@@ -206,7 +206,7 @@ async fn a_wrong_or_lost_master_key_prevents_the_start() {
     };
     let why = |result: anyhow::Result<control_plane::Running>| format!("{:#}", result.err().unwrap());
     let says = why(start(None).await);
-    assert!(says.contains("is gone") && says.contains("--secrets-key-file"), "{says}");
+    assert!(says.contains("is missing") && says.contains("--secrets-key-file"), "{says}");
     std::fs::write(&key, "0".repeat(64)).unwrap();
     let says = why(start(None).await);
     assert!(says.contains("cannot be decrypted") && says.contains("WEIR_SECRETS_KEY"), "{says}");

@@ -59,7 +59,7 @@ async fn a_report_names_what_a_kept_revision_knew() {
     ] {
         let (code, why, _) = send(4, names).await;
         assert!(
-            code == Code::OutOfRange && why.contains("no kept revision has a"),
+            code == Code::OutOfRange && why.contains("no stored revision has a"),
             "{names:?}: {code:?} {why}"
         );
     }

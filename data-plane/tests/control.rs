@@ -286,7 +286,7 @@ async fn a_rejected_batch_is_not_repeated_and_is_counted() {
 async fn unknown_names_lose_no_counts() {
     let origin = Origin::start("one").await;
     let control_plane = FakeControlPlane::start(config(&[&origin])).await;
-    let unknown = || Status::out_of_range("rows: no kept revision has a route \"default\"");
+    let unknown = || Status::out_of_range("rows: no stored revision has a route \"default\"");
     control_plane.fail_reports([unknown()]);
     let node = Node::start(&control_plane.url()).await;
     control_plane.acked(1).await;

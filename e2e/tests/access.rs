@@ -157,7 +157,7 @@ async fn a_node_logs_why_it_is_rejected() -> anyhow::Result<()> {
         "node-3",
     ];
     let plain = Program::start("data-plane", &plain)?;
-    logged(&plain, "takes nodes over TLS only").await?;
+    logged(&plain, "accepts nodes over TLS only").await?;
     assert!(fleet.json(&["nodes"])["items"].as_array().unwrap().is_empty());
     // It is enough that the token file appears later.
     std::fs::write(&late, std::fs::read_to_string(fleet.file("join"))?)?;
@@ -252,7 +252,7 @@ async fn certificates_are_renewed_in_time_and_survive_a_restart() -> anyhow::Res
     logged(&node, "certificate cannot be written to --state-dir").await?;
     std::fs::remove_dir(&obstacle)?;
     logged(&node, "certificate is written to --state-dir").await?;
-    let renewed = "node's certificate renewed";
+    let renewed = "node certificate renewed";
     eventually("a second renewal", 2 * SOON, async || {
         (fleet.control_plane.log().matches(renewed).count() >= 2).then_some(())
     })

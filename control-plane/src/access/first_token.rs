@@ -29,8 +29,8 @@ impl Access {
                 let known = self.authenticate(&text).ok();
                 if let Some(other) = known.as_ref().filter(|token| token.role != Role::Admin) {
                     anyhow::bail!(
-                        "--token-file {} (WEIR_ADMIN_TOKEN_FILE): it holds the valid token {:?} with role {}; name a file for an \
-                         admin token, which is written there",
+                        "--token-file {} (WEIR_ADMIN_TOKEN_FILE): it contains the valid token {:?} with role {}; choose another \
+                         file for the admin token",
                         file.display(),
                         other.name,
                         other.role.as_str()

@@ -1,19 +1,19 @@
-//! From single probes to a state: rise and fall.
+//! Derives a backend's state from single probes, with rise and fall thresholds.
 
-/// What the health checker thinks of a backend.
+/// Health of a backend as determined by probes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
 pub enum State {
-    /// Not yet probed, or not probed at all: used as if it were up.
+    /// Not probed, or not yet: used as if it were up.
     #[default]
     Unknown,
-    /// It answers.
+    /// Probes succeed.
     Up,
-    /// It does not.
+    /// Probes fail.
     Down,
 }
 
 impl State {
-    /// As the API names it.
+    /// Name in the API.
     pub fn name(self) -> &'static str {
         match self {
             Self::Unknown => "unknown",
@@ -23,7 +23,7 @@ impl State {
     }
 }
 
-/// So many probes after a change come at the fast interval: by then a server that restarts is there again, or stays away.
+/// Number of probes at the fast interval after a change: a server that restarts is usually back by then.
 const FAST_PROBES: u32 = 10;
 
 /// Consecutive probes with the same result.
@@ -33,17 +33,17 @@ struct Streak {
     probes: u32,
 }
 
-/// The state of one backend: it takes `rise` good or `fall` failed probes in a row to change it, also for the first one.
+/// State of one backend. `rise` successful or `fall` failed probes in a row change it, also the first time.
 #[derive(Debug)]
 pub(super) struct Judge {
     state: State,
     streak: Streak,
-    /// Probes since the state changed, or since the backend was added.
+    /// Number of probes since the state changed, or since the backend was added.
     since_change: u32,
 }
 
 impl Judge {
-    /// Nothing was probed yet; until then the state is the given one.
+    /// Starts with a given state and no probes.
     pub(super) fn new(state: State) -> Self {
         Self { state, streak: Streak { passed: true, probes: 0 }, since_change: 0 }
     }
@@ -52,15 +52,15 @@ impl Judge {
         self.state
     }
 
-    /// Whether the next probe comes at the fast interval: the backend is new, its state has changed lately, or it may be
-    /// coming back. An established backend that fails is probed at the ordinary one, so that a short failure is not
-    /// taken for its end.
+    /// Whether the next probe uses the fast interval: the backend is new, its state changed recently, or it may be
+    /// recovering. A backend that was up for longer and fails is probed at the normal interval, so that a short failure
+    /// does not count as down.
     pub(super) fn is_fast(&self) -> bool {
         let comes_back = self.state == State::Down && self.streak.passed && self.streak.probes > 0;
         self.state == State::Unknown || self.since_change < FAST_PROBES || comes_back
     }
 
-    /// Counts one probe, and gives the new state when it changed.
+    /// Counts one probe, and returns the new state if it changed.
     pub(super) fn judge(&mut self, ok: bool, rise: u32, fall: u32) -> Option<State> {
         self.since_change = self.since_change.saturating_add(1);
         let before = if self.streak.passed == ok { self.streak.probes } else { 0 };
@@ -82,7 +82,7 @@ mod tests {
     #[test]
     fn rise_and_fall_count_from_the_first_probe_on() {
         let mut judge = Judge::new(State::Unknown);
-        assert_eq!(judge.judge(false, 2, 3), None, "one probe does not decide alone");
+        assert_eq!(judge.judge(false, 2, 3), None, "a single probe does not decide");
         assert_eq!(judge.judge(false, 2, 3), None);
         assert_eq!(judge.judge(false, 2, 3), Some(State::Down));
         assert_eq!(judge.judge(true, 2, 3), None);
@@ -96,7 +96,7 @@ mod tests {
         let mut judge = Judge::new(State::Unknown);
         assert_eq!((judge.judge(false, 2, 3), judge.judge(true, 2, 3)), (None, None));
         assert_eq!(judge.judge(true, 2, 3), Some(State::Up));
-        // Another check of a backend that is known counts anew.
+        // A different health check of a known backend starts counting again.
         let mut judge = Judge::new(State::Up);
         assert_eq!((judge.judge(false, 2, 3), judge.judge(false, 2, 3)), (None, None));
         assert_eq!(judge.judge(false, 1, 1), Some(State::Down));
@@ -108,14 +108,14 @@ mod tests {
         let fast = |judge: &mut Judge, ok: bool, probes: u32| {
             (0..probes).map(|_| (judge.judge(ok, 2, 3), judge.is_fast()).1).collect::<Vec<_>>()
         };
-        assert!(judge.is_fast(), "it is new");
+        assert!(judge.is_fast(), "the backend is new");
         let found = fast(&mut judge, true, 2 + FAST_PROBES);
         assert_eq!(found.iter().filter(|fast| !**fast).count(), 1, "{found:?}");
-        assert!(!judge.is_fast(), "it is established");
-        assert_eq!(fast(&mut judge, false, 2), [false; 2], "a failure alone changes nothing");
-        assert_eq!(fast(&mut judge, false, 1), [true], "it went down");
-        assert!(!fast(&mut judge, false, FAST_PROBES).pop().unwrap(), "it stays down");
-        assert_eq!(fast(&mut judge, true, 1), [true], "it comes back");
+        assert!(!judge.is_fast(), "the backend was up for longer");
+        assert_eq!(fast(&mut judge, false, 2), [false; 2], "a single failure changes nothing");
+        assert_eq!(fast(&mut judge, false, 1), [true], "the backend went down");
+        assert!(!fast(&mut judge, false, FAST_PROBES).pop().unwrap(), "the backend stays down");
+        assert_eq!(fast(&mut judge, true, 1), [true], "the backend recovers");
         assert_eq!(fast(&mut judge, false, 1), [false]);
         assert_eq!(fast(&mut judge, true, 2), [true; 2]);
         assert_eq!(judge.state(), State::Up);

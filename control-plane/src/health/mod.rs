@@ -1,8 +1,8 @@
-//! The health checker: probes each backend once per interval, however many nodes there are, and tells of each
-//! change. Health is no part of a revision.
+//! Health checker: probes each backend once per interval, regardless of the number of nodes, and publishes each change.
+//! Health is not part of a revision.
 //!
-//! A task watches the current revision and keeps one probing task per backend that is to be probed. A task goes on
-//! over a new revision when nothing about its backend's probing changed.
+//! A task watches the current revision and runs one probe task per backend. A probe task continues with a new revision
+//! if its backend's address and health check are unchanged.
 
 mod judge;
 mod names;
@@ -38,16 +38,16 @@ pub use probe::Finding;
 use secured::Secured;
 pub use told::Told;
 
-/// Changes within this time are told as one.
+/// Changes within this time are published together.
 const COALESCE: Duration = Duration::from_millis(100);
 
-/// After a start, backends that are still unknown after this time are told as unknown.
+/// Time after the start at which backends that are still unknown are published as unknown.
 const SETTLE_WITHIN: Duration = Duration::from_secs(30);
 
-/// Probes that run at the same time.
+/// Maximum number of concurrent probes.
 const CONCURRENT: usize = 256;
 
-/// The state of each backend that is up or down; any other is unknown.
+/// State of each backend that is up or down; all others are unknown.
 pub type States = BTreeMap<String, State>;
 
 /// The health checker. Cheap to clone.
@@ -59,7 +59,7 @@ pub struct Health {
 struct Shared {
     judges: Mutex<HashMap<String, Probed>>,
     told: watch::Sender<Arc<Told>>,
-    /// Something may be other than was told.
+    /// Notified when states may differ from what was published.
     changed: Notify,
     permits: Semaphore,
     keys: Arc<dyn Keys + Send + Sync>,
@@ -71,11 +71,11 @@ struct Probed {
     target: Arc<Target>,
     judge: Judge,
     last_check: String,
-    /// Ends the probing task when this entry goes.
+    /// Ends the probe task when this entry is dropped.
     _task: DropGuard,
 }
 
-/// What is probed and how. When it is the same in a new revision, the probing goes on.
+/// What a probe task probes, and how. If it is equal in a new revision, the task continues.
 #[derive(Debug)]
 struct Target {
     id: String,
@@ -83,12 +83,12 @@ struct Target {
     url: BackendUrl,
     check: HealthCheck,
     protocol: Protocol,
-    /// TLS settings; `None`: cleartext.
+    /// TLS settings; `None` means cleartext.
     tls: Option<UpstreamTls>,
     allow: AllowBackends,
-    /// Follows from the pool's `tls` and `protocol`.
+    /// TLS client, from the pool's `tls` and `protocol`.
     secured: Secured,
-    /// What its name was found to be; kept as long as its URL is the same.
+    /// Resolved addresses of the backend's name, kept while its URL is unchanged.
     names: Arc<Known>,
 }
 
@@ -101,15 +101,16 @@ impl Target {
     }
 }
 
-/// Whether the address is one of this machine's. Only these can be bound to, unless `net.ipv4.ip_nonlocal_bind` is set:
-/// then an address of documentation (RFC 5737) can be bound to as well, and only loopback addresses are certain.
+/// Whether the address is local to this machine. Normally only local addresses can be bound. With
+/// `net.ipv4.ip_nonlocal_bind`, a documentation address (RFC 5737) can be bound too, and then only loopback addresses
+/// count as local.
 pub(crate) fn is_local(address: std::net::IpAddr) -> bool {
     let binds = |address| std::net::UdpSocket::bind((address, 0)).is_ok();
     address.is_loopback() || binds(address) && !binds(std::net::IpAddr::from([192, 0, 2, 1]))
 }
 
 impl Health {
-    /// Starts to probe what the current revision names, until `stop`. `own_ports` are not connected to.
+    /// Starts to probe the backends of the current revision, until `stop`. Connections to `own_ports` are refused.
     pub fn start(
         mut current: Watch,
         keys: Arc<dyn Keys + Send + Sync>,
@@ -129,11 +130,11 @@ impl Health {
         let this = health.clone();
         let now = Arc::clone(&current.borrow_and_update());
         this.follow(&now, &stop);
-        // Where nothing is probed, all is known.
-        this.tell(false);
+        // With no backends to probe, the state is settled at once.
+        this.publish(false);
         tokio::spawn(stop.clone().run_until_cancelled_owned({
             let this = health.clone();
-            async move { this.keep_telling().await }
+            async move { this.publish_changes().await }
         }));
         tokio::spawn(async move {
             loop {
@@ -148,12 +149,12 @@ impl Health {
         health
     }
 
-    /// What is known now, and each change of it.
+    /// Receives the published health and each change of it.
     pub fn watch(&self) -> watch::Receiver<Arc<Told>> {
         self.shared.told.subscribe()
     }
 
-    /// What is known of a backend: its state, and what the last probe found.
+    /// Returns a backend's state and the result of its last probe.
     pub fn of(&self, id: &str) -> (State, String) {
         let judges = self.shared.judges.lock().unwrap_or_else(PoisonError::into_inner);
         judges.get(id).map_or((State::Unknown, String::new()), |probed| {
@@ -161,7 +162,7 @@ impl Health {
         })
     }
 
-    /// Probes a backend now; what is found counts as any other probe. `None`: it is not one that is probed.
+    /// Probes a backend now; the result counts like any other probe. `None` if the backend is not probed.
     pub async fn check(&self, id: &str) -> Option<Finding> {
         let target = {
             let judges = self.shared.judges.lock().unwrap_or_else(PoisonError::into_inner);
@@ -170,7 +171,7 @@ impl Health {
         Some(self.probe(&target).await)
     }
 
-    /// Starts, keeps and ends probing tasks so that they are what the revision names.
+    /// Starts and ends probe tasks to match the revision.
     fn follow(&self, current: &Current, stop: &CancellationToken) {
         let mut judges = self.shared.judges.lock().unwrap_or_else(PoisonError::into_inner);
         let mut before = std::mem::take(&mut *judges);
@@ -178,7 +179,7 @@ impl Health {
             if pool.health_check.probe.is_none() {
                 continue;
             }
-            // Made once a pool, when there is somebody new to be probed with it.
+            // Created once per pool, when a new backend needs it.
             let secured = LazyCell::new(|| Secured::new(pool, &*self.shared.keys));
             for backend in pool.backends.iter().filter(|backend| backend.state != BackendState::Disabled) {
                 let target = Target {
@@ -194,7 +195,8 @@ impl Health {
                 };
                 let probed = match before.remove(&target.id) {
                     Some(probed) if probed.target.is(&target) => probed,
-                    // Another check may find otherwise: its probes are counted anew. Until then the state stays.
+                    // A different health check may give another result, so counting starts again. Until then the state
+                    // is kept.
                     old => {
                         let state = old.as_ref().map_or(State::Unknown, |old| old.judge.state());
                         let secured = target.tls.as_ref().map(|_| secured.clone()).unwrap_or_default();
@@ -227,13 +229,13 @@ impl Health {
                 judges.get(&target.id).is_some_and(|probed| probed.judge.is_fast())
             };
             let interval = if is_fast { target.check.fast_interval } else { target.check.interval };
-            // The jitter only shortens, so that a dead backend is found within fall × interval.
+            // The jitter only shortens the interval, so that a dead backend is detected within fall × interval.
             let pause = interval.mul_f64(1.0 - 0.1 * fastrand::f64());
             tokio::time::sleep_until((begun + pause).max(Instant::now() + Duration::from_millis(10))).await;
         }
     }
 
-    /// One probe, counted and logged when it changes the state.
+    /// Runs one probe, counts it, and logs if it changes the state.
     async fn probe(&self, target: &Target) -> Finding {
         let finding = {
             // The semaphore is never closed.
@@ -259,8 +261,8 @@ impl Health {
         finding
     }
 
-    /// Tells of what has changed: the first change at once, more of them together.
-    async fn keep_telling(&self) {
+    /// Publishes changes: the first one at once, further ones together.
+    async fn publish_changes(&self) {
         let settled_at = Instant::now() + SETTLE_WITHIN;
         loop {
             let is_settled = self.shared.told.borrow().is_settled;
@@ -268,13 +270,13 @@ impl Health {
                 () = self.shared.changed.notified() => {}
                 () = tokio::time::sleep_until(settled_at), if !is_settled => {}
             }
-            self.tell(Instant::now() >= settled_at);
+            self.publish(Instant::now() >= settled_at);
             tokio::time::sleep(COALESCE).await;
         }
     }
 
-    /// Tells of what is known; it is settled once no backend is unknown, or if `is_settled` says so.
-    fn tell(&self, is_settled: bool) {
+    /// Publishes the current states. They are settled when no backend is unknown, or if `is_settled` is true.
+    fn publish(&self, is_settled: bool) {
         let known = |(id, probed): (&String, &Probed)| match probed.judge.state() {
             State::Unknown => None,
             state => Some((id.clone(), state)),

@@ -1,4 +1,4 @@
-//! One probe: does the backend answer now?
+//! A single probe of a backend.
 
 use std::{
     net::SocketAddr,
@@ -26,33 +26,33 @@ use weir_snapshot::{
 
 use super::{Target, names::LookUp};
 
-/// So much of an answer's body is read for a match.
+/// Maximum number of bytes of a response body that are searched for a match.
 const MAX_BODY: usize = 1 << 20;
 
-/// What a probe found.
+/// Result of a probe.
 #[derive(Debug, Clone)]
 pub struct Finding {
-    /// Whether it was good.
+    /// Whether the probe succeeded.
     pub ok: bool,
-    /// In words: `status 503`, `connection refused`.
+    /// Description: `status 503`, `connection refused`.
     pub detail: String,
-    /// How long it took.
+    /// Duration of the probe.
     pub latency: Duration,
 }
 
-/// How connections are opened: what is the same for all backends.
+/// Settings for opening connections that are the same for all backends.
 pub(super) struct Connector {
     pub(super) look_up: Arc<LookUp>,
-    /// Ports of this fleet, which no backend may be.
+    /// Ports of this fleet, which backends must not use.
     pub(super) own_ports: Arc<[OwnPort]>,
 }
 
-/// Probes once, within the check's timeout.
+/// Runs one probe, within the health check's timeout.
 pub(super) async fn probe(target: &Target, connector: &Connector) -> Finding {
     let (begun, check) = (Instant::now(), &target.check);
     let result = match &check.probe {
         None => Ok("not probed".to_owned()),
-        Some(probe) => tokio::time::timeout(check.timeout, ask(target, probe, connector))
+        Some(probe) => tokio::time::timeout(check.timeout, run(target, probe, connector))
             .await
             .unwrap_or_else(|_| Err(format!("no answer within {}", HumanDuration(check.timeout)))),
     };
@@ -60,7 +60,7 @@ pub(super) async fn probe(target: &Target, connector: &Connector) -> Finding {
     Finding { ok, detail: result.unwrap_or_else(|error| error), latency: begun.elapsed() }
 }
 
-async fn ask(target: &Target, probe: &HealthProbe, connector: &Connector) -> Result<String, String> {
+async fn run(target: &Target, probe: &HealthProbe, connector: &Connector) -> Result<String, String> {
     let url = &target.url;
     let stream = open(target, connector).await?;
     match probe {
@@ -77,12 +77,12 @@ async fn ask(target: &Target, probe: &HealthProbe, connector: &Connector) -> Res
     }
 }
 
-/// Anything that carries bytes both ways.
+/// A bidirectional byte stream.
 trait Io: AsyncRead + AsyncWrite + Send + Unpin {}
 
 impl<T: AsyncRead + AsyncWrite + Send + Unpin> Io for T {}
 
-/// Opens a connection as the nodes do: to the first address that accepts one, each of which has a share of the time.
+/// Opens a connection as nodes do: tries the addresses in order, and gives each a share of the timeout.
 async fn open(target: &Target, connector: &Connector) -> Result<Box<dyn Io>, String> {
     let deadline = Instant::now() + target.check.timeout;
     let addresses = addresses(target, connector).await?;
@@ -107,7 +107,7 @@ async fn open_to(target: &Target, address: SocketAddr) -> Result<Box<dyn Io>, St
     })
 }
 
-/// The addresses that a connection may be made to; never none.
+/// Returns the addresses to try; never empty.
 async fn addresses(target: &Target, connector: &Connector) -> Result<Vec<SocketAddr>, String> {
     let url = &target.url;
     let mut addresses = match &url.host {
@@ -135,14 +135,14 @@ fn authority(url: &BackendUrl) -> String {
     format!("{}:{}", url.host, url.port)
 }
 
-/// Asks by gRPC's health protocol over a connection that speaks HTTP/2.
+/// Sends a gRPC health check over an HTTP/2 connection.
 async fn serving(
     stream: Box<dyn Io>,
     url: &BackendUrl,
     host: Option<&str>,
     service: &str,
 ) -> Result<String, String> {
-    // The connection is there already: the endpoint only names it.
+    // The connection is already open, so the endpoint only provides the name.
     let endpoint = Endpoint::from_shared(format!("http://{}", authority(url)));
     let endpoint = endpoint.map_err(|error| error.to_string())?;
     let endpoint = endpoint.user_agent(concat!("weir-health/", env!("CARGO_PKG_VERSION")));
@@ -171,7 +171,7 @@ async fn serving(
     }
 }
 
-/// The last error of a chain: what really happened.
+/// Returns the innermost error of a chain, which is the most specific one.
 fn deepest(error: &(dyn std::error::Error + 'static)) -> String {
     let mut deepest = error;
     while let Some(source) = deepest.source() {
@@ -180,7 +180,7 @@ fn deepest(error: &(dyn std::error::Error + 'static)) -> String {
     deepest.downcast_ref::<std::io::Error>().map_or_else(|| deepest.to_string(), explain)
 }
 
-/// The request of an HTTP probe, in the pool's protocol.
+/// Builds the request of an HTTP probe in the pool's protocol.
 fn request(target: &Target, host: &str, path: &str) -> Result<http::Request<Empty<Bytes>>, String> {
     let agent = concat!("weir-health/", env!("CARGO_PKG_VERSION"));
     let request = http::Request::builder().header(http::header::USER_AGENT, agent);
@@ -189,7 +189,7 @@ fn request(target: &Target, host: &str, path: &str) -> Result<http::Request<Empt
             let request = request.uri(path).header(http::header::HOST, host);
             request.header(http::header::CONNECTION, "close")
         }
-        // The host is the authority of the target (RFC 9113, 8.3.1).
+        // The target's authority contains the host (RFC 9113, 8.3.1).
         Protocol::Http2 => {
             request.version(http::Version::HTTP_2).uri(format!("{}://{host}{path}", target.url.scheme))
         }
@@ -213,7 +213,7 @@ async fn get(
     drive(exchange, connection).await
 }
 
-/// In the clear with prior knowledge, over TLS as ALPN has agreed.
+/// Cleartext with prior knowledge, or TLS with ALPN.
 async fn get_http2(
     stream: Box<dyn Io>,
     request: http::Request<Empty<Bytes>>,
@@ -231,7 +231,7 @@ async fn get_http2(
     drive(exchange, connection).await
 }
 
-/// Drives a connection here and not in a task of its own: it ends with this probe, whatever the backend does.
+/// Drives the connection here and not in a separate task, so that it ends with this probe in any case.
 async fn drive(
     exchange: impl Future<Output = Result<String, String>>,
     connection: impl Future<Output = hyper::Result<()>>,
@@ -240,12 +240,12 @@ async fn drive(
     tokio::select! {
         biased;
         found = &mut exchange => found,
-        // The connection may end with the answer's last byte, and the answer is there all the same.
+        // The connection may end with the last byte of the response, which is still delivered.
         _ = &mut connection => exchange.await,
     }
 }
 
-/// Whether an answer is good.
+/// Checks a response against the health check.
 async fn judge(
     response: http::Response<hyper::body::Incoming>,
     expect: &ExpectedStatus,
@@ -340,7 +340,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn refused_addresses_are_not_connected_to_by_whatever_name() {
+    async fn forbidden_addresses_are_not_connected_to_under_any_name() {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let own = listener.local_addr().unwrap();
         let ports = [OwnPort::new(own, "the admin port")];
@@ -360,7 +360,7 @@ mod tests {
             let found = probe(&target(&url, none), &connector(&[answer], &ports)).await;
             assert!(!found.ok && found.detail.contains(says), "{url}: {}", found.detail);
         }
-        // A name with both has what is allowed.
+        // A name with both kinds of addresses uses the allowed ones.
         let live = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let both = connector(&[link_local, live.local_addr().unwrap()], &ports);
         assert!(probe(&target("http://name.internal", none), &both).await.ok);

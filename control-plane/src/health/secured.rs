@@ -1,4 +1,4 @@
-//! What probes of `https://` backends are made with: the same as the nodes' requests.
+//! TLS client for probes of `https://` backends, with the same settings as nodes use.
 
 use std::sync::Arc;
 
@@ -8,11 +8,11 @@ use tokio_rustls::{TlsConnector, client::TlsStream};
 use weir_snapshot::{BackendUrl, HealthProbe, Pool, UpstreamTls, config::Protocol};
 use weir_tls::Keys;
 
-/// A pool's client, or why there can be none.
+/// TLS client of a pool, or the reason why it cannot be built.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Secured {
     config: Option<Result<Arc<ClientConfig>, String>>,
-    /// The nodes speak HTTP/2 with the pool's backends: one that does not agree to it is not used.
+    /// The pool uses HTTP/2; a backend that does not negotiate it fails the probe.
     demands_http2: bool,
 }
 
@@ -27,10 +27,10 @@ impl Secured {
         Self { config, demands_http2: pool.protocol == Protocol::Http2 }
     }
 
-    /// Shakes hands.
+    /// Performs the TLS handshake.
     ///
     /// # Errors
-    /// In words.
+    /// A description of the failure.
     pub(super) async fn connect(
         &self,
         tls: &UpstreamTls,
@@ -40,22 +40,21 @@ impl Secured {
         let config = match &self.config {
             Some(Ok(config)) => Arc::clone(config),
             Some(Err(why)) => return Err(why.clone()),
-            None => return Err("TLS is not set up".into()),
+            None => return Err("TLS is not configured".into()),
         };
         let name = weir_tls::server_name(tls, url)?;
         let shaken = TlsConnector::from(config).connect(name, stream).await;
         let shaken = shaken.map_err(|error| match error.kind() {
             std::io::ErrorKind::UnexpectedEof => "TLS: closed within the handshake".to_owned(),
             _ if weir_tls::speaks_no_tls(&error) => {
-                "TLS: the backend answered with something that is not TLS: if its port is without TLS, its URL begins \
-                 with http://"
+                "TLS: the backend's answer is not TLS; if its port does not use TLS, its URL must begin with http://"
                     .to_owned()
             }
             _ => format!("TLS: {error}"),
         })?;
         if self.demands_http2 && shaken.get_ref().1.alpn_protocol() != Some(b"h2") {
             return Err(
-                "TLS: the backend does not offer HTTP/2 (ALPN), which protocol: http2 asks for".into()
+                "TLS: the backend does not offer HTTP/2 (ALPN), which protocol: http2 requires".into()
             );
         }
         Ok(shaken)

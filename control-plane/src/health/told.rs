@@ -1,35 +1,35 @@
-//! What was told of the backends' health, version by version, so that whoever is behind is told the difference.
+//! Published health, by version, so that a node that is behind receives only the difference.
 
 use std::{collections::VecDeque, sync::Arc};
 
 use super::{State, States};
 
-/// Steps that are kept: at ten a second, some seconds of them.
+/// Number of versions kept: at ten per second, the last few seconds.
 const STEPS: usize = 64;
 
-/// What is known now, and what changed lately.
+/// The published health and its recent changes.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Told {
-    /// Grows by one with each change.
+    /// Increases by one with each change.
     pub version: u64,
-    /// The state of each backend that is up or down.
+    /// State of each backend that is up or down.
     pub states: States,
-    /// Whether the first probes since the start are done. Before that an unknown state is no news: nodes keep what they
-    /// were told by the process before this one.
+    /// Whether the first probes since the start are complete. Until then an unknown state means nothing: nodes keep the
+    /// states that they received from the previous process.
     pub is_settled: bool,
-    /// What the last versions changed, the newest last.
+    /// Changes of the last versions, newest last.
     steps: VecDeque<Arc<States>>,
 }
 
 impl Told {
-    /// What comes after this when the states are these; `None`: they are the same. Once settled, it stays so.
+    /// Returns the next version with these states; `None` if nothing changed. Once settled, it stays settled.
     pub(super) fn next(&self, states: States, is_settled: bool) -> Option<Self> {
         let new = states.iter().filter(|(id, state)| self.states.get(*id) != Some(*state));
         let gone = self.states.keys().filter(|id| !states.contains_key(*id));
         let mut step: States = new.map(|(id, state)| (id.clone(), *state)).collect();
         step.extend(gone.map(|id| (id.clone(), State::Unknown)));
         if is_settled && !self.is_settled {
-            // Without steps, every node is sent the whole.
+            // Without steps, every node receives all states.
             return Some(Self { version: self.version + 1, states, is_settled, steps: VecDeque::new() });
         }
         if step.is_empty() {
@@ -43,7 +43,7 @@ impl Told {
         Some(Self { version: self.version + 1, states, is_settled: self.is_settled, steps })
     }
 
-    /// What changed since a version; `None`: that is too long ago.
+    /// Returns the changes since a version; `None` if the version is too old.
     pub fn since(&self, version: u64) -> Option<States> {
         let behind = usize::try_from(self.version.checked_sub(version)?).ok()?;
         let first = self.steps.len().checked_sub(behind)?;
@@ -69,7 +69,7 @@ mod tests {
     }
 
     #[test]
-    fn who_is_behind_is_told_the_last_state_of_what_changed() {
+    fn a_node_that_is_behind_receives_the_latest_changed_states() {
         let first = settled().next(states(&[("a", Up), ("b", Up)]), true).unwrap();
         assert_eq!(first.next(states(&[("a", Up), ("b", Up)]), true), None);
         let second = first.next(states(&[("a", Down), ("b", Up)]), true).unwrap();
@@ -83,7 +83,7 @@ mod tests {
     }
 
     #[test]
-    fn who_is_far_behind_has_to_be_told_everything() {
+    fn a_node_that_is_far_behind_receives_all_states() {
         let flap = |told: Told, n: usize| told.next(states(&[("a", [Up, Down][n % 2])]), true).unwrap();
         let told = (0..STEPS + 5).fold(settled(), flap);
         assert_eq!(told.since(4), None);
@@ -91,12 +91,12 @@ mod tests {
     }
 
     #[test]
-    fn when_it_settles_everyone_is_sent_the_whole() {
+    fn every_node_receives_all_states_when_they_settle() {
         let starting = Told::default().next(states(&[("a", Up)]), false).unwrap();
         assert!(!starting.is_settled);
         assert_eq!(starting.since(0), Some(states(&[("a", Up)])));
         let settled = starting.next(states(&[("a", Up)]), true).unwrap();
-        assert!(settled.is_settled, "that is news although no state has changed");
+        assert!(settled.is_settled, "settling is a change even if no state changed");
         assert_eq!((settled.since(0), settled.since(starting.version)), (None, None));
         assert_eq!(settled.next(states(&[("a", Up)]), true), None);
         assert!(settled.next(states(&[]), false).unwrap().is_settled);

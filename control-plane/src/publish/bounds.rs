@@ -1,9 +1,9 @@
-//! What a node's report may say: names that a kept revision knows, and no more requests and bytes than a node can have
-//! carried in the time.
+//! Limits of what nodes may report: only names that a stored revision contains, and no more requests and bytes than a
+//! node can have carried.
 //!
-//! A certificate proves which node reports, and nothing of what it reports. The bounds are so generous that no honest node
-//! meets them; what they exclude are invented names and counts beyond any machine. They know nothing of clocks: how long
-//! a node is known is measured here, and a minute is only a label, so that a clock that is off costs no counts.
+//! A certificate proves which node reports, but nothing about the content. The limits are so generous that no honest
+//! node reaches them; they exclude invented names and impossible counts. They do not depend on nodes' clocks: how long
+//! a node is known is measured here, and a minute is only a label, so a wrong clock costs no counts.
 
 use std::{
     collections::{BTreeMap, HashMap, HashSet},
@@ -22,51 +22,51 @@ use crate::{
     time::now_ms,
 };
 
-/// Attempts (requests and their retries) that one worker thread can make in a second. Weir makes some ten thousand.
+/// Attempts (requests and retries) that one worker thread can make per second. Weir makes some ten thousand.
 const ATTEMPTS: f64 = 200_000.0;
 
-/// Bytes that one worker thread can move in a second, in both directions.
+/// Bytes that one worker thread can move per second, in both directions.
 const BYTES: f64 = 16e9;
 
-/// Workers of a node that has not said how many it has.
+/// Assumed workers of a node that did not report its number.
 const WORKERS: u32 = 16;
 
-/// The most workers that a node is believed to have.
-const MOST_WORKERS: u32 = 1024;
+/// Maximum number of workers that a node can claim.
+const MAX_WORKERS: u32 = 1024;
 
-/// What a node that was never seen may have carried before its first report. One that carried more, because the database
-/// is a new one, reports again until the time that passes covers it.
+/// Credit of a node that was never seen before. A node that carried more, because the database is new, sends its report
+/// again until enough time has passed.
 const UNSEEN: Duration = Duration::from_secs(60);
 
-/// Nodes keep counts of so much time while the control plane is away.
-const MOST_KNOWN: Duration = Duration::from_secs(25 * 3600);
+/// Nodes keep counts for this long while the control plane is unreachable.
+const MAX_KNOWN: Duration = Duration::from_secs(25 * 3600);
 
-/// A minute may hold this many seconds of work: minutes that are corrected by a clock may fall together.
+/// Seconds of work that one minute may hold: minutes that are shifted by a clock correction may coincide.
 const MINUTE: f64 = 120.0;
 
-/// Minutes of a node that are remembered.
+/// Number of minutes remembered per node.
 const MINUTES: usize = 128;
 
-/// Nodes that are remembered, and how long one is that does not report.
+/// Number of nodes remembered, and for how long after their last report.
 const NODES: usize = 10_000;
-const REMEMBERED: Duration = Duration::from_secs(3600);
+const KEEP_FOR: Duration = Duration::from_secs(3600);
 
-/// The label of what is beyond a node's bounds.
+/// Label for names beyond a node's limit.
 const OTHER: &str = "_other";
 
-/// What one node has reported.
+/// Accumulated reports of one node.
 #[derive(Debug)]
 struct Ledger {
-    /// As if it had been known since then.
+    /// Start of the time for which the node has credit.
     known_since: Instant,
     last: Instant,
-    /// Seconds of one worker that its attempts and its bytes took, at the rates above.
+    /// Seconds of one worker that its attempts and bytes took, at the rates above.
     attempts_s: f64,
     bytes_s: f64,
     minutes: BTreeMap<u64, f64>,
 }
 
-/// What one batch says, in seconds of one worker.
+/// The work in one batch, in seconds of one worker.
 #[derive(Debug, Default, Clone)]
 pub(super) struct Cost {
     attempts_s: f64,
@@ -76,7 +76,7 @@ pub(super) struct Cost {
 
 impl Cost {
     fn of(batch: &v1::ReportRequest) -> Self {
-        // Hosts say the same requests once more, but a batch can hold one without the other.
+        // Host rows repeat the same requests, but a batch can contain one kind of row without the other.
         let mut cost = Self::of_rows(&batch.rows);
         let hosts = Self::of_rows(&batch.hosts);
         cost.attempts_s = cost.attempts_s.max(hosts.attempts_s);
@@ -100,33 +100,33 @@ impl Cost {
     }
 }
 
-/// Why a report is refused.
+/// Why a report is rejected.
 #[derive(Debug, PartialEq, thiserror::Error)]
-pub(super) enum TooMuch {
+pub(super) enum OverLimit {
     #[error(
-        "rows: {attempts:.0} requests and retries in one minute; a node with {workers} workers carries {most:.0} at most"
+        "rows: {attempts:.0} requests and retries in one minute; a node with {workers} workers carries at most {most:.0}"
     )]
     InMinute { attempts: f64, workers: u32, most: f64 },
     #[error(
-        "rows: {what} beyond what a node with {workers} workers can have carried since it is known; sent again, they may fit later"
+        "rows: more {what} than a node with {workers} workers can have carried since it is known; a later retry may succeed"
     )]
     SinceKnown { what: &'static str, workers: u32 },
 }
 
 impl Ledger {
     fn new(now: Instant, known: Duration) -> Self {
-        let known_since = now.checked_sub(known.clamp(UNSEEN, MOST_KNOWN)).unwrap_or(now);
+        let known_since = now.checked_sub(known.clamp(UNSEEN, MAX_KNOWN)).unwrap_or(now);
         Self { known_since, last: now, attempts_s: 0.0, bytes_s: 0.0, minutes: BTreeMap::new() }
     }
 
-    /// Takes a batch in, or nothing of it.
-    fn take(&mut self, cost: &Cost, workers: u32, now: Instant) -> Result<(), TooMuch> {
+    /// Accounts for a whole batch, or rejects it.
+    fn take(&mut self, cost: &Cost, workers: u32, now: Instant) -> Result<(), OverLimit> {
         let rate = f64::from(workers);
         for (minute, seconds) in &cost.minutes {
             let seconds = seconds + self.minutes.get(minute).copied().unwrap_or_default();
             if seconds > MINUTE * rate {
                 let (attempts, most) = (seconds * ATTEMPTS, MINUTE * rate * ATTEMPTS);
-                return Err(TooMuch::InMinute { attempts, workers, most });
+                return Err(OverLimit::InMinute { attempts, workers, most });
             }
         }
         let most = now.duration_since(self.known_since).as_secs_f64() * rate;
@@ -134,7 +134,7 @@ impl Ledger {
             [("requests", self.attempts_s + cost.attempts_s), ("bytes", self.bytes_s + cost.bytes_s)]
         {
             if seconds > most {
-                return Err(TooMuch::SinceKnown { what, workers });
+                return Err(OverLimit::SinceKnown { what, workers });
             }
         }
         self.last = now;
@@ -160,11 +160,11 @@ impl Ledger {
     }
 }
 
-/// The bounds of what nodes report.
+/// Limits for the reports of all nodes.
 pub(super) struct Bounds {
     store: Store,
     ledgers: Mutex<HashMap<String, Ledger>>,
-    /// Names that the revision of this number does not know and an earlier one did.
+    /// Names that existed only in revisions before the one with this number.
     past: Mutex<(u64, HashSet<Key>)>,
 }
 
@@ -173,7 +173,7 @@ impl Bounds {
         Self { store, ledgers: Mutex::default(), past: Mutex::default() }
     }
 
-    /// Refuses a batch that names what no kept revision knew. The node sends it again without those names.
+    /// Rejects a batch with a name that no stored revision contains. The node sends it again without the name.
     pub(super) async fn check_names(
         &self,
         batch: &v1::ReportRequest,
@@ -182,7 +182,7 @@ impl Bounds {
         let unknown: Vec<Key> = {
             let mut past = self.past.lock().unwrap_or_else(PoisonError::into_inner);
             if past.0 != current.revision {
-                // Which revisions are kept has changed with it.
+                // The set of stored revisions changed too.
                 *past = (current.revision, HashSet::new());
             }
             let mut unknown = HashSet::new();
@@ -206,9 +206,9 @@ impl Bounds {
         }
         let known = self.store.keys_in_revisions(&unknown).await.map_err(|error| self.failed(&error))?;
         if let Some(Key { kind, name }) = unknown.iter().find(|key| !known.contains(key)) {
-            // Not the code of a malformed batch: without the name it is a good one.
+            // Not the status code of a malformed batch: without this name the batch is valid.
             let name: String = name.chars().take(100).collect();
-            return Err(Status::out_of_range(format!("rows: no kept revision has a {kind} {name:?}")));
+            return Err(Status::out_of_range(format!("rows: no stored revision has a {kind} {name:?}")));
         }
         let mut past = self.past.lock().unwrap_or_else(PoisonError::into_inner);
         if past.0 == current.revision {
@@ -217,10 +217,10 @@ impl Bounds {
         Ok(())
     }
 
-    /// Takes a batch in, or refuses it for what it counts.
+    /// Accounts for a batch, or rejects it because of its counts.
     pub(super) async fn take(&self, batch: &v1::ReportRequest, workers: Option<u32>) -> Result<Cost, Status> {
         let cost = Cost::of(batch);
-        let workers = workers.filter(|workers| *workers > 0).unwrap_or(WORKERS).min(MOST_WORKERS);
+        let workers = workers.filter(|workers| *workers > 0).unwrap_or(WORKERS).min(MAX_WORKERS);
         if !self.ledgers().contains_key(&batch.node_id) {
             let seen =
                 self.store.node_first_seen(&batch.node_id).await.map_err(|error| self.failed(&error))?;
@@ -229,7 +229,7 @@ impl Bounds {
             let now = Instant::now();
             let mut ledgers = self.ledgers();
             if ledgers.len() >= NODES {
-                ledgers.retain(|_, ledger| now.duration_since(ledger.last) < REMEMBERED);
+                ledgers.retain(|_, ledger| now.duration_since(ledger.last) < KEEP_FOR);
             }
             if ledgers.len() >= NODES {
                 return Err(Status::resource_exhausted(format!("more than {NODES} nodes report")));
@@ -237,22 +237,22 @@ impl Bounds {
             ledgers.entry(batch.node_id.clone()).or_insert_with(|| Ledger::new(now, known));
         }
         let mut ledgers = self.ledgers();
-        // Another call may have made room meanwhile.
+        // Another call may have evicted the node in the meantime.
         let Some(ledger) = ledgers.get_mut(&batch.node_id) else {
             return Err(Status::unavailable("send the batch again"));
         };
         let taken = ledger.take(&cost, workers, Instant::now());
         drop(ledgers);
         taken.map(|()| cost).map_err(|refused| {
-            tracing::warn!(node = batch.node_id, sequence = batch.sequence, reason = %refused, "batch refused");
+            tracing::warn!(node = batch.node_id, sequence = batch.sequence, reason = %refused, "batch rejected");
             match refused {
-                TooMuch::InMinute { .. } => Status::invalid_argument(refused.to_string()),
-                TooMuch::SinceKnown { .. } => Status::resource_exhausted(refused.to_string()),
+                OverLimit::InMinute { .. } => Status::invalid_argument(refused.to_string()),
+                OverLimit::SinceKnown { .. } => Status::resource_exhausted(refused.to_string()),
             }
         })
     }
 
-    /// The batch was not stored, or had been stored before.
+    /// Returns the credit of a batch that was not stored, or was a duplicate.
     pub(super) fn give_back(&self, node_id: &str, cost: &Cost) {
         if let Some(ledger) = self.ledgers().get_mut(node_id) {
             ledger.give_back(cost);
@@ -264,7 +264,7 @@ impl Bounds {
     }
 
     fn failed(&self, error: &StoreError) -> Status {
-        tracing::error!(%error, "a report cannot be checked");
+        tracing::error!(%error, "cannot check a report");
         Status::unavailable("the report cannot be checked now")
     }
 }
@@ -279,7 +279,7 @@ mod tests {
     }
 
     #[test]
-    fn rows_of_hosts_are_bounded_as_others_are() {
+    fn host_rows_are_limited_like_others() {
         let host = |minute, requests, bytes_out| v1::TrafficRow {
             minute,
             requests,
@@ -305,45 +305,45 @@ mod tests {
     const SECOND: Duration = Duration::from_secs(1);
 
     #[test]
-    fn a_minute_holds_what_workers_can_carry_in_two_however_many_batches_say_it() {
+    fn a_minute_is_limited_over_all_batches() {
         let now = Instant::now();
-        let mut ledger = Ledger::new(now, MOST_KNOWN);
+        let mut ledger = Ledger::new(now, MAX_KNOWN);
         let most = 2 * 120 * 200_000;
         assert!(ledger.take(&cost(7, most + 1, 0), 2, now).is_err());
         for _ in 0..10 {
             ledger.take(&cost(7, most / 10, 0), 2, now).unwrap();
         }
-        assert!(matches!(ledger.take(&cost(7, 1, 0), 2, now), Err(TooMuch::InMinute { workers: 2, .. })));
+        assert!(matches!(ledger.take(&cost(7, 1, 0), 2, now), Err(OverLimit::InMinute { workers: 2, .. })));
         ledger.take(&cost(8, most, 0), 2, now).unwrap();
-        // What was not stored is given back.
+        // Credit of a batch that was not stored is returned.
         ledger.give_back(&cost(8, most, 0));
         ledger.take(&cost(8, most, 0), 2, now).unwrap();
     }
 
     #[test]
-    fn a_node_has_carried_no_more_than_since_it_is_known_whatever_minutes_it_names() {
+    fn the_total_is_limited_by_the_time_since_the_node_is_known() {
         let now = Instant::now();
         let mut ledger = Ledger::new(now, Duration::ZERO);
-        // A minute's work is believed of a node that was never seen.
+        // A node that was never seen has credit for one minute.
         for minute in 0..60 {
             ledger.take(&cost(minute, 2 * 200_000, 0), 2, now).unwrap();
         }
         let more = cost(99, 2 * 200_000, 0);
-        assert!(matches!(ledger.take(&more, 2, now), Err(TooMuch::SinceKnown { what: "requests", .. })));
+        assert!(matches!(ledger.take(&more, 2, now), Err(OverLimit::SinceKnown { what: "requests", .. })));
         ledger.take(&more, 2, now + SECOND).unwrap();
-        // Bytes of a long download come at once, so of them only the whole time is a bound.
+        // Bytes of a long download arrive at once, so only the total time limits them.
         let mut ledger = Ledger::new(now, Duration::from_secs(3600));
         ledger.take(&cost(1, 1, 40_000_000_000_000), 1, now).unwrap();
         let more = cost(2, 1, 20_000_000_000_000);
-        assert!(matches!(ledger.take(&more, 1, now), Err(TooMuch::SinceKnown { what: "bytes", .. })));
+        assert!(matches!(ledger.take(&more, 1, now), Err(OverLimit::SinceKnown { what: "bytes", .. })));
     }
 
     #[test]
-    fn an_honest_node_that_was_away_for_a_day_delivers_all_of_it() {
+    fn an_honest_node_delivers_a_whole_day_after_an_outage() {
         let now = Instant::now();
-        let mut ledger = Ledger::new(now, MOST_KNOWN);
+        let mut ledger = Ledger::new(now, MAX_KNOWN);
         for minute in 0..24 * 60 {
-            // 50,000 requests a second and worker, with a retry each, all day.
+            // 50,000 requests per second and worker, each with a retry, all day.
             ledger.take(&cost(minute, 4 * 60 * 100_000, 1 << 30), 4, now).unwrap();
         }
         assert!(ledger.minutes.len() <= MINUTES);

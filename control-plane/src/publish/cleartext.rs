@@ -1,8 +1,8 @@
-//! Whether nodes may connect in the clear.
+//! Whether nodes may connect without TLS.
 //!
-//! A loopback address proves nothing: every local process has one. So long as there is nothing to protect, that does no
-//! harm and a first try needs nothing: the admin port is open to the same processes. Once there is a token (an admin's, or
-//! one to join with) or a certificate with its private key, nodes prove who they are on loopback too.
+//! A loopback address proves nothing, because every local process can connect. While there is nothing to protect this
+//! does no harm, and a first try needs no setup: the admin port is open to the same processes. Once there is an admin
+//! token, a join token, or a certificate with its private key, nodes must authenticate on loopback too.
 
 use std::sync::Arc;
 
@@ -11,18 +11,18 @@ use crate::{
     current::{Current, Watch},
 };
 
-/// Where nodes may connect in the clear.
+/// When nodes may connect without TLS.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Rule {
-    /// Nowhere: the port is reachable from other machines, or `--nodes-tls` was given.
+    /// Never: the port is reachable from other machines, or `--nodes-tls` was given.
     Never,
     /// On a loopback port, while there is nothing to protect.
     WhileOpen,
-    /// Everywhere: `--insecure` was given.
+    /// Always: `--insecure` was given.
     Always,
 }
 
-/// Whether nodes may connect in the clear, now and from now on. Cheap to clone.
+/// Decides whether nodes may connect without TLS, and observes changes. Cheap to clone.
 #[derive(Clone)]
 pub struct Cleartext {
     shared: Arc<Shared>,
@@ -33,7 +33,7 @@ struct Shared {
     access: Access,
     nodes: NodeAccess,
     current: Watch,
-    /// What a node is told to do instead.
+    /// Instructions for a node that is rejected.
     instead: String,
 }
 
@@ -44,7 +44,7 @@ impl std::fmt::Debug for Cleartext {
 }
 
 impl Cleartext {
-    /// By the rule; `socket` is the `--control-plane` value of the local socket, where there is one.
+    /// Creates the check for a rule. `socket` is the `--control-plane` value of the local socket, if it is open.
     pub fn new(rule: Rule, access: Access, nodes: NodeAccess, current: Watch, socket: Option<&str>) -> Self {
         let join = "use --control-plane https://HOST:PORT with a join token (weir node-tokens create)";
         let instead = match socket {
@@ -56,18 +56,18 @@ impl Cleartext {
         Self { shared: Arc::new(Shared { rule, access, nodes, current, instead }) }
     }
 
-    /// Why a node may not connect in the clear; `None`: it may.
+    /// Returns why a node may not connect without TLS; `None` if it may.
     pub fn refusal(&self) -> Option<String> {
         let current = Arc::clone(&self.shared.current.borrow());
         self.refusal_with(&current)
     }
 
-    /// As [`refusal`](Self::refusal), once this revision is current.
+    /// Like [`refusal`](Self::refusal), for the time when this revision is current.
     pub(super) fn refusal_with(&self, current: &Current) -> Option<String> {
         let Shared { rule, access, nodes, instead, .. } = &*self.shared;
         let reason = match rule {
             Rule::Always => return None,
-            Rule::Never => "this port takes nodes over TLS only",
+            Rule::Never => "this port accepts nodes over TLS only",
             Rule::WhileOpen if access.is_needed() => "there are admin tokens, so nodes must authenticate",
             Rule::WhileOpen if nodes.has_members() => "there are join tokens, so nodes must authenticate",
             Rule::WhileOpen if !current.config.certificates.is_empty() => {
@@ -78,7 +78,7 @@ impl Cleartext {
         Some(format!("{reason}: {instead}"))
     }
 
-    /// Waits until a node may not connect in the clear any more.
+    /// Waits until nodes may no longer connect without TLS.
     pub async fn closed(self) {
         let mut current = self.shared.current.clone();
         let (mut access, mut nodes) = (self.shared.access.needed(), self.shared.nodes.members());
@@ -88,7 +88,7 @@ impl Cleartext {
                 changed = access.changed() => changed,
                 changed = nodes.changed() => changed,
             };
-            // The control plane stops, and ends every stream by itself.
+            // The control plane is shutting down and closes every stream itself.
             if changed.is_err() {
                 std::future::pending::<()>().await;
             }

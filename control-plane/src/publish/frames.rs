@@ -1,4 +1,4 @@
-//! What nodes are sent, encoded once: a thousand nodes that go from one revision to the next share the same bytes.
+//! Encodes each message to nodes once: a thousand nodes that move to the same revision share the same bytes.
 
 use std::{
     collections::HashMap,
@@ -13,8 +13,8 @@ use super::{
 };
 use crate::{current::Current, health};
 
-/// Differences to the newest revision that are kept: nodes mostly come from the same few.
-const MOST_DELTAS: usize = 64;
+/// Number of cached differences to the newest revision: nodes usually come from the same few revisions.
+const MAX_DELTAS: usize = 64;
 
 /// Encoded messages, shared by all streams. Cheap to clone.
 #[derive(Clone)]
@@ -28,7 +28,7 @@ struct Shared {
     health: Mutex<HealthFrames>,
 }
 
-/// Everything is to this version.
+/// Messages that lead to one revision.
 #[derive(Default)]
 struct Pushes {
     to: Option<Version>,
@@ -36,7 +36,7 @@ struct Pushes {
     deltas: HashMap<u64, Option<Bytes>>,
 }
 
-/// Everything is to this version.
+/// Messages that lead to one version of health.
 #[derive(Default)]
 struct HealthFrames {
     to: u64,
@@ -52,16 +52,16 @@ impl Frames {
         &self.shared.history
     }
 
-    /// The whole of a revision.
+    /// Encodes a complete revision.
     pub(super) fn whole(&self, to: &Current) -> Bytes {
         match self.pushes(to) {
-            // Who encodes has the lock: the others wait for the bytes and not do the same.
+            // The first stream encodes while it holds the lock; the others wait for the bytes.
             Some(mut pushes) => pushes.whole.get_or_insert_with(|| wire::whole(to)).clone(),
             None => wire::whole(to),
         }
     }
 
-    /// The difference between two revisions; `None`: it is not known any more what it is.
+    /// Encodes the difference between two revisions; `None` when it is no longer known.
     pub(super) fn delta(&self, from: Version, to: &Current) -> Option<Bytes> {
         let make = || {
             let names = self.shared.history.between(from, Version::of(to))?;
@@ -72,14 +72,14 @@ impl Frames {
             return made.clone();
         }
         let made = make();
-        if pushes.deltas.len() < MOST_DELTAS {
+        if pushes.deltas.len() < MAX_DELTAS {
             pushes.deltas.insert(from.revision, made.clone());
         }
         made
     }
 
-    /// What was found of the backends' health since a version of it, or all of it. While the first probes are not done,
-    /// all of it is not complete.
+    /// Encodes the health of backends: the changes since a version, or all states. Before the first probes are done,
+    /// all states are marked as incomplete.
     pub(super) fn health(&self, from: Option<u64>, told: &health::Told) -> Bytes {
         let make = || match from.and_then(|from| told.since(from)) {
             Some(changed) => wire::health(false, &changed),
@@ -95,7 +95,7 @@ impl Frames {
         frames.from.entry(from).or_insert_with(make).clone()
     }
 
-    /// What is kept of this revision; `None`: a later one is known already.
+    /// The cache for this revision; `None` when a later revision is already cached.
     fn pushes(&self, to: &Current) -> Option<MutexGuard<'_, Pushes>> {
         let to = Version::of(to);
         let mut pushes = self.shared.pushes.lock().unwrap_or_else(PoisonError::into_inner);

@@ -1,5 +1,5 @@
-//! How fast streams are admitted, and how much a node may say: after a restart of the control plane the whole fleet
-//! comes back at once, and a node gone mad must not take the others' share.
+//! Limits how fast streams are admitted and how many messages a node may send. After a restart of the control plane the
+//! whole fleet reconnects at once, and a faulty node must not slow down the others.
 
 use std::{
     sync::{Arc, Mutex, PoisonError},
@@ -8,24 +8,24 @@ use std::{
 
 use tokio::{sync::Semaphore, time::Instant};
 
-/// From one admitted stream to the next.
+/// Interval between admitted streams.
 const STEP: Duration = Duration::from_millis(1);
 
-/// Streams that are admitted without waiting.
+/// Number of streams admitted without waiting.
 const BURST: u32 = 100;
 
-/// Streams that may be on their way to their first acknowledgement at the same time.
+/// Maximum number of streams that have not yet acknowledged their first revision.
 const JOINING: usize = 128;
 
 /// Admits streams at a bounded rate. Cheap to clone.
 #[derive(Clone)]
 pub(super) struct Gate {
-    /// When the next stream would be due, were all of them evenly spread.
+    /// When the next stream would be due if all were spread evenly.
     due: Arc<Mutex<Option<Instant>>>,
     joining: Arc<Semaphore>,
 }
 
-/// Given back once the node runs what it was sent first.
+/// Released when the node has acknowledged its first revision.
 pub(super) type Joining = tokio::sync::OwnedSemaphorePermit;
 
 impl Default for Gate {
@@ -35,11 +35,11 @@ impl Default for Gate {
 }
 
 impl Gate {
-    /// Waits for this stream's turn.
+    /// Waits until this stream may proceed.
     pub(super) async fn admit(&self) -> Option<Joining> {
         let turn = self.turn(Instant::now());
         tokio::time::sleep_until(turn).await;
-        // It is never closed.
+        // The semaphore is never closed.
         Arc::clone(&self.joining).acquire_owned().await.ok()
     }
 
@@ -52,7 +52,7 @@ impl Gate {
     }
 }
 
-/// What a node may say: so many messages at once, and so many a second for ever.
+/// Message limit of a node: a burst, and a rate per second.
 #[derive(Debug)]
 pub(super) struct Allowance {
     left: f64,
@@ -61,14 +61,14 @@ pub(super) struct Allowance {
 
 impl Allowance {
     const BURST: f64 = 1000.0;
-    /// A node that works says a handful of things a second; who watches requests live adds some.
+    /// A busy node sends a handful of messages per second; live tails add some.
     const PER_SECOND: f64 = 200.0;
 
     pub(super) fn new(now: Instant) -> Self {
         Self { left: Self::BURST, at: now }
     }
 
-    /// Takes one message; false: it was one too many.
+    /// Takes one message; false if the limit is exceeded.
     pub(super) fn take(&mut self, now: Instant) -> bool {
         let gained = now.saturating_duration_since(self.at).as_secs_f64() * Self::PER_SECOND;
         self.at = now;
@@ -82,7 +82,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_crowd_is_spread_out_and_a_late_one_is_not() {
+    fn a_burst_of_streams_is_spread_out_and_a_single_one_is_not_delayed() {
         let (gate, now) = (Gate::default(), Instant::now() + STEP * BURST);
         let turns: Vec<Instant> = (0..1000).map(|_| gate.turn(now)).collect();
         assert!(turns.iter().take(BURST as usize).all(|turn| *turn == now));
@@ -92,7 +92,7 @@ mod tests {
     }
 
     #[test]
-    fn an_allowance_fills_up_again_up_to_its_bound() {
+    fn an_allowance_refills_up_to_its_burst() {
         let now = Instant::now();
         let mut allowance = Allowance::new(now);
         let taken = |allowance: &mut Allowance, now| (0..5000).take_while(|_| allowance.take(now)).count();

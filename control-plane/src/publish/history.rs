@@ -1,8 +1,8 @@
-//! What changed from revision to revision, as far back as a node may be behind and still be sent a difference.
+//! Names that changed from revision to revision, as far back as differences can be sent to nodes.
 //!
-//! Only names are kept, no earlier configuration: what a piece is now, the newest revision knows. So a node that is
-//! behind costs nothing, however many there are and however far apart they are. After a restart the last steps are
-//! read from the database, and a node that comes back with what it had is sent the difference all the same.
+//! Only names are kept, not earlier configurations: the newest revision contains the current values. So nodes that are
+//! behind cost no memory, however many and however far behind. After a restart the last steps are read from the
+//! database, so a node that reconnects can still receive a difference.
 
 use std::{
     collections::{BTreeMap, VecDeque},
@@ -16,18 +16,18 @@ use weir_snapshot::{
 
 use crate::current::Current;
 
-/// Steps that are kept.
+/// Number of steps kept.
 pub const MOST_STEPS: u32 = 512;
 
-/// Names that are kept over all steps.
-const MOST_NAMES: usize = 100_000;
+/// Maximum number of names over all steps.
+const MAX_NAMES: usize = 100_000;
 
-/// A revision, and what it holds. The hash is part of it: a database that was put back from a copy numbers anew.
+/// A revision and its content. The hash is included because a database restored from a copy reuses numbers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Version {
-    /// Its number.
+    /// Revision number.
     pub revision: u64,
-    /// Over its content.
+    /// Hash of the content.
     pub hash: ContentHash,
 }
 
@@ -37,13 +37,13 @@ impl Version {
     }
 }
 
-/// One revision to the next.
+/// The change from one revision to the next.
 #[derive(Debug)]
 struct Step {
     before: Version,
-    /// When the later one came, milliseconds since the Unix epoch.
+    /// When the later revision was created, milliseconds since the Unix epoch.
     time_ms: i64,
-    /// What it touched, and whether that was there before.
+    /// Changed keys, and whether each existed before.
     touched: Vec<(Key, bool)>,
 }
 
@@ -60,14 +60,14 @@ struct Shared {
 }
 
 impl History {
-    /// From the steps that led to the current revision, newest first, as they are stored.
+    /// Loads the stored steps that led to the current revision, newest first.
     pub fn load(current: &Current, steps: impl IntoIterator<Item = (u64, i64, Vec<Change>)>) -> Self {
         let history = Self::default();
         let (mut hash, mut expected) = (current.hash, current.revision);
         let mut inner = history.lock();
         for (revision, time_ms, changes) in steps {
-            // The first revision came from nothing, and a gap cannot be passed.
-            if revision != expected || revision <= 1 || inner.names >= MOST_NAMES {
+            // The first revision has no predecessor, and steps before a gap are useless.
+            if revision != expected || revision <= 1 || inner.names >= MAX_NAMES {
                 break;
             }
             for Change { key, before, after } in &changes {
@@ -83,39 +83,40 @@ impl History {
         history
     }
 
-    /// A revision came after another. Told before the revision is current.
+    /// Adds a step. Called before the new revision becomes current.
     pub fn push(&self, before: Version, time_ms: i64, changes: &[Change]) {
         let mut inner = self.lock();
         let touched = touched(changes);
         inner.names += touched.len();
         inner.steps.push_back(Step { before, time_ms, touched });
-        while inner.steps.len() > MOST_STEPS as usize || inner.names > MOST_NAMES {
+        while inner.steps.len() > MOST_STEPS as usize || inner.names > MAX_NAMES {
             let Some(oldest) = inner.steps.pop_front() else { break };
             inner.names -= oldest.touched.len();
         }
     }
 
-    /// What a node says that it runs, if that is a version that there was.
+    /// Returns the version that a node reports as active, if it is known.
     pub(super) fn find(&self, revision: u64, hash: &str) -> Option<Version> {
         let inner = self.lock();
         let step = inner.steps.iter().find(|step| step.before.revision == revision)?;
         (step.before.hash.to_string() == hash).then_some(step.before)
     }
 
-    /// The names that differ between two versions, and whether each was there in the first. `None`: not known any more.
+    /// Returns the keys that differ between two versions, and whether each existed in the first. `None` when that is
+    /// not known.
     pub(super) fn between(&self, from: Version, to: Version) -> Option<BTreeMap<Key, bool>> {
         let inner = self.lock();
         let begin = inner.steps.iter().position(|step| step.before == from)?;
         let steps = inner.steps.iter().skip(begin).take_while(|step| step.before.revision < to.revision);
         let mut names = BTreeMap::new();
-        for (key, was_there) in steps.flat_map(|step| &step.touched) {
-            // Whether it was there is said by the first step that touched it.
-            names.entry(key.clone()).or_insert(*was_there);
+        for (key, existed) in steps.flat_map(|step| &step.touched) {
+            // The first step that touched the key tells whether it existed.
+            names.entry(key.clone()).or_insert(*existed);
         }
         Some(names)
     }
 
-    /// When the revision after this one came: since then who runs this one is behind.
+    /// When the next revision was created: since then nodes with this revision have been behind.
     pub fn passed_ms(&self, revision: u64) -> Option<i64> {
         let inner = self.lock();
         let passed = inner.steps.iter().find(|step| step.before.revision >= revision);
@@ -155,10 +156,10 @@ mod tests {
         Key { kind: Kind::Backend, name: id.into() }
     }
 
-    /// A revision's number, its time, and what it changed.
+    /// Revision number, time and changes.
     type Stored = (u64, i64, Vec<Change>);
 
-    /// A chain of revisions, told as they are made, and their differences as they would be stored.
+    /// A series of revisions with their history, and their steps as they would be stored.
     fn chain() -> (Vec<Current>, History, Vec<Stored>) {
         let history = History::default();
         let mut revisions = vec![Current::new(1, with(&[("b1", 1)])).unwrap()];
@@ -174,7 +175,7 @@ mod tests {
     }
 
     #[test]
-    fn a_hash_that_is_kept_up_to_date_is_that_of_the_whole() {
+    fn an_updated_hash_equals_the_hash_of_the_whole() {
         for revision in chain().0 {
             assert_eq!(revision.hash, ContentHash::of(&revision.resources));
         }
@@ -188,24 +189,24 @@ mod tests {
         assert_eq!(names, BTreeMap::from([(key("b1"), true), (key("b2"), false)]));
         assert_eq!(history.between(at(2), at(3)).unwrap(), BTreeMap::from([(key("b2"), false)]));
         let other = Version { revision: 2, hash: ContentHash::default() };
-        assert_eq!(history.between(other, at(5)), None, "the number is known, the content is not");
+        assert_eq!(history.between(other, at(5)), None, "the number is known, the content differs");
         assert_eq!(history.passed_ms(2), Some(30));
         assert_eq!(history.passed_ms(5), None);
     }
 
     #[test]
-    fn what_is_stored_makes_the_same_history() {
-        let (revisions, told, stored) = chain();
+    fn stored_steps_give_the_same_history() {
+        let (revisions, pushed, stored) = chain();
         let read = History::load(&revisions[4], stored);
         for from in &revisions[..4] {
             let (from, to) = (Version::of(from), Version::of(&revisions[4]));
-            assert_eq!(read.between(from, to), told.between(from, to));
+            assert_eq!(read.between(from, to), pushed.between(from, to));
             assert_eq!(read.find(from.revision, &from.hash.to_string()), Some(from));
         }
         let (revisions, _, mut stored) = chain();
         stored.remove(1);
         let read = History::load(&revisions[4], stored);
-        assert_eq!(read.find(3, &revisions[2].hash.to_string()), None, "a gap is not passed");
+        assert_eq!(read.find(3, &revisions[2].hash.to_string()), None, "steps before a gap are ignored");
     }
 
     #[test]

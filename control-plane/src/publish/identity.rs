@@ -1,4 +1,4 @@
-//! Who a node is, as far as its connection proves it. What it says of itself has to agree.
+//! A node's identity, as proven by its connection. The id in its messages must match.
 
 use std::sync::Arc;
 
@@ -7,20 +7,20 @@ use tonic::{Request, Status};
 use super::cleartext::Cleartext;
 use crate::{access::nodes::Member, current::Current};
 
-/// Who is at the other end of a connection to the nodes' port.
+/// Identity of the peer at the nodes' port.
 #[derive(Debug, Clone)]
 pub enum NodeIdentity {
-    /// It showed a certificate.
+    /// Authenticated by its certificate.
     Member(Arc<Member>),
-    /// It came in the clear, and is what it says for as long as that is allowed.
+    /// Connected without TLS; its node id is trusted while that is allowed.
     Plain(Cleartext),
-    /// It runs on this machine as the same user, and is what it says.
+    /// Runs on this machine as the same user; its node id is trusted.
     Local,
-    /// It has shown nothing, and may join.
+    /// Not authenticated; it may only join.
     Nobody,
 }
 
-/// Whose a call is.
+/// The caller of an RPC.
 #[derive(Debug, Clone)]
 pub(super) struct Whose {
     member: Option<Arc<Member>>,
@@ -28,7 +28,7 @@ pub(super) struct Whose {
 }
 
 impl Whose {
-    /// By the connection that a call came over.
+    /// From the connection of a request.
     pub(super) fn of<T>(request: &Request<T>) -> Self {
         match request.extensions().get::<NodeIdentity>() {
             Some(NodeIdentity::Member(member)) => Self { member: Some(Arc::clone(member)), cleartext: None },
@@ -37,14 +37,14 @@ impl Whose {
         }
     }
 
-    /// Why the node may not be sent what this revision needs; `None`: it may. Asked before anything is sent, so that no
-    /// key goes to a node that connected in the clear before there was one.
+    /// Returns why this revision may not be sent to the node; `None` if it may. Checked before anything is sent, so
+    /// that a node that connected without TLS receives no private key that was added later.
     pub(super) fn refusal(&self, current: &Current) -> Option<Status> {
         let reason = self.cleartext.as_ref()?.refusal_with(current)?;
         Some(Status::unauthenticated(reason))
     }
 
-    /// Waits until there is a refusal.
+    /// Waits until the node must be rejected.
     pub(super) fn closed(&self) -> impl Future<Output = ()> + Send + 'static {
         let cleartext = self.cleartext.clone();
         async move {
@@ -55,12 +55,12 @@ impl Whose {
         }
     }
 
-    /// Whether the node's id is proved, so that one process at a time may use it.
+    /// Whether the node's id is proven, so that only one process may use it at a time.
     pub(super) fn is_exclusive(&self) -> bool {
         self.member.is_some()
     }
 
-    /// Whether a node is who it says.
+    /// Checks that the node's id matches its certificate.
     pub(super) fn check(&self, node_id: &str) -> Result<(), Status> {
         match &self.member {
             Some(member) if member.node_id != node_id => Err(Status::permission_denied(format!(

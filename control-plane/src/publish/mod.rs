@@ -1,8 +1,8 @@
-//! From a revision to the nodes: who is connected, what each runs, and what it gets next.
+//! Publishes revisions to nodes: which nodes are connected, their revision, and what they receive next.
 //!
-//! Protobuf stops here (`service`, `wire`); what is decided (`session`) knows neither streams nor time. Nothing of what
-//! a change costs depends on nodes × backends: a difference is made once (`history`) and encoded once (`frames`), and a
-//! node's task only hands the shared bytes to its connection (`server`).
+//! Only `service` and `wire` know protobuf. The decisions in `session` depend on neither streams nor clocks. The cost of a
+//! change never depends on nodes × backends: a difference is computed once (`history`) and encoded once (`frames`), and
+//! a node's task only passes the shared bytes to its connection (`server`).
 
 mod bounds;
 mod cleartext;

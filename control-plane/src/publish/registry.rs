@@ -1,4 +1,4 @@
-//! Every node that is known: who is connected, what it runs, and what it does now.
+//! All known nodes: which are connected, their revision, and their load.
 
 use std::{
     collections::{BTreeMap, BTreeSet, VecDeque},
@@ -19,43 +19,43 @@ use crate::{store::SeenNode, time::now_ms};
 /// A node as it is known now.
 #[derive(Debug, Clone, Default)]
 pub struct Node {
-    /// Its id.
+    /// Node id.
     pub id: String,
-    /// The version of its program.
+    /// Version of the data plane.
     pub version: String,
-    /// Where it takes traffic.
+    /// Address on which the node accepts traffic.
     pub address: String,
-    /// Its worker threads.
+    /// Number of worker threads.
     pub workers: u32,
-    /// What its operator says of it.
+    /// Labels set by the operator.
     pub labels: BTreeMap<String, String>,
     /// Whether its stream is open.
     pub connected: bool,
-    /// Since when it is connected, or when it was last seen; milliseconds since the Unix epoch.
+    /// When it connected, or was last seen; milliseconds since the Unix epoch.
     pub since_ms: i64,
-    /// What it runs.
+    /// The revision that it uses.
     pub active_revision: u64,
     /// Open client connections.
     pub connections: u64,
     /// Requests in flight.
     pub active_requests: u64,
-    /// Requests answered since it started.
+    /// Requests completed since it started.
     pub requests: u64,
-    /// Statistics rows that it had to drop.
+    /// Statistics rows that it dropped.
     pub dropped_rows: u64,
-    /// Clients of rate limits that it had to forget while they owed something.
+    /// Rate-limit clients that it evicted before their limit was replenished.
     pub forgotten_clients: u64,
-    /// What was wrong with the revision that it refused last, until it acknowledges a later one.
+    /// Problems of the last revision that it rejected, until it acknowledges a later one.
     pub rejection: Vec<Problem>,
-    /// Which that was; 0: none.
+    /// Number of that revision; 0 if there is none.
     pub rejected_revision: u64,
-    /// What last went wrong between it and this program.
+    /// Last error between the node and the control plane.
     pub last_error: Option<NodeError>,
-    /// How far its clock is ahead of this machine's, as far as can be told; `None` before it said what time it has.
+    /// How far the node's clock is ahead of this machine's, in milliseconds; `None` until it reported its time.
     pub clock_offset_ms: Option<i64>,
 }
 
-/// A clock that differs by more than this is warned of: counts of the node go to the wrong minute.
+/// Clock offset above which a warning is logged: the node's counts are assigned to the wrong minute.
 pub const CLOCK_OFF_MS: i64 = 1_000;
 
 impl Node {
@@ -65,41 +65,41 @@ impl Node {
     }
 }
 
-/// Something went wrong with a node.
+/// An error of a node.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct NodeError {
-    /// In words.
+    /// Description.
     pub text: String,
-    /// When, milliseconds since the Unix epoch.
+    /// Time of the error, milliseconds since the Unix epoch.
     pub time_ms: i64,
 }
 
-/// Everything known under one node id: one stream, or several while processes share the id.
+/// State of one node id: one stream, or several when processes share the id.
 #[derive(Debug)]
 struct Entry {
     name: Arc<str>,
-    /// Oldest first, and never empty. The last one is shown. Ended streams are removed, except the last one of a node
-    /// that is away.
+    /// Oldest first, never empty. The last one is shown. Closed streams are removed, except the last one of a
+    /// disconnected node.
     streams: Vec<NodeStream>,
 }
 
-/// One stream of a node, and what its process said over it.
+/// One stream of a node and what its process reported.
 #[derive(Debug, Default)]
 struct NodeStream {
     id: u64,
     node: Node,
-    /// The process behind the stream.
+    /// Boot id of the node's process.
     boot: String,
     report: Report,
-    /// The last clock offsets, newest first.
+    /// Last clock offsets, newest first.
     clock: VecDeque<i64>,
     rejected: Option<Version>,
-    /// Ends the stream.
+    /// Closes the stream.
     stop: CancellationToken,
 }
 
 impl Entry {
-    /// What is shown of the node.
+    /// The stream that is shown for the node.
     fn shown(&self) -> Option<&NodeStream> {
         self.streams.last()
     }
@@ -109,11 +109,11 @@ impl Entry {
     }
 }
 
-/// Messages by which a node's clock is judged.
+/// Number of messages used to estimate a node's clock offset.
 const CLOCK_SAMPLES: usize = 8;
 
-/// Who waits for nodes looks at all of them again after so long at the earliest.
-const LOOK_AGAIN: Duration = Duration::from_millis(5);
+/// Minimum interval between checks of all nodes while waiting for a revision.
+const CHECK_INTERVAL: Duration = Duration::from_millis(5);
 
 /// The known nodes. Cheap to clone.
 #[derive(Debug, Clone)]
@@ -123,25 +123,25 @@ pub struct Registry {
 
 #[derive(Debug)]
 struct Shared {
-    known: Mutex<Known>,
+    known: Mutex<State>,
     changed: watch::Sender<u64>,
-    /// How many are connected.
+    /// Number of connected nodes.
     size: watch::Sender<u32>,
-    /// There is something to remember.
+    /// Notified when there are unsaved changes.
     unsaved: Notify,
 }
 
 #[derive(Debug, Default)]
-struct Known {
+struct State {
     nodes: BTreeMap<String, Entry>,
     sums: Sums,
-    /// Nodes that are to be remembered as they are now.
+    /// Ids of nodes with unsaved changes.
     unsaved: BTreeSet<String>,
-    /// The id of the newest stream.
+    /// Id of the newest stream.
     newest_stream: u64,
 }
 
-/// What a node says of itself.
+/// A node's description of itself.
 #[derive(Debug, Default)]
 pub(super) struct Introduction {
     pub(super) id: String,
@@ -153,7 +153,7 @@ pub(super) struct Introduction {
     pub(super) active_revision: u64,
 }
 
-/// What a node does now.
+/// A node's current load.
 #[derive(Debug)]
 pub(super) struct Load {
     pub(super) connections: u64,
@@ -164,18 +164,18 @@ pub(super) struct Load {
     pub(super) clock_offset_ms: Option<i64>,
 }
 
-/// A stream that is a node's now.
+/// A stream that was registered for a node.
 #[derive(Debug)]
 pub(super) struct Joined {
     pub(super) stream: u64,
-    /// What this boot of the node refused last.
+    /// The revision that this boot of the node rejected last.
     pub(super) rejected: Option<Version>,
-    /// The same process has opened another stream.
+    /// Cancelled when the same process opens another stream.
     pub(super) stop: CancellationToken,
 }
 
 impl Registry {
-    /// The nodes that were seen before this program started.
+    /// Starts with the nodes stored by an earlier process.
     pub fn new(seen: Vec<SeenNode>) -> Self {
         let entry = |seen: SeenNode| {
             let SeenNode { id, version, address, labels, active_revision, last_seen_ms } = seen;
@@ -184,28 +184,28 @@ impl Registry {
             let node = Node { id, version, address, labels, active_revision, since_ms, ..Node::default() };
             (key, Entry { name, streams: vec![NodeStream { node, ..NodeStream::default() }] })
         };
-        let known = Known { nodes: seen.into_iter().map(entry).collect(), ..Known::default() };
+        let known = State { nodes: seen.into_iter().map(entry).collect(), ..State::default() };
         let (changed, size, unsaved) = (watch::Sender::new(0), watch::Sender::new(0), Notify::new());
         Self { shared: Arc::new(Shared { known: Mutex::new(known), changed, size, unsaved }) }
     }
 
-    /// Every node, by id.
+    /// Returns all nodes, by id.
     pub fn nodes(&self) -> Vec<Node> {
         self.lock().nodes.values().filter_map(Entry::shown).map(|stream| stream.node.clone()).collect()
     }
 
-    /// What the connected nodes do, added up.
+    /// Returns sums over the connected nodes.
     pub fn sums(&self) -> Sums {
         self.lock().sums.clone()
     }
 
-    /// What the connected nodes do with a backend, added up.
+    /// Returns the sum over the connected nodes for one backend.
     pub fn sum(&self, backend: &str) -> BackendSum {
         self.lock().sums.backends.get(backend).cloned().unwrap_or_default()
     }
 
-    /// Waits until every connected node runs this revision, or a later one; whether it came to that in time. A node
-    /// that refused it ends the waiting at once.
+    /// Waits until every connected node uses this revision or a later one. Returns whether that happened in time; a
+    /// node that rejects the revision ends the wait.
     pub async fn wait_active(&self, revision: u64, within: Duration) -> bool {
         let mut changed = self.shared.changed.subscribe();
         let wait = async {
@@ -227,37 +227,37 @@ impl Registry {
                 if changed.changed().await.is_err() {
                     return false;
                 }
-                // A thousand nodes answer within the blink of an eye: not each of them is a reason to look.
-                tokio::time::sleep(LOOK_AGAIN).await;
+                // A thousand nodes answer within milliseconds, so not every answer triggers a check.
+                tokio::time::sleep(CHECK_INTERVAL).await;
             }
         };
         tokio::time::timeout(within, wait).await.unwrap_or(false)
     }
 
-    /// Whether a process other than `boot` has an open stream under this id.
+    /// Whether a process other than `boot` has an open stream with this id.
     pub fn is_taken(&self, id: &str, boot: &str) -> bool {
         let known = self.lock();
         let streams = known.nodes.get(id).into_iter().flat_map(|entry| &entry.streams);
         streams.into_iter().any(|stream| stream.node.connected && (boot.is_empty() || stream.boot != boot))
     }
 
-    /// Whether a process has an open stream under this id.
+    /// Whether this process has an open stream with this id.
     pub(super) fn is_open(&self, id: &str, boot: &str) -> bool {
         let known = self.lock();
         let streams = known.nodes.get(id).into_iter().flat_map(|entry| &entry.streams);
         streams.into_iter().any(|stream| stream.node.connected && stream.boot == boot)
     }
 
-    /// The worker threads that a node said it has.
+    /// Number of worker threads that a node reported.
     pub(super) fn workers(&self, id: &str) -> Option<u32> {
         let known = self.lock();
         known.nodes.get(id)?.streams.iter().map(|stream| stream.node.workers).max()
     }
 
-    /// A node's stream is open. `None`: the id is to be used by one process at a time, and another one has it.
+    /// Registers a stream. `None`: only one process may use the id, and another one is connected.
     pub(super) fn connect(&self, node: Introduction, is_exclusive: bool) -> Option<Joined> {
         let mut known = self.lock();
-        let Known { nodes, sums, unsaved, newest_stream } = &mut *known;
+        let State { nodes, sums, unsaved, newest_stream } = &mut *known;
         *newest_stream += 1;
         let Introduction { id, boot, version, address, workers, labels, active_revision } = node;
         let is_other = |stream: &NodeStream| stream.node.connected && stream.boot != boot;
@@ -280,7 +280,7 @@ impl Registry {
         }
         entry.streams.retain(|stream| stream.node.connected);
         if !entry.streams.is_empty() {
-            let text = "two processes use this node id, or it restarted at once".to_owned();
+            let text = "two processes use this node id, or the node restarted very quickly".to_owned();
             tracing::warn!(node = %id, "{text}");
             let error = NodeError { text, time_ms: now_ms() };
             for other in &mut entry.streams {
@@ -310,16 +310,16 @@ impl Registry {
         Some(joined)
     }
 
-    /// The stream has ended; why, where something was wrong. The node is away once no stream of it is left.
+    /// Unregisters a stream, with the error that ended it, if any. The node is away when it has no stream left.
     pub(super) fn disconnect(&self, id: &str, stream: u64, error: Option<&str>) {
         let mut known = self.lock();
-        let Known { nodes, sums, unsaved, .. } = &mut *known;
+        let State { nodes, sums, unsaved, .. } = &mut *known;
         let Some(entry) = nodes.get_mut(id) else { return };
-        // Absent when the same process has opened another stream meanwhile.
+        // Absent if the same process has opened another stream in the meantime.
         let Some(at) = entry.streams.iter().position(|one| one.id == stream) else { return };
         let was_shown = at + 1 == entry.streams.len();
         let mut ended = entry.streams.remove(at);
-        // Sent while the nodes are locked, so that an older count never comes last.
+        // Sent while the lock is held, so that an older count is never sent last.
         self.shared.size.send_modify(|size| *size = size.saturating_sub(1));
         if was_shown {
             sums.remove(&entry.name, &ended.report);
@@ -344,7 +344,7 @@ impl Registry {
         self.tell();
     }
 
-    /// The node does something that it should not; its stream goes on.
+    /// Records a protocol violation of the node; its stream continues.
     pub(super) fn strange(&self, id: &str, stream: u64, text: String) {
         tracing::warn!(node = id, "{text}");
         self.update(id, stream, |stream| {
@@ -368,7 +368,7 @@ impl Registry {
 
     pub(super) fn load(&self, id: &str, stream: u64, mut load: Load) {
         let mut known = self.lock();
-        let Known { nodes, sums, .. } = &mut *known;
+        let State { nodes, sums, .. } = &mut *known;
         let Some(entry) = nodes.get_mut(id) else { return };
         let Some(at) = entry.streams.iter().position(|one| one.id == stream) else { return };
         let is_shown = at + 1 == entry.streams.len();
@@ -386,7 +386,7 @@ impl Registry {
         let was_off = node.is_clock_off();
         stream.clock.truncate(CLOCK_SAMPLES - 1);
         stream.clock.push_front(offset);
-        // A message that took its time makes a clock look late, and none makes it look early.
+        // Delay makes a clock appear late and never early, so the maximum is the best estimate.
         node.clock_offset_ms = stream.clock.iter().max().copied();
         if node.is_clock_off() && !was_off {
             tracing::warn!(
@@ -397,12 +397,12 @@ impl Registry {
         }
     }
 
-    /// Waits until there is something to remember.
+    /// Waits for unsaved changes.
     pub(super) async fn unsaved(&self) {
         self.shared.unsaved.notified().await;
     }
 
-    /// What is to be remembered since this was asked last.
+    /// Returns and clears the unsaved changes.
     pub(super) fn take_unsaved(&self) -> Vec<SeenNode> {
         let mut known = self.lock();
         let names = std::mem::take(&mut known.unsaved);
@@ -415,7 +415,7 @@ impl Registry {
         names.iter().filter_map(|name| known.nodes.get(name)).filter_map(seen).collect()
     }
 
-    /// Forgets who has been away for longer than this, and says who that was.
+    /// Forgets nodes that have been away for longer than this, and returns their ids.
     pub(super) fn forget(&self, away: Duration) -> Vec<String> {
         let away_ms = i64::try_from(away.as_millis()).unwrap_or(i64::MAX);
         let before_ms = now_ms().saturating_sub(away_ms);
@@ -429,7 +429,7 @@ impl Registry {
         gone
     }
 
-    /// How many nodes are connected, from now on.
+    /// Receives the number of connected nodes.
     pub(super) fn size(&self) -> watch::Receiver<u32> {
         self.shared.size.subscribe()
     }
@@ -448,7 +448,7 @@ impl Registry {
         self.shared.changed.send_modify(|n| *n = n.wrapping_add(1));
     }
 
-    fn lock(&self) -> MutexGuard<'_, Known> {
+    fn lock(&self) -> MutexGuard<'_, State> {
         self.shared.known.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

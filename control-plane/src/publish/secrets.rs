@@ -1,5 +1,5 @@
-//! What a node is told that is in no revision: the keys of its certificates before it needs them, and the keys of
-//! session tickets.
+//! Sends a node the secrets that no revision contains: private keys of certificates, before it needs them, and
+//! session-ticket keys.
 
 use std::sync::Arc;
 
@@ -13,38 +13,39 @@ use crate::{
     secrets::{Secrets, TicketKey, TicketKeys},
 };
 
-/// What the node behind one stream has been told.
+/// Secrets that were sent on one stream.
 pub(super) struct Confided {
     secrets: Secrets,
     tickets: watch::Receiver<Arc<TicketKeys>>,
-    /// `None`: nothing yet.
+    /// Keys sent so far; `None` if none were sent.
     keys: Option<Vec<KeyId>>,
-    /// For which revision that was looked at.
-    looked_at: Option<(u64, ContentHash)>,
-    tickets_told: bool,
+    /// The revision for which this was last checked.
+    checked_for: Option<(u64, ContentHash)>,
+    tickets_sent: bool,
 }
 
 impl Confided {
     pub(super) fn new(secrets: Secrets) -> Self {
-        Self { tickets: secrets.tickets(), secrets, keys: None, looked_at: None, tickets_told: false }
+        Self { tickets: secrets.tickets(), secrets, keys: None, checked_for: None, tickets_sent: false }
     }
 
-    /// What has to be told now, before the node gets this revision.
+    /// Returns the messages to send before the node receives this revision.
     pub(super) fn due(&mut self, current: &Current) -> Vec<Message> {
         let mut due = Vec::new();
-        if !self.tickets_told || self.tickets.has_changed().unwrap_or_default() {
-            let told = Arc::clone(&self.tickets.borrow_and_update());
-            self.tickets_told = true;
-            due.push(Message::Tickets(ticket_keys(&told)));
+        if !self.tickets_sent || self.tickets.has_changed().unwrap_or_default() {
+            let current_tickets = Arc::clone(&self.tickets.borrow_and_update());
+            self.tickets_sent = true;
+            due.push(Message::Tickets(ticket_keys(&current_tickets)));
         }
-        // Looked at once a revision: this is asked at every turn of every stream.
-        if self.looked_at.replace((current.revision, current.hash)) == Some((current.revision, current.hash))
+        // Checked once per revision, because every iteration of every stream calls this.
+        if self.checked_for.replace((current.revision, current.hash))
+            == Some((current.revision, current.hash))
         {
             return due;
         }
         let needed = self.secrets.needed(&current.snapshot);
-        let is_same = |told: &Vec<KeyId>| told.iter().eq(needed.iter().map(|(id, _)| id));
-        // A stream begins with no keys told; that there are none needs no message.
+        let is_same = |sent: &Vec<KeyId>| sent.iter().eq(needed.iter().map(|(id, _)| id));
+        // A stream starts without keys, so an empty list needs no message.
         if !self.keys.as_ref().map_or(needed.is_empty(), is_same) {
             self.keys = Some(needed.iter().map(|(id, _)| *id).collect());
             let key = |(id, key): (KeyId, KeyPem)| v1::CertificateKey {
@@ -58,13 +59,13 @@ impl Confided {
         due
     }
 
-    /// Something may be due again.
+    /// Waits until secrets may have to be sent again.
     pub(super) async fn changed(&mut self) {
         if self.tickets.changed().await.is_err() {
             std::future::pending::<()>().await;
         }
-        // What `changed` has seen is told all the same.
-        self.tickets_told = false;
+        // `changed` marked the new ticket keys as seen, but they still have to be sent.
+        self.tickets_sent = false;
     }
 }
 

@@ -1,9 +1,9 @@
-//! The service `Nodes` on the wire.
+//! The gRPC service `Nodes` on the wire.
 //!
-//! Everything is as tonic generates it, but the answer to `Subscribe`: there the messages are encoded already and shared
-//! by all streams, so they go out as they are. Through tonic's encoder each stream would copy them into a buffer of its
-//! own, which then stays as large as the largest message ever was: with a thousand nodes and a large configuration, that
-//! is gigabytes.
+//! Everything except the answer to `Subscribe` uses tonic's generated code. The messages of `Subscribe` are already
+//! encoded and shared by all streams, so they are sent as they are. Tonic's encoder would copy them into a buffer per
+//! stream, which stays as large as the largest message ever sent: gigabytes with a thousand nodes and a large
+//! configuration.
 
 use std::{
     convert::Infallible,
@@ -24,13 +24,13 @@ use weir_proto::v1::{self, nodes_server::NodesServer};
 
 use super::service::Publisher;
 
-/// The largest batch of counts.
+/// Maximum size of a batch of counts.
 const MAX_BATCH: usize = 64 << 20;
 
-/// The largest message on a node's stream: what it does at ten thousand backends is under one MiB.
+/// Maximum size of a message on a node's stream. A load report for ten thousand backends is under 1 MiB.
 const MAX_MESSAGE: usize = 4 << 20;
 
-/// The service as it is mounted. Cheap to clone.
+/// The mounted service. Cheap to clone.
 #[derive(Clone)]
 pub struct Server {
     publisher: Publisher,
@@ -38,7 +38,7 @@ pub struct Server {
 }
 
 impl Server {
-    /// Serves nodes.
+    /// Creates the service.
     pub fn new(publisher: Publisher) -> Self {
         let others = NodesServer::new(publisher.clone()).max_decoding_message_size(MAX_BATCH);
         Self { publisher, others }
@@ -79,9 +79,9 @@ impl Service<Request<Body>> for Server {
     }
 }
 
-/// What a stream is sent: messages in their frames, and how it ended.
+/// The body of a stream: framed messages and the final status.
 struct Messages {
-    /// `None`: the end was told.
+    /// `None` when the end was sent.
     from: Option<mpsc::Receiver<Result<Bytes, Status>>>,
 }
 

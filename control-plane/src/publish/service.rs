@@ -1,4 +1,4 @@
-//! The service `Nodes`: opens a node's stream, and takes its reports.
+//! The gRPC service `Nodes`: opens nodes' streams and accepts their reports.
 
 use std::{pin::Pin, sync::Arc, time::Duration};
 
@@ -34,10 +34,10 @@ use crate::{
     store::{FleetKey, Store},
 };
 
-/// A stream says who it is within this time.
+/// Time within which a new stream must send its hello.
 const GREETING: Duration = Duration::from_secs(10);
 
-/// Carries revisions and health to the nodes, and their counts to the statistics. Cheap to clone.
+/// Publishes revisions and health to nodes, and passes their counts to the statistics. Cheap to clone.
 #[derive(Clone)]
 pub struct Publisher {
     pub(super) current: Watch,
@@ -54,29 +54,29 @@ pub struct Publisher {
     pub(super) stop: CancellationToken,
 }
 
-/// What a publisher works with.
+/// Dependencies of a publisher.
 pub struct Sources {
-    /// Tells of each revision.
+    /// The current revision.
     pub current: Watch,
-    /// What led to it.
+    /// Changes of recent revisions.
     pub history: History,
-    /// Tells of each change of health.
+    /// Health of backends.
     pub health: Health,
-    /// Who is there.
+    /// Known nodes.
     pub registry: Registry,
-    /// Takes the counts.
+    /// Receives counts.
     pub stats: Stats,
-    /// What the fleet signs sessions with.
+    /// Key that session cookies are signed with.
     pub key: FleetKey,
-    /// A node answers a push within this time.
+    /// Time within which a node must answer a push.
     pub ack_timeout: Duration,
-    /// Private keys; `None`: the nodes' channel may not carry them.
+    /// Private keys; `None` if they must not be sent to nodes.
     pub secrets: Option<Secrets>,
-    /// Who may be a node, and whose counts are left out.
+    /// Admission of nodes, and exclusion from reports.
     pub nodes: NodeAccess,
-    /// Knows which names the kept revisions had.
+    /// Used to look up names in stored revisions.
     pub store: Store,
-    /// Ends every stream.
+    /// Closes every stream.
     pub stop: CancellationToken,
 }
 
@@ -86,7 +86,7 @@ pub(super) type Outbound = mpsc::Sender<Result<Bytes, Status>>;
 impl Nodes for Publisher {
     type SubscribeStream = Pin<Box<dyn Stream<Item = Result<v1::SubscribeResponse, Status>> + Send>>;
 
-    /// Only where this is served without [`Server`](super::Server), which sends the bytes as they are.
+    /// Used only without [`Server`](super::Server), which sends the bytes as they are.
     async fn subscribe(
         &self,
         request: Request<Streaming<v1::SubscribeRequest>>,
@@ -118,7 +118,8 @@ impl Nodes for Publisher {
         self.bounds.check_names(&batch, &current).await?;
         let cost = self.bounds.take(&batch, self.registry.workers(&batch.node_id)).await?;
         if self.nodes.is_excluded(&batch.node_id) {
-            // Stored without its counts: the node is done with them, and their time is not complete.
+            // Stored without its counts, so that the node does not send it again, and reports show the time as
+            // incomplete.
             batch.dropped_rows = batch.dropped_rows.saturating_add(batch.rows.len() as u64);
             (batch.rows, batch.hosts) = (Vec::new(), Vec::new());
         }
@@ -131,7 +132,7 @@ impl Nodes for Publisher {
     }
 }
 
-/// A second process shows the certificate of a node that is connected.
+/// A second process uses the certificate of a connected node.
 fn taken(id: &str) -> Status {
     Status::already_exists(format!(
         "another process is connected with the certificate of node {id:?}; give each process a --node-id and a --state-dir of its own"
@@ -147,11 +148,11 @@ fn refuse(hello: &v1::Hello) -> Option<Status> {
     }
     let id = &hello.node_id;
     let is_fine = !id.is_empty() && id.len() <= 253 && weir_snapshot::is_visible(id);
-    (!is_fine).then(|| Status::invalid_argument("node_id is 1 to 253 visible characters"))
+    (!is_fine).then(|| Status::invalid_argument("node_id must be 1 to 253 visible characters"))
 }
 
 impl Publisher {
-    /// Joins the sources.
+    /// Creates a publisher.
     pub fn new(sources: Sources) -> Self {
         let Sources {
             current,
@@ -184,14 +185,14 @@ impl Publisher {
         }
     }
 
-    /// Opens a node's stream; what comes out of it goes to the node as it is.
+    /// Opens a node's stream, and returns the messages for the node.
     pub(super) fn open(
         &self,
         request: Request<Streaming<v1::SubscribeRequest>>,
     ) -> Result<mpsc::Receiver<Result<Bytes, Status>>, Status> {
         let whose = Whose::of(&request);
         let mut inbound = request.into_inner();
-        // Answered before Hello came: a client that waits for the head before it writes must not wait for ever.
+        // Answered before the hello arrives, because a client may wait for the response head before it sends.
         let (outbound, messages) = mpsc::channel(4);
         let this = self.clone();
         tokio::spawn(async move {
@@ -201,7 +202,7 @@ impl Publisher {
                     match refuse(&hello).or_else(|| whose.check(&hello.node_id).err()) {
                         None => this.serve(hello, whose, inbound, &outbound).await,
                         Some(status) => {
-                            tracing::warn!(node = %hello.node_id, reason = status.message(), "node refused");
+                            tracing::warn!(node = %hello.node_id, reason = status.message(), "node rejected");
                             Err(status)
                         }
                     }
@@ -211,7 +212,7 @@ impl Publisher {
                 Err(_) => Err(Status::deadline_exceeded("no hello within 10s")),
             };
             if let Err(status) = ended {
-                // The node may be gone already, or not read: then it finds the stream ended without a reason.
+                // If the node is gone or does not read, the stream ends without a reason.
                 let _ = outbound.try_send(Err(status));
             }
         });
@@ -241,7 +242,7 @@ impl Publisher {
         let Some(Joined { stream, rejected, stop }) = self.registry.connect(introduction, is_exclusive)
         else {
             let status = taken(node);
-            tracing::warn!(node, address, reason = status.message(), "node refused");
+            tracing::warn!(node, address, reason = status.message(), "node rejected");
             return Err(status);
         };
         tracing::info!(node, version, address, "node connected");

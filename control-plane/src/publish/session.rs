@@ -1,5 +1,5 @@
-//! What one node gets next. A small state machine that is told the time: at most one un-acknowledged push, newer
-//! revisions coalesce meanwhile, a burst of edits is debounced, and a rejected revision is never sent again.
+//! Decides what to send to a node next. A small state machine that is given the time: at most one unacknowledged push,
+//! newer revisions coalesce meanwhile, a burst of changes is debounced, and a rejected revision is never sent again.
 
 use std::time::Duration;
 
@@ -7,24 +7,24 @@ use tokio::time::Instant;
 
 use super::history::Version;
 
-/// Two pushes to a node are at least so far apart.
+/// Minimum interval between two pushes to a node.
 const DEBOUNCE: Duration = Duration::from_millis(100);
 
-/// What is known of the node behind one stream. Small: there are a thousand.
+/// State of one stream. Small, because there are a thousand.
 #[derive(Debug, Default)]
 pub(super) struct Session {
-    /// What the node runs, when a difference from it can be made.
+    /// The version that the node uses, if a difference to it can be sent.
     active: Option<Version>,
     in_flight: Option<Sent>,
     rejected: Option<Version>,
-    /// The node could not apply a delta: what comes next comes whole.
+    /// The node could not apply a delta, so the next push is complete.
     wants_whole: bool,
     next_push: Option<Instant>,
-    /// Which version of the backends' health it was told; `None`: nothing yet.
+    /// The version of health that was sent; `None` if none was sent.
     pub(super) health: Option<u64>,
 }
 
-/// What was sent and not yet answered.
+/// A push that is not yet answered.
 #[derive(Debug)]
 struct Sent {
     version: Version,
@@ -35,24 +35,24 @@ struct Sent {
 /// What to do next.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Next {
-    /// Send the difference from a version; `None`: the whole.
+    /// Send the difference from a version; `None` means the complete revision.
     Send(Option<Version>),
-    /// Ask again then.
+    /// Check again at this time.
     Wait(Instant),
     Nothing,
 }
 
-/// The node's answer is to nothing that is open.
+/// The node answered a push that is not open.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct NotSent;
 
 impl Session {
-    /// The node runs something that is known here; `rejected` is the last revision that this boot of it refused.
+    /// `active` is a known version that the node uses; `rejected` is the last revision that this boot of it rejected.
     pub(super) fn new(active: Option<Version>, rejected: Option<Version>) -> Self {
         Self { active, rejected, ..Self::default() }
     }
 
-    /// What follows from the current revision and the time.
+    /// Decides from the current revision and the time.
     pub(super) fn next(&self, current: Version, now: Instant) -> Next {
         let is_known = self.active == Some(current) || self.rejected == Some(current);
         if self.in_flight.is_some() || is_known {
@@ -64,23 +64,23 @@ impl Session {
         Next::Send(self.active.filter(|_| !self.wants_whole))
     }
 
-    /// A push is under way.
+    /// Records a push.
     pub(super) fn sent(&mut self, version: Version, is_whole: bool, now: Instant) {
         self.next_push = Some(now + DEBOUNCE);
         self.in_flight = Some(Sent { version, is_whole, at: now });
     }
 
-    /// What is not yet answered, and since when.
+    /// Returns the open push and when it was sent.
     pub(super) fn open(&self) -> Option<(u64, Instant)> {
         self.in_flight.as_ref().map(|sent| (sent.version.revision, sent.at))
     }
 
-    /// Whether the node has a configuration, or is about to.
+    /// Whether the node has a configuration, or one was sent.
     pub(super) fn has_begun(&self) -> bool {
         self.in_flight.is_some() || self.active.is_some() || self.rejected.is_some()
     }
 
-    /// The node runs the revision.
+    /// Records that the node uses the revision.
     pub(super) fn acknowledged(&mut self, revision: u64, hash: &str) -> Result<(), NotSent> {
         let sent = self
             .in_flight
@@ -91,8 +91,8 @@ impl Session {
         Ok(())
     }
 
-    /// The node refused the revision. A delta that did not fit (`is_hash`) comes again, whole; anything else is
-    /// final, and is returned to be remembered.
+    /// Records that the node rejected the revision. A delta that did not match (`is_hash`) is repeated as a complete
+    /// push; any other rejection is final and is returned.
     pub(super) fn rejected(&mut self, revision: u64, is_hash: bool) -> Result<Option<Version>, NotSent> {
         let sent = self.in_flight.take_if(|sent| sent.version.revision == revision).ok_or(NotSent)?;
         if is_hash && !sent.is_whole {
@@ -121,7 +121,7 @@ mod tests {
         version(revision).hash.to_string()
     }
 
-    /// Sends what is due, as the service does: from which revision, to which.
+    /// Sends what is due, as the service does. Returns the base revision.
     fn send(session: &mut Session, to: u64, now: Instant) -> Option<u64> {
         let Next::Send(from) = session.next(version(to), now) else { panic!("nothing is due") };
         session.sent(version(to), from.is_none(), now);
@@ -138,26 +138,26 @@ mod tests {
         assert_eq!(session.acknowledged(1, &hash(2)), Err(NotSent));
         assert_eq!(session.open(), Some((1, now)));
         assert_eq!(session.acknowledged(1, &hash(1)), Ok(()));
-        assert_eq!(session.acknowledged(1, &hash(1)), Err(NotSent), "that was answered");
+        assert_eq!(session.acknowledged(1, &hash(1)), Err(NotSent), "it was already answered");
         assert_eq!(session.next(version(3), now), Next::Wait(now + DEBOUNCE));
         assert_eq!(send(&mut session, 3, now + DEBOUNCE), Some(1));
     }
 
     #[test]
-    fn the_first_change_goes_at_once_and_the_next_one_waits() {
+    fn the_first_change_is_sent_at_once_and_the_next_one_waits() {
         let (now, late) = (Instant::now(), Instant::now() + Duration::from_secs(60));
         let mut session = Session::new(Some(version(1)), None);
         assert_eq!(send(&mut session, 2, now), Some(1));
         session.acknowledged(2, &hash(2)).unwrap();
         assert_eq!(session.next(version(3), now), Next::Wait(now + DEBOUNCE));
-        assert_eq!(send(&mut session, 3, late), Some(2), "after a pause at once again");
+        assert_eq!(send(&mut session, 3, late), Some(2), "at once again after a pause");
     }
 
     #[test]
     fn a_rejected_revision_is_never_sent_again() {
         let now = Instant::now();
         let mut session = Session::new(Some(version(1)), None);
-        assert_eq!(session.next(version(1), now), Next::Nothing, "it runs it");
+        assert_eq!(session.next(version(1), now), Next::Nothing, "the node already uses it");
         assert_eq!(send(&mut session, 2, now), Some(1));
         let rejected = session.rejected(2, false).unwrap();
         assert_eq!(session.next(version(2), now + DEBOUNCE), Next::Nothing);
@@ -168,7 +168,7 @@ mod tests {
     }
 
     #[test]
-    fn a_delta_that_does_not_fit_comes_again_whole_and_then_is_final() {
+    fn a_delta_that_does_not_match_is_repeated_complete_and_then_final() {
         let now = Instant::now();
         let mut session = Session::new(Some(version(1)), None);
         assert_eq!(send(&mut session, 2, now), Some(1));

@@ -1,4 +1,4 @@
-//! Drives one node's stream: sends what is due, and takes what the node sends.
+//! Drives one node's stream: sends what is due and processes the node's messages.
 
 use std::{sync::Arc, time::Duration};
 
@@ -23,23 +23,23 @@ use super::{
 };
 use crate::{current::Current, health};
 
-/// A node that is slow to run what it was sent first keeps others from joining no longer than this.
+/// How long a node that is slow to apply its first revision can delay the admission of others.
 const JOINING: Duration = Duration::from_secs(3);
 
-/// A node that does not take what is sent for so long is not there any more.
+/// How long a send may block before the node is considered gone.
 const STUCK: Duration = Duration::from_secs(30);
 
 /// How a stream ended.
 pub(super) enum End {
-    /// The node has gone, or its connection.
+    /// The node or its connection is gone.
     Gone,
-    /// The control plane stops, or the node has another stream.
+    /// The control plane shuts down, or the node opened another stream.
     Done(Status),
-    /// The node did what it must not, or not what it must: it is shown with the node.
+    /// The node violated the protocol or did not answer in time; the error is shown with the node.
     Wrong(Status),
 }
 
-/// A node's stream, while it is open.
+/// An open stream of a node.
 pub(super) struct NodeStream<'a> {
     pub(super) publisher: Publisher,
     pub(super) node: &'a str,
@@ -73,7 +73,7 @@ impl NodeStream<'_> {
                 self.send(wire::fleet_size(nodes)).await?;
             }
             let filters = Arc::clone(&watched.borrow_and_update());
-            // A stream begins with nobody watching; that needs no message.
+            // A stream starts without tail filters, so an empty list needs no message.
             if is_watched || !filters.is_empty() {
                 is_watched = !filters.is_empty();
                 self.send(wire::tail(&filters)).await?;
@@ -89,7 +89,7 @@ impl NodeStream<'_> {
             self.health_due(&mut health).await?;
             let open = self.session.open();
             if open.is_none() {
-                // It runs what there is, or refused it: others may come.
+                // The node uses the current revision, or rejected it: another stream may be admitted.
                 joining = None;
             }
             drop(newest);
@@ -99,7 +99,7 @@ impl NodeStream<'_> {
                 message = self.inbound.message() => match message {
                     Ok(Some(message)) => {
                         if !allowance.take(Instant::now()) {
-                            let why = "the node says more than it may: over 200 messages a second";
+                            let why = "the node sends too many messages: over 200 per second";
                             return Err(End::Wrong(Status::resource_exhausted(why)));
                         }
                         self.take(message);
@@ -115,13 +115,13 @@ impl NodeStream<'_> {
                 changed = watched.changed() => if changed.is_err() { return Ok(()) },
                 changed = health.changed() => if changed.is_err() { return Ok(()) },
                 () = sleep_until(due) => {}
-                () = confidence(&mut confided) => {}
-                // Said at the top of the loop.
+                () = secrets_changed(&mut confided) => {}
+                // The check at the start of the loop reports the reason.
                 () = &mut closed => self.may_be_sent(&Arc::clone(&current.borrow()))?,
                 () = sleep_until(yields) => joining = None,
                 () = sleep_until(overdue) => {
                     let why = format!(
-                        "revision {} was neither acknowledged nor refused within {}",
+                        "revision {} was neither acknowledged nor rejected within {}",
                         open.map_or(0, |(revision, _)| revision),
                         weir_snapshot::units::HumanDuration(self.publisher.ack_timeout)
                     );
@@ -131,18 +131,18 @@ impl NodeStream<'_> {
                     return Err(End::Done(Status::aborted("the node has opened another stream")));
                 }
                 () = self.publisher.stop.cancelled() => {
-                    return Err(End::Done(Status::unavailable("the control plane stops")));
+                    return Err(End::Done(Status::unavailable("the control plane is shutting down")));
                 }
             }
         }
     }
 
-    /// Ends the stream of a node that came in the clear, once there is something to protect.
+    /// Ends a stream without TLS once there is something to protect.
     fn may_be_sent(&self, current: &Current) -> Result<(), End> {
         self.whose.refusal(current).map_or(Ok(()), |status| Err(End::Wrong(status)))
     }
 
-    /// Sends the newest revision if it is the time; when to look again, if it is not yet.
+    /// Sends the newest revision if it is due; otherwise returns when to check again.
     async fn push_due(&mut self, current: &Current) -> Result<Option<Instant>, End> {
         let version = Version::of(current);
         let from = match self.session.next(version, Instant::now()) {
@@ -180,12 +180,12 @@ impl NodeStream<'_> {
             Ok(()) => Ok(()),
             Err(mpsc::error::SendTimeoutError::Closed(_)) => Err(End::Gone),
             Err(mpsc::error::SendTimeoutError::Timeout(_)) => {
-                Err(End::Wrong(Status::deadline_exceeded("the node does not read what it is sent")))
+                Err(End::Wrong(Status::deadline_exceeded("the node does not read its messages")))
             }
         }
     }
 
-    /// One message of the node. What makes no sense is shown with the node and changes nothing else.
+    /// Processes one message. An unexpected message is shown with the node and has no other effect.
     fn take(&mut self, message: v1::SubscribeRequest) {
         let (node, stream, registry) = (self.node, self.stream, &self.publisher.registry);
         match message.message {
@@ -195,7 +195,8 @@ impl NodeStream<'_> {
                     tracing::debug!(node, revision = ack.revision, "revision active");
                 }
                 Err(_) => {
-                    let text = format!("it acknowledged revision {}, which was not open", ack.revision);
+                    let text =
+                        format!("the node acknowledged revision {}, which was not pending", ack.revision);
                     registry.strange(node, stream, text);
                 }
             },
@@ -205,29 +206,31 @@ impl NodeStream<'_> {
                 let is_hash = problems.0.iter().any(|problem| problem.path == "hash");
                 match self.session.rejected(revision, is_hash) {
                     Ok(Some(rejected)) => {
-                        tracing::error!(node, revision, %problems, "node rejected the revision and keeps what it had");
+                        tracing::error!(node, revision, %problems, "node rejected the revision and keeps its previous one");
                         registry.rejected(node, stream, rejected, problems);
                     }
-                    Ok(None) => tracing::warn!(node, revision, "delta did not fit; the whole follows"),
+                    Ok(None) => {
+                        tracing::warn!(node, revision, "delta did not match; sending the complete revision")
+                    }
                     Err(_) => {
-                        let text = format!("it refused revision {revision}, which was not open");
+                        let text = format!("the node rejected revision {revision}, which was not pending");
                         registry.strange(node, stream, text);
                     }
                 }
             }
             Some(Message::Load(load)) => registry.load(node, stream, wire::load(load)),
             Some(Message::Tail(seen)) => self.publisher.stats.tail().take(node, seen),
-            Some(Message::Hello(_)) => registry.strange(node, stream, "it said hello twice".into()),
-            None => registry.strange(node, stream, "it sent a message of an unknown kind".into()),
+            Some(Message::Hello(_)) => registry.strange(node, stream, "the node sent hello twice".into()),
+            None => registry.strange(node, stream, "the node sent a message of an unknown kind".into()),
         }
     }
 }
 
-/// Whether a stream that broke was the node's fault.
+/// Classifies a broken stream: whether the node caused it.
 fn broken(status: &Status) -> End {
     use std::error::Error as _;
     use tonic::Code::{Internal, InvalidArgument, OutOfRange, ResourceExhausted};
-    // What came from the connection has a source; what tonic or prost could not read has none.
+    // An I/O error of the connection has a source; a decoding error of tonic or prost has none.
     let is_unreadable = matches!(status.code(), Internal | InvalidArgument | OutOfRange | ResourceExhausted);
     if is_unreadable && status.source().is_none() {
         let status =
@@ -237,8 +240,8 @@ fn broken(status: &Status) -> End {
     End::Gone
 }
 
-/// What no revision holds may have to be told again.
-async fn confidence(confided: &mut Option<Confided>) {
+/// Waits until secrets may have to be sent again.
+async fn secrets_changed(confided: &mut Option<Confided>) {
     match confided {
         Some(confided) => confided.changed().await,
         None => std::future::pending().await,

@@ -1,4 +1,4 @@
-//! Between protobuf and what this crate works with. What goes out is encoded here, as gRPC frames it.
+//! Converts between protobuf and domain types. Outgoing messages are encoded here as gRPC frames.
 
 use std::collections::BTreeMap;
 
@@ -20,28 +20,28 @@ use super::{
 };
 use crate::{current::Current, health, store::FleetKey, time::now_ms};
 
-/// In front of each message: a byte that says whether it is compressed, and its length.
+/// Frame header of a gRPC message: a compression flag and the length.
 pub(super) const PREFIX: usize = 5;
 
-/// Of what a node says of itself, as much is kept.
-const MOST_LABELS: usize = 64;
-const MOST_TEXT: usize = 256;
-/// Problems of a rejection that are kept.
-const MOST_PROBLEMS: usize = 100;
+/// Limits of what is kept of a node's description.
+const MAX_LABELS: usize = 64;
+const MAX_TEXT: usize = 256;
+/// Maximum number of problems kept of a rejection.
+const MAX_PROBLEMS: usize = 100;
 
-/// A message as it goes over the wire.
+/// Encodes a message as a gRPC frame.
 pub(super) fn frame(message: Message) -> Bytes {
     let message = v1::SubscribeResponse { message: Some(message) };
     let length = message.encoded_len();
     let mut bytes = BytesMut::with_capacity(PREFIX + length);
     bytes.put_u8(0);
     bytes.put_u32(u32::try_from(length).unwrap_or(u32::MAX));
-    // The room was made above; there is no other way to fail.
+    // Encoding fails only for lack of space, which was reserved above.
     let _ = message.encode(&mut bytes);
     bytes.freeze()
 }
 
-/// A whole revision.
+/// A complete revision.
 pub(super) fn whole(current: &Current) -> Bytes {
     frame(Message::Snapshot(v1::Snapshot {
         format: FORMAT,
@@ -51,14 +51,14 @@ pub(super) fn whole(current: &Current) -> Bytes {
     }))
 }
 
-/// What has to change to come from a version to this revision; of each name, whether the version had it.
+/// The changes from a version to this revision. `names` tells for each key whether the version contained it.
 pub(super) fn delta(from: Version, to: &Current, names: &BTreeMap<Key, bool>) -> Bytes {
     let (mut changed, mut removed) = (Vec::new(), Vec::new());
     for (key, was_there) in names {
         match to.resources.get(key) {
             Some(spec) => changed.push(resource(key, spec)),
             None if *was_there => removed.push(resource_key(key)),
-            // It came and went meanwhile.
+            // Created and deleted in between.
             None => {}
         }
     }
@@ -87,13 +87,13 @@ pub(super) fn fleet_size(nodes: u32) -> Bytes {
     frame(Message::FleetSize(v1::FleetSize { nodes }))
 }
 
-/// The filters of who watches requests live.
+/// The filters of all live tails.
 pub(super) fn tail(filters: &[v1::TailFilter]) -> Bytes {
     frame(Message::Tail(v1::Tail { filters: filters.to_vec() }))
 }
 
 pub(super) fn introduction(hello: v1::Hello) -> Introduction {
-    let text = |text: String| weir_snapshot::visible(&text, MOST_TEXT).into_owned();
+    let text = |text: String| weir_snapshot::visible(&text, MAX_TEXT).into_owned();
     let labels: BTreeMap<String, String> = hello.labels.into_iter().collect();
     Introduction {
         id: hello.node_id,
@@ -101,7 +101,7 @@ pub(super) fn introduction(hello: v1::Hello) -> Introduction {
         version: text(hello.version),
         address: text(hello.address),
         workers: hello.workers,
-        labels: labels.into_iter().take(MOST_LABELS).map(|(name, value)| (text(name), text(value))).collect(),
+        labels: labels.into_iter().take(MAX_LABELS).map(|(name, value)| (text(name), text(value))).collect(),
         active_revision: hello.active_revision,
     }
 }
@@ -119,8 +119,8 @@ pub(super) fn load(load: v1::Load) -> Load {
 }
 
 pub(super) fn problems(problems: Vec<v1::Problem>) -> Problems {
-    let text = |text: String| weir_snapshot::visible(&text, 4 * MOST_TEXT).into_owned();
-    let problems = problems.into_iter().take(MOST_PROBLEMS);
+    let text = |text: String| weir_snapshot::visible(&text, 4 * MAX_TEXT).into_owned();
+    let problems = problems.into_iter().take(MAX_PROBLEMS);
     Problems(problems.map(|problem| Problem::new(text(problem.path), text(problem.message))).collect())
 }
 

@@ -1,7 +1,7 @@
-//! What nodes say of the backends and pools that they use, and how it adds up over the fleet.
+//! Loads that nodes report for backends, pools and routes, and their sums over the fleet.
 //!
-//! The sums are kept up to date with each message, by what the node said before and says now: reading them costs
-//! nothing per node.
+//! Each message updates the sums by the difference between the node's previous and new report, so reading a sum does
+//! not depend on the number of nodes.
 
 use std::{
     collections::{BTreeSet, HashMap},
@@ -11,20 +11,20 @@ use std::{
 use weir_proto::v1;
 use weir_snapshot::RefusalCounts;
 
-/// Where a node's breaker for a backend stands, the worst last.
+/// State of a node's breaker for a backend, the worst last.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default)]
 pub enum Breaker {
-    /// It gets its share.
+    /// The backend receives its share of requests.
     #[default]
     Closed,
-    /// A few requests try it.
+    /// A few trial requests are sent to the backend.
     HalfOpen,
-    /// It gets nothing.
+    /// The backend receives no requests.
     Open,
 }
 
 impl Breaker {
-    /// As the API names it.
+    /// Name in the API.
     pub fn name(self) -> &'static str {
         match self {
             Self::Closed => "closed",
@@ -34,7 +34,7 @@ impl Breaker {
     }
 }
 
-/// What one node says of a backend.
+/// One node's report about a backend.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub(super) struct OfBackend {
     pub(super) active: u32,
@@ -43,27 +43,27 @@ pub(super) struct OfBackend {
     pub(super) sessions: u32,
 }
 
-/// What one node says of a pool.
+/// One node's report about a pool.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub(super) struct OfPool {
     pub(super) panic: bool,
     pub(super) sums: PoolSums,
 }
 
-/// What nodes count of a pool.
+/// Sums over the nodes' reports about a pool.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct PoolSums {
-    /// Requests that wait.
+    /// Requests waiting for a connection to a backend.
     pub waiting: u64,
-    /// Retries that were paid for.
+    /// Retries within the budget.
     pub retries: u64,
-    /// Retries that were not.
+    /// Retries refused by the budget.
     pub retries_refused: u64,
-    /// Requests that the fallback answered.
+    /// Requests answered by the fallback.
     pub fallbacks: u64,
-    /// Requests refused for want of room.
+    /// Requests refused because no backend had capacity in time.
     pub refused: u64,
-    /// Sessions that went elsewhere.
+    /// Sessions that were re-pinned to another backend.
     pub repinned: u64,
 }
 
@@ -125,16 +125,16 @@ impl Report {
     }
 }
 
-/// A backend, as all connected nodes together see it.
+/// Sum over all connected nodes for a backend.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct BackendSum {
     /// Requests in flight.
     pub active: u64,
-    /// How often breakers have opened.
+    /// Number of times that breakers opened.
     pub ejections: u64,
-    /// Sessions that came lately, while it drains.
+    /// Recently active sessions, while the backend drains.
     pub sessions: u64,
-    /// The nodes whose breaker is open.
+    /// Nodes whose breaker is open.
     pub open: BTreeSet<Arc<str>>,
     /// Nodes whose breaker is half-open.
     pub half_open: u64,
@@ -142,7 +142,7 @@ pub struct BackendSum {
 }
 
 impl BackendSum {
-    /// The furthest that any node's breaker has gone.
+    /// The worst state of any node's breaker.
     pub fn breaker(&self) -> Breaker {
         match (self.open.is_empty(), self.half_open) {
             (false, _) => Breaker::Open,
@@ -152,17 +152,17 @@ impl BackendSum {
     }
 }
 
-/// A pool, as all connected nodes together see it.
+/// Sum over all connected nodes for a pool.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct PoolSum {
-    /// The nodes for which all its backends look dead.
+    /// Nodes that use panic mode for the pool.
     pub panic: BTreeSet<Arc<str>>,
-    /// What they count.
+    /// Summed counters.
     pub sums: PoolSums,
     nodes: u64,
 }
 
-/// A route, as all connected nodes together see it.
+/// Sum over all connected nodes for a route.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct RouteSum {
     /// What its filters have refused.
@@ -170,19 +170,19 @@ pub struct RouteSum {
     nodes: u64,
 }
 
-/// Sums over the connected nodes, by backend's id and pool's name.
+/// Sums over the connected nodes.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Sums {
-    /// Backends of which some node has something to tell.
+    /// Backends with a non-zero report, by id.
     pub backends: HashMap<Arc<str>, BackendSum>,
-    /// Pools of which some node has something to tell.
+    /// Pools with a non-zero report, by name.
     pub pools: HashMap<Arc<str>, PoolSum>,
-    /// Routes of which some node has something to tell.
+    /// Routes with a non-zero report, by name.
     pub routes: HashMap<Arc<str>, RouteSum>,
 }
 
 impl Sums {
-    /// A node says this from now on.
+    /// Adds a node's new report.
     pub(super) fn add(&mut self, node: &Arc<str>, report: &mut Report) {
         for (id, said) in &mut report.backends {
             let sum = entry(&mut self.backends, id);
@@ -213,7 +213,7 @@ impl Sums {
         }
     }
 
-    /// A node does not say this any more.
+    /// Subtracts a node's previous report.
     pub(super) fn remove(&mut self, node: &Arc<str>, report: &Report) {
         for (id, said) in &report.backends {
             let Some(sum) = self.backends.get_mut(id) else { continue };
@@ -257,7 +257,7 @@ impl Sums {
     }
 }
 
-/// The sum of a name; the name of the report becomes the one that is there, so that it is kept once.
+/// Returns the sum of a name. The report shares the name's allocation with the map.
 fn entry<'a, T: Default>(sums: &'a mut HashMap<Arc<str>, T>, name: &mut Arc<str>) -> &'a mut T {
     if let Some((known, _)) = sums.get_key_value(name) {
         *name = Arc::clone(known);
@@ -288,7 +288,7 @@ mod tests {
     }
 
     #[test]
-    fn sums_follow_what_is_said_and_are_empty_when_nobody_says_anything() {
+    fn sums_follow_the_reports_and_are_empty_without_reports() {
         let (one, two): (Arc<str>, Arc<str>) = ("one".into(), "two".into());
         let mut sums = Sums::default();
         let (mut first, mut second) = (report(3, v1::Breaker::Open, 5), report(4, v1::Breaker::HalfOpen, 7));
@@ -299,7 +299,7 @@ mod tests {
         assert_eq!((sums.pools["p"].sums.retries, sums.pools["p"].panic.len()), (12, 2));
         assert_eq!(sums.routes["r"].refused.total(), 12);
         assert!(!sums.pools.contains_key("quiet"));
-        assert!(Arc::ptr_eq(&first.backends[0].0, &second.backends[0].0), "a name is kept once");
+        assert!(Arc::ptr_eq(&first.backends[0].0, &second.backends[0].0), "a name is stored once");
         sums.remove(&one, &first);
         let b1 = &sums.backends["b1"];
         assert_eq!((b1.active, b1.breaker(), b1.open.len()), (4, Breaker::HalfOpen, 0));

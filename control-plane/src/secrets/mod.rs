@@ -140,10 +140,10 @@ impl Secrets {
             let old: Vec<String> = rotation.old.iter().map(name).collect();
             store.change(|db| async move { db.change_secrets(TICKET_KEY, &new, &old).await }).await?;
         }
-        tickets.send_if_modified(|told| {
-            let differs = **told != rotation.keys;
+        tickets.send_if_modified(|current| {
+            let differs = **current != rotation.keys;
             if differs {
-                *told = Arc::new(rotation.keys);
+                *current = Arc::new(rotation.keys);
             }
             differs
         });

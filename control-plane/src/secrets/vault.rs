@@ -114,8 +114,8 @@ impl MasterKey {
         }
         anyhow::ensure!(
             !sealed,
-            "the database holds secrets, and the key to them is gone: {} is not there, and neither \
-             --secrets-key-file nor {VARIABLE} is given",
+            "the database contains secrets, but the master key is missing: {} does not exist, and neither \
+             --secrets-key-file nor {VARIABLE} is set",
             beside.display()
         );
         make(&beside).with_context(|| format!("cannot write the master key file {}", beside.display()))
@@ -131,8 +131,8 @@ fn make(file: &Path) -> anyhow::Result<Zeroizing<[u8; 32]>> {
     out.sync_all()?;
     tracing::info!(
         file = %file.display(),
-        "a key for secrets at rest was made beside the database: keep a copy of it, and apart from copies of the \
-         database; --secrets-key-file or WEIR_SECRETS_KEY name another one"
+        "created a master key file next to the database; keep a copy of it, apart from copies of the database \
+         (--secrets-key-file or WEIR_SECRETS_KEY select another key)"
     );
     Ok(key)
 }
@@ -191,7 +191,7 @@ mod tests {
         assert_eq!(mode & 0o777, 0o600);
         assert_eq!(master.find(true).unwrap(), key);
         std::fs::remove_file(folder.path().join("weir.db.key")).unwrap();
-        assert!(master.find(true).unwrap_err().to_string().contains("is gone"));
+        assert!(master.find(true).unwrap_err().to_string().contains("is missing"));
     }
 
     #[test]

@@ -1,4 +1,5 @@
-//! Bodies with deadlines: a request's body comes at a minimum rate, and it is known how long an answer has waited for its client.
+//! Bodies with deadlines: a request's body must arrive at a minimum rate, and the time that an answer waits for its
+//! client is tracked.
 
 use std::{
     future::Future as _,
@@ -20,24 +21,24 @@ use tokio::time::{Instant, Sleep, sleep_until};
 
 use crate::connections::Call;
 
-/// A body may take this long however short it is.
+/// Minimum time allowed for a body of any length.
 const GRACE: Duration = Duration::from_secs(10);
-/// As [`GRACE`], for a stream of gRPC: a tool may keep one open for reflection.
+/// [`GRACE`] for gRPC streams: a tool may keep one open for reflection.
 const STREAM_GRACE: Duration = Duration::from_secs(300);
-/// Beyond its grace a body has to come at this rate, in bytes a second.
+/// Minimum rate of a body after its grace period, in bytes per second.
 const RATE: u64 = 16 << 10;
 
-/// The largest piece of an answer that is handed on at once, so that memory and deadlines go by what the client takes.
+/// Largest piece of an answer passed on at once, so that memory and deadlines depend on how much the client reads.
 const PIECE: usize = 64 << 10;
 
-/// A request's body.
+/// A request body with a deadline.
 pub(super) struct TimedBody {
     inner: Incoming,
     grace: Duration,
     begun: Option<Instant>,
     received: u64,
     deadline: Option<Pin<Box<Sleep>>>,
-    /// Whether it came too slowly.
+    /// Set when the body arrived too slowly.
     pub(super) is_late: Arc<AtomicBool>,
 }
 
@@ -87,10 +88,10 @@ impl HttpBody for TimedBody {
     }
 }
 
-/// An answer's body, in pieces. The call lasts as long as it.
+/// An answer's body, passed on in pieces. The call ends when it is dropped.
 pub(super) struct CallBody {
     inner: Body,
-    /// What is left of the last frame.
+    /// Rest of the last frame.
     rest: Bytes,
     call: Call,
 }

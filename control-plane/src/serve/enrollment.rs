@@ -1,4 +1,4 @@
-//! The service `Enrollment`: how a process becomes a node.
+//! The gRPC service `Enrollment`, by which a process becomes a node.
 
 use tonic::{Request, Response, Status};
 use weir_proto::v1::{self, enrollment_server};
@@ -13,7 +13,7 @@ use crate::{
     time::now_ms,
 };
 
-/// Gives certificates to nodes.
+/// Issues certificates to nodes.
 pub(super) struct Enrollment {
     gate: NodesGate,
 }
@@ -37,8 +37,8 @@ fn refuse(error: JoinError) -> Status {
         JoinError::Taken(_) => Status::already_exists(error.to_string()),
         JoinError::Invalid(why) => Status::invalid_argument(why),
         JoinError::Store(_) | JoinError::Ca(_) => {
-            tracing::error!(%error, "a node cannot join");
-            Status::internal("the control plane cannot make a certificate now")
+            tracing::error!(%error, "cannot issue a certificate to a node");
+            Status::internal("the control plane cannot issue a certificate now")
         }
     }
 }
@@ -47,11 +47,11 @@ fn refuse(error: JoinError) -> Status {
 impl enrollment_server::Enrollment for Enrollment {
     async fn join(&self, request: Request<v1::JoinRequest>) -> Result<Response<v1::JoinResponse>, Status> {
         let peer = request.extensions().get::<NodePeer>().cloned();
-        let peer = peer.ok_or_else(|| Status::internal("it is not known who asks"))?;
+        let peer = peer.ok_or_else(|| Status::internal("the peer of this connection is unknown"))?;
         let v1::JoinRequest { token, node_id, public_key, boot_id } = request.into_inner();
         let is_taken = self.gate.registry.is_taken(&node_id, &boot_id);
         let gate = self.gate.clone();
-        // A node that hangs up stops neither its admission nor the audit entry.
+        // A node that disconnects stops neither its admission nor the audit entry.
         let joining = async move {
             let joiner = Joiner { node_id: &node_id, public_key: &public_key, is_taken };
             match gate.nodes.join(&token, joiner).await {
@@ -72,11 +72,11 @@ impl enrollment_server::Enrollment for Enrollment {
 
     async fn renew(&self, request: Request<v1::RenewRequest>) -> Result<Response<v1::JoinResponse>, Status> {
         let Some(NodeIdentity::Member(member)) = request.extensions().get::<NodeIdentity>().cloned() else {
-            return Err(Status::unauthenticated("a node's certificate is needed: join first"));
+            return Err(Status::unauthenticated("a node certificate is required; join first"));
         };
         let issued =
             self.gate.nodes.renew(&member, &request.into_inner().public_key).await.map_err(refuse)?;
-        tracing::info!(node = member.node_id, "node's certificate renewed");
+        tracing::info!(node = member.node_id, "node certificate renewed");
         Ok(self.answer(issued))
     }
 }

@@ -33,24 +33,24 @@ use crate::{
     connections::{Connection, ConnectionLimits, Connections},
 };
 
-/// A person and a script have one or two connections each, a browser six.
+/// An operator or a script has one or two connections, a browser six.
 pub(super) const LIMITS: ConnectionLimits = ConnectionLimits { total: 1024, per_address: 256, reserved: 64 };
 
-/// A request's head comes within this, the first one also counted from the connection's beginning; a TLS handshake is done
-/// within it.
+/// Time limit for a request's head, for the first head also counted from the connection's start, and for the TLS
+/// handshake.
 const GREETING: Duration = Duration::from_secs(10);
 
-/// A connection without a call in flight stays open for this long.
+/// How long a connection without a call in flight stays open.
 const IDLE: Duration = Duration::from_secs(60);
 
-/// How long an answer waits until its client reads more: for an unauthenticated client, and for an authenticated one, which
-/// may have stopped a page or piped a stream into a pager.
+/// How long an answer waits for its client to read more. Authenticated clients get more time: they may have suspended a
+/// page or piped a stream into a pager.
 const STALL: [Duration; 2] = [Duration::from_secs(30), Duration::from_secs(300)];
 
-/// What an idle connection has to end in order.
+/// Time for an idle connection to close gracefully.
 const GOODBYE: Duration = Duration::from_secs(5);
 
-/// The largest head of a request.
+/// Maximum size of a request's head.
 const MAX_HEAD: usize = 64 << 10;
 
 /// Serves until `stop`, then lets running calls finish.
@@ -79,8 +79,8 @@ pub(super) async fn serve(
                 };
                 match tokio::time::timeout(GREETING, tls.accept(stream)).await {
                     Ok(Ok(stream)) => connection(stream, Peer { address, tls: true }, router, state, stop).await,
-                    Ok(Err(error)) => tracing::debug!(%error, peer = %address, "no TLS on the admin port"),
-                    Err(_) => tracing::debug!(peer = %address, "no TLS on the admin port in time"),
+                    Ok(Err(error)) => tracing::debug!(%error, peer = %address, "TLS handshake failed on the admin port"),
+                    Err(_) => tracing::debug!(peer = %address, "TLS handshake timed out on the admin port"),
                 }
             };
             tokio::select! {
@@ -98,13 +98,13 @@ async fn accept(listener: &TcpListener, connections: &Connections) -> TcpStream 
     loop {
         match listener.accept().await {
             Ok((stream, _)) => {
-                // Answers are small, and somebody waits for them.
+                // Answers are small and latency matters.
                 let _ = stream.set_nodelay(true);
                 return stream;
             }
             Err(error) => {
-                // Usually the process has run out of file descriptors: close a connection that nobody has authenticated.
-                tracing::warn!(%error, "no connection can be accepted on the admin port");
+                // Usually the process has run out of file descriptors: close an unauthenticated connection.
+                tracing::warn!(%error, "cannot accept connections on the admin port");
                 connections.close_unauthenticated();
                 tokio::time::sleep(Duration::from_millis(20)).await;
             }
@@ -158,7 +158,7 @@ where
                 }
             },
             () = tokio::time::sleep_until(ends.unwrap_or_else(Instant::now)), if ends.is_some() => {
-                // A call that began meanwhile goes on.
+                // A call that began in the meantime continues.
                 if state.quiet().is_some() {
                     return;
                 }
@@ -171,15 +171,15 @@ where
 /// Why a connection is closed.
 #[derive(Debug, Clone, Copy)]
 enum End {
-    /// No call came in time.
+    /// The first call did not arrive in time.
     Silent,
-    /// No call came after the last one.
+    /// No further call arrived in time.
     Idle,
-    /// The client took nothing of an answer.
+    /// The client did not read the answer in time.
     Stalled,
 }
 
-/// Returns when the client has let a deadline pass.
+/// Returns when the client misses a deadline.
 async fn expired(connection: &Connection) -> End {
     loop {
         let now = Instant::now();

@@ -1,4 +1,4 @@
-//! The two ports: for operators (REST and gRPC on one) and for nodes.
+//! The two ports: the admin port (REST, gRPC and dashboard) and the nodes' port.
 
 mod body;
 mod enrollment;
@@ -29,7 +29,7 @@ use crate::{
     connections::Connections,
 };
 
-/// Reflection (the current version and the one before, which most tools still ask for) and health.
+/// Reflection (the current version, and v1alpha, which most tools still use) and health.
 async fn common(routes: Routes, services: &[&str]) -> anyhow::Result<Routes> {
     let builder = || {
         tonic_reflection::server::Builder::configure()
@@ -44,7 +44,7 @@ async fn common(routes: Routes, services: &[&str]) -> anyhow::Result<Routes> {
     Ok(routes.add_service(v1).add_service(v1alpha).add_service(health))
 }
 
-/// The ports before any connection.
+/// The ports while no connection is open.
 pub(crate) fn ports() -> Ports {
     Ports {
         admin: Connections::new(http::LIMITS),
@@ -53,19 +53,19 @@ pub(crate) fn ports() -> Ports {
     }
 }
 
-/// Everything on the admin port, behind its gate.
+/// The router of the admin port, behind its gate.
 pub(crate) async fn admin_router(app: App, gate: Gate, ports: Ports) -> anyhow::Result<axum::Router> {
     let routes = Routes::new(Admin::service(app.clone())).add_service(Reports::service(app.stats().clone()));
     let routes = common(routes, &["weir.v1.Admin", "weir.v1.Reports"]).await?;
-    // gRPC's paths are few and known; whatever else comes is REST's, also what does not exist.
+    // gRPC paths are few and known; all other paths, including unknown ones, belong to REST.
     let grpc = routes.prepare().into_axum_router().reset_fallback();
     let router = rest::router(app.clone()).merge(dashboard::router(app)).merge(access::login(gate.clone()));
-    // The last layer is the first that a request meets, whatever it asks for.
+    // The layer added last runs first, for every request.
     let router = router.merge(grpc).layer(axum::Extension(ports));
     Ok(router.layer(axum::middleware::from_fn_with_state(gate, access::gate)))
 }
 
-/// Serves operators until `stop`.
+/// Serves the admin port until `stop`.
 pub(crate) async fn admin(
     listener: TcpListener,
     tls: Option<AdminTls>,

@@ -1,6 +1,7 @@
-//! The nodes' port: TLS with the fleet's own authority, and in the clear where that is allowed ([`Cleartext`]).
-//! Which of the two a connection is, its first byte tells. A certificate is asked for and not demanded by TLS itself:
-//! whoever joins has none yet. Which call demands one is decided here, in front of all of them.
+//! The nodes' port: TLS with the fleet's own certificate authority, and cleartext where that is allowed
+//! ([`Cleartext`]). The first byte of a connection tells which. The TLS handshake requests a client certificate but
+//! does not require it, because a node that joins has none yet. A layer in front of all calls decides which calls
+//! require one.
 
 use std::{
     io,
@@ -47,62 +48,62 @@ use crate::{
     store::AuditEntry,
 };
 
-/// The first byte and the TLS handshake come within this.
+/// Time limit for the first byte and the TLS handshake.
 const GREETING: Duration = Duration::from_secs(10);
 
-/// A connection on which no node's call was let in is closed after this, whatever else was called on it.
+/// Time after which a connection is closed if no node's call was admitted on it, whatever else was called.
 const FIRST_CALL: Duration = Duration::from_secs(60);
 
-/// A fleet may be behind one address. Its nodes are strangers only until their first call, so the room for strangers is for those
-/// that come at once, for example after a restart.
+/// A whole fleet may connect from one address. Its nodes are unauthenticated only until their first call, so the limit
+/// for unauthenticated connections allows for all of them at once, for example after a restart.
 pub(super) const LIMITS: ConnectionLimits =
     ConnectionLimits { total: 8192, per_address: 2048, reserved: 512 };
 
-/// What a TLS connection begins with: a record of the handshake.
+/// First byte of a TLS connection: a handshake record.
 const TLS: u8 = 0x16;
 
-/// What guards the nodes' port. Cheap to clone.
+/// Guards the nodes' port. Cheap to clone.
 #[derive(Clone)]
 pub(crate) struct NodesGate {
-    /// Writes the audit.
+    /// Writes the audit log.
     pub(crate) access: Access,
-    /// Who may be a node.
+    /// Admission of nodes.
     pub(crate) nodes: NodeAccess,
-    /// Who is connected.
+    /// Connected nodes.
     pub(crate) registry: Registry,
-    /// Whether nodes may come in the clear, and are then believed what they say they are.
+    /// Whether nodes may connect without TLS, in which case their id is not verified.
     pub(crate) cleartext: Cleartext,
 }
 
-/// The other end of a connection.
+/// The peer of a connection.
 #[derive(Debug, Clone)]
 pub(super) struct NodePeer {
     pub(super) address: SocketAddr,
     is_tls: bool,
-    /// It came by the local socket, whose other end was checked.
+    /// Connected through the local socket, whose peer was checked.
     is_local: bool,
-    /// Whose certificate it showed, as was known when it came.
+    /// Owner of the client certificate when the connection was opened.
     shown: Option<Known>,
-    /// Its place at this port.
+    /// The connection's slot at this port.
     connection: Arc<Connection>,
 }
 
-/// A connection.
 enum NodeStream {
     Plain(TcpStream),
     Tls(Box<TlsStream<TcpStream>>),
     Local(UnixStream),
 }
 
-/// A connection that is served, and its other end.
+/// An accepted connection and its peer.
 pub(super) struct Accepted {
     stream: NodeStream,
     peer: NodePeer,
-    /// Returns why the connection has to end.
+    /// Completes with the reason why the connection must end.
     ended: Pin<Box<dyn Future<Output = io::Error> + Send>>,
 }
 
-/// Returns when the place was given to another connection, or the first call or a node's first call did not come in time.
+/// Returns when another connection takes the slot, or when the first call or a node's first call did not arrive in
+/// time.
 async fn ended(admission: Admission, begun: Instant) -> io::Error {
     let connection = Arc::clone(&admission.connection);
     let overdue = async {
@@ -117,12 +118,12 @@ async fn ended(admission: Admission, begun: Instant) -> io::Error {
     };
     tokio::select! {
         () = admission.closed() => io::Error::new(io::ErrorKind::ConnectionAborted, "closed to make room"),
-        () = overdue => io::Error::new(io::ErrorKind::TimedOut, "no node's call came in time"),
+        () = overdue => io::Error::new(io::ErrorKind::TimedOut, "no call of a node arrived in time"),
     }
 }
 
 impl Accepted {
-    /// A node on this machine, by the local socket.
+    /// A node on this machine, connected through the local socket.
     pub(super) fn local(stream: UnixStream) -> Self {
         let address = SocketAddr::from((std::net::Ipv4Addr::LOCALHOST, 0));
         // The peer's user id was checked before, so the connection is authenticated and needs no slot.
@@ -147,7 +148,7 @@ impl AsyncRead for Accepted {
         cx: &mut Context<'_>,
         buf: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        // HTTP/2 always reads, so this is seen at once.
+        // HTTP/2 always reads, so this is noticed at once.
         if let Poll::Ready(error) = self.ended.as_mut().poll(cx) {
             self.ended = Box::pin(std::future::ready(io::ErrorKind::ConnectionAborted.into()));
             return Poll::Ready(Err(error));
@@ -186,7 +187,7 @@ impl AsyncWrite for Accepted {
     }
 }
 
-/// Serves nodes until `stop`.
+/// Serves the nodes' port until `stop`.
 pub(crate) async fn nodes(
     listener: TcpListener,
     socket: Option<LocalSocket>,
@@ -231,7 +232,7 @@ async fn accept(
         let (stream, address) = match listener.accept().await {
             Ok(accepted) => accepted,
             Err(error) => {
-                tracing::warn!(%error, "no connection can be accepted on the nodes' port");
+                tracing::warn!(%error, "cannot accept connections on the nodes' port");
                 connections.close_unauthenticated();
                 tokio::time::sleep(Duration::from_millis(20)).await;
                 continue;
@@ -252,7 +253,7 @@ async fn accept(
             match greeted {
                 Ok(Ok((stream, peer))) => {
                     let accepted = Accepted { stream, peer, ended: Box::pin(ended(admission, begun)) };
-                    // The server may have ended.
+                    // The server may have stopped.
                     let _ = send.send(Ok(accepted)).await;
                 }
                 Ok(Err(error)) if error.kind() == io::ErrorKind::InvalidData => {
@@ -260,7 +261,7 @@ async fn accept(
                     gate.access.record_refusal(entry).await;
                 }
                 Ok(Err(error)) => tracing::debug!(%error, %address, "connection to the nodes' port ended"),
-                Err(_) => tracing::debug!(%address, "connection to the nodes' port said nothing in time"),
+                Err(_) => tracing::debug!(%address, "connection to the nodes' port sent nothing in time"),
             }
         });
     }
@@ -288,7 +289,7 @@ async fn greet(
     Ok((NodeStream::Tls(Box::new(stream)), peer))
 }
 
-/// The audit's entry for something at this port.
+/// Creates an audit entry for an event at this port.
 pub(super) fn entry(address: SocketAddr, action: &str, detail: String) -> AuditEntry {
     AuditEntry {
         actor: format!("anonymous@{}", address.ip().to_canonical()),
@@ -299,10 +300,10 @@ pub(super) fn entry(address: SocketAddr, action: &str, detail: String) -> AuditE
     }
 }
 
-/// Lets a call through or refuses it, and ends it when its node is revoked.
+/// Admits or rejects a call, and ends it when its node is revoked.
 async fn guard(State(gate): State<NodesGate>, mut request: Request, next: Next) -> Response {
     let Some(peer) = request.extensions().get::<NodePeer>().cloned() else {
-        return Status::internal("it is not known who asks").into_http();
+        return Status::internal("the peer of this connection is unknown").into_http();
     };
     let call = peer.connection.call();
     let path = request.uri().path().to_owned();
@@ -327,17 +328,17 @@ async fn guard(State(gate): State<NodesGate>, mut request: Request, next: Next) 
         NodeIdentity::Member(member) => {
             crate::api::access::until(answer, async move { member.ended.cancelled().await })
         }
-        // The publisher ends a stream in the clear itself, and tells the node why.
+        // The publisher ends cleartext streams itself, and reports the reason to the node.
         NodeIdentity::Plain(_) | NodeIdentity::Local | NodeIdentity::Nobody => answer,
     }
 }
 
 impl NodesGate {
-    /// Who asks; else whose certificate was shown, where that is known, and why it is good for nothing.
+    /// Identifies the caller. Otherwise returns the owner of the certificate, if known, and why it is not accepted.
     fn decide(&self, peer: &NodePeer, path: &str) -> Result<NodeIdentity, (Option<String>, Status)> {
         if !peer.is_tls {
             if path.starts_with("/weir.v1.Enrollment/") {
-                let why = "a node joins over TLS: say --control-plane https://…";
+                let why = "nodes must join over TLS: use --control-plane https://…";
                 return Err((None, Status::failed_precondition(why)));
             }
             if peer.is_local {
@@ -349,7 +350,8 @@ impl NodesGate {
             };
         }
         let node_id = match &peer.shown {
-            // Good when the connection came, and so for as long as that lasts, unless the node was revoked meanwhile.
+            // The certificate was valid when the connection was opened, and counts for its lifetime unless the node is
+            // revoked.
             Some(Known::Member(member)) if !member.ended.is_cancelled() => {
                 return Ok(NodeIdentity::Member(Arc::clone(member)));
             }
@@ -368,13 +370,13 @@ impl NodesGate {
         Err((
             None,
             Status::unauthenticated(match peer.shown {
-                Some(_) => "this certificate is not known any more: join again",
-                None => "a node's certificate is needed: join first",
+                Some(_) => "this certificate is no longer known; join again",
+                None => "a node certificate is required; join first",
             }),
         ))
     }
 
-    /// Writes to the audit that a node joined, or did not.
+    /// Records in the audit log that a node joined, or why it did not.
     pub(super) async fn joined(&self, address: SocketAddr, node_id: &str, why_not: Option<&Status>) {
         let action = format!("join as {node_id:?}");
         match why_not {

@@ -1,5 +1,5 @@
-//! The local socket: nodes on this machine that run as the same user (or as root) connect without a token. The kernel says
-//! who is at the other end, so no other local user gets anything, whatever the file's mode is.
+//! Local socket: nodes on this machine that run as the same user (or as root) connect without a token. The kernel
+//! reports the peer's user id, so no other local user is admitted, whatever the file's mode.
 
 use std::{
     io,
@@ -16,34 +16,37 @@ use tokio::{
 
 use super::nodes::Accepted;
 
-/// A path longer than this fits into no address of a Unix socket.
-const MOST_PATH: usize = 107;
+/// Maximum length of a Unix socket's path, in bytes.
+const MAX_PATH: usize = 107;
 
-/// The local socket while it is open; its file is removed with it.
+/// The open local socket. Its file is removed when it is dropped.
 pub(crate) struct LocalSocket {
     listener: UnixListener,
     path: PathBuf,
 }
 
 impl LocalSocket {
-    /// Opens the socket. A file that an earlier process left is replaced.
+    /// Opens the socket. A file left by an earlier process is replaced.
     ///
     /// # Errors
-    /// The path is too long, is something else than a socket, or is in use by another process.
+    /// The path is too long, is not a socket, or is in use by another process.
     pub(crate) async fn bind(path: &Path) -> anyhow::Result<Self> {
         let path = std::path::absolute(path)?;
         let length = path.as_os_str().len();
         anyhow::ensure!(
-            length <= MOST_PATH,
-            "the path has {length} bytes, {MOST_PATH} are the most of a Unix socket"
+            length <= MAX_PATH,
+            "the path has {length} bytes; the limit for a Unix socket is {MAX_PATH}"
         );
         match std::fs::symlink_metadata(&path) {
-            Ok(there) => {
-                anyhow::ensure!(there.file_type().is_socket(), "there is a file that is no socket");
-                anyhow::ensure!(is_left(&path).await, "another process listens there");
+            Ok(metadata) => {
+                anyhow::ensure!(
+                    metadata.file_type().is_socket(),
+                    "a file exists at this path and is not a socket"
+                );
+                anyhow::ensure!(is_abandoned(&path).await, "another process listens on it");
                 match std::fs::remove_file(&path) {
                     Err(error) if error.kind() != io::ErrorKind::NotFound => {
-                        return Err(error).context("a socket of an earlier process cannot be removed");
+                        return Err(error).context("cannot remove the socket of an earlier process");
                     }
                     _ => {}
                 }
@@ -56,19 +59,19 @@ impl LocalSocket {
         Ok(Self { listener, path })
     }
 
-    /// The value of `--control-plane` by which nodes reach it.
+    /// The value of `--control-plane` with which nodes reach it.
     pub(crate) fn url(&self) -> String {
         format!("unix:{}", self.path.display())
     }
 
-    /// Hands over the connections of nodes that may use it, for ever.
+    /// Accepts connections of nodes that may use it, forever.
     pub(super) async fn accept(self, send: mpsc::Sender<Result<Accepted, io::Error>>) {
         let own = rustix::process::geteuid().as_raw();
         loop {
             let stream = match self.listener.accept().await {
                 Ok((stream, _)) => stream,
                 Err(error) => {
-                    tracing::warn!(%error, "no connection can be accepted on the local socket");
+                    tracing::warn!(%error, "cannot accept connections on the local socket");
                     tokio::time::sleep(Duration::from_millis(100)).await;
                     continue;
                 }
@@ -80,18 +83,23 @@ impl LocalSocket {
                     }
                 }
                 Ok(uid) => {
-                    tracing::warn!(uid, own, "connection to the local socket refused: another user's process")
+                    tracing::warn!(
+                        uid,
+                        own,
+                        "rejected a connection to the local socket: the process belongs to another user"
+                    )
                 }
                 Err(error) => {
-                    tracing::warn!(%error, "connection to the local socket refused: the peer is not known")
+                    tracing::warn!(%error, "rejected a connection to the local socket: the peer is unknown")
                 }
             }
         }
     }
 }
 
-/// Whether no process listens at a path, now or in a moment: one that ends may not have closed it yet.
-async fn is_left(path: &Path) -> bool {
+/// Whether no process listens on a path, now or after a short wait: a process that is exiting may not have closed it
+/// yet.
+async fn is_abandoned(path: &Path) -> bool {
     for _ in 0..10 {
         if UnixStream::connect(path).await.is_err() {
             return true;
@@ -103,7 +111,7 @@ async fn is_left(path: &Path) -> bool {
 
 impl Drop for LocalSocket {
     fn drop(&mut self) {
-        // A later process replaces it anyway.
+        // The next process replaces the file if this fails.
         let _ = std::fs::remove_file(&self.path);
     }
 }
@@ -113,20 +121,20 @@ mod tests {
     use super::*;
 
     #[tokio::test]
-    async fn a_socket_left_behind_is_replaced_and_nothing_else_is() {
+    async fn only_an_abandoned_socket_is_replaced() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("nodes.sock");
         let why = async |path: &Path| format!("{:#}", LocalSocket::bind(path).await.err().unwrap());
-        // What a process leaves that was killed.
+        // As left behind by a process that was killed.
         drop(std::os::unix::net::UnixListener::bind(&path).unwrap());
         let socket = LocalSocket::bind(&path).await.unwrap();
         assert_eq!(socket.url(), format!("unix:{}", path.display()));
         assert_eq!(std::fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
-        assert!(why(&path).await.contains("another process listens there"));
+        assert!(why(&path).await.contains("another process listens on it"));
         drop(socket);
         assert!(!path.exists());
         std::fs::write(&path, "data").unwrap();
-        assert!(why(&path).await.contains("no socket"));
+        assert!(why(&path).await.contains("not a socket"));
         assert_eq!(std::fs::read(&path).unwrap(), b"data");
         assert!(why(&folder.path().join("n".repeat(120))).await.contains("107 are the most"));
     }

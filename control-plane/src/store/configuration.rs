@@ -272,13 +272,13 @@ async fn write_changes(tx: &mut SqliteConnection, revision: &Revision) -> Result
     // Deletions come first, and changed backends are always deleted: a URL may move from one backend of a pool to
     // another.
     for kind in [Kind::Pool, Kind::Backend, Kind::Route, Kind::Certificate] {
-        let goes =
+        let is_removed =
             |change: &&Change| change.after.is_none() || kind == Kind::Backend && change.before.is_some();
         let gone: Vec<&str> = revision
             .changes
             .iter()
             .filter(|change| change.key.kind == kind)
-            .filter(goes)
+            .filter(is_removed)
             .map(|change| change.key.name.as_str())
             .collect();
         for names in gone.chunks(ROWS) {

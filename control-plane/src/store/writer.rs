@@ -26,8 +26,8 @@ const MAX_WAIT: Duration = Duration::from_secs(30);
 /// The database file is no longer the one that was opened.
 #[derive(Debug, thiserror::Error)]
 #[error(
-    "{0:?} was deleted or replaced while the control plane was running: nothing is written to it any more; \
-     restart the control plane to use the file that is there now"
+    "{0:?} was deleted or replaced while the control plane was running and receives no more writes; restart the \
+     control plane to use the file that is there now"
 )]
 pub(super) struct Moved(PathBuf);
 

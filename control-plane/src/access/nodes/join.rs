@@ -32,7 +32,7 @@ pub enum JoinError {
     Bound(i64, String),
     /// Another process is connected with the node's id.
     #[error(
-        "another process is connected as node {0:?}; give this one another --node-id, or let it in beside that one with \
+        "another process is connected as node {0:?}; use another --node-id, or permit this process with \
          `weir nodes allow {0}`"
     )]
     Taken(String),
