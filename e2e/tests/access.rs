@@ -143,7 +143,7 @@ async fn a_node_logs_why_it_is_rejected() -> anyhow::Result<()> {
     std::fs::write(&late, made["token"].as_str().unwrap())?;
     assert!(fleet.weir(Some(&fleet.token), &["node-token", "revoke", &made["id"].to_string()]).0);
     let revoked = fleet.node("node-2", &["--token-file", &late])?;
-    logged(&revoked, "is revoked; make another one").await?;
+    logged(&revoked, "is revoked; create another one").await?;
     // A cleartext connection.
     let address = format!("http://{}", fleet.nodes);
     let plain = [
