@@ -113,11 +113,11 @@ async fn invalid_input_is_rejected_as_a_problem_and_changes_nothing() {
     assert_eq!(control_plane.add("http://there:1").await, "b1");
     let (revision, before) = (control_plane.revision().await, control_plane.get("/revisions").await);
     let mut wrong = Vec::new();
-    for (method, path, body, status, says) in BAD {
+    for (method, path, body, status, expected) in BAD {
         let answer = control_plane.call(method, path, body).await;
         let is_problem = answer.content_type == "application/problem+json" && {
             let problem = answer.json();
-            problem["status"] == *status && problem["detail"].as_str().unwrap().contains(says)
+            problem["status"] == *status && problem["detail"].as_str().unwrap().contains(expected)
         };
         if answer.status != *status || !is_problem {
             wrong.push(format!("{method} {path} {body}: {answer:?}"));
@@ -159,7 +159,7 @@ async fn backends_are_added_changed_and_removed() {
     assert_eq!((&changed["weight"], &changed["state"]), (&json!(7), &json!("draining")));
     let revision = control_plane.revision().await;
     control_plane.call("PATCH", "/backends/b1", r#"{"weight":7}"#).await.expect(200);
-    assert_eq!(control_plane.revision().await, revision, "what is so already is no revision");
+    assert_eq!(control_plane.revision().await, revision, "an unchanged state is not a new revision");
 
     control_plane.call("DELETE", "/backends/b1", "").await.expect(200);
     assert_eq!(control_plane.get("/backends").await["items"], json!([]));
@@ -267,7 +267,7 @@ async fn revisions_record_their_author_and_can_be_rolled_back() {
     );
 
     let back = control_plane.call("POST", "/revisions/2/rollback", "").await.expect(200);
-    assert_eq!(back["revision"], 4, "taking back is a revision too");
+    assert_eq!(back["revision"], 4, "a rollback is a revision too");
     assert_eq!(control_plane.get("/backends/b1").await["url"], "http://a:1");
     let again = control_plane.call("POST", "/revisions/2/rollback", "").await.expect(200);
     assert_eq!(again, json!({ "revision": 4, "changes": [], "warnings": [] }));
@@ -305,24 +305,24 @@ async fn refused(config: control_plane::Config) -> String {
 async fn an_unusable_database_is_rejected_with_its_path() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("weir.db");
-    let says = async |words: &str| {
+    let is_rejected_with = async |words: &str| {
         let error = refused(config(&path)).await;
         assert!(error.contains(words) && error.contains("weir.db"), "{error}");
     };
     std::fs::write(&path, "This is a letter and not a database.\n".repeat(100)).unwrap();
-    says("not a SQLite database").await;
-    assert!(std::fs::read_to_string(&path).unwrap().starts_with("This is a letter"), "it is left alone");
+    is_rejected_with("not a SQLite database").await;
+    assert!(std::fs::read_to_string(&path).unwrap().starts_with("This is a letter"), "the file is unchanged");
     std::fs::remove_file(&path).unwrap();
 
     let options = SqliteConnectOptions::new().filename(&path).create_if_missing(true);
     let mut other = options.connect().await.unwrap();
     sqlx::query("CREATE TABLE recipes (name TEXT)").execute(&mut other).await.unwrap();
     other.close().await.unwrap();
-    says("database of another program").await;
+    is_rejected_with("database of another program").await;
     std::fs::remove_file(&path).unwrap();
 
     std::fs::create_dir(&path).unwrap();
-    says("folder").await;
+    is_rejected_with("folder").await;
     std::fs::remove_dir(&path).unwrap();
 
     let missing = refused(config(&folder.path().join("missing/weir.db"))).await;
@@ -385,7 +385,7 @@ async fn an_invalid_file_is_rejected_with_all_its_problems() {
 }
 
 #[tokio::test]
-async fn grpc_does_what_rest_does() {
+async fn grpc_offers_the_same_operations_as_rest() {
     let control_plane = ControlPlane::start().await;
     let mut admin = AdminClient::new(channel(control_plane.admin()).await);
     let create = |url: &str, weight| {

@@ -23,12 +23,12 @@ const MANY: usize = 1_100;
 const SHARE: usize = 300;
 
 /// Opens connections that send only this text.
-async fn open(control_plane: &ControlPlane, many: usize, says: &str) -> Vec<TcpStream> {
+async fn open(control_plane: &ControlPlane, many: usize, sent: &str) -> Vec<TcpStream> {
     let mut open = Vec::with_capacity(many);
     for _ in 0..many {
         let mut stream = within("a connection", TcpStream::connect(control_plane.admin())).await.unwrap();
         // The port may have closed the connection already to make room.
-        let _ = stream.write_all(says.as_bytes()).await;
+        let _ = stream.write_all(sent.as_bytes()).await;
         open.push(stream);
     }
     open
@@ -53,7 +53,7 @@ async fn unauthenticated_clients_block_neither_probes_nor_authenticated_callers(
     let login = "POST /ui/login HTTP/1.1\r\nhost: localhost\r\ncontent-type: application/x-www-form-urlencoded\r\n\
                  content-length: 100\r\n\r\nt";
     let bearer = "POST /backends HTTP/1.1\r\nhost: localhost\r\nauthorization: Bearer weir_x\r\ncontent-length: 100\r\n\r\n{";
-    for (many, says) in [
+    for (many, sent) in [
         (MANY, login),
         (SHARE, bearer),
         (SHARE, ""),
@@ -62,7 +62,7 @@ async fn unauthenticated_clients_block_neither_probes_nor_authenticated_callers(
         (SHARE, "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"),
         (SHARE, "GET /openapi.json HTTP/1.1\r\nhost: localhost\r\n\r\n"),
     ] {
-        let attack = open(&control_plane, many, says).await;
+        let attack = open(&control_plane, many, sent).await;
         is_usable(&control_plane, &token).await;
         drop(attack);
     }
@@ -105,7 +105,7 @@ async fn unauthenticated_streams_block_no_caller() {
         held.retain(|call| !call.is_finished());
         is_usable(&control_plane, &token).await;
     }
-    assert!(!held.is_empty(), "no call of a stranger is open");
+    assert!(!held.is_empty(), "no unauthenticated call is open");
     held.iter().for_each(tokio::task::JoinHandle::abort);
 }
 
@@ -139,15 +139,15 @@ async fn every_step_of_a_client_has_a_timeout() {
         // Nothing more after a response.
         ("GET /healthz HTTP/1.1\r\nhost: localhost\r\n\r\n", "HTTP/1.1 200", 66),
     ];
-    for (says, hears, seconds) in cases {
+    for (sent, expected, seconds) in cases {
         let begun = tokio::time::Instant::now();
         let mut stream = TcpStream::connect(control_plane.admin()).await.unwrap();
-        stream.write_all(says.as_bytes()).await.unwrap();
-        let mut heard = Vec::new();
-        let _ = stream.read_to_end(&mut heard).await;
-        let heard = String::from_utf8_lossy(&heard);
-        assert!(heard.starts_with(hears), "{says:?}: {heard}");
-        assert!(begun.elapsed() <= Duration::from_secs(seconds + 1), "{says:?}: {:?}", begun.elapsed());
+        stream.write_all(sent.as_bytes()).await.unwrap();
+        let mut received = Vec::new();
+        let _ = stream.read_to_end(&mut received).await;
+        let received = String::from_utf8_lossy(&received);
+        assert!(received.starts_with(expected), "{sent:?}: {received}");
+        assert!(begun.elapsed() <= Duration::from_secs(seconds + 1), "{sent:?}: {:?}", begun.elapsed());
     }
 }
 
@@ -181,7 +181,7 @@ async fn the_streams_of_one_token_leave_room_for_others() {
     drop(held);
     let begun = Instant::now();
     while !begin(&control_plane, &greedy, "/reports/tail").await.0.starts_with("HTTP/1.1 200") {
-        assert!(begun.elapsed() < DEADLINE, "the share comes back");
+        assert!(begun.elapsed() < DEADLINE, "the freed slots are available");
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
 }
@@ -200,11 +200,11 @@ fn bearer(
 async fn the_nodes_port_accepts_nodes_whatever_unauthenticated_clients_hold() {
     raise_descriptors();
     let control_plane = ControlPlane::start().await;
-    for says in ["", "P", "\u{16}\u{3}\u{1}", "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"] {
+    for sent in ["", "P", "\u{16}\u{3}\u{1}", "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"] {
         let mut attack = Vec::new();
         for _ in 0..2_100 {
             let mut stream = TcpStream::connect(control_plane.nodes()).await.unwrap();
-            let _ = stream.write_all(says.as_bytes()).await;
+            let _ = stream.write_all(sent.as_bytes()).await;
             attack.push(stream);
         }
         let mut node = support::node::Node::connect(&control_plane, support::node::hello("node-1")).await;
@@ -220,15 +220,15 @@ async fn the_nodes_port_accepts_nodes_whatever_unauthenticated_clients_hold() {
 async fn a_connection_to_the_nodes_port_needs_a_first_call() {
     let control_plane = ControlPlane::start().await;
     tokio::time::pause();
-    for (says, seconds) in
+    for (sent, seconds) in
         [("", 11), ("P", 11), ("PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\u{4}\0\0\0\0\0", 11)]
     {
         let begun = tokio::time::Instant::now();
         let mut stream = TcpStream::connect(control_plane.nodes()).await.unwrap();
-        stream.write_all(says.as_bytes()).await.unwrap();
-        let mut heard = Vec::new();
-        let _ = stream.read_to_end(&mut heard).await;
-        assert!(begun.elapsed() <= Duration::from_secs(seconds + 1), "{says:?}: {:?}", begun.elapsed());
+        stream.write_all(sent.as_bytes()).await.unwrap();
+        let mut received = Vec::new();
+        let _ = stream.read_to_end(&mut received).await;
+        assert!(begun.elapsed() <= Duration::from_secs(seconds + 1), "{sent:?}: {:?}", begun.elapsed());
     }
 }
 
@@ -273,8 +273,8 @@ async fn unauthenticated_clients_block_no_caller_over_tls() {
     let mut roots = rustls::RootCertStore::empty();
     roots.add(certificate.der().clone()).unwrap();
     let hello = "\u{16}\u{3}\u{1}\u{2}\u{0}\u{1}";
-    for (many, says) in [(MANY, hello), (SHARE, ""), (SHARE, "GET / HTTP/1.1\r\n")] {
-        let attack = open(&control_plane, many, says).await;
+    for (many, sent) in [(MANY, hello), (SHARE, ""), (SHARE, "GET / HTTP/1.1\r\n")] {
+        let attack = open(&control_plane, many, sent).await;
         for protocol in [&b"h2"[..], b"http/1.1"] {
             let provider = std::sync::Arc::new(rustls::crypto::aws_lc_rs::default_provider());
             let mut tls = rustls::ClientConfig::builder_with_provider(provider)
@@ -302,7 +302,7 @@ async fn unauthenticated_clients_block_no_caller_over_tls() {
                 tokio::spawn(connection);
                 within("an answer", sender.send_request(request)).await.unwrap().status()
             };
-            assert_eq!(answered, 200, "{says:?}");
+            assert_eq!(answered, 200, "{sent:?}");
         }
         drop(attack);
     }

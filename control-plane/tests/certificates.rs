@@ -41,8 +41,8 @@ fn holds(bytes: &[u8], text: &str) -> bool {
     bytes.windows(text.len()).any(|window| window == text.as_bytes())
 }
 
-fn told_keys(node: &Node) -> Vec<String> {
-    node.private_keys.iter().map(|told| String::from_utf8(told.key.clone()).unwrap()).collect()
+fn received_keys(node: &Node) -> Vec<String> {
+    node.private_keys.iter().map(|key| String::from_utf8(key.key.clone()).unwrap()).collect()
 }
 
 #[tokio::test]
@@ -86,7 +86,7 @@ async fn a_private_key_reaches_only_the_nodes() {
     assert_eq!((&made["state"], &made["not_after"]), (&json!("good"), &json!("2040-01-01T00:00:00Z")));
     // The key arrives before the revision.
     let push = node.push().await;
-    assert_eq!(told_keys(&node), std::slice::from_ref(&one.key));
+    assert_eq!(received_keys(&node), std::slice::from_ref(&one.key));
     node.ack(&push).await;
     for path in ["/certificates", "/certificates/one", "/config", "/status", "/revisions/2", "/metrics"] {
         let answer = control_plane.call("GET", path, "").await;
@@ -129,11 +129,11 @@ async fn invalid_certificates_are_rejected_and_change_nothing() {
         (json!({ "cert": format!("{}{}", one.cert, one.key) }), "cert", "private key"),
         (json!({ "cert": one.cert.replace("MII", "AAA") }), "cert", "certificate"),
     ];
-    for (body, path, says) in cases {
+    for (body, path, expected) in cases {
         let refused = control_plane.call("PUT", "/certificates/one", &body.to_string()).await.expect(400);
         assert_eq!(refused["problems"][0]["path"], path, "{refused}");
         let message = refused["problems"][0]["message"].as_str().unwrap();
-        assert!(message.contains(says) && !message.contains(secret(&other)), "{says}: {message}");
+        assert!(message.contains(expected) && !message.contains(secret(&other)), "{expected}: {message}");
     }
     // A dry run reports the same.
     let config = json!({ "certificates": [{ "name": "new", "cert": other.cert }] }).to_string();
@@ -163,12 +163,12 @@ async fn a_rollback_restores_the_previous_key_also_after_a_restart() {
     let control_plane = control_plane.killed_and_started().await;
     let mut node = Node::connect(&control_plane, hello("node-1")).await;
     let push = node.push().await;
-    assert!(told_keys(&node).is_empty());
+    assert!(received_keys(&node).is_empty());
     node.ack(&push).await;
     for (revision, pair) in [(2, &one), (3, &other)] {
         control_plane.call("POST", &format!("/revisions/{revision}/rollback"), "").await.expect(200);
         let push = node.push().await;
-        assert_eq!(told_keys(&node), std::slice::from_ref(&pair.key), "revision {revision}");
+        assert_eq!(received_keys(&node), std::slice::from_ref(&pair.key), "revision {revision}");
         node.ack(&push).await;
     }
 }
@@ -176,20 +176,20 @@ async fn a_rollback_restores_the_previous_key_also_after_a_restart() {
 #[tokio::test]
 async fn all_nodes_get_the_same_ticket_keys_also_after_a_restart() {
     let control_plane = ControlPlane::start().await;
-    let mut told = Vec::new();
+    let mut tickets = Vec::new();
     for id in ["node-1", "node-2"] {
         let mut node = Node::connect(&control_plane, hello(id)).await;
         node.push().await;
-        told.push(node.tickets);
+        tickets.push(node.tickets);
     }
     let control_plane = control_plane.killed_and_started().await;
     let mut node = Node::connect(&control_plane, hello("node-3")).await;
     node.push().await;
-    told.push(node.tickets);
-    let first = told[0].clone();
+    tickets.push(node.tickets);
+    let first = tickets[0].clone();
     assert_eq!(first.current.as_ref().map(|key| (key.name.len(), key.key.len())), Some((16, 32)));
-    assert_eq!(first.others.len(), 1, "the one to come");
-    assert!(told.iter().all(|told| *told == first));
+    assert_eq!(first.others.len(), 1, "the next key");
+    assert!(tickets.iter().all(|tickets| *tickets == first));
 }
 
 #[tokio::test]
@@ -205,19 +205,19 @@ async fn a_wrong_or_lost_master_key_prevents_the_start() {
         control_plane::start(config).await
     };
     let why = |result: anyhow::Result<control_plane::Running>| format!("{:#}", result.err().unwrap());
-    let says = why(start(None).await);
-    assert!(says.contains("is missing") && says.contains("--secrets-key-file"), "{says}");
+    let error = why(start(None).await);
+    assert!(error.contains("is missing") && error.contains("--secrets-key-file"), "{error}");
     std::fs::write(&key, "0".repeat(64)).unwrap();
-    let says = why(start(None).await);
-    assert!(says.contains("cannot be decrypted") && says.contains("WEIR_SECRETS_KEY"), "{says}");
+    let error = why(start(None).await);
+    assert!(error.contains("cannot be decrypted") && error.contains("WEIR_SECRETS_KEY"), "{error}");
     std::fs::write(&key, "nonsense").unwrap();
-    let says = why(start(None).await);
-    assert!(says.contains("openssl rand"), "{says}");
+    let error = why(start(None).await);
+    assert!(error.contains("openssl rand"), "{error}");
     start(Some(&kept)).await.unwrap().shutdown().await;
 }
 
 #[tokio::test]
-async fn a_file_names_the_files_of_its_certificates() {
+async fn a_configuration_file_can_refer_to_certificate_files() {
     let folder = tempfile::tempdir().unwrap();
     let one = pair(&["a.example"], 2040);
     std::fs::create_dir(folder.path().join("tls")).unwrap();
@@ -234,7 +234,7 @@ async fn a_file_names_the_files_of_its_certificates() {
     running.shutdown().await;
     std::fs::remove_file(folder.path().join("tls/one.key")).unwrap();
     let refused = control_plane::start(with("other.db")).await.err().unwrap();
-    let says = format!("{refused:#}");
-    assert!(says.contains("line 2, column "), "{says}");
-    assert!(says.contains(": certificates[0].key: cannot read tls/one.key"), "{says}");
+    let error = format!("{refused:#}");
+    assert!(error.contains("line 2, column "), "{error}");
+    assert!(error.contains(": certificates[0].key: cannot read tls/one.key"), "{error}");
 }

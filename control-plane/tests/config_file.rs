@@ -38,7 +38,7 @@ async fn restarted(control_plane: ControlPlane, change: impl FnOnce(&mut Config)
 }
 
 /// Typical changes by API: a drain, a weight, a strategy, a pool.
-async fn live_work(control_plane: &ControlPlane) {
+async fn make_live_changes(control_plane: &ControlPlane) {
     control_plane.call("PATCH", "/backends/b1", r#"{"state":"draining"}"#).await.expect(200);
     control_plane.call("PATCH", "/backends/b2", r#"{"weight":7}"#).await.expect(200);
     control_plane.call("POST", "/strategy", r#"{"pool":"default","strategy":"ip_hash"}"#).await.expect(200);
@@ -54,9 +54,9 @@ async fn is_there(control_plane: &ControlPlane) {
 }
 
 #[tokio::test]
-async fn a_restart_and_a_reload_undo_no_live_work() {
+async fn a_restart_and_a_reload_undo_no_live_changes() {
     let control_plane = started(TEXT).await;
-    live_work(&control_plane).await;
+    make_live_changes(&control_plane).await;
     let revision = control_plane.revision().await;
     let control_plane = restarted(control_plane, |_| ()).await;
     assert_eq!(control_plane.revision().await, revision);
@@ -73,7 +73,7 @@ async fn a_restart_and_a_reload_undo_no_live_work() {
 #[tokio::test]
 async fn a_changed_file_wins_for_what_it_changed_and_nothing_else() {
     let control_plane = started(TEXT).await;
-    live_work(&control_plane).await;
+    make_live_changes(&control_plane).await;
     let file = control_plane.folder.path().join("weir.yaml");
     let changed = TEXT.replace("http://b:1", "http://b:1\n    weight: 3\n  - url: http://c:1");
     std::fs::write(file, changed).unwrap();
@@ -98,13 +98,13 @@ async fn a_changed_file_wins_for_what_it_changed_and_nothing_else() {
 }
 
 #[tokio::test]
-async fn an_authoritative_file_is_applied_whole_each_time() {
+async fn an_authoritative_file_is_applied_completely_each_time() {
     let control_plane = started(TEXT).await;
     let before = control_plane.get("/pools/default").await;
-    live_work(&control_plane).await;
+    make_live_changes(&control_plane).await;
     let control_plane = restarted(control_plane, |config| config.config_authoritative = true).await;
     assert_eq!(control_plane.get("/pools/default").await, before);
-    live_work(&control_plane).await;
+    make_live_changes(&control_plane).await;
     control_plane.call("POST", "/config/reload", "").await.expect(200);
     assert_eq!(control_plane.get("/pools/default").await, before);
     let status = control_plane.get("/status").await;
@@ -118,7 +118,7 @@ async fn an_authoritative_file_is_applied_whole_each_time() {
 async fn the_status_shows_how_the_configuration_differs_from_the_file() {
     let control_plane = started(TEXT).await;
     assert_eq!(control_plane.get("/status").await["config_file"]["drift"], json!([]));
-    live_work(&control_plane).await;
+    make_live_changes(&control_plane).await;
     control_plane.call("DELETE", "/backends/b2", "").await.expect(200);
     let drift = json!([
         "pool \"default\": strategy random → ip_hash",
@@ -128,11 +128,11 @@ async fn the_status_shows_how_the_configuration_differs_from_the_file() {
     ]);
     let control_plane = restarted(control_plane, |_| ()).await;
     let status = control_plane.get("/status").await;
-    let told = &status["config_file"];
+    let file = &status["config_file"];
     assert_eq!(
-        (&told["drift"], &told["drift_count"], &told["revision"]),
+        (&file["drift"], &file["drift_count"], &file["revision"]),
         (&drift, &json!(4), &json!(2)),
-        "{told}"
+        "{file}"
     );
     let mut grpc = AdminClient::new(channel(control_plane.admin()).await);
     let grpc = grpc.get_status(v1::GetStatusRequest {}).await.unwrap().into_inner().config_file.unwrap();
@@ -171,7 +171,7 @@ fn certificate() -> (String, String) {
 /// Every file that the configuration names is part of its content, although the configuration file itself is
 /// unchanged.
 #[tokio::test]
-async fn a_change_of_a_file_that_the_configuration_names_is_a_change() {
+async fn a_change_of_a_referenced_file_is_a_change() {
     let text = "pools:\n- name: default\n  tls: { ca: ca.pem }\n  backends: [{ url: \"https://a:1\" }]\n\
                 routes:\n- name: default\n  pool: default\n  jwt: { jwks: keys.json, algorithms: [EdDSA], issuer: a, audience: [b] }\n\
                 certificates:\n- { name: one, cert: one.crt, key: one.key }\n";
@@ -207,18 +207,18 @@ async fn a_change_of_a_file_that_the_configuration_names_is_a_change() {
     let database = std::fs::read(control_plane.database()).unwrap();
     let log = std::fs::read(path.join("weir.db-wal")).unwrap_or_default();
     let holds = |bytes: &[u8]| bytes.windows(secret.len()).any(|window| window == secret.as_bytes());
-    assert!(!holds(&database) && !holds(&log), "what is kept of the file has no private key");
+    assert!(!holds(&database) && !holds(&log), "the stored file contains no private key");
 }
 
 #[tokio::test]
-async fn a_broken_file_changes_nothing_and_is_applied_once_it_is_mended() {
+async fn an_invalid_file_changes_nothing_and_is_applied_once_corrected() {
     let control_plane = started(TEXT).await;
     let file = control_plane.folder.path().join("weir.yaml");
     std::fs::write(&file, "pools: [").unwrap();
     control_plane.call("POST", "/config/reload", "").await.expect(400);
     std::fs::write(&file, TEXT.replace("random", "ip_hash")).unwrap();
-    let told: Value = control_plane.call("POST", "/config/reload", "").await.expect(200);
-    assert_eq!(told["changes"], json!(["pool \"default\": strategy random → ip_hash"]));
+    let reloaded: Value = control_plane.call("POST", "/config/reload", "").await.expect(200);
+    assert_eq!(reloaded["changes"], json!(["pool \"default\": strategy random → ip_hash"]));
     control_plane.call_with("POST", "/config/reload", "", &[("if-match", "\"1\"")]).await.expect(412);
 }
 
@@ -242,7 +242,7 @@ async fn differences_from_the_file_show_no_hash_of_a_password() {
     assert!(status["config_file"]["drift"][0].as_str().unwrap().contains("hidden:"), "{status}");
     // Replaced values are returned to the caller and logged.
     std::fs::write(control_plane.folder.path().join("weir.yaml"), users(&hash("c"))).unwrap();
-    let told = control_plane.call_as(Some(&admin), "POST", "/config/reload", "").await;
-    assert_eq!(told.status, 200, "{told:?}");
-    assert!(told.text.contains("hidden:") && !told.text.contains("$2b$"), "{told:?}");
+    let reloaded = control_plane.call_as(Some(&admin), "POST", "/config/reload", "").await;
+    assert_eq!(reloaded.status, 200, "{reloaded:?}");
+    assert!(reloaded.text.contains("hidden:") && !reloaded.text.contains("$2b$"), "{reloaded:?}");
 }

@@ -138,10 +138,10 @@ async fn requests_are_explained_as_in_rest_and_problems_are_shown() {
         ]
     }"#;
     control_plane.call("PUT", "/config", config).await.expect(200);
-    let asked = "method=POST&url=http%3A%2F%2Fapi.example%2Fv1";
-    let canary = format!("{asked}&headers=accept%3A+a%0D%0Ax-canary%3A+1%0D%0A");
+    let query = "method=POST&url=http%3A%2F%2Fapi.example%2Fv1";
+    let canary = format!("{query}&headers=accept%3A+a%0D%0Ax-canary%3A+1%0D%0A");
     let text = page(&control_plane, &format!("/ui/explain?{canary}&client=10.1.2.3")).await;
-    for told in [
+    for expected in [
         "Route api",
         "allows 10.1.2.3",
         "5 requests per 1m",
@@ -149,26 +149,26 @@ async fn requests_are_explained_as_in_rest_and_problems_are_shown() {
         "disabled",
         "less specific",
     ] {
-        assert!(text.contains(told), "{told}: {text}");
+        assert!(text.contains(expected), "{expected}: {text}");
     }
     assert!(text.contains("<option value=\"POST\" selected>") && text.contains("x-canary: 1"), "{text}");
     // The page's live stream has the same parameters.
     assert!(text.contains("page=explain") && text.contains("headers=accept%3A%20a%0D%0Ax-canary"), "{text}");
     let refused = page(&control_plane, &format!("/ui/explain?{canary}&client=11.1.2.3")).await;
     assert!(refused.contains("403, 11.1.2.3 is not allowed"), "{refused}");
-    let other = page(&control_plane, &format!("/ui/explain?{asked}")).await;
+    let other = page(&control_plane, &format!("/ui/explain?{query}")).await;
     assert!(other.contains("Route default") && other.contains("matches only requests with"), "{other}");
     // The page and REST name the same routes.
-    let said = control_plane.get(&format!("/explain?{asked}")).await;
-    assert_eq!(said["route"], "default");
-    assert_eq!(said["pools"][0]["because"], "the route's pool; 503 while it has no backend to offer");
-    assert!(other.contains(said["passed"][0]["because"].as_str().unwrap()), "{said}: {other}");
-    assert_eq!(said["changes"], serde_json::json!([]));
+    let explained = control_plane.get(&format!("/explain?{query}")).await;
+    assert_eq!(explained["route"], "default");
+    assert_eq!(explained["pools"][0]["because"], "the route's pool; 503 while it has no backend to offer");
+    assert!(other.contains(explained["passed"][0]["because"].as_str().unwrap()), "{explained}: {other}");
+    assert_eq!(explained["changes"], serde_json::json!([]));
     // Headers that the backend does not get.
-    let said = control_plane.get(&format!("/explain?{asked}&header=X_Real_IP%3A%201")).await;
-    let change = said["changes"][0].as_str().unwrap();
+    let explained = control_plane.get(&format!("/explain?{query}&header=X_Real_IP%3A%201")).await;
+    let change = explained["changes"][0].as_str().unwrap();
     assert_eq!(change, "drops x_real_ip: a backend could mistake it for x-real-ip");
-    let text = page(&control_plane, &format!("/ui/explain?{asked}&headers=X_Real_IP%3A+1")).await;
+    let text = page(&control_plane, &format!("/ui/explain?{query}&headers=X_Real_IP%3A+1")).await;
     assert!(text.contains(change), "{text}");
 
     let wrong = page(&control_plane, "/ui/explain?method=GET&url=%3Cb%3E&headers=x&client=10.1").await;
@@ -200,13 +200,16 @@ async fn breakers_and_refusals_are_shown() {
     client(&control_plane).await.report(batch(1, &now, vec![row])).await.unwrap();
 
     let overview = page(&control_plane, "/").await;
-    for told in ["Needs a look", "breaker open on eu-1", "1 ejected by breakers", "rate limit 3, breaker 2"] {
-        assert!(overview.contains(told), "{told}: {overview}");
+    for expected in
+        ["Needs a look", "breaker open on eu-1", "1 ejected by breakers", "rate limit 3, breaker 2"]
+    {
+        assert!(overview.contains(expected), "{expected}: {overview}");
     }
     let pools = page(&control_plane, "/ui/pools").await;
-    for told in ["open</span>", " on eu-1", "opened 2 times", "5 refused by Weir", "rate limit 3, breaker 2"]
+    for expected in
+        ["open</span>", " on eu-1", "opened 2 times", "5 refused by Weir", "rate limit 3, breaker 2"]
     {
-        assert!(pools.contains(told), "{told}: {pools}");
+        assert!(pools.contains(expected), "{expected}: {pools}");
     }
     let routes = page(&control_plane, "/ui/routes").await;
     assert!(routes.contains("rate limit 3, breaker 2"), "{routes}");

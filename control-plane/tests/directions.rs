@@ -189,7 +189,7 @@ fn modules_use_only_modules_below_them() {
 }
 
 #[test]
-fn every_form_of_a_path_is_seen() {
+fn every_form_of_a_path_is_found() {
     let names = |text: &str, depth| uses(&code_of(text), depth).into_iter().collect::<Vec<_>>().join(" ");
     assert_eq!(names("use crate::store::Store;", 2), "store");
     assert_eq!(names("use crate::{\n    app::{App, stats},\n    store,\n};", 1), "app store");

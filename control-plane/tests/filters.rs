@@ -25,7 +25,7 @@ async fn a_route_with_filters_is_stored_and_an_invalid_one_rejected_with_its_pat
     for field in ["ip_filter", "allow_methods", "rate_limit"] {
         assert_eq!(stored[field], route[field]);
     }
-    for (wrong, says) in [
+    for (wrong, expected) in [
         (json!({ "rate_limit": { "requests": 0, "per": "1m" } }), "rate_limit.requests"),
         (json!({ "ip_filter": { "deny": ["10.0.0.1/8"] } }), "the network is 10.0.0.0/8"),
         (json!({ "basic_auth": { "users": { "anna": "secret" } } }), "basic_auth.users.anna"),
@@ -37,10 +37,10 @@ async fn a_route_with_filters_is_stored_and_an_invalid_one_rejected_with_its_pat
         let mut route = wrong.clone();
         route["pool"] = "default".into();
         let problem = control_plane.call("PUT", "/routes/default", &route.to_string()).await.expect(400);
-        assert!(problem.to_string().contains(says), "{wrong}: {problem}");
+        assert!(problem.to_string().contains(expected), "{wrong}: {problem}");
         assert!(!problem.to_string().contains("secret"), "{problem}");
     }
-    assert_eq!(control_plane.get("/routes/default").await, stored, "the old one stays");
+    assert_eq!(control_plane.get("/routes/default").await, stored, "the stored route is unchanged");
 }
 
 #[tokio::test]

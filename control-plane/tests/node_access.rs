@@ -20,17 +20,17 @@ use tonic::Code;
 use weir_proto::v1;
 
 #[tokio::test]
-async fn nobody_gets_anything_in_the_clear_or_without_a_certificate() {
+async fn no_call_is_admitted_without_tls_or_without_a_certificate() {
     let control_plane = guarded().await;
     let methods = grpc::methods("weir.v1.Nodes");
     for method in &methods {
-        for by in [By::Plain, By::Nobody] {
+        for by in [By::Plain, By::Anonymous] {
             let (code, why, bytes) = call(&control_plane, by, method, &report("node-1")).await.unwrap();
             assert_eq!((code, bytes.len()), (Code::Unauthenticated, 0), "{method}: {why}");
         }
     }
     assert_eq!(
-        code(&control_plane, By::Nobody, "/weir.v1.Enrollment/Renew", &v1::RenewRequest::default()).await,
+        code(&control_plane, By::Anonymous, "/weir.v1.Enrollment/Renew", &v1::RenewRequest::default()).await,
         Code::Unauthenticated
     );
     let (code, why, _) =
@@ -47,7 +47,7 @@ async fn nobody_gets_anything_in_the_clear_or_without_a_certificate() {
 }
 
 #[tokio::test]
-async fn a_node_joins_by_its_token_and_is_who_its_certificate_says() {
+async fn a_node_joins_with_its_token_and_is_identified_by_its_certificate() {
     let control_plane = guarded().await;
     let (token, _) = node_token(&control_plane, json!({ "uses": 1 })).await;
     assert!(token.starts_with("weirjoin_"), "{token}");
@@ -119,7 +119,7 @@ async fn a_wrong_token_or_another_fleets_certificate_gets_nothing_and_is_audited
         public_key: vec![4; 65],
         ..v1::JoinRequest::default()
     };
-    let (code, ..) = call(&control_plane, By::Nobody, "/weir.v1.Enrollment/Join", &no_key).await.unwrap();
+    let (code, ..) = call(&control_plane, By::Anonymous, "/weir.v1.Enrollment/Join", &no_key).await.unwrap();
     assert_eq!(code, Code::InvalidArgument);
     let refused =
         control_plane.wait_for("/audit?limit=1000", |list| list.to_string().contains("TLS: ")).await;
@@ -153,7 +153,7 @@ async fn a_revoked_node_gets_nothing_until_it_is_allowed_and_joins_again() {
     assert_eq!(
         code(&control_plane, By::Node(&member), REPORT, &report("node-1")).await,
         Code::Unauthenticated,
-        "the old one stays dead"
+        "the old certificate stays invalid"
     );
     let again = join(&control_plane, &token, "node-1").await.unwrap_or_else(|why| panic!("{why:?}"));
     assert_eq!(code(&control_plane, By::Node(&again), REPORT, &report("node-1")).await, Code::Ok);
@@ -173,7 +173,7 @@ fn protections() -> [Protect; 3] {
 }
 
 #[tokio::test]
-async fn loopback_is_open_until_there_is_something_to_protect_and_then_nobody_gets_it_in_the_clear() {
+async fn loopback_accepts_cleartext_only_until_there_is_something_to_protect() {
     for (method, path, body) in protections() {
         let control_plane = ControlPlane::start().await;
         assert_eq!(code(&control_plane, By::Plain, REPORT, &report("node-1")).await, Code::Ok);
@@ -219,7 +219,7 @@ async fn loopback_is_open_until_there_is_something_to_protect_and_then_nobody_ge
 }
 
 #[tokio::test]
-async fn insecure_takes_nodes_in_the_clear_whatever_there_is_and_nodes_tls_never_does() {
+async fn insecure_always_accepts_cleartext_nodes_and_nodes_tls_never_does() {
     for (method, path, body) in protections() {
         let insecure = ControlPlane::start_with(|config| config.insecure = true).await;
         insecure.call(method, path, &body.to_string()).await.expect(201);
@@ -230,7 +230,7 @@ async fn insecure_takes_nodes_in_the_clear_whatever_there_is_and_nodes_tls_never
 }
 
 #[tokio::test]
-async fn the_local_socket_is_where_it_is_named_for_its_user_alone_and_off_where_it_shall_be() {
+async fn the_local_socket_has_its_path_is_private_and_can_be_disabled() {
     use std::os::unix::fs::PermissionsExt as _;
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("nodes.sock");
@@ -244,7 +244,7 @@ async fn the_local_socket_is_where_it_is_named_for_its_user_alone_and_off_where_
     Node::connect(&control_plane, hello("node-1")).await.push().await;
     // Operations that require TLS stay rejected.
     drop(control_plane.stop().await);
-    assert!(!path.exists(), "it goes with the control plane");
+    assert!(!path.exists(), "the socket is removed with the control plane");
     let database = folder.path().join("weir.db");
     let off = control_plane::Config { nodes_socket: Some("off".into()), ..support::config(&database) };
     let running = control_plane::start(off).await.unwrap();
@@ -270,17 +270,18 @@ async fn other_user_is_answered(socket: &std::path::Path) -> bool {
          print(len(s.recv(100)))",
         socket.display().to_string()
     );
-    let asked = tokio::task::spawn_blocking(move || {
+    let probe = tokio::task::spawn_blocking(move || {
         std::process::Command::new(SETPRIV)
             .args(["--reuid=65534", "--clear-groups", PYTHON, "-c", &script])
             .output()
     });
-    let output = within("another user's process", asked).await.unwrap().unwrap();
-    let (said, wrong) = (String::from_utf8(output.stdout).unwrap(), String::from_utf8_lossy(&output.stderr));
+    let output = within("another user's process", probe).await.unwrap().unwrap();
+    let (printed, wrong) =
+        (String::from_utf8(output.stdout).unwrap(), String::from_utf8_lossy(&output.stderr));
     // The connection may be closed before everything is written.
     let is_cut = wrong.contains("BrokenPipe") || wrong.contains("ConnectionReset");
     assert!(output.status.success() || is_cut, "{wrong}");
-    said.trim().parse::<u32>().is_ok_and(|bytes| bytes > 0)
+    printed.trim().parse::<u32>().is_ok_and(|bytes| bytes > 0)
 }
 
 #[tokio::test]

@@ -9,7 +9,7 @@ use std::time::Duration;
 use serde_json::{Value, json};
 use support::{
     ControlPlane,
-    node::{Came, NOBODY, Node, Push, client, end, hello, node_is, running},
+    node::{Node, Push, Received, UNREACHABLE, client, end, hello, node_is, running},
     within,
     world::{World, batch, of_node, row},
 };
@@ -44,19 +44,19 @@ async fn a_node_that_never_answers_is_disconnected_and_others_continue() {
     let control_plane = ControlPlane::start_with(short).await;
     let (mut silent, _) = running(&control_plane, "silent").await;
     let (mut other, _) = running(&control_plane, "other").await;
-    control_plane.add(NOBODY).await;
+    control_plane.add(UNREACHABLE).await;
     assert_eq!(silent.push().await.revision, 2);
     let push = other.push().await;
     other.ack(&push).await;
     let status = end(&mut silent).await;
     assert_eq!(status.code(), Code::DeadlineExceeded, "{status}");
-    let told = node_is(&control_plane, "silent", |node| node["connected"] == false).await;
-    let why = told["last_error"]["text"].as_str().unwrap();
-    assert!(why.contains("revision 2") && why.contains("300ms"), "{told}");
-    assert_eq!((&told["lag_revisions"], &told["state"]), (&json!(1), &json!("away")));
-    let told = node_is(&control_plane, "other", |node| node["active_revision"] == 2).await;
+    let shown = node_is(&control_plane, "silent", |node| node["connected"] == false).await;
+    let why = shown["last_error"]["text"].as_str().unwrap();
+    assert!(why.contains("revision 2") && why.contains("300ms"), "{shown}");
+    assert_eq!((&shown["lag_revisions"], &shown["state"]), (&json!(1), &json!("away")));
+    let shown = node_is(&control_plane, "other", |node| node["active_revision"] == 2).await;
     assert_eq!(
-        (&told["state"], &told["lag_ms"], &told["last_error"]),
+        (&shown["state"], &shown["lag_ms"], &shown["last_error"]),
         (&json!("active"), &json!(0), &json!(null))
     );
 
@@ -65,8 +65,8 @@ async fn a_node_that_never_answers_is_disconnected_and_others_continue() {
     let mut silent = reconnect(&control_plane, back, silent).await;
     let push = silent.push().await;
     assert_eq!((push.revision, push.from), (2, Some(1)));
-    let told = node_is(&control_plane, "silent", |node| node["connected"] == true).await;
-    assert_eq!((&told["state"], &told["lag_revisions"]), (&json!("behind"), &json!(1)));
+    let shown = node_is(&control_plane, "silent", |node| node["connected"] == true).await;
+    assert_eq!((&shown["state"], &shown["lag_revisions"]), (&json!("behind"), &json!(1)));
     silent.ack(&push).await;
     node_is(&control_plane, "silent", |node| node["state"] == "active").await;
 }
@@ -79,11 +79,11 @@ async fn a_node_that_does_not_read_is_disconnected_and_others_continue() {
     let control_plane = ControlPlane::start_with(short).await;
     let (_deaf, _) = running(&control_plane, "deaf").await;
     let (mut other, _) = running(&control_plane, "other").await;
-    control_plane.add(NOBODY).await;
+    control_plane.add(UNREACHABLE).await;
     let push = other.push().await;
     other.ack(&push).await;
-    let told = node_is(&control_plane, "deaf", |node| node["connected"] == false).await;
-    assert!(told["last_error"]["text"].as_str().unwrap().contains("revision 2"), "{told}");
+    let shown = node_is(&control_plane, "deaf", |node| node["connected"] == false).await;
+    assert!(shown["last_error"]["text"].as_str().unwrap().contains("revision 2"), "{shown}");
     node_is(&control_plane, "other", |node| node["active_revision"] == 2).await;
 }
 
@@ -125,9 +125,9 @@ async fn a_node_that_floods_is_disconnected_and_others_continue() {
     within("the end of the flood", flood).await;
     let status = end(&mut mad).await;
     assert_eq!(status.code(), Code::ResourceExhausted, "{status}");
-    let told = node_is(&control_plane, "mad", |node| node["connected"] == false).await;
-    assert!(told["last_error"]["text"].as_str().unwrap().contains("too many messages"), "{told}");
-    control_plane.add(NOBODY).await;
+    let shown = node_is(&control_plane, "mad", |node| node["connected"] == false).await;
+    assert!(shown["last_error"]["text"].as_str().unwrap().contains("too many messages"), "{shown}");
+    control_plane.add(UNREACHABLE).await;
     assert_eq!(other.push().await.revision, 2);
 }
 
@@ -136,9 +136,9 @@ async fn a_node_cannot_acknowledge_a_revision_it_was_not_sent() {
     let control_plane = ControlPlane::start().await;
     let (node, push) = running(&control_plane, "n1").await;
     node.ack(&Push { revision: 77, ..push }).await;
-    let told = node_is(&control_plane, "n1", |node| node["last_error"] != json!(null)).await;
-    assert!(told["last_error"]["text"].as_str().unwrap().contains("revision 77"), "{told}");
-    assert_eq!((&told["active_revision"], &told["connected"]), (&json!(1), &json!(true)));
+    let shown = node_is(&control_plane, "n1", |node| node["last_error"] != json!(null)).await;
+    assert!(shown["last_error"]["text"].as_str().unwrap().contains("revision 77"), "{shown}");
+    assert_eq!((&shown["active_revision"], &shown["connected"]), (&json!(1), &json!(true)));
 }
 
 #[tokio::test]
@@ -166,7 +166,7 @@ async fn after_a_restart_nodes_that_lag_get_a_delta() {
 #[tokio::test]
 async fn the_reported_revision_of_a_node_must_exist() {
     let control_plane = ControlPlane::start().await;
-    control_plane.add(NOBODY).await;
+    control_plane.add(UNREACHABLE).await;
     let (_, push) = running(&control_plane, "n1").await;
     // A future revision, an unknown one, and one with an invalid hash.
     for (id, revision, hash) in [
@@ -174,13 +174,13 @@ async fn the_reported_revision_of_a_node_must_exist() {
         ("nowhere", 0, push.hash.clone()),
         ("garbled", 2, "x".repeat(5000)),
     ] {
-        let said = v1::Hello { active_revision: revision, active_hash: hash, ..hello(id) };
-        let mut node = Node::connect(&control_plane, said).await;
+        let greeting = v1::Hello { active_revision: revision, active_hash: hash, ..hello(id) };
+        let mut node = Node::connect(&control_plane, greeting).await;
         let whole = node.push().await;
         assert_eq!((whole.revision, whole.from), (2, None), "{id}");
         node.ack(&whole).await;
-        let told = node_is(&control_plane, id, |node| node["state"] == "active").await;
-        assert_eq!((&told["active_revision"], &told["last_error"]), (&json!(2), &json!(null)), "{id}");
+        let shown = node_is(&control_plane, id, |node| node["state"] == "active").await;
+        assert_eq!((&shown["active_revision"], &shown["last_error"]), (&json!(2), &json!(null)), "{id}");
     }
 }
 
@@ -218,7 +218,7 @@ async fn removing_a_backend_is_one_resource_of_a_delta() {
     let revision = control_plane.revision().await;
     let back = v1::Hello { active_revision: revision, active_hash: hash, ..hello("n1") };
     let mut node = Node::connect(&control_plane, back).await;
-    assert!(matches!(node.next().await.unwrap(), Came::Health(_)), "it runs what is current");
+    assert!(matches!(node.next().await.unwrap(), Received::Health(_)), "it runs what is current");
 }
 
 #[tokio::test]
@@ -228,9 +228,9 @@ async fn a_second_stream_of_a_process_replaces_its_first() {
     let again = v1::Hello { active_revision: push.revision, active_hash: push.hash, ..hello("n1") };
     let mut second = Node::connect(&control_plane, again).await;
     assert_eq!(end(&mut first).await.code(), Code::Aborted);
-    assert!(matches!(second.next().await.unwrap(), Came::Health(_)));
-    let told = node_is(&control_plane, "n1", |node| node["connected"] == true).await;
-    assert_eq!((&told["state"], &told["last_error"]), (&json!("active"), &json!(null)));
+    assert!(matches!(second.next().await.unwrap(), Received::Health(_)));
+    let shown = node_is(&control_plane, "n1", |node| node["connected"] == true).await;
+    assert_eq!((&shown["state"], &shown["last_error"]), (&json!("active"), &json!(null)));
 }
 
 /// A second process with the id of a node, cleartext.
@@ -255,11 +255,11 @@ async fn a_node_is_disconnected_only_when_all_its_streams_are_closed() {
         observer.size(3).await;
         drop(newer);
         observer.size(2).await;
-        let told = node_is(&control_plane, "n1", |node| node["connected"] == true).await;
-        assert_eq!((&told["state"], &told["active_revision"]), (&json!("active"), &json!(1)), "{told}");
+        let shown = node_is(&control_plane, "n1", |node| node["connected"] == true).await;
+        assert_eq!((&shown["state"], &shown["active_revision"]), (&json!("active"), &json!(1)), "{shown}");
     }
     // It still acknowledges, and its load is shown and summed.
-    let id = control_plane.add(NOBODY).await;
+    let id = control_plane.add(UNREACHABLE).await;
     let push = survivor.push().await;
     node_is(&control_plane, "n1", |node| node["state"] == "behind").await;
     survivor.ack(&push).await;
@@ -277,8 +277,8 @@ async fn a_node_is_disconnected_only_when_all_its_streams_are_closed() {
     // The last process leaves.
     drop(newer);
     observer.size(1).await;
-    let told = node_is(&control_plane, "n1", |node| node["state"] == "away").await;
-    assert_eq!(told["connections"], 0);
+    let shown = node_is(&control_plane, "n1", |node| node["state"] == "away").await;
+    assert_eq!(shown["connections"], 0);
 }
 
 #[tokio::test]
@@ -289,13 +289,13 @@ async fn a_change_waits_for_every_process_of_an_id() {
     let control_plane = ControlPlane::start_with(soon).await;
     let (mut older, _) = running(&control_plane, "n1").await;
     let (mut silent, _) = other_process(&control_plane, "n1", "second").await;
-    control_plane.add(NOBODY).await;
+    control_plane.add(UNREACHABLE).await;
     let push = older.push().await;
     older.ack(&push).await;
     // The newer process does not answer: its stream is ended with a reason, and the older one keeps its status.
     assert_eq!(end(&mut silent).await.code(), Code::DeadlineExceeded);
-    let told = node_is(&control_plane, "n1", |node| node["state"] == "active").await;
-    assert!(told["last_error"]["text"].as_str().unwrap().contains("neither acknowledged"), "{told}");
+    let shown = node_is(&control_plane, "n1", |node| node["state"] == "active").await;
+    assert!(shown["last_error"]["text"].as_str().unwrap().contains("neither acknowledged"), "{shown}");
 }
 
 #[tokio::test]
@@ -303,15 +303,15 @@ async fn labels_are_shown_and_remembered() {
     let control_plane = ControlPlane::start().await;
     let labels = [("zone".to_owned(), "west".to_owned())].into();
     let node = Node::connect(&control_plane, v1::Hello { labels, ..hello("n1") }).await;
-    let told = node_is(&control_plane, "n1", |node| node["connected"] == true).await;
-    assert_eq!(told["labels"], json!({ "zone": "west" }));
+    let shown = node_is(&control_plane, "n1", |node| node["connected"] == true).await;
+    assert_eq!(shown["labels"], json!({ "zone": "west" }));
     drop(node);
     node_is(&control_plane, "n1", |node| node["connected"] == false).await;
     let folder = control_plane.stop().await;
     let again = control_plane::start(support::config(&folder.path().join("weir.db"))).await.unwrap();
     let control_plane = ControlPlane::from(folder, again);
-    let told = node_is(&control_plane, "n1", |_| true).await;
-    assert_eq!((&told["labels"], &told["connected"]), (&json!({ "zone": "west" }), &json!(false)));
+    let shown = node_is(&control_plane, "n1", |_| true).await;
+    assert_eq!((&shown["labels"], &shown["connected"]), (&json!({ "zone": "west" }), &json!(false)));
 }
 
 #[tokio::test]
@@ -321,20 +321,20 @@ async fn a_node_that_is_disconnected_for_long_is_forgotten() {
     };
     let control_plane = ControlPlane::start_with(soon).await;
     let (_stays, _) = running(&control_plane, "stays").await;
-    let (goes, _) = running(&control_plane, "goes").await;
-    drop(goes);
+    let (leaving, _) = running(&control_plane, "leaving").await;
+    drop(leaving);
     let left = |nodes: &Value| nodes["items"].as_array().unwrap().len() == 1;
     let nodes = control_plane.wait_for("/nodes", left).await;
     assert_eq!(nodes["items"][0]["id"], "stays");
     let control_plane = control_plane.killed_and_started().await;
     let nodes = control_plane.get("/nodes").await;
-    assert!(nodes["items"].as_array().unwrap().iter().all(|node| node["id"] != "goes"), "{nodes}");
+    assert!(nodes["items"].as_array().unwrap().iter().all(|node| node["id"] != "leaving"), "{nodes}");
 }
 
 #[tokio::test]
 async fn the_counts_and_gaps_of_a_forgotten_node_stay() {
     let world = World::new("2026-11-21T13:00:00Z").await;
-    for (node, through) in [("stays", "2026-11-21T12:59:59Z"), ("goes", "2026-11-21T12:10:00Z")] {
+    for (node, through) in [("stays", "2026-11-21T12:59:59Z"), ("leaving", "2026-11-21T12:10:00Z")] {
         let first = batch(1, "2026-11-21T12:00:01Z", vec![row("2026-11-21T12:00:00Z", 200, &[100])]);
         let last = batch(2, through, vec![row("2026-11-21T12:05:00Z", 200, &[100])]);
         for batch in [first, last] {
@@ -349,16 +349,16 @@ async fn the_counts_and_gaps_of_a_forgotten_node_stay() {
     };
     let before = hourly().await;
     assert!(before.contains("\"expected\":2") && before.contains("partial"), "{before}");
-    let met = control_plane::store::SeenNode { id: "goes".into(), ..Default::default() };
+    let met = control_plane::store::SeenNode { id: "leaving".into(), ..Default::default() };
     world.store.change(|db| async move { db.nodes_met(&[met]).await }).await.unwrap();
-    world.store.change(|db| async move { db.forget_nodes(&["goes".to_owned()]).await }).await.unwrap();
+    world.store.change(|db| async move { db.forget_nodes(&["leaving".to_owned()]).await }).await.unwrap();
     assert_eq!(hourly().await, before);
 }
 
 #[tokio::test]
 async fn a_hundred_nodes_that_connect_at_once_all_get_the_revision() {
     let control_plane = ControlPlane::start().await;
-    control_plane.add(NOBODY).await;
+    control_plane.add(UNREACHABLE).await;
     let join = |n: usize| {
         let control_plane = &control_plane;
         async move {

@@ -16,7 +16,7 @@ use hyper_util::rt::{TokioExecutor, TokioIo};
 use serde_json::json;
 use support::{
     ControlPlane, DEADLINE,
-    node::{Came, NOBODY, Node, Push, client, hello, node_is, running},
+    node::{Node, Push, Received, UNREACHABLE, client, hello, node_is, running},
     within,
 };
 use tokio::net::{TcpListener, TcpStream};
@@ -35,18 +35,18 @@ async fn set_weight(control_plane: &ControlPlane, weight: u32) {
 async fn a_new_node_gets_a_snapshot_then_the_health_then_deltas() {
     let control_plane = ControlPlane::start().await;
     let mut node = Node::connect(&control_plane, hello("n1")).await;
-    let Came::Push(whole) = node.next().await.unwrap() else { panic!("the configuration comes first") };
+    let Received::Push(whole) = node.next().await.unwrap() else { panic!("the configuration comes first") };
     assert_eq!((whole.revision, whole.from), (1, None));
-    let Came::Health(health) = node.next().await.unwrap() else { panic!("then the health") };
+    let Received::Health(health) = node.next().await.unwrap() else { panic!("then the health") };
     assert!(health.complete);
     node.ack(&whole).await;
-    let told = node_is(&control_plane, "n1", |node| node["active_revision"] == 1).await;
+    let shown = node_is(&control_plane, "n1", |node| node["active_revision"] == 1).await;
     assert_eq!(
-        (&told["connected"], &told["workers"], &told["version"]),
+        (&shown["connected"], &shown["workers"], &shown["version"]),
         (&json!(true), &json!(2), &json!("1.0"))
     );
 
-    control_plane.add(NOBODY).await;
+    control_plane.add(UNREACHABLE).await;
     let added = node.push().await;
     assert_eq!((added.revision, added.from), (2, Some(1)));
     node.ack(&added).await;
@@ -66,8 +66,11 @@ async fn an_up_to_date_node_gets_only_later_changes() {
     let back = v1::Hello { active_revision: push.revision, active_hash: push.hash, ..hello("n1") };
     let mut node = Node::connect(&control_plane, back).await;
     node.resources = resources;
-    assert!(matches!(node.next().await.unwrap(), Came::Health(_)), "nothing of the configuration is news");
-    control_plane.add(NOBODY).await;
+    assert!(
+        matches!(node.next().await.unwrap(), Received::Health(_)),
+        "nothing of the configuration is news"
+    );
+    control_plane.add(UNREACHABLE).await;
     let push = node.push().await;
     assert_eq!((push.revision, push.from), (2, Some(1)));
 }
@@ -77,7 +80,7 @@ async fn one_push_is_open_at_a_time_and_newer_ones_are_merged() {
     let control_plane = ControlPlane::start().await;
     let (mut node, _) = running(&control_plane, "slow").await;
     let (mut other, _) = running(&control_plane, "swift").await;
-    control_plane.add(NOBODY).await;
+    control_plane.add(UNREACHABLE).await;
     let open = node.push().await;
     assert_eq!(open.revision, 2);
     let push = other.push().await;
@@ -98,7 +101,7 @@ async fn one_push_is_open_at_a_time_and_newer_ones_are_merged() {
 async fn only_the_open_push_is_acknowledged_and_only_with_its_hash() {
     let control_plane = ControlPlane::start().await;
     let (mut node, _) = running(&control_plane, "n1").await;
-    control_plane.add(NOBODY).await;
+    control_plane.add(UNREACHABLE).await;
     let open = node.push().await;
     set_weight(&control_plane, 2).await;
     node.ack(&Push { revision: 3, ..open.clone() }).await;
@@ -106,8 +109,8 @@ async fn only_the_open_push_is_acknowledged_and_only_with_its_hash() {
     node.reject(&Push { revision: 3, ..open.clone() }, "pools[0]").await;
     // Messages are processed in order: once this one is visible, the earlier ones were processed.
     node.send(Message::Load(v1::Load { connections: 5, ..Default::default() })).await;
-    let told = node_is(&control_plane, "n1", |node| node["connections"] == 5).await;
-    assert_eq!((&told["active_revision"], &told["rejected_revision"]), (&json!(1), &json!(0)));
+    let shown = node_is(&control_plane, "n1", |node| node["connections"] == 5).await;
+    assert_eq!((&shown["active_revision"], &shown["rejected_revision"]), (&json!(1), &json!(0)));
     node.ack(&open).await;
     let next = node.push().await;
     assert_eq!((next.revision, next.from), (3, Some(2)));
@@ -119,12 +122,12 @@ async fn a_rejected_revision_is_not_sent_again_and_the_next_one_is() {
     let (mut node, first) = running(&control_plane, "n1").await;
     let (mut other, _) = running(&control_plane, "n2").await;
     let kept = node.resources.clone();
-    control_plane.add(NOBODY).await;
+    control_plane.add(UNREACHABLE).await;
     let refused = node.push().await;
     node.reject(&refused, "pools[0].backends[0]").await;
-    let told = node_is(&control_plane, "n1", |node| node["rejected_revision"] == 2).await;
-    assert_eq!(told["active_revision"], 1);
-    assert_eq!(told["rejection"][0]["path"], "pools[0].backends[0]");
+    let shown = node_is(&control_plane, "n1", |node| node["rejected_revision"] == 2).await;
+    assert_eq!(shown["active_revision"], 1);
+    assert_eq!(shown["rejection"][0]["path"], "pools[0].backends[0]");
     let push = other.push().await;
     other.ack(&push).await;
 
@@ -144,20 +147,20 @@ async fn a_rejected_revision_is_not_sent_again_and_the_next_one_is() {
     let back = v1::Hello { active_revision: 1, active_hash: first.hash, ..hello("n1") };
     let mut node = Node::connect(&control_plane, back).await;
     node.resources = resources;
-    assert!(matches!(node.next().await.unwrap(), Came::Health(_)));
+    assert!(matches!(node.next().await.unwrap(), Received::Health(_)));
     set_weight(&control_plane, 3).await;
     let next = node.push().await;
     assert_eq!((next.revision, next.from), (4, Some(1)), "what it still runs is known");
     node.ack(&next).await;
-    let told = node_is(&control_plane, "n1", |node| node["active_revision"] == 4).await;
-    assert_eq!((&told["rejected_revision"], &told["rejection"]), (&json!(0), &json!([])));
+    let shown = node_is(&control_plane, "n1", |node| node["active_revision"] == 4).await;
+    assert_eq!((&shown["rejected_revision"], &shown["rejection"]), (&json!(0), &json!([])));
 }
 
 #[tokio::test]
 async fn a_delta_that_does_not_apply_is_followed_by_a_snapshot() {
     let control_plane = ControlPlane::start().await;
     let (mut node, _) = running(&control_plane, "n1").await;
-    control_plane.add(NOBODY).await;
+    control_plane.add(UNREACHABLE).await;
     let delta = node.push().await;
     assert_eq!(delta.from, Some(1));
     node.reject(&delta, "hash").await;
@@ -169,7 +172,7 @@ async fn apply_waits_for_the_nodes_and_names_those_that_reject() {
     let control_plane = ControlPlane::start().await;
     let (mut node, _) = running(&control_plane, "n1").await;
     let text = format!(
-        "pools:\n- name: default\n  backends:\n  - url: {NOBODY}\nroutes:\n- name: default\n  pool: default\n"
+        "pools:\n- name: default\n  backends:\n  - url: {UNREACHABLE}\nroutes:\n- name: default\n  pool: default\n"
     );
     let (applied, ()) = tokio::join!(control_plane.call("PUT", "/config?wait=20s", &text), async {
         let push = node.push().await;
@@ -207,11 +210,11 @@ async fn meaningless_messages_do_not_end_the_stream() {
         .await;
     node.ack(&push).await;
     node.ack(&push).await;
-    let told = node_is(&control_plane, "n1", |node| node["active_revision"] == 1).await;
-    assert_eq!((&told["connected"], &told["connections"]), (&json!(true), &json!(5)));
+    let shown = node_is(&control_plane, "n1", |node| node["active_revision"] == 1).await;
+    assert_eq!((&shown["connected"], &shown["connections"]), (&json!(true), &json!(5)));
     assert_eq!(control_plane.get("/nodes").await["items"].as_array().unwrap().len(), 1);
-    control_plane.add(NOBODY).await;
-    assert_eq!(node.push().await.revision, 2, "the stream goes on");
+    control_plane.add(UNREACHABLE).await;
+    assert_eq!(node.push().await.revision, 2, "the stream continues");
 }
 
 /// Sends bytes as the whole body of a gRPC call; returns the status from the header or trailer.
@@ -250,9 +253,9 @@ async fn garbage_ends_only_its_own_stream() {
             assert_ne!(raw_call(&control_plane, path, body).await, "0", "{path} {body:?}");
         }
     }
-    let mut stranger = Node::connect(&control_plane, hello("")).await;
-    assert_eq!(stranger.next().await.unwrap_err().code(), Code::InvalidArgument);
-    control_plane.add(NOBODY).await;
+    let mut anonymous = Node::connect(&control_plane, hello("")).await;
+    assert_eq!(anonymous.next().await.unwrap_err().code(), Code::InvalidArgument);
+    control_plane.add(UNREACHABLE).await;
     assert_eq!(node.push().await.revision, 2, "the node beside it has noticed nothing");
 }
 
@@ -271,7 +274,7 @@ async fn a_node_with_an_older_format_is_rejected_with_a_reason() {
 #[tokio::test]
 async fn loads_of_all_nodes_are_summed() {
     let control_plane = ControlPlane::start().await;
-    control_plane.add(NOBODY).await;
+    control_plane.add(UNREACHABLE).await;
     let (one, _) = running(&control_plane, "n1").await;
     let (two, _) = running(&control_plane, "n2").await;
     for (node, active_requests) in [(&one, 3), (&two, 4)] {
@@ -317,7 +320,7 @@ fn batch(sequence: u64, statuses: &[u32]) -> v1::ReportRequest {
 async fn batches_count_once_whatever_their_order_and_malformed_ones_not_at_all() {
     let control_plane = ControlPlane::start().await;
     // Reports accept names of stored revisions.
-    assert_eq!(control_plane.add(NOBODY).await, "b1");
+    assert_eq!(control_plane.add(UNREACHABLE).await, "b1");
     let (mut node, _) = running(&control_plane, "n1").await;
     let mut reports = client(&control_plane).await;
     for (sequence, statuses, duplicate) in [

@@ -41,7 +41,7 @@ fn counts(node: &str, sequence: u64, [route, pool, backend]: [&str; 3], requests
 }
 
 #[tokio::test]
-async fn a_report_names_what_a_kept_revision_knew() {
+async fn a_report_may_contain_names_of_stored_revisions() {
     let control_plane = ControlPlane::start_with(|config| config.keep_revisions = 2).await;
     let backend = control_plane.add("http://127.0.0.1:1").await;
     let known = ["default", "default", backend.as_str()];
@@ -74,7 +74,7 @@ async fn a_report_names_what_a_kept_revision_knew() {
 }
 
 #[tokio::test]
-async fn a_report_counts_what_a_node_can_have_carried() {
+async fn a_report_may_count_what_a_node_can_have_carried() {
     let control_plane = guarded().await;
     let (token, _) = node_token(&control_plane, json!({})).await;
     let member = join(&control_plane, &token, "node-1").await.unwrap();

@@ -50,8 +50,8 @@ async fn world() -> World {
 }
 
 async fn ranking(world: &World, by: &str, sort: &str, query: Query) -> Vec<(String, u64, u64)> {
-    let asked = TopQuery { query, by: Some(by.into()), sort: Some(sort.into()), limit: None };
-    let top = world.stats.top(&asked).await.unwrap();
+    let request = TopQuery { query, by: Some(by.into()), sort: Some(sort.into()), limit: None };
+    let top = world.stats.top(&request).await.unwrap();
     top.items.into_iter().map(|item| (item.name, item.measures.requests, item.errors)).collect()
 }
 
@@ -86,7 +86,7 @@ async fn the_top_is_by_any_label_and_by_requests_errors_or_slowness() {
 }
 
 #[tokio::test]
-async fn filters_alone_and_together_count_what_they_say() {
+async fn filters_alone_and_combined_count_matching_requests() {
     let world = world().await;
     let count = async |query: Query| world.stats.summary(&query).await.unwrap().measures.requests;
     let given = |value: &str| Some(value.to_owned());
@@ -102,7 +102,7 @@ async fn filters_alone_and_together_count_what_they_say() {
 }
 
 #[tokio::test]
-async fn a_summary_is_compared_with_as_much_time_before() {
+async fn a_summary_is_compared_with_the_previous_period() {
     let world = World::new("2026-11-20T10:00:00Z").await;
     for (sequence, time, count) in [(1, "2026-11-19T10:30:00Z", 4), (2, "2026-11-20T10:30:00Z", 6)] {
         world.at(time);
@@ -178,7 +178,7 @@ async fn hosts_beyond_the_cap_share_a_name_and_no_request_is_lost() {
 }
 
 #[tokio::test]
-async fn minutes_are_told_while_they_are_kept() {
+async fn minutes_are_reported_while_they_are_kept() {
     let world = world().await;
     let report = world.stats.minutely(&Query::default()).await.unwrap();
     assert_eq!(report.periods.len(), 60);
@@ -186,7 +186,7 @@ async fn minutes_are_told_while_they_are_kept() {
 }
 
 #[tokio::test]
-async fn a_range_begins_and_ends_with_whole_minutes_and_says_so() {
+async fn a_range_is_extended_to_whole_minutes_and_the_report_shows_it() {
     let world = world().await;
     let at = |from: &str, to: Option<&str>| Query {
         from: Some(from.into()),
@@ -235,7 +235,7 @@ async fn rest_answers_a_top_as_json_and_csv_and_names_what_is_wrong() {
 }
 
 #[tokio::test]
-async fn a_name_that_never_was_is_an_error_that_names_it_and_what_was_meant() {
+async fn an_unknown_name_is_an_error_with_a_suggestion() {
     let control_plane = ControlPlane::start().await;
     let config = |route: &str| {
         format!(
@@ -296,7 +296,7 @@ async fn how_answers_ended_and_how_long_streams_lasted_is_in_every_form() {
     let summary: serde_json::Value = serde_json::from_str(&body).unwrap();
     assert_eq!(summary["cut"], serde_json::json!({ "client": 1, "backend": 2, "node": 0 }));
     assert_eq!((&summary["streams"], &summary["stream_ms"]["max"]), (&2.into(), &44_000.0.into()));
-    assert_eq!(summary["latency_ms"]["max"], 3.0, "no stream is in the latency of answers");
+    assert_eq!(summary["latency_ms"]["max"], 3.0, "streams are not part of the latency");
     let (_, _, text) = get(&world.stats, "/reports/top?by=route&sort=cut&format=csv").await;
     let (names, rows) = text.split_once('\n').unwrap();
     let cell = |row: usize, name: &str| {

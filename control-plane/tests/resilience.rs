@@ -7,7 +7,7 @@ mod support;
 use serde_json::{Value, json};
 use support::{
     ControlPlane,
-    node::{Came, Node, hello},
+    node::{Node, Received, hello},
 };
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
@@ -16,11 +16,11 @@ use tokio::{
 use weir_proto::v1::{self, subscribe_request::Message};
 
 /// Applies a pool with one backend and this health check, and waits for this result of the last probe.
-async fn probed(control_plane: &ControlPlane, url: &str, check: Value, says: &str) -> Value {
+async fn probed(control_plane: &ControlPlane, url: &str, check: Value, expected: &str) -> Value {
     let pool = json!({ "name": "default", "health_check": check, "backends": [{ "url": url }] });
     control_plane.call("PUT", "/pools/default", &pool.to_string()).await.expect(200);
     let backends = control_plane.wait_for("/backends", |backends| {
-        backends["items"][0]["last_check"].as_str().is_some_and(|said| said.contains(says))
+        backends["items"][0]["last_check"].as_str().is_some_and(|detail| detail.contains(expected))
     });
     backends.await["items"][0].clone()
 }
@@ -46,7 +46,7 @@ async fn greeter() -> String {
 }
 
 #[tokio::test]
-async fn an_http_probe_asks_for_its_host_and_looks_into_the_body() {
+async fn an_http_probe_sends_its_host_and_checks_the_body() {
     let (control_plane, url) = (ControlPlane::start().await, greeter().await);
     let check = |extra: Value| {
         let mut check = json!({ "type": "http", "interval": "100ms", "fall": 1, "expect_body": "is well" });
@@ -108,7 +108,7 @@ async fn the_breaker_states_of_all_nodes_are_added_up() {
     assert_eq!(status["pools"][0]["panic"], json!(["one"]));
     drop(one);
     let status = control_plane.wait_for("/status", |status| status["backends"][0]["breaker"] == "half_open");
-    assert_eq!(status.await["pools"][0]["panic"], json!([]), "who is gone says nothing");
+    assert_eq!(status.await["pools"][0]["panic"], json!([]), "a disconnected node is not counted");
 }
 
 #[tokio::test]
@@ -126,7 +126,7 @@ async fn the_fleets_key_is_the_same_for_all_nodes_and_after_a_restart() {
     assert_eq!(one.key, three.key);
     for path in ["/config", "/status", "/revisions", "/nodes"] {
         let text = format!("{:?}", control_plane.call("GET", path, "").await);
-        assert!(!text.contains("key"), "{path} tells of it");
+        assert!(!text.contains("key"), "{path} contains the key");
     }
 }
 
@@ -198,7 +198,7 @@ async fn an_http_probe_speaks_the_pools_protocol() {
     let (old, no_alpn) = (greeter().await, http2_only(Some(tls(&[]))).await);
     let body = json!({ "expect_body": "is well" });
     let host = json!({ "expect_body": "books.internal: all is well", "host": "books.internal" });
-    for (url, protocol, kind, extra, alive, says) in [
+    for (url, protocol, kind, extra, alive, expected) in [
         (&clear, "http2", "http", &body, true, "status 200, body as expected"),
         (&clear, "http2", "http", &host, true, "status 200, body as expected"),
         (&clear, "http2", "tcp", &json!({}), true, "connected"),
@@ -220,8 +220,8 @@ async fn an_http_probe_speaks_the_pools_protocol() {
         let health = if alive { "up" } else { "down" };
         let backends = control_plane.wait_for("/backends", |backends| {
             let backend = &backends["items"][0];
-            let said = backend["last_check"].as_str().unwrap_or_default();
-            backend["health"] == health && said.contains(says) && backend["url"] == url.as_str()
+            let detail = backend["last_check"].as_str().unwrap_or_default();
+            backend["health"] == health && detail.contains(expected) && backend["url"] == url.as_str()
         });
         backends.await;
     }
@@ -246,7 +246,7 @@ async fn a_backend_that_is_added_while_it_starts_is_up_soon_and_was_never_down()
 }
 
 #[tokio::test]
-async fn a_backend_that_restarts_comes_back_by_fast_probes() {
+async fn a_backend_that_restarts_is_detected_by_fast_probes() {
     let control_plane = ControlPlane::start().await;
     let reserved = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = reserved.local_addr().unwrap();
@@ -320,7 +320,9 @@ async fn a_stored_backend_that_is_refused_now_blocks_no_other_change() {
     control_plane.call("POST", "/backends", &another).await.expect(400);
     control_plane
         .wait_for(&format!("/backends/{id}"), |backend| {
-            backend["last_check"].as_str().is_some_and(|said| said.contains("the admin port of this fleet"))
+            backend["last_check"]
+                .as_str()
+                .is_some_and(|detail| detail.contains("the admin port of this fleet"))
         })
         .await;
 }
@@ -335,7 +337,7 @@ async fn nodes_keep_the_known_health_until_a_new_control_plane_knows_it() {
     let control_plane = control_plane.killed_and_started().await;
     let mut node = Node::connect(&control_plane, hello("one")).await;
     let first = loop {
-        if let Came::Health(health) = node.next().await.unwrap() {
+        if let Received::Health(health) = node.next().await.unwrap() {
             break health;
         }
     };
@@ -345,7 +347,7 @@ async fn nodes_keep_the_known_health_until_a_new_control_plane_knows_it() {
     // The second failed probe, scheduled or requested, decides; then all health is known.
     control_plane.call("POST", &format!("/backends/{id}/check"), "").await.expect(200);
     let decided = loop {
-        if let Came::Health(health) = node.next().await.unwrap() {
+        if let Received::Health(health) = node.next().await.unwrap() {
             break health;
         }
     };

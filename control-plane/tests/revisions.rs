@@ -18,15 +18,15 @@ const TEXT: &str = "pools:\n- name: default\n  strategy: random\n  backends:\n  
 #[tokio::test]
 async fn a_dry_run_returns_the_difference_as_text_and_as_data() {
     let control_plane = ControlPlane::start().await;
-    let told = control_plane.call("PUT", "/config?dry_run=true", TEXT).await.expect(200);
+    let result = control_plane.call("PUT", "/config?dry_run=true", TEXT).await.expect(200);
     assert_eq!(
-        told["changes"],
+        result["changes"],
         json!([
             "pool \"default\": strategy round_robin → random",
             "backend new-1 http://a:1 added to pool \"default\"",
         ])
     );
-    let diff = &told["diff"];
+    let diff = &result["diff"];
     assert_eq!(
         (&diff[0]["action"], &diff[0]["kind"], &diff[0]["name"]),
         (&json!("change"), &json!("pool"), &json!("default"))
@@ -52,9 +52,9 @@ async fn moved_resources_are_summarized_in_one_line() {
         json!({ "pools": pools }).to_string()
     };
     control_plane.call("PUT", "/config", &pools(&["a", "b", "c"])).await.expect(200);
-    let told =
+    let result =
         control_plane.call("PUT", "/config?dry_run=true", &pools(&["new", "c", "a", "b"])).await.expect(200);
-    assert_eq!(told["changes"], json!(["pool \"new\" added", "the order of the pools changed"]));
+    assert_eq!(result["changes"], json!(["pool \"new\" added", "the order of the pools changed"]));
 }
 
 /// Method, path and body of each change that can be guarded.
@@ -169,7 +169,7 @@ async fn concurrent_writers_never_overwrite_each_other() {
     }
     let refused: usize = writers.join_all().await.into_iter().sum();
     let backends = control_plane.get("/backends").await;
-    assert_eq!(backends["items"].as_array().unwrap().len(), WRITERS * EACH, "each addition is there");
+    assert_eq!(backends["items"].as_array().unwrap().len(), WRITERS * EACH, "every addition is stored");
     assert_eq!(control_plane.revision().await, 1 + (WRITERS * EACH) as u64);
     assert!(refused > 0, "they did meet");
 }
@@ -246,8 +246,8 @@ async fn grpc_guards_and_waits_like_rest() {
     let no_file = admin.reload_config(v1::ReloadConfigRequest::default()).await.unwrap_err();
     assert_eq!(no_file.code(), Code::FailedPrecondition);
     let apply = v1::ApplyConfigRequest { config_yaml: TEXT.into(), dry_run: true, ..Default::default() };
-    let told = admin.apply_config(apply).await.unwrap().into_inner();
-    assert_eq!((told.changes.len(), told.differences[0].fields[0].path.as_str()), (1, "strategy"));
+    let result = admin.apply_config(apply).await.unwrap().into_inner();
+    assert_eq!((result.changes.len(), result.differences[0].fields[0].path.as_str()), (1, "strategy"));
 }
 
 #[tokio::test]

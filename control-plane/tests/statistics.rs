@@ -47,7 +47,7 @@ async fn a_batch_of_another_boot_or_node_is_another_batch() {
 }
 
 #[tokio::test]
-async fn a_wrong_batch_is_refused_with_its_place_and_nothing_of_it_is_kept() {
+async fn an_invalid_batch_is_rejected_with_the_position_and_nothing_of_it_is_stored() {
     let world = World::new(NOON).await;
     let good = batch(1, NOON, vec![row(NOON, 200, &[1000]), row(NOON, 404, &[1000])]);
     type Damage = fn(&mut v1::ReportRequest);
@@ -86,11 +86,11 @@ async fn minutes(world: &World) -> Vec<(String, u64, bool)> {
 }
 
 #[tokio::test]
-async fn counts_of_a_node_whose_clock_is_off_are_counted_by_the_control_planes_and_marked() {
+async fn counts_of_a_node_with_a_wrong_clock_use_the_control_planes_clock_and_are_marked() {
     const MINUTE: i64 = 60_000;
     let time = |off_ms: i64| jiff::Timestamp::from_millisecond(ms(NOON) + off_ms).unwrap().to_string();
     // How far the node's clock is ahead, and whether the node reports its clock.
-    for (off, told) in [
+    for (off, reports_offset) in [
         (400_000, true),
         (400_000, false),
         (365 * 24 * 60 * MINUTE, true),
@@ -105,12 +105,12 @@ async fn counts_of_a_node_whose_clock_is_off_are_counted_by_the_control_planes_a
             let mut sent = batch(sequence, &time(off + at), vec![row(&time(off + at), 200, &[1000, 2000])]);
             sent.hosts =
                 vec![v1::TrafficRow { host: "a".into(), ..row(&time(off + at), 200, &[1000, 2000]) }];
-            if told {
+            if reports_offset {
                 sent.clock_ms = u64::try_from(ms(NOON) + off).unwrap();
             }
-            world.stats.ingest(sent).await.unwrap_or_else(|why| panic!("{off} {told}: {why}"));
+            world.stats.ingest(sent).await.unwrap_or_else(|why| panic!("{off} {reports_offset}: {why}"));
         }
-        assert_eq!(world.requests().await, 4, "{off} {told}");
+        assert_eq!(world.requests().await, 4, "{off} {reports_offset}");
         world.at("2026-11-21T12:05:00Z");
         let minutes = minutes(&world).await;
         assert!(
@@ -152,7 +152,7 @@ async fn counts_that_were_restamped_or_overtaken_by_a_clock_that_was_set_are_kep
 }
 
 #[tokio::test]
-async fn what_was_acknowledged_survives_a_restart_at_any_point() {
+async fn acknowledged_batches_survive_a_restart_at_any_point() {
     let mut world = World::new(NOON).await;
     for sequence in 1..=30 {
         world.stats.ingest(batch(sequence, NOON, vec![row(NOON, 200, &[1000])])).await.unwrap();
@@ -183,7 +183,7 @@ fn traffic(report: &Report) -> Vec<(&str, u64)> {
 }
 
 #[tokio::test]
-async fn days_and_hours_begin_where_the_time_zone_says() {
+async fn days_and_hours_begin_according_to_the_time_zone() {
     let world = World::new("2026-11-20T23:10:00Z").await;
     // Before and after midnight in Kolkata (18:30 UTC), in Berlin (23:00 UTC) and in UTC.
     let times =

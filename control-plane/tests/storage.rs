@@ -69,8 +69,8 @@ async fn a_fold_that_fails_anywhere_changes_nothing_and_is_done_again() {
             world.stats.ingest(batch(sequence, NOON, rows)).await.unwrap();
         }
         // A report requested meanwhile gets an error, not partial data.
-        let asked = world.stats.summary(&Query::default()).await;
-        assert!(asked.is_err(), "write {failing}: {asked:?}");
+        let result = world.stats.summary(&Query::default()).await;
+        assert!(result.is_err(), "write {failing}: {result:?}");
         sqlx::raw_sql("DROP TRIGGER failing_row; DROP TRIGGER failing_sum")
             .execute(&mut connection)
             .await
@@ -86,7 +86,7 @@ async fn a_fold_that_fails_anywhere_changes_nothing_and_is_done_again() {
 }
 
 #[tokio::test]
-async fn counts_of_a_database_from_before_outcomes_stay_and_new_ones_are_added_to_them() {
+async fn counts_from_before_outcomes_were_stored_are_kept_and_added_to() {
     let world = World::new(NOON).await;
     world.stats.ingest(batch(1, NOON, vec![row(NOON, 200, &[1000, 2000])])).await.unwrap();
     assert_eq!(world.requests().await, 2);
@@ -161,7 +161,7 @@ fn hours_of(day: &str, tz: &str) -> Query {
 }
 
 #[tokio::test]
-async fn old_minutes_and_hours_go_and_every_total_stays() {
+async fn old_minutes_and_hours_are_deleted_and_totals_stay() {
     let world = ten_days(Retention { minutes: 3 * DAY, hours: 6 * DAY }).await;
     let all = Query { from: Some("2026-11-01".into()), ..Query::default() };
     let before = world.stats.daily(&all).await.unwrap();
@@ -235,7 +235,7 @@ async fn rows_older_than_a_day_are_left_out_and_the_rest_of_the_batch_counts() {
 }
 
 #[tokio::test]
-async fn a_node_that_leaves_on_purpose_does_not_make_later_hours_incomplete() {
+async fn a_node_that_shuts_down_gracefully_leaves_later_hours_complete() {
     let world = World::new("2026-11-21T06:00:00Z").await;
     for (sequence, time) in (1..).zip(["06:00:00", "06:30:00", "07:30:00", "08:30:00", "09:30:00"]) {
         let time = format!("2026-11-21T{time}Z");
@@ -262,7 +262,7 @@ async fn a_node_that_leaves_on_purpose_does_not_make_later_hours_incomplete() {
 }
 
 #[tokio::test]
-async fn the_file_gives_back_what_old_minutes_held() {
+async fn the_file_shrinks_when_old_minutes_are_deleted() {
     let world = World::keeping("2026-11-01T00:00:00Z", Retention { minutes: 2 * DAY, hours: 2 * DAY }).await;
     for sequence in 1..=40u64 {
         let time = format!("2026-11-01T{:02}:{:02}:00Z", sequence / 60, sequence % 60);

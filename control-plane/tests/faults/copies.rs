@@ -44,21 +44,21 @@ async fn numbers_continue_beyond_those_used_before() {
         for n in 2..6 {
             given.push(control_plane.add(&format!("http://10.0.0.{n}:80")).await);
         }
-        assert_eq!(given, ["b1", "b2", "b3", "b4", "b5"], "{how}: a plain restart begins no new numbers");
+        assert_eq!(given, ["b1", "b2", "b3", "b4", "b5"], "{how}: a plain restart skips no numbers");
         let seen: Vec<String> = (1..=control_plane.revision().await).map(|n| format!("\"{n}\"")).collect();
         let folder = control_plane.stop().await;
         restore(&copy, &database);
 
         let control_plane = ControlPlane::start_in(folder, config(&database)).await;
         let urls = control_plane.get("/backends").await;
-        assert_eq!(urls["items"].as_array().unwrap().len(), 1, "{how}: the copy's content is there");
+        assert_eq!(urls["items"].as_array().unwrap().len(), 1, "{how}: the copy's content is served");
         for etag in &seen {
             let body = json!({ "weight": 9 }).to_string();
             let stale = control_plane.call_with("PATCH", "/backends/b1", &body, &[("if-match", etag)]).await;
             stale.expect(412);
         }
         let id = control_plane.add("http://10.0.0.77:80").await;
-        assert!(!given.contains(&id), "{how}: {id} was given before");
+        assert!(!given.contains(&id), "{how}: {id} was assigned before");
         for etag in &seen {
             let stale = control_plane.call_with("PATCH", "/backends/b1", "{}", &[("if-match", etag)]).await;
             stale.expect(412);

@@ -209,7 +209,7 @@ async fn changes_acknowledged_on_a_disk_that_fills_up_are_in_the_file() {
         let stored: Vec<&str> = stored.iter().map(|row| row[0].as_str().unwrap()).collect();
         assert_eq!(stored, names, "round {round}");
     }
-    assert!(refused > 7, "the disk was full {refused} times only");
+    assert!(refused > 7, "the disk was full only {refused} times");
     let before = control_plane.call_as(Some(&admin), "GET", "/config", "").await.text;
     drop(control_plane.stop().await);
     let running = control_plane::start(start()).await.unwrap();
@@ -229,10 +229,10 @@ fn a_start_on_a_full_disk_fails_with_a_single_line() {
             .env("RUST_BACKTRACE", "1")
             .output()
             .unwrap();
-        let said = String::from_utf8(output.stderr).unwrap();
-        assert!(!output.status.success(), "{but}: {said}");
-        assert_eq!(said.lines().count(), 1, "{but}: {said}");
-        assert!(said.contains("the disk is full"), "{but}: {said}");
+        let stderr = String::from_utf8(output.stderr).unwrap();
+        assert!(!output.status.success(), "{but}: {stderr}");
+        assert_eq!(stderr.lines().count(), 1, "{but}: {stderr}");
+        assert!(stderr.contains("the disk is full"), "{but}: {stderr}");
         disk.free();
         for file in fs::read_dir(&disk.0).unwrap() {
             fs::remove_file(file.unwrap().path()).unwrap();
@@ -261,7 +261,7 @@ async fn counts_that_could_not_be_stored_are_accepted_when_repeated() {
             assert_eq!(world.requests().await, 1, "{table} {fault}");
         }
     }
-    assert!(!send(2).await.unwrap().duplicate, "nothing of it was kept");
+    assert!(!send(2).await.unwrap().duplicate, "nothing of it was stored");
     assert!(send(2).await.unwrap().duplicate);
     let world = world.restarted().await;
     assert_eq!(world.requests().await, 2);

@@ -114,7 +114,7 @@ impl Drop for Loop {
 }
 
 #[test]
-fn a_file_system_that_becomes_read_only_loses_nothing_that_was_answered() {
+fn a_file_system_that_becomes_read_only_loses_no_acknowledged_change() {
     let Some(disk) = Loop::mount() else { return };
     if !is_there("python3") {
         return;
@@ -135,7 +135,7 @@ fn a_file_system_that_becomes_read_only_loses_nothing_that_was_answered() {
         assert_eq!(status, 503, "{method} {path}: {refusal}");
         assert!(refusal.contains("read-only") || refusal.contains("I/O error"), "{refusal}");
     }
-    assert_eq!(revision(&program), newest, "what is current is still served");
+    assert_eq!(revision(&program), newest, "the current configuration is still served");
     let (status, route) = program.call("GET", "/routes/before", &Value::Null);
     assert_eq!(status, 200, "{route}");
     program.kill();
@@ -152,7 +152,7 @@ fn a_file_system_that_becomes_read_only_loses_nothing_that_was_answered() {
 }
 
 #[test]
-fn core_dumps_of_the_program_are_forbidden() {
+fn core_dumps_of_the_program_are_disabled() {
     let folder = folder();
     for (flags, forbidden) in [(&[][..], true), (&["--allow-core-dumps"][..], false)] {
         let database = folder.path().join("weir.db");

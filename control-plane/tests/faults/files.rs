@@ -66,7 +66,7 @@ connection.execute('ROLLBACK')";
     assert_eq!(line, "locked\n");
     let mut adding = Box::pin(control_plane.add("http://10.0.0.1:80"));
     let waited = tokio::time::timeout(std::time::Duration::from_millis(300), &mut adding).await;
-    assert!(waited.is_err(), "it is made while the database is locked");
+    assert!(waited.is_err(), "the change is made while the database is locked");
     assert_eq!(control_plane.revision().await, 1, "readers do not wait");
     other.stdin.take().unwrap().write_all(b"\n").unwrap();
     within("the change", adding).await;
@@ -103,7 +103,7 @@ async fn no_change_is_acknowledged_once_a_file_was_deleted_or_replaced() {
             assert_eq!(refused.status, 503, "{what}: {method} {path}: {refused:?}");
             assert!(refused.text.contains("deleted or replaced"), "{what}: {refused:?}");
         }
-        assert_eq!(control_plane.revision().await, 2, "{what}: what is current is still served");
+        assert_eq!(control_plane.revision().await, 2, "{what}: the current configuration is still served");
         if *what == "its log deleted" && is_there("python3") {
             // Changes acknowledged earlier are in the file nevertheless.
             let url = format!("file:{}?immutable=1", database.display());
@@ -112,6 +112,6 @@ print(sqlite3.connect(sys.argv[1], uri=True).execute('SELECT max(revision) FROM 
             let output = Command::new("python3").args(["-c", read, &url]).output().unwrap();
             assert_eq!(String::from_utf8_lossy(&output.stdout), "2\n", "{output:?}");
         }
-        assert!(*what != "deleted" || !database.exists(), "no other database is begun in its place");
+        assert!(*what != "deleted" || !database.exists(), "no new database is created in its place");
     }
 }

@@ -36,15 +36,15 @@ pub struct Member {
 pub enum By<'a> {
     Plain,
     /// Over TLS, without verifying the server.
-    Nobody,
+    Anonymous,
     Node(&'a Member),
 }
 
 /// Accepts any server certificate: these tests are about the server's checks.
 #[derive(Debug)]
-pub struct Anybody(Arc<rustls::crypto::CryptoProvider>);
+pub struct AnyServer(Arc<rustls::crypto::CryptoProvider>);
 
-impl rustls::client::danger::ServerCertVerifier for Anybody {
+impl rustls::client::danger::ServerCertVerifier for AnyServer {
     fn verify_server_cert(
         &self,
         _: &CertificateDer<'_>,
@@ -91,7 +91,7 @@ pub fn tls(member: Option<&Member>) -> ClientConfig {
         .unwrap();
     let mut config = match member {
         None => {
-            let anybody = Arc::new(Anybody(provider));
+            let anybody = Arc::new(AnyServer(provider));
             builder.dangerous().with_custom_certificate_verifier(anybody).with_no_client_auth()
         }
         Some(Member { certificate, key, authority }) => {
@@ -122,7 +122,7 @@ pub async fn call(
         let stream = TcpStream::connect(control_plane.nodes()).await.unwrap();
         let member = match by {
             By::Node(member) => Some(member),
-            By::Plain | By::Nobody => None,
+            By::Plain | By::Anonymous => None,
         };
         let stream: Box<dyn Io> = if matches!(by, By::Plain) {
             Box::new(stream)
@@ -148,12 +148,12 @@ pub async fn call(
         let (head, body) = response.into_parts();
         let collected = body.collect().await.map_err(|error| format!("{error:?}"))?;
         let trailers = collected.trailers().cloned().unwrap_or_default();
-        let told = |name: &str| head.headers.get(name).or(trailers.get(name)).cloned();
-        let code = told("grpc-status").map_or(Code::Unknown, |code| Code::from_bytes(code.as_bytes()));
+        let header = |name: &str| head.headers.get(name).or(trailers.get(name)).cloned();
+        let code = header("grpc-status").map_or(Code::Unknown, |code| Code::from_bytes(code.as_bytes()));
         let decode = |text: &http::HeaderValue| {
             percent_encoding::percent_decode(text.as_bytes()).decode_utf8_lossy().into_owned()
         };
-        let message = told("grpc-message").as_ref().map(decode).unwrap_or_default();
+        let message = header("grpc-message").as_ref().map(decode).unwrap_or_default();
         let bytes = collected.to_bytes();
         Ok((code, message, bytes.slice(bytes.len().min(5)..)))
     };
@@ -187,7 +187,7 @@ pub async fn join_as(
         boot_id: boot.into(),
     };
     let (code, why, bytes) =
-        call(control_plane, By::Nobody, "/weir.v1.Enrollment/Join", &request).await.unwrap();
+        call(control_plane, By::Anonymous, "/weir.v1.Enrollment/Join", &request).await.unwrap();
     if code != Code::Ok {
         return Err((code, why));
     }

@@ -196,8 +196,8 @@ impl ControlPlane {
 /// Opens a stream; returns the response head.
 pub async fn begin(control_plane: &ControlPlane, token: &str, path: &str) -> (String, TcpStream) {
     let mut stream = TcpStream::connect(control_plane.admin()).await.unwrap();
-    let says = format!("GET {path} HTTP/1.1\r\nhost: localhost\r\nauthorization: Bearer {token}\r\n\r\n");
-    stream.write_all(says.as_bytes()).await.unwrap();
+    let request = format!("GET {path} HTTP/1.1\r\nhost: localhost\r\nauthorization: Bearer {token}\r\n\r\n");
+    stream.write_all(request.as_bytes()).await.unwrap();
     let mut head = Vec::new();
     while !head.ends_with(b"\r\n\r\n") {
         head.push(within("a head", stream.read_u8()).await.unwrap());

@@ -1,4 +1,4 @@
-//! A scripted node: it applies messages and checks each hash, and answers only when told to.
+//! A scripted node: it applies messages and checks each hash, and answers only when received to.
 
 use std::collections::HashMap;
 
@@ -19,7 +19,7 @@ use weir_snapshot::resource::{ContentHash, Key, Kind, Resources};
 use super::{ControlPlane, within};
 
 /// An address without a server: adding it changes the configuration, and a probe of it fails at once.
-pub const NOBODY: &str = "http://127.0.0.1:1";
+pub const UNREACHABLE: &str = "http://127.0.0.1:1";
 
 /// One stream of a node.
 pub struct Node {
@@ -52,7 +52,7 @@ pub struct Push {
 
 /// A received message.
 #[derive(Debug)]
-pub enum Came {
+pub enum Received {
     Push(Push),
     Health(v1::HealthUpdate),
     Tail(v1::Tail),
@@ -189,17 +189,17 @@ impl Node {
     }
 
     /// The next message, or the status with which the stream ended.
-    pub async fn next(&mut self) -> Result<Came, Status> {
+    pub async fn next(&mut self) -> Result<Received, Status> {
         let message = loop {
             let message = within("a message to the node", self.from.message()).await?;
             match message.ok_or_else(|| Status::cancelled("the stream ended"))?.message.unwrap() {
-                ToNode::Key(told) => {
-                    assert_eq!(told.key.len(), 32);
-                    self.key = told.key;
+                ToNode::Key(received) => {
+                    assert_eq!(received.key.len(), 32);
+                    self.key = received.key;
                 }
-                ToNode::FleetSize(told) => self.sizes.push(told.nodes),
-                ToNode::Tickets(told) => self.tickets = told,
-                ToNode::CertificateKeys(told) => self.private_keys = told.keys,
+                ToNode::FleetSize(received) => self.sizes.push(received.nodes),
+                ToNode::Tickets(received) => self.tickets = received,
+                ToNode::CertificateKeys(received) => self.private_keys = received.keys,
                 message => break message,
             }
         };
@@ -213,9 +213,9 @@ impl Node {
                 }
                 let found = health.backends.iter().map(|one| (one.backend_id.clone(), one.health()));
                 self.found.extend(found);
-                Came::Health(health)
+                Received::Health(health)
             }
-            ToNode::Tail(tail) => Came::Tail(tail),
+            ToNode::Tail(tail) => Received::Tail(tail),
             ToNode::Snapshot(snapshot) => {
                 assert_eq!(snapshot.format, FORMAT);
                 self.resources = snapshot.resources.into_iter().map(resource).collect();
@@ -233,17 +233,17 @@ impl Node {
         })
     }
 
-    fn came(&self, revision: u64, from: Option<u64>, hash: String) -> Came {
+    fn came(&self, revision: u64, from: Option<u64>, hash: String) -> Received {
         assert_eq!(ContentHash::of(&self.resources).to_string(), hash, "revision {revision} from {from:?}");
-        Came::Push(Push { revision, from, hash })
+        Received::Push(Push { revision, from, hash })
     }
 
     /// Waits until the fleet has this size.
     pub async fn size(&mut self, nodes: u32) {
         while self.sizes.last() != Some(&nodes) {
             let message = within("the number of nodes", self.from.message()).await.unwrap().unwrap();
-            if let Some(ToNode::FleetSize(told)) = message.message {
-                self.sizes.push(told.nodes);
+            if let Some(ToNode::FleetSize(received)) = message.message {
+                self.sizes.push(received.nodes);
             }
         }
     }
@@ -251,7 +251,7 @@ impl Node {
     /// The next revision; health messages before it are skipped.
     pub async fn push(&mut self) -> Push {
         loop {
-            if let Came::Push(push) = self.next().await.unwrap() {
+            if let Received::Push(push) = self.next().await.unwrap() {
                 return push;
             }
         }
