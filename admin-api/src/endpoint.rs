@@ -33,7 +33,7 @@ pub enum Method {
 }
 
 impl Method {
-    /// As it is sent.
+    /// Name in an HTTP request.
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::Get => "GET",
@@ -48,7 +48,7 @@ impl Method {
 /// Permission that a caller needs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Need {
-    /// Nothing, also while everything else needs a token.
+    /// None: the call needs no token.
     Nothing,
     /// A token with this role or a higher one.
     Role(Role),
@@ -99,7 +99,7 @@ pub struct Operation {
 pub const COMMON_ERRORS: [u16; 7] = [400, 401, 403, 421, 429, 500, 503];
 
 impl Operation {
-    /// Whether it changes something. `If-Match` guards all operations that do.
+    /// Whether the operation changes data. `If-Match` guards all such operations.
     pub const fn is_change(&self) -> bool {
         !matches!(self.method, Method::Get)
     }

@@ -47,7 +47,7 @@ pub fn text() -> String {
     page.push_str("\nTypes of the configuration (such as Pool and Route) are in [the configuration](configuration.md).\n");
     let configuration = weir_snapshot::schema::definitions(schemas::PATH);
     for (name, schema) in document["components"]["schemas"].as_object().into_iter().flatten() {
-        // What a PUT takes is the configuration's type, except that of a certificate with its key.
+        // The body of a PUT is a configuration type, except that of a certificate, which includes its key.
         let is_configuration = name.starts_with("Put") && name != "PutCertificate";
         if !configuration.contains_key(name) && !is_configuration {
             push_type(&mut page, name, schema);
