@@ -99,7 +99,7 @@ async fn a_report_may_count_what_a_node_can_have_carried() {
         long.rows.push(row);
     }
     let (code_, why, _) = send(long).await;
-    assert!(code_ == Code::ResourceExhausted && why.contains("requests beyond"), "{code_:?} {why}");
+    assert!(code_ == Code::ResourceExhausted && why.contains("more requests than"), "{code_:?} {why}");
     let mut bytes = counts("node-1", 1, names, 1);
     bytes.rows[0].bytes_out = 1 << 52;
     assert_eq!(send(bytes).await.0, Code::ResourceExhausted);

@@ -136,6 +136,8 @@ mod tests {
         std::fs::write(&path, "data").unwrap();
         assert!(why(&path).await.contains("not a socket"));
         assert_eq!(std::fs::read(&path).unwrap(), b"data");
-        assert!(why(&folder.path().join("n".repeat(120))).await.contains("107 are the most"));
+        assert!(
+            why(&folder.path().join("n".repeat(120))).await.contains("the limit for a Unix socket is 107")
+        );
     }
 }
