@@ -129,7 +129,7 @@ async fn an_apply_names_the_node_that_rejects_it_and_a_rollback_heals() {
     }
     let table = fleet.weir(&["nodes"]).unwrap();
     let line = table.lines().find(|line| line.starts_with("picky")).unwrap();
-    assert!(line.contains("rejected") && table.contains("not to its taste"), "{table}");
+    assert!(line.contains("rejected") && table.contains("not accepted"), "{table}");
 
     // With REST.
     picky.refuses.store(good + 2, Relaxed);
