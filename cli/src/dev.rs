@@ -203,7 +203,7 @@ async fn configure(client: &Client, mocks: &[backend_mock::Running]) -> anyhow::
     }
     for mock in mocks {
         let url = format!("http://{}", mock.address);
-        if !pool.backends.iter().any(|backend| backend.url.to_string() == url) {
+        if !pool.backends.iter().any(|backend| backend.url == url) {
             pool.backends.push(serde_json::from_value(json!({ "url": url })).context("a backend")?);
         }
     }

@@ -13,8 +13,11 @@ use crate::{
 /// As wide as a terminal of the usual size.
 const WIDTH: usize = 72;
 
-/// What is measured, as rows of a summary; a period and a ranking have the same as columns.
-const MEASURES: [(&str, fn(&Measures) -> Cell); 11] = [
+/// Formats one measure.
+type Format = fn(&Measures) -> Cell;
+
+/// The measures, as rows of a summary. Periods and rankings show the same as columns.
+const MEASURES: [(&str, Format); 11] = [
     ("bytes in", |measures| Cell::number(bytes(measures.bytes_in), measures.bytes_in)),
     ("bytes out", |measures| Cell::number(bytes(measures.bytes_out), measures.bytes_out)),
     ("p50 ms", |measures| latency(measures, |latency| latency.p50)),

@@ -143,7 +143,7 @@ fn measures(text: &str) -> Value {
     json!({
         "requests": 3, "status": { "200": 3 }, "bytes_in": 0, "bytes_out": 3_650_722_201_u64, "latency_ms": latency,
         "upstream_ms": latency, "retries": 0, "streams": 0, "stream_ms": latency,
-        "rejected": { "ip_filter": 0, "method": 0, "auth": 2, "rate_limit": 0, "breaker": 0, "no_room": 0, "no_backend": 0 },
+        "refused": { "ip_filter": 0, "method": 0, "auth": 2, "rate_limit": 0, "breaker": 0, "no_room": 0, "no_backend": 0 },
         "cut": { "client": 1, "backend": 0, "node": 0 },
     })
 }
