@@ -1,6 +1,5 @@
 //! `weir certs`: the certificates that nodes present to clients.
 
-use anyhow::bail;
 use weir_admin_api::{Certificate, CertificateState, ListQuery, Name, NewCertificate, operations};
 
 use weir_snapshot::config::PrivateKey;
@@ -51,14 +50,7 @@ pub(crate) async fn run(client: &Client, output: Output, noun: Noun<Watch, Certs
                 Table::card(&COLUMNS, &stored.certificate).render(Output::Wide)
             })?)
         }
-        CertsVerb::Add(typed) => {
-            let known = client.ask(&operations::LIST_CERTIFICATES, &(), &ListQuery::default()).await?;
-            if known.read()?.items.iter().any(|known| known.name == typed.name) {
-                bail!("certificate {:?} exists; `weir certs set {}` replaces it", typed.name, typed.name);
-            }
-            put(client, output, typed, known.revision).await
-        }
-        CertsVerb::Set(typed) => put(client, output, typed, None).await,
+        CertsVerb::Add(typed) => put(client, output, typed).await,
         CertsVerb::Delete { names } => {
             each(output, &names, async |name| {
                 let name = Name { name: name.to_owned() };
@@ -71,12 +63,12 @@ pub(crate) async fn run(client: &Client, output: Output, noun: Noun<Watch, Certs
     }
 }
 
-async fn put(client: &Client, output: Output, typed: Typed, if_revision: Option<u64>) -> anyhow::Result<()> {
+async fn put(client: &Client, output: Output, typed: Typed) -> anyhow::Result<()> {
     let Typed { name, cert, key } = typed;
     let key = key.map(|key| check::read(&key).map(PrivateKey)).transpose()?;
     let new = NewCertificate { name: None, cert: check::read(&cert)?, key };
     let name = Name { name };
-    let call = Call::of(&operations::PUT_CERTIFICATE, &name, &()).json(&new).at(if_revision);
+    let call = Call::of(&operations::PUT_CERTIFICATE, &name, &()).json(&new);
     let answer = client.call(call).await?;
     let Name { name } = name;
     print_outcome(output, &answer, |stored| {

@@ -18,11 +18,9 @@ pub(crate) enum CertsVerb {
         #[arg(add = ArgValueCompleter::new(completion::certs))]
         name: String,
     },
-    /// Adds a certificate; fails when it exists.
-    #[command(alias = "create")]
+    /// Adds a certificate, or replaces the one of that name.
+    #[command(aliases = ["set", "create"])]
     Add(NewCertificate),
-    /// Replaces a certificate, or adds it.
-    Set(NewCertificate),
     /// Deletes certificates.
     #[command(aliases = ["remove", "rm"])]
     Delete {
