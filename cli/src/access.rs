@@ -109,8 +109,8 @@ async fn create(client: &Client, output: Output, typed: arguments::NewToken) -> 
     Ok(())
 }
 
-/// Writes a secret that the control plane shows only once. One that cannot be written, also because the reader of a pipe
-/// has left, is of no use, so it is revoked.
+/// Writes a secret that the control plane shows only once. If it cannot be written, for example because the reader of a
+/// pipe has closed it, the secret is lost, so it is revoked.
 async fn show_secret<T: DeserializeOwned>(
     client: &Client,
     output: Output,
@@ -120,7 +120,7 @@ async fn show_secret<T: DeserializeOwned>(
     command: &str,
 ) -> anyhow::Result<()> {
     match output.is_for_people() {
-        // The token alone, so that a script can take it: TOKEN=$(weir tokens create …).
+        // Only the token, so that a script can capture it: TOKEN=$(weir tokens create …).
         true => print(secret(&made.read()?)),
         false => print_value(output, &made.json()?),
     }
@@ -180,7 +180,7 @@ pub(crate) async fn audit(
             print_items(output, &client.ask(&operations::LIST_AUDIT_ENTRIES, &(), &query).await?, &AUDIT)?;
         }
         AuditVerb::Get { id } => {
-            // The newest of those that are older than the next one.
+            // The list is newest first; the first entry older than the next id is this one.
             let after = Some(id.saturating_add(1));
             let query = AuditQuery { limit: Some(1), after, ..AuditQuery::default() };
             let entries = client.ask(&operations::LIST_AUDIT_ENTRIES, &(), &query).await?.read()?.items;

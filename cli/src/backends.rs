@@ -16,7 +16,7 @@ use crate::{
     usage::nearest,
 };
 
-/// Backends as people read them.
+/// Columns of the table of backends.
 pub(crate) const COLUMNS: [Column<Backend>; 11] = [
     Column::new("id", |backend| backend.id.as_str().into()),
     Column::new("url", |backend| backend.url.as_str().into()),
@@ -135,7 +135,7 @@ async fn change(
 }
 
 async fn delete(client: &Client, output: Output, several: Several) -> anyhow::Result<()> {
-    // The control plane finds a URL itself, in any spelling.
+    // The control plane looks up a backend by URL itself, in any spelling.
     if let ([url], pool) = (several.backends.as_slice(), &several.pool)
         && is_url(url)
     {
@@ -170,13 +170,13 @@ fn is_url(text: &str) -> bool {
     text.contains("://")
 }
 
-/// The id of a backend that is named by id or URL.
+/// Returns the id of a backend given by id or URL.
 async fn find(client: &Client, which: &Which) -> anyhow::Result<String> {
     let several = Several { backends: vec![which.backend.clone()], pool: which.pool.clone() };
     Ok(find_all(client, several).await?.concat())
 }
 
-/// The ids of backends that are named by id or URL. Of several, each must be there before the first is changed.
+/// Returns the ids of backends given by id or URL. If there are several, all must exist before the first is changed.
 async fn find_all(client: &Client, several: Several) -> anyhow::Result<Vec<String>> {
     let Several { backends: names, pool } = several;
     if let [one] = names.as_slice()

@@ -12,7 +12,7 @@ use crate::{
     output::{Cell, Column, Table, print_answer, print_items, print_outcome, watch, word},
 };
 
-/// Certificates as people read them.
+/// Columns of the table of certificates.
 pub(crate) const COLUMNS: [Column<Certificate>; 7] = [
     Column::new("certificate", |certificate| certificate.name.as_str().into()),
     Column::text("hosts", |certificate| Some(certificate.hosts.join(", ").as_str()).into()),

@@ -55,12 +55,13 @@ pub(crate) fn check(name: &str, output: Output) -> anyhow::Result<()> {
     }
 }
 
-/// The same problem, said to be a warning.
+/// Marks a problem as a warning.
 pub(crate) fn warned(problem: &Problem) -> Problem {
     Problem { message: format!("warning: {}", problem.message), ..problem.clone() }
 }
 
-/// Whether each key that is given belongs to its certificate. Those that are not given may be stored.
+/// Checks that each private key in the file matches its certificate. A key missing from the file may be stored on the
+/// control plane.
 fn keys(config: &Config, snapshot: &Snapshot) -> Problems {
     let mut problems = Problems::default();
     let mut check = |chain: &Chain, key: Option<&PrivateKey>, path: String| {
@@ -86,17 +87,17 @@ fn counts(config: &Config) -> (usize, usize, usize) {
     (config.pools.len(), backends, config.routes.len())
 }
 
-/// `1 pool`, `2 pools`.
+/// A number with its noun: `1 pool`, `2 pools`.
 fn counted((number, thing): (usize, &str)) -> String {
     format!("{number} {thing}{}", if number == 1 { "" } else { "s" })
 }
 
-/// Reads a small text, or stdin for `-`.
+/// Reads a small text file, or stdin for `-`.
 pub(crate) fn read(name: &str) -> anyhow::Result<String> {
     String::from_utf8(read_bytes(name)?).with_context(|| format!("{name} is not text"))
 }
 
-/// Reads a file, or stdin for `-`, as far as it may be too large.
+/// Reads a file, or stdin for `-`, up to the size at which it is too large.
 fn read_bytes(name: &str) -> anyhow::Result<Vec<u8>> {
     let most = file::MAX_BYTES as u64 + 1;
     let mut bytes = Vec::new();
@@ -109,7 +110,7 @@ fn read_bytes(name: &str) -> anyhow::Result<Vec<u8>> {
     Ok(bytes)
 }
 
-/// Reads a configuration with the files that it names, ready to be sent.
+/// Reads a configuration and inlines the files that it names, so that it can be sent.
 pub(crate) fn read_whole(name: &str) -> anyhow::Result<String> {
     let bytes = read_bytes(name)?;
     let whole = file::text(&bytes).and_then(|text| inlined(name, text));
@@ -119,7 +120,7 @@ pub(crate) fn read_whole(name: &str) -> anyhow::Result<String> {
     })
 }
 
-/// The text with the files that it names in their places; their names are relative to its own folder.
+/// Inlines the files that the text names. Their paths are relative to the folder of the text.
 fn inlined(name: &str, text: &str) -> Result<String, Problems> {
     let folder = if name == "-" { None } else { Path::new(name).parent() };
     let folder = folder.unwrap_or(Path::new(""));
@@ -127,7 +128,7 @@ fn inlined(name: &str, text: &str) -> Result<String, Problems> {
     Ok(file::inline(text, read)?.into_owned())
 }
 
-/// `FILE:LINE:COLUMN: path: message`, which editors can follow.
+/// Formats a problem as `FILE:LINE:COLUMN: path: message`, which editors recognize.
 pub(crate) fn place(name: &str, problem: &Problem) -> String {
     let mut name = format!("{name}:{}", problem.line.unwrap_or(1));
     if let Some(column) = problem.column {

@@ -26,7 +26,7 @@ use crate::{
 const CONNECT_DEADLINE: Duration = Duration::from_secs(3);
 const ANSWER_DEADLINE: Duration = Duration::from_secs(30);
 
-/// Why a call did not succeed.
+/// Error of a call.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum ClientError {
     #[error("--admin {0:?} is not an address such as http://127.0.0.1:8081 or https://weir.example:8081")]
@@ -47,7 +47,7 @@ pub(crate) enum ClientError {
 }
 
 impl ClientError {
-    /// Writes the error to stderr, every problem on its own line.
+    /// Writes the error to stderr, each problem on its own line.
     pub(crate) fn print(&self) {
         tell!("error: {self}");
         if let Self::Refused { problems, file, .. } = self {
@@ -60,7 +60,7 @@ impl ClientError {
         }
     }
 
-    /// Says that the problems lie in a file.
+    /// Adds the name of the file that the problems are in.
     pub(crate) fn in_file(mut self, name: &str) -> Self {
         if let Self::Refused { file, .. } = &mut self {
             *file = Some(name.to_owned());
@@ -69,22 +69,22 @@ impl ClientError {
     }
 }
 
-/// An answer of the control plane: a `T` as JSON.
+/// A response of the control plane: a `T` as JSON.
 pub(crate) struct Answer<T> {
     text: String,
     place: String,
-    /// The revision that it shows, as its `ETag` has it.
+    /// The configuration revision of the response, from its `ETag`.
     pub(crate) revision: Option<u64>,
     of: PhantomData<fn() -> T>,
 }
 
 impl<T: DeserializeOwned> Answer<T> {
-    /// What it says.
+    /// Parses the response.
     pub(crate) fn read(&self) -> Result<T, ClientError> {
         serde_json::from_str(&self.text).map_err(|error| self.broken(&error))
     }
 
-    /// As it came; null when it is empty.
+    /// The response body as JSON, unchanged; null if it is empty.
     pub(crate) fn json(&self) -> Result<Value, ClientError> {
         if self.text.trim().is_empty() {
             return Ok(Value::Null);
@@ -106,7 +106,7 @@ impl<T: DeserializeOwned> Answer<T> {
     }
 }
 
-/// Where the control plane is.
+/// Client of one control plane.
 pub(crate) struct Client {
     tls: Option<Tls>,
     authority: String,
@@ -114,12 +114,12 @@ pub(crate) struct Client {
     token: Option<header::HeaderValue>,
 }
 
-/// A call of an operation whose answer is a `T`.
+/// A call of an operation that returns a `T`.
 pub(crate) struct Call<T> {
     method: Method,
     /// Path and query.
     target: String,
-    /// Content type and content.
+    /// Content type and body.
     body: Option<(&'static str, String)>,
     accept: &'static str,
     if_revision: Option<u64>,
@@ -127,7 +127,7 @@ pub(crate) struct Call<T> {
 }
 
 impl<T> Call<T> {
-    /// Of an operation, with its parameters; asks for JSON.
+    /// Creates a call of an operation with its parameters. It accepts JSON.
     pub(crate) fn of<P, Q, B, A>(endpoint: &Endpoint<P, Q, B, A>, path: &P, query: &Q) -> Self
     where
         P: Serialize,
@@ -135,7 +135,7 @@ impl<T> Call<T> {
         A: api::Answer<Value = T>,
     {
         Self {
-            // Methods of the API are those of HTTP.
+            // The API uses only standard HTTP methods, so this cannot fail.
             method: endpoint.operation.method.as_str().parse().unwrap_or_default(),
             target: endpoint.target(path, query),
             body: None,
@@ -145,9 +145,9 @@ impl<T> Call<T> {
         }
     }
 
-    /// With a JSON body.
+    /// Sets a JSON body.
     pub(crate) fn json(self, body: &impl Serialize) -> Self {
-        // Types of the API always are JSON.
+        // The types of the API can always be serialized as JSON.
         self.body("application/json", serde_json::to_string(body).unwrap_or_default())
     }
 
@@ -159,20 +159,20 @@ impl<T> Call<T> {
         Self { accept, ..self }
     }
 
-    /// The same, when only a part of the answer matters.
+    /// Reads the response as another type, for example when only some of its fields are needed.
     pub(crate) fn reads<U>(self) -> Call<U> {
         let Self { method, target, body, accept, if_revision, of: _ } = self;
         Call { method, target, body, accept, if_revision, of: PhantomData }
     }
 
-    /// Refused unless this is the current revision.
+    /// Makes the control plane reject the call unless this is the current revision.
     pub(crate) fn at(self, if_revision: Option<u64>) -> Self {
         Self { if_revision, ..self }
     }
 }
 
 impl Client {
-    /// Of a control plane, by its address.
+    /// Creates a client of the control plane at the connection's address.
     pub(crate) fn new(connection: &Connection) -> Result<Self, ClientError> {
         let Connection { admin, token, ca } = connection;
         let wrong = || ClientError::Address(admin.clone());
@@ -233,7 +233,7 @@ impl Client {
         self.call(Call::of(endpoint, path, query).json(body)).await
     }
 
-    /// Sends a call and returns the answer of a success.
+    /// Sends a call and returns the response if it succeeded.
     pub(crate) async fn call<T>(&self, call: Call<T>) -> Result<Answer<T>, ClientError> {
         let _waiting = Waiting::new(format!("waiting for {}", self.place()));
         let (status, revision, body) = match tokio::time::timeout(ANSWER_DEADLINE, self.exchange(call)).await
@@ -250,12 +250,12 @@ impl Client {
         }
     }
 
-    /// The text of a success, in the format that is accepted.
+    /// Returns the text of a successful response, in the format that the call accepts.
     pub(crate) async fn text<T>(&self, call: Call<T>) -> Result<String, ClientError> {
         Ok(self.call(call).await?.text)
     }
 
-    /// Reads an answer without end, line by line, until it ends or `take` has enough.
+    /// Reads a streamed response line by line, until it ends or `take` returns false.
     pub(crate) async fn lines<T>(
         &self,
         call: Call<T>,
@@ -285,7 +285,8 @@ impl Client {
         Err(self.why_ended("ended the stream".to_owned()).await)
     }
 
-    /// Why a stream ended: a token that was revoked or has expired ends it, which the next call is told.
+    /// Returns why a stream ended. A revoked or expired token ends it without a message, so another call is sent, which
+    /// returns the reason.
     async fn why_ended(&self, otherwise: String) -> ClientError {
         match self.ask(&operations::GET_STATUS, &(), &()).await {
             Err(error @ ClientError::Refused { .. }) => error,
@@ -341,7 +342,7 @@ impl Client {
             .body(Full::new(Bytes::from(content)))
             .map_err(|error| self.broken(format!("cannot be asked: {error}")))?;
         let response = sender.send_request(request).await.map_err(|error| match &self.tls {
-            // What a server that expects TLS sends back is no HTTP.
+            // A server that expects TLS does not answer in HTTP.
             None if error.is_parse() => {
                 self.broken("does not answer in HTTP: if it speaks TLS, write https:// in --admin".to_owned())
             }
@@ -350,7 +351,7 @@ impl Client {
         Ok(response)
     }
 
-    /// Why a call was refused, and what helps when it had no token.
+    /// Error of a rejected call. Without a token, it also says how to log in.
     fn refused(&self, status: StatusCode, text: &str) -> ClientError {
         let mut error = refusal(status, text);
         if let ClientError::Refused { title, .. } = &mut error
@@ -371,12 +372,12 @@ impl Client {
     }
 }
 
-/// Text from outside whose further lines cannot be taken for lines of this program.
+/// Indents the second and later lines of external text, so that they do not look like lines of this program.
 fn indented(text: &str) -> String {
     text.replace('\n', "\n    ")
 }
 
-/// Why there is no TLS connection.
+/// Explains why a TLS handshake failed.
 fn tls_reason(error: &std::io::Error) -> String {
     match weir_tls::speaks_no_tls(error) {
         true => {
@@ -400,7 +401,7 @@ fn refusal(status: StatusCode, text: &str) -> ClientError {
         })
         .collect();
     let title = match (field("title"), field("detail")) {
-        // The detail repeats the problems, which are printed one by one.
+        // The detail repeats the problems, which are printed separately.
         (Some(title), _) if !problems.is_empty() => title.to_owned(),
         (Some(title), Some(detail)) if title != detail => format!("{title}: {detail}"),
         (Some(text), _) | (None, Some(text)) => text.to_owned(),

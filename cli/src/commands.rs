@@ -1,4 +1,4 @@
-//! Which code does which command.
+//! Dispatches each command to the code that runs it.
 
 use std::process::ExitCode;
 

@@ -1,7 +1,7 @@
-//! Shell completion: scripts, and candidates that only the control plane knows.
+//! Shell completion: scripts, and candidates that come from the control plane.
 //!
-//! A shell waits while it completes, so a control plane that does not answer soon means no candidates, and no error is
-//! printed.
+//! The shell is blocked while it completes. If the control plane does not answer soon, there are no candidates, and no
+//! error is printed.
 
 use std::{ffi::OsStr, time::Duration};
 
@@ -21,10 +21,10 @@ use crate::{
     usage::Flags,
 };
 
-/// A shell may wait this long for a control plane.
+/// Longest time that a shell waits for the control plane.
 const DEADLINE: Duration = Duration::from_millis(800);
 
-/// Writes the script that makes a shell ask this program.
+/// Writes the script that makes a shell call this program for completions.
 pub(crate) fn script(shell: Shell) -> anyhow::Result<()> {
     let shells = Shells::builtins();
     let completer = shells.completer(&shell.to_string()).context("no completions for this shell")?;
@@ -84,7 +84,7 @@ pub(crate) fn backend_fields(current: &OsStr) -> Vec<CompletionCandidate> {
     candidates(current, all.map(|field| (field.to_owned(), String::new())))
 }
 
-/// Fields of a pool or a route by the schema, and the strategies after `strategy=`.
+/// Completes fields of a pool or a route from the schema, and the strategies after `strategy=`.
 pub(crate) fn fields(current: &OsStr) -> Vec<CompletionCandidate> {
     let typed = current.to_string_lossy();
     if typed.starts_with("strategy=") {
@@ -97,7 +97,7 @@ pub(crate) fn fields(current: &OsStr) -> Vec<CompletionCandidate> {
     candidates(current, schema_fields(&schema, if is_route { "Route" } else { "Pool" }, before))
 }
 
-/// The fields below a path, with what the schema says about each.
+/// Returns the fields below a path, with their descriptions from the schema.
 fn schema_fields(schema: &Value, resource: &str, path: &str) -> Vec<(String, String)> {
     let Some(mut place) = definition(schema, resource) else { return Vec::new() };
     for name in path.split('.').filter(|name| !name.is_empty()) {
@@ -120,7 +120,7 @@ fn definition<'a>(schema: &'a Value, name: &str) -> Option<&'a Value> {
     schema.get("$defs")?.get(name)
 }
 
-/// The type of a field, through a reference and an option.
+/// Returns the type of a field. Follows a reference and unwraps an option.
 fn resolved<'a>(schema: &'a Value, field: &'a Value) -> &'a Value {
     let of = |value: &'a Value| {
         let reference = value.get("$ref")?.as_str()?.rsplit('/').next()?;
@@ -141,7 +141,7 @@ fn candidates(current: &OsStr, all: impl IntoIterator<Item = (String, String)>) 
         .collect()
 }
 
-/// A list of the control plane; nothing where that fails or takes too long.
+/// Fetches a list from the control plane. Returns an empty list if that fails or takes too long.
 fn items<T: DeserializeOwned>(call: Call<List<T>>) -> Vec<T> {
     let (global, flags) = typed(&words());
     let ask = async {
@@ -152,18 +152,18 @@ fn items<T: DeserializeOwned>(call: Call<List<T>>) -> Vec<T> {
         return Vec::new();
     };
     let answer = runtime.block_on(async { tokio::time::timeout(DEADLINE, ask).await });
-    // What still runs must not hold the shell.
+    // Tasks that still run must not block the shell.
     runtime.shutdown_background();
     answer.ok().and_then(Result::ok).unwrap_or_default()
 }
 
-/// The words of the command line so far: `weir -- weir backends drain`.
+/// Returns the words of the command line so far: `weir -- weir backends drain`.
 fn words() -> Vec<String> {
     let words = std::env::args_os().skip_while(|word| word != "--").skip(1);
     words.map(|word| word.to_string_lossy().into_owned()).collect()
 }
 
-/// The flags of the connection among the words, and what the environment says in their place.
+/// Returns the connection flags among the words, or their values from the environment.
 fn typed(words: &[String]) -> (Global, Flags) {
     let flag = |name: &str| {
         let mut words = words.iter();

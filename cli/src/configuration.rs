@@ -1,4 +1,4 @@
-//! The configuration as a whole: compare, apply, export, go back, and see what came of it.
+//! Commands for the whole configuration: compare, apply, export, roll back, and watch the rollout.
 
 use std::process::ExitCode;
 
@@ -28,7 +28,7 @@ const REVISIONS: [Column<Revision>; 5] = [
     Column::text("changes", |revision| Some(revision.changes.join("; ").as_str()).into()),
 ];
 
-/// As diff(1): 0 is the same, 1 differs. An error is 2, which `main` sees to.
+/// Exit status as in diff(1): 0 means the same, 1 means different. `main` returns 2 for an error.
 pub(crate) async fn diff(client: &Client, output: Output, file: &str) -> anyhow::Result<ExitCode> {
     let answer = put(client, file, true, None).await?;
     let applied = answer.read()?;
@@ -69,7 +69,7 @@ async fn put(
     if_revision: Option<u64>,
 ) -> anyhow::Result<Answer<Applied>> {
     let query = ApplyQuery { dry_run, wait: None };
-    // JSON is YAML too.
+    // JSON is also valid YAML.
     let call =
         Call::of(&operations::APPLY_CONFIG, &(), &query).body("application/yaml", check::read_whole(file)?);
     let answer = client.call(call.at(if_revision)).await.map_err(|error| error.in_file(file))?;
@@ -93,7 +93,7 @@ pub(crate) async fn rollback(
     done(client, output, &client.call(call.at(changing.if_revision)).await?, &changing).await
 }
 
-/// Says what changed, and waits for the nodes where that is asked for.
+/// Prints what changed, and waits for the nodes if the command line asks for it.
 async fn done(
     client: &Client,
     output: Output,
@@ -137,7 +137,7 @@ pub(crate) async fn export(client: &Client, output: Output) -> anyhow::Result<()
         }
         Output::Csv => bail!("a configuration has no form as CSV: use --output yaml or json"),
     }
-    // It is a backup: a part of it is a failure, also where the reader of a pipe has left.
+    // An export is used as a backup, so a partial one is an error, even if the reader of a pipe has closed it.
     if let Some(error) = failure().filter(|error| error.kind() == std::io::ErrorKind::BrokenPipe) {
         bail!("the export is incomplete: {error}");
     }
@@ -168,7 +168,7 @@ pub(crate) async fn revisions(client: &Client, output: Output, verb: RevisionsVe
     }
 }
 
-/// A line for each resource, `+` for one that is new, `-` for one that is gone, `~` for one that changes; its fields below.
+/// Lists the differences: a line for each resource (`+` new, `-` removed, `~` changed), with its fields below.
 fn text(differences: &[Difference]) -> Safe {
     let mut said = Safe::default();
     let mut line = |sign: char, text: &str| {
@@ -197,7 +197,7 @@ fn text(differences: &[Difference]) -> Safe {
         for field in &difference.fields {
             line(sign, &format!("    {field}"));
         }
-        // The line of a backend has said it all.
+        // The line of a backend already contains all of its fields.
         let specs = [&difference.before, &difference.after].map(|whole| whole.get("spec"));
         for whole in specs.into_iter().flatten() {
             for (name, value) in whole.as_object().into_iter().flatten().filter(|(name, _)| *name != "name") {

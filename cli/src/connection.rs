@@ -1,5 +1,5 @@
-//! Which control plane a command calls, and with which token: flags, then the environment, then the context, then the
-//! default.
+//! Chooses the control plane that a command calls, and the token: from flags, then the environment, then the context,
+//! then the default.
 //!
 //! A token or CA of a context is only used for the address of that context, so that it never reaches another server.
 
@@ -13,10 +13,10 @@ use crate::{
     usage::Flags,
 };
 
-/// Address of the admin API where none is given.
+/// Default address of the admin API.
 pub(crate) const DEFAULT: &str = "http://127.0.0.1:8081";
 
-/// A control plane and how to log in to it.
+/// Address of a control plane and the credentials for it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Connection {
     pub(crate) admin: String,
@@ -25,7 +25,7 @@ pub(crate) struct Connection {
 }
 
 impl Connection {
-    /// Decides by flags, environment and stored contexts.
+    /// Resolves the connection from flags, environment and stored contexts.
     pub(crate) fn resolve(global: &Global, flags: Flags) -> anyhow::Result<Self> {
         Self::choose(global, flags, Contexts::load)
     }
@@ -38,7 +38,7 @@ impl Connection {
         let explicit = Explicit::of(global, flags)?;
         let context = match global.context.as_deref().filter(|name| !name.is_empty()) {
             Some(name) => Some(load()?.get(name)?.clone()),
-            // An explicit address is complete without a context.
+            // An explicit address needs no context.
             None if explicit.admin.is_some() => None,
             None => load()?.current()?.map(|(_, context)| context.clone()),
         };
@@ -55,7 +55,7 @@ impl Connection {
     }
 }
 
-/// What flags and the environment say. `--context` on the command line hides the environment.
+/// Values from flags and the environment. `--context` on the command line disables the environment.
 pub(crate) struct Explicit {
     pub(crate) admin: Option<String>,
     pub(crate) token: Option<String>,
@@ -73,7 +73,7 @@ impl Explicit {
         let file = file.filter(|file| usable(flags.token_file) && !file.as_os_str().is_empty());
         let token = match (token, file) {
             (Some(token), None) => Some(token),
-            // A flag comes before the environment, the token itself before its file.
+            // A flag takes precedence over the environment, and a token over a token file.
             (Some(token), Some(_)) if flags.token || !flags.token_file => Some(token),
             (_, Some(file)) => Some(read_token(file)?),
             (None, None) => None,
@@ -132,7 +132,7 @@ mod tests {
         let environment =
             Global { admin: Some("http://env:1".into()), token: Some("env".into()), ..with_context };
         assert_eq!(choose(&environment, Flags::default()), is("http://env:1", "env"));
-        // A context that was typed hides the environment.
+        // A context on the command line disables the environment.
         let typed = Flags { context: true, ..Flags::default() };
         assert_eq!(choose(&environment, typed), is("http://test:8081", "test-token"));
         let typed = Flags { context: true, admin: true, token: true, ..Flags::default() };

@@ -1,6 +1,6 @@
-//! Contexts: control planes that a user knows by name, with a token and a CA, in a file of the user's config folder.
+//! Contexts: named control planes, each with a token and a CA, stored in a file in the user's config folder.
 //!
-//! The file holds tokens, so it is written with mode 0600, and a file that others can read gets a warning.
+//! The file holds tokens, so it is written with mode 0600. If other users can read it, a warning is printed.
 
 use std::{
     collections::BTreeMap,
@@ -24,7 +24,7 @@ use crate::{
     usage::Flags,
 };
 
-/// A control plane and how to log in to it.
+/// Address of a control plane and the credentials for it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct Context {
@@ -46,7 +46,7 @@ pub(crate) struct Contexts {
 }
 
 impl Contexts {
-    /// Reads the user's file; without one there are no contexts.
+    /// Reads the user's file. A missing file means no contexts.
     pub(crate) fn load() -> anyhow::Result<Self> {
         match path() {
             Ok(path) => Self::read(&path),
@@ -69,7 +69,7 @@ impl Contexts {
                 "warning: {place} holds tokens and other users can read it (mode {mode:04o}): chmod 600 {place}"
             );
         }
-        // The error would quote the line, which may hold a token.
+        // The parser's message would quote the line, which may hold a token.
         serde_saphyr::from_str(&text).map_err(|error| match error.location() {
             Some(at) => {
                 anyhow::anyhow!("{place}:{}: not a file of contexts as `weir login` writes it", at.line())
@@ -85,7 +85,7 @@ impl Contexts {
         Ok(path)
     }
 
-    /// Whole or not at all, readable by its owner only.
+    /// Writes the file atomically, readable only by its owner.
     fn write(&self, path: &Path) -> anyhow::Result<()> {
         let folder = path.parent().context("the path has no folder")?;
         std::fs::DirBuilder::new().recursive(true).mode(0o700).create(folder)?;
@@ -174,7 +174,7 @@ const COLUMNS: [Column<Row>; 5] = [
     Column::new("ca", |row| row.ca.as_deref().into()),
 ];
 
-/// `$XDG_CONFIG_HOME/weir/contexts.yaml`, or that in `~/.config`.
+/// Path of the file: `$XDG_CONFIG_HOME/weir/contexts.yaml`, or `~/.config/weir/contexts.yaml`.
 fn path() -> anyhow::Result<PathBuf> {
     let folder = |name: &str| std::env::var_os(name).map(PathBuf::from).filter(|path| path.is_absolute());
     let config = folder("XDG_CONFIG_HOME").or_else(|| folder("HOME").map(|home| home.join(".config")));
@@ -182,7 +182,7 @@ fn path() -> anyhow::Result<PathBuf> {
     Ok(config.join("weir/contexts.yaml"))
 }
 
-/// `weir login`: asks the control plane, and stores what it accepted.
+/// `weir login`: checks the token with the control plane, then stores the context.
 pub(crate) async fn login(global: &Global, flags: Flags, login: Login) -> anyhow::Result<()> {
     let name = login.name;
     let fits = |c: char| c.is_ascii_alphanumeric() || "-_.@".contains(c);
@@ -222,7 +222,7 @@ pub(crate) async fn login(global: &Global, flags: Flags, login: Login) -> anyhow
     Ok(())
 }
 
-/// A token from the terminal, where it is not shown, or from a pipe.
+/// Reads a token from the terminal, without echo, or from a pipe.
 fn read_token(admin: &str) -> anyhow::Result<Option<String>> {
     let stdin = io::stdin();
     let line = if stdin.is_terminal() {
@@ -235,7 +235,7 @@ fn read_token(admin: &str) -> anyhow::Result<Option<String>> {
     Ok(Some(line.trim().to_owned()).filter(|token| !token.is_empty()))
 }
 
-/// The environment comes before the current context, which surprises whoever has just chosen one.
+/// Warns that the environment takes precedence over the context that the user has just chosen.
 fn warn_of_environment() {
     for name in ["WEIR_ADMIN", "WEIR_TOKEN", "WEIR_TOKEN_FILE", "WEIR_CA", "WEIR_CONTEXT"] {
         if std::env::var_os(name).is_some_and(|value| !value.is_empty()) {
@@ -276,7 +276,7 @@ pub(crate) fn run(output: Output, noun: Noun<Plain, ContextsVerb>) -> anyhow::Re
     Ok(())
 }
 
-/// `weir logout`: without a name the current context.
+/// `weir logout`: deletes the named context, or the current one.
 pub(crate) fn logout(output: Output, name: Option<String>) -> anyhow::Result<()> {
     let contexts = Contexts::load()?;
     let name = match name {
@@ -287,7 +287,7 @@ pub(crate) fn logout(output: Output, name: Option<String>) -> anyhow::Result<()>
 }
 
 fn delete(output: Output, mut contexts: Contexts, names: &[String]) -> anyhow::Result<()> {
-    // All or none.
+    // Check all names first, so that either all contexts are deleted or none.
     names.iter().try_for_each(|name| contexts.get(name).map(drop))?;
     names.iter().try_for_each(|name| contexts.remove(name))?;
     contexts.save()?;
@@ -319,7 +319,7 @@ mod tests {
         assert_eq!(std::fs::metadata(path.parent().unwrap()).unwrap().permissions().mode() & 0o777, 0o700);
         let read = Contexts::read(&path).unwrap();
         assert_eq!(read.current().unwrap(), Some(("prod", &context("https://prod:8081"))));
-        // Written again, it stays so.
+        // Rewriting the file restores its mode.
         std::fs::set_permissions(&path, PermissionsExt::from_mode(0o644)).unwrap();
         read.write(&path).unwrap();
         assert_eq!(std::fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);

@@ -1,7 +1,7 @@
 //! `weir dev`: a whole fleet in one process, to try Weir in a minute.
 //!
-//! The parts are those of the programs and talk over real sockets. The configuration is written through the admin API, as a
-//! user would write it.
+//! The components are the same as in the separate programs, and they communicate over real sockets. The configuration
+//! is written through the admin API, as a user would do it.
 
 use std::{
     fs,
@@ -27,12 +27,12 @@ use crate::{
     output::{Waiting, print, tell},
 };
 
-/// The whole fleet has to be ready within this.
+/// Longest time until the whole fleet is ready.
 const START_DEADLINE: Duration = Duration::from_secs(20);
 const LOOK_AGAIN: Duration = Duration::from_millis(20);
-/// Requests that run when the fleet is stopped may take this long.
+/// Time that running requests have to complete when the fleet stops.
 const DRAIN: Duration = Duration::from_secs(5);
-/// From one node's ports to the next one's.
+/// Distance between the ports of one node and those of the next.
 const NODE_STEP: u16 = 100;
 
 #[derive(Debug, Args)]
@@ -89,14 +89,14 @@ fn is_address(value: &std::ffi::OsStr) -> bool {
     value.to_str().is_some_and(|text| text.parse::<SocketAddr>().is_ok())
 }
 
-/// What runs, in the order of its start.
+/// Running components, in start order.
 struct Fleet {
     control_plane: control_plane::Running,
     mocks: Vec<backend_mock::Running>,
     nodes: Vec<data_plane::Running>,
 }
 
-/// The token is for a database that has tokens already.
+/// Runs the fleet. The token is needed if the database already has tokens.
 pub(crate) async fn run(dev: Dev, token: Option<String>, former: &FormerNames) -> anyhow::Result<()> {
     weir_process::init_log(&dev.log_format, "warn");
     former.log();
@@ -120,7 +120,7 @@ pub(crate) async fn run(dev: Dev, token: Option<String>, former: &FormerNames) -
     show(&fleet);
 
     signals.stop_or_hangup().await;
-    // Nodes first: they deliver their last counts to the control plane, and finish requests at the mocks.
+    // Nodes stop first: they send their last statistics to the control plane and complete requests to the mocks.
     for node in fleet.nodes {
         node.shutdown().await;
     }
@@ -136,7 +136,7 @@ async fn start(dev: &Dev, database: String, folder: &Path, token: Option<String>
         database,
         admin: dev.admin_listen,
         nodes: dev.nodes_listen,
-        // So that the nodes stay when a token or a certificate is made.
+        // With the socket, the nodes stay connected when a token or a certificate is created.
         nodes_socket: Some(folder.join("nodes.sock")),
         ..control_plane::Config::default()
     };
@@ -178,18 +178,18 @@ async fn start(dev: &Dev, database: String, folder: &Path, token: Option<String>
     Ok(fleet)
 }
 
-/// Makes a certificate that is good for this run and for nothing else; gives the files of certificate and key.
+/// Creates a certificate for this run only. Returns the paths of the certificate and the key.
 fn throw_away_certificate(folder: &Path) -> anyhow::Result<(PathBuf, PathBuf)> {
     let names = ["localhost", "127.0.0.1", "::1"].map(str::to_owned).to_vec();
     let made = rcgen::generate_simple_self_signed(names).context("cannot make a certificate")?;
     let (certificate, key) = (folder.join("dev.crt"), folder.join("dev.key"));
-    // The folder is the user's alone.
+    // Only the user can read the folder.
     fs::write(&certificate, made.cert.pem()).context("cannot write the certificate")?;
     fs::write(&key, made.signing_key.serialize_pem()).context("cannot write the certificate's key")?;
     Ok((certificate, key))
 }
 
-/// Puts the mocks into the pool `default`. What else a given database holds stays as it is.
+/// Adds the mocks to the pool `default`. All other configuration in an existing database stays unchanged.
 async fn configure(client: &Client, mocks: &[backend_mock::Running]) -> anyhow::Result<()> {
     let mut config: Config = client.ask(&operations::GET_CONFIG, &(), &()).await?.read()?;
     let mut pool = match config.pools.iter().position(|pool| pool.name == "default") {
@@ -197,7 +197,7 @@ async fn configure(client: &Client, mocks: &[backend_mock::Running]) -> anyhow::
         None => serde_json::from_value(json!({ "name": "default" })).context("a pool")?,
     };
     if pool.health_check == HealthCheck::default() {
-        // Changes show at once.
+        // A short interval, so that changes show at once.
         let quick = json!({"type": "http", "path": "/health", "interval": "1s", "timeout": "500ms", "rise": 1, "fall": 2});
         pool.health_check = serde_json::from_value(quick).context("a health check")?;
     }
@@ -217,7 +217,7 @@ async fn configure(client: &Client, mocks: &[backend_mock::Running]) -> anyhow::
     Ok(())
 }
 
-/// Waits until every node runs the current revision and says that it is ready.
+/// Waits until every node runs the current revision and reports that it is ready.
 async fn ready(client: &Client, fleet: &Fleet) -> anyhow::Result<()> {
     let deadline = Instant::now() + START_DEADLINE;
     loop {
@@ -246,7 +246,7 @@ async fn is_ready(status: SocketAddr) -> bool {
     client.call(call).await.is_ok()
 }
 
-/// Says which port is in use before anything starts.
+/// Reports a port that is already in use, before anything starts.
 async fn check_ports(dev: &Dev) -> anyhow::Result<()> {
     let mut wanted = vec![
         ("the admin API (--admin-listen)", dev.admin_listen),
@@ -268,7 +268,7 @@ async fn check_ports(dev: &Dev) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// The ports of a further node: the next hundred up in which both are free.
+/// Returns the ports of an additional node: goes up in steps of 100 until both ports are free.
 async fn free_ports(dev: &Dev, next: &mut u16) -> anyhow::Result<(SocketAddr, SocketAddr)> {
     loop {
         *next += NODE_STEP;
@@ -284,7 +284,7 @@ async fn is_free(address: SocketAddr) -> bool {
         && TcpListener::bind(address).await.is_ok()
 }
 
-/// The address with its port moved up; port 0 stays.
+/// Adds an offset to the port of an address; port 0 stays 0.
 fn shifted(address: SocketAddr, by: u16) -> anyhow::Result<SocketAddr> {
     let port = match address.port() {
         0 => 0,
@@ -318,6 +318,6 @@ fn show(fleet: &Fleet) {
          -d '{{\"url\":\"http://127.0.0.1:{another}\"}}'\n  \
          weir{flag} reports hourly\n\nCtrl-C stops everything.\n"
     ));
-    // The fleet runs on where that cannot be written.
+    // If this cannot be written, the fleet still runs.
     print(&text);
 }

@@ -1,4 +1,4 @@
-//! The same change to several things, one after the other.
+//! Applies the same change to several resources, one after the other.
 
 use anyhow::bail;
 use serde_json::{Value, json};
@@ -9,13 +9,13 @@ use crate::{
     output::{print, print_value, shown, tell},
 };
 
-/// What came of one.
+/// Result of one change.
 pub(crate) struct Done {
-    /// The control plane's answer.
+    /// The control plane's response.
     pub(crate) value: Value,
-    /// The same for people.
+    /// The same as a sentence for people.
     pub(crate) said: String,
-    /// Why it counts as failed all the same.
+    /// Reason if the change counts as failed although the call succeeded.
     pub(crate) failure: Option<String>,
 }
 
@@ -25,7 +25,7 @@ impl Done {
     }
 }
 
-/// An error in one line, with every problem.
+/// Formats an error with all of its problems on one line.
 fn whole(error: &anyhow::Error) -> String {
     match error.downcast_ref::<ClientError>() {
         Some(ClientError::Refused { title, problems, .. }) if !problems.is_empty() => {
@@ -36,8 +36,8 @@ fn whole(error: &anyhow::Error) -> String {
     }
 }
 
-/// Does it to each; one that fails does not keep the others from it. For programs one answer is itself, several are a
-/// list.
+/// Applies the action to each name. If one fails, the others are still processed. In output for programs, a single
+/// response is written as it is, and several as a list.
 pub(crate) async fn each(
     output: Output,
     names: &[String],

@@ -1,4 +1,4 @@
-//! `weir explain METHOD URL`: where a request would go, and why not elsewhere.
+//! `weir explain METHOD URL`: shows which route a request would match, and why the others do not match.
 
 use weir_admin_api::{ExplainQuery, Explained, ExplainedBackend, operations};
 
@@ -19,7 +19,7 @@ const BACKENDS: [Column<ExplainedBackend>; 5] = [
     Column::new("because", |backend| Some(backend.because.join("; ").as_str()).into()),
 ];
 
-/// Routes that do not match are shown up to this many, unless all are asked for.
+/// Maximum number of routes shown that do not match, unless all are requested.
 const OTHERS: usize = 5;
 
 pub(crate) async fn run(client: &Client, output: Output, about: Explain) -> anyhow::Result<()> {
@@ -31,7 +31,7 @@ pub(crate) async fn run(client: &Client, output: Output, about: Explain) -> anyh
     Ok(())
 }
 
-/// The URL, with `http://` where it begins with a host, as curl reads it.
+/// Adds `http://` to a URL that begins with a host, as curl does.
 fn with_scheme(url: String) -> String {
     let begin = url.split_once("://").map_or("/", |(scheme, _)| scheme);
     if url.is_empty() || url.starts_with('/') || !begin.contains(['/', '?', '#']) {

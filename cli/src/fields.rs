@@ -1,6 +1,6 @@
-//! Fields of a resource by their path: `health_check.interval=5s`, `backends[0].weight=2`, `retry.on=[reset, 502]`.
+//! Sets fields of a resource by path: `health_check.interval=5s`, `backends[0].weight=2`, `retry.on=[reset, 502]`.
 //!
-//! The value is YAML. Whether there is such a field, and what it may hold, the control plane checks.
+//! The value is YAML. The control plane checks that the field exists and that the value is valid.
 
 use anyhow::{Context as _, bail};
 use serde_json::{Map, Value};
@@ -24,7 +24,7 @@ enum Step {
     Index(usize),
 }
 
-/// The path, and the text of the value.
+/// Returns the path and the text of the value.
 fn parse(field: &str) -> anyhow::Result<(Vec<Step>, &str)> {
     let mut steps = Vec::new();
     let mut rest = field;
@@ -72,7 +72,7 @@ fn insert(value: &mut Value, steps: &[Step], new: Value) -> anyhow::Result<()> {
             let Value::Object(fields) = value else {
                 bail!("{name} is a field of something that has no fields")
             };
-            // A field that is not there has its default.
+            // A missing field has its default, so null removes it.
             if rest.is_empty() && new.is_null() {
                 fields.remove(name);
                 return Ok(());

@@ -1,4 +1,4 @@
-//! `weir hash-password`: the hash of a password, for `basic_auth`.
+//! `weir hash-password`: hashes a password for `basic_auth`.
 
 use std::io::{BufRead as _, IsTerminal as _};
 
@@ -7,7 +7,7 @@ use argon2::{Argon2, password_hash::PasswordHasher as _};
 
 use crate::{hidden_input, output::print};
 
-/// Reads a line from stdin and prints its hash: Argon2id with the parameters that OWASP advises (19 MiB, 2 rounds).
+/// Reads a line from stdin and prints its hash: Argon2id with the parameters that OWASP recommends (19 MiB, 2 rounds).
 pub(crate) fn run() -> anyhow::Result<()> {
     let stdin = std::io::stdin();
     let mut line = Vec::new();

@@ -1,11 +1,11 @@
-//! A line from the terminal that is not shown while it is typed.
+//! Reads a line from the terminal without echo.
 
 use std::io::{self, BufRead as _, Write as _};
 
 use anyhow::Context as _;
 use rustix::termios::{LocalModes, OptionalActions, Termios, tcgetattr, tcsetattr};
 
-/// Asks on standard error, and reads a line of standard input, which is a terminal.
+/// Writes the question to standard error and reads a line from standard input, which is a terminal.
 pub(crate) fn line(question: &str) -> anyhow::Result<String> {
     let stdin = io::stdin();
     let _ = io::stderr().write_all(question.as_bytes());
@@ -18,7 +18,7 @@ pub(crate) fn line(question: &str) -> anyhow::Result<String> {
     Ok(line)
 }
 
-/// Brings the terminal's echo back when it is dropped.
+/// Restores the terminal's echo when dropped.
 struct Silenced(Termios);
 
 impl Silenced {

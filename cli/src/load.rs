@@ -1,8 +1,7 @@
-//! `weir load`: sends requests at a fixed rate or over a fixed number of connections, and counts exactly what came
-//! back.
+//! `weir load`: sends requests at a fixed rate or over a fixed number of connections, and counts the results exactly.
 //!
-//! At a fixed rate the time of a request runs from when it was due, not from when it was sent: a server that stalls
-//! is charged for everything that had to wait (no coordinated omission).
+//! At a fixed rate, the latency of a request is measured from when it was due, not from when it was sent. If the server
+//! stalls, the wait of all delayed requests is counted (no coordinated omission).
 
 use std::{
     collections::BTreeMap,
@@ -28,9 +27,9 @@ use crate::{
     output::{Bar, Cell, Table, print_safe, print_value},
 };
 
-/// At a fixed rate no more than so many requests are under way; what then falls due is counted as missed.
+/// Maximum number of concurrent requests at a fixed rate. A request that is due beyond it is counted as missed.
 const MAX_IN_FLIGHT: usize = 10_000;
-/// How often the progress bar changes.
+/// Interval at which the progress bar is redrawn.
 const REDRAWN: Duration = Duration::from_millis(200);
 
 pub(crate) async fn run(load: Load, output: Output) -> anyhow::Result<()> {
@@ -49,7 +48,7 @@ pub(crate) async fn run(load: Load, output: Output) -> anyhow::Result<()> {
     }
     interrupted.abort();
     progress.abort();
-    // The bar is gone before the result is written.
+    // The bar must be cleared before the result is written.
     let _ = progress.await;
     let tally = std::mem::take(&mut *run.tally.lock().unwrap_or_else(PoisonError::into_inner));
     tally.print(output, started.elapsed());
@@ -57,7 +56,7 @@ pub(crate) async fn run(load: Load, output: Output) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Shows how far the run is, until it is aborted.
+/// Shows the progress of the run until this task is aborted.
 async fn progress(run: Arc<Run>) {
     let started = Instant::now();
     let (total, template) = match (run.duration, run.requests) {
@@ -87,27 +86,27 @@ async fn progress(run: Arc<Run>) {
     }
 }
 
-/// What all the connections of a run share.
+/// State shared by all connections of a run.
 struct Run {
     authority: String,
     plan: Plan,
     timeout: Duration,
     duration: Option<Duration>,
     requests: u64,
-    /// Requests that were given out.
+    /// Number of requests handed out to connections.
     taken: AtomicU64,
     stopped: AtomicBool,
     idle: Mutex<Vec<Connection>>,
     tally: Mutex<Tally>,
 }
 
-/// What is sent.
+/// Requests to send.
 enum Plan {
     Same {
         method: Method,
         target: String,
     },
-    /// Seven reads of the list, one book read, one created, one deleted, in turn.
+    /// In turn: seven reads of the list, one read of a book, one creation, one deletion.
     Books {
         prefix: String,
     },
@@ -129,7 +128,7 @@ impl Run {
             load.path.clone().unwrap_or_else(|| uri.path_and_query().map_or("/", |t| t.as_str()).to_owned());
         ensure!(target.starts_with('/') && target.parse::<Uri>().is_ok(), "--path {target:?} is not a path");
         let plan = if books {
-            // Titles are unique in the store, so every run needs its own.
+            // Titles are unique in the store, so every run uses its own prefix.
             let since =
                 std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
             Plan::Books { prefix: format!("{:x}", since.as_nanos()) }
@@ -154,7 +153,7 @@ impl Run {
         })
     }
 
-    /// The number of the next request; none when the run, of which this much has gone by, is over.
+    /// Returns the number of the next request, or `None` if the run is over after `gone_by`.
     fn take(&self, gone_by: Duration) -> Option<u64> {
         if self.over(gone_by) {
             return None;
@@ -187,7 +186,7 @@ impl Run {
         request.body(Full::new(Bytes::from(body)))
     }
 
-    /// Sends one request over the connection, which is opened when there is none; counts what came back.
+    /// Sends one request over the connection, opens the connection if needed, and counts the result.
     async fn send(&self, connection: &mut Option<Connection>, number: u64, due: Instant) {
         let exchange = tokio::time::timeout(self.timeout, self.exchange(connection, number)).await;
         let outcome = match exchange {
@@ -197,7 +196,7 @@ impl Run {
         if outcome.is_err() {
             *connection = None;
         }
-        // In the books scenario a book may be gone or on another backend: 404 is a right answer there.
+        // In the books scenario, a book may be deleted or on another backend, so 404 is not an error.
         let good = |status: u16| match self.plan {
             Plan::Same { .. } => status < 400,
             Plan::Books { .. } => status < 400 || status == 404,
@@ -227,7 +226,7 @@ impl Run {
         number: u64,
     ) -> Result<(u16, Option<String>), String> {
         let request = self.request(number).map_err(|error| error.to_string())?;
-        // A connection that the server closed while it was idle costs no request.
+        // If the server closed the idle connection, a new one is opened instead of failing the request.
         if connection.as_ref().is_some_and(Connection::is_closed) {
             *connection = None;
         }
@@ -261,7 +260,7 @@ impl Run {
     }
 }
 
-/// Each connection sends as soon as it has its answer.
+/// Each connection sends its next request as soon as it has received a response.
 async fn closed_loop(run: &Arc<Run>, connections: u32) {
     let mut tasks = JoinSet::new();
     let start = Instant::now();
@@ -272,7 +271,7 @@ async fn closed_loop(run: &Arc<Run>, connections: u32) {
             while let Some(number) = run.take(start.elapsed()) {
                 run.send(&mut connection, number, Instant::now()).await;
                 if connection.is_none() {
-                    // Against a server that is away, not a busy loop.
+                    // Avoids a busy loop while the server is unreachable.
                     tokio::time::sleep(Duration::from_millis(1)).await;
                 }
             }
@@ -281,8 +280,8 @@ async fn closed_loop(run: &Arc<Run>, connections: u32) {
     while tasks.join_next().await.is_some() {}
 }
 
-/// Requests leave when they are due, however the answers come. The run is over when the next would be due after its
-/// end: on a busy machine the last ones leave late, but none is left out.
+/// Sends requests when they are due, however fast the responses arrive. The run ends when the next request would be due
+/// after its end. On a busy machine the last requests are sent late, but none is skipped.
 async fn open_loop(run: &Arc<Run>, rps: u32) {
     let mut tasks = JoinSet::new();
     let start = Instant::now();
@@ -313,7 +312,7 @@ async fn open_loop(run: &Arc<Run>, rps: u32) {
     while tasks.join_next().await.is_some() {}
 }
 
-/// What came back.
+/// Results of a run.
 #[derive(Default)]
 struct Tally {
     sent: u64,
@@ -379,7 +378,7 @@ impl Tally {
             .for_each(|(backend, n)| push(format!("backend {backend}"), n.to_string().into()));
         self.errors.iter().for_each(|(error, n)| push(error.clone(), failures(*n)));
         for (name, ms) in latency {
-            // Without an answer there is no latency.
+            // Without a response there is no latency.
             let cell = if self.latency_us.is_some() { format!("{ms:.2}").into() } else { Cell::missing() };
             push(format!("{name} ms"), cell);
         }

@@ -1,8 +1,8 @@
 //! The program `weir`: the command line of a fleet.
 //!
-//! `arguments` is the grammar, `usage` reads it, `commands` says which code does which command. Most commands call the admin
-//! API (`client`) of the control plane that `connection` chooses, and write with `output`. `check` needs no control plane,
-//! `load` sends traffic, `dev` runs a whole fleet in this process.
+//! `arguments` defines the grammar, `usage` parses the command line, and `commands` dispatches each command. Most
+//! commands call the admin API (`client`) of the control plane that `connection` chooses, and write with `output`.
+//! `check` needs no control plane, `load` sends traffic, and `dev` runs a whole fleet in this process.
 
 mod access;
 mod arguments;
@@ -45,7 +45,7 @@ use self::{arguments::Command, client::ClientError, output::tell, usage::Typed};
 static ALLOCATOR: weir_allocator::MiMalloc = weir_allocator::MiMalloc;
 
 fn main() -> ExitCode {
-    // Ends the program where a shell asks for completions.
+    // If a shell requests completions, this prints them and exits.
     clap_complete::CompleteEnv::with_factory(usage::command).complete();
     weir_allocator::give_back_soon();
     let Typed { arguments, flags, former } = usage::parse();
@@ -56,7 +56,7 @@ fn main() -> ExitCode {
             return ExitCode::FAILURE;
         }
     };
-    // Scripts expect of a diff that 1 means "different".
+    // Scripts expect exit status 1 of a diff to mean "different".
     let failure = if matches!(arguments.command, Command::Diff { .. }) { 2 } else { 1 };
     let result = runtime.block_on(commands::run(arguments, flags, &former));
     if let Err(error) = &result {

@@ -1,4 +1,4 @@
-//! `weir nodes`: which nodes there are, what each one runs, how far it is behind, and whether it may join.
+//! `weir nodes`: lists nodes with the revision that each one runs and its lag, and manages which nodes may join.
 
 use std::time::Duration;
 
@@ -104,7 +104,7 @@ async fn change(client: &Client, change: Change, id: &str) -> anyhow::Result<Don
     Ok(Done::new(value, format!("node {id} {said}")))
 }
 
-/// Nodes as people read them; in 120 columns with a line for what is wrong with one.
+/// Table of nodes. Unless the output is wide, problems of a node follow on separate lines.
 pub(crate) fn table(nodes: &[Node], output: Output) -> Safe {
     let mut text = Table::of(&COLUMNS, nodes, output).render(output);
     if output != Output::Wide {
@@ -117,13 +117,13 @@ pub(crate) fn table(nodes: &[Node], output: Output) -> Safe {
     text
 }
 
-/// `2 revisions, 1m 5s`.
+/// Lag of a node: `2 revisions, 1m 5s`.
 fn lag(node: &Node) -> String {
     let (revisions, ms) = (node.lag_revisions, node.lag_ms);
     if revisions == 0 {
         return "-".into();
     }
-    // The longer it is, the less a second matters.
+    // The longer the lag, the coarser its unit.
     let unit_ms = match ms {
         0..1_000 => 1,
         1_000..600_000 => 1_000,
@@ -140,7 +140,7 @@ fn labels(node: &Node) -> String {
     pairs.join(",")
 }
 
-/// What is wrong with a node, or unusual.
+/// Notes on problems and unusual states of a node.
 fn notes(node: &Node) -> Vec<String> {
     let forgotten = node.forgotten_clients;
     let forgotten = (forgotten > 0)
@@ -149,10 +149,10 @@ fn notes(node: &Node) -> Vec<String> {
     error(node).into_iter().chain(forgotten).chain(clock(node)).chain(excluded).collect()
 }
 
-/// A smaller difference of clocks is no reason to warn; the control plane has the same limit.
+/// Clock difference above which a warning is shown. The control plane uses the same limit.
 const CLOCK_OFF_MS: u64 = 1_000;
 
-/// `its clock is 400s ahead of the control plane's`.
+/// Warning about a clock difference: `its clock is 400s ahead of the control plane's`.
 fn clock(node: &Node) -> Option<String> {
     let off = node.clock_offset_ms.filter(|ms| ms.unsigned_abs() > CLOCK_OFF_MS)?;
     let ms = off.unsigned_abs();
@@ -161,7 +161,7 @@ fn clock(node: &Node) -> Option<String> {
     Some(format!("its clock is {off} {way} the control plane's"))
 }
 
-/// Why it does not run the current revision, or the last error.
+/// Reason why the node rejected a revision, or else its last error.
 fn error(node: &Node) -> Option<String> {
     if node.rejected_revision > 0 {
         let problems: Vec<String> = node.rejection.iter().map(ToString::to_string).collect();

@@ -1,6 +1,6 @@
-//! The reference of the command line and of the programs' flags in `docs/reference`, which these tests compare.
+//! Tests that compare the reference of the command line and of the programs' flags in `docs/reference` with the code.
 //!
-//! `WEIR_UPDATE=1 cargo test -p weir reference` writes it anew.
+//! `WEIR_UPDATE=1 cargo test -p weir reference` regenerates the reference.
 
 use std::{fmt::Write as _, path::Path};
 
@@ -115,7 +115,7 @@ fn every_flag_of_a_server_has_a_variable_of_its_own() {
             known.push((name, format!("--{long} of {}", command.get_name())));
         }
     }
-    // The same thing for several programs.
+    // Variables with the same meaning in several programs.
     let shared = ["WEIR_LOG_FORMAT", "WEIR_ALLOW_CORE_DUMPS", "WEIR_INSECURE", "WEIR_JOIN_TOKEN_FILE"];
     for (at, (name, flag)) in known.iter().enumerate() {
         let other = known[..at].iter().find(|(other, _)| other == name);

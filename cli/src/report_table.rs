@@ -1,4 +1,4 @@
-//! Reports as tables for people.
+//! Formats reports as tables for people.
 
 use serde::Serialize;
 use serde_json::Value;
@@ -10,13 +10,13 @@ use crate::{
     sparkline::sparkline,
 };
 
-/// As wide as a terminal of the usual size.
+/// Width of a sparkline in characters. It fits into a terminal of the usual size.
 const WIDTH: usize = 72;
 
 /// Formats one measure.
 type Format = fn(&Measures) -> Cell;
 
-/// The measures, as rows of a summary. Periods and rankings show the same as columns.
+/// The measures as rows of a summary. Periods and rankings show the same measures as columns.
 const MEASURES: [(&str, Format); 11] = [
     ("bytes in", |measures| Cell::number(bytes(measures.bytes_in), measures.bytes_in)),
     ("bytes out", |measures| Cell::number(bytes(measures.bytes_out), measures.bytes_out)),
@@ -34,7 +34,7 @@ const MEASURES: [(&str, Format); 11] = [
 const PERIODS: [Column<Period>; 16] = [
     Column::new("start", |period| period.start.as_str().into()),
     Column::new("requests", |period| match period.state {
-        // What no node reported has no number.
+        // A period that no node reported has no number.
         Completeness::Gap => Cell::missing(),
         _ => Cell::number(count(period.measures.requests), period.measures.requests),
     }),
@@ -147,7 +147,7 @@ pub(crate) fn summary(summary: &Summary, output: Output) -> Safe {
     Table::rows(headings, rows).render(output)
 }
 
-/// The rows of a summary that can be compared.
+/// The rows of a summary that can be compared with another period.
 #[allow(clippy::cast_precision_loss, reason = "a percentage of large numbers is still one")]
 fn plain_number(heading: &str) -> Option<fn(&Measures) -> f64> {
     Some(match heading {
@@ -204,7 +204,7 @@ fn latency(measures: &Measures, of: fn(&Latency) -> f64) -> Cell {
     if measures.requests == 0 { Cell::missing() } else { known_ms(of(&measures.latency_ms)) }
 }
 
-/// What was never measured is 0.
+/// The value is 0 if nothing was measured.
 fn known_ms(ms: f64) -> Cell {
     if ms == 0.0 { Cell::missing() } else { Cell::number(milliseconds(ms), ms) }
 }
@@ -217,7 +217,7 @@ fn statuses(measures: &Measures) -> Cell {
     if counts.is_empty() { Cell::missing() } else { Cell::number(counts.join(", "), exact.join(", ")) }
 }
 
-/// In a summary every request counts, whatever its unit.
+/// A summary shows exact counts, without a unit such as `k`.
 fn exact_statuses(measures: &Measures) -> Cell {
     let counts: Vec<String> =
         measures.status.iter().map(|(status, number)| format!("{status}: {number}")).collect();
@@ -238,7 +238,7 @@ fn streams(measures: &Measures) -> Cell {
     }
 }
 
-/// Counts by reason that are not 0.
+/// Counts by reason, without those that are 0.
 pub(crate) fn reasons(counts: &impl Serialize) -> Cell {
     let Ok(Value::Object(counts)) = serde_json::to_value(counts) else { return Cell::missing() };
     let said: Vec<String> = counts

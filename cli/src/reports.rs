@@ -1,4 +1,4 @@
-//! `weir reports`: traffic by minute, hour or day, of a range, or ranked.
+//! `weir reports`: traffic by minute, hour or day, as a summary of a time range, or as a ranking.
 
 use serde::de::DeserializeOwned;
 use serde_json::json;
@@ -11,7 +11,7 @@ use crate::{
     report_table,
 };
 
-/// A report that was asked for.
+/// A requested report.
 pub(crate) struct Asked {
     kind: Kind,
     filters: Filters,
@@ -32,7 +32,7 @@ impl From<OldReport> for Asked {
     }
 }
 
-/// A report there is.
+/// An available report.
 struct Known {
     name: &'static str,
     shows: &'static str,
@@ -111,7 +111,7 @@ pub(crate) async fn show(client: &Client, output: Output, asked: Asked) -> Resul
     }
 }
 
-/// CSV comes from the control plane, which writes reports in it.
+/// CSV comes from the control plane, which can write reports in this format.
 async fn print_report<T: DeserializeOwned>(
     client: &Client,
     output: Output,

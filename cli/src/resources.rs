@@ -1,4 +1,4 @@
-//! `weir pools` and `weir routes`: resources that are read and replaced as a whole.
+//! `weir pools` and `weir routes`: resources that are always read and replaced as a whole.
 
 use anyhow::{bail, ensure};
 use serde::Deserialize;
@@ -39,7 +39,7 @@ const ROUTES: [Column<Route>; 6] = [
     Column::new("goes to", |route| route.target().into()),
 ];
 
-/// What of a match the other columns do not show.
+/// Conditions of a match that the other columns do not show.
 fn other_conditions(route: &Route) -> Cell {
     let Match { scheme, headers, .. } = &route.matches;
     let rest = Match { scheme: *scheme, headers: headers.clone(), ..Match::default() };
@@ -68,7 +68,7 @@ const ROUTE: Kind = Kind {
     delete: |name| Call::of(&operations::DELETE_ROUTE, name, &()),
 };
 
-/// What a changed resource may come with.
+/// Response to a change: its warnings.
 #[derive(Deserialize)]
 struct Warned {
     #[serde(default)]
@@ -127,7 +127,7 @@ pub(crate) async fn routes(
     }
 }
 
-/// All settings, which no table holds: for people as in the configuration file.
+/// Shows all settings, which do not fit into a table. For people they are written as in the configuration file.
 async fn get(client: &Client, output: Output, kind: Kind, name: String) -> anyhow::Result<()> {
     let value = client.call((kind.get)(&Name { name })).await?.json()?;
     match output.is_for_people() {
@@ -137,7 +137,7 @@ async fn get(client: &Client, output: Output, kind: Kind, name: String) -> anyho
     Ok(())
 }
 
-/// Whether it is there already, by the list of a revision.
+/// Whether a resource exists, according to the list at a revision.
 struct Known {
     is_there: bool,
     revision: Option<u64>,
@@ -156,7 +156,7 @@ async fn add(
     }
     let mut resource = json!({ "name": name });
     fill(&mut resource, content)?;
-    // Another one that was added meanwhile is another revision.
+    // If a resource of the same name was added meanwhile, the revision differs and the call is rejected.
     put(client, output, kind, name, &resource, known.revision).await
 }
 
@@ -180,7 +180,7 @@ async fn set(
     put(client, output, kind, name, &resource, known.revision).await
 }
 
-/// The content of a file in place of what there is, or fields in it.
+/// Replaces the content with that of a file, or sets single fields.
 fn fill(resource: &mut Value, content: Content) -> anyhow::Result<()> {
     let Content { file, fields: Fields { fields } } = content;
     if let Some(file) = file {
@@ -228,7 +228,7 @@ pub(crate) async fn set_strategy(
     pool: &str,
     strategy: &str,
 ) -> anyhow::Result<()> {
-    // As it was typed: the control plane says which strategies there are.
+    // Sent as typed: the control plane checks the name of the strategy.
     let body = json!({ "pool": pool, "strategy": strategy });
     let answer = client.call(Call::of(&operations::SET_STRATEGY, &(), &()).json(&body)).await?;
     print_outcome(output, &answer, |_| format!("pool {pool}: strategy {strategy}"))

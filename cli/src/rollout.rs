@@ -1,4 +1,4 @@
-//! A revision on its way to the nodes: a line for each node that runs it, and at the end those that do not.
+//! Shows the rollout of a revision: a line for each node that runs it, and at the end the nodes that do not.
 
 use std::{
     collections::BTreeSet,
@@ -18,19 +18,19 @@ use crate::{
 
 const LOOK_AGAIN: Duration = Duration::from_millis(100);
 
-/// How far the connected nodes are.
+/// State of the rollout on the connected nodes.
 #[derive(Default)]
 pub(crate) struct Outcome {
     revision: u64,
     waited: HumanDuration,
     active: Vec<String>,
-    /// With the revision that they run instead.
+    /// Nodes with the revision that they run instead.
     pending: Vec<(String, u64)>,
-    /// With the reason.
+    /// Nodes with the reasons.
     rejected: Vec<(String, Vec<Problem>)>,
 }
 
-/// Watches the nodes until each runs the revision or has rejected it, at most `wait`.
+/// Watches the nodes for at most `wait`, until each one runs the revision or has rejected it.
 pub(crate) async fn follow(
     client: &Client,
     output: Output,
@@ -102,7 +102,7 @@ impl Outcome {
         json!({ "active": self.active, "pending": pending, "rejected": rejected })
     }
 
-    /// An error that names the nodes unless all run it.
+    /// Returns an error that names the nodes that do not run the revision.
     pub(crate) fn result(&self) -> anyhow::Result<()> {
         let Self { revision, waited, active, pending, rejected } = self;
         if self.is_complete() {

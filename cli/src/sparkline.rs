@@ -1,9 +1,9 @@
-//! A row of blocks that shows how a number changed: one character a value, nothing where nothing is known.
+//! Sparkline: a row of block characters, one for each value, that shows how a number changes. Unknown values are blank.
 
 const BLOCKS: [char; 8] = ['▁', '▂', '▃', '▄', '▅', '▆', '▇', '█'];
 
-/// Draws values within `width` characters; `None` is a gap. Where there are more values than characters, each shows the
-/// greatest of its values, so that a peak is never lost.
+/// Draws values in at most `width` characters; `None` is a gap. If there are more values than characters, each
+/// character shows the maximum of its values, so that no peak is lost.
 pub(crate) fn sparkline(values: &[Option<u64>], width: usize) -> String {
     let per = values.len().div_ceil(width.max(1)).max(1);
     let columns: Vec<Option<u64>> =

@@ -1,4 +1,4 @@
-//! `weir status`: the fleet at a glance.
+//! `weir status`: overview of the fleet.
 
 use weir_admin_api::{ConfigFile, RouteStatus, Status, operations};
 
@@ -52,7 +52,7 @@ fn text(status: &Status, output: Output) -> Safe {
     text
 }
 
-/// How the configuration differs from the control plane's configuration file.
+/// Describes how the configuration differs from the control plane's configuration file.
 fn drift(file: &ConfigFile) -> String {
     let ConfigFile { drift_count: count, drift, .. } = file;
     let (path, applied) = (shown(&file.path), shown(&file.applied));

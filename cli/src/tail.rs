@@ -1,4 +1,4 @@
-//! `weir tail`: requests of all nodes as they complete.
+//! `weir tail`: shows requests of all nodes as they complete.
 
 use serde_json::Value;
 use weir_admin_api::{AnswerKind, RequestOutcome, TailEvent, TailQuery, operations};
@@ -44,7 +44,7 @@ fn show(output: Output, csv: &mut CsvLines, data: &str) {
             let value: Value = serde_json::from_str(data).unwrap_or_default();
             match output {
                 Output::Csv => csv.print(&value),
-                // A list that never ends.
+                // Each event is written as a list of one item, so the output is one list without end.
                 _ => print_value(output, &Value::Array(vec![value])),
             }
         }
@@ -57,7 +57,7 @@ fn show(output: Output, csv: &mut CsvLines, data: &str) {
 
 fn line(event: &TailEvent) -> Safe {
     let upstream = event.upstream_ms.map_or("-".to_owned(), |ms| format!("{ms:.1}"));
-    // Most requests are answers that were sent to their end.
+    // The usual case, a response that was sent completely, is not labelled.
     let kind = match event.kind {
         AnswerKind::Answer => String::new(),
         other => format!(" {}", word(&other).replace('_', " ")),

@@ -15,19 +15,19 @@ use tokio_rustls::{TlsConnector, client::TlsStream};
 
 use crate::client::ClientError;
 
-/// A connection, in the clear or not.
+/// A connection, with or without TLS.
 pub(crate) trait Stream: AsyncRead + AsyncWrite + Send + Unpin {}
 
 impl<T: AsyncRead + AsyncWrite + Send + Unpin> Stream for T {}
 
-/// Whom to believe, and who it has to be.
+/// Trusted CA certificates and the expected server name.
 pub(crate) struct Tls {
     connector: TlsConnector,
     name: ServerName<'static>,
 }
 
 impl Tls {
-    /// Believes what the certificates of a file have signed, or the system's.
+    /// Trusts the CA certificates of a file, or those of the system.
     pub(crate) fn new(host: &str, ca: Option<&Path>) -> Result<Self, ClientError> {
         let mut roots = RootCertStore::empty();
         match ca {

@@ -1,5 +1,5 @@
-//! The command tree as clap gets it: usage lines show what is specific to a command, and an unknown verb or noun gets a
-//! suggestion at every level.
+//! Builds the clap command tree. Usage lines show only what is specific to a command, and an unknown verb or noun gets
+//! a suggestion at every level.
 
 use std::ffi::OsString;
 
@@ -13,15 +13,15 @@ pub(crate) use weir_snapshot::nearest;
 
 use crate::{arguments::Arguments, dev::Dev};
 
-/// What was typed.
+/// The parsed command line.
 pub(crate) struct Typed {
     pub(crate) arguments: Arguments,
-    /// Flags of the connection that are on the command line, not in the environment.
+    /// Connection flags that are on the command line, not in the environment.
     pub(crate) flags: Flags,
     pub(crate) former: FormerNames,
 }
 
-/// Which flags of the connection are on the command line.
+/// Which connection flags are on the command line.
 #[derive(Debug, Clone, Copy, Default)]
 pub(crate) struct Flags {
     pub(crate) admin: bool,
@@ -31,7 +31,7 @@ pub(crate) struct Flags {
     pub(crate) context: bool,
 }
 
-/// Reads the command line, or prints what is wrong with it, or the help, and ends the process.
+/// Parses the command line. On an error, or for help, prints a message and exits.
 pub(crate) fn parse() -> Typed {
     let (command, former) = command_with(Dev::FORMER_NAMES);
     let words: Vec<OsString> = std::env::args_os().collect();
@@ -61,7 +61,7 @@ fn flags(matches: &ArgMatches) -> Flags {
     }
 }
 
-/// The whole tree.
+/// The whole command tree.
 pub(crate) fn command() -> Command {
     command_with(&[]).0
 }
@@ -77,14 +77,14 @@ fn command_with(names: &'static [FormerName]) -> (Command, FormerNames) {
     (with_short_usage(command), former)
 }
 
-/// clap's own usage lines of errors list every flag that has a value, also from the environment.
+/// Replaces clap's usage lines in errors, which list every flag that has a value, even from the environment.
 fn with_short_usage(mut command: Command) -> Command {
     let usage = command.render_usage().to_string();
     let usage = usage.trim_start().trim_start_matches("Usage:").trim().to_owned();
     command.override_usage(usage).mut_subcommands(with_short_usage)
 }
 
-/// Adds to the error of an unknown noun or verb what was perhaps meant, and what there is.
+/// Adds a suggestion and the list of known words to the error of an unknown noun or verb.
 fn suggested(mut error: clap::Error, command: &Command, words: &[OsString]) -> clap::Error {
     if error.kind() != ErrorKind::InvalidSubcommand {
         return error;
@@ -97,7 +97,7 @@ fn suggested(mut error: clap::Error, command: &Command, words: &[OsString]) -> c
     for word in words.by_ref().take_while(|word| *word != wrong) {
         level = level.find_subcommand(&*word).unwrap_or(level);
     }
-    // kubectl and others write the verb first.
+    // The user may have written the verb first, as in kubectl.
     let noun = words.next().and_then(|noun| command.find_subcommand(&*noun));
     let verb = noun.and_then(|noun| noun.find_subcommand(&wrong));
     let tip = match (noun, verb) {

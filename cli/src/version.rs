@@ -14,7 +14,7 @@ use crate::{
 
 const CLIENT: &str = env!("CARGO_PKG_VERSION");
 
-/// What the OpenAPI document says of the control plane.
+/// The part of the OpenAPI document that holds the control plane's version.
 #[derive(Deserialize)]
 struct Document {
     info: Info,
@@ -25,7 +25,7 @@ struct Info {
     version: String,
 }
 
-/// A control plane that does not answer is no failure: the client's version is known.
+/// Shows both versions. An unreachable control plane is not an error, because the client's version is still shown.
 pub(crate) async fn run(
     output: Output,
     is_client_only: bool,

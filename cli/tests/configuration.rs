@@ -1,6 +1,6 @@
-//! `weir check`, `diff`, `apply`, `revisions` and `rollback`, against a control plane that the test scripts.
+//! Tests of `weir check`, `diff`, `apply`, `revisions` and `rollback` against a scripted control plane.
 
-// The lint does not see that a test's helper is part of a test.
+// The lint does not recognize helper functions as test code.
 #![allow(clippy::unwrap_used)]
 
 mod support;
@@ -16,14 +16,14 @@ use support::{answer_all, command, http};
 
 const CONFIG: &str = "pools:\n- name: books\nroutes:\n- name: default\n  pool: books\n";
 
-/// Answers one request after the other, and returns the requests.
+/// Starts a scripted control plane that sends the answers in order and returns the requests.
 fn script(answers: Vec<(u16, Value)>) -> (String, JoinHandle<Vec<String>>) {
     let answers =
         answers.into_iter().map(|(status, body)| http(&format!("{status} Said"), &body.to_string()));
     answer_all(answers.collect())
 }
 
-/// Runs `weir` with this on its standard input.
+/// Runs `weir` with `input` on standard input.
 fn weir(arguments: &[&str], input: &str) -> Output {
     let mut command = command(arguments);
     let command = command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());

@@ -1,6 +1,6 @@
-//! `weir login` and contexts.
+//! Tests of `weir login` and contexts.
 
-// The lint does not see that a test's helper is part of a test.
+// The lint does not recognize helper functions as test code.
 #![allow(clippy::unwrap_used)]
 
 mod support;
@@ -14,7 +14,7 @@ use std::{
 
 use support::{answer, answer_once, http, stderr, stdout};
 
-/// A user with a config folder of their own.
+/// A user with a separate config folder.
 struct User {
     folder: tempfile::TempDir,
 }
@@ -37,7 +37,7 @@ impl User {
         child.wait_with_output().unwrap()
     }
 
-    /// Logs in to a control plane that takes it; its address, and what it was asked.
+    /// Logs in to a control plane that accepts the login. Returns its address and the request that it received.
     fn log_in(&self, name: &str, more: &[&str], input: &str) -> (String, String) {
         let (url, asked) = answer_once(http("200 OK", &answer(&["status"], "a").to_string()));
         let output = self.weir(&[&["login", name, "--admin", &url], more].concat(), &[], input);
@@ -45,7 +45,7 @@ impl User {
         (url, asked.join().unwrap())
     }
 
-    /// What a command asks of the control plane that it chooses; that one listens at the address already.
+    /// Returns the request that a command sends to the control plane at `admin`.
     fn asks(&self, arguments: &[&str], variables: &[(&str, &str)], admin: &str) -> String {
         let listener = std::net::TcpListener::bind(admin.trim_start_matches("http://")).unwrap();
         let asked = support::answer_on(listener, vec![http("200 OK", r#"{"items":[]}"#)]);
@@ -70,14 +70,14 @@ fn a_login_is_checked_stored_for_its_user_alone_and_used() {
     let asked = user.asks(&["backends"], &[], &url);
     assert!(asked.contains("authorization: Bearer weir_secret\r\n"), "{asked}");
 
-    // Another one, with the token from standard input; it is current now.
+    // A second context, with the token from standard input; it becomes the current one.
     let (test, _) = user.log_in("test", &[], "weir_other\n");
     let asked = user.asks(&["backends"], &[], &test);
     assert!(asked.contains("Bearer weir_other"), "{asked}");
     for (arguments, variables) in [
         (&["--context", "prod", "backends"][..], &[][..]),
         (&["backends"], &[("WEIR_CONTEXT", "prod")]),
-        // What is typed comes before the environment.
+        // The command line takes precedence over the environment.
         (
             &["--context", "prod", "backends"],
             &[("WEIR_ADMIN", "http://127.0.0.1:1"), ("WEIR_TOKEN", "other")],
@@ -86,7 +86,7 @@ fn a_login_is_checked_stored_for_its_user_alone_and_used() {
         let asked = user.asks(arguments, variables, &url);
         assert!(asked.contains("Bearer weir_secret"), "{asked}");
     }
-    // The environment comes before a context, whose token goes to its own address only.
+    // The environment takes precedence over a context, and the context's token is only sent to its own address.
     let (other, asked) = answer_once(http("200 OK", r#"{"items":[]}"#));
     let output = user.weir(&["backends"], &[("WEIR_ADMIN", &other), ("WEIR_CONTEXT", "prod")], "");
     assert!(output.status.success(), "{}", stderr(&output));
@@ -152,7 +152,7 @@ fn a_file_that_others_can_read_gets_a_warning() {
     let output = user.weir(&["contexts"], &[], "");
     assert!(output.status.success() && stderr(&output).contains("mode 0644"), "{output:?}");
     assert!(stdout(&output).contains(&url) && !stderr(&output).contains("secret"));
-    // Written again, it is its owner's alone.
+    // Rewriting the file makes it readable only by its owner.
     user.weir(&["contexts", "use", "prod"], &[], "");
     assert_eq!(mode(&user.file()), 0o600);
 }

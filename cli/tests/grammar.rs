@@ -1,6 +1,6 @@
-//! The grammar `weir NOUN VERB`, and every spelling that came before it: what each one asks the control plane.
+//! Tests of the grammar `weir NOUN VERB` and of all former spellings: the request that each one sends.
 
-// The lint does not see that a test's helper is part of a test.
+// The lint does not recognize helper functions as test code.
 #![allow(clippy::unwrap_used)]
 
 mod support;
@@ -8,7 +8,7 @@ mod support;
 use serde_json::{Value, json};
 use support::{answer, answer_all, answer_once, backend, http, list, ok, stderr, stdout, weir};
 
-/// What a command asks: method and path, and the body.
+/// Returns the request that a command sends: method and path, and the body.
 fn asks(arguments: &[&str]) -> (String, String) {
     let (url, asked) = answer_once(http("200 OK", &answer(arguments, "a").to_string()));
     let output = weir(&[&["--admin", &url], arguments].concat());
@@ -99,7 +99,7 @@ fn several_backends_are_drained_at_once_or_none() {
     assert_eq!(output.status.code(), Some(1));
     assert!(stderr(&output).contains("there is no backend b3x"), "{}", stderr(&output));
 
-    // One that fails does not keep the others from it, and is named.
+    // If one change fails, the others are still made, and the error names the one that failed.
     let (url, asked) =
         answer_all(vec![ok(1, &known), http("409 Conflict", r#"{"title":"no"}"#), ok(3, &backend("b2"))]);
     let output = weir(&["--admin", &url, "-o", "json", "backends", "drain", "b1", "b2"]);
@@ -137,7 +137,7 @@ fn fields_are_set_on_the_revision_that_was_read() {
             "backends": [{ "url": "http://a:1", "weight": 3 }],
         })
     );
-    // Somebody else was faster: nothing is overwritten.
+    // Another user changed the configuration first: nothing is overwritten.
     let (url, asked) = answer_all(vec![
         ok(7, &pool),
         http(
@@ -350,7 +350,7 @@ fn a_tail_that_ends_says_why() {
     let output = weir(&["--admin", &url, "-o", "json", "tail"]);
     asked.join().unwrap();
     assert!(output.status.code() == Some(1) && stderr(&output).contains("was revoked (401)"), "{output:?}");
-    // The control plane cuts the connection of a revoked token within an event.
+    // The control plane closes the connection of a revoked token in the middle of an event.
     let cut = "HTTP/1.1 200 OK\r\ncontent-length: 1000\r\n\r\nevent: request\ndata: {}\n\n".to_owned();
     let (url, asked) = answer_all(vec![cut, revoked]);
     let output = weir(&["--admin", &url, "-o", "json", "tail"]);

@@ -1,6 +1,6 @@
-//! `weir load` against mocks.
+//! Tests of `weir load` against mock backends.
 
-// The lint does not see that a test's helper is part of a test.
+// The lint does not recognize helper functions as test code.
 #![allow(clippy::unwrap_used)]
 
 use std::process::{Command, Output};
@@ -51,7 +51,7 @@ fn a_fixed_rate_is_kept() {
     with_mock(|url| {
         let tally = json(&weir(&[&url, "--rps", "200", "--duration", "500ms"]));
         assert_eq!(tally["sent"], 100, "{tally}");
-        // More than it can send in this time: the last ones leave late, but none is left out.
+        // More requests than it can send in this time: the last ones are sent late, but none is skipped.
         let tally = json(&weir(&[&url, "--rps", "20000", "--duration", "100ms"]));
         assert_eq!(tally["sent"], 2000, "{tally}");
     });

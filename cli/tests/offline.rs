@@ -1,6 +1,6 @@
-//! What `weir` does without a control plane.
+//! Tests of `weir` without a control plane.
 
-// The lint does not see that a test's helper is part of a test.
+// The lint does not recognize helper functions as test code.
 #![allow(clippy::unwrap_used)]
 
 mod support;
@@ -96,7 +96,7 @@ fn there_is_a_completion_script_for_each_shell() {
     for shell in ["bash", "zsh", "fish", "elvish", "powershell"] {
         let output = weir(&["completions", shell]);
         assert!(output.status.success());
-        // The script asks this program.
+        // The script calls this program for completions.
         assert!(stdout(&output).contains("COMPLETE") && stdout(&output).contains("weir"), "{shell}");
     }
 }
@@ -135,7 +135,7 @@ fn a_watch_ends_when_its_reader_has_left() {
     let (url, asked) = answer_once(http("200 OK", r#"{"items":[]}"#));
     let watch = ["--admin", &url, "nodes", "--watch", "100ms"];
     let ended = command(&watch).stdout(nobody()).status().unwrap();
-    // After the first answer, not by the failure of the second question.
+    // It ends after the first answer, not because the second request fails.
     assert_eq!(ended.code(), Some(0));
     asked.join().unwrap();
 }
@@ -246,7 +246,7 @@ fn the_wrong_scheme_is_named() {
     let text = stderr(&output);
     assert!(text.contains("does not speak TLS") && text.contains("http:// in --admin"), "{text}");
     assert!(!text.contains("corrupt"), "{text}");
-    // What a TLS server says to HTTP: an alert.
+    // A TLS server answers HTTP with an alert.
     let (url, asked) = answer_once("\u{15}\u{3}\u{3}\0\u{2}\u{2}\u{32}".into());
     let output = weir(&["--admin", &url, "status"]);
     asked.join().unwrap();

@@ -1,6 +1,6 @@
-//! What `weir` writes: output that cannot be written is an error, and nothing that it shows steers a terminal.
+//! Tests of output: a failed write is an error, and no text that `weir` shows can control the terminal.
 
-// The lint does not see that a test's helper is part of a test.
+// The lint does not recognize helper functions as test code.
 #![allow(clippy::unwrap_used)]
 
 mod support;
@@ -17,7 +17,7 @@ fn nobody() -> std::io::PipeWriter {
     std::io::pipe().unwrap().1
 }
 
-/// A file that takes nothing, as a full disk does.
+/// A file on which every write fails, as on a full disk.
 fn full() -> std::fs::File {
     std::fs::File::options().write(true).open("/dev/full").unwrap()
 }
@@ -33,7 +33,7 @@ const OFFLINE: [&[&str]; 7] = [
     &["report", "--help"],
 ];
 
-/// Commands that ask a control plane once.
+/// Commands that send one request to the control plane.
 const ONLINE: [&[&str]; 43] = [
     &["status"],
     &["nodes"],
@@ -92,14 +92,14 @@ fn output_that_cannot_be_written_is_an_error_of_every_command() {
         let mut command = command(arguments);
         command.stdin(std::process::Stdio::piped()).stdout(out).stderr(std::process::Stdio::piped());
         let mut child = command.spawn().unwrap();
-        // A password, or a configuration.
+        // Used as a password or as a configuration.
         let _ = child.stdin.take().unwrap().write_all(b"{}\n");
         child.wait_with_output().unwrap()
     };
     for arguments in OFFLINE {
         said(run(arguments, full()), arguments, 1);
     }
-    // Standard output that is open for reading only.
+    // Standard output is open for reading only.
     said(run(&["schema"], std::fs::File::open("/dev/null").unwrap()), &["schema"], 1);
     for arguments in ONLINE {
         for more in [&[][..], &["--output", "json"]] {
@@ -109,7 +109,7 @@ fn output_that_cannot_be_written_is_an_error_of_every_command() {
             asked.join().unwrap();
         }
     }
-    // A part of a backup is none, whatever the reason.
+    // An incomplete backup is an error, whatever the reason.
     let (url, asked) = answer_once(http("200 OK", "{}"));
     let output = command(&["--admin", &url, "export"]).stdout(nobody()).output().unwrap();
     assert!(output.status.code() == Some(1) && stderr(&output).contains("incomplete"), "{output:?}");
@@ -118,7 +118,7 @@ fn output_that_cannot_be_written_is_an_error_of_every_command() {
     let file = folder.path().join("weir.yaml");
     std::fs::write(&file, "pools: [{ name: p }]\n").unwrap();
     said(run(&["check", file.to_str().unwrap()], full()), &["check"], 1);
-    // A tail ends with the first request that it cannot show.
+    // A tail ends at the first request that it cannot write.
     let event = "event: request\ndata: {\"path\":\"/\"}\n\n".repeat(3);
     let (url, asked) = answer_once(http("200 OK", &event));
     said(run(&["--admin", &url, "-o", "json", "tail"], full()), &["tail"], 1);
@@ -142,7 +142,7 @@ fn a_token_that_cannot_be_shown_is_revoked() {
         ),
     ] {
         for more in [&[][..], &["--output", "json"]] {
-            // The reader of a pipe that has left has no token either.
+            // If the reader has closed the pipe, the token is lost as well.
             for out in [full().into(), std::process::Stdio::from(nobody())] {
                 let answers = vec![http("201 Created", made), http("200 OK", "{}")];
                 let (url, asked) = answer_all(answers);
@@ -164,7 +164,7 @@ fn a_token_that_cannot_be_shown_is_revoked() {
                 if create[0] == "token" { "weir tokens delete ci" } else { "weir node-tokens revoke 7" };
             assert!(text.contains(command) && !text.contains("is revoked"), "{text}");
         }
-        // Nothing is made where standard output is closed: nothing listens at this address.
+        // No token is created if standard output is closed: no server listens at this address.
         let mut shell = Command::new("sh");
         shell.args([
             "-c",
@@ -183,7 +183,8 @@ fn a_token_that_cannot_be_shown_is_revoked() {
     }
 }
 
-/// What bytes of a client, a node or a backend do to a terminal, as JSON writes them and as they are shown.
+/// Characters from a client, node or backend that could control a terminal, written as JSON escapes. Output shows them
+/// in the same form.
 const HOSTILE: &str = r"\u001b]52;c;aGk=\u0007\u009b2J\u202edcba\u2066\u200b\u007f\r\nforged\u2028";
 
 #[test]
@@ -200,7 +201,7 @@ fn nothing_that_is_shown_steers_a_terminal() {
     let mut shown = 0;
     for arguments in ONLINE.iter().filter(|arguments| !arguments.contains(&"--watch")) {
         for more in [&[][..], &["--output", "wide"], &["--output", "json"], &["--output", "yaml"]] {
-            // The text of these is the server's own and goes to a file byte for byte; see `print_exact`.
+            // These commands write the server's text to a file byte for byte; see `print_exact`.
             if arguments.contains(&"csv") || (*arguments == ["export"] && more != ["--output", "json"]) {
                 continue;
             }

@@ -38,7 +38,7 @@ pub(crate) struct Active {
     pub(crate) pools: Vec<ActivePool>,
     /// In the order of [`Snapshot::routes`]; `None`: the route has no filters.
     pub(crate) filters: Vec<Option<Arc<filter::Chain>>>,
-    /// Session affinity of splits, by route; empty if there is none.
+    /// Session affinity of splits, by route; empty if no split uses it.
     splits: Vec<Option<Box<Sticky>>>,
     /// Certificates for clients.
     pub(crate) certificates: Arc<CertificateTable>,

@@ -169,8 +169,8 @@ impl ResponseUrls<'_> {
     }
 }
 
-/// The `Destination` for the backend instead of the client's (RFC 4918, 10.3); `None` if there is none, or if it is on
-/// another server.
+/// Returns the `Destination` to send to the backend instead of the client's (RFC 4918, 10.3). `None` if the request has
+/// no `Destination`, or if it is on another server.
 pub(crate) fn destination(
     rewrite: &Rewrite,
     head: &RequestHead,

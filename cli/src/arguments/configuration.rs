@@ -1,4 +1,4 @@
-//! The configuration as a whole: `weir apply`, `weir explain`, `weir revisions`.
+//! Commands for the whole configuration: `weir apply`, `weir explain`, `weir revisions`.
 
 use clap::{Args, Subcommand};
 use weir_snapshot::units::HumanDuration;
@@ -71,7 +71,7 @@ pub(crate) enum RevisionsVerb {
     },
 }
 
-/// The number of a revision. What is neither a number nor a verb is most likely a misspelled verb.
+/// Parses the number of a revision. Other text is most likely a misspelled verb, so the error suggests one.
 pub(crate) fn number_or_verb(text: &str) -> Result<u64, String> {
     match text.parse() {
         Ok(number) if number > 0 => Ok(number),

@@ -1,6 +1,6 @@
 //! The grammar of the command line: `weir NOUN VERB`.
 //!
-//! Each noun has a file. `list` is the verb of a noun without one (see [`Noun`]).
+//! Each noun has its own file. A noun without a verb means `list` (see [`Noun`]).
 
 mod access;
 mod backends;
@@ -96,7 +96,7 @@ pub(crate) enum Output {
 }
 
 impl Output {
-    /// Whether people read it.
+    /// Whether the output is for people, not for programs.
     pub(crate) fn is_for_people(self) -> bool {
         matches!(self, Self::Table | Self::Wide)
     }

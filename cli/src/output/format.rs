@@ -1,4 +1,4 @@
-//! Answers for programs: YAML and CSV of what the admin API answers as JSON.
+//! Output for programs: formats JSON responses of the admin API as YAML and CSV.
 
 use std::fmt::Write as _;
 
@@ -6,9 +6,10 @@ use serde_json::{Map, Value};
 
 use super::json_string;
 
-/// Block style; text that could be taken for something else is quoted as in JSON, which is YAML too.
+/// Formats a value as block-style YAML. Text that YAML could read as another type is quoted as in JSON, which is also
+/// valid YAML.
 ///
-/// A library would leave characters in it that do not print.
+/// No library is used because it would leave non-printable characters in the output.
 pub(crate) fn yaml(value: &Value) -> String {
     let mut text = String::new();
     write_yaml(&mut text, value, 0);
@@ -28,7 +29,7 @@ fn write_yaml(text: &mut String, value: &Value, depth: usize) {
             for item in items {
                 let _ = write!(text, "{indent}-");
                 match item {
-                    // The first field stands behind the dash.
+                    // The first field is on the same line as the dash.
                     Value::Object(fields) if !fields.is_empty() => {
                         let mut inner = String::new();
                         write_yaml(&mut inner, item, depth + 1);
@@ -69,7 +70,7 @@ fn scalar(value: &Value) -> String {
     }
 }
 
-/// Plain where nothing else could be meant.
+/// Formats a string without quotes if YAML cannot read it as another type.
 fn yaml_string(string: &str) -> String {
     let is_word = |c: char| c.is_ascii_alphanumeric() || "_-./".contains(c);
     let is_plain =
@@ -82,7 +83,8 @@ fn yaml_string(string: &str) -> String {
     }
 }
 
-/// One line for each item of a list, or one for an object, under the names of the fields, nested ones with a dot.
+/// Formats one line for each item of a list, or one line for an object, below a header of field names. Names of nested
+/// fields are joined with a dot.
 pub(crate) fn csv(value: &Value) -> String {
     let items = ["items", "periods"].iter().find_map(|name| value.get(name)).unwrap_or(value);
     let items = match items {
@@ -133,7 +135,7 @@ fn csv_cell(value: &Value) -> String {
     }
 }
 
-/// As RFC 4180 has it.
+/// Quotes a cell as in RFC 4180.
 fn quoted(cell: &str) -> String {
     match cell.contains([',', '"', '\n', '\r']) {
         true => format!("\"{}\"", cell.replace('"', "\"\"")),

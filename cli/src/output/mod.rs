@@ -1,7 +1,7 @@
 //! The only place that writes to standard output and standard error.
 //!
-//! What is shown may come from clients, backends and nodes, so everything for people is made safe for a terminal here.
-//! `table` lays out rows, `units` formats numbers, `format` writes answers for programs.
+//! Text may come from clients, backends and nodes, so all output for people is made safe for a terminal here.
+//! `table` lays out rows, `units` formats numbers, `format` writes output for programs.
 
 mod format;
 mod progress;
@@ -32,15 +32,15 @@ use crate::{
     client::{Answer, ClientError},
 };
 
-/// Why standard output could not be written to.
+/// First error of writing to standard output.
 static FAILURE: OnceLock<io::Error> = OnceLock::new();
 
 /// Standard output as a file: `std::io::Stdout` ignores some errors.
 static STDOUT: LazyLock<io::Result<File>> =
     LazyLock::new(|| Ok(File::from(io::stdout().as_fd().try_clone_to_owned()?)));
 
-/// Writes to standard output as it is. After a failure nothing more is written, and the program ends with that failure
-/// (see [`failure`]), so that no command has to look at it.
+/// Writes text to standard output unchanged. After an error nothing more is written, and the program exits with that
+/// error (see [`failure`]), so that commands need not check for it.
 fn write(text: &str) {
     if FAILURE.get().is_some() {
         return;
@@ -54,18 +54,18 @@ fn write(text: &str) {
     }
 }
 
-/// Why not everything was written to standard output.
+/// Returns the error that stopped output to standard output, if any.
 pub(crate) fn failure() -> Option<&'static io::Error> {
     FAILURE.get()
 }
 
-/// The failure as an error of the program. That the reader has left, as `head` does, is none.
+/// Returns the failure as an error message. A pipe closed by its reader, as `head` does, is not an error.
 pub(crate) fn error() -> Option<String> {
     let error = failure().filter(|error| error.kind() != io::ErrorKind::BrokenPipe)?;
     Some(format!("cannot write to standard output: {error}"))
 }
 
-/// Refuses to make a secret that could not be written to standard output.
+/// Returns an error if standard output is closed, so that no secret is created that could not be shown.
 pub(crate) fn has_reader() -> anyhow::Result<()> {
     anyhow::ensure!(
         !is_closed(io::stdout().as_fd()),
@@ -74,8 +74,9 @@ pub(crate) fn has_reader() -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Whether a standard stream was closed at the start: the standard library puts the null device, open for reading and
-/// writing, in its place, and writes to that succeed. A shell's `> /dev/null` opens it for writing only.
+/// Whether a standard stream was closed when the program started. The standard library replaces a closed stream with
+/// the null device, open for reading and writing, and writes to it succeed. A shell's `> /dev/null` opens it for
+/// writing only.
 fn is_closed(stream: BorrowedFd<'_>) -> bool {
     let (Ok(stat), Ok(null)) = (rustix::fs::fstat(stream), rustix::fs::stat("/dev/null")) else {
         return true;
@@ -86,12 +87,12 @@ fn is_closed(stream: BorrowedFd<'_>) -> bool {
     is_null && mode.is_ok_and(|mode| mode == rustix::fs::OFlags::RDWR)
 }
 
-/// Text from outside as it is shown: nothing in it ends a line, steers a terminal or changes the reading order.
+/// Makes external text safe to show: it cannot end a line, control the terminal or change the reading order.
 pub(crate) fn shown(text: &str) -> Cow<'_, str> {
     visible(text, usize::MAX)
 }
 
-/// Several lines as they are shown.
+/// Makes several lines of external text safe to show.
 pub(crate) fn shown_lines(text: &str) -> String {
     text.lines().map(shown).collect::<Vec<_>>().join("\n")
 }
@@ -101,7 +102,7 @@ pub(crate) fn print(text: &str) {
     write(&format!("{}\n", shown_lines(text.trim_end())));
 }
 
-/// Text for people that is safe to show and may hold colours.
+/// Text for people that is safe to show and may contain colours.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(crate) struct Safe(String);
 
@@ -116,7 +117,7 @@ impl Safe {
         Self(tone.paint(&shown(text)))
     }
 
-    /// Adds a line, or several.
+    /// Adds one or more lines.
     pub(crate) fn push(&mut self, more: &Self) {
         if !self.0.is_empty() {
             self.0.push('\n');
@@ -124,7 +125,7 @@ impl Safe {
         self.0.push_str(&more.0);
     }
 
-    /// Adds text that is made safe.
+    /// Makes text safe and adds it.
     pub(crate) fn push_text(&mut self, text: &str) {
         self.push(&Self::new(text));
     }
@@ -134,7 +135,7 @@ impl Safe {
         self.0.push('\n');
     }
 
-    /// The same with spaces before each line.
+    /// Indents each line.
     pub(crate) fn indented(&self) -> Self {
         Self(self.0.lines().map(|line| format!("  {line}")).collect::<Vec<_>>().join("\n"))
     }
@@ -145,20 +146,20 @@ impl Safe {
     }
 }
 
-/// Writes text that is safe already.
+/// Writes text that is already safe.
 pub(crate) fn print_safe(text: &Safe) {
     write(&format!("{}\n", text.0));
 }
 
-/// Whether standard output takes colours: by `NO_COLOR`, `CLICOLOR_FORCE`, `CLICOLOR` and `TERM`, else where it is a
-/// terminal.
+/// Whether output is coloured: decided by `NO_COLOR`, `CLICOLOR_FORCE`, `CLICOLOR` and `TERM`, otherwise by whether
+/// standard output is a terminal.
 pub(crate) fn is_coloured() -> bool {
     static COLOURED: LazyLock<bool> =
         LazyLock::new(|| anstream::AutoStream::choice(&io::stdout()) != anstream::ColorChoice::Never);
     *COLOURED
 }
 
-/// Writes what programs read: byte for byte, except on a terminal.
+/// Writes output for programs: byte for byte, except on a terminal, where it is made safe.
 pub(crate) fn print_exact(text: &str) {
     let end = if text.ends_with('\n') { "" } else { "\n" };
     if io::stdout().is_terminal() {
@@ -169,8 +170,8 @@ pub(crate) fn print_exact(text: &str) {
     }
 }
 
-/// Shows something once, or again and again where that is asked for: in place on a terminal, until it fails or its reader
-/// has left.
+/// Shows something once, or repeatedly if `every` is set. On a terminal it is redrawn in place. It ends on an error, or
+/// when the reader has closed the pipe.
 pub(crate) async fn watch<E>(
     every: Option<HumanDuration>,
     output: Output,
@@ -181,7 +182,7 @@ pub(crate) async fn watch<E>(
     while failure().is_none() {
         ticks.tick().await;
         if output.is_for_people() && io::stdout().is_terminal() {
-            // Home, and clear what is below: less flicker than clearing first.
+            // Moves the cursor home and clears everything below it: less flicker than clearing the screen first.
             write("\x1b[H\x1b[J");
         }
         show().await?;
@@ -189,13 +190,13 @@ pub(crate) async fn watch<E>(
     Ok(())
 }
 
-/// Writes lines to standard error. Where that cannot be written, the exit status has to do.
+/// Writes lines to standard error. Write errors are ignored: the exit status still shows the failure.
 macro_rules! tell {
     ($($said:tt)*) => { $crate::output::tell_text(&format!($($said)*)) };
 }
 pub(crate) use tell;
 
-/// As the macro.
+/// Function behind the macro `tell`.
 pub(crate) fn tell_text(text: &str) {
     let _ = io::stderr().write_all(format!("{}\n", shown_lines(text)).as_bytes());
 }
@@ -205,12 +206,12 @@ pub(crate) fn print_json(value: &Value) {
     print_json_text(&serde_json::to_string_pretty(value).unwrap_or_default());
 }
 
-/// Writes JSON in which each character that does not print is escaped.
+/// Writes JSON text with every non-printable character escaped.
 pub(crate) fn print_json_text(text: &str) {
     write(&format!("{}\n", visible_json(text.trim_end())));
 }
 
-/// Writes an answer: for programs as it came, for people as `show` makes it.
+/// Writes a response: unchanged for programs, formatted by `show` for people.
 pub(crate) fn print_answer<T: DeserializeOwned>(
     output: Output,
     answer: &Answer<T>,
@@ -223,7 +224,7 @@ pub(crate) fn print_answer<T: DeserializeOwned>(
     Ok(())
 }
 
-/// Writes a list of the control plane: for people as a table.
+/// Writes a list from the control plane; for people as a table.
 pub(crate) fn print_items<T: DeserializeOwned>(
     output: Output,
     answer: &Answer<List<T>>,
@@ -232,7 +233,7 @@ pub(crate) fn print_items<T: DeserializeOwned>(
     print_answer(output, answer, |list| Table::of(columns, &list.items, output).render(output))
 }
 
-/// Writes one item of the control plane: for people with a line for each column.
+/// Writes one item from the control plane; for people with a line for each column.
 pub(crate) fn print_one<T: DeserializeOwned>(
     output: Output,
     answer: &Answer<T>,
@@ -241,7 +242,7 @@ pub(crate) fn print_one<T: DeserializeOwned>(
     Ok(print_answer(output, answer, |item| Table::card(columns, &item).render(Output::Wide))?)
 }
 
-/// Writes what the control plane did: for people a sentence.
+/// Writes the result of a change on the control plane; for people as a sentence.
 pub(crate) fn print_outcome<T: DeserializeOwned>(
     output: Output,
     answer: &Answer<T>,
@@ -250,7 +251,7 @@ pub(crate) fn print_outcome<T: DeserializeOwned>(
     Ok(print_answer(output, answer, |done| Safe::toned(&say(done), Tone::Plain))?)
 }
 
-/// Writes a list of this program.
+/// Writes a list that this program made.
 pub(crate) fn print_list<T>(output: Output, value: &Value, columns: &[Column<T>], items: &[T]) {
     match output.is_for_people() {
         true => print_safe(&Table::of(columns, items, output).render(output)),
@@ -258,7 +259,7 @@ pub(crate) fn print_list<T>(output: Output, value: &Value, columns: &[Column<T>]
     }
 }
 
-/// Writes one item of this program.
+/// Writes one item that this program made.
 pub(crate) fn print_card<T>(output: Output, value: &Value, columns: &[Column<T>], item: &T) {
     match output.is_for_people() {
         true => print_safe(&Table::card(columns, item).render(Output::Wide)),
@@ -266,7 +267,7 @@ pub(crate) fn print_card<T>(output: Output, value: &Value, columns: &[Column<T>]
     }
 }
 
-/// Writes what this program did.
+/// Writes the result of a local action.
 pub(crate) fn print_done(output: Output, value: &Value, said: &str) {
     match output.is_for_people() {
         true => print(&shown(said)),
@@ -288,7 +289,7 @@ pub(crate) fn print_yaml(value: &Value) {
     print(&format::yaml(value));
 }
 
-/// CSV that grows: the header is written once.
+/// CSV output in several parts: the header is written once.
 #[derive(Default)]
 pub(crate) struct CsvLines {
     has_header: bool,
@@ -304,7 +305,7 @@ impl CsvLines {
     }
 }
 
-/// A value of an enum, as the API writes it.
+/// Formats a value of an enum as in the API.
 pub(crate) fn word(value: &impl Serialize) -> String {
     match serde_json::to_value(value) {
         Ok(Value::String(word)) => word,
@@ -313,7 +314,7 @@ pub(crate) fn word(value: &impl Serialize) -> String {
     }
 }
 
-/// Escapes of JSON in place of what does not print.
+/// Formats a JSON string with non-printable characters escaped.
 fn json_string(text: &str) -> String {
     visible_json(&Value::from(text).to_string()).into_owned()
 }

@@ -1,5 +1,5 @@
-//! Progress on standard error, only where it is a terminal: a spinner for waits of more than a second, a bar for loads and
-//! rollouts.
+//! Progress on standard error, only if it is a terminal: a spinner for waits longer than 1 s, and a bar for load tests
+//! and rollouts.
 
 use std::{
     io::{self, IsTerminal as _},
@@ -10,11 +10,11 @@ use std::{
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use tokio::task::JoinHandle;
 
-/// A wait shorter than this shows nothing.
+/// The spinner appears after this time.
 const PATIENCE: Duration = Duration::from_secs(1);
 const TICK: Duration = Duration::from_millis(120);
 
-/// Says what is waited for once that takes long; until it is dropped.
+/// Spinner that shows what the program waits for, if the wait is long. Cleared when dropped.
 pub(crate) struct Waiting {
     later: Option<JoinHandle<()>>,
     bar: Arc<Mutex<Option<ProgressBar>>>,
@@ -48,11 +48,11 @@ impl Drop for Waiting {
     }
 }
 
-/// How much of something is done; cleared when it is dropped.
+/// Progress bar. Cleared when dropped.
 pub(crate) struct Bar(ProgressBar);
 
 impl Bar {
-    /// Of so much, which is shown in the template's words.
+    /// Creates a bar that is full at `total`, in the format of the template.
     pub(crate) fn new(total: u64, template: &str) -> Self {
         let target = match io::stderr().is_terminal() {
             true => ProgressDrawTarget::stderr(),
@@ -71,7 +71,7 @@ impl Bar {
         self.0.set_message(message);
     }
 
-    /// Writes while the bar is out of the way.
+    /// Hides the bar while `write` runs.
     pub(crate) fn aside(&self, write: impl FnOnce()) {
         self.0.suspend(write);
     }

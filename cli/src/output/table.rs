@@ -1,4 +1,4 @@
-//! Tables for people: columns with headings, in 120 columns or as wide as the terminal.
+//! Tables for people: columns with headings, up to 120 characters wide, or as wide as the terminal.
 
 use std::io::IsTerminal as _;
 
@@ -10,14 +10,14 @@ use tabled::{
 use super::{Safe, is_coloured, shown};
 use crate::arguments::Output;
 
-/// A table fits into this many columns, or into the terminal where that is wider.
+/// Maximum width of a table in characters, unless the terminal is wider.
 const WIDTH: usize = 120;
 /// Characters between two columns.
 const GAP: usize = 2;
-/// What is left at least of a column that is cut.
+/// Minimum width of a shortened column, in characters.
 const LEAST: usize = 12;
 
-/// What a colour means.
+/// Meaning of a colour.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Tone {
     Plain,
@@ -37,7 +37,7 @@ impl Tone {
         }
     }
 
-    /// Colours safe text where standard output takes colours.
+    /// Colours safe text if output is coloured.
     pub(crate) fn paint(self, text: &str) -> String {
         match self.sgr().filter(|_| is_coloured()) {
             Some(sgr) => format!("\x1b[{sgr}m{text}\x1b[0m"),
@@ -50,18 +50,18 @@ impl Tone {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Cell {
     text: String,
-    /// What `-o wide` shows in its place.
+    /// Text that `-o wide` shows instead.
     exact: Option<String>,
     tone: Tone,
 }
 
 impl Cell {
-    /// A value that there is not.
+    /// A missing value.
     pub(crate) fn missing() -> Self {
         Self::from("-")
     }
 
-    /// A number with a unit, and how `-o wide` shows it.
+    /// A number with a unit, and the exact value that `-o wide` shows.
     pub(crate) fn number(text: String, exact: impl ToString) -> Self {
         Self { exact: Some(exact.to_string()), ..Self::from(text) }
     }
@@ -100,7 +100,7 @@ impl From<&str> for Cell {
     }
 }
 
-/// What is not there is a dash.
+/// A missing value is shown as a dash.
 impl From<Option<&str>> for Cell {
     fn from(text: Option<&str>) -> Self {
         text.filter(|text| !text.is_empty()).map_or_else(Self::missing, Self::from)
@@ -116,7 +116,7 @@ pub(crate) struct Column<T> {
 }
 
 impl<T> Column<T> {
-    /// A column that is always shown whole.
+    /// A column that is never shortened.
     pub(crate) const fn new(heading: &'static str, cell: fn(&T) -> Cell) -> Self {
         Self { heading, cell, is_wide_only: false, may_be_cut: false }
     }
@@ -126,7 +126,7 @@ impl<T> Column<T> {
         Self { is_wide_only: true, ..Self::new(heading, cell) }
     }
 
-    /// A column of text that is cut where the table would be too wide.
+    /// A column of text that is shortened if the table is too wide.
     pub(crate) const fn text(heading: &'static str, cell: fn(&T) -> Cell) -> Self {
         Self { may_be_cut: true, ..Self::new(heading, cell) }
     }
@@ -163,20 +163,20 @@ impl Table {
         Self::rows(vec![], columns.iter().map(row).collect())
     }
 
-    /// Rows that are made already.
+    /// A table of existing rows.
     pub(crate) fn rows(headings: Vec<String>, rows: Vec<Vec<Cell>>) -> Self {
         let columns = rows.first().map_or(headings.len(), Vec::len);
         Self { headings, may_be_cut: vec![false; columns], rows }
     }
 
-    /// Names a column whose heading depends on the answer.
+    /// Sets the heading of the first column, for tables where it depends on the response.
     pub(crate) fn name_first_column(&mut self, name: &str) {
         if let Some(heading) = self.headings.first_mut() {
             *heading = shown(name).into_owned();
         }
     }
 
-    /// Lays it out.
+    /// Lays out the table as text.
     pub(crate) fn render(&self, output: Output) -> Safe {
         self.layout(output == Output::Wide, (output == Output::Table).then(width))
     }
@@ -209,7 +209,7 @@ impl Table {
         Safe(lines.join("\n"))
     }
 
-    /// Shortens the widest of the columns that may be cut until the table fits.
+    /// Shortens the widest column that may be shortened, repeatedly, until the table fits.
     fn cut(&self, texts: &mut [Vec<String>], width: usize) {
         let heading = |x: usize| self.headings.get(x).map_or(0, |heading| heading.chars().count());
         let mut widths: Vec<usize> = (0..self.may_be_cut.len())
@@ -230,7 +230,7 @@ impl Table {
             if *wide <= least {
                 return;
             }
-            // Not all from one column when there are several: halves of what is too much.
+            // Removes half of the excess at a time, so that several wide columns share it.
             let some = excess.min((*wide - least).min(excess.div_ceil(2)).max(1));
             *wide -= some;
         }
@@ -244,7 +244,7 @@ impl Table {
     }
 }
 
-/// How wide a table may be.
+/// Maximum width of a table, in characters.
 fn width() -> usize {
     match std::io::stdout().is_terminal() {
         true => terminal_width().max(WIDTH),

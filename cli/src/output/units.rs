@@ -1,6 +1,6 @@
-//! Numbers as people read them.
+//! Formats numbers for people.
 
-/// `1234`, `12.3 k`, `1.2 M`.
+/// Formats a count: `1234`, `12.3 k`, `1.2 M`.
 pub(crate) fn count(number: u64) -> String {
     if number < 100_000 {
         return number.to_string();
@@ -8,7 +8,7 @@ pub(crate) fn count(number: u64) -> String {
     scaled(number, 1_000, &["", " k", " M", " G", " T", " P", " E"])
 }
 
-/// `512 B`, `3.4 GiB`.
+/// Formats a size in bytes: `512 B`, `3.4 GiB`.
 pub(crate) fn bytes(number: u64) -> String {
     scaled(number, 1_024, &[" B", " KiB", " MiB", " GiB", " TiB", " PiB", " EiB"])
 }
@@ -17,7 +17,7 @@ pub(crate) fn bytes(number: u64) -> String {
 fn scaled(number: u64, step: u64, units: &[&str]) -> String {
     let mut value = number as f64;
     let mut unit = 0;
-    // What would be rounded up to the next unit is of that unit.
+    // A value that would be rounded up to the next unit uses that unit.
     while value >= step as f64 - 0.05 && unit + 1 < units.len() {
         value /= step as f64;
         unit += 1;
@@ -26,7 +26,7 @@ fn scaled(number: u64, step: u64, units: &[&str]) -> String {
     if unit == 0 { format!("{number}{name}") } else { format!("{value:.1}{name}") }
 }
 
-/// `0.42`, `12.3`, `1234`.
+/// Formats milliseconds: `0.42`, `12.3`, `1234`.
 pub(crate) fn milliseconds(ms: f64) -> String {
     match ms {
         ..10.0 => format!("{ms:.2}"),
@@ -35,7 +35,7 @@ pub(crate) fn milliseconds(ms: f64) -> String {
     }
 }
 
-/// `12.5 %` of 0.125.
+/// Formats a fraction as a percentage: 0.125 is `12.5 %`.
 pub(crate) fn share(share: f64) -> String {
     format!("{:.1} %", share * 100.0)
 }

@@ -1,6 +1,6 @@
-//! The program `weir`, and control planes that tests script.
+//! Runs the program `weir` against scripted control planes.
 
-// Not every test program uses all of it, and the lint does not see that helpers of tests are part of tests.
+// Not every test program uses all helpers, and the lint does not recognize helper functions as test code.
 #![allow(dead_code, clippy::unwrap_used)]
 
 use std::{
@@ -12,7 +12,7 @@ use std::{
 
 use serde_json::{Value, json};
 
-/// `weir` without the variables and contexts of the user who runs the test.
+/// A `weir` command without the environment variables and contexts of the user running the test.
 pub(crate) fn command(arguments: &[&str]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_weir"));
     for (name, _) in std::env::vars_os() {
@@ -37,7 +37,7 @@ pub(crate) fn stderr(output: &Output) -> String {
     String::from_utf8_lossy(&output.stderr).into_owned()
 }
 
-/// Waits for a connection, but not for ever: a test that fails has to end.
+/// Waits for a connection with a timeout, so that a failing test ends.
 fn accept(listener: &TcpListener) -> std::net::TcpStream {
     let (send, accepted) = std::sync::mpsc::channel();
     let listener = listener.try_clone().unwrap();
@@ -45,20 +45,20 @@ fn accept(listener: &TcpListener) -> std::net::TcpStream {
     accepted.recv_timeout(std::time::Duration::from_secs(30)).unwrap().unwrap().0
 }
 
-/// Answers one request with these bytes, and returns the request.
+/// Answers one request with this text and returns the request.
 pub(crate) fn answer_once(answer: String) -> (String, JoinHandle<String>) {
     let (url, asked) = answer_all(vec![answer]);
     (url, std::thread::spawn(move || asked.join().unwrap().remove(0)))
 }
 
-/// Answers a request with each of these, and returns the requests with their bodies.
+/// Answers one request with each of these texts and returns the requests with their bodies.
 pub(crate) fn answer_all(answers: Vec<String>) -> (String, JoinHandle<Vec<String>>) {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let url = format!("http://{}", listener.local_addr().unwrap());
     (url, answer_on(listener, answers))
 }
 
-/// The same where something listens already.
+/// Like [`answer_all`], on an existing listener.
 pub(crate) fn answer_on(listener: TcpListener, answers: Vec<String>) -> JoinHandle<Vec<String>> {
     std::thread::spawn(move || {
         let one = |answer: String| {
@@ -82,7 +82,7 @@ fn read_request(stream: &mut std::net::TcpStream) -> String {
                 return text;
             }
         }
-        // A TLS handshake has no such end.
+        // A TLS handshake does not end with an empty line.
         if asked.first() == Some(&0x16) {
             return text;
         }
@@ -97,7 +97,7 @@ pub(crate) fn http(status: &str, body: &str) -> String {
     format!("HTTP/1.1 {status}\r\ncontent-length: {}\r\nconnection: close\r\n\r\n{body}", body.len())
 }
 
-/// The answer 200 with the tag of a revision.
+/// A 200 response with the `ETag` of a revision.
 pub(crate) fn ok(revision: u64, body: &Value) -> String {
     let body = body.to_string();
     let length = body.len();
@@ -110,7 +110,7 @@ pub(crate) fn list(item: Value) -> Value {
     json!({ "items": [item] })
 }
 
-/// A backend whose texts are all the same.
+/// A backend with the same text in every field.
 pub(crate) fn backend(text: &str) -> Value {
     json!({
         "id": text, "url": text, "pool": text, "weight": 1, "state": "active", "alive": true, "health": "up",
@@ -119,7 +119,7 @@ pub(crate) fn backend(text: &str) -> Value {
     })
 }
 
-/// A connected node whose texts are all the same.
+/// A connected node with the same text in every field.
 pub(crate) fn node(text: &str) -> Value {
     json!({
         "id": text, "version": text, "address": text, "workers": 1, "labels": { text: text }, "connected": true,
@@ -167,7 +167,7 @@ fn applied(text: &str) -> Value {
     })
 }
 
-/// What a control plane answers to a command, with the same text everywhere.
+/// Returns the control plane's answer to a command, with the same text in every field.
 pub(crate) fn answer(arguments: &[&str], text: &str) -> Value {
     let arguments: Vec<&str> = arguments.iter().copied().filter(|word| !word.starts_with('-')).collect();
     let arguments: Vec<&str> = match arguments.as_slice() {

@@ -69,7 +69,7 @@ struct MembershipState {
 struct Joining {
     source: Source,
     state_dir: Option<PathBuf>,
-    /// TLS settings of connections, or why there are none yet.
+    /// TLS settings of connections, or the reason why they are not available yet.
     ready: watch::Sender<Result<Arc<ClientConfig>, String>>,
     /// Notified when the control plane does not know the certificate.
     doubt: Notify,

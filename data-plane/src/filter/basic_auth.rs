@@ -75,7 +75,7 @@ impl BasicAuth {
     }
 }
 
-/// The result of the check; `None` if there is none in time.
+/// Waits for the result of the check. Returns `None` on a timeout.
 async fn wait(timers: &Rc<Timers>, result: tokio::sync::oneshot::Receiver<bool>) -> Option<bool> {
     let deadline = timers.timer();
     deadline.arm(PATIENCE);

@@ -111,7 +111,7 @@ pub(super) struct Streams {
     pub(super) lingering: Cell<usize>,
 }
 
-/// An open stream. The connection's idle timeout runs only while there is none.
+/// An open stream. The connection's idle timeout runs only while no stream is open.
 pub(super) struct OpenStream {
     streams: Rc<Streams>,
     /// Bytes of its head that are counted.

@@ -113,7 +113,7 @@ pub(crate) async fn accept(listening: ListenerSocket, worker: Rc<Worker>) {
             if *drain.borrow() {
                 break;
             }
-            // Idle client connections are closed to make room. If there are none, accepting waits until a connection
+            // Idle client connections are closed to make room. If no connection is idle, accepting waits until one
             // ends.
             if worker.make_room() {
                 tokio::time::sleep(ROOM).await;

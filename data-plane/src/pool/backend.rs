@@ -67,7 +67,7 @@ pub(crate) struct BackendState {
     /// While draining: its sessions, and the time of each one's last request.
     sessions: Mutex<HashMap<u32, u64>>,
     addresses: ArcSwap<Addresses>,
-    /// Why one of its addresses is not allowed, if that is so.
+    /// Reason why one of its addresses is not allowed, if any.
     refused: ArcSwapOption<String>,
     /// Time of the last log message about its connections, in seconds since the Unix epoch.
     logged_at: AtomicU64,

@@ -42,7 +42,7 @@ pub(crate) struct ActivePool {
     /// Its name, for the statistics.
     pub(crate) name: Arc<str>,
     pub(crate) timeouts: Timeouts,
-    /// How it detects that a backend is gone.
+    /// Keep-alive settings, which detect that a backend is gone.
     pub(crate) keep_alive: KeepAlive,
     /// The protocol of its backends.
     pub(crate) protocol: Protocol,

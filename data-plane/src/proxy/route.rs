@@ -40,7 +40,7 @@ impl Request for RoutingInput<'_> {
     }
 }
 
-/// The index of the route that matches a request, or the response if there is none.
+/// Returns the index of the route that matches a request, or the response to send if no route matches.
 pub(crate) fn find(snapshot: &Snapshot, head: &RequestHead, origin: &Origin<'_>) -> Result<usize, Local> {
     // With a single route that matches everything nothing is compared.
     if let Some(route) = snapshot.router.only() {

@@ -79,7 +79,7 @@ pub(crate) struct Counts {
     pub(crate) latency: Histogram<u64>,
     /// Microseconds, exact.
     pub(crate) latency_max: u64,
-    /// Latency in microseconds of requests that a backend answered; `None` if there are none.
+    /// Latency in microseconds of requests that a backend answered; `None` without such requests.
     pub(crate) upstream: Option<Histogram<u64>>,
     pub(crate) upstream_max: u64,
     pub(crate) refused: Refusals,

@@ -12,7 +12,7 @@ use std::{
 
 use crate::cache_padded::CachePadded;
 
-/// The limit to assume if there is none, or a higher one than a node can use.
+/// Limit to assume if none is set, or if it is higher than a node can use.
 const PLENTY: usize = 1 << 24;
 
 static CLIENTS: Share = Share::new();
