@@ -1,4 +1,5 @@
-//! The admin port: REST and gRPC translate, nothing is decided here but who may ask (`access`).
+//! The admin port. REST and gRPC translate between the protocol and the use cases; only access control (`access`) is
+//! decided here.
 
 pub(crate) mod access;
 pub mod dashboard;

@@ -1,9 +1,9 @@
-//! The ports of the control plane, for the metrics.
+//! Usage of the control plane's ports, for the metrics.
 
 use super::access::CallerLimits;
 use crate::connections::Connections;
 
-/// The connections of both ports, and what the callers of the admin port use. Cheap to clone.
+/// The connections of both ports, and the usage of the admin port by its callers. Cheap to clone.
 #[derive(Debug, Clone)]
 pub(crate) struct Ports {
     pub(crate) admin: Connections,

@@ -1,4 +1,4 @@
-//! Backends: add, change, remove, probe.
+//! Backends: add, update, remove, probe.
 
 use weir_snapshot::{
     BackendUrl,
@@ -8,7 +8,7 @@ use weir_snapshot::{
 use super::{App, AppError, Author};
 use crate::health::Finding;
 
-/// The pool that is meant when none is named.
+/// The pool that is used if none is named.
 const DEFAULT_POOL: &str = "default";
 
 /// How a caller names a backend.
@@ -16,9 +16,9 @@ const DEFAULT_POOL: &str = "default";
 pub enum Named {
     /// By its id.
     Id(String),
-    /// By its URL, and its pool where the URL stands in several.
+    /// By its URL, and by its pool if several pools have the URL.
     Url {
-        /// In any spelling.
+        /// In any equivalent spelling.
         url: String,
         /// Its pool.
         pool: Option<String>,
@@ -29,7 +29,7 @@ impl App {
     /// Adds a backend.
     ///
     /// # Errors
-    /// The URL or weight is wrong, the pool does not exist, or has that backend already.
+    /// The URL or weight is invalid, the pool does not exist, or the pool already has that backend.
     pub async fn create_backend(
         &self,
         author: &Author,
@@ -61,14 +61,14 @@ impl App {
             current.config.pools.iter().filter(|one| one.name == pool).flat_map(|pool| &pool.backends);
         let id =
             backends.into_iter().find(|backend| is_at(backend, &parsed)).map(|backend| backend.id.clone());
-        // Somebody may have removed it again in this moment.
+        // A concurrent call may already have removed it.
         self.backend(&id.ok_or_else(|| AppError::not_found("backend", url))?)
     }
 
     /// Changes a backend's weight or state.
     ///
     /// # Errors
-    /// No such backend, or a wrong value.
+    /// The backend does not exist, or a value is invalid.
     pub async fn update_backend(
         &self,
         author: &Author,
@@ -93,7 +93,7 @@ impl App {
     /// Removes a backend.
     ///
     /// # Errors
-    /// No such backend, or its URL stands in several pools and none is named.
+    /// The backend does not exist, or several pools have its URL and none is named.
     pub async fn delete_backend(&self, author: &Author, named: &Named) -> Result<u64, AppError> {
         let named = named.clone();
         let changed = self.change(author, move |config| {
@@ -107,7 +107,7 @@ impl App {
     /// Probes a backend now.
     ///
     /// # Errors
-    /// No such backend, or one that is not probed.
+    /// The backend does not exist, or it has no health check.
     pub async fn check_backend(&self, id: &str) -> Result<Finding, AppError> {
         self.backend(id)?;
         self.parts.health.check(id).await.ok_or_else(|| {

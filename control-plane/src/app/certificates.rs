@@ -1,4 +1,4 @@
-//! Certificates: what there is, when it expires, add, replace, remove.
+//! Certificates: list with expiry, add, replace, remove.
 
 use std::sync::Arc;
 
@@ -36,10 +36,10 @@ impl App {
         all.map(|one| certificate(&one.name, &one.chain, now)).collect()
     }
 
-    /// One certificate, and its text as PEM.
+    /// One certificate, and its PEM text.
     ///
     /// # Errors
-    /// No such certificate.
+    /// The certificate does not exist.
     pub fn certificate(&self, name: &str) -> Result<(Certificate, String), AppError> {
         let missing = || AppError::not_found("certificate", name);
         let info = self.certificates().into_iter().find(|one| one.name == name).ok_or_else(missing)?;
@@ -48,10 +48,10 @@ impl App {
         Ok((info, stored.cert.clone()))
     }
 
-    /// Makes a certificate, or replaces it. Whether it is new.
+    /// Creates or replaces a certificate. Returns true if it is new.
     ///
     /// # Errors
-    /// It cannot be read, or its key is not its own or not there.
+    /// The certificate cannot be read, or its private key is missing or belongs to another certificate.
     pub async fn put_certificate(
         &self,
         author: &Author,
@@ -73,10 +73,10 @@ impl App {
         Ok(changed.await?.value)
     }
 
-    /// Removes a certificate. Its key stays as long as there is a revision to go back to that has it.
+    /// Removes a certificate. Its key is kept as long as a stored revision uses the certificate.
     ///
     /// # Errors
-    /// No such certificate.
+    /// The certificate does not exist.
     pub async fn delete_certificate(&self, author: &Author, name: &str) -> Result<u64, AppError> {
         let name = name.to_owned();
         let changed = self.change(author, move |config| {

@@ -1,4 +1,4 @@
-//! The configuration as a whole: read it, replace it, take it back, wait until the nodes run it.
+//! The whole configuration: read it, replace it, roll it back, wait until the nodes run it.
 
 use std::{collections::HashMap, time::Duration};
 
@@ -14,29 +14,29 @@ use weir_snapshot::{
 use super::{App, AppError, Author};
 use crate::{secrets::Given, time::now_s};
 
-/// What replacing the configuration came to.
+/// The result of replacing the configuration.
 #[derive(Debug)]
 pub struct Applied {
-    /// The revision that is current now; in a dry run the one that was compared with.
+    /// The current revision; in a dry run, the revision that was compared with.
     pub revision: u64,
-    /// What changed, or would change, in words.
+    /// The changes made, or that a dry run would make, in words.
     pub changes: Vec<String>,
-    /// What is allowed and looks like a mistake.
+    /// Valid settings that look like mistakes.
     pub warnings: Vec<Problem>,
-    /// The same, resource by resource.
+    /// The same changes, resource by resource.
     pub diff: Vec<Change>,
-    /// What the nodes made of it, where that was awaited.
+    /// The state of the nodes, if the call waited for them.
     pub rollout: Option<Rollout>,
     /// Changes made by other means that the configuration file replaced, in words.
     pub replaced: Vec<String>,
 }
 
-/// What replacing the configuration asks for.
+/// Options for replacing the configuration.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct ApplyOptions {
-    /// Only say what would change.
+    /// Only report the changes.
     pub dry_run: bool,
-    /// Wait so long for the nodes.
+    /// The longest time to wait for the nodes.
     pub wait: Option<Duration>,
 }
 
@@ -47,7 +47,7 @@ impl Applied {
     }
 }
 
-/// Gives backends of a new list the ids that the same URLs had in the old one, and URLs their one spelling.
+/// Gives the backends of a new list the ids that the same URLs had in the old list, and normalizes the URLs.
 pub(super) fn keep_ids(old: &[Backend], new: &mut [Backend]) {
     let canonical = |backend: &Backend| backend.url.parse::<BackendUrl>().ok();
     let mut ids: HashMap<BackendUrl, &str> =
@@ -69,8 +69,8 @@ pub(super) fn keep_all_ids(old: &Config, new: &mut Config) {
     }
 }
 
-/// Reads a configuration's text, away from the threads that serve: a large text takes seconds. The second value is what is
-/// allowed and looks like a mistake.
+/// Parses a configuration on a blocking thread: a large text takes seconds. The second value lists valid settings that
+/// look like mistakes.
 pub(super) async fn parsed(text: String) -> Result<(Config, Vec<Problem>), AppError> {
     let parsed = tokio::task::spawn_blocking(move || {
         let (config, checked) = file::parse(&text)?;
@@ -88,10 +88,10 @@ pub(super) async fn parsed(text: String) -> Result<(Config, Vec<Problem>), AppEr
 }
 
 impl App {
-    /// Replaces the whole configuration by a text, YAML or JSON.
+    /// Replaces the whole configuration with a text in YAML or JSON.
     ///
     /// # Errors
-    /// Every mistake of the text with line and path; the revision is not the expected one.
+    /// The text is invalid (every error has line and path), or the revision is not the expected one.
     pub async fn apply(
         &self,
         author: &Author,
@@ -103,7 +103,7 @@ impl App {
             let current = self.current();
             self.expect(current.revision)?;
             keep_all_ids(&current.config, &mut config);
-            // What is new has no id yet; each needs its own to be told apart.
+            // New backends have no id yet. Each needs its own id, so that they can be distinguished.
             let unnamed = config.pools.iter_mut().flat_map(|pool| &mut pool.backends);
             for (i, backend) in unnamed.filter(|backend| backend.id.is_empty()).enumerate() {
                 backend.id = format!("new-{}", i + 1);
@@ -135,7 +135,7 @@ impl App {
     /// Makes the content of an earlier revision current, as a new revision.
     ///
     /// # Errors
-    /// No such revision, it is no longer kept, or what it holds is not sound any more.
+    /// The revision does not exist, is no longer kept, or its content is no longer valid.
     pub async fn rollback(
         &self,
         author: &Author,
@@ -147,8 +147,9 @@ impl App {
             let current = self.current();
             let resources = self.parts.store.resources_at(current.resources.clone(), number).await?;
             let config = from_resources(&resources)?;
-            // What the database gave belongs to this revision. Somebody who changes it in between is undone as well,
-            // as everything since then is, but never without being in the history: so it is read again.
+            // The content read from the database is based on this revision. If another change is made in the meantime,
+            // the rollback undoes it too, as it undoes everything since then. But that change must first be in the
+            // history, so the content is read again.
             let at = self.at(self.expected_revision.or(Some(current.revision)));
             let replace = move |old: &mut Config| {
                 *old = config;
@@ -179,7 +180,7 @@ impl App {
         Ok(Applied { revision, changes, diff, warnings, rollout, replaced: Vec::new() })
     }
 
-    /// Waits until every connected node runs a revision or refused it, at most `wait`.
+    /// Waits until every connected node runs a revision or has rejected it, for at most `wait`.
     async fn rollout(&self, revision: u64, wait: Duration) -> Rollout {
         let complete = self.parts.registry.wait_active(revision, wait).await;
         let mut rollout = Rollout { complete, active: Vec::new(), pending: Vec::new(), rejected: Vec::new() };

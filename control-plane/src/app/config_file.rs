@@ -1,10 +1,10 @@
 //! The configuration file (`--config`): when it is applied, and how the configuration differs from it.
 //!
-//! A file is applied when its content has changed since it was last applied, never because the process has started or was
-//! told to read it again. The content includes the files that it names (certificates, authorities, key sets). What was last
-//! applied is kept in the database. A changed file is merged ([`merge`]): what the file changed becomes current, and changes
-//! made by API or dashboard stay where the file says the same as before. With `--config-authoritative` each reading makes the
-//! whole file current.
+//! A file is applied when its content has changed since it was last applied, and never just because the process started
+//! or received a reload. The content includes the files that it names (certificates, authorities, key sets). The
+//! content that was last applied is kept in the database. A changed file is merged ([`merge`]): the changes in the file
+//! become current, and changes made through the API or the dashboard are kept where the file is unchanged. With
+//! `--config-authoritative`, each read makes the whole file current.
 
 use std::{
     borrow::Cow,
@@ -31,23 +31,23 @@ use crate::{
     time::{now_ms, rfc3339},
 };
 
-/// How many differences are listed in the status.
+/// The most differences that the status lists.
 const SHOWN: usize = 20;
 
-/// The file given at start.
+/// The file given on the command line.
 #[derive(Debug)]
 pub struct ConfigFile {
     path: PathBuf,
-    /// Each reading makes the whole file current.
+    /// Each read makes the whole file current.
     is_authoritative: bool,
     /// Held while the file is read and applied.
     reading: tokio::sync::Mutex<()>,
-    /// What was last applied.
+    /// The content that was last applied.
     applied: Mutex<Option<Arc<StoredFile>>>,
     drift: Mutex<Option<Drift>>,
 }
 
-/// The differences at one revision from what was last applied.
+/// The differences between one revision and the content that was last applied.
 #[derive(Debug, Clone)]
 struct Drift {
     revision: u64,
@@ -57,7 +57,7 @@ struct Drift {
 }
 
 impl ConfigFile {
-    /// A file that has not been read yet, and what the database holds of it.
+    /// A file that has not been read yet, and its content in the database.
     pub fn new(path: PathBuf, is_authoritative: bool, applied: Option<StoredFile>) -> Self {
         let applied = Mutex::new(applied.map(Arc::new));
         Self {
@@ -75,10 +75,10 @@ impl ConfigFile {
 }
 
 impl App {
-    /// Reads the file given at start again, and applies what has changed in it. `None`: none was given.
+    /// Reads the configuration file again and applies its changes. `None` if no file was given.
     ///
     /// # Errors
-    /// The file cannot be read, or is wrong.
+    /// The file cannot be read, or is invalid.
     pub async fn reload(&self, author: &Author) -> Result<Option<Applied>, AppError> {
         if self.parts.file.is_none() {
             return Ok(None);
@@ -87,7 +87,7 @@ impl App {
         read.inspect_err(|error| tracing::error!(%error, "configuration file refused, nothing changed"))
     }
 
-    /// As [`reload`](Self::reload), without a log entry for an error.
+    /// Same as [`reload`](Self::reload), without a log entry for an error.
     pub(crate) async fn read_file(&self, author: &Author) -> Result<Option<Applied>, AppError> {
         let Some(given) = &self.parts.file else { return Ok(None) };
         let reading = given.reading.lock().await;
@@ -164,7 +164,7 @@ impl App {
         Ok(applied(changed, warnings, Vec::new()))
     }
 
-    /// Carries over what the file changed since it was `base`.
+    /// Applies the changes that the file has since its version `base`.
     async fn merge(
         &self,
         author: &Author,
@@ -186,7 +186,8 @@ impl App {
                 let changed = Changed { revision, changes, diff, value: () };
                 Ok(applied(changed, warnings, value))
             }
-            // The file is sound by itself. Its changes do not fit with the others, so they go.
+            // The file is valid by itself, but conflicts with the changes made by other means. Those changes are
+            // dropped.
             Err(AppError::Invalid(problems)) => {
                 tracing::warn!(
                     %problems,
@@ -201,7 +202,7 @@ impl App {
         }
     }
 
-    /// The configuration file and how the configuration differs from it; `None`: no file was given.
+    /// The configuration file and its differences from the current configuration; `None` if no file was given.
     pub fn config_file(&self) -> Option<Info> {
         let given = self.parts.file.as_ref()?;
         let stored = given.applied()?;
@@ -214,7 +215,7 @@ impl App {
         }
         let drift = match serde_json::from_str::<Config>(&stored.content) {
             Ok(base) => describe_all(&differences(&base, &current)),
-            // An earlier version wrote it.
+            // Written by an earlier version.
             Err(_) => Vec::new(),
         };
         let info = Info {
@@ -236,7 +237,7 @@ fn applied(changed: Changed<()>, warnings: Vec<Problem>, replaced: Vec<String>) 
     Applied { revision, changes, warnings, diff, rollout: None, replaced }
 }
 
-/// What has to be done to the file's content to come to the current configuration.
+/// The changes that lead from the file's content to the current configuration.
 fn differences(base: &Config, current: &Arc<crate::current::Current>) -> Vec<Change> {
     let mut base = base.clone();
     keep_all_ids(&current.config, &mut base);
@@ -248,12 +249,12 @@ fn differences(base: &Config, current: &Arc<crate::current::Current>) -> Vec<Cha
     back.map(|Change { key, before, after }| Change { key, before: after, after: before }).collect()
 }
 
-/// The file with the content of the files that it names.
+/// The file, with the content of the files that it names.
 async fn inlined(path: &Path) -> Result<String, AppError> {
     let unreadable = |error| AppError::invalid("", format!("cannot read {}: {error}", path.display()));
     let text = tokio::fs::read_to_string(path).await.map_err(unreadable)?;
     let folder = path.parent().unwrap_or(Path::new("")).to_owned();
-    // Certificates are small; a slow disk is still no reason to hold up a thread that serves.
+    // Certificates are small, but a slow disk must not block a thread that serves requests.
     let inlined = tokio::task::spawn_blocking(move || {
         let read = |name: &str| std::fs::read_to_string(folder.join(name)).map_err(|error| error.to_string());
         file::inline(&text, read).map(Cow::into_owned)
@@ -276,7 +277,7 @@ fn content(config: &Config) -> Result<String, AppError> {
     serde_json::to_string(&config).map_err(|error| AppError::invalid("", error.to_string()))
 }
 
-/// What reading the file came to, a line a change up to a bound.
+/// Logs the result of reading the file: one line per change, up to a limit.
 fn log_changes(applied: &Applied, is_same: bool) {
     let Applied { revision, changes, replaced, .. } = applied;
     match (changes.is_empty(), is_same) {

@@ -1,25 +1,25 @@
-//! Why a use case did not do what it was asked.
+//! Errors of the use cases.
 
 use weir_snapshot::{Problem, Problems};
 
 use crate::{access::AccessError, store::StoreError};
 
-/// Why a use case did not do what it was asked. Nothing has changed then.
+/// Why a use case failed. The call has changed nothing.
 #[derive(Debug, thiserror::Error)]
 pub enum AppError {
-    /// What was given is wrong; every mistake is named.
+    /// The input is invalid; every error is listed.
     #[error("{0}")]
     Invalid(#[from] Problems),
-    /// There is no such thing.
+    /// The resource does not exist.
     #[error("there is no {0} {1:?}")]
     NotFound(&'static str, String),
-    /// There is no such thing, told in full.
+    /// The resource does not exist; the text is the whole message.
     #[error("{0}")]
     Missing(String),
-    /// It contradicts what is there.
+    /// The call conflicts with the current state.
     #[error("{0}")]
     Conflict(String),
-    /// Somebody else was faster: the revision is not the expected one.
+    /// Another change was made first: the revision is not the expected one.
     #[error(
         "the configuration has changed: revision {current} is current, not {expected}; look at it and try again"
     )]
@@ -29,15 +29,15 @@ pub enum AppError {
         /// The revision that is current.
         current: u64,
     },
-    /// Not the caller's fault; the log knows more.
+    /// The database failed, which is not the caller's fault. The log has the details.
     #[error("the control plane's database failed{}", cause(.0))]
     Store(#[source] StoreError),
-    /// The control plane could not do it for another reason than its database.
+    /// The control plane failed for another reason than its database.
     #[error("the control plane failed: {0}")]
     Internal(String),
 }
 
-/// What an operator can do something about is said, the rest is for the log.
+/// Includes the causes that an operator can fix; other causes are only logged.
 fn cause(error: &StoreError) -> String {
     match error {
         StoreError::Unavailable { cause, .. } => format!(": {cause}"),
@@ -46,12 +46,12 @@ fn cause(error: &StoreError) -> String {
 }
 
 impl AppError {
-    /// One mistake.
+    /// A single error.
     pub fn invalid(path: &str, message: impl Into<String>) -> Self {
         Self::Invalid(Problem::new(path, message).into())
     }
 
-    /// There is no such thing.
+    /// The resource does not exist.
     pub fn not_found(what: &'static str, name: &str) -> Self {
         Self::NotFound(what, name.to_owned())
     }

@@ -1,4 +1,4 @@
-//! Where a request would go: what a node would make of it, and which backends could get it.
+//! Explains where a request would go: how a node would handle it, and which backends could receive it.
 
 use weir_admin_api::{Explained, ExplainedBackend, ExplainedPool};
 use weir_snapshot::{
@@ -10,7 +10,7 @@ use weir_snapshot::{
 use super::App;
 use crate::{health::State, publish::Sums};
 
-/// What the nodes report.
+/// The state that the nodes report.
 struct Fleet<'a> {
     sums: &'a Sums,
     /// Nodes that are connected.
@@ -18,7 +18,7 @@ struct Fleet<'a> {
 }
 
 impl App {
-    /// Explains a request by what is current and what the nodes have said.
+    /// Explains a request from the current configuration and the nodes' reports.
     pub fn explain(&self, asked: &SampleRequest) -> Explained {
         let current = self.current();
         let snapshot = &current.snapshot;
@@ -69,7 +69,7 @@ impl App {
         }
     }
 
-    /// Explains a pool by what the connected nodes report of it.
+    /// Explains a pool from the reports of the connected nodes.
     fn explain_pool(
         &self,
         pool: &Pool,
@@ -78,7 +78,7 @@ impl App {
         fleet: &Fleet<'_>,
     ) -> ExplainedPool {
         let seen = fleet.sums.pools.get(&pool.name);
-        // A request with a fallback goes there rather than to a backend that looks dead.
+        // A request with a fallback uses the fallback rather than a backend that is down.
         let seen = seen.filter(|_| !falls_back);
         let panic: Vec<String> =
             seen.iter().flat_map(|seen| &seen.panic).map(|node| node.to_string()).collect();
@@ -119,7 +119,7 @@ impl App {
     }
 }
 
-/// What each that may be picked gets of many requests, where the weights alone say it.
+/// The share of requests per eligible backend, if the weights alone determine it.
 fn shares(strategy: Strategy, backends: &mut [ExplainedBackend]) {
     if !matches!(strategy, Strategy::RoundRobin | Strategy::Random) {
         return;

@@ -1,11 +1,11 @@
-//! What the routes' filters have refused, summed over the nodes.
+//! Rejections by the routes' filters, summed over the nodes.
 
 use weir_admin_api::{FilterRefusals, RouteStatus};
 
 use super::App;
 
 impl App {
-    /// Every route as the nodes see it.
+    /// Every route, as the nodes report it.
     pub(super) fn route_infos(&self) -> Vec<RouteStatus> {
         let sums = self.parts.registry.sums().routes;
         let current = self.current();

@@ -10,10 +10,10 @@ use weir_snapshot::{
 use super::{App, AppError};
 
 impl App {
-    /// The backends: all, or those of a pool, or those that a route can send requests to.
+    /// The backends: all, those of a pool, or those that a route can send requests to.
     ///
     /// # Errors
-    /// There is no such pool or route.
+    /// The pool or route does not exist.
     pub fn list_backends(&self, pool: Option<&str>, route: Option<&str>) -> Result<Vec<Backend>, AppError> {
         let current = self.current();
         if let Some(pool) = pool {
@@ -31,7 +31,7 @@ impl App {
     /// The pools: all, or those that a route can send requests to.
     ///
     /// # Errors
-    /// There is no such route.
+    /// The route does not exist.
     pub fn list_pools(&self, route: Option<&str>) -> Result<Vec<Pool>, AppError> {
         let config = &self.current().config;
         let mut pools = config.pools.clone();
@@ -42,10 +42,10 @@ impl App {
         Ok(pools)
     }
 
-    /// The routes as the caller may see them: all, or those that can send requests to a pool.
+    /// The routes, as far as the caller may see them: all, or those that can send requests to a pool.
     ///
     /// # Errors
-    /// There is no such pool.
+    /// The pool does not exist.
     pub fn list_routes(&self, pool: Option<&str>) -> Result<Vec<Route>, AppError> {
         let shown = self.shown();
         let mut routes = shown.routes();

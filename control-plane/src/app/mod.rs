@@ -1,7 +1,8 @@
-//! The use cases, without transport: REST, gRPC, the dashboard and the file all come through here.
+//! The use cases, independent of any transport: REST, gRPC, the dashboard and the configuration file all call them.
 //!
-//! Every change takes the same path: copy the configuration, edit the copy, check the whole, write the difference as
-//! the next revision in one transaction, and only then make it current. One change at a time; readers never wait.
+//! Every change takes the same path: copy the configuration, edit the copy, validate the whole, write the difference as
+//! the next revision in one transaction, and only then make it current. Changes are made one at a time; readers never
+//! wait.
 
 mod backends;
 mod certificates;
@@ -44,23 +45,23 @@ use crate::{
     time::now_ms,
 };
 
-/// Who changes something, and through what.
+/// The author of a change, and the interface it came through.
 #[derive(Debug, Clone)]
 pub struct Author {
-    /// A name for people.
+    /// A display name.
     pub actor: String,
-    /// `rest`, `grpc`, `file`, `start`, `restore`.
+    /// One of `rest`, `grpc`, `file`, `start`, `restore`.
     pub source: &'static str,
 }
 
-/// What the parts of the control plane share. Cheap to clone.
+/// The state that the parts of the control plane share. Cheap to clone.
 ///
-/// With a revision ([`App::at`]) its changes are refused unless that one is current, so that nobody overwrites what
-/// they have not seen.
+/// With an expected revision ([`App::at`]), changes are rejected unless that revision is current, so that a caller
+/// cannot overwrite a change that it has not seen.
 #[derive(Clone)]
 pub struct App {
     parts: Arc<Parts>,
-    /// Changes are refused unless this revision is current.
+    /// Changes are rejected unless this revision is current.
     expected_revision: Option<u64>,
 }
 
@@ -70,7 +71,7 @@ pub struct Parts {
     pub store: Store,
     /// The newest revision.
     pub current: watch::Sender<Arc<Current>>,
-    /// The number of the next backend. Locked while a change is made, so that there is one change at a time.
+    /// The id number of the next backend. Locked during a change, so that changes are made one at a time.
     pub next_backend: Mutex<u64>,
     /// The health checker.
     pub health: Health,
@@ -78,25 +79,25 @@ pub struct Parts {
     pub stats: Stats,
     /// The nodes.
     pub registry: Registry,
-    /// What led to the newest revision.
+    /// The changes that led to the newest revision.
     pub history: History,
     /// Private keys.
     pub secrets: Secrets,
-    /// The configuration file, where one was given.
+    /// The configuration file, if one was given.
     pub file: Option<ConfigFile>,
-    /// Who may use it.
+    /// Tokens and the audit log.
     pub access: Access,
-    /// How many revisions are kept to go back to.
+    /// The number of revisions that are kept for rollback.
     pub keep_revisions: u64,
-    /// Ports of this fleet, which no backend may be.
+    /// The fleet's own ports. A backend must not use them.
     pub own_ports: Arc<[OwnPort]>,
 }
 
-/// Reads what is stored; a fresh database gets its first revision, and one that was restored from a copy a revision with a
-/// number that was never given before.
+/// Reads the stored state. A new database gets its first revision. A database restored from a backup gets a revision
+/// with a number that was never used before.
 ///
 /// # Errors
-/// The database failed, or holds what this program refuses.
+/// The database failed, or its content is invalid for this version.
 pub async fn load(store: &Store) -> Result<(watch::Sender<Arc<Current>>, u64), AppError> {
     let mut stored = store.current().await?;
     let origin = store.origin(&stored).await?;
@@ -108,8 +109,7 @@ pub async fn load(store: &Store) -> Result<(watch::Sender<Arc<Current>>, u64), A
         current
     } else {
         if let Origin::Copy(given, next_backend) = origin {
-            // What was given out after the copy was made is not known for certain, but it was less than a number each
-            // millisecond.
+            // The numbers used after the backup are unknown, but there were fewer than one per millisecond.
             let now = now_ms().unsigned_abs();
             let number = now.max(given.max(stored.revision) + 1);
             let next = now.max(next_backend).max(stored.next_backend);
@@ -133,7 +133,7 @@ pub async fn load(store: &Store) -> Result<(watch::Sender<Arc<Current>>, u64), A
     Ok((watch::Sender::new(Arc::new(current)), stored.next_backend))
 }
 
-/// The last steps to what is current, from which nodes that are behind are sent the difference.
+/// The last changes that led to the current revision. Nodes that lag behind receive only the difference.
 ///
 /// # Errors
 /// The database failed.
@@ -156,26 +156,26 @@ fn revision(revision: u64, author: &Author, changes: Vec<Change>) -> Revision {
     }
 }
 
-/// What a change came to.
+/// The result of a change.
 #[derive(Debug)]
 pub struct Changed<T> {
-    /// The revision that is current now.
+    /// The current revision.
     pub revision: u64,
-    /// What changed, in words; empty when nothing did, and then there is no new revision.
+    /// The changes in words. If empty, nothing changed and there is no new revision.
     pub changes: Vec<String>,
-    /// The same, resource by resource.
+    /// The same changes, resource by resource.
     pub diff: Vec<Change>,
-    /// What the edit gave.
+    /// The return value of the edit.
     pub value: T,
 }
 
 impl App {
-    /// Joins the parts.
+    /// Creates the use cases from their parts.
     pub fn new(parts: Parts) -> Self {
         Self { parts: Arc::new(parts), expected_revision: None }
     }
 
-    /// The same, changing only what is still at this revision; `None`: whatever is current.
+    /// The same use cases, limited to changes of this revision; `None` allows any current revision.
     pub fn at(&self, revision: Option<u64>) -> Self {
         Self { parts: Arc::clone(&self.parts), expected_revision: revision }
     }
@@ -187,7 +187,7 @@ impl App {
         }
     }
 
-    /// Whether the revision given to [`at`](Self::at) is still current. A change checks it again.
+    /// Checks that the revision given to [`at`](Self::at) is still current. A change checks it again.
     ///
     /// # Errors
     /// Another revision is current.
@@ -200,7 +200,7 @@ impl App {
         Arc::clone(&self.parts.current.borrow())
     }
 
-    /// Tells of each new revision.
+    /// Notifies of each new revision.
     pub fn watch(&self) -> Watch {
         self.parts.current.subscribe()
     }
@@ -210,16 +210,16 @@ impl App {
         &self.parts.stats
     }
 
-    /// Tokens and the audit.
+    /// Tokens and the audit log.
     pub fn access(&self) -> &Access {
         &self.parts.access
     }
 
-    /// Edits the configuration, and makes the result current if it is valid. Once begun, the change is made or refused
-    /// as a whole, also when the caller does not wait for it.
+    /// Edits the configuration, and makes the result current if it is valid. Once started, the change is made or
+    /// rejected as a whole, even if the caller stops waiting for it.
     ///
     /// # Errors
-    /// The edit's own error, every mistake in the result, or the database's; nothing has changed then.
+    /// The edit's own error, every error in the result, or a database error. Nothing has changed in that case.
     pub async fn change<T: Send + 'static>(
         &self,
         author: &Author,
@@ -242,7 +242,7 @@ impl App {
     ) -> Result<Changed<T>, AppError> {
         let mut next_backend = self.parts.next_backend.lock().await;
         let before = self.current();
-        // Nobody else can make a change until this one is made.
+        // No other change can be made until this one is done.
         self.expect(before.revision)?;
         let mut config = before.config.clone();
         let value = edit(&mut config)?;
@@ -270,7 +270,7 @@ impl App {
         for warning in after.snapshot.warnings.iter().filter(|one| !known.contains(one.message.as_str())) {
             tracing::warn!(revision = number, path = warning.path, "{}", warning.message);
         }
-        // First, so that whoever learns of the revision finds the way to it.
+        // Stored first, so that a node that learns of the revision finds the difference to it.
         let from = Version { revision: before.revision, hash: before.hash };
         self.parts.history.push(from, written.time_ms, &written.changes);
         self.parts.current.send_replace(Arc::new(after));
@@ -284,8 +284,8 @@ impl App {
         Ok(Changed { revision: number, changes: words, diff: written.changes, value })
     }
 
-    /// Refuses backends at addresses that are not allowed. A name is looked at when it is connected to, by prober and
-    /// nodes. So is a backend that was stored before its address was refused: it must not block other changes.
+    /// Rejects backends at addresses that are not allowed. A host name is checked when the prober or a node connects to
+    /// it. So is a backend that was stored before its address became forbidden: it must not block other changes.
     fn refuse_addresses(&self, before: &Snapshot, after: &Snapshot) -> Result<(), Problems> {
         let refused =
             |snapshot| backend_address::forbidden(snapshot, &self.parts.own_ports, health::is_local);
@@ -301,7 +301,7 @@ impl App {
     /// Replaces a pool's strategy.
     ///
     /// # Errors
-    /// No such pool.
+    /// The pool does not exist.
     pub async fn set_strategy(
         &self,
         author: &Author,
@@ -313,17 +313,18 @@ impl App {
             let found = config.pools.iter_mut().find(|one| one.name == pool);
             let found = found.ok_or_else(|| AppError::not_found("pool", &pool))?;
             found.strategy = strategy;
-            // What only the strategy of before could use goes with it.
+            // Settings that only the previous strategy uses are removed.
             found.hash_on = found.hash_on.take().filter(|_| strategy == Strategy::ConsistentHash);
             Ok(())
         });
         Ok(changed.await?.revision)
     }
 
-    /// Makes a pool, or replaces it; its backends keep their ids by their URLs. Whether it is new.
+    /// Creates or replaces a pool. Its backends keep their ids if their URLs stay the same. Returns true if the pool is
+    /// new.
     ///
     /// # Errors
-    /// What it says is wrong.
+    /// The pool is invalid.
     pub async fn put_pool(
         &self,
         author: &Author,
@@ -348,7 +349,7 @@ impl App {
     /// Removes a pool with its backends.
     ///
     /// # Errors
-    /// No such pool, or a route goes to it.
+    /// The pool does not exist, or a route uses it.
     pub async fn delete_pool(&self, author: &Author, name: &str) -> Result<u64, AppError> {
         let name = name.to_owned();
         let changed = self.change(author, move |config| {
@@ -372,10 +373,10 @@ impl App {
         Ok(changed.await?.revision)
     }
 
-    /// Makes a route, or replaces it. Whether it is new, and what about it looks like a mistake.
+    /// Creates or replaces a route. Returns whether it is new, and warnings about settings that look like mistakes.
     ///
     /// # Errors
-    /// What it says is wrong.
+    /// The route is invalid.
     pub async fn put_route(&self, author: &Author, route: Route) -> Result<(bool, Vec<Problem>), AppError> {
         let name = route.name.clone();
         let changed = self.change(author, move |config| {
@@ -391,7 +392,7 @@ impl App {
             }
         });
         let is_new = changed.await?.value;
-        // Of it, or of another one that it hides now.
+        // Warnings about this route, or about another route that it now hides.
         let names = format!("{name:?}");
         let current = self.current();
         let about_it = |warning: &&Problem| warning.message.contains(&names);
@@ -401,7 +402,7 @@ impl App {
     /// Removes a route.
     ///
     /// # Errors
-    /// No such route.
+    /// The route does not exist.
     pub async fn delete_route(&self, author: &Author, name: &str) -> Result<u64, AppError> {
         let name = name.to_owned();
         let changed = self.change(author, move |config| {
@@ -412,7 +413,7 @@ impl App {
         Ok(changed.await?.revision)
     }
 
-    /// The newest revisions below `before`, as the caller may see them.
+    /// The newest revisions below `before`, as far as the caller may see them.
     ///
     /// # Errors
     /// The database failed.
@@ -421,10 +422,10 @@ impl App {
         Ok(revisions.into_iter().map(view::revision).collect())
     }
 
-    /// One revision, as the caller may see it.
+    /// One revision, as far as the caller may see it.
     ///
     /// # Errors
-    /// No such revision, or none any more.
+    /// The revision does not exist, or is no longer kept.
     pub async fn revision(&self, number: u64) -> Result<Revision, AppError> {
         if let Some(revision) = self.parts.store.revision(number).await? {
             return Ok(view::revision(revision));

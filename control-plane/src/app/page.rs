@@ -1,9 +1,9 @@
 //! Pages of a list, for REST and gRPC alike.
 //!
-//! A page token names the last item of a page. It carries a digest over the list's name, its filters and that item, so
-//! a token that was altered, or that belongs to another list or filter, is rejected. The digest has no key: whoever
-//! computes a token learns nothing that the list does not show. In return, tokens survive a restart, and every control
-//! plane over one database accepts them.
+//! A page token names the last item of a page. It contains a digest of the list's name, its filters and that item. A
+//! token that was altered, or that belongs to another list or filter, is rejected. The digest has no key: a client that
+//! computes a token itself learns nothing that the list does not show. In return, tokens remain valid after a restart,
+//! and every control plane that uses the same database accepts them.
 
 use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
 use weir_snapshot::Problem;
@@ -11,19 +11,19 @@ use weir_snapshot::Problem;
 use super::AppError;
 use crate::access::sha256;
 
-/// Items on a page when the caller does not say how many.
+/// Items on a page if the caller gives no size.
 pub const DEFAULT_SIZE: usize = 100;
 
-/// The most items on a page. A caller that wants more gets this many.
+/// The most items on a page. A larger size is reduced to this one.
 pub const MAX_SIZE: usize = 1000;
 
 /// Bytes of the digest in a token.
 const DIGEST: usize = 8;
 
-/// The parameter that errors name.
+/// The parameter that error messages name.
 const PARAMETER: &str = "page_token";
 
-/// Which page of which list a caller wants.
+/// The list and page that a caller requests.
 #[derive(Debug, Clone)]
 pub struct Page {
     /// The list's name and filters.
@@ -58,11 +58,11 @@ impl<T> Paged<T> {
 }
 
 impl Page {
-    /// Reads what a caller sent. `list` is the list's name, `filters` the values of its filters in a fixed order. A
-    /// `size` of 0 or `None` means [`DEFAULT_SIZE`]; an empty token means the first page.
+    /// Reads the caller's parameters. `list` is the list's name, `filters` the values of its filters in a fixed order.
+    /// A `size` of 0 or `None` means [`DEFAULT_SIZE`]; an empty token means the first page.
     ///
     /// # Errors
-    /// The token is not one of this list with these filters.
+    /// The token does not belong to this list with these filters.
     pub fn read(
         list: &str,
         filters: &[&str],
@@ -82,22 +82,23 @@ impl Page {
         Ok(page)
     }
 
-    /// The key of the last item of the page before, for a list that the database reads.
+    /// The key of the previous page's last item, for a list that is read from the database.
     ///
     /// # Errors
-    /// The list has no such keys.
+    /// The key in the token does not have the list's key type.
     pub fn after<K: std::str::FromStr>(&self) -> Result<Option<K>, AppError> {
         let key = self.after.as_ref().map(|place| place.key.parse());
         key.transpose().map_err(|_| AppError::invalid(PARAMETER, "is not a page token of this list"))
     }
 
-    /// How many items to read from the database: one more than the page holds, to know whether there is a next page.
+    /// The number of items to read from the database: one more than the page holds, to detect whether there is a next
+    /// page.
     pub fn read_size(&self) -> u32 {
         u32::try_from(self.size + 1).unwrap_or(u32::MAX)
     }
 
-    /// The page of a whole list. `key` identifies an item. When the item that a token names was deleted meanwhile, the
-    /// page begins with the item that took its place.
+    /// The page of a complete list. `key` identifies an item. If the item that a token names has been deleted, the page
+    /// begins with the item at its index.
     pub fn of<T>(&self, items: Vec<T>, key: impl Fn(&T) -> String) -> Paged<T> {
         let begin = self.after.as_ref().map_or(0, |place| {
             let found = items.iter().position(|item| key(item) == place.key);
@@ -107,8 +108,8 @@ impl Page {
         self.cut(begin, rest, key)
     }
 
-    /// The page of items that begin after the last page's: what the database read, [`read_size`](Self::read_size) items at
-    /// most.
+    /// The page of a list that the database has read from the previous page's end, with at most
+    /// [`read_size`](Self::read_size) items.
     pub fn of_read<T>(&self, items: Vec<T>, key: impl Fn(&T) -> String) -> Paged<T> {
         let begin = self.after.as_ref().map_or(0, |place| place.index + 1);
         self.cut(begin, items, key)
@@ -126,7 +127,7 @@ impl Page {
         let parts = self.list.iter().map(String::as_bytes).chain([place.key.as_bytes()]);
         let mut text = place.index.to_be_bytes().to_vec();
         for part in parts {
-            // The length separates the parts, whatever bytes they have.
+            // The length prefix separates the parts, whatever bytes they contain.
             text.extend(part.len().to_be_bytes());
             text.extend(part);
         }

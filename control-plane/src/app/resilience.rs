@@ -1,11 +1,11 @@
-//! What the nodes' breakers, sessions and retries add up to.
+//! Circuit breakers, sessions and retries, summed over the nodes.
 
 use weir_admin_api::{BreakerState, PoolStatus};
 
 use super::App;
 use crate::publish::Breaker;
 
-/// A circuit breaker's state as the API has it.
+/// A circuit breaker's state, as in the API.
 pub(super) fn breaker_state(breaker: Breaker) -> BreakerState {
     match breaker {
         Breaker::Closed => BreakerState::Closed,
@@ -15,7 +15,7 @@ pub(super) fn breaker_state(breaker: Breaker) -> BreakerState {
 }
 
 impl App {
-    /// Every pool as the nodes see it.
+    /// Every pool, as the nodes report it.
     pub(super) fn pool_infos(&self) -> Vec<PoolStatus> {
         let sums = self.parts.registry.sums().pools;
         let current = self.current();

@@ -1,4 +1,4 @@
-//! What the fleet looks like now.
+//! The current state of the fleet.
 
 use weir_admin_api::{Backend, Health, Node, NodeError, NodeState, Status};
 use weir_snapshot::{BackendUrl, config};
@@ -11,10 +11,10 @@ use crate::{
     time::{now_ms, rfc3339},
 };
 
-/// A node as the API has it; `excluded` is decided elsewhere.
+/// A node, as in the API. The caller sets `excluded`.
 fn node(node: publish::Node, current: u64, history: &History, now_ms: i64) -> Node {
     let lag_revisions = current.saturating_sub(node.active_revision);
-    // Who never ran anything is behind since it came.
+    // A node that has never run a revision has lagged since it connected.
     let passed = match node.active_revision {
         0 => Some(node.since_ms),
         runs => history.passed_ms(runs),
@@ -55,7 +55,7 @@ impl App {
     /// All backends, or those of one pool.
     ///
     /// # Errors
-    /// No such pool.
+    /// The pool does not exist.
     pub fn backends(&self, pool: Option<&str>) -> Result<Vec<Backend>, AppError> {
         let current = self.current();
         if let Some(name) = pool
@@ -102,7 +102,7 @@ impl App {
     /// One backend.
     ///
     /// # Errors
-    /// No such backend.
+    /// The backend does not exist.
     pub fn backend(&self, id: &str) -> Result<Backend, AppError> {
         let current = self.current();
         let mut all =
@@ -115,7 +115,7 @@ impl App {
     /// The whole fleet.
     ///
     /// # Errors
-    /// As [`backends`](Self::backends), which has none without a pool.
+    /// Same as [`backends`](Self::backends), which cannot fail without a pool.
     pub fn status(&self) -> Result<Status, AppError> {
         Ok(Status {
             revision: self.current().revision,
@@ -128,13 +128,13 @@ impl App {
         })
     }
 
-    /// Every node that is remembered.
+    /// Every known node.
     pub fn nodes(&self) -> Vec<Node> {
         let current = self.current().revision;
         let now_ms = now_ms();
         let info = |one: publish::Node| {
             let excluded = self.access().nodes().is_excluded(&one.id);
-            // A revoked node is not expected back.
+            // A revoked node is not expected to return.
             let is_revoked = !one.connected && self.access().nodes().is_revoked(&one.id);
             let mut node = node(one, current, &self.parts.history, now_ms);
             node.excluded = excluded;
@@ -146,10 +146,10 @@ impl App {
         self.parts.registry.nodes().into_iter().map(info).collect()
     }
 
-    /// Lets a revoked node join again, or one more process join as a node that is known.
+    /// Lets a revoked node join again, or lets one more process join as a known node.
     ///
     /// # Errors
-    /// It is neither revoked nor known, or the database failed.
+    /// The node is neither revoked nor known, or the database failed.
     pub async fn allow_node(&self, id: &str, by: &str) -> Result<Allowed, AppError> {
         let allowed = self.access().nodes().allow(id, self.knows_node(id), by).await?;
         trail::note(match allowed {
@@ -161,10 +161,10 @@ impl App {
         Ok(allowed)
     }
 
-    /// Leaves a node's counts out of reports from now on, or counts them again.
+    /// Excludes a node's counts from reports from now on, or includes them again.
     ///
     /// # Errors
-    /// No such node, or the database failed.
+    /// The node does not exist, or the database failed.
     pub async fn exclude_node(&self, id: &str, is_excluded: bool, by: &str) -> Result<(), AppError> {
         if !self.knows_node(id) && !self.access().nodes().is_excluded(id) {
             return Err(AppError::not_found("node", id));
@@ -175,7 +175,7 @@ impl App {
         Ok(())
     }
 
-    /// Whether a node of this name was ever connected, as far as that is remembered.
+    /// Returns true if a node of this name has ever connected, as far as the records go back.
     pub fn knows_node(&self, id: &str) -> bool {
         self.parts.registry.nodes().iter().any(|node| node.id == id)
     }

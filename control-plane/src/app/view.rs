@@ -1,6 +1,6 @@
-//! The configuration and its history as the caller may see them: below admin without password hashes.
+//! The configuration and its history, as far as the caller may see them: only admins see password hashes.
 //!
-//! Who calls is known from the running call ([`trail`]), so that no handler can forget to ask. Where there is no call,
+//! The caller is taken from the running call ([`trail`]), so that no handler can forget the check. Outside of a call,
 //! hashes are hidden.
 
 use std::{borrow::Cow, sync::Arc};
@@ -18,7 +18,7 @@ fn sees_hashes() -> bool {
     trail::caller().is_some_and(|caller| caller.role == Role::Admin)
 }
 
-/// The newest revision as the caller may see it.
+/// The newest revision, as far as the caller may see it.
 pub struct Shown(Arc<Current>);
 
 impl Shown {
@@ -57,13 +57,13 @@ impl Shown {
 }
 
 impl App {
-    /// The newest revision as the caller may see it.
+    /// The newest revision, as far as the caller may see it.
     pub fn shown(&self) -> Shown {
         Shown(self.current())
     }
 }
 
-/// A revision as the caller may see it.
+/// A revision, as far as the caller may see it.
 pub(super) fn revision(mut revision: Revision) -> Revision {
     if !sees_hashes() {
         revision.changes.iter_mut().for_each(mask::change);

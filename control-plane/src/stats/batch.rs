@@ -1,8 +1,8 @@
-//! The door for batches: what a node sent is checked here as a whole, and nothing of a batch that fails is kept.
+//! Validates batches. A batch is validated as a whole: if it fails, nothing of it is stored.
 //!
-//! A batch is refused for what it can never become by repeating it, so the node may drop and count it. A clock that is
-//! off is no such thing: times are corrected to this machine's, and the period is marked. The limits
-//! on labels, rows and numbers keep one broken node from filling the store or overflowing a sum.
+//! A batch is rejected only for errors that sending it again cannot fix, so the node may drop and count it. A wrong
+//! clock is not such an error: times are corrected to the control plane's clock, and the period is marked. The limits
+//! on labels, rows and numbers keep one faulty node from filling the store or overflowing a sum.
 
 use prost::Message as _;
 use weir_proto::{FORMAT, v1};
@@ -11,24 +11,24 @@ use weir_snapshot::{RefusalCounts, UnknownReason};
 use super::{counts, cut, fold::OTHER, histogram, labels};
 use crate::store::stats::{Dimension, Late, NewBatch};
 
-/// Rows that one batch may have.
+/// The most rows in one batch.
 pub(crate) const MAX_ROWS: usize = 50_000;
-/// Bytes that a node or boot id, a route, a pool or a backend may have.
+/// The most bytes in a node id, boot id, route, pool or backend.
 pub(crate) const MAX_LABEL: usize = 256;
-/// How far back a minute may lie: a node keeps a day of batches while the control plane is away. Rows that are older
-/// are left out of their batch, and counted; the rest of the batch is as good as any.
+/// The greatest age of a minute: a node buffers a day of batches while the control plane is unreachable. Older rows are
+/// dropped from their batch and counted; the rest of the batch is valid.
 pub(crate) const MAX_AGE_MS: i64 = 25 * 60 * MINUTE_MS;
-/// How long a batch may have been on its way: one that waited out a long absence still says that its node was there.
+/// The greatest age of a batch. A batch that was delayed by a long outage still proves that its node was running.
 const MAX_SENT_AGE_MS: i64 = 30 * 24 * 60 * MINUTE_MS;
-/// How far a node's clock may differ before its times are corrected to the control plane's.
+/// The greatest difference between a node's clock and the control plane's before the node's times are corrected.
 pub(crate) const MAX_AHEAD_MS: i64 = 5 * MINUTE_MS;
-/// No counter of one row is greater: sums of rows stay far from overflow, and exact in JSON.
+/// The greatest value of a counter in a row: sums of rows stay far from overflow, and exact in JSON.
 const MAX_COUNT: u64 = 1 << 53;
 
 /// A minute in milliseconds.
 pub(crate) const MINUTE_MS: i64 = 60_000;
 
-/// Why a batch is refused.
+/// Why a batch is rejected.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum InvalidBatch {
     #[error("format: version {0} is unknown, this control plane speaks {FORMAT}")]
@@ -67,7 +67,7 @@ pub(crate) enum InvalidBatch {
     Upstream { row: usize, samples: u64, requests: u64 },
 }
 
-/// Checks a batch and encodes it for the log.
+/// Validates a batch and encodes it for the log.
 pub(crate) fn check(mut batch: v1::ReportRequest, now_ms: i64) -> Result<NewBatch, InvalidBatch> {
     if batch.format != FORMAT {
         return Err(InvalidBatch::Format(batch.format));
@@ -77,7 +77,7 @@ pub(crate) fn check(mut batch: v1::ReportRequest, now_ms: i64) -> Result<NewBatc
             return Err(InvalidBatch::Empty { field });
         }
         check_label(value, || field.to_owned())?;
-        // They are shown on terminals.
+        // These values are shown on terminals.
         if !weir_snapshot::is_visible(value) {
             return Err(InvalidBatch::Control { field: field.to_owned() });
         }
@@ -121,7 +121,7 @@ pub(crate) fn check(mut batch: v1::ReportRequest, now_ms: i64) -> Result<NewBatc
     }
     batch.rows = rows;
     for (row, counts) in batch.hosts.iter_mut().enumerate() {
-        // Clients write hosts: one that cannot be shown is no reason to lose a node's counts.
+        // Clients choose the hosts: a host with unprintable characters must not cost a node its counts.
         if !weir_snapshot::is_visible(&counts.host) {
             OTHER.clone_into(&mut counts.host);
         }
@@ -134,8 +134,8 @@ pub(crate) fn check(mut batch: v1::ReportRequest, now_ms: i64) -> Result<NewBatc
         node: batch.node_id.clone(),
         boot: batch.boot_id.clone(),
         sequence: batch.sequence.cast_signed(),
-        // Only a boot's first batch accounts for time before it was made; what is before a later one belongs to
-        // the batch that precedes it.
+        // Only the first batch of a boot accounts for time before it was made. For a later batch, that time belongs to
+        // the batch before it.
         from_ms: if batch.sequence == 1 { from_ms } else { sent_ms },
         through_ms: sent_ms,
         lost: batch.dropped_rows > 0,
@@ -146,20 +146,22 @@ pub(crate) fn check(mut batch: v1::ReportRequest, now_ms: i64) -> Result<NewBatc
     })
 }
 
-/// How far the node's clock is ahead of this one, where it differs by more than [`MAX_AHEAD_MS`]; 0 where it does not.
-/// Times of such a batch are corrected by it: counts are exact whatever clock a node has, only their minute is uncertain.
+/// How far the node's clock is ahead of the control plane's, if the difference exceeds [`MAX_AHEAD_MS`], else 0. Times
+/// in such a batch are corrected by this value: the counts are exact whatever the node's clock, only their minute is
+/// uncertain.
 fn clock_off_ms(batch: &v1::ReportRequest, now_ms: i64) -> i64 {
     let time = |ms: u64| i64::try_from(ms).ok().filter(|ms| *ms > 0).map(|ms| ms.saturating_sub(now_ms));
     let clock = time(batch.clock_ms).filter(|off| off.abs() > MAX_AHEAD_MS).unwrap_or(0);
-    // A batch cannot have been made later than now. One of a node that does not tell its clock, or whose clock was set
-    // back while the batch was on its way, is taken as just made.
+    // A batch cannot have been made in the future. If the node does not send its clock, or if its clock was set back
+    // while the batch was in transit, the batch is treated as just made.
     match time(batch.sent_at_ms) {
         Some(ahead) if ahead.saturating_sub(clock) > MAX_AHEAD_MS => ahead,
         _ => clock,
     }
 }
 
-/// The beginning of a row's minute, which is corrected by the node's clock. A row later than its own batch is malformed.
+/// The start of a row's minute, corrected by the offset of the node's clock. A row later than its own batch is
+/// malformed.
 fn started_ms(
     row: usize,
     counts: &mut v1::TrafficRow,
@@ -222,7 +224,8 @@ fn check_row(row: usize, counts: &mut v1::TrafficRow) -> Result<(), InvalidBatch
     Ok(())
 }
 
-/// Nodes tell these methods apart. Any other name is invented, and would take a row of a period from another node's counts.
+/// Nodes count these methods separately. Any other name does not come from a regular node, and would take a row of the
+/// period from another node's counts.
 fn bound_method(method: &mut String) {
     const METHODS: [&str; 9] = ["", "GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "OTHER"];
     if !METHODS.contains(&method.as_str()) {

@@ -1,4 +1,4 @@
-//! Counts as they are summed: exact numbers, and histograms that are merged.
+//! Counts and their sums: exact numbers, and merged histograms.
 
 use std::{borrow::Cow, collections::BTreeMap};
 
@@ -15,24 +15,24 @@ use crate::store::{
     stats::{StoredCounts, StoredSum},
 };
 
-/// What is counted of some requests.
+/// Counts of a set of requests.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Counts {
     pub(crate) requests: u64,
     pub(crate) bytes_in: u64,
     pub(crate) bytes_out: u64,
     pub(crate) retries: u64,
-    /// From a request's head to the end of its answer; of plain answers.
+    /// From a request's head to the end of its response; without tunnels and streams.
     pub(crate) latency: Latencies,
     pub(crate) latency_max_us: u64,
-    /// From a backend's turn, its connection included, to the head of its answer.
+    /// From the start of the attempt at a backend, including connecting, to the head of its response.
     pub(crate) upstream: Latencies,
     pub(crate) upstream_max_us: u64,
-    /// Those that Weir refused itself.
+    /// Requests that Weir rejected itself.
     pub(crate) refused: RefusalCounts,
-    /// Those whose answer was cut before its end.
+    /// Requests whose response was interrupted.
     pub(crate) cut: Cut,
-    /// How long tunnels and streams lasted; they are not in `latency`.
+    /// Durations of tunnels and streams, which are not in `latency`.
     pub(crate) streams: Latencies,
     pub(crate) stream_max_us: u64,
 }
@@ -51,7 +51,7 @@ impl Counts {
         self.stream_max_us = self.stream_max_us.max(other.stream_max_us);
     }
 
-    /// Adds what is stored.
+    /// Adds stored counts.
     pub(crate) fn add_stored(&mut self, stored: &StoredCounts<'_>) -> Result<(), StoreError> {
         let broken = |error: Malformed| StoreError::Broken("histogram", error.to_string());
         if !stored.refused.is_empty() {
@@ -74,7 +74,7 @@ impl Counts {
         Ok(())
     }
 
-    /// Adds what a node sent.
+    /// Adds a row that a node sent.
     pub(crate) fn add_row(&mut self, row: &v1::TrafficRow) -> Result<(), Malformed> {
         self.latency.add_encoded(&row.latency)?;
         self.upstream.add_encoded(&row.upstream_latency)?;
@@ -95,7 +95,7 @@ impl Counts {
         self.retries = self.retries.saturating_add(retries);
     }
 
-    /// As it is stored.
+    /// Encodes the counts for the store.
     pub(crate) fn encode(&self) -> StoredCounts<'static> {
         let bytes = |latencies: &Latencies| match latencies.len() {
             0 => Cow::Borrowed(&[][..]),
@@ -112,7 +112,7 @@ impl Counts {
             upstream_max_us: self.upstream_max_us,
             refused: match self.refused.total() {
                 0 => Cow::Borrowed(""),
-                // A handful of numbers can always be written.
+                // Serializing a few numbers cannot fail.
                 _ => Cow::Owned(serde_json::to_string(&self.refused).unwrap_or_default()),
             },
             cut: match self.cut.total() {
@@ -139,7 +139,7 @@ impl Sum {
         self.counts.add(counts);
     }
 
-    /// Adds what is stored.
+    /// Adds a stored sum.
     pub(crate) fn add_stored(&mut self, stored: &StoredSum<'_>) -> Result<(), StoreError> {
         self.counts.add_stored(&stored.counts)?;
         for (status, requests) in &stored.status {
@@ -153,15 +153,15 @@ impl Sum {
         *sum = sum.saturating_add(requests);
     }
 
-    /// As it is stored.
+    /// Encodes the sum for the store.
     pub(crate) fn encode(&self) -> StoredSum<'static> {
         StoredSum { status: self.status.clone(), counts: self.counts.encode() }
     }
 }
 
-/// Checks the histograms of a row: how many values those of requests and that of backends have.
+/// Checks the histograms of a row. Returns the number of values in those of requests and in those of backends.
 pub(crate) fn check_histograms(row: &v1::TrafficRow) -> Result<(u64, u64), Malformed> {
-    // Nodes always send the latencies; of upstream there may be none.
+    // Nodes always send latencies; the upstream histogram may be empty.
     if row.latency.is_empty() {
         return Err(Malformed::Cookie);
     }

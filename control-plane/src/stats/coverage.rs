@@ -1,18 +1,24 @@
-//! Whether a period's counts are all there.
+//! Decides whether the counts of a period are complete.
 //!
-//! The rule: a node is accounted for from the making of a boot's first batch to the making of its last, as long as
-//! no sequence between is missing; batches are numbered and repeated until acknowledged, so what is contiguous is
-//! all. Missing are: the time around a sequence that has not come, a stretch in which the node dropped counts, the time
-//! from a boot's last batch to the next boot, because a killed process takes what it had not sent with it, and the hour
-//! after a node's last batch: whether it was cut off cannot be told, and after an hour it is no longer expected. A node
-//! that leaves on purpose says so in its last batch, and nothing is missing after that. A node is not expected before
-//! its first batch.
+//! A node is accounted for from the first batch of a boot to its last, as long as no sequence number in between is
+//! missing: batches are numbered and repeated until acknowledged, so a contiguous sequence is complete. These times
+//! count as missing:
 //!
-//! One rule ([`Coverage::state`]) holds for minutes, hours, days, summaries and rankings. A range is complete when it is over,
-//! at least one node was accounted for in some of it, and nothing of it is missing. So an outage is incomplete, never quiet, and
-//! a range that reaches up to now is open: it is never called complete, and it is called partial as soon as something of
-//! it is known to be missing. A node that has been silent for less than [`LAG_MS`] may still deliver: until then a range that
-//! has ended is open and not partial.
+//! - the time around a sequence number that has not arrived;
+//! - a stretch in which the node dropped counts;
+//! - the time from the last batch of a boot to the next boot, because a killed process loses the counts it had not
+//!   sent;
+//! - the hour after a node's last batch: it is unknown whether the node was cut off. After an hour it is no longer
+//!   expected.
+//!
+//! A node that shuts down gracefully says so in its last batch, and nothing is missing after that. A node is not
+//! expected before its first batch.
+//!
+//! One rule ([`Coverage::state`]) applies to minutes, hours, days, summaries and rankings. A range is complete if it is
+//! over, at least one node was accounted for in a part of it, and nothing of it is missing. So an outage is incomplete,
+//! and never looks like a quiet time. A range that reaches up to now is open: it is never complete, and it becomes
+//! partial as soon as a part of it is known to be missing. A node that has been silent for less than [`LAG_MS`] may
+//! still deliver: until then, a range that has ended is open and not partial.
 
 use std::collections::BTreeMap;
 
@@ -20,15 +26,16 @@ use weir_admin_api::{Completeness, ReportingNodes};
 
 use crate::store::stats::{Lost, Run};
 
-/// A node gathers the counts of its workers each second, so a batch may lack what ended just before it was made.
+/// A node gathers the counts of its workers once per second, so a batch may lack requests that completed just before it
+/// was made.
 const GATHER_MS: i64 = 5_000;
 const MINUTE_MS: i64 = 60_000;
-/// How long a silent node is expected to come back.
+/// How long a silent node is expected to return.
 const EXPECTED_MS: i64 = 60 * 60_000;
-/// Nodes send a batch at least every ten seconds. A node that has been silent for less is expected to deliver.
+/// Nodes send a batch at least every 10 s. A node that has been silent for less than this time is expected to deliver.
 const LAG_MS: i64 = 60_000;
 
-/// Stretches of time, half open, in milliseconds; in order, and none touches another.
+/// Half-open stretches of time, in milliseconds. They are sorted, and no two of them touch.
 #[derive(Debug, Default)]
 struct Stretches(Vec<(i64, i64)>);
 
@@ -51,18 +58,18 @@ impl Stretches {
     }
 }
 
-/// What is known of one node.
+/// The coverage of one node.
 #[derive(Debug, Default)]
 struct OfNode {
     covered: Stretches,
     missing: Stretches,
-    /// When its last batch was made, unless it said goodbye.
+    /// When the node's last batch was made; `None` if the node shut down gracefully.
     last_ms: Option<i64>,
-    /// It was not there, and had not said that it would not be.
+    /// Times in which the node was absent without having announced it.
     absent: Stretches,
 }
 
-/// What is known of the time that batches account for.
+/// The time that batches account for, by node.
 #[derive(Debug, Default)]
 pub(crate) struct Coverage {
     nodes: Vec<OfNode>,
@@ -119,7 +126,8 @@ impl Building {
 }
 
 impl Coverage {
-    /// From the runs of sequences, ordered by node, boot and sequence, and the stretches in which counts were lost.
+    /// Computes the coverage from the runs of sequence numbers, ordered by node, boot and sequence, and the stretches
+    /// in which counts were lost.
     pub(crate) fn new(runs: &[Run], lost: &[Lost]) -> Self {
         let mut nodes: BTreeMap<&str, Building> = BTreeMap::new();
         for stretch in lost {
@@ -138,7 +146,7 @@ impl Coverage {
         Self { nodes: nodes.into_values().map(built).collect() }
     }
 
-    /// Who reported a period.
+    /// The nodes that reported a period.
     pub(crate) fn nodes(&self, from_ms: i64, to_ms: i64) -> ReportingNodes {
         let mut nodes = ReportingNodes::default();
         for node in &self.nodes {
@@ -150,7 +158,7 @@ impl Coverage {
         nodes
     }
 
-    /// What can be said of a period.
+    /// The completeness of a period.
     pub(crate) fn state(&self, from_ms: i64, to_ms: i64, now_ms: i64) -> Completeness {
         let any = |holds: &dyn Fn(&OfNode) -> bool| self.nodes.iter().any(holds);
         let is_covered = any(&|node| node.covered.meet(from_ms, to_ms));
@@ -168,7 +176,7 @@ impl Coverage {
         }
     }
 
-    /// What can be said of a range that is counted by whole minutes; `is_current`: it reaches up to now.
+    /// The completeness of a range that is counted in whole minutes; `is_current` means that it reaches up to now.
     pub(crate) fn state_of_range(
         &self,
         from_ms: i64,
@@ -176,14 +184,14 @@ impl Coverage {
         is_current: bool,
         now_ms: i64,
     ) -> Completeness {
-        // The minute in which it ends belongs to it as a whole.
+        // The minute in which the range ends belongs to it as a whole.
         let to_ms = to_ms.saturating_add(i64::from(is_current) + MINUTE_MS - 1);
         self.state(from_ms, to_ms - to_ms.rem_euclid(MINUTE_MS), now_ms)
     }
 }
 
 impl OfNode {
-    /// Whether its next batch would account for some of a period.
+    /// Returns true if the node's next batch would account for a part of a period.
     fn is_awaited(&self, from_ms: i64, to_ms: i64) -> bool {
         self.last_ms.is_some_and(|last| {
             last.saturating_sub(GATHER_MS) < to_ms && from_ms < last.saturating_add(EXPECTED_MS)
@@ -277,17 +285,17 @@ mod tests {
             let coverage = Coverage::new(runs, &[]);
             let minute = coverage.state(9 * MINUTE, 10 * MINUTE, now);
             let open = coverage.state(10 * MINUTE, 11 * MINUTE, now);
-            // Minutes 5 to now, and the same up to the end of minute 9.
+            // From minute 5 to now, and the same to the end of minute 9.
             let current = coverage.state_of_range(5 * MINUTE, now, true, now);
             let over = coverage.state_of_range(5 * MINUTE, 10 * MINUTE, false, now);
             [minute, open, current, over]
         };
         use Completeness::*;
         assert_eq!(state(&[alive(0)]), [Complete, Open, Open, Complete]);
-        // Killed at 9:30 and started again at once: minute 9 is partial, and so is every range with it in it.
+        // Killed at 9:30 and restarted at once: minute 9 is partial, and so is every range that includes it.
         let killed = run("b", 1, 9, 0, 9 * MINUTE + 30_000);
         assert_eq!(state(&[alive(9 * MINUTE + 31_000), killed.clone()]), [Partial, Open, Partial, Partial]);
-        // Killed at 9:30 and not started again: it may still deliver, and after a minute of silence it is missing.
+        // Killed at 9:30 and not restarted: the node may still deliver. After a minute of silence the time is missing.
         assert_eq!(state(std::slice::from_ref(&killed)), [Open, Open, Open, Open]);
         let later = Coverage::new(&[killed], &[]);
         let after = now + 2_000;
@@ -303,7 +311,7 @@ mod tests {
         assert_eq!(coverage.state(0, HOUR, HOUR + LAG_MS), Completeness::Partial);
     }
 
-    /// What a summary says follows from what the minutes in it say, whatever happened.
+    /// The completeness of a summary always follows from the completeness of its minutes.
     #[test]
     fn a_range_is_complete_exactly_when_its_minutes_are() {
         const MINUTE: i64 = 60_000;
@@ -328,7 +336,7 @@ mod tests {
             let minutes: Vec<Completeness> = (from..to)
                 .map(|minute| coverage.state(minute * MINUTE, (minute + 1) * MINUTE, now))
                 .collect();
-            // A minute without any node (none) takes nothing away from the others.
+            // A minute without any node (none) does not make the others less complete.
             if range == Completeness::Complete {
                 assert!(
                     minutes.iter().all(|one| [Completeness::Complete, Completeness::None].contains(one)),

@@ -1,9 +1,9 @@
-//! Folding: logged batches become counts per minute, hour and day.
+//! Folds logged batches into counts per minute, hour and day.
 //!
-//! A step reads batches, adds them to the counts of every grain and removes them from the log, all in one
-//! transaction, so it can be interrupted anywhere and run again: hours and days need no pass of their own that could
-//! be half done, and are as exact as minutes. Within a step minutes are summed first, then hours from minutes and days
-//! from hours, so that a histogram is merged into a coarser one once and not for each batch.
+//! A step reads batches, adds them to the counts of every grain and removes them from the log, all in one transaction.
+//! So it can be interrupted anywhere and run again. Hours and days need no separate pass that could be interrupted, and
+//! are as exact as minutes. Within a step, minutes are summed first, then hours from minutes and days from hours, so
+//! that a histogram is merged into a coarser one once and not for each batch.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
@@ -19,23 +19,23 @@ use crate::store::{
     stats::{Dimension, Fold, Key, SumKey},
 };
 
-/// Minutes in each grain that is kept, each a multiple of the one before.
+/// Minutes in each stored grain, each a multiple of the previous one.
 pub(crate) const GRAINS: [i64; 3] = [1, 60, 1440];
-/// The label of what is beyond the cap.
+/// The label of the rows beyond the limit.
 pub(crate) const OTHER: &str = "_other";
-/// Rows that one period of a grain may have, besides those of [`OTHER`].
+/// The most rows in one period of a grain, without those of [`OTHER`].
 const MAX_ROWS: usize = 10_000;
-/// Hosts that one period of a grain may have, besides [`OTHER`].
+/// The most hosts in one period of a grain, without [`OTHER`].
 const MAX_HOSTS: usize = 1_000;
 
-/// Folds until the log has nothing that was there when it began.
+/// Folds every batch that was in the log when the call began.
 pub(crate) async fn run(store: &Store) -> Result<(), StoreError> {
     let Some(newest) = store.newest_unfolded().await? else { return Ok(()) };
     while step(store).await?.is_some_and(|last| last < newest) {}
     Ok(())
 }
 
-/// Makes the sums of a database from before there were sums. One transaction: all or nothing.
+/// Creates the sums in a database of a version that had none, in one transaction.
 pub(crate) async fn make_sums(store: &Store) -> Result<(), StoreError> {
     let mut fold = store.begin_fold().await?;
     if fold.has_sums().await? {
@@ -51,7 +51,7 @@ pub(crate) async fn make_sums(store: &Store) -> Result<(), StoreError> {
     fold.finish_sums().await
 }
 
-/// What is added to one period.
+/// The counts that are added to one period.
 #[derive(Default)]
 struct Period {
     rows: BTreeMap<Key, Counts>,
@@ -79,7 +79,7 @@ impl Period {
     }
 }
 
-/// One transaction's worth. Answers the last batch that it folded.
+/// Runs one transaction. Returns the last batch that it folded.
 async fn step(store: &Store) -> Result<Option<i64>, StoreError> {
     let mut fold = store.begin_fold().await?;
     let batches = fold.batches().await?;
@@ -108,7 +108,7 @@ async fn step(store: &Store) -> Result<Option<i64>, StoreError> {
     Ok(Some(last))
 }
 
-/// Each value was checked when the batch was taken in.
+/// Every value was validated when the batch arrived.
 fn add_batch(periods: &mut BTreeMap<i64, Period>, batch: v1::ReportRequest, id: i64) {
     let lost = |error| tracing::error!(%error, id, "a logged row cannot be read, its counts are lost");
     for mut row in batch.rows {
@@ -154,7 +154,7 @@ async fn put_period(fold: &mut Fold, grain: i64, start: i64, period: &Period) ->
     put_sums(fold, grain, start, sums).await
 }
 
-/// Adds rows to a period; answers them under the labels that they got.
+/// Adds rows to a period. Returns them under the labels under which they were stored.
 async fn put_rows(
     fold: &mut Fold,
     grain: i64,
@@ -198,7 +198,7 @@ async fn put_rows(
     Ok(added)
 }
 
-/// The sums of some rows by each label.
+/// The sums of a set of rows, by label.
 fn sums_of(rows: &BTreeMap<Key, Counts>) -> BTreeMap<SumKey, Sum> {
     let mut sums: BTreeMap<SumKey, Sum> = BTreeMap::new();
     for (key, counts) in rows {

@@ -1,13 +1,13 @@
-//! Latency histograms as they travel and are stored: HdrHistogram, V2 serialization, two significant digits.
+//! Latency histograms as they are sent and stored: HdrHistogram, V2 serialization, two significant digits.
 //!
-//! Two digits bound the error of every percentile to 1 %, at a few hundred bytes each. Histograms are only ever
-//! merged; nothing here averages. The encoding is read slot by slot straight into the sum: a report over a year
-//! merges thousands, and a histogram object for each would cost more than all the rest. What is read comes from the
-//! network, so nothing is allocated or added before it was checked.
+//! Two digits limit the error of every percentile to 1 %, at a few hundred bytes each. Histograms are only ever merged,
+//! never averaged. The encoding is read slot by slot directly into the sum: a report over a year merges thousands of
+//! histograms, and an object for each would cost more than all other work. The input comes from the network, so it is
+//! validated before anything is allocated or added.
 
 /// Significant digits of every histogram.
 const DIGITS: u32 = 2;
-/// Values of one power of two are told apart by so many slots (two digits ask for 200).
+/// Slots per power of two (two digits need 200).
 const SLOTS: usize = 256;
 const HALF: usize = SLOTS / 2;
 /// Slots that cover every 64-bit value.
@@ -17,7 +17,7 @@ const COOKIE: u32 = 0x1c84_9303 | 0x10;
 /// Cookie, payload length, offset, digits, lowest, highest, ratio.
 const HEADER: usize = 40;
 
-/// Why bytes are not a histogram of ours.
+/// Why bytes are not a valid histogram of this kind.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum Malformed {
     #[error("not an HdrHistogram in V2 serialization")]
@@ -36,15 +36,15 @@ pub(crate) struct Latencies {
     /// The slot of the first count.
     first: usize,
     counts: Vec<u64>,
-    /// One stored histogram to which nothing was added: most periods of a report are the sum of one. Then there are no
-    /// counts.
+    /// One stored histogram, with nothing else added: most periods of a report are the sum of a single one. `counts` is
+    /// empty in this case.
     alone: Option<Alone>,
 }
 
-/// The shares of [`Latencies::percentiles`].
+/// The quantiles of [`Latencies::percentiles`].
 const SHARES: [f64; 3] = [0.5, 0.9, 0.99];
 
-/// A histogram as it is stored, and what is asked of it.
+/// A histogram as it is stored, with its precomputed values.
 #[derive(Debug, Clone)]
 struct Alone {
     bytes: Vec<u8>,
@@ -75,17 +75,18 @@ impl Alone {
 }
 
 impl Latencies {
-    /// Adds an encoded histogram; empty bytes are an empty one. Nothing is added when it is malformed.
+    /// Adds an encoded histogram; empty bytes are an empty histogram. A malformed histogram adds nothing.
     pub(crate) fn add_encoded(&mut self, bytes: &[u8]) -> Result<(), Malformed> {
         check(bytes)?;
         self.open();
         each(bytes, |slot, count| self.add_slot(slot, count))
     }
 
-    /// As [`add_encoded`](Self::add_encoded), of what is stored: it stays as it is until something is added to it.
+    /// Same as [`add_encoded`](Self::add_encoded), for stored bytes: they stay encoded until another histogram is
+    /// added.
     ///
     /// # Errors
-    /// It is malformed; what was read of it until then stays added, so that the sum is not to be used.
+    /// The bytes are malformed. The part read before the error stays added, so the sum must not be used.
     pub(crate) fn add_stored(&mut self, bytes: &[u8]) -> Result<(), Malformed> {
         if bytes.is_empty() {
             return Ok(());
@@ -98,10 +99,10 @@ impl Latencies {
         each(bytes, |slot, count| self.add_slot(slot, count))
     }
 
-    /// What was alone is so no more.
+    /// Decodes a single stored histogram, before another one is added.
     fn open(&mut self) {
         if let Some(alone) = self.alone.take() {
-            // It was checked when it came.
+            // It was validated when it was added.
             let _ = each(&alone.bytes, |slot, count| self.add_slot(slot, count));
         }
     }
@@ -127,7 +128,7 @@ impl Latencies {
         }
     }
 
-    /// Makes room for a slot, and for all of its power of two: values lie close together.
+    /// Makes room for a slot and all other slots of its power of two: latencies lie close together.
     #[cold]
     fn grow(&mut self, slot: usize) {
         let from = slot - slot % HALF;
@@ -140,7 +141,7 @@ impl Latencies {
         self.counts.resize(self.counts.len().max(from + HALF - self.first), 0);
     }
 
-    /// How many there are.
+    /// The number of values.
     pub(crate) fn len(&self) -> u64 {
         if let Some(alone) = &self.alone {
             return alone.len;
@@ -148,8 +149,8 @@ impl Latencies {
         self.counts.iter().fold(0, |sum, count| sum.saturating_add(*count))
     }
 
-    /// The values that a half, nine in ten and 99 in a hundred do not exceed: the upper edges of their slots; 0 when
-    /// there are none.
+    /// The values that 50 %, 90 % and 99 % of all values do not exceed: the upper edges of their slots. All are 0 if
+    /// the histogram is empty.
     pub(crate) fn percentiles(&self) -> [u64; 3] {
         if let Some(alone) = &self.alone {
             return alone.percentiles;
@@ -167,7 +168,7 @@ impl Latencies {
         percentiles
     }
 
-    /// Writes it in the form in which it is read.
+    /// Encodes the sum in the format that it is read from.
     pub(crate) fn encode(&self) -> Vec<u8> {
         if let Some(alone) = &self.alone {
             return alone.bytes.clone();
@@ -180,7 +181,7 @@ impl Latencies {
                 continue;
             }
             if zeros > 0 {
-                // A run of empty slots is its length, negative.
+                // A run of empty slots is encoded as its negative length.
                 push(&mut payload, zeros * 2 - 1);
                 zeros = 0;
             }
@@ -200,13 +201,13 @@ impl Latencies {
     }
 }
 
-/// Which of so many values, in order, the percentiles are.
+/// The ranks of the percentiles among this many sorted values.
 #[allow(clippy::cast_precision_loss, clippy::cast_possible_truncation, clippy::cast_sign_loss)]
 fn ranks(len: u64) -> [u64; 3] {
     SHARES.map(|share| ((share * len as f64).ceil() as u64).clamp(1, len.max(1)))
 }
 
-/// Checks encoded bytes and answers how many values they count.
+/// Validates encoded bytes and returns the number of values that they count.
 pub(crate) fn check(bytes: &[u8]) -> Result<u64, Malformed> {
     let mut total = 0u64;
     let mut overflow = false;
@@ -217,7 +218,7 @@ pub(crate) fn check(bytes: &[u8]) -> Result<u64, Malformed> {
     if overflow { Err(Malformed::Payload) } else { Ok(total) }
 }
 
-/// The greatest value that falls into a slot.
+/// The greatest value of a slot.
 fn upper_edge(slot: usize) -> u64 {
     if slot < SLOTS {
         return slot as u64;
@@ -227,7 +228,7 @@ fn upper_edge(slot: usize) -> u64 {
     u64::try_from(lowest + (1u128 << power) - 1).unwrap_or(u64::MAX)
 }
 
-/// Calls with each slot that is not empty, and with some that are, in order.
+/// Calls the closure for every slot that is not empty, and for some empty ones, in order.
 #[inline]
 fn each(bytes: &[u8], mut take: impl FnMut(usize, u64)) -> Result<(), Malformed> {
     if bytes.is_empty() {
@@ -249,7 +250,7 @@ fn each(bytes: &[u8], mut take: impl FnMut(usize, u64)) -> Result<(), Malformed>
     let mut payload = &bytes[HEADER..];
     let mut slot = 0usize;
     while let Some((&first, rest)) = payload.split_first() {
-        // Nearly all numbers have one byte or two.
+        // Nearly all numbers take one or two bytes.
         let number = match rest.split_first() {
             _ if first < 0x80 => {
                 payload = rest;
@@ -264,7 +265,7 @@ fn each(bytes: &[u8], mut take: impl FnMut(usize, u64)) -> Result<(), Malformed>
         if slot >= MAX_SLOTS {
             return Err(Malformed::Payload);
         }
-        // Runs of empty slots and counts take turns as they like: a branch would be guessed wrongly half of the time.
+        // Runs of empty slots and counts alternate unpredictably: a branch would be mispredicted half of the time.
         let is_run = number & 1;
         take(slot, number / 2 * (1 - is_run));
         let run = usize::try_from(number / 2 * is_run).map_err(|_| Malformed::Payload)?;
@@ -273,7 +274,7 @@ fn each(bytes: &[u8], mut take: impl FnMut(usize, u64)) -> Result<(), Malformed>
     if slot > MAX_SLOTS { Err(Malformed::Payload) } else { Ok(()) }
 }
 
-/// Writes a number, seven bits a byte; a ninth byte has eight.
+/// Writes a number with seven bits per byte; a ninth byte has eight.
 fn push(bytes: &mut Vec<u8>, mut number: u64) {
     for _ in 0..8 {
         let low = (number & 0x7f) as u8;
@@ -360,7 +361,7 @@ mod tests {
             sum.add(&ours(&two));
             prop_assert_eq!(sum.len(), both.len());
             prop_assert_eq!(sum.percentiles(), SHARES.map(|share| both.value_at_quantile(share)));
-            // One alone, and one that is joined, say the same as read and stored.
+            // A single histogram and a merged one give the same results before and after storing.
             let mut stored = Latencies::default();
             stored.add_stored(&encoded(&reference(&two))).unwrap();
             let alone = reference(&two);
@@ -374,7 +375,7 @@ mod tests {
                 prop_assert_eq!(joined.percentiles(), sum.percentiles());
                 prop_assert_eq!(joined.encode(), sum.encode());
             }
-            // Both ways over the wire.
+            // Encoded and decoded in both ways.
             prop_assert_eq!(check(&sum.encode()), Ok(both.len()));
             let back: Histogram<u64> = Deserializer::new().deserialize(&mut &sum.encode()[..]).unwrap();
             let slots = |histogram: &Histogram<u64>| -> Vec<(u64, u64)> {

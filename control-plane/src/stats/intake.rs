@@ -1,7 +1,7 @@
-//! Group commit: one task takes every batch that waits, logs them in one transaction, then answers each.
+//! Group commit: one task takes all waiting batches, logs them in one transaction, then acknowledges each.
 //!
-//! A flush to disk costs milliseconds however much it carries, so under load many nodes share one. The queue is
-//! bounded: a node that finds it full is told so and repeats its batch later, which is safe.
+//! A flush to disk takes milliseconds however much it writes, so under load many nodes share one. The queue is bounded:
+//! if it is full, the node gets an error and sends its batch again later, which is safe.
 
 use tokio::sync::{Notify, mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
@@ -9,10 +9,10 @@ use tokio_util::sync::CancellationToken;
 use super::Clock;
 use crate::store::{Store, stats::NewBatch};
 
-/// Batches that may wait for the disk.
+/// The most batches that wait for the disk.
 const QUEUE: usize = 256;
 
-/// A checked batch and who waits for it: told whether it was stored before, or that storing failed.
+/// A validated batch, and the channel for its result: whether the batch was already stored, or that storing failed.
 pub(crate) struct Waiting {
     pub(crate) batch: NewBatch,
     pub(crate) answer: oneshot::Sender<Result<bool, ()>>,
@@ -23,7 +23,7 @@ pub(crate) fn queue() -> (mpsc::Sender<Waiting>, mpsc::Receiver<Waiting>) {
     mpsc::channel(QUEUE)
 }
 
-/// Logs what arrives until stopped; what is queued by then is still logged.
+/// Logs batches as they arrive until stopped. Batches that are queued by then are still logged.
 pub(crate) async fn run(
     store: Store,
     clock: Clock,
@@ -45,7 +45,7 @@ pub(crate) async fn run(
         match store.log_batches(&batches, clock()).await {
             Ok(repeated) => {
                 for (answer, repeated) in answers.into_iter().zip(repeated) {
-                    // A node that left meanwhile repeats the batch and is told that it is stored.
+                    // A node that has disconnected sends the batch again, and learns then that it is stored.
                     let _ = answer.send(Ok(repeated));
                 }
                 logged.notify_one();

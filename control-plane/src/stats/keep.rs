@@ -1,5 +1,7 @@
-//! Retention: minutes and hours go after their time, days stay. Removing is done in small steps between which batches
-//! are stored, depends only on the clock and on what is stored, and so may be cut off and begun again anywhere.
+//! Retention: deletes minutes and hours after their time; days are kept.
+//!
+//! Deletion runs in small steps, so that batches can be stored in between. It depends only on the clock and on the
+//! stored data, so it can be interrupted and restarted at any point.
 
 use std::time::Duration;
 
@@ -25,10 +27,10 @@ impl Default for Retention {
 }
 
 impl Retention {
-    /// Batches may come a day late, and an open day is told by its hours.
+    /// Batches may arrive a day late, and a day that is still open is computed from its hours.
     pub const LEAST: Duration = Duration::from_secs(2 * 24 * 60 * 60);
 
-    /// What there should be at a time.
+    /// The data that is kept at a point in time.
     pub(super) fn kept(self, now_ms: i64) -> Kept {
         let from = |kept: Duration, grain: i64| {
             let kept = i64::try_from(kept.max(Self::LEAST).as_millis()).unwrap_or(i64::MAX);
@@ -39,12 +41,12 @@ impl Retention {
     }
 }
 
-/// How often it is looked whether something is old.
+/// Interval between checks for expired data.
 const EVERY: Duration = Duration::from_secs(60);
-/// Between two steps: others write meanwhile.
+/// Pause between two steps, so that other writers can proceed.
 const PAUSE: Duration = Duration::from_millis(50);
 
-/// Removes what is old, until stopped.
+/// Deletes expired data until stopped.
 pub(super) async fn run(store: Store, clock: Clock, retention: Retention, stop: CancellationToken) {
     let mut wait = Duration::ZERO;
     loop {
@@ -63,7 +65,7 @@ pub(super) async fn run(store: Store, clock: Clock, retention: Retention, stop: 
     }
 }
 
-/// Removes a bounded part of what is old; whether there may be more.
+/// Deletes a limited amount of expired data. Returns true if there may be more.
 pub(super) async fn step(store: &Store, retention: Retention, now_ms: i64) -> Result<bool, StoreError> {
     Ok(store.forget(retention.kept(now_ms)).await? || store.shrink().await?)
 }

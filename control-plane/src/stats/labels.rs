@@ -1,4 +1,4 @@
-//! The labels of requests, besides status and host: where a row has them, and where a query filters by them.
+//! The labels of requests, besides status and host: their fields in a row, and their filters in a query.
 
 use weir_proto::v1;
 

@@ -1,8 +1,8 @@
 //! Traffic statistics: exact counts from the nodes' batches, and the reports that users read.
 //!
-//! A batch is checked ([`batch`]), logged with many others in one transaction ([`intake`]), acknowledged, and
-//! folded into counts per minute, hour and day ([`fold`]); a report ([`report`]) folds what is logged before it
-//! answers, so what was acknowledged is counted. It knows neither HTTP nor who is connected.
+//! A batch is validated ([`batch`]), logged with many others in one transaction ([`intake`]), acknowledged, and folded
+//! into counts per minute, hour and day ([`fold`]). A report ([`report`]) first folds the logged batches, so it
+//! includes everything that was acknowledged. This module knows neither HTTP nor the connected nodes.
 
 use std::sync::Arc;
 
@@ -41,10 +41,10 @@ pub use self::{
     top::TopQuery,
 };
 
-/// Milliseconds since the epoch, now.
+/// Returns the current time in milliseconds since the Unix epoch.
 pub type Clock = Arc<dyn Fn() -> i64 + Send + Sync>;
 
-/// How long batches may gather in the log when nobody asks for a report.
+/// How long batches may stay in the log while no report is requested.
 const FOLD_EVERY: std::time::Duration = std::time::Duration::from_secs(1);
 
 /// The statistics. Cheap to clone.
@@ -57,7 +57,8 @@ struct Shared {
     store: Store,
     clock: Clock,
     intake: mpsc::Sender<intake::Waiting>,
-    /// One fold at a time: a second would only wait for the writer. Whether the sums are known to be made.
+    /// Held during a fold, so that folds run one at a time: a second one would only wait for the writer. True once the
+    /// sums are known to exist.
     folding: Mutex<bool>,
     retention: Retention,
     tail: Tail,
@@ -72,12 +73,12 @@ impl std::fmt::Debug for Stats {
 }
 
 impl Stats {
-    /// Starts to take in batches and to fold them, by the machine's clock.
+    /// Starts accepting and folding batches, with the system clock.
     pub fn start(store: Store, retention: Retention) -> Self {
         Self::start_at(store, Arc::new(now_ms), retention)
     }
 
-    /// As [`start`](Self::start), by the clock that is given.
+    /// Same as [`start`](Self::start), with the given clock.
     pub fn start_at(store: Store, clock: Clock, retention: Retention) -> Self {
         let (sender, queue) = intake::queue();
         let stop = CancellationToken::new();
@@ -102,17 +103,17 @@ impl Stats {
         stats
     }
 
-    /// Takes nothing more in, stores what waits, and returns when the background tasks have ended.
+    /// Stops accepting batches, stores those that are queued, and returns when the background tasks have ended.
     pub async fn stop(&self) {
         self.shared.stop.cancel();
         self.shared.tasks.wait().await;
     }
 
-    /// Takes in one batch: when this answers, the batch is on disk, once, however often it is sent.
+    /// Stores one batch. When this returns, the batch is on disk, and it is stored once however often it is sent.
     ///
     /// # Errors
-    /// `invalid_argument` for a batch that is malformed or of an unknown version, and nothing of it is kept;
-    /// `resource_exhausted` or `unavailable` when it should be sent again later.
+    /// `invalid_argument` for a batch that is malformed or of an unknown version; nothing of it is stored.
+    /// `resource_exhausted` or `unavailable` if the batch should be sent again later.
     pub async fn ingest(&self, batch: v1::ReportRequest) -> Result<v1::ReportResponse, Status> {
         let sequence = batch.sequence;
         let node: String = batch.node_id.chars().take(batch::MAX_LABEL).collect();
@@ -150,7 +151,7 @@ impl Stats {
     /// Requests minute by minute; the last hour unless a range is given.
     ///
     /// # Errors
-    /// Parameters are wrong, minutes are not kept for so long, or the database failed.
+    /// A parameter is invalid, minutes are not kept for that long, or the database failed.
     pub async fn minutely(&self, query: &Query) -> Result<Report, ReportError> {
         self.fold().await?;
         report::periods(&self.shared.store, query, period::Per::Minute, self.now()).await
@@ -159,7 +160,7 @@ impl Stats {
     /// Requests hour by hour; the last 24 hours unless a range is given.
     ///
     /// # Errors
-    /// Parameters are wrong, or the database failed.
+    /// A parameter is invalid, or the database failed.
     pub async fn hourly(&self, query: &Query) -> Result<Report, ReportError> {
         self.fold().await?;
         report::periods(&self.shared.store, query, period::Per::Hour, self.now()).await
@@ -168,44 +169,44 @@ impl Stats {
     /// Requests day by day; the last 30 days unless a range is given.
     ///
     /// # Errors
-    /// Parameters are wrong, or the database failed.
+    /// A parameter is invalid, or the database failed.
     pub async fn daily(&self, query: &Query) -> Result<Report, ReportError> {
         self.fold().await?;
         report::periods(&self.shared.store, query, period::Per::Day, self.now()).await
     }
 
-    /// A range as one; the last 30 days unless one is given.
+    /// The totals of a range; the last 30 days unless one is given.
     ///
     /// # Errors
-    /// Parameters are wrong, or the database failed.
+    /// A parameter is invalid, or the database failed.
     pub async fn summary(&self, query: &Query) -> Result<Summary, ReportError> {
         self.fold().await?;
         report::summary(&self.shared.store, query, self.now()).await
     }
 
-    /// The names of a dimension with the most requests, slowest or most errors.
+    /// The names of a dimension with the most requests, the most errors or the highest latency.
     ///
     /// # Errors
-    /// Parameters are wrong, or the database failed.
+    /// A parameter is invalid, or the database failed.
     pub async fn top(&self, query: &TopQuery) -> Result<Top, ReportError> {
         self.fold().await?;
         top::top(&self.shared.store, query, self.now()).await
     }
 
-    /// Begins to watch requests as they end.
+    /// Starts to watch requests as they complete.
     ///
     /// # Errors
-    /// Parameters are wrong, or too many others watch.
+    /// A parameter is invalid, or there are too many watchers.
     pub async fn watch(&self, query: &TailQuery) -> Result<Watching, ReportError> {
         self.shared.tail.watch(&self.shared.store, query).await
     }
 
-    /// What nodes have to be told of who watches, and the way for what they see.
+    /// The filters of all watchers, for the nodes, and the channel for the events that nodes send.
     pub fn tail(&self) -> &Tail {
         &self.shared.tail
     }
 
-    /// Removes everything that is older than is kept, now; otherwise that is done bit by bit.
+    /// Deletes all expired data at once; in the background it is deleted step by step.
     ///
     /// # Errors
     /// The database failed.
@@ -228,7 +229,7 @@ impl Stats {
     }
 
     async fn fold_in_background(self, logged: Arc<Notify>) {
-        // Batches of an earlier run may wait in the log.
+        // The log may hold batches of an earlier run.
         logged.notify_one();
         let stopped = self.shared.stop.clone();
         loop {

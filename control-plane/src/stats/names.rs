@@ -1,20 +1,21 @@
-//! Names in reports: one that no route, pool or backend has or had is a mistake, not a report of zeros.
+//! Checks names in reports: a name that no route, pool or backend has or had is an error, rather than a report of
+//! zeros.
 //!
-//! A name is known when the configuration has it or had it in a revision that is kept, or when something was counted
-//! under it: counts by day are kept for ever, so that what was removed can be reported as long as it has counts.
+//! A name is known if the configuration has it, if a stored revision has it, or if requests were counted under it.
+//! Counts per day are kept forever, so deleted resources can be reported as long as they have counts.
 
 use weir_snapshot::Problems;
 
 use super::fold::OTHER;
 use crate::store::{Store, StoreError, stats::Dimension};
 
-/// Names that a message lists.
+/// The most names that an error message lists.
 const LISTED: usize = 8;
 
-/// The methods under which nodes count.
+/// The methods that nodes count separately.
 pub(super) const METHODS: [&str; 8] = ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "OTHER"];
 
-/// Adds a problem when nothing has or had this name. An empty name is none.
+/// Adds a problem if nothing has or had this name. An empty name counts as absent.
 pub(super) async fn check(
     store: &Store,
     problems: &mut Problems,
@@ -39,7 +40,7 @@ pub(super) async fn check(
     Ok(())
 }
 
-/// Adds a problem when requests are not counted under this method.
+/// Adds a problem if requests are not counted under this method.
 pub(super) fn check_method(problems: &mut Problems, method: &str) {
     if !METHODS.contains(&method) {
         let known = METHODS.join(", ");

@@ -1,14 +1,14 @@
-//! Time as reports have it: what a range parameter means, and where hours and days begin in a time zone.
+//! Time in reports: what a range parameter means, and where hours and days begin in a time zone.
 //!
-//! A range is half open. A date stands for its midnight in the report's zone, and as `to` for the midnight after
-//! it, so that `from=2026-11-20&to=2026-11-21` is both days. A negative span (`-2h`, `-7d`, `-30m`, `-90s`) counts back
-//! from now. Reports of hours and days are widened to whole periods, and end with the period that is open now.
+//! A range is half open. A date means its midnight in the report's zone, and as `to` the midnight after it, so that
+//! `from=2026-11-20&to=2026-11-21` covers both days. A negative span (`-2h`, `-7d`, `-30m`, `-90s`) counts back from
+//! now. Reports by hours and days are widened to whole periods, and end with the period that is open now.
 
 use jiff::{SignedDuration, Timestamp, ToSpan as _, Unit, Zoned, ZonedRound, civil, tz::TimeZone};
 
 use super::batch::MINUTE_MS;
 
-/// What a report is divided into.
+/// The length of a report's periods.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Per {
     Minute,
@@ -36,7 +36,7 @@ impl Span {
 }
 
 fn minute(time: &Zoned) -> i64 {
-    // The first minute that begins at the time or after it.
+    // The first minute that begins at or after the time.
     -(-time.timestamp().as_millisecond()).div_euclid(MINUTE_MS)
 }
 
@@ -69,7 +69,7 @@ pub(crate) fn parse(text: &str, end: bool, zone: &TimeZone, now: &Zoned) -> Resu
         };
         return time.map_err(|_| wrong());
     }
-    // A plus sign that was not escaped in a URL arrives as a space.
+    // An unescaped plus sign in a URL arrives as a space.
     let text = match text.split_once('T') {
         Some((date, time)) => format!("{date}T{}", time.replace(' ', "+")),
         None => text.to_owned(),
@@ -90,7 +90,7 @@ pub(crate) fn parse(text: &str, end: bool, zone: &TimeZone, now: &Zoned) -> Resu
 }
 
 impl Per {
-    /// The beginning of the period that a time is in.
+    /// The start of the period that contains a time.
     pub(crate) fn start(self, time: &Zoned) -> Result<Zoned, jiff::Error> {
         match self {
             Self::Minute => time.round(ZonedRound::new().smallest(Unit::Minute).mode(jiff::RoundMode::Trunc)),
@@ -99,17 +99,17 @@ impl Per {
         }
     }
 
-    /// The beginning of the next period, from the beginning of one.
+    /// The start of the next period, given the start of one.
     pub(crate) fn next(self, start: &Zoned) -> Result<Zoned, jiff::Error> {
         match self {
             Self::Minute => start.checked_add(SignedDuration::from_mins(1)),
             Self::Hour => {
                 let hour_later = start.checked_add(SignedDuration::from_hours(1))?;
-                // As long as clocks do not change, the next hour begins an hour later.
+                // Unless the UTC offset changes, the next hour begins an hour later.
                 if hour_later.offset() == start.offset() {
                     return Ok(hour_later);
                 }
-                // Where clocks change by half an hour, an hour later is not the beginning of an hour.
+                // If the offset changes by half an hour, one hour later is not the start of an hour.
                 let begun = self.start(&hour_later)?;
                 Ok(if begun > *start { begun } else { hour_later })
             }
@@ -117,7 +117,7 @@ impl Per {
         }
     }
 
-    /// The periods that a range touches, whole; `None` when there are more than `limit`.
+    /// The whole periods that a range touches; `None` if there are more than `limit`.
     pub(crate) fn periods(self, span: &Span, limit: usize) -> Result<Option<Vec<Span>>, jiff::Error> {
         let mut periods = Vec::new();
         let mut from = self.start(&span.from)?;

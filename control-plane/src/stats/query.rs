@@ -1,5 +1,5 @@
-//! What reports are asked for: parameters are read and checked here, all mistakes at once, and a range is laid over
-//! the grains that are stored.
+//! Parameters of reports. They are read and validated here, and all errors are listed at once; then the range is mapped
+//! to the stored grains.
 
 use jiff::{SignedDuration, Timestamp, ToSpan as _, Zoned, tz::TimeZone};
 use weir_snapshot::{BackendUrl, Problems};
@@ -14,19 +14,19 @@ use crate::store::{
     stats::{Dimension, Filter, GroupBy, Kept, Read, StoredSum, Traffic},
 };
 
-/// Minutes that one report may have: two days.
+/// The most minutes in one report: two days.
 const MAX_MINUTES: usize = 2_880;
-/// Hours that one report may have: more than two years.
+/// The most hours in one report: more than two years.
 const MAX_HOURS: usize = 20_000;
-/// Days that one report may have: about ten years.
+/// The most days in one report: about ten years.
 const MAX_DAYS: usize = 4_000;
 
-/// What a report is asked for; absent is the default.
+/// The parameters of a report; an absent one has its default.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Query {
-    /// The beginning: RFC 3339, a date, or back from now as `-2h`.
+    /// The start: RFC 3339, a date, or a span back from now such as `-2h`.
     pub from: Option<String>,
-    /// The end, excluded; a date includes its day.
+    /// The end, exclusive; a date includes its day.
     pub to: Option<String>,
     /// Only this route.
     pub route: Option<String>,
@@ -36,21 +36,21 @@ pub struct Query {
     pub backend: Option<String>,
     /// Only this method.
     pub method: Option<String>,
-    /// Only this host; hosts are counted by themselves, so that nothing else can be asked for with one.
+    /// Only this host. Hosts are counted separately, so this excludes all other filters.
     pub host: Option<String>,
     /// The IANA name of the time zone of hours, days and dates; UTC when absent.
     pub tz: Option<String>,
-    /// A summary is compared with as much time before it.
+    /// Compares a summary with the range of equal length before it.
     pub compare: bool,
 }
 
-/// Why there is no report.
+/// Why a report cannot be made.
 #[derive(Debug, thiserror::Error)]
 pub enum ReportError {
-    /// Parameters are wrong; every mistake is listed under its parameter's name.
+    /// Parameters are invalid; every error is listed under its parameter's name.
     #[error("{0}")]
     Invalid(Problems),
-    /// The database failed; details are for the log.
+    /// The database failed; the details are logged.
     #[error("the statistics cannot be read: {0}")]
     Store(#[from] StoreError),
 }
@@ -63,10 +63,10 @@ impl ReportError {
     }
 }
 
-/// A query whose parameters were checked.
+/// A validated query.
 pub(super) struct Asked {
     pub(super) span: Span,
-    /// The range goes up to now.
+    /// The range reaches up to now.
     pub(super) current: bool,
     pub(super) filter: Filter,
 }
@@ -94,11 +94,11 @@ impl Asked {
         };
         let to = time("to", &query.to, true);
         let from = time("from", &query.from, false);
-        // What is yet to come has no counts.
+        // The future has no counts.
         let to = to.unwrap_or_else(|| now.clone()).min(now.clone());
         let current = to == now;
         let from = from.map_or_else(|| default_from(per, &to), Ok);
-        // Counts are by the minute: the one in which a range begins belongs to it, as does the one in which it ends.
+        // Counts are per minute: the minutes in which a range begins and ends belong to it as a whole.
         let from = from.and_then(|from| Per::Minute.start(&from));
         let filter = read_filter(store, query, &mut problems).await?;
         let from = from.unwrap_or_else(|error| {
@@ -114,7 +114,7 @@ impl Asked {
         problems.into_result(asked).map_err(ReportError::Invalid)
     }
 
-    /// Moves the end of a range that goes up to now: the moment itself belongs to it.
+    /// Moves the end of a range that reaches up to now, so that it includes the present moment.
     pub(super) fn reach(&mut self, ahead_ms: i64) {
         if self.current {
             let end = self.span.to.checked_add(SignedDuration::from_millis(ahead_ms));
@@ -161,7 +161,7 @@ async fn read_filter(store: &Store, query: &Query, problems: &mut Problems) -> R
     Ok(filter)
 }
 
-/// The ids of the backends with a URL.
+/// The ids of the backends with this URL.
 async fn backends(store: &Store, url: &str, problems: &mut Problems) -> Result<Vec<String>, StoreError> {
     let canonical = match url.parse::<BackendUrl>() {
         Ok(canonical) => canonical.to_string(),
@@ -177,7 +177,7 @@ async fn backends(store: &Store, url: &str, problems: &mut Problems) -> Result<V
     Ok(ids)
 }
 
-/// The open period and those before it: an hour, 24 hours or 30 days together.
+/// The default start: with the open period, the range has an hour, 24 hours or 30 days.
 fn default_from(per: Per, to: &Zoned) -> Result<Zoned, jiff::Error> {
     match per {
         Per::Minute => per.start(to)?.checked_sub(SignedDuration::from_mins(59)),
@@ -186,9 +186,9 @@ fn default_from(per: Per, to: &Zoned) -> Result<Zoned, jiff::Error> {
     }
 }
 
-/// A range in minutes, moved to where what is stored can be divided: beyond the kept minutes to the nearest hour,
-/// beyond the kept hours to the nearest day (UTC). Ranges that touch still do, so that nothing is counted twice or left
-/// out, and what is stored counts to the period in which most of it lies.
+/// A range in minutes, moved to limits that the stored data has: to the nearest hour where minutes are no longer kept,
+/// and to the nearest day (UTC) where hours are no longer kept. Ranges that touch still do, so that nothing is counted
+/// twice or left out. Stored data counts towards the period that contains most of it.
 pub(super) fn laid(span: &Span, kept: Kept) -> (i64, i64) {
     let (from, to) = span.minutes();
     let nearest = |minute: i64, grain: i64| (minute + grain / 2).div_euclid(grain) * grain;
@@ -200,16 +200,16 @@ pub(super) fn laid(span: &Span, kept: Kept) -> (i64, i64) {
     (align(from), align(to))
 }
 
-/// A part of a period in one grain.
+/// A part of a period, in one grain.
 #[derive(Debug, Clone, Copy)]
 struct Piece {
     read: Read,
     period: usize,
 }
 
-/// What has to be read for some ranges of minutes that do not overlap: as few contiguous reads as there can be.
+/// The reads that some non-overlapping ranges of minutes need: as few contiguous reads as possible.
 struct Plan {
-    /// By grain and start.
+    /// Sorted by grain and start.
     pieces: Vec<Piece>,
 }
 
@@ -240,7 +240,7 @@ fn period_of(pieces: &[Piece], start: i64) -> Option<usize> {
     pieces.get(after.checked_sub(1)?).map(|piece| piece.period)
 }
 
-/// What is stored of each range, as one.
+/// The total of each range.
 pub(super) async fn sums(
     traffic: &mut Traffic,
     ranges: &[(i64, i64)],
@@ -257,7 +257,7 @@ pub(super) async fn sums(
     Ok(sums)
 }
 
-/// How many requests each range has.
+/// The number of requests in each range.
 pub(super) async fn requests(
     traffic: &mut Traffic,
     ranges: &[(i64, i64)],
@@ -274,7 +274,7 @@ pub(super) async fn requests(
     Ok(found)
 }
 
-/// Everything of a range.
+/// The totals of one range.
 pub(super) async fn total(
     traffic: &mut Traffic,
     range: (i64, i64),

@@ -1,8 +1,8 @@
-//! The use cases of reports: parameters in, periods with exact counts out. REST and gRPC translate them.
+//! The use cases of reports: they take parameters and return periods with exact counts. REST and gRPC translate them.
 //!
-//! Percentiles come from merged histograms. The peak of a summary is the hour with the most requests, complete or
-//! not, since what is missing could only raise it; the lowest is sought among complete hours only, so that neither
-//! an outage nor the open hour is taken for a quiet one. Of equals the earliest is named.
+//! Percentiles come from merged histograms. The peak of a summary is the hour with the most requests, complete or not,
+//! because missing counts could only raise it. The lowest hour is chosen among complete hours only, so that neither an
+//! outage nor the open hour is taken for a quiet one. Of equal hours, the earliest is reported.
 
 use jiff::{Timestamp, ToSpan as _, Unit, Zoned};
 use weir_admin_api::{Completeness, Latency, Measures, Period, PeriodCount, Report, Summary, SummaryBefore};
@@ -57,19 +57,19 @@ pub(super) async fn periods(
     Ok(Report { from: period::rfc3339(&whole.from), to: period::rfc3339(&whole.to), periods, exact })
 }
 
-/// A whole range as one, to the minute.
+/// The totals of a whole range, to the minute.
 pub(super) async fn summary(store: &Store, query: &Query, now: Timestamp) -> Result<Summary, ReportError> {
     let mut asked = Asked::read(store, query, Per::Day, now).await?;
     let (from_ms, to_ms) = asked.span.millis();
     let now_ms = now.as_millisecond();
     let to = period::rfc3339(&asked.span.to);
     let previous = before(&asked.span).map_err(|error| ReportError::invalid("from", error.to_string()))?;
-    // A node whose clock is ahead counts into minutes that have not begun here: they are of now, too.
+    // A node whose clock is ahead counts into minutes that have not begun here. They belong to the current range, too.
     asked.reach(MAX_AHEAD_MS);
     let hours = asked.divided(Per::Hour)?;
     let mut traffic = store.traffic().await?;
     let kept = traffic.kept().await?;
-    // The hours at the ends may be cut.
+    // The first and the last hour may be partial.
     let within: Vec<Span> = hours
         .iter()
         .map(|hour| Span {
@@ -128,7 +128,7 @@ pub(super) async fn summary(store: &Store, query: &Query, now: Timestamp) -> Res
     })
 }
 
-/// As much time before a range: whole days before whole days, whatever clocks did meanwhile.
+/// The range of equal length before a range: whole days before whole days, also across changes of the UTC offset.
 fn before(span: &Span) -> Result<Span, jiff::Error> {
     let Span { from, to } = span;
     let is_midnight = |time: &Zoned| time.start_of_day().is_ok_and(|midnight| midnight == *time);
@@ -140,7 +140,7 @@ fn before(span: &Span) -> Result<Span, jiff::Error> {
     Ok(Span { from: start, to: from.clone() })
 }
 
-/// What a report says of some requests.
+/// The measures of a report, from a sum.
 pub(super) fn measures(sum: Sum) -> Measures {
     let counts = sum.counts;
     Measures {
@@ -161,7 +161,7 @@ pub(super) fn measures(sum: Sum) -> Measures {
 #[allow(clippy::cast_precision_loss)]
 fn latency(latencies: &Latencies, max_us: u64) -> Latency {
     let millis = |micros: u64| micros as f64 / 1000.0;
-    // A histogram answers the upper edge of a slot; nothing was slower than the exact maximum.
+    // A histogram returns the upper edge of a slot, which may exceed the exact maximum.
     let [p50, p90, p99] = latencies.percentiles().map(|micros| millis(micros.min(max_us)));
     Latency { p50, p90, p99, max: millis(max_us) }
 }

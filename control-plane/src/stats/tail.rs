@@ -1,8 +1,8 @@
-//! The live stream of requests: who watches, and what of it each node has to be told.
+//! The live stream of requests: its watchers, and the filters that each node needs.
 //!
-//! Filters are tried in the nodes. Here each watcher has a number and a bounded queue: one that does not keep up loses
-//! events, is told how many, and slows nobody. Nodes learn the filters of all watchers over a watch channel, so that
-//! without watchers they are told, and send, nothing.
+//! The nodes apply the filters. Here each watcher has a number and a bounded queue. A watcher that does not keep up
+//! loses events, receives the number of lost events, and delays no other watcher. Nodes learn the filters of all
+//! watchers over a watch channel. Without watchers they receive no filters and send no events.
 
 use std::{
     borrow::Cow,
@@ -20,7 +20,7 @@ use weir_snapshot::{BackendUrl, Problems, units::HumanDuration, visible};
 use super::{batch::MAX_LABEL, names, query::ReportError};
 use crate::store::{Store, stats::Dimension};
 
-/// Events that wait for one watcher.
+/// The most events queued for one watcher.
 const QUEUE: usize = 2_048;
 /// Outcomes by their names.
 const OUTCOMES: [(&str, v1::Outcome); 4] = [
@@ -30,10 +30,10 @@ const OUTCOMES: [(&str, v1::Outcome); 4] = [
     ("cut_by_node", v1::Outcome::CutByNode),
 ];
 
-/// Watchers at the same time.
+/// The most concurrent watchers.
 const MAX_WATCHERS: usize = 64;
 
-/// What is watched; absent is everything.
+/// The filter of a watcher; an absent field matches every request.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct TailQuery {
     /// Only this route.
@@ -46,11 +46,11 @@ pub struct TailQuery {
     pub host: Option<String>,
     /// Only this method.
     pub method: Option<String>,
-    /// Only paths that begin so.
+    /// Only paths with this prefix.
     pub path: Option<String>,
     /// `404`, `5xx` or `400-499`.
     pub status: Option<String>,
-    /// Only what took this long, such as `200ms`.
+    /// Only requests that took at least this long, such as `200ms`.
     pub min_latency: Option<String>,
     /// An address, or a network as ADDRESS/BITS.
     pub client: Option<String>,
@@ -58,7 +58,7 @@ pub struct TailQuery {
     pub outcome: Option<String>,
 }
 
-/// Everyone who watches. Cheap to clone.
+/// All watchers. Cheap to clone.
 #[derive(Debug, Clone, Default)]
 pub struct Tail {
     shared: Arc<Shared>,
@@ -68,7 +68,7 @@ pub struct Tail {
 struct Shared {
     watchers: Mutex<BTreeMap<u64, Watcher>>,
     next: AtomicU64,
-    /// Events that some watcher was not given, since the start.
+    /// Events dropped for some watcher since the start.
     dropped: AtomicU64,
     filters: watch::Sender<Arc<Vec<v1::TailFilter>>>,
 }
@@ -80,11 +80,11 @@ struct Watcher {
     dropped: Arc<Dropped>,
 }
 
-/// Events that one watcher was not given and was not yet told of.
+/// Events dropped for one watcher and not yet reported to it.
 #[derive(Debug, Default)]
 struct Dropped {
     events: AtomicU64,
-    /// Something was left out, and maybe nothing comes after it.
+    /// Notified when events were dropped, since no further event may follow.
     more: Notify,
 }
 
@@ -106,7 +106,7 @@ impl Default for Shared {
     }
 }
 
-/// One who watches, until it is dropped.
+/// One watcher; dropping it ends the watching.
 #[derive(Debug)]
 pub struct Watching {
     id: u64,
@@ -116,22 +116,22 @@ pub struct Watching {
 }
 
 impl Tail {
-    /// The filters of all watchers, and each change of them.
+    /// The filters of all watchers, with notification of each change.
     pub fn filters(&self) -> watch::Receiver<Arc<Vec<v1::TailFilter>>> {
         self.shared.filters.subscribe()
     }
 
-    /// How many watch.
+    /// The number of watchers.
     pub(crate) fn watchers(&self) -> usize {
         self.shared.watchers.lock().unwrap_or_else(PoisonError::into_inner).len()
     }
 
-    /// Events that were left out since the start, by nodes or for a watcher that did not keep up.
+    /// Events dropped since the start, by nodes or because a watcher did not keep up.
     pub(crate) fn dropped(&self) -> u64 {
         self.shared.dropped.load(Relaxed)
     }
 
-    /// Takes what a node saw.
+    /// Distributes the events that a node sent to their watchers.
     pub(crate) fn take(&self, node: &str, seen: v1::TailEvents) {
         let watchers = self.shared.watchers.lock().unwrap_or_else(PoisonError::into_inner);
         self.shared.dropped.fetch_add(seen.dropped, Relaxed);
@@ -151,7 +151,7 @@ impl Tail {
         }
     }
 
-    /// Begins to watch.
+    /// Adds a watcher.
     pub(super) async fn watch(&self, store: &Store, query: &TailQuery) -> Result<Watching, ReportError> {
         let filter = read(store, query).await?;
         let id = self.shared.next.fetch_add(1, Relaxed);
@@ -177,7 +177,7 @@ impl Tail {
 }
 
 impl Watching {
-    /// The next events, some at once, and how many were left out since the last.
+    /// Waits for events. Returns a batch of them, and the number of events dropped since the last call.
     pub async fn next(&mut self) -> (Vec<v1::TailEvent>, u64) {
         let mut events = Vec::new();
         loop {
@@ -276,8 +276,8 @@ async fn read(store: &Store, query: &TailQuery) -> Result<v1::TailFilter, Report
     problems.into_result(filter).map_err(ReportError::Invalid)
 }
 
-/// A node may be of an earlier version, or not what it claims to be: nothing in an event may steer the terminal or page
-/// that shows it, or take more room than its kind of text needs.
+/// Sanitizes an event. A node may be an earlier version, or not what it claims to be: no text in an event may control
+/// the terminal or page that shows it, or be longer than its field needs.
 fn tame(event: &mut v1::TailEvent) {
     for (text, most) in [
         (&mut event.client, 64),
@@ -295,7 +295,7 @@ fn tame(event: &mut v1::TailEvent) {
     }
 }
 
-/// The outcomes that a filter's text names.
+/// The outcomes that the text of a filter names.
 fn outcomes(text: &str) -> Option<Vec<i32>> {
     use v1::Outcome::{CutByBackend, CutByClient, CutByNode};
     let mut all = Vec::new();

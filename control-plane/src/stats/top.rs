@@ -1,4 +1,4 @@
-//! Who has the most requests, the most errors, or is the slowest.
+//! Rankings: the names with the most requests, the most errors or the highest latency.
 
 use std::{collections::HashMap, str::FromStr};
 
@@ -19,21 +19,22 @@ use crate::store::{
     stats::{Dimension, GroupBy, StoredSum},
 };
 
-/// Items that one answer may have.
+/// The most items in one response.
 const MAX_LIMIT: usize = 1_000;
-/// Items when no number is given.
+/// The default number of items.
 const LIMIT: usize = 10;
 
-/// What is ranked, and how.
+/// The parameters of a ranking.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct TopQuery {
     /// The range and the filters.
     pub query: Query,
-    /// `route`, `host`, `pool`, `backend`, `method`, `status`; `slowest` are the routes sorted by `slowest`. Routes when absent.
+    /// `route`, `host`, `pool`, `backend`, `method` or `status`; `slowest` means routes sorted by `slowest`. Defaults
+    /// to routes.
     pub by: Option<String>,
-    /// `requests`, `errors`, `refused`, `cut`, `slowest` or `bytes`; requests when absent.
+    /// `requests`, `errors`, `refused`, `cut`, `slowest` or `bytes`. Defaults to requests.
     pub sort: Option<String>,
-    /// How many; 10 when absent.
+    /// The number of items; defaults to 10.
     pub limit: Option<String>,
 }
 
@@ -131,7 +132,7 @@ pub(super) async fn top(store: &Store, query: &TopQuery, now: Timestamp) -> Resu
     let (from_ms, to_ms) = asked.span.millis();
     let to = period::rfc3339(&asked.span.to);
     asked.reach(MAX_AHEAD_MS);
-    // A host as filter picks one item of the ranking of hosts.
+    // A host filter picks one item of the ranking by host.
     let only = asked.filter.host.take();
     let mut traffic = store.traffic().await?;
     let range = query::laid(&asked.span, traffic.kept().await?);

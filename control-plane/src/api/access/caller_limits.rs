@@ -1,8 +1,9 @@
-//! Limits what one caller uses of the admin port at a time: calls in flight (streams among them), calls that are worked on,
-//! and bytes of answers that the client has not read yet.
+//! Limits what one caller uses of the admin port at a time: calls in flight (including streams), calls being processed,
+//! and response bytes that the client has not read yet.
 //!
-//! A caller is a token, whether it comes through calls or sessions, and an address where there is no token. So one caller
-//! cannot take what the others need, and one that sends many calls at once hardly delays the answers to others.
+//! A caller is a token, whether it arrives through API calls or sessions. Calls without a token are grouped by address.
+//! So one caller cannot use up the resources of the others, and a caller that sends many calls at once hardly delays
+//! the responses to others.
 
 use std::{
     collections::HashMap,
@@ -24,28 +25,28 @@ use http_body::{Frame, SizeHint};
 use http_body_util::{BodyExt as _, Full};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
-/// Calls of one caller in flight, streams included.
+/// Calls in flight per caller, including streams.
 const CALLS: usize = 256;
-/// Of these, calls that are worked on at a time; the others wait.
+/// Calls processed at a time per caller; further calls queue.
 const ACTIVE_CALLS: usize = 16;
-/// How long a call waits until it is worked on.
+/// How long a call queues before it is rejected.
 const QUEUE_WAIT: Duration = Duration::from_secs(20);
-/// Of the calls in flight, those that last: live pages, tails, health watches, reflection.
+/// Long-lived calls in flight per caller: live pages, tails, health watches, reflection.
 const STREAMS: usize = 16;
-/// Calls in flight on one connection to what is open to everyone.
+/// Calls in flight per connection to the operations that need no token.
 pub(super) const OPEN_CALLS: usize = 16;
-/// Bytes of one caller's answers that its clients have not read yet. A single larger answer is let through.
+/// Response bytes per caller that its clients have not read yet. A single larger response is allowed.
 const BYTES: usize = 64 << 20;
 
-/// Whose limit a call counts for.
+/// The key under which the limits count a call.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub(super) enum CallerKey {
     /// A token, by name.
     Token(String),
-    /// A network, where there is no token.
+    /// A network; used when the call has no token.
     Address(Option<IpAddr>),
-    /// A network that calls what is open to everyone. How many such calls there are is bounded by connections, so that
-    /// others at the same address are not kept out.
+    /// A network that calls an operation that needs no token. The number of such calls is limited per connection, so
+    /// that other clients at the same address are not locked out.
     Open(Option<IpAddr>),
 }
 
@@ -75,7 +76,7 @@ struct Shared {
     refused: AtomicU64,
 }
 
-/// What one call uses; dropping it gives that back.
+/// The share of the limits that one call uses. Dropping it releases the share.
 #[derive(Debug)]
 pub(super) struct CallPermit {
     limits: CallerLimits,
@@ -85,7 +86,7 @@ pub(super) struct CallPermit {
     active: Arc<Semaphore>,
 }
 
-/// Usage while a call is worked on; `None`: the call needs no turn.
+/// Held while a call is processed; `None` if the call does not queue.
 pub(super) type ActivePermit = Option<OwnedSemaphorePermit>;
 
 impl CallerLimits {
@@ -93,15 +94,15 @@ impl CallerLimits {
         self.shared.usage.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Calls that were refused because of their caller's limits.
+    /// Calls rejected because their caller reached a limit.
     pub(crate) fn refused(&self) -> u64 {
         self.shared.refused.load(Relaxed)
     }
 
-    /// A call begins.
+    /// Registers a call.
     ///
     /// # Errors
-    /// Which limit the caller has reached.
+    /// The name of the limit that the caller has reached.
     pub(super) fn take(&self, caller: CallerKey, is_stream: bool) -> Result<CallPermit, String> {
         let mut all = self.usage();
         let usage = all.entry(caller.clone()).or_default();
@@ -125,11 +126,11 @@ impl CallerLimits {
 }
 
 impl CallPermit {
-    /// Waits until fewer of the caller's other calls are worked on. Streams do not wait, and neither do calls that are open to
-    /// everyone: others at the same address could make them wait.
+    /// Waits until fewer of the caller's other calls are being processed. Streams do not wait. Calls that need no token
+    /// do not wait either: other clients at the same address could delay them.
     ///
     /// # Errors
-    /// It takes too long.
+    /// The wait took too long.
     pub(super) async fn activate(&self) -> Result<ActivePermit, String> {
         if self.is_stream || matches!(self.caller, CallerKey::Open(_)) {
             return Ok(None);
@@ -145,15 +146,15 @@ impl CallPermit {
         }
     }
 
-    /// Wraps the answer so that it counts for the caller until the client has read it.
+    /// Wraps the response so that it counts for the caller until the client has read it.
     ///
     /// # Errors
-    /// Too many bytes of the caller's answers have not been read.
+    /// Too many bytes of the caller's responses are unread.
     pub(super) async fn keep(mut self, answer: Response, is_change: bool) -> Result<Response, String> {
         if self.is_stream || is_change {
             return Ok(self.wrap(answer));
         }
-        // gRPC encodes answers only as they are read, so their size is not known before.
+        // gRPC encodes responses while they are read, so their size is not known in advance.
         let (answer, bytes) = match answer.body().size_hint().exact() {
             Some(bytes) => (answer, usize::try_from(bytes).unwrap_or(usize::MAX)),
             None => {
@@ -203,7 +204,7 @@ impl Drop for CallPermit {
     }
 }
 
-/// A body that counts for its caller.
+/// A body that counts towards its caller's limits.
 struct LimitedBody {
     inner: Body,
     _permit: CallPermit,

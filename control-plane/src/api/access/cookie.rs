@@ -1,15 +1,15 @@
-//! The session's cookie.
+//! The session cookie.
 
 use axum::http::{HeaderMap, HeaderValue, header};
 
 use crate::access::SESSION_LASTS_MS;
 
-/// Over TLS its name says that it is this host's alone, whole and only over TLS: browsers hold it to that.
+/// Over TLS the name has the prefix that binds the cookie to this host and to TLS; browsers enforce that.
 fn name(is_tls: bool) -> &'static str {
     if is_tls { "__Host-weir" } else { "weir_session" }
 }
 
-/// The secret of the session.
+/// Returns the session's secret.
 pub(super) fn read(headers: &HeaderMap, is_tls: bool) -> Option<&str> {
     let pairs = headers.get_all(header::COOKIE).iter().filter_map(|value| value.to_str().ok());
     let mut pairs = pairs.flat_map(|value| value.split(';')).filter_map(|pair| pair.trim().split_once('='));
@@ -25,12 +25,12 @@ fn write(secret: &str, seconds: i64, is_tls: bool) -> Option<HeaderValue> {
     Some(value)
 }
 
-/// Gives the browser a session.
+/// The `Set-Cookie` header that starts a session in the browser.
 pub(super) fn set(secret: &str, is_tls: bool) -> Option<HeaderValue> {
     write(secret, SESSION_LASTS_MS / 1000, is_tls)
 }
 
-/// Takes it away.
+/// The `Set-Cookie` header that removes the cookie.
 pub(super) fn clear(is_tls: bool) -> Option<HeaderValue> {
     write("", 0, is_tls)
 }

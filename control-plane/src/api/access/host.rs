@@ -1,26 +1,29 @@
-//! The names under which the admin port may be asked for. A page of another site may have its own name point to 127.0.0.1
-//! and then ask this port with the browser of somebody who can reach it (DNS rebinding): the browser takes the answers for
-//! that site's own. What gives it away is the name it asks for.
+//! Checks the host name of calls to the admin port, against DNS rebinding.
+//!
+//! A page of another site can let its own name resolve to 127.0.0.1 and then call this port through the browser of a
+//! user who can reach it. The browser treats the responses as that site's own. The host name in the request reveals the
+//! attack.
 
 use std::{net::IpAddr, sync::Arc};
 
 use axum::http::{HeaderMap, Uri, header, uri::Authority};
 
-/// The names under which the admin port may be asked for. Cheap to clone.
+/// The host names that the admin port accepts. Cheap to clone.
 #[derive(Debug, Clone)]
 pub(crate) struct Hosts {
-    /// The port is on loopback, so whoever asks by another name is wrong there.
+    /// The port listens on loopback, so a request under any other name is rejected.
     is_loopback: bool,
     more: Arc<[String]>,
 }
 
 impl Hosts {
-    /// Loopback's names where the port is there, and these.
+    /// Accepts these names, and the loopback names if the port listens on loopback.
     pub(crate) fn new(is_loopback: bool, more: &[String]) -> Self {
         Self { is_loopback, more: more.iter().map(|name| name.to_ascii_lowercase()).collect() }
     }
 
-    /// Whether a call may come under its name. Behind a token any name is as good as another, unless some are given.
+    /// Checks the host name of a call. If a token is needed, every name is accepted, unless a list of names is
+    /// configured.
     pub(super) fn check(&self, uri: &Uri, headers: &HeaderMap, is_token_needed: bool) -> Result<(), String> {
         if self.more.is_empty() && (!self.is_loopback || is_token_needed) {
             return Ok(());

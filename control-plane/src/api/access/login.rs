@@ -1,5 +1,4 @@
-//! The dashboard's login: a token for a session. The token itself goes over the wire once, in a form, and is kept by
-//! nobody.
+//! The dashboard's login: exchanges a token for a session. The token is sent once, in a form, and is not stored.
 
 use axum::{
     Form, Router,
@@ -19,12 +18,12 @@ pub(crate) fn router(gate: Gate) -> Router {
     Router::new()
         .route("/ui/login", get(async |uri: Uri| page(&uri)).post(log_in))
         .route("/ui/logout", post(log_out))
-        // Anyone may send one, and it holds a token and a path.
+        // Every client may send this form, and it only holds a token and a path.
         .layer(DefaultBodyLimit::max(16 << 10))
         .with_state(gate)
 }
 
-/// The page, which leads back to where somebody wanted to go.
+/// The login page. After the login it redirects to the page that was requested.
 pub(super) fn page(uri: &Uri) -> Response {
     let next = if uri.path() == "/ui/login" { "/".to_owned() } else { back(&uri.to_string()) };
     form(&next, None)
@@ -53,7 +52,7 @@ fn form(next: &str, wrong: Option<&str>) -> Response {
     )
 }
 
-/// A page of this dashboard, and nothing that leads elsewhere.
+/// A path within this dashboard; anything that leads elsewhere is dropped.
 fn back(path: &str) -> String {
     let is_own = path.starts_with('/')
         && !path.starts_with("//")

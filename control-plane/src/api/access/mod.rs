@@ -1,6 +1,7 @@
-//! The gate: one layer in front of everything on the admin port, REST, gRPC and the dashboard alike. It finds out who
-//! asks, decides by [`table`](crate::access::table) alone, writes the audit, and ends what still streams when the token
-//! behind it has ended. Nothing behind it decides again, and nothing gets past it: what is not in the table needs an admin.
+//! The gate: one layer in front of everything on the admin port: REST, gRPC and the dashboard. It identifies the
+//! caller, decides by [`table`](crate::access::table) alone, writes the audit log, and ends open streams when their
+//! token ends. The code behind the gate does not decide again, and no call bypasses the gate: an operation that is
+//! missing from the table needs an admin.
 
 mod caller_limits;
 mod cookie;
@@ -37,24 +38,24 @@ use crate::{
 /// The other end of a connection to the admin port.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Peer {
-    /// Where it is.
+    /// The client's address.
     pub(crate) address: SocketAddr,
-    /// Whether it speaks TLS with us.
+    /// True if the connection uses TLS.
     pub(crate) tls: bool,
 }
 
-/// What the gate decides with. Cheap to clone.
+/// The state that the gate's decisions depend on. Cheap to clone.
 #[derive(Clone)]
 pub(crate) struct Gate {
     /// The tokens.
     pub(crate) access: Access,
-    /// The names under which this port may be asked for.
+    /// The host names that this port accepts.
     pub(crate) hosts: Hosts,
-    /// What each caller uses of the port.
+    /// The usage and limits of each caller.
     pub(crate) limits: CallerLimits,
 }
 
-/// What is asked, as far as the gate looks.
+/// The parts of a request that the gate looks at.
 struct Asked {
     kind: Kind,
     /// Method and path, or the gRPC method.
@@ -68,7 +69,8 @@ impl Asked {
         let path = request.uri().path();
         let content = request.headers().get(header::CONTENT_TYPE).map_or(&b""[..], |value| value.as_bytes());
         let matched = request.extensions().get::<MatchedPath>().map(MatchedPath::as_str);
-        // gRPC's services are told by the router's own path: what it sends there is decided as gRPC, however it is written.
+        // The router's own path identifies gRPC services. A request that the router sends to a service is decided as
+        // gRPC, however its path is written.
         let is_service = matched.is_some_and(|path| path.ends_with("/{*rest}"));
         let (kind, rule) = if is_service || content.starts_with(b"application/grpc") {
             (
@@ -115,7 +117,7 @@ impl Asked {
     }
 }
 
-/// Lets a call through or refuses it.
+/// Allows or rejects a call.
 pub(crate) async fn gate(State(gate): State<Gate>, mut request: Request, next: Next) -> Response {
     let asked = Asked::read(&request);
     let caller = match gate.decide(&asked, &request) {
@@ -140,8 +142,9 @@ pub(crate) async fn gate(State(gate): State<Gate>, mut request: Request, next: N
         None => None,
     };
     if permit.is_some() && !asked.rule.changes {
-        // hyper answers pipelined requests in one poll of a connection's task, and many such connections keep the threads from
-        // looking for probes. Changes run in tasks of their own, which begin before the client can be known to be gone.
+        // hyper answers pipelined requests in one poll of a connection's task. Many such connections would keep the
+        // threads from polling for probes. Changes run in tasks of their own, which start before the client's
+        // disconnect can be noticed.
         tokio::task::yield_now().await;
     }
     let uri = request.uri().clone();
@@ -152,9 +155,10 @@ pub(crate) async fn gate(State(gate): State<Gate>, mut request: Request, next: N
     let token = caller.token.clone();
     let changes = asked.rule.changes;
     let kind = asked.kind;
-    // The turn ends once the answer is made, not when the client has taken it.
+    // The permit to process is released once the response is made, not once the client has read it.
     let (answer, permit, _active) = if changes {
-        // A client that hangs up stops neither the change nor its audit entry, and the call counts for its caller until both are made.
+        // If the client disconnects, the change and its audit entry are still completed, and the call counts for its
+        // caller until then.
         let access = gate.access.clone();
         let made = async move { (change(access, asked, caller, request, next).await, permit, active) };
         gate.access.detached().run(made).await
@@ -174,11 +178,11 @@ pub(crate) async fn gate(State(gate): State<Gate>, mut request: Request, next: N
     }
 }
 
-/// Runs a call that may change something, and writes to the audit what came of it.
+/// Runs a call that may change something, and writes its outcome to the audit log.
 async fn change(access: Access, asked: Asked, caller: Caller, request: Request, next: Next) -> Response {
     let (name, role) = (caller.name.clone(), caller.role);
     let (answer, left) = trail::follow(caller, next.run(request)).await;
-    // The login writes for itself: only it knows whose token was shown.
+    // The login writes its own audit entry: only it knows which token was presented.
     if asked.rule.need != Need::Nothing && !left.dry_run {
         let (outcome, detail) = refusal::outcome(&answer);
         let detail = if outcome == Outcome::Ok { left.note } else { detail };
@@ -209,7 +213,7 @@ impl Gate {
                 return Err(Refusal::unknown("a token is needed", false));
             }
             None => {
-                // Whoever may call what needs nothing is nobody in particular.
+                // A caller without a token is an admin while authentication is off, and otherwise a viewer.
                 let role = if is_needed { Role::Viewer } else { Role::Admin };
                 Caller { name: asked.anonymous(), role, token: None, source: asked.kind.source() }
             }
@@ -224,7 +228,7 @@ impl Gate {
         }
     }
 
-    /// Counts the call for its caller. Probes do not count: they are always answered.
+    /// Registers the call with its caller's limits. Probes do not count: they are always answered.
     fn permit(
         &self,
         asked: &Asked,
@@ -252,7 +256,7 @@ impl Gate {
         self.limits.take(holder, is_stream).map(Some)
     }
 
-    /// Whose call it is. A token that is shown has to be good, also where none is needed.
+    /// Returns the token of the call. An invalid token is rejected even if the operation needs none.
     fn token(
         &self,
         asked: &Asked,
@@ -271,7 +275,7 @@ impl Gate {
                 Err(unknown) => Err(Refusal::of_unknown(&unknown)),
             };
         }
-        // A session is the dashboard's: its pages and forms, and what its pages read.
+        // A session is valid for the dashboard only: its pages and forms, and the data that its pages read.
         if asked.kind == Kind::Dashboard || (asked.kind == Kind::Rest && is_safe) {
             return Ok(cookie::read(headers, asked.is_tls()).and_then(|secret| self.access.session(secret)));
         }
@@ -285,10 +289,10 @@ fn bearer(value: &str) -> Option<&str> {
     scheme.eq_ignore_ascii_case("bearer").then(|| token.trim())
 }
 
-/// Who asks, as the author of a change.
+/// The caller, as the author of a change.
 pub(crate) struct Asking(pub(crate) Author);
 
-/// The author that a caller is.
+/// Converts a caller to an author.
 pub(crate) fn author(caller: Option<&Caller>, source: &'static str) -> Author {
     match caller {
         Some(caller) => Author { actor: caller.name.clone(), source: caller.source },
@@ -304,5 +308,5 @@ impl<S: Sync> FromRequestParts<S> for Asking {
     }
 }
 
-/// Statuses that the gate itself answers with.
+/// Status codes of the gate's own responses.
 const MISDIRECTED: StatusCode = StatusCode::MISDIRECTED_REQUEST;

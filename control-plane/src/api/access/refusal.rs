@@ -1,4 +1,4 @@
-//! What a refused call is answered, in the way of its caller: problem+json, a gRPC status, or a page.
+//! Responses to rejected calls, in the caller's format: problem+json, a gRPC status, or a page.
 
 use axum::{
     http::{HeaderValue, StatusCode, Uri, header},
@@ -9,7 +9,7 @@ use tonic::{Code, Status};
 
 use crate::access::{Outcome, Role, Unknown};
 
-/// Through what is asked.
+/// The interface that the call uses.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Kind {
     Rest,
@@ -27,14 +27,14 @@ impl Kind {
     }
 }
 
-/// Why a call is not let through.
+/// Why a call is rejected.
 #[derive(Debug)]
 pub(super) struct Refusal {
     status: StatusCode,
     pub(super) says: String,
-    /// Something was shown, and it is good for nothing.
+    /// A token was presented, and it is invalid.
     is_wrong_token: bool,
-    /// Whose token was shown, where that is known.
+    /// The token that was presented, if it is known.
     pub(super) token: Option<(String, Role)>,
 }
 
@@ -60,7 +60,7 @@ impl Refusal {
         Self::new(StatusCode::TOO_MANY_REQUESTS, says)
     }
 
-    /// It is known whose token was shown.
+    /// Records which token was presented.
     pub(super) fn of(self, name: String, role: Role) -> Self {
         Self { token: Some((name, role)), ..self }
     }
@@ -69,7 +69,7 @@ impl Refusal {
         Self::new(super::MISDIRECTED, says)
     }
 
-    /// The answer. A page that needs a login is answered with the login, as what it is: refused.
+    /// Builds the response. A page that needs a login gets the login page, with the status of a rejection.
     pub(super) fn answer(self, kind: Kind, uri: &Uri) -> Response {
         let mut answer = match kind {
             Kind::Grpc => {
@@ -103,7 +103,7 @@ impl Refusal {
             }
         };
         if self.status == StatusCode::UNAUTHORIZED {
-            // RFC 6750: nothing more is said to whoever showed nothing.
+            // RFC 6750: a call without credentials gets no error code in the challenge.
             let challenge = if self.is_wrong_token {
                 r#"Bearer realm="weir", error="invalid_token""#
             } else {
@@ -119,7 +119,7 @@ impl Refusal {
     }
 }
 
-/// What came of a call that was let through, as the audit has it.
+/// The outcome of an allowed call, as written to the audit log.
 pub(super) fn outcome(answer: &Response) -> (Outcome, String) {
     if let Some(code) = answer.headers().get("grpc-status") {
         let code = Code::from_bytes(code.as_bytes());

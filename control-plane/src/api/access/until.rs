@@ -1,4 +1,4 @@
-//! A stream is a call that lasts: it ends when the token ends that it was opened with.
+//! Ends a stream when the token that opened it ends.
 
 use std::{
     future::Future,
@@ -16,25 +16,25 @@ use http_body::{Frame, SizeHint};
 
 use crate::access::Token;
 
-/// Whether an answer may last.
+/// Returns true if the response is a long-lived stream.
 pub(super) fn is_stream(answer: &Response) -> bool {
     let kind = answer.headers().get(header::CONTENT_TYPE).map_or(&b""[..], |value| value.as_bytes());
     kind.starts_with(b"text/event-stream") || kind.starts_with(b"application/grpc")
 }
 
-/// The answer, until the token has ended.
+/// The response, until the token ends.
 pub(super) fn ended(answer: Response, token: Arc<Token>) -> Response {
     until(answer, async move { token.until_ended().await })
 }
 
-/// The answer, until something else has happened.
+/// The response, until the future `end` completes.
 pub(crate) fn until(answer: Response, end: impl Future<Output = ()> + Send + 'static) -> Response {
     answer.map(|inner| Body::new(Until { inner, ended: Some(Box::pin(end)) }))
 }
 
 struct Until {
     inner: Body,
-    /// `None`: it has ended, and this body with it.
+    /// `None` once it has ended; the body has ended too.
     ended: Option<Pin<Box<dyn Future<Output = ()> + Send>>>,
 }
 
@@ -49,7 +49,7 @@ impl HttpBody for Until {
         let Some(ended) = &mut self.ended else { return Poll::Ready(None) };
         if ended.as_mut().poll(context).is_ready() {
             self.ended = None;
-            // Cut, so that nobody takes it for the stream's own end.
+            // Ends with an error, so that the client does not mistake this for the regular end of the stream.
             let error = axum::Error::new("whoever opened this stream may not have it any more");
             return Poll::Ready(Some(Err(error)));
         }

@@ -1,4 +1,4 @@
-//! What the dashboard's forms do. Each calls one use case and leads back to a page that shows what came of it.
+//! Handlers of the dashboard's forms. Each calls one use case and redirects to a page that shows the result.
 
 use axum::{
     Form,

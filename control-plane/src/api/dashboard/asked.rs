@@ -1,4 +1,4 @@
-//! What a page is asked for, and the same as a query, for the stream that keeps the page live.
+//! The query parameters of a page. The stream that keeps the page live takes the same query.
 
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use serde::Deserialize;
@@ -9,7 +9,7 @@ const RESERVED: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b
 /// The methods that a form offers: those that nodes count by name.
 pub(super) const METHODS: [&str; 7] = ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"];
 
-/// What a page is asked for: the fields of its form.
+/// The query parameters of a page: the fields of its form.
 #[derive(Debug, Clone, Default, Deserialize)]
 #[serde(default)]
 pub(super) struct Asked {
@@ -32,7 +32,7 @@ pub(super) struct Asked {
     pub(super) headers: String,
 }
 
-/// The fields of a form as a query, each behind an ampersand.
+/// Encodes the form's fields as a query, each preceded by an ampersand.
 pub(super) fn query(asked: &Asked) -> String {
     let fields = [
         ("from", &asked.from),

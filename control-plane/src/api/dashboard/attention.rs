@@ -1,5 +1,5 @@
-//! What needs a look: everything about backends, nodes and certificates that is not as it should be, worst first, each with
-//! the page that has more of it.
+//! The list of problems: every unhealthy backend, node and certificate, worst first, each with a link to the page with
+//! details.
 
 use maud::{Markup, html};
 use weir_admin_api::{BackendState, BreakerState, CertificateState, NodeState, Status};
@@ -7,21 +7,21 @@ use weir_admin_api::{BackendState, BreakerState, CertificateState, NodeState, St
 use super::{Page, format::time, layout::badge};
 use crate::publish::CLOCK_OFF_MS;
 
-/// How many are told.
+/// The most problems that are listed.
 const MOST: usize = 8;
-/// A node that is behind for less is about to follow.
+/// A node that lags by less than this is expected to catch up.
 const LAG_MS: u64 = 5_000;
 
-/// Something that needs a look.
+/// A problem that an operator should look at.
 struct Notice {
     is_bad: bool,
     page: Page,
-    /// What it is about.
+    /// The backend, node or certificate concerned.
     about: String,
     says: String,
 }
 
-/// Nothing where all is well.
+/// Empty if there are no problems.
 pub(super) fn section(status: &Status) -> Markup {
     let mut notices = notices(status);
     notices.sort_by_key(|notice| !notice.is_bad);

@@ -1,4 +1,4 @@
-//! What was changed and what was refused. For admins.
+//! The audit log: changes and rejected calls. For admins.
 
 use maud::{Markup, html};
 

@@ -1,4 +1,5 @@
-//! Certificates: whom each is good for, and for how long. A part of the page of routes, which belong to the hosts.
+//! Certificates: the host names they cover and when they expire. Part of the routes page, because routes belong to
+//! hosts.
 
 use maud::{Markup, html};
 use weir_admin_api::{Certificate, CertificateState};
@@ -6,7 +7,7 @@ use weir_admin_api::{Certificate, CertificateState};
 use super::{format::time, layout::badge};
 use crate::app::App;
 
-/// Nothing where there is none.
+/// Empty if there are no certificates.
 pub(super) fn section(app: &App) -> Markup {
     let certificates = app.certificates();
     if certificates.is_empty() {

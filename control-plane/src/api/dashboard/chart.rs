@@ -1,10 +1,10 @@
-//! Charts as SVG: bars of requests by class of status, lines of percentiles. Small enough to be our own, and styled by
-//! the page's sheet alone, because the content security policy allows no styles in the page.
+//! SVG charts: bars of requests by status class, and lines of percentiles. The code is small enough to need no library.
+//! The page's style sheet alone styles the charts, because the content security policy allows no inline styles.
 //!
-//! A chart is as wide as there is room, and its letters stay as large as the page's: what is stretched is the drawing
-//! alone, whose unit across is the period. All bars of a class are one path, so that a page with thousands of periods
-//! stays light. A gap is hatched over the whole height and an open period is pale, so that neither looks like a quiet
-//! one. Every chart has its numbers as text: the peak, and a table beside it.
+//! A chart is as wide as the page allows, and its text keeps the page's font size: only the drawing is stretched, and
+//! its horizontal unit is the period. All bars of a status class are one path, so that a page with thousands of periods
+//! stays small. A gap is hatched over the whole height and an open period is pale, so that neither looks like a period
+//! with few requests. Every chart also shows its numbers as text: the peak, and a table next to it.
 
 use maud::{Markup, html};
 
@@ -14,16 +14,16 @@ use super::{
 };
 use weir_admin_api::{Completeness, Period};
 
-/// How high a drawing is, in pixels.
+/// Height of a drawing, in pixels.
 const HEIGHT: f64 = 176.0;
-/// How wide a period is, in the drawing's units.
+/// Width of a period, in the drawing's units.
 const STEP: f64 = 100.0;
-/// The part of it that a bar takes.
+/// Width of a bar within its period, in the same units.
 const BAR: f64 = 78.0;
-/// With more periods than this, single ones cannot be pointed at.
+/// With more periods than this, single periods have no hover area.
 const MOST_POINTED: usize = 200;
 
-/// A number for the eye.
+/// Converts a number for display.
 #[allow(clippy::cast_precision_loss, reason = "a chart shows some hundred points, not 2^53")]
 fn float(number: u64) -> f64 {
     number as f64
@@ -49,7 +49,7 @@ impl<'a> Frame<'a> {
         Self { periods, top: nice(highest) }
     }
 
-    /// Where a period's middle is, as a part of the width.
+    /// The middle of a period, as a fraction of the width.
     fn share(&self, period: usize) -> f64 {
         (float(period as u64) + 0.5) / float(self.periods.len().max(1) as u64) * 100.0
     }
@@ -58,7 +58,7 @@ impl<'a> Frame<'a> {
         HEIGHT * (1.0 - value / self.top)
     }
 
-    /// The chart around a drawing and what is written over it.
+    /// Draws the frame of a chart around a drawing and its labels.
     fn draw(
         &self,
         title: &str,
@@ -125,7 +125,7 @@ fn hatch() -> Markup {
     }
 }
 
-/// Requests of each class of status, 1xx to 5xx.
+/// Requests by status class, 1xx to 5xx.
 fn classes(period: &Period) -> [u64; 5] {
     let mut classes = [0; 5];
     for (status, requests) in &period.measures.status {
@@ -136,14 +136,14 @@ fn classes(period: &Period) -> [u64; 5] {
     classes
 }
 
-/// Bars of requests, stacked by class of status, with the peak marked.
+/// A bar chart of requests, stacked by status class, with the peak marked.
 pub(super) fn requests(periods: &[Period], title: &str) -> Markup {
     let peak = periods
         .iter()
         .enumerate()
         .max_by(|a, b| a.1.measures.requests.cmp(&b.1.measures.requests).then(b.0.cmp(&a.0)));
     let peak = peak.filter(|(_, period)| period.measures.requests > 0);
-    // Half a request is none.
+    // At least 2, so that half of it is a whole number of requests.
     let frame = Frame::new(periods, float(peak.map_or(0, |(_, period)| period.measures.requests)).max(2.0));
     let said = match peak {
         Some((_, period)) => {
@@ -184,7 +184,7 @@ pub(super) fn requests(periods: &[Period], title: &str) -> Markup {
     }
 }
 
-/// Beside its point where it would not fit over it.
+/// Places a label next to its point if it does not fit above it.
 fn anchor(share: f64) -> &'static str {
     match share {
         share if share < 12.0 => "start",
@@ -197,8 +197,8 @@ fn swatch(class: &str) -> Markup {
     html! { svg viewBox="0 0 10 10" aria-hidden="true" { rect class=(class) width="10" height="10" rx="2" {} } }
 }
 
-/// The bars of each class of status as a path; each class stands on those before it. Either of the periods that are still
-/// open, or of the others.
+/// The bars of each status class as a path; each class is stacked on the previous ones. Returns either the bars of open
+/// periods or those of all other periods.
 fn bars(frame: &Frame<'_>, open: bool) -> [String; 5] {
     let mut paths = [const { String::new() }; 5];
     for (i, period) in frame.periods.iter().enumerate() {
@@ -216,7 +216,7 @@ fn bars(frame: &Frame<'_>, open: bool) -> [String; 5] {
     paths
 }
 
-/// Lines of the percentiles.
+/// A line chart of the percentiles.
 pub(super) fn latency(periods: &[Period], title: &str) -> Markup {
     let highest = periods.iter().map(|period| period.measures.latency_ms.p99).fold(0.0, f64::max);
     let frame = Frame::new(periods, highest);
@@ -260,7 +260,7 @@ pub(super) fn latency(periods: &[Period], title: &str) -> Markup {
     }
 }
 
-/// Requests of each period as one small line, which breaks where nobody reported.
+/// A small line chart of requests per period. The line is interrupted where no node reported.
 pub(super) fn sparkline(periods: &[Period]) -> Markup {
     let most = periods.iter().map(|period| period.measures.requests).max().unwrap_or(0);
     let highest = float(most).max(1.0);

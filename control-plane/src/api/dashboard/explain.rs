@@ -1,4 +1,5 @@
-//! Where a request would go: a form, and what a node would make of what is written into it. Nothing is sent.
+//! Explains where a request would go: a form, and how a node would handle the request that is entered. No request is
+//! sent.
 
 use maud::{Markup, html};
 use weir_admin_api::{Explained, ExplainedBackend, ExplainedPool};
@@ -11,12 +12,12 @@ use super::{
 };
 use crate::app::{App, AppError};
 
-/// The method that is asked for, or the usual one.
+/// The method in the form, or the default.
 fn method(asked: &Asked) -> &str {
     Some(asked.method.trim()).filter(|method| !method.is_empty()).unwrap_or(METHODS[0])
 }
 
-/// What is asked for.
+/// The form.
 pub(super) fn form(asked: &Asked) -> Markup {
     let method = method(asked);
     html! {
@@ -61,7 +62,7 @@ pub(super) fn page(app: &App, asked: &Asked) -> Result<Markup, Trouble> {
     })
 }
 
-/// The route and its filters, or what is answered without one.
+/// The route and its filters, or the response if no route matches.
 fn route(explained: &Explained) -> Markup {
     html! {
         section class="card" aria-label="Route" {

@@ -1,6 +1,6 @@
-//! Numbers and times for people.
+//! Formats numbers and times for display.
 
-/// `12.3k`, with three digits that count.
+/// `12.3k`, with three significant digits.
 #[allow(clippy::cast_precision_loss, reason = "three digits are shown")]
 pub(super) fn count(number: u64) -> String {
     let scales = [(1_000_000_000, "G"), (1_000_000, "M"), (1_000, "k")];
@@ -36,7 +36,7 @@ pub(super) fn millis(ms: f64) -> String {
     }
 }
 
-/// `0.4 %` of a whole.
+/// `0.4 %`: a share of a whole.
 #[allow(clippy::cast_precision_loss, reason = "two digits are shown")]
 pub(super) fn percent(part: u64, whole: u64) -> String {
     match (part, whole) {

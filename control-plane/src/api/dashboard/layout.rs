@@ -1,4 +1,4 @@
-//! What every page has: the head, the way to the others, and small parts that look the same everywhere.
+//! The page layout: head, navigation, and small components that all pages share.
 
 use maud::{DOCTYPE, Markup, html};
 
@@ -11,7 +11,7 @@ pub(super) fn page(current: Page, events: &str, still: &Markup, live: &Markup) -
         Some(current),
         &html! {
             (still)
-            // The tail has a stream of its own.
+            // The tail page has its own stream.
             @if current != Page::Tail { div class="live" data-events=(events) { (live) } }
         },
     )
@@ -38,12 +38,12 @@ pub(super) fn document(title: &str, current: Option<Page>, content: &Markup) -> 
     frame(title, role, &header, content)
 }
 
-/// A page without the way to the others, for whoever is not let in.
+/// A page without navigation, for a client that is not logged in.
 pub(super) fn plain(title: &str, content: &Markup) -> Markup {
     frame(title, Role::Viewer, &Markup::default(), content)
 }
 
-/// The role hides what would be refused: see the style sheet. It allows nothing.
+/// The page's HTML. The style sheet hides the controls that the role may not use. Hiding them is not access control.
 fn frame(title: &str, role: Role, header: &Markup, content: &Markup) -> Markup {
     html! {
         (DOCTYPE)
@@ -74,12 +74,12 @@ fn frame(title: &str, role: Role, header: &Markup, content: &Markup) -> Markup {
     }
 }
 
-/// A page that says what went wrong.
+/// A page that shows an error.
 pub(super) fn trouble(says: &str) -> Markup {
     document("That did not work", None, &html! { (problem(says)) p { a href="/" { "To the overview" } } })
 }
 
-/// What went wrong.
+/// An error message.
 pub(super) fn problem(says: &str) -> Markup {
     html! {
         section class="card problem" role="alert" {
@@ -89,7 +89,7 @@ pub(super) fn problem(says: &str) -> Markup {
     }
 }
 
-/// What to do where there is nothing yet.
+/// A placeholder for an empty list, with the next step.
 pub(super) fn empty(title: &str, content: &Markup) -> Markup {
     html! {
         section class="card empty" {
@@ -99,7 +99,7 @@ pub(super) fn empty(title: &str, content: &Markup) -> Markup {
     }
 }
 
-/// How a node is started, by commands that the nodes' port accepts from any machine, whether tokens exist or not.
+/// Commands that start a node. The nodes' port accepts the node from any machine, with or without tokens.
 pub(super) fn start_a_node() -> Markup {
     html! {
         p { "Nodes carry the traffic. Make a join token, and start a node with it on any machine that reaches this control plane:" }
@@ -108,7 +108,7 @@ pub(super) fn start_a_node() -> Markup {
     }
 }
 
-/// A word with a colour that means something; the word alone says it, too.
+/// A coloured word. The word has the meaning without the colour, too.
 pub(super) fn badge(kind: &str, text: &str) -> Markup {
     html! { span class=(format!("badge {kind}")) { (text) } }
 }

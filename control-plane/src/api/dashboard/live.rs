@@ -1,8 +1,8 @@
-//! `/ui/events`: a page's live part, sent again whenever it came out differently.
+//! `/ui/events`: sends a page's live part again whenever its HTML has changed.
 //!
-//! A page is rendered once for all who watch it, and compared by its hash. The event is kept once; each watcher takes copies of small
-//! pieces of it. A watcher who is so slow that the rendering it reads has been replaced several times is cut off, and its
-//! browser connects again. So watchers cost little memory, whatever they do.
+//! A page is rendered once for all its watchers, and compared by hash. The event is stored once; each watcher copies
+//! small pieces of it. A watcher is disconnected if the rendering that it reads has been replaced several times; its
+//! browser then reconnects. So a watcher costs little memory, however slow it is.
 
 use std::{
     collections::{HashMap, VecDeque},
@@ -31,25 +31,25 @@ use crate::{
     app::App,
 };
 
-/// How often a page is looked at again. Reports over long ranges are not, their hours do not change by the second.
+/// How often a page is rendered again. Reports over long ranges are not: their hours do not change within seconds.
 const EVERY: Duration = Duration::from_secs(2);
-/// A larger page is looked at less often in proportion, so that a watcher has the time to read it.
+/// Size above which a page is rendered less often, in proportion to its size, so that a watcher has time to read it.
 const LARGE: usize = 1 << 20;
-/// Renderings of a page that are kept for those who still read them.
+/// Renderings of a page that are kept for watchers that still read them.
 const KEPT: usize = 3;
-/// How much of a rendering is handed on at once.
+/// Bytes of a rendering that are sent at once.
 const PIECE: usize = 64 << 10;
-/// How often something is sent although nothing has changed, so that nobody takes the stream for dead.
+/// Interval of keep-alive messages while nothing changes, so that clients and proxies do not close the stream.
 const KEEP_ALIVE: Duration = Duration::from_secs(15);
 
-/// The pages that are watched. Cheap to clone.
+/// The pages that have watchers. Cheap to clone.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Live(Arc<Mutex<Pages>>);
 
-/// By page and query.
+/// Keyed by page and query.
 type Pages = HashMap<(Page, String), Weak<Watched>>;
 
-/// A page that is watched: it is rendered as long as this lives.
+/// A page with watchers. It is rendered for as long as this value exists.
 #[derive(Debug)]
 struct Watched {
     latest: watch::Receiver<Option<Arc<Rendering>>>,
@@ -69,7 +69,7 @@ pub(super) struct Of {
     asked: Asked,
 }
 
-/// Where the stream of a page is.
+/// The URL of a page's stream.
 pub(super) fn address(page: Page, asked: &Asked) -> String {
     let name = match page {
         Page::Overview => "overview",
@@ -90,7 +90,7 @@ pub(super) async fn events(
     Extension(live): Extension<Live>,
     Query(of): Query<Of>,
 ) -> Result<Response, Trouble> {
-    // One address for all pages, so what the gate lets through here is looked at by the page.
+    // All pages share this one address, so the gate cannot tell them apart: the role is checked here, per page.
     let role = trail::caller().map_or(Role::Viewer, |caller| caller.role);
     if !of.page.is_for(role) {
         let says = format!("this page is not for role {role}");
@@ -108,7 +108,7 @@ pub(super) async fn events(
 
 impl Live {
     fn watch(&self, app: App, page: Page, asked: Asked) -> Arc<Watched> {
-        // Whatever else a query says, these pages are the same for everyone.
+        // These pages do not depend on the query, so all watchers share one rendering.
         let asked = match page {
             Page::Explain | Page::Reports | Page::Revisions | Page::Audit => asked,
             Page::Overview | Page::Pools | Page::Routes | Page::Nodes | Page::Tail => Asked::default(),
@@ -127,7 +127,7 @@ impl Live {
     }
 }
 
-/// Renders a page again and again, until nobody watches it.
+/// Renders a page repeatedly until it has no watchers.
 async fn render(
     app: App,
     page: Page,
@@ -142,7 +142,7 @@ async fn render(
         if watched.strong_count() == 0 {
             return;
         }
-        // What cannot be shown now stays as it is; the page said so when it was loaded.
+        // On an error the page keeps its last content; the error was shown when the page was loaded.
         let Ok(live) = page.live(&app, &asked).await else { continue };
         let rendering = Rendering::new(&live.into_string());
         every = EVERY * u32::try_from(1 + rendering.event.len() / LARGE).unwrap_or(u32::MAX);
@@ -174,23 +174,23 @@ impl Rendering {
     }
 }
 
-/// One who watches.
+/// One client that watches a page.
 struct Watcher {
     latest: watch::Receiver<Option<Arc<Rendering>>>,
     _watched: Arc<Watched>,
-    /// The hash of what it was sent last.
+    /// The hash of the rendering that was sent last.
     seen: Option<u64>,
-    /// What it is being sent, and how much of that it has.
+    /// The rendering being sent, and how many of its bytes have been sent.
     reading: Option<(Weak<Rendering>, usize)>,
 }
 
 impl Watcher {
-    /// The next piece of its stream; `None`: the stream has ended.
+    /// The next piece of the stream; `None` if the stream has ended.
     async fn next(&mut self) -> Option<io::Result<Bytes>> {
         loop {
             if let Some((rendering, sent)) = self.reading.take() {
                 let Some(rendering) = rendering.upgrade() else {
-                    // Cut, so that the browser does not take half an event for a whole one.
+                    // Ends with an error, so that the browser does not take a partial event for a complete one.
                     return Some(Err(io::Error::new(io::ErrorKind::TimedOut, "too slow for this page")));
                 };
                 let end = rendering.event.len().min(sent + PIECE);

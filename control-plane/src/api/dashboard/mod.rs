@@ -1,8 +1,9 @@
-//! The dashboard on the admin port: pages rendered here, kept live by server-sent events, and plain forms that call the
-//! use cases. It works offline and without script; the content security policy allows nothing but its own two files.
+//! The dashboard on the admin port: pages rendered on the server, kept live by server-sent events, and plain forms that
+//! call the use cases. It works offline and without scripts. The content security policy allows only the dashboard's
+//! own two files.
 //!
-//! A page is a function from what is known to HTML. The same function serves the page and, whenever its outcome
-//! changes, the stream that keeps it live. Who may see and do what is decided in front of it (`api::access`).
+//! A page is a function from the current state to HTML. The same function serves the page and, whenever its output
+//! changes, the stream that keeps it live. Access is decided by the gate in front of it (`api::access`).
 
 mod actions;
 mod asked;
@@ -41,7 +42,7 @@ use crate::{
     store::StoreError,
 };
 
-/// Nothing from elsewhere, nothing in the page itself.
+/// Allows no external and no inline resources.
 const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; img-src 'self'; \
                       form-action 'self'; base-uri 'none'; frame-ancestors 'none'";
 
@@ -101,7 +102,7 @@ impl Page {
         }
     }
 
-    /// On the way to it, where there is little room.
+    /// A short name for the navigation.
     fn name(self) -> &'static str {
         match self {
             Self::Pools => "Pools",
@@ -111,7 +112,7 @@ impl Page {
         }
     }
 
-    /// Whether somebody of this role may see it.
+    /// Returns true if this role may see the page.
     fn is_for(self, role: Role) -> bool {
         match table::http("GET", Some(self.path())).need {
             Need::Role(needed) => role >= needed,
@@ -119,7 +120,7 @@ impl Page {
         }
     }
 
-    /// What stays as it is while the page is open.
+    /// The part that does not change while the page is open.
     async fn still(self, app: &App, asked: &Asked) -> Result<Markup, Trouble> {
         Ok(match self {
             Self::Reports => reports::form(app, asked),
@@ -129,7 +130,7 @@ impl Page {
         })
     }
 
-    /// What changes while the page is open.
+    /// The part that is updated while the page is open.
     async fn live(self, app: &App, asked: &Asked) -> Result<Markup, Trouble> {
         match self {
             Self::Overview => overview::page(app).await,
@@ -145,7 +146,7 @@ impl Page {
     }
 }
 
-/// Why a page cannot be shown, or a form did nothing.
+/// Why a page cannot be shown, or a form had no effect.
 struct Trouble {
     status: StatusCode,
     says: String,
@@ -192,7 +193,7 @@ impl IntoResponse for Trouble {
     }
 }
 
-/// The dashboard's paths.
+/// The dashboard's routes.
 pub fn router(app: App) -> Router {
     let mut router = Router::new();
     for page in Page::ALL {
@@ -225,7 +226,7 @@ async fn show(app: &App, page: Page, asked: Asked) -> Result<Markup, Trouble> {
     let still = page.still(app, &asked).await?;
     let live = match page.live(app, &asked).await {
         Ok(live) => live,
-        // A form with a mistake is shown again, with what is wrong below it.
+        // A form with invalid input is shown again, with the errors below it.
         Err(trouble) if trouble.status == StatusCode::BAD_REQUEST => layout::problem(&trouble.says),
         Err(trouble) => return Err(trouble),
     };
@@ -236,12 +237,12 @@ fn file(kind: &'static str, text: &'static str) -> impl IntoResponse {
     ([(header::CONTENT_TYPE, kind), (header::CACHE_CONTROL, "no-cache")], text)
 }
 
-/// A page of its own, for whoever is not let in.
+/// A page without navigation, for a client that is not logged in.
 pub(crate) fn plain(title: &str, content: &Markup) -> Response {
     with_policy(layout::plain(title, content).into_response())
 }
 
-/// A page that says why something is not done.
+/// A page that says why a request was rejected.
 pub(crate) fn refused(says: &str) -> Response {
     with_policy(layout::trouble(says).into_response())
 }
@@ -262,8 +263,8 @@ fn with_policy(mut response: Response) -> Response {
     response
 }
 
-/// Whether a request that may change something comes from this dashboard or from a program, and not from a page of another
-/// site. Browsers say where a request comes from; programs that are none say nothing of the kind.
+/// Returns true if a request that may change something comes from this dashboard or from a program that is not a
+/// browser, rather than from another site's page. Browsers send headers that name the origin; other programs do not.
 pub(crate) fn is_own(headers: &axum::http::HeaderMap, uri: &axum::http::Uri) -> bool {
     let text = |name: &str| headers.get(name).map(|value| value.as_bytes());
     match text("sec-fetch-site") {

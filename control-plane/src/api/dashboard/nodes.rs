@@ -1,4 +1,4 @@
-//! Nodes: who is there, what they run, and whether their clocks are right.
+//! Nodes: connection state, revision in use, and clock offset.
 
 use std::time::Duration;
 
@@ -88,7 +88,7 @@ fn row(node: &Node, revision: u64) -> Markup {
     }
 }
 
-/// How far it is behind, in words.
+/// How far the node lags, in words.
 fn behind(node: &Node) -> String {
     let seconds = HumanDuration(Duration::from_secs(node.lag_ms / 1000));
     format!("{} behind, {seconds}", node.lag_revisions)

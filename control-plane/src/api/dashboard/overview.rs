@@ -1,4 +1,4 @@
-//! The first page: how it is now, and how it was over the last hour and day.
+//! The start page: the current state, and traffic over the last hour and day.
 
 use maud::{Markup, html};
 use weir_admin_api::{Backend, BackendState, BreakerState, Summary};
@@ -128,7 +128,7 @@ pub(super) async fn page(app: &App) -> Result<Markup, Trouble> {
     })
 }
 
-/// How much of the range nobody reported.
+/// The part of the range that no node reported.
 pub(super) fn hours_missing(gaps: u64) -> String {
     if gaps == 1 { "1 hour not reported".to_owned() } else { format!("{gaps} hours not reported") }
 }
@@ -138,7 +138,7 @@ fn latency(of: &Summary, ms: f64) -> String {
     if of.measures.requests == 0 { "–".to_owned() } else { millis(ms) }
 }
 
-/// The rate over the last five minutes, which begin with a whole one: so many seconds have been counted.
+/// The rate over the last five minutes. The range starts at a whole minute, so the number of seconds counted varies.
 #[allow(clippy::cast_precision_loss, reason = "one digit is shown")]
 fn per_second(requests: u64, now: i64) -> f64 {
     requests as f64 / (241 + (now - 1).rem_euclid(60)) as f64

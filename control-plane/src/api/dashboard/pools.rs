@@ -1,4 +1,4 @@
-//! Pools and their backends, and what can be done with them.
+//! Pools and their backends, with the actions on them.
 
 use maud::{Markup, html};
 use weir_admin_api::{Backend, BackendState, BreakerState, Health, PoolStatus, TopItem};
@@ -62,7 +62,7 @@ pub(super) async fn page(app: &App) -> Result<Markup, Trouble> {
     })
 }
 
-/// What it carried.
+/// The traffic of a pool or backend.
 fn counted(item: &TopItem) -> Markup {
     html! {
         p class="note" {
@@ -75,7 +75,7 @@ fn counted(item: &TopItem) -> Markup {
     }
 }
 
-/// What the nodes had to do beyond passing requests on.
+/// Queued and retried requests, fallbacks and moved sessions, as counted by the nodes.
 fn happened(work: &PoolStatus) -> Markup {
     let PoolStatus { panic, waiting, retries, retries_refused, fallbacks, refused, repinned, .. } = work;
     let counted: Vec<String> = [

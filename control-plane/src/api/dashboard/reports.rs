@@ -1,4 +1,4 @@
-//! Reports with charts, and as tables for who cannot or will not look at charts.
+//! Reports as charts, and as tables for users who cannot or do not want to read charts.
 
 use maud::{Markup, html};
 use weir_admin_api::{Completeness, Cut, Period, RefusalCounts, Summary, Top};
@@ -31,7 +31,7 @@ fn query(asked: &Asked) -> Query {
     }
 }
 
-/// What is asked for.
+/// The form.
 pub(super) fn form(app: &App, asked: &Asked) -> Markup {
     let current = app.current();
     let routes: Vec<&str> = current.config.routes.iter().map(|route| route.name.as_str()).collect();
@@ -61,7 +61,7 @@ fn choice(label: &str, name: &str, is: &str, values: &[&str], none: &str) -> Mar
             select name=(name) data-submit {
                 option value="" selected[is.is_empty()] { (none) }
                 @if !is.is_empty() && !values.iter().any(|value| **value == is) {
-                    // A route that is gone still has its numbers.
+                    // A deleted route still has counts.
                     option value=(is) selected { (is) }
                 }
                 @for value in values { option value=(value) selected[*value == is] { (value) } }
@@ -78,7 +78,7 @@ pub(super) async fn page(app: &App, asked: &Asked) -> Result<Markup, Trouble> {
         "day" => ("daily", "day", stats.daily(&query).await?),
         _ => ("hourly", "hour", stats.hourly(&query).await?),
     };
-    // The rest is about the same time, also where none was given.
+    // All parts of the page use the same range, also when the form gives none.
     query.from = Some(report.from.clone());
     let summary = stats.summary(&query).await?;
     if summary.measures.requests == 0 && summary.gaps == 0 {
@@ -135,10 +135,11 @@ pub(super) async fn page(app: &App, asked: &Asked) -> Result<Markup, Trouble> {
     })
 }
 
-/// What the whole time comes to, with the busiest and the quietest of its periods (`per` is what one is called).
+/// The totals of the range, with its busiest and quietest periods. `per` is the name of one period.
 fn figures(summary: &Summary, per: &str, periods: &[Period]) -> Markup {
     let errors: u64 = summary.measures.status.range(500..).map(|(_, requests)| requests).sum();
-    // The first of equals, as in a summary; what is missing could only raise the busiest, but would lower the quietest.
+    // The first of equal periods, as in a summary. Missing counts could only raise the busiest period, but would lower
+    // the quietest one.
     let busiest = periods
         .iter()
         .rev()
@@ -195,7 +196,7 @@ fn figures(summary: &Summary, per: &str, periods: &[Period]) -> Markup {
     }
 }
 
-/// Why Weir refused requests itself.
+/// Requests that Weir rejected itself, by reason.
 pub(super) fn refusals(refused: &RefusalCounts) -> String {
     let counted = refused.each().filter(|(_, number)| *number > 0);
     let said: Vec<String> =
@@ -203,7 +204,7 @@ pub(super) fn refusals(refused: &RefusalCounts) -> String {
     if said.is_empty() { "none".to_owned() } else { said.join(", ") }
 }
 
-/// Which side cut answers.
+/// Interrupted responses, by the side that closed them.
 fn cuts(cut: &Cut) -> String {
     let counted = cut.each().into_iter().filter(|(_, number)| *number > 0);
     let said: Vec<String> = counted.map(|(side, number)| format!("by {side} {}", count(number))).collect();

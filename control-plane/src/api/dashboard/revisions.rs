@@ -1,4 +1,4 @@
-//! Who changed what, and the way back.
+//! The history of changes, and rollback.
 
 use axum::extract::{Path, State};
 use maud::{Markup, html};
@@ -72,7 +72,7 @@ fn rollback(number: u64) -> Markup {
 
 pub(super) async fn one(State(app): State<App>, Path(number): Path<u64>) -> Result<Markup, Trouble> {
     let mut revision = app.revision(number).await?;
-    // Pages are looked at over shoulders: hashes are shown to nobody there.
+    // Other people may see the screen, so the dashboard shows password hashes to no role.
     revision.changes.iter_mut().for_each(weir_snapshot::mask::change);
     let current = app.current().revision;
     Ok(layout::document(
@@ -88,7 +88,7 @@ pub(super) async fn one(State(app): State<App>, Path(number): Path<u64>) -> Resu
     ))
 }
 
-/// One resource: each field that differs, or all of it where it came or went.
+/// One resource: each changed field, or all fields if the resource was added or removed.
 fn difference(difference: &Difference) -> Markup {
     let Difference { action, kind, name, text, fields, before, after } = difference;
     let pretty = |value: &Value| serde_json::to_string_pretty(value.get("spec").unwrap_or(value));

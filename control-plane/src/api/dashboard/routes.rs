@@ -1,4 +1,4 @@
-//! Routes, with what they carried.
+//! Routes, with their traffic.
 
 use std::collections::HashMap;
 
@@ -71,7 +71,7 @@ pub(super) async fn page(app: &App) -> Result<Markup, Trouble> {
     })
 }
 
-/// What Weir refused itself, and why.
+/// Requests that Weir rejected itself, by reason.
 fn refused(refused: &RefusalCounts) -> Markup {
     html! {
         span {
@@ -81,13 +81,13 @@ fn refused(refused: &RefusalCounts) -> Markup {
     }
 }
 
-/// What looks like a mistake and names the route.
+/// Warnings that name the route.
 fn warnings<'a>(all: &'a [Problem], route: &str) -> impl Iterator<Item = &'a str> {
     let begins = format!("route {route:?} ");
     all.iter().map(|warning| warning.message.as_str()).filter(move |message| message.starts_with(&begins))
 }
 
-/// Where a route's requests go.
+/// The pools that a route sends requests to.
 fn target(route: &Route) -> Markup {
     html! {
         (route.target())

@@ -1,11 +1,11 @@
-//! Requests as they end. The script fills the table; without it the command line does the same.
+//! Requests as they complete. The script fills the table; without scripts, the page names the equivalent command.
 
 use maud::{Markup, html};
 
 use super::asked::{self, Asked};
 use crate::app::App;
 
-/// Outcomes as the API names them, and as people read them.
+/// Outcomes by their API names, with their display names.
 const OUTCOMES: [(&str, &str); 5] = [
     ("finished", "finished"),
     ("cut", "cut"),

@@ -1,23 +1,23 @@
-//! What is written under a chart: as much of a time as tells one label from the next, and no more.
+//! Labels below a chart: just as much of the time as is needed to distinguish one label from the next.
 
 use jiff::Timestamp;
 use weir_admin_api::Period;
 
 const HOUR_S: i64 = 3600;
 const DAY_S: i64 = 24 * HOUR_S;
-/// As many labels fit under a chart on a screen.
+/// The most labels that fit below a chart.
 const MOST: usize = 8;
 
-/// How a label is written. All labels of a chart are written alike.
+/// The format of labels. All labels of a chart have the same format.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Form {
-    /// `14:05`: within a day and the hour after, where each time of day is there once.
+    /// `14:05`: for up to a day and an hour, so that each time of day occurs once.
     Clock,
     /// `11-21 14:05`.
     DayAndClock,
-    /// `11-21`: labels are a day or more apart.
+    /// `11-21`: labels are at least a day apart.
     Day,
-    /// `2026-11-21`: so are they, and the year changes between them.
+    /// `2026-11-21`: labels are at least a day apart, and the year changes between them.
     Date,
 }
 
@@ -53,7 +53,7 @@ impl Form {
     }
 }
 
-/// The periods that are labelled, and how.
+/// The periods that have a label, and the label's text.
 pub(super) fn labels(periods: &[Period]) -> Vec<(usize, String)> {
     let every = periods.len().div_ceil(MOST).max(1);
     let form = Form::of(periods, every);
@@ -70,7 +70,7 @@ mod tests {
 
     use super::*;
 
-    /// So many periods of so many minutes from a time of Berlin.
+    /// Labels of `number` periods of `minutes` minutes each, from a time in Berlin.
     fn labelled(from: civil::DateTime, minutes: i64, number: usize) -> Vec<String> {
         let from = from.in_tz("Europe/Berlin").expect("a time zone");
         let start = |i: usize| {
@@ -105,7 +105,7 @@ mod tests {
         assert_eq!(labelled(at, 60, 24)[..3], ["01:00", "04:00", "07:00"]);
         assert_eq!(labelled(at, 60, 72)[..3], ["11-21 01:00", "11-21 10:00", "11-21 19:00"]);
         assert_eq!(labelled(at, 60, 240)[..3], ["11-21", "11-22", "11-23"]);
-        // Every 23 hours, so that two labels have one date.
+        // One label every 23 hours, so that two labels have the same date.
         assert_eq!(labelled(at, 60, 184)[..2], ["11-21 01:00", "11-22 00:00"]);
         let at = civil::date(2026, 12, 25).at(0, 0, 0, 0);
         assert_eq!(labelled(at, 24 * 60, 7)[..2], ["12-25", "12-26"]);

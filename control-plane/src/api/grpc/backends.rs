@@ -111,7 +111,7 @@ pub(super) async fn update_backend(
     Ok(message(app.backend(&id)?, revision))
 }
 
-/// Names mistakes by the fields of the request's `backend`.
+/// Names errors by the fields of the request's `backend`.
 fn in_backend(mut error: AppError) -> AppError {
     if let AppError::Invalid(problems) = &mut error {
         problems.0.iter_mut().for_each(|problem| problem.path = join("backend", &problem.path));

@@ -63,7 +63,7 @@ pub(super) async fn put_certificate(
     Ok(v1::PutCertificateResponse { certificate: Some(certificate), created })
 }
 
-/// Names the mistakes of a certificate by the fields of the request.
+/// Names the errors in a certificate by the fields of the request.
 fn in_request(error: AppError) -> AppError {
     let mut problems = match in_field("certificates", "", error) {
         AppError::Invalid(problems) => problems,

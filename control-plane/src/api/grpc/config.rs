@@ -52,7 +52,7 @@ pub(super) async fn reload_config(
     }
 }
 
-/// How long to wait for the nodes. Zero is no time to wait.
+/// The time to wait for the nodes. A duration of zero means not to wait.
 pub(super) fn waits(wait: Option<prost_types::Duration>) -> Result<Option<Duration>, AppError> {
     let wait = duration_of("wait", wait)?.filter(|wait| !wait.is_zero());
     Ok(wait.map(|wait| wait.min(MAX_WAIT)))

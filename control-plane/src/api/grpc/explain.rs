@@ -1,4 +1,4 @@
-//! Which explained a request would take.
+//! Explains where a request would go.
 
 use weir_admin_api::{ExplainedBackend, ExplainedPool};
 use weir_proto::v1;

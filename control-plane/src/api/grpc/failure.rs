@@ -1,5 +1,5 @@
-//! Errors of the use cases as gRPC status, with details for programs (AIP-193): `google.rpc.BadRequest` names each
-//! wrong field, `google.rpc.ErrorInfo` the current revision where another one was expected.
+//! Converts errors of the use cases to gRPC statuses, with machine-readable details (AIP-193): `google.rpc.BadRequest`
+//! lists each invalid field, `google.rpc.ErrorInfo` holds the current revision if another one was expected.
 
 use tonic::{Code, Status};
 use tonic_types::{ErrorDetails, FieldViolation, StatusExt as _};
@@ -7,8 +7,8 @@ use weir_snapshot::{Problem, Problems};
 
 use crate::{access::AccessError, app::AppError, store::StoreError};
 
-/// The most wrong fields in the details of an error. Details travel in a trailer, which clients bound; the message of
-/// the status has all of them.
+/// The most invalid fields in the details of an error. Details travel in a trailer, whose size clients limit; the
+/// message of the status lists all fields.
 const MAX_VIOLATIONS: usize = 50;
 
 /// Why an RPC failed.
@@ -60,7 +60,7 @@ impl From<StoreError> for Failure {
     }
 }
 
-/// The status for mistakes of a request.
+/// The status for an invalid request.
 pub(super) fn invalid_argument(problems: &Problems) -> Status {
     let violation = |problem: &Problem| FieldViolation::new(&problem.path, &problem.message);
     let violations: Vec<_> = problems.0.iter().take(MAX_VIOLATIONS).map(violation).collect();
@@ -73,8 +73,8 @@ pub(super) fn invalid(field: &str, message: impl Into<String>) -> AppError {
     AppError::Invalid(Problem::new(field, message).into())
 }
 
-/// Names the mistakes of one item of a `list` of the configuration by the request's `field`: the item's place in the
-/// configuration means nothing to the caller.
+/// Names the errors in one item of a `list` of the configuration by the request's `field`: the caller does not know the
+/// item's index in the configuration.
 pub(super) fn in_field(list: &str, field: &str, error: AppError) -> AppError {
     let AppError::Invalid(mut problems) = error else { return error };
     for problem in &mut problems.0 {

@@ -22,7 +22,7 @@ mod values;
 
 pub use self::service::Admin;
 
-/// A text that was given: in protobuf, an empty one is as good as absent.
+/// Returns a text that was given: in protobuf, an empty text and an absent one are the same.
 fn given(text: String) -> Option<String> {
     (!text.is_empty()).then_some(text)
 }

@@ -11,20 +11,19 @@ pub(super) trait Named: Copy + Into<i32> + TryFrom<i32> {
     /// The prefix of every value.
     const PREFIX: &'static str;
 
-    /// The value of this full name.
+    /// The value with this full name.
     fn of_full_name(name: &str) -> Option<Self>;
 
     /// The full name of the value.
     fn full_name(self) -> &'static str;
 
-    /// The value that a name stands for. A name without a value is `UNSPECIFIED`; a test holds all names against the
-    /// enums.
+    /// The value with this name. A name without a value is `UNSPECIFIED`; a test compares all names with the enums.
     fn of(name: &str) -> i32 {
         let upper = name.to_ascii_uppercase().replace([' ', '-'], "_");
         Self::of_full_name(&format!("{}{upper}", Self::PREFIX)).map_or(0, Into::into)
     }
 
-    /// The name that a value stands for; `None` for `UNSPECIFIED`.
+    /// The name of a value; `None` for `UNSPECIFIED`.
     ///
     /// # Errors
     /// `field` has no such value.

@@ -71,7 +71,8 @@ pub(super) async fn set_strategy(
     Ok(v1::SetStrategyResponse { revision })
 }
 
-/// Reads the `config` of a request as an object that a configuration has at `like`. The config may repeat the name.
+/// Reads the `config` of a request as the object that a configuration has at the path `like`. The `config` may repeat
+/// the name.
 pub(super) fn named<T: DeserializeOwned>(
     like: &str,
     name: &str,

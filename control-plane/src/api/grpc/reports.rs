@@ -17,14 +17,14 @@ use crate::{
     stats::{Query, ReportError, Stats, TopQuery},
 };
 
-/// The service `Reports`.
+/// The gRPC service `Reports`.
 #[derive(Debug, Clone)]
 pub struct Reports {
     stats: Stats,
 }
 
 impl Reports {
-    /// Reports from these statistics.
+    /// Creates the service over these statistics.
     pub fn new(stats: Stats) -> Self {
         Self { stats }
     }
@@ -114,7 +114,7 @@ fn invalid(error: AppError) -> Status {
     Failure::from(error).into()
 }
 
-/// Names the mistakes by the fields of the request.
+/// Names errors by the fields of the request.
 fn refuse(error: ReportError) -> Status {
     failed(error, |path| match path {
         "" | "by" | "sort" | "limit" => path.to_owned(),

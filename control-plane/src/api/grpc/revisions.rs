@@ -1,4 +1,4 @@
-//! Revisions, and going back to one.
+//! Revisions, and rollback.
 
 use weir_proto::v1;
 use weir_snapshot::diff::{Difference, describe_all};

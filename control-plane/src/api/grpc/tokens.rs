@@ -58,7 +58,7 @@ pub(super) async fn create_token(
     Ok(v1::CreateTokenResponse { secret, token: Some(token(&created)) })
 }
 
-/// The use case names the lifetime as REST does.
+/// Renames the field of the lifetime, because the use case uses the name that REST has.
 fn expiry_is_ttl(error: impl Into<AppError>) -> AppError {
     let mut error = error.into();
     if let AppError::Invalid(problems) = &mut error {

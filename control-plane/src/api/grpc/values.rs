@@ -7,7 +7,7 @@ use serde_json::{Map, Number, Value as Json};
 use super::failure::invalid;
 use crate::app::AppError;
 
-/// The greatest whole number that a Struct's number holds exactly: 2^53.
+/// The largest integer up to which a Struct's number is exact: 2^53.
 const MAX_WHOLE: f64 = 9_007_199_254_740_992.0;
 
 /// A time in milliseconds since the Unix epoch.
@@ -16,7 +16,7 @@ pub(super) fn time(ms: i64) -> Timestamp {
     Timestamp { seconds: ms.div_euclid(1000), nanos }
 }
 
-/// A time in RFC 3339; `None` for a text that is no time.
+/// A time in RFC 3339; `None` if the text is not a time.
 pub(super) fn time_of(text: &str) -> Option<Timestamp> {
     let time: jiff::Timestamp = text.parse().ok()?;
     Some(Timestamp { seconds: time.as_second(), nanos: time.subsec_nanosecond() })
@@ -39,7 +39,7 @@ pub(super) fn micros(us: u64) -> prost_types::Duration {
     duration(std::time::Duration::from_micros(us))
 }
 
-/// A duration in milliseconds with a fraction, as reports have it; never negative.
+/// A duration in milliseconds with a fraction, as in reports; never negative.
 pub(super) fn float_millis(ms: f64) -> prost_types::Duration {
     duration(std::time::Duration::try_from_secs_f64(ms / 1000.0).unwrap_or_default())
 }
@@ -86,7 +86,7 @@ pub(super) fn object<T: Serialize>(object: &T) -> Option<Struct> {
     }
 }
 
-/// The JSON of a value; `None` where it holds a number that JSON has not.
+/// Converts a value to JSON; `None` if it holds a number that JSON cannot represent.
 pub(super) fn json(value: Value) -> Option<Json> {
     Some(match value.kind {
         None | Some(Kind::NullValue(_)) => Json::Null,
@@ -103,7 +103,7 @@ pub(super) fn fields(object: Struct) -> Option<Map<String, Json>> {
     object.fields.into_iter().map(|(name, value)| Some((name, json(value)?))).collect()
 }
 
-/// Every number of a Struct is a double: a whole one is an integer of the configuration.
+/// Every number of a Struct is a double. A whole number becomes an integer in the configuration.
 #[allow(clippy::cast_possible_truncation, reason = "whole and below 2^53")]
 fn whole(number: f64) -> Option<Number> {
     (number.fract() == 0.0 && number.abs() <= MAX_WHOLE).then(|| Number::from(number as i64))

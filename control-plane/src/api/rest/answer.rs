@@ -1,4 +1,4 @@
-//! Writes the kinds of answers that operations declare.
+//! Writes the kinds of responses that operations declare.
 
 use axum::{
     Json,
@@ -18,24 +18,24 @@ use weir_admin_api::{
 
 use super::report_csv::Csv;
 
-/// An answer that can be written from what a handler returns.
+/// A response that is written from the return value of a handler.
 pub(super) trait Respond: Answer {
-    /// The type that a handler returns.
+    /// The handler's return type.
     type Given: Send;
 
-    /// Writes the answer to a call of this path.
+    /// Writes the response to a call of this path.
     fn respond(given: Self::Given, path: &str) -> Response;
 }
 
-/// Something was created.
+/// A created resource.
 pub(super) struct New<T> {
-    /// Its path.
+    /// The path of the resource.
     pub(super) location: String,
     pub(super) value: T,
 }
 
 impl<T> New<T> {
-    /// It is in the list at `list` under this key.
+    /// The resource is in the list at `list`, under this key.
     pub(super) fn in_list(list: &str, key: &str, value: T) -> Self {
         const SEGMENT: &AsciiSet =
             &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~').remove(b'@').remove(b':');
@@ -43,7 +43,7 @@ impl<T> New<T> {
     }
 }
 
-/// Something was created or replaced by a `PUT` of its own path.
+/// A resource that was created or replaced by a `PUT` to its own path.
 pub(super) struct Put<T> {
     pub(super) is_new: bool,
     pub(super) value: T,
@@ -61,7 +61,7 @@ impl<T: Serialize + JsonSchema + Send> Respond for Created<T> {
     type Given = New<T>;
 
     fn respond(New { location, value }: New<T>, _: &str) -> Response {
-        // A new token is in no other answer, and must be in no cache.
+        // A new token is shown in no other response, and must not be cached.
         let headers = [(header::LOCATION, location), (header::CACHE_CONTROL, "no-store".to_owned())];
         (StatusCode::CREATED, headers, Json(value)).into_response()
     }
@@ -96,7 +96,7 @@ impl<T: Csv + Serialize + JsonSchema + Send> Respond for Reported<T> {
                 ([(header::CONTENT_TYPE, "text/csv; charset=utf-8")], report.csv()).into_response()
             }
             Format::Json => {
-                // A year of hours is megabytes: reserve room once.
+                // A year of hours is several megabytes, so the buffer is reserved once.
                 let mut text = Vec::with_capacity(report.json_bytes());
                 match serde_json::to_writer(&mut text, &report) {
                     Ok(()) => ([(header::CONTENT_TYPE, "application/json")], text).into_response(),
@@ -107,7 +107,7 @@ impl<T: Csv + Serialize + JsonSchema + Send> Respond for Reported<T> {
     }
 }
 
-/// Answers whose handlers write them themselves.
+/// Responses that their handlers write themselves.
 macro_rules! written_by_handler {
     ($($kind:ty),*) => {
         $(

@@ -1,5 +1,5 @@
-//! Reads request bodies: JSON whatever the content type says (`curl -d` says form). Unknown fields are errors that name
-//! the field.
+//! Reads request bodies as JSON, whatever their content type (`curl -d` declares a form). Unknown fields are errors
+//! that name the field.
 
 use std::future::Future;
 
@@ -21,7 +21,7 @@ const MAX_OBJECT: usize = 1 << 20;
 
 /// A kind of body that can be read.
 pub(super) trait ReadBody: declared::Body<Value: Send> {
-    /// Reads it; `path` are the parameters of the path.
+    /// Reads the body; `path` holds the parameters of the path.
     fn read<P: Serialize + Sync>(
         path: &P,
         body: Body,
@@ -30,7 +30,7 @@ pub(super) trait ReadBody: declared::Body<Value: Send> {
 
 /// A resource whose name is in the path.
 pub(super) trait Resource: DeserializeOwned + JsonSchema + Send {
-    /// Where a configuration has such an object, so that unknown fields are reported with the known ones.
+    /// The path of such an object in a configuration, so that an error about an unknown field lists the known ones.
     const LIKE: &'static str;
 }
 
@@ -88,7 +88,7 @@ impl ReadBody for ConfigText {
     }
 }
 
-/// Reads a body whole, up to `max` bytes.
+/// Reads a whole body of at most `max` bytes.
 pub(super) async fn bytes(body: Body, max: usize) -> Result<Vec<u8>, Refusal> {
     let bytes = axum::body::to_bytes(body, max).await.map_err(|_| {
         Refusal::new(
@@ -114,7 +114,7 @@ fn typed<T: DeserializeOwned>(like: Option<&str>, object: Map<String, Value>) ->
     }
 }
 
-/// serde calls the values of an enum variants: ``unknown variant `x`, expected one of `a`, `b` ``.
+/// serde's message calls enum values variants: ``unknown variant `x`, expected one of `a`, `b` ``.
 fn name_the_field(problem: &mut Problem) {
     let Some(values) = problem.message.strip_prefix("unknown variant ") else { return };
     let Some((given, known)) = values.split_once(", expected one of ") else { return };

@@ -23,7 +23,7 @@ use crate::{
     time::rfc3339,
 };
 
-/// The longest that an answer waits for the nodes.
+/// The longest time that a call waits for the nodes.
 const LONGEST_WAIT: Duration = Duration::from_secs(300);
 
 pub(super) async fn export(call: Call<(), (), ()>) -> Result<Response, Refusal> {
@@ -51,7 +51,7 @@ pub(super) async fn apply(call: Call<(), ApplyQuery, String>) -> Result<Applied,
     Ok(applied(call.app.apply(&call.author, &call.body, options).await?, dry_run))
 }
 
-/// A dry run is asked for the difference, so it has it as data too.
+/// The response to a dry run includes the differences as data.
 fn applied(applied: app::Applied, with_diff: bool) -> Applied {
     let diff = with_diff.then(|| applied.differences());
     let app::Applied { revision, changes, warnings, rollout, replaced, .. } = applied;

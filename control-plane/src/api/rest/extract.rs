@@ -1,5 +1,5 @@
-//! Reads the parameters of paths and queries. axum's own errors name Rust types; these name the parameter and what it
-//! accepts, and list every mistake.
+//! Reads path and query parameters. axum's own errors name Rust types; these errors name the parameter and the accepted
+//! values, and list every invalid parameter.
 
 use axum::{
     extract::{FromRequestParts, path::ErrorKind, rejection::PathRejection},
@@ -12,7 +12,7 @@ use weir_snapshot::{Problem, Problems, nearest};
 
 use super::problem::Refusal;
 
-/// Reads a query by its declared parameters.
+/// Reads a query according to its declared parameters.
 pub(super) struct QueryReader(Vec<Parameter>);
 
 impl QueryReader {
@@ -20,7 +20,8 @@ impl QueryReader {
         Self(parameters)
     }
 
-    /// Reads the query. An unknown parameter is an error: ignoring it would answer another question than was asked.
+    /// Reads the query. An unknown parameter is an error: if it were ignored, the response could answer a different
+    /// question.
     pub(super) fn read<Q: DeserializeOwned>(&self, uri: &Uri) -> Result<Q, Refusal> {
         let pairs = axum::extract::Query::<Vec<(String, String)>>::try_from_uri(uri)
             .map_err(|error| Refusal::bad_request(Problem::new("", error.body_text()).into()))?;
@@ -65,7 +66,7 @@ impl QueryReader {
     }
 }
 
-/// The value that a parameter's text has.
+/// Converts a parameter's text to a value.
 fn value(schema: &Value, text: &str) -> Result<Value, String> {
     if let Some(Value::Array(known)) = schema.get("enum") {
         if known.iter().any(|value| value == text) {

@@ -1,11 +1,12 @@
-//! `ETag` and `If-Match`: a caller may name the revision that it has seen, and its change is rejected when another one is
-//! current.
+//! `ETag` and `If-Match`: a caller can name the revision that it last read. Its change is rejected if another revision
+//! is current.
 //!
 //! Every change is covered: [`precondition`] rejects a stale or unreadable `If-Match` before the call is read, also for
-//! calls that make no revision (tokens, nodes, probes). A change of the configuration checks it again inside the change.
+//! calls that create no revision (tokens, nodes, probes). A change of the configuration checks it again inside the
+//! change.
 //!
-//! The tag is the number of the current revision, so a change of anything else makes it stale too. That costs a second
-//! try now and then; in return nothing is overwritten unseen.
+//! The tag is the number of the current revision, so a change of any other resource makes it stale too. This sometimes
+//! costs a second attempt; in return, no change overwrites one that its author has not seen.
 
 use axum::{
     extract::{Request, State},
@@ -17,7 +18,7 @@ use axum::{
 use super::problem::Refusal;
 use crate::app::App;
 
-/// Rejects a change whose `If-Match` names another revision than the current one. No handler can forget it.
+/// Rejects a change whose `If-Match` does not name the current revision. As a middleware it covers every handler.
 pub(super) async fn precondition(State(app): State<App>, request: Request, next: Next) -> Response {
     let is_safe = matches!(*request.method(), Method::GET | Method::HEAD | Method::OPTIONS);
     if is_safe || !request.headers().contains_key(header::IF_MATCH) {
@@ -31,7 +32,7 @@ pub(super) async fn precondition(State(app): State<App>, request: Request, next:
     }
 }
 
-/// RFC 9110, 13.1.1: one of the tags, or `*` for whatever is there.
+/// RFC 9110, 13.1.1: one of the tags, or `*` for any current revision.
 pub(super) fn expected(headers: &HeaderMap, app: &App) -> Result<Option<u64>, Refusal> {
     let wrong = || {
         let says = "If-Match is not a revision's number, as ETag gives it: \"7\"";
@@ -52,12 +53,12 @@ pub(super) fn expected(headers: &HeaderMap, app: &App) -> Result<Option<u64>, Re
     Ok(tags.iter().find(|tag| **tag == current).or(tags.first()).copied())
 }
 
-/// The tag of an answer: it is never newer than what the answer shows.
+/// The tag of a response. It is never newer than the content of the response.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Tag(u64);
 
 impl Tag {
-    /// To be taken before what is answered is looked at.
+    /// Must be called before the content of the response is read.
     pub(super) fn of(app: &App) -> Self {
         Self(app.current().revision)
     }

@@ -83,7 +83,7 @@ fn served() -> Served<App> {
         .serve(&op::LIST_AUDIT_ENTRIES, tokens::audit)
 }
 
-/// All of REST.
+/// The router of the whole REST API.
 pub fn router(app: App) -> Router {
     let reports = reports::router(app.stats().clone());
     let (router, _) = served().finish();
@@ -101,7 +101,7 @@ pub fn router(app: App) -> Router {
         .layer(map_response(as_problem))
 }
 
-/// Errors that axum answers by itself have the form of all others.
+/// Rewrites the errors that axum itself returns to the format of all other errors.
 async fn as_problem(answer: Response) -> Response {
     let status = answer.status();
     let kind = answer.headers().get(header::CONTENT_TYPE);

@@ -29,18 +29,18 @@ pub(super) async fn healthz(_: Call<(), (), ()>) -> Result<Response, Refusal> {
     Ok("ok\n".into_response())
 }
 
-/// The control plane is ready as soon as it answers: the database was opened and read before the port was.
+/// The control plane is ready as soon as it responds: it opens and reads the database before it opens the port.
 pub(super) async fn readyz(_: Call<(), (), ()>) -> Result<Response, Refusal> {
     Ok("ready\n".into_response())
 }
 
-/// Everyone may read it, so it is made once.
+/// Needs no token, so the document is built only once.
 pub(super) async fn openapi(_: Call<(), (), ()>) -> Result<Response, Refusal> {
     static TEXT: LazyLock<Bytes> = LazyLock::new(|| openapi::document().to_string().into());
     Ok(([(header::CONTENT_TYPE, "application/json")], TEXT.clone()).into_response())
 }
 
-/// Everyone may read it, so it is made once.
+/// Needs no token, so the document is built only once.
 pub(super) async fn schema(_: Call<(), (), ()>) -> Result<Response, Refusal> {
     static TEXT: LazyLock<Bytes> = LazyLock::new(|| weir_snapshot::schema::text().into());
     Ok(([(header::CONTENT_TYPE, "application/schema+json")], TEXT.clone()).into_response())
@@ -144,7 +144,8 @@ pub(super) async fn metrics(call: Call<(), (), ()>) -> Result<Response, Refusal>
         ("fleet_node_revision", "Revision that the node runs", |node| node.active_revision),
         ("fleet_node_connections", "Open client connections", |node| node.connections),
     ];
-    // Names that begin with `weir_node_` are the nodes' own: with other names here, no sum over both counts twice.
+    // The prefix `weir_node_` is reserved for the nodes' own metrics. The names here differ, so that no sum over both
+    // counts a request twice.
     let counters: [Measure; 2] = [
         ("fleet_node_requests", "Requests that have ended since the node started", |node| node.requests),
         (

@@ -1,4 +1,4 @@
-//! Lists as a whole or page by page.
+//! Returns lists whole or page by page.
 
 use weir_admin_api::List;
 use weir_snapshot::Problem;
@@ -13,7 +13,8 @@ pub(super) struct Wanted<'a> {
 }
 
 impl Wanted<'_> {
-    /// The whole list, or a page of it where one is asked for. `list` and `filters` are what a page token belongs to.
+    /// The whole list, or one page if the caller asks for one. A page token is valid only for the same `list` and
+    /// `filters`.
     pub(super) fn of<T>(
         self,
         list: &str,
@@ -24,7 +25,7 @@ impl Wanted<'_> {
         if self.limit.is_none() && self.page_token.is_none() {
             return Ok(List::whole(items));
         }
-        // A filter that is absent is another one than an empty one.
+        // An absent filter differs from an empty one.
         let filters: Vec<String> = filters.iter().map(|filter| format!("{filter:?}")).collect();
         let filters: Vec<&str> = filters.iter().map(String::as_str).collect();
         Ok(list_of(Page::read(list, &filters, self.limit, self.page_token)?.of(items, key)))
@@ -35,7 +36,7 @@ pub(super) fn list_of<T>(Paged { items, next }: Paged<T>) -> List<T> {
     List { items, next_page_token: next }
 }
 
-/// Rejects a page token together with the older parameter: both name the beginning of the page.
+/// Rejects a page token together with the older parameter: both set the start of the page.
 pub(super) fn one_of(older: (&str, bool), page_token: Option<&str>) -> Result<(), Refusal> {
     let (name, is_given) = older;
     if is_given && page_token.is_some_and(|token| !token.is_empty()) {

@@ -1,4 +1,4 @@
-//! Errors as `application/problem+json` (RFC 9457), with every mistake listed.
+//! Errors as `application/problem+json` (RFC 9457), with a list of all invalid fields.
 
 use axum::{
     Json,
@@ -11,29 +11,29 @@ use weir_snapshot::{Problem, Problems};
 use super::guard::Tag;
 use crate::{app::AppError, stats::ReportError, store::StoreError};
 
-/// An error on its way to the client.
+/// An error response.
 #[derive(Debug)]
 pub(super) struct Refusal {
     status: StatusCode,
     detail: String,
     pub(super) problems: Vec<Problem>,
-    /// The current revision, where another one was expected.
+    /// The current revision, if another one was expected.
     current: Option<u64>,
 }
 
 impl Refusal {
-    /// An error without a list of mistakes.
+    /// An error without a list of invalid fields.
     pub(super) fn new(status: StatusCode, detail: impl Into<String>) -> Self {
         Self { status, detail: detail.into(), problems: Vec::new(), current: None }
     }
 
-    /// 400 with the mistakes.
+    /// A 400 response with these problems.
     pub(super) fn bad_request(problems: Problems) -> Self {
         Self { problems: problems.0.clone(), ..Self::new(StatusCode::BAD_REQUEST, problems.to_string()) }
     }
 
-    /// Mistakes in one object of a `list` of the configuration, by their place in what was sent: the sender does not
-    /// know where the object is in the configuration.
+    /// Names the errors in one object of a `list` of the configuration by their path in the request body: the caller
+    /// does not know the object's index in the configuration.
     pub(super) fn of_one(list: &str, error: AppError) -> Self {
         let AppError::Invalid(mut problems) = error else { return error.into() };
         for problem in &mut problems.0 {

@@ -1,4 +1,4 @@
-//! Reports as CSV (RFC 4180): one row a period or name. The statuses that occur are columns at the end.
+//! Reports as CSV (RFC 4180): one row per period or name. The status codes that occur are columns at the end.
 
 use std::{borrow::Cow, collections::BTreeMap, fmt::Write as _};
 
@@ -6,7 +6,7 @@ use weir_admin_api::{Cut, Latency, Measures, RefusalReason, Report, Summary, Top
 
 const COUNTS: &str = "requests,bytes_in,bytes_out,retries,p50_ms,p90_ms,p99_ms,max_ms";
 
-/// About what the measures of a period take as JSON.
+/// Approximate size in bytes of a period's measures as JSON.
 const MEASURES_BYTES: usize = 480;
 
 /// A report that can be written as CSV.
@@ -14,7 +14,7 @@ pub(super) trait Csv {
     /// The report as CSV, with a header line.
     fn csv(&self) -> String;
 
-    /// About how many bytes it takes as JSON.
+    /// Approximate size of the report as JSON, in bytes.
     fn json_bytes(&self) -> usize;
 }
 
@@ -153,7 +153,8 @@ pub(super) fn top(top: &Top) -> String {
     text
 }
 
-/// A text as a field. Hosts are written by whoever sends a request: a spreadsheet must not take one for a formula.
+/// Encodes a text as a field. Clients choose the host names, so a text that a spreadsheet would read as a formula is
+/// escaped.
 fn field(text: &str) -> Cow<'_, str> {
     let text = match text.starts_with(['=', '+', '-', '@']) {
         true => Cow::from(format!("'{text}")),

@@ -10,7 +10,7 @@ use super::{
 };
 use crate::stats::{Query, Stats, TopQuery as Ranking};
 
-/// The routes, with their state.
+/// The router of the reports, with its state.
 pub fn router(stats: Stats) -> Router {
     served().finish().0.with_state(stats)
 }

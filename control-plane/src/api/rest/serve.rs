@@ -1,5 +1,5 @@
-//! Serves declared operations: reads path, query and body of a call as the declaration types them, runs the handler
-//! under the call's `If-Match`, and writes the answer.
+//! Serves declared operations: reads path, query and body of a call into the declared types, runs the handler under the
+//! call's `If-Match`, and writes the response.
 
 use std::sync::Arc;
 
@@ -31,9 +31,9 @@ use crate::{
     stats::Stats,
 };
 
-/// A call, read as its operation is declared.
+/// A call, read into the types that its operation declares.
 pub(super) struct Call<P, Q, B, S = App> {
-    /// The use cases. Changes are refused when `If-Match` names another revision.
+    /// The use cases. Changes are rejected if `If-Match` names another revision than the current one.
     pub(super) app: S,
     pub(super) author: Author,
     pub(super) path: P,
@@ -45,7 +45,7 @@ pub(super) struct Call<P, Q, B, S = App> {
 
 /// The use cases that handlers call.
 pub(super) trait UseCases: Clone + Send + Sync + 'static {
-    /// The same, changing only the revision that `If-Match` names.
+    /// The same use cases, limited to changes of the revision that `If-Match` names.
     fn guarded(&self, headers: &HeaderMap) -> Result<Self, Refusal>;
 
     /// The current revision as an `ETag`.
@@ -72,7 +72,7 @@ impl UseCases for Stats {
     }
 }
 
-/// The operations that are served.
+/// The operations that have a handler.
 pub(super) struct Served<S> {
     router: Router<S>,
     operations: Vec<&'static Operation>,
@@ -83,7 +83,7 @@ impl<S: UseCases> Served<S> {
         Self { router: Router::new(), operations: Vec::new() }
     }
 
-    /// Serves an operation by a handler that takes and returns what the declaration says.
+    /// Serves an operation with a handler of the declared types.
     pub(super) fn serve<P, Q, B, A, H, F>(
         mut self,
         endpoint: &'static Endpoint<P, Q, B, A>,
@@ -118,7 +118,7 @@ impl<S: UseCases> Served<S> {
         self
     }
 
-    /// The router, and what it serves.
+    /// The router, and the operations that it serves.
     pub(super) fn finish(self) -> (Router<S>, Vec<&'static Operation>) {
         (self.router, self.operations)
     }
@@ -141,7 +141,7 @@ where
 {
     let (mut parts, body) = request.into_parts();
     let app = app.guarded(&parts.headers)?;
-    // The tag must not be newer than what the answer shows.
+    // The tag must not be newer than the content of the response.
     let mut tag = app.tag();
     let Path(path) = Path::<P>::from_request_parts(&mut parts, &()).await?;
     let query = reader.read(&parts.uri)?;

@@ -15,7 +15,8 @@ use crate::{
     time::rfc3339_ms,
 };
 
-/// Events named `request`, and `dropped` with a number when there were too many.
+/// Events named `request`. An event named `dropped` holds the number of events that were dropped because there were too
+/// many.
 pub(super) async fn tail(call: Call<(), TailQuery, (), Stats>) -> Result<Response, Refusal> {
     let mut watching = call.app.watch(&filter(call.query)).await?;
     let (send, receive) = tokio::sync::mpsc::channel::<Result<Event, Infallible>>(16);

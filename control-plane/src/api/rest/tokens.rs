@@ -34,7 +34,7 @@ fn token(token: &access::Token) -> Token {
 pub(super) async fn list(call: Call<(), ListQuery, ()>) -> Result<List<Token>, Refusal> {
     let ListQuery { limit, page_token } = call.query;
     let (tokens, wanted) = (call.app.access().tokens(), Wanted { limit, page_token: page_token.as_deref() });
-    // Revoked tokens share names, so a page ends at an id.
+    // Revoked tokens can share a name, so the page token holds an id.
     let List { items, next_page_token } = wanted.of("tokens", &[], tokens, |token| token.id.to_string())?;
     Ok(List { items: items.iter().map(|one| token(one)).collect(), next_page_token })
 }
