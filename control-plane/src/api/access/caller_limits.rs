@@ -102,7 +102,7 @@ impl CallerLimits {
     /// Registers a call.
     ///
     /// # Errors
-    /// The name of the limit that the caller has reached.
+    /// The caller has reached a limit; the text describes it.
     pub(super) fn take(&self, caller: CallerKey, is_stream: bool) -> Result<CallPermit, String> {
         let mut all = self.usage();
         let usage = all.entry(caller.clone()).or_default();

@@ -1,5 +1,5 @@
-// The dashboard's only script: keeps pages live by server-sent events, and fills the live tail. Without it every page
-// and every button works all the same; only what changes has to be loaded again.
+// The dashboard's only script: keeps pages live by server-sent events, and fills the live tail. Without it every
+// page and button still works, but the user must reload a page to see changes.
 "use strict";
 
 const link = document.querySelector(".link");
@@ -10,8 +10,8 @@ const say = (state, text) => {
   }
 };
 
-// A stream for as long as its page is there. A browser has six connections for a place and no more, and would keep those
-// of pages that were left, for the way back to them: the seventh page had to wait for a minute.
+// Closes the stream when the user leaves the page. A browser opens at most six connections per origin, and keeps those of
+// pages in its back/forward cache: without this, the seventh page waits for a minute.
 const watch = (address, open, handlers) => {
   let source = null;
   let wanted = true;
@@ -37,8 +37,8 @@ const watch = (address, open, handlers) => {
   return want;
 };
 
-// The server sends the page's live part whenever it differs. A part in which somebody types or marks waits for the next,
-// who walks by keyboard stays where they are, and a tab that nobody looks at needs none.
+// The server sends the page's live part whenever it changes. A part in which the user types or selects text is updated
+// only by the next event. Keyboard focus stays where it is, and a hidden tab is not updated.
 const live = document.querySelector(".live[data-events]");
 if (live) {
   const want = watch(live.dataset.events, "Live", {
@@ -65,7 +65,7 @@ document.addEventListener("submit", (event) => {
   if (question && !window.confirm(question)) event.preventDefault();
 });
 
-// The tail: newest first, a bounded number of rows, written as text only.
+// The tail: newest first, with a limited number of rows. Values are inserted as text, never as HTML.
 const tail = document.querySelector("#tail");
 if (tail) {
   const body = tail.querySelector("tbody");
