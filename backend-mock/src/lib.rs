@@ -81,7 +81,7 @@ pub struct Config {
     /// Address to listen on; port 0 takes a free one.
     #[arg(long, env = "WEIR_MOCK_LISTEN", default_value = "127.0.0.1:8082")]
     pub listen: SocketAddr,
-    /// Name in the header `x-backend` of each answer [default: mock-<port>].
+    /// Name in the header `x-backend` of each answer [default: mock-PORT].
     #[arg(long, env = "WEIR_MOCK_NAME")]
     pub name: Option<String>,
     /// Speaks TLS with a certificate for localhost that is created at start.

@@ -25,15 +25,15 @@ pub(crate) fn check(name: &str, output: Output) -> anyhow::Result<()> {
     });
     let problems = checked.as_ref().err().map_or(&[][..], |problems| problems.0.as_slice());
     if !output.is_for_people() {
-        let mut told = json!({ "file": name, "good": checked.is_ok(), "problems": problems });
+        let mut answer = json!({ "file": name, "good": checked.is_ok(), "problems": problems });
         if let Ok((config, warnings)) = &checked {
-            told["warnings"] = json!(warnings.0);
+            answer["warnings"] = json!(warnings.0);
             let (pools, backends, routes) = counts(config);
-            told["pools"] = pools.into();
-            told["backends"] = backends.into();
-            told["routes"] = routes.into();
+            answer["pools"] = pools.into();
+            answer["backends"] = backends.into();
+            answer["routes"] = routes.into();
         }
-        print_value(output, &told);
+        print_value(output, &answer);
     } else {
         problems.iter().for_each(|problem| print(&place(name, problem)));
     }

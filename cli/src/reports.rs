@@ -12,20 +12,20 @@ use crate::{
 };
 
 /// A requested report.
-pub(crate) struct Asked {
+pub(crate) struct ReportRequest {
     kind: Kind,
     filters: Filters,
     ranking: Option<Ranking>,
     compare: bool,
 }
 
-impl Asked {
+impl ReportRequest {
     fn plain(kind: Kind, filters: Filters) -> Self {
         Self { kind, filters, ranking: None, compare: false }
     }
 }
 
-impl From<OldReport> for Asked {
+impl From<OldReport> for ReportRequest {
     fn from(report: OldReport) -> Self {
         let OldReport { kind, filters, top, compare } = report;
         Self { kind, filters, ranking: Some(top), compare }
@@ -54,7 +54,7 @@ pub(crate) async fn run(
     output: Output,
     noun: Noun<Plain, ReportsVerb>,
 ) -> anyhow::Result<()> {
-    let asked = match noun.verb.unwrap_or(ReportsVerb::List(noun.list)) {
+    let request = match noun.verb.unwrap_or(ReportsVerb::List(noun.list)) {
         ReportsVerb::List(Plain {}) => {
             let items: Vec<_> =
                 KNOWN.iter().map(|known| json!({ "name": known.name, "shows": known.shows })).collect();
@@ -62,19 +62,21 @@ pub(crate) async fn run(
             return Ok(());
         }
         ReportsVerb::Get(report) => report.into(),
-        ReportsVerb::Minutely(filters) => Asked::plain(Kind::Minutely, filters),
-        ReportsVerb::Hourly(filters) => Asked::plain(Kind::Hourly, filters),
-        ReportsVerb::Daily(filters) => Asked::plain(Kind::Daily, filters),
+        ReportsVerb::Minutely(filters) => ReportRequest::plain(Kind::Minutely, filters),
+        ReportsVerb::Hourly(filters) => ReportRequest::plain(Kind::Hourly, filters),
+        ReportsVerb::Daily(filters) => ReportRequest::plain(Kind::Daily, filters),
         ReportsVerb::Summary { filters, compare } => {
-            Asked { compare, ..Asked::plain(Kind::Summary, filters) }
+            ReportRequest { compare, ..ReportRequest::plain(Kind::Summary, filters) }
         }
-        ReportsVerb::Top { filters, top } => Asked { ranking: Some(top), ..Asked::plain(Kind::Top, filters) },
+        ReportsVerb::Top { filters, top } => {
+            ReportRequest { ranking: Some(top), ..ReportRequest::plain(Kind::Top, filters) }
+        }
     };
-    Ok(show(&connect()?, output, asked).await?)
+    Ok(show(&connect()?, output, request).await?)
 }
 
-pub(crate) async fn show(client: &Client, output: Output, asked: Asked) -> Result<(), ClientError> {
-    let Asked { kind, filters, ranking, compare } = asked;
+pub(crate) async fn show(client: &Client, output: Output, request: ReportRequest) -> Result<(), ClientError> {
+    let ReportRequest { kind, filters, ranking, compare } = request;
     let output = filters.format.unwrap_or(output);
     let format = Some(if output == Output::Csv { Format::Csv } else { Format::Json });
     let Filters { from, to, route, pool, backend, method, host, tz, watch: Watch { watch: every }, .. } =

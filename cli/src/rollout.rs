@@ -38,7 +38,7 @@ pub(crate) async fn follow(
     wait: HumanDuration,
 ) -> anyhow::Result<Outcome> {
     let begun = Instant::now();
-    let mut told = BTreeSet::new();
+    let mut printed = BTreeSet::new();
     let mut bar: Option<Bar> = None;
     loop {
         let nodes = client.ask(&operations::LIST_NODES, &(), &ListQuery::default()).await?.read()?.items;
@@ -46,12 +46,12 @@ pub(crate) async fn follow(
         if output.is_for_people() {
             let mut said = Vec::new();
             for node in &outcome.active {
-                if told.insert(node.clone()) {
+                if printed.insert(node.clone()) {
                     said.push(format!("node {} runs revision {revision}", shown(node)));
                 }
             }
             for (node, problems) in &outcome.rejected {
-                if told.insert(node.clone()) {
+                if printed.insert(node.clone()) {
                     said.push(format!("node {} rejected revision {revision}", shown(node)));
                     said.extend(problems.iter().map(|problem| format!("  {}", shown(&problem.to_string()))));
                 }

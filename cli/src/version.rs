@@ -36,7 +36,7 @@ pub(crate) async fn run(
         true => None,
         false => Some(ask(&Connection::resolve(global, flags)?).await),
     };
-    let version = server.as_ref().and_then(|asked| asked.as_ref().ok());
+    let version = server.as_ref().and_then(|answer| answer.as_ref().ok());
     match output.is_for_people() {
         true => {
             print(&format!("weir           {CLIENT}"));

@@ -185,8 +185,8 @@ pub(crate) fn destination(
     let (is_absolute, path) = match scheme(value) {
         Some((_, rest)) => {
             let (authority, path) = rest.split_at(authority_end(rest));
-            let asked = [origin.host(head), head.host()];
-            if !asked.into_iter().flatten().any(|host| same_authority(authority, host)) {
+            let hosts = [origin.host(head), head.host()];
+            if !hosts.into_iter().flatten().any(|host| same_authority(authority, host)) {
                 return Ok(None);
             }
             (true, if path.is_empty() { b"/" } else { path })

@@ -38,9 +38,9 @@ impl Access {
     /// # Errors
     /// The parameters are invalid, a token with this name exists, or the first token would lock out all callers.
     pub async fn create_token(&self, new: &NewToken, by: &str) -> Result<(String, Arc<Token>), AccessError> {
-        let (this, asked, maker) = (self.clone(), new.clone(), by.to_owned());
+        let (this, request, maker) = (self.clone(), new.clone(), by.to_owned());
         let made =
-            self.shared.store.change(|db| async move { this.create_token_with(&db, &asked, &maker).await });
+            self.shared.store.change(|db| async move { this.create_token_with(&db, &request, &maker).await });
         let (text, token) = made.await?;
         let until = token.expires_ms.map_or_else(String::new, |at| format!(", until {}", rfc3339(at)));
         trail::note(format!("token {:?} with role {} created{until}", token.name, token.role));

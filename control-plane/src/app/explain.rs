@@ -19,16 +19,16 @@ struct Fleet<'a> {
 
 impl App {
     /// Explains a request from the current configuration and the nodes' reports.
-    pub fn explain(&self, asked: &SampleRequest) -> Explained {
+    pub fn explain(&self, sample: &SampleRequest) -> Explained {
         let current = self.current();
         let snapshot = &current.snapshot;
-        let way = explain(snapshot, asked);
+        let explanation = explain(snapshot, sample);
         let mut pools = Vec::new();
         let fleet = Fleet {
             sums: &self.parts.registry.sums(),
             connected: self.parts.registry.nodes().iter().filter(|node| node.connected).count(),
         };
-        if let Some(route) = way.place.map(|place| &snapshot.routes[place]) {
+        if let Some(route) = explanation.place.map(|place| &snapshot.routes[place]) {
             let mut explain = |pool: usize, because: String| {
                 let falls_back =
                     route.fallback.as_ref().is_some_and(|fallback| *fallback != Fallback::Pool(pool));
@@ -55,7 +55,7 @@ impl App {
                 explain(pool, "the fallback, when there is no backend to offer".to_owned());
             }
         }
-        let Explanation { route, rewritten, changes, answer, filters, passed, more, .. } = way;
+        let Explanation { route, rewritten, changes, answer, filters, passed, more, .. } = explanation;
         Explained {
             revision: current.revision,
             route,

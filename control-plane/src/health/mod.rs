@@ -7,8 +7,8 @@
 mod judge;
 mod names;
 mod probe;
+mod published;
 mod secured;
-mod told;
 
 use std::{
     cell::LazyCell,
@@ -35,8 +35,8 @@ pub use judge::State;
 use names::Known;
 use probe::Connector;
 pub use probe::Finding;
+pub use published::PublishedHealth;
 use secured::Secured;
-pub use told::Told;
 
 /// Changes within this time are published together.
 const COALESCE: Duration = Duration::from_millis(100);
@@ -58,7 +58,7 @@ pub struct Health {
 
 struct Shared {
     judges: Mutex<HashMap<String, Probed>>,
-    told: watch::Sender<Arc<Told>>,
+    published: watch::Sender<Arc<PublishedHealth>>,
     /// Notified when states may differ from what was published.
     changed: Notify,
     permits: Semaphore,
@@ -120,7 +120,7 @@ impl Health {
         let health = Self {
             shared: Arc::new(Shared {
                 judges: Mutex::default(),
-                told: watch::Sender::new(Arc::default()),
+                published: watch::Sender::new(Arc::default()),
                 changed: Notify::new(),
                 permits: Semaphore::new(CONCURRENT),
                 keys,
@@ -150,8 +150,8 @@ impl Health {
     }
 
     /// Receives the published health and each change of it.
-    pub fn watch(&self) -> watch::Receiver<Arc<Told>> {
-        self.shared.told.subscribe()
+    pub fn watch(&self) -> watch::Receiver<Arc<PublishedHealth>> {
+        self.shared.published.subscribe()
     }
 
     /// Returns a backend's state and the result of its last probe.
@@ -265,7 +265,7 @@ impl Health {
     async fn publish_changes(&self) {
         let settled_at = Instant::now() + SETTLE_WITHIN;
         loop {
-            let is_settled = self.shared.told.borrow().is_settled;
+            let is_settled = self.shared.published.borrow().is_settled;
             tokio::select! {
                 () = self.shared.changed.notified() => {}
                 () = tokio::time::sleep_until(settled_at), if !is_settled => {}
@@ -285,9 +285,9 @@ impl Health {
         let states: States = judges.iter().filter_map(known).collect();
         let is_settled = is_settled || states.len() == judges.len();
         drop(judges);
-        let next = self.shared.told.borrow().next(states, is_settled);
+        let next = self.shared.published.borrow().next(states, is_settled);
         if let Some(next) = next {
-            self.shared.told.send_replace(Arc::new(next));
+            self.shared.published.send_replace(Arc::new(next));
         }
     }
 }

@@ -8,13 +8,13 @@ use tokio::{sync::watch, time::Instant};
 const MIN_INTERVAL: Duration = Duration::from_millis(200);
 
 /// The number that one node received last.
-pub(super) struct Teller {
+pub(super) struct FleetSizeUpdates {
     size: watch::Receiver<u32>,
     sent: u32,
     not_before: Option<Instant>,
 }
 
-impl Teller {
+impl FleetSizeUpdates {
     pub(super) fn new(size: watch::Receiver<u32>) -> Self {
         Self { size, sent: 0, not_before: None }
     }
@@ -49,23 +49,23 @@ mod tests {
     #[tokio::test]
     async fn the_number_is_sent_at_once_and_then_at_most_a_few_times_a_second() {
         let (size, sent) = watch::channel(1);
-        let mut teller = Teller::new(sent);
+        let mut updates = FleetSizeUpdates::new(sent);
         let begin = Instant::now();
-        assert_eq!(teller.due(begin), Some(1));
-        assert_eq!(teller.due(begin), None);
+        assert_eq!(updates.due(begin), Some(1));
+        assert_eq!(updates.due(begin), None);
         for nodes in 2..=500 {
             size.send_replace(nodes);
-            assert_eq!(teller.due(begin), None);
+            assert_eq!(updates.due(begin), None);
         }
-        assert!(teller.changed().await);
+        assert!(updates.changed().await);
         let later = begin + MIN_INTERVAL;
         assert!(Instant::now() >= later);
-        assert_eq!(teller.due(later), Some(500));
+        assert_eq!(updates.due(later), Some(500));
         size.send_replace(499);
         size.send_replace(500);
         drop(size);
-        assert!(teller.changed().await);
-        assert_eq!(teller.due(later + MIN_INTERVAL), None, "the number is unchanged");
-        assert!(!teller.changed().await);
+        assert!(updates.changed().await);
+        assert_eq!(updates.due(later + MIN_INTERVAL), None, "the number is unchanged");
+        assert!(!updates.changed().await);
     }
 }

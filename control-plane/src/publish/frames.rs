@@ -80,16 +80,16 @@ impl Frames {
 
     /// Encodes the health of backends: the changes since a version, or all states. Before the first probes are done,
     /// all states are marked as incomplete.
-    pub(super) fn health(&self, from: Option<u64>, told: &health::Told) -> Bytes {
-        let make = || match from.and_then(|from| told.since(from)) {
+    pub(super) fn health(&self, from: Option<u64>, published: &health::PublishedHealth) -> Bytes {
+        let make = || match from.and_then(|from| published.since(from)) {
             Some(changed) => wire::health(false, &changed),
-            None => wire::health(told.is_settled, &told.states),
+            None => wire::health(published.is_settled, &published.states),
         };
         let mut frames = self.shared.health.lock().unwrap_or_else(PoisonError::into_inner);
-        if frames.to < told.version {
-            *frames = HealthFrames { to: told.version, from: HashMap::new() };
+        if frames.to < published.version {
+            *frames = HealthFrames { to: published.version, from: HashMap::new() };
         }
-        if frames.to > told.version {
+        if frames.to > published.version {
             return make();
         }
         frames.from.entry(from).or_insert_with(make).clone()

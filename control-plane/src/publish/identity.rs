@@ -17,7 +17,7 @@ pub enum NodeIdentity {
     /// Runs on this machine as the same user; its node id is trusted.
     Local,
     /// Not authenticated; it may only join.
-    Nobody,
+    Unauthenticated,
 }
 
 /// The caller of an RPC.

@@ -345,7 +345,7 @@ impl Registry {
     }
 
     /// Records a protocol violation of the node; its stream continues.
-    pub(super) fn strange(&self, id: &str, stream: u64, text: String) {
+    pub(super) fn protocol_error(&self, id: &str, stream: u64, text: String) {
         tracing::warn!(node = id, "{text}");
         self.update(id, stream, |stream| {
             stream.node.last_error = Some(NodeError { text, time_ms: now_ms() });

@@ -14,7 +14,7 @@ use crate::{
 };
 
 /// Secrets that were sent on one stream.
-pub(super) struct Confided {
+pub(super) struct SentSecrets {
     secrets: Secrets,
     tickets: watch::Receiver<Arc<TicketKeys>>,
     /// Keys sent so far; `None` if none were sent.
@@ -24,7 +24,7 @@ pub(super) struct Confided {
     tickets_sent: bool,
 }
 
-impl Confided {
+impl SentSecrets {
     pub(super) fn new(secrets: Secrets) -> Self {
         Self { tickets: secrets.tickets(), secrets, keys: None, checked_for: None, tickets_sent: false }
     }

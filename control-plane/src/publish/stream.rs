@@ -12,11 +12,11 @@ use tonic::{Status, Streaming};
 use weir_proto::v1::{self, subscribe_request::Message};
 
 use super::{
-    fleet_size::Teller,
+    fleet_size::FleetSizeUpdates,
     gate::{Allowance, Joining},
     history::Version,
     identity::Whose,
-    secrets::Confided,
+    secrets::SentSecrets,
     service::{Outbound, Publisher},
     session::{Next, Session},
     wire,
@@ -63,8 +63,8 @@ impl NodeStream<'_> {
         let mut current = self.publisher.current.clone();
         let mut allowance = Allowance::new(Instant::now());
         let mut is_watched = false;
-        let mut confided = self.publisher.secrets.clone().map(Confided::new);
-        let mut size = Teller::new(self.publisher.registry.size());
+        let mut sent_secrets = self.publisher.secrets.clone().map(SentSecrets::new);
+        let mut size = FleetSizeUpdates::new(self.publisher.registry.size());
         let mut closed = std::pin::pin!(self.whose.closed());
         self.may_be_sent(&Arc::clone(&current.borrow()))?;
         self.send(self.publisher.key.clone()).await?;
@@ -80,8 +80,8 @@ impl NodeStream<'_> {
             }
             let newest = Arc::clone(&current.borrow_and_update());
             self.may_be_sent(&newest)?;
-            if let Some(confided) = &mut confided {
-                for due in confided.due(&newest) {
+            if let Some(sent_secrets) = &mut sent_secrets {
+                for due in sent_secrets.due(&newest) {
                     self.send(wire::frame(due)).await?;
                 }
             }
@@ -115,7 +115,7 @@ impl NodeStream<'_> {
                 changed = watched.changed() => if changed.is_err() { return Ok(()) },
                 changed = health.changed() => if changed.is_err() { return Ok(()) },
                 () = sleep_until(due) => {}
-                () = secrets_changed(&mut confided) => {}
+                () = secrets_changed(&mut sent_secrets) => {}
                 // The check at the start of the loop reports the reason.
                 () = &mut closed => self.may_be_sent(&Arc::clone(&current.borrow()))?,
                 () = sleep_until(yields) => joining = None,
@@ -165,13 +165,16 @@ impl NodeStream<'_> {
         Ok(None)
     }
 
-    async fn health_due(&mut self, health: &mut watch::Receiver<Arc<health::Told>>) -> Result<(), End> {
-        let told = Arc::clone(&health.borrow_and_update());
-        if !self.session.has_begun() || self.session.health == Some(told.version) {
+    async fn health_due(
+        &mut self,
+        health: &mut watch::Receiver<Arc<health::PublishedHealth>>,
+    ) -> Result<(), End> {
+        let published = Arc::clone(&health.borrow_and_update());
+        if !self.session.has_begun() || self.session.health == Some(published.version) {
             return Ok(());
         }
-        let message = self.publisher.frames.health(self.session.health, &told);
-        self.session.health = Some(told.version);
+        let message = self.publisher.frames.health(self.session.health, &published);
+        self.session.health = Some(published.version);
         self.send(message).await
     }
 
@@ -197,7 +200,7 @@ impl NodeStream<'_> {
                 Err(_) => {
                     let text =
                         format!("the node acknowledged revision {}, which was not pending", ack.revision);
-                    registry.strange(node, stream, text);
+                    registry.protocol_error(node, stream, text);
                 }
             },
             Some(Message::Rejection(rejection)) => {
@@ -214,14 +217,18 @@ impl NodeStream<'_> {
                     }
                     Err(_) => {
                         let text = format!("the node rejected revision {revision}, which was not pending");
-                        registry.strange(node, stream, text);
+                        registry.protocol_error(node, stream, text);
                     }
                 }
             }
             Some(Message::Load(load)) => registry.load(node, stream, wire::load(load)),
             Some(Message::Tail(seen)) => self.publisher.stats.tail().take(node, seen),
-            Some(Message::Hello(_)) => registry.strange(node, stream, "the node sent hello twice".into()),
-            None => registry.strange(node, stream, "the node sent a message of an unknown kind".into()),
+            Some(Message::Hello(_)) => {
+                registry.protocol_error(node, stream, "the node sent hello twice".into())
+            }
+            None => {
+                registry.protocol_error(node, stream, "the node sent a message of an unknown kind".into())
+            }
         }
     }
 }
@@ -241,9 +248,9 @@ fn broken(status: &Status) -> End {
 }
 
 /// Waits until secrets may have to be sent again.
-async fn secrets_changed(confided: &mut Option<Confided>) {
-    match confided {
-        Some(confided) => confided.changed().await,
+async fn secrets_changed(sent_secrets: &mut Option<SentSecrets>) {
+    match sent_secrets {
+        Some(sent_secrets) => sent_secrets.changed().await,
         None => std::future::pending().await,
     }
 }

@@ -319,7 +319,7 @@ async fn guard(State(gate): State<NodesGate>, mut request: Request, next: Next) 
             return status.into_http();
         }
     };
-    if !matches!(identity, NodeIdentity::Nobody) {
+    if !matches!(identity, NodeIdentity::Unauthenticated) {
         peer.connection.mark_authenticated();
     }
     request.extensions_mut().insert(identity.clone());
@@ -329,7 +329,7 @@ async fn guard(State(gate): State<NodesGate>, mut request: Request, next: Next) 
             crate::api::access::until(answer, async move { member.ended.cancelled().await })
         }
         // The publisher ends cleartext streams itself, and reports the reason to the node.
-        NodeIdentity::Plain(_) | NodeIdentity::Local | NodeIdentity::Nobody => answer,
+        NodeIdentity::Plain(_) | NodeIdentity::Local | NodeIdentity::Unauthenticated => answer,
     }
 }
 
@@ -357,7 +357,7 @@ impl NodesGate {
             }
             Some(Known::Member(member)) => Some(&member.node_id),
             Some(Known::Revoked(node_id)) => Some(node_id),
-            Some(Known::Nobody) | None => None,
+            Some(Known::Unknown) | None => None,
         };
         if let Some(node_id) = node_id.filter(|node_id| self.nodes.is_revoked(node_id)) {
             let why = format!("node {node_id:?} is revoked");
@@ -365,7 +365,7 @@ impl NodesGate {
         }
         let is_open = path == "/grpc.health.v1.Health/Check" || path.starts_with("/grpc.reflection.");
         if path == "/weir.v1.Enrollment/Join" || (is_open && peer.shown.is_none()) {
-            return Ok(NodeIdentity::Nobody);
+            return Ok(NodeIdentity::Unauthenticated);
         }
         Err((
             None,

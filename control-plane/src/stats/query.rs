@@ -64,14 +64,14 @@ impl ReportError {
 }
 
 /// A validated query.
-pub(super) struct Asked {
+pub(super) struct CheckedQuery {
     pub(super) span: Span,
     /// The range reaches up to now.
     pub(super) current: bool,
     pub(super) filter: Filter,
 }
 
-impl Asked {
+impl CheckedQuery {
     pub(super) async fn read(
         store: &Store,
         query: &Query,
@@ -110,8 +110,8 @@ impl Asked {
             let now = if current { " (now)" } else { "" };
             problems.add("from", format!("{from} is not before the end of the range, {to}{now}"));
         }
-        let asked = Self { span: Span { from, to }, current, filter };
-        problems.into_result(asked).map_err(ReportError::Invalid)
+        let checked = Self { span: Span { from, to }, current, filter };
+        problems.into_result(checked).map_err(ReportError::Invalid)
     }
 
     /// Moves the end of a range that reaches up to now, so that it includes the present moment.

@@ -13,7 +13,7 @@ use super::{
     coverage::Coverage,
     histogram::Latencies,
     period::{self, Per, Span},
-    query::{self, Asked, Query, ReportError},
+    query::{self, CheckedQuery, Query, ReportError},
 };
 use crate::store::Store;
 
@@ -24,14 +24,14 @@ pub(super) async fn periods(
     per: Per,
     now: Timestamp,
 ) -> Result<Report, ReportError> {
-    let mut asked = Asked::read(store, query, per, now).await?;
-    asked.reach(1);
-    let spans = asked.divided(per)?;
+    let mut checked = CheckedQuery::read(store, query, per, now).await?;
+    checked.reach(1);
+    let spans = checked.divided(per)?;
     let mut traffic = store.traffic().await?;
     let kept = traffic.kept().await?;
     let whole = Span {
-        from: spans.first().map_or(&asked.span.from, |span| &span.from).clone(),
-        to: spans.last().map_or(&asked.span.to, |span| &span.to).clone(),
+        from: spans.first().map_or(&checked.span.from, |span| &span.from).clone(),
+        to: spans.last().map_or(&checked.span.to, |span| &span.to).clone(),
     };
     if per == Per::Minute && whole.minutes().0 < kept.minutes_from {
         return Err(ReportError::invalid("from", "minutes are not kept for so long"));
@@ -41,7 +41,7 @@ pub(super) async fn periods(
     let (from_ms, to_ms) = whole.millis();
     let runs = traffic.runs(from_ms, to_ms).await?;
     let coverage = Coverage::new(&runs, &traffic.lost(from_ms, to_ms).await?);
-    let sums = query::sums(&mut traffic, &ranges, &asked.filter).await?;
+    let sums = query::sums(&mut traffic, &ranges, &checked.filter).await?;
     let mut periods = Vec::with_capacity(spans.len());
     for (span, sum) in spans.iter().zip(sums) {
         let (from_ms, to_ms) = span.millis();
@@ -59,28 +59,28 @@ pub(super) async fn periods(
 
 /// The totals of a whole range, to the minute.
 pub(super) async fn summary(store: &Store, query: &Query, now: Timestamp) -> Result<Summary, ReportError> {
-    let mut asked = Asked::read(store, query, Per::Day, now).await?;
-    let (from_ms, to_ms) = asked.span.millis();
+    let mut checked = CheckedQuery::read(store, query, Per::Day, now).await?;
+    let (from_ms, to_ms) = checked.span.millis();
     let now_ms = now.as_millisecond();
-    let to = period::rfc3339(&asked.span.to);
-    let previous = before(&asked.span).map_err(|error| ReportError::invalid("from", error.to_string()))?;
+    let to = period::rfc3339(&checked.span.to);
+    let previous = before(&checked.span).map_err(|error| ReportError::invalid("from", error.to_string()))?;
     // A node whose clock is ahead counts into minutes that have not begun here. They belong to the current range, too.
-    asked.reach(MAX_AHEAD_MS);
-    let hours = asked.divided(Per::Hour)?;
+    checked.reach(MAX_AHEAD_MS);
+    let hours = checked.divided(Per::Hour)?;
     let mut traffic = store.traffic().await?;
     let kept = traffic.kept().await?;
     // The first and the last hour may be partial.
     let within: Vec<Span> = hours
         .iter()
         .map(|hour| Span {
-            from: hour.from.clone().max(asked.span.from.clone()),
-            to: hour.to.clone().min(asked.span.to.clone()),
+            from: hour.from.clone().max(checked.span.from.clone()),
+            to: hour.to.clone().min(checked.span.to.clone()),
         })
         .collect();
     let from = previous.millis().0;
     let coverage = Coverage::new(&traffic.runs(from, now_ms).await?, &traffic.lost(from, now_ms).await?);
     let ranges: Vec<_> = within.iter().map(|span| query::laid(span, kept)).collect();
-    let requests = query::requests(&mut traffic, &ranges, &asked.filter).await?;
+    let requests = query::requests(&mut traffic, &ranges, &checked.filter).await?;
     let mut peak: Option<(&Zoned, u64)> = None;
     let mut lowest: Option<(&Zoned, u64)> = None;
     let mut gaps = 0;
@@ -100,9 +100,9 @@ pub(super) async fn summary(store: &Store, query: &Query, now: Timestamp) -> Res
     }
     let count = |(start, requests): (&Zoned, u64)| PeriodCount { start: period::rfc3339(start), requests };
     let (peak, lowest) = (peak.map(count), lowest.map(count));
-    let total = query::total(&mut traffic, query::laid(&asked.span, kept), &asked.filter).await?;
+    let total = query::total(&mut traffic, query::laid(&checked.span, kept), &checked.filter).await?;
     let before = if query.compare {
-        let sum = query::total(&mut traffic, query::laid(&previous, kept), &asked.filter).await?;
+        let sum = query::total(&mut traffic, query::laid(&previous, kept), &checked.filter).await?;
         let (from_ms, to_ms) = previous.millis();
         Some(SummaryBefore {
             from: period::rfc3339(&previous.from),
@@ -113,9 +113,9 @@ pub(super) async fn summary(store: &Store, query: &Query, now: Timestamp) -> Res
     } else {
         None
     };
-    let state = coverage.state_of_range(from_ms, to_ms, asked.current, now_ms);
+    let state = coverage.state_of_range(from_ms, to_ms, checked.current, now_ms);
     Ok(Summary {
-        from: period::rfc3339(&asked.span.from),
+        from: period::rfc3339(&checked.span.from),
         to,
         measures: measures(total),
         peak,

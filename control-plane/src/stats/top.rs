@@ -11,7 +11,7 @@ use super::{
     coverage::Coverage,
     labels,
     period::{self, Per},
-    query::{self, Asked, Query, ReportError},
+    query::{self, CheckedQuery, Query, ReportError},
     report::measures,
 };
 use crate::store::{
@@ -128,14 +128,14 @@ impl Ranking {
 
 pub(super) async fn top(store: &Store, query: &TopQuery, now: Timestamp) -> Result<Top, ReportError> {
     let Ranking { by, sort, limit } = Ranking::read(query)?;
-    let mut asked = Asked::read(store, &query.query, Per::Day, now).await?;
-    let (from_ms, to_ms) = asked.span.millis();
-    let to = period::rfc3339(&asked.span.to);
-    asked.reach(MAX_AHEAD_MS);
+    let mut checked = CheckedQuery::read(store, &query.query, Per::Day, now).await?;
+    let (from_ms, to_ms) = checked.span.millis();
+    let to = period::rfc3339(&checked.span.to);
+    checked.reach(MAX_AHEAD_MS);
     // A host filter picks one item of the ranking by host.
-    let only = asked.filter.host.take();
+    let only = checked.filter.host.take();
     let mut traffic = store.traffic().await?;
-    let range = query::laid(&asked.span, traffic.kept().await?);
+    let range = query::laid(&checked.span, traffic.kept().await?);
     let mut sums: HashMap<String, Sum> = HashMap::new();
     for read in query::reads(range) {
         let add = |name: &str, _, stored: &StoredSum<'_>| {
@@ -147,7 +147,7 @@ pub(super) async fn top(store: &Store, query: &TopQuery, now: Timestamp) -> Resu
                 None => sums.entry(name.to_owned()).or_default().add_stored(stored),
             }
         };
-        traffic.counts(read, &asked.filter, GroupBy::Label(by), add).await?;
+        traffic.counts(read, &checked.filter, GroupBy::Label(by), add).await?;
     }
     let now_ms = now.as_millisecond();
     let coverage =
@@ -175,9 +175,9 @@ pub(super) async fn top(store: &Store, query: &TopQuery, now: Timestamp) -> Resu
         .collect();
     items.sort_by(|(a, one), (b, two)| b.cmp(a).then_with(|| one.name.cmp(&two.name)));
     items.truncate(limit);
-    let state = coverage.state_of_range(from_ms, to_ms, asked.current, now_ms);
+    let state = coverage.state_of_range(from_ms, to_ms, checked.current, now_ms);
     Ok(Top {
-        from: period::rfc3339(&asked.span.from),
+        from: period::rfc3339(&checked.span.from),
         to,
         by: by.name().to_owned(),
         sort: sort.name().to_owned(),

@@ -169,15 +169,15 @@ mod tests {
     async fn a_write_is_repeated_until_it_succeeds_and_each_new_error_is_told_once() {
         // ENOSPC, EIO, EROFS, EDQUOT.
         let errors = [28, 28, 28, 5, 5, 30, 122, 28];
-        let (tries, told) = (Cell::new(0), RefCell::new(Vec::new()));
+        let (tries, reported) = (Cell::new(0), RefCell::new(Vec::new()));
         let write = || {
             let error = errors.get(tries.get()).copied();
             tries.set(tries.get() + 1);
             async move { error.map_or(Ok(()), |number| Err(io::Error::from_raw_os_error(number))) }
         };
-        let fail = |error: &io::Error| told.borrow_mut().push(error.raw_os_error().unwrap());
+        let fail = |error: &io::Error| reported.borrow_mut().push(error.raw_os_error().unwrap());
         until_written(Duration::from_micros(10), write, fail).await;
         assert_eq!(tries.get(), errors.len() + 1);
-        assert_eq!(*told.borrow(), [28, 5, 30, 122, 28]);
+        assert_eq!(*reported.borrow(), [28, 5, 30, 122, 28]);
     }
 }

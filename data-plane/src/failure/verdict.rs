@@ -114,7 +114,7 @@ const MAX_STALE: u32 = 8;
 impl Failure {
     /// The failure's row.
     pub(crate) fn verdict(&self) -> Verdict {
-        use Owner::{Backend, Client, Node, None as Nobody};
+        use Owner::{Backend, Client, Node, None as Ordinary};
         use Resend::{Idempotent, Never, Unseen};
         let row =
             |owner, resend, retry, answer| Verdict { owner, resend, retry, answer, refusal: None, weight: 0 };
@@ -142,19 +142,19 @@ impl Failure {
             }
             Self::NotBegun => Verdict {
                 resend: Unseen { stays: true },
-                ..unreached(Nobody, RetryReason::Refused, Local::REFUSED, RefusalReason::NoRoom, 0)
+                ..unreached(Ordinary, RetryReason::Refused, Local::REFUSED, RefusalReason::NoRoom, 0)
             },
             Self::Refused => Verdict {
                 resend: Unseen { stays: false },
-                ..unreached(Nobody, RetryReason::Refused, Local::REFUSED, RefusalReason::NoRoom, 0)
+                ..unreached(Ordinary, RetryReason::Refused, Local::REFUSED, RefusalReason::NoRoom, 0)
             },
             Self::NoStream => {
-                unreached(Nobody, RetryReason::Refused, Local::NO_ROOM, RefusalReason::NoRoom, 0)
+                unreached(Ordinary, RetryReason::Refused, Local::NO_ROOM, RefusalReason::NoRoom, 0)
             }
             Self::Calm => row(Client, Never, None, Local::CALM),
             // One more attempt is made if the request is idempotent, because another client's request may have caused
             // this.
-            Self::CalmConnection => row(Nobody, Idempotent(1), None, Local::CALM_CONNECTION),
+            Self::CalmConnection => row(Ordinary, Idempotent(1), None, Local::CALM_CONNECTION),
             Self::Inexpressible(why) => row(Client, Never, None, Local::bad_request(why)),
             Self::HeadTooLarge => row(Client, Never, None, Local::HEAD_TOO_LARGE),
             // Most likely the backend closed the idle connection while the request was sent. That does not count unless
@@ -168,7 +168,7 @@ impl Failure {
                 row(Backend, Never, Some(RetryReason::Reset), Local::ANSWER_HEAD_TOO_LARGE)
             }
             Self::Timeout => row(Backend, Never, Some(RetryReason::Timeout), Local::RESPONSE_TIMEOUT),
-            Self::Deadline => row(Nobody, Never, None, Local::DEADLINE),
+            Self::Deadline => row(Ordinary, Never, None, Local::DEADLINE),
             Self::RequestBody(BodyFailure::Malformed(why)) => {
                 row(Client, Never, None, Local::bad_request(why))
             }
@@ -202,7 +202,7 @@ mod tests {
 
     #[test]
     fn each_failure_has_its_owner_and_its_status() {
-        use Owner::{Backend, Client, Node, None as Nobody};
+        use Owner::{Backend, Client, Node, None as Ordinary};
         let cases: [(Failure, Owner, u16); 26] = [
             (connect(Errno::MFILE), Node, 503),
             (connect(Errno::NFILE), Node, 503),
@@ -214,11 +214,11 @@ mod tests {
             (connect(Errno::TIMEDOUT), Backend, 504),
             (Failure::Connect(io::ErrorKind::TimedOut.into()), Backend, 504),
             (Failure::Handshake(io::ErrorKind::InvalidData.into()), Backend, 502),
-            (Failure::NotBegun, Nobody, 503),
-            (Failure::Refused, Nobody, 503),
-            (Failure::NoStream, Nobody, 503),
+            (Failure::NotBegun, Ordinary, 503),
+            (Failure::Refused, Ordinary, 503),
+            (Failure::NoStream, Ordinary, 503),
             (Failure::Calm, Client, 429),
-            (Failure::CalmConnection, Nobody, 503),
+            (Failure::CalmConnection, Ordinary, 503),
             (Failure::Inexpressible("x"), Client, 400),
             (Failure::HeadTooLarge, Client, 431),
             (Failure::Broken { reused: true }, Backend, 502),
@@ -226,7 +226,7 @@ mod tests {
             (Failure::Invalid("x"), Backend, 502),
             (Failure::AnswerHeadTooLarge, Backend, 502),
             (Failure::Timeout, Backend, 504),
-            (Failure::Deadline, Nobody, 504),
+            (Failure::Deadline, Ordinary, 504),
             (Failure::RequestBody(BodyFailure::Malformed("x")), Client, 400),
             (Failure::RequestBody(BodyFailure::TooLarge), Client, 413),
             (Failure::ClientStalled, Client, 408),

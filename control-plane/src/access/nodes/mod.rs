@@ -88,7 +88,7 @@ pub enum Known {
     /// A revoked node.
     Revoked(String),
     /// Unknown: the database is another one, or the node was revoked and allowed again.
-    Nobody,
+    Unknown,
 }
 
 impl NodeAccess {
@@ -179,7 +179,7 @@ impl NodeAccess {
         self.book(|book| match book.certificates.get(fingerprint) {
             Some(member) if book.revoked.contains(&member.node_id) => Known::Revoked(member.node_id.clone()),
             Some(member) => Known::Member(Arc::clone(member)),
-            None => Known::Nobody,
+            None => Known::Unknown,
         })
     }
 

@@ -59,7 +59,7 @@ mod tests {
 
     use super::*;
 
-    fn asked(hosts: &Hosts, name: &str, is_token_needed: bool) -> bool {
+    fn allowed(hosts: &Hosts, name: &str, is_token_needed: bool) -> bool {
         let mut headers = HeaderMap::new();
         headers.insert(header::HOST, HeaderValue::from_str(name).unwrap());
         hosts.check(&Uri::from_static("/status"), &headers, is_token_needed).is_ok()
@@ -77,13 +77,13 @@ mod tests {
             "weir.localhost",
             "localhost.",
         ] {
-            assert!(asked(&hosts, fine, false), "{fine}");
+            assert!(allowed(&hosts, fine, false), "{fine}");
         }
         for wrong in
             ["evil.example", "127.0.0.1.evil.example", "10.0.0.1", "localhost.evil", "", "a@localhost", "?"]
         {
-            assert!(!asked(&hosts, wrong, false), "{wrong}");
-            assert!(asked(&hosts, wrong, true), "{wrong}");
+            assert!(!allowed(&hosts, wrong, false), "{wrong}");
+            assert!(allowed(&hosts, wrong, true), "{wrong}");
         }
         let h2 = Uri::from_static("http://evil.example/status");
         assert!(hosts.check(&h2, &HeaderMap::new(), false).is_err());
@@ -92,8 +92,8 @@ mod tests {
     #[test]
     fn more_names_are_allowed_and_then_no_others() {
         let hosts = Hosts::new(true, &["Weir.Example".into()]);
-        assert!(asked(&hosts, "weir.example:8081", false) && asked(&hosts, "localhost", true));
-        assert!(!asked(&hosts, "evil.example", true));
-        assert!(asked(&Hosts::new(false, &[]), "anything.example", false));
+        assert!(allowed(&hosts, "weir.example:8081", false) && allowed(&hosts, "localhost", true));
+        assert!(!allowed(&hosts, "evil.example", true));
+        assert!(allowed(&Hosts::new(false, &[]), "anything.example", false));
     }
 }

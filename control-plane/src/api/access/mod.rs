@@ -56,7 +56,7 @@ pub(crate) struct Gate {
 }
 
 /// The parts of a request that the gate looks at.
-struct Asked {
+struct CallInfo {
     kind: Kind,
     /// Method and path, or the gRPC method.
     action: String,
@@ -64,7 +64,7 @@ struct Asked {
     peer: Option<Peer>,
 }
 
-impl Asked {
+impl CallInfo {
     fn read(request: &Request) -> Self {
         let path = request.uri().path();
         let content = request.headers().get(header::CONTENT_TYPE).map_or(&b""[..], |value| value.as_bytes());
@@ -119,48 +119,48 @@ impl Asked {
 
 /// Allows or rejects a call.
 pub(crate) async fn gate(State(gate): State<Gate>, mut request: Request, next: Next) -> Response {
-    let asked = Asked::read(&request);
-    let caller = match gate.decide(&asked, &request) {
+    let call = CallInfo::read(&request);
+    let caller = match gate.decide(&call, &request) {
         Ok(caller) => caller,
         Err(refusal) => {
-            let actor = refusal.token.as_ref().map_or_else(|| asked.anonymous(), |(name, _)| name.clone());
+            let actor = refusal.token.as_ref().map_or_else(|| call.anonymous(), |(name, _)| name.clone());
             let role = refusal.token.as_ref().map(|(_, role)| *role);
-            let entry = asked.entry(actor, role, Outcome::Refused, refusal.says.clone());
+            let entry = call.entry(actor, role, Outcome::Refused, refusal.says.clone());
             gate.access.record_refusal(entry).await;
-            return refusal.answer(asked.kind, request.uri());
+            return refusal.answer(call.kind, request.uri());
         }
     };
-    let permit = match gate.permit(&asked, &caller, &request) {
+    let permit = match gate.permit(&call, &caller, &request) {
         Ok(permit) => permit,
-        Err(says) => return Refusal::busy(says).answer(asked.kind, request.uri()),
+        Err(says) => return Refusal::busy(says).answer(call.kind, request.uri()),
     };
     let active = match &permit {
         Some(permit) => match permit.activate().await {
             Ok(turn) => turn,
-            Err(says) => return Refusal::busy(says).answer(asked.kind, request.uri()),
+            Err(says) => return Refusal::busy(says).answer(call.kind, request.uri()),
         },
         None => None,
     };
-    if permit.is_some() && !asked.rule.changes {
+    if permit.is_some() && !call.rule.changes {
         // hyper answers pipelined requests in one poll of a connection's task. Many such connections would keep the
         // threads from polling for probes. Changes run in tasks of their own, which start before the client's
         // disconnect can be noticed.
         tokio::task::yield_now().await;
     }
     let uri = request.uri().clone();
-    if let Some(peer) = asked.peer {
+    if let Some(peer) = call.peer {
         request.extensions_mut().insert(ConnectInfo(peer.address));
     }
     request.extensions_mut().insert(caller.clone());
     let token = caller.token.clone();
-    let changes = asked.rule.changes;
-    let kind = asked.kind;
+    let changes = call.rule.changes;
+    let kind = call.kind;
     // The permit to process is released once the response is made, not once the client has read it.
     let (answer, permit, _active) = if changes {
         // If the client disconnects, the change and its audit entry are still completed, and the call counts for its
         // caller until then.
         let access = gate.access.clone();
-        let made = async move { (change(access, asked, caller, request, next).await, permit, active) };
+        let made = async move { (change(access, call, caller, request, next).await, permit, active) };
         gate.access.detached().run(made).await
     } else {
         (trail::follow(caller, next.run(request)).await.0, permit, active)
@@ -179,46 +179,46 @@ pub(crate) async fn gate(State(gate): State<Gate>, mut request: Request, next: N
 }
 
 /// Runs a call that may change something, and writes its outcome to the audit log.
-async fn change(access: Access, asked: Asked, caller: Caller, request: Request, next: Next) -> Response {
+async fn change(access: Access, call: CallInfo, caller: Caller, request: Request, next: Next) -> Response {
     let (name, role) = (caller.name.clone(), caller.role);
     let (answer, left) = trail::follow(caller, next.run(request)).await;
     // The login writes its own audit entry: only it knows which token was presented.
-    if asked.rule.need != Need::Nothing && !left.dry_run {
+    if call.rule.need != Need::Nothing && !left.dry_run {
         let (outcome, detail) = refusal::outcome(&answer);
         let detail = if outcome == Outcome::Ok { left.note } else { detail };
-        let entry = AuditEntry { revision: left.revision, ..asked.entry(name, Some(role), outcome, detail) };
+        let entry = AuditEntry { revision: left.revision, ..call.entry(name, Some(role), outcome, detail) };
         access.record(entry).await;
     }
     answer
 }
 
 impl Gate {
-    fn decide(&self, asked: &Asked, request: &Request) -> Result<Caller, Refusal> {
+    fn decide(&self, call: &CallInfo, request: &Request) -> Result<Caller, Refusal> {
         let headers = request.headers();
         let is_needed = self.access.is_needed();
-        if !asked.is_probe() {
+        if !call.is_probe() {
             self.hosts.check(request.uri(), headers, is_needed).map_err(Refusal::misdirected)?;
         }
         let is_safe = matches!(*request.method(), Method::GET | Method::HEAD | Method::OPTIONS);
         if !is_safe && !super::dashboard::is_own(headers, request.uri()) {
             return Err(Refusal::forbidden("this request comes from a page of another site"));
         }
-        let token = self.token(asked, headers, is_safe)?;
+        let token = self.token(call, headers, is_safe)?;
         let caller = match token {
             Some(token) => {
                 let (name, role) = (token.name.clone(), token.role);
-                Caller { name, role, token: Some(token), source: asked.kind.source() }
+                Caller { name, role, token: Some(token), source: call.kind.source() }
             }
-            None if is_needed && asked.rule.need != Need::Nothing => {
+            None if is_needed && call.rule.need != Need::Nothing => {
                 return Err(Refusal::unknown("a token is needed", false));
             }
             None => {
                 // A caller without a token is an admin while authentication is off, and otherwise a viewer.
                 let role = if is_needed { Role::Viewer } else { Role::Admin };
-                Caller { name: asked.anonymous(), role, token: None, source: asked.kind.source() }
+                Caller { name: call.anonymous(), role, token: None, source: call.kind.source() }
             }
         };
-        match asked.rule.need {
+        match call.rule.need {
             Need::Role(needed) if caller.role < needed => {
                 let says =
                     format!("this needs role {needed}; token {:?} has role {}", caller.name, caller.role);
@@ -231,14 +231,14 @@ impl Gate {
     /// Registers the call with its caller's limits. Probes do not count: they are always answered.
     fn permit(
         &self,
-        asked: &Asked,
+        call: &CallInfo,
         caller: &Caller,
         request: &Request,
     ) -> Result<Option<CallPermit>, String> {
-        if asked.is_probe() || asked.action == "grpc.health.v1.Health/Check" {
+        if call.is_probe() || call.action == "grpc.health.v1.Health/Check" {
             return Ok(None);
         }
-        let is_open = asked.rule.need == Need::Nothing;
+        let is_open = call.rule.need == Need::Nothing;
         let is_stream = table::lasts(request.uri().path());
         if let Some(connection) = request.extensions().get::<Arc<Connection>>() {
             if !is_open {
@@ -247,7 +247,7 @@ impl Gate {
                 return Err(format!("{OPEN_CALLS} calls on this connection are in flight"));
             }
         }
-        let address = || asked.peer.map(|peer| network(peer.address.ip()));
+        let address = || call.peer.map(|peer| network(peer.address.ip()));
         let holder = match &caller.token {
             Some(token) => CallerKey::Token(token.name.clone()),
             None if is_open && !is_stream => CallerKey::Open(address()),
@@ -259,7 +259,7 @@ impl Gate {
     /// Returns the token of the call. An invalid token is rejected even if the operation needs none.
     fn token(
         &self,
-        asked: &Asked,
+        call: &CallInfo,
         headers: &HeaderMap,
         is_safe: bool,
     ) -> Result<Option<Arc<Token>>, Refusal> {
@@ -276,8 +276,8 @@ impl Gate {
             };
         }
         // A session is valid for the dashboard only: its pages and forms, and the data that its pages read.
-        if asked.kind == Kind::Dashboard || (asked.kind == Kind::Rest && is_safe) {
-            return Ok(cookie::read(headers, asked.is_tls()).and_then(|secret| self.access.session(secret)));
+        if call.kind == Kind::Dashboard || (call.kind == Kind::Rest && is_safe) {
+            return Ok(cookie::read(headers, call.is_tls()).and_then(|secret| self.access.session(secret)));
         }
         Ok(None)
     }

@@ -2,7 +2,7 @@
 
 use maud::{Markup, html};
 
-use super::{Asked, Trouble, format::time, layout::badge};
+use super::{PageQuery, Trouble, format::time, layout::badge};
 use crate::{
     app::{App, AppError},
     store::AuditEntry,
@@ -12,8 +12,8 @@ use crate::{
 /// Entries on one page.
 const PAGE: u32 = 100;
 
-pub(super) async fn page(app: &App, asked: &Asked) -> Result<Markup, Trouble> {
-    let entries = app.access().audit(asked.before.parse().ok(), PAGE).await.map_err(AppError::from)?;
+pub(super) async fn page(app: &App, params: &PageQuery) -> Result<Markup, Trouble> {
+    let entries = app.access().audit(params.before.parse().ok(), PAGE).await.map_err(AppError::from)?;
     Ok(html! {
         section class="card" aria-label="Audit" {
             header { h2 { "Changes and refusals" } p { "newest first" } }

@@ -226,8 +226,8 @@ pub(super) fn latency(periods: &[Period], title: &str) -> Markup {
         ("l90", |period| period.measures.latency_ms.p90),
         ("l50", |period| period.measures.latency_ms.p50),
     ];
-    let told: Vec<(usize, &Period)> = periods.iter().enumerate().collect();
-    let runs: Vec<&[(usize, &Period)]> = told
+    let numbered: Vec<(usize, &Period)> = periods.iter().enumerate().collect();
+    let runs: Vec<&[(usize, &Period)]> = numbered
         .chunk_by(|a, b| (a.1.measures.requests > 0) == (b.1.measures.requests > 0))
         .filter(|run| run.first().is_some_and(|(_, period)| period.measures.requests > 0))
         .collect();

@@ -7,19 +7,19 @@ use weir_snapshot::explain::{Filter, SampleRequest as Request, SkippedRoute, Ver
 
 use super::{
     Trouble,
-    asked::{Asked, METHODS},
     layout::{badge, empty},
+    page_query::{METHODS, PageQuery},
 };
 use crate::app::{App, AppError};
 
 /// The method in the form, or the default.
-fn method(asked: &Asked) -> &str {
-    Some(asked.method.trim()).filter(|method| !method.is_empty()).unwrap_or(METHODS[0])
+fn method(params: &PageQuery) -> &str {
+    Some(params.method.trim()).filter(|method| !method.is_empty()).unwrap_or(METHODS[0])
 }
 
 /// The form.
-pub(super) fn form(asked: &Asked) -> Markup {
-    let method = method(asked);
+pub(super) fn form(params: &PageQuery) -> Markup {
+    let method = method(params);
     html! {
         form class="card fields" method="get" action="/ui/explain" aria-label="Which request" {
             label {
@@ -29,19 +29,19 @@ pub(super) fn form(asked: &Asked) -> Markup {
                     @if !METHODS.contains(&method) { option value=(method) selected { (method) } }
                 }
             }
-            label class="long" { "URL" input name="url" value=(asked.url) required placeholder="http://shop.example/books?page=2"; }
-            label { "Client's address" input name="client" value=(asked.client) placeholder="10.1.2.3"; }
+            label class="long" { "URL" input name="url" value=(params.url) required placeholder="http://shop.example/books?page=2"; }
+            label { "Client's address" input name="client" value=(params.client) placeholder="10.1.2.3"; }
             label class="long" {
                 "Headers, one a line"
-                textarea name="headers" rows="1" spellcheck="false" placeholder="x-canary: 1" { (asked.headers) }
+                textarea name="headers" rows="1" spellcheck="false" placeholder="x-canary: 1" { (params.headers) }
             }
             button class="primary" { "Explain" }
         }
     }
 }
 
-pub(super) fn page(app: &App, asked: &Asked) -> Result<Markup, Trouble> {
-    if asked.url.trim().is_empty() {
+pub(super) fn page(app: &App, params: &PageQuery) -> Result<Markup, Trouble> {
+    if params.url.trim().is_empty() {
         return Ok(empty(
             "Which request?",
             &html! {
@@ -51,9 +51,9 @@ pub(super) fn page(app: &App, asked: &Asked) -> Result<Markup, Trouble> {
         ));
     }
     let headers: Vec<String> =
-        asked.headers.lines().map(str::trim).filter(|line| !line.is_empty()).map(str::to_owned).collect();
-    let client = Some(asked.client.trim()).filter(|client| !client.is_empty());
-    let request = Request::read(method(asked), asked.url.trim(), &headers, client);
+        params.headers.lines().map(str::trim).filter(|line| !line.is_empty()).map(str::to_owned).collect();
+    let client = Some(params.client.trim()).filter(|client| !client.is_empty());
+    let request = Request::read(method(params), params.url.trim(), &headers, client);
     let explained = app.explain(&request.map_err(AppError::from)?);
     Ok(html! {
         (route(&explained))
@@ -71,7 +71,7 @@ fn route(explained: &Explained) -> Markup {
                 p { "by revision " (explained.revision) }
             }
             @if let Some(answer) = &explained.answer { p class="note" { (badge("warn", "the node answers")) " " (answer) } }
-            @if let Some(rewritten) = &explained.rewritten { p class="note" { "The backend is asked for " code { (rewritten) } } }
+            @if let Some(rewritten) = &explained.rewritten { p class="note" { "The backend is params for " code { (rewritten) } } }
             @for change in &explained.changes { p class="note" { "For the backend, the node " (change) } }
             @if explained.route.is_some() && explained.filters.is_empty() { p class="note" { "It has no filters." } }
             @if !explained.filters.is_empty() {

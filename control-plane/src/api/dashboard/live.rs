@@ -24,7 +24,7 @@ use tokio::{sync::watch, time::sleep};
 
 use super::{
     Page, Trouble,
-    asked::{Asked, query},
+    page_query::{PageQuery, encode},
 };
 use crate::{
     access::{Role, trail},
@@ -66,11 +66,11 @@ struct Rendering {
 pub(super) struct Of {
     page: Page,
     #[serde(flatten)]
-    asked: Asked,
+    params: PageQuery,
 }
 
 /// The URL of a page's stream.
-pub(super) fn address(page: Page, asked: &Asked) -> String {
+pub(super) fn address(page: Page, params: &PageQuery) -> String {
     let name = match page {
         Page::Overview => "overview",
         Page::Pools => "pools",
@@ -82,7 +82,7 @@ pub(super) fn address(page: Page, asked: &Asked) -> String {
         Page::Revisions => "revisions",
         Page::Audit => "audit",
     };
-    format!("/ui/events?page={name}{}", query(asked))
+    format!("/ui/events?page={name}{}", encode(params))
 }
 
 pub(super) async fn events(
@@ -96,7 +96,7 @@ pub(super) async fn events(
         let says = format!("this page is not for role {role}");
         return Err(Trouble { status: StatusCode::FORBIDDEN, says });
     }
-    let watched = live.watch(app, of.page, of.asked);
+    let watched = live.watch(app, of.page, of.params);
     let watcher = Watcher { latest: watched.latest.clone(), _watched: watched, seen: None, reading: None };
     let stream = futures_util::stream::unfold(watcher, async |mut watcher| {
         let piece = watcher.next().await?;
@@ -107,14 +107,14 @@ pub(super) async fn events(
 }
 
 impl Live {
-    fn watch(&self, app: App, page: Page, asked: Asked) -> Arc<Watched> {
+    fn watch(&self, app: App, page: Page, params: PageQuery) -> Arc<Watched> {
         // These pages do not depend on the query, so all watchers share one rendering.
-        let asked = match page {
-            Page::Explain | Page::Reports | Page::Revisions | Page::Audit => asked,
-            Page::Overview | Page::Pools | Page::Routes | Page::Nodes | Page::Tail => Asked::default(),
+        let params = match page {
+            Page::Explain | Page::Reports | Page::Revisions | Page::Audit => params,
+            Page::Overview | Page::Pools | Page::Routes | Page::Nodes | Page::Tail => PageQuery::default(),
         };
         let mut pages = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let key = (page, query(&asked));
+        let key = (page, encode(&params));
         if let Some(watched) = pages.get(&key).and_then(Weak::upgrade) {
             return watched;
         }
@@ -122,7 +122,7 @@ impl Live {
         let (send, latest) = watch::channel(None);
         let watched = Arc::new(Watched { latest });
         pages.insert(key, Arc::downgrade(&watched));
-        tokio::spawn(render(app, page, asked, Arc::downgrade(&watched), send));
+        tokio::spawn(render(app, page, params, Arc::downgrade(&watched), send));
         watched
     }
 }
@@ -131,7 +131,7 @@ impl Live {
 async fn render(
     app: App,
     page: Page,
-    asked: Asked,
+    params: PageQuery,
     watched: Weak<Watched>,
     send: watch::Sender<Option<Arc<Rendering>>>,
 ) {
@@ -143,7 +143,7 @@ async fn render(
             return;
         }
         // On an error the page keeps its last content; the error was shown when the page was loaded.
-        let Ok(live) = page.live(&app, &asked).await else { continue };
+        let Ok(live) = page.live(&app, &params).await else { continue };
         let rendering = Rendering::new(&live.into_string());
         every = EVERY * u32::try_from(1 + rendering.event.len() / LARGE).unwrap_or(u32::MAX);
         if kept.back().is_some_and(|last| last.hash == rendering.hash) {

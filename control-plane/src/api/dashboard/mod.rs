@@ -6,7 +6,6 @@
 //! changes, the stream that keeps it live. Access is decided by the gate in front of it (`api::access`).
 
 mod actions;
-mod asked;
 mod attention;
 mod audit;
 mod certificates;
@@ -17,6 +16,7 @@ mod layout;
 mod live;
 mod nodes;
 mod overview;
+mod page_query;
 mod pools;
 mod reports;
 mod revisions;
@@ -34,7 +34,7 @@ use axum::{
 use maud::Markup;
 use serde::Deserialize;
 
-use self::asked::Asked;
+use self::page_query::PageQuery;
 use crate::{
     access::{Need, Role, table},
     app::{App, AppError},
@@ -121,27 +121,27 @@ impl Page {
     }
 
     /// The part that does not change while the page is open.
-    async fn still(self, app: &App, asked: &Asked) -> Result<Markup, Trouble> {
+    async fn still(self, app: &App, params: &PageQuery) -> Result<Markup, Trouble> {
         Ok(match self {
-            Self::Reports => reports::form(app, asked),
-            Self::Tail => tail::page(app, asked),
-            Self::Explain => explain::form(asked),
+            Self::Reports => reports::form(app, params),
+            Self::Tail => tail::page(app, params),
+            Self::Explain => explain::form(params),
             _ => Markup::default(),
         })
     }
 
     /// The part that is updated while the page is open.
-    async fn live(self, app: &App, asked: &Asked) -> Result<Markup, Trouble> {
+    async fn live(self, app: &App, params: &PageQuery) -> Result<Markup, Trouble> {
         match self {
             Self::Overview => overview::page(app).await,
             Self::Pools => pools::page(app).await,
             Self::Routes => Ok(maud::html! { (routes::page(app).await?) (certificates::section(app)) }),
-            Self::Explain => explain::page(app, asked),
+            Self::Explain => explain::page(app, params),
             Self::Nodes => Ok(nodes::page(app)),
-            Self::Reports => reports::page(app, asked).await,
+            Self::Reports => reports::page(app, params).await,
             Self::Tail => Ok(Markup::default()),
-            Self::Revisions => revisions::page(app, asked).await,
-            Self::Audit => audit::page(app, asked).await,
+            Self::Revisions => revisions::page(app, params).await,
+            Self::Audit => audit::page(app, params).await,
         }
     }
 }
@@ -199,8 +199,8 @@ pub fn router(app: App) -> Router {
     for page in Page::ALL {
         router = router.route(
             page.path(),
-            get(move |State(app): State<App>, Query(asked): Query<Asked>| async move {
-                show(&app, page, asked).await
+            get(move |State(app): State<App>, Query(params): Query<PageQuery>| async move {
+                show(&app, page, params).await
             }),
         );
     }
@@ -222,15 +222,15 @@ pub fn router(app: App) -> Router {
         .with_state(app)
 }
 
-async fn show(app: &App, page: Page, asked: Asked) -> Result<Markup, Trouble> {
-    let still = page.still(app, &asked).await?;
-    let live = match page.live(app, &asked).await {
+async fn show(app: &App, page: Page, params: PageQuery) -> Result<Markup, Trouble> {
+    let still = page.still(app, &params).await?;
+    let live = match page.live(app, &params).await {
         Ok(live) => live,
         // A form with invalid input is shown again, with the errors below it.
         Err(trouble) if trouble.status == StatusCode::BAD_REQUEST => layout::problem(&trouble.says),
         Err(trouble) => return Err(trouble),
     };
-    Ok(layout::page(page, &live::address(page, &asked), &still, &live))
+    Ok(layout::page(page, &live::address(page, &params), &still, &live))
 }
 
 fn file(kind: &'static str, text: &'static str) -> impl IntoResponse {
@@ -286,18 +286,18 @@ mod tests {
 
     #[test]
     fn only_pages_of_this_origin_and_programs_may_change_something() {
-        let asked = |given: &[(&'static str, &'static str)]| {
+        let params = |given: &[(&'static str, &'static str)]| {
             let name = |name| HeaderName::from_static(name);
             let headers: HeaderMap =
                 given.iter().map(|(key, value)| (name(key), HeaderValue::from_static(value))).collect();
             is_own(&headers, &Uri::from_static("/ui/backends"))
         };
-        assert!(asked(&[("host", "127.0.0.1:8081")]));
-        assert!(asked(&[("sec-fetch-site", "same-origin")]));
-        assert!(asked(&[("host", "a:1"), ("origin", "http://a:1")]));
-        assert!(!asked(&[("sec-fetch-site", "cross-site")]));
-        assert!(!asked(&[("sec-fetch-site", "same-site")]));
-        assert!(!asked(&[("host", "a:1"), ("origin", "http://b:1")]));
-        assert!(!asked(&[("host", "a:1"), ("origin", "null")]));
+        assert!(params(&[("host", "127.0.0.1:8081")]));
+        assert!(params(&[("sec-fetch-site", "same-origin")]));
+        assert!(params(&[("host", "a:1"), ("origin", "http://a:1")]));
+        assert!(!params(&[("sec-fetch-site", "cross-site")]));
+        assert!(!params(&[("sec-fetch-site", "same-site")]));
+        assert!(!params(&[("host", "a:1"), ("origin", "http://b:1")]));
+        assert!(!params(&[("host", "a:1"), ("origin", "null")]));
     }
 }

@@ -4,50 +4,49 @@ use maud::{Markup, html};
 use weir_admin_api::{Completeness, Cut, Period, RefusalCounts, Summary, Top};
 
 use super::{
-    Trouble,
-    asked::{self, Asked, METHODS},
-    chart,
+    Trouble, chart,
     format::{bytes, count, millis, percent, time},
     layout::{badge, empty},
     overview::hours_missing,
+    page_query::{self, METHODS, PageQuery},
 };
 use crate::{
     app::App,
     stats::{Query, TopQuery},
 };
 
-fn query(asked: &Asked) -> Query {
+fn query(params: &PageQuery) -> Query {
     let given = |text: &String| Some(text.trim().to_owned()).filter(|text| !text.is_empty());
     Query {
-        from: given(&asked.from),
-        to: given(&asked.to),
-        route: given(&asked.route),
-        pool: given(&asked.pool),
-        backend: given(&asked.backend),
-        method: given(&asked.method),
-        host: given(&asked.host),
-        tz: given(&asked.tz),
+        from: given(&params.from),
+        to: given(&params.to),
+        route: given(&params.route),
+        pool: given(&params.pool),
+        backend: given(&params.backend),
+        method: given(&params.method),
+        host: given(&params.host),
+        tz: given(&params.tz),
         compare: false,
     }
 }
 
 /// The form.
-pub(super) fn form(app: &App, asked: &Asked) -> Markup {
+pub(super) fn form(app: &App, params: &PageQuery) -> Markup {
     let current = app.current();
     let routes: Vec<&str> = current.config.routes.iter().map(|route| route.name.as_str()).collect();
     let pools: Vec<&str> = current.config.pools.iter().map(|pool| pool.name.as_str()).collect();
     let methods = [&METHODS[..], &["OTHER"]].concat();
     html! {
         form class="card fields" method="get" action="/ui/reports" aria-label="What to report" {
-            (choice("Each", "per", &asked.per, &["hour", "day", "minute"], "hour"))
-            label { "From" input name="from" value=(asked.from) placeholder="-24h, 2026-11-21"; }
-            label { "To" input name="to" value=(asked.to) placeholder="now"; }
-            (choice("Route", "route", &asked.route, &routes, "all"))
-            (choice("Pool", "pool", &asked.pool, &pools, "all"))
-            label { "Backend" input name="backend" value=(asked.backend) placeholder="id or URL"; }
-            (choice("Method", "method", &asked.method, &methods, "all"))
-            label { "Host" input name="host" value=(asked.host) placeholder="shop.example"; }
-            label { "Time zone" input name="tz" value=(asked.tz) placeholder="UTC"; }
+            (choice("Each", "per", &params.per, &["hour", "day", "minute"], "hour"))
+            label { "From" input name="from" value=(params.from) placeholder="-24h, 2026-11-21"; }
+            label { "To" input name="to" value=(params.to) placeholder="now"; }
+            (choice("Route", "route", &params.route, &routes, "all"))
+            (choice("Pool", "pool", &params.pool, &pools, "all"))
+            label { "Backend" input name="backend" value=(params.backend) placeholder="id or URL"; }
+            (choice("Method", "method", &params.method, &methods, "all"))
+            label { "Host" input name="host" value=(params.host) placeholder="shop.example"; }
+            label { "Time zone" input name="tz" value=(params.tz) placeholder="UTC"; }
             button class="primary" { "Show" }
         }
     }
@@ -70,10 +69,10 @@ fn choice(label: &str, name: &str, is: &str, values: &[&str], none: &str) -> Mar
     }
 }
 
-pub(super) async fn page(app: &App, asked: &Asked) -> Result<Markup, Trouble> {
+pub(super) async fn page(app: &App, params: &PageQuery) -> Result<Markup, Trouble> {
     let stats = app.stats();
-    let mut query = query(asked);
-    let (kind, per, report) = match asked.per.as_str() {
+    let mut query = query(params);
+    let (kind, per, report) = match params.per.as_str() {
         "minute" => ("minutely", "minute", stats.minutely(&query).await?),
         "day" => ("daily", "day", stats.daily(&query).await?),
         _ => ("hourly", "hour", stats.hourly(&query).await?),
@@ -108,8 +107,8 @@ pub(super) async fn page(app: &App, asked: &Asked) -> Result<Markup, Trouble> {
             tops.push(("Hosts", stats.top(&hosts).await?));
         }
     }
-    let link = Asked { per: String::new(), ..asked.clone() };
-    let link = |format: &str| format!("/reports/{kind}?format={format}{}", asked::query(&link));
+    let link = PageQuery { per: String::new(), ..params.clone() };
+    let link = |format: &str| format!("/reports/{kind}?format={format}{}", page_query::encode(&link));
     Ok(html! {
         (figures(&summary, per, &report.periods))
         section class="card" aria-label="Requests" {

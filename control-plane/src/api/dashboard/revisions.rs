@@ -6,7 +6,7 @@ use serde_json::Value;
 use weir_snapshot::diff::{Action, Difference, describe};
 
 use super::{
-    Asked, Page, Trouble,
+    Page, PageQuery, Trouble,
     format::time,
     layout::{self, badge},
 };
@@ -19,8 +19,8 @@ use crate::{
 /// Revisions on one page.
 const PAGE: u32 = 50;
 
-pub(super) async fn page(app: &App, asked: &Asked) -> Result<Markup, Trouble> {
-    let revisions = app.revisions(asked.before.parse().ok(), PAGE).await.map_err(AppError::from)?;
+pub(super) async fn page(app: &App, params: &PageQuery) -> Result<Markup, Trouble> {
+    let revisions = app.revisions(params.before.parse().ok(), PAGE).await.map_err(AppError::from)?;
     let current = app.current().revision;
     Ok(html! {
         section class="card" aria-label="Revisions" {

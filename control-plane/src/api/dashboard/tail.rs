@@ -2,7 +2,7 @@
 
 use maud::{Markup, html};
 
-use super::asked::{self, Asked};
+use super::page_query::{self, PageQuery};
 use crate::app::App;
 
 /// Outcomes by their API names, with their display names.
@@ -14,9 +14,9 @@ const OUTCOMES: [(&str, &str); 5] = [
     ("cut_by_node", "cut by node"),
 ];
 
-pub(super) fn page(app: &App, asked: &Asked) -> Markup {
+pub(super) fn page(app: &App, params: &PageQuery) -> Markup {
     let current = app.current();
-    let filters = asked::query(asked);
+    let filters = page_query::encode(params);
     let watched = format!("?{}", filters.trim_start_matches('&'));
     html! {
         form class="card fields" method="get" action="/ui/tail" aria-label="Which requests" {
@@ -25,24 +25,24 @@ pub(super) fn page(app: &App, asked: &Asked) -> Markup {
                 select name="route" data-submit {
                     option value="" { "all" }
                     @for route in &current.config.routes {
-                        option value=(route.name) selected[route.name == asked.route] { (route.name) }
+                        option value=(route.name) selected[route.name == params.route] { (route.name) }
                     }
                 }
             }
-            label { "Status" input class="short" name="status" value=(asked.status) placeholder="5xx"; }
-            label { "At least" input class="short" name="min_latency" value=(asked.min_latency) placeholder="200ms"; }
+            label { "Status" input class="short" name="status" value=(params.status) placeholder="5xx"; }
+            label { "At least" input class="short" name="min_latency" value=(params.min_latency) placeholder="200ms"; }
             label {
                 "Outcome"
                 select name="outcome" data-submit {
                     option value="" { "all" }
                     @for (value, text) in OUTCOMES {
-                        option value=(value) selected[value == asked.outcome] { (text) }
+                        option value=(value) selected[value == params.outcome] { (text) }
                     }
                 }
             }
-            label { "Host" input name="host" value=(asked.host) placeholder="shop.example"; }
-            label { "Path" input name="path" value=(asked.path) placeholder="/api"; }
-            label { "Client" input name="client" value=(asked.client) placeholder="10.0.0.0/8"; }
+            label { "Host" input name="host" value=(params.host) placeholder="shop.example"; }
+            label { "Path" input name="path" value=(params.path) placeholder="/api"; }
+            label { "Client" input name="client" value=(params.client) placeholder="10.0.0.0/8"; }
             button class="primary" { "Watch" }
         }
         section class="card" aria-label="Requests" {

@@ -12,8 +12,8 @@ pub(super) async fn explain(app: &App, request: v1::ExplainRequest) -> Answer<v1
     let method = given(method).unwrap_or_else(|| "GET".into());
     let headers: Vec<String> =
         headers.into_iter().map(|header| format!("{}: {}", header.name, header.value)).collect();
-    let asked = SampleRequest::read(&method, &url, &headers, given(client).as_deref());
-    let explained = app.explain(&asked.map_err(AppError::Invalid)?);
+    let sample = SampleRequest::read(&method, &url, &headers, given(client).as_deref());
+    let explained = app.explain(&sample.map_err(AppError::Invalid)?);
     let passed = |SkippedRoute { route, because }| v1::RoutePassed { route, because };
     Ok(v1::ExplainResponse {
         revision: explained.revision,

@@ -64,15 +64,15 @@ impl reports_server::Reports for Reports {
         &self,
         request: Request<v1::GetSummaryRequest>,
     ) -> Result<Response<v1::Summary>, Status> {
-        let v1::GetSummaryRequest { query: asked, compare } = request.into_inner();
-        let found = self.stats.summary(&Query { compare, ..query(asked)? }).await;
+        let v1::GetSummaryRequest { query: requested, compare } = request.into_inner();
+        let found = self.stats.summary(&Query { compare, ..query(requested)? }).await;
         Ok(Response::new(summary(found.map_err(refuse)?)))
     }
 
     async fn get_top(&self, request: Request<v1::GetTopRequest>) -> Result<Response<v1::Top>, Status> {
-        let v1::GetTopRequest { query: asked, by, sort, limit } = request.into_inner();
+        let v1::GetTopRequest { query: requested, by, sort, limit } = request.into_inner();
         let found = TopQuery {
-            query: query(asked)?,
+            query: query(requested)?,
             by: v1::TopBy::name("by", by).map_err(invalid)?,
             sort: v1::TopSort::name("sort", sort).map_err(invalid)?,
             limit: (limit > 0).then(|| limit.to_string()),

@@ -132,9 +132,9 @@ mod tests {
     fn read<Q: DeserializeOwned + schemars::JsonSchema>(query: &str) -> Result<Q, Vec<(String, String)>> {
         let uri: Uri = format!("/a?{query}").parse().unwrap();
         let read = QueryReader::new(parameters::of::<Q>()).read(&uri);
-        let told =
+        let problem =
             |refusal: Refusal| refusal.problems.into_iter().map(|one| (one.path, one.message)).collect();
-        read.map_err(told)
+        read.map_err(problem)
     }
 
     #[test]

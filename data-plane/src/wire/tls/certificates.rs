@@ -20,7 +20,7 @@ use weir_tls::{KeyPem, Keys as _};
 
 use super::TlsState;
 
-/// The private keys that the control plane has told, as PEM.
+/// The private keys that the control plane sent, as PEM.
 #[derive(Default)]
 pub(crate) struct Keys(Mutex<HashMap<KeyId, KeyPem>>);
 

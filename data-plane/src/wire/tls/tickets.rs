@@ -124,7 +124,7 @@ mod tests {
         v1::TicketKey { name: vec![n; 16], key: vec![n; 32] }
     }
 
-    fn told(current: u8, others: &[u8]) -> Tickets {
+    fn tickets(current: u8, others: &[u8]) -> Tickets {
         let tickets = Tickets::default();
         let others = others.iter().map(|n| key(*n)).collect();
         assert!(tickets.set(&v1::TicketKeys { current: Some(key(current)), others, lifetime_seconds: 60 }));
@@ -133,11 +133,11 @@ mod tests {
 
     #[test]
     fn a_ticket_is_opened_wherever_its_key_is_known() {
-        let ticket = told(1, &[]).encrypt(b"session").unwrap();
+        let ticket = tickets(1, &[]).encrypt(b"session").unwrap();
         for (current, others, opens) in
             [(1, &[][..], true), (2, &[1], true), (9, &[1, 8], true), (2, &[3], false)]
         {
-            let opened = told(current, others).decrypt(&ticket);
+            let opened = tickets(current, others).decrypt(&ticket);
             assert_eq!(opened.as_deref(), opens.then_some(&b"session"[..]), "{current} {others:?}");
         }
         assert_eq!(Tickets::default().decrypt(&ticket), None);
@@ -145,7 +145,7 @@ mod tests {
 
     #[test]
     fn what_was_changed_or_cut_opens_nothing() {
-        let tickets = told(1, &[]);
+        let tickets = tickets(1, &[]);
         let ticket = tickets.encrypt(b"session").unwrap();
         assert_ne!(ticket, tickets.encrypt(b"session").unwrap(), "each has its own nonce");
         for at in 0..ticket.len() {
@@ -158,7 +158,7 @@ mod tests {
 
     #[test]
     fn keys_that_are_none_are_refused_and_the_old_ones_stay() {
-        let tickets = told(1, &[]);
+        let tickets = tickets(1, &[]);
         let ticket = tickets.encrypt(b"session").unwrap();
         let short = v1::TicketKey { name: vec![1; 16], key: vec![1; 31] };
         let wrong = [

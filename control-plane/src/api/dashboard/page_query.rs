@@ -12,7 +12,7 @@ pub(super) const METHODS: [&str; 7] = ["GET", "HEAD", "POST", "PUT", "PATCH", "D
 /// The query parameters of a page: the fields of its form.
 #[derive(Debug, Clone, Default, Deserialize)]
 #[serde(default)]
-pub(super) struct Asked {
+pub(super) struct PageQuery {
     pub(super) from: String,
     pub(super) to: String,
     pub(super) per: String,
@@ -33,25 +33,25 @@ pub(super) struct Asked {
 }
 
 /// Encodes the form's fields as a query, each preceded by an ampersand.
-pub(super) fn query(asked: &Asked) -> String {
+pub(super) fn encode(params: &PageQuery) -> String {
     let fields = [
-        ("from", &asked.from),
-        ("to", &asked.to),
-        ("per", &asked.per),
-        ("route", &asked.route),
-        ("pool", &asked.pool),
-        ("backend", &asked.backend),
-        ("host", &asked.host),
-        ("method", &asked.method),
-        ("tz", &asked.tz),
-        ("status", &asked.status),
-        ("min_latency", &asked.min_latency),
-        ("client", &asked.client),
-        ("outcome", &asked.outcome),
-        ("path", &asked.path),
-        ("before", &asked.before),
-        ("url", &asked.url),
-        ("headers", &asked.headers),
+        ("from", &params.from),
+        ("to", &params.to),
+        ("per", &params.per),
+        ("route", &params.route),
+        ("pool", &params.pool),
+        ("backend", &params.backend),
+        ("host", &params.host),
+        ("method", &params.method),
+        ("tz", &params.tz),
+        ("status", &params.status),
+        ("min_latency", &params.min_latency),
+        ("client", &params.client),
+        ("outcome", &params.outcome),
+        ("path", &params.path),
+        ("before", &params.before),
+        ("url", &params.url),
+        ("headers", &params.headers),
     ];
     let given = fields.into_iter().filter(|(_, value)| !value.is_empty());
     given.map(|(name, value)| format!("&{name}={}", utf8_percent_encode(value, RESERVED))).collect()

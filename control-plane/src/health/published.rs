@@ -9,7 +9,7 @@ const STEPS: usize = 64;
 
 /// The published health and its recent changes.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub struct Told {
+pub struct PublishedHealth {
     /// Increases by one with each change.
     pub version: u64,
     /// State of each backend that is up or down.
@@ -21,7 +21,7 @@ pub struct Told {
     steps: VecDeque<Arc<States>>,
 }
 
-impl Told {
+impl PublishedHealth {
     /// Returns the next version with these states; `None` if nothing changed. Once settled, it stays settled.
     pub(super) fn next(&self, states: States, is_settled: bool) -> Option<Self> {
         let new = states.iter().filter(|(id, state)| self.states.get(*id) != Some(*state));
@@ -60,8 +60,8 @@ mod tests {
     use super::*;
     use State::{Down, Unknown, Up};
 
-    fn settled() -> Told {
-        Told { is_settled: true, ..Told::default() }
+    fn settled() -> PublishedHealth {
+        PublishedHealth { is_settled: true, ..PublishedHealth::default() }
     }
 
     fn states(list: &[(&str, State)]) -> States {
@@ -84,15 +84,17 @@ mod tests {
 
     #[test]
     fn a_node_that_is_far_behind_receives_all_states() {
-        let flap = |told: Told, n: usize| told.next(states(&[("a", [Up, Down][n % 2])]), true).unwrap();
-        let told = (0..STEPS + 5).fold(settled(), flap);
-        assert_eq!(told.since(4), None);
-        assert_eq!(told.since(5).map(|changed| changed.len()), Some(1));
+        let flap = |published: PublishedHealth, n: usize| {
+            published.next(states(&[("a", [Up, Down][n % 2])]), true).unwrap()
+        };
+        let published = (0..STEPS + 5).fold(settled(), flap);
+        assert_eq!(published.since(4), None);
+        assert_eq!(published.since(5).map(|changed| changed.len()), Some(1));
     }
 
     #[test]
     fn every_node_receives_all_states_when_they_settle() {
-        let starting = Told::default().next(states(&[("a", Up)]), false).unwrap();
+        let starting = PublishedHealth::default().next(states(&[("a", Up)]), false).unwrap();
         assert!(!starting.is_settled);
         assert_eq!(starting.since(0), Some(states(&[("a", Up)])));
         let settled = starting.next(states(&[("a", Up)]), true).unwrap();
